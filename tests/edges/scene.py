@@ -30,11 +30,11 @@ from sgdataplane.net.values import Address, Family
 from tests.support import labs
 from tests.support.builders import VPC_ID, make_eni, make_group, make_state
 from tests.support.building import enforce
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 from tests.support.sessionlab import IFNAME, NEAR, Place, SessionLab, session_lab
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-DEADLINE_S = 10.0
 NO_WINDOW = Settings(adoption_window=0)
 FAMILIES = (Family.IPV4, Family.IPV6)
 EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
@@ -91,7 +91,7 @@ class Scene:
         """A socket at that place, with a deadline on all it does."""
         with netns.inside(place.netns):
             made = self.stack.enter_context(socket.socket(AF[family], kind, protocol))
-        made.settimeout(DEADLINE_S)
+        made.settimeout(DEADLINE)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return made
 
@@ -115,7 +115,7 @@ class Scene:
         accepted = self.stack.enter_context(listener.accept()[0])
         listener.close()
         for sock in (opener, accepted):
-            sock.settimeout(DEADLINE_S)
+            sock.settimeout(DEADLINE)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         return opener, accepted
 
@@ -195,7 +195,7 @@ def _outside_link(lab: SessionLab) -> str:
 
 def until(condition: Callable[[], bool], what: str = "it") -> None:
     """Return when it holds; fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen in time"
         time.sleep(0.005)
@@ -222,5 +222,5 @@ def drained(sock: socket.socket) -> list[bytes]:
     with suppress(BlockingIOError):
         while not found or found[-1]:
             found.append(sock.recv(65535))
-    sock.settimeout(DEADLINE_S)
+    sock.settimeout(DEADLINE)
     return found

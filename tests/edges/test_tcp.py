@@ -18,6 +18,7 @@ from scapy.packet import Packet, Raw
 from sgdataplane.host import netns, sysctl
 from sgdataplane.net.values import Family
 from tests.edges.scene import FAMILIES, Scene, drained, grown, is_refused, until
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 from tests.support.sessionlab import Place
 
@@ -196,7 +197,7 @@ def crossing(scene: Scene, family: Family) -> tuple[socket.socket, socket.socket
         outside.connect(near.getsockname()[:2])
     finally:
         nft(scene.outside.netns, "delete table inet lossy")
-    near.settimeout(10)
+    near.settimeout(DEADLINE)
     return near, outside
 
 

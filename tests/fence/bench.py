@@ -25,6 +25,7 @@ from sgdataplane.host import netns
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, enforce_policy
 from tests.support import labs
 from tests.support.building import enforce
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 
 # i-a may send UDP 53 to the hosts outside, and owns an allowed pair and a delegated prefix.
@@ -51,7 +52,6 @@ MAC, OTHER_MAC, EVERYONE = "00:16:3e:00:00:0a", "00:16:3e:00:00:0b", "ff:ff:ff:f
 OWN, OTHER, HOST, GATEWAY = "10.0.0.1", "10.0.0.2", "198.51.100.7", "169.254.1.1"
 OWN6, OTHER6, HOST6 = "2001:db8:a::1", "2001:db8:a::2", "2001:db8:ffff::7"
 OF_ENIS = ("dropped.", "fence-dropped.")  # what counters of ENIs begin with
-DEADLINE_S = 5.0
 ETH_P_ALL, SOL_PACKET, PACKET_QDISC_BYPASS, PACKET_IGNORE_OUTGOING, SO_MARK = 3, 263, 20, 23, 36
 Build = Callable[[bytes], Packet]
 _numbers = itertools.count(1)
@@ -110,8 +110,8 @@ class Bench:
         raise AssertionError("the barrier did not come: the link or the tap is broken")
 
     def frames(self) -> Iterator[bytes]:
-        """Frames as they come to the other end, for DEADLINE_S at most."""
-        end = time.monotonic() + DEADLINE_S
+        """Frames as they come to the other end, for DEADLINE seconds at most."""
+        end = time.monotonic() + DEADLINE
         while (left := end - time.monotonic()) > 0:
             self.tap.settimeout(left)
             try:
@@ -129,7 +129,7 @@ class Bench:
         """A socket in the instance (or outside), with a deadline; closed with the test."""
         with netns.inside(self.outside if outside else self.instance):
             made = self.stack.enter_context(socket.socket(family, kind, protocol))
-        made.settimeout(DEADLINE_S)
+        made.settimeout(DEADLINE)
         return made
 
 

@@ -23,8 +23,9 @@ from scapy.packet import Packet, Raw
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.manage import Enforcer, enforce_policy
-from tests.fence.bench import DEADLINE_S, ETH_P_ALL, OF_ENIS, PACKET_IGNORE_OUTGOING, SOL_PACKET, token
+from tests.fence.bench import ETH_P_ALL, OF_ENIS, PACKET_IGNORE_OUTGOING, SOL_PACKET, token
 from tests.support import labs
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 
 # i-a may send UDP 53 to all; GRE, IP in IP, IPv6 in IP and AH to the hosts outside only. It owns a delegated prefix of
@@ -128,7 +129,7 @@ class HostBench:
         known, wire = token(), self.parties[end.name].wire
         packet = IP(src=self.instance.v4, dst=end.v4) / UDP(sport=PORT, dport=PORT, chksum=0) / Raw(known)
         self.instance.wire.send(bytes(self.instance.ether() / packet))
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + DEADLINE
         while (left := deadline - time.monotonic()) > 0:
             wire.settimeout(left)
             try:

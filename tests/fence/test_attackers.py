@@ -13,11 +13,12 @@ from scapy.packet import Raw
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import enforce_policy
-from tests.fence.bench import DEADLINE_S, MAC, OTHER_MAC, Bench, bench, token
+from tests.fence.bench import MAC, OTHER_MAC, Bench, bench, token
 from tests.fence.bench import STATE as INSTANCE_STATE
 from tests.fence.hostbench import GATEWAY, NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
 from tests.fence.test_frames import STOPPED
 from tests.fence.xdp import xdp_sender
+from tests.support.flood import DEADLINE
 from tests.support.labs import run_in
 from tests.support.nft import nft
 
@@ -87,7 +88,7 @@ def test_who_is_not_checked_where_it_sends_is_believed_where_instances_judge(
         for content, address in ((b"claimed", source), (b"barrier", party.v4)):
             packet = IP(src=address, dst=NEIGHBOUR.v4) / UDP(sport=PORT, dport=PORT) / Raw(content)
             party.wire.send(bytes(party.ether() / packet))
-        server.settimeout(DEADLINE_S)
+        server.settimeout(DEADLINE)
         is_believed = placement == "instance" or source == party.v4
         assert server.recv(100) == (b"claimed" if is_believed else b"barrier")
 

@@ -18,12 +18,11 @@ from scapy.layers.l2 import Ether
 
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
-from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import Address
 from tests.fence.bench import HOST, HOST6, MAC, OTHER, OTHER6, OWN, OWN6, Bench, set_mark, token
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.pair import HERE, Pair, desired_at
 
@@ -221,7 +220,7 @@ def test_neighbours_on_one_link_find_each_other_by_their_own_addresses(pair: Pai
         for role, port in (("instance", 53), ("peer", 0)):
             with netns.inside(pair[role]):
                 ends.append(stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)))
-            ends[-1].settimeout(patient(5.0))
+            ends[-1].settimeout(DEADLINE)
             ends[-1].bind((HERE[role][1], port))
         server, client = ends
         client.sendto(asked := token(), server.getsockname()[:2])

@@ -15,6 +15,7 @@ from sgdataplane.compiler.fence import ENIS_OF_UPLINK
 from sgdataplane.host import netns, sysctl
 from tests.fence.bench import token, unfenced
 from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Party, host_bench
+from tests.support.flood import DEADLINE
 
 pytestmark = pytest.mark.traffic
 
@@ -123,7 +124,7 @@ def test_ordinary_datagrams_pass_in_fragments(hosted: HostBench, family: int) ->
         sender = socket.socket(family, socket.SOCK_DGRAM)
     with receiver, sender:
         receiver.bind((ends[1], PORT))
-        receiver.settimeout(5)
+        receiver.settimeout(DEADLINE)
         sender.bind((ends[0], 0))
         before = hosted.drops().get("fence.fragments", 0)
         for number in range(100):

@@ -26,12 +26,12 @@ from tests.edges.scene import AF, Scene, drained, until
 from tests.edges.scene import scene as running_scene
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 from tests.support.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 
-DEADLINE_S = 10.0
 ESTABLISHED, CLOSED, UDP_VALUES = (30, 60, 80, 100, 200, 300, 500, 700, 910), (15, 11, 7, 3), (100, 80, 60, 30, 20, 10)
 FAMILIES = (Family.IPV4, Family.IPV6)
 SERVER, CLIENT = 7000, 7001
@@ -74,7 +74,7 @@ class Crowd:
         with netns.inside(self.lab.topology.node[f"i-{name}"].netns):
             made = self.opened.enter_context(Socket(AF[family], kind))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.settimeout(DEADLINE_S)
+        made.settimeout(DEADLINE)
         made.bind((str(self.address(name, family)), port))
         return made
 

@@ -21,7 +21,7 @@ from sgdataplane.host.identity import Identity, held, identity_of
 from sgdataplane.host.links import Links
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
@@ -79,7 +79,7 @@ def test_a_connection_that_runs_when_it_is_attached_goes_on(bench: Bench) -> Non
         with netns.inside(bench.place):
             listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
         with netns.inside(bench.pair["peer"]):
-            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=DEADLINE))
         server, _ = listener.accept()
         stack.enter_context(server)
         bench.attach()
@@ -87,7 +87,7 @@ def test_a_connection_that_runs_when_it_is_attached_goes_on(bench: Bench) -> Non
         eni = make_eni("eni-a", " ".join(HERE["instance"]), "sg-a")
         assert bench.apply(make_state([make_group("sg-a", rules)], [eni]))["eni-a"] == "in force"
         for sender, receiver in ((server, client), (client, server)):
-            receiver.settimeout(5)
+            receiver.settimeout(DEADLINE)
             sender.send(b"still there")
             assert receiver.recv(64) == b"still there"
 

@@ -25,7 +25,7 @@ from sgdataplane.net.values import Address, Prefix
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of, with_second_vpc
 from tests.support.builders import make_group, make_rule
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
@@ -81,7 +81,7 @@ def test_ipv6_takes_the_same_way(bench: Bench) -> None:
             with netns.inside(bench.place):
                 opened[port] = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
             opened[port].bind((HERE["instance"][1], port))
-            opened[port].settimeout(5)
+            opened[port].settimeout(DEADLINE)
         with netns.inside(bench.pair["peer"]):
             client = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         for port in (DNS, WEB):
@@ -279,12 +279,12 @@ def test_a_connection_that_runs_goes_on_when_its_link_moves(bench: Bench, home: 
         with netns.inside(bench.place):
             listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
         with netns.inside(bench.pair["peer"]):
-            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=DEADLINE))
         server, _ = listener.accept()
         stack.enter_context(server)
         assert bench.apply(state, *HOST)["exit"] == "0"
         for sender, receiver in ((client, server), (server, client)):
-            receiver.settimeout(5)
+            receiver.settimeout(DEADLINE)
             sender.send(b"still there")
             assert receiver.recv(64) == b"still there"
         denied = replace(state, security_groups=(make_group("sg-a"), make_group("sg-b")))

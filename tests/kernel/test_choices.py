@@ -10,11 +10,11 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
-from sgdataplane.lab.patience import patient
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import Bench
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.flood import DEADLINE
 from tests.support.labs import run_in
 from tests.support.nft import nft, skip_unless_read
 from tests.support.pair import HERE
@@ -36,7 +36,7 @@ def arriving(bench: Bench, *targets: str) -> list[str]:
     with netns.inside(bench.pair["peer"]):
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         receiver.bind(("0.0.0.0", PORT))
-        receiver.settimeout(patient(5.0))
+        receiver.settimeout(DEADLINE)
     with netns.inside(bench.place):
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with receiver, sender:

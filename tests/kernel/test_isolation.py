@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import isolation
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:
     try:
         swept = isolation.sweep()
         assert f"process {orphan.pid}: sleep 60" in swept
-        assert orphan.wait(timeout=5) == -signal.SIGKILL
+        assert orphan.wait(DEADLINE) == -signal.SIGKILL
         assert living.poll() is None
     finally:
         for process in (orphan, living):

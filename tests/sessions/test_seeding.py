@@ -20,6 +20,7 @@ from sgdataplane.net.values import TCP, Address, Family, Prefix
 from tests.edges.scene import FAMILIES, RESET, Scene, drained, grown, until
 from tests.edges.scene import scene as running_scene
 from tests.support.conntrack import tuple_of
+from tests.support.flood import DEADLINE
 from tests.support.nft import nft
 
 pytestmark = pytest.mark.traffic
@@ -86,7 +87,7 @@ def one_way(scene: Scene, family: Family, port: int, kind: str) -> OneWay:
 def talk(opener: socket.socket, accepted: socket.socket, kind: str) -> OneWay:
     """Both have spoken once."""
     for sock in (opener, accepted):
-        sock.settimeout(10)
+        sock.settimeout(DEADLINE)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     exchange(opener, accepted)
     is_download = kind == "download"

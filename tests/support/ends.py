@@ -13,8 +13,7 @@ from scapy.layers import inet
 from scapy.layers.inet6 import ICMPv6EchoRequest
 
 from sgdataplane.host import netns
-
-SECONDS = 5.0
+from tests.support.flood import DEADLINE
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Ends:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with netns.inside(f"{self.lab}-{node}"):
             made = self.stack.enter_context(socket.socket(family, kind, protocol))
-        made.settimeout(SECONDS)
+        made.settimeout(DEADLINE)
         return made
 
     def listen(self, node: str, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -43,7 +42,7 @@ class Ends:
         client = self.open(node, socket.SOCK_STREAM, address)
         client.connect((address, port))
         served, _ = listener.accept()
-        served.settimeout(SECONDS)
+        served.settimeout(DEADLINE)
         return client, self.stack.enter_context(served)
 
     def udp(self, node: str, address: str, port: int, listener: socket.socket, *, is_answered: bool) -> None:

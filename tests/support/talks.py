@@ -18,12 +18,11 @@ from dataclasses import dataclass
 
 from sgdataplane.host import netns
 from sgdataplane.net.values import Family
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.sessionlab import Place
 from tests.support.witness import Watch
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-OPEN_S = 5.0
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, so that no TIME_WAIT holds the port
 
 
@@ -132,7 +131,7 @@ class TcpTalk(Talk):
         client = self._add(Side.CLIENT, socket.SOCK_STREAM)
         client.bind((ends.address(Side.CLIENT), ends.source_port))
         for waiting in (listener, client):
-            waiting.settimeout(OPEN_S)
+            waiting.settimeout(DEADLINE)
         client.connect((ends.address(Side.SERVER), ends.number))
         self.sockets[Side.SERVER] = self._stack.enter_context(listener.accept()[0])
         for found in self.sockets.values():
@@ -177,7 +176,7 @@ class UdpTalk(Talk):
         ends = self.ends
         server = self._add(Side.SERVER, socket.SOCK_DGRAM)
         server.bind((ends.address(Side.SERVER), ends.number))
-        server.settimeout(OPEN_S)
+        server.settimeout(DEADLINE)
         self.begin()
         data, source = server.recvfrom(64)
         assert data == b"open"

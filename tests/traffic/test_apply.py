@@ -17,6 +17,7 @@ from sgdataplane.lab.manage import EnforceRequest, Lab, enforce_policy
 from sgdataplane.model.state import CloudState, Eni, EniType, Instance, Vpc
 from sgdataplane.net.values import Address, Prefix
 from tests.support import labs
+from tests.support.flood import DEADLINE
 
 pytestmark = pytest.mark.traffic
 
@@ -131,10 +132,10 @@ def session(lab: Lab, client: str, server: str, address: str) -> Iterator[Callab
         with netns.inside(lab.topology.node[server].netns):
             listener = stack.enter_context(socket.create_server((address, 7000)))
         with netns.inside(lab.topology.node[client].netns):
-            near = stack.enter_context(socket.create_connection((address, 7000), timeout=5))
+            near = stack.enter_context(socket.create_connection((address, 7000), timeout=DEADLINE))
         far, _ = listener.accept()
         stack.enter_context(far)
-        far.settimeout(5)
+        far.settimeout(DEADLINE)
 
         def exchange(data: bytes) -> None:
             near.sendall(data)

@@ -19,7 +19,7 @@ from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.building import enforce
 from tests.support.early import EarlySender, Receiver
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.pair import wire_up
 
 pytestmark = pytest.mark.traffic
@@ -228,6 +228,6 @@ def test_a_node_that_takes_its_subnet_for_its_link_reaches_a_neighbour_through_t
         labs.run_in(f"{lab_name}-i-a", "ip", "route", "add", "10.0.0.0/24", "dev", "eth0", "src", "10.0.0.1")
         with netns.inside(f"{lab_name}-i-b"):
             listener = socket.create_server(("10.0.0.2", PORT))
-        with netns.inside(f"{lab_name}-i-a"), listener, socket.create_connection(("10.0.0.2", PORT), timeout=5):
+        with netns.inside(f"{lab_name}-i-a"), listener, socket.create_connection(("10.0.0.2", PORT), timeout=DEADLINE):
             neighbours = labs.run_in(f"{lab_name}-i-a", "ip", "neigh", "show", "10.0.0.2")
         assert "lladdr" in neighbours

@@ -27,6 +27,7 @@ from sgdataplane.lab.record import LABS_DIR, LabFolder
 from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native
 from tests.support import labs
+from tests.support.flood import DEADLINE
 
 pytestmark = pytest.mark.traffic
 
@@ -255,7 +256,7 @@ def test_processes_in_its_nodes_end_with_the_lab(name: str) -> None:
         assert stubborn.stdout is not None
         stubborn.stdout.readline()  # it ignores SIGTERM from here on
         manage.down(name)
-        assert (stubborn.wait(1), polite.wait(1)) == (-signal.SIGKILL, -signal.SIGTERM)
+        assert (stubborn.wait(DEADLINE), polite.wait(DEADLINE)) == (-signal.SIGKILL, -signal.SIGTERM)
 
 
 def test_name_bound_to_our_own_namespace_has_no_processes_to_end(name: str) -> None:
@@ -353,5 +354,5 @@ def test_agents_end_when_the_one_that_asked_is_killed(name: str) -> None:
         asker.kill()
     for handle in handles:
         with suppress(ProcessLookupError):
-            assert labs.wait_ended(handle, 5.0)
+            assert labs.wait_ended(handle, DEADLINE)
         os.close(handle)

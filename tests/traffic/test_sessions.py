@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +18,8 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.state import CloudState
 from tests.support import labs
-from tests.support.ends import SECONDS, Ends
+from tests.support.ends import Ends
+from tests.support.flood import wait_until
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic
@@ -342,9 +342,7 @@ def test_closed_connections_are_shown_while_they_last(
 
 def shows_one(capsys: pytest.CaptureFixture[str], lab_name: str, state: str) -> None:
     """Wait until the lab's only session is in that state, as the answer to the last segment may still be on its way."""
-    deadline = time.monotonic() + SECONDS
-    while (found := [session["state"] for session in sessions(capsys, lab_name)]) != [state]:
-        assert time.monotonic() < deadline, found
+    wait_until(lambda: [session["state"] for session in sessions(capsys, lab_name)] == [state])
 
 
 def without(*rule_ids: str) -> CloudState:

@@ -29,6 +29,7 @@ from sgdataplane.errors import (
     UnsupportedError,
     Where,
 )
+from tests.support.flood import DEADLINE
 
 PROBLEMS = (
     Problem(Where("a.yaml", 3, "/rules/0/port_range"), "InvalidPortRange.Malformed", "not a range", "x", "from/to"),
@@ -182,7 +183,7 @@ def test_a_reader_who_goes_away_is_no_error_message() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
-        assert process.wait(timeout=10) == Exit.BROKEN_PIPE
+        assert process.wait(DEADLINE) == Exit.BROKEN_PIPE
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
@@ -201,6 +202,6 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == Exit.INTERRUPTED
+        assert process.wait(DEADLINE) == Exit.INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == ""
