@@ -6,6 +6,7 @@ Between the two maps there are many rules, so that at each commit a packet is on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,7 @@ def test_no_packet_misses_what_its_number_meant(kernel: NetlinkKernel, flood: De
     assert set(changes) == {1, 2}
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors: a commit must come while a packet is on its way")
 def test_packets_miss_it_if_all_maps_change_at_once(kernel: NetlinkKernel, flood: DenseFlood) -> None:
     tables = (table(step, between=2000, detours=False, lost=ACCEPT) for step in range(MOST_EDITS))
     with flood:
