@@ -113,9 +113,10 @@ def test_quiet_namespace_is_not_looked_at_again_and_another_one_is(workload: str
         links.set_alias("eth0", "eni-b")
     assert aliases(number) == ["eni-a"]
     assert aliases() == ["eni-b"]
-    netns.remove(workload)
-    netns.create(workload)
-    assert aliases(number) == []  # the name leads elsewhere now
+    with netns.open_fd(workload):  # while it lives, no other namespace has its number
+        netns.remove(workload)
+        netns.create(workload)
+        assert aliases(number) == []  # the name leads elsewhere now
 
 
 def test_place_that_is_no_workload_s_is_looked_at_once(names: Callable[[], str]) -> None:
