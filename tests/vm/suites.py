@@ -98,4 +98,6 @@ def _pytest(suite: Suite) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     marks = ["-m", suite.marks] if suite.marks else []
     command = [".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, report, *suite.tests]
-    return f"timeout {SUITE_S} {shlex.join(command)} || failed=$((failed | ($? == 1 ? 1 : 2)))"
+    # Interrupted, pytest still says what came of the tests that have run.
+    limit = f"timeout --signal=INT --kill-after=60 {SUITE_S}"
+    return f"{limit} {shlex.join(command)} || failed=$((failed | ($? == 1 ? 1 : 2)))"
