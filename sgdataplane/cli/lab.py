@@ -6,7 +6,6 @@ Owns the arguments of these verbs and what they print. Must not hold logic beyon
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import time
@@ -231,7 +230,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     (service,) = read_for(arguments, lambda: services_of(flow))
     asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
     with manage.watch(arguments.name) as lab:
-        (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
+        (cell,) = matrix.probe_all(lab, ends.find_probes(lab, asked)[:1])
     if arguments.json:
         print_json({**result_as_json(cell), "time_scale": lab.record.time_scale})
     else:
@@ -251,7 +250,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     with manage.watch(arguments.name) as lab:
         probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))
         with Progress("probing", len(probes)) as progress:
-            cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
+            cells = matrix.probe_all(lab, probes, lambda _: progress.advance())
     _write_pages(arguments, lab, cells)
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))

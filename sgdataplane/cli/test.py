@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from sgdataplane.cli.arguments import Parser, Verbs, choices_of, chosen, load_state, require_root, say_choices
 from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, Progress, paint, print_json, say
+from sgdataplane.cli.output import Exit, paint, print_json, say
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.words import counted
@@ -26,8 +25,6 @@ from sgdataplane.visible import visible
 
 if TYPE_CHECKING:
     from sgdataplane.lab.expectations import Judged, Row
-    from sgdataplane.lab.manage import EnforceRequest, Lab
-    from sgdataplane.model.state import CloudState
 
 OWN_LAB = ""  # what --live without a name stands for
 
@@ -116,6 +113,7 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
     """What is found about each probe of the rows."""
     from sgdataplane.lab import manage
     from sgdataplane.lab.expectations import judge_by_packets, judge_by_policy, planned, with_hosts_of
+    from sgdataplane.lab.temporary import temporary_lab
 
     if arguments.live:
         with manage.watch(arguments.live) as lab:
@@ -127,26 +125,8 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
         return list(judge_by_policy(planned(record, state), rows))
     planned_lab = planned(record, state)
     list(judge_by_policy(planned_lab, rows))  # a row that can't be asked is refused before anything is built
-    with built(planned_lab, state) as lab:
+    with temporary_lab(planned_lab.record, state, manage.enforce_policy) as lab:
         return list(judge_by_packets(lab, rows))
-
-
-@contextmanager
-def built(lab: Lab, state: CloudState) -> Iterator[Lab]:
-    """The lab, up while the block runs."""
-    from sgdataplane.lab import manage
-
-    with Progress("building", len(state.instances)) as progress:
-
-        def enforce(request: EnforceRequest) -> None:
-            manage.enforce_policy(request)
-            progress.advance()
-
-        up = manage.up(lab.record, state, enforce)
-    try:
-        yield up
-    finally:
-        manage.down(lab.record.name)
 
 
 def gathered(rows: Iterable[Row], judged: Iterable[Judged]) -> list[Tested]:

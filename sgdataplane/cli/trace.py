@@ -16,7 +16,6 @@ Owns the arguments, the wording and the document of `--json`. Must not know how 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -211,14 +210,14 @@ def _send(arguments: argparse.Namespace, service: Service) -> int:
 
 def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
     """What the probe's first packet met in each namespace on its way that enforces policy, and the probe's result."""
-    from sgdataplane.lab.matrix import run_probes
+    from sgdataplane.lab.matrix import probe_all
 
     with ExitStack() as stack:
         tracers = [
             (point, stack.enter_context(tracing(point.namespace, tuple(wanted), point.site)))
             for point, wanted in _points(lab, probe, stack)
         ]
-        (cell,) = asyncio.run(run_probes(lab, [probe]))
+        (cell,) = probe_all(lab, [probe])
         firsts = [(point, tracer, next(tracer.read(2 * QUIET_S), None)) for point, tracer in tracers]
     return [packet_of(point, tracer, path) for point, tracer, path in firsts if path is not None], cell
 

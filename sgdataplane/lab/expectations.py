@@ -10,7 +10,6 @@ that is only planned (`planned`) for what the policy says. Must not print.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from sgdataplane.errors import LabError, Problem, StateFileError, Where
 from sgdataplane.lab.ends import Asked, find_probes
 from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result
 from sgdataplane.lab.manage import Lab, make_lab
-from sgdataplane.lab.matrix import run_probes
+from sgdataplane.lab.matrix import probe_all
 from sgdataplane.lab.probe import Observation, Probe, Service, parse_services
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.model import words
@@ -179,7 +178,7 @@ def judge_by_packets(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
     """What packets in a running lab show of each row, and what the policy says."""
     of_row = probes_of(lab, rows)
     probes = tuple(dict.fromkeys(probe for found in of_row.values() for probe in found))
-    results = dict(zip(probes, asyncio.run(run_probes(lab, probes)), strict=True))
+    results = dict(zip(probes, probe_all(lab, probes), strict=True))
     yield from judged(of_row, results)
 
 

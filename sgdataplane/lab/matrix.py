@@ -34,6 +34,13 @@ def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tupl
     )
 
 
+def probe_all(
+    lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] = lambda _: None
+) -> list[ProbeResult]:
+    """`run_probes`, for callers that aren't asynchronous."""
+    return asyncio.run(run_probes(lab, probes, on_done))
+
+
 async def run_probes(
     lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] = lambda _: None
 ) -> list[ProbeResult]:

@@ -6,7 +6,6 @@ its expectations agrees with both. It is given a folder and an enforcer. Must no
 
 from __future__ import annotations
 
-import asyncio
 import tomllib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, explain_result
 from sgdataplane.lab.expectations import Row, judged, parse_row, probes_of_row
 from sgdataplane.lab.manage import Enforcer, Lab
-from sgdataplane.lab.matrix import matrix_probes, run_probes
+from sgdataplane.lab.matrix import matrix_probes, probe_all
 from sgdataplane.lab.probe import Service, parse_services
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.statefile import load
@@ -110,7 +109,7 @@ def run_step(lab: Lab, step: ScenarioStep, services: tuple[Service, ...]) -> Ste
     matrix = matrix_probes(lab.topology.nodes, services)
     of_row = {row: probes_of_row(lab, row) for row in step.rows}
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
-    cells = dict(zip(probes, asyncio.run(run_probes(lab, probes)), strict=True))
+    cells = dict(zip(probes, probe_all(lab, probes), strict=True))
     mistakes = [f"{cell.probe}: {explain_result(cell)}" for cell in cells.values() if not cell.agrees]
     wrong = (each for each in judged(of_row, cells) if each.mistake)
     mistakes += [f"row {each.row.text!r}: {each.probe}: {each.mistake}" for each in wrong]

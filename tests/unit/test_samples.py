@@ -24,11 +24,12 @@ PROMPT, ANYTHING = "$ ", "..."
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With this program as `sgdp`, and the scenarios where the repository has them."""
+    """With this program as `sgdp`, its Python as `python`, and the scenarios where the repository has them."""
     (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin/sgdp"
-    command.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-m", "sgdataplane"])} "$@"\n')
-    command.chmod(0o755)
+    for name, program in (("sgdp", [sys.executable, "-m", "sgdataplane"]), ("python", [sys.executable])):
+        command = tmp_path / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+        command.chmod(0o755)
     (tmp_path / "netns-lab").symlink_to(ROOT / "netns-lab")
     return tmp_path
 

@@ -7,7 +7,6 @@ Owns what such a lab has beyond others, and its removal. It is given a state. Mu
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +17,8 @@ from sgdataplane.errors import LabError
 from sgdataplane.host import netns
 from sgdataplane.host.links import AF, RTPROT_OURS, Links, Route
 from sgdataplane.lab import manage
-from sgdataplane.lab.fleet import start_python
 from sgdataplane.lab.manage import Enforcer, Lab
-from sgdataplane.lab.replay.undertaker import DONE
+from sgdataplane.lab.temporary import taken_down
 from sgdataplane.lab.topology import EVERYWHERE
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.state import CloudState
@@ -40,23 +38,12 @@ def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer)
     """The lab, and the name of the node in it that stands for every host outside."""
     outside = tuple(_free_address(state, family) for family in Family)
     record = replace(manage.default_record(name), choices=choices, externals=(tuple(map(str, outside)),))
-    with _taken_down(name):
+    with taken_down(name):
         lab = manage.up(record, state, enforce)
         everybody = next(node for node in lab.topology.nodes if not node.is_instance)
         _widen(lab)
         _let_in_everybody(lab, everybody.name)
         yield lab, everybody.name
-
-
-@contextmanager
-def _taken_down(name: str) -> Iterator[None]:
-    """Remove that lab after the block. Whatever ends this process, another one waits for that and removes the lab."""
-    undertaker = start_python("sgdataplane.lab.replay.undertaker", name, stdin=subprocess.PIPE)
-    try:
-        yield
-    finally:
-        manage.down(name)
-        undertaker.communicate(DONE)
 
 
 def _free_address(state: CloudState, family: Family) -> Address:

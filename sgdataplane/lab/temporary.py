@@ -1,0 +1,35 @@
+"""Labs that belong to one process: none of it is left, however that process ends.
+
+Owns their removal. It is given a record and a state. Must not know what the lab is for.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sgdataplane.lab import manage
+from sgdataplane.lab.fleet import start_python
+from sgdataplane.lab.manage import Enforcer, Lab
+from sgdataplane.lab.record import LabRecord
+from sgdataplane.lab.undertaker import DONE
+from sgdataplane.model.state import CloudState
+
+
+@contextmanager
+def temporary_lab(record: LabRecord, state: CloudState, enforce: Enforcer) -> Iterator[Lab]:
+    """The lab, up while the block runs."""
+    with taken_down(record.name):
+        yield manage.up(record, state, enforce)
+
+
+@contextmanager
+def taken_down(name: str) -> Iterator[None]:
+    """Remove that lab after the block. Whatever ends this process, another one waits for that and removes the lab."""
+    undertaker = start_python("sgdataplane.lab.undertaker", name, stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        manage.down(name)
+        undertaker.communicate(DONE)
