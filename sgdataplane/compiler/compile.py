@@ -19,7 +19,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
 from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
-from sgdataplane.compiler.parts import Part, Rules, by_name
+from sgdataplane.compiler.parts import ById, Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.compiler.verdicts import AtInterface
@@ -29,7 +29,7 @@ from sgdataplane.contract.fields import CtDirection
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import STAMP_MAP
-from sgdataplane.contract.tables import LOOPBACK, TABLE, dispatch_name
+from sgdataplane.contract.tables import LOOPBACK, dispatch_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -86,10 +86,10 @@ def _shared_part(around: Surroundings) -> Part:
     return Part.of(chains, maps, [*counters, *skeleton.fixed_counters()])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EniPart:
     """What a table has for one ENI: its chains, and those for its sessions by hook and direction, if there are many
-    ENIs."""
+    ENIs. Compared by identity."""
 
     at: AtInterface
     sessions: Mapping[tuple[Direction, CtDirection], Chain]
@@ -114,10 +114,31 @@ def _eni_part(placement: Placement, link: EniInterface, slot: int, options: Opti
     return EniPart(at, {(hook, way): verdicts.session_chain(site, hook, way, at) for hook, way in ways})
 
 
-def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> list[EniPart]:
+@dataclass(frozen=True, eq=False)
+class EniParts:
+    """The parts of all ENIs, and what follows from them alone."""
+
+    parts: tuple[EniPart, ...]
+
+    @cached_property
+    def dispatch(self) -> Part:
+        return _dispatch_part(self.parts)
+
+    @cached_property
+    def causes(self) -> frozenset[str]:
+        return frozenset[str]().union(*(entry.causes for entry in self.parts))
+
+
+@lru_cache(maxsize=4)
+def _together(parts: tuple[EniPart, ...]) -> EniParts:
+    return EniParts(parts)
+
+
+def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> EniParts:
     slots = site.marks.slots(link.ifname for link in links)
     is_few = verdicts.is_few(slots)
-    return [_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links]
+    parts = (_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links)
+    return _together(tuple(parts))
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
@@ -149,16 +170,11 @@ def compile_policy(
     if len(policy.enis) > most:
         raise LimitError("one namespace's ENIs", most, len(policy.enis))
     with no_collection():
-        parts = _parts(policy, options, memo or Memo())
-        table = Table(
-            TABLE,
-            tuple(chain for part in parts for chain in part.chains),
-            tuple(entry for part in parts for entry in part.maps),
-            by_name(counter for part in parts for counter in part.counters),
-            by_name(timeout for part in parts for timeout in part.timeouts),
-        )
-        digest = names.digest(" ".join(part.digest for part in parts), 32)
-        return _stamped(table, SITES[policy.placement], epoch, secret, digest)
+        memo = memo or Memo()
+        parts = _parts(policy, options, memo)
+        digest = names.digest(" ".join([part.digest for part in parts]), 32)
+        memo.joined = Joined.of(parts, memo.joined)
+        return _stamped(memo.joined.table, SITES[policy.placement], epoch, secret, digest)
 
 
 def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]:
@@ -186,10 +202,10 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
         policy.uplinks,
         tuple(prefix for eni in policy.enis for prefix in eni.private) if policy.uplinks else (),
         idle.elsewhere(),
-        frozenset[str]().union(*(entry.causes for entry in own)),
+        own.causes,
     )
     of_idle = Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
-    return rules.part, _shared_part(around), *(entry.part for entry in own), _dispatch_part(own), of_idle
+    return rules.part, _shared_part(around), *(entry.part for entry in own.parts), own.dispatch, of_idle
 
 
 def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
@@ -197,12 +213,10 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
         memo.keep()
         return memo.rules
     memo.follow(policy.members)
-    lowering = Profiles(policy, site, memo)
-    roots = [lowering.profile(profile) for profile in policy.profiles]
-    lowering.winners()
+    compiled = Profiles(policy, site, memo)
+    roots = [compiled.profile(profile) for profile in policy.profiles]
+    memo.rules = compiled.rules(roots, memo.rules)
     memo.seal()
-    part = Part.of(lowering.chains.values(), lowering.maps.values(), lowering.counters.values())
-    memo.rules = Rules(site, policy.profiles, policy.remotes, policy.members, roots, part)
     return memo.rules
 
 
@@ -220,14 +234,21 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int, digest: str) -> 
         raise InternalError(f"epoch {epoch} is outside 1..{last}")
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     moving = _epoch_chains(site.placement, ifnames, epoch, secret)
-    called = {chain.name for chain in moving}
-    chains = [chain for chain in table.chains if chain.name not in called]
     maps = [entry for entry in table.maps if entry.name != STAMP_MAP]
     return replace(
         table,
-        chains=by_name([*chains, *moving]),
+        chains=_with_moving(ById(table.chains), ById(moving)),
         maps=by_name([*maps, skeleton.applied(epoch, digest, secret)]),
     )
+
+
+@lru_cache(maxsize=8)
+def _with_moving(chains: ById[tuple[Chain, ...]], moving: ById[tuple[Chain, ...]]) -> tuple[Chain, ...]:
+    """The chains with those that name the epoch, in place of others with their names."""
+    called = {chain.name: chain for chain in moving.value}
+    replaced = [called.get(chain.name, chain) for chain in chains.value]
+    missing = called.keys() - {chain.name for chain in chains.value}
+    return by_name([*replaced, *(called[name] for name in missing)]) if missing else tuple(replaced)
 
 
 @lru_cache(maxsize=4)

@@ -7,14 +7,18 @@ None of this shows in a result: the same state gives the same table, whatever wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import is_
 from typing import Generic, TypeVar
 
 from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Strengths
-from sgdataplane.compiler.parts import Rules
+from sgdataplane.compiler.parts import Joined, Part, Rules
+from sgdataplane.compiler.shared import Order, RemoteBlocks
+from sgdataplane.contract import names
 from sgdataplane.model.members import Members
-from sgdataplane.net.values import Family
+from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Map
 
 K = TypeVar("K", bound=Hashable)
@@ -56,22 +60,50 @@ ChainMemo = Recent[Hashable, NamedChain]
 
 
 @dataclass(frozen=True)
-class CompiledSide:
-    """One side of a profile, and what it was compiled from. `kins`: those that its chains name; None if they name none.
-    `ranks`: the maps of ranks that it needs. `winners`: leaves by rank."""
+class SideMaps:
+    """The maps of ranks that a side needs, by name, and the kins in them."""
 
+    kins: Kins
+    by_name: Mapping[str, Map]
+
+    @cached_property
+    def digest(self) -> str:
+        return Part.of((), self.by_name.values()).digest
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledSide:
+    """One side of a profile, and what it was compiled from; `origin`: the same objects as long as nothing of it can
+    differ. `kins`: those that its chains name; None if they name none. `ranks`: the maps of ranks that it needs, and
+    `maps`: these maps. `winners`: leaves by rank; `digest`: a hash of all
+    but the maps. `chains` are sorted by name. Compared by identity."""
+
+    direction: Direction
+    origin: tuple[object, ...]
     basis: object
     kins: Kins | None
     root: str
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
     ranks: Collection[Strengths]
+    maps: SideMaps
     winners: Mapping[int, str]
+    digest: str
     memo: ChainMemo
+
+    def is_of(self, origin: tuple[object, ...], kins: Kins) -> bool:
+        """Whether it was compiled from these objects."""
+        return self.kins in (None, kins) and all(map(is_, self.origin, origin))
 
     def is_for(self, basis: object, kins: Kins) -> bool:
         """Whether these would have the same result."""
         return self.kins in (None, kins) and self.basis == basis
+
+
+def side_digest(chains: Iterable[Chain], counters: Iterable[Counter], winners: Mapping[int, str]) -> str:
+    """A hash of all that a side has but for its maps."""
+    leaves = ",".join([f"{rank}:{leaf}" for rank, leaf in sorted(winners.items())])
+    return names.digest(f"{Part.of(chains, (), counters).digest} {leaves}", 32)
 
 
 @dataclass
@@ -83,13 +115,16 @@ class Memo:
     ranks: Recent[tuple[Strengths, Kins], Map] = field(default_factory=Recent)
     maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
     kins: Kins = NO_KINS
+    order: Order | None = None
+    far: RemoteBlocks = field(default_factory=RemoteBlocks)
     members: Members | None = None
     before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     rules: Rules | None = None
+    joined: Joined | None = None
 
     def next(self) -> Memo:
         """For the next compile."""
-        return Memo({}, self.ranks.next(), dict(self.maps), self.kins, self.members, self.sides, self.rules)
+        return replace(self, sides={}, ranks=self.ranks.next(), maps=dict(self.maps), before=self.sides)
 
     def keep(self) -> None:
         """All that the compile before made is still right."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from operator import is_
+from typing import Generic, TypeVar
 
 from sgdataplane.contract import names
 from sgdataplane.contract.sites import Site
@@ -22,16 +23,18 @@ from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy, Profile, RemoteAddresses
 
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a table's objects, sorted by name."""
+    """Some of a table's objects, sorted by name. `sources`: hashes of all that it follows from, if these are known."""
 
     chains: tuple[Chain, ...]
     maps: tuple[Map, ...]
     counters: tuple[Counter, ...]
-    timeouts: tuple[Timeout, ...]
+    timeouts: tuple[Timeout, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -47,6 +50,8 @@ class Part:
     def digest(self) -> str:
         """A hash of 128 bits over all of it. A chain that is named after its content counts by its name alone. The
         elements of maps, which can be very many, aren't made into nft text for it."""
+        if self.sources:
+            return names.digest(" ".join(self.sources), 32)
         bare = tuple(replace(entry, elements=()) for entry in self.maps)
         spelled = tuple(chain for chain in self.chains if not chain.texts)
         text = render_table(Table(TABLE, spelled, bare, self.counters, self.timeouts))
@@ -54,28 +59,77 @@ class Part:
         return names.digest("\n".join([text, named, *map(_elements, self.maps)]), 32)
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """All parts of a table in one, but for chains that name the epoch, and the stamp."""
+
+    parts: tuple[Part, ...]
+    table: Table
+
+    @classmethod
+    def of(cls, parts: tuple[Part, ...], before: Joined | None) -> Joined:
+        """`before`: the parts of an earlier table. If all of a kind are the same, so is the table's tuple of them."""
+        held = before or NOTHING
+        return cls(
+            parts,
+            Table(
+                TABLE,
+                _together([p.chains for p in parts], [p.chains for p in held.parts], held.table.chains),
+                _together([p.maps for p in parts], [p.maps for p in held.parts], held.table.maps),
+                _together([p.counters for p in parts], [p.counters for p in held.parts], held.table.counters),
+                _together([p.timeouts for p in parts], [p.timeouts for p in held.parts], held.table.timeouts),
+            ),
+        )
+
+
+NOTHING = Joined((), Table(TABLE))
+
+
+def _together(
+    some: Sequence[tuple[Named, ...]], before: Sequence[tuple[Named, ...]], held: tuple[Named, ...]
+) -> tuple[Named, ...]:
+    return held if are_same(some, before) else by_name(entry for part in some for entry in part)
+
+
+class ById(Generic[T]):
+    """An object that is compared by its identity."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ById) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def are_same(some: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether these are the same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
 def by_name(items: Iterable[Named]) -> tuple[Named, ...]:
     return tuple(sorted(items, key=lambda item: item.name))
 
 
 def _elements(entry: Map) -> str:
-    """A text that only equal elements share. Most values of a large map are one object."""
-    if isinstance(entry.elements, pages.Paged):
-        return f"{entry.name} {entry.elements.digest}"
-    values = {id(value): value for _, value in entry.elements}
-    texts = {known: repr(value) for known, value in values.items()}
-    return f"{entry.name} " + ",".join([f"{key!r}:{texts[id(value)]}" for key, value in entry.elements])
+    """A text that only equal elements share."""
+    return f"{entry.name} {pages.digest(entry.elements)}"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The part that profiles make, what it was made from, and the roots of each profile."""
+    """The part that profiles make, what it was made from, and the roots of each profile. `fixed`: the part without the
+    maps of members, of these `sides`."""
 
     site: Site
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     members: Members
     roots: Sequence[dict[Direction, str]]
+    sides: Sequence[object]
+    fixed: Part
     part: Part
 
     def is_for(self, policy: HostPolicy, site: Site) -> bool:

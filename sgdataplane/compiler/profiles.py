@@ -6,60 +6,40 @@ policy. Must not know hooks' chains, epochs, or interfaces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sgdataplane.compiler.diagram import Intervals
-from sgdataplane.compiler.kins import Kins, ranks_map
+from sgdataplane.compiler.kins import Kins, Strengths, ranks_map
 from sgdataplane.compiler.lower import AllSides, Lowering
-from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo
-from sgdataplane.compiler.ranks import Strength, inner_level, ranks_of
-from sgdataplane.compiler.sides import Side, far_addresses, winners_of
+from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, SideMaps, side_digest
+from sgdataplane.compiler.parts import Named, Part, Rules, are_same, by_name
+from sgdataplane.compiler.ranks import Strength
+from sgdataplane.compiler.shared import Order, RemoteBlocks
+from sgdataplane.compiler.sides import Side, winners_of
 from sgdataplane.contract import names
 from sgdataplane.contract.sites import Site
 from sgdataplane.errors import InternalError
-from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
+from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Counter, Map
-from sgdataplane.policy.resolve import HostPolicy, Permission, Profile
+from sgdataplane.policy.resolve import HostPolicy, Profile
 
 
 @dataclass
 class Profiles:
-    """Collects the chains, maps and counters of the profiles of one namespace."""
+    """Compiles the profiles of one namespace."""
 
     policy: HostPolicy
     site: Site
     memo: Memo
-    chains: dict[str, Chain] = field(default_factory=dict)
-    maps: dict[str, Map] = field(default_factory=dict)
-    counters: dict[str, Counter] = field(default_factory=dict)
-
     _shared: AllSides = field(default_factory=AllSides)
-    _addresses: dict[Remote, Mapping[Family, Intervals]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        on_groups = {side: [p for p in self._permissions(side) if isinstance(p.remote, GroupRef)] for side in Direction}
-        every = [permission for some in on_groups.values() for permission in some]
-        spoken = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
-        self._kins = self.memo.kins = Kins.of(self.policy.members, spoken, self.memo.kins)
-        self._inner = {s: inner_level(p.permissions(s) for p in self.policy.profiles) for s in Direction}
-        self._ranks = {side: ranks_of((p.decision for p in on_groups[side]), self._inner[side]) for side in Direction}
-        self._winners: dict[Direction, dict[int, str]] = {side: {} for side in Direction}
-        for family in Family if spoken else ():
-            found = self.memo.maps[family].next(self.policy.members.pages(family), self._kins)
-            self.memo.maps[family] = found
-            self._keep_map(found.map(family))
-
-    def _permissions(self, side: Direction) -> Iterator[Permission]:
-        for profile in self.policy.profiles:
-            yield from profile.permissions(side)
-
-    def _far(self, remote: Remote) -> Mapping[Family, Intervals]:
-        if remote not in self._addresses:
-            self._addresses[remote] = far_addresses(remote, self.policy.remotes, self.policy.members)
-        return self._addresses[remote]
+        memo, policy = self.memo, self.policy
+        self._order = memo.order = Order.of(policy.profiles, memo.order)
+        self._far = memo.far = RemoteBlocks.of(policy, memo.far)
+        self._kins = memo.kins = Kins.of(policy.members, self._order.spoken, memo.kins)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """The root chain of each side, which judges sessions of every ENI with this profile."""
@@ -67,49 +47,95 @@ class Profiles:
 
     def _side(self, profile: Profile, direction: Direction) -> str:
         key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
-        permissions = profile.permissions(direction)
-        far = {remote: self._far(remote) for p in permissions if (remote := p.remote) is not None}
-        strength = Strength.of(permissions, self._ranks[direction], self._inner[direction])
-        basis = (permissions, far, strength)
+        origin = (profile.permissions(direction), self._far, self._order)
         found = self.memo.before.get(key)
-        if found is None or not found.is_for(basis, self._kins):
-            memo = ChainMemo() if found is None else found.memo.next()
-            lowering = Lowering(memo, self._shared)
-            side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering)
-            found = _compiled(side, basis, names.comment(f"groups {', '.join(profile.security_group_ids)}"))
-            memo.seal()
+        if found is None or not found.is_of(origin, self._kins):
+            found = self._turned(profile, direction, origin, found)
+        if found.maps.kins is not self._kins:
+            found = replace(found, maps=self._rank_maps(found.ranks))
         self.memo.sides[key] = found
-        self._take(found)
-        self._winners[direction].update(found.winners)
         return found.root
 
-    def _take(self, side: CompiledSide) -> None:
-        for name, chain in side.chains.items():
-            known = self.chains.setdefault(name, chain)
-            if known is not chain and known != chain:
-                raise InternalError(f"two chains would be named {name}")
-        self.counters.update(side.counters)
-        for strengths in side.ranks:
-            self._keep_map(self.memo.ranks.get((strengths, self._kins), partial(ranks_map, strengths, self._kins)))
+    def _turned(
+        self, profile: Profile, direction: Direction, origin: Origin, found: CompiledSide | None
+    ) -> CompiledSide:
+        """The side, compiled anew unless all that it follows from is equal."""
+        permissions, order = profile.permissions(direction), self._order
+        far = {remote: self._far.ranges[remote] for remote in profile.references[direction]}
+        strength = Strength.of(permissions, order.ranks[direction], order.inner[direction])
+        basis = (permissions, far, strength)
+        if found is not None and found.is_for(basis, self._kins):
+            return replace(found, origin=origin)
+        memo = ChainMemo() if found is None else found.memo.next()
+        lowering = Lowering(memo, self._shared)
+        side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering)
+        root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
+        winners = side.winners()
+        memo.seal()
+        chains = {chain.name: chain for chain in by_name(lowering.needed().values())}
+        digest = side_digest(chains.values(), lowering.counters.values(), winners)
+        kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
+        maps = self._rank_maps(ranks)
+        counters = lowering.counters
+        return CompiledSide(direction, origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, memo)
 
-    def winners(self) -> None:
-        """The chains and maps from ranks to leaves, once all profiles are there."""
-        for side, leaves in self._winners.items():
+    def _rank_maps(self, ranks: Iterable[Strengths]) -> SideMaps:
+        kins = self._kins
+        every = [self.memo.ranks.get((some, kins), partial(ranks_map, some, kins)) for some in ranks]
+        return SideMaps(kins, {entry.name: entry for entry in every})
+
+    def rules(self, roots: Sequence[dict[Direction, str]], before: Rules | None) -> Rules:
+        """All that profiles make. `before`: what an earlier policy's made."""
+        sides = tuple(self.memo.sides.values())
+        if before is None or not are_same(sides, before.sides):
+            fixed = self._joined(sides, () if before is None else before.sides)
+        else:
+            fixed = before.fixed
+        members = list(self._members())
+        sources = (*fixed.sources, *(f"{entry.name} {pages.digest(entry.elements)}" for entry in members))
+        part = Part(fixed.chains, by_name([*fixed.maps, *members]), fixed.counters, (), sources)
+        policy = self.policy
+        return Rules(self.site, policy.profiles, policy.remotes, policy.members, roots, sides, fixed, part)
+
+    def _members(self) -> Iterator[Map]:
+        for family in Family if self._order.spoken else ():
+            found = self.memo.maps[family].next(self.policy.members.pages(family), self._kins)
+            self.memo.maps[family] = found
+            yield found.map(family)
+
+    def _joined(self, sides: Sequence[CompiledSide], before: Sequence[object]) -> Part:
+        """The chains, counters and maps of all sides. `before`: sides that were joined already, without a clash."""
+        known = set(map(id, before))
+        chains, maps, counters = dict[str, Chain](), dict[str, Map](), dict[str, Counter]()
+        for side in sorted(sides, key=lambda side: id(side) not in known):
+            if id(side) not in known:
+                _check_names(chains, side.chains)
+            chains.update(side.chains)
+            counters.update(side.counters)
+            maps.update(side.maps.by_name)
+        for direction in Direction:
+            leaves: dict[int, str] = {}
+            for side in sides:
+                leaves.update(side.winners if side.direction is direction else {})
             if leaves:
-                chain, entry = winners_of(side, leaves)
-                self.chains[chain.name] = chain
-                self._keep_map(entry)
-
-    def _keep_map(self, entry: Map) -> None:
-        self.maps[entry.name] = entry
+                chain, entry = winners_of(direction, leaves)
+                chains[chain.name], maps[entry.name] = chain, entry
+        sources = sorted({f"{side.digest} {side.maps.digest}" for side in sides})
+        return Part(_in_order(chains), _in_order(maps), _in_order(counters), (), tuple(sources))
 
 
-def _compiled(side: Side, basis: object, comment: str) -> CompiledSide:
-    root, winners = side.root(comment), side.winners()
-    lowering, kins = side.lowering, side.kins if side.names_kins else None
-    return CompiledSide(
-        basis, kins, root, lowering.needed(), lowering.counters, tuple(side.ranks), winners, lowering.memo
-    )
+Origin = tuple[object, ...]
+
+
+def _check_names(chains: Mapping[str, Chain], others: Mapping[str, Chain]) -> None:
+    """InternalError if chains that differ have one name."""
+    for name in chains.keys() & others.keys():
+        if chains[name] is not others[name] and chains[name] != others[name]:
+            raise InternalError(f"two chains would be named {name}")
+
+
+def _in_order(named: Mapping[str, Named]) -> tuple[Named, ...]:
+    return tuple([named[name] for name in sorted(named)])
 
 
 def profile_name(profile: Profile) -> str:

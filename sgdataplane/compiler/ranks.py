@@ -70,10 +70,15 @@ def _above(of_level: int) -> tuple[Range, ...]:
     return (Range(1, of_level * SLOTS - 1),)
 
 
-def inner_level(profiles: Iterable[Sequence[Permission]]) -> int:
-    """The level of inner accept, which comes first or after all rules."""
-    is_first = all(permissions[0].decision.cause == INNER_ACCEPT for permissions in profiles if _has_inner(permissions))
-    return FIRST if is_first else AFTER_RULES
+def inner_level(on_groups: Iterable[Sequence[Permission]], is_first: Iterable[bool]) -> int:
+    """The level of inner accept, which comes first or after all rules. Is given the permissions on groups of each
+    profile, and whether it begins with inner accept."""
+    is_always_first = all(first for some, first in zip(on_groups, is_first, strict=True) if _has_inner(some))
+    return FIRST if is_always_first else AFTER_RULES
+
+
+def begins_inner(permissions: Sequence[Permission]) -> bool:
+    return permissions[0].decision.cause == INNER_ACCEPT
 
 
 def _has_inner(permissions: Sequence[Permission]) -> bool:

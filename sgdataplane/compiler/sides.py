@@ -29,15 +29,15 @@ from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Interva
 from sgdataplane.compiler.kins import Kins, Strengths, ranks_name
 from sgdataplane.compiler.lower import DiagramChains, Lowering
 from sgdataplane.compiler.ranks import Strength
+from sgdataplane.compiler.shared import Addresses
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import address_name, groups_name, members_name, refuse_name, winners_name
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.members import Members
 from sgdataplane.model.state import GroupRef, Remote
-from sgdataplane.net.ranges import Interval, united
-from sgdataplane.net.values import AH, Direction, Family
+from sgdataplane.net.ranges import Interval
+from sgdataplane.net.values import AH, Direction, Family, Prefix
 from sgdataplane.nft.ir import (
     RETURN,
     Chain,
@@ -54,23 +54,13 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.policy.dimensions import LOCAL, PORT, SOURCE_PORT, conditions
-from sgdataplane.policy.resolve import Permission, RemoteAddresses
+from sgdataplane.policy.resolve import Permission
 
 LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # on a path of a diagram (docs/design/ruleset.md)
 NO_PRIORITY = SetPriority(0)
 IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
 IS_IPV6, IS_AH = is_value(Field.NFPROTO, Nfproto.IPV6), is_value(Field.L4PROTO, AH)
 BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PORT))
-Addresses = Mapping[Remote, Mapping[Family, Intervals]]
-
-
-def far_addresses(
-    remote: Remote, remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]], members: Members
-) -> Mapping[Family, Intervals]:
-    """The address ranges of a remote. Those of a group are the prefixes that are delegated to its members."""
-    if isinstance(remote, GroupRef):
-        return {f: united(members.delegated(remote.security_group_id, f)) for f in Family}
-    return {f: united(remotes[remote][f].ranges) for f in Family}
 
 
 @lru_cache(maxsize=1 << 10)
@@ -110,7 +100,8 @@ class GroupBox:
 
 @dataclass
 class Side:
-    """The chains of one side. `ranks`: which maps of ranks they need; `names_kins`: whether they name kins."""
+    """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
+    need; `names_kins`: whether they name kins."""
 
     profile: str
     site: Site
@@ -181,12 +172,17 @@ class Side:
         """What all permissions ask for that apply to addresses."""
         everywhere = ((0, kind.family.last),)
         for permission in self.permissions:
-            far = None if permission.remote is None else self.far[permission.remote][kind.family]
+            far = self._far_of(permission.remote, kind.family)
             if far == ():
                 continue
             box = kind.box(permission, None if far == everywhere else far)
             if box is not None:
                 yield box
+
+    def _far_of(self, remote: Remote | None, family: Family) -> Intervals | None:
+        if isinstance(remote, Prefix):
+            return ((remote.first, remote.last),) if remote.family is family else ()
+        return None if remote is None else self.far[remote][family]
 
     def _made_leaf(self, decision: Decision) -> str:
         """The leaf of a decision by address: one on a group may be stronger."""

@@ -106,6 +106,11 @@ def values(elements: Elements[K, V]) -> frozenset[V]:
     return elements.values if isinstance(elements, Paged) else MapPage(tuple(elements)).values
 
 
+def digest(elements: Elements[K, V]) -> str:
+    """A hash that only equal elements share."""
+    return elements.digest if isinstance(elements, Paged) else MapPage(tuple(elements)).digest
+
+
 def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
     """The elements that the others don't have, or have with another value."""
     if isinstance(elements, Paged) and isinstance(others, Paged):

@@ -50,9 +50,10 @@ class RemoteAddresses:
     ranges: tuple[Interval, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
-    """The policy of every ENI with this set of groups. The last permission of each direction is its default."""
+    """The policy of every ENI with this set of groups. The last permission of each direction is its default.
+    `on_groups`: the permissions whose remote is a group. `references`: remotes whose addresses the state tells."""
 
     security_group_ids: tuple[str, ...]
     nic_type: NicType
@@ -61,6 +62,22 @@ class Profile:
 
     def permissions(self, direction: Direction) -> tuple[Permission, ...]:
         return self.ingress if direction is Direction.INGRESS else self.egress
+
+    @cached_property
+    def on_groups(self) -> Mapping[Direction, tuple[Permission, ...]]:
+        return {
+            side: tuple([p for p in self.permissions(side) if isinstance(p.remote, GroupRef)]) for side in Direction
+        }
+
+    @cached_property
+    def references(self) -> Mapping[Direction, tuple[Remote, ...]]:
+        return {side: tuple(_references(self.permissions(side))) for side in Direction}
+
+
+def _references(permissions: Iterable[Permission]) -> Iterable[Remote]:
+    """Each group and prefix list once."""
+    remotes = (permission.remote for permission in permissions)
+    return dict.fromkeys(r for r in remotes if r is not None and not isinstance(r, Prefix))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""What all profiles of a policy share: the order among permissions on groups, and the addresses of what rules name.
+
+Owns the question whether any of it differs from an earlier policy: if nothing does, it is the same object. Must not
+know chains or maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of
+from sgdataplane.model.state import GroupRef, Remote
+from sgdataplane.net.ranges import Ranges, united
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.resolve import HostPolicy, Permission, Profile
+
+Addresses = Mapping[Remote, Mapping[Family, Ranges]]
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The ranks of all permissions on groups, by side. `on_groups`: these, of each profile; `is_inner_first`: whether
+    the profile begins with inner accept; `spoken`: the groups. Compared by identity."""
+
+    on_groups: Mapping[Direction, tuple[tuple[Permission, ...], ...]]
+    is_inner_first: Mapping[Direction, tuple[bool, ...]]
+    inner: Mapping[Direction, int]
+    ranks: Mapping[Direction, Ranks]
+    spoken: frozenset[str]
+
+    @classmethod
+    def of(cls, profiles: Sequence[Profile], before: Order | None) -> Order:
+        """`before`: that of an earlier policy; the same object if nothing of it differs."""
+        on_groups = {side: tuple([profile.on_groups[side] for profile in profiles]) for side in Direction}
+        is_first = {side: tuple([begins_inner(p.permissions(side)) for p in profiles]) for side in Direction}
+        if before is not None and before.on_groups == on_groups and before.is_inner_first == is_first:
+            return before
+        inner = {side: inner_level(on_groups[side], is_first[side]) for side in Direction}
+        decisions = {side: [p.decision for some in on_groups[side] for p in some] for side in Direction}
+        ranks = {side: ranks_of(decisions[side], inner[side]) for side in Direction}
+        remotes = (p.remote for every in on_groups.values() for some in every for p in some)
+        spoken = frozenset(remote.security_group_id for remote in remotes if isinstance(remote, GroupRef))
+        return cls(on_groups, is_first, inner, ranks, spoken)
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteBlocks:
+    """The address ranges of all groups and prefix lists that profiles name. Those of a group are the prefixes that are
+    delegated to its members. `references`: which these are, by profile. Compared by identity."""
+
+    references: Sequence[Mapping[Direction, tuple[Remote, ...]]] = ()
+    ranges: Addresses = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, policy: HostPolicy, before: RemoteBlocks) -> RemoteBlocks:
+        """`before`: those of a similar policy; the same object if nothing has changed."""
+        references = [profile.references for profile in policy.profiles]
+        if references == before.references:
+            named = iter(before.ranges)
+        else:
+            named = iter(dict.fromkeys(r for of_profile in references for some in of_profile.values() for r in some))
+        ranges = {remote: _ranges(policy, remote) for remote in named}
+        return before if ranges == before.ranges else cls(references, ranges)
+
+
+def _ranges(policy: HostPolicy, remote: Remote) -> Mapping[Family, Ranges]:
+    if isinstance(remote, GroupRef):
+        return {family: united(policy.members.delegated(remote.security_group_id, family)) for family in Family}
+    return {family: united(policy.remotes[remote][family].ranges) for family in Family}
