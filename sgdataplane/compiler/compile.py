@@ -10,7 +10,7 @@ The chains that name the epoch, and the stamp, belong to none of the parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -19,7 +19,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
 from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
-from sgdataplane.compiler.parts import ById, Joined, Part, Rules, by_name
+from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.compiler.verdicts import AtInterface
@@ -34,6 +34,7 @@ from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import Direction, Prefix
+from sgdataplane.nft.changes import ById
 from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, Table, goto
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
@@ -86,10 +87,10 @@ def _shared_part(around: Surroundings) -> Part:
     return Part.of(chains, maps, [*counters, *skeleton.fixed_counters()])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class EniPart:
     """What a table has for one ENI: its chains, and those for its sessions by hook and direction, if there are many
-    ENIs. Compared by identity."""
+    ENIs."""
 
     at: AtInterface
     sessions: Mapping[tuple[Direction, CtDirection], Chain]
@@ -114,31 +115,10 @@ def _eni_part(placement: Placement, link: EniInterface, slot: int, options: Opti
     return EniPart(at, {(hook, way): verdicts.session_chain(site, hook, way, at) for hook, way in ways})
 
 
-@dataclass(frozen=True, eq=False)
-class EniParts:
-    """The parts of all ENIs, and what follows from them alone."""
-
-    parts: tuple[EniPart, ...]
-
-    @cached_property
-    def dispatch(self) -> Part:
-        return _dispatch_part(self.parts)
-
-    @cached_property
-    def causes(self) -> frozenset[str]:
-        return frozenset[str]().union(*(entry.causes for entry in self.parts))
-
-
-@lru_cache(maxsize=4)
-def _together(parts: tuple[EniPart, ...]) -> EniParts:
-    return EniParts(parts)
-
-
-def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> EniParts:
+def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> list[EniPart]:
     slots = site.marks.slots(link.ifname for link in links)
     is_few = verdicts.is_few(slots)
-    parts = (_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links)
-    return _together(tuple(parts))
+    return [_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links]
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
@@ -180,7 +160,19 @@ def compile_policy(
 def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]:
     """All of the table but the chains that name the epoch, and the stamp."""
     site = SITES[policy.placement]
-    rules, idle = _rules(policy, site, memo), IdleTimeouts.of(policy)
+    rules = _rules(policy, site, memo)
+    of_enis = policy.enis, policy.placement, policy.internal, policy.uplinks, policy.idle
+    basis = of_enis, options, rules.roots
+    if memo.fixed is None or memo.fixed[0] != basis:
+        memo.fixed = basis, tuple(_fixed_parts(policy, site, options, rules.roots))
+    return rules.part, *memo.fixed[1]
+
+
+def _fixed_parts(
+    policy: HostPolicy, site: Site, options: Options, roots: Sequence[dict[Direction, str]]
+) -> Iterator[Part]:
+    """All parts but that of profiles. `roots`: where the rules of each profile begin."""
+    idle = IdleTimeouts.of(policy)
     links = [
         EniInterface(
             eni.ifname,
@@ -188,7 +180,7 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
             eni.own,
             eni.link,
             always.on_link(eni.own, options, policy.placement),
-            rules.roots[eni.profile],
+            roots[eni.profile],
             idle.rules(eni.ifname),
         )
         for eni in policy.enis
@@ -202,10 +194,12 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
         policy.uplinks,
         tuple(prefix for eni in policy.enis for prefix in eni.private) if policy.uplinks else (),
         idle.elsewhere(),
-        own.causes,
+        frozenset[str]().union(*(entry.causes for entry in own)),
     )
-    of_idle = Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
-    return rules.part, _shared_part(around), *(entry.part for entry in own.parts), own.dispatch, of_idle
+    yield _shared_part(around)
+    yield from (entry.part for entry in own)
+    yield _dispatch_part(own)
+    yield Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
 
 
 def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:

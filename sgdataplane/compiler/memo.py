@@ -109,7 +109,7 @@ def side_digest(chains: Iterable[Chain], counters: Iterable[Counter], winners: M
 @dataclass
 class Memo:
     """The memory of one compile. `before`: the sides that the compile before made. `rules`: what profiles made in the
-    latest one. For one thread at a time."""
+    latest one; `fixed`: all other parts, and what these follow from. For one thread at a time."""
 
     sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
     ranks: Recent[tuple[Strengths, Kins], Map] = field(default_factory=Recent)
@@ -120,6 +120,7 @@ class Memo:
     members: Members | None = None
     before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     rules: Rules | None = None
+    fixed: tuple[object, tuple[Part, ...]] | None = None
     joined: Joined | None = None
 
     def next(self) -> Memo:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import is_
-from typing import Generic, TypeVar
+from operator import attrgetter, is_
+from typing import TypeVar
 
 from sgdataplane.contract import names
 from sgdataplane.contract.sites import Site
@@ -18,12 +18,13 @@ from sgdataplane.model.members import Members
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft import pages
+from sgdataplane.nft.changes import changes
 from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy, Profile, RemoteAddresses
 
+NAME = attrgetter("name")
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,17 @@ NOTHING = Joined((), Table(TABLE))
 def _together(
     some: Sequence[tuple[Named, ...]], before: Sequence[tuple[Named, ...]], held: tuple[Named, ...]
 ) -> tuple[Named, ...]:
-    return held if are_same(some, before) else by_name(entry for part in some for entry in part)
-
-
-class ById(Generic[T]):
-    """An object that is compared by its identity."""
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ById) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
+    """All of a kind, sorted. `held`: what came of the parts before; where most of these are the same, it is edited."""
+    if are_same(some, before):
+        return held
+    if len(some) != len(before):
+        return by_name(entry for part in some for entry in part)
+    turned = [changes(old, new) for old, new in zip(before, some, strict=True) if old is not new]
+    gone = {name for found in turned for name in found.gone}
+    kept = [entry for entry in held if entry.name not in gone]
+    for found in turned:
+        kept += found.come.values()
+    return by_name(kept)
 
 
 def are_same(some: Sequence[object], others: Sequence[object]) -> bool:
@@ -110,7 +108,7 @@ def are_same(some: Sequence[object], others: Sequence[object]) -> bool:
 
 
 def by_name(items: Iterable[Named]) -> tuple[Named, ...]:
-    return tuple(sorted(items, key=lambda item: item.name))
+    return tuple(sorted(items, key=NAME))
 
 
 def _elements(entry: Map) -> str:

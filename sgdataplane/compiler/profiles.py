@@ -88,7 +88,7 @@ class Profiles:
         """All that profiles make. `before`: what an earlier policy's made."""
         sides = tuple(self.memo.sides.values())
         if before is None or not are_same(sides, before.sides):
-            fixed = self._joined(sides, () if before is None else before.sides)
+            fixed = self._joined(sides, before)
         else:
             fixed = before.fixed
         members = list(self._members())
@@ -103,9 +103,10 @@ class Profiles:
             self.memo.maps[family] = found
             yield found.map(family)
 
-    def _joined(self, sides: Sequence[CompiledSide], before: Sequence[object]) -> Part:
-        """The chains, counters and maps of all sides. `before`: sides that were joined already, without a clash."""
-        known = set(map(id, before))
+    def _joined(self, sides: Sequence[CompiledSide], before: Rules | None) -> Part:
+        """The chains, counters and maps of all sides. `before`: those that were joined before, without a clash."""
+        known = set(map(id, () if before is None else before.sides))
+        held = {} if before is None else {entry.name: entry for entry in before.fixed.maps}
         chains, maps, counters = dict[str, Chain](), dict[str, Map](), dict[str, Counter]()
         for side in sorted(sides, key=lambda side: id(side) not in known):
             if id(side) not in known:
@@ -119,7 +120,8 @@ class Profiles:
                 leaves.update(side.winners if side.direction is direction else {})
             if leaves:
                 chain, entry = winners_of(direction, leaves)
-                chains[chain.name], maps[entry.name] = chain, entry
+                same = held.get(entry.name)
+                chains[chain.name], maps[entry.name] = chain, same if same is not None and same == entry else entry
         sources = sorted({f"{side.digest} {side.maps.digest}" for side in sides})
         return Part(_in_order(chains), _in_order(maps), _in_order(counters), (), tuple(sources))
 

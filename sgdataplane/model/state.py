@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TypeVar
 
 from sgdataplane.model.members import Members
@@ -199,14 +200,22 @@ class Eni:
         return (Prefix.of(link_local(self.mac_address)),) if self.mac_address else ()
 
 
+_id_of_eni = attrgetter("network_interface_id")
+
+
 class EniById(Mapping[str, Eni]):
     """ENIs by id. As they are sorted, one is found without an index of them all."""
 
     def __init__(self, enis: tuple[Eni, ...]) -> None:
-        self._enis = enis
+        self._enis, self._found = enis, dict[str, Eni]()
 
     def __getitem__(self, eni_id: str) -> Eni:
-        place = bisect_left(self._enis, eni_id, key=lambda eni: eni.network_interface_id)
+        if eni_id not in self._found:
+            self._found[eni_id] = self._sought(eni_id)
+        return self._found[eni_id]
+
+    def _sought(self, eni_id: str) -> Eni:
+        place = bisect_left(self._enis, eni_id, key=_id_of_eni)
         if place < len(self._enis) and self._enis[place].network_interface_id == eni_id:
             return self._enis[place]
         return self._index[eni_id]

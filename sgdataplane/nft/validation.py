@@ -43,6 +43,7 @@ from typing import Protocol
 
 from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.nft import pages
+from sgdataplane.nft.changes import changes
 from sgdataplane.nft.delta import Plan
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -82,13 +83,19 @@ class Visits:
         """Count the visits of a table. `before`: those of a similar one; objects that both share aren't counted
         again."""
         before = before or NOTHING
-        of_maps = {entry.name: _exits_of_map(entry, before) for entry in table.maps if entry.holds is None}
-        moved = {name for name, exits in of_maps.items() if exits is not before.of_maps.get(name)}
-        known = before.table.chain
-        anew = [c for c in table.chains if known.get(c.name) is not c or not moved.isdisjoint(c.ways.maps)]
-        exits = {**before.exits, **{chain.name: _exits_of_chain(chain, of_maps) for chain in anew}}
-        gone = known.keys() - table.chain.keys()
-        turned = {chain.name for chain in anew if exits[chain.name] != before.exits.get(chain.name)}
+        turned_maps = changes(before.table.maps, table.maps)
+        found = {name: _exits_of_map(entry, before) for name, entry in turned_maps.come.items() if entry.holds is None}
+        of_maps = {name: exits for name, exits in before.of_maps.items() if name not in turned_maps.gone} | found
+        moved = {name for name in turned_maps.names if of_maps.get(name) is not before.of_maps.get(name)}
+        turned_chains = changes(before.table.chains, table.chains)
+        anew = dict(turned_chains.come)
+        if moved:
+            anew |= {chain.name: chain for chain in table.chains if not moved.isdisjoint(chain.ways.maps)}
+        if not anew and not turned_chains.gone:
+            return cls(table, before.exits, of_maps, before.by_chain)
+        exits = {**before.exits, **{name: _exits_of_chain(chain, of_maps) for name, chain in anew.items()}}
+        gone = turned_chains.gone.keys() - turned_chains.come.keys()
+        turned = {name for name in anew if exits[name] != before.exits.get(name)}
         for name in gone:
             del exits[name]
         return cls(table, exits, of_maps, _counted(exits, before.by_chain, turned | gone))

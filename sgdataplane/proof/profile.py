@@ -37,13 +37,13 @@ class ProvenKind:
 
     def has_same_chains(self, kind: SessionKind, shared: Shared, roots: Collection[str]) -> bool:
         """Whether all that was read of the table is the same."""
-        changed, maps = shared.structure.changed, shared.structure.table.map
+        changed, touched, maps = shared.structure.changed, shared.structure.touched_maps, shared.structure.table.map
         return (
             self.groups.roots == roots
             and changed.isdisjoint(self.groups.names)
             and changed.isdisjoint(self.addresses.names)
-            and self.groups.atoms == shared.atoms[kind.family].all
-            and all(maps.get(name) == entry for name, entry in self.groups.maps.items())
+            and (self.groups.atoms is (atoms := shared.atoms[kind.family].all) or self.groups.atoms == atoms)
+            and all(maps.get(name) == self.groups.maps[name] for name in self.groups.maps.keys() & touched)
             and self._has_same_ranks(shared.winners(self.addresses.chain))
         )
 
@@ -68,10 +68,12 @@ def _ranked(side: SideClaims) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class ProvenProfile:
-    """A proven profile. `basis`: the part of the specification that its claims follow from."""
+    """A proven profile. `basis`: the part of the specification that its claims follow from; `around`: objects that it
+    follows from itself."""
 
     basis: object
     kinds: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
+    around: object = None
 
 
 EarlierProfile = tuple[ProvenProfile, Shared]  # and what its table's successor shares

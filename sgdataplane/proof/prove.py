@@ -10,8 +10,10 @@ these are equal, the same proof would come out once more.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 
 from sgdataplane.collection import no_collection
 from sgdataplane.contract.fields import KeyType
@@ -48,9 +50,46 @@ class ProvenTable:
     kinships: Kinships
     atoms: Mapping[Family, KinAtoms] = field(default_factory=dict)
     remembered: Remembered = field(default_factory=Remembered)
-    gates: Mapping[str, ProvenGate] = field(default_factory=dict)
+    places: Places | None = None
     profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
     templates: Mapping[Kind, Template] = field(default_factory=dict)
+    vpc_of: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gates(self) -> Mapping[str, ProvenGate]:
+        """The fixed part, by interface."""
+        return {} if self.places is None else self.places.gates
+
+
+@dataclass(frozen=True)
+class Places:
+    """The fixed part of a table at all interfaces. `carriers`: the ENIs, by what makes their rules the same, and
+    `roots`: where these begin. `basis`: all of the specification that any of it was compared with; `interfaces`: those
+    that the table names."""
+
+    basis: object
+    interfaces: AbstractSet[str]
+    gates: Mapping[str, ProvenGate]
+    carriers: Mapping[object, Carriers]
+    roots: Mapping[object, Roots]
+
+    def is_same(self, basis: object, structure: Structure) -> bool:
+        """Whether each interface would be proven as it was. The structure has what changed since then."""
+        return (
+            structure.interfaces is self.interfaces
+            and structure.changed.isdisjoint(self._chains)
+            and structure.changed_maps.isdisjoint(self._maps)
+            and self.basis == basis
+        )
+
+    @cached_property
+    def _chains(self) -> AbstractSet[str]:
+        return frozenset[str]().union(*(gate.chains for gate in self.gates.values()))
+
+    @cached_property
+    def _maps(self) -> AbstractSet[str]:
+        keys = (name for gate in self.gates.values() for name, _ in gate.keys)
+        return frozenset(keys).union(*(gate.maps for gate in self.gates.values()))
 
 
 def profile_basis(state: CloudState, options: Options, eni: Eni) -> object:
@@ -147,19 +186,17 @@ class _Basis:
         }
         return cls(proven, Shared(structure, kinships, atoms, proven.remembered))
 
-    def profile(self, key: object, basis: object, roots: Roots) -> ProvenProfile | None:
+    def profile(self, key: object, around: object, spell: Callable[[], object], roots: Roots) -> ProvenProfile | None:
         """The profile, if it is the same here: with the same claims and chains, and the same members of groups that it
-        names. Else None."""
+        names. Else None. `spell`: says what its claims follow from."""
         found = self.proven.profiles.get(key)
-        is_same = (
-            found is not None
-            and found.basis == basis
-            and all(
-                known.has_same_chains(kind, self.shared, roots.get((kind.direction, kind.family), ()))
-                for kind, known in found.kinds.items()
-            )
+        if found is None or (found.around != around and found.basis != spell()):
+            return None
+        is_same = all(
+            known.has_same_chains(kind, self.shared, roots.get((kind.direction, kind.family), ()))
+            for kind, known in found.kinds.items()
         )
-        return found if is_same else None
+        return replace(found, around=around) if is_same else None
 
 
 def _members(structure: Structure, family: Family) -> Lookup:
@@ -178,6 +215,8 @@ class _Work:
         self._table, self._namespace = table, Namespace.of(specification, table)
         self._before = before or like or ProvenTable(Structure.empty(table.name), Kinships())
         self._like = like if like is not self._before else None
+        vpc_of = {group.security_group_id: group.vpc_id for group in specification.state.security_groups}
+        self._vpc_of = self._before.vpc_of if self._before.vpc_of == vpc_of else vpc_of
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
         self._started = time.monotonic()
@@ -199,13 +238,14 @@ class _Work:
             return self._account(self._shown(difference))
 
     def _proven(self, start: _Basis) -> ProvenTable:
-        gates = dict(self._gates(start.shared.structure))
+        places = self._places(start.shared.structure)
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
-        profiles = self._profiles(start, other, gates)
-        templates = {} if self._gate is None else dict(list(self._gate.templates.items())[-MOST_TEMPLATES:])
+        profiles = self._profiles(start, other, places)
+        templates = self._before.templates if self._gate is None else self._gate.templates
+        latest = dict(list(templates.items())[-MOST_TEMPLATES:])
         shared = start.shared
         return ProvenTable(
-            shared.structure, shared.kinships, shared.atoms, shared.remembered, gates, profiles, templates
+            shared.structure, shared.kinships, shared.atoms, shared.remembered, places, profiles, latest, self._vpc_of
         )
 
     def _shown(self, difference: ProfileMismatch) -> Counterexample:
@@ -219,6 +259,17 @@ class _Work:
                 return of_profile(self._table, self._namespace, other)
         return found
 
+    def _places(self, structure: Structure) -> Places:
+        wanted, before = self._namespace.wanted, self._before.places
+        fixed = (wanted.options, wanted.placement, wanted.uplinks, wanted.internal, wanted.time_scale)
+        basis = (self._namespace.epoch, self._namespace.secret, fixed, self._namespace.enis)
+        if before is not None and before.is_same(basis, structure):
+            return before
+        gates = dict(self._gates(structure))
+        carriers = self._by_profile()
+        roots = {key: _roots(gates[ifname].roots for ifname, _ in some) for key, some in carriers.items()}
+        return Places(basis, structure.interfaces, gates, carriers, roots)
+
     def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
         self._gate = GateCheck(structure, self._namespace, dict(self._before.templates))
         for ifname in self._gate.names():
@@ -226,21 +277,29 @@ class _Work:
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
-    def _profiles(
-        self, start: _Basis, other: _Basis | None, gates: Mapping[str, ProvenGate]
-    ) -> dict[object, ProvenProfile]:
+    def _profiles(self, start: _Basis, other: _Basis | None, places: Places) -> dict[object, ProvenProfile]:
         """The profiles of all interfaces."""
         found = dict[object, ProvenProfile]()
-        for key, carriers in self._by_profile().items():
-            roots = _roots(gates[ifname].roots for ifname, _ in carriers)
-            basis = self._profile_basis(start, carriers[0][1])
+        for key, carriers in places.carriers.items():
+            roots = places.roots[key]
+            around, spell = self._around(start, carriers[0][1]), cache(partial(self._basis, start, carriers[0][1]))
             bases = [start] if other is None else [other, start]
-            same = (one.profile(key, basis, roots) for one in bases)
+            same = (one.profile(key, around, spell, roots) for one in bases)
             known = [(one.proven.profiles[key], one.shared) for one in bases if key in one.proven.profiles]
-            found[key] = next((p for p in same if p), None) or self._checked(start, basis, carriers, roots, known)
+            found[key] = next((p for p in same if p), None) or replace(
+                self._checked(start, spell(), carriers, roots, known), around=around
+            )
         return found
 
-    def _profile_basis(self, start: _Basis, eni: Eni) -> object:
+    def _around(self, start: _Basis, eni: Eni) -> object:
+        """Objects that the claims of an ENI's profile follow from, and maybe more. Where they are the same, so is what
+        _basis() makes of them."""
+        wanted, state = self._namespace.wanted, self._namespace.wanted.state
+        groups = tuple([state.group[group_id] for group_id in sorted(eni.security_group_ids)])
+        lists = state.vpcs, state.prefix_lists, state.port_lists
+        return groups, self._vpc_of, lists, start.shared.kinships.carriers, wanted.options, eni.nic_type, eni.vpc_id
+
+    def _basis(self, start: _Basis, eni: Eni) -> object:
         wanted = self._namespace.wanted
         spoken = spoken_of(wanted.state, eni)
         delegated = [

@@ -69,18 +69,22 @@ PASSING = {end_chain(side, Verdict.ACCEPT) for side in Direction}
 @dataclass(frozen=True, eq=False)
 class Winners:
     """Where each rank leads. None: to no leaf that decides whatever the priority is, and takes it off packets that
-    pass. `names`: of the leaves; `of`: the rank of each outcome; `doubled`: outcomes that have several. Compared by
-    identity."""
+    pass. `names`: of the leaves; `of`: the rank of each outcome; `doubled`: outcomes that have several;
+    `asked`: the map that says so. Compared by identity."""
 
     leaves: Mapping[int, Outcome | None]
     names: Mapping[int, str]
     of: Mapping[Outcome, int]
     doubled: AbstractSet[Outcome]
+    asked: Map | None = None
 
     @classmethod
     def read(cls, table: Table, chain: str, changed: AbstractSet[str], before: Winners) -> Winners:
         """`before`: what was read of an earlier table, `changed`: chains that have changed since."""
-        names = dict(_targets(table, chain))
+        asked = _map_behind(table, chain)
+        if asked is not None and asked is before.asked and chain not in changed and before.chains.isdisjoint(changed):
+            return before
+        names = dict(_targets(asked))
         known = {name: before.leaves[rank] for rank, name in before.names.items() if name not in changed}
         if names == before.names and len(known) == len(set(names.values())):
             return before
@@ -90,7 +94,11 @@ class Winners:
         for rank, outcome in leaves.items():
             if outcome is not None and of.setdefault(outcome, rank) != rank:
                 doubled.add(outcome)
-        return cls(leaves, names, of, doubled)
+        return cls(leaves, names, of, doubled, asked)
+
+    @cached_property
+    def chains(self) -> AbstractSet[str]:
+        return frozenset(self.names.values())
 
 
 NO_WINNERS = Winners({}, {}, {}, frozenset())
@@ -104,15 +112,19 @@ def chain_behind(table: Table, root: str) -> str:
     return verdict.chain if is_goto and isinstance(verdict, Lead) and is_winners(verdict.chain) else ""
 
 
-def _targets(table: Table, chain: str) -> Iterator[tuple[int, str]]:
-    """Where ranks lead. Nothing if the chain doesn't look them up first."""
+def _map_behind(table: Table, chain: str) -> Map | None:
+    """The map in which the chain looks ranks up first; None if it doesn't."""
     statements = table.chain[chain].rules[0].statements if table.chain[chain].rules else ()
     vmap = statements[0] if len(statements) == 1 else None
-    if isinstance(vmap, VerdictMap) and vmap.field is PRIORITY and vmap.name in table.map:
-        for rank, verdict in table.elements_of(vmap.name).items():
-            is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
-            if is_goto and isinstance(verdict, Lead) and isinstance(rank, int):
-                yield rank, verdict.chain
+    return table.map.get(vmap.name) if isinstance(vmap, VerdictMap) and vmap.field is PRIORITY else None
+
+
+def _targets(asked: Map | None) -> Iterator[tuple[int, str]]:
+    """Where ranks lead."""
+    for rank, verdict in asked.elements if asked is not None else ():
+        is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
+        if is_goto and isinstance(verdict, Lead) and isinstance(rank, int):
+            yield rank, verdict.chain
 
 
 def _outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:

@@ -17,6 +17,7 @@ from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
+from sgdataplane.nft.changes import changes
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -66,9 +67,11 @@ class Structure:
     `depth`: how many chains a packet can go through from there on; each chain comes after all that it leads to.
 
     Compared with the earlier table, deleted ones included: `changed` are chains with other rules, or with a counter
-    that is gone; `changed_maps`, but for those that hold priorities; `turned` are chains that are changed, ask a
-    changed map, or lead to a turned one. All other chains are the same, with all that they lead to, as long as these
-    maps are. Without an earlier table, all chains are changed."""
+    that is gone; `changed_maps`, but for those that hold numbers, and `touched_maps` with these; `turned` are chains
+    that are changed, ask a changed map, or lead to a turned one. All other chains are the same, with all that they lead
+    to, as long as these maps are. Without an earlier table, all chains are changed.
+
+    `interfaces`: all that the table names; the same object as long as nothing changed that names any."""
 
     table: Table
     facts: Mapping[str, Mentions]
@@ -77,28 +80,34 @@ class Structure:
     depth: Mapping[str, int]
     changed: AbstractSet[str]
     changed_maps: AbstractSet[str]
+    touched_maps: AbstractSet[str]
     turned: AbstractSet[str]
+    interfaces: AbstractSet[str]
 
     @classmethod
     def empty(cls, name: str) -> Structure:
         """The structure of an empty table."""
-        return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE)
+        return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE, NONE, NONE)
 
     @classmethod
     def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
         """StructureError if the kernel would refuse the table, or if it stands at other hooks."""
         _check_hooks(table, site)
-        _check_counters(table)
         before = before or cls.empty(table.name)
-        changed_maps = _different(before.table.map, table.map)
+        maps, chains = changes(before.table.maps, table.maps), changes(before.table.chains, table.chains)
         lookups = dict(before.lookups)
-        for name in changed_maps:
+        for name in maps.names:
             old = lookups.pop(name, None)
-            if name in table.map and not _is_of_ranks(table.map[name]):
-                lookups[name] = Lookup.of(table.map[name], old)
-        changed_maps -= _of_priorities(before.table.map, changed_maps) & _of_priorities(table.map, changed_maps)
-        changed = _different(before.table.chain, table.chain)
-        gone = before.table.counter.keys() - table.counter.keys()
+            if name in maps.come and not _is_of_ranks(maps.come[name]):
+                lookups[name] = Lookup.of(maps.come[name], old)
+        changed_maps = maps.names - (_of_numbers(maps.gone, maps.names) & _of_numbers(maps.come, maps.names))
+        changed: set[str] = chains.names
+        counters = changes(before.table.counters, table.counters)
+        gone = counters.gone.keys() - counters.come.keys()
+        if not changed and not changed_maps and not gone:
+            same = before.facts, lookups, before.targets, before.depth
+            return cls(table, *same, NONE, NONE, maps.names, NONE, before.interfaces)
+        _check_counters(table)
         if gone:
             changed |= {name for name, facts in before.facts.items() if not facts.counters.isdisjoint(gone)}
         facts = dict(before.facts)
@@ -107,21 +116,28 @@ class Structure:
             if name in table.chain:
                 facts[name] = Mentions.of(table.chain[name])
         targets = _targets_of(facts, lookups, before, changed, changed_maps)
-        turned = set(changed)
-        for name in before.depth if changed or changed_maps else ():
-            if not (targets.get(name, NONE).isdisjoint(turned) and _maps(facts, name).isdisjoint(changed_maps)):
+        turned = changed.union(before.asking(changed_maps))
+        for name in before.depth:
+            if name not in turned and not targets.get(name, NONE).isdisjoint(turned):
                 turned.add(name)
         depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in turned})
-        return cls(table, facts, lookups, targets, depth, changed, changed_maps, turned)
+        is_named = any(f[name].interfaces for f in (before.facts, facts) for name in changed if name in f)
+        is_named |= any(e.key_type is KeyType.IFNAME for some in (maps.gone, maps.come) for e in some.values())
+        interfaces = _interfaces_of(facts, table) if is_named else before.interfaces
+        return cls(table, facts, lookups, targets, depth, changed, changed_maps, maps.names, turned, interfaces)
 
-    @property
-    def interfaces(self) -> set[str]:
-        """All interfaces that the table names."""
-        found: set[str] = set().union(*(facts.interfaces for facts in self.facts.values() if facts.interfaces))
-        for entry in self.table.maps:
-            if entry.key_type is KeyType.IFNAME:
-                found.update(str(key) for key, _ in entry.elements)
-        return found
+    def asking(self, maps: AbstractSet[str]) -> Iterator[str]:
+        """The chains that ask any of these maps."""
+        facts = self.facts.items() if maps else ()
+        return (name for name, of_chain in facts if of_chain.maps and not of_chain.maps.isdisjoint(maps))
+
+
+def _interfaces_of(facts: Mapping[str, Mentions], table: Table) -> set[str]:
+    found: set[str] = set().union(*(of_chain.interfaces for of_chain in facts.values() if of_chain.interfaces))
+    for entry in table.maps:
+        if entry.key_type is KeyType.IFNAME:
+            found.update(str(key) for key, _ in entry.elements)
+    return found
 
 
 def _check_hooks(table: Table, site: Site) -> None:
@@ -140,15 +156,9 @@ def _check_counters(table: Table) -> None:
             raise StructureError(f"map {entry.name}: there is no counter {missing[0]}")
 
 
-def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Map]) -> set[str]:
-    """The names of all entries that differ, or that only one side has."""
-    found = {name for name, entry in after.items() if (old := before.get(name)) is not entry and old != entry}
-    return found | (before.keys() - after.keys())
-
-
-def _of_priorities(maps: Mapping[str, Map], names: Iterable[str]) -> set[str]:
-    """Those that hold numbers for the priority, or don't exist: no chain leads elsewhere by them."""
-    return {name for name in names if name not in maps or maps[name].holds is KeyType.CLASSID}
+def _of_numbers(maps: Mapping[str, Map], names: Iterable[str]) -> set[str]:
+    """Those that hold priorities or marks, or don't exist: no chain leads elsewhere by them."""
+    return {name for name in names if name not in maps or maps[name].holds in (KeyType.CLASSID, KeyType.MARK)}
 
 
 def _is_of_ranks(entry: Map) -> bool:
