@@ -97,10 +97,10 @@ class TimedKernel(NetlinkKernel):
     def __post_init__(self) -> None:
         super().__init__(self.namespace)
 
-    def run(self, transaction: Transaction) -> None:
+    def run(self, *transactions: Transaction) -> None:
         began = time.perf_counter()
-        super().run(transaction)
-        if transaction.operations:
+        super().run(*transactions)
+        if any(entry.operations for entry in transactions):
             self.commits.append(time.perf_counter() - began)
 
     def pace(self) -> Pace:

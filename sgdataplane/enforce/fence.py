@@ -1,10 +1,10 @@
 """The fence of a namespace: a table of its own, put in force beside the policy.
 
-Owns when it is written, and what of it. Is given what the policy's table holds. Must not know what the fence drops.
+Owns when it is written, and what of it. Is given what the policy's table holds. Must not know what the fence drops, or
+run anything.
 
 If the kernel certainly holds the fence of what was enforced before, only the chains of interfaces that differ are
-written. The fence's commits increase the namespace's generation. So they also renew the stamp of the policy's table, if
-that was trusted; it then vouches for both tables.
+written.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from sgdataplane.compiler.fence import compile_fence
-from sgdataplane.contract.fields import KeyType
-from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.desired import Desired, Settings
-from sgdataplane.enforce.run import fitted, run
+from sgdataplane.enforce.run import fitted
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.delta import Plan, plan, removal
-from sgdataplane.nft.ir import Map, Table
+from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory, stamp_of
-from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
 MOST = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs
@@ -36,16 +34,14 @@ NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NET
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `is_anew`: write it
-    even if it seems to be there. `previous`: what was enforced before, if the caller knows. `there`: what the kernel
-    holds of the fence until somebody else commits; None: that has to be read."""
+    """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `steps`: how to put it
+    in force, or to remove it; empty if nothing has to change. `is_live`: there is a fence already."""
 
     ifnames: tuple[str, ...]
     secret: int
     table: Table | None
-    is_anew: bool = False
-    previous: Desired | None = None
-    there: Inventory | None = None
+    steps: Plan
+    is_live: bool
 
     def is_first(self, stamp: Stamp | None) -> bool:
         """Whether the fence changes before the policy: only if the policy's table, which has that stamp, already marks
@@ -59,22 +55,20 @@ def wanted_fence(
     """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
     is gone. `inventory`: what the kernel holds of the policy's table; `previous`: what was enforced before, if the
     caller knows."""
-    if not settings.fence:
-        return Fence((), 0, None)
     stamp, there = inventory.stamp, _there(kernel, inventory, previous)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
     fenceable = kernel.interfaces() | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
-    if not ifnames:
-        return Fence((), known, None)
+    if not ifnames or not settings.fence:
+        gone = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
+        return Fence((), known if settings.fence else 0, None, gone, there.exists)
     secret = 0 if desired.placement.is_outside else known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
-    fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync, previous)
-    if inventory.is_untouched and there.generation == inventory.generation:
-        fence = replace(fence, there=there)
-    if fence.table is not None and not there.exists:
-        _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
-    return fence
+    is_certain = inventory.is_untouched and there.generation == inventory.generation and not settings.resync
+    steps = _way_to(kernel, there, table, previous, is_certain=is_certain)
+    if not there.exists:
+        _check_support(kernel, steps, desired.placement)
+    return Fence(tuple(sorted(ifnames)), secret, table, steps, there.exists)
 
 
 def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None) -> Inventory:
@@ -126,19 +120,17 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
         raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error
 
 
-def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence) -> Plan:
-    """The plan that puts the fence in force, or removes it; empty if nothing has to change. `there`: what the kernel
-    holds of the fence; `inventory`: what it holds of the policy's table."""
-    if fence.table is None:
-        return Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
-    if not inventory.is_untouched or fence.is_anew:
-        return plan(None, there, fitted(kernel, fence.table))
-    if _is_fence_there(there, fence.table):
-        return Plan()
-    held = None if fence.previous is None else _held(there, fence.previous)
+def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | None, *, is_certain: bool) -> Plan:
+    """The plan that puts the table in force; empty if nothing has to change. `there`: what the kernel holds of the
+    fence, of which nobody has changed anything if it `is_certain`."""
+    held = None
+    if is_certain:
+        if _is_fence_there(there, table):
+            return Plan()
+        held = None if previous is None else _held(there, previous)
     if held is None:
-        return plan(None, there, fitted(kernel, fence.table))
-    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, fence.table))
+        return plan(None, there, fitted(kernel, table))
+    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, table))
 
 
 def _devices(there: Inventory) -> frozenset[str]:
@@ -162,27 +154,9 @@ def _vouched(there: Inventory) -> Inventory:
     return there if stamp is None else replace(there, stamp=replace(stamp, generation=there.generation))
 
 
-def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
-    """Put the fence in force, or remove it; return what was done."""
-    there = fence.there if inventory.is_untouched else None
-    there = there or kernel.inventory(TABLE, NETDEV, MOST)
-    steps = way_to(kernel, there, inventory, fence)
-    is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
-    if is_whole and steps.changes and inventory.is_untouched:
-        commits = sum(change.commits for change in steps.changes)
-        kernel.run(_restamp(next_generation(inventory.generation, commits + 1)))
-    return steps
-
-
 def _is_fence_there(there: Inventory, wanted: Table) -> bool:
     """Whether the fence is as wanted, given that nobody has committed anything since. A chain may have gone with its
     interface."""
     stamp = stamp_of(wanted)
     is_same = there.stamp is not None and (there.stamp.digest, there.stamp.secret) == (stamp.digest, stamp.secret)
     return is_same and there.chains == {chain.name: chain.hook for chain in wanted.chains}
-
-
-def _restamp(generation: int) -> Transaction:
-    """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
-    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds=KeyType.MARK)
-    return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish
-from sgdataplane.enforce.fence import MOST, Fence, way_to
+from sgdataplane.enforce.fence import Fence
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.kernel import Kernel
@@ -71,9 +70,8 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
         return ""
     pace = pace_of(kernel)
     if pace.is_wide:  # then the fence's commits validate the policy's table, too
-        steps = way_to(kernel, kernel.inventory(TABLE, NETDEV, MOST), course.inventory, fence)
         meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
-        walked += validations(steps) * meanwhile.every_path
+        walked += validations(fence.steps) * meanwhile.every_path
     is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.proven.table).digest
     is_less = in_force is not None and in_force.every_path > visits.every_path
     is_needed = not is_change or is_repair or is_less

@@ -6,19 +6,25 @@ not know what they are for."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from sgdataplane.contract.counters import LOG_GROUP
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import KernelError, PrivilegeError
 from sgdataplane.host.nflog import NEEDS
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.delta import Change, Plan, undo
-from sgdataplane.nft.ir import Chain, Log, Rule, Table, rule
+from sgdataplane.nft.ir import Chain, Log, Map, Rule, Table, rule
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+EMPTY = Transaction(TABLE)
+NOTHING = Change(EMPTY, EMPTY, EMPTY)
+NEVER = 0  # no namespace ever has this generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,51 +36,122 @@ class Ran:
     counted: Mapping[str, Counted]
 
 
-def run(kernel: Kernel, steps: Plan, *, is_live: bool) -> Ran:
-    """Run the changes. A refusal before the policy is in force is raised, and everything is as it was."""
+def run(kernel: Kernel, *plans: Plan, is_live: bool) -> Ran:
+    """Run plans for different tables, in this order. A refusal before a plan's table is in force is raised; then
+    everything is as it was, but for the plans before it. `is_live`: packets may be on their way through a table.
+
+    If the first of two plans has one change, it shares its commits with the other's first one: both stages; the first
+    switch; the first sweep and the second switch; the second sweep. Between two of these, packets leave as usual."""
     counted: dict[str, Counted] = {}
-    for change in steps.changes:
-        try:
-            _switch(kernel, change, is_live=is_live)
-        except KernelError as error:
-            if change is steps.changes[0]:
-                raise
-            return Ran(error.detail, counted)
-        refusal = _sweep(kernel, change, counted)
-        if refusal:
-            return Ran(refusal, counted)
-    return Ran("", counted)
+    refusals = []
+    for rounds in _rounds(plans):
+        for number, (first, second) in enumerate(rounds):
+            try:
+                refusal = _run_round(kernel, first, second, counted, is_live=is_live)
+            except KernelError as error:
+                if number == 0:
+                    raise
+                refusal = error.detail
+            if refusal:
+                refusals.append(refusal)
+                break
+    return Ran("; ".join(refusals), counted)
 
 
-def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
-    staged: list[Operation] = []
-    try:
-        for part in change.stage.parts():
-            kernel.run(part)
-            staged += part.operations
+def commits_of(*plans: Plan) -> int:
+    """How many commits these plans take if nothing is refused."""
+    return sum(_commits(*pair) for rounds in _rounds(plans) for pair in rounds)
+
+
+def _rounds(plans: Iterable[Plan]) -> list[list[tuple[Change, Change]]]:
+    """The pairs of changes that run together. In each list, the first pair puts a table in force, or two."""
+    changes = [steps.changes for steps in plans if steps.changes]
+    match changes:
+        case [(first,), (second, *others)]:
+            return [[(first, second), *((change, NOTHING) for change in others)]]
+        case _:
+            return [[(change, NOTHING) for change in some] for some in changes]
+
+
+def _commits(first: Change, second: Change) -> int:
+    commits = ((first.switch,), (first.sweep, second.switch), (second.sweep,))
+    return len(_stages(first, second)) + sum(any(map(len, commit)) for commit in commits)
+
+
+def _stages(first: Change, second: Change) -> list[tuple[Transaction, ...]]:
+    """The parts of both stages, those that meet in one commit."""
+    parts, others = first.stage.parts(), second.stage.parts()
+    if not parts or not others:
+        return [(part,) for part in (*parts, *others)]
+    return [*((part,) for part in parts[:-1]), (parts[-1], others[0]), *((part,) for part in others[1:])]
+
+
+def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str, Counted], *, is_live: bool) -> str:
+    """Return what the kernel refused once both were in force, or "". Adds the last values of removed counters to
+    `counted`."""
+    staged: list[Transaction] = []
+    with _undone(kernel, staged):
+        for parts in _stages(first, second):
+            kernel.run(*parts)
+            staged += parts
         if is_live:
             kernel.settle()
-        kernel.run(change.switch)
+        kernel.run(first.switch)
+    refusal = _sweep(kernel, first, counted, second)
+    return refusal or _sweep(kernel, second, counted)
+
+
+@contextmanager
+def _undone(kernel: Kernel, staged: Sequence[Transaction]) -> Iterator[None]:
+    """If the kernel refuses something in the block, take away what is staged. That has no effect; if it stays, the next
+    apply removes it."""
+    try:
+        yield
     except KernelError:
-        with suppress(KernelError):  # what is staged has no effect; the next apply removes it
-            kernel.run(undo(replace(change.stage, operations=tuple(staged))))
+        by_family: dict[str, list[Operation]] = {}
+        for part in staged:
+            by_family.setdefault(part.family, []).extend(part.operations)
+        for family, operations in by_family.items():
+            with suppress(KernelError):
+                kernel.run(undo(Transaction(TABLE, tuple(operations), family)))
         raise
 
 
-def _sweep(kernel: Kernel, change: Change, counted: dict[str, Counted]) -> str:
-    """Return what the kernel refused, or "". Adds the last values of removed counters to `counted`."""
-    if not len(change.sweep):
+def _sweep(kernel: Kernel, change: Change, counted: dict[str, Counted], other: Change = NOTHING) -> str:
+    """Sweep, and switch the other one. Return what the kernel refused of the sweep, or ""."""
+    if not len(change.sweep) and not len(other.switch):
         return ""
     kernel.settle()
     # only the policy's counters: the fence's are removed only with the whole fence
     has_counted = change.ending and change.sweep.family == "inet"
     last = kernel.counted(change.sweep.name, change.ending) if has_counted else {}
     try:
-        kernel.run(change.sweep)
+        kernel.run(change.sweep, other.switch)
     except KernelError as error:
-        return error.detail
+        return error.detail if other is NOTHING else _sweep_apart(kernel, change, other)
     counted.update(last)
     return ""
+
+
+def _sweep_apart(kernel: Kernel, change: Change, other: Change) -> str:
+    """One of the two was refused, which shows if each has a commit of its own. If the sweep is refused, no stamp may
+    vouch for what it has left."""
+    refusal = ""
+    try:
+        kernel.run(change.sweep)
+    except KernelError as error:
+        refusal = error.detail
+    with _undone(kernel, [other.stage]):
+        kernel.run(other.switch)
+    if refusal:
+        kernel.run(restamp(NEVER))
+    return refusal
+
+
+def restamp(generation: int) -> Transaction:
+    """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
+    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds=KeyType.MARK)
+    return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
 
 
 FEATURE = "nflog"

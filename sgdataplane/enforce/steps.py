@@ -12,20 +12,21 @@ from dataclasses import replace
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fence import held_fragments
+from sgdataplane.contract.stamp import next_generation
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.fence import put_in, wanted_fence
+from sgdataplane.enforce.fence import Fence, wanted_fence
 from sgdataplane.enforce.hold import is_light, pace_of, weigh
 from sgdataplane.enforce.proven import Proven
-from sgdataplane.enforce.run import Ran, run
+from sgdataplane.enforce.run import NOTHING, Ran, commits_of, restamp, run
 from sgdataplane.enforce.sessions import Epochs, KernelSessions, Longest, Sessions, end_refused, has_shorter
 from sgdataplane.errors import KernelError
 from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
-from sgdataplane.nft.delta import Plan, removal
+from sgdataplane.nft.delta import Plan, removal, with_commits_beside
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
 
@@ -82,8 +83,8 @@ def apply(
     running sessions, and shorten sessions that have too much time left   6 run the plan, waiting between its steps
     until no packet is inside the rules
 
-    The fence is first made after the table that marks what may pass it. Later it changes before that table. So a packet
-    at a new interface passes neither.
+    The fence is first switched after the table that marks what may pass it. Later it changes before that table. So a
+    packet at a new interface passes neither.
     """
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
@@ -91,27 +92,19 @@ def apply(
     fence = wanted_fence(kernel, inventory, desired, settings, wish.before)
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
-    is_fence_first = fence.is_first(inventory.stamp)
-    plans = [put_in(kernel, inventory, fence)] if is_fence_first else []
-    if any(steps.changes for steps in plans):
-        inventory = _look(kernel, wish)
-        course = plot(kernel, inventory, wish, fence.secret)
     epochs = Epochs(desired.site.marks.last_epoch)
     epochs.retire(kernel, sessions, course.stamp, course.epoch)
     # Before the first rules, with which conntrack begins to work: it takes whichever end it hears first for the opener.
     seeded = sessions.seed(_addresses(desired, course.adopting)) if course.adopting else 0
     late = _late(desired, course)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
-    ran = run(kernel, course.steps, is_live=inventory.exists)
+    ran = _run(kernel, course, fence)
     if course.stamp is None and inventory.exists:
         # The rules that were there marked sessions with an unknown epoch, which may be this one.
         kernel.settle()
         sessions.forget_epochs(epochs.all)
-    if not is_fence_first:
-        kernel.settle()
-        plans.append(put_in(kernel, _look(kernel, wish), fence))
     return replace(
-        _counted(course.epoch, [course.steps, *plans], ran, settings),
+        _counted(course.epoch, [course.steps, fence.steps], ran, settings),
         seconds=time.monotonic() - started,
         adopting=course.adopting,
         adoption_window=settings.adoption_window if course.adopting else 0.0,
@@ -120,6 +113,29 @@ def apply(
         fenced=fence.ifnames,
         slow=slow,
     )
+
+
+def _run(kernel: Kernel, course: Course, fence: Fence) -> Ran:
+    """Run both plans. The stamp of the policy's table counts the commits of both, and so vouches for both."""
+    inventory = course.inventory
+    is_fence_first = fence.is_first(inventory.stamp)
+
+    def in_order(policy: Plan) -> tuple[Plan, Plan]:
+        return (fence.steps, policy) if is_fence_first else (policy, fence.steps)
+
+    steps = course.steps
+    if steps.changes:
+        beside = commits_of(*in_order(steps)) - commits_of(steps)
+        steps = with_commits_beside(steps, beside)
+    elif fence.steps.changes and inventory.is_untouched:
+        commits = commits_of(*in_order(_renewal(0)))
+        steps = _renewal(next_generation(inventory.generation, commits))
+    return run(kernel, *in_order(steps), is_live=inventory.exists or fence.is_live)
+
+
+def _renewal(generation: int) -> Plan:
+    """Only renews the policy's stamp."""
+    return Plan((replace(NOTHING, switch=restamp(generation)),))
 
 
 def _look(kernel: Kernel, wish: Wish) -> Inventory:

@@ -28,9 +28,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.contract.stamp import STAMP_MAP, next_generation
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, next_generation
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
-from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
+from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout, Verdict
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
@@ -80,6 +80,28 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
     if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     return Plan(_refill(inventory, copy, desired), is_refill=True)
+
+
+def with_commits_beside(steps: Plan, commits: int) -> Plan:
+    """The plan with a stamp that counts that many commits more, on another table, before the plan's last one or after
+    it."""
+    *others, last = steps.changes
+    operations = tuple(_later(entry, commits) for entry in last.switch.operations)
+    return replace(steps, changes=(*others, replace(last, switch=replace(last.switch, operations=operations))))
+
+
+def _later(operation: Operation, commits: int) -> Operation:
+    entry = operation.subject
+    if not isinstance(entry, Map) or entry.name != STAMP_MAP or operation.verb is not Verb.ADD:
+        return operation
+    elements = tuple(
+        (
+            key,
+            next_generation(int(value), commits) if key == GENERATION_KEY and not isinstance(value, Verdict) else value,
+        )
+        for key, value in entry.elements
+    )
+    return replace(operation, subject=replace(entry, elements=elements))
 
 
 def undo(stage: Transaction) -> Transaction:

@@ -118,8 +118,8 @@ FEW = 500  # counters that are asked for one by one
 class Kernel(Protocol):
     """One namespace's nftables. Errors are KernelError; an error means that nothing was changed."""
 
-    def run(self, transaction: Transaction) -> None:
-        """Make all changes in one moment, or none of them. An empty transaction does nothing."""
+    def run(self, *transactions: Transaction) -> None:
+        """Make all changes in one moment, or none of them, in one commit. Empty transactions do nothing."""
 
     def check(self, transaction: Transaction, feature: str) -> None:
         """Let the kernel check the transaction, and change nothing. A feature that it has shown isn't checked again."""
@@ -166,22 +166,22 @@ class NetlinkKernel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, transaction: Transaction) -> None:
-        if any(operation.verb is Verb.PRUNE for operation in transaction.operations):
-            self._run_pruning(transaction)
+    def run(self, *transactions: Transaction) -> None:
+        if any(operation.verb is Verb.PRUNE for entry in transactions for operation in entry.operations):
+            self._run_pruning(transactions)
         else:
-            self._commit(transaction)
+            self._commit(transactions)
 
     def check(self, transaction: Transaction, feature: str) -> None:
         if feature not in _SHOWN:
-            self._commit(transaction, is_trial=True)
+            self._commit([transaction], is_trial=True)
             _SHOWN.add(feature)
 
-    def _run_pruning(self, transaction: Transaction) -> None:
+    def _run_pruning(self, transactions: Sequence[Transaction]) -> None:
         """Lists what is to go before the commit, and again if somebody else commits meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             try:
-                self._commit(transaction, read_generation(self._netlink))
+                self._commit(transactions, read_generation(self._netlink))
             except BatchError as error:
                 if error.errno != errno.ERESTART:
                     raise
@@ -191,14 +191,17 @@ class NetlinkKernel:
                 return
         raise KernelError(f"nftables changed during each of {MAX_ATTEMPTS} attempts")
 
-    def _commit(self, transaction: Transaction, generation: int | None = None, *, is_trial: bool = False) -> None:
+    def _commit(
+        self, transactions: Sequence[Transaction], generation: int | None = None, *, is_trial: bool = False
+    ) -> None:
         """`generation`: the commit is to fail if anybody has committed since that one."""
-        lines: list[int] = []
+        lines: list[_Line] = []
         messages: list[BatchMessage] = []
-        for number, (some, operation) in enumerate(transaction.requests()):
-            found = self._others(operation) if operation.verb is Verb.PRUNE else some
-            messages += found
-            lines += [number] * len(found)
+        for transaction in transactions:
+            for number, (some, operation) in enumerate(transaction.requests()):
+                found = self._others(operation) if operation.verb is Verb.PRUNE else some
+                messages += found
+                lines += [(transaction, number)] * len(found)
         if not messages:
             return
         try:
@@ -208,7 +211,7 @@ class NetlinkKernel:
                 raise
             if error.index < 0:
                 raise _error_of(error) from error
-            raise _refusal(error, transaction, lines[error.index], messages) from error
+            raise _refusal(error, lines[error.index], messages) from error
         except OSError as error:
             raise _error_of(error) from error
 
@@ -290,6 +293,7 @@ _CAUSES: dict[int, type[KernelError]] = {
     errno.EBUSY: BusyError,
 }
 _LONG = 160
+_Line = tuple[Transaction, int]  # of its text
 
 
 @contextmanager
@@ -310,8 +314,8 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
     return _CAUSES.get(code, KernelError)(detail, operation=line, origin=origin)
 
 
-def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[BatchMessage]) -> KernelError:
-    """`number`: which line of the transaction's text was refused."""
+def _refusal(error: BatchError, refused: _Line, messages: Sequence[BatchMessage]) -> KernelError:
+    transaction, number = refused
     if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
         return KernelError(
             f"table {transaction.name} belongs to a process there, which alone may change it (flag owner)"

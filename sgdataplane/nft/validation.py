@@ -265,7 +265,7 @@ class Times:
 class CommitDoor(Protocol):
     """Runs commits in one namespace."""
 
-    def run(self, transaction: Transaction) -> None: ...
+    def run(self, transaction: Transaction, /) -> None: ...
 
 
 def judge(times: Sequence[Times], visits: int) -> Pace:

@@ -243,10 +243,10 @@ class DyingKernel(NetlinkKernel):
 
     left = 0
 
-    def run(self, transaction: Transaction) -> None:
+    def run(self, *transactions: Transaction) -> None:
         if not self.left:
             raise SystemExit
-        super().run(transaction)
+        super().run(*transactions)
         self.left -= 1
 
 

@@ -44,9 +44,9 @@ class RecordingKernel(NetlinkKernel):
         super().__init__(namespace)
         self.log: list[str] = []
 
-    def run(self, transaction: Transaction) -> None:
-        super().run(transaction)
-        self.log += [*(without_own_numbers(line) for line, _ in transaction.lines()), "commit"]
+    def run(self, *transactions: Transaction) -> None:
+        super().run(*transactions)
+        self.log += [*(without_own_numbers(line) for entry in transactions for line, _ in entry.lines()), "commit"]
 
     def settle(self) -> None:
         super().settle()

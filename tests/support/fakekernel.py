@@ -65,10 +65,10 @@ class FakeKernel:
         self._interfaces = frozenset(interfaces)
         self._tables: dict[TableKey, _Held] = {}
 
-    def run(self, transaction: Transaction) -> None:
-        if not transaction.operations:
+    def run(self, *transactions: Transaction) -> None:
+        if not any(entry.operations for entry in transactions):
             return
-        self._tables = self._after(transaction)
+        self._tables = self._after(*transactions)
         self.generation = next_generation(self.generation)
 
     def check(self, transaction: Transaction, feature: str) -> None:  # noqa: ARG002
@@ -151,10 +151,10 @@ class FakeKernel:
         """Base chains whose policy is drop."""
         return frozenset(self._tables[family, name].dropping)
 
-    def _after(self, transaction: Transaction) -> dict[TableKey, _Held]:
+    def _after(self, *transactions: Transaction) -> dict[TableKey, _Held]:
         """All tables as they will be; KernelError if an operation can't be done."""
         tables = copy.deepcopy(self._tables)
-        for operation in transaction.operations:
+        for transaction, operation in ((entry, operation) for entry in transactions for operation in entry.operations):
             try:
                 _do(tables, (transaction.family, transaction.name), operation)
             except KernelError as error:
@@ -164,18 +164,18 @@ class FakeKernel:
 
 
 class RefusingKernel(FakeKernel):
-    """Refuses the transaction with the number `refused` (1 is the first), and runs all others."""
+    """Refuses the commit with the number `refused` (1 is the first), and runs all others."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, interfaces: Iterable[str] = ()) -> None:
+        super().__init__(interfaces)
         self.turn, self.refused = 0, 0
 
-    def run(self, transaction: Transaction) -> None:
-        if transaction.operations:
+    def run(self, *transactions: Transaction) -> None:
+        if any(entry.operations for entry in transactions):
             self.turn += 1
             if self.turn == self.refused:
                 raise KernelError("made up")
-        super().run(transaction)
+        super().run(*transactions)
 
 
 def _order(element: tuple[Key, Datum]) -> tuple[str, int]:

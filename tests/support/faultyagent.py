@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sgdataplane.cli.main import main
@@ -65,18 +65,19 @@ def die_soon() -> None:
 
 
 class FaultyKernel:
-    """A kernel for one plan."""
+    """A kernel for some plans."""
 
-    def __init__(self, kernel: Kernel, plan: Plan) -> None:
+    def __init__(self, kernel: Kernel, plans: Iterable[Plan]) -> None:
         self._kernel = kernel
-        self._places = {id(getattr(change, step)): step for change in plan.changes for step in STEPS}
+        changes = [change for plan in plans for change in plan.changes]
+        self._places = {id(getattr(change, step)): step for change in changes for step in STEPS}
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._kernel, name)
 
-    def run(self, transaction: Transaction) -> None:
-        place = self._places.get(id(transaction), "undo")
-        fault = fault_at(place) if len(transaction) else ""
+    def run(self, *transactions: Transaction) -> None:
+        places = [self._places.get(id(entry), "stage") for entry in transactions if len(entry)]
+        fault = next(filter(None, map(fault_at, places)), "")
         if fault == "killed-before":
             die()
         if fault == "refused":
@@ -84,7 +85,7 @@ class FaultyKernel:
         killer = threading.Thread(target=die_soon)
         if fault == "killed-during":
             killer.start()
-        self._kernel.run(transaction)
+        self._kernel.run(*transactions)
         if fault == "killed-during":
             killer.join()
         if fault == "killed-after":
@@ -96,8 +97,8 @@ class FaultyKernel:
 def with_faults() -> None:
     """From here on."""
 
-    def faulty_run(kernel: Kernel, plan: Plan, *, is_live: bool) -> Ran:
-        return run(FaultyKernel(kernel, plan), plan, is_live=is_live)  # type: ignore[arg-type]
+    def faulty_run(kernel: Kernel, *plans: Plan, is_live: bool) -> Ran:
+        return run(FaultyKernel(kernel, plans), *plans, is_live=is_live)  # type: ignore[arg-type]
 
     def failing(place: str, call: Callable[..., object]) -> Callable[..., object]:
         def called(*arguments: object, **named: object) -> object:

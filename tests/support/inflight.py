@@ -70,11 +70,10 @@ class RecordingKernel(FakeKernel):
         self.name = name
         self.commits: list[Commit] = []
 
-    def run(self, transaction: Transaction) -> None:
+    def run(self, *transactions: Transaction) -> None:
         before = self._held()
-        super().run(transaction)
-        if transaction.operations:
-            self.commits.append(Commit(before, transaction, self._held()))
+        super().run(*transactions)
+        self.commits += [Commit(before, entry, self._held()) for entry in transactions if entry.operations]
 
     def _held(self) -> Table:
         return self.table(self.name) if self.inventory(self.name).exists else Table(self.name)

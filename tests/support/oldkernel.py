@@ -87,11 +87,12 @@ class OldKernel(FakeKernel):
     def pace(self) -> Pace:
         return self._told
 
-    def run(self, transaction: Transaction) -> None:
-        super().run(transaction)
+    def run(self, *transactions: Transaction) -> None:
+        super().run(*transactions)
         counted = _Counted()
-        for operation in transaction.operations:
-            self._do((transaction.family, transaction.name), operation, counted)
+        for transaction in transactions:
+            for operation in transaction.operations:
+                self._do((transaction.family, transaction.name), operation, counted)
         if counted.is_needed:
             counted.visits += sum(table.validate() for table in self._seen.values())
         for table in self._seen.values():

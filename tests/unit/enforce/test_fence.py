@@ -57,9 +57,9 @@ class Watched(FakeKernel):
         super().__init__(["v-a", "v-b", "v-c", "out"])
         self.written: set[str] = set()
 
-    def run(self, transaction: Transaction) -> None:
-        super().run(transaction)
-        if transaction.family == NETDEV:
+    def run(self, *transactions: Transaction) -> None:
+        super().run(*transactions)
+        for transaction in (entry for entry in transactions if entry.family == NETDEV):
             kinds = (Kind.RULES, Kind.CHAIN)
             subjects = (entry.subject for entry in transaction.operations if entry.kind in kinds)
             self.written.update(subject.name for subject in subjects if isinstance(subject, Chain))

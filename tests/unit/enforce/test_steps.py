@@ -281,15 +281,16 @@ def test_kernel_that_can_not_fence_is_told_so_and_nothing_is_changed() -> None:
 
 
 class InOrder(FakeKernel):
-    """Notes the family of each commit, and each settling."""
+    """Notes the families of each commit, and each settling."""
 
     def __init__(self) -> None:
         super().__init__(["eth0", "eth1"])
         self.log: list[str] = []
 
-    def run(self, transaction: Transaction) -> None:
-        super().run(transaction)
-        self.log += [transaction.family] if transaction.operations else []
+    def run(self, *transactions: Transaction) -> None:
+        super().run(*transactions)
+        families = [entry.family for entry in transactions if entry.operations]
+        self.log += ["+".join(families)] if families else []
 
     def settle(self) -> None:
         super().settle()
@@ -299,14 +300,14 @@ class InOrder(FakeKernel):
 def test_first_fence_comes_after_the_marks_and_later_ones_before() -> None:
     kernel = InOrder()
     assert apply(kernel, Sessions(kernel), ONE, None, REVOKE).fenced == ("eth0",)
-    steps = [[family, family, "settle", family] for family in ("inet", NETDEV)]
-    assert kernel.log == [*steps[0], "settle", *steps[1], "inet"]  # the last one: the stamp
+    assert kernel.log == ["inet+netdev", "inet", "settle", "inet+netdev", "settle", "netdev"]
+    assert kernel.inventory(TABLE).is_untouched
     kernel.log.clear()
     more = replace(ONE, interfaces={"eni-a": "eth1"})
     assert apply(kernel, Sessions(kernel), more, ONE, REVOKE).fenced == ("eth1",)
-    assert "settle" in kernel.log
-    families = [entry for entry in kernel.log if entry != "settle"]
-    assert families.index("inet") > max(i for i, family in enumerate(families) if family == NETDEV)
+    assert kernel.log[:7] == ["netdev+inet", "settle", "netdev", "settle", "netdev+inet", "settle", "inet"]
+    assert set(kernel.log[7:]) == {"settle", "inet"}
+    assert kernel.inventory(TABLE).is_untouched
     kernel.log.clear()
     assert not apply(kernel, Sessions(kernel), more, None, REVOKE).changed
     assert kernel.log == []
@@ -341,9 +342,9 @@ class WithoutNflog(FakeKernel):
             raise NotFoundError("No such file or directory")
         super().check(transaction, feature)
 
-    def run(self, transaction: Transaction) -> None:
-        assert not any(" log " in line for line, _ in transaction.lines())
-        super().run(transaction)
+    def run(self, *transactions: Transaction) -> None:
+        assert not any(" log " in line for entry in transactions for line, _ in entry.lines())
+        super().run(*transactions)
 
 
 def test_kernel_that_can_not_log_enforces_without_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
