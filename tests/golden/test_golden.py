@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,12 +41,27 @@ def test_ruleset_is_the_golden_one(case: Path, update_golden: bool) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_golden_ruleset_loads(case: Path) -> None:
+    text = (case / "ruleset.nft").read_text()
+    skip_unless_read(text)
+    assert loaded(text) == (0, "")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_nothing_but_ports_of_sessions_keeps_an_old_nft_from_loading_it(case: Path) -> None:
+    """Nft 1.0.6 knows their type where the same rule has compared the protocol. (Ours can't: an ICMP error has the
+    ports of its session, and another protocol.)"""
+    text = (case / "ruleset.nft").read_text()
+    assert loaded(re.sub(r"(?=ct (original|reply) proto-(src|dst) )", "meta l4proto 6 ", text)) == (0, "")
+
+
+def loaded(text: str) -> tuple[int, str]:
+    """What nft says of it, in a namespace of its own."""
     nft = shutil.which("nft")
     assert nft
-    skip_unless_read((case / "ruleset.nft").read_text())
-    command = ["unshare", "--net", nft, "-f", str(case / "ruleset.nft")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    command = ["unshare", "--net", nft, "-f", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def test_every_case_speaks_of_both_families() -> None:
