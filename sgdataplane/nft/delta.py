@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, next_generation
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
-from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout, Verdict
+from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
@@ -95,10 +95,7 @@ def _later(operation: Operation, commits: int) -> Operation:
     if not isinstance(entry, Map) or entry.name != STAMP_MAP or operation.verb is not Verb.ADD:
         return operation
     elements = tuple(
-        (
-            key,
-            next_generation(int(value), commits) if key == GENERATION_KEY and not isinstance(value, Verdict) else value,
-        )
+        (key, next_generation(value, commits) if key == GENERATION_KEY and isinstance(value, int) else value)
         for key, value in entry.elements
     )
     return replace(operation, subject=replace(entry, elements=elements))

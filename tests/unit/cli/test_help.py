@@ -13,7 +13,7 @@ import pytest
 from sgdataplane.cli.main import build_parser
 
 PACKAGE = Path(__file__).parents[3] / "sgdataplane"
-EXAMPLES = {"state.yaml", "new.yaml", "before.yaml", "after.yaml"}  # the user's own
+EXAMPLES = {"state.yaml", "new.yaml", "before.yaml", "after.yaml", "expectations.txt"}  # the user's own
 INSTALLED = {"/etc/sgdataplane/agent.toml", "agent.toml"}  # tools/install.sh; tests/vm looks at the package itself
 FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
 MODULE = re.compile(r"pydoc (sgdataplane[\w.]*\w)")
