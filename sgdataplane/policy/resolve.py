@@ -231,7 +231,8 @@ class PolicyMemo:
         """The policy of an ENI's set of groups."""
         key = _sorted(eni.security_group_ids), eni.nic_type
         groups = tuple([self._state.group[group_id] for group_id in key[0]])
-        basis = (groups, self._state.vpc[eni.vpc_id], self._state.port_lists, self.vpc_of, options)
+        vpc = self._state.vpc.get(eni.vpc_id)  # a stand-in for an ENI that the state hasn't is in none
+        basis = (groups, vpc, self._state.port_lists, self.vpc_of, options)
         known = self._known.profiles.get(key)
         if known is not None and known[0] == basis:
             self.groups.update((group_id, self._known.groups[group_id]) for group_id in key[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgdataplane.attach.compare import with_closed
 from sgdataplane.enforce import Desired, build
 from sgdataplane.model.semantics import decide
-from sgdataplane.model.state import GroupRef
+from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Verdict
 from tests.support.builders import make_eni, make_group, make_state
@@ -32,6 +32,10 @@ def test_the_table_with_stand_ins_is_proven_and_the_state_stays_in_order() -> No
     )
     build(Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}))
     build(Desired(state, {"eni-c": "eth0"}))
+
+
+def test_a_stand_in_needs_no_vpc() -> None:
+    build(Desired(with_closed(CloudState(), ["eni-a"]), {"eni-a": "eth0"}))
 
 
 def test_nothing_of_a_stand_in_passes() -> None:
