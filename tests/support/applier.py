@@ -100,10 +100,10 @@ def die_after(commits: int) -> None:
     """Let this process kill itself once it has made so many commits; with 0, instead of its first one."""
     run, made = NetlinkKernel.run, itertools.count(1)
 
-    def dying(kernel: NetlinkKernel, transaction: Transaction) -> None:
+    def dying(kernel: NetlinkKernel, *transactions: Transaction) -> None:
         if commits:
-            run(kernel, transaction)
-        if not commits or (transaction.operations and next(made) == commits):
+            run(kernel, *transactions)
+        if not commits or (any(entry.operations for entry in transactions) and next(made) == commits):
             os.kill(os.getpid(), signal.SIGKILL)
 
     NetlinkKernel.run = dying  # type: ignore[assignment]
