@@ -7,7 +7,7 @@ cycles work, or how a line is written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -58,6 +58,7 @@ class Journal:
     def tell(self, report: CycleReport, serve_metrics: Callable[[], str]) -> None:
         """Update status and metrics, log what is new, and tell systemd. `serve_metrics`: returns why that fails, or
         ""."""
+        before = {eni.report.binding.eni_id: eni for eni in self._status.enis}
         new = self._status.note_cycle(report)
         self._status.neighbours = read_complaints()
         self._metrics.note_cycle(report)
@@ -68,8 +69,7 @@ class Journal:
         for namespace in report.discovery.left:
             why = "its interface is bound elsewhere now, and our rules stay here"
             event(logging.WARNING, "left-closed", namespace=namespace, why=why)
-        for eni in new:
-            _log_eni(eni)
+        _log_enis(new, before)
         if report.host is not None:
             self._log_drifts(report.host)
             self._log_unknown_timeouts(report.host)
@@ -135,6 +135,22 @@ def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:
     event(
         logging.WARNING, word, namespace=last.namespace, commits=len(drifts), **more, by=last.by, changes=last.changes
     )
+
+
+def _log_enis(new: Iterable[EniStatus], before: Mapping[str, EniStatus]) -> None:
+    """A line for each ENI; but if ENIs of one namespace have only another epoch, one for all of them."""
+    renewed: dict[tuple[str, EniOutcome], list[EniStatus]] = {}
+    for eni in new:
+        if eni.is_renewal_of(before.get(eni.report.binding.eni_id)):
+            renewed.setdefault((eni.namespace, eni.report.outcome), []).append(eni)
+        else:
+            _log_eni(eni)
+    for (namespace, outcome), enis in renewed.items():
+        if len(enis) == 1:
+            _log_eni(enis[0])
+        else:
+            level, epoch = LEVELS.get(outcome, logging.WARNING), enis[0].epoch
+            event(level, "enis", count=len(enis), at=namespace, outcome=outcome.value, epoch=epoch)
 
 
 def _log_eni(eni: EniStatus) -> None:

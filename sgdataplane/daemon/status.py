@@ -60,6 +60,10 @@ class EniStatus:
         """Whether nothing of that has changed."""
         return previous is self or (previous is not None and previous.essence == self.essence)
 
+    def is_renewal_of(self, previous: EniStatus | None) -> bool:
+        """Whether only its epoch has changed."""
+        return previous is not None and self.is_like(replace(previous, epoch=self.epoch))
+
     def as_json(self) -> dict[str, object]:
         binding = self.report.binding
         return {
