@@ -82,7 +82,8 @@ class Test:
 class RuleStep:
     """One rule, or the rest of one. If all tests hold, and all that is `asked` about the priority, it has effects, then
     a verdict, a look-up on an axis (`groups`), or `then`, the rest of the rule. If they don't hold, or if there is no
-    verdict, the next rule is asked. `is_asked_first`: before any port is read. `problem`: no packet may come so far.
+    verdict, the next rule is asked. `asked_first`: what is asked about the priority before any port is read. `problem`:
+    no packet may come so far.
 
     Once it is bound to axes it has `limits`: the tests; `guard`: those before the first one that reads a port, None if
     none does; `parts`: the groups; `hit`: the union of their atoms.
@@ -90,7 +91,7 @@ class RuleStep:
 
     tests: tuple[Test, ...] = ()
     asked: tuple[Match, ...] = ()
-    is_asked_first: bool = True
+    asked_first: tuple[Match, ...] = ()
     effects: Effects = ()
     verdict: Verdict | None = None
     groups: Groups = ()
@@ -111,7 +112,8 @@ class RuleStep:
     def ask(self, match: Match) -> None:
         """Adds a test of the priority."""
         self.asked += (match,)
-        self.is_asked_first &= not any(test.reads_port for test in self.tests)
+        if not any(test.reads_port for test in self.tests):
+            self.asked_first = self.asked
 
     def bind(self, axes: Sequence[Axis]) -> None:
         """Turn ranges into atoms."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sgdataplane.nft.ir import Verdict, VerdictKind
+from sgdataplane.nft.ir import Match, Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
 from sgdataplane.proof.priority import Priorities
@@ -119,9 +119,10 @@ class Walk:
 
     def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         """The part of the cell that a step doesn't send on to the next step. It is walked from where it goes."""
-        limits, asked = step.limits, self._asked(following[0], step, state) if step.asked else ()
+        limits, asked = step.limits, self._asked(following[0], step, step.asked, state) if step.asked else ()
         if step.guard is not None:
-            self._check_ports(following[0], (*step.guard, *asked) if step.is_asked_first else step.guard, state)
+            first = self._asked(following[0], step, step.asked_first, state) if step.asked_first else ()
+            self._check_ports(following[0], (*step.guard, *first), state)
         cell = _narrowed(state.cell, (*limits, *asked) if asked else limits)
         if cell is None:
             return None
@@ -136,12 +137,12 @@ class Walk:
         self._go(following, verdict, inside)
         return cell
 
-    def _asked(self, chain: str, step: RuleStep, state: State) -> Limits:
-        """The packets whose priority is as the step asks. Mismatch if it isn't known of some."""
+    def _asked(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
+        """The packets whose priority is as these matches of a step ask. Mismatch if it isn't known of some."""
         if self.priorities is None:
             self._fail(state, f"chain {chain}: it asks for the priority")
             return ()
-        axis, unset, chosen = self.priorities.asked(step.asked, state.effects)
+        axis, unset, chosen = self.priorities.asked(matches, state.effects)
         cell = _narrowed(state.cell, (*step.limits, (axis, unset))) if unset else None
         if cell is not None:
             self._fail(state._replace(cell=cell), f"chain {chain}: it asks for a priority that nobody has set")
