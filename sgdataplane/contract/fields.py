@@ -31,6 +31,18 @@ class KeyType(enum.Enum):
     COUNTER = "counter"  # what a map holds, by name; no key
     BITS = "bits"  # of a size that the field has
     BITS128 = "bits128"
+    MARK_IFNAME = "mark . ifname"
+    IPV4_IFNAME = "ipv4 . ifname"
+    IPV6_IFNAME = "ipv6 . ifname"
+    NOTHING = "nothing"  # what a set holds
+
+
+# What kind of value keys have beside the name of an interface, if they are pairs.
+PAIRED = {
+    KeyType.MARK_IFNAME: KeyType.MARK,
+    KeyType.IPV4_IFNAME: KeyType.IPV4,
+    KeyType.IPV6_IFNAME: KeyType.IPV6,
+}
 
 
 class Field(enum.Enum):

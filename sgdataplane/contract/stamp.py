@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 STAMP_MAP = "applied"  # number -> mark
 EPOCH_KEY, GENERATION_KEY, SECRET_KEY = 0, 5, 6
@@ -26,7 +27,7 @@ class Stamp:
     secret: int = 0
 
     @classmethod
-    def of(cls, elements: Mapping[int | str, object]) -> Stamp | None:
+    def of(cls, elements: Mapping[Any, object]) -> Stamp | None:
         """The stamp that a map's elements hold; None if it isn't whole."""
         words = {key: value for key, value in elements.items() if isinstance(value, int)}
         if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):

@@ -18,6 +18,7 @@ from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
+    InSet,
     Key,
     Log,
     MapCount,
@@ -46,6 +47,7 @@ from sgdataplane.nft.layout import (
     order_of,
     verdict_of,
 )
+from sgdataplane.nft.registers import Register, Registers
 from sgdataplane.nft.uapi import number_of
 
 Attributes = Mapping[int, bytes]
@@ -57,7 +59,10 @@ class Sets(Protocol):
     """The sets and maps of the table. `order`: of the bytes that a rule compares with their keys."""
 
     def has_name(self, name: str) -> bool:
-        """Whether it is a map with a name."""
+        """Whether it is a map or set with a name."""
+
+    def paired(self, name: str) -> KeyType | None:
+        """The kind of value that is paired with names in a named set of ours; None if it is none."""
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
         """The keys of a set, sorted. UnreadableError if they aren't plain ones."""
@@ -74,26 +79,6 @@ class DecodedRule:
     statements: tuple[Statement, ...]
     ignored: tuple[str, ...] = ()
     unreadable: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Register:
-    """What a register holds: neighbouring fields of the packet, after `mask` and `xor`; or a value. `part`: how many
-    bytes of its only field it has, where it hasn't all of them. `is_swapped`: a value of the machine's byte order has
-    been put into the other one."""
-
-    fields: tuple[Field, ...] = ()
-    lengths: tuple[int, ...] = ()
-    part: int = 0
-    mask: int | None = None
-    xor: int = 0
-    value: bytes = b""
-    is_swapped: bool = False
-
-    @property
-    def order(self) -> Order:
-        """Of the only field's bytes."""
-        return "big" if self.is_swapped else order_of(self.fields[0])
 
 
 def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> DecodedRule:
@@ -113,7 +98,7 @@ class _RuleReader:
     sets: Sets
     statements: list[Statement] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    registers: dict[int, _Register] = field(default_factory=dict)
+    registers: Registers = field(default_factory=Registers)
     known: dict[Field, Key] = field(default_factory=dict)
     limit: int | None = None
     found: MapPriority | None = None  # a value that was looked up, and isn't used yet
@@ -163,11 +148,11 @@ class _RuleReader:
         elif self.found is not None:
             raise UnreadableError(LOOKED_UP)
         elif loaded is not None:
-            self.registers[number_of(attributes[into])] = _Register((loaded,), (0,))
+            self.registers.put(number_of(attributes[into]), Register((loaded,), (0,)))
         else:
             raise UnreadableError(f"{what} key {key}")
 
-    def _set(self, what: str, key: int, held: _Register) -> Statement:
+    def _set(self, what: str, key: int, held: Register) -> Statement:
         if (what, key) == ("meta", PRIORITY_KEY):
             found, self.found = self.found, None
             return _priority_set(held, found)
@@ -183,13 +168,10 @@ class _RuleReader:
         )
         found, lengths = fields_at(base, offset, length, self.known)
         part = length if sum(lengths) > length else 0
-        self.registers[number_of(attributes[uapi.PAYLOAD_DREG])] = _Register(found, lengths, part)
+        self.registers.put(number_of(attributes[uapi.PAYLOAD_DREG]), Register(found, lengths, part))
 
-    def _held(self, attributes: Attributes, name: int) -> _Register:
-        number = number_of(attributes[name])
-        if number not in self.registers:
-            raise UnreadableError(f"register {number}, which nothing was loaded into")
-        return self.registers[number]
+    def _held(self, attributes: Attributes, name: int) -> Register:
+        return self.registers.get(number_of(attributes[name]))
 
     def _bitwise(self, attributes: Attributes) -> None:
         held = self._held(attributes, uapi.BITWISE_SREG)
@@ -203,8 +185,8 @@ class _RuleReader:
             raise UnreadableError("bitwise of a kind that we don't write")
         order = order_of(held.fields[0])
         mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (uapi.BITWISE_MASK, uapi.BITWISE_XOR))
-        self.registers[number_of(attributes[uapi.BITWISE_DREG])] = _Register(
-            held.fields, held.lengths, mask=mask, xor=xor
+        self.registers.put(
+            number_of(attributes[uapi.BITWISE_DREG]), Register(held.fields, held.lengths, mask=mask, xor=xor)
         )
 
     def _byteorder(self, attributes: Attributes) -> None:
@@ -213,7 +195,7 @@ class _RuleReader:
         is_plain = len(held.fields) == 1 and held.mask is None and not held.is_swapped
         if not is_plain or held.fields[0].key_type not in HOST_ORDER or sizes != {LONGEST[held.fields[0].key_type]}:
             raise UnreadableError("byteorder of a kind that we don't write")
-        self.registers[number_of(attributes[uapi.BYTEORDER_DREG])] = replace(held, is_swapped=True)
+        self.registers.put(number_of(attributes[uapi.BYTEORDER_DREG]), replace(held, is_swapped=True))
 
     def _cmp(self, attributes: Attributes) -> None:
         held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
@@ -231,12 +213,12 @@ class _RuleReader:
         else:
             self._match(held, Range.of(key_of(held.fields[0].key_type, data, held.order)), op)
 
-    def _cmp_each(self, held: _Register, op: int, data: bytes) -> None:
+    def _cmp_each(self, held: Register, op: int, data: bytes) -> None:
         """A comparison of several fields at once, as nft writes it where they lie side by side."""
         if op != uapi.EQ or held.mask is not None:
             raise UnreadableError("cmp of several fields")
         for name, length in zip(held.fields, held.lengths, strict=True):
-            self._match(_Register((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), uapi.EQ)
+            self._match(Register((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), uapi.EQ)
             data = data[length:]
 
     def _cmp_states(self, bits: int, op: int, data: bytes) -> None:
@@ -245,7 +227,7 @@ class _RuleReader:
         states = tuple(Range.of(state) for state in CtState if state & bits)
         self.statements.append(Match(Field.CT_STATE, states, negate=op == uapi.EQ))
 
-    def _match(self, held: _Register, wanted: Range, op: int) -> None:
+    def _match(self, held: Register, wanted: Range, op: int) -> None:
         name = held.fields[0]
         if op in (uapi.EQ, uapi.NEQ):
             self.statements.append(Match(name, (wanted,), op == uapi.NEQ, held.mask))
@@ -283,6 +265,10 @@ class _RuleReader:
 
     def _lookup(self, attributes: Attributes) -> None:
         held, name = self._held(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
+        paired = self.sets.paired(name)
+        if paired is not None:
+            self._in_set(held, name, paired, attributes)
+            return
         if len(held.fields) != 1 or held.mask is not None or held.part:
             raise UnreadableError("a look-up of several fields, or of a part of one")
         (asked,) = held.fields
@@ -292,13 +278,22 @@ class _RuleReader:
         else:
             self._look_up(held, name, number_of(attributes[uapi.LOOKUP_DREG]))
 
-    def _look_up(self, held: _Register, name: str, into: int) -> None:
+    def _in_set(self, held: Register, name: str, paired: KeyType, attributes: Attributes) -> None:
+        second = self.registers.behind(number_of(attributes[uapi.LOOKUP_SREG]), LONGEST[paired])
+        is_plain = len(held.fields) == len(second.fields) == 1 and not (held.part or held.xor or held.is_swapped)
+        if not is_plain or second.fields[0].key_type is not KeyType.IFNAME or held.fields[0].key_type is not paired:
+            raise UnreadableError("a look-up in a set of pairs")
+        is_negated = bool(number_of(attributes.get(uapi.LOOKUP_FLAGS, b"")))
+        self.statements.append(InSet(held.fields[0], second.fields[0], name, is_negated, held.mask))
+
+    def _look_up(self, held: Register, name: str, into: int) -> None:
         (asked,) = held.fields
         has_name = self.sets.has_name(name)
         if (has_name and held.is_swapped) or (into and not has_name):
             raise UnreadableError(LOOKED_UP)
         if into:
-            self.found, self.registers[into] = MapPriority(asked, name), _Register()
+            self.registers.put(into, Register())
+            self.found = MapPriority(asked, name)
         elif has_name:
             self.statements.append(VerdictMap(asked, name=name))
         else:
@@ -309,7 +304,7 @@ class _RuleReader:
         if uapi.DATA_VERDICT in data:
             self.statements.append(verdict_of(data[uapi.DATA_VERDICT]))
         else:
-            self.registers[number_of(attributes[uapi.IMMEDIATE_DREG])] = _Register(value=data[uapi.DATA_VALUE])
+            self.registers.put(number_of(attributes[uapi.IMMEDIATE_DREG]), Register(value=data[uapi.DATA_VALUE]))
 
     def _objref(self, attributes: Attributes) -> None:
         if uapi.OBJREF_MAP in attributes:
@@ -321,7 +316,7 @@ class _RuleReader:
         name = text_of(attributes[uapi.OBJREF_NAME])
         self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
 
-    def _count_by(self, held: _Register, name: str) -> None:
+    def _count_by(self, held: Register, name: str) -> None:
         """What else than counters such a map may hold is for those to report who read it."""
         if len(held.fields) != 1 or held.mask is not None or held.part or held.is_swapped:
             raise UnreadableError("an object for several fields, or for a part of one")
@@ -357,7 +352,7 @@ class _RuleReader:
             raise UnreadableError(LOOKED_UP)
 
 
-def _mark_set(what: str, held: _Register) -> Statement:
+def _mark_set(what: str, held: Register) -> Statement:
     """`meta mark set V`, `ct mark set V`, or `ct mark set ct mark & KEEP | V`, which the kernel has as mask and xor."""
     if held.value:
         value = int.from_bytes(held.value, sys.byteorder)
@@ -367,7 +362,7 @@ def _mark_set(what: str, held: _Register) -> Statement:
     raise UnreadableError(f"{what} mark set to something computed")
 
 
-def _priority_set(held: _Register, found: MapPriority | None) -> Statement:
+def _priority_set(held: Register, found: MapPriority | None) -> Statement:
     """`found`: what was looked up right before, into a register that holds nothing else."""
     if held.value and found is None:
         return SetPriority(int.from_bytes(held.value, sys.byteorder))

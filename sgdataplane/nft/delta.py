@@ -239,7 +239,7 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
 def _is_crowded(inventory: Inventory, desired: Table) -> bool:
     """Whether there are too many objects to delete one by one."""
     present = _placeholders(inventory).keys() - _objects(desired).keys()
-    return inventory.is_crowded or inventory.odd + len(inventory.sets) + len(present) > MAX_STRANGERS
+    return inventory.is_crowded or inventory.odd + len(present) > MAX_STRANGERS
 
 
 def _has_misfits(inventory: Inventory, desired: Table) -> bool:
@@ -247,7 +247,6 @@ def _has_misfits(inventory: Inventory, desired: Table) -> bool:
     hooks, shapes = inventory.chains, inventory.maps
     return (
         inventory.has_flags
-        or not inventory.sets.isdisjoint(desired.map)
         or any(hooks.get(chain.name, chain.hook) != chain.hook for chain in desired.chains)
         or any(shapes.get(entry.name, MapShape.of(entry)) != MapShape.of(entry) for entry in desired.maps)
     )

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from sgdataplane.contract import names
-from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.contract.fields import PAIRED, Field, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.net.headers import FRAGMENT
 from sgdataplane.nft import uapi, wire
@@ -20,9 +20,11 @@ from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
     Exceeds,
+    InSet,
     Key,
     Log,
     MapCount,
+    MapKey,
     MapPriority,
     Match,
     Range,
@@ -153,6 +155,8 @@ class _Writer:
             case (MapCount(asked, name),):
                 self._load(asked)
                 self.parts.append(wire.refer_by(name))
+            case (InSet() as condition,):
+                self._in_set(condition)
             case (effect,):
                 self.parts += _effect(effect)
 
@@ -169,9 +173,7 @@ class _Writer:
         if match.field is Field.CT_STATE:
             self.parts += _states(match)
             return
-        if match.mask is not None:
-            mask = number_bytes(match.field, match.mask)
-            self.parts.append(wire.masked(mask, bytes(len(mask))))
+        self._mask(match)
         if _has_range(match.ranges):
             self._put_in_order(match.field)
         if match.is_set:
@@ -186,6 +188,20 @@ class _Writer:
             self.parts.append(wire.within(*ends, is_other=match.negate))
         if _is_plain(match):
             self.known[match.field] = span.first
+
+    def _mask(self, condition: Match | InSet) -> None:
+        if condition.mask is not None:
+            mask = number_bytes(condition.field, condition.mask)
+            self.parts.append(wire.masked(mask, bytes(len(mask))))
+
+    def _in_set(self, condition: InSet) -> None:
+        self._load(condition.field)
+        self._mask(condition)
+        behind = wire.BEHIND[size_of(condition.field)]
+        self.parts += (
+            wire.meta(META_KEYS[condition.interface], behind),
+            wire.is_in(condition.name, is_other=condition.negate),
+        )
 
     def _look_up(self, asked: VerdictMap) -> None:
         self._load(asked.field)
@@ -303,8 +319,10 @@ def name_bytes(ifname: str) -> bytes:
     return data[:-1] if data.endswith(b"*") else data.ljust(LONGEST[KeyType.IFNAME], b"\0")
 
 
-def map_key_bytes(key_type: KeyType, key: Key) -> bytes:
+def map_key_bytes(key_type: KeyType, key: MapKey) -> bytes:
     """The bytes of a key in a named map."""
+    if isinstance(key, tuple):
+        return map_key_bytes(PAIRED[key_type], key[0]) + name_bytes(key[1])
     if isinstance(key, str):
         return name_bytes(key)
     return key.to_bytes(LONGEST[key_type], order_of_key(key_type))

@@ -23,11 +23,13 @@ from sgdataplane.nft.ir import (
     Chain,
     Counter,
     Datum,
-    Key,
+    InSet,
     Map,
     MapCount,
+    MapKey,
     MapPriority,
     Match,
+    OfMap,
     Range,
     Rule,
     SetMark,
@@ -37,6 +39,7 @@ from sgdataplane.nft.ir import (
     Timeout,
     Verdict,
     VerdictMap,
+    is_set,
 )
 
 
@@ -54,6 +57,8 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     changed = [(before, chain) for chain in kept if (before := held.chain[chain.name]).rules != chain.rules]
     if any(_judgement(before) != _judgement(chain) for before, chain in changed):
         return False
+    if any(is_set(held.map[name]) and name in chain.ways.maps for name in moved for _, chain in changed):
+        return False  # what else the rules ask may say what its pairs mean, such as the mark's epoch
     return not any(_maps_behind(table, name) & set(moved) for table in (held, desired) for name in moved)
 
 
@@ -91,7 +96,7 @@ def edit(held: Table, desired: Table, name: str) -> Edit:
     return Edit(*(replace(after, elements=part) for part in parts))
 
 
-Some = tuple[tuple[Key, Datum], ...]
+Some = tuple[tuple[MapKey, Datum], ...]
 
 
 def _unmet(elements: Some, others: Some, table: Table) -> Some:
@@ -128,7 +133,7 @@ def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
 
 def _maps_behind(table: Table, name: str) -> set[str]:
     """The named maps that a packet may ask after this one."""
-    if table.map[name].holds is not None:  # the packet takes the value along, wherever it goes
+    if table.map[name].holds is not None:  # the packet goes on with the next rule, and takes a value along
         return {entry.name for entry in table.maps if entry.name != name and not _exclude(entry, table.map[name])}
     maps: set[str] = set()
     chains: set[str] = set()
@@ -211,10 +216,8 @@ def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
         case VerdictMap(asked, entries, name):
             renamed = tuple((item, _target(verdict, names)) for item, verdict in entries)
             return VerdictMap(asked, renamed, names.get(name, name))
-        case MapPriority(asked, name):
-            return MapPriority(asked, names.get(name, name))
-        case MapCount(asked, name):
-            return MapCount(asked, names.get(name, name))
+        case MapPriority() | MapCount() | InSet():
+            return replace(statement, name=names.get(statement.name, statement.name))
         case _:
             return statement
 
@@ -322,10 +325,9 @@ def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | i
     the rules, and comes before one that writes the priority."""
     rules: list[Rule] = []
     for entry in chain.rules:
-        asked = [s for s in entry.statements if isinstance(s, VerdictMap | MapPriority)]
+        asked = [s for s in entry.statements if isinstance(s, OfMap)]
         statements = tuple(
-            replace(s, name=names[s.name]) if isinstance(s, VerdictMap | MapPriority) and s.name in names else s
-            for s in entry.statements
+            replace(s, name=names[s.name]) if isinstance(s, OfMap) and s.name in names else s for s in entry.statements
         )
         other = replace(entry, statements=statements)
         if not any(one.name in rests for one in asked):

@@ -11,16 +11,18 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.contract.fields import PORTS, SESSION_PORTS, CtDirection, CtState, Field
+from sgdataplane.contract.fields import PORTS, SESSION_PORTS, CtDirection, CtState, Field, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
     Count,
     Datum,
     Effect,
     Exceeds,
+    InSet,
     Key,
     Log,
     MapCount,
+    MapKey,
     MapPriority,
     Match,
     Range,
@@ -145,7 +147,7 @@ class _Walk:
             match statement:
                 case Verdict():
                     return statement
-                case Match() | Exceeds() | MapPriority() | MapCount():
+                case Match() | InSet() | Exceeds() | MapPriority() | MapCount():
                     if not self._goes_on(statement):
                         return None
                 case VerdictMap():
@@ -156,8 +158,10 @@ class _Walk:
                     self._do(statement)
         return None
 
-    def _goes_on(self, condition: Match | Exceeds | MapPriority | MapCount) -> bool:
+    def _goes_on(self, condition: Match | InSet | Exceeds | MapPriority | MapCount) -> bool:
         match condition:
+            case InSet():
+                return self._is_in_set(condition)
             case Match():
                 return self._holds(condition)
             case Exceeds():
@@ -199,6 +203,16 @@ class _Walk:
             value = int(value) & match.mask
         return _within(match.ranges, value) != match.negate
 
+    def _is_in_set(self, asked: InSet) -> bool:
+        elements = self.named(asked.name)
+        if self.table.map[asked.name].holds is not KeyType.NOTHING:
+            raise InternalError(f"{asked.name} is no set")
+        value, interface = self._read(asked.field), self._read(asked.interface)
+        if value is None or interface is None:
+            return False
+        masked = int(value) if asked.mask is None else int(value) & asked.mask
+        return ((masked, str(interface)) in elements) != asked.negate
+
     def _set_priority(self, value: int) -> None:
         self.packet[Field.PACKET_PRIORITY] = self.outcome.priority = value
 
@@ -239,7 +253,7 @@ class _Walk:
             return None
         return vmap.entries[index][1]
 
-    def named(self, name: str) -> dict[Key, Datum]:
+    def named(self, name: str) -> dict[MapKey, Datum]:
         if name not in self.table.map:
             raise InternalError(f"no map {name}")
         return self.table.elements_of(name)

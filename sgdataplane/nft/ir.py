@@ -18,6 +18,7 @@ from sgdataplane.net.values import Prefix
 from sgdataplane.nft import pages
 
 Key = int | str
+Pair = tuple[int, str]  # a value, and the interface at which it counts
 LOGGED_BYTES = 256  # of each packet that is logged: headers, extension headers of IPv6 included
 
 
@@ -103,6 +104,18 @@ class VerdictMap:
 
 
 @dataclass(frozen=True, slots=True)
+class InSet:
+    """Holds when a named set has the pair of `field & mask` and the name of the packet's `interface`; if `negate`, when
+    it hasn't. It never holds for a packet that lacks one of them."""
+
+    field: Field
+    interface: Field
+    name: str
+    negate: bool = False
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """Count the packet in a named counter."""
 
@@ -180,8 +193,8 @@ class MapCount:
 
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
-Statement = Match | Exceeds | VerdictMap | MapPriority | MapCount | Log | Effect | Verdict
-OfMap = VerdictMap | MapPriority | MapCount
+OfMap = VerdictMap | MapPriority | MapCount | InSet  # may ask a named map or set
+Statement = Match | Exceeds | OfMap | Log | Effect | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +236,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The chains and the named maps that rules refer to, and the priorities that they write."""
+    """The chains, and the named maps and sets, that rules refer to, and the priorities that they write."""
 
     chains: tuple[str, ...]
     maps: tuple[str, ...]
@@ -242,15 +255,18 @@ class Ways:
 
 
 Datum = Verdict | int | Count
-Elements = pages.Elements[Key, Datum]
-MapPage = pages.MapPage[Key, Datum]
-Paged = pages.Paged[Key, Datum]
+MapKey = Key | Pair
+MEMBER = 0  # stands where an element of a set holds nothing
+Elements = pages.Elements[MapKey, Datum]
+MapPage = pages.MapPage[MapKey, Datum]
+Paged = pages.Paged[MapKey, Datum]
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
     """A named map of single keys to verdicts, to integers (marks, or priorities), or to counters. A large one has its
-    elements in pages. `holds`: which kind of these; None if verdicts.
+    elements in pages. `holds`: which kind of these; None if verdicts. A set is a map of pairs that holds NOTHING, for
+    which MEMBER stands.
 
     `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
     map; its `elements` here are those to add, and all of them have the verdict `return`.
@@ -262,6 +278,10 @@ class Map:
     comment: str = ""
     holds: KeyType | None = None
     lifetime: int = 0
+
+
+def is_set(entry: Map) -> bool:
+    return entry.holds is KeyType.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,10 +331,10 @@ class Table:
         return constants.union(*(pages.values(entry.elements) for entry in maps))
 
     @cached_property
-    def _elements(self) -> dict[str, dict[Key, Datum]]:
+    def _elements(self) -> dict[str, dict[MapKey, Datum]]:
         return {}
 
-    def elements_of(self, name: str) -> dict[Key, Datum]:
+    def elements_of(self, name: str) -> dict[MapKey, Datum]:
         """A named map's elements by key."""
         if name not in self._elements:
             self._elements[name] = dict(self.map[name].elements)

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping
 from typing import Literal
 
-from sgdataplane.contract.fields import Field, KeyType, Nfproto
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import PAIRED, Field, KeyType, Nfproto
 from sgdataplane.host.netlink import parse_attributes, text_of
 from sgdataplane.nft import uapi
-from sgdataplane.nft.ir import Key, Verdict, VerdictKind
+from sgdataplane.nft.ir import Key, MapKey, Verdict, VerdictKind
 
 LINK, NETWORK, TRANSPORT = 0, 1, 2  # NFT_PAYLOAD_*
 VERDICTS = {
@@ -115,7 +116,7 @@ TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
 }
 HOST_ORDER = (KeyType.MARK, KeyType.CLASSID, KeyType.CT_STATE)
 Order = Literal["little", "big"]
-LONGEST = {  # bytes of a key
+LONGEST: dict[KeyType, int] = {  # bytes of a key
     KeyType.IFNAME: 16,
     KeyType.IPV4: 4,
     KeyType.IPV6: 16,
@@ -130,6 +131,7 @@ LONGEST = {  # bytes of a key
     KeyType.BITS: 8,
     KeyType.BITS128: 16,
 }
+LONGEST |= {pair: LONGEST[first] + LONGEST[KeyType.IFNAME] for pair, first in PAIRED.items()}
 
 
 class UnreadableError(Exception):
@@ -145,6 +147,18 @@ def key_of(key_type: KeyType, data: bytes, order: Order | None = None) -> Key:
     if key_type is KeyType.IFNAME:
         return text_of(data) if b"\0" in data or len(data) == LONGEST[key_type] else text_of(data) + "*"
     return int.from_bytes(data, order or order_of_key(key_type))
+
+
+def map_key_of(key_type: KeyType, data: bytes) -> MapKey:
+    """The same for a key of a named map or set, which may be a pair. UnreadableError if its name isn't one that we
+    bind."""
+    if key_type not in PAIRED:
+        return key_of(key_type, data)
+    size = LONGEST[PAIRED[key_type]]
+    ifname = names.interface(data[size:])
+    if ifname is None or len(data) != LONGEST[key_type]:
+        raise UnreadableError("pairs of a kind that we don't make")
+    return int(key_of(PAIRED[key_type], data[:size])), ifname
 
 
 def verdict_of(data: bytes) -> Verdict:

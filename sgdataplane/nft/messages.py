@@ -27,7 +27,20 @@ from sgdataplane.host.netlink import (
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, range_bytes, size_of
-from sgdataplane.nft.ir import Chain, Count, Counter, Datum, Key, Map, Rule, Table, Timeout, Verdict, joined
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Counter,
+    Datum,
+    Map,
+    MapKey,
+    Rule,
+    Table,
+    Timeout,
+    Verdict,
+    is_set,
+    joined,
+)
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import KEY_TYPES
 from sgdataplane.nft.text import BATCH
@@ -66,11 +79,14 @@ Messages = tuple[BatchMessage, ...]
 # What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
 DELETED = {
     "chain": (uapi.DELCHAIN, uapi.CHAIN_NAME, b""),
-    "map": (uapi.DELSET, uapi.SET_NAME, b""),
+    **dict.fromkeys(("map", "set"), (uapi.DELSET, uapi.SET_NAME, b"")),
     "counter": (uapi.DELOBJ, uapi.OBJ_NAME, word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)),
     "ct timeout": (uapi.DELOBJ, uapi.OBJ_NAME, word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT)),
 }
-FLUSHED = {"chain": (uapi.DELRULE, uapi.RULE_CHAIN), "map": (uapi.DELSETELEM, uapi.ELEMENTS_SET)}
+FLUSHED = {
+    "chain": (uapi.DELRULE, uapi.RULE_CHAIN),
+    **dict.fromkeys(("map", "set"), (uapi.DELSETELEM, uapi.ELEMENTS_SET)),
+}
 
 
 # Numbers by which a batch's rules find its sets. No two sets have the same one for very long, so that rules that were
@@ -125,7 +141,9 @@ class Writer:
         parts = [_map_element(entry, key, value) + lasting for key, value in entry.elements]
         return _by_line(uapi.NEWSETELEM, table, name(uapi.ELEMENTS_SET, entry.name), parts)
 
-    def delete_elements(self, table: Table, called: str, key_type: KeyType, keys: Iterable[Key]) -> Iterator[Messages]:
+    def delete_elements(
+        self, table: Table, called: str, key_type: KeyType, keys: Iterable[MapKey]
+    ) -> Iterator[Messages]:
         parts = [_key(map_key_bytes(key_type, key)) for key in keys]
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
@@ -209,6 +227,8 @@ def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> by
 def _map_shape(entry: Map) -> bytes:
     flags, held = uapi.SET_TIMEOUT if entry.lifetime else 0, entry.holds
     key = KINDS[entry.key_type], LONGEST[entry.key_type]
+    if is_set(entry):
+        return _shape(flags, key, None)
     if held is KeyType.COUNTER:
         return _shape(flags | uapi.SET_OBJECT, key, None) + word(uapi.SET_OBJECT_KIND, uapi.OBJ_COUNTER)
     data = (KINDS[held], LONGEST[held]) if held else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
@@ -217,7 +237,7 @@ def _map_shape(entry: Map) -> bytes:
 
 def _orders(entry: Map) -> Iterator[bytes]:
     yield _note_order(KEY_ORDER, entry.key_type)
-    if entry.holds is not None and entry.holds is not KeyType.COUNTER:
+    if entry.holds in KINDS:
         yield _note_order(DATA_ORDER, entry.holds)
 
 
@@ -280,8 +300,10 @@ def _decided(verdict: Verdict) -> bytes:
     return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
 
 
-def _map_element(entry: Map, key: Key, value: Datum) -> bytes:
+def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
     at = map_key_bytes(entry.key_type, key)
+    if is_set(entry):
+        return _key(at)
     if isinstance(value, Verdict):
         return _element(at, value)
     if isinstance(value, Count):

@@ -16,7 +16,7 @@ from typing import Generic, SupportsIndex, TypeVar, overload
 
 from sgdataplane.contract import names
 
-K = TypeVar("K", bound="int | str")
+K = TypeVar("K", bound=int | str | tuple[int, str])
 V = TypeVar("V")
 
 

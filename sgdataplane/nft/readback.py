@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.fields import PAIRED, KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, list_attributes, parse_attributes, text_of
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -21,6 +21,7 @@ from sgdataplane.nft import uapi
 from sgdataplane.nft.decode import read_rule
 from sgdataplane.nft.ir import (
     ACCEPT,
+    MEMBER,
     Chain,
     Count,
     Counter,
@@ -28,6 +29,7 @@ from sgdataplane.nft.ir import (
     Key,
     Log,
     Map,
+    MapKey,
     Match,
     OfMap,
     Range,
@@ -38,11 +40,12 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
     goto,
+    is_set,
     joined,
     rule,
 )
-from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, order_of_key, verdict_of
-from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, is_map, read_generation, read_inventory, shape_of
+from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, map_key_of, order_of_key, verdict_of
+from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
 KINDS = (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT)
@@ -94,13 +97,12 @@ class _TableReader:
             return None
         self.sets = {text_of(entry[uapi.SET_NAME]): entry for entry in self._all(uapi.GETSET)}
         named = {name: entry for name, entry in self.sets.items() if not _flags(entry) & uapi.SET_ANONYMOUS}
-        self.maps = {name: shape_of(entry) for name, entry in named.items() if is_map(entry)}
+        self.maps = {name: shape_of(entry) for name, entry in named.items()}
         found = {text_of(entry[uapi.CHAIN_NAME]): entry for entry in self._all(uapi.GETCHAIN)}
         rules = self._rules(found)
         chains = tuple(self._chain(name, found.get(name, {}), rules[name]) for name in sorted(rules))
         if inventory.has_flags:
             self.odd.append("the table has flags: a dormant one judges nothing")
-        self.odd += [f"set {entry} is not ours" for entry in sorted(named.keys() - self.maps.keys())]
         counters, timeouts = self._objects()
         maps = tuple(self._named_maps())
         return HeldTable(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
@@ -152,6 +154,12 @@ class _TableReader:
         """As `Sets` says."""
         return name in self.maps
 
+    def paired(self, name: str) -> KeyType | None:
+        """As `Sets` says."""
+        shape = self.maps.get(name)
+        is_ours = shape is not None and shape.holds is KeyType.NOTHING and not shape.expires
+        return PAIRED.get(shape.key_type) if shape is not None and shape.key_type is not None and is_ours else None
+
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
         """As `Sets` says."""
         return tuple(span for span, _ in self._spans(key_type, name, order))
@@ -167,7 +175,8 @@ class _TableReader:
         them."""
         for name, shape in sorted(self.maps.items()):
             if shape.key_type is None:
-                self.odd.append(f"map {name}, of a kind that we don't make")
+                is_plain = shape.holds is KeyType.NOTHING
+                self.odd.append(f"set {name} is not ours" if is_plain else f"map {name}, of a kind that we don't make")
                 continue
             try:
                 elements = tuple(sorted(self._entries(name, shape.key_type, shape.holds)))
@@ -176,7 +185,11 @@ class _TableReader:
                 continue
             yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires))
 
-    def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[Key, Datum]]:
+    def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[MapKey, Datum]]:
+        if held is KeyType.NOTHING:
+            keys = (parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE] for element in self._elements(name))
+            yield from ((map_key_of(key_type, key), MEMBER) for key in keys)
+            return
         for span, element in self._spans(key_type, name, order_of_key(key_type)):
             if held is KeyType.COUNTER:
                 yield span.first, Count(text_of(element[uapi.ELEMENT_OBJECT]))
@@ -268,13 +281,14 @@ def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
     yield from _names("map", wanted, held)
     for name in sorted(wanted.keys() & held.keys()):
         mine, theirs = wanted[name], held[name]
+        kind = "set" if is_set(mine) else "map"
         if MapShape.of(mine) != MapShape.of(theirs):
-            yield f"map {name} is of another kind"
+            yield f"{kind} {name} is of another kind"
         elif not mine.lifetime and set(_elements(mine)) != set(_elements(theirs)):
-            yield f"map {name} has other elements"
+            yield f"{kind} {name} has other elements"
 
 
-def _elements(entry: Map) -> Iterable[tuple[Key, Datum]]:
+def _elements(entry: Map) -> Iterable[tuple[MapKey, Datum]]:
     if entry.name != STAMP_MAP:
         return entry.elements
     return (element for element in entry.elements if element[0] != GENERATION_KEY)

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.contract import names
-from sgdataplane.contract.fields import Hook, KeyType
+from sgdataplane.contract.fields import PAIRED, Hook, KeyType
 from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, Stamp
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
@@ -27,13 +27,20 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
-from sgdataplane.nft.ir import Datum, Key, Map, Table
+from sgdataplane.nft.ir import Datum, Map, MapKey, Table
 from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.uapi import number_of
 
 FILTER = "filter"
 HELD_TYPES = {19: KeyType.MARK, 23: KeyType.CLASSID}  # nft's datatype.h
-KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, **HELD_TYPES}
+IFNAME, TYPE_BITS = 41, 6  # the type of a pair is made of both types, each in so many bits
+KEY_TYPES = {IFNAME: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, **HELD_TYPES}
+KEY_TYPES |= {
+    number << TYPE_BITS | IFNAME: pair
+    for pair, first in PAIRED.items()
+    for number, kind in KEY_TYPES.items()
+    if kind is first
+}
 FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel lists one table's, if asked for it
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
@@ -44,8 +51,8 @@ MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some t
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """A map's types, and whether its elements expire. `key_type` is None for maps that we would never make (other keys,
-    intervals, ...); `holds` is, if it holds verdicts."""
+    """A map's or set's types, and whether its elements expire. `key_type` is None for those that we would never make
+    (other keys, intervals, ...); `holds` is, if it holds verdicts."""
 
     key_type: KeyType | None
     holds: KeyType | None = None
@@ -58,12 +65,12 @@ class MapShape:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The names of a table's objects, the hooks of base chains, the shapes of maps, and the stamp. Objects with a name
-    or of a kind that we never make are only counted (`odd`).
+    """The names of a table's objects, the hooks of base chains, the shapes of maps and sets, and the stamp. Objects
+    with a name or of a kind that we never make are only counted (`odd`).
 
     `generation` is the namespace's: each nftables commit raises it by one, whoever makes it. A table that is not there
-    (`exists` False) holds nothing. We never make plain sets (`sets`), tables with flags such as dormant (`has_flags`),
-    or more objects than were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose
+    (`exists` False) holds nothing. We never make tables with flags such as dormant (`has_flags`), or more objects than
+    were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose
     elements stay; `expiring` has the others by name, with the milliseconds that each key has left.
     """
 
@@ -74,7 +81,6 @@ class Inventory:
     counters: frozenset[str] = frozenset()
     timeouts: frozenset[str] = frozenset()
     stamp: Stamp | None = None
-    sets: frozenset[str] = frozenset()
     has_flags: bool = False
     is_crowded: bool = False
     odd: int = 0
@@ -105,7 +111,7 @@ def without_policy(table: Table) -> Table:
     return _with_stamp(table, tuple((key, 0 if key in DIGEST_KEYS else value) for key, value in elements))
 
 
-def _with_stamp(table: Table, elements: tuple[tuple[Key, Datum], ...]) -> Table:
+def _with_stamp(table: Table, elements: tuple[tuple[MapKey, Datum], ...]) -> Table:
     stamp = replace(table.map[STAMP_MAP], elements=elements)
     return replace(table, maps=tuple(stamp if entry.name == STAMP_MAP else entry for entry in table.maps))
 
@@ -223,7 +229,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
         (found for found in all_of(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
     )
     others, odd_others = _named(all_of(uapi.GETOBJ), uapi.OBJ_NAME)
-    maps = {known: shape_of(found) for known, found in sets if is_map(found)}
+    maps = {known: shape_of(found) for known, found in sets}
     elements = {
         known: list(_elements(netlink, family, name, known, most))
         for known, shape in maps.items()
@@ -240,7 +246,6 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
         counters=by_kind[uapi.OBJ_COUNTER],
         timeouts=by_kind[uapi.OBJ_TIMEOUT],
         stamp=_read_stamp(netlink, name, family),
-        sets=frozenset(known for known, found in sets if not is_map(found)),
         odd=odd_chains + odd_sets + odd_others + len(others) - sum(map(len, by_kind.values())),
         ifnames=frozenset(
             ifname
@@ -331,12 +336,14 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     is_of_counters = kind == uapi.SET_OBJECT and number_of(found[uapi.SET_OBJECT_KIND]) == uapi.OBJ_COUNTER
     is_of_data = kind == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES)
     is_sized = any(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
-    is_ours = (is_of_data or is_of_counters) and not is_sized
+    is_ours = (is_of_data or is_of_counters or not kind) and not is_sized
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
+    if (key_type in PAIRED) != (kind == 0):
+        key_type = None
     held = KeyType.COUNTER if is_of_counters else HELD_TYPES.get(data)
-    return MapShape(key_type, held, bool(_flags(found) & uapi.SET_TIMEOUT))
+    return MapShape(key_type, held if is_map(found) else KeyType.NOTHING, bool(_flags(found) & uapi.SET_TIMEOUT))
 
 
 def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
@@ -349,7 +356,7 @@ def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
         return None
 
 
-def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Datum]:
+def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[int, int]:
     """The elements of the stamp. Marks are in the machine's byte order."""
     elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
     return {_mark(element[uapi.ELEMENT_KEY]): _mark(element[uapi.ELEMENT_DATA]) for element in elements}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sgdataplane.contract import names
-from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
+from sgdataplane.contract.fields import PAIRED, CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.net.values import format_address
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
@@ -19,10 +19,12 @@ from sgdataplane.nft.ir import (
     Datum,
     Effect,
     Exceeds,
+    InSet,
     Key,
     Log,
     Map,
     MapCount,
+    MapKey,
     MapPriority,
     Match,
     Range,
@@ -37,6 +39,7 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictKind,
     VerdictMap,
+    is_set,
 )
 
 _MAP_KEYS = {
@@ -46,6 +49,9 @@ _MAP_KEYS = {
     KeyType.MARK: "mark",
     KeyType.CLASSID: "classid",
     KeyType.COUNTER: "counter",
+    KeyType.MARK_IFNAME: "mark . ifname",
+    KeyType.IPV4_IFNAME: "ipv4_addr . ifname",
+    KeyType.IPV6_IFNAME: "ipv6_addr . ifname",
 }
 
 
@@ -92,12 +98,12 @@ def delete_others(table: Table) -> str:
 
 
 def delete_object(table: Table, kind: str, name: str) -> str:
-    """`kind`: chain, map, counter, or ct timeout."""
+    """`kind`: chain, map, set, counter, or ct timeout."""
     return f"delete {kind} {_in(table)} {names.checked(name)}"
 
 
 def flush_object(table: Table, kind: str, name: str) -> str:
-    """`kind`: chain or map."""
+    """`kind`: chain, map or set."""
     return f"flush {kind} {_in(table)} {names.checked(name)}"
 
 
@@ -121,11 +127,13 @@ def add_rules(table: Table, chain: Chain) -> Iterator[str]:
 
 
 def add_map(table: Table, entry: Map) -> str:
+    name, keys = f"{_in(table)} {names.checked(entry.name)}", _MAP_KEYS[entry.key_type]
+    if is_set(entry):
+        return f"add set {name} {{ type {keys}; }}"
     data = _MAP_KEYS[entry.holds] if entry.holds else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
-    kind = f"{_MAP_KEYS[entry.key_type]} : {data}"
-    return f"add map {_in(table)} {names.checked(entry.name)} {{ type {kind};{more} }}"
+    return f"add map {name} {{ type {keys} : {data};{more} }}"
 
 
 # Elements a line: few enough that a refusal points to its neighbourhood, enough that 65,536 members parse fast.
@@ -134,12 +142,12 @@ BATCH = 500
 
 def add_elements(table: Table, entry: Map) -> Iterator[str]:
     lifetime = f" timeout {entry.lifetime}ms" if entry.lifetime else ""
-    items = [f"{key(entry.key_type, k)}{lifetime} : {_datum(entry, value)}" for k, value in entry.elements]
+    items = [f"{_map_key(entry.key_type, k)}{lifetime}{_datum(entry, value)}" for k, value in entry.elements]
     yield from _element_lines("add", table, entry.name, items)
 
 
-def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[Key]) -> Iterator[str]:
-    yield from _element_lines("delete", table, name, [key(key_type, k) for k in keys])
+def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[MapKey]) -> Iterator[str]:
+    yield from _element_lines("delete", table, name, [_map_key(key_type, k) for k in keys])
 
 
 def _element_lines(verb: str, table: Table, name: str, items: list[str]) -> Iterator[str]:
@@ -187,6 +195,9 @@ def statement_text(statement: Statement) -> str:
             return f"meta priority set {field.word} map @{names.checked(name)}"
         case MapCount(field, name):
             return f"counter name {field.word} map @{names.checked(name)}"
+        case InSet(field, interface, name, negate, mask):
+            part = "" if mask is None else f" & {mask:#010x}"
+            return f"{field.word}{part} . {interface.word} {'!= ' if negate else ''}@{names.checked(name)}"
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
             return (
@@ -268,13 +279,22 @@ _KEYS: Mapping[KeyType, Callable[[int], str]] = {
 }
 
 
+def _map_key(key_type: KeyType, value: MapKey) -> str:
+    if isinstance(value, tuple):
+        return f"{key(PAIRED[key_type], value[0])} . {key(KeyType.IFNAME, value[1])}"
+    return key(key_type, value)
+
+
 def _datum(entry: Map, value: Datum) -> str:
+    """What an element says behind its key."""
+    if is_set(entry):
+        return ""
     if isinstance(value, Verdict):
-        return verdict_text(value)
+        return f" : {verdict_text(value)}"
     if isinstance(value, Count):
-        return f'"{names.checked(value.counter)}"'
+        return f' : "{names.checked(value.counter)}"'
     assert entry.holds is not None
-    return key(entry.holds, value)
+    return f" : {key(entry.holds, value)}"
 
 
 def _braces(items: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import text
-from sgdataplane.nft.ir import Chain, Counter, Key, Map, Table, Timeout
+from sgdataplane.nft.ir import Chain, Counter, Map, MapKey, Table, Timeout, is_set
 from sgdataplane.nft.messages import Messages, Writer
 
 
@@ -154,7 +154,9 @@ class Language(Protocol[T_co]):
     def add_rules(self, table: Table, chain: Chain, /) -> Iterator[T_co]: ...
     def add_map(self, table: Table, entry: Map, /) -> T_co: ...
     def add_elements(self, table: Table, entry: Map, /) -> Iterator[T_co]: ...
-    def delete_elements(self, table: Table, name: str, key_type: KeyType, keys: Iterable[Key], /) -> Iterator[T_co]: ...
+    def delete_elements(
+        self, table: Table, name: str, key_type: KeyType, keys: Iterable[MapKey], /
+    ) -> Iterator[T_co]: ...
     def add_counter(self, table: Table, counter: Counter, /) -> T_co: ...
     def add_timeout(self, table: Table, timeout: Timeout, /) -> T_co: ...
 
@@ -178,9 +180,13 @@ def _said(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]
             keys = (key for key, _ in entry.subject.elements)
             return say.delete_elements(table, entry.subject.name, entry.subject.key_type, keys)
         case Verb.FLUSH, _:
-            return [say.flush_object(table, _WORDS[type(entry.subject)], entry.subject.name)]
+            return [say.flush_object(table, _word(entry.subject), entry.subject.name)]
         case _:
-            return [say.delete_object(table, _WORDS[type(entry.subject)], entry.subject.name)]
+            return [say.delete_object(table, _word(entry.subject), entry.subject.name)]
+
+
+def _word(subject: Subject) -> str:
+    return "set" if isinstance(subject, Map) and is_set(subject) else _WORDS[type(subject)]
 
 
 def _added(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:

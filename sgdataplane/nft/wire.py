@@ -1,7 +1,7 @@
 """The expressions of nf_tables' rules as bytes: the kernel's own instructions.
 
 Owns how each is written. Is given numbers, bytes and names. Must not know what a rule is for, or which order makes
-sense. All work on one register; a verdict has its own.
+sense. All work on one register, unless a second value stands behind the first; a verdict has its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from sgdataplane.nft.layout import VERDICTS
 
 U16, U32, U64, CODE = struct.Struct("!H"), struct.Struct("!I"), struct.Struct("!Q"), struct.Struct("!i")
 VERDICT_REGISTER, REGISTER = U32.pack(0), U32.pack(1)
+BEHIND = {
+    4: U32.pack(9),
+    16: U32.pack(2),
+}  # the register behind so many bytes of the first one (NFT_REG32_01, NFT_REG_2)
 CODES = {kind: code for code, kind in VERDICTS.items()}
 _once = lru_cache(maxsize=1 << 12)  # the same few instructions are in nearly all rules
 
@@ -54,8 +58,8 @@ def _expression(kind: str, *parts: bytes) -> bytes:
 
 
 @_once
-def meta(key: int) -> bytes:
-    return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_DREG, REGISTER))
+def meta(key: int, register: bytes = REGISTER) -> bytes:
+    return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_DREG, register))
 
 
 @_once
@@ -114,6 +118,13 @@ def look_up(asked: str, *, is_value: bool = False) -> bytes:
     into = REGISTER if is_value else VERDICT_REGISTER
     registers = attribute(uapi.LOOKUP_SREG, REGISTER), attribute(uapi.LOOKUP_DREG, into)
     return _expression("lookup", name(uapi.LOOKUP_SET, asked), *registers)
+
+
+@_once
+def is_in(asked: str, *, is_other: bool = False) -> bytes:
+    """Whether a set with a name has what stands in the register, and in the one behind."""
+    flags = word(uapi.LOOKUP_FLAGS, uapi.LOOKUP_INVERTED if is_other else 0)
+    return _expression("lookup", name(uapi.LOOKUP_SET, asked), attribute(uapi.LOOKUP_SREG, REGISTER), flags)
 
 
 def look_up_nameless(template: str, number: int, *, is_other: bool = False, is_map: bool = False) -> bytes:

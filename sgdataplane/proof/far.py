@@ -16,7 +16,7 @@ from itertools import repeat
 
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Remote
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.nft.ir import Datum, Key
+from sgdataplane.nft.ir import Datum, MapKey
 from sgdataplane.proof.axes import Atoms
 from sgdataplane.proof.claims import Ranges, united
 from sgdataplane.proof.lookups import Lookup, LookupPage, page_of
@@ -184,7 +184,7 @@ class KinAtomPage:
 
     @classmethod
     def of(cls, kin: KinPage | None, numbers: LookupPage | None) -> KinAtomPage:
-        kins, values = kin or {}, numbers.values if numbers is not None else dict[Key, Datum]()
+        kins, values = kin or {}, numbers.values if numbers is not None else dict[MapKey, Datum]()
         addresses = kins if kins.keys() == values.keys() else dict.fromkeys((*kins, *values))
         atoms = zip(map(kins.get, addresses, repeat(NOBODY)), map(values.get, addresses), strict=True)  # type: ignore[arg-type]
         return cls(kin, numbers, dict(zip(atoms, addresses, strict=True)))  # type: ignore[arg-type]

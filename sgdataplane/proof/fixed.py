@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import TypeVar
 
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_SYN, CtDirection, CtState, Field, KeyType
-from sgdataplane.contract.marks import other_half
+from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
@@ -24,9 +25,10 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import Ranges, end_chain, united
 from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached
-from sgdataplane.proof.step import Effects
+from sgdataplane.proof.step import Effect, Effects
 from sgdataplane.proof.walk import Outcome
 
+Value = TypeVar("Value")
 JUDGE = {side: f"judge-{side.value}" for side in Direction}  # that side's rules decide
 ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}  # carry it out
 # The last address by type, and the fields with addresses by family.
@@ -348,3 +350,22 @@ class Common:
             matches = (match for clause in made for match in clause.conditions)
             found.update((match.field, match.ranges) for match in matches if match.field.key_type in LAST)
         return frozenset(found)
+
+
+def renamed(common: Common, one: Own, other: Own) -> tuple[dict[Effect, Effect], dict[tuple[int | None, Range], Range]]:
+    """The effects, and the values of the mark under a mask, that an ENI has of its own: the one's -> the other's."""
+    marks, epoch, pair = common.site.marks, common.epoch, (one, other)
+    effects: list[tuple[Effect, Effect]] = []
+    values: list[tuple[tuple[int | None, Range], tuple[int | None, Range]]] = []
+    for side in Direction:
+        accepted = [marks.accepted(side, epoch, of.slot) for of in pair]
+        effects.append(_two(Count(eni_counter(side, of.ifname)) for of in pair))
+        effects.append(_two(SetMark(other_half(side), value) for value in accepted))
+        values.append(_two((HALF[side], Range.of(value)) for value in accepted))
+        values.append(_two((marks.slot_mask(side), Range.of(marks.slot(side, of.slot))) for of in pair))
+    return dict(effects), {mine: theirs for mine, (_, theirs) in values}
+
+
+def _two(made: Iterable[Value]) -> tuple[Value, Value]:
+    one, other = made
+    return one, other

@@ -22,8 +22,8 @@ from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.specification import Namespace
 from sgdataplane.proof.step import FieldReading
-from sgdataplane.proof.structure import Structure
-from sgdataplane.proof.template import ProvenGate, Template, judging, said
+from sgdataplane.proof.structure import Structure, said
+from sgdataplane.proof.template import ProvenGate, Template, judging
 from sgdataplane.proof.walk import Mismatch, Walk
 
 Kind = Hashable  # what interfaces that may be alike have in common

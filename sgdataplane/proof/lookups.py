@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Count, Datum, Key, Map, MapPage, Verdict
+from sgdataplane.nft.ir import Count, Datum, Key, Map, MapKey, MapPage, Range, Verdict
 
 PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
 Sign = str | int  # stands for a value of a map
 
 
-def page_of(key: Key) -> int:
+def page_of(key: MapKey) -> int:
     """The page that a key is on."""
     return key % PAGES if isinstance(key, int) else 0
 
@@ -26,10 +26,10 @@ class LookupPage:
     """One page. `source`: the map's page that it was read from. Compared by identity."""
 
     source: MapPage | None
-    values: Mapping[Key, Datum]
+    values: Mapping[MapKey, Datum]
 
     @cached_property
-    def signs(self) -> dict[Key, Sign]:
+    def signs(self) -> dict[MapKey, Sign]:
         """The keys with signs in place of values, which are quick to compare."""
         return {key: sign_of(value) for key, value in self.values.items()}
 
@@ -63,17 +63,17 @@ class Lookup:
             made = {number: _page(page, known.get(number)) for number, page in entry.elements.pages.items()}
             if all(_is_in_place(number, page, known.get(number)) for number, page in made.items()):
                 return cls(made)
-        values: dict[int, dict[Key, Datum]] = {}
+        values: dict[int, dict[MapKey, Datum]] = {}
         for key, value in entry.elements:
             values.setdefault(page_of(key), {})[key] = value
         return cls({number: _kept(found, known.get(number)) for number, found in values.items()})
 
-    def get(self, key: Key) -> Datum | None:
+    def get(self, key: MapKey) -> Datum | None:
         """What the map holds for a key."""
         page = self.pages.get(page_of(key))
         return None if page is None else page.values.get(key)
 
-    def verdict(self, key: Key) -> Verdict | None:
+    def verdict(self, key: MapKey) -> Verdict | None:
         """The same for a map that has no numbers as values."""
         value = self.get(key)
         return value if isinstance(value, Verdict) else None
@@ -88,7 +88,23 @@ class Lookup:
         """The chains that its verdicts name."""
         return frozenset[str]().union(*(page.targets for page in self.pages.values()))
 
-    def values(self) -> dict[Key, Datum]:
+    def at(self, ifname: str) -> tuple[Range, ...]:
+        """The values that a set of pairs has for an interface, sorted."""
+        return tuple(map(Range.of, sorted(self._by_interface.get(ifname, ()))))
+
+    @cached_property
+    def _by_interface(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for key in self.values():
+            if isinstance(key, tuple):
+                found.setdefault(key[1], []).append(key[0])
+        return found
+
+    def singles(self) -> dict[Key, Datum]:
+        """All keys that are no pairs, with their values."""
+        return {key: value for key, value in self.values().items() if not isinstance(key, tuple)}
+
+    def values(self) -> dict[MapKey, Datum]:
         """All keys with their values."""
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
@@ -101,5 +117,5 @@ def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bo
     return page is before or all(page_of(key) == number for key in page.values)
 
 
-def _kept(values: dict[Key, Datum], before: LookupPage | None) -> LookupPage:
+def _kept(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
     return before if before is not None and before.values == values else LookupPage(None, values)

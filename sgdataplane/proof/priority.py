@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import Datum, Key, MapPriority, Match, SetPriority
+from sgdataplane.nft.ir import Datum, MapKey, MapPriority, Match, SetPriority
 from sgdataplane.proof.axes import Atoms, is_in
 from sgdataplane.proof.step import Effects
 
@@ -19,7 +19,7 @@ Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no mem
 KinAtom = tuple[Kin, int | None]  # and its number in the map of members, if it is there
 UNSET = None  # the priority that a packet came with: it may be any
 View = tuple[int | None, ...]  # the priority of each atom
-MapOf = Callable[[str], Mapping[Key, Datum]]
+MapOf = Callable[[str], Mapping[MapKey, Datum]]
 
 
 def atoms_of(found: Iterable[int], size: int) -> Atoms:

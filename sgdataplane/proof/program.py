@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
+from sgdataplane.contract.fields import PAIRED, PORTS, SESSION_PORTS, Field, KeyType
 from sgdataplane.nft.ir import (
     RETURN,
     Count,
     Datum,
     Exceeds,
+    InSet,
     Key,
     Log,
     MapCount,
@@ -148,7 +149,7 @@ class Program:
         """The rest of a rule as a step; None if it does nothing to such packets."""
         step = RuleStep()
         for index, statement in enumerate(statements):
-            if isinstance(statement, Match):
+            if isinstance(statement, Match | InSet):
                 if not self._ask(step, statement):
                     return None
             elif isinstance(statement, Verdict):
@@ -167,8 +168,11 @@ class Program:
                 return step
         return None
 
-    def _ask(self, step: RuleStep, match: Match) -> bool:
-        """Adds a match to the step. False if it certainly fails."""
+    def _ask(self, step: RuleStep, asked: Match | InSet) -> bool:
+        """Adds a condition to the step. False if it certainly fails."""
+        match = self._at_interface(step, asked) if isinstance(asked, InSet) else asked
+        if match is None or not (match.ranges or match.negate):
+            return bool(step.problem)
         if match.field is PRIORITY:
             step.ask(match)
             return True
@@ -186,6 +190,23 @@ class Program:
             found = self._lookup(asked.name).get(value)
             return found if isinstance(found, Count) else None
         return None
+
+    def _at_interface(self, step: RuleStep, asked: InSet) -> Match | None:
+        """What a set asks of such packets, whose interface is known. None if no packet has one, or there is a
+        problem."""
+        ifname, entry = self.reading.known.get(asked.interface, asked), self.table.map.get(asked.name)
+        if not isinstance(ifname, str):
+            step.problem = "" if ifname is LACKING else f"it looks up {asked.interface.name.lower()} in a set"
+            return None
+        if (
+            entry is None
+            or entry.holds is not KeyType.NOTHING
+            or PAIRED.get(entry.key_type) is not asked.field.key_type
+        ):
+            step.problem = f"{asked.name} is no set of {asked.field.name.lower()}"
+            return None
+        self.keys.add((asked.name, ifname))
+        return Match(asked.field, self._lookup(asked.name).at(ifname), asked.negate, asked.mask)
 
     def _decide(self, step: RuleStep, verdict: Verdict) -> None:
         step.verdict = verdict
@@ -292,7 +313,7 @@ class Program:
         if self.table.map[vmap.name].lifetime:
             yield from ((Range.of(key), RETURN) for key in self.reading.passing)
             return
-        for key, value in sorted(self._lookup(vmap.name).values().items()):
+        for key, value in sorted(self._lookup(vmap.name).singles().items()):
             yield Range.of(key), _verdict(value, vmap.name)
 
     def _lookup(self, name: str) -> Lookup:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.contract.fields import PAIRED, Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
@@ -21,9 +21,11 @@ from sgdataplane.nft.changes import changes
 from sgdataplane.nft.ir import (
     Chain,
     Count,
+    Key,
     Map,
     Match,
     OfMap,
+    Range,
     Statement,
     Table,
     Verdict,
@@ -43,7 +45,7 @@ class StructureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mentions:
-    """The chains, named maps, counters and interfaces that a chain's rules name."""
+    """The chains, named maps and sets, counters and interfaces that a chain's rules name."""
 
     chains: frozenset[str]
     maps: frozenset[str]
@@ -122,7 +124,7 @@ class Structure:
                 turned.add(name)
         depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in turned})
         is_named = any(f[name].interfaces for f in (before.facts, facts) for name in changed if name in f)
-        is_named |= any(e.key_type is KeyType.IFNAME for some in (maps.gone, maps.come) for e in some.values())
+        is_named |= any(_has_interfaces(e) for some in (maps.gone, maps.come) for e in some.values())
         interfaces = _interfaces_of(facts, table) if is_named else before.interfaces
         return cls(table, facts, lookups, targets, depth, changed, changed_maps, maps.names, turned, interfaces)
 
@@ -132,12 +134,35 @@ class Structure:
         return (name for name, of_chain in facts if of_chain.maps and not of_chain.maps.isdisjoint(maps))
 
 
+def _has_interfaces(entry: Map) -> bool:
+    return entry.key_type is KeyType.IFNAME or entry.key_type in PAIRED
+
+
 def _interfaces_of(facts: Mapping[str, Mentions], table: Table) -> set[str]:
     found: set[str] = set().union(*(of_chain.interfaces for of_chain in facts.values() if of_chain.interfaces))
     for entry in table.maps:
         if entry.key_type is KeyType.IFNAME:
             found.update(str(key) for key, _ in entry.elements)
+        elif entry.key_type in PAIRED:
+            found.update(key[1] for key, _ in entry.elements if isinstance(key, tuple))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """What a set has beside the name of an interface, sorted."""
+
+    values: tuple[Range, ...]
+
+
+def said(structure: Structure, name: str, key: Key) -> object:
+    """The value of a key in a map, and the lifetime of the map's elements. Of a set: what is Paired with that name."""
+    entry = structure.table.map.get(name)
+    if entry is None:
+        return None
+    if entry.holds is KeyType.NOTHING:
+        return Paired(structure.lookups[name].at(str(key)))
+    return structure.lookups[name].get(key), entry.lifetime
 
 
 def _check_hooks(table: Table, site: Site) -> None:

@@ -16,25 +16,23 @@ proven for the other holds for the one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from sgdataplane.contract.counters import eni_counter
-from sgdataplane.contract.fields import Field, KeyType
-from sgdataplane.contract.marks import HALF, other_half
+from sgdataplane.contract.fields import PAIRED, Field, KeyType
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import (
     Chain,
     Count,
     Exceeds,
+    InSet,
     Key,
     Log,
     MapCount,
     Match,
-    Range,
     Rule,
     SetMark,
     SetPacketMark,
@@ -46,10 +44,9 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import MalformedError, holds, name_patterns, patterns
 from sgdataplane.proof.claims import Ranges
-from sgdataplane.proof.fixed import ENDS, LAST, Common, Own
+from sgdataplane.proof.fixed import ENDS, LAST, Common, Own, renamed
 from sgdataplane.proof.program import TIMEOUTS
-from sgdataplane.proof.step import Effect
-from sgdataplane.proof.structure import INTERFACES, Structure
+from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
 
 Value = TypeVar("Value")
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
@@ -61,12 +58,6 @@ def judging(chain: str) -> Direction | None:
     if not chain.startswith(RULES):
         return None
     return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
-
-
-def said(structure: Structure, name: str, key: Key) -> object:
-    """The value of a key in a map, and the lifetime of the map's elements."""
-    entry = structure.table.map.get(name)
-    return None if entry is None else (structure.lookups[name].get(key), entry.lifetime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,8 @@ class Template:
     def of(cls, common: Common, own: Own, gate: ProvenGate, structure: Structure) -> Template | None:
         """The template; None if the interface is of a kind that can't be one."""
         table = structure.table
-        values = {e.name: said(structure, e.name, own.ifname) for e in table.maps if e.key_type is KeyType.IFNAME}
+        by_interface = (e.name for e in table.maps if e.key_type is KeyType.IFNAME or e.key_type in PAIRED)
+        values = {name: said(structure, name, own.ifname) for name in by_interface}
         made = cls(common, own, table.chain, values, gate.roots)
         try:
             reading = _Reading(made, structure, own)
@@ -172,7 +164,7 @@ class _Reading:
         self._roots: dict[str, str] = {}
         self._maps: set[str] = set()
         self._keys: dict[tuple[str, Key], object] = {}
-        self._effects, self._marks = _renamed(template, own)
+        self._effects, self._marks = renamed(template.common, template.own, own)
         for (mask, one), other in self._marks.items():
             self._part(mask or 0, int(one.first), int(other.first))
         for asked, sets in template.common.sets(own).items():
@@ -264,6 +256,9 @@ class _Reading:
                 if result is False:
                     return False
                 is_certain = is_certain and result is True
+            elif isinstance(mine, InSet) and isinstance(others, InSet):
+                self._in_set(hook, mine, others)
+                is_certain = False
             elif isinstance(mine, VerdictMap) and isinstance(others, VerdictMap):
                 found = self._looked_up(hook, mine, others)
                 return found is not None and self._verdict(*found) and is_certain
@@ -290,6 +285,14 @@ class _Reading:
         else:
             require(ranges[0] is ranges[1] or ranges[0] == ranges[1])
         return None
+
+    def _in_set(self, hook: Direction, one: InSet, other: InSet) -> None:
+        """Reads two look-ups in a set, which are matches on what it has for the two interfaces."""
+        require(one == other and one.interface is self._template.common.site.interface(hook))
+        mine, others = self._template.values.get(one.name), self._said(one.name)
+        if not (isinstance(mine, Paired) and isinstance(others, Paired)):
+            raise Unlike
+        self._match(hook, *(Match(one.field, found.values, one.negate, one.mask) for found in (mine, others)))
 
     def _interface(self, hook: Direction, one: Match, other: Match) -> bool | None:
         """The same for names of interfaces. Where a packet comes in, its outgoing interface isn't known yet."""
@@ -395,23 +398,3 @@ def _element(found: object) -> tuple[object, bool]:
         raise Unlike
     value, lifetime = found
     return value, not lifetime
-
-
-def _renamed(template: Template, own: Own) -> tuple[dict[Effect, Effect], dict[tuple[int | None, Range], Range]]:
-    """The effects, and the values of the mark under a mask, that an ENI has of its own: the template's -> the
-    other's."""
-    marks, epoch, pair = template.common.site.marks, template.common.epoch, (template.own, own)
-    effects: list[tuple[Effect, Effect]] = []
-    values: list[tuple[tuple[int | None, Range], tuple[int | None, Range]]] = []
-    for side in Direction:
-        accepted = [marks.accepted(side, epoch, of.slot) for of in pair]
-        effects.append(_two(Count(eni_counter(side, of.ifname)) for of in pair))
-        effects.append(_two(SetMark(other_half(side), value) for value in accepted))
-        values.append(_two((HALF[side], Range.of(value)) for value in accepted))
-        values.append(_two((marks.slot_mask(side), Range.of(marks.slot(side, of.slot))) for of in pair))
-    return dict(effects), {one: other for one, (_, other) in values}
-
-
-def _two(made: Iterable[Value]) -> tuple[Value, Value]:
-    one, other = made
-    return one, other

@@ -1,7 +1,9 @@
-"""Maps that are edited in place, each kind of them, while 300,000 packets look something up: none misses its element.
+"""Maps and sets that are edited in place, each kind of them, while 300,000 packets look something up: none misses its
+element.
 
-These are the only maps that an update may edit in place: hash maps by address, interface and mark, and the one whose
-elements expire. Meanwhile others' elements come and go, thousands at once, so that the kernel's hash grows and shrinks.
+These are the only ones that an update may edit in place: hash maps by address, interface and mark, the one whose
+elements expire, and sets of pairs. Meanwhile others' elements come and go, thousands at once, so that the kernel's
+hash grows and shrinks.
 """
 
 from __future__ import annotations
@@ -14,17 +16,19 @@ from threading import Event, Thread
 import pytest
 from bench.batch import PACKETS, Batch
 
-from sgdataplane.contract.fields import Field, Hook, KeyType
+from sgdataplane.contract.fields import PAIRED, Field, Hook, KeyType
 from sgdataplane.host import netns
 from sgdataplane.net.values import UDP, Address
 from sgdataplane.nft.ir import (
     DROP,
+    MEMBER,
     RETURN,
     Chain,
     Count,
     Counter,
-    Key,
+    InSet,
     Map,
+    MapKey,
     Table,
     VerdictMap,
     goto,
@@ -47,21 +51,30 @@ class Kept:
 
     asked: Field
     key_type: KeyType
-    key: Key
-    other: Callable[[int], Key]
+    key: MapKey
+    other: Callable[[int], MapKey]
     lifetime: int = 0
     address: str = HERE["instance"][0]
+    mask: int | None = None
 
-    def map(self, *keys: Key) -> Map:
+    def map(self, *keys: MapKey) -> Map:
+        if self.is_set:
+            return Map("asked", self.key_type, tuple((key, MEMBER) for key in keys), holds=KeyType.NOTHING)
         value = RETURN if self.lifetime else goto("found")  # as the product has them
         return Map("asked", self.key_type, tuple((key, value) for key in keys), lifetime=self.lifetime)
+
+    @property
+    def is_set(self) -> bool:
+        return self.key_type in PAIRED
 
     @property
     def table(self) -> Table:
         """The packets of the flood go to `asking`, which counts those that find no element."""
         is_flood = is_value(Field.L4PROTO, UDP), is_value(Field.TH_DPORT, PORT)
+        of_set = (InSet(self.asked, Field.IIFNAME, "asked", mask=self.mask), goto("found"))
+        asking = of_set if self.is_set else (VerdictMap(self.asked, name="asked"),)
         chains = (
-            Chain("asking", (rule(VerdictMap(self.asked, name="asked")), rule(Count("missed"), DROP))),
+            Chain("asking", (rule(*asking), rule(Count("missed"), DROP))),
             Chain("found", (rule(Count("found"), DROP),)),
             Chain("watch", (rule(*is_flood, jump("asking")), rule(*is_flood, goto("found"))), Hook("prerouting", -150)),
         )
@@ -84,6 +97,7 @@ KINDS = {
     "interface": Kept(Field.IIFNAME, KeyType.IFNAME, "eth0", "x{}".format),
     "expiring": Kept(Field.IIFNAME, KeyType.IFNAME, "eth0", "x{}".format, HOUR_MS),
     "mark": Kept(Field.CT_MARK, KeyType.MARK, 0, lambda n: n + 1),
+    "slot-at-interface": Kept(Field.CT_MARK, KeyType.MARK_IFNAME, (0, "eth0"), lambda n: (n, f"x{n}"), mask=0x7FF),
 }
 
 

@@ -96,8 +96,12 @@ def test_inventory_tells_strangers_from_ours(namespace: str, loaded: NetlinkKern
         before,
         generation=found.generation,
         chains={**before.chains, "hooked": Hook("output", 7), "nameless": None},
-        maps={**before.maps, "intervals": MapShape(None), "services": MapShape(None)},
-        sets=frozenset({"plain"}),
+        maps={
+            **before.maps,
+            "intervals": MapShape(None),
+            "plain": MapShape(None, KeyType.NOTHING),
+            "services": MapShape(None),
+        },
         has_flags=True,
         odd=1,  # the quota
     )

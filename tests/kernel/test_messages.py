@@ -29,10 +29,12 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     Chain,
     Count,
     Counter,
     Exceeds,
+    InSet,
     Log,
     Map,
     MapCount,
@@ -225,6 +227,15 @@ RULES: dict[str, tuple[Rule, ...]] = {
         rule(VerdictMap(Field.PACKET_PRIORITY, ((Range.of(1), DROP), (Range.of(0x20000), goto("next"))))),
         rule(VerdictMap(Field.PACKET_PRIORITY, ((Range(1, 5), DROP), (Range(0x20000, 0x30000), goto("next"))))),
         rule(Match(Field.CT_MARK, (Range(1, 0x1FFFF),)), DROP),
+        rule(InSet(Field.CT_MARK, Field.IIFNAME, "marks"), ACCEPT),
+        rule(InSet(Field.CT_MARK, Field.OIFNAME, "marks", negate=True, mask=0x7FF0000), ACCEPT),
+        rule(
+            InSet(Field.IP_SADDR, Field.IIFNAME, "own-v4"),
+            InSet(Field.IP_DADDR, Field.OIFNAME, "own-v4", negate=True),
+            DROP,
+        ),
+        rule(InSet(Field.CT_ORIGINAL_IP_SADDR, Field.IIFNAME, "own-v4"), SetMark(0, 9), goto("next")),
+        rule(Match(Field.NFPROTO, (V6,)), InSet(Field.IP6_DADDR, Field.OIFNAME, "own-v6", negate=True), DROP),
         rule(Log("counted", 5160, 100)),
         rule(MapCount(Field.IIFNAME, "counters"), DROP),
         rule(Match(Field.NFPROTO, (Range.of(2),)), MapCount(Field.IP_SADDR, "counters-v4")),
@@ -264,6 +275,16 @@ MAPS = (
     Map("kin-v6", KeyType.IPV6, ((1, 0x80000001), (1 << 127, 0x80000000)), "what it's for", holds=KeyType.CLASSID),
     Map("ranks", KeyType.CLASSID, ((0, 1), (0x80000000, 0x1FFFF), (0x80000001, 0)), holds=KeyType.CLASSID),
     Map("winners", KeyType.CLASSID, ((0, DROP), (0x1FFFF, goto("next")))),
+    *(
+        Map(
+            name, kind, tuple(((n, ifname), MEMBER) for n in (1, last) for ifname in ("a.b", "e1")), "", KeyType.NOTHING
+        )
+        for name, kind, last in (
+            ("marks", KeyType.MARK_IFNAME, 0x1234 << 16),
+            ("own-v4", KeyType.IPV4_IFNAME, 10 << 24),
+            ("own-v6", KeyType.IPV6_IFNAME, 1 << 125),
+        )
+    ),
 )
 
 

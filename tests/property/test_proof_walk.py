@@ -19,9 +19,11 @@ from sgdataplane.nft import interp, ir
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     RETURN,
     Chain,
     Count,
+    InSet,
     Key,
     Map,
     MapCount,
@@ -47,8 +49,8 @@ from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.walk import Mismatch, Outcome, State, Walk
 
 SHARDS, TABLES = 4, 200
-FAR, PRIORITY = Field.IP_SADDR, Field.PACKET_PRIORITY
-AXES = (Field.L4PROTO, Field.IP_DADDR, Field.TH_SPORT, Field.TH_DPORT)
+FAR, LOCAL, PRIORITY = Field.IP_SADDR, Field.IP_DADDR, Field.PACKET_PRIORITY
+AXES = (Field.L4PROTO, LOCAL, Field.TH_SPORT, Field.TH_DPORT)
 KIN = len(AXES)  # the axis of kins
 MEMBERS = {1: 5, 2: 9}  # kins' numbers by far address
 KINS: list[KinAtom] = [((), None), (("a",), 5), (("b",), 9)]  # of the far addresses 0, 1, 2
@@ -59,7 +61,12 @@ VALUES = {
     PRIORITY: (0, 1, 2, 5, 9),
 }
 LASTS = (255, (1 << 32) - 1, 65_535, 65_535)
-KNOWN: dict[Field, Key | None] = {Field.CT_DIRECTION: CtDirection.REPLY, Field.IP6_SADDR: LACKING}
+KNOWN: dict[Field, Key | None] = {
+    Field.CT_DIRECTION: CtDirection.REPLY,
+    Field.IP6_SADDR: LACKING,
+    Field.IIFNAME: "eth0",
+    Field.OIFNAME: LACKING,
+}
 COUNTS = (
     Map("counts", KeyType.NUMBER, ((int(CtDirection.REPLY), Count("y")),), holds=KeyType.COUNTER),
     Map("counts-none", KeyType.NUMBER, ((int(CtDirection.ORIGINAL), Count("x")),), holds=KeyType.COUNTER),
@@ -80,7 +87,11 @@ def random_table(chance: random.Random) -> Table:
         rules = tuple(Rule(tuple(_statements(chance, later))) for _ in range(chance.randint(1, 4)))
         chains.append(Chain(name, rules, Hook("prerouting", 0) if name == "base" else None))
     chains.append(Chain(STOP, (Rule((DROP,)),)))
-    return Table("t", tuple(chains), (members, *ranks, *COUNTS), (ir.Counter("x"), ir.Counter("y")))
+    pairs = tuple(
+        ((value, name), MEMBER) for value in VALUES[LOCAL] for name in ("eth0", "eth1") if chance.random() < 0.4
+    )
+    own = Map("own", KeyType.IPV4_IFNAME, pairs, holds=KeyType.NOTHING)
+    return Table("t", tuple(chains), (members, own, *ranks, *COUNTS), (ir.Counter("x"), ir.Counter("y")))
 
 
 def _statements(chance: random.Random, later: tuple[str, ...]) -> Iterator[Statement]:
@@ -104,7 +115,11 @@ def _statements(chance: random.Random, later: tuple[str, ...]) -> Iterator[State
         yield chance.choice((MapPriority(FAR, "members"), *(MapPriority(PRIORITY, name) for name in RANKS)))
 
 
-def _tests(chance: random.Random) -> Iterator[Match]:
+def _tests(chance: random.Random) -> Iterator[Match | InSet]:
+    if chance.random() < 0.15:
+        interface = chance.choice((Field.IIFNAME, Field.IIFNAME, Field.OIFNAME))
+        yield InSet(LOCAL, interface, "own", negate=chance.random() < 0.4)
+        return
     asked = chance.choice((*AXES, PRIORITY, PRIORITY, Field.CT_DIRECTION, Field.IP6_SADDR))
     if asked in (Field.TH_SPORT, Field.TH_DPORT) and chance.random() < 0.9:
         yield Match(Field.L4PROTO, (Range.of(chance.choice((6, 17))),))
@@ -168,7 +183,7 @@ class _Walk(Walk):
 
 def outcome_of(table: Table, point: Point) -> Outcome | None:
     """By the interpreter; None: it can't be run."""
-    packet: dict[Field, Key] = {Field.CT_DIRECTION: CtDirection.REPLY, PRIORITY: 0}
+    packet: dict[Field, Key] = {Field.CT_DIRECTION: CtDirection.REPLY, Field.IIFNAME: "eth0", PRIORITY: 0}
     packet |= dict(zip((*AXES, FAR), point, strict=True))
     walk = _Recorder(table, packet)
     try:

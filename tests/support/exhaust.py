@@ -22,7 +22,7 @@ from itertools import product
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import RETURN, Key, Match, OfMap, Range, Table, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import RETURN, InSet, Key, Match, OfMap, Range, Table, VerdictKind, VerdictMap
 from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 
@@ -200,7 +200,14 @@ class _Search:
         masks = {s.mask for s, _ in asked if isinstance(s, Match) and s.field is Field.TCP_FLAGS}
         assert masks <= {SYN_FLAGS}, "values of flags are told apart under one mask only"
         self.points[Field.TCP_FLAGS] = [v for v in self.points[Field.TCP_FLAGS] if not int(v) & ~SYN_FLAGS]
-        marks = [int(item.first) for item in ranges[Field.CT_MARK]]
+        found = {
+            (s.mask or 0, int(r.first))
+            for s, t in asked
+            if isinstance(s, Match | InSet) and s.field is Field.CT_MARK
+            for r in _ranges(s, t)
+        }
+        marks = {one | other for (mask, one), (rest, other) in product(found, found) if not mask & rest}
+        marks |= {value for _, value in found}
         halves = [sorted({0, FRESH_MARK & half, *(mark & half for mark in marks)}) for half in HALVES]
         self.marks = [high | low for high, low in product(*halves)]
 
@@ -229,7 +236,7 @@ class _Search:
 
     def _names(self) -> list[Key]:
         keys = [key for entry in self.one.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements]
-        return sorted({*keys, "lo", "other0"}, key=str)
+        return sorted({*map(str, keys), "lo", "other0"})
 
     def _differs(self, start: str, packet: Fields, seen: set[tuple[object, ...]]) -> bool:
         self.tried += 1
@@ -301,7 +308,7 @@ def _ranges(statement: Match | OfMap, table: Table) -> Iterable[Range]:
         return statement.ranges
     if isinstance(statement, VerdictMap) and not statement.name:
         return [item for item, _ in statement.entries]
-    return map(Range.of, table.elements_of(statement.name))
+    return (Range.of(key[0] if isinstance(key, tuple) else key) for key in table.elements_of(statement.name))
 
 
 def _points(name: Field, ranges: Iterable[Range]) -> Iterator[Key]:

@@ -19,9 +19,10 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Datum,
-    Key,
+    InSet,
     Map,
     MapCount,
+    MapKey,
     MapPriority,
     Rule,
     SetTimeout,
@@ -34,7 +35,7 @@ from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
 
-Elements = dict[Key, Datum]
+Elements = dict[MapKey, Datum]
 Reference = tuple[Kind, str]
 TableKey = tuple[str, str]  # family, name
 K = TypeVar("K")
@@ -178,9 +179,14 @@ class RefusingKernel(FakeKernel):
         super().run(*transactions)
 
 
-def _order(element: tuple[Key, Datum]) -> tuple[str, int]:
-    key = element[0]
-    return (key, 0) if isinstance(key, str) else ("", key)
+def _order(element: tuple[MapKey, Datum]) -> tuple[str, int, str]:
+    match element[0]:
+        case str(ifname):
+            return ifname, 0, ""
+        case int(value):
+            return "", value, ""
+        case (value, ifname):
+            return "", value, ifname
 
 
 def _do(tables: dict[TableKey, _Held], name: TableKey, operation: Operation) -> None:
@@ -308,7 +314,7 @@ def _references(rule: Rule) -> Iterator[Reference]:
             case VerdictMap(_, entries, name):
                 yield from _targets(verdict for _, verdict in entries)
                 yield from [(Kind.MAP, name)] if name else []
-            case MapPriority(_, name) | MapCount(_, name):
+            case MapPriority(_, name) | MapCount(_, name) | InSet(_, _, name):
                 yield Kind.MAP, name
             case Count(counter):
                 yield Kind.COUNTER, counter

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Match, OfMap, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, InSet, Match, OfMap, Table, Verdict, VerdictKind, VerdictMap
 
 
 def asking(table: Table, chain: str) -> Iterator[Match | OfMap]:
@@ -87,7 +87,9 @@ def read_from(*tables: Table) -> dict[str, frozenset[Field]]:
     reads: dict[str, set[Field]] = {}
     for table in tables:
         for name in table.chain:
-            reads.setdefault(name, {Field.L4PROTO}).update(s.field for s in asking(table, name))
+            asked = list(asking(table, name))
+            reads.setdefault(name, {Field.L4PROTO}).update(s.field for s in asked)
+            reads[name].update(s.interface for s in asked if isinstance(s, InSet))
     following = [(name, next_chains(table, name)) for table in tables for name in table.chain]
     before = -1
     while before != (before := sum(map(len, reads.values()))):

@@ -2,8 +2,8 @@
 
 Owns the count. Is given a table as values. Must not know what the table is for.
 
-A look-up is a map of verdicts or of priorities and, if they are counted, a match on a set without a name. Packets are
-told apart by the fields in packetspace.py; in any other field every value is possible at every rule. So the count is
+A look-up is a map of verdicts or of priorities and, if they are counted, a match on a set. Packets are told apart by
+the fields in packetspace.py; in any other field every value is possible at every rule. So the count is
 never too small. What it counts too much are paths that addresses, ports, marks or priorities rule out.
 """
 
@@ -18,6 +18,7 @@ from operator import or_
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import (
     RETURN,
+    InSet,
     MapCount,
     MapPriority,
     Match,
@@ -156,7 +157,7 @@ class _Walk:
                         yield End(before, statement, made)
                     case VerdictMap():
                         yield from self._looked_up(statement, before, made)
-                    case Match() | MapPriority() | MapCount():
+                    case Match() | MapPriority() | MapCount() | InSet():
                         for after, holds, more in self._tested(statement, before):
                             if holds:
                                 following[after] = max(made + more, following.get(after, 0))
@@ -168,7 +169,7 @@ class _Walk:
         yield from (End(after, None, made) for after, made in going.items())
 
     def _tested(
-        self, condition: Match | MapPriority | MapCount, packets: Packets
+        self, condition: Match | MapPriority | MapCount | InSet, packets: Packets
     ) -> Iterator[tuple[Packets, bool, int]]:
         """(packets, whether the rule goes on, look-ups made)."""
         if isinstance(condition, Match):
@@ -178,7 +179,8 @@ class _Walk:
         if lacking:
             yield lacking, False, 0
         if having:
-            yield from ((having, is_found, 1) for is_found in (True, False))
+            made = int(isinstance(condition, MapPriority) or self.with_sets)
+            yield from ((having, is_found, made) for is_found in (True, False))
 
     def _matched(self, match: Match, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
         having, lacking = readers(match.field, packets)
@@ -218,5 +220,9 @@ class _Walk:
         if not vmap.name:
             return vmap.entries
         named = self.table.map[vmap.name]
-        elements = [(Range.of(key), verdict) for key, verdict in named.elements if isinstance(verdict, Verdict)]
+        elements = [
+            (Range.of(key), verdict)
+            for key, verdict in named.elements
+            if isinstance(verdict, Verdict) and not isinstance(key, tuple)
+        ]
         return elements if not named.lifetime else [(Range.of(name), RETURN) for name in self.space.names]

@@ -17,12 +17,15 @@ from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     RETURN,
     Chain,
     Count,
     Datum,
+    InSet,
     Map,
     MapCount,
+    MapKey,
     MapPriority,
     Match,
     Range,
@@ -100,7 +103,7 @@ def _with_rules(table: Table, chain: Chain, rules: Sequence[Rule], what: str) ->
     return Mutant(replace(table, chains=chains), chain.name, f"{what} in chain {chain.name}")
 
 
-def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[int | str, Datum]], what: str) -> Mutant:
+def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[MapKey, Datum]], what: str) -> Mutant:
     changed = replace(entry, elements=tuple(sorted(elements, key=lambda element: str(element[0]))))
     maps = tuple(changed if other is entry else other for other in table.maps)
     return Mutant(replace(table, maps=maps), entry.name, f"{what} of map {entry.name}")
@@ -138,16 +141,44 @@ def _one(chance: random.Random, table: Table, wanted: Callable[[Statement], bool
 
 def _maps(table: Table) -> list[Map]:
     """Those of verdicts, priorities and counters whose elements don't go by themselves."""
-    kinds = (None, KeyType.CLASSID, KeyType.COUNTER)
+    return _of_kinds(table, None, KeyType.CLASSID, KeyType.COUNTER)
+
+
+def _of_kinds(table: Table, *kinds: KeyType | None) -> list[Map]:
     return [entry for entry in table.maps if entry.holds in kinds and not entry.lifetime and entry.elements]
 
 
 def drop_element(table: Table, chance: random.Random) -> Mutant:
-    """A missing member or rank, say."""
-    entry = chance.choice(_maps(table))
+    """A missing member or rank, say; or what a set has at an interface."""
+    entry = chance.choice(_of_kinds(table, None, KeyType.CLASSID, KeyType.NOTHING))
     elements = list(entry.elements)
     key, _ = elements.pop(chance.randrange(len(elements)))
     return _with_elements(table, entry, elements, f"element {key} dropped")
+
+
+def add_pair(table: Table, chance: random.Random) -> Mutant:
+    """In a set: the value of one interface for another one, too; or a value beside it."""
+    sets = _of_kinds(table, KeyType.NOTHING)
+    if not sets:
+        raise Unfit
+    entry = chance.choice(sets)
+    pairs = [key for key, _ in entry.elements if isinstance(key, tuple)]
+    (value, ifname), (_, other) = chance.choice(pairs), chance.choice(pairs)
+    new = chance.choice([(value, other), (value + (value & -value or 1), ifname)])
+    if new in pairs:
+        raise Unfit
+    return _with_elements(table, entry, [*entry.elements, (new, MEMBER)], f"element {new} added")
+
+
+def change_set(table: Table, chance: random.Random) -> Mutant:
+    """It isn't asked; or everything else is; or another set is, or another part of the field."""
+    place, asked = _one(chance, table, lambda s: isinstance(s, InSet))
+    assert isinstance(asked, InSet)
+    other = chance.choice(_of_kinds(table, KeyType.NOTHING)).name
+    kinds: list[tuple[Statement, ...]] = [(), (replace(asked, negate=not asked.negate),), (replace(asked, name=other),)]
+    if asked.mask is not None:
+        kinds.append((replace(asked, mask=asked.mask << 16 & 0xFFFFFFFF | asked.mask >> 16),))
+    return _with_statement(table, place, chance.choice(kinds), f"{asked} changed")
 
 
 def add_element(table: Table, chance: random.Random) -> Mutant:
@@ -156,7 +187,8 @@ def add_element(table: Table, chance: random.Random) -> Mutant:
     if entry is None:
         raise Unfit
     key, value = chance.choice(list(entry.elements))
-    other = int(key) + chance.choice((-1, 1))
+    assert isinstance(key, int)
+    other = key + chance.choice((-1, 1))
     if other in dict(entry.elements):
         raise Unfit
     return _with_elements(table, entry, [*entry.elements, (other, value)], f"element {other} added")
@@ -197,7 +229,8 @@ def move_bound(table: Table, chance: random.Random) -> Mutant:
     """What gives way to ranks gives way to others: one end of a range is moved over a rank."""
     place, match = _one(chance, table, lambda s: isinstance(s, Match) and s.field is Field.PACKET_PRIORITY)
     assert isinstance(match, Match)
-    ranks = sorted({int(key) for entry in table.maps if entry.name.startswith("winners") for key, _ in entry.elements})
+    winners = (entry for entry in table.maps if entry.name.startswith("winners"))
+    ranks = sorted({key for entry in winners for key, _ in entry.elements if isinstance(key, int)})
     if not ranks:
         raise Unfit
     first, last = int(match.ranges[0].first), int(match.ranges[-1].last)
@@ -279,8 +312,8 @@ def negate_match(table: Table, chance: random.Random) -> Mutant:
 
 def swap_fields(table: Table, chance: random.Random) -> Mutant:
     """The source for the destination."""
-    place, asked = _one(chance, table, lambda s: isinstance(s, Match | VerdictMap) and s.field in SWAPPED)
-    assert isinstance(asked, Match | VerdictMap)
+    place, asked = _one(chance, table, lambda s: isinstance(s, Match | VerdictMap | InSet) and s.field in SWAPPED)
+    assert isinstance(asked, Match | VerdictMap | InSet)
     return _with_statement(table, place, (replace(asked, field=SWAPPED[asked.field]),), f"not {asked.field.name}")
 
 
@@ -382,6 +415,8 @@ def _in_order(ranges: Sequence[Range]) -> tuple[Range, ...]:
 CHANGES: tuple[Callable[[Table, random.Random], Mutant], ...] = (
     drop_element,
     add_element,
+    add_pair,
+    change_set,
     retarget_element,
     change_priority,
     move_bound,

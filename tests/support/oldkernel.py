@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.nft.ir import Chain, Datum, Key, Map, Rule, Table, Verdict, VerdictMap
+from sgdataplane.nft.ir import Chain, Datum, Map, MapKey, Rule, Table, Verdict, VerdictMap
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import Pace
 from tests.support.fakekernel import FakeKernel
@@ -23,7 +23,7 @@ class _Tables:
 
     rules: dict[str, list[Rule]] = field(default_factory=dict)
     bases: set[str] = field(default_factory=set)
-    elements: dict[str, dict[Key, Datum]] = field(default_factory=dict)
+    elements: dict[str, dict[MapKey, Datum]] = field(default_factory=dict)
     bindings: Counter[str] = field(default_factory=Counter)
 
     def enter(self, chain: str, known: dict[str, int]) -> int:

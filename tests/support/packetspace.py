@@ -61,7 +61,9 @@ class Space:
 
     @classmethod
     def of(cls, table: Table) -> Space:
-        keys = {key for entry in table.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements}
+        keys: set[object] = {
+            key for entry in table.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements
+        }
         statements = (statement for chain in table.chains for rule in chain.rules for statement in rule.statements)
         for statement in statements:
             if isinstance(statement, Match) and statement.field in INTERFACES:

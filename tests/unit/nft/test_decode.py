@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.host.netlink import list_attributes, parse_attributes, text_of
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.decode import Attributes, DecodedRule, read_rule
-from sgdataplane.nft.ir import ACCEPT, MapPriority, Range, Verdict, VerdictMap
+from sgdataplane.nft.ir import ACCEPT, InSet, MapPriority, Match, Range, Verdict, VerdictMap
 from sgdataplane.nft.layout import MARK_KEY, PRIORITY_KEY, Order
 
 NFPROTO = 15  # NFT_META_NFPROTO
@@ -24,6 +25,9 @@ class Named:
 
     def has_name(self, name: str) -> bool:
         return bool(name)
+
+    def paired(self, name: str) -> KeyType | None:
+        return {"own": KeyType.IPV4, "slots": KeyType.MARK, "own6": KeyType.IPV6}.get(name)
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
         raise AssertionError(name, key_type, order)
@@ -96,3 +100,35 @@ def test_a_priority_made_of_something_else_is_not_read(parts: tuple[bytes, ...])
 )
 def test_byte_orders_that_we_do_not_write_are_not_read(parts: tuple[bytes, ...]) -> None:
     assert read(*parts).unreadable
+
+
+FAMILY, IPV4, IPV6 = wire.meta(NFPROTO), wire.compare(bytes([2])), wire.compare(bytes([10]))
+MARK, SOURCE, SOURCE6 = wire.ct(MARK_KEY), wire.payload(1, 12, 4), wire.payload(1, 8, 16)
+NAME, NAME_FAR = (wire.meta(6, wire.BEHIND[size]) for size in (4, 16))  # NFT_META_IIFNAME
+V4, V6 = (Match(Field.NFPROTO, (Range.of(family),)) for family in (2, 10))
+
+
+def test_pairs_are_read_from_two_registers() -> None:
+    masked = wire.masked((0x7FF).to_bytes(4, sys.byteorder), bytes(4))
+    slots = InSet(Field.CT_MARK, Field.IIFNAME, "slots", mask=0x7FF)
+    own, own6 = (
+        InSet(field, Field.IIFNAME, name, True) for field, name in ((Field.IP_SADDR, "own"), (Field.IP6_SADDR, "own6"))
+    )
+    assert read(MARK, masked, NAME, wire.is_in("slots"), END) == DecodedRule((slots, ACCEPT))
+    assert read(FAMILY, IPV4, SOURCE, NAME, wire.is_in("own", is_other=True)) == DecodedRule((V4, own))
+    assert read(FAMILY, IPV6, SOURCE6, NAME_FAR, wire.is_in("own6", is_other=True)) == DecodedRule((V6, own6))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param((MARK, wire.is_in("slots")), id="no-name"),
+        pytest.param((NAME, MARK, wire.is_in("own")), id="another-field"),
+        pytest.param((MARK, NAME_FAR, wire.is_in("slots")), id="the-name-is-elsewhere"),
+        pytest.param((NAME, wire.meta(7), MARK, wire.is_in("slots")), id="the-name-was-written-over"),
+        pytest.param((MARK, NAME, wire.masked(bytes(4), bytes([1, 0, 0, 0])), wire.is_in("slots")), id="flipped"),
+        pytest.param((MARK, wire.in_order(4), NAME, wire.is_in("slots")), id="in-another-order"),
+    ],
+)
+def test_other_look_ups_in_sets_are_not_guessed(parts: tuple[bytes, ...]) -> None:
+    assert read(*parts, END).unreadable

@@ -214,7 +214,7 @@ def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desir
         pytest.param({"chains": {"ingress": Hook("output", -150)}}, id="other-hook"),
         pytest.param({"chains": {"ingress": None}}, id="no-hook"),
         pytest.param({"maps": {"members": MapShape(KeyType.IPV6)}}, id="other-type"),
-        pytest.param({"sets": frozenset({"members"})}, id="a-set-of-that-name"),
+        pytest.param({"maps": {"members": MapShape(None, KeyType.NOTHING)}}, id="a-set-of-that-name"),
         pytest.param({"has_flags": True}, id="dormant"),
         pytest.param({"stamp": None, "is_crowded": True}, id="more-than-was-read"),
         pytest.param({"stamp": None, "odd": MAX_STRANGERS + 1}, id="too-many-to-be-removed-one-by-one"),
@@ -238,13 +238,15 @@ def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> No
 
 
 def test_strangers_that_do_nothing_are_no_misfits() -> None:
-    found = Inventory(3, chains={"ingress": HOOK}, sets=frozenset({"theirs"}), odd=MAX_STRANGERS // 2)
+    found = Inventory(
+        3, chains={"ingress": HOOK}, maps={"theirs": MapShape(None, KeyType.NOTHING)}, odd=MAX_STRANGERS // 2
+    )
     assert len(plan(None, found, FIRST).changes) == 2
 
 
 def test_what_stands_where_the_copy_has_to_has_the_table_replaced() -> None:
     found = replace(loaded().inventory(NAME), generation=9, stamp=None)
-    taken = replace(found, sets=frozenset({"members.9"}))
+    taken = replace(found, maps={**found.maps, "members.9": MapShape(None, KeyType.NOTHING)})
     assert [len(plan(None, entry, FIRST).changes) for entry in (found, taken)] == [2, 1]
 
 

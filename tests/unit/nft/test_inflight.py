@@ -12,7 +12,9 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     Chain,
+    InSet,
     Key,
     Map,
     MapPriority,
@@ -68,6 +70,34 @@ ENIS: tuple[tuple[Key, Verdict], ...] = (("eth0", goto("eni")), ("eth1", goto("e
 def test_rules_or_one_map_change_in_one_switch(desired: Table, expected: bool) -> None:
     assert can_switch_at_once(table(), desired) is expected
     assert can_switch_at_once(desired, table()) is expected
+
+
+def slotted(epoch: int, *slots: tuple[int, str]) -> Table:
+    """Sessions pass by their epoch and by a set of slots at interfaces."""
+    in_epoch = Match(Field.CT_MARK, (Range.of(epoch << 11),), mask=0xF800)
+    passing = rule(in_epoch, InSet(Field.CT_MARK, Field.IIFNAME, "slots", mask=0x7FF), ACCEPT)
+    made = Map("slots", KeyType.MARK_IFNAME, tuple((slot, MEMBER) for slot in slots), holds=KeyType.NOTHING)
+    return Table("t", (Chain("ingress", (passing, rule(DROP)), Hook("prerouting", 0)),), (MARKS, made))
+
+
+SLOTS = (1, "eth0"), (2, "eth2")
+
+
+@pytest.mark.parametrize(
+    ("desired", "expected"),
+    [
+        pytest.param(slotted(2, *SLOTS), True, id="the-epoch"),
+        pytest.param(slotted(1, *SLOTS, (3, "eth3")), True, id="the-set"),
+        pytest.param(slotted(2, (1, "eth0"), (2, "eth1"), (3, "eth2")), False, id="both"),
+    ],
+)
+def test_slots_never_move_together_with_the_epoch(desired: Table, expected: bool) -> None:
+    """A packet in the old rules, which has met the old epoch, would pass by another ENI's slot."""
+    assert can_switch_at_once(slotted(1, *SLOTS), desired) is expected
+    between = detour(slotted(1, *SLOTS), desired, ".7")
+    assert expected or between.map["slots"] == slotted(1, *SLOTS).map["slots"]
+    assert expected or between.chain["ingress"].ways.maps == ("slots.7",)
+    assert expected or between.map["slots.7"].elements == desired.map["slots"].elements
 
 
 PORTS = (Range(1, 2), Range.of(9))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
@@ -10,9 +12,11 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     Chain,
     Count,
     Counter,
+    InSet,
     Key,
     Map,
     MapCount,
@@ -69,6 +73,35 @@ def ports(*ranges: tuple[int, int], negate: bool = False, mask: int | None = Non
 )
 def test_match(match: Match, holds: bool) -> None:
     assert verdict(make_table(rule(match, ACCEPT), rule(DROP))) == ("accept" if holds else "drop")
+
+
+SET = Map("s", KeyType.IPV4_IFNAME, (((5, "eth0"), MEMBER), ((6, "eth1"), MEMBER)), holds=KeyType.NOTHING)
+MARKS = Map("s", KeyType.MARK_IFNAME, (((0x10, "eth0"), MEMBER),), holds=KeyType.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("entry", "asked", "holds"),
+    [
+        (SET, InSet(Field.IP_SADDR, Field.IIFNAME, "s"), True),
+        (SET, InSet(Field.IP_SADDR, Field.IIFNAME, "s", negate=True), False),
+        (replace(SET, elements=SET.elements[1:]), InSet(Field.IP_SADDR, Field.IIFNAME, "s"), False),
+        (replace(SET, elements=()), InSet(Field.IP_SADDR, Field.IIFNAME, "s", negate=True), True),
+        (SET, InSet(Field.IP_DADDR, Field.IIFNAME, "s", negate=True), False),
+        (SET, InSet(Field.IP_SADDR, Field.OIFNAME, "s", negate=True), False),
+        (MARKS, InSet(Field.CT_MARK, Field.IIFNAME, "s", mask=0xF0), True),
+        (MARKS, InSet(Field.CT_MARK, Field.IIFNAME, "s", mask=0x0F), False),
+    ],
+)
+def test_pairs_in_a_set(entry: Map, asked: InSet, holds: bool) -> None:
+    """A packet that lacks one of both never goes on."""
+    table = make_table(rule(asked, ACCEPT), rule(DROP), maps=(entry,))
+    assert verdict(table, {**TCP80, Field.CT_MARK: 0x1234_0015}) == ("accept" if holds else "drop")
+
+
+def test_a_map_is_no_set() -> None:
+    entry = Map("s", KeyType.IPV4, ((5, ACCEPT),))
+    with pytest.raises(InternalError, match="no set"):
+        run(make_table(rule(InSet(Field.IP_SADDR, Field.IIFNAME, "s"), ACCEPT), maps=(entry,)), "in", TCP80)
 
 
 def test_goto_does_not_come_back_and_jump_does() -> None:

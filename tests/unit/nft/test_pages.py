@@ -9,10 +9,15 @@ A, B = goto("a"), goto("b")
 ELEMENTS = tuple((key, A if key % 3 else B) for key in range(20))
 
 
+def _page(key: object) -> int:
+    assert isinstance(key, int)
+    return key % 4
+
+
 def paged(elements: Elements, known: Paged | None = None) -> Paged:
     """Four pages; those of `known` that are equal are used again."""
-    numbers = {int(key) % 4 for key, _ in elements}
-    made = {n: MapPage(tuple(sorted(e for e in elements if int(e[0]) % 4 == n))) for n in numbers}
+    numbers = {_page(key) for key, _ in elements}
+    made = {n: MapPage(tuple(sorted(e for e in elements if _page(e[0]) == n))) for n in numbers}
     old = known.pages if known is not None else {}
     return Paged({n: old[n] if n in old and old[n] == page else page for n, page in made.items()})
 
