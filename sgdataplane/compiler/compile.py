@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import product
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
@@ -22,10 +21,8 @@ from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
-from sgdataplane.compiler.verdicts import AtInterface
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
-from sgdataplane.contract.fields import CtDirection
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import STAMP_MAP
@@ -63,7 +60,8 @@ def _shared_part(around: Surroundings) -> Part:
     """The fixed chains that name no address of an ENI. Tables with equal ones share them as objects."""
     site = SITES[around.placement]
     slots = site.marks.slots(around.ifnames)
-    chains, maps = [skeleton.midstream_chain(site)], [skeleton.adopting(), *verdicts.mark_maps(slots)]
+    chains = [skeleton.midstream_chain(site)]
+    maps = [skeleton.adopting(), *verdicts.mark_maps(slots), *verdicts.slot_sets(site, slots)]
     arriving = ACCEPT
     if around.uplinks:
         of_uplinks = skeleton.uplink_chains(around.private)
@@ -89,15 +87,16 @@ def _shared_part(around: Surroundings) -> Part:
 
 @dataclass(frozen=True)
 class EniPart:
-    """What a table has for one ENI: its chains, and those for its sessions by hook and direction, if there are many
-    ENIs."""
+    """What a table has for one ENI: its chains by hook, for any packet, and for ICMP errors about sessions that it
+    accepted."""
 
-    at: AtInterface
-    sessions: Mapping[tuple[Direction, CtDirection], Chain]
+    ifname: str
+    opening: Mapping[Direction, Chain]
+    errors: Mapping[Direction, Chain]
 
     @cached_property
     def part(self) -> Part:
-        return Part.of([*self.at.opening.values(), *self.at.errors.values(), *self.sessions.values()], ())
+        return Part.of([*self.opening.values(), *self.errors.values()], ())
 
     @cached_property
     def causes(self) -> frozenset[str]:
@@ -106,35 +105,20 @@ class EniPart:
 
 
 @lru_cache(maxsize=MOST_ENIS)
-def _eni_part(placement: Placement, link: EniInterface, slot: int, options: Options, *, is_few: bool) -> EniPart:
+def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
     """Made again only if something about the ENI changes, or where its rules begin."""
     site = SITES[placement]
     opening = {hook: eni_chain(site, hook, link, shared_chains(hook, options), options) for hook in Direction}
-    at = AtInterface(link.ifname, slot, opening, {hook: errors_chain(hook, link) for hook in Direction})
-    ways = () if is_few else product(Direction, CtDirection)
-    return EniPart(at, {(hook, way): verdicts.session_chain(site, hook, way, at) for hook, way in ways})
-
-
-def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> list[EniPart]:
-    slots = site.marks.slots(link.ifname for link in links)
-    is_few = verdicts.is_few(slots)
-    return [_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links]
+    return EniPart(link.ifname, opening, {hook: errors_chain(hook, link) for hook in Direction})
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
     """The maps from interfaces to the chains of their ENIs."""
     maps: list[Map] = []
     for hook in Direction:
-        maps.append(skeleton.dispatch(hook, {entry.at.ifname: entry.at.opening[hook] for entry in parts}))
-        if verdicts.is_few([entry.at.ifname for entry in parts]):
-            maps.append(skeleton.errors(hook, {entry.at.ifname: entry.at.errors[hook] for entry in parts}))
-        else:
-            maps += [verdicts.sessions(hook, way, _of_way(parts, hook, way)) for way in CtDirection]
+        maps.append(skeleton.dispatch(hook, {entry.ifname: entry.opening[hook] for entry in parts}))
+        maps.append(skeleton.errors(hook, {entry.ifname: entry.errors[hook] for entry in parts}))
     return Part.of((), maps)
-
-
-def _of_way(parts: Sequence[EniPart], hook: Direction, way: CtDirection) -> Mapping[str, Chain]:
-    return {entry.at.ifname: entry.sessions[hook, way] for entry in parts}
 
 
 def compile_policy(
@@ -164,13 +148,11 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
     of_enis = policy.enis, policy.placement, policy.internal, policy.uplinks, policy.idle
     basis = of_enis, options, rules.roots
     if memo.fixed is None or memo.fixed[0] != basis:
-        memo.fixed = basis, tuple(_fixed_parts(policy, site, options, rules.roots))
+        memo.fixed = basis, tuple(_fixed_parts(policy, options, rules.roots))
     return rules.part, *memo.fixed[1]
 
 
-def _fixed_parts(
-    policy: HostPolicy, site: Site, options: Options, roots: Sequence[dict[Direction, str]]
-) -> Iterator[Part]:
+def _fixed_parts(policy: HostPolicy, options: Options, roots: Sequence[dict[Direction, str]]) -> Iterator[Part]:
     """All parts but that of profiles. `roots`: where the rules of each profile begin."""
     idle = IdleTimeouts.of(policy)
     links = [
@@ -185,7 +167,7 @@ def _fixed_parts(
         )
         for eni in policy.enis
     ]
-    own = _eni_parts(site, links, options)
+    own = [_eni_part(policy.placement, link, options) for link in links]
     around = Surroundings(
         policy.placement,
         options,

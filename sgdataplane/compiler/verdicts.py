@@ -4,7 +4,7 @@ Owns all chains that read or write the mark or name the epoch, and those that dr
 its interfaces with their slots. Must not know rules of users.
 
     <hook>                base chain, names the epoch: sessions accepted in it pass. All else, and AH over IPv6, goes to
-                          its ENI's chain. With more than FEW interfaces, each has chains of its own for sessions
+                          its ENI's chain. With more than FEW interfaces, a set has the slot of each
     <hook>-related        names the epoch: ICMP errors of sessions accepted in it
     <side>-accept         marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own for this. AH over IPv6 and ICMP
@@ -22,10 +22,9 @@ that rule, and the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
-from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
+from sgdataplane.compiler.skeleton import OF_ERRORS
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
@@ -45,8 +44,10 @@ from sgdataplane.net.values import AH, Direction
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    MEMBER,
     Chain,
     Count,
+    InSet,
     Log,
     Map,
     MapCount,
@@ -95,34 +96,43 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     yield Chain(EGRESS_PASS, (rule(*approve),))
     for hook in Direction:
-        if is_few(slots):
-            end = approve if site.is_leaving(hook) else (ACCEPT,)
-            own = [rule(*known, IS_OWN, *end) for known in _sessions(site, hook, slots, epoch)]
-            to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
-            related = (rule(*known, to_errors) for known in _sessions(site, hook, slots, epoch))
-            yield Chain(related_name(hook), tuple(related))
-            yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
-        else:
-            yield _base(site, hook, [_to_session(site, hook, way, epoch) for way in CtDirection])
+        end = approve if site.is_leaving(hook) else (ACCEPT,)
+        own = [rule(*known, IS_OWN, *end) for known in _sessions(site, hook, slots, epoch)]
+        to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
+        related = (rule(*known, to_errors) for known in _sessions(site, hook, slots, epoch))
+        yield Chain(related_name(hook), tuple(related))
+        yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
         marks = {ifname: site.marks.accepted(hook, epoch, slot) for ifname, slot in slots.items()}
         yield from _accept(hook, marks, approve)
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
-    """For each ENI, conditions that hold for packets of sessions that it accepted in this epoch."""
-    for ifname, slot in slots.items():
-        for way in CtDirection:
-            side = side_of(hook, way)
-            mark = Match(Field.CT_MARK, (Range.of(site.marks.accepted(side, epoch, slot)),), mask=HALF[side])
-            yield is_value(Field.CT_DIRECTION, way), mark, is_value(site.interface(hook), ifname)
+    """Conditions that hold for packets of sessions that this side of the packet's ENI accepted in this epoch: for each
+    way of a session and each ENI, or for all ENIs in a set."""
+    marks, interface = site.marks, site.interface(hook)
+    for way in CtDirection:
+        side, is_way = side_of(hook, way), is_value(Field.CT_DIRECTION, way)
+        if is_few(slots):
+            for ifname, slot in slots.items():
+                accepted = Match(Field.CT_MARK, (Range.of(marks.accepted(side, epoch, slot)),), mask=HALF[side])
+                yield is_way, accepted, is_value(interface, ifname)
+        else:
+            is_now = Match(Field.CT_MARK, (Range.of(marks.epoch(side, epoch)),), mask=marks.epoch_mask(side))
+            yield is_way, is_now, InSet(Field.CT_MARK, interface, _slots_name(side), mask=marks.slot_mask(side))
 
 
-def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Rule:
-    """Sends packets of sessions that any ENI accepted in this epoch to the chain that knows this ENI's slot."""
-    side = side_of(hook, way)
-    mark = Match(Field.CT_MARK, (Range.of(site.marks.epoch(side, epoch)),), mask=site.marks.epoch_mask(side))
-    to_session = VerdictMap(site.interface(hook), name=_sessions_name(hook, way))
-    return rule(is_value(Field.CT_DIRECTION, way), mark, to_session)
+def slot_sets(site: Site, slots: Mapping[str, int]) -> list[Map]:
+    """By side: the pairs of an ENI's slot in that half of the mark and its interface. None up to FEW interfaces."""
+    found: list[Map] = []
+    for side in Direction if not is_few(slots) else ():
+        pairs = sorted((site.marks.slot(side, slot), ifname) for ifname, slot in slots.items())
+        elements = tuple((pair, MEMBER) for pair in pairs)
+        found.append(Map(_slots_name(side), KeyType.MARK_IFNAME, elements, holds=KeyType.NOTHING))
+    return found
+
+
+def _slots_name(side: Direction) -> str:
+    return f"{side.value}-slots"
 
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
@@ -170,38 +180,6 @@ def mark_maps(ifnames: Collection[str]) -> list[Map]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class AtInterface:
-    """One ENI's slot, and its chains by hook: for any packet, and for ICMP errors about sessions that it accepted."""
-
-    ifname: str
-    slot: int
-    opening: Mapping[Direction, Chain]
-    errors: Mapping[Direction, Chain]
-
-
-def session_chain(site: Site, hook: Direction, way: CtDirection, at: AtInterface) -> Chain:
-    """For more than FEW interfaces: the chain for packets of sessions that were accepted in this epoch."""
-    end = goto(EGRESS_PASS) if site.is_leaving(hook) else ACCEPT
-    is_own = _is_slot(site, side_of(hook, way), at.slot)
-    rules = (
-        rule(is_own, IS_OWN, end),
-        rule(is_own, IS_RELATED, jump(at.errors[hook].name)),
-        rule(goto(at.opening[hook].name)),
-    )
-    return Chain(names.identifier(_sessions_name(hook, way), at.ifname), rules)
-
-
-def sessions(hook: Direction, way: CtDirection, chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> that chain."""
-    return by_interface(_sessions_name(hook, way), chains)
-
-
-def _is_slot(site: Site, side: Direction, slot: int) -> Match:
-    """Holds if that side of the ENI at the slot accepted the session."""
-    return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
-
-
 def accept_name(side: Direction) -> str:
     return f"{side.value}-accept"
 
@@ -212,10 +190,6 @@ def marks_name(side: Direction) -> str:
 
 def _mark_name(side: Direction, ifname: str) -> str:
     return names.identifier(marks_name(side), ifname)
-
-
-def _sessions_name(hook: Direction, way: CtDirection) -> str:
-    return f"{hook.value}-{way.name.lower()}"
 
 
 LOGGED_A_SECOND = 100  # for each rule that refuses, and for each other cause

@@ -50,11 +50,6 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     ),
     (("ingress-related", "egress-related", "errors-"), "related", {"accept": "an ICMP error of an accepted session"}),
     (
-        ("ingress-original", "ingress-reply", "egress-original", "egress-reply"),
-        "session",
-        {"accept": SESSION_WORDS},
-    ),
-    (
         ("ingress-accept", "egress-accept", "ingress-marks", "egress-marks"),
         "accepted",
         {"continue": "", "goto": "", "accept": "passes; its session is noted as accepted"},
@@ -99,7 +94,7 @@ def step_of(event: Event, decided: str) -> TraceStep:
     for prefixes, station, words_of in STATIONS:
         if event.chain.startswith(prefixes):
             words = decided or words_of.get(event.verdict, words_of.get("*", ""))
-            return TraceStep(station, event.chain, event.verdict, event.target, words or _way(station, event))
+            return TraceStep(station, event.chain, event.verdict, event.target, words)
     if event.chain.startswith("leaf."):
         words = "a stronger rule on a group is there" if event.verdict == "return" else decided
         return TraceStep("leaf", event.chain, event.verdict, event.target, words)
@@ -110,18 +105,9 @@ def _entry(event: Event) -> str:
     """The words for a rule of the base chain."""
     if event.verdict == "accept":
         return SESSION_WORDS
-    if event.target.startswith(("ingress-original", "ingress-reply", "egress-original", "egress-reply")):
-        return "the policy in force has accepted its session"
     if event.target.startswith("eni-"):
         return "the policy in force hasn't accepted its session yet"
     return "its interface carries no ENI" if event.target.startswith(ENTRIES) else ""
-
-
-def _way(station: str, event: Event) -> str:
-    if station == "session":
-        is_own = event.target.startswith("egress-pass")
-        return SESSION_WORDS if is_own else "another ENI has accepted its session: it is judged here, too"
-    return ""
 
 
 def is_policy(event: Event) -> bool:
@@ -239,6 +225,6 @@ def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: st
     if decision is not None:
         return decision.reason
     stations = {step.station for step in steps} - {"timeouts"}
-    if verdict == "accept" and stations <= {"entry", "session", "approved"} and steps:
+    if verdict == "accept" and stations <= {"entry", "approved"} and steps:
         return INTERFACE if steps[-1].chain in ENTRIES else SESSION
     return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN

@@ -97,8 +97,6 @@ def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
         ({"eni-x": "ingress.spoofed"}, (("ingress", "goto", "eni-x"), ("eni-x", "drop", "")), "never"),
         ({"ingress-link-x": "ingress.always"}, (("ingress", "goto", "e"), ("ingress-link-x", "accept", "")), "always"),
         ({}, (("ingress", "accept", ""),), "session"),
-        ({}, (("ingress", "goto", "ingress-original.eth0"), ("ingress-original.eth0", "accept", "")), "session"),
-        ({}, (("ingress", "goto", "ingress-reply.x"), ("egress-pass", "accept", "")), "session"),
         ({}, (("ingress", "goto", "ingress-entry"), ("ingress-entry", "accept", "")), "interface"),
         ({}, (("ingress", "goto", "x"), ("timeouts-x", "return", ""), ("ingress-entry", "accept", "")), "interface"),
         ({}, (("ingress", "goto", "gone"), ("gone", "drop", "")), "unknown"),

@@ -11,7 +11,7 @@ from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.values import Direction, Family, Prefix
-from sgdataplane.nft.ir import Count, Match, Range, Statement, Table, goto
+from sgdataplane.nft.ir import MEMBER, Count, Match, Range, Statement, Table, goto, is_set
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.fixed import ENDS, LAST, Common, Own, clauses, end_clauses
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
@@ -141,17 +141,24 @@ def test_each_change_of_a_value_of_its_own_is_judged_as_without_the_other(first:
 
 
 def test_another_slot_or_counter_is_refused() -> None:
-    """Host placement, with more than a few ENIs: each has chains for its slot, and a counter for its drops."""
+    """Host placement, with more than a few ENIs: each has a slot in two sets, a chain for its mark, and a counter for
+    its drops."""
     state = make_state(GROUPS, [make_eni(f"eni-{n}", f"10.0.0.{n + 1}", "sg-0") for n in range(4)])
     interfaces = {f"eni-{n}": f"veth-{n}" for n in range(4)}
     wanted = Specification(state, interfaces, DEFAULTS, placement=Placement.HOST)
     policy = replace(resolve(state, interfaces, DEFAULTS), placement=Placement.HOST)
     table = compile_policy(policy, DEFAULTS)
     assert prove(wanted, table).holds
-    for chain in ("ingress-marks.veth-3", "egress-original.veth-3"):
+    for chain in ("ingress-marks.veth-3",):
         other = replace(table.chain[chain], rules=table.chain[chain.replace("-3", "-2")].rules)
         wrong = replace(table, chains=tuple(other if c.name == chain else c for c in table.chains))
         assert not prove(wanted, wrong).holds, chain
+    for entry in filter(is_set, table.maps):
+        (slot, one), (other_slot, two) = (key for key, _ in entry.elements[:2] if isinstance(key, tuple))
+        crossed = ((slot, two), MEMBER), ((other_slot, one), MEMBER)
+        changed = replace(entry, elements=(*crossed, *entry.elements[2:]))
+        maps = tuple(changed if m is entry else m for m in table.maps)
+        assert not prove(wanted, replace(table, maps=maps)).holds, entry.name
     for name, value in (
         ("egress-enis", goto("eni-egress.veth-2")),
         ("egress-drops", Count("dropped.egress.veth-2")),
