@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from sgdataplane.contract.fields import KeyType
@@ -59,12 +59,14 @@ PART = 4000  # what a part adds, if it isn't one operation
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One verb and its object. A delete or flush uses only the subject's name; DELETE ELEMENTS uses its keys too.
+    """One verb and its object. `size`: how many objects it adds or takes away, each rule and each element being one.
+    A delete or flush uses only the subject's name; DELETE ELEMENTS uses its keys too.
     PRUNE TABLE deletes all objects, of whatever kind, that the table has in the kernel and the subject has not."""
 
     verb: Verb
     kind: Kind
     subject: Subject
+    size: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         is_known = (
@@ -74,15 +76,14 @@ class Operation:
         )
         if not is_known or not isinstance(self.subject, _SUBJECT[self.kind]):
             raise InternalError(f"no such operation: {self}")
+        object.__setattr__(self, "size", self._counted())  # each is asked several times
 
     @property
     def origin(self) -> str:
         """The user's rule that the operation is made for; "" if none."""
         return self.subject.origin if isinstance(self.subject, Chain) else ""
 
-    @property
-    def size(self) -> int:
-        """How many objects it adds or takes away: each rule and each element counts as one."""
+    def _counted(self) -> int:
         if self.verb in (Verb.FLUSH, Verb.PRUNE):
             return 1
         if isinstance(self.subject, Chain) and self.kind is Kind.RULES:
