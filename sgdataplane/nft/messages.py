@@ -112,9 +112,10 @@ class Writer:
         return (_message(message, table, name(named, called)),)
 
     def add_chain(self, table: Table, chain: Chain) -> Messages:
-        hook = b"" if chain.hook is None else _hook(table, chain.hook)
-        comment = _noted(uapi.CHAIN_USERDATA, COMMENT, chain.comment) if chain.hook is None else b""
-        return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, chain.name) + hook + comment, NLM_F_CREATE),)
+        if chain.hook is None:
+            return _chain_of(table.name, table.family, chain.name, chain.comment)
+        parts = name(uapi.CHAIN_NAME, chain.name) + _hook(table, chain.hook)
+        return (_message(uapi.NEWCHAIN, table, parts, NLM_F_CREATE),)
 
     def set_policy(self, table: Table, called: str, verdict: str) -> Messages:
         policy = word(uapi.CHAIN_POLICY, uapi.POLICIES[verdict])
@@ -148,14 +149,7 @@ class Writer:
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
-        noted = _noted(uapi.OBJ_USERDATA, COMMENT, counter.comment)
-        parts = (
-            name(uapi.OBJ_NAME, counter.name)
-            + word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)
-            + nested(uapi.OBJ_DATA, ())
-            + noted
-        )
-        return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
+        return _counter_of(table.name, table.family, counter)
 
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
         """States that the timeout doesn't name keep the namespace's timeouts."""
@@ -169,6 +163,23 @@ class Writer:
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
         """Nothing: kernel.py lists what the table holds, and writes these messages."""
         return ()
+
+
+# Encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
+
+
+@lru_cache(maxsize=1 << 14)
+def _chain_of(table: str, family: str, called: str, comment: str) -> Messages:
+    parts = name(uapi.CHAIN_NAME, called) + _noted(uapi.CHAIN_USERDATA, COMMENT, comment)
+    return (_message(uapi.NEWCHAIN, Table(table, family=family), parts, NLM_F_CREATE),)
+
+
+@lru_cache(maxsize=1 << 14)
+def _counter_of(table: str, family: str, counter: Counter) -> Messages:
+    data = word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER) + nested(uapi.OBJ_DATA, ())
+    noted = _noted(uapi.OBJ_USERDATA, COMMENT, counter.comment)
+    parts = name(uapi.OBJ_NAME, counter.name) + data + noted
+    return (_message(uapi.NEWOBJ, Table(table, family=family), parts, NLM_F_CREATE),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,6 @@ class _Rules:
 
 @lru_cache(maxsize=1 << 14)
 def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
-    """Encoded once: namespaces whose ENIs have equal groups have mostly equal chains."""
     table, writer = Table(rules.table, family=rules.family), Writer()
     return tuple(writer.add_rule(table, rules.chain.name, entry) for entry in rules.chain.rules)
 
