@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.attach.report import Key
 
-COALESCE_S = 0.005  # a folder's files are written one after the other, and links come with their addresses
+COALESCE_S = 0.005  # a folder's files are written one after the other
+LINKS_S = 0.001  # a link comes with several messages, in which nothing is half done
 FIRST_RETRY_S = 1.0
 
 
@@ -47,20 +48,23 @@ class Cause(enum.Enum):
 
 
 class Schedule:
-    """Collects causes for COALESCE_S after the first one, so that causes that come together make one cycle."""
+    """Collects causes for COALESCE_S after the first one, so that causes that come together make one cycle; for LINKS_S
+    if all of them are links."""
 
     def __init__(self, resync_s: float, clock: Callable[[], float]) -> None:
         self.resync_s, self._clock = resync_s, clock
         self._causes: set[Cause] = set()
         self._owed: frozenset[Cause] = frozenset()
-        self._due = self._timer_due = clock() + resync_s
+        self._since = clock()  # of the first cause
+        self._due = self._timer_due = self._since + resync_s
         self._timer = Cause.TIMER
         self._retry_s = FIRST_RETRY_S
 
     def add(self, cause: Cause) -> None:
         if not self._causes:
-            self._due = self._clock() + COALESCE_S
+            self._since = self._clock()
         self._causes.add(cause)
+        self._due = self._since + (LINKS_S if self._causes == {Cause.LINK} else COALESCE_S)
 
     @property
     def wait_s(self) -> float:

@@ -12,6 +12,7 @@ from sgdataplane.daemon.schedule import (
     COALESCE_S,
     FIRST_RETRY_S,
     FREE_LOOKS,
+    LINKS_S,
     LONGEST_WAIT_S,
     OWN_SHARE,
     Cause,
@@ -46,6 +47,19 @@ def test_causes_that_come_together_are_one_cycle() -> None:
     clock.now += COALESCE_S / 2 + 1e-6  # the first one does not wait for the second
     assert schedule.take() == {Cause.STATE, Cause.LINK}
     assert schedule.take() == frozenset()
+
+
+def test_a_link_waits_less_unless_something_else_comes_with_it() -> None:
+    schedule, clock = schedule_and_clock()
+    schedule.add(Cause.LINK)
+    assert schedule.wait_s <= LINKS_S + 1e-9 < COALESCE_S
+    schedule.add(Cause.STATE)
+    assert schedule.wait_s > LINKS_S
+    clock.now += COALESCE_S + 1e-6
+    assert schedule.take() == {Cause.LINK, Cause.STATE}
+    schedule.add(Cause.LINK)
+    clock.now += LINKS_S + 1e-6
+    assert schedule.take() == {Cause.LINK}
 
 
 def test_with_nothing_to_do_the_timer_is_the_next_cause() -> None:
