@@ -43,7 +43,7 @@ MOST_ENIS = 2048  # whose chains are kept
 class Surroundings:
     """What the fixed part depends on besides the ENIs' own addresses. `private`: the private addresses of ENIs, where
     there are uplinks. `elsewhere`: rules that set timeouts for packets that leave by no ENI's interface. `needed`:
-    chains of causes that the ENIs' own chains lead to."""
+    chains that not every table has, and that the ENIs' own chains lead to."""
 
     placement: Placement
     options: Options
@@ -75,7 +75,8 @@ def _shared_part(around: Surroundings) -> Part:
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
         shared = shared_chains(hook, around.options)
         chains.append(skeleton.entry_chain(site, hook, timeouts, passing))
-        chains += shared.link, shared.checks, *shared.foreign
+        chains += shared.link, shared.checks, shared.errors, *shared.foreign
+        chains += [chain for chain in shared.far if chain.name in around.needed]
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
     for hook in Direction:
         chains += [chain for chain in verdicts.cause_chains(site, hook) if chain.name in needed]
@@ -88,28 +89,32 @@ def _shared_part(around: Surroundings) -> Part:
 @dataclass(frozen=True)
 class EniPart:
     """What a table has for one ENI: its chains by hook, for any packet, and for ICMP errors about sessions that it
-    accepted."""
+    accepted. At ingress, all ENIs share the latter. `optional`: chains that a table has if an ENI needs them."""
 
     ifname: str
     opening: Mapping[Direction, Chain]
     errors: Mapping[Direction, Chain]
+    optional: frozenset[str]
 
     @cached_property
     def part(self) -> Part:
-        return Part.of([*self.opening.values(), *self.errors.values()], ())
+        return Part.of([*self.opening.values(), self.errors[Direction.EGRESS]], ())
 
     @cached_property
-    def causes(self) -> frozenset[str]:
-        """The chains of causes to which they lead."""
-        return verdicts.cause_names().intersection(name for chain in self.part.chains for name in chain.ways.chains)
+    def needed(self) -> frozenset[str]:
+        """Those to which its own chains lead."""
+        return self.optional.intersection(name for chain in self.part.chains for name in chain.ways.chains)
 
 
 @lru_cache(maxsize=MOST_ENIS)
 def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
     """Made again only if something about the ENI changes, or where its rules begin."""
     site = SITES[placement]
-    opening = {hook: eni_chain(site, hook, link, shared_chains(hook, options), options) for hook in Direction}
-    return EniPart(link.ifname, opening, {hook: errors_chain(hook, link) for hook in Direction})
+    shared = {hook: shared_chains(hook, options) for hook in Direction}
+    opening = {hook: eni_chain(site, hook, link, shared[hook], options) for hook in Direction}
+    errors = {hook: errors_chain(hook, link, shared[hook]) for hook in Direction}
+    optional = verdicts.cause_names().union(chain.name for chain in shared[Direction.EGRESS].far)
+    return EniPart(link.ifname, opening, errors, optional)
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
@@ -176,7 +181,7 @@ def _fixed_parts(policy: HostPolicy, options: Options, roots: Sequence[dict[Dire
         policy.uplinks,
         tuple(prefix for eni in policy.enis for prefix in eni.private) if policy.uplinks else (),
         idle.elsewhere(),
-        frozenset[str]().union(*(entry.causes for entry in own)),
+        frozenset[str]().union(*(entry.needed for entry in own)),
     )
     yield _shared_part(around)
     yield from (entry.part for entry in own)

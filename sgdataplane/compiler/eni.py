@@ -3,7 +3,8 @@
 Owns the order of these checks. Is given the ENI's own addresses, the rules for its timeouts, and the roots of its
 profile. Must not know rules of users, or the epoch.
 
-    eni chain    far-discovery         egress: discovery or MLD to an address that can't be on the ENI's link
+    eni chain    far-discovery         egress: discovery or MLD to an address that can't be on the ENI's link; if that
+                                       is the same for all ENIs: jump egress-far
                  neighbour-claim       egress: an advertisement of an address that isn't the ENI's, or a probe for one
                                        from ::
                  spoofed               egress: a link-local source that isn't the ENI's, such as the gateway's
@@ -41,8 +42,8 @@ from sgdataplane.contract.fields import (
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
-from sgdataplane.model.options import Options
-from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
+from sgdataplane.model.options import Options, Placement
+from sgdataplane.net.values import ICMPV6, TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft.ir import (
     RETURN,
     Chain,
@@ -76,12 +77,15 @@ class EniInterface:
 
 @dataclass(frozen=True, slots=True)
 class SharedChains:
-    """The chains at one hook that are the same for all ENIs. `foreign`: at ingress, for packets that aren't for the ENI
-    alone."""
+    """The chains at one hook that are the same for all ENIs. `errors`: accepts ICMP errors. `foreign`: at ingress, for
+    packets that aren't for the ENI alone. `far`: at egress, for discovery by ENIs whose link has no subnet, as in host
+    placement."""
 
     link: Chain
     checks: Chain
+    errors: Chain
     foreign: tuple[Chain, ...]
+    far: tuple[Chain, ...]
 
 
 @lru_cache(maxsize=16)
@@ -99,8 +103,20 @@ def shared_chains(hook: Direction, options: Options) -> SharedChains:
     return SharedChains(
         content_chain(f"{hook.value}-link", tuple(link)),
         content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
+        content_chain(f"errors-{hook.value}", tuple(_passing_errors(hook))),
         (_foreign(hook),) if hook is Direction.INGRESS else (),
+        (content_chain("egress-far", (_far_discovery(_routed(options)),)),) if hook is Direction.EGRESS else (),
     )
+
+
+def _routed(options: Options) -> tuple[Prefix, ...]:
+    """What can be on a link without subnets."""
+    return always.on_link((), options, Placement.HOST)
+
+
+def _passing_errors(hook: Direction) -> Iterator[Rule]:
+    yield accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS))
+    yield accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS))
 
 
 def _foreign(hook: Direction) -> Chain:
@@ -173,7 +189,7 @@ def _dhcp_server(family: Family) -> Rule:
 def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedChains, options: Options) -> Chain:
     """The chain for opening packets of the ENI, and for packets whose session has to be judged again."""
     rules = [
-        *((_far_discovery(link), *_claims(link)) if hook is Direction.EGRESS else ()),
+        *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
         rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
         *(_sender(hook, link) if hook is Direction.EGRESS else _receiver(hook, link, jump(shared.foreign[0].name))),
         rule(jump(shared.checks.name)),
@@ -186,9 +202,15 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedCha
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
 
 
-def _far_discovery(link: EniInterface) -> Rule:
+def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> Rule:
+    if link.on_link == _routed(options):
+        return rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
+    return _far_discovery(link.on_link)
+
+
+def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
     """Discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
-    is_far = _none_of(Field.IP6_DADDR, merged(link.on_link))
+    is_far = _none_of(Field.IP6_DADDR, merged(on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
@@ -196,50 +218,57 @@ def _claims(link: EniInterface) -> Iterator[Rule]:
     """Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe
     for the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about
     the ENI's own addresses, link-local ones included, as for ARP."""
-    own = merged(prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6)
-    is_other = _none_of(Field.ND_TARGET, own)
+    own = [prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6]
+    is_other = _none_of(Field.ND_TARGET, merged(own))
     yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merged((always.UNSPECIFIED,)))
     yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
-    is_of_a_link = Match(Field.IP6_SADDR, merged((always.LINK_LOCAL,)))
-    yield drop(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, own))
+    links = always.LINK_LOCAL
+    is_of_a_link = Match(Field.IP6_SADDR, merged((links,)))
+    of_a_link = merged(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
+    yield drop(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
+
+
+FEW_RANGES = 2  # that many are compared one by one: a set without a name costs each first load more, and no packet less
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
-    return (Match(asked, ranges, negate=True),) if ranges else ()
+    return tuple(Match(asked, part, negate=True) for part in _parts(ranges))
 
 
-def errors_chain(hook: Direction, link: EniInterface) -> Chain:
-    """ICMP errors about a session that this ENI accepts now. Other `related` packets, which a conntrack helper of
-    others expects, go back to be judged like any opening packet."""
-    rules = [
-        *(_sender(hook, link) if hook is Direction.EGRESS else ()),
-        accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS)),
-        accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS)),
-        rule(RETURN),
-    ]
-    return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), tuple(rules))
+def _parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
+    """The ranges one by one if they are few, else together."""
+    return tuple((span,) for span in ranges) if len(ranges) <= FEW_RANGES else (ranges,)
+
+
+def errors_chain(hook: Direction, link: EniInterface, shared: SharedChains) -> Chain:
+    """ICMP errors about a session that this ENI accepts now: the shared chain, after a check of the source at egress.
+    Other `related` packets, which a conntrack helper of others expects, go back to be judged like any opening
+    packet."""
+    if hook is Direction.INGRESS:
+        return shared.errors
+    rules = (*_sender(hook, link), rule(goto(shared.errors.name)))
+    return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), rules)
 
 
 def _sender(hook: Direction, link: EniInterface) -> Iterator[Rule]:
     """Checks the source, as `semantics.is_spoofed` does."""
     for family in Family:
-        yield rule(_is_none_of(SOURCE[family], link.sources, family), goto(drop_name(hook, "spoofed")))
+        yield rule(*_is_none_of(SOURCE[family], link.sources, family), goto(drop_name(hook, "spoofed")))
 
 
 def _receiver(hook: Direction, link: EniInterface, to_foreign: Verdict) -> Iterator[Rule]:
     """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
         own = merged(prefix for prefix in link.own if prefix.family is family)
-        if own:
-            yield drop(hook, "spoofed", Match(SOURCE[family], own))
-        yield rule(_is_none_of(DESTINATION[family], link.sources, family), to_foreign)
+        yield from (drop(hook, "spoofed", Match(SOURCE[family], part)) for part in _parts(own) if part)
+        yield rule(*_is_none_of(DESTINATION[family], link.sources, family), to_foreign)
 
 
-def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> Match:
-    """Holds for packets of this family whose address lies in none of the prefixes."""
+def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
+    """Hold for packets of this family whose address lies in none of the prefixes."""
     ranges = merged(prefix for prefix in prefixes if prefix.family is family)
-    return Match(asked, ranges, negate=True) if ranges else is_value(Field.NFPROTO, NFPROTO[family])
+    return _none_of(asked, ranges) or (is_value(Field.NFPROTO, NFPROTO[family]),)
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:

@@ -56,7 +56,11 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     ),
     (("ingress-refuse", "egress-refuse"), "refused", {"drop": "is dropped; its session is noted as refused"}),
     (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
-    (("ingress-link", "egress-link"), "link", {"accept": "neighbour discovery, MLD or DHCP: always passes"}),
+    (
+        ("ingress-link", "egress-link", "egress-far"),
+        "link",
+        {"accept": "neighbour discovery, MLD or DHCP: always passes"},
+    ),
     (("ingress-checks", "egress-checks"), "checks", {"accept": "neighbour discovery or DHCP: always passes"}),
     (
         ("egress-midstream",),
