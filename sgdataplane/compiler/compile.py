@@ -74,7 +74,7 @@ def _shared_part(around: Surroundings) -> Part:
         passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
         shared = shared_chains(hook, around.options)
-        chains.append(skeleton.entry_chain(site, hook, timeouts, passing))
+        chains += skeleton.gate_chain(site, hook), skeleton.entry_chain(site, hook, timeouts, passing)
         chains += shared.link, shared.checks, shared.errors, *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
@@ -151,14 +151,14 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
     site = SITES[policy.placement]
     rules = _rules(policy, site, memo)
     of_enis = policy.enis, policy.placement, policy.internal, policy.uplinks, policy.idle
-    basis = of_enis, options, rules.roots
+    basis = of_enis, options, rules.numbers
     if memo.fixed is None or memo.fixed[0] != basis:
-        memo.fixed = basis, tuple(_fixed_parts(policy, options, rules.roots))
+        memo.fixed = basis, tuple(_fixed_parts(policy, options, rules.numbers))
     return rules.part, *memo.fixed[1]
 
 
-def _fixed_parts(policy: HostPolicy, options: Options, roots: Sequence[dict[Direction, str]]) -> Iterator[Part]:
-    """All parts but that of profiles. `roots`: where the rules of each profile begin."""
+def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Direction, int]]) -> Iterator[Part]:
+    """All parts but that of profiles. `numbers`: of the sides of each profile."""
     idle = IdleTimeouts.of(policy)
     links = [
         EniInterface(
@@ -167,7 +167,7 @@ def _fixed_parts(policy: HostPolicy, options: Options, roots: Sequence[dict[Dire
             eni.own,
             eni.link,
             always.on_link(eni.own, options, policy.placement),
-            roots[eni.profile],
+            numbers[eni.profile],
             idle.rules(eni.ifname),
         )
         for eni in policy.enis

@@ -14,7 +14,8 @@ profile. Must not know rules of users, or the epoch.
                  jump <hook>-checks    discovery and DHCP from the ENI's own address; DHCP offers; packets without a
                                        session
                  timeouts, mid-stream TCP, metadata
-                 goto profile          of the side whose rules judge the packet's session
+                 number of the profile of the side whose rules judge the packet's session: becomes its priority, with
+                                       which it returns to the base chain
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS, accept, content_chain, drop, merged
-from sgdataplane.compiler.verdicts import accept_name
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import fixed_counter
 from sgdataplane.contract.fields import (
@@ -39,11 +39,13 @@ from sgdataplane.contract.fields import (
     CtState,
     Field,
 )
+from sgdataplane.contract.priority import CODES
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import ICMPV6, TCP, UDP, Direction, Family, Prefix
+from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.ir import (
     RETURN,
     Chain,
@@ -51,6 +53,7 @@ from sgdataplane.nft.ir import (
     Match,
     Range,
     Rule,
+    SetPriority,
     Verdict,
     goto,
     is_value,
@@ -63,15 +66,15 @@ from sgdataplane.nft.ir import (
 @dataclass(frozen=True, slots=True)
 class EniInterface:
     """One ENI's interface. `own`: the ENI's private addresses; `sources`: all addresses that it may send from;
-    `link_sources`: its link-local ones; `on_link`: destinations that can be on its link; `roots`: of its profile;
-    `timeouts`: rules that set them."""
+    `link_sources`: its link-local ones; `on_link`: destinations that can be on its link; `numbers`: of its profile's
+    sides; `timeouts`: rules that set them."""
 
     ifname: str
     own: tuple[Prefix, ...]
     sources: tuple[Prefix, ...]
     link_sources: tuple[Prefix, ...]
     on_link: tuple[Prefix, ...]
-    roots: dict[Direction, str] = field(hash=False)
+    numbers: dict[Direction, int] = field(hash=False)
     timeouts: dict[Direction, tuple[Rule, ...]] = field(hash=False)
 
 
@@ -196,8 +199,8 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedCha
         *link.timeouts[hook],
         *_midstream(hook, options),
         *(_metadata(site, hook, prefix) for prefix in options.metadata),
-        rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), goto(link.roots[hook.other])),
-        rule(goto(link.roots[hook])),
+        rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN),
+        rule(SetPriority(link.numbers[hook])),
     ]
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
 
@@ -289,5 +292,6 @@ def _metadata(site: Site, hook: Direction, prefix: Prefix) -> Rule:
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(fixed_counter(hook, "always")),
-        goto(accept_name(Direction.EGRESS)),
+        SetPriority(CODES[Direction.EGRESS, Fate.ACCEPT]),
+        RETURN,
     )

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.priority import IS_KIN, KINS
 from sgdataplane.contract.tables import members_name
 from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Family
 from sgdataplane.nft.ir import Map, MapPage, Paged
 
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
-IS_KIN = 1 << 31  # so that no rank is taken for a kin
-KINS = IS_KIN - 1  # how many numbers there are; the one with all bits set isn't used, as nft calls it "root"
 Strengths = tuple[tuple[str, int], ...]  # groups with ranks, strongest first
 
 

@@ -21,7 +21,7 @@ from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.fields import Field
-from sgdataplane.contract.tables import refuse_name
+from sgdataplane.contract.priority import CODES
 from sgdataplane.errors import InternalError
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.ranges import Interval
@@ -34,7 +34,7 @@ from sgdataplane.nft.ir import (
     Match,
     Range,
     Rule,
-    Statement,
+    SetPriority,
     VerdictMap,
     goto,
     joined,
@@ -129,23 +129,23 @@ class Lowering:
         used = {name for chain in self.chains.values() for name in self._inlined.intersection(chain.ways.chains)}
         return {name: chain for name, chain in self.chains.items() if name not in self._inlined or name in used}
 
-    def leaf(self, decision: Decision, before: Sequence[Rule], after: Sequence[Statement]) -> str:
-        """The chain at the end of a verdict. It counts by the decision's name, and accepts or refuses for its
-        direction. `before`: rules that come first; `after`: what is done to packets that it accepts."""
-        key = (LEAF, decision, *before, *after)
-        return self._known(key, lambda: _leaf(decision, before, after))
+    def leaf(self, decision: Decision, before: Sequence[Rule] = ()) -> str:
+        """The chain that carries out a decision. It counts by the decision's name, notes the verdict in the packet's
+        priority, and returns to the base chain. `before`: rules that come first."""
+        return self._known((LEAF, decision, *before), lambda: _leaf(decision, before))
 
 
 LEAF = "leaf"
 Chooser = Callable[[Field, Targets], tuple[Rule, ...]]
 
 
-def _leaf(decision: Decision, before: Sequence[Rule], after: Sequence[Statement]) -> NamedChain:
+def _leaf(decision: Decision, before: Sequence[Rule]) -> NamedChain:
     counter = Counter(counter_name(decision), names.comment(_counted(decision)))
+    decided = SetPriority(CODES[decision.direction, decision.verdict])
     if decision.verdict is Fate.ACCEPT:
-        end = [rule(Count(counter.name), *after, goto(f"{decision.direction.value}-accept"))]
+        end = [rule(Count(counter.name), decided)]
     else:
-        end = [rule(Count(counter.name), logged(counter.name)), rule(goto(refuse_name(decision.direction)))]
+        end = [rule(Count(counter.name), logged(counter.name)), rule(decided)]
     prefix = names.identifier(LEAF, decision.direction.value, decision.security_group_rule_id or decision.cause)
     said = describe(decision)
     return NamedChain(content_chain(prefix, (*before, *end), comment=names.comment(said), origin=said), counter)

@@ -18,7 +18,7 @@ from sgdataplane.compiler.parts import Joined, Part, Rules
 from sgdataplane.compiler.shared import Order, RemoteBlocks
 from sgdataplane.contract import names
 from sgdataplane.model.members import Members
-from sgdataplane.net.values import Direction, Family
+from sgdataplane.net.values import Family
 from sgdataplane.nft.ir import Chain, Counter, Map
 
 K = TypeVar("K", bound=Hashable)
@@ -78,7 +78,6 @@ class CompiledSide:
     `maps`: these maps. `winners`: leaves by rank; `digest`: a hash of all
     but the maps. `chains` are sorted by name. Compared by identity."""
 
-    direction: Direction
     origin: tuple[object, ...]
     basis: object
     kins: Kins | None

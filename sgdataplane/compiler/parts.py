@@ -118,14 +118,14 @@ def _elements(entry: Map) -> str:
 
 @dataclass(frozen=True)
 class Rules:
-    """The part that profiles make, what it was made from, and the roots of each profile. `fixed`: the part without the
-    maps of members, of these `sides`."""
+    """The part that profiles make, what it was made from, and the numbers of each profile's sides. `fixed`: the part
+    without the maps of members, of these `sides`."""
 
     site: Site
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     members: Members
-    roots: Sequence[dict[Direction, str]]
+    numbers: Sequence[dict[Direction, int]]
     sides: Sequence[object]
     fixed: Part
     part: Part

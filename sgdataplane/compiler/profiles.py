@@ -16,13 +16,17 @@ from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, SideMaps, s
 from sgdataplane.compiler.parts import Named, Part, Rules, are_same, by_name
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Order, RemoteBlocks
-from sgdataplane.compiler.sides import Side, winners_of
+from sgdataplane.compiler.sides import Side, winners_map
 from sgdataplane.contract import names
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.names import spread
+from sgdataplane.contract.priority import FIRST_PROFILE, PROFILE_NUMBERS
 from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import PROFILES
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Chain, Counter, Map
+from sgdataplane.nft.ir import Chain, Counter, Map, jump
 from sgdataplane.policy.resolve import HostPolicy, Profile
 
 
@@ -62,7 +66,7 @@ class Profiles:
         """The side, compiled anew unless all that it follows from is equal."""
         permissions, order = profile.permissions(direction), self._order
         far = {remote: self._far.ranges[remote] for remote in profile.references[direction]}
-        strength = Strength.of(permissions, order.ranks[direction], order.inner[direction])
+        strength = Strength.of(permissions, order.ranks, order.inner[direction])
         basis = (permissions, far, strength)
         if found is not None and found.is_for(basis, self._kins):
             return replace(found, origin=origin)
@@ -77,7 +81,7 @@ class Profiles:
         kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
         maps = self._rank_maps(ranks)
         counters = lowering.counters
-        return CompiledSide(direction, origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, memo)
+        return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, memo)
 
     def _rank_maps(self, ranks: Iterable[Strengths]) -> SideMaps:
         kins = self._kins
@@ -87,15 +91,16 @@ class Profiles:
     def rules(self, roots: Sequence[dict[Direction, str]], before: Rules | None) -> Rules:
         """All that profiles make. `before`: what an earlier policy's made."""
         sides = tuple(self.memo.sides.values())
+        number = numbers_of(side.root for side in sides)
         if before is None or not are_same(sides, before.sides):
-            fixed = self._joined(sides, before)
+            fixed = self._joined(sides, number, before)
         else:
             fixed = before.fixed
         members = list(self._members())
         sources = (*fixed.sources, *(f"{entry.name} {pages.digest(entry.elements)}" for entry in members))
         part = Part(fixed.chains, by_name([*fixed.maps, *members]), fixed.counters, (), sources)
-        policy = self.policy
-        return Rules(self.site, policy.profiles, policy.remotes, policy.members, roots, sides, fixed, part)
+        policy, numbers = self.policy, [{side: number[root] for side, root in of.items()} for of in roots]
+        return Rules(self.site, policy.profiles, policy.remotes, policy.members, numbers, sides, fixed, part)
 
     def _members(self) -> Iterator[Map]:
         for family in Family if self._order.spoken else ():
@@ -103,8 +108,9 @@ class Profiles:
             self.memo.maps[family] = found
             yield found.map(family)
 
-    def _joined(self, sides: Sequence[CompiledSide], before: Rules | None) -> Part:
-        """The chains, counters and maps of all sides. `before`: those that were joined before, without a clash."""
+    def _joined(self, sides: Sequence[CompiledSide], number: Mapping[str, int], before: Rules | None) -> Part:
+        """The chains, counters and maps of all sides. `number`: of their first chains; `before`: those that were joined
+        before, without a clash."""
         known = set(map(id, () if before is None else before.sides))
         held = {} if before is None else {entry.name: entry for entry in before.fixed.maps}
         chains, maps, counters = dict[str, Chain](), dict[str, Map](), dict[str, Counter]()
@@ -114,16 +120,24 @@ class Profiles:
             chains.update(side.chains)
             counters.update(side.counters)
             maps.update(side.maps.by_name)
-        for direction in Direction:
-            leaves: dict[int, str] = {}
-            for side in sides:
-                leaves.update(side.winners if side.direction is direction else {})
-            if leaves:
-                chain, entry = winners_of(direction, leaves)
-                same = held.get(entry.name)
-                chains[chain.name], maps[entry.name] = chain, same if same is not None and same == entry else entry
+        leaves = {rank: leaf for side in sides for rank, leaf in side.winners.items()}
+        for entry in (winners_map(leaves), profiles_map(number)):
+            same = held.get(entry.name)
+            maps[entry.name] = same if same is not None and same == entry else entry
         sources = sorted({f"{side.digest} {side.maps.digest}" for side in sides})
         return Part(_in_order(chains), _in_order(maps), _in_order(counters), (), tuple(sources))
+
+
+def numbers_of(roots: Iterable[str]) -> dict[str, int]:
+    """The numbers by which the base chains find these root chains. Each follows from the chain's name, so that profiles
+    come and go without changing another's."""
+    return {root: FIRST_PROFILE + place for root, place in spread(sorted(roots), PROFILE_NUMBERS).items()}
+
+
+def profiles_map(number: Mapping[str, int]) -> Map:
+    """Number -> the root chain."""
+    elements = ((found, jump(root)) for root, found in number.items())
+    return Map(PROFILES, KeyType.CLASSID, tuple(sorted(elements, key=lambda element: element[0])))
 
 
 Origin = tuple[object, ...]

@@ -16,7 +16,7 @@ from functools import cache
 from sgdataplane.contract import names
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.state import GroupRef
-from sgdataplane.net.values import Verdict
+from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Range
 from sgdataplane.policy.resolve import Permission
 
@@ -28,12 +28,12 @@ FIRST, AFTER_RULES, LAST = 0, 254, 255  # levels; those of rules are between
 Ranks = Mapping[Decision, int]
 
 
-def ranks_of(decisions: Iterable[Decision], inner: int) -> Ranks:
-    """The ranks of permissions on groups, which are different. `inner`: the level of inner accept."""
+def ranks_of(decisions: Iterable[Decision], inner: Mapping[Direction, int]) -> Ranks:
+    """The ranks of permissions on groups, which are different. `inner`: the level of inner accept on each side."""
     found: dict[Decision, int] = {}
     taken: set[int] = set()
     for decision in sorted(set(decisions), key=_identity):
-        found[decision] = _free(level(decision, inner), decision, taken)
+        found[decision] = _free(level(decision, inner[decision.direction]), decision, taken)
         taken.add(found[decision])
     return found
 
@@ -100,5 +100,10 @@ def _free(of_level: int, decision: Decision, taken: set[int]) -> int:
     return of_level * SLOTS + slot + 1
 
 
-def _identity(decision: Decision) -> tuple[str, str, str]:
-    return decision.cause, decision.security_group_id, decision.security_group_rule_id
+def _identity(decision: Decision) -> tuple[str, str, str, str]:
+    return (
+        decision.direction.value,
+        decision.cause,
+        decision.security_group_id,
+        decision.security_group_rule_id,
+    )

@@ -20,13 +20,13 @@ Addresses = Mapping[Remote, Mapping[Family, Ranges]]
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The ranks of all permissions on groups, by side. `on_groups`: these, of each profile; `is_inner_first`: whether
+    """The ranks of all permissions on groups. `on_groups`: these, of each profile; `is_inner_first`: whether
     the profile begins with inner accept; `spoken`: the groups. Compared by identity."""
 
     on_groups: Mapping[Direction, tuple[tuple[Permission, ...], ...]]
     is_inner_first: Mapping[Direction, tuple[bool, ...]]
     inner: Mapping[Direction, int]
-    ranks: Mapping[Direction, Ranks]
+    ranks: Ranks
     spoken: frozenset[str]
 
     @classmethod
@@ -37,10 +37,9 @@ class Order:
         if before is not None and before.on_groups == on_groups and before.is_inner_first == is_first:
             return before
         inner = {side: inner_level(on_groups[side], is_first[side]) for side in Direction}
-        decisions = {side: [p.decision for some in on_groups[side] for p in some] for side in Direction}
-        ranks = {side: ranks_of(decisions[side], inner[side]) for side in Direction}
-        remotes = (p.remote for every in on_groups.values() for some in every for p in some)
-        spoken = frozenset(remote.security_group_id for remote in remotes if isinstance(remote, GroupRef))
+        every = [permission for of_side in on_groups.values() for some in of_side for permission in some]
+        ranks = ranks_of((permission.decision for permission in every), inner)
+        spoken = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
         return cls(on_groups, is_first, inner, ranks, spoken)
 
 

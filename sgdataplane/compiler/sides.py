@@ -4,16 +4,16 @@ Owns what is asked in which order: kins and ranks first, then everything else. I
 know hooks' chains, epochs, or interfaces.
 
     profile-<side>   root: the number of the far address's kin becomes the packet's priority, if any permission of this
-                     side is on a group. Then it jumps to groups (members only) and addresses, and goes to the winners
+                     side is on a group. Then it jumps to groups (members only) and addresses
     groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group
-    address-...      the diagram of all other permissions. A leaf that a rank is stronger than returns to the root
-    winners-<side>   the rank leads to the leaf of its permission
+    address-...      the diagram of all other permissions. It ends at the leaf of the one that decides, which notes the
+                     verdict in the priority. A leaf that a rank is stronger than leaves the rank there
 
-Nothing of this leads to the next thing by itself. So an old kernel, which goes through a chain once for each way there
-at each commit, goes through each of them once.
+All of this returns to the base chain, where a rank leads to the leaf of its permission. Nothing of this leads to the
+next thing by itself. So an old kernel, which goes through a chain once for each way there at each commit, goes through
+each of them once.
 
-The priority takes the place of a register, as nftables can't use what a map holds as a key otherwise. Packets that are
-accepted have the priority 0 again.
+The priority takes the place of a register, as nftables can't use what a map holds as a key otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgdataplane.compiler.shared import Addresses
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import address_name, groups_name, members_name, refuse_name, winners_name
+from sgdataplane.contract.tables import WINNERS, address_name, groups_name, members_name
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.ranges import Interval
@@ -47,7 +47,6 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetPriority,
-    VerdictMap,
     goto,
     is_value,
     jump,
@@ -123,15 +122,12 @@ class Side:
         if self.strength.ranks:
             groups = self._inner("groups", self._by_kind(self._groups))
             addresses = self._inner("address", rules)
-            rules = (*self._kin_rules(), rule(IS_MEMBER, jump(groups)), rule(jump(addresses)), self._to_winners())
+            rules = (*self._kin_rules(), rule(IS_MEMBER, jump(groups)), rule(jump(addresses)))
         name = names.identifier(f"profile-{self.side.value}", self.profile)
         return self.lowering.keep(Chain(name, rules, comment=comment))
 
     def _inner(self, what: str, rules: tuple[Rule, ...]) -> str:
         return self.lowering.keep(Chain(names.identifier(f"{what}-{self.side.value}", self.profile), rules))
-
-    def _to_winners(self) -> Rule:
-        return rule(goto(winners_name(self.side)))
 
     def _by_kind(self, make: Callable[[PacketKind], str]) -> tuple[Rule, ...]:
         """Rules that tell kinds of packets apart. `make`: the chain of a kind."""
@@ -141,7 +137,7 @@ class Side:
 
     def winners(self) -> dict[int, str]:
         """The leaf of each permission on a group, by rank."""
-        return {rank: self.lowering.leaf(d, (), (NO_PRIORITY,)) for d, rank in self.strength.ranks.items()}
+        return {rank: self.lowering.leaf(d) for d, rank in self.strength.ranks.items()}
 
     def _kin_rules(self) -> Iterator[Rule]:
         yield rule(NO_PRIORITY)
@@ -188,7 +184,7 @@ class Side:
         """The leaf of a decision by address: one on a group may be stronger."""
         beaten_by = self.strength.beaten_by(decision)
         before = [_gives_way(beaten_by)] if beaten_by else []
-        return self.lowering.leaf(decision, before, [NO_PRIORITY] if self.strength.ranks else [])
+        return self.lowering.leaf(decision, before)
 
     # groups
 
@@ -205,12 +201,9 @@ class Side:
         return self._named(kind, groups_name, self.lowering.inline(found))
 
 
-def winners_of(side: Direction, leaves: Mapping[int, str]) -> tuple[Chain, Map]:
-    """The chain and the map that lead from a rank to the leaf of its permission."""
-    name = winners_name(side)
-    look_up = VerdictMap(Field.PACKET_PRIORITY, name=name)
-    elements = tuple((rank, goto(leaf)) for rank, leaf in sorted(leaves.items()))
-    return Chain(name, (rule(look_up), rule(goto(refuse_name(side))))), Map(name, KeyType.CLASSID, elements)
+def winners_map(leaves: Mapping[int, str]) -> Map:
+    """Rank -> the leaf of its permission."""
+    return Map(WINNERS, KeyType.CLASSID, tuple((rank, jump(leaf)) for rank, leaf in sorted(leaves.items())))
 
 
 class NameOf(Protocol):

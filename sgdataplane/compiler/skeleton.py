@@ -3,6 +3,7 @@
 Owns the chains and maps that every table has, whatever its rules, but for those that carry verdicts out (verdicts.py);
 and how chains are named after what they hold. Must not know rules of users, or what the kernel holds now.
 
+    <hook>-gate       leads to the ENI of the packet's interface. Packets that rules are asked about return
     <hook>-entry      packets at no ENI's interface: lo, internal interfaces and uplinks pass
     egress-midstream  TCP that opens nothing: goes on to the rules while its ENI's adoption window is open, else dropped
     uplink            host placement: packets from elsewhere, less those that claim to be from an ENI on this host
@@ -32,10 +33,12 @@ from sgdataplane.contract.tables import (
     drop_name,
     entry_name,
     errors_name,
+    gate_name,
 )
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Prefix
 from sgdataplane.nft.ir import (
     ACCEPT,
+    DROP,
     RETURN,
     Chain,
     Count,
@@ -65,6 +68,13 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
         if not found or prefix.first > int(found[-1].last):
             found.append(prefix_range(prefix))
     return tuple(found)
+
+
+def gate_chain(site: Site, hook: Direction) -> Chain:
+    """The chain that leads to an ENI's own one, or to that for interfaces without an ENI."""
+    to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
+    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # in case that the entry chain is empty
+    return Chain(gate_name(hook), (rule(to_eni), rule(goto(entry_name(hook))), never))
 
 
 def entry_chain(site: Site, hook: Direction, timeouts: Iterable[Rule], passing: Mapping[str, Verdict]) -> Chain:

@@ -3,14 +3,16 @@
 Owns all chains that read or write the mark or name the epoch, and those that drop. Is given where the table stands, and
 its interfaces with their slots. Must not know rules of users.
 
-    <hook>                base chain, names the epoch: sessions accepted in it pass. All else, and AH over IPv6, goes to
-                          its ENI's chain. With more than FEW interfaces, a set has the slot of each
+    <hook>                base chain, names the epoch: sessions accepted in it pass, but no AH over IPv6. With more than
+                          FEW interfaces, a set has the slot of each. All else goes through the ENI's chain, the profile
+                          and, by rank, a leaf. Each of them returns with what it found in the packet's priority. One
+                          rule accepts for each side, and whatever else comes back is refused
     <hook>-related        names the epoch: ICMP errors of sessions accepted in it
     <side>-accept         marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own for this. AH over IPv6 and ICMP
                           errors are only accepted
     egress-pass           marks the packet as approved, for the fence, and accepts it; names the secret
-    leaf                  (lower.py) a rule refuses: counts, logs; goes to <side>-refuse
+    leaf                  (lower.py) a rule decides: counts; logs what it refuses; notes the verdict in the priority
     <side>-refuse         unmarks the session, counts for the packet's ENI, drops
     <hook>-drop.<cause>   dropped before any rule is asked: counts, logs, counts for the packet's ENI, if its interface
                           carries one, and drops
@@ -29,18 +31,22 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
+from sgdataplane.contract.priority import CODES
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
     EGRESS_PASS,
     LOOPBACK,
-    dispatch_name,
+    PROFILES,
+    WINNERS,
+    accept_name,
     drop_name,
-    entry_name,
     errors_name,
+    gate_name,
     refuse_name,
     related_name,
 )
 from sgdataplane.net.values import AH, Direction
+from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -56,6 +62,7 @@ from sgdataplane.nft.ir import (
     Rule,
     SetMark,
     SetPacketMark,
+    SetPriority,
     Statement,
     VerdictMap,
     goto,
@@ -69,6 +76,7 @@ FEW = 2  # up to this many interfaces the base chain asks for each; a look-up co
 # Over IPv6, conntrack looks behind an authentication header for a packet's session, whereas rules see the header's own
 # number, 51. So such a packet never passes by its session, and never marks one as accepted.
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
+OTHERS = (Match(Field.L4PROTO, (Range.of(AH),), negate=True), is_value(Field.NFPROTO, Nfproto.IPV4))  # either holds
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
 # session's entry, and a packet that a helper expects inherits the mark, but neither was accepted itself. Nor does an
@@ -97,9 +105,10 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
     yield Chain(EGRESS_PASS, (rule(*approve),))
     for hook in Direction:
         end = approve if site.is_leaving(hook) else (ACCEPT,)
-        own = [rule(*known, IS_OWN, *end) for known in _sessions(site, hook, slots, epoch)]
+        sessions = list(_sessions(site, hook, slots, epoch))
+        own = [rule(*known, IS_OWN, is_other, *end) for is_other in OTHERS for known in sessions]
         to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
-        related = (rule(*known, to_errors) for known in _sessions(site, hook, slots, epoch))
+        related = (rule(*known, to_errors) for known in sessions)
         yield Chain(related_name(hook), tuple(related))
         yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
         marks = {ifname: site.marks.accepted(hook, epoch, slot) for ifname, slot in slots.items()}
@@ -136,10 +145,14 @@ def _slots_name(side: Direction) -> str:
 
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
-    to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
-    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # in case that the entry chain is empty
-    rest = (rule(to_eni), rule(goto(entry_name(hook))), never)
-    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_eni), *rules, *rest), site.hooks[hook])
+    """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
+    a verdict is refused."""
+    asked = (rule(VerdictMap(Field.PACKET_PRIORITY, name=name)) for name in (PROFILES, WINNERS))
+    ends = [(CODES[side, Fate.ACCEPT], accept_name(side)) for side in Direction]
+    ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
+    decided = (rule(is_value(Field.PACKET_PRIORITY, code), goto(end)) for code, end in ends)
+    rest = rule(jump(gate_name(hook))), *asked, *decided, rule(goto(refuse_name(hook)))
+    return Chain(hook.value, (*rules, *rest), site.hooks[hook])
 
 
 def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> Iterator[Chain]:
@@ -153,12 +166,13 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
     written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
     are_errors = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
     unmarked = [rule(*them, *leaves) for them in (IS_BEHIND_AH, *are_errors) for leaves in _approving(approve)]
+    first = rule(SetPriority(0)), *unmarked
     if is_few(marks):
         rules = [rule(is_value(asked, ifname), mark, *end) for asked, end in ends for ifname, mark in written.items()]
-        yield Chain(accept_name(side), (*unmarked, *rules, rule(DROP)))
+        yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
         return
     rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
-    yield Chain(accept_name(side), (*unmarked, *rules, rule(DROP)))
+    yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
     for ifname, mark in written.items():
         yield Chain(_mark_name(side, ifname), (rule(mark), *(rule(*leaves) for leaves in _approving(approve))))
 
@@ -178,10 +192,6 @@ def mark_maps(ifnames: Collection[str]) -> list[Map]:
         elements = tuple((ifname, goto(_mark_name(side, ifname))) for ifname in sorted(ifnames))
         found.append(Map(marks_name(side), KeyType.IFNAME, elements))
     return found
-
-
-def accept_name(side: Direction) -> str:
-    return f"{side.value}-accept"
 
 
 def marks_name(side: Direction) -> str:

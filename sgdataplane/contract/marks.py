@@ -14,10 +14,10 @@ ENI's slot is the whole fast path.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sgdataplane.contract import names
 from sgdataplane.net.values import Direction
 
 SHIFT = {Direction.INGRESS: 16, Direction.EGRESS: 0}
@@ -72,23 +72,10 @@ class MarkLayout:
         """The slot of the ENI on each interface."""
         ordered = sorted(ifnames)
         if self.is_spread:
-            return _spread(ordered, (1 << self.slot_bits) - 1)
+            return {name: 1 + place for name, place in names.spread(ordered, (1 << self.slot_bits) - 1).items()}
         return {name: number for number, name in enumerate(ordered, start=1)}
 
 
 def other_half(side: Direction) -> int:
     """The bits that an accept or a refusal of this side leaves alone."""
     return ~HALF[side] & 0xFFFFFFFF
-
-
-def _spread(ordered: list[str], count: int) -> dict[str, int]:
-    """Slots 1..count by a hash of each name; the next free slot where that one is taken."""
-    found: dict[str, int] = {}
-    taken: set[int] = set()
-    for name in ordered:
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % count
-        while place in taken:
-            place = (place + 1) % count
-        taken.add(place)
-        found[name] = place + 1
-    return found

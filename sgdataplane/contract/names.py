@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sgdataplane.errors import InternalError
@@ -23,6 +24,20 @@ _LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
 def digest(text: str, length: int = 12) -> str:
     """A stable short hash. With 12 hex digits, two of a million names collide with odds under 1 in 500."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def spread(ordered: Sequence[str], count: int) -> dict[str, int]:
+    """A place below `count` for each of these names, by a hash; the next free one where that is taken. `ordered`:
+    always in the same order."""
+    found: dict[str, int] = {}
+    taken: set[int] = set()
+    for name in ordered:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % count
+        while place in taken:
+            place = (place + 1) % count
+        taken.add(place)
+        found[name] = place
+    return found
 
 
 def identifier(prefix: str, *ids: str) -> str:

@@ -15,9 +15,16 @@ LOOPBACK = "lo"
 UPLINK = "uplink"  # the chain for packets that come by an uplink
 EGRESS_PASS = "egress-pass"
 MIDSTREAM = "egress-midstream"
+PROFILES = "profiles"  # the map from numbers of profiles' sides to their first chains
+WINNERS = "winners"  # the map from ranks to the leaves of their permissions
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 DEFAULT_WINDOW_MS = 30_000  # of adoption
+
+
+def gate_name(hook: Direction) -> str:
+    """The chain that leads to an ENI's checks. Packets come back from it that rules are asked about."""
+    return f"{hook.value}-gate"
 
 
 def entry_name(hook: Direction) -> str:
@@ -45,6 +52,11 @@ def drop_name(hook: Direction, cause: str) -> str:
     return names.identifier(f"{hook.value}-drop", cause)
 
 
+def accept_name(side: Direction) -> str:
+    """The chain for packets that rules of that direction accept."""
+    return f"{side.value}-accept"
+
+
 def refuse_name(side: Direction) -> str:
     """The chain for packets that rules of that direction refuse."""
     return f"{side.value}-refuse"
@@ -67,16 +79,6 @@ def is_address(name: str) -> bool:
 
 def _kind(side: Direction, family: Family, is_behind_ah: bool) -> str:
     return f"{side.value}-{family.value}{'-ah' if is_behind_ah else ''}"
-
-
-def winners_name(side: Direction) -> str:
-    """The chain where a permission on a group decides, and its map from ranks. All profiles share it."""
-    return f"winners-{side.value}"
-
-
-def is_winners(name: str) -> bool:
-    """Whether a chain is such a one."""
-    return name.startswith("winners-")
 
 
 def members_name(family: Family) -> str:

@@ -12,7 +12,7 @@ priority is written before it is asked, and no packet asks a map of priorities t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
@@ -38,7 +38,9 @@ from sgdataplane.nft.ir import (
     Table,
     Timeout,
     Verdict,
+    VerdictKind,
     VerdictMap,
+    Ways,
     is_set,
 )
 
@@ -135,21 +137,69 @@ def _maps_behind(table: Table, name: str) -> set[str]:
     """The named maps that a packet may ask after this one."""
     if table.map[name].holds is not None:  # the packet goes on with the next rule, and takes a value along
         return {entry.name for entry in table.maps if entry.name != name and not _exclude(entry, table.map[name])}
-    maps: set[str] = set()
-    chains: set[str] = set()
-    ahead = list(_chains_of(table.map[name]))
-    while ahead:
-        chain = ahead.pop()
-        if chain in chains:
-            continue
-        chains.add(chain)
-        ways = table.chain[chain].ways
-        ahead += ways.chains
-        for asked in ways.maps:
-            if asked not in maps:
-                maps.add(asked)
-                ahead += _chains_of(table.map[asked])
-    return maps
+    found = _Ahead(table)
+    found.enter(_chains_of(table.map[name]))
+    for chain in table.chains:
+        if name in chain.ways.maps:
+            found.go_on(chain, next(n for n, entry in enumerate(chain.rules, 1) if name in Ways.of((entry,)).maps))
+    return found.maps
+
+
+@dataclass
+class _Ahead:
+    """Collects the maps that packets may ask which go on from some places."""
+
+    table: Table
+    maps: set[str] = field(default_factory=set)
+    _entered: set[str] = field(default_factory=set)
+    _left: set[str] = field(default_factory=set)
+
+    def enter(self, chains: Iterable[str]) -> None:
+        """From the beginnings of these chains on, until they return."""
+        ahead = list(chains)
+        while ahead:
+            chain = ahead.pop()
+            if chain not in self._entered:
+                self._entered.add(chain)
+                ahead += self._next(self.table.chain[chain].ways)
+
+    def go_on(self, chain: Chain, index: int) -> None:
+        """From that rule of a chain on, and behind the chain."""
+        self.enter(self._next(Ways.of(chain.rules[index:])))
+        if chain.name in self._left or chain.hook is not None:
+            return
+        self._left.add(chain.name)
+        for caller in self.table.chains:
+            if chain.name in caller.ways.chains or any(chain.name in self._led(name) for name in caller.ways.maps):
+                self._return(chain.name, caller)
+
+    def _return(self, name: str, caller: Chain) -> None:
+        for number, entry in enumerate(caller.rules, 1):
+            kinds = {verdict.kind for verdict in self._verdicts(entry) if verdict.chain == name}
+            if VerdictKind.JUMP in kinds:
+                self.go_on(caller, number)
+            if VerdictKind.GOTO in kinds:
+                self.go_on(caller, len(caller.rules))
+
+    def _verdicts(self, entry: Rule) -> Iterator[Verdict]:
+        for part in entry.statements:
+            if isinstance(part, Verdict):
+                yield part
+            elif isinstance(part, VerdictMap):
+                yield from (verdict for _, verdict in part.entries)
+                yield from self._led(part.name).values() if part.name else ()
+
+    def _next(self, ways: Ways) -> Iterator[str]:
+        """The chains that such rules lead to; notes their maps."""
+        yield from ways.chains
+        for name in ways.maps:
+            if name not in self.maps:
+                self.maps.add(name)
+                yield from self._led(name)
+
+    def _led(self, name: str) -> Mapping[str, Verdict]:
+        """The chains that a map leads to."""
+        return _verdicts_of(self.table.map[name])
 
 
 ADDRESSES = {KeyType.IPV4, KeyType.IPV6}
@@ -160,8 +210,14 @@ def _exclude(one: Map, other: Map) -> bool:
     return {one.key_type, other.key_type} == ADDRESSES
 
 
-def _chains_of(entry: Map) -> Iterator[str]:
-    return (value.chain for value in pages.values(entry.elements) if isinstance(value, Verdict) and value.chain)
+def _chains_of(entry: Map) -> Iterable[str]:
+    return _verdicts_of(entry).keys()
+
+
+def _verdicts_of(entry: Map) -> Mapping[str, Verdict]:
+    """By chain."""
+    values = pages.values(entry.elements) if entry.holds is None else ()
+    return {value.chain: value for value in values if isinstance(value, Verdict) and value.chain}
 
 
 def check_in_place(chains: Iterable[Chain]) -> None:

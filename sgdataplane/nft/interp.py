@@ -120,6 +120,7 @@ class _Walk:
     packet: dict[Field, Key]
     outcome: PacketOutcome
     is_flood: bool | None = None
+    returns: list[tuple[str, int]] = field(default_factory=list)
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
         """Accept or drop; None if the chain ends or returns without either."""
@@ -128,7 +129,7 @@ class _Walk:
         if name not in self.table.chain:
             raise InternalError(f"no chain {name}")
         self.outcome.chains.append(name)
-        for rule in self.table.chain[name].rules:
+        for index, rule in enumerate(self.table.chain[name].rules, 1):
             verdict = self._rule(rule.statements)
             if verdict is None:
                 continue
@@ -136,10 +137,19 @@ class _Walk:
                 return None
             if verdict.kind in (VerdictKind.ACCEPT, VerdictKind.DROP):
                 return verdict.kind
-            result = self.chain(verdict.chain, depth + (verdict.kind is VerdictKind.JUMP))
+            result = self._lead(verdict, (name, index), depth)
             if result is not None or verdict.kind is VerdictKind.GOTO:
                 return result
         return None
+
+    def _lead(self, verdict: Verdict, following: tuple[str, int], depth: int) -> VerdictKind | None:
+        """The verdict of the chain that a jump or goto leads to. `following`: where a jump returns."""
+        if verdict.kind is VerdictKind.GOTO:
+            return self.chain(verdict.chain, depth)
+        self.returns.append(following)
+        result = self.chain(verdict.chain, depth + 1)
+        self.returns.pop()
+        return result
 
     def _rule(self, statements: tuple[Statement, ...]) -> Verdict | None:
         """The rule's verdict; None if it has none, or one of its conditions doesn't hold."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, entry_name
+from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, entry_name, gate_name
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
@@ -36,6 +36,7 @@ class TraceStep(NamedTuple):
 
 
 ENTRIES = tuple(entry_name(hook) for hook in Direction)
+GATES = tuple(gate_name(hook) for hook in Direction)
 SESSION_WORDS = "the policy in force has accepted its session: passes"
 
 # The first entry with a fitting prefix holds. Its words depend on what the rule did; "*": whatever it did.
@@ -70,7 +71,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("egress-pass",), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
     (("timeouts-",), "timeouts", {"*": ""}),
-    (("eni-",), "ENI", {"goto": "checks passed: the rules decide"}),
+    (("eni-",), "ENI", {"continue": "checks passed: the rules decide", "return": "checks passed: the rules decide"}),
     (("profile-",), "profile", {"*": ""}),
     (("groups-",), "groups", {"continue": "the other end is in a group that rules name"}),
     (("group-protocol-",), "groups", {"goto": "compares the protocol"}),
@@ -84,7 +85,6 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("local-",), "rules", {"goto": "compares the ENI's own address"}),
     (("remote-",), "rules", {"goto": "looks up the other end's address block"}),
     (("steps-",), "rules", {"goto": "compares a few rules one by one"}),
-    (("winners-",), "winner", {"goto": "the rule on a group decides"}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
@@ -106,12 +106,14 @@ def step_of(event: Event, decided: str) -> TraceStep:
 
 
 def _entry(event: Event) -> str:
-    """The words for a rule of the base chain."""
+    """The words for a rule of the base chain, or of the one that leads to the ENI's."""
     if event.verdict == "accept":
         return SESSION_WORDS
-    if event.target.startswith("eni-"):
+    if event.target.startswith(GATES):
         return "the policy in force hasn't accepted its session yet"
-    return "its interface carries no ENI" if event.target.startswith(ENTRIES) else ""
+    if event.target.startswith(ENTRIES):
+        return "its interface carries no ENI"
+    return "the rule on a group decides" if event.target.startswith("leaf.") else ""
 
 
 def is_policy(event: Event) -> bool:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
+from sgdataplane.contract.priority import CODES
 from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
 from sgdataplane.proof.fixed import ENDS, JUDGE, Common, FixedClause, end_clauses
+from sgdataplane.proof.gatewalk import GateWalk, place_behind
 from sgdataplane.proof.order import BoxOrder
+from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.specification import Namespace
 from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.structure import Structure, said
 from sgdataplane.proof.template import ProvenGate, Template, judging
-from sgdataplane.proof.walk import Mismatch, Walk
+from sgdataplane.proof.walk import Mismatch
 
 Kind = Hashable  # what interfaces that may be alike have in common
 
@@ -41,11 +44,12 @@ class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mism
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A chain to begin at, and what must happen to packets from there on."""
+    """A chain to begin at, and what must happen to packets from there on. `code`: their priority; None: any."""
 
     chain: str
     clauses: Sequence[FixedClause]
     is_adopting: bool = False
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class GateCheck:
     ends: dict[tuple[Direction, Family, str], ProvenEnd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := judging(name))}
+        self.beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := judging(name))}
 
     def names(self) -> list[str]:
         """All interfaces that state or table name, one for each name that stands for many, and one that nobody
@@ -117,7 +121,7 @@ class GateCheck:
 
     def stops(self, beginning: Beginning) -> dict[str, str]:
         """The chains at which a walk stops: where verdicts are carried out, and where rules of an ENI begin."""
-        stops = {**{name: name for name in ENDS}, **self._beginnings}
+        stops = {**{name: name for name in ENDS}, **self.beginnings}
         stops.pop(beginning.chain, None)
         return stops
 
@@ -146,7 +150,8 @@ class _InterfaceCheck:
                 roots = {name for name in reached if judging(name) is side}
                 self.roots[side, crossing.family] = roots | self.roots.get((side, crossing.family), set())
             for name, (side, verdict) in ENDS.items():
-                self._end(crossing, Beginning(name, list(end_clauses(link, side, verdict))))
+                clauses = list(end_clauses(link, side, verdict))
+                self._end(crossing, Beginning(name, clauses, code=CODES[side, verdict]))
 
     def _end(self, crossing: Crossing, beginning: Beginning) -> None:
         """Checks an end chain, once for all interfaces with the same clauses if their names make no difference."""
@@ -175,17 +180,43 @@ class _InterfaceCheck:
         )
         program.add(beginning.chain)
         space = Space(crossing, _conditions(beginning), program.cuts)
-        regions = [space.region(clause.conditions) for clause in beginning.clauses]
-        order = BoxOrder(space.full(), regions, [clause.outcome for clause in beginning.clauses])
-        walk = Walk(program, space.axes, order, space.with_ports())
-        self._note(program)
         try:
-            for cell in space.kinds():
-                walk.check(beginning.chain, cell, order.all)
+            walk = _walk(program, space, beginning)
+            walk.begin(beginning.chain, space.kinds(), beginning.code)
+            self.cells += walk.cells
         except Mismatch as mismatch:
             raise GateMismatch(beginning, space, mismatch) from mismatch
-        self.cells += walk.cells
+        if not walk.reached.isdisjoint(self.gate.beginnings):
+            self._go_on(program, space, beginning)
+        self._note(program)
         return walk.reached, program
+
+    def _go_on(self, program: Program, space: Space, beginning: Beginning) -> None:
+        """Checks what becomes of packets that return from rules, by what these have decided."""
+        for name, decided in ENDS.items():
+            clauses = [FixedClause(((), name), (), f"{decided[1].value}, as {decided[0].value} rules say")]
+            behind = replace(beginning, clauses=clauses)
+            try:
+                walk = _walk(program, space, behind)
+                for cell in space.kinds():
+                    walk.go_on(cell, CODES[decided])
+                self.cells += walk.cells
+            except Mismatch as mismatch:
+                raise GateMismatch(behind, space, mismatch) from mismatch
+
+
+def _walk(program: Program, space: Space, beginning: Beginning) -> GateWalk:
+    regions = [space.region(clause.conditions) for clause in beginning.clauses]
+    order = BoxOrder(space.full(), regions, [clause.outcome for clause in beginning.clauses])
+    return GateWalk(
+        program=program,
+        axes=space.axes,
+        order=order,
+        with_ports=space.with_ports(),
+        priorities=OnePriority(order.full[0]),
+        rules=JUDGE.values(),
+        behind=place_behind(program, beginning.chain),
+    )
 
 
 def _conditions(beginning: Beginning) -> Iterator[Match]:

@@ -14,11 +14,11 @@ from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.tables import is_address
-from sgdataplane.nft.ir import MapPriority, VerdictKind
+from sgdataplane.nft.ir import MapPriority
 from sgdataplane.proof.axes import Atoms
 from sgdataplane.proof.kinds import KIN
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
-from sgdataplane.proof.priority import atoms_of
+from sgdataplane.proof.priority import Priorities, atoms_of
 from sgdataplane.proof.program import PRIORITY
 from sgdataplane.proof.ranks import RankMaps
 from sgdataplane.proof.step import Effects
@@ -43,10 +43,9 @@ class GroupOrder(BoxOrder):
 
 @dataclass(kw_only=True)
 class GroupsWalk(Walk):
-    """A walk that ends at the chains for addresses. `ranks`: which box each stands for; `foreign`: ranks of other
-    profiles, too; `strengths`: the group and rank of each box; `numbered`: kins with a number; `behind`: the chain that
-    packets come to which return from the chains for addresses. `others`: priorities of packets for which no permission
-    decides."""
+    """A walk that ends at the chains for addresses, from which packets return to the base chain. `ranks`: which box
+    each stands for; `foreign`: ranks of other profiles, too; `strengths`: the group and rank of each box; `numbered`:
+    kins with a number. `others`: priorities of packets for which no permission decides."""
 
     ranks: Mapping[int, Boxes]
     foreign: Container[int]
@@ -54,7 +53,6 @@ class GroupsWalk(Walk):
     order: GroupOrder
     numbered: Atoms
     maps: RankMaps
-    behind: str
     others: set[int | None] = field(default_factory=set)
     entries: set[str] = field(default_factory=set)
     _parts: dict[Effects, tuple[tuple[Boxes, Atoms], ...]] = field(default_factory=dict)
@@ -65,8 +63,8 @@ class GroupsWalk(Walk):
             self.cells += 1
             self._fail(state, f"packets come to {stop} before addresses are asked")
             return
-        if self._behind(state) != self.behind:
-            self._fail(state, f"packets that return from {stop} don't come to {self.behind or 'any chain'}")
+        if any(self.program.steps[chain][index:] for chain, index in state.returns):
+            self._fail(state, f"packets that return from {stop} don't come back to the base chain")
         self.entries.add(stop)
         if self._is_ranked(effects, state):
             self.cells += 1
@@ -75,16 +73,6 @@ class GroupsWalk(Walk):
             part = state.cell[KIN] & atoms
             if part:
                 self._compare((*state.cell[:KIN], part), same, state)
-
-    def _behind(self, state: State) -> str | None:
-        """Where packets come that return; None if anything else happens to them first."""
-        if not state.returns:
-            return ""
-        (chain, index), *more = state.returns
-        step = next(iter(self.program.steps[chain][index:]), None)
-        if more or step is None or not step.is_plain or step.effects or step.verdict is None:
-            return None
-        return step.verdict.chain if step.verdict.kind is VerdictKind.GOTO else None
 
     def _is_ranked(self, effects: Effects, state: State) -> bool:
         """Whether the packets are right since a map has ranked all kins by just the boxes that hold for them. (If not,
@@ -114,7 +102,7 @@ class GroupsWalk(Walk):
     def _said(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
         """The boxes that the priority stands for after these effects, each with the atoms for which it does."""
         if effects not in self._parts:
-            assert self.priorities is not None
+            assert isinstance(self.priorities, Priorities)
             view, nobody = self.priorities.view(effects), self.order.nobody
             self.others.update(value for value in view if value not in self.ranks)
             found: dict[Boxes, list[int]] = {}

@@ -21,14 +21,14 @@ from sgdataplane.model.state import Eni, GroupRef, Remote
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
 from sgdataplane.nft.ir import Map, Range
 from sgdataplane.proof.axes import Atoms, Axis, Span
-from sgdataplane.proof.claims import AXES, STOPS, Claim, Ranges
+from sgdataplane.proof.claims import AXES, Claim, Ranges
 from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.priority import UNSET, KinAtom, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.ranks import Leaves, RankOrder, Winners, WrongRanksError, chain_behind
+from sgdataplane.proof.ranks import DECISIONS, RankOrder, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
 
@@ -70,24 +70,22 @@ class ProvenGroups:
 
 @dataclass(frozen=True, slots=True)
 class ProvenLeaf:
-    """A leaf that packets came to; the ranks that it gives way to; whether packets that pass keep their priority."""
+    """A leaf that packets came to, and the ranks that it gives way to."""
 
     name: str
     outcome: Outcome
     bound: tuple[Range, ...]
-    is_kept: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenAddresses:
-    """What the second walk has shown. `chain`: the one that packets come to where leaves give way."""
+    """What the second walk has shown."""
 
     borders: Sequence[str]
     entries: Sequence[str]
     claims: Sequence[Claim]
     blocks: Mapping[Remote, Ranges]
     names: AbstractSet[str]
-    chain: str
     leaves: Sequence[ProvenLeaf]
 
 
@@ -114,8 +112,7 @@ class KindCheck:
         self._groups = self._kept_groups()
         self._borders = self._groups.borders if self._groups is not None else sorted(self.groups.borders)
         self._addresses = self._kept_addresses()
-        self.chain = max((chain_behind(self.shared.structure.table, root) for root in self.roots), default="")
-        self.winners = self.shared.winners(self.chain)
+        self.winners = self.shared.winners
         self.own = self.own_ranks(self.winners, self.side)
 
     @cached_property
@@ -128,17 +125,13 @@ class KindCheck:
         return program
 
     @cached_property
-    def leaves(self) -> Leaves:
-        """The chains for addresses, and all behind them."""
-        structure = self.shared.structure
-        program = Program(structure.table, self.kind.reading(by_kin=False), STOPS, structure.lookups)
-        leaves = Leaves(program)
-        leaves.add(self._borders)
-        return leaves
-
-    @property
     def addresses(self) -> Program:
-        return self.leaves.program
+        """The chains for addresses, and all behind them."""
+        structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
+        program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
+        for name in self._borders:
+            program.add(name)
+        return program
 
     def _kept_groups(self) -> ProvenGroups | None:
         """What an earlier proof has shown of the first walk, if that still holds for the same ranks."""
@@ -203,13 +196,13 @@ class KindCheck:
         names = frozenset(self.addresses.steps)
         self.chains |= names
         claims = self.side.of_addresses
-        return ProvenAddresses(self._borders, entries, claims, self.side.blocks, names, self.chain, leaves)
+        return ProvenAddresses(self._borders, entries, claims, self.side.blocks, names, leaves)
 
     def _leaf(self, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
         """The leaf of a candidate; no packet comes to others."""
-        outcome, bound = self.leaves.outcome(name), self.addresses.bounds.get(name)
+        outcome, bound = self.addresses.outs.get(name), self.addresses.bounds.get(name)
         if outcome is not None and outcome in known:
-            yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else (), self.leaves.keeps(name))
+            yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
 
     def _check_leaves(self, priorities: AbstractSet[int | None], leaves: Iterable[ProvenLeaf]) -> None:
         others = sorted(value for value in priorities if value is not UNSET)
@@ -221,8 +214,6 @@ class KindCheck:
             if leaf.bound and not is_touched:
                 raise WrongRanksError(f"chain {leaf.name} asks for a priority that nobody has set", leaf.outcome)
             order.check(leaf.name, leaf.outcome, leaf.bound)
-            if is_touched and leaf.is_kept:
-                raise WrongRanksError(f"chain {leaf.name} leaves a priority on packets that pass", leaf.outcome)
 
     def _groups_walk(self) -> GroupsWalk:
         made = self.side.of_groups
@@ -243,7 +234,6 @@ class KindCheck:
             strengths=[(_group(claim), self.winners.of.get(claim.outcome, 0)) for claim in made],
             numbered=self.atoms.numbered,
             maps=self.shared.rank_maps,
-            behind=self.chain,
         )
         for root in self.roots:
             try:

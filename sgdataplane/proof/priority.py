@@ -70,5 +70,25 @@ class Priorities:
         return self.axis, *self._asked[key]
 
 
+@dataclass(frozen=True, slots=True)
+class OnePriority:
+    """The priority where all packets on a way have the same one, which the last effect of the kind has written. `full`:
+    all atoms of the first axis."""
+
+    full: Atoms
+
+    def value(self, effects: Effects) -> int | None:
+        """None: it isn't known."""
+        written = [effect for effect in effects if isinstance(effect, SetPriority | MapPriority)]
+        return written[-1].value if written and isinstance(written[-1], SetPriority) else UNSET
+
+    def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
+        """As Priorities has it."""
+        value = self.value(effects)
+        if value is UNSET:
+            return 0, self.full, 0
+        return 0, 0, self.full if all(_holds(match, value) for match in matches) else 0
+
+
 def _holds(match: Match, value: int) -> bool:
     return is_in(value, match.ranges, match.mask) != match.negate

@@ -44,7 +44,7 @@ class ProvenKind:
             and changed.isdisjoint(self.addresses.names)
             and (self.groups.atoms is (atoms := shared.atoms[kind.family].all) or self.groups.atoms == atoms)
             and all(maps.get(name) == self.groups.maps[name] for name in self.groups.maps.keys() & touched)
-            and self._has_same_ranks(shared.winners(self.addresses.chain))
+            and self._has_same_ranks(shared.winners)
         )
 
     def _has_same_ranks(self, winners: Winners) -> bool:

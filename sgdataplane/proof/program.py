@@ -23,6 +23,7 @@ from sgdataplane.nft.ir import (
     MapPriority,
     Match,
     Range,
+    SetPriority,
     SetTimeout,
     Statement,
     Table,
@@ -58,13 +59,14 @@ def _nowhere(_: str) -> bool:
 class Program:
     """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
     the outcome of packets that come to it. `is_border`: whether a chain of that name isn't entered either; its name is
-    the outcome.
+    the outcome. `codes`: outcomes by the priority that says so.
 
     `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
     maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
 
-    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop. `bounds`:
-    what some of these ask first about the priority. `borders`: those that were met. `cuts`: for each axis the ranges
+    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop; and `leaves`:
+    chains that return each packet with one of the codes, which comes in place of a stop. `bounds`: what some of these
+    ask first about the priority. `borders`: those that were met. `cuts`: for each axis the ranges
     that the table asks for.
     """
 
@@ -73,6 +75,7 @@ class Program:
     stops: Mapping[str, str]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     is_border: Callable[[str], bool] = _nowhere
+    codes: Mapping[int, str] = field(default_factory=dict)
     steps: dict[str, list[RuleStep]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
     maps: set[str] = field(default_factory=set)
@@ -80,6 +83,7 @@ class Program:
     names: set[Match] = field(default_factory=set)
     borders: set[str] = field(default_factory=set)
     outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
+    leaves: set[str] = field(default_factory=set)
     bounds: dict[str, Bound] = field(default_factory=dict)
     _targets: set[str] = field(default_factory=set)
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
@@ -109,13 +113,24 @@ class Program:
         self._targets = set()
         steps = self.steps[name] = list(self._steps(name))
         bound = _bound(steps)
-        if bound is not None and _way_out(steps[1:2]) in self.stops:
-            self.bounds[name] = bound
-        last = steps[1:2] if name in self.bounds else steps[:1]
-        stop = _way_out(last)
-        if stop in self.stops or self._is_border(stop):
-            self.outs[name] = last[0].effects, stop
+        leaf, stop = self._leaf(steps if bound is None else steps[1:]), _way_out(steps)
+        if leaf is not None:
+            self.leaves.add(name)
+            self.outs[name] = leaf
+            if bound is not None:
+                self.bounds[name] = bound
+        elif stop in self.stops or self._is_border(stop):
+            self.outs[name] = steps[0].effects, stop
         return self._targets
+
+    def _leaf(self, steps: Sequence[RuleStep]) -> tuple[Effects, str] | None:
+        """What these steps do to each packet before they return it with a code, and what that stands for. None if they
+        don't."""
+        if len(steps) != 1 or not steps[0].is_plain or steps[0].verdict not in (None, RETURN):
+            return None
+        last = steps[0].effects[-1] if steps[0].effects else None
+        code = self.codes.get(last.value) if isinstance(last, SetPriority) else None
+        return None if code is None else (steps[0].effects[:-1], code)
 
     def _steps(self, name: str) -> Iterator[RuleStep]:
         """The steps of a chain, up to the first one that takes every packet and doesn't return it. Rules that only have
@@ -278,6 +293,8 @@ class Program:
         """Adds a look-up to the step. False if it certainly finds nothing."""
         if vmap.name and vmap.name not in self.table.map:
             step.problem = f"there is no map {vmap.name}"
+        elif vmap.field is PRIORITY and vmap.name:
+            step.numbers = vmap.name
         elif vmap.field in self.reading.known:
             value = self.reading.known[vmap.field]
             return value is not LACKING and self._known(step, vmap, value)
@@ -304,6 +321,12 @@ class Program:
         self.keys.add((name, key))
         value = self._lookup(name).get(key)
         return None if value is None else _verdict(value, name)
+
+    def numbered(self, name: str, value: int) -> Verdict | None:
+        """The verdict of a priority in a named map."""
+        self.keys.add((name, value))
+        found = self._lookup(name).get(value)
+        return found if isinstance(found, Verdict) else None
 
     def _entries(self, vmap: VerdictMap) -> Iterator[tuple[Range, Verdict]]:
         if not vmap.name:

@@ -15,17 +15,16 @@ from functools import cached_property
 from itertools import accumulate
 from operator import or_
 
-from sgdataplane.contract.tables import is_winners
-from sgdataplane.net.values import Direction, Family, Verdict
-from sgdataplane.nft.ir import Key, Map, Range, SetPriority, Table, VerdictKind, VerdictMap
+from sgdataplane.contract.priority import CODES
+from sgdataplane.contract.tables import WINNERS
+from sgdataplane.net.values import Family
+from sgdataplane.nft.ir import Key, Map, Range, Table, VerdictKind
 from sgdataplane.nft.ir import Verdict as Lead
-from sgdataplane.proof.claims import STOPS, end_chain
+from sgdataplane.proof.claims import end_chain
 from sgdataplane.proof.far import KinAtoms, KinNumbers
-from sgdataplane.proof.program import PRIORITY, Program
+from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.walk import Outcome
-
-RESET = SetPriority(0)
 
 
 class WrongRanksError(Exception):
@@ -36,41 +35,14 @@ class WrongRanksError(Exception):
         self.outcomes = outcomes
 
 
-@dataclass
-class Leaves:
-    """The chains that carry out decisions: each counts, and leads to an end. `resets`: those that take the priority off
-    the packets that they let through."""
-
-    program: Program
-    resets: set[str] = field(default_factory=set)
-
-    def add(self, chains: Iterable[str]) -> None:
-        """Read these chains, and all that they lead to."""
-        for name in chains:
-            self.program.add(name)
-        for name, (effects, stop) in list(self.program.outs.items()):
-            if RESET in effects:
-                self.resets.add(name)
-                self.program.outs[name] = tuple(effect for effect in effects if effect != RESET), stop
-
-    def outcome(self, name: str) -> Outcome | None:
-        """What becomes of packets that come to a leaf."""
-        found = self.program.outs.get(name)
-        return None if found is None else (found[0], self.program.stops.get(found[1], found[1]))
-
-    def keeps(self, name: str) -> bool:
-        """Whether packets that it lets through keep their priority."""
-        return self.program.outs[name][1] in PASSING and name not in self.resets
-
-
-PASSING = {end_chain(side, Verdict.ACCEPT) for side in Direction}
+# By the priority that says what was decided: the chain that carries it out.
+DECISIONS = {code: end_chain(*decided) for decided, code in CODES.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Winners:
-    """Where each rank leads. None: to no leaf that decides whatever the priority is, and takes it off packets that
-    pass. `names`: of the leaves; `of`: the rank of each outcome; `doubled`: outcomes that have several;
-    `asked`: the map that says so. Compared by identity."""
+    """Where each rank leads. None: to no leaf that decides whatever the priority is. `names`: of the leaves; `of`: the
+    rank of each outcome; `doubled`: outcomes that have several; `asked`: the map that says so. Compared by identity."""
 
     leaves: Mapping[int, Outcome | None]
     names: Mapping[int, str]
@@ -79,10 +51,10 @@ class Winners:
     asked: Map | None = None
 
     @classmethod
-    def read(cls, table: Table, chain: str, changed: AbstractSet[str], before: Winners) -> Winners:
+    def read(cls, table: Table, changed: AbstractSet[str], before: Winners) -> Winners:
         """`before`: what was read of an earlier table, `changed`: chains that have changed since."""
-        asked = _map_behind(table, chain)
-        if asked is not None and asked is before.asked and chain not in changed and before.chains.isdisjoint(changed):
+        asked = table.map.get(WINNERS)
+        if asked is not None and asked is before.asked and before.chains.isdisjoint(changed):
             return before
         names = dict(_targets(asked))
         known = {name: before.leaves[rank] for rank, name in before.names.items() if name not in changed}
@@ -104,35 +76,18 @@ class Winners:
 NO_WINNERS = Winners({}, {}, {}, frozenset())
 
 
-def chain_behind(table: Table, root: str) -> str:
-    """The chain that packets come to that return to a root; "" if it expects none back."""
-    last = table.chain[root].rules[-1:] if root in table.chain else ()
-    verdict = last[0].statements[0] if last else None
-    is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
-    return verdict.chain if is_goto and isinstance(verdict, Lead) and is_winners(verdict.chain) else ""
-
-
-def _map_behind(table: Table, chain: str) -> Map | None:
-    """The map in which the chain looks ranks up first; None if it doesn't."""
-    statements = table.chain[chain].rules[0].statements if table.chain[chain].rules else ()
-    vmap = statements[0] if len(statements) == 1 else None
-    return table.map.get(vmap.name) if isinstance(vmap, VerdictMap) and vmap.field is PRIORITY else None
-
-
 def _targets(asked: Map | None) -> Iterator[tuple[int, str]]:
-    """Where ranks lead."""
+    """The chains that ranks lead to, which return."""
     for rank, verdict in asked.elements if asked is not None else ():
-        is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
-        if is_goto and isinstance(verdict, Lead) and isinstance(rank, int):
+        if isinstance(verdict, Lead) and verdict.kind is VerdictKind.JUMP and isinstance(rank, int):
             yield rank, verdict.chain
 
 
 def _outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
-    leaves = Leaves(Program(table, FieldReading({}, {}), STOPS))
-    leaves.add(names)
+    program = Program(table, FieldReading({}, {}), {}, codes=DECISIONS)
     for name in names:
-        is_leaf = name in leaves.program.outs and name not in leaves.program.bounds
-        yield name, leaves.outcome(name) if is_leaf and not leaves.keeps(name) else None
+        program.add(name)
+        yield name, program.outs.get(name) if name not in program.bounds else None
 
 
 @dataclass(frozen=True)

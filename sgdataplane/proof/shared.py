@@ -70,7 +70,6 @@ class Shared:
     atoms: Mapping[Family, KinAtoms]
     before: Remembered
     claims: ClaimMemo = field(init=False)
-    _winners: dict[str, Winners] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.claims = ClaimMemo(self.before.claims)
@@ -79,27 +78,22 @@ class Shared:
     def rank_maps(self) -> RankMaps:
         return RankMaps.after(self.before.rank_maps, self.atoms, self.structure.table)
 
-    def winners(self, chain: str) -> Winners:
-        """Where ranks lead from a chain."""
-        if chain not in self._winners:
-            structure, before = self.structure, self.before.winners.get(chain, NO_WINNERS)
-            is_there = chain in structure.table.chain
-            self._winners[chain] = (
-                Winners.read(structure.table, chain, structure.changed, before) if is_there else NO_WINNERS
-            )
-        return self._winners[chain]
+    @cached_property
+    def winners(self) -> Winners:
+        """Where ranks lead."""
+        return Winners.read(self.structure.table, self.structure.changed, self.before.winners)
 
     @property
     def remembered(self) -> Remembered:
         """For the next proof."""
         maps = self.rank_maps if "rank_maps" in self.__dict__ else self.before.rank_maps
-        return Remembered(self._winners, self.claims.found or self.before.claims, maps)
+        return Remembered(self.winners, self.claims.found or self.before.claims, maps)
 
 
 @dataclass(frozen=True)
 class Remembered:
     """What all profiles of the next table start from: where ranks lead, claims, and maps that were looked through."""
 
-    winners: Mapping[str, Winners] = field(default_factory=dict)
+    winners: Winners = NO_WINNERS
     claims: Mapping[tuple[int, str, Family], Known] = field(default_factory=dict)
     rank_maps: RankMaps | None = None

@@ -81,9 +81,9 @@ class Test:
 @dataclass(slots=True)
 class RuleStep:
     """One rule, or the rest of one. If all tests hold, and all that is `asked` about the priority, it has effects, then
-    a verdict, a look-up on an axis (`groups`), or `then`, the rest of the rule. If they don't hold, or if there is no
-    verdict, the next rule is asked. `asked_first`: what is asked about the priority before any port is read. `problem`:
-    no packet may come so far.
+    a verdict, a look-up on an axis (`groups`) or of the priority in a map (`numbers`), or `then`, the rest of the rule.
+    If they don't hold, or if there is no verdict, the next rule is asked. `asked_first`: what is asked about the
+    priority before any port is read. `problem`: no packet may come so far.
 
     Once it is bound to axes it has `limits`: the tests; `guard`: those before the first one that reads a port, None if
     none does; `parts`: the groups; `hit`: the union of their atoms.
@@ -96,6 +96,7 @@ class RuleStep:
     verdict: Verdict | None = None
     groups: Groups = ()
     axis: int = -1
+    numbers: str = ""
     reads_port: bool = False
     then: RuleStep | None = None
     problem: str = ""
@@ -107,7 +108,9 @@ class RuleStep:
     @property
     def is_plain(self) -> bool:
         """Whether it has no conditions."""
-        return not (self.tests or self.asked or self.groups or self.problem or (self.effects and self.then))
+        return not (
+            self.tests or self.asked or self.groups or self.numbers or self.problem or (self.effects and self.then)
+        )
 
     def ask(self, match: Match) -> None:
         """Adds a test of the priority."""

@@ -16,13 +16,15 @@ proven for the other holds for the one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
 from sgdataplane.contract.fields import PAIRED, Field, KeyType
+from sgdataplane.contract.priority import CODES
+from sgdataplane.contract.tables import PROFILES, WINNERS
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import (
     Chain,
@@ -36,8 +38,10 @@ from sgdataplane.nft.ir import (
     Rule,
     SetMark,
     SetPacketMark,
+    SetPriority,
     SetTimeout,
     Statement,
+    Table,
     Verdict,
     VerdictKind,
     VerdictMap,
@@ -49,6 +53,7 @@ from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
 
 Value = TypeVar("Value")
+BY_NUMBER = (PROFILES, WINNERS)  # the maps that are asked for a priority, in this order
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
 Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
 
@@ -99,14 +104,15 @@ def require(is_alike: bool) -> None:
 @dataclass(frozen=True)
 class Template:
     """A proven interface: what is its ENI's own, the chains of its fixed part, what maps say of its name, and the roots
-    of its rules. `patterns`: by field, the sets of addresses that clauses and chains ask for, and the combinations of
-    them in which an address can lie."""
+    of its rules. `profiles`: the roots that numbers lead to. `patterns`: by field, the sets of addresses that clauses
+    and chains ask for, and the combinations of them in which an address can lie."""
 
     common: Common
     own: Own
     chains: Mapping[str, Chain]
     values: Mapping[str, object]
     roots: Roots
+    profiles: Mapping[int, str] = field(default_factory=dict)
     patterns: Mapping[Field, tuple[tuple[Ranges, ...], frozenset[int]]] = field(default_factory=dict)
 
     @classmethod
@@ -115,7 +121,7 @@ class Template:
         table = structure.table
         by_interface = (e.name for e in table.maps if e.key_type is KeyType.IFNAME or e.key_type in PAIRED)
         values = {name: said(structure, name, own.ifname) for name in by_interface}
-        made = cls(common, own, table.chain, values, gate.roots)
+        made = cls(common, own, table.chain, values, gate.roots, dict(_profiles(table)))
         try:
             reading = _Reading(made, structure, own)
             found = {a: (tuple(s), patterns(s, LAST[a.key_type])) for a, s in reading.sets.items()}
@@ -172,6 +178,8 @@ class _Reading:
                 self._set(asked, mine, others)
         for asked, ranges in template.common.constants:
             self._set(asked, ranges, ranges)
+        for code in CODES.values():
+            self._number(code, code)
         for hook in Direction:
             self._read(hook)
 
@@ -222,7 +230,7 @@ class _Reading:
         if mine is None or others is None:
             raise Unlike
         self.chains.add(other)
-        is_common = mine is others and self._is_same_name and not mine.ways.maps
+        is_common = mine is others and self._is_same_name and not (mine.ways.maps or mine.ways.priorities)
         seen = self._template.seen.get((hook, one)) if is_common else None
         if seen is None:
             seen = self._seen = _Seen()
@@ -307,7 +315,11 @@ class _Reading:
         return None
 
     def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
-        """The verdicts that maps of interfaces have for the two; None if they have none, or none that stays."""
+        """The verdicts that maps of interfaces have for the two; None if they have none, or none that stays. Where
+        priorities lead was read where they are written."""
+        if one.name in BY_NUMBER:
+            require(one == other and one.field is Field.PACKET_PRIORITY)
+            return None
         mine, others, stays = self._held(hook, one, other)
         if mine is None or others is None or not stays:
             return None
@@ -366,12 +378,32 @@ class _Reading:
         require(type(one) is type(other))
         if isinstance(one, Log) and isinstance(other, Log):
             self._effect(Count(one.counter), Count(other.counter))
+        elif isinstance(one, SetPriority) and isinstance(other, SetPriority):
+            self._number(one.value, other.value)
         elif isinstance(one, Count | SetMark | SetPacketMark):
             require(self._effects.get(one, one) == other)
             if isinstance(other, Count):
                 self._seen.counters.add(other.counter)
         else:
             require(isinstance(one, SetTimeout) or (isinstance(one, Exceeds) and one == other))
+
+    def _number(self, one: int, other: int) -> None:
+        """Reads two priorities: of profiles' sides, which the base chain looks up, or the same ones."""
+        root, others = self._template.profiles.get(one), self._leads(other)
+        require((root is None) == (others is None) and (one == other or root is not None))
+        if root is not None and others is not None:
+            self._seen.ways.append((root, others))
+
+    def _leads(self, number: int) -> str | None:
+        """Where the base chain leads with that priority."""
+        for name in BY_NUMBER:
+            found = said(self._structure, name, number)
+            self._keys[name, number] = found
+            verdict = _element(found)[0]
+            if isinstance(verdict, Verdict):
+                require(name == PROFILES and verdict.kind is VerdictKind.JUMP)
+                return verdict.chain
+        return None
 
     def _set(self, asked: Field, one: Ranges, other: Ranges) -> None:
         require(self.sets.setdefault(asked, {}).setdefault(one, other) == other)
@@ -390,6 +422,12 @@ class _Reading:
         for part in (of(side) & mask for side in Direction for of in (marks.epoch_mask, marks.slot_mask)):
             if part:
                 self._seen.values.add((part, one & part, other & part))
+
+
+def _profiles(table: Table) -> Iterator[tuple[int, str]]:
+    for number, verdict in table.elements_of(PROFILES).items() if PROFILES in table.map else ():
+        if isinstance(number, int) and isinstance(verdict, Verdict):
+            yield number, verdict.chain
 
 
 def _element(found: object) -> tuple[object, bool]:

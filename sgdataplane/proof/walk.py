@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sgdataplane.nft.ir import Match, Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
-from sgdataplane.proof.priority import Priorities
+from sgdataplane.proof.priority import OnePriority, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import Effects, Limits, RuleStep
 
@@ -58,7 +58,7 @@ class Walk:
     axes: Sequence[Axis]
     order: BoxOrder
     with_ports: Atoms
-    priorities: Priorities | None = None
+    priorities: Priorities | OnePriority | None = None
     cells: int = 0
     reached: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
@@ -73,7 +73,7 @@ class Walk:
         way_out = self.program.outs.get(chain)
         if way_out is not None:
             effects, stop = way_out
-            if state.returns and chain in self.program.bounds:
+            if state.returns and chain in self.program.leaves:
                 self._fail(state, f"chain {chain}: packets that return don't come to the end")
             self.reached.add(stop)
             self.left.add(chain)
@@ -132,6 +132,8 @@ class Walk:
             self._fail(inside, f"chain {following[0]}: {step.problem}")
         elif step.parts:
             return self._looked_up(following, step, inside)
+        elif step.numbers:
+            return self._led(following, step, inside)
         elif verdict is None:
             self._rest_of_rule(following, step.then, inside)
         self._go(following, verdict, inside)
@@ -160,6 +162,21 @@ class Walk:
                 piece = (*cell[:axis], part, *cell[axis + 1 :])
                 self._go(following, verdict, State(piece, holes, boxes, effects, returns))
         return (*cell[:axis], hit, *cell[axis + 1 :])
+
+    def _led(self, following: Place, step: RuleStep, state: State) -> Cell | None:
+        """Looks up the priority."""
+        value = self.priorities.value(state.effects) if isinstance(self.priorities, OnePriority) else None
+        if value is None:
+            self._fail(state, f"chain {following[0]}: it looks up a priority that isn't known")
+            return state.cell
+        verdict = self.program.numbered(step.numbers, value)
+        if verdict is None:
+            return None
+        if verdict.chain and verdict.chain not in self.program.steps and verdict.chain not in self.program.outs:
+            self._fail(state, f"chain {following[0]}: priority {value:#x} leads to {verdict.chain}")
+        else:
+            self._go(following, verdict, state)
+        return state.cell
 
     def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
         """After effects: walk the rest of the rule, and then the next rules."""

@@ -159,7 +159,7 @@ MEDDLING = [
         id="strangers-added",
     ),
     pytest.param(
-        f"flush chain inet {TABLE} ingress\nflush map inet {TABLE} ingress-enis\n"
+        f"flush chain inet {TABLE} ingress-gate\nflush map inet {TABLE} ingress-enis\n"
         f"delete map inet {TABLE} ingress-enis\nadd set inet {TABLE} ingress-enis {{ type ipv4_addr; }}",
         id="set-in-a-maps-place",
     ),

@@ -172,7 +172,7 @@ class _Walk(Walk):
 
     def _end(self, outcome: Outcome, state: State) -> None:
         effects, label = outcome
-        assert self.priorities is not None
+        assert isinstance(self.priorities, Priorities)
         view = self.priorities.view(effects)
         done = tuple(effect for effect in effects if not isinstance(effect, SetPriority | MapPriority))
         for value in set(view):

@@ -19,7 +19,7 @@ from tests.support.kintables import RANKS, Policy, packets
 
 SHARDS, CHANGES, ROUNDS = 4, 60, 3
 NAME = "t"
-BY_PRIORITY = {*RANKS, "winners"}
+BY_PRIORITY = {*RANKS, "profiles", "winners"}
 PACKETS = tuple(packets())
 Judged = tuple[str, tuple[str, ...]]
 

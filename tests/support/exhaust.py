@@ -6,8 +6,8 @@ shares nothing with `sgdataplane.proof` but the interpreter.
 Each field has a value from every interval that neither table cuts. All combinations of them are tried, but those which
 can't matter:
     a field gets a value only when a table asks for it
-    where both tables have come to the same chain, with the same done, and from there can't come to what was changed
-        any more, they do the same from there on
+    where both tables have come to the same chain, with the same done and the same ways back, and from there can't come
+        to what was changed any more, they do the same from there on
     and so they do where a packet was before with the same values of all fields that the rest of the way can ask for
     no chain before the rules begin is different, if the change is only behind where they begin
     what is in maps whose elements go by themselves matters only to a change in front of where they are asked, or there
@@ -23,7 +23,7 @@ from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nf
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
 from sgdataplane.nft.ir import RETURN, InSet, Key, Match, OfMap, Range, Table, VerdictKind, VerdictMap
-from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
+from tests.support.leads import asking, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 
 HOOKS = {"ingress": Field.IIFNAME, "egress": Field.OIFNAME}
@@ -73,13 +73,13 @@ class _Partial(dict[Field, Key]):
 
 
 class _Walk(interp._Walk):
-    """`leads`: the chains that lead to the change; it stops at others. None: it goes all the way. `closed`: chains that
-    no packet comes back from, so that it doesn't matter where the jumps before them would go back to. `seen`: chains
-    and values that were tried, with `reads`, the fields that matter from each chain on; None from the change on.
-    `mark`: (keep, value) of all that was written to it."""
+    """`leads`: the chains that lead to the change; it stops at others. None: it goes all the way. `rests`: where jumps
+    go back to, and whether that leads to the change. `seen`: chains and values that were tried, with `reads`, the
+    fields that matter from each chain on; None from the change on. `mark`: (keep, value) of all that was written to
+    it."""
 
     leads: Collection[str] | None = None
-    closed: Collection[str] = ()
+    rests: Rests
     changed: Collection[str] = ()
     reads: Mapping[str, frozenset[Field]] | None = None
     seen: set[tuple[object, ...]] | None = None
@@ -88,14 +88,16 @@ class _Walk(interp._Walk):
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
         priority = dict.get(self.packet, Field.PACKET_PRIORITY)
-        done = (name, tuple(self.outcome.counters), self.mark, self.packet[Field.PACKET_MARK], priority)
-        is_apart = depth == 0 or name in self.closed
-        if is_apart and self.leads is not None and name not in self.leads:
+        back = tuple(self.returns)
+        done = (name, back, tuple(self.outcome.counters), self.mark, self.packet[Field.PACKET_MARK], priority)
+        is_apart = self.leads is not None and name not in self.leads
+        if is_apart and not any(self.rests.leads(place) for place in back):
             raise Arrived(done)
         if name in self.changed:
             self.seen = None
-        elif is_apart and self.seen is not None and self.reads is not None:
-            known = frozenset((asked, value) for asked, value in self.packet.items() if asked in self.reads[name])
+        elif self.seen is not None and self.reads is not None:
+            reads = self.reads[name].union(*map(self.rests.reads, back))
+            known = frozenset((asked, value) for asked, value in self.packet.items() if asked in reads)
             if (done, known) in self.seen:
                 raise Seen
             self.seen.add((done, known))
@@ -165,9 +167,41 @@ def result_of(table: Table, hook: str, packet: Mapping[Field, Key]) -> tuple[obj
     return outcome.verdict, outcome.mark, tuple(outcome.counters), outcome.packet_mark, _left(outcome, outcome.verdict)
 
 
-def _left(outcome: interp.PacketOutcome, verdict: VerdictKind) -> int:
-    """The priority of a packet that passes."""
-    return outcome.priority if verdict is VerdictKind.ACCEPT else 0
+def _left(outcome: interp.PacketOutcome, verdict: VerdictKind | None) -> int:
+    """The priority of a packet that passes, or that returns."""
+    return 0 if verdict is VerdictKind.DROP else outcome.priority
+
+
+class Rests:
+    """What comes from a rule on, until its chain ends, in any of the tables."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        changed: Collection[str],
+        leads: frozenset[str],
+        reads: Mapping[str, frozenset[Field]],
+    ) -> None:
+        self._tables, self._changed, self._leads, self._reads = tables, changed, leads, reads
+        self._known: dict[tuple[str, int], tuple[bool, frozenset[Field]]] = {}
+
+    def leads(self, place: tuple[str, int]) -> bool:
+        """Whether it leads to the change."""
+        return self._of(place)[0]
+
+    def reads(self, place: tuple[str, int]) -> frozenset[Field]:
+        """The fields that it can ask for."""
+        return self._of(place)[1]
+
+    def _of(self, place: tuple[str, int]) -> tuple[bool, frozenset[Field]]:
+        if place not in self._known:
+            chain, index = place
+            tables = [table for table in self._tables if chain in table.chain]
+            ahead = {target for table in tables for target in next_chains(table, chain, None, slice(index, None))}
+            asked = {s.field for table in tables for s in asking(table, chain, slice(index, None))}
+            fields = frozenset(asked).union({Field.L4PROTO}, *(self._reads[target] for target in ahead))
+            self._known[place] = chain in self._changed or not self._leads.isdisjoint(ahead), fields
+        return self._known[place]
 
 
 @dataclass
@@ -178,7 +212,6 @@ class _Search:
     other: Table
     changed: Collection[str]
     leads: frozenset[str] | None
-    closed: frozenset[str] = frozenset()
     reads: dict[str, frozenset[Field]] = field(default_factory=dict)
     points: dict[Field, list[Key]] = field(default_factory=dict)
     marks: list[int] = field(default_factory=list)
@@ -187,8 +220,8 @@ class _Search:
 
     def __post_init__(self) -> None:
         tables = (self.one, self.other)
-        self.closed = closed(self.one) & closed(self.other)
         self.reads = read_from(*tables)
+        self.rests = Rests(tables, self.changed, self.leads or frozenset(), self.reads)
         asked = [(s, table) for table in tables for chain in self._asked(table) for s in asking(table, chain)]
         ranges: dict[Field, list[Range]] = {name: [] for name in Field}
         for statement, table in asked:
@@ -212,11 +245,18 @@ class _Search:
         self.marks = [high | low for high, low in product(*halves)]
 
     def _asked(self, table: Table) -> Collection[str]:
-        """The chains that are walked: those that lead to the change, and what they jump to."""
+        """The chains that are walked: those that lead to the change, and those that packets come back from to such a
+        way."""
         if self.leads is None:
             return table.chain.keys()
-        jumps = {target for name in self.leads for target in next_chains(table, name, VerdictKind.JUMP)}
-        return {*self.leads, *reached(table, jumps, but=self.closed - self.leads)}
+        jumps = {
+            target
+            for name in self.leads
+            for number in range(len(table.chain[name].rules) if name in table.chain else 0)
+            if self.rests.leads((name, number + 1))
+            for target in next_chains(table, name, VerdictKind.JUMP, slice(number, number + 1))
+        }
+        return {*self.leads, *reached(table, jumps)}
 
     def found(self, starts: Iterable[str]) -> Mapping[Field, Key | None] | None:
         """The first packet that shows a difference, put in at one of these chains."""
@@ -250,14 +290,16 @@ class _Search:
     ) -> tuple[object, ...]:
         outcome = interp.PacketOutcome(VerdictKind.DROP, 0)
         walk = _Walk(table, _Partial(packet), outcome)  # type: ignore[arg-type]
-        walk.leads, walk.closed, walk.changed = self.leads, self.closed, self.changed
+        walk.leads, walk.rests, walk.changed = self.leads, self.rests, self.changed
         walk.reads, walk.seen, walk.held = self.reads, seen, self.held
         try:
-            verdict = walk.chain(start, 0) or VerdictKind.DROP
+            verdict = walk.chain(start, 0)
         except Arrived as arrived:
             return "arrived", arrived.place
         except (InternalError, RecursionError) as error:
             return (type(error).__name__,)
+        if verdict is None and start in HOOKS:
+            verdict = VerdictKind.DROP
         return verdict, walk.mark, tuple(outcome.counters), outcome.packet_mark, _left(outcome, verdict)
 
     def _choices(self, packet: Fields, name: Field) -> Iterator[Fields]:

@@ -1,7 +1,8 @@
 """Random tables in which packets carry priorities from one map to the next, and random changes of them.
 
-Owns their shape: the interface leads to a root; there the address has a number in a map of members; a map of ranks
-makes another number of it, and one of winners a leaf. Each part of a change is as likely to leave things as they are.
+Owns their shape: the interface has a number, which leads to a root; there the address has a number in a map of members;
+a map of ranks makes another number of it, and one of winners a leaf. All of them return to the base chain, as in our
+tables. Each part of a change is as likely to leave things as they are.
 The numbers are few, so that changes reuse them in all ways: also in those that no compile of ours does.
 """
 
@@ -16,6 +17,7 @@ from sgdataplane.contract.fields import Field, Hook, KeyType, Nfproto
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    RETURN,
     Chain,
     Count,
     Counter,
@@ -30,10 +32,13 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
     goto,
+    is_value,
+    jump,
     rule,
 )
 from sgdataplane.nft.snapshot import with_generation
 
+PROFILES, ACCEPTED, REFUSED = (0x40000010, 0x40000011), 0x40000001, 0x40000002
 ROOTS, LEAVES = ("root-a", "root-b"), ("leaf-1", "leaf-2", "leaf-3", "leaf-4")
 RANKS, IFNAMES, ADDRESSES = ("ranks-a", "ranks-b"), ("eth0", "eth1"), range(6)
 KINS, NUMBERS = range(0x80000000, 0x80000004), range(1, 6)
@@ -47,6 +52,7 @@ class Policy:
     """All that differs between these tables."""
 
     enis: dict[Key, Verdict]
+    profiles: dict[Key, Verdict]
     members: dict[Nfproto, Numbers]
     ranks: dict[str, Numbers]
     winners: dict[Key, Verdict]
@@ -58,10 +64,11 @@ class Policy:
     @classmethod
     def any_of(cls, chance: random.Random) -> Policy:
         return cls(
-            _some(chance, IFNAMES, [goto(name) for name in ROOTS]),
+            _some(chance, IFNAMES, [goto(f"eni-{number:x}") for number in PROFILES]),
+            _some(chance, PROFILES, [jump(name) for name in ROOTS]),
             {family: _some(chance, ADDRESSES, KINS) for family in FAMILIES},
             {name: _some(chance, KINS, NUMBERS) for name in RANKS},
-            _some(chance, NUMBERS, [goto(name) for name in LEAVES]),
+            _some(chance, NUMBERS, [jump(name) for name in LEAVES]),
             {root: chance.choice(RANKS) for root in ROOTS},
             chance.choice(NUMBERS),
             chance.choice(LEAVES),
@@ -81,7 +88,12 @@ class Policy:
         return with_generation(Table(name, tuple(chains), maps, counters), 0)
 
     def _chains(self) -> Iterator[Chain]:
-        yield Chain("ingress", (rule(VerdictMap(Field.IIFNAME, name="enis")), rule(DROP)), Hook("prerouting", -150))
+        asked = (rule(VerdictMap(Field.PACKET_PRIORITY, name=name)) for name in ("profiles", "winners"))
+        end = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), ACCEPT), rule(DROP)
+        yield Chain("ingress", (rule(jump("gate")), *asked, *end), Hook("prerouting", -150))
+        yield Chain("gate", (rule(VerdictMap(Field.IIFNAME, name="enis")), rule(DROP)))
+        for number in PROFILES:
+            yield Chain(f"eni-{number:x}", (rule(SetPriority(number)),))
         for root in ROOTS:
             looked_up = (rule(MapPriority(asked, members_name(family))) for family, (asked, _) in FAMILIES.items())
             to_ranks = rule(goto(f"of-{self.asked[root]}"))
@@ -89,18 +101,18 @@ class Policy:
         for ranks in RANKS:
             yield Chain(f"of-{ranks}", (rule(MapPriority(Field.PACKET_PRIORITY, ranks)), rule(goto("rest"))))
         beaten = Match(Field.PACKET_PRIORITY, (Range(1, self.beaten),))
-        yield Chain("rest", (rule(beaten, goto("winners")), rule(goto(self.rest))))
-        yield Chain("winners", (rule(VerdictMap(Field.PACKET_PRIORITY, name="winners")), rule(DROP)))
+        yield Chain("rest", (rule(beaten, RETURN), rule(goto(self.rest))))
         for leaf in LEAVES:
             yield Chain(leaf, self._leaf(leaf))
 
     def _leaf(self, name: str) -> tuple[Rule, ...]:
-        return (rule(Count(name)), rule(DROP if name in self.refusing else ACCEPT))
+        return (rule(Count(name)), rule(SetPriority(REFUSED if name in self.refusing else ACCEPTED)))
 
     def _maps(self, digest: int) -> Iterator[Map]:
         words = ((0, 1), *((word, digest) for word in range(1, 5)))
         yield Map("applied", KeyType.MARK, words, holds=KeyType.MARK)
         yield Map("enis", KeyType.IFNAME, tuple(self.enis.items()))
+        yield Map("profiles", KeyType.CLASSID, tuple(self.profiles.items()))
         for family, (_, kind) in FAMILIES.items():
             yield Map(members_name(family), kind, tuple(self.members[family].items()), holds=KeyType.CLASSID)
         for ranks, elements in self.ranks.items():

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, InSet, Match, OfMap, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import InSet, Match, OfMap, Table, Verdict, VerdictKind, VerdictMap
+
+ALL = slice(None)
 
 
-def asking(table: Table, chain: str) -> Iterator[Match | OfMap]:
-    for rule in table.chain[chain].rules:
+def asking(table: Table, chain: str, part: slice = ALL) -> Iterator[Match | OfMap]:
+    for rule in table.chain[chain].rules[part]:
         yield from (s for s in rule.statements if isinstance(s, Match | OfMap))
 
 
@@ -20,10 +22,10 @@ def maps_of(table: Table, chain: str) -> set[str]:
     return {s.name for s in asking(table, chain) if isinstance(s, OfMap) and s.name}
 
 
-def next_chains(table: Table, chain: str, kind: VerdictKind | None = None) -> set[str]:
-    """Where its rules can go; by that kind of verdict, if one is given."""
+def next_chains(table: Table, chain: str, kind: VerdictKind | None = None, part: slice = ALL) -> set[str]:
+    """Where its rules, or some of them, can go; by that kind of verdict, if one is given."""
     found: set[Verdict] = set()
-    for rule in table.chain[chain].rules:
+    for rule in table.chain[chain].rules[part]:
         for statement in rule.statements:
             if isinstance(statement, Verdict):
                 found.add(statement)
@@ -54,32 +56,6 @@ def leading_to(table: Table, wanted: Collection[str]) -> frozenset[str]:
         more = {name for name, targets in following.items() if name not in found and not found.isdisjoint(targets)}
         found |= more
     return frozenset(found)
-
-
-def closed(table: Table) -> frozenset[str]:
-    """Chains that end in a verdict for every packet: by their last rule, and nothing on the way returns."""
-    returning = leading_to(table, [name for name in table.chain if returns(table, name)])
-    found: set[str] = set()
-    more = {name for name in table.chain if name not in returning}
-    while more != found:
-        found, more = more, {name for name in more if ends(table, name, more)}
-    return frozenset(found)
-
-
-def returns(table: Table, chain: str) -> bool:
-    rules = table.chain[chain].rules
-    maps = [table.elements_of(name) for name in maps_of(table, chain)]
-    return any(RETURN in rule.statements for rule in rules) or any(RETURN in found.values() for found in maps)
-
-
-def ends(table: Table, chain: str, closed: Collection[str]) -> bool:
-    rules = table.chain[chain].rules
-    if not rules or any(isinstance(s, Match | OfMap) for s in rules[-1].statements):
-        return False
-    last = rules[-1].statements[-1]
-    return last in (ACCEPT, DROP) or (
-        isinstance(last, Verdict) and last.kind is VerdictKind.GOTO and last.chain in closed
-    )
 
 
 def read_from(*tables: Table) -> dict[str, frozenset[Field]]:

@@ -8,8 +8,11 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fence import compile_fence
+from sgdataplane.contract.priority import CODES
 from sgdataplane.model.options import DEFAULTS, Placement
-from sgdataplane.nft.ir import ACCEPT, DROP, Count, Rule, Table, Verdict, VerdictMap, rule
+from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Verdict as Fate
+from sgdataplane.nft.ir import ACCEPT, DROP, Count, Rule, SetPriority, Table, Verdict, VerdictMap, rule
 from sgdataplane.observe.drops import FIXED, REASONS, OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_rule, make_state
@@ -31,8 +34,13 @@ FENCES = [
 ]
 
 
+PASSING = {CODES[side, Fate.ACCEPT] for side in Direction}
+
+
 def drops_all(table: Table, rules: Sequence[Rule]) -> bool:
-    """Whether nothing passes that reaches these rules."""
+    """Whether nothing passes that reaches these rules, or that is accepted where it returns."""
+    if any(isinstance(s, SetPriority) and s.value in PASSING for rule in rules for s in rule.statements):
+        return False
     verdicts = [s for rule in rules for s in rule.statements if isinstance(s, Verdict) and s != DROP]
     elements = [v for rule in rules for s in rule.statements if isinstance(s, VerdictMap) for v in reached(table, s)]
     return all(v != ACCEPT and drops_all(table, table.chain[v.chain].rules) for v in (*verdicts, *elements))

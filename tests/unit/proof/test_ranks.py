@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.contract.priority import CODES
+from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Verdict as Decided
 from sgdataplane.nft.ir import (
     DROP,
+    RETURN,
     Chain,
     Count,
     Counter,
@@ -17,9 +21,9 @@ from sgdataplane.nft.ir import (
     SetPriority,
     Table,
     Verdict,
-    VerdictMap,
     goto,
     is_value,
+    jump,
 )
 from sgdataplane.proof.far import KinNumbers
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, RankOrder, Winners, WrongRanksError
@@ -72,35 +76,33 @@ def test_leaf_that_gives_way_to_others_is_wrong(name: str, bound: tuple[Range, .
         order().check("leaf", outcome(name), bound)
 
 
+DECIDES = SetPriority(CODES[Direction.INGRESS, Decided.ACCEPT])
 LEAVES = (
-    Chain("leaf.a", (Rule((Count("a"), SetPriority(0), goto("ingress-accept"))),)),
-    Chain("leaf.b", (Rule((Count("b"), Log("b", 1, 1))), Rule((goto("ingress-refuse"),)))),
-    Chain("keeps", (Rule((Count("a"), goto("ingress-accept"))),)),
-    Chain(
-        "asks", (Rule((is_value(Field.PACKET_PRIORITY, 1), goto("winners"))), Rule((Count("a"), goto("egress-accept"))))
-    ),
-    Chain("winners", (Rule((VerdictMap(Field.PACKET_PRIORITY, name="winners"),)),)),
+    Chain("leaf.a", (Rule((Count("a"), DECIDES)),)),
+    Chain("leaf.b", (Rule((Count("b"), Log("b", 1, 1))), Rule((SetPriority(CODES[Direction.INGRESS, Decided.DROP]),)))),
+    Chain("leads", (Rule((Count("a"), goto("ingress-accept"))),)),
+    Chain("asks", (Rule((is_value(Field.PACKET_PRIORITY, 1), RETURN)), Rule((Count("a"), DECIDES)))),
+    Chain("says-nothing", (Rule((Count("a"), SetPriority(7))),)),
 )
 
 
 def winners_of(*elements: tuple[int, Verdict]) -> Table:
-    ends = tuple(Chain(name, ()) for name in ("ingress-accept", "ingress-refuse", "egress-accept"))
     maps = (Map("winners", KeyType.CLASSID, elements),)
-    return Table("t", (*LEAVES, *ends), maps, (Counter("a"), Counter("b")))
+    return Table("t", (*LEAVES, Chain("ingress-accept", ())), maps, (Counter("a"), Counter("b")))
 
 
-def test_ranks_lead_to_leaves_that_count_and_take_the_priority_off_what_passes() -> None:
-    table = winners_of(*((n, goto(leaf.name)) for n, leaf in enumerate(LEAVES, 1)), (9, DROP))
-    found = Winners.read(table, "winners", set(), NO_WINNERS)
+def test_ranks_lead_to_leaves_that_count_and_return_what_they_decide() -> None:
+    table = winners_of(*((n, jump(leaf.name)) for n, leaf in enumerate(LEAVES, 1)), (8, goto("leaf.a")), (9, DROP))
+    found = Winners.read(table, set(), NO_WINNERS)
     refused = (Count("b"),), "ingress-refuse"
     assert found.leaves == {1: outcome("a"), 2: refused, 3: None, 4: None, 5: None}
     assert (found.of, found.doubled) == ({outcome("a"): 1, refused: 2}, set())
-    assert Winners.read(table, "winners", set(), found) is found
-    assert Winners.read(table, "winners", {"leaf.a"}, found) is not found
+    assert Winners.read(table, set(), found) is found
+    assert Winners.read(table, {"leaf.a"}, found) is not found
 
 
 def test_outcome_that_has_two_ranks_is_noted() -> None:
-    found = Winners.read(winners_of((1, goto("leaf.a")), (2, goto("leaf.a"))), "winners", set(), NO_WINNERS)
+    found = Winners.read(winners_of((1, jump("leaf.a")), (2, jump("leaf.a"))), set(), NO_WINNERS)
     assert found.doubled == {outcome("a")}
 
 

@@ -12,7 +12,20 @@ from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.contract.tables import DELIVERED, dispatch_name, entry_name
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import TCP, UDP, Direction
-from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, SetTimeout, Table, Verdict, VerdictKind, goto, rule
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    RETURN,
+    Chain,
+    Match,
+    Range,
+    Rule,
+    SetTimeout,
+    Table,
+    Verdict,
+    VerdictKind,
+    goto,
+    rule,
+)
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.timeouts import Openings, sets_timeouts, wrong_timeouts
@@ -45,6 +58,10 @@ def is_it(asked: Field, value: int | str) -> Match:
 def last(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """Timeouts are set where no packet comes any more."""
     return (*(entry for entry in rules if not sets_timeouts(entry)), *filter(sets_timeouts, rules))
+
+
+def behind(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return last((*rules, rule(RETURN)))
 
 
 def twice(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -81,7 +98,7 @@ def test_all_ways_to_an_interface_pass_the_same_rules() -> None:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        pytest.param(RECEIVER, last, id="behind-the-way-to-the-rules"),
+        pytest.param(RECEIVER, behind, id="behind-the-way-to-the-rules"),
         pytest.param(RECEIVER, twice, id="twice"),
         pytest.param(RECEIVER, going, id="not-back"),
         pytest.param(RECEIVER, before(goto(A_ROOT)), id="past-them"),

@@ -1,0 +1,26 @@
+"""What a packet's priority says on its way: a far address's kin, a rank, where its rules begin, or what they decided.
+
+Owns which numbers are which, so that none is taken for another kind. Must not know chains.
+
+    0                        nothing
+    below DECIDED            ranks (compiler/ranks.py)
+    DECIDED + 1 .. 4         what was decided: by which side's rules, and how
+    DECIDED + 16 and more    one side of a profile: its rules are asked next
+    IS_KIN and more          kins
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+from sgdataplane.net.values import Direction, Verdict
+
+DECIDED = 1 << 30
+FIRST_PROFILE, PROFILE_NUMBERS = DECIDED + 16, DECIDED - 16  # the first number, and how many there are
+IS_KIN = 1 << 31
+KINS = IS_KIN - 1  # how many numbers there are; the one with all bits set isn't used, as nft calls it "root"
+
+CODES: Mapping[tuple[Direction, Verdict], int] = {
+    decided: DECIDED + 1 + index for index, decided in enumerate(product(Direction, Verdict))
+}

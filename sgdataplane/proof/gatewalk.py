@@ -1,0 +1,56 @@
+"""Walks the fixed part of a table: to where rules are asked, and from there on, with what they decide in the priority.
+
+Owns what becomes of the priority in that part. Is given the same as any walk. Must not know rules, or clauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sgdataplane.contract.tables import PROFILES, WINNERS
+from sgdataplane.nft.ir import SetPriority
+from sgdataplane.proof.order import Cell
+from sgdataplane.proof.priority import OnePriority
+from sgdataplane.proof.program import Program
+from sgdataplane.proof.walk import Mismatch, Outcome, Place, State, Walk
+
+
+def place_behind(program: Program, base: str) -> Place | None:
+    """Where packets of a base chain go on that rules were asked about; None if it doesn't ask."""
+    found = (index for index, step in enumerate(program.steps[base]) if step.numbers == PROFILES)
+    index = next(found, None)
+    return None if index is None else (base, index + 1)
+
+
+@dataclass(kw_only=True)
+class GateWalk(Walk):
+    """`rules`: the outcomes of packets that come to where rules begin; `behind`: where these packets must return to."""
+
+    priorities: OnePriority
+    rules: Collection[str]
+    behind: Place | None = None
+
+    def go_on(self, cell: Cell, code: int) -> None:
+        """Mismatch unless packets of that cell come to their end that return from rules with that priority. A rank must
+        be asked for first, since then its leaf is next (ranks.py), which returns to the step behind."""
+        state = State(cell, (), self.order.all, (SetPriority(code),), ())
+        steps = () if self.behind is None else self.program.steps[self.behind[0]][self.behind[1] :]
+        if self.behind is None or not steps or steps[0].numbers != WINNERS or steps[0].tests or steps[0].asked:
+            raise Mismatch(cell, None, None, "packets that return from rules aren't asked for their rank")
+        self._once(self.behind, state)
+
+    def begin(self, chain: str, cells: Iterable[Cell], code: int | None) -> None:
+        """Mismatch unless that chain does what it must, for packets that come with that priority (None: any)."""
+        effects = () if code is None else (SetPriority(code),)
+        for cell in cells:
+            self._enter(chain, State(cell, (), self.order.all, effects, ()))
+
+    def _end(self, outcome: Outcome, state: State) -> None:
+        effects, stop = outcome
+        if stop in self.rules and (self.behind is None or state.returns != (self.behind,)):
+            self._fail(state, "packets that rules are asked about don't return to the base chain")
+        if stop == "accept" and self.priorities.value(effects):
+            self._fail(state, "a priority is left on packets that pass")
+        others = tuple(effect for effect in effects if not isinstance(effect, SetPriority))
+        super()._end((others, stop), state)
