@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.contract.stamp import Stamp
@@ -20,8 +21,10 @@ from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.run import fitted
 from sgdataplane.errors import UnsupportedError
-from sgdataplane.model.options import Placement
+from sgdataplane.model.options import Options, Placement
+from sgdataplane.model.state import Eni
 from sgdataplane.net.values import IFNAME
+from sgdataplane.nft.changes import ById
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
@@ -87,8 +90,20 @@ def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None) -> In
 def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:
     """The table that fences these interfaces and uplinks. `secret`: the mark of packets that may pass."""
     owners = {ifname: desired.state.eni[eni] for eni, ifname in desired.interfaces.items()}
-    enis = {ifname: owners[ifname] for ifname in ifnames}
-    return compile_fence(enis, desired.options, secret, desired.placement, uplinks)
+    enis = tuple([(ifname, ById(owners[ifname])) for ifname in ifnames])
+    return _compiled(enis, desired.options, secret, desired.placement, tuple(uplinks))
+
+
+@lru_cache(maxsize=8)
+def _compiled(
+    enis: tuple[tuple[str, ById[Eni]], ...],
+    options: Options,
+    secret: int,
+    placement: Placement,
+    uplinks: tuple[str, ...],
+) -> Table:
+    """As long as the records of all ENIs stay the same objects, so does their fence."""
+    return compile_fence({ifname: eni.value for ifname, eni in enis}, options, secret, placement, uplinks)
 
 
 def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:

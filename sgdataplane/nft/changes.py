@@ -1,4 +1,5 @@
-"""What differs between two sorted lists of named objects, most of which are the same objects.
+"""What differs between two sorted lists of named objects, most of which are the same objects; and what is worked out of
+them only if somebody asks.
 
 Owns the comparison. Must not know what the objects are.
 
@@ -8,9 +9,9 @@ costs about as much as reading it once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
 LONGEST = 1024  # objects that are compared at once
@@ -23,6 +24,7 @@ class HasName(Protocol):
 
 N = TypeVar("N", bound=HasName)
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class ById(Generic[T]):
@@ -36,6 +38,26 @@ class ById(Generic[T]):
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+class Derived(Mapping[str, V]):
+    """A mapping that is made when it is asked for the first time: of a known table, it mostly isn't."""
+
+    def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Mapping[str, V]:
+        return self._make()
+
+    def __getitem__(self, name: str) -> V:
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 @dataclass(frozen=True, slots=True)

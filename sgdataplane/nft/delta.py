@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, next_generation
+from sgdataplane.nft.changes import changes
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
@@ -72,9 +73,10 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
         return Plan((_first(inventory.generation, desired),))
     if inventory.is_inert:
         return Plan((_first(inventory.generation, desired, Verb.DELETE),))
-    if _has_misfits(inventory, desired):
+    is_certain = held is not None and _is_certain(held, inventory)
+    if _has_misfits(inventory, desired, held if is_certain and inventory.is_derived else None):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
-    if held is not None and _is_certain(held, inventory):
+    if held is not None and is_certain:
         return Plan(_delta(held, inventory.generation, desired))
     copy = without_policy(copied(desired, f".{inventory.generation}"))
     if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
@@ -145,7 +147,7 @@ def removal(inventory: Inventory, name: str, family: str) -> Change:
 
 
 def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
-    if held == desired:
+    if held is desired or held == desired:
         return ()
     if can_switch_at_once(held, desired):
         return (_difference(held, generation, desired),)
@@ -166,27 +168,31 @@ def _and_on(first: Change, between: Table, generation: int, desired: Table) -> t
 
 def _difference(held: Table, generation: int, desired: Table) -> Change:
     """Changes what differs, and nothing else."""
-    there, wanted = _objects(held), _objects(desired)
-    new, gone = _without(wanted, there), _without(there, wanted)
-    changed = (entry for entry in desired.maps if entry.name in held.map and held.map[entry.name] != entry)
-    edits = [edit(held, desired, entry.name) for entry in changed if entry.name != STAMP_MAP]
-    made = _creations(entry for entry in new.values() if not _is_live(entry))
+    chains, maps = changes(held.chains, desired.chains), changes(held.maps, desired.maps)
+    counters, timeouts = changes(held.counters, desired.counters), changes(held.timeouts, desired.timeouts)
+    kinds = (timeouts, counters, chains, maps)
+    new = [entry for found in kinds for name, entry in found.come.items() if name not in found.gone]
+    gone = [entry for found in kinds for name, entry in found.gone.items() if name not in found.come]
+    changed = [name for name in maps.come if name in maps.gone and name != STAMP_MAP]
+    edits = [edit(held, desired, name) for name in changed]
+    made = _creations(entry for entry in new if not _is_live(entry))
     early, late = (_each(Verb.ADD, [e.early for e in edits]), _each(Verb.DELETE, [e.late for e in edits]))
     stage = Transaction.of(desired, [*made, *early])
-    sweep = Transaction.of(desired, [*late, *_deletions(gone.values()), *_closings(new.values())])
+    sweep = Transaction.of(desired, [*late, *_deletions(gone), *_closings(new)])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     edits.append(edit(before, after, STAMP_MAP))
-    chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
-    check_in_place([*chains, *(held.chain[chain.name] for chain in chains)])
+    turned = {name: chain for name, chain in chains.come.items() if name in chains.gone}
+    turned = {name: chain for name, chain in turned.items() if chains.gone[name].rules != chain.rules}
+    check_in_place([*turned.values(), *(chains.gone[name] for name in turned)])
     switch = [
-        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
+        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.DELETE, [e.gone for e in edits]),
-        *_creations(entry for entry in new.values() if _is_live(entry)),
-        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
+        *_creations(entry for entry in new if _is_live(entry)),
+        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.ADD, [e.come for e in edits]),
     ]
-    ending = frozenset(entry.name for entry in gone.values() if isinstance(entry, Counter))
+    ending = frozenset(entry.name for entry in gone if isinstance(entry, Counter))
     return Change(stage, Transaction.of(desired, switch), sweep, ending)
 
 
@@ -214,7 +220,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
     ]
-    return Change(stage, Transaction.of(desired, switch), sweep, inventory.counters - desired.counter.keys())
+    return Change(stage, Transaction.of(desired, switch), sweep, frozenset(inventory.counters - desired.counter.keys()))
 
 
 def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
@@ -242,13 +248,21 @@ def _is_crowded(inventory: Inventory, desired: Table) -> bool:
     return inventory.is_crowded or inventory.odd + len(present) > MAX_STRANGERS
 
 
-def _has_misfits(inventory: Inventory, desired: Table) -> bool:
-    """Whether the table has flags, or another object has a name that we need: hooks and types can't be changed."""
-    hooks, shapes = inventory.chains, inventory.maps
-    return (
-        inventory.has_flags
-        or any(hooks.get(chain.name, chain.hook) != chain.hook for chain in desired.chains)
-        or any(shapes.get(entry.name, MapShape.of(entry)) != MapShape.of(entry) for entry in desired.maps)
+def _has_misfits(inventory: Inventory, desired: Table, held: Table | None = None) -> bool:
+    """Whether the table has flags, or another object has a name that we need: hooks and types can't be changed. `held`:
+    the table that the inventory is derived from, if it is."""
+    if inventory.has_flags:
+        return True
+    if held is None:
+        hooks, shapes = inventory.chains, inventory.maps
+        chains, maps = {chain.name: chain for chain in desired.chains}, {entry.name: entry for entry in desired.maps}
+    else:
+        of_chains, of_maps = changes(held.chains, desired.chains), changes(held.maps, desired.maps)
+        hooks = {name: chain.hook for name, chain in of_chains.gone.items()}
+        shapes = {name: MapShape.of(entry) for name, entry in of_maps.gone.items()}
+        chains, maps = {**of_chains.come}, {**of_maps.come}
+    return any(hooks.get(name, chain.hook) != chain.hook for name, chain in chains.items()) or any(
+        name in shapes and shapes[name] != MapShape.of(entry) for name, entry in maps.items()
     )
 
 

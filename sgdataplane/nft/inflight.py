@@ -19,6 +19,7 @@ from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import pages
+from sgdataplane.nft.changes import changes
 from sgdataplane.nft.ir import (
     Chain,
     Counter,
@@ -52,11 +53,12 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     and at most one look-up that has. It doesn't hold if old rules meet new elements, or if a packet makes a look-up in
     old elements and one in new elements.
     """
-    moved = [entry.name for entry in desired.maps if is_moved(held, desired, entry)]
+    moved = [entry.name for entry in changes(held.maps, desired.maps).come.values() if is_moved(held, desired, entry)]
     if not moved:
         return True
-    kept = [chain for chain in desired.chains if chain.name in held.chain]
-    changed = [(before, chain) for chain in kept if (before := held.chain[chain.name]).rules != chain.rules]
+    chains = changes(held.chains, desired.chains)
+    kept = ((chains.gone[name], chain) for name, chain in chains.come.items() if name in chains.gone)
+    changed = [(before, chain) for before, chain in kept if before.rules != chain.rules]
     if any(_judgement(before) != _judgement(chain) for before, chain in changed):
         return False
     if any(is_set(held.map[name]) and name in chain.ways.maps for name in moved for _, chain in changed):

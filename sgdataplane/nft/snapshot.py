@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
+from sgdataplane.nft.changes import Derived
 from sgdataplane.nft.ir import Datum, Map, MapKey, Table
 from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.uapi import number_of
@@ -70,22 +72,24 @@ class Inventory:
 
     `generation` is the namespace's: each nftables commit raises it by one, whoever makes it. A table that is not there
     (`exists` False) holds nothing. We never make tables with flags such as dormant (`has_flags`), or more objects than
-    were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose
-    elements stay; `expiring` has the others by name, with the milliseconds that each key has left.
+    were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose elements stay;
+    `expiring` has the others by name, with the milliseconds that each key has left. `is_derived`: from a table that is
+    certainly there, so that nothing but the stamp was read.
     """
 
     generation: int
     exists: bool = True
     chains: Mapping[str, Hook | None] = field(default_factory=dict)
     maps: Mapping[str, MapShape] = field(default_factory=dict)
-    counters: frozenset[str] = frozenset()
-    timeouts: frozenset[str] = frozenset()
+    counters: AbstractSet[str] = frozenset()
+    timeouts: AbstractSet[str] = frozenset()
     stamp: Stamp | None = None
     has_flags: bool = False
     is_crowded: bool = False
     odd: int = 0
     ifnames: frozenset[str] = frozenset()
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    is_derived: bool = field(default=False, compare=False)
 
     @property
     def is_inert(self) -> bool:
@@ -198,13 +202,14 @@ def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str
     by_ifname = (entry for entry in table.maps if entry.key_type is KeyType.IFNAME and not entry.lifetime)
     return Inventory(
         generation,
-        chains={chain.name: chain.hook for chain in table.chains},
-        maps={entry.name: MapShape.of(entry) for entry in table.maps},
-        counters=frozenset(table.counter),
+        chains=Derived(lambda: {chain.name: chain.hook for chain in table.chains}),
+        maps=Derived(lambda: {entry.name: MapShape.of(entry) for entry in table.maps}),
+        counters=Derived(lambda: table.counter).keys(),
         timeouts=frozenset(entry.name for entry in table.timeouts),
         stamp=stamp,
         ifnames=frozenset(str(key) for entry in by_ifname for key, _ in entry.elements),
         expiring=left,
+        is_derived=True,
     )
 
 
