@@ -83,6 +83,7 @@ OTHERS = (Match(Field.L4PROTO, (Range.of(AH),), negate=True), is_value(Field.NFP
 # error mark a session: that its own addresses are right says nothing about those of its session.
 IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
+ARE_ERRORS = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
 Statements = tuple[Statement, ...]
 
 
@@ -110,7 +111,7 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
         to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
         related = (rule(*known, to_errors) for known in sessions)
         yield Chain(related_name(hook), tuple(related))
-        yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
+        yield _base(site, hook, [*own, *(rule(*them, jump(related_name(hook))) for them in ARE_ERRORS)])
         marks = {ifname: site.marks.accepted(hook, epoch, slot) for ifname, slot in slots.items()}
         yield from _accept(hook, marks, approve)
 
@@ -164,8 +165,7 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
     """
     ends = ((Field.OIFNAME, approve), (Field.IIFNAME, (ACCEPT,)))
     written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
-    are_errors = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
-    unmarked = [rule(*them, *leaves) for them in (IS_BEHIND_AH, *are_errors) for leaves in _approving(approve)]
+    unmarked = [rule(*them, *leaves) for them in (IS_BEHIND_AH, *ARE_ERRORS) for leaves in _approving(approve)]
     first = rule(SetPriority(0)), *unmarked
     if is_few(marks):
         rules = [rule(is_value(asked, ifname), mark, *end) for asked, end in ends for ifname, mark in written.items()]

@@ -155,7 +155,7 @@ def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
         state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
         yield FixedClause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
     for session in sessions:
-        related = (*session, one_of(Field.CT_STATE, CtState.RELATED))
+        related = (*session, IS_RELATED, IS_ICMP)
         if link.is_egress:
             yield link.drop("spoofed", *related, none_of(link.among(link.local, link.own.addresses)))
         yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))

@@ -180,7 +180,8 @@ class _Walk:
             yield lacking, False, 0
         if having:
             made = int(isinstance(condition, MapPriority) or self.with_sets)
-            yield from ((having, is_found, made) for is_found in (True, False))
+            yield having, True, made
+            yield having, False, 0 if _is_of_drops(condition) else made
 
     def _matched(self, match: Match, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
         having, lacking = readers(match.field, packets)
@@ -226,3 +227,9 @@ class _Walk:
             if isinstance(verdict, Verdict) and not isinstance(key, tuple)
         ]
         return elements if not named.lifetime else [(Range.of(name), RETURN) for name in self.space.names]
+
+
+def _is_of_drops(condition: Match | MapPriority | MapCount | InSet) -> bool:
+    """Whether an ENI's drops are counted by the outgoing interface. A packet for which they are leaves by the ENI's
+    interface, which the map has; or it came by it, and as no outgoing one is known yet, nothing is looked up."""
+    return isinstance(condition, MapCount) and condition.field is Field.OIFNAME
