@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.model.options import DEFAULTS
+from sgdataplane.enforce import Desired
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Family
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.statefile import load
+from tests.support.building import table_of
+from tests.support.hardpolicies import host, targets
 from tests.support.nft import skip_unless_read
 
 CASES = sorted((Path(__file__).parent / "cases").iterdir())
@@ -51,8 +54,19 @@ def test_golden_ruleset_loads(case: Path) -> None:
 def test_nothing_but_ports_of_sessions_keeps_an_old_nft_from_loading_it(case: Path) -> None:
     """Nft 1.0.6 knows their type where the same rule has compared the protocol. (Ours can't: an ICMP error has the
     ports of its session, and another protocol.)"""
-    text = (case / "ruleset.nft").read_text()
-    assert loaded(re.sub(r"(?=ct (original|reply) proto-(src|dst) )", "meta l4proto 6 ", text)) == (0, "")
+    assert loaded(with_protocols((case / "ruleset.nft").read_text())) == (0, "")
+
+
+@pytest.mark.kernel
+def test_nor_from_loading_a_router_of_many_enis() -> None:
+    state = host(0, 10)
+    interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
+    table = table_of(Desired(state, interfaces, placement=Placement.HOST))
+    assert loaded(with_protocols(render_table(table))) == (0, "")
+
+
+def with_protocols(text: str) -> str:
+    return re.sub(r"(?=ct (original|reply) proto-(src|dst) )", "meta l4proto 6 ", text)
 
 
 def loaded(text: str) -> tuple[int, str]:
