@@ -23,10 +23,11 @@ from sgdataplane.proof.gatewalk import GateWalk, place_behind
 from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import Program
+from sgdataplane.proof.proven import ProvenGate, judging
 from sgdataplane.proof.specification import Namespace
 from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.structure import Structure, said
-from sgdataplane.proof.template import ProvenGate, Template, judging
+from sgdataplane.proof.template import Template
 from sgdataplane.proof.walk import Mismatch
 
 Kind = Hashable  # what interfaces that may be alike have in common

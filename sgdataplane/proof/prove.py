@@ -30,10 +30,11 @@ from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.kindcheck import ProfileMismatch
 from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.profile import ProfileCheck, ProvenProfile
+from sgdataplane.proof.proven import ProvenGate, Roots
 from sgdataplane.proof.shared import Remembered, Shared
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.structure import Structure, StructureError
-from sgdataplane.proof.template import ProvenGate, Roots, Template
+from sgdataplane.proof.template import Template
 from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 

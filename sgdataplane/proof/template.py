@@ -17,15 +17,13 @@ proven for the other holds for the one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
 
 from sgdataplane.contract.fields import PAIRED, Field, KeyType
 from sgdataplane.contract.priority import CODES
 from sgdataplane.contract.tables import PROFILES, WINNERS
-from sgdataplane.net.values import Direction, Family
+from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -50,46 +48,10 @@ from sgdataplane.proof.axes import MalformedError, holds, name_patterns, pattern
 from sgdataplane.proof.claims import Ranges
 from sgdataplane.proof.fixed import ENDS, LAST, Common, Own, renamed
 from sgdataplane.proof.program import TIMEOUTS
+from sgdataplane.proof.proven import ProvenGate, Roots, judging
 from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
 
-Value = TypeVar("Value")
 BY_NUMBER = (PROFILES, WINNERS)  # the maps that are asked for a priority, in this order
-RULES = "profile-"  # what the chains are called where the rules of an ENI begin
-Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
-
-
-def judging(chain: str) -> Direction | None:
-    """The direction whose rules begin at that chain."""
-    if not chain.startswith(RULES):
-        return None
-    return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
-
-
-@dataclass(frozen=True, slots=True)
-class ProvenGate:
-    """One interface whose fixed part is proven. `basis`: the part of the specification that it was compared with.
-    `chains`, `maps`, `keys`: what was read of the table; of some maps only the values of single keys. `roots`: the
-    chains of rules that it leads to."""
-
-    basis: object
-    chains: frozenset[str]
-    maps: frozenset[str]
-    keys: Mapping[tuple[str, Key], object]
-    roots: Roots
-
-    def is_same(self, basis: object, structure: Structure) -> bool:
-        """Whether the comparison would be the same: of the same chains and maps with the same basis. The structure has
-        what changed since it was proven."""
-        return (
-            structure.changed.isdisjoint(self.chains)
-            and structure.changed_maps.isdisjoint(self.maps)
-            and all(
-                said(structure, *asked) == value
-                for asked, value in self.keys.items()
-                if asked[0] in structure.changed_maps
-            )
-            and self.basis == basis
-        )
 
 
 class Unlike(Exception):  # noqa: N818  # control flow of the comparison, not an error of ours

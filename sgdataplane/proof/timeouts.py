@@ -44,8 +44,8 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, holds, representatives
 from sgdataplane.proof.program import TIMEOUTS
+from sgdataplane.proof.proven import RULES
 from sgdataplane.proof.specification import Namespace
-from sgdataplane.proof.template import RULES
 
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
 ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
