@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -86,6 +87,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def _is_controller(config: pytest.Config) -> bool:
     """True in the process that hands tests to xdist's workers and runs none itself."""
     return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
+
+
+def pytest_collection_finish() -> None:
+    """What collecting the tests has made stays until the end, so no collection of garbage has to walk it."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
