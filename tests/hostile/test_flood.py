@@ -19,7 +19,7 @@ from tests.support.flood import DenseFlood, wait_until
 from tests.support.pair import HERE, Pair, desired_at, made_pair
 
 pytestmark = pytest.mark.kernel
-ROUNDS, EACH, SEED = 60, 12, 31
+ROUNDS, EACH, SEED = 30, 12, 31
 PLAIN = Settings(adoption_window=0)
 INSTANCE = HERE["instance"][0]
 

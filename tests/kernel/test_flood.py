@@ -87,7 +87,7 @@ def check(flood: Flood, least: int) -> None:
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
-@pytest.mark.parametrize("applies", [40, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("applies", [20, pytest.param(500, marks=pytest.mark.slow)])
 def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, family: int) -> None:
     enforce(pair["policy"], desired_at(pair, state_of(0)), settings=QUICK)
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, family: in
     assert applies // 10 <= refills < applies // 4, "others touched nftables, or the generation was not foreseen"
 
 
-@pytest.mark.parametrize("applies", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("applies", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_dense_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int) -> None:
     """Half a million packets a second: at each switch one is on its way, as likely as not."""
     instance = HERE["instance"][0]

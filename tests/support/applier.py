@@ -21,6 +21,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
@@ -122,6 +123,8 @@ def _do(work: Callable[[], object]) -> NoReturn:
     try:
         work()
         code = 0
+    except BaseException:  # noqa: BLE001  # nobody else says it
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
