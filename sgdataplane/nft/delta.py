@@ -17,7 +17,7 @@ have no set without a name. `sweep` deletes what nothing refers to any more, inc
 elements by priorities that no packet has any more; and it lets new base chains drop what no rule decides. The kernel
 keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
 until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
-changes. If rules and elements change together, the first one leads to rules that ask other maps (inflight.py). If what
+changes. If rules and elements change together, the first one leads to rules that ask other maps (detour.py). If what
 is held isn't known, it leads to a copy of the desired table under other names, so that only base chains change in
 place.
 """
@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, next_generation
 from sgdataplane.nft.changes import changes
-from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
+from sgdataplane.nft.detour import copied, detour
+from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb

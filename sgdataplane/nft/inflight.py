@@ -1,8 +1,7 @@
-"""What a packet on its way sees of a commit: which changes one commit can make, and what tables help where it can't.
+"""What a packet on its way sees of a commit: which changes one commit can make.
 
-Owns the facts (delta.py lists them) as questions about tables, when each element of a map may come and go, and the two
-kinds of intermediate tables: a detour, which asks other maps, and a copy under other names. Pure. Must not know clouds,
-or the order of changes.
+Owns the facts (delta.py lists them) as questions about tables, and when each element of a map may come and go. Pure.
+Must not know clouds, or the order of changes.
 
 A packet takes its priority from one map to the next one. So a map whose keys are priorities has a new element before
 any packet can bring its key, and keeps an old one until none can. Two things must be so in every table: a packet's
@@ -11,33 +10,24 @@ priority is written before it is asked, and no packet asks a map of priorities t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
-from sgdataplane.contract.fields import Field, KeyType, Nfproto
+from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import pages
 from sgdataplane.nft.changes import changes
 from sgdataplane.nft.ir import (
     Chain,
-    Counter,
     Datum,
-    InSet,
     Map,
-    MapCount,
     MapKey,
-    MapPriority,
     Match,
-    OfMap,
-    Range,
     Rule,
     SetMark,
-    SetPriority,
     Statement,
     Table,
-    Timeout,
     Verdict,
     VerdictKind,
     VerdictMap,
@@ -239,164 +229,3 @@ def _is_nameless_set(statement: Statement) -> bool:
     if isinstance(statement, Match):
         return statement.is_set
     return isinstance(statement, VerdictMap) and not statement.name
-
-
-def copied(table: Table, suffix: str) -> Table:
-    """The same table with other names for all chains but base chains and all maps but the kept ones, also where they
-    are referred to. So a switch to it changes the base chains alone."""
-    names = {chain.name: chain.name + suffix for chain in table.chains if chain.hook is None}
-    names |= {entry.name: entry.name + suffix for entry in table.maps if not is_kept(entry)}
-    return replace(
-        table,
-        chains=tuple(_renamed_chain(chain, names) for chain in table.chains),
-        maps=tuple(_renamed_map(entry, names) for entry in table.maps),
-    )
-
-
-def _renamed_chain(chain: Chain, names: Mapping[str, str]) -> Chain:
-    rules = tuple(
-        Rule(tuple(_renamed(entry, names) for entry in rule.statements), rule.comment) for rule in chain.rules
-    )
-    return replace(chain, name=names.get(chain.name, chain.name), rules=rules)
-
-
-def _renamed_map(entry: Map, names: Mapping[str, str]) -> Map:
-    elements = tuple(
-        (key, _target(value, names) if isinstance(value, Verdict) else value) for key, value in entry.elements
-    )
-    return replace(entry, name=names.get(entry.name, entry.name), elements=elements)
-
-
-def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
-    match statement:
-        case Verdict():
-            return _target(statement, names)
-        case VerdictMap(asked, entries, name):
-            renamed = tuple((item, _target(verdict, names)) for item, verdict in entries)
-            return VerdictMap(asked, renamed, names.get(name, name))
-        case MapPriority() | MapCount() | InSet():
-            return replace(statement, name=names.get(statement.name, statement.name))
-        case _:
-            return statement
-
-
-def _target(verdict: Verdict, names: Mapping[str, str]) -> Verdict:
-    return replace(verdict, chain=names.get(verdict.chain, verdict.chain))
-
-
-# A match that holds for every packet that has the field.
-_FAMILIES: Mapping[Field, Match] = {
-    asked: Match(Field.NFPROTO, (Range.of(family),))
-    for family, fields in (
-        (Nfproto.IPV4, (Field.IP_SADDR, Field.IP_DADDR)),
-        (Nfproto.IPV6, (Field.IP6_SADDR, Field.IP6_DADDR)),
-    )
-    for asked in fields
-}
-Named = TypeVar("Named", bound=Chain | Map | Counter | Timeout)
-
-
-def detour(held: Table, desired: Table, suffix: str) -> Table:
-    """The table on the way from one table to another, for changes of rules and elements together that one switch can't
-    make. `suffix`: of names that neither table has.
-
-    It does what the desired table does, and the held one becomes it by rules alone. Maps that are to change stay as
-    they are, with all that they lead to; rules ask other maps instead, under new names. From there to the desired table
-    rules and elements change at once, since whatever the rules ask then says the same before and after. So only maps
-    that change are made twice. Of a large one only the difference is, if the rule after the look-up is one verdict:
-    rules first ask what differs, where that verdict stands for elements that are gone, and then the map as it is held.
-    Of a map of priorities it is if one priority was written right before the look-up: that one stands for what is gone,
-    and what differs is asked last. Other maps by priority hold the elements of both tables."""
-    moved = {entry.name: entry for entry in desired.maps if is_moved(held, desired, entry)}
-    rests = {name: rest for name in moved if (rest := _rest(desired, name)) is not None}
-    others = [replace(_instead(held.map[name], moved[name], rests.get(name)), name=name + suffix) for name in moved]
-    names = {name: name + suffix for name in moved}
-    chains = tuple(
-        chain if names.keys().isdisjoint(chain.ways.maps) else _asking(chain, names, rests) for chain in desired.chains
-    )
-    kept = (held.map[entry.name] if entry.name in moved else _with_late(held, desired, entry) for entry in desired.maps)
-    maps = (*kept, *others)
-    return replace(
-        desired,
-        chains=_with_gone(chains, held.chains),
-        maps=_with_gone(maps, held.maps),
-        counters=_with_gone(desired.counters, held.counters),
-        timeouts=_with_gone(desired.timeouts, held.timeouts),
-    )
-
-
-def _with_late(held: Table, desired: Table, entry: Map) -> Map:
-    """The map with the elements that go after the switch."""
-    if is_kept(entry) or entry.name not in held.map or entry.key_type is not KeyType.CLASSID:
-        return entry
-    late = edit(held, desired, entry.name).late.elements
-    return replace(entry, elements=tuple(sorted((*entry.elements, *late), key=lambda e: e[0]))) if late else entry
-
-
-def _rest(table: Table, name: str) -> Verdict | int | None:
-    """What stands for all that the map doesn't hold: the one verdict that follows every look-up in it, alone in its
-    rule, or the one priority that is written right before; or None."""
-    found = {rest for chain in table.chains if name in chain.ways.maps for rest in _rests(chain.rules, name)}
-    return found.pop() if len(found) == 1 else None
-
-
-def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | int | None]:
-    for index, entry in enumerate(rules):
-        for asked in entry.statements:
-            if isinstance(asked, VerdictMap | MapPriority) and asked.name == name:
-                yield _rest_of(asked, rules[:index], rules[index + 1 :]) if len(entry.statements) == 1 else None
-
-
-def _rest_of(asked: VerdictMap | MapPriority, before: Sequence[Rule], after: Sequence[Rule]) -> Verdict | int | None:
-    if isinstance(asked, MapPriority):
-        return _priority(asked.field.key_type, before)
-    *conditions, last = after[0].statements if after else (None,)
-    is_sure = all(condition == _FAMILIES.get(asked.field) for condition in conditions)
-    return last if is_sure and isinstance(last, Verdict) else None
-
-
-def _priority(kind: KeyType, rules: Sequence[Rule]) -> int | None:
-    """The priority of every packet that has come through the rules and has an address of that kind."""
-    for entry in reversed(rules):
-        match entry.statements:
-            case (SetPriority(value),):
-                return value
-            case (MapPriority(asked, _),) if {kind, asked.key_type} == ADDRESSES:
-                continue
-            case _:
-                return None
-    return None
-
-
-def _instead(before: Map, after: Map, rest: Verdict | int | None) -> Map:
-    """The map that is asked instead: with all elements that it will hold, or with those that differ."""
-    if rest is None:
-        return after
-    kept = pages.missing(after.elements, before.elements)
-    known = {key for key, _ in kept}
-    gone = [(key, rest) for key, _ in pages.missing(before.elements, after.elements) if key not in known]
-    return replace(after, elements=(*kept, *gone))
-
-
-def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | int]) -> Chain:
-    """The chain with other maps in its rules; where these hold only differences, the old look-up follows one that ends
-    the rules, and comes before one that writes the priority."""
-    rules: list[Rule] = []
-    for entry in chain.rules:
-        asked = [s for s in entry.statements if isinstance(s, OfMap)]
-        statements = tuple(
-            replace(s, name=names[s.name]) if isinstance(s, OfMap) and s.name in names else s for s in entry.statements
-        )
-        other = replace(entry, statements=statements)
-        if not any(one.name in rests for one in asked):
-            rules.append(other)
-        else:
-            rules += (entry, other) if isinstance(asked[0], MapPriority) else (other, entry)
-    return replace(chain, rules=tuple(rules))
-
-
-def _with_gone(entries: Sequence[Named], held: Sequence[Named]) -> tuple[Named, ...]:
-    """These entries, and those that only the held table has."""
-    known = {entry.name for entry in entries}
-    found = [*entries, *(entry for entry in held if entry.name not in known)]
-    return tuple(sorted(found, key=lambda entry: entry.name))

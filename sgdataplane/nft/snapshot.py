@@ -68,14 +68,11 @@ class MapShape:
 @dataclass(frozen=True)
 class Inventory:
     """The names of a table's objects, the hooks of base chains, the shapes of maps and sets, and the stamp. Objects
-    with a name or of a kind that we never make are only counted (`odd`).
-
-    `generation` is the namespace's: each nftables commit raises it by one, whoever makes it. A table that is not there
-    (`exists` False) holds nothing. We never make tables with flags such as dormant (`has_flags`), or more objects than
-    were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose elements stay;
-    `expiring` has the others by name, with the milliseconds that each key has left. `is_derived`: from a table that is
-    certainly there, so that nothing but the stamp was read.
-    """
+    with a name or of a kind that we never make are only counted (`odd`). `generation`: each nftables commit in the
+    namespace raises it by one. A table that is not there (`exists` False) holds nothing. We never make tables with
+    flags such as dormant (`has_flags`), or more objects than were read (`is_crowded`). For maps keyed by interface:
+    `ifnames` are the keys of those whose elements stay; `expiring` has the others by name, with the milliseconds that
+    each key has left. `is_derived`: from a table that is certainly there, so that only the stamp was read."""
 
     generation: int
     exists: bool = True
@@ -94,8 +91,7 @@ class Inventory:
     @property
     def is_inert(self) -> bool:
         """Whether the table judges no packet and never did, as a first load leaves it that ends half-way."""
-        is_bare = self.exists and self.stamp is None and not any(self.chains.values())
-        return is_bare and not self.is_crowded and not self.odd
+        return self.exists and self.stamp is None and not (any(self.chains.values()) or self.is_crowded or self.odd)
 
     @property
     def is_untouched(self) -> bool:

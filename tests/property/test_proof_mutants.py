@@ -29,7 +29,8 @@ from sgdataplane.proof.witness import START, entered_at
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.edits import EDITS
 from tests.support.exhaust import difference, result_of
-from tests.support.mutate import Mutant, mutants
+from tests.support.mutants import Mutant
+from tests.support.mutate import mutants
 
 EPOCH, SECRET = 7, 0x12345678
 MUTANTS = 200  # of each case

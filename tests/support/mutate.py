@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle, islice, pairwise
 
 from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
@@ -19,17 +19,14 @@ from sgdataplane.nft.ir import (
     DROP,
     MEMBER,
     RETURN,
-    Chain,
     Count,
     Datum,
     InSet,
     Map,
     MapCount,
-    MapKey,
     MapPriority,
     Match,
     Range,
-    Rule,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -39,6 +36,17 @@ from sgdataplane.nft.ir import (
     VerdictKind,
     VerdictMap,
     goto,
+)
+from tests.support.mutants import (
+    Mutant,
+    Place,
+    Unfit,
+    maps,
+    of_kinds,
+    one,
+    with_elements,
+    with_rules,
+    with_statement,
 )
 
 LAST = {
@@ -64,19 +72,6 @@ MOST_TRIES = 10  # for a mutant, on average
 RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128, KeyType.CLASSID)
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """`touched`: the chain whose rules were changed, or the map whose elements were; `what` for people."""
-
-    table: Table
-    touched: str
-    what: str
-
-
-class Unfit(Exception):  # noqa: N818  # a kind of change that this place has no room for
-    """The place chosen can't be changed in this way."""
-
-
 def mutants(table: Table, chance: random.Random, count: int) -> Iterator[Mutant]:
     """So many, each one change away from the table; the kinds in turn."""
     for change in islice(cycle(CHANGES), MOST_TRIES * count):
@@ -97,68 +92,17 @@ def last_of(field: Field) -> int:
     return LAST.get(field.key_type, LAST_NUMBER.get(field, 255))
 
 
-def _with_rules(table: Table, chain: Chain, rules: Sequence[Rule], what: str) -> Mutant:
-    changed = replace(chain, rules=tuple(rules))
-    chains = tuple(changed if other is chain else other for other in table.chains)
-    return Mutant(replace(table, chains=chains), chain.name, f"{what} in chain {chain.name}")
-
-
-def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[MapKey, Datum]], what: str) -> Mutant:
-    changed = replace(entry, elements=tuple(sorted(elements, key=lambda element: str(element[0]))))
-    maps = tuple(changed if other is entry else other for other in table.maps)
-    return Mutant(replace(table, maps=maps), entry.name, f"{what} of map {entry.name}")
-
-
-def _with_statement(table: Table, place: Place, new: Sequence[Statement], what: str) -> Mutant:
-    """In place of the statement there, these."""
-    chain, rule, statement = place
-    old = chain.rules[rule].statements
-    rules = list(chain.rules)
-    rules[rule] = replace(rules[rule], statements=(*old[:statement], *new, *old[statement + 1 :]))
-    return _with_rules(table, chain, rules, f"{what} in rule {rule + 1}")
-
-
-Place = tuple[Chain, int, int]  # chain, rule, statement
-
-
-def _places(table: Table, wanted: Callable[[Statement], bool]) -> list[Place]:
-    return [
-        (chain, r, s)
-        for chain in table.chains
-        for r, rule in enumerate(chain.rules)
-        for s, statement in enumerate(rule.statements)
-        if wanted(statement)
-    ]
-
-
-def _one(chance: random.Random, table: Table, wanted: Callable[[Statement], bool]) -> tuple[Place, Statement]:
-    places = _places(table, wanted)
-    if not places:
-        raise Unfit
-    chain, rule, statement = place = chance.choice(places)
-    return place, chain.rules[rule].statements[statement]
-
-
-def _maps(table: Table) -> list[Map]:
-    """Those of verdicts, priorities and counters whose elements don't go by themselves."""
-    return _of_kinds(table, None, KeyType.CLASSID, KeyType.COUNTER)
-
-
-def _of_kinds(table: Table, *kinds: KeyType | None) -> list[Map]:
-    return [entry for entry in table.maps if entry.holds in kinds and not entry.lifetime and entry.elements]
-
-
 def drop_element(table: Table, chance: random.Random) -> Mutant:
     """A missing member or rank, say; or what a set has at an interface."""
-    entry = chance.choice(_of_kinds(table, None, KeyType.CLASSID, KeyType.NOTHING))
+    entry = chance.choice(of_kinds(table, None, KeyType.CLASSID, KeyType.NOTHING))
     elements = list(entry.elements)
     key, _ = elements.pop(chance.randrange(len(elements)))
-    return _with_elements(table, entry, elements, f"element {key} dropped")
+    return with_elements(table, entry, elements, f"element {key} dropped")
 
 
 def add_pair(table: Table, chance: random.Random) -> Mutant:
     """In a set: the value of one interface for another one, too; or a value beside it."""
-    sets = _of_kinds(table, KeyType.NOTHING)
+    sets = of_kinds(table, KeyType.NOTHING)
     if not sets:
         raise Unfit
     entry = chance.choice(sets)
@@ -167,23 +111,23 @@ def add_pair(table: Table, chance: random.Random) -> Mutant:
     new = chance.choice([(value, other), (value + (value & -value or 1), ifname)])
     if new in pairs:
         raise Unfit
-    return _with_elements(table, entry, [*entry.elements, (new, MEMBER)], f"element {new} added")
+    return with_elements(table, entry, [*entry.elements, (new, MEMBER)], f"element {new} added")
 
 
 def change_set(table: Table, chance: random.Random) -> Mutant:
     """It isn't asked; or everything else is; or another set is, or another part of the field."""
-    place, asked = _one(chance, table, lambda s: isinstance(s, InSet))
+    place, asked = one(chance, table, lambda s: isinstance(s, InSet))
     assert isinstance(asked, InSet)
-    other = chance.choice(_of_kinds(table, KeyType.NOTHING)).name
+    other = chance.choice(of_kinds(table, KeyType.NOTHING)).name
     kinds: list[tuple[Statement, ...]] = [(), (replace(asked, negate=not asked.negate),), (replace(asked, name=other),)]
     if asked.mask is not None:
         kinds.append((replace(asked, mask=asked.mask << 16 & 0xFFFFFFFF | asked.mask >> 16),))
-    return _with_statement(table, place, chance.choice(kinds), f"{asked} changed")
+    return with_statement(table, place, chance.choice(kinds), f"{asked} changed")
 
 
 def add_element(table: Table, chance: random.Random) -> Mutant:
     """An address beside another one, with the value of the other."""
-    entry = chance.choice([entry for entry in _maps(table) if entry.key_type in LAST] or [None])
+    entry = chance.choice([entry for entry in maps(table) if entry.key_type in LAST] or [None])
     if entry is None:
         raise Unfit
     key, value = chance.choice(list(entry.elements))
@@ -191,19 +135,19 @@ def add_element(table: Table, chance: random.Random) -> Mutant:
     other = key + chance.choice((-1, 1))
     if other in dict(entry.elements):
         raise Unfit
-    return _with_elements(table, entry, [*entry.elements, (other, value)], f"element {other} added")
+    return with_elements(table, entry, [*entry.elements, (other, value)], f"element {other} added")
 
 
 def retarget_element(table: Table, chance: random.Random) -> Mutant:
     """A member with the kin of another one, a kin with another rank, a number beside it; or a key that leads to any
     chain."""
-    entry = chance.choice(_maps(table))
+    entry = chance.choice(maps(table))
     elements = dict(entry.elements)
     key = chance.choice(list(elements))
     usual = _usual(table, entry, elements[key], chance)
     others = [value for value in elements.values() if value != elements[key]]
     elements[key] = chance.choice([*others, usual]) if entry.holds else chance.choice(others or [usual])
-    return _with_elements(table, entry, list(elements.items()), f"element {key} has another value")
+    return with_elements(table, entry, list(elements.items()), f"element {key} has another value")
 
 
 def _usual(table: Table, entry: Map, value: Datum, chance: random.Random) -> Datum:
@@ -215,19 +159,19 @@ def _usual(table: Table, entry: Map, value: Datum, chance: random.Random) -> Dat
 
 def change_priority(table: Table, chance: random.Random) -> Mutant:
     """It isn't written; or another number is, or what another map has."""
-    place, old = _one(chance, table, lambda s: isinstance(s, SetPriority | MapPriority))
+    place, old = one(chance, table, lambda s: isinstance(s, SetPriority | MapPriority))
     maps = [entry.name for entry in table.maps if entry.holds is KeyType.CLASSID]
     if isinstance(old, MapPriority):
         kinds: list[tuple[Statement, ...]] = [(), (replace(old, name=chance.choice(maps)),)]
     else:
         assert isinstance(old, SetPriority)
         kinds = [(), (SetPriority(old.value ^ 1),)]
-    return _with_statement(table, place, chance.choice(kinds), f"{old} changed")
+    return with_statement(table, place, chance.choice(kinds), f"{old} changed")
 
 
 def move_bound(table: Table, chance: random.Random) -> Mutant:
     """What gives way to ranks gives way to others: one end of a range is moved over a rank."""
-    place, match = _one(chance, table, lambda s: isinstance(s, Match) and s.field is Field.PACKET_PRIORITY)
+    place, match = one(chance, table, lambda s: isinstance(s, Match) and s.field is Field.PACKET_PRIORITY)
     assert isinstance(match, Match)
     winners = (entry for entry in table.maps if entry.name.startswith("winners"))
     ranks = sorted({key for entry in winners for key, _ in entry.elements if isinstance(key, int)})
@@ -238,7 +182,7 @@ def move_bound(table: Table, chance: random.Random) -> Mutant:
     moved = chance.choice(
         [Range(min(first, rank), rank), Range(rank, max(last, rank)), Range(first, max(first, rank - 1))]
     )
-    return _with_statement(table, place, (replace(match, ranges=(moved,)),), f"bound became {moved}")
+    return with_statement(table, place, (replace(match, ranges=(moved,)),), f"bound became {moved}")
 
 
 def drop_rule(table: Table, chance: random.Random) -> Mutant:
@@ -248,7 +192,7 @@ def drop_rule(table: Table, chance: random.Random) -> Mutant:
         raise Unfit
     index = chance.randrange(len(rules))
     del rules[index]
-    return _with_rules(table, chain, rules, f"rule {index + 1} dropped")
+    return with_rules(table, chain, rules, f"rule {index + 1} dropped")
 
 
 def swap_rules(table: Table, chance: random.Random) -> Mutant:
@@ -256,91 +200,91 @@ def swap_rules(table: Table, chance: random.Random) -> Mutant:
     index = chance.randrange(len(chain.rules) - 1)
     rules = list(chain.rules)
     rules[index], rules[index + 1] = rules[index + 1], rules[index]
-    return _with_rules(table, chain, rules, f"rules {index + 1} and {index + 2} swapped")
+    return with_rules(table, chain, rules, f"rules {index + 1} and {index + 2} swapped")
 
 
 def retarget_verdict(table: Table, chance: random.Random) -> Mutant:
     """Any chain; so circles and chains for other packets are among them."""
-    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
+    place, verdict = one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
     assert isinstance(verdict, Verdict)
     other = chance.choice(table.chains)
     if other.hook is not None:
         raise Unfit
-    return _with_statement(table, place, (replace(verdict, chain=other.name),), f"goes to {other.name}")
+    return with_statement(table, place, (replace(verdict, chain=other.name),), f"goes to {other.name}")
 
 
 def retarget_to_like(table: Table, chance: random.Random) -> Mutant:
     """A chain whose name begins alike: of the same kind, for other packets."""
-    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
+    place, verdict = one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
     assert isinstance(verdict, Verdict)
     kind = verdict.chain[:6]
     alike = [c.name for c in table.chains if c.name.startswith(kind) and c.name != verdict.chain]
     if not alike:
         raise Unfit
     other = chance.choice(alike)
-    return _with_statement(table, place, (replace(verdict, chain=other),), f"goes to {other}")
+    return with_statement(table, place, (replace(verdict, chain=other),), f"goes to {other}")
 
 
 def change_verdict(table: Table, chance: random.Random) -> Mutant:
     """Accept for drop and the other way round; return for either."""
-    place, verdict = _one(chance, table, lambda s: s in (ACCEPT, DROP))
-    return _with_statement(
+    place, verdict = one(chance, table, lambda s: s in (ACCEPT, DROP))
+    return with_statement(
         table, place, (chance.choice([v for v in (ACCEPT, DROP, RETURN) if v != verdict]),), "verdict"
     )
 
 
 def goto_for_jump(table: Table, chance: random.Random) -> Mutant:
     """(The other way round hardly ever matters: nearly all chains end in a verdict for every packet.)"""
-    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and s.kind is VerdictKind.JUMP)
+    place, verdict = one(chance, table, lambda s: isinstance(s, Verdict) and s.kind is VerdictKind.JUMP)
     assert isinstance(verdict, Verdict)
-    return _with_statement(table, place, (goto(verdict.chain),), f"goto {verdict.chain}, not jump")
+    return with_statement(table, place, (goto(verdict.chain),), f"goto {verdict.chain}, not jump")
 
 
 def drop_match(table: Table, chance: random.Random) -> Mutant:
-    place, match = _one(chance, table, lambda s: isinstance(s, Match))
+    place, match = one(chance, table, lambda s: isinstance(s, Match))
     assert isinstance(match, Match)
-    return _with_statement(table, place, (), f"match of {match.field.name} dropped")
+    return with_statement(table, place, (), f"match of {match.field.name} dropped")
 
 
 def negate_match(table: Table, chance: random.Random) -> Mutant:
-    place, match = _one(chance, table, lambda s: isinstance(s, Match))
+    place, match = one(chance, table, lambda s: isinstance(s, Match))
     assert isinstance(match, Match)
-    return _with_statement(
+    return with_statement(
         table, place, (replace(match, negate=not match.negate),), f"match of {match.field.name} negated"
     )
 
 
 def swap_fields(table: Table, chance: random.Random) -> Mutant:
     """The source for the destination."""
-    place, asked = _one(chance, table, lambda s: isinstance(s, Match | VerdictMap | InSet) and s.field in SWAPPED)
+    place, asked = one(chance, table, lambda s: isinstance(s, Match | VerdictMap | InSet) and s.field in SWAPPED)
     assert isinstance(asked, Match | VerdictMap | InSet)
-    return _with_statement(table, place, (replace(asked, field=SWAPPED[asked.field]),), f"not {asked.field.name}")
+    return with_statement(table, place, (replace(asked, field=SWAPPED[asked.field]),), f"not {asked.field.name}")
 
 
 def drop_count(table: Table, chance: random.Random) -> Mutant:
-    place, count = _one(chance, table, lambda s: isinstance(s, Count | MapCount))
-    return _with_statement(table, place, (), f"{count} dropped")
+    place, count = one(chance, table, lambda s: isinstance(s, Count | MapCount))
+    return with_statement(table, place, (), f"{count} dropped")
 
 
 def change_count(table: Table, chance: random.Random) -> Mutant:
-    place, count = _one(chance, table, lambda s: isinstance(s, Count | MapCount))
+    place, count = one(chance, table, lambda s: isinstance(s, Count | MapCount))
     kinds: list[Statement] = [Count(chance.choice(table.counters).name)]
     if isinstance(count, MapCount):
         kinds.append(replace(count, name=chance.choice([e.name for e in table.maps if e.holds is KeyType.COUNTER])))
     other = chance.choice(kinds)
-    return _with_statement(table, place, (other,), f"{count} became {other}")
+    return with_statement(table, place, (other,), f"{count} became {other}")
 
 
 def change_mark(table: Table, chance: random.Random) -> Mutant:
     """The other half, another ENI's slot, an older epoch, another secret, or nothing."""
-    place, mark = _one(chance, table, lambda s: isinstance(s, SetMark | SetPacketMark))
+    place, mark = one(chance, table, lambda s: isinstance(s, SetMark | SetPacketMark))
     if isinstance(mark, SetPacketMark):
-        return _with_statement(table, place, chance.choice([(), (SetPacketMark(mark.value ^ 1),)]), "packet mark")
+        return with_statement(table, place, chance.choice([(), (SetPacketMark(mark.value ^ 1),)]), "packet mark")
     assert isinstance(mark, SetMark)
     half = ~mark.keep & 0xFFFFFFFF
     other = replace(mark, keep=half, value=mark.value << 16 & 0xFFFFFFFF | mark.value >> 16)
     kinds = [(), (other,), (replace(mark, keep=0),), (replace(mark, value=mark.value ^ (half & -half)),)]
-    return _with_statement(table, place, chance.choice(kinds), "session mark")
+    return with_statement(table, place, chance.choice(kinds), "session mark")
 
 
 def _moved(item: Range, last: int, chance: random.Random) -> Range:
@@ -356,18 +300,18 @@ def _moved(item: Range, last: int, chance: random.Random) -> Range:
 
 def move_match(table: Table, chance: random.Random) -> Mutant:
     """A range widened, narrowed or shifted; never into its neighbour, which the kernel would refuse."""
-    place, match = _one(chance, table, lambda s: isinstance(s, Match) and s.field.key_type in RANGED)
+    place, match = one(chance, table, lambda s: isinstance(s, Match) and s.field.key_type in RANGED)
     assert isinstance(match, Match)
     index = chance.randrange(len(match.ranges))
     moved = _moved(match.ranges[index], last_of(match.field), chance)
     ranges = (*match.ranges[:index], moved, *match.ranges[index + 1 :])
-    return _with_statement(
+    return with_statement(
         table, place, (replace(match, ranges=_in_order(ranges)),), f"{match.ranges[index]} became {moved}"
     )
 
 
 def _entries_place(table: Table, chance: random.Random, least: int) -> tuple[Place, VerdictMap]:
-    place, vmap = _one(chance, table, lambda s: isinstance(s, VerdictMap) and len(s.entries) >= least)
+    place, vmap = one(chance, table, lambda s: isinstance(s, VerdictMap) and len(s.entries) >= least)
     assert isinstance(vmap, VerdictMap)
     return place, vmap
 
@@ -376,7 +320,7 @@ def drop_entry(table: Table, chance: random.Random) -> Mutant:
     place, vmap = _entries_place(table, chance, 1)
     index = chance.randrange(len(vmap.entries))
     entries = vmap.entries[:index] + vmap.entries[index + 1 :]
-    return _with_statement(table, place, (replace(vmap, entries=entries),) if entries else (), "entry dropped")
+    return with_statement(table, place, (replace(vmap, entries=entries),) if entries else (), "entry dropped")
 
 
 def move_entry(table: Table, chance: random.Random) -> Mutant:
@@ -386,7 +330,7 @@ def move_entry(table: Table, chance: random.Random) -> Mutant:
     moved = _moved(item, last_of(vmap.field), chance)
     entries = (*vmap.entries[:index], (moved, verdict), *vmap.entries[index + 1 :])
     _in_order([entry for entry, _ in entries])
-    return _with_statement(table, place, (replace(vmap, entries=entries),), f"{item} became {moved}")
+    return with_statement(table, place, (replace(vmap, entries=entries),), f"{item} became {moved}")
 
 
 def swap_entries(table: Table, chance: random.Random) -> Mutant:
@@ -395,7 +339,7 @@ def swap_entries(table: Table, chance: random.Random) -> Mutant:
     one, other = chance.sample(range(len(vmap.entries)), 2)
     entries = list(vmap.entries)
     entries[one], entries[other] = (entries[one][0], entries[other][1]), (entries[other][0], entries[one][1])
-    return _with_statement(table, place, (replace(vmap, entries=tuple(entries)),), "two verdicts swapped")
+    return with_statement(table, place, (replace(vmap, entries=tuple(entries)),), "two verdicts swapped")
 
 
 def retarget_entry(table: Table, chance: random.Random) -> Mutant:
@@ -403,7 +347,7 @@ def retarget_entry(table: Table, chance: random.Random) -> Mutant:
     index = chance.randrange(len(vmap.entries))
     other = chance.choice([chain.name for chain in table.chains if chain.hook is None])
     entries = (*vmap.entries[:index], (vmap.entries[index][0], goto(other)), *vmap.entries[index + 1 :])
-    return _with_statement(table, place, (replace(vmap, entries=entries),), f"an entry goes to {other}")
+    return with_statement(table, place, (replace(vmap, entries=entries),), f"an entry goes to {other}")
 
 
 def _in_order(ranges: Sequence[Range]) -> tuple[Range, ...]:

@@ -7,7 +7,8 @@ import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType, Nfproto
 from sgdataplane.errors import InternalError
-from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
+from sgdataplane.nft.detour import copied, detour
+from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
     ACCEPT,
