@@ -27,10 +27,8 @@ from sgdataplane.analyse.diff import StateDiff, VerdictChange
 from sgdataplane.analyse.explain import FlowExplanation, explain_flow
 from sgdataplane.cli.compile import as_text, namespaces, tables
 from sgdataplane.enforce import Desired, Settings, build
-from sgdataplane.errors import LabError
 from sgdataplane.lab import manage, matrix
-from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Expectation, ProbeResult, packet_at
+from sgdataplane.lab.expect import Expectation, ProbeResult
 from sgdataplane.lab.expect import expect as expectation_of
 from sgdataplane.lab.expectations import (
     EPHEMERAL_PORT,
@@ -38,8 +36,11 @@ from sgdataplane.lab.expectations import (
     Row,
     judge_by_packets,
     judge_by_policy,
+    one_probe,
+    opening_packet,
     parse_row,
     planned,
+    planned_probe,
     with_hosts_of,
 )
 from sgdataplane.lab.manage import Lab as KnownLab
@@ -51,7 +52,6 @@ from sgdataplane.model.choices import IN_LAB, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Direction
 from sgdataplane.statefile import load as load_file
 
 P = ParamSpec("P")
@@ -79,10 +79,7 @@ def explain(
 ) -> FlowExplanation:
     """Why that flow passes or not, at both ends, with what would decide next and rules that nearly match."""
     lab, probe = _asked(state, sender, receiver, what, options)
-    ends = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
-    direction, end, other = next(each for each in ends if each[1].eni_id)
-    packet = packet_at(end, other, direction, probe, EPHEMERAL_PORT)
-    return explain_flow(lab.state, packet, lab.options, lab.placement)
+    return explain_flow(lab.state, opening_packet(probe), lab.options, lab.placement)
 
 
 def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> tuple[VerdictChange, ...]:
@@ -168,7 +165,7 @@ class Lab:
     def probe(self, sender: str, receiver: str, what: str) -> ProbeResult:
         """Send one exchange: `observed` is what packets showed, `expected` what the policy says."""
         with manage.watch(self.name) as lab:
-            return _aside(matrix.probe_all, lab, [_probe(lab, sender, receiver, what)])[0]
+            return _aside(matrix.probe_all, lab, [one_probe(lab, sender, receiver, what)])[0]
 
     def matrix(self, what: str = "") -> list[ProbeResult]:
         """Send packets between each pair of nodes. `what`: `tcp/22,udp/53,icmp`; by default what the rules name."""
@@ -203,17 +200,7 @@ def _record(name: str, options: Options | None, placement: Placement) -> LabReco
 
 
 def _asked(state: StateLike, sender: str, receiver: str, what: str, options: Options | None) -> tuple[KnownLab, Probe]:
-    found = _state(state)
-    row = parse_row(f"{sender} -> {receiver} {what} accept")
-    lab = planned(with_hosts_of(_record("plan", options, Placement.INSTANCE), found, (row,)), found)
-    return lab, _probe(lab, sender, receiver, what)
-
-
-def _probe(lab: KnownLab, sender: str, receiver: str, what: str) -> Probe:
-    services = parse_services(what)
-    if len(services) > 1:
-        raise LabError(f"services {what!r}", "name one, such as tcp/22")
-    return find_probes(lab, Asked(sender, receiver, services[0]))[0]
+    return planned_probe(_record("plan", options, Placement.INSTANCE), _state(state), sender, receiver, what)
 
 
 def _expected(lab: KnownLab, probe: Probe) -> Expectation:

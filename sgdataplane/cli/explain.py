@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow
 from sgdataplane.cli.arguments import (
     CONFIG_HELP,
     ENI_HELP,
+    NODE_HELP,
     Parser,
     Verbs,
     choices_of,
@@ -30,6 +32,7 @@ from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ports import FORMS
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol, Verdict
 
 if TYPE_CHECKING:
@@ -51,20 +54,22 @@ OUTRANKED = {
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Both ends are asked, if the state has both. Rules that nearly match are shown, too. Sends nothing."
-    example = "sgdp explain state.yaml --eni web --direction ingress --remote 192.0.2.7 --port tcp/443"
-    parser = verbs.add("explain", run, more, example=example)
+    parser = verbs.add("explain", run, more, example="sgdp explain state.yaml web db tcp/5432")
     parser.add_state()
-    parser.add_argument(
-        "--eni", metavar="ENI", required=True, help=f"the ENI that gets or sends the packet: {ENI_HELP}"
-    )
-    parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
-    parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the address of the other end")
+    parser.add_argument("sender", nargs="?", metavar="FROM", help=f"the sender: {NODE_HELP}")
+    parser.add_argument("receiver", nargs="?", metavar="TO", help="the receiver, likewise")
+    parser.add_argument("what", nargs="?", metavar="WHAT", help=f"the service: {FORMS}")
+    long_form = "in place of FROM, TO and WHAT: "
+    parser.add_argument("--eni", metavar="ENI", help=f"{long_form}the ENI that gets or sends the packet: {ENI_HELP}")
+    parser.add_argument("--direction", choices=("ingress", "egress"), help="towards or from the ENI")
+    parser.add_argument("--remote", type=read_address, metavar="IP", help="the address of the other end")
     parser.add_flow(source_port=f"source port of TCP or UDP (default: {EPHEMERAL_PORT})")
     parser.add_argument("--local", type=read_address, metavar="IP", help="the ENI's address (default: its first one)")
     live = (
         "compare with what the kernel enforces now (root); sends nothing; exit code 1 if the kernel's verdict differs, "
         "or anything else in its table"
     )
+    parser.add_argument("--exit-code", action="store_true", help="exit code 1 if the flow does not pass")
     parser.add_argument("--live", action="store_true", help=live)
     there = "with --live: the lab that is compared (default: what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=there)
@@ -81,7 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     choices = choices_of(arguments)
     _, flow = asked_flow(arguments, choices)
     show(arguments, flow, choices, [None] * len(flow.ends))
-    return Exit.DONE
+    return answer(arguments, flow)
+
+
+def answer(arguments: argparse.Namespace, flow: FlowExplanation) -> int:
+    return Exit.NO if arguments.exit_code and not flow.passes else Exit.DONE
 
 
 def run_live(arguments: argparse.Namespace) -> int:
@@ -94,13 +103,14 @@ def run_live(arguments: argparse.Namespace) -> int:
     show(arguments, flow, choices, lives)
     if not arguments.json:
         explainlive.say_live(lives, flow)
-    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
+    return answer(arguments, flow) if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
 def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
     """The state, and the flow that the arguments ask about, explained."""
     state = load_state(arguments.state, choices.profile).state
-    return state, explain_flow(state, packet_of(state, arguments), choices.options, choices.placement)
+    packet = packet_of(state, arguments) if arguments.sender is None else packet_between(state, arguments, choices)
+    return state, explain_flow(state, packet, choices.options, choices.placement)
 
 
 def show(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices, lives: Sequence[Live | None]) -> None:
@@ -115,12 +125,41 @@ def show(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices,
 def check_options(arguments: argparse.Namespace) -> None:
     """A usage error for options that contradict each other; PrivilegeError if --live needs root."""
     parser: Parser = arguments.parser
+    check_form(arguments)
     if not arguments.live and (arguments.name is not None or arguments.config is not None):
         parser.error("--name and --config say where to look, with --live")
     if arguments.name is not None and arguments.config is not None:
         parser.error("--config: a lab has no agent")
     if arguments.live:
         require_root("reading the rules of other namespaces")
+
+
+LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "local")
+
+
+def check_form(arguments: argparse.Namespace) -> None:
+    """A usage error unless the flow is asked for in exactly one of both forms."""
+    parser: Parser = arguments.parser
+    given = [f"--{name.replace('_', '-')}" for name in LONG_FORM if getattr(arguments, name) is not None]
+    if arguments.sender is not None:
+        if arguments.what is None:
+            parser.error("FROM, TO and WHAT go together, such as: web db tcp/5432")
+        if given:
+            parser.error(f"{given[0]}: FROM, TO and WHAT say it already")
+        return
+    missing = [f"--{name}" for name in LONG_FORM[:3] if getattr(arguments, name) is None]
+    if missing:
+        parser.error(f"say which flow: FROM TO WHAT, such as web db tcp/5432, or {', '.join(missing)}")
+
+
+def packet_between(state: CloudState, arguments: argparse.Namespace, choices: Choices) -> Packet:
+    """The opening packet of the flow that FROM, TO and WHAT ask about. LabError if there is no such flow."""
+    from sgdataplane.lab.expectations import opening_packet, planned_probe
+    from sgdataplane.lab.manage import default_record
+
+    record = replace(default_record("plan"), choices=choices)
+    _, probe = planned_probe(record, state, arguments.sender, arguments.receiver, arguments.what)
+    return opening_packet(probe)
 
 
 def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:

@@ -27,13 +27,14 @@ from sgdataplane.cli.arguments import (
     require_root,
 )
 from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, Progress, complain, log_shown, print_json, say, say_block, warn
+from sgdataplane.cli.output import Exit, Progress, complain, log_shown, print_json, render_table, say, say_block, warn
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.lab import ends, manage, matrix, report, status
 from sgdataplane.lab.expect import ProbeResult, result_as_json
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab, enforce_policy
 from sgdataplane.lab.probe import Service, default_services, parse_services, services_of
+from sgdataplane.lab.record import LabRecord, lab_names
 from sgdataplane.lab.status import Health, read_health, read_unknown_timeouts
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.choices import CHOICES, IN_LAB
@@ -46,6 +47,7 @@ ACTIONS = {
     "up": "build a lab from a state, and enforce its policy",
     "apply": "enforce another state in a running lab, without rebuilding what stays",
     "down": "remove a lab, also one that was left half-built",
+    "list": "list the labs of this machine",
     "status": "list the lab's nodes, interfaces and addresses",
     "exec": "run a command in a node's namespace",
     "probe": "send one packet between two nodes; compare its fate with what the policy says",
@@ -84,10 +86,12 @@ def _register_changes(actions: Verbs) -> None:
 
 
 def _register_questions(actions: Verbs) -> None:
+    listing = actions.add("list", run_list)
     status = _add(actions, "status", run_status)
-    exec_ = _add(actions, "exec", run_exec, example="sudo sgdp lab exec web -- ping -c 1 10.0.0.2")
+    exec_ = _add(actions, "exec", run_exec, example="sudo sgdp lab exec web ping -c 1 10.0.0.2")
     exec_.add_argument("node", metavar="NODE", help="an instance's id or name, or an external host")
-    exec_.add_argument("argv", nargs="+", metavar="CMD", help="the command; put -- before it if it has options")
+    command = "the command with its options; our own options come before NODE"
+    exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help=command)
     example = "sudo sgdp lab probe --from web --to db --port tcp/5432"
     probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.", example=example)
     probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=f"the sender: {NODE_HELP}")
@@ -99,14 +103,15 @@ def _register_questions(actions: Verbs) -> None:
     matrix.add_argument("--ports", metavar="LIST", help=ports)
     matrix.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page, a single file")
     matrix.add_argument("--svg", type=Path, metavar="FILE", help="also write the picture of who reached whom")
-    for verb in (status, probe, matrix):
+    for verb in (listing, status, probe, matrix):
         name = verb.prog.removeprefix("sgdp ").replace(" ", "-")
         verb.add_json(f"sgdataplane/schemas/{name}.schema.json")
 
 
 def _add(actions: Verbs, verb: str, run: Run, *more: str, example: str = "") -> Parser:
     parser = actions.add(verb, run, *more, example=example)
-    parser.add_argument("--name", default="lab", metavar="N", help="the lab's name (default: lab)")
+    words = "the lab's name (default: that in SGDP_LAB, or lab)"
+    parser.add_argument("--name", default=os.environ.get("SGDP_LAB") or "lab", metavar="N", help=words)
     return parser
 
 
@@ -207,9 +212,35 @@ def _complain(health: Mapping[str, Health], placement: Placement) -> None:
                 warn(f"{name}: {line}")
 
 
+def run_list(arguments: argparse.Namespace) -> int:
+    """Lists the labs, by name."""
+    require_root(arguments.verb)
+    found = [manage.record_of(name) for name in lab_names()]
+    if arguments.json:
+        print_json({"labs": [_as_listed(record) for record in found]})
+    elif found:
+        rows = [(each.name, each.choices.placement.value, str(len(each.namespaces)), each.phase) for each in found]
+        say_block(render_table(("LAB", "PLACEMENT", "NAMESPACES", "PHASE"), rows))
+    else:
+        say("there is no lab")
+    return Exit.DONE
+
+
+def _as_listed(record: LabRecord) -> dict[str, object]:
+    return {
+        "name": record.name,
+        "placement": record.choices.placement.value,
+        "namespaces": list(record.namespaces),
+        "up": record.is_up,
+    }
+
+
 def run_exec(arguments: argparse.Namespace) -> int:
     """Becomes the command, in the node's namespace; returns only if that can't be started."""
     require_root(arguments.verb)
+    arguments.argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if not arguments.argv:
+        arguments.parser.error("which command? Such as: sgdp lab exec web ip address")
     node = manage.look(arguments.name).find_node(arguments.node)
     netns.enter_with_sysfs(node.netns)
     sys.stdout.flush()

@@ -17,14 +17,15 @@ from pathlib import Path
 
 from sgdataplane.errors import LabError, Problem, StateFileError, Where
 from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result
+from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result, packet_at
 from sgdataplane.lab.manage import Lab, make_lab
 from sgdataplane.lab.matrix import probe_all
 from sgdataplane.lab.probe import Observation, Probe, Service, parse_services
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.model import words
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Address
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Address, Direction
 
 ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
 FORM = "FROM -> TO WHAT[,WHAT...] accept|drop [RULE]"
@@ -136,6 +137,29 @@ def _address(name: str) -> Address | None:
         return Address.parse(name)
     except ValueError:
         return None
+
+
+def one_probe(lab: Lab, sender: str, receiver: str, what: str) -> Probe:
+    """The probe of one service between two ends; where both have IPv4 and IPv6, the IPv4 one. LabError if there is no
+    such probe."""
+    services = parse_services(what)
+    if len(services) > 1:
+        raise LabError(f"services {what!r}", "name one, such as tcp/22")
+    return find_probes(lab, Asked(sender, receiver, services[0]))[0]
+
+
+def planned_probe(record: LabRecord, state: CloudState, sender: str, receiver: str, what: str) -> tuple[Lab, Probe]:
+    """The same in a lab that is only planned, with the hosts outside that the ends name."""
+    row = Row("", sender, receiver, (), "")
+    lab = planned(with_hosts_of(record, state, (row,)), state)
+    return lab, one_probe(lab, sender, receiver, what)
+
+
+def opening_packet(probe: Probe) -> Packet:
+    """The probe's opening packet as the first end sees it that has a policy."""
+    ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
+    direction, end, other = next(way for way in ways if way[1].eni_id)
+    return packet_at(end, other, direction, probe, EPHEMERAL_PORT)
 
 
 def planned(record: LabRecord, state: CloudState) -> Lab:

@@ -201,13 +201,29 @@ def test_disagreement_is_exit_1_and_explained(name: str, placement: str) -> None
 @pytest.mark.placement("instance")
 def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
     done = sgdp(
-        "exec", "--name", name, "first", "--", "sh", "-c", "echo out; echo err >&2; ls /sys/class/net; exit 7", code=7
+        "exec", "--name", name, "first", "sh", "-c", "echo out; echo err >&2; ls /sys/class/net; exit 7", code=7
     )
     assert (done.stdout.split(), done.stderr) == (["out", "eth0", "lo"], "err\n")
     command = [sys.executable, "-m", "sgdataplane", "lab", "exec", "--name", name, "i-a", "--", "cat"]
     piped = subprocess.run(command, cwd=ROOT, input="hello", capture_output=True, text=True, check=True, timeout=30)
     assert piped.stdout == "hello"
-    assert "no such command" in sgdp("exec", "--name", name, "i-a", "--", "no-such-command", code=127).stderr
+    assert "no such command" in sgdp("exec", "--name", name, "i-a", "no-such-command", code=127).stderr
+    assert "which command?" in sgdp("exec", "--name", name, "i-a", "--", code=2).stderr
+
+
+def test_labs_are_listed(name: str, placement: str) -> None:
+    document = json.loads(sgdp("list", "--json").stdout)
+    assert_conforms("lab-list", document)
+    (listed,) = (each for each in document["labs"] if each["name"] == name)
+    assert (listed["placement"], listed["up"], len(listed["namespaces"])) == (placement, True, 5)
+    assert [name, placement, "5", "up"] in [line.split() for line in sgdp("list").stdout.splitlines()]
+
+
+def test_the_lab_may_be_named_in_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGDP_LAB", name)
+    assert json.loads(sgdp("status", "--json").stdout)["name"] == name
+    monkeypatch.setenv("SGDP_LAB", "other")
+    assert "lab other" in sgdp("status", code=5).stderr
 
 
 @pytest.mark.placement("instance")

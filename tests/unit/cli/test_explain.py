@@ -149,3 +149,41 @@ def test_an_eni_that_is_not_there_is_refused_with_the_nearest(capsys: pytest.Cap
     arguments = ("--eni", "eni-web", "--direction", "egress", "--protocol", "gre", "--remote", "8.8.8.8")
     assert run(*arguments) == 5
     assert "such as eni-web" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ends", "enis", "passes"),
+    [
+        (("web1", "i-db1", "tcp/5432"), ("eni-web1", "eni-db1"), True),
+        (("198.51.100.7", "web1", "tcp/22"), ("eni-web1",), False),
+        (("eni-web1", "8.8.8.8", "icmp"), ("eni-web1",), True),
+        (("10.20.2.11", "10.20.3.21", "tcp/5433"), ("eni-web1", "eni-db1"), False),
+    ],
+)
+def test_both_ends_may_be_given_by_name(
+    ends: tuple[str, ...], enis: tuple[str, ...], passes: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(capsys, *ends)
+    asked = [found["eni"], *([found["other_end"]["eni"]] if found["other_end"] else [])]
+    assert (tuple(asked), found["passes"]) == (enis, passes)
+    assert run(*ends, "--exit-code") == (0 if passes else 1)
+
+
+def test_ends_that_can_not_be_asked_about_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("web1", "nobody", "tcp/22") == 5
+    assert "node 'nobody': there is no such node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("web1", "db1"), "FROM, TO and WHAT go together, such as: web db tcp/5432"),
+        (("web1", "db1", "tcp/22", "--port", "22"), "--port: FROM, TO and WHAT say it already"),
+        ((), "say which flow: FROM TO WHAT, such as web db tcp/5432, or --eni, --direction, --remote"),
+    ],
+)
+def test_one_form_is_needed(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
