@@ -9,8 +9,9 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -133,6 +134,12 @@ def _several(choice: Several) -> Callable[[str], list[str]]:
 # the parser
 
 
+def meant(word: str, known: Sequence[str]) -> str:
+    """ "; did you mean this one?", if a known word is like that one."""
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose verbs all take --debug too, so that it can be added at the end of a line."""
 
@@ -140,6 +147,26 @@ class Parser(argparse.ArgumentParser):
         super().__init__(add_help=add_help, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
         self.color = False  # from Python 3.14 on; these wouldn't be our colours (output.py)
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
+
+    def parse_args(  # type: ignore[override]  # argparse's takes namespaces of any class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """As argparse does it; an unknown option is refused with the nearest one that there is."""
+        found, extras = self.parse_known_args(args, namespace)
+        if extras:
+            parser: Parser = getattr(found, "parser", self)
+            unknown = next((word for word in extras if word.startswith("-")), extras[0])
+            known = [option for action in parser._actions for option in action.option_strings]
+            parser.error(f"unrecognized arguments: {' '.join(extras)}{meant(unknown.partition('=')[0], known)}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """As argparse does it, with the nearest choice."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += meant(str(value), list(map(str, action.choices or ())))
+            raise
 
     def add_json(self, where: str, group: argparse._ActionsContainer | None = None) -> None:
         """`--json`; `where` its keys are described; `group`: that it belongs to."""

@@ -205,3 +205,31 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
         assert process.wait(DEADLINE) == Exit.INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("chek", "x"), "did you mean check?"),
+        (("lab", "stats"), "did you mean status?"),
+        (
+            ("diff", "--markdwn", "a", "b"),
+            "sgdp diff: error: unrecognized arguments: --markdwn; did you mean",
+        ),
+        (("lab", "up", "x", "--placment=host"), "did you mean --placement?"),
+        (("compile", "x", "--placement", "hst"), "did you mean host?"),
+    ],
+)
+def test_what_is_misspelt_is_refused_with_what_was_meant(
+    arguments: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(arguments)
+    assert caught.value.code == 2
+    assert meant in capsys.readouterr().err
+
+
+def test_nothing_is_guessed_where_nothing_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(("zzzz",))
+    assert "did you mean" not in capsys.readouterr().err
