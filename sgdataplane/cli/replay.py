@@ -143,7 +143,7 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
 
 
 def _told(report: Report) -> Iterator[str]:
-    yield f"{counted(report.read, 'packet')} read, {report.sent} sent in {report.seconds:.1f} s"
+    yield f"{counted(report.read, 'packet')} read, {report.sent:,} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
     if report.time_scale != 1.0:

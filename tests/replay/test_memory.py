@@ -61,5 +61,5 @@ def test_1_gb_is_replayed_by_a_process_of_200_mb(tmp_path: Path) -> None:
         process.returncode = os.waitstatus_to_exitcode(status)
     text = (tmp_path / "out").read_text()
     assert process.returncode == 0, text
-    assert f"{count} packets read, {count} sent" in text
+    assert f"{count:,} packets read, {count:,} sent" in text
     assert usage.ru_maxrss < 200 * 1024
