@@ -238,20 +238,31 @@ def _as_listed(record: LabRecord) -> dict[str, object]:
 def run_exec(arguments: argparse.Namespace) -> int:
     """Becomes the command, in the node's namespace; returns only if that can't be started."""
     require_root(arguments.verb)
-    arguments.argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-    if not arguments.argv:
-        arguments.parser.error("which command? Such as: sgdp lab exec web ip address")
+    command = _command(arguments)
     node = manage.look(arguments.name).find_node(arguments.node)
     netns.enter_with_sysfs(node.netns)
     sys.stdout.flush()
     try:
-        os.execvp(arguments.argv[0], arguments.argv)
+        os.execvp(command[0], command)
     except FileNotFoundError:
-        complain(f"{arguments.argv[0]}: no such command")
+        complain(f"{command[0]}: no such command")
         return NOT_FOUND
     except OSError as error:
-        complain(f"{arguments.argv[0]}: {error.strerror}")
+        complain(f"{command[0]}: {error.strerror}")
         return NOT_EXECUTABLE
+
+
+def _command(arguments: argparse.Namespace) -> list[str]:
+    """What to run. Our options may also stand between NODE and `--`."""
+    argv: list[str] = arguments.argv
+    if argv[:1] != ["--"] and "--" in argv and argv[0].startswith("-"):
+        end = argv.index("--")
+        arguments.parser.parse_args([*argv[:end], arguments.node, *argv[end:]], arguments)
+        argv = arguments.argv
+    command = argv[1:] if argv[:1] == ["--"] else argv
+    if not command or command[0].startswith("-"):
+        arguments.parser.error("which command? Such as: sgdp lab exec web ip address")
+    return command
 
 
 def run_probe(arguments: argparse.Namespace) -> int:

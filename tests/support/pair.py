@@ -135,10 +135,10 @@ def bound(pair: Pair, role: str, port: int, kind: int = socket.SOCK_DGRAM, *, ad
 
 class Session:
     """A UDP session from the peer to a port of the instance, with both ends in hand. `client`: the peer's address, if
-    it isn't the one that it has here."""
+    it isn't the one that it has here. `waits`: until both links carry packets."""
 
-    def __init__(self, pair: Pair, port: int, client: str = "") -> None:
-        for role in HERE:
+    def __init__(self, pair: Pair, port: int, client: str = "", *, waits: bool = True) -> None:
+        for role in HERE if waits else ():
             wait_carried(pair[role], "eth0")
         self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0, address=client)
         self._client.connect(self._server.getsockname())

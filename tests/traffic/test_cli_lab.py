@@ -208,7 +208,9 @@ def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
     piped = subprocess.run(command, cwd=ROOT, input="hello", capture_output=True, text=True, check=True, timeout=30)
     assert piped.stdout == "hello"
     assert "no such command" in sgdp("exec", "--name", name, "i-a", "no-such-command", code=127).stderr
-    assert "which command?" in sgdp("exec", "--name", name, "i-a", "--", code=2).stderr
+    assert sgdp("exec", "i-a", "--name", name, "--", "echo", "--", "-n").stdout == "-- -n\n"
+    for nothing in (("--",), ("--name", "lab"), ()):
+        assert "which command?" in sgdp("exec", "--name", name, "i-a", *nothing, code=2).stderr
 
 
 def test_labs_are_listed(name: str, placement: str) -> None:
