@@ -6,6 +6,7 @@ of the decisions. Must not know what a table means. tests/unit/test_reference.py
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from sgdataplane.model.words import CAUSES
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
+from sgdataplane.statefile.schema import state_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- `make docs` writes this page. Don't edit it here. -->"
@@ -121,6 +123,10 @@ def exit_codes() -> str:
     )
 
 
+def schema() -> str:
+    return json.dumps(state_schema(), indent=2) + "\n"
+
+
 def decisions() -> str:
     rows = (
         (name[:3], f"[{title}]({name})", when)
@@ -164,6 +170,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/findings.md": findings,
     "docs/reference/exit-codes.md": exit_codes,
     "docs/decisions/README.md": decisions,
+    "sgdataplane/schemas/state.schema.json": schema,
 }
 
 

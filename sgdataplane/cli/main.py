@@ -23,6 +23,7 @@ from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDatapla
 VERBS: dict[str, dict[str, str]] = {
     "state": {
         "check": "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
+        "schema": "print the JSON Schema of state files, for editors",
         "import": "convert the cloud's API answers or a Terraform state to a native state",
         "export": "write a state as the cloud's API answers, or as a native state",
     },

@@ -1,4 +1,4 @@
-"""`sgdp check`, `import` and `export`: a state is checked, converted to the native format, or written as another.
+"""`sgdp check`, `schema`, `import` and `export`: a state is checked, described, or converted from or to another format.
 
 Owns the arguments and the wording. Must not judge or convert anything itself.
 """
@@ -6,6 +6,7 @@ Owns the arguments and the wording. Must not judge or convert anything itself.
 from __future__ import annotations
 
 import argparse
+from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
@@ -20,12 +21,14 @@ from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
 
+SCHEMAS, SUFFIX = resources.files("sgdataplane") / "schemas", ".schema.json"
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the three verbs."""
+    """Adds the verbs."""
     add_check(verbs)
+    add_schema(verbs)
     add_import(verbs)
     add_export(verbs)
 
@@ -37,6 +40,19 @@ def add_check(verbs: Verbs) -> None:
     parser.add_json("sgdataplane/schemas/check.schema.json")
     parser.add_argument("--strict", action="store_true", help="exit code 1 also if there are findings")
     parser.add_choices(JUDGING)
+
+
+def add_schema(verbs: Verbs) -> None:
+    more = "Editors check and complete state files with it. Other names: what a command prints with --json."
+    parser = verbs.add("schema", print_schema, more, example="sgdp schema > state.schema.json")
+    words = "what to describe (default: state)"
+    parser.add_argument("name", nargs="?", choices=schemas(), default="state", metavar="NAME", help=words)
+
+
+def schemas() -> tuple[str, ...]:
+    """What the package describes."""
+    files = (file.name for file in SCHEMAS.iterdir())
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)))
 
 
 def add_import(verbs: Verbs) -> None:
@@ -76,6 +92,12 @@ def check(arguments: argparse.Namespace) -> int:
         say_choices(choices)
         print_findings(findings)
     return Exit.NO if findings and arguments.strict else Exit.DONE
+
+
+def print_schema(arguments: argparse.Namespace) -> int:
+    """Prints the file that the package has."""
+    say_block((SCHEMAS / f"{arguments.name}{SUFFIX}").read_text(encoding="utf-8"), end="")
+    return Exit.DONE
 
 
 def findings_of(loaded: Loaded, choices: Choices) -> tuple[Finding, ...]:

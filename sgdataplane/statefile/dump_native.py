@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from sgdataplane.model.state import CloudState, GroupRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
-from sgdataplane.statefile.native import KEYS, UNKNOWN_GROUPS, VERSION
+from sgdataplane.statefile.keys import KEYS, UNKNOWN_GROUPS, VERSION
 from sgdataplane.statefile.rules import made_rule_id, written
 from sgdataplane.visible import visible
 

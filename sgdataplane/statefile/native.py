@@ -1,54 +1,21 @@
 """The native format (state.md, A): a document's value -> Sections.
 
-Owns its keys and nesting. Is given parsed documents. Must not know what values mean.
+Owns its nesting, and the refusal of unknown keys. Is given parsed documents. Must not know what values mean.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from sgdataplane.errors import Where
 from sgdataplane.policy.findings import Finding
-from sgdataplane.statefile import rules
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.fields import Fields, escape
+from sgdataplane.statefile.keys import INNER_KEYS, KEYS, TOP_KEYS, UNKNOWN_GROUPS, VERSION, Keys, nearest
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
-
-VERSION = 1
-# The keys of each section's objects, in the order in which they are written.
-KEYS = {
-    "vpcs": ("vpc_id", "cidr_blocks", "network_type"),
-    "prefix_lists": (
-        "prefix_list_id", "prefix_list_name", "description", "address_family", "max_entries", "entries",
-    ),
-    "port_lists": ("port_list_id", "port_list_name", "description", "max_entries", "entries"),
-    "security_groups": (
-        "security_group_id", "security_group_name", "description", "security_group_type", "vpc_id",
-        "inner_access_policy", "service_managed", "tags", "rules",
-    ),
-    "instances": ("instance_id", "instance_name"),
-    "network_interfaces": (
-        "network_interface_id", "instance_id", "type", "vpc_id", "nic_type", "mac_address", "private_ip_addresses",
-        "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes", "security_group_ids", "allowed_address_pairs",
-        "connection_tracking",
-    ),
-}  # fmt: skip
-# Objects inside objects, by the section and key that they are under.
-INNER_KEYS = {
-    ("prefix_lists", "entries"): ("cidr", "description"),
-    ("port_lists", "entries"): ("port_range", "description"),
-    ("security_groups", "rules"): rules.KEYS,
-    ("network_interfaces", "connection_tracking"): (
-        "tcp_established_timeout", "tcp_closed_and_time_wait_timeout", "udp_timeout",
-    ),
-}  # fmt: skip
-# Groups of other accounts. Only their ids are known, as rules name them as remotes; they match nothing.
-UNKNOWN_GROUPS = "unknown_security_group_ids"
-TOP_KEYS = ("version", *KEYS, UNKNOWN_GROUPS)
 
 
 def add_native(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
@@ -88,7 +55,7 @@ def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
     return Fields(fields.file, fields.pointer, values)
 
 
-def inner_objects(fields: Fields, key: str, keys: tuple[str, ...], problems: Problems) -> tuple[Fields, ...]:
+def inner_objects(fields: Fields, key: str, keys: Keys, problems: Problems) -> tuple[Fields, ...]:
     if key == "connection_tracking":
         value = fields.values[key]
         if not isinstance(value, dict):
@@ -129,11 +96,11 @@ def refuse_type(where: Where, value: object, expected: str, problems: Problems) 
     problems.add(where, "InvalidDocument.WrongType", "the value has the wrong type", value=value, expected=expected)
 
 
-def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> None:
+def check_keys(fields: Fields, known: Keys, problems: Problems) -> None:
     """Refuse every unknown key, and name the nearest known one."""
     for key in fields.values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            expected = f"{near[0]}, which is the nearest known key" if near else "one of " + ", ".join(known)
+            near = nearest(key, known)
+            expected = f"{near}, which is the nearest known key" if near else "one of " + ", ".join(known)
             where = fields.where(escape(key))
             problems.add(where, "InvalidDocument.UnknownKey", "this key is unknown", value=key, expected=expected)

@@ -16,12 +16,6 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.fields import Fields, Reader
 from sgdataplane.statefile.problems import Problems
 
-KEYS = (
-    "security_group_rule_id", "type", "policy", "priority", "ip_protocol", "port_range", "source_port_range",
-    "port_list_id", "cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id",
-    "prefix_list_id", "dest_cidr_ip", "source_cidr_ip", "ipv6_dest_cidr_ip", "ipv6_source_cidr_ip", "nic_type",
-    "description",
-)  # fmt: skip
 NO_PORTS = "-1/-1"
 PORTS_EXPECTED = "from/to with 1 <= from <= to <= 65535"
 # Default groups made before 27 May 2020 carry it (semantics.md section 6); no other rule can.

@@ -29,7 +29,7 @@ from sgdataplane.model.state import (
 from sgdataplane.net.values import Prefix
 from sgdataplane.statefile import dump_ecs, dump_native, load
 from sgdataplane.statefile.dump_native import sections
-from sgdataplane.statefile.native import INNER_KEYS, KEYS, TOP_KEYS
+from sgdataplane.statefile.keys import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS
 from tests.support.gen import states
 
@@ -229,7 +229,7 @@ TREES = st.recursive(
 
 
 @settings(max_examples=ROUNDS * 2)
-@given(st.dictionaries(st.sampled_from(TOP_KEYS), TREES, min_size=1))
+@given(st.dictionaries(st.sampled_from(tuple(TOP_KEYS)), TREES, min_size=1))
 def test_no_tree_of_known_keys_makes_the_loader_fall_over(tree: dict[str, object]) -> None:
     falls_over(json.dumps(tree).encode(), "s.json")
 

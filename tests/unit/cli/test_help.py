@@ -13,7 +13,8 @@ import pytest
 from sgdataplane.cli.main import build_parser
 
 PACKAGE = Path(__file__).parents[3] / "sgdataplane"
-EXAMPLES = {"state.yaml", "new.yaml", "before.yaml", "after.yaml", "expectations.txt"}  # the user's own
+# the user's own
+EXAMPLES = {"state.yaml", "state.schema.json", "new.yaml", "before.yaml", "after.yaml", "expectations.txt"}
 INSTALLED = {"/etc/sgdataplane/agent.toml", "agent.toml"}  # tools/install.sh; tests/vm looks at the package itself
 FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
 MODULE = re.compile(r"pydoc (sgdataplane[\w.]*\w)")

@@ -11,6 +11,7 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.statefile import load
+from sgdataplane.statefile.schema import state_schema
 from tests.support.schemas import assert_conforms
 
 GOOD = """\
@@ -232,3 +233,20 @@ def test_a_place_that_can_not_be_written_is_refused(kind: str, state: Path, caps
     state.write_text(GOOD, encoding="utf-8")
     assert run("export", state, "--to", kind, "-o", state / "inside") == 5
     assert "error: InvalidTarget.NotWritable: not a directory" in capsys.readouterr().err
+
+
+def test_schema_prints_that_of_state_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema") == 0
+    assert json.loads(capsys.readouterr().out) == state_schema()
+
+
+def test_schema_prints_what_a_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema", "lab-matrix") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "sgdp lab matrix --json"
+
+
+def test_schema_refuses_another_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("schema", "stat")
+    assert ended.value.code == 2
+    assert "did you mean state?" in capsys.readouterr().err

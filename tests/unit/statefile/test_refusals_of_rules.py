@@ -31,6 +31,8 @@ ROWS = (
         "unknown key", f"{{{TCP}, cidr_ip: 10.0.0.0/8, polcy: drop}}", "InvalidDocument.UnknownKey", "polcy",
         "this key is unknown", "policy, which is the nearest known key",
     ),
+    Row("a key that is meant", f"{{{TCP}, cidr_ip: 10.0.0.0/8, action: drop}}", "InvalidDocument.UnknownKey", "action",
+        "this key is unknown", "policy, which is the nearest known key"),
     Row("no direction", "{ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8}", "MissingParameter.Type", "",
         "type is missing", "ingress or egress"),
     Row("unknown direction", "{type: in, ip_protocol: all, cidr_ip: 10.0.0.0/8}",
