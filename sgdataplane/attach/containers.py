@@ -1,7 +1,7 @@
-"""The process of a running container, and which containers start, from the engines podman and docker.
+"""The process of a running container, which containers run and which start, from the engines podman and docker.
 
-Owns the two questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers aren't
-trusted. Must not know namespaces.
+Owns the three questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers
+aren't trusted. Must not know namespaces.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from sgdataplane.attach.registry import refuse
 from sgdataplane.errors import HostError
+from sgdataplane.net.values import Address
 
 ENGINES = ("podman", "docker")
 # Where each engine listens, and the variable that names another socket, as for its own client.
@@ -26,6 +27,7 @@ SOCKETS = {"podman": "/run/podman/podman.sock", "docker": "/run/docker.sock"}
 VARIABLES = {"podman": "CONTAINER_HOST", "docker": "DOCKER_HOST"}
 UNIX = "unix://"
 ANSWER_S = 10.0
+NOBODY = 0  # in place of the status of an answer
 MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both contain all labels of a container
 WANTED = ("init", "start", "rename")  # podman sends the first one before anything runs in the container
 NAME, ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}"), re.compile(r"[0-9a-f]{64}")
@@ -138,6 +140,63 @@ class _Connection(http.client.HTTPConnection):
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkEnd:
+    """A container's end in one of the engine's networks. `addresses`: with the lengths of the network's blocks."""
+
+    network: str
+    mac: str
+    addresses: tuple[tuple[Address, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running container. `published`: protocol and port, inside the container, of what the host forwards to it."""
+
+    name: str
+    ends: tuple[NetworkEnd, ...]
+    published: frozenset[tuple[str, int]]
+
+
+def running() -> tuple[Running, ...]:
+    """All running containers of both engines, by name. BindingError if no engine answers; HostError if an answer isn't
+    what engines say."""
+    found, complaints = list[Running](), list[str]()
+    for engine in ENGINES:
+        status, text = _request(engine, "/containers/json")
+        if status == http.client.OK:
+            found += _listed(engine, text)
+        else:
+            complaints.append(f"{engine}: {_complaint(status, text)}")
+    if len(complaints) == len(ENGINES):
+        expected = "podman or docker; `systemctl enable --now podman.socket` has podman listen"
+        refuse("the containers of this machine", "InvalidContainer.NoEngine", "; ".join(complaints), "", expected)
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def _listed(engine: str, text: bytes) -> list[Running]:
+    try:
+        return [_running(entry) for entry in json.loads(text)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise HostError(engine, f"its list of containers can't be read: {error!r}") from error
+
+
+def _running(entry: dict[str, Any]) -> Running:
+    name = str(entry["Names"][0]).removeprefix("/")
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no container's name")
+    networks = entry["NetworkSettings"]["Networks"] or {}
+    ports = ((port["Type"], port["PrivatePort"]) for port in entry.get("Ports") or () if port.get("PublicPort"))
+    published = frozenset((kind, port) for kind, port in ports if kind in ("tcp", "udp") and type(port) is int)
+    return Running(name, tuple(_end(str(network), end) for network, end in sorted(networks.items())), published)
+
+
+def _end(network: str, end: dict[str, Any]) -> NetworkEnd:
+    fields = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
+    addresses = tuple((Address.parse(end[name]), int(end[length])) for name, length in fields if end.get(name))
+    return NetworkEnd(network, str(end.get("MacAddress") or ""), addresses)
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """The process of the container; 0 if it doesn't run; None if the engine named none, and `words` says why."""
 
@@ -147,16 +206,23 @@ class _Answer:
 
 
 def _ask(engine: str, container: str) -> _Answer:
+    status, text = _request(engine, f"/containers/{quote(container, safe='')}/json")
+    if status == http.client.OK:
+        return _found(text)
+    return _Answer(words=_complaint(status, text), is_there=status != NOBODY)
+
+
+def _request(engine: str, path: str) -> tuple[int, bytes]:
+    """Status and text of the engine's answer; status NOBODY, and why, if there is no engine."""
     try:
         with closing(_Connection(socket_of(engine))) as connection:
-            connection.request("GET", f"/containers/{quote(container, safe='')}/json")
+            connection.request("GET", path)
             answer = connection.getresponse()
-            text = answer.read(MAX_ANSWER)
+            return answer.status, answer.read(MAX_ANSWER)
     except TimeoutError as error:
         raise HostError(engine, f"it gave no answer in {ANSWER_S:g} s") from error
     except (OSError, http.client.HTTPException) as error:
-        return _Answer(words=f"nobody answers: {error}", is_there=False)
-    return _found(text) if answer.status == http.client.OK else _Answer(words=_complaint(answer.status, text))
+        return NOBODY, str(error).encode()
 
 
 def _found(text: bytes) -> _Answer:
@@ -168,6 +234,8 @@ def _found(text: bytes) -> _Answer:
 
 
 def _complaint(status: int, text: bytes) -> str:
+    if status == NOBODY:
+        return f"nobody answers: {text.decode(errors='replace')}"
     try:
         return str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -29,6 +29,15 @@ def write(text: str, path: Path) -> None:
             replace_file(target, octets, Survives.THE_WRITER, mode=_mode(target), writer=str(os.getpid()))
 
 
+def write_new(text: str, path: Path) -> None:
+    """Writes a file that isn't there yet. StateFileError if it is, or if it can't be written."""
+    with (
+        _refusing(path, "a name that nothing has yet; what is there stays as it is"),
+        open(path, "x", encoding="utf-8") as file,
+    ):
+        file.write(text)
+
+
 def require_writable(path: Path) -> None:
     """StateFileError where `write` would fail. Asked before work that takes long; changes nothing."""
     with _refusing(path):
@@ -50,13 +59,12 @@ def write_folder(files: Mapping[str, str], folder: Path) -> None:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path, expected: str = "a place that can be written to") -> Iterator[None]:
     """OSError becomes a StateFileError about `path`."""
     try:
         yield
     except OSError as error:
         message = (error.strerror or str(error)).lower()
-        expected = "a place that can be written to"
         problem = Problem(Where(str(path)), "InvalidTarget.NotWritable", message, expected=expected)
         raise StateFileError((problem,)) from error
 

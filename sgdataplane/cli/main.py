@@ -21,6 +21,7 @@ from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDatapla
 
 # module -> verb -> what `sgdp --help` says of it, in that order
 VERBS: dict[str, dict[str, str]] = {
+    "init": {"init": "write a commented state to begin with, or one of the containers that run here"},
     "state": {
         "check": "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
         "schema": "print the JSON Schema of state files, for editors",

@@ -51,6 +51,11 @@ def load(path: Path, *, profile: str = "seed", memory: Memory | None = None, wai
     return loaded
 
 
+def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
+    """Load a text; `file`: the name that errors give it."""
+    return load_sources((SourceText(file, text),), profile, Problems(), Memory())
+
+
 def load_plan(path: Path, *, profile: str = "seed", waits: bool = False) -> tuple[Loaded, Loaded]:
     """Load a Terraform plan: what there is before it, and what it will make. StateFileError if it isn't one."""
     problems = Problems()

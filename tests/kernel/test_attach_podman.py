@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.containers import VARIABLES
+from sgdataplane.attach.containers import VARIABLES, NetworkEnd, running
+from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
@@ -117,6 +118,13 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
     assert bench.attach("--container", "no-such-container") == 5
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
+
+
+def test_podmans_list_of_containers_is_read(container: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """This one has no address, so there is nothing to protect; podman was asked nevertheless."""
+    assert [(each.name, each.ends) for each in running()] == [(container, (NetworkEnd("none", "", ()),))]
+    assert main(["init", "--from-containers", "-"]) == 5
+    assert "there is nothing to protect" in capsys.readouterr().err
 
 
 @pytest.mark.daemon
