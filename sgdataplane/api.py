@@ -99,8 +99,8 @@ def compile(  # noqa: A001  # the verb's name
     `nft -f`."""
     found = _state(state)
     where = Placement(placement)
-    ((_, interfaces),) = namespaces(found, eni, where)
-    return as_text(tables(build(Desired(found, interfaces, options or IN_LAB.options, where), Settings())))
+    (there,) = namespaces(found, eni, where)
+    return as_text(tables(build(Desired(found, there.interfaces, options or IN_LAB.options, where), Settings())))
 
 
 def expect(state: StateLike, *rows: str, options: Options | None = None) -> None:

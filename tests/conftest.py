@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from tests.support import isolation, paths
 
+# What a command says is looked for in lines that no terminal breaks; tests of the layout set a width of their own.
+os.environ["COLUMNS"] = "200"
+
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
 PLACEMENTS = ("instance", "host")
 KERNEL_KINDS = ("kernel", "traffic", "replay", "daemon")

@@ -38,7 +38,7 @@ def register(verbs: Verbs) -> None:
         "It follows the state's file, the interfaces and the kernel's rules, and repairs what others change. "
         "systemd usually starts it: systemctl enable --now sgdataplane. Needs root."
     )
-    agent = verbs.add("agent", run_agent, more, example="sudo sgdp agent --once")
+    agent = verbs.add("agent", run_agent, more)
     agent.add_config("its configuration (default: /etc/sgdataplane/agent.toml; the installed file explains each key)")
     once = "run one cycle and exit: 3 if an attached ENI isn't enforced as it must be, 5 if the state is refused"
     agent.add_argument("--once", action="store_true", help=once)

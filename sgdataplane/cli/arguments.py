@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from sgdataplane.cli.output import say
+from sgdataplane.cli.output import COLOUR_CHOICES, say
 from sgdataplane.errors import LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
@@ -141,12 +141,14 @@ def meant(word: str, known: Sequence[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose verbs all take --debug too, so that it can be added at the end of a line."""
+    """An ArgumentParser whose verbs all take --debug and --color, too, so that these can be added at the end."""
 
     def __init__(self, *, add_help: bool = True, **kwargs: object) -> None:
         super().__init__(add_help=add_help, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
         self.color = False  # from Python 3.14 on; these wouldn't be our colours (output.py)
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
+        words = "colours: auto (default: on a terminal, unless NO_COLOR is set), always or never"
+        self.add_argument("--color", choices=COLOUR_CHOICES, default=argparse.SUPPRESS, metavar="WHEN", help=words)
 
     def parse_args(  # type: ignore[override]  # argparse's takes namespaces of any class
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -229,27 +231,34 @@ class Parser(argparse.ArgumentParser):
                     group.add_argument(option, type=_several(choice), metavar="LIST", help=words)
 
 
+class Summary(NamedTuple):
+    """What a list of verbs says of one: what it does, and a command line."""
+
+    what: str
+    example: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """Verbs of a parser. `words`: what the list of verbs says of each; `subparsers`: as of add_subparsers()."""
+    """Verbs of a parser. `summaries`: of each verb; `subparsers`: as of add_subparsers()."""
 
     subparsers: argparse._SubParsersAction[Parser]  # it has no other name
-    words: Mapping[str, str]
+    summaries: Mapping[str, Summary]
 
-    def add(self, name: str, run: Run | None, *more: str, example: str = "") -> Parser:
-        """A verb's parser. Only the verb's own help has `more`, which are sentences, and `example`, a command line.
-        `run` is None for a verb that has verbs of its own."""
-        words = self.words[name]
-        description = " ".join((f"{words[0].upper()}{words[1:]}.", *more))
+    def add(self, name: str, run: Run | None, *more: str) -> Parser:
+        """A verb's parser. Only the verb's own help has `more`, which are sentences. `run` is None for a verb that has
+        verbs of its own."""
+        what, example = self.summaries[name]
+        description = " ".join((f"{what[0].upper()}{what[1:]}.", *more))
         epilog = f"example: {example}" if example else None
-        parser = self.subparsers.add_parser(name, help=words, description=description, epilog=epilog)
+        parser = self.subparsers.add_parser(name, help=what, description=description, epilog=epilog)
         parser.set_defaults(run=run, parser=parser, verb=parser.prog.removeprefix("sgdp "))
         return parser
 
     def list(self) -> None:
         """Adds all verbs without any arguments."""
-        for name, words in self.words.items():
-            self.subparsers.add_parser(name, help=words)
+        for name, summary in self.summaries.items():
+            self.subparsers.add_parser(name, help=summary.what)
 
 
 def require_root(what: str) -> None:

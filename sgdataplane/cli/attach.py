@@ -66,9 +66,8 @@ MEANINGS = {
 def register(verbs: Verbs) -> None:
     """Adds the four verbs."""
     _add_attach(verbs)
-    _add_eni(_add(verbs, "detach", run_detach, example="sudo sgdp detach --eni web"))
-    example = "sudo sgdp apply state.yaml --placement host --uplink eth0"
-    parser = _add(verbs, "apply", run_apply, "Returns when it is in force; `sgdp agent` keeps it so.", example=example)
+    _add_eni(_add(verbs, "detach", run_detach))
+    parser = _add(verbs, "apply", run_apply, "Returns when it is in force; `sgdp agent` keeps it so.")
     parser.add_state()
     parser.add_uplinks()
     parser.add_choices(CHOICES)
@@ -77,8 +76,7 @@ def register(verbs: Verbs) -> None:
 
 def _add_attach(verbs: Verbs) -> None:
     more = "The interface is enforced from the next `sgdp apply` on, or at once if the agent runs."
-    example = "sudo sgdp attach --eni eni-web --container web --ifname eth0"
-    parser = _add(verbs, "attach", run_attach, more, example=example)
+    parser = _add(verbs, "attach", run_attach, more)
     _add_eni(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--netns", metavar="PATH", help="its network namespace: a path, or a name of `ip netns`")
@@ -96,8 +94,8 @@ def _add_eni(parser: Parser) -> None:
     parser.add_config(words)
 
 
-def _add(verbs: Verbs, verb: str, run: Run, *more: str, example: str = "") -> Parser:
-    parser = verbs.add(verb, run, *more, "Needs root.", example=example)
+def _add(verbs: Verbs, verb: str, run: Run, *more: str) -> Parser:
+    parser = verbs.add(verb, run, *more, "Needs root.")
     parser.add_json("keys: pydoc sgdataplane.cli.attach")
     parser.add_bindings()
     return parser

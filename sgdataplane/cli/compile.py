@@ -6,17 +6,20 @@ Owns the arguments and the wording. Must not decide anything itself.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from pprint import pformat
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, eni_of, load_state, uplinks_of
-from sgdataplane.cli.output import Exit, render_table, say, say_aside, say_block
+from sgdataplane.cli.files import write_folder
+from sgdataplane.cli.output import Exit, one_line, render_table, say, say_aside, say_block
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.fence import PLACEHOLDER
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import Desired, Proven, Settings, build
 from sgdataplane.enforce.fence import fence_of
+from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.routing import router_ifname
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
@@ -31,40 +34,61 @@ from sgdataplane.nft.text import render_table as nft_text
 from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, interfaces_of, resolve
 
-HEADERS = ("ENI", "DIRECTION", "PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
+HEADERS = ("PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
 
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "The same state always gives the same text. Touches nothing."
-    parser = verbs.add("compile", run, more, example="sgdp compile state.yaml --eni web --prove | less")
+    parser = verbs.add("compile", run, more)
     parser.add_state()
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI (default: all): {ENI_HELP}")
     words = "what to print: permissions in words (policy), the compiler's values (ir), or nftables text (default: text)"
     parser.add_argument("--stage", choices=STAGES, default="text", help=words)
     words = "prove, for every packet, that the rules do what the state says; refuse them if not"
     parser.add_argument("--prove", action="store_true", help=words)
+    words = "write a file for each namespace into a new or empty folder; nft loads each of the texts"
+    parser.add_argument("-o", dest="output", type=Path, metavar="FOLDER", help=words)
     parser.add_uplinks()
     parser.add_choices(("placement", *JUDGING))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each namespace's rules at the given stage. With --prove, only rules that are proven right; the proof is
-    reported on stderr, so that stdout stays the same and loads as it is."""
+    """Prints each namespace's rules at the given stage, or writes a file for each. With --prove, only rules that are
+    proven right; the proof is reported on stderr, so that stdout stays the same and loads as it is."""
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     state = load_state(arguments.state, choices.profile).state
     unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
-    for title, interfaces in namespaces(state, arguments.eni, choices.placement):
-        desired = Desired(state, interfaces, choices.options, choices.placement, uplinks)
+    found = namespaces(state, arguments.eni, choices.placement)
+    if arguments.output is None and arguments.stage == "text":
+        refuse_several(found)
+    files: dict[str, str] = {}
+    for each in found:
+        desired = Desired(state, each.interfaces, choices.options, choices.placement, uplinks)
         text = permissions(desired) if arguments.stage == "policy" else ""
         if arguments.prove or not text:
             proven = build(desired, Settings(prove=arguments.prove))
             if proven.proof is not None:
-                say_aside(f"{title}: {proven.proof}")
+                say_aside(f"{each.title}: {proven.proof}")
             text = text or TABLES[arguments.stage](tables(proven))
-        say(f"# {title}" + (f"; options: {unlike}" if unlike else ""))
-        say_block(text, end="")
+        head = one_line(f"# {each.title}" + (f"; options: {unlike}" if unlike else ""))
+        if arguments.output is None:
+            say_block(f"{head}\n{text}", end="")
+        files[f"{each.name}.{SUFFIXES[arguments.stage]}"] = f"{head}\n{text}"
+    if arguments.output is not None:
+        write_folder(files, arguments.output)
+        say(f"{arguments.output}: {counted(len(files), 'file')}")
     return Exit.DONE
+
+
+def refuse_several(found: Sequence[NamespaceRules]) -> None:
+    """StateFileError for rules of several namespaces in one text: nft would load them all into one."""
+    if len(found) > 1:
+        named = ", ".join(each.name for each in found[:3]) + (", ..." if len(found) > 3 else "")
+        message = "one text can't be loaded into several namespaces"
+        expected = "--eni ENI for the namespace of one, -o FOLDER for a file for each, or --stage policy for a list"
+        problem = Problem(Where(), "InvalidTarget.SeveralNamespaces", message, f"{len(found)}: {named}", expected)
+        raise StateFileError((problem,))
 
 
 def tables(proven: Proven) -> tuple[Table, Table]:
@@ -77,41 +101,58 @@ def tables(proven: Proven) -> tuple[Table, Table]:
     return with_epoch(proven.table, FIRST_EPOCH, secret), fence
 
 
-def namespaces(state: CloudState, eni: str | None, placement: Placement) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """A title, and ENI id -> interface name, for each namespace; only for that of `eni` if given. In host placement the
-    namespaces are routers, on a host that has all ENIs of the state."""
+@dataclass(frozen=True, slots=True)
+class NamespaceRules:
+    """A namespace that gets rules: its name for a file, its title, and ENI id -> interface name there."""
+
+    name: str
+    title: str
+    interfaces: Mapping[str, str]
+
+
+def namespaces(state: CloudState, eni: str | None, placement: Placement) -> list[NamespaceRules]:
+    """All namespaces; only that of `eni` if given. In host placement these are routers, on a host that has all ENIs of
+    the state."""
     owners = state.network_interfaces if eni is None else (state.eni[eni_of(state, eni)],)
     around = _around_router if placement.is_outside else _around_instance
-    done: set[str] = set()
+    done, found = set[str](), list[NamespaceRules]()
     for owner in owners:
         if owner.network_interface_id not in done:
-            title, interfaces = around(state, owner)
-            done.update(interfaces)
-            links = ", ".join(f"{ifname} = {eni}" for eni, ifname in interfaces.items())
-            yield f"{title}: {links}", interfaces
+            found.append(around(state, owner))
+            done.update(found[-1].interfaces)
+    return found
 
 
-def _around_instance(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]:
-    return f"instance {eni.instance_id or '(none)'}", interfaces_of(state, eni)
+def _around_instance(state: CloudState, eni: Eni) -> NamespaceRules:
+    title = f"instance {eni.instance_id or '(none)'}"
+    return _rules_of(eni.instance_id or eni.network_interface_id, title, interfaces_of(state, eni))
 
 
-def _around_router(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]:
+def _around_router(state: CloudState, eni: Eni) -> NamespaceRules:
     ids = [other.network_interface_id for other in state.network_interfaces if other.vpc_id == eni.vpc_id]
-    return f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids}
+    return _rules_of(eni.vpc_id, f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids})
+
+
+def _rules_of(name: str, title: str, interfaces: Mapping[str, str]) -> NamespaceRules:
+    links = ", ".join(f"{ifname} = {eni}" for eni, ifname in interfaces.items())
+    return NamespaceRules(name, f"{title}: {links}", interfaces)
 
 
 def permissions(desired: Desired) -> str:
     """The permissions of each ENI, strongest first, with the number of addresses that each remote has."""
     policy = resolve(desired.state, desired.interfaces, desired.options)
-    return render_table(HEADERS, permission_rows(policy)) + "\n"
+    return "".join(
+        f"{eni.eni_id} {direction.value}\n"
+        + render_table(HEADERS, rows_of(policy, policy.profiles[eni.profile].permissions(direction)), indent=2)
+        + "\n"
+        for eni in policy.enis
+        for direction in Direction
+    )
 
 
-def permission_rows(policy: HostPolicy) -> Iterator[tuple[str, ...]]:
+def rows_of(policy: HostPolicy, permissions: Iterable[Permission]) -> Iterator[tuple[str, ...]]:
     """A row for each permission, with the cells of HEADERS."""
-    for eni in policy.enis:
-        for direction in Direction:
-            for permission in policy.profiles[eni.profile].permissions(direction):
-                yield (eni.eni_id, direction.value, *_cells(policy, permission))
+    return (_cells(policy, permission) for permission in permissions)
 
 
 def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, ...]:
@@ -171,4 +212,5 @@ def as_text(tables: Iterable[Table]) -> str:
 
 
 TABLES = {"ir": as_values, "text": as_text}
+SUFFIXES = {"policy": "txt", "ir": "txt", "text": "nft"}
 STAGES = ("policy", *TABLES)

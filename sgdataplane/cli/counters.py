@@ -39,7 +39,7 @@ Document = dict[str, Any]
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "The agent keeps counts over restarts and policy changes; a lab has those of the kernel. Needs root."
-    parser = verbs.add("counters", run, more, example="sudo sgdp counters --unused")
+    parser = verbs.add("counters", run, more)
     parser.add_where("the running agent; if none runs, the lab named lab")
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")
     parser.add_argument("--unused", action="store_true", help="only list the rules that decided about no packet")

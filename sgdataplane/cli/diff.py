@@ -49,7 +49,7 @@ def register(verbs: Verbs) -> None:
         "(terraform show -json PLANFILE) and there is no NEW, its planned state is compared with the one before it. "
         "Touches nothing."
     )
-    parser = verbs.add("diff", run, more, example="sgdp diff before.yaml after.yaml --fail-on-open")
+    parser = verbs.add("diff", run, more)
     parser.add_state("old", metavar="OLD")
     parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW", nargs="?")
     form = parser.add_mutually_exclusive_group()
@@ -169,7 +169,7 @@ def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
         title = f"{each.direction.value} of {words.first_of(each.enis, NAMED)}"
         say(paint(title, "bold") + (f" ({each.where})" if each.where else ""))
         rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in each.rows]
-        say_block(indented(render_table(("VERDICT", *HEADERS), rows)))
+        say_block(render_table(("VERDICT", *HEADERS), rows, indent=2))
     if not found:
         say("no traffic changes its verdict")
     for text, enis in exposed(found).items():
@@ -200,10 +200,6 @@ def exposed_text(exposure: Exposure) -> str:
     family = exposure.family
     ports = f" {PORTS.short(exposure.ports, family)}" if exposure.ports else ""
     return f"{PROTOCOLS.short(exposure.protocol, family)}{ports} over {family.value}"
-
-
-def indented(table: str) -> str:
-    return "\n".join(f"  {line}" for line in table.splitlines())
 
 
 def row_of(change: VerdictChange) -> tuple[str, ...]:

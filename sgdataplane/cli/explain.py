@@ -54,7 +54,7 @@ OUTRANKED = {
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Both ends are asked, if the state has both. Rules that nearly match are shown, too. Sends nothing."
-    parser = verbs.add("explain", run, more, example="sgdp explain state.yaml web db tcp/5432")
+    parser = verbs.add("explain", run, more)
     parser.add_state()
     parser.add_argument("sender", nargs="?", metavar="FROM", help=f"the sender: {NODE_HELP}")
     parser.add_argument("receiver", nargs="?", metavar="TO", help="the receiver, likewise")

@@ -38,7 +38,7 @@ ATTACH = "#   sudo sgdp attach --eni {eni} --container {container} --ifname eth{
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "A file that exists stays as it is, and is an error."
-    parser = verbs.add("init", run, more, example="sgdp init && sgdp check state.yaml")
+    parser = verbs.add("init", run, more)
     words = "the new file (default: state.yaml); - for standard output"
     parser.add_argument("file", nargs="?", type=Path, default=Path("state.yaml"), metavar="FILE", help=words)
     words = "describe the running containers of podman and docker; needs access to their sockets"

@@ -17,6 +17,7 @@ from sgdataplane.cli.arguments import (
     NODE_HELP,
     Parser,
     Run,
+    Summary,
     Verbs,
     choices_of,
     flow_of,
@@ -44,14 +45,25 @@ from sgdataplane.observe.capacity import UseLog, read_complaints
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 ACTIONS = {
-    "up": "build a lab from a state, and enforce its policy",
-    "apply": "enforce another state in a running lab, without rebuilding what stays",
-    "down": "remove a lab, also one that was left half-built",
-    "list": "list the labs of this machine",
-    "status": "list the lab's nodes, interfaces and addresses",
-    "exec": "run a command in a node's namespace",
-    "probe": "send one packet between two nodes; compare its fate with what the policy says",
-    "matrix": "send packets between every pair of nodes; compare their fate with what the policy says",
+    "up": Summary(
+        "build a lab from a state, and enforce its policy",
+        "sudo sgdp lab up state.yaml --external 198.51.100.7 192.0.2.10",
+    ),
+    "apply": Summary(
+        "enforce another state in a running lab, without rebuilding what stays", "sudo sgdp lab apply new.yaml"
+    ),
+    "down": Summary("remove a lab, also one that was left half-built"),
+    "list": Summary("list the labs of this machine"),
+    "status": Summary("list the lab's nodes, interfaces and addresses"),
+    "exec": Summary("run a command in a node's namespace", "sudo sgdp lab exec web ping -c 1 10.0.0.2"),
+    "probe": Summary(
+        "send one packet between two nodes; compare its fate with what the policy says",
+        "sudo sgdp lab probe --from web --to db --port tcp/5432",
+    ),
+    "matrix": Summary(
+        "send packets between every pair of nodes; compare their fate with what the policy says",
+        "sudo sgdp lab matrix --ports tcp/22,tcp/443,icmp --html matrix.html",
+    ),
 }
 
 
@@ -61,15 +73,14 @@ def register(verbs: Verbs) -> None:
         "Each instance is a namespace, each VPC a router; hosts outside stand for the internet. No packet leaves these "
         "namespaces. Needs root."
     )
-    example = "sudo sgdp lab up state.yaml && sudo sgdp lab matrix && sudo sgdp lab down"
-    lab = verbs.add("lab", None, more, example=example)
+    lab = verbs.add("lab", None, more)
     actions = Verbs(lab.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
     _register_changes(actions)
     _register_questions(actions)
 
 
 def _register_changes(actions: Verbs) -> None:
-    up = _add(actions, "up", run_up, example="sudo sgdp lab up state.yaml --external 198.51.100.7 192.0.2.10")
+    up = _add(actions, "up", run_up)
     up.add_state()
     up.add_choices(CHOICES, IN_LAB)
     hosts = "spread the instances of each VPC over N hosts (default: 1)"
@@ -79,7 +90,7 @@ def _register_changes(actions: Verbs) -> None:
     scale = "multiply all session timeouts by X (default: 1)"
     up.add_argument("--time-scale", type=read_factor, default=1.0, metavar="X", help=scale)
     more = "Returns when it is in force. Policy options that aren't given keep the values that the lab has."
-    apply = _add(actions, "apply", run_apply, more, example="sudo sgdp lab apply new.yaml")
+    apply = _add(actions, "apply", run_apply, more)
     apply.add_state()
     apply.add_choices((name for name in CHOICES if name != "placement"), None)
     _add(actions, "down", run_down)
@@ -88,17 +99,15 @@ def _register_changes(actions: Verbs) -> None:
 def _register_questions(actions: Verbs) -> None:
     listing = actions.add("list", run_list)
     status = _add(actions, "status", run_status)
-    exec_ = _add(actions, "exec", run_exec, example="sudo sgdp lab exec web ping -c 1 10.0.0.2")
+    exec_ = _add(actions, "exec", run_exec)
     exec_.add_argument("node", metavar="NODE", help="an instance's id or name, or an external host")
     command = "the command with its options; our own options come before NODE"
     exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help=command)
-    example = "sudo sgdp lab probe --from web --to db --port tcp/5432"
-    probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.", example=example)
+    probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.")
     probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=f"the sender: {NODE_HELP}")
     probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="the receiver, likewise")
     probe.add_flow(source_port="source port of TCP or UDP (default: any free one)")
-    example = "sudo sgdp lab matrix --ports tcp/22,tcp/443,icmp --html matrix.html"
-    matrix = _add(actions, "matrix", run_matrix, "The exit code is 1 if they differ anywhere.", example=example)
+    matrix = _add(actions, "matrix", run_matrix, "The exit code is 1 if they differ anywhere.")
     ports = "services to try: tcp/22,tcp/8000-8010,udp/53,icmp,proto/132 (default: those that the rules name)"
     matrix.add_argument("--ports", metavar="LIST", help=ports)
     matrix.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page, a single file")
@@ -108,8 +117,8 @@ def _register_questions(actions: Verbs) -> None:
         verb.add_json(f"sgdataplane/schemas/{name}.schema.json")
 
 
-def _add(actions: Verbs, verb: str, run: Run, *more: str, example: str = "") -> Parser:
-    parser = actions.add(verb, run, *more, example=example)
+def _add(actions: Verbs, verb: str, run: Run, *more: str) -> Parser:
+    parser = actions.add(verb, run, *more)
     words = "the lab's name (default: that in SGDP_LAB, or lab)"
     parser.add_argument("--name", default=os.environ.get("SGDP_LAB") or "lab", metavar="N", help=words)
     return parser

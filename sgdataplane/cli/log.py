@@ -44,7 +44,7 @@ WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Needs root. One `sgdp log` at a time can listen in a namespace."
-    parser = verbs.add("log", run, more, example="sudo sgdp log --follow --eni web")
+    parser = verbs.add("log", run, more)
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"only packets of this ENI: {ENI_HELP}")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")

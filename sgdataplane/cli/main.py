@@ -9,47 +9,124 @@ import argparse
 import os
 import platform
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from sgdataplane import __version__
-from sgdataplane.cli.arguments import Parser, Run, Verbs
-from sgdataplane.cli.output import Exit, complain, guarded
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.output import Exit, choose_colour, complain, guarded
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
-# module -> verb -> what `sgdp --help` says of it, in that order
-VERBS: dict[str, dict[str, str]] = {
-    "init": {"init": "write a commented state to begin with, or one of the containers that run here"},
-    "state": {
-        "check": "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
-        "schema": "print the JSON Schema of state files, for editors",
-        "import": "convert the cloud's API answers or a Terraform state to a native state",
-        "export": "write a state as the cloud's API answers, or as a native state",
+# module -> verb -> what `sgdp --help` says of it
+VERBS: dict[str, dict[str, Summary]] = {
+    "init": {
+        "init": Summary(
+            "write a commented state to begin with, or one of the containers that run here", "sgdp init state.yaml"
+        ),
     },
-    "compile": {"compile": "print the nftables rules that would be loaded"},
-    "explain": {"explain": "say whether a packet passes, and which rule decides"},
-    "diff": {"diff": "list the traffic that another state would accept or drop instead"},
-    "test": {"test": "hold expectations (`web -> db tcp/5432 accept`) against a state, or against packets"},
-    "report": {"report": "write one HTML page: who reaches whom, rules with hits, findings, sessions"},
-    "lab": {"lab": "build a state from network namespaces and send real packets through it"},
-    "replay": {"replay": "send a capture's packets through a lab; show which flows pass, and by which rule"},
+    "state": {
+        "check": Summary(
+            "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
+            "sgdp check state.yaml --strict",
+        ),
+        "schema": Summary("print the JSON Schema of state files, for editors", "sgdp schema > state.schema.json"),
+        "import": Summary(
+            "convert the cloud's API answers or a Terraform state to a native state",
+            "sgdp import answers/ -o state.yaml",
+        ),
+        "export": Summary(
+            "write a state as the cloud's API answers, or as a native state",
+            "sgdp export state.yaml --to ecs -o answers/",
+        ),
+    },
+    "compile": {
+        "compile": Summary("print the nftables rules that would be loaded", "sgdp compile state.yaml --eni web"),
+    },
+    "explain": {
+        "explain": Summary(
+            "say whether a packet passes, and which rule decides", "sgdp explain state.yaml web db tcp/5432"
+        ),
+    },
+    "diff": {
+        "diff": Summary(
+            "list the traffic that another state would accept or drop instead",
+            "sgdp diff before.yaml after.yaml --fail-on-open",
+        ),
+    },
+    "test": {
+        "test": Summary(
+            "hold expectations (`web -> db tcp/5432 accept`) against a state, or against packets",
+            "sgdp test expectations.txt --state state.yaml",
+        ),
+    },
+    "report": {
+        "report": Summary(
+            "write one HTML page: who reaches whom, rules with hits, findings, sessions",
+            "sgdp report state.yaml --html page.html",
+        ),
+    },
+    "lab": {
+        "lab": Summary(
+            "build a state from network namespaces and send real packets through it",
+            "sudo sgdp lab up state.yaml && sudo sgdp lab matrix",
+        ),
+    },
+    "replay": {
+        "replay": Summary(
+            "send a capture's packets through a lab; show which flows pass, and by which rule",
+            "sudo sgdp replay traffic.pcap --state state.yaml",
+        ),
+    },
     "attach": {
-        "attach": "bind an existing interface, for example a container's, to an ENI",
-        "detach": "unbind an ENI's interface; with the last ENI of a namespace, our rules there go, too",
-        "apply": "enforce a state on all attached ENIs once, and exit",
-        "clear": "detach all ENIs and remove all rules of ours from their namespaces",
+        "attach": Summary(
+            "bind an existing interface, for example a container's, to an ENI",
+            "sudo sgdp attach --eni web --container web --ifname eth0",
+        ),
+        "detach": Summary(
+            "unbind an ENI's interface; with the last ENI of a namespace, our rules there go, too",
+            "sudo sgdp detach --eni web",
+        ),
+        "apply": Summary("enforce a state on all attached ENIs once, and exit", "sudo sgdp apply state.yaml"),
+        "clear": Summary("detach all ENIs and remove all rules of ours from their namespaces", "sudo sgdp clear"),
     },
     "agent": {
-        "agent": "run the daemon that keeps all attached ENIs enforced",
-        "status": "show what the running agent enforces; exit code 1 if it isn't healthy",
+        "agent": Summary("run the daemon that keeps all attached ENIs enforced", "sudo sgdp agent --once"),
+        "status": Summary("show what the running agent enforces; exit code 1 if it isn't healthy", "sudo sgdp status"),
     },
-    "sessions": {"sessions": "list live sessions, and the rule that let each one in"},
-    "counters": {"counters": "show how many packets each rule decided about, and which rules never did"},
-    "log": {"log": "show denied packets as they happen, and why each one was denied"},
-    "trace": {"trace": "follow real packets through our chains, step by step"},
+    "sessions": {
+        "sessions": Summary(
+            "list live sessions, and the rule that let each one in", "sudo sgdp sessions --eni web --port tcp/443"
+        ),
+    },
+    "counters": {
+        "counters": Summary(
+            "show how many packets each rule decided about, and which rules never did",
+            "sudo sgdp counters --unused",
+        ),
+    },
+    "log": {
+        "log": Summary(
+            "show denied packets as they happen, and why each one was denied", "sudo sgdp log --follow --eni web"
+        ),
+    },
+    "trace": {
+        "trace": Summary(
+            "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
+        ),
+    },
 }
+# how `sgdp --help` groups them
+GROUPS: dict[str, tuple[str, ...]] = {
+    "write a policy": ("init", "check", "schema", "import", "export"),
+    "review it (touches nothing)": ("explain", "diff", "test", "compile", "report"),
+    "try it in a lab (needs root)": ("lab", "replay"),
+    "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
+    "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
+}
+TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\
 Enforce cloud security groups in the Linux kernel, and try them in a lab.
 
@@ -57,17 +134,11 @@ A STATE is a file or folder with VPCs, security groups, rules, instances and
 their ENIs (elastic network interfaces). Commands that only read a state need
 no root and touch nothing. Commands that look at or change what the kernel
 enforces need root."""
-FIRST_STEPS = """\
-first steps:
-  sgdp check state.yaml         is the state valid, and does anything look odd?
-  sudo sgdp lab up state.yaml   build its instances from network namespaces
-  sudo sgdp lab matrix          send real packets between every pair
-  sudo sgdp lab down            remove the lab
-  sgdp explain --help           how to ask which rule lets a packet pass
-
-`sgdp COMMAND --help` says more about each command. Exit codes: 0 done,
-1 the answer is no, 2 wrong usage, 3 the kernel refused or can't do it,
-4 not root, 5 the input can't be used, 70 a bug of ours."""
+LAST_WORDS = """\
+`sgdp COMMAND --help` says more about each command. SGDP_STATE and SGDP_LAB name
+the state and the lab where a command names none. Exit codes: 0 done, 1 the
+answer is no, 2 wrong usage, 3 the kernel refused or can't do it, 4 not root,
+5 the input can't be used, 70 a bug of ours."""
 # The first that fits decides, from the special to the general. Every other error of ours is about the input.
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
@@ -82,18 +153,40 @@ def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
     listed. None: all modules are imported."""
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     named = next((word for word in argv or () if not word.startswith("-")), "")
-    for module, words in VERBS.items():
-        verbs = Verbs(subparsers, words)
-        if argv is None or named in words:
+    for module, summaries in VERBS.items():
+        verbs = Verbs(subparsers, summaries)
+        if argv is None or named in summaries:
             import_module(f"sgdataplane.cli.{module}").register(verbs)
         else:
             verbs.list()
 
 
+class TopParser(Parser):
+    """The parser of `sgdp` itself, whose help lists the verbs by group, each with an example."""
+
+    def format_help(self) -> str:
+        summaries = {verb: summary for verbs in VERBS.values() for verb, summary in verbs.items()}
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for title, verbs in GROUPS.items():
+            formatter.start_section(title)
+            for verb in verbs:
+                what = textwrap.wrap(summaries[verb].what, TEXT_WIDTH)
+                lines = [f"{verb:10}{what[0]}", *(f"{'':10}{line}" for line in (*what[1:], summaries[verb].example))]
+                formatter.add_text("\n".join(lines))
+            formatter.end_section()
+        formatter.start_section(self._optionals.title)
+        formatter.add_arguments(self._optionals._group_actions)  # noqa: SLF001  # it has no other way
+        formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+
 def build_parser(argv: Sequence[str] | None = None) -> Parser:
     """The command line as far as it is needed to read `argv` (`add_verbs`); None: the whole."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="sgdp", description=ABOUT, epilog=FIRST_STEPS, formatter_class=raw)
+    parser = TopParser(prog="sgdp", description=ABOUT, epilog=LAST_WORDS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"sgdp {__version__}")
     add_verbs(parser, argv)
     return parser
@@ -104,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     with guarded():
         arguments = build_parser(given).parse_args(given)
+        choose_colour(getattr(arguments, "color", "auto"))
         return run_verb(arguments.run, arguments)
 
 

@@ -15,7 +15,9 @@ import enum
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -28,11 +30,13 @@ from sgdataplane.visible import json_text, visible, visible_block, width
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _INK = f"\x1b{os.urandom(8).hex()}"
+_PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d.,]*%?")
 _CLEAR_LINE = "\r\x1b[K"
 QUIET_SECONDS = 1.0  # nothing shorter than this shows progress
 REDRAW_SECONDS = 0.1
+MIN_ROOM = 40  # less makes tables of single letters
 
 
 class Exit(enum.IntEnum):
@@ -66,10 +70,11 @@ EXIT_MEANINGS: Mapping[Exit, str] = {
 
 class Guard:
     """A stream that passes on lines and our colours, and makes visible everything else that a terminal would obey.
-    All other attributes are those of the stream behind it, `unguarded`."""
+    `colour`: when it passes on colours (COLOUR_CHOICES). All other attributes are those of the stream behind it,
+    `unguarded`."""
 
     def __init__(self, unguarded: TextIO) -> None:
-        self.unguarded = unguarded
+        self.unguarded, self.colour = unguarded, "auto"
 
     def write(self, text: str) -> int:
         parts = _INKED.split(text)
@@ -142,17 +147,29 @@ def _apart(made_visible: Callable[[str], str], text: str) -> str:
     return "".join(parts)
 
 
+COLOUR_CHOICES = ("auto", "always", "never")
+
+
+def choose_colour(choice: str) -> None:
+    """Sets when both streams have colours: always, never, or as the terminal and the environment say."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Guard):
+            stream.colour = choice
+
+
 def use_colour(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal and the environment allows colours (NO_COLOR, https://no-color.org; TERM=dumb)."""
-    is_terminal = isinstance(stream, Guard) and stream.isatty()
-    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether `stream` has colours. If nobody chose, it has them if it is a terminal and the environment allows them
+    (NO_COLOR, https://no-color.org; TERM=dumb)."""
+    if not isinstance(stream, Guard) or stream.colour != "auto":
+        return isinstance(stream, Guard) and stream.colour == "always"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     """`text` in red, green, yellow, bold or dim where `stream` (stdout if None) can show it."""
     if not use_colour(stream or sys.stdout):
         return text
-    return f"{_INK}[{_COLOURS[colour]}m{text}{_INK}[0m"
+    return f"{_INK}[{_COLOURS[colour]}m{text}{_PLAIN}"
 
 
 class _Warnings(logging.Handler):
@@ -174,15 +191,57 @@ def log_shown() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def room() -> int:
+    """The columns of the terminal; 80 without one, or what COLUMNS says."""
+    return max(MIN_ROOM, shutil.get_terminal_size((80, 24)).columns)
+
+
+def say_hanging(lead: str, text: str, colour: str = "") -> None:
+    """Prints `text` beside `lead`, on as many lines as it needs."""
+    beside = _width(lead)
+    for line in textwrap.wrap(one_line(text), max(MIN_ROOM, room() - beside), break_on_hyphens=False) or [""]:
+        say(lead + (paint(line, colour) if colour else line))
+        lead = " " * beside
+
+
+def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> str:
     """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
-    Each cell is one line, whatever is in it."""
+    Each cell is one line, whatever is in it; but where the terminal hasn't room for that, cells take several.
+    `indent`: spaces before each line."""
+    return "\n".join(" " * indent + line for line in _table_lines(headers, rows, room() - indent))
+
+
+def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: int) -> Iterator[str]:
     body = [tuple(map(one_line, row)) for row in rows]
     head = tuple(map(one_line, headers))
     columns = list(zip(head, *body, strict=True))
     widths = [max(map(_width, column)) for column in columns]
     right = [bool(body) and all(_NUMBER.fullmatch(_INKED.sub("", cell)) for cell in column[1:]) for column in columns]
-    return "\n".join(_line(row, widths, right) for row in (head, *body))
+    if sum(widths) + 2 * (len(widths) - 1) <= space:
+        yield from (_line(row, widths, right) for row in (head, *body))
+        return
+    from sgdataplane.cli.layout import laid_out
+
+    yield from map(_inked, laid_out(_spans(head), map(_spans, body), right, space))
+
+
+def _spans(cells: Iterable[str]) -> list[list[tuple[str, str]]]:
+    """Each cell as texts with the marks of their colours."""
+    return [_cell_spans(cell) for cell in cells]
+
+
+def _cell_spans(cell: str) -> list[tuple[str, str]]:
+    parts = _INKED.split(cell)
+    return [(text, ink if ink != _PLAIN else "") for ink, text in zip(("", *parts[1::2]), parts[::2], strict=True)]
+
+
+def _inked(line: Sequence[tuple[str, str]]) -> str:
+    """A line of such texts, without spaces at its end."""
+    while line and not line[-1][0].strip(" "):
+        line = line[:-1]
+    *before, (last, ink) = line or [("", "")]
+    spans = (*before, (last.rstrip(" "), ink))
+    return "".join(f"{ink}{text}{_PLAIN}" if ink else text for text, ink in spans)
 
 
 class Columns:

@@ -48,8 +48,7 @@ def register(verbs: Verbs) -> None:
         "Compares what was delivered with what the policy says; exit code 1 if they differ. All packets stay in "
         "network namespaces. Needs root."
     )
-    example = "sudo sgdp replay traffic.pcap --state state.yaml --against new.yaml"
-    parser = verbs.add("replay", run, more, example=example)
+    parser = verbs.add("replay", run, more)
     what = "a pcap or pcapng file, gzipped or not; a pipe, or - for standard input"
     parser.add_argument("capture", type=Path, metavar="CAPTURE", help=what)
     whose = parser.add_mutually_exclusive_group(required=True)

@@ -41,7 +41,7 @@ MOST_SESSIONS = 200
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Hits and sessions need root; without, the page has everything else."
-    parser = verbs.add("report", run, more, example="sgdp report state.yaml --html page.html")
+    parser = verbs.add("report", run, more)
     parser.add_state()
     parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, a single file")
     lab = "take hits and sessions from the lab of this name (default: from what is attached on this host)"

@@ -59,7 +59,7 @@ HEADERS = ("NODE", "ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Options narrow the list; a session must meet all of them. Needs root."
-    parser = verbs.add("sessions", run, more, example="sudo sgdp sessions --eni web --port tcp/443 --sort remote")
+    parser = verbs.add("sessions", run, more)
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"only sessions of this ENI: {ENI_HELP}")
     about = "only sessions of this instance, by its id or name"

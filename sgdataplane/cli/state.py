@@ -13,7 +13,7 @@ from pathlib import Path
 from sgdataplane.analyse.review import review
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, say_choices
 from sgdataplane.cli.files import write, write_folder
-from sgdataplane.cli.output import Exit, complain, paint, print_json, say, say_aside, say_block
+from sgdataplane.cli.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
@@ -35,7 +35,7 @@ def register(verbs: Verbs) -> None:
 
 def add_check(verbs: Verbs) -> None:
     more = "Touches nothing. The exit code is 1 if the state is refused."
-    parser = verbs.add("check", check, more, example="sgdp check state.yaml --strict")
+    parser = verbs.add("check", check, more)
     parser.add_state()
     parser.add_json("sgdataplane/schemas/check.schema.json")
     parser.add_argument("--strict", action="store_true", help="exit code 1 also if there are findings")
@@ -44,7 +44,7 @@ def add_check(verbs: Verbs) -> None:
 
 def add_schema(verbs: Verbs) -> None:
     more = "Editors check and complete state files with it. Other names: what a command prints with --json."
-    parser = verbs.add("schema", print_schema, more, example="sgdp schema > state.schema.json")
+    parser = verbs.add("schema", print_schema, more)
     words = "what to describe (default: state)"
     parser.add_argument("name", nargs="?", choices=schemas(), default="state", metavar="NAME", help=words)
 
@@ -56,7 +56,7 @@ def schemas() -> tuple[str, ...]:
 
 
 def add_import(verbs: Verbs) -> None:
-    parser = verbs.add("import", import_state, example="sgdp import answers/ -o state.yaml")
+    parser = verbs.add("import", import_state)
     words = "a folder of the cloud's answers, a Terraform state or plan, a pipe or - (standard input)"
     parser.add_state("source", words, metavar="SOURCE")
     parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="write to FILE instead of stdout")
@@ -64,7 +64,7 @@ def add_import(verbs: Verbs) -> None:
 
 
 def add_export(verbs: Verbs) -> None:
-    parser = verbs.add("export", export_state, example="sgdp export state.yaml --to ecs -o answers/")
+    parser = verbs.add("export", export_state)
     parser.add_state()
     words = "the cloud's answers (ecs), or the native format"
     parser.add_argument("--to", dest="kind", choices=("ecs", "native"), required=True, help=words)
@@ -147,8 +147,8 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
         for finding in group:
             about = " ".join(value for _, value in finding.subject)
             text = f"{about}: {finding.message}" if about else finding.message
-            say(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  {text}")
-        say(f"{'':9}{'':{width}}  {paint(f'-> {finding.advice}', 'dim')}")
+            say_hanging(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  ", text)
+        say_hanging(f"{'':9}{'':{width}}  ", f"-> {finding.advice}", "dim")
 
 
 def import_state(arguments: argparse.Namespace) -> int:

@@ -48,8 +48,7 @@ def register(verbs: Verbs) -> None:
         "`web -> db tcp/5432 accept`. An end is an instance's name or id, an ENI, or an address. Without --live "
         "nothing is sent and no root is needed. The exit code is 1 if an expectation fails."
     )
-    example = "sgdp test expectations.txt --state state.yaml --junit results.xml"
-    parser = verbs.add("test", run, more, example=example)
+    parser = verbs.add("test", run, more)
     parser.add_argument("files", nargs="+", type=Path, metavar="EXPECTATIONS", help="files with expectations")
     parser.add_state("--state", "the state that is judged; with --live LAB it is that lab's own")
     live = "send packets (root): in the running lab LAB, or in one that is built for this from --state, and removed"

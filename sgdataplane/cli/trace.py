@@ -59,7 +59,7 @@ Document = dict[str, Any]
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "Give --eni to wait for packets of an ENI, or --from and --to to send one packet in a lab. Needs root."
-    parser = verbs.add("trace", run, more, example="sudo sgdp trace --eni web --direction ingress --port tcp/443")
+    parser = verbs.add("trace", run, more)
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"follow packets of this ENI: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")

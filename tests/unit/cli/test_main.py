@@ -128,9 +128,21 @@ def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture
 def test_every_verb_is_listed_with_what_its_module_says() -> None:
     listed = main.build_parser(["--help"]).format_help()
     assert listed == main.build_parser().format_help()
-    for words in main.VERBS.values():
-        for verb in words:
-            assert f"    {verb} " in listed
+    for summaries in main.VERBS.values():
+        for verb, (what, example) in summaries.items():
+            assert f"  {verb:10}{what.split(' ')[0]} " in listed
+            assert f"  {example}\n" in listed
+            assert example.removeprefix("sudo ").startswith(f"sgdp {verb}")
+
+
+def test_every_verb_is_in_one_group() -> None:
+    grouped = [verb for verbs in main.GROUPS.values() for verb in verbs]
+    assert sorted(grouped) == sorted(verb for summaries in main.VERBS.values() for verb in summaries)
+
+
+def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, main.build_parser(["--help"]).format_help().splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -16,6 +17,7 @@ from sgdataplane.cli.output import (
     Exit,
     Guard,
     Progress,
+    choose_colour,
     complain,
     guarded,
     log_shown,
@@ -24,6 +26,7 @@ from sgdataplane.cli.output import (
     render_table,
     say,
     say_block,
+    say_hanging,
     warn,
 )
 from sgdataplane.visible import visible_block
@@ -54,6 +57,78 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_is_aligned_and_numbers_stand_to_the_right() -> None:
     table = render_table(("from", "port", "note"), [("i-web1", "22", ""), ("ext", "8080", "long note")])
     assert table == "from    port  note\ni-web1    22\next     8080  long note"
+
+
+LONG = [("eni-web", "sgr-0123456789abcdef of sg-web (priority 1)"), ("eni-db", "[red]default[/red] :smile:")]
+
+
+@pytest.mark.parametrize("columns", [40, 50, 80])
+def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [(name, why, why, why) for name, why in LONG]
+    lines = render_table(("ENI", "BEFORE", "AFTER", "THEN"), rows, indent=2).split("\n")
+    assert max(map(len, lines)) <= columns
+    assert len(lines) > 3
+    assert all(line.startswith("  ") and line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("columns", [60, 300])
+def test_what_others_named_means_nothing_to_the_layout(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No markup, no emoji, no link, no highlighted number; and no escape of theirs."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words = "[bold red]x[/] :smile: [link=http://a]10.0.0.1[/link] " + HOSTILE
+    with at_a_terminal() as terminal:
+        say_block(render_table(("NAME", "WHY"), [("a", words), ("b", words)]))
+    said = terminal.getvalue()
+    assert "\x1b" not in said
+    assert "".join(said.split()).count("".join(words.replace(HOSTILE, SHOWN).split())) == 2
+
+
+def test_a_colour_goes_on_in_each_line_of_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with at_a_terminal() as terminal:
+        say_block(render_table(("A", "B"), [(paint("one two three four five six seven", "red"), "x y z " * 4)]))
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith("\x1b[31m") and line.count("\x1b[0m") == 1 for line in lines[1:])
+
+
+def test_a_table_that_fits_needs_no_library() -> None:
+    text = "import sys; from sgdataplane.cli.output import render_table; render_table(('a',), [('b',)]);"
+    text += "from sgdataplane.daemon import agent; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "has_colour"), [("always", True), ("never", False), ("auto", True)], ids=["always", "never", "auto"]
+)
+def test_colours_at_a_terminal_are_what_was_chosen(choice: str, has_colour: bool) -> None:
+    with at_a_terminal() as terminal:
+        choose_colour(choice)
+        say(paint("x", "red"))
+    assert ("\x1b[31m" in terminal.getvalue()) is has_colour
+
+
+def test_a_pipe_has_colours_only_if_they_are_always_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    for choice, said in (("auto", "x\n"), ("always", "\x1b[31mx\x1b[0m\n"), ("never", "x\n")):
+        with guarded():
+            choose_colour(choice)
+            say(paint("x", "red"))
+        assert capsys.readouterr().out == said
+
+
+def test_a_text_hangs_beside_what_leads_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    say_hanging("high  ", "word " * 30)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("high  word")
+    assert all(line.startswith("      word") and len(line) <= 60 for line in lines[1:])
 
 
 def test_colour_in_a_cell_takes_no_width() -> None:
