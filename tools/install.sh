@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs this folder's product as files: the locked versions, the command, the units. `make install`, and the Debian package.
+# Installs this folder's product as files: the locked versions, the command, its man pages and completions, the units, the
+# documents. `make install`, and the Debian package.
 #
 #   DESTDIR=DIR   below which all of it is put        PREFIX=DIR   default /usr/local
 #   UNITDIR=DIR   default PREFIX/lib/systemd/system
@@ -14,7 +15,10 @@ prefix=${PREFIX:-/usr/local}
 units=${UNITDIR:-$prefix/lib/systemd/system}
 root=${DESTDIR:-}
 library=$root$prefix/lib/sgdataplane
-documents=$root$prefix/share/doc/sgdataplane
+share=$root$prefix/share
+documents=$share/doc/sgdataplane
+# Where zsh looks: a package's completions are apart from those that an administrator installed.
+if [ "$prefix" = /usr ]; then zsh=vendor-completions; else zsh=site-functions; fi
 python=/usr/bin/python3
 
 install_packages() {
@@ -27,6 +31,17 @@ install_packages() {
 install_command() {
     install -d "$root$prefix/bin"
     install -m 755 tools/sgdp "$root$prefix/bin/sgdp"
+    .venv/bin/python -I tools/manuals.py "$share" "$zsh"
+}
+
+# At the places that they have in the repository, so that their links lead somewhere; and what is there to be copied, as examples.
+install_documents() {
+    rm -rf "$documents"
+    for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*/*.md systemd/README.md; do
+        install -D -m 644 "$file" "$documents/$file"
+    done
+    (cd netns-lab/scenarios && find . -type f -exec install -D -m 644 '{}' "$documents/examples/scenarios/{}" ';')
+    install -D -m 644 -t "$documents/examples" systemd/agent.toml
 }
 
 install_units() {
@@ -40,15 +55,15 @@ install_units() {
     install -m 644 systemd/modules-load.conf "$root$prefix/lib/modules-load.d/sgdataplane.conf"
     install -m 644 systemd/sysctl.conf "$root$prefix/lib/sysctl.d/sgdataplane.conf"
     chmod 644 "$root$units"/sgdataplane*.service
-    install -d "$documents" "$root/etc/sgdataplane"
-    install -m 644 systemd/README.md "$documents/README.md"
+    install -d "$root/etc/sgdataplane"
     [ -e "$root/etc/sgdataplane/agent.toml" ] || install -m 644 systemd/agent.toml "$root/etc/sgdataplane/agent.toml"
 }
 
 # Configuration, policies and what is in force stay.
 uninstall() {
     rm -rf "$library" "$documents"
-    rm -f "$root$prefix/bin/sgdp" \
+    rm -f "$root$prefix/bin/sgdp" "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 \
+        "$share/bash-completion/completions/sgdp" "$share/zsh/$zsh/_sgdp" "$share/fish/vendor_completions.d/sgdp.fish" \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$prefix/lib/sysctl.d/sgdataplane.conf" \
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
@@ -60,7 +75,7 @@ reload_systemd() {
 }
 
 case ${1:-install} in
-    install) install_packages; install_command; install_units ;;
+    install) install_packages; install_command; install_documents; install_units ;;
     uninstall) uninstall ;;
     *) echo "usage: tools/install.sh [install | uninstall]" >&2; exit 2 ;;
 esac

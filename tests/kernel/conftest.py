@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +10,8 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
-from tests.support.bootedhost import installed
+from tests.support.bootedhost import built_package, installed
 from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
-
-ROOT = Path(__file__).resolve().parents[2]
-BUILD_S = 300
 
 
 @pytest.fixture
@@ -30,9 +26,7 @@ def namespace(lab_name: str) -> Iterator[str]:
 def package() -> Path:
     if given := os.environ.get("SGDP_DEB"):
         return Path(given)
-    built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
-    assert built.returncode == 0, built.stderr
-    return ROOT / "build" / built.stdout.strip()
+    return built_package()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 """A machine of its own with systemd, with the Debian package in it and one attached ENI.
 
-Owns installing it, and what is asked of it. Must not know what is expected of it.
+Owns building and installing it, and what is asked of it. Must not know what is expected of it.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,17 @@ from tests.support.booted import Booted
 from tests.support.builders import mac_of
 from tests.support.flood import wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
+BUILD_S = 300
 AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
+
+
+def built_package() -> Path:
+    """The Debian package of this folder, built now."""
+    built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
+    assert built.returncode == 0, built.stderr
+    return ROOT / "build" / built.stdout.strip()
 
 
 @contextmanager
