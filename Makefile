@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall deb test test-slow test-vm test-debian12 bench bench-quick lint docs lock clean
+.PHONY: help setup demo install uninstall deb release test test-slow test-vm test-debian12 bench bench-quick lint docs lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -31,6 +31,10 @@ uninstall: ## remove these files; configuration, policies and rules in force sta
 
 deb: setup ## build the Debian package for the release that this runs on, into build/
 	@tools/deb.sh
+
+release: setup ## make sdist, wheel, Debian package and checksums of the last commit in dist/ (docs/release.md)
+	@mkdir -p build
+	@tools/release.sh
 
 test: lint ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
@@ -64,6 +68,7 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	.venv-lock/bin/pip install --quiet $(UV)
 	$(COMPILE) pyproject.toml --group dev --output-file requirements.lock
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
+	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 
