@@ -22,7 +22,7 @@ PAGES = [
     *DESIGNS,
     *DECISIONS,
     *sorted((ROOT / "docs").glob("*.md")),
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "systemd/README.md")),
+    *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING", "CODE_OF_CONDUCT", "systemd/README")),
     TESTS / "README.md",
     ROOT / "netns-lab" / "README.md",
 ]
