@@ -40,6 +40,7 @@ install_documents() {
     for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*/*.md systemd/README.md; do
         install -D -m 644 "$file" "$documents/$file"
     done
+    (cd examples && find . -type f -exec install -D -m 644 '{}' "$documents/examples/{}" ';')
     (cd netns-lab/scenarios && find . -type f -exec install -D -m 644 '{}' "$documents/examples/scenarios/{}" ';')
     install -D -m 644 -t "$documents/examples" systemd/agent.toml
 }

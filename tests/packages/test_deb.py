@@ -44,6 +44,8 @@ def test_lintian_has_no_complaint(deb: Path) -> None:
         f"{DOCUMENTS}/copyright",
         f"{DOCUMENTS}/systemd/README.md",
         f"{DOCUMENTS}/examples/agent.toml",
+        f"{DOCUMENTS}/examples/monitoring/grafana-dashboard.json",
+        f"{DOCUMENTS}/examples/monitoring/sgdataplane-alerts.yml",
         f"{DOCUMENTS}/examples/scenarios/20-three-tier/state.yaml",
     ],
 )
