@@ -10,6 +10,7 @@ PYTEST_FLAGS ?=
 UV := uv==0.13.9
 COMPILE := .venv-lock/bin/uv --quiet --system-certs pip compile --universal --python-version 3.11 \
     --generate-hashes --only-binary :all: --no-emit-index-url --upgrade --custom-compile-command 'make lock'
+PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --only-binary :all:
 # The programs that the benchmark compares with are in a tree of their own, so that none of them starts on this machine.
 PEERS := $(or $(SGDP_BENCH_PEERS),/var/tmp/sgdataplane-bench-peers)
 BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
@@ -60,8 +61,10 @@ lint: setup ## run ruff and mypy
 	$(PYTHON) -m ruff check --quiet
 	$(PYTHON) -m mypy
 
-docs: setup ## write the pages of docs that are made from the code
+docs: setup ## write the pages of docs that are made from the code, and build the site into build/site
 	$(PYTHON) -m tools.reference
+	@$(PIP) --requirement requirements-docs.lock
+	$(PYTHON) -m tools.site
 
 lock: setup ## write the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv .venv-lock
@@ -69,6 +72,7 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	$(COMPILE) pyproject.toml --group dev --output-file requirements.lock
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
+	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 
