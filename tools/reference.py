@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sgdataplane.cli.main import EXIT_CODES
@@ -22,6 +22,8 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.statefile.schema import state_schema
+from tools import commands, schemas
+from tools.commands import table
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- `make docs` writes this page. Don't edit it here. -->"
@@ -70,11 +72,11 @@ def causes() -> str:
         "Causes and counters",
         "The policy counts each packet once by its cause, unless its session was accepted before. The fence counts"
         " what it drops. Words in capitals stand for the name of a group, a rule or an interface.",
-        _table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
+        table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
         "## Causes without a counter of their own",
         "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others appear in comparisons of"
         " states and in replays.",
-        _table(("cause", "means"), uncounted),
+        table(("cause", "means"), uncounted),
     )
 
 
@@ -91,7 +93,7 @@ def metrics() -> str:
         "Metrics",
         "The agent serves these to Prometheus if its configuration has `metrics`. `cycle_seconds` and"
         " `apply_seconds` are histograms. The library adds `process_...`: memory, CPU and descriptors.",
-        _table(("metric", "labels", "means"), rows),
+        table(("metric", "labels", "means"), rows),
     )
 
 
@@ -108,7 +110,7 @@ def findings() -> str:
     return _page(
         "Findings",
         "`sgdp check` reports what is odd about a state that isn't wrong.",
-        _table(("code", "severity", "means", "what to do"), rows),
+        table(("code", "severity", "means", "what to do"), rows),
     )
 
 
@@ -119,12 +121,20 @@ def exit_codes() -> str:
     return _page(
         "Exit codes",
         f"`{base}` stands for every error that no line above it names. `pydoc sgdataplane.errors` lists all errors.",
-        _table(("code", "means", "errors"), rows),
+        table(("code", "means", "errors"), rows),
     )
 
 
 def schema() -> str:
     return json.dumps(state_schema(), indent=2) + "\n"
+
+
+def command_line() -> str:
+    return _page("Commands", *commands.parts())
+
+
+def json_output() -> str:
+    return _page("JSON output", *schemas.output_parts())
 
 
 def decisions() -> str:
@@ -136,7 +146,7 @@ def decisions() -> str:
         "Decisions",
         "Each page says what we chose, what else we tried or considered, and what we measured. Figures are as of"
         " the day of their commit; `netns-lab/bench/results` has the benchmark's last ones.",
-        _table(("no.", "decision", "date"), rows),
+        table(("no.", "decision", "date"), rows),
     )
 
 
@@ -154,21 +164,13 @@ def _page(title: str, *parts: str) -> str:
     return "\n\n".join((f"# {title}", MADE, *parts)) + "\n"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = tuple(head)
-    return "\n".join(_lines((head, ("---",) * len(head), *rows)))
-
-
-def _lines(rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-
-
 PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/causes.md": causes,
     "docs/reference/metrics.md": metrics,
     "docs/reference/findings.md": findings,
     "docs/reference/exit-codes.md": exit_codes,
+    "docs/reference/commands.md": command_line,
+    "docs/reference/json.md": json_output,
     "docs/decisions/README.md": decisions,
     "sgdataplane/schemas/state.schema.json": schema,
 }
