@@ -1,9 +1,9 @@
-"""Writes netns-lab/captures/shop.pcap, the capture that docs/replay.md replays: traffic of the shop in
+"""Writes examples/shop.pcap, the capture that docs/replay.md replays: traffic of the shop in
 netns-lab/scenarios/20-three-tier, whose load balancer has another address there (172.31.0.10), as behind NAT.
 
 Owns what is in that capture. The same seed gives the same octets. Must not know sgdataplane.
 
-    .venv/bin/python tools/capture.py netns-lab/captures/shop.pcap
+    .venv/bin/python tools/capture.py examples/shop.pcap
 """
 
 from __future__ import annotations

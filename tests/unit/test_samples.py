@@ -1,81 +1,107 @@
-"""README.md and docs/ show what `sgdp` really prints.
+"""The documents for users show what their commands really print, and files that are in examples/.
 
-Each page has a folder of its own. A block that is headed ```yaml NAME is written into it as a file; the commands after
-`$` run there, in the order of the page. A line `...` stands for any lines. Commands after `#` need root: not run.
-`--update-golden` writes what the commands print now into the page.
+`--update-golden` writes what the commands print now into the pages.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-PROMPT, ANYTHING = "$ ", "..."
+from sgdataplane.statefile import load
+from tests.support.samples import EXAMPLES, ROOT, SUPERUSER, Block, blocks, fits, scene
+
+MADE = {"kernels.md"}  # by a run of the suite
+PAGES = (
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in MADE),
+    *(ROOT / name / "README.md" for name in ("netns-lab", "netns-lab/scenarios", "systemd")),
+)
+SCENARIO = ROOT / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
+# Why a block isn't run, and how many there are.
+NOT_RUN = {
+    "it installs Debian packages": 2,
+    "it loads kernel modules": 1,
+    "needs a container engine": 1,
+    "needs a repository with two branches": 1,  # tests/unit/test_gate.py has one
+    "needs GitHub": 1,
+    "needs pre-commit": 1,
+    "needs systemd": 4,
+    "needs Terraform": 1,
+    "tests/traffic/test_scenarios.py runs all scenarios": 2,
+}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """With this program as `sgdp`, its Python as `python`, and the scenarios where the repository has them."""
-    (tmp_path / "bin").mkdir()
-    for name, program in (("sgdp", [sys.executable, "-m", "sgdataplane"]), ("python", [sys.executable])):
-        command = tmp_path / "bin" / name
-        command.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
-        command.chmod(0o755)
-    (tmp_path / "netns-lab").symlink_to(ROOT / "netns-lab")
-    return tmp_path
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_shows_what_is_printed(page: Path, folder: Path, update_golden: bool) -> None:
+def needs_root(page: Path) -> bool:
+    return any(block.is_run and block.prompt == SUPERUSER for block in blocks(page))
+
+
+def with_marks(page: Path) -> ParameterSet:
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.traffic] if needs_root(page) else [])
+
+
+@pytest.mark.parametrize("page", [with_marks(page) for page in PAGES if any(block.is_run for block in blocks(page))])
+def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden: bool) -> None:
     before = page.read_text("utf-8")
-    after = BLOCK.sub(lambda found: ran(found, folder), before)
+    with scene(tmp_path, with_root=needs_root(page)) as found:
+        after = found.page(before)
     if update_golden and after != before:
         page.write_text(after, "utf-8")
     assert after == before or update_golden
 
 
-def ran(found: re.Match[str], folder: Path) -> str:
-    """The block, as it should be."""
-    _, _, name = found["kind"].partition(" ")
-    if name:
-        (folder / name).write_text(found["text"], "utf-8")
-    if not found["text"].startswith(PROMPT):
-        return found[0]
-    return f"```{found['kind']}\n{''.join(sample(*command, folder) for command in commands(found['text']))}```"
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_held_to_something(page: Path) -> None:
+    assert [block.text for block in blocks(page) if not is_held(block)] == []
+    assert re.search(r"^ +```", page.read_text("utf-8"), re.MULTILINE) is None
 
 
-def commands(text: str) -> Iterator[tuple[str, str]]:
-    """Each with what the page says that it prints."""
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
+def is_held(block: Block) -> bool:
+    """Run, the same as a file in examples/, part of one, or said not to be run."""
+    if block.is_run or block.word == "not run":
+        return True
+    file = EXAMPLES / (block.name or block.about)
+    if not file.is_file():
+        return False
+    text = file.read_text("utf-8")
+    return block.text == text if block.name else block.text in text
 
 
-def sample(command: str, shown: str, folder: Path) -> str:
-    environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, shell=True, check=False, timeout=60, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    return f"{PROMPT}{command}\n{shown if fits(shown, done.stdout) else done.stdout}"
+def test_what_is_not_run_is_counted() -> None:
+    reasons = Counter(block.about for page in PAGES for block in blocks(page) if block.word == "not run")
+    assert reasons == NOT_RUN
 
 
-def fits(shown: str, printed: str) -> bool:
-    pattern = "".join(r"(?:.*\n)*?" if line == ANYTHING else re.escape(line) + r"\n" for line in shown.splitlines())
-    return re.fullmatch(pattern, printed) is not None
+def test_every_example_is_in_a_document() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert [path.name for path in sorted(EXAMPLES.iterdir()) if path.name not in text] == []
 
 
-def test_the_pages_have_samples() -> None:
-    with_samples = [page.name for page in PAGES if any(
-        text.startswith(PROMPT) for _, text in BLOCK.findall(page.read_text("utf-8"))
-    )]  # fmt: skip
-    assert {"README.md", "review.md", "state.md", "troubleshooting.md"} <= set(with_samples)
+def test_the_shop_is_the_scenario() -> None:
+    """So the tutorial's shop is one whose packets are tested."""
+    assert load(EXAMPLES / "shop.yaml").state == load(SCENARIO).state
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "is_the_same"),
+    [
+        ("a\n", "a\n", True),
+        ("a\n", "b\n", False),
+        ("a\n...\nd\n", "a\nb\nc\nd\n", True),
+        ("a\n...\nd\n", "a\nb\nc\n", False),
+        ("12:38:41.578  a:34761   x\n", "09:00:00.001  a:60999  x\n", True),
+        ("12:38:41.578  a:34761 > b:22\n", "09:00:00.001  a:60999 > b:23\n", False),
+        ("took 2.2 s, 9 packets\n", "took 13.1 s, 9 packets\n", True),
+        ("took 2.2 s, 9 packets\n", "took 2.2 s, 8 packets\n", False),
+    ],
+)
+def test_what_counts_as_the_same_output(shown: str, printed: str, is_the_same: bool) -> None:
+    assert fits(shown, printed) is is_the_same

@@ -1,0 +1,187 @@
+"""The blocks of the documents: which there are, and what their commands print.
+
+Owns how a block says what it is (tests/README.md, "The documents"), where commands run, and which parts of an output
+may differ from run to run. Must not know the pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+BLOCK = re.compile(
+    r"^(?:<!-- (?P<word>not run|from|first|meanwhile): (?P<about>[^\n]*?) -->\n)?"
+    r"```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
+PATIENCE_S = 60.0
+# What is another in each run, and what stands for it. Columns are as wide as what is in them.
+UNSTEADY = [
+    (re.compile(pattern), word)
+    for pattern, word in (
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+        (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME"),
+        (r"\b\d+\.\d+ ?s\b", "DURATION"),
+        (r"\bpid \d+|(?<=nft\[)\d+", "PID"),
+        (r"(?<=[:.\]])(?:3[2-9]|[45]\d|6[0-5])\d{3}\b", "PORT"),  # of the range from which the kernel takes them
+        (r"\b(?!00)[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "MAC"),
+        (r"(?<=REPLIED) +\d\d\b", " LEFT"),
+        (r" {2,}", "  "),
+    )
+]
+HOLD = (
+    "mkdir -p /run/sgdataplane /run/netns && mount -t tmpfs none /run/sgdataplane && mount -t tmpfs none /run/netns"
+    " && echo && exec cat"
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a page. `word`, `about`: the comment in the line above it; `name`: of the file that it shows."""
+
+    word: str
+    about: str
+    kind: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.kind.partition(" ")[2]
+
+    @property
+    def is_run(self) -> bool:
+        return self.word != "not run" and self.kind == "" and self.text.startswith((USER, SUPERUSER))
+
+    @property
+    def prompt(self) -> str:
+        return self.text[:2]
+
+    def commands(self) -> Iterator[tuple[str, str]]:
+        """Each with what the page says that it prints."""
+        for part in re.split(f"^{re.escape(self.prompt)}", self.text, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+def block_of(found: re.Match[str]) -> Block:
+    return Block(found["word"] or "", found["about"] or "", found["kind"], found["text"])
+
+
+def blocks(page: Path) -> list[Block]:
+    return [block_of(found) for found in BLOCK.finditer(page.read_text("utf-8"))]
+
+
+def steady(text: str) -> str:
+    for pattern, word in UNSTEADY:
+        text = pattern.sub(word, text)
+    return text
+
+
+def fits(shown: str, printed: str) -> bool:
+    lines = steady(shown).splitlines()
+    pattern = "".join(r"(?:.*\n)*?" if line == ANYTHING else re.escape(line) + r"\n" for line in lines)
+    return re.fullmatch(pattern, steady(printed)) is not None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the commands of a page run: in a copy of examples/, with this program as `sgdp` and its Python as `python`.
+    `holder`: a process whose mount namespace has a /run of its own; 0: no command of the page needs root."""
+
+    folder: Path
+    holder: int
+
+    def page(self, text: str) -> str:
+        """The page as it should be."""
+        return BLOCK.sub(self._block, text)
+
+    def _block(self, found: re.Match[str]) -> str:
+        block = block_of(found)
+        if not block.is_run:
+            return found[0]
+        head = found[0].partition("```")[0]
+        if block.word == "first":
+            self.run(block.about)
+        return f"{head}```\n{''.join(self._sample(block, *command) for command in block.commands())}```"
+
+    def _sample(self, block: Block, command: str, shown: str) -> str:
+        printed = self.watch(command, block.about, shown) if block.word == "meanwhile" else self.run(command)
+        return f"{block.prompt}{command}\n{shown if fits(shown, printed) else printed}"
+
+    def run(self, command: str) -> str:
+        with self._start(command) as process:
+            return process.communicate(timeout=PATIENCE_S)[0]
+
+    def watch(self, command: str, meanwhile: str, shown: str) -> str:
+        """What a command prints that goes on until it is interrupted: when it has printed as many lines as are shown.
+        `meanwhile` runs once it has printed a line."""
+        with self._start(f"exec {command}") as process, bounded(process):
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            self.run(meanwhile)
+            others = "".join(process.stdout.readline() for _ in shown.splitlines()[1:])
+            os.killpg(process.pid, signal.SIGINT)
+            return first + others + process.communicate()[0]
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        inside = f"cd {shlex.quote(str(self.folder))} || exit\n{command}"
+        enter = ("nsenter", "--mount", f"--target={self.holder}") if self.holder else ()
+        path = f"{self.folder.parent / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+        return subprocess.Popen(
+            [*enter, "bash", "-c", inside],
+            env={"PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "HOME": str(self.folder.parent)},
+            start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+@contextmanager
+def bounded(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Ends the process if the block takes too long."""
+    timer = Timer(PATIENCE_S, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def scene(folder: Path, *, with_root: bool) -> Iterator[Scene]:
+    (folder / "bin").mkdir()
+    for name, program in (("sgdp", [sys.executable, "-m", "sgdataplane"]), ("python", [sys.executable])):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+        command.chmod(0o755)
+    shutil.copytree(EXAMPLES, folder / "examples")
+    if not with_root:
+        yield Scene(folder / "examples", 0)
+        return
+    with held() as holder:
+        found = Scene(folder / "examples", holder)
+        try:
+            yield found
+        finally:
+            found.run("sgdp clear; sgdp lab down")
+
+
+@contextmanager
+def held() -> Iterator[int]:
+    """A process in a mount namespace of its own, where nothing is attached, named or a lab."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield process.pid
