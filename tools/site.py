@@ -24,6 +24,7 @@ STAGED, BUILT = ROOT / "build" / "pages", ROOT / "build" / "site"
 # A link, and code, in which nothing is a link: a block, or a part of a line.
 LINK = re.compile(r"(?P<code>^ *```.*?^ *```$|`[^`\n]+`)|(?P<text>\]\()(?P<to>[^)\s]+)\)", re.MULTILINE | re.DOTALL)
 NAMED_BLOCK = re.compile(r"^```(\w+) ([\w./-]+)$", re.MULTILINE)
+COMMANDS = re.compile(r"^```\n(?=[$#] )", re.MULTILINE)
 IMAGES, PAGE = {".svg", ".png"}, ".md"
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".sh": "sh", ".json": "json"}
 STYLE = """\
@@ -90,7 +91,8 @@ def shown(text: str, name: str) -> str:
 
 
 def page_text(text: str, name: str) -> str:
-    return NAMED_BLOCK.sub(r'```\1 title="\2"', LINK.sub(lambda found: placed(found, name), text))
+    linked = LINK.sub(lambda found: placed(found, name), text)
+    return COMMANDS.sub("```console\n", NAMED_BLOCK.sub(r'```\1 title="\2"', linked))
 
 
 def placed(found: re.Match[str], name: str) -> str:

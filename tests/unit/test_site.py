@@ -26,6 +26,7 @@ NAVIGATION: list[dict[str, Any]] = tomllib.loads((ROOT / "zensical.toml").read_t
         ("README.md", "[a](https://example.org/x) [b](#here)", "[a](https://example.org/x) [b](#here)"),
         ("README.md", "`[a](docs/policy.md)`", "`[a](docs/policy.md)`"),
         ("README.md", "```\n[a](docs/policy.md)\n```", "```\n[a](docs/policy.md)\n```"),
+        ("docs/state.md", "```\n$ sgdp\nok\n```", "```console\n$ sgdp\nok\n```"),
         ("docs/state.md", "```yaml office.yaml\na: 1\n```", '```yaml title="office.yaml"\na: 1\n```'),
     ],
 )
