@@ -53,7 +53,8 @@ from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.sessions import ORDERS, Selection, Session, in_order, read_sessions
 from sgdataplane.visible import json_text
 
-HEADERS = ("NODE", "ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "LEFT", "NEXT PACKET", "DECIDED BY")
+HEADERS = ("ENI", "DIRECTION", "SESSION", "STATE", "LEFT (s)", "DECIDED BY")
+USUAL_NEXT = ("passes", "-")  # what becomes of the next packet, so that nothing is said of it
 
 
 def register(verbs: Verbs) -> None:
@@ -243,29 +244,41 @@ def _decision(decision: Decision | None) -> dict[str, str | int | None]:
 
 
 def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], str], time_scale: float) -> None:
-    """Prints a row for each session, with its bytes where the kernel counts them."""
+    """Prints a row for each session, with its bytes where the kernel counts them, and with what becomes of its next
+    packet where that isn't usual."""
     if time_scale != 1.0:
         say(f"timeouts times {time_scale:g}")
-    is_counted = any(session.ingress for session in sessions)
-    headers = (*HEADERS, "BYTES IN", "BYTES OUT") if is_counted else HEADERS
-    say_block(render_table(headers, (_row(session, node_of, is_counted=is_counted) for session in sessions)))
+    headers, columns = list(HEADERS), [_row(session, node_of) for session in sessions]
+    if any(next_packet(session) not in USUAL_NEXT for session in sessions):
+        headers.append("NEXT PACKET")
+        columns = [[*row, _painted(next_packet(each))] for row, each in zip(columns, sessions, strict=True)]
+    if any(session.ingress for session in sessions):
+        headers += ["BYTES IN", "BYTES OUT"]
+        columns = [[*row, *_bytes(each)] for row, each in zip(columns, sessions, strict=True)]
+    say_block(render_table(headers, columns))
 
 
-def _row(session: Session, node_of: Mapping[tuple[str, str], str], *, is_counted: bool) -> tuple[str, ...]:
-    counted = [str(way.bytes) if way else "" for way in (session.ingress, session.egress)] if is_counted else []
-    return (
-        node_of[place_of(session)],
-        session.eni_id or "-",
+def _row(session: Session, node_of: Mapping[tuple[str, str], str]) -> list[str]:
+    return [
+        session.eni_id or node_of[place_of(session)],
         session.direction.value if session.direction else "-",
-        str(Protocol(session.protocol)),
-        endpoint(session.remote, session.remote_port),
-        endpoint(session.local, session.local_port),
+        _flow(session),
         session.state,
         str(session.seconds_left),
-        _painted(next_packet(session)),
         decided_by(session),
-        *counted,
-    )
+    ]
+
+
+def _flow(session: Session) -> str:
+    """The protocol and both ends, in the direction in which the session was opened."""
+    ends = [endpoint(session.local, session.local_port), endpoint(session.remote, session.remote_port)]
+    if session.direction is Direction.INGRESS:
+        ends.reverse()
+    return f"{Protocol(session.protocol)} {' -> '.join(ends)}"
+
+
+def _bytes(session: Session) -> list[str]:
+    return [str(way.bytes) if way else "" for way in (session.ingress, session.egress)]
 
 
 def next_packet(session: Session) -> str:

@@ -298,5 +298,5 @@ def _say(packet: Document) -> None:
         say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {paint_verdict(gate['verdict'])}")
         for step in gate["steps"]:
             if step["words"]:
-                say(f"    {step['station']:<10}  {step['words']}")
+                say(f"    {step['words']}")
     sys.stdout.flush()

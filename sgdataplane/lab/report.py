@@ -18,12 +18,11 @@ from sgdataplane.model import words
 from sgdataplane.report import content
 from sgdataplane.report.picture import Edge, Node, draw, story
 
-SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
-COLOURS = {"accept": "green", "drop": "dim"}
 MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
 MOST_NAMES = 4
 OUTSIDE = "outside"
-Key = tuple[str, ...]  # the groups of a node's ENIs; none outside
+Key = tuple[str, ...]  # the groups of a node's ENIs; none outside. In a table: cells of a row
+Pair = tuple[ProbeEnd, ProbeEnd]
 
 
 def probe_as_text(cell: ProbeResult, note: str = "") -> str:
@@ -53,22 +52,67 @@ def matrix_as_json(cells: Sequence[ProbeResult], seconds: float, time_scale: flo
 
 
 def matrix_as_text(cells: Sequence[ProbeResult], note: str = "") -> str:
-    """A truth table with a line per pair of ends and a column per service, then each disagreement with its evidence.
+    """What passes between which ends; ends that fare alike share a line. Then each disagreement with its evidence.
     `note`: see status.notes."""
     services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
-    lines: dict[tuple[str, str], dict[str, str]] = {}
+    pairs: dict[Pair, list[ProbeResult]] = {}
     for cell in cells:
-        ends = (str(cell.probe.source), str(cell.probe.target))
-        lines.setdefault(ends, {})[cell.probe.service.column] = _mark(cell)
-    rows = [(*ends, *(marks.get(service, "") for service in services)) for ends, marks in lines.items()]
+        pairs.setdefault((cell.probe.source, cell.probe.target), []).append(cell)
     wrong = [cell for cell in cells if not cell.agrees]
+    headers = ("FROM", "TO", "PASSES", "DISAGREES")[: 4 if wrong else 3]
+    fates = {ends: (_passing(found), _disagreeing(found))[: len(headers) - 2] for ends, found in pairs.items()}
     parts = [
-        f"expected/observed: A accept, - drop, ? unknown; ! marks a disagreement{note}",
-        render_table(("FROM", "TO", *services), rows),
+        one_line(f"what passes, of {', '.join(services)}{note}"),
+        render_table(headers, _folded(fates)),
         *(one_line(f"{paint('!', 'red')} {cell.probe}: {explain_result(cell)}") for cell in wrong),
         summary(cells),
     ]
     return "\n".join(parts)
+
+
+def _passing(cells: Sequence[ProbeResult]) -> str:
+    passing = [cell.probe.service.column for cell in cells if cell.observed.verdict == ACCEPT]
+    if not passing:
+        return paint("nothing", "dim")
+    return paint("everything" if len(passing) == len(cells) else ", ".join(passing), "green")
+
+
+def _disagreeing(cells: Iterable[ProbeResult]) -> str:
+    return paint(", ".join(cell.probe.service.column for cell in cells if not cell.agrees), "red")
+
+
+def _folded(fates: Mapping[Pair, Key]) -> Iterator[Key]:
+    """A row for each group of senders that fare alike with a group of receivers; rows of a sender follow each other."""
+    alike: dict[ProbeEnd, dict[Key, list[ProbeEnd]]] = {}
+    for (source, target), fate in fates.items():
+        alike.setdefault(source, {}).setdefault(fate, []).append(target)
+    together: dict[tuple[Key, tuple[ProbeEnd, ...]], list[ProbeEnd]] = {}
+    for source, targets_of in alike.items():
+        for fate, targets in targets_of.items():
+            together.setdefault((fate, tuple(targets)), []).append(source)
+    senders = _by_node(source for source, _ in fates)
+    receivers = _by_node(target for _, target in fates)
+    for (fate, reached), sources in together.items():
+        yield (_ends(sources, senders), _ends(reached, receivers), *fate)
+
+
+def _by_node(ends: Iterable[ProbeEnd]) -> dict[str, set[ProbeEnd]]:
+    found: dict[str, set[ProbeEnd]] = {}
+    for end in ends:
+        found.setdefault(end.node, set()).add(end)
+    return found
+
+
+def _ends(ends: Iterable[ProbeEnd], known: Mapping[str, set[ProbeEnd]]) -> str:
+    """These ends; of a node of which all known ends are among them, just the node."""
+    return ", ".join(
+        node if found == known[node] else ", ".join(sorted(map(_end, found))) for node, found in _by_node(ends).items()
+    )
+
+
+def _end(end: ProbeEnd) -> str:
+    """A host outside is named by its first address."""
+    return end.node if end.node.endswith(f"-{end.address}") else str(end)
 
 
 def summary(cells: Iterable[ProbeResult]) -> str:
@@ -80,11 +124,6 @@ def summary(cells: Iterable[ProbeResult]) -> str:
     probes, disagree = words.counted(len(counted), "probe"), "disagrees" if wrong == 1 else "disagree"
     text = f"{probes}: {accepted} accepted, {dropped} dropped, {wrong} {disagree} with the policy"
     return paint(text, "red" if wrong else "green")
-
-
-def _mark(cell: ProbeResult) -> str:
-    text = f"{SHORT[cell.expected.verdict]}/{SHORT[cell.observed.verdict]}"
-    return paint(text, COLOURS[cell.observed.verdict]) if cell.agrees else paint(f"{text}!", "red")
 
 
 # the page and the picture

@@ -103,10 +103,11 @@ def _texts(interface: Interface, family: Family) -> list[str]:
 def status_as_text(lab: Lab) -> str:
     """What is where: one line per interface, then the routers."""
     rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
-    nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
+    nodes = render_table(("NODE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
     routers = "\n".join(_router_line(router) for router in lab.topology.routers)
     head = f"lab {lab.record.name}: policy enforced in placement {lab.placement.value}{notes(lab)}"
-    return "\n".join(part for part in (head, nodes, routers) if part)
+    places = f"The namespace of a node is named {lab.record.name}-NODE."
+    return "\n".join(part for part in (head, nodes, routers, one_line(places)) if part)
 
 
 def _router_line(router: Router) -> str:
@@ -118,12 +119,12 @@ def _status_rows(lab: Lab, node: LabNode) -> Iterator[tuple[str, ...]]:
     name = f"{node.name} ({node.alias})" if node.alias and node.alias != node.name else node.name
     name += f" on host {node.host}" if node.host > 1 else ""
     if not node.interfaces:
-        yield (name, node.netns, "-", "-", "-", "-")
+        yield (name, "-", "-", "-", "-")
     for index, interface in enumerate(node.interfaces):
         groups = lab.state.eni[interface.eni_id].security_group_ids if interface.eni_id else ()
         addresses = [str(value) for value in (*interface.addresses, *interface.prefixes)]
-        node_columns = (name, node.netns) if index == 0 else ("", "")
-        yield (*node_columns, interface.ifname, interface.eni_id or "-", ",".join(groups) or "-", " ".join(addresses))
+        first = name if index == 0 else ""
+        yield (first, interface.ifname, interface.eni_id or "-", ", ".join(groups) or "-", " ".join(addresses))
 
 
 def notes(lab: Lab) -> str:

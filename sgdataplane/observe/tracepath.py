@@ -39,7 +39,8 @@ ENTRIES = tuple(entry_name(hook) for hook in Direction)
 GATES = tuple(gate_name(hook) for hook in Direction)
 SESSION_WORDS = "the policy in force has accepted its session: passes"
 
-# The first entry with a fitting prefix holds. Its words depend on what the rule did; "*": whatever it did.
+# The first entry with a fitting prefix holds. Its words depend on what the rule did. How the compiler finds the rule
+# that decides (profiles, groups, rules) has no words: the leaf says which one that is.
 STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (
         ENTRIES,
@@ -70,21 +71,11 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     ),
     (("egress-pass",), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
-    (("timeouts-",), "timeouts", {"*": ""}),
-    (("eni-",), "ENI", {"continue": "checks passed: the rules decide", "return": "checks passed: the rules decide"}),
-    (("profile-",), "profile", {"*": ""}),
-    (("groups-",), "groups", {"continue": "the other end is in a group that rules name"}),
-    (("group-protocol-",), "groups", {"goto": "compares the protocol"}),
-    (("group-port-",), "groups", {"goto": "compares the port"}),
-    (("kins-",), "groups", {"goto": "compares a few rules on groups one by one"}),
-    (("rank-",), "groups", {"continue": "the other end is in a group that rules name"}),
-    (("address-",), "rules", {"*": ""}),
-    (("protocol-",), "rules", {"goto": "compares the protocol"}),
-    (("port-",), "rules", {"goto": "compares the port"}),
-    (("source-port-",), "rules", {"goto": "compares the source port"}),
-    (("local-",), "rules", {"goto": "compares the ENI's own address"}),
-    (("remote-",), "rules", {"goto": "looks up the other end's address block"}),
-    (("steps-",), "rules", {"goto": "compares a few rules one by one"}),
+    (("timeouts-",), "timeouts", {}),
+    (("eni-",), "ENI", {}),
+    (("profile-",), "profile", {}),
+    (("groups-", "group-protocol-", "group-port-", "kins-", "rank-"), "groups", {}),
+    (("address-", "protocol-", "port-", "source-port-", "local-", "remote-", "steps-"), "rules", {}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
@@ -97,10 +88,10 @@ def step_of(event: Event, decided: str) -> TraceStep:
         return TraceStep("fence", event.chain, event.verdict, event.target, words)
     for prefixes, station, words_of in STATIONS:
         if event.chain.startswith(prefixes):
-            words = decided or words_of.get(event.verdict, words_of.get("*", ""))
+            words = decided or words_of.get(event.verdict, "")
             return TraceStep(station, event.chain, event.verdict, event.target, words)
     if event.chain.startswith("leaf."):
-        words = "a stronger rule on a group is there" if event.verdict == "return" else decided
+        words = "" if event.verdict == "return" else decided  # a stronger rule on a group is there
         return TraceStep("leaf", event.chain, event.verdict, event.target, words)
     return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event))
 
@@ -110,10 +101,8 @@ def _entry(event: Event) -> str:
     if event.verdict == "accept":
         return SESSION_WORDS
     if event.target.startswith(GATES):
-        return "the policy in force hasn't accepted its session yet"
-    if event.target.startswith(ENTRIES):
-        return "its interface carries no ENI"
-    return "the rule on a group decides" if event.target.startswith("leaf.") else ""
+        return "its session isn't accepted yet, so the rules are asked"
+    return "its interface carries no ENI" if event.target.startswith(ENTRIES) else ""
 
 
 def is_policy(event: Event) -> bool:

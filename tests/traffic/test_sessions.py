@@ -268,12 +268,12 @@ def test_order_and_limit(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_text_is_a_table(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
     header, row, total = said(capsys, lab, "--rule", "sgr-ssh6").splitlines()
-    assert header.split("  ")[0] == "NODE"
+    assert header.split("  ")[0] == "ENI"
     cells = [cell.strip() for cell in row.split("  ") if cell.strip()]
     (session,) = sessions(capsys, lab, "--rule", "sgr-ssh6")
-    assert cells[:6] == ["i-a", "eni-a", "ingress", "tcp", f"[{EXT6}]:{session['remote_port']}", f"[{A6}]:22"]
-    assert cells[6] == "ESTABLISHED"
-    assert cells[8:10] == ["passes", "sgr-ssh6 of sg-a (priority 1)"]
+    flow = f"tcp [{EXT6}]:{session['remote_port']} -> [{A6}]:22"
+    assert cells[:4] == ["eni-a", "ingress", flow, "ESTABLISHED"]
+    assert cells[5] == "sgr-ssh6 of sg-a (priority 1)"
     assert total == "1 session"
 
 

@@ -20,18 +20,36 @@ CELLS = (
 )
 
 
-def test_matrix_is_a_truth_table_with_its_disagreements_explained() -> None:
+def test_matrix_says_what_passes_and_explains_disagreements() -> None:
     assert report.matrix_as_text(CELLS).splitlines() == [
-        "expected/observed: A accept, - drop, ? unknown; ! marks a disagreement",
-        "FROM             TO               tcp/22  icmp",
-        "i-a 10.0.0.1     i-b 10.0.0.2     A/A     -/A!",
-        "i-a 2001:db8::1  i-b 2001:db8::2  -/-     A/?!",
+        "what passes, of tcp/22, icmp",
+        "FROM             TO               PASSES      DISAGREES",
+        "i-a 10.0.0.1     i-b 10.0.0.2     everything  icmp",
+        "i-a 2001:db8::1  i-b 2001:db8::2  nothing     icmp",
         "! i-a 10.0.0.1 -> i-b 10.0.0.2 icmp: expected drop at ingress by default, observed accept: it came through",
         (
             "! i-a 2001:db8::1 -> i-b 2001:db8::2 icmpv6: "
             "expected accept by the inner policy of sg-x, observed unknown: none"
         ),
         "4 probes: 2 accepted, 1 dropped, 2 disagree with the policy",
+    ]
+
+
+def test_ends_that_fare_alike_share_a_line() -> None:
+    far = ProbeEnd("ext-9", "eth0", Address.parse("9.9.9.9"))
+    cells = [
+        *(ProbeResult(Probe(far, end, Service(6, 22)), DROP, Observation("drop", "ingress")) for end in (A, B, B6)),
+        ProbeResult(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept")),
+        ProbeResult(Probe(A, far, Service(6, 22)), ACCEPT, Observation("accept")),
+        ProbeResult(Probe(B, far, Service(6, 22)), ACCEPT, Observation("accept")),
+        ProbeResult(Probe(A6, B6, Service(6, 22)), DROP, Observation("accept")),
+    ]
+    assert report.matrix_as_text(cells).splitlines()[1:6] == [
+        "FROM             TO                   PASSES      DISAGREES",
+        "ext-9            i-a, i-b             nothing",
+        "i-a 10.0.0.1     i-b 10.0.0.2, ext-9  everything",
+        "i-b              ext-9                everything",
+        "i-a 2001:db8::1  i-b 2001:db8::2      everything  tcp/22",
     ]
 
 
