@@ -1,7 +1,7 @@
 """How the agent logs, and what it tells systemd.
 
-Owns the form of a line, `event key=value ...` on stderr, as journald takes it, and the datagrams of sd_notify(3). Is
-given the environment. Must not know what the agent does."""
+Owns the form of a line, `event key=value ...`, which goes to stderr or, with its fields, to journald; and the datagrams
+of sd_notify(3). Is given the environment. Must not know what the agent does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from sgdataplane.visible import json_text, visible
@@ -18,30 +19,67 @@ from sgdataplane.visible import json_text, visible
 LOGGER = logging.getLogger("sgdataplane.agent")
 PLAIN = re.compile(r"[^\s\"=]+")
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # sd-daemon
+JOURNAL = "/run/systemd/journal/socket"
 
 
-class _Formatter(logging.Formatter):
-    def __init__(self, environment: Mapping[str, str]) -> None:
+def _line(record: logging.LogRecord) -> str:
+    """One line, also for a traceback."""
+    text = record.getMessage()
+    if record.exc_info:
+        text += f" traceback={spelt(logging.Formatter().formatException(record.exc_info))}"
+    return visible(text)
+
+
+class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # its stream is stderr
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()} {_line(record)}"
+
+
+class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]
+    """By journald's native protocol; by stderr, which leads there too, if the socket doesn't take it."""
+
+    def __init__(self, address: str = JOURNAL) -> None:
         super().__init__()
-        self._is_journal = "JOURNAL_STREAM" in environment
+        self._address = address
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._door.sendto("".join(_entry(record)).encode(), self._address)
+        except OSError:  # e.g. too long, or journald is being restarted
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, also for a traceback. For journald a level number comes first, for others a word."""
-        text = record.getMessage()
-        if record.exc_info:
-            text += f" traceback={spelt(self.formatException(record.exc_info))}"
-        text = visible(text)
-        if self._is_journal:
-            return f"<{PRIORITIES.get(record.levelno, 6)}>{text}"
-        return f"{record.levelname.lower()} {text}"
+        """The number is the level, as journald takes it from stderr."""
+        return f"<{_priority(record)}>{_line(record)}"
+
+    def close(self) -> None:
+        self._door.close()
+        super().close()
+
+
+def _priority(record: logging.LogRecord) -> int:
+    return PRIORITIES.get(record.levelno, 6)
+
+
+def _entry(record: logging.LogRecord) -> Iterator[str]:
+    """The lines KEY=value of an entry. Others' text is on one line, so it can't begin another field."""
+    yield f"MESSAGE={_line(record)}\nPRIORITY={_priority(record)}\nSYSLOG_IDENTIFIER=sgdp\n"
+    for key, value in getattr(record, "fields", {}).items():
+        if value is not None:
+            yield f"SGDP_{key.upper()}={visible(_text(value))}\n"
+
+
+def leads_to_journal(environment: Mapping[str, str], descriptor: int) -> bool:
+    """Whether journald reads this descriptor: systemd.exec(5), $JOURNAL_STREAM."""
+    found = os.fstat(descriptor)
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def set_up(level: str) -> None:
     """Log from now on, also what other parts of the product log."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(os.environ))
     logger = logging.getLogger("sgdataplane")
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_ToJournal() if leads_to_journal(os.environ, sys.stderr.fileno()) else _ToStderr()]
     logger.propagate = False
     set_level(level)
 
@@ -52,11 +90,16 @@ def set_level(level: str) -> None:
 
 def event(level: int, word: str, **fields: object) -> None:
     """Log one line; values with spaces are quoted as in JSON."""
-    LOGGER.log(level, "%s", " ".join([word, *(f"{key}={spelt(value)}" for key, value in fields.items())]))
+    line = " ".join([word, *(f"{key}={spelt(value)}" for key, value in fields.items())])
+    LOGGER.log(level, "%s", line, extra={"fields": {"event": word, **fields}})
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def spelt(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    text = _text(value)
     return text if PLAIN.fullmatch(text) and visible(text) == text else json_text(text)
 
 

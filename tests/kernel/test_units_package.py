@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -34,6 +35,16 @@ def test_installed_it_runs_and_starts_at_boot(host: Booted) -> None:
     assert (found["healthy"], found["pid"]) == (True, pid(host))
     assert "egress" in rules(host)
     assert host.path("/usr/lib/modules-load.d/sgdataplane.conf").exists()
+
+
+def test_the_journal_has_the_fields_of_its_lines_and_still_its_lines(host: Booted) -> None:
+    """Those of a process that has ended, too: journald knows by its stderr which unit it was."""
+    host.run("journalctl", "--sync")
+    (line, *_) = host.run("journalctl", "-u", AGENT, "SGDP_ENI=eni-a", "-o", "cat").splitlines()
+    assert line.startswith('eni eni=eni-a at="eth0 of netns w" outcome="in force"')
+    assert host.run("journalctl", "SGDP_ENI=eni-b", "-o", "cat", check=False) in ("", "-- No entries --\n")
+    found = json.loads(host.run("journalctl", "-u", BOOT, "SGDP_EVENT=cycle", "-o", "json").splitlines()[-1])
+    assert (found["SGDP_POLICY"], found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("closed", "6", "sgdp")
 
 
 def test_boot_unit_enforces_what_is_attached_by_the_last_good_policy(host: Booted) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.logs import Notifier, _Formatter, event, spelt
+from sgdataplane.daemon.logs import LOGGER, Notifier, _ToJournal, _ToStderr, event, leads_to_journal, spelt
 
 
 def test_an_event_is_a_word_and_fields(caplog: pytest.LogCaptureFixture) -> None:
@@ -23,17 +26,87 @@ def test_values_are_quoted_where_they_would_mislead(value: object, text: str) ->
     assert spelt(value) == text
 
 
-def test_journald_gets_the_level_as_it_wants_it() -> None:
+def failed() -> logging.LogRecord:
+    """A warning with a traceback."""
     record = logging.LogRecord("sgdataplane.agent", logging.WARNING, "", 0, "drift", (), None)
-    assert _Formatter({}).format(record) == "warning drift"
-    assert _Formatter({"JOURNAL_STREAM": "8:9"}).format(record) == "<4>drift"
     try:
         raise ValueError("why")
     except ValueError as error:
         record.exc_info = (type(error), error, error.__traceback__)
-    line = _Formatter({}).format(record)
+    return record
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[socket.socket]:
+    """What journald would hear."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(str(tmp_path / "journal"))
+        door.setblocking(False)
+        yield door
+
+
+@pytest.fixture
+def to_journal(journal: socket.socket) -> Iterator[_ToJournal]:
+    """The agent's lines go there alone."""
+    handler, before = _ToJournal(journal.getsockname()), LOGGER.handlers[:]
+    LOGGER.handlers[:], LOGGER.propagate = [handler], False
+    LOGGER.setLevel(logging.INFO)
+    yield handler
+    LOGGER.handlers[:], LOGGER.propagate = before, True
+    handler.close()
+
+
+def test_a_line_on_stderr_begins_with_a_word_for_the_level() -> None:
+    line = _ToStderr().format(failed())
+    assert line.startswith("warning drift traceback=")
     assert "ValueError: why" in line
     assert "\n" not in line
+
+
+@pytest.mark.usefixtures("to_journal")
+def test_journald_gets_the_line_and_its_fields(journal: socket.socket) -> None:
+    event(logging.WARNING, "eni", eni="eni-a", at="eth0 of pid 7", s=0.01234, epoch=None)
+    (entry,) = heard(journal)
+    assert entry.splitlines() == [
+        'MESSAGE=eni eni=eni-a at="eth0 of pid 7" s=0.012 epoch=None',
+        "PRIORITY=4",
+        "SYSLOG_IDENTIFIER=sgdp",
+        "SGDP_EVENT=eni",
+        "SGDP_ENI=eni-a",
+        "SGDP_AT=eth0 of pid 7",
+        "SGDP_S=0.012",
+    ]
+
+
+@pytest.mark.usefixtures("to_journal")
+def test_a_name_of_others_cannot_add_a_field_or_an_entry(journal: socket.socket) -> None:
+    event(logging.ERROR, "drift", by="nft\nPRIORITY=7\n\nMESSAGE=all is well\x1b[2J", changes="\u2028\udcff")
+    (entry,) = heard(journal)
+    keys = [line.partition("=")[0] for line in entry.removesuffix("\n").split("\n")]
+    assert keys == ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "SGDP_EVENT", "SGDP_BY", "SGDP_CHANGES"]
+    assert "SGDP_BY=nft\\nPRIORITY=7\\n\\nMESSAGE=all is well\\x1b[2J\n" in entry
+    assert entry.endswith("SGDP_CHANGES=\\u2028\\xff\n")
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["no-journald", "too-long"])
+def test_what_the_socket_does_not_take_goes_to_stderr(
+    is_gone: bool, journal: socket.socket, to_journal: _ToJournal
+) -> None:
+    stderr = io.StringIO()
+    to_journal.setStream(stderr)
+    if is_gone:
+        journal.close()
+    event(logging.ERROR, "state-refused", error="x" * (1 if is_gone else 1 << 20))
+    assert stderr.getvalue().startswith("<3>state-refused error=x")
+
+
+def test_the_journal_is_known_by_the_descriptor_and_not_by_the_variable_alone(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        found = os.fstat(file.fileno())
+        stream = f"{found.st_dev}:{found.st_ino}"
+        assert leads_to_journal({"JOURNAL_STREAM": stream}, file.fileno())
+        assert not leads_to_journal({"JOURNAL_STREAM": "8:9"}, file.fileno())
+        assert not leads_to_journal({}, file.fileno())
 
 
 class Time:
