@@ -29,8 +29,9 @@ install_packages() {
 }
 
 install_command() {
-    install -d "$root$prefix/bin"
-    install -m 755 tools/sgdp "$root$prefix/bin/sgdp"
+    install -d "$root$prefix/bin" "$root$prefix/lib/cni"
+    install -m 755 tools/sgdp tools/sgdataplane-cni "$root$prefix/bin"
+    ln -sf ../../bin/sgdataplane-cni "$root$prefix/lib/cni/sgdataplane"  # where Debian's engines look for plugins
     .venv/bin/python -I tools/manuals.py "$share" "$zsh"
 }
 
@@ -63,7 +64,8 @@ install_units() {
 # Configuration, policies and what is in force stay.
 uninstall() {
     rm -rf "$library" "$documents"
-    rm -f "$root$prefix/bin/sgdp" "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 \
+    rm -f "$root$prefix/bin/sgdp" "$root$prefix/bin/sgdataplane-cni" "$root$prefix/lib/cni/sgdataplane" \
+        "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 \
         "$share/bash-completion/completions/sgdp" "$share/zsh/$zsh/_sgdp" "$share/fish/vendor_completions.d/sgdp.fish" \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$prefix/lib/sysctl.d/sgdataplane.conf" \

@@ -133,7 +133,7 @@ def _is_gone(binding: Binding | None, seen: Collection[Identity], there: Collect
     at, and for host placement, where it is enforced in the router, wherever the interface is."""
     if binding is None:
         return True
-    is_ours_to_move = binding.means is not Means.ATTACH and binding.host_end is None
+    is_ours_to_move = binding.means.is_label and binding.host_end is None
     return is_ours_to_move and binding.identity in seen and (binding.identity, binding.ifname) not in there
 
 

@@ -1,7 +1,7 @@
 """attach, detach, clear: make and undo bindings.
 
 Owns what is refused. Must not know how a policy is put in force: attaching alone affects no packet, the next reconcile
-does.
+does. Only an attachment of a CNI runtime closes its namespace at once; a reconcile then opens what the policy accepts.
 """
 
 from __future__ import annotations
@@ -10,28 +10,43 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of
-from sgdataplane.attach.registry import Binding, Registry, current, is_same_interface, refuse, unfit_name
+from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
+from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
 from sgdataplane.attach.report import told
 from sgdataplane.attach.router import leave, move_home
 from sgdataplane.attach.workload import Workload
-from sgdataplane.enforce import remove
+from sgdataplane.enforce import Desired, build, enforce, is_enforced, remove
 from sgdataplane.errors import HostError
-from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
+from sgdataplane.host.identity import Identity, found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Link, Links
+from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.state import CloudState, Eni
 
 
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
     """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
-    has to have the ENI's MAC, or gets it (`set_mac`)."""
+    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER of a CNI runtime; such an
+    interface may come later, and from now on it passes nothing until its policy is in force."""
 
     eni_id: str
     workload: Workload
     ifname: str
     state: CloudState | None = None
     set_mac: bool = False
+    attachment: str = ""
+
+    def binding_at(self, path: str, identity: Identity) -> Binding:
+        """The binding that is asked for, in that namespace."""
+        named, means = (str(self.workload), Means.ATTACH)
+        if self.attachment:
+            named, means = named_as(self.attachment), Means.CNI
+        return Binding(self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac)
+
+
+def named_as(attachment: str) -> str:
+    """The words for the namespace of an attachment of a CNI runtime."""
+    return f"cni {attachment}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +86,17 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
     path = request.workload.locate()
     with registry.locked(), ExitStack() as stack:
         place = _held(stack, request.workload, path)
-        binding = Binding(request.eni_id, request.ifname, str(request.workload), path, identity_of(place))
-        binding = replace(binding, set_mac=request.set_mac)
+        binding = request.binding_at(path, identity_of(place))
         links = stack.enter_context(Links(place))
         link = _link(binding, links.links())
         bindings = registry.load()
         kept, previous = _beside(bindings, binding)
-        warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni else ()
+        warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni and link else ()
         if previous is not None:
             binding = replace(binding, host_end=previous.host_end)
         registry.store((*kept, binding))
+        if request.attachment:
+            _close(place, binding)
         for ended in set(bindings) - {*kept, previous}:
             _release(ended, is_last=not any(_is_enforced_with(ended, other) for other in kept))
     return Attached(binding, previous is None, warnings)
@@ -99,9 +115,19 @@ def _held(stack: ExitStack, workload: Workload, path: str) -> str:
     return place
 
 
-def _link(binding: Binding, links: Collection[Link]) -> Link:
+def _close(place: str, binding: Binding) -> None:
+    """Nothing passes there until a reconcile enforces a policy. Where one is in force, a new interface passes nothing
+    anyway."""
+    if not is_enforced(place, fence=False):
+        closed = with_closed(CloudState(), (binding.eni_id,))
+        enforce(place, build(Desired(closed, {binding.eni_id: binding.ifname}, ON_HOSTS.options)))
+
+
+def _link(binding: Binding, links: Collection[Link]) -> Link | None:
+    """The interface; None if it may come later."""
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
-    if binding.ifname not in fit:
+    may_come_later = binding.means is Means.CNI and binding.ifname != "lo"
+    if binding.ifname not in fit and not may_come_later:
         message = (
             "loopback can't be an ENI" if binding.ifname == "lo" else "there is no such interface in the namespace"
         )
@@ -111,7 +137,7 @@ def _link(binding: Binding, links: Collection[Link]) -> Link:
     unfit = unfit_name(binding)
     if unfit is not None:
         raise unfit
-    return fit[binding.ifname]
+    return fit.get(binding.ifname)
 
 
 def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], Binding | None]:

@@ -34,11 +34,17 @@ END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
 class Means(enum.Enum):
-    """What bound an interface: `sgdp attach`, or the agent because of the interface's alias (the ENI's id) or MAC."""
+    """What bound an interface: `sgdp attach`, a container runtime through our CNI plugin, or the agent because of the
+    interface's alias (the ENI's id) or MAC, which are labels."""
 
     ATTACH = "attach"
+    CNI = "cni"
     ALIAS = "alias"
     MAC = "mac"
+
+    @property
+    def is_label(self) -> bool:
+        return self in (Means.ALIAS, Means.MAC)
 
 
 @dataclass(frozen=True, slots=True)

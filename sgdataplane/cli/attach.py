@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sgdataplane.attach.discover import CLOUD_ID
 from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
 from sgdataplane.attach.reconcile import reconcile
-from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Means, Registry
+from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Manner
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
@@ -120,7 +120,10 @@ def run_attach(arguments: argparse.Namespace) -> int:
     profile = choices_of(arguments).profile
     state = None if arguments.state is None else load_state(arguments.state, profile).state
     workload = _workload(arguments)
-    eni, doubts = (eni_of(state, arguments.eni), ()) if state is not None else _meant(arguments, registry)
+    if state is not None:
+        eni, doubts = eni_of(state, arguments.eni), tuple[str, ...]()
+    else:
+        eni, doubts = meant(arguments.eni, registry, lambda: _config(arguments))
     done = attach(registry, AttachRequest(eni, workload, arguments.ifname, state, arguments.set_mac))
     warnings = (*doubts, *done.warnings)
     if arguments.json:
@@ -134,13 +137,12 @@ def run_attach(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tuple[str, ...]]:
+def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:
     """The ENI's id, if no state was given; and a warning if nothing here knows it. An ENI may be attached before the
     state has it, and passes nothing until then; so a name that no ENI here has is taken for an id."""
-    name = arguments.eni
     if CLOUD_ID.fullmatch(name):
         return name, ()
-    named = named_here(_config(arguments), name, _enis(registry))
+    named = named_here(config(), name, _enis(registry))
     if named.ids:
         return named.the_eni(*UNKNOWN), ()
     near = f" (near: {', '.join(named.near)})" if named.near else ""
@@ -178,7 +180,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
         return Exit.DONE
     if done.left:
         warn(done.left)
-    if done.binding.means is not Means.ATTACH and not done.is_gone:
+    if done.binding.means.is_label and not done.is_gone:
         word = done.binding.means.value
         warn(f"an agent that binds by {word} will bind it again if {done.binding} still has the ENI's {word}")
     say(f"{done.binding.eni_id}: no longer bound to {done.binding}; {_consequence(done, rules)}")

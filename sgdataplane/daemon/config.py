@@ -106,7 +106,7 @@ def _list(of: re.Pattern[str], what: str) -> _Kind:
 
 
 def _means(value: object) -> tuple[Means, ...] | None:
-    known = {means.value: means for means in Means if means is not Means.ATTACH}
+    known = {means.value: means for means in Means if means.is_label}
     if not isinstance(value, list) or not all(isinstance(word, str) and word in known for word in value):
         return None
     return tuple(known[word] for word in value) if len(set(value)) == len(value) else None

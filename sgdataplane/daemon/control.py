@@ -4,6 +4,7 @@ Owns requests, answers and their limits, the socket, and the lock beside it. Is 
 know how a request is carried out.
 
     request     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
+                {"request": "status", "eni": "eni-1"}       with this ENI alone
                 {"request": "counters", "eni": "eni-1"}     without "eni": for all ENIs
                 {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
     answer      {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
@@ -14,7 +15,7 @@ know how a request is carried out.
     The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
     are served at a time; a new one gets the place of one that has taken more than 0.2 s.
 
-    status      the state of everything
+    status      the state of everything; "eni" is an id
     reload      read the configuration and the state again, as SIGHUP does
     resync      write all rules again, whatever the kernel holds
     counters    hits per rule, read now; "eni" is an id
@@ -56,7 +57,7 @@ class Request(enum.Enum):
     FIND = "find"
 
 
-NAMING = (Request.COUNTERS, Request.FIND)  # requests that name an ENI
+NAMING = (Request.STATUS, Request.COUNTERS, Request.FIND)  # requests that may name an ENI
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
                   hold until its next turn, and a warning names the program; since: when outcome, epoch or error last
-                  changed; bound_by: "attach" (`sgdp attach`), "alias" or "mac"
+                  changed; bound_by: "attach" (`sgdp attach`), "cni" (our CNI plugin), "alias" or "mac"
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ class Status:
         """Whether the last cycle did everything that it had to, even if for another policy than the state on disk."""
         return self._cycle is not None and not self._bug and self._cycle.is_whole
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self, eni_id: str = "") -> dict[str, object]:
+        """`eni_id`: with this ENI alone."""
         cycle = self._cycle
         return {
             "version": __version__,
@@ -201,8 +202,13 @@ class Status:
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
-            "enis": [self._eni_as_json(eni) for eni in self.enis],
+            "enis": [self._eni_as_json(eni) for eni in self._those(eni_id)],
         }
+
+    def _those(self, eni_id: str) -> tuple[EniStatus, ...]:
+        if not eni_id:
+            return self.enis
+        return (self._enis[eni_id],) if eni_id in self._enis else ()
 
     def _eni_as_json(self, eni: EniStatus) -> dict[str, object]:
         """The ENI's status; if it is disturbed, with the program that does it, if that is known."""

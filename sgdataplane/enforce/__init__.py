@@ -4,7 +4,7 @@ from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, 
 from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.proven import Cache, Proven, build
 from sgdataplane.enforce.sessions import Epochs, KernelSessions
-from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_in_force, remove
+from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_enforced, is_in_force, remove
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -21,6 +21,7 @@ __all__ = [
     "check_hold",
     "check_kernel",
     "enforce",
+    "is_enforced",
     "is_in_force",
     "remove",
 ]

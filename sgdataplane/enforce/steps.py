@@ -203,6 +203,13 @@ def is_in_force(namespace: str, proven: Proven) -> bool:
         return kernel.trusted(proven.table) is not None
 
 
+def is_enforced(namespace: str, *, fence: bool) -> bool:
+    """Whether some policy is in force there, as far as our tables and their stamps tell; and its fence, if asked."""
+    with NetlinkKernel(namespace) as kernel:
+        families = ("inet", NETDEV) if fence else ("inet",)
+        return all(kernel.inventory(TABLE, family).stamp is not None for family in families)
+
+
 def remove(namespace: str) -> bool:
     """Delete our tables there, and nothing else; return whether there were any."""
     with NetlinkKernel(namespace) as kernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -72,6 +73,8 @@ def test_what_is_installed_runs_from_there_alone(installed: Path, tmp_path: Path
     assert checked.returncode == 0, checked.stderr
     compiled = run(sgdp, "compile", STATE, "--stage", "text", "--eni", "eni-web1", **surroundings)
     assert "table inet sgdataplane" in compiled.stdout, compiled.stderr
+    plugin = run(installed / "usr/lib/cni/sgdataplane", CNI_COMMAND="VERSION", **surroundings)
+    assert "1.1.0" in json.loads(plugin.stdout)["supportedVersions"], plugin.stderr
 
 
 def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:

@@ -47,6 +47,11 @@ def test_the_journal_has_the_fields_of_its_lines_and_still_its_lines(host: Boote
     assert (found["SGDP_POLICY"], found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("closed", "6", "sgdp")
 
 
+def test_container_runtimes_find_the_cni_plugin(host: Booted) -> None:
+    asked = "CNI_COMMAND=VERSION /usr/lib/cni/sgdataplane < /dev/null"
+    assert "1.1.0" in json.loads(host.run("sh", "-c", asked))["supportedVersions"]
+
+
 def test_boot_unit_enforces_what_is_attached_by_the_last_good_policy(host: Booted) -> None:
     host.run("systemctl", "stop", AGENT, BOOT)
     host.run("ip", "netns", "exec", "w", "nft", "flush", "ruleset")

@@ -52,11 +52,12 @@ class Arrivals:
 
 
 class Stream(threading.Thread):
-    """Numbered packets from the peer to both ports in turn, one a millisecond and port, bounded; those that found no
-    way out of the peer aren't counted as sent."""
+    """Numbered packets from a place to both ports of an address in turn, one a millisecond and port, bounded. Those
+    that found no way out aren't counted as sent."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, to: str) -> None:
         super().__init__(daemon=True)
+        self._to = to
         self.sent: dict[int, list[int]] = {port: [] for port in PORTS}
         self.tried = 0
         self._is_over = threading.Event()
@@ -68,7 +69,7 @@ class Stream(threading.Thread):
             for number in range(MOST):
                 for port in PORTS:
                     with suppress(OSError):
-                        self._socket.sendto(str(number).encode(), (HERE["instance"][0], port))
+                        self._socket.sendto(str(number).encode(), (self._to, port))
                         self.sent[port].append(number)
                 self.tried = number
                 if self._is_over.wait(STEP_S):
@@ -85,8 +86,8 @@ class Stream(threading.Thread):
 
 
 @contextmanager
-def streaming(place: str) -> Iterator[Stream]:
-    stream = Stream(place)
+def streaming(place: str, to: str = HERE["instance"][0]) -> Iterator[Stream]:
+    stream = Stream(place, to)
     stream.start()
     try:
         yield stream

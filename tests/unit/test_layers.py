@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "attach": (*POLICY, "host", "enforce"),
     "daemon": RUNNING,
     "cli": (*RUNNING, "daemon", "report"),
+    "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),
     "api": (*RUNNING, "lab", "cli"),
     "pytest_plugin": ("api", "errors", "model"),

@@ -37,7 +37,7 @@ def test_a_request_is_read_as_it_was_spelt(request_: Request) -> None:
     assert parse_request(line) == ControlRequest(request_)
 
 
-@pytest.mark.parametrize("request_", [Request.COUNTERS, Request.FIND])
+@pytest.mark.parametrize("request_", [Request.STATUS, Request.COUNTERS, Request.FIND])
 def test_what_may_be_asked_of_one_eni(request_: Request) -> None:
     assert parse_request(spell_request(request_, "w\u202eb\n")) == ControlRequest(request_, "w\u202eb\n")
 
@@ -53,7 +53,7 @@ GARBAGE = [
     b'{"request": ["status"]}',
     b'{"request": null}',
     b'{"request": "status", "more": 1}',
-    b'{"request": "status", "eni": "eni-a"}',
+    b'{"request": "reload", "eni": "eni-a"}',
     b'{"request": "counters", "eni": ["eni-a"]}',
     b'{"request": "counters", "more": 1}',
     b'{"Request": "status"}',
