@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),
     "daemon": RUNNING,
+    "control": (*STATE, "policy", "analyse", "statefile", "host", "__version__"),
     "cli": (*RUNNING, "daemon", "report"),
     "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),
@@ -48,6 +49,7 @@ EXCEPTIONS = {
     ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
+    ("cli.api", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",
         "lab",
@@ -62,6 +64,10 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "prometheus_client": ("daemon.metrics",),
+    "sqlite3": ("control.sqlite",),
+    "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
+    "uvicorn": ("control.serve",),
+    "cryptography": ("control.secrets",),
     "subprocess": ("lab",),  # the product runs no other program
 }
 

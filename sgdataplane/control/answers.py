@@ -1,0 +1,50 @@
+"""What goes between HTTP and the engine: a request with its parameters, and an answer or an error.
+
+Owns these values and the cloud's error statuses. Must not know HTTP, signatures or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sgdataplane.control.store import Body, Json
+
+NOT_FOUND, FORBIDDEN, CONFLICT, TOO_MANY, UNAVAILABLE = 404, 403, 409, 400, 503
+
+
+class ApiError(Exception):
+    """A request is refused, as the cloud does it. `code`: the cloud's own, such as InvalidSecurityGroupId.NotFound.
+    `status`: of HTTP. `extra`: headers to send, such as x-acs-retry-after."""
+
+    def __init__(self, code: str, message: str, status: int = 400, extra: Mapping[str, str] | None = None) -> None:
+        super().__init__(code, message, status)
+        self.code, self.message, self.status, self.extra = code, message, status, dict(extra or {})
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `parameters`: those that the action knows, nested and typed as the cloud's SDK types them:
+    {"Permissions": [{"IpProtocol": "TCP", "Priority": "1"}], "MaxResults": 10, "DryRun": True}; absent ones are absent,
+    and what is unknown was left out. `extensions`: parameters named Sgdp*. `key`: the id of the access key. `source`:
+    the client's address. `now`: seconds since 1970."""
+
+    action: str
+    parameters: Mapping[str, Json]
+    request_id: str
+    key: str
+    source: str
+    now: float
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body`: the answer's own fields in the shape that goes out, doubly nested lists included, without RequestId.
+    `revision`: of the commit, if it was a write."""
+
+    body: Body
+    revision: int | None = None

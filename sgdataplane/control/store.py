@@ -1,0 +1,121 @@
+"""What a store of the control plane does, whatever keeps it: SQLite, etcd, or memory.
+
+Owns the interface and its values. Must not know actions, HTTP, or how anything is kept. Every store passes the same
+conformance suite (tests/control/test_store.py).
+
+A store holds documents. A commit puts and deletes some of them, moves its guards and writes one audit record, all at
+once or not at all; its revision is one more than the last. A guard is a name, usually a VPC's id, that every commit of
+its realm compares and moves: whoever read the realm before somebody else's commit gets ConflictError, reads again and
+decides again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Body: TypeAlias = Mapping[str, Json]  # of a document, an answer or an audit record: what JSON can hold
+Path: TypeAlias = str  # of a document: "kind/id", such as "security_group/sg-1"
+
+NOTHING: Mapping[str, Body] = MappingProxyType({})
+
+
+class StoreError(Exception):
+    """Base of what a store raises on purpose."""
+
+
+class ConflictError(StoreError):
+    """A guard has moved since it was read, or the token was used meanwhile. Nothing was written."""
+
+
+class GoneError(StoreError):
+    """The revision that a watch starts from isn't kept any more: take a snapshot instead."""
+
+
+class UnavailableError(StoreError):
+    """The store can't be reached, or can't write (a full disk). It isn't known whether a commit under way was written;
+    its token tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one revision. `guards`: the revision at which each was moved last; one that isn't there is 0."""
+
+    revision: int
+    documents: Mapping[Path, Body]
+    guards: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What was answered to a request with a token. `digest`: of the request. `revision`: of its commit."""
+
+    digest: str
+    answer: Body
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Makes a request happen once. `name`: unique for a key and its ClientToken. `until`: when it may be forgotten, in
+    seconds since 1970."""
+
+    name: str
+    digest: str
+    answer: Body
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A commit to be made. `guards`: at which revision each was read. `audit`: the record of who did what."""
+
+    guards: Mapping[str, int]
+    puts: Mapping[Path, Body] = field(default_factory=lambda: NOTHING)
+    deletes: frozenset[Path] = frozenset()
+    audit: Body = field(default_factory=lambda: MappingProxyType({}))
+    token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed revision. `guards`: those that it moved."""
+
+    revision: int
+    puts: Mapping[Path, Body]
+    deletes: frozenset[Path]
+    guards: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The audit record of one revision."""
+
+    revision: int
+    record: Body
+
+
+class Store(Protocol):
+    """Safe for use by several threads and several processes."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything, at one revision."""
+
+    def commit(self, wish: Wish) -> int:
+        """Write it, durably; its revision. ConflictError, UnavailableError."""
+
+    def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Change]:
+        """Whole revisions in order, from `after` + 1 on, as they come; ends when none has come for `timeout` seconds.
+        GoneError if `after` isn't kept any more, or hasn't happened yet."""
+
+    def answered(self, token: str) -> Answered | None:
+        """What was answered to a request with a token that isn't forgotten yet."""
+
+    def events(self, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Audit records in order, from revision `after` + 1 on."""
+
+    def close(self) -> None:
+        """Let go of files and connections. Nothing is lost."""
