@@ -1,4 +1,4 @@
-"""What goes between HTTP and the engine: a request with its parameters, and an answer or an error.
+"""What goes between HTTP and the engine: a call with its parameters, and an answer or an error.
 
 Owns these values and the cloud's error statuses. Must not know HTTP, signatures or the store.
 """
@@ -26,7 +26,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Call:
     """One call. `parameters`: those that the action knows, nested and typed as the cloud's SDK types them:
     {"Permissions": [{"IpProtocol": "TCP", "Priority": "1"}], "MaxResults": 10, "DryRun": True}; absent ones are absent,
     and what is unknown was left out. `extensions`: parameters named Sgdp*. `key`: the id of the access key. `source`:

@@ -70,7 +70,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Write:
     """A commit to be made. `guards`: at which revision each was read. `audit`: the record of who did what."""
 
     guards: Mapping[str, int]
@@ -81,7 +81,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Revision:
     """One committed revision. `guards`: those that it moved."""
 
     revision: int
@@ -91,7 +91,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AuditRecord:
     """The audit record of one revision."""
 
     revision: int
@@ -104,17 +104,17 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """Everything, at one revision."""
 
-    def commit(self, wish: Wish) -> int:
+    def commit(self, write: Write) -> int:
         """Write it, durably; its revision. ConflictError, UnavailableError."""
 
-    def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Change]:
+    def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
         """Whole revisions in order, from `after` + 1 on, as they come; ends when none has come for `timeout` seconds.
         GoneError if `after` isn't kept any more, or hasn't happened yet."""
 
     def answered(self, token: str) -> Answered | None:
         """What was answered to a request with a token that isn't forgotten yet."""
 
-    def events(self, after: int = 0, limit: int = 1000) -> list[Event]:
+    def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Audit records in order, from revision `after` + 1 on."""
 
     def close(self) -> None:
