@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
-from sgdataplane.statefile.load import Loaded, load, load_plan, load_text
+from sgdataplane.statefile.load import Loaded, load, load_native, load_plan, load_text
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.quotas import near_quotas
 
-__all__ = ["Loaded", "Memory", "dump_ecs", "dump_native", "load", "load_plan", "load_text", "near_quotas"]
+__all__ = [
+    "Loaded",
+    "Memory",
+    "dump_ecs",
+    "dump_native",
+    "load",
+    "load_native",
+    "load_plan",
+    "load_text",
+    "near_quotas",
+]

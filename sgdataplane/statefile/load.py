@@ -56,6 +56,22 @@ def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
     return load_sources((SourceText(file, text),), profile, Problems(), Memory())
 
 
+def load_native(document: dict[str, object], *, profile: str = "seed") -> Loaded:
+    """Check a native document that is in memory already; StateFileError as of `load`, with pointers and without
+    lines."""
+    problems = Problems()
+    sections = Sections()
+    try:
+        add_native([Document(SourceText("", ""), document)], sections, problems)
+        drafts = read_drafts(sections, problems)
+        validate(sections, drafts, profile, problems)
+    except EnoughProblemsError:
+        raise problems.as_error() from None
+    if problems.count:
+        raise problems.as_error()
+    return Loaded(as_state(drafts), tuple(drafts.findings))
+
+
 def load_plan(path: Path, *, profile: str = "seed", waits: bool = False) -> tuple[Loaded, Loaded]:
     """Load a Terraform plan: what there is before it, and what it will make. StateFileError if it isn't one."""
     problems = Problems()

@@ -1,0 +1,246 @@
+"""Security groups: create, describe, change, delete, clone; who is in them.
+
+Owns these actions. Rules are in rules.py. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.control.actions.rules import DONE, permission
+from sgdataplane.control.answers import FORBIDDEN, ApiError
+from sgdataplane.control.documents import Fields, Kind, about, kind_of, name_of, rules_in, state_in, texts
+from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
+from sgdataplane.control.store import Body, Json
+from sgdataplane.net.values import Direction
+from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+
+EVERYONE = "0.0.0.0/0"
+REMOTE_FIELDS = ("source_security_group_id", "dest_security_group_id")
+
+
+def create(scope: Scope) -> Body:
+    """CreateSecurityGroup: without rules, as by the cloud's API, or with those of its console (semantics.md section 6).
+    Without a VPC it's a group of the classic network."""
+    vpc_id = scope.text("VpcId")
+    if vpc_id:
+        scope.find(Kind.VPC, vpc_id)
+    else:
+        vpc_id = _classic(scope)
+    kind = scope.text("SecurityGroupType", "normal").lower()
+    group_id, managed = scope.new_id("sg"), scope.flag("ServiceManaged")
+    state: Fields = {
+        "security_group_id": group_id,
+        "security_group_name": scope.text("SecurityGroupName"),
+        "description": scope.text("Description"),
+        "security_group_type": kind,
+        "vpc_id": vpc_id,
+        "inner_access_policy": "Accept" if kind == "normal" else "Drop",
+        "service_managed": managed,
+        "tags": scope.tags(),
+        "rules": cast(Json, console_rules(scope, kind) if scope.is_console else []),
+    }
+    more: Fields = {"created": scope.time, "resource_group_id": scope.text("ResourceGroupId")}
+    scope.workspace.put(Kind.GROUP, group_id, state, more | ({"service_key": scope.call.key} if managed else {}))
+    return {"SecurityGroupId": group_id}
+
+
+def _classic(scope: Scope) -> str:
+    if scope.workspace.get(Kind.VPC, CLASSIC_VPC) is None:
+        state: Fields = {"vpc_id": CLASSIC_VPC, "network_type": "classic"}
+        scope.workspace.put(Kind.VPC, CLASSIC_VPC, state, {"name": CLASSIC_VPC, "created": scope.time})
+    return CLASSIC_VPC
+
+
+def console_rules(scope: Scope, kind: str) -> list[Fields]:
+    """What the console adds to a new group."""
+    said = [("tcp", f"{port}/{port}") for port in (80, 443, 22, 3389)] + [("icmp", "-1/-1")]
+    rules: list[Fields] = [
+        {"type": "ingress", "ip_protocol": protocol, "port_range": ports, "cidr_ip": EVERYONE}
+        for protocol, ports in said
+    ]
+    if kind == "enterprise":
+        rules.append({"type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "cidr_ip": EVERYONE})
+    return [{**rule, "security_group_rule_id": scope.new_id("sgr")} for rule in rules]
+
+
+def delete(scope: Scope) -> Body:
+    """DeleteSecurityGroup: one that no ENI is in, and that no rule names."""
+    group_id = scope.required("SecurityGroupId")
+    scope.find_writable(group_id)
+    users = scope.workspace.users(Kind.GROUP, group_id)
+    if any(kind_of(path) is Kind.GROUP for path in users):
+        naming = ", ".join(name_of(path) for path in users if kind_of(path) is Kind.GROUP)
+        raise ApiError("DependencyViolation", f"Rules of {naming} name {group_id}.", FORBIDDEN)
+    scope.refuse_used(Kind.GROUP, group_id)
+    scope.workspace.delete(Kind.GROUP, group_id)
+    return DONE
+
+
+def modify(scope: Scope) -> Body:
+    """ModifySecurityGroupAttribute: name and description."""
+    group_id = scope.required("SecurityGroupId")
+    scope.find_writable(group_id)
+    given = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("security_group_name", "SecurityGroupName"), ("description", "Description"))
+        if key in scope.call.parameters
+    }
+    scope.change(Kind.GROUP, group_id, given)
+    return DONE
+
+
+def modify_policy(scope: Scope) -> Body:
+    """ModifySecurityGroupPolicy: whether members reach each other."""
+    group_id, policy = scope.required("SecurityGroupId"), scope.required("InnerAccessPolicy")
+    scope.find_writable(group_id)
+    scope.change(Kind.GROUP, group_id, {"inner_access_policy": policy.capitalize()})
+    return DONE
+
+
+def clone(scope: Scope) -> Body:
+    """SgdpCloneSecurityGroup: a new group with the rules of another one, in its VPC or in that of VpcId."""
+    original = scope.find(Kind.GROUP, scope.required("SecurityGroupId"))
+    group_id = scope.new_id("sg")
+    vpc_id = scope.text("VpcId") or str(state_in(original)["vpc_id"])
+    scope.find(Kind.VPC, vpc_id)
+    rules = [{**rule, "security_group_rule_id": scope.new_id("sgr")} for rule in rules_in(original)]
+    state: Fields = {
+        **state_in(original),
+        "security_group_id": group_id,
+        "security_group_name": scope.text("SecurityGroupName")
+        or str(state_in(original).get("security_group_name", "")),
+        "vpc_id": vpc_id,
+        "service_managed": False,
+        "rules": cast(Json, rules),
+    }
+    scope.workspace.put(
+        Kind.GROUP, group_id, state, {"created": scope.time, "cloned_from": scope.text("SecurityGroupId")}
+    )
+    return {"SecurityGroupId": group_id}
+
+
+def describe_all(scope: Scope) -> Body:
+    """DescribeSecurityGroups."""
+    ids = scope.texts("SecurityGroupIds") or ([scope.text("SecurityGroupId")] if scope.has("SecurityGroupId") else [])
+    name, vpc_id, kind = scope.text("SecurityGroupName"), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
+    found = [
+        (group_id, body)
+        for group_id, body in scope.workspace.all(Kind.GROUP)
+        if is_among(group_id, ids)
+        and is_like(str(state_in(body).get("security_group_name", "")), name)
+        and is_like(_shown_vpc(body), vpc_id)
+        and kind in ("", state_in(body)["security_group_type"])
+        and (
+            not scope.has("ServiceManaged")
+            or bool(state_in(body).get("service_managed")) is scope.flag("ServiceManaged")
+        )
+        and scope.is_tagged(body)
+    ]
+
+    def shape(entry: tuple[str, Body]) -> Json:
+        return group_item(scope, *entry)
+
+    return {"RegionId": REGION, **scope.page(found, shape, "SecurityGroups", "SecurityGroup")}
+
+
+def _shown_vpc(body: Body) -> str:
+    vpc_id = str(state_in(body)["vpc_id"])
+    return "" if vpc_id == CLASSIC_VPC else vpc_id
+
+
+def group_item(scope: Scope, group_id: str, body: Body) -> Json:
+    state = state_in(body)
+    members = scope.workspace.members(group_id)
+    instances = {scope.workspace.state(Kind.ENI, eni).get("instance_id") for eni in members} - {None}
+    return {
+        "SecurityGroupId": group_id,
+        "SecurityGroupName": state.get("security_group_name", ""),
+        "Description": state.get("description", ""),
+        "SecurityGroupType": state["security_group_type"],
+        "VpcId": _shown_vpc(body),
+        "CreationTime": about(body).get("created", ""),
+        "ServiceManaged": bool(state.get("service_managed")),
+        "ServiceID": 1 if state.get("service_managed") else 0,
+        "ResourceGroupId": about(body).get("resource_group_id", ""),
+        "RuleCount": len(rules_in(body)),
+        "GroupToGroupRuleCount": sum(any(name in rule for name in REMOTE_FIELDS) for rule in rules_in(body)),
+        "EcsCount": len(instances),
+        "AvailableInstanceAmount": max(0, 2000 - len(members)),
+        "Tags": {"Tag": tag_items(body)},
+    }
+
+
+def describe(scope: Scope) -> Body:
+    """DescribeSecurityGroupAttribute: a group with its rules, newest first as the cloud has them."""
+    group_id = scope.required("SecurityGroupId")
+    body = scope.find(Kind.GROUP, group_id)
+    state, times = state_in(body), cast("dict[str, Json]", about(body).get("rule_times", {}))
+    direction = scope.text("Direction", "all").lower()
+    if direction not in ("all", *(one.value for one in Direction)):
+        raise ApiError("InvalidDirection.ValueNotSupported", "Direction is ingress, egress or all.")
+    rules = [rule for rule in reversed(rules_in(body)) if direction in ("all", rule["type"])]
+    start, size, token = scope.next_page(len(rules))
+    return {
+        "RegionId": REGION,
+        "SecurityGroupId": group_id,
+        "SecurityGroupName": state.get("security_group_name", ""),
+        "Description": state.get("description", ""),
+        "VpcId": _shown_vpc(body),
+        "InnerAccessPolicy": state["inner_access_policy"],
+        "Permissions": {"Permission": [permission(scope, rule, times) for rule in rules[start : start + size]]},
+        "NextToken": token,
+    }
+
+
+def describe_references(scope: Scope) -> Body:
+    """DescribeSecurityGroupReferences: the groups whose rules name these groups."""
+    found: list[Json] = []
+    for group_id in scope.texts("SecurityGroupId"):
+        scope.find(Kind.GROUP, group_id)
+        naming = scope.workspace.users(Kind.GROUP, group_id, Kind.GROUP)
+        if naming:
+            others: list[Json] = [{"AliUid": "", "SecurityGroupId": name_of(path)} for path in naming]
+            found.append(
+                {"SecurityGroupId": group_id, "ReferencingSecurityGroups": {"ReferencingSecurityGroup": others}}
+            )
+    return {"SecurityGroupReferences": {"SecurityGroupReference": found}}
+
+
+def join(scope: Scope) -> Body:
+    """JoinSecurityGroup: an ENI, or an instance's primary one."""
+    group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
+    scope.find_writable(group_id)
+    groups = texts(state_in(scope.find(Kind.ENI, eni_id)), "security_group_ids")
+    if group_id in groups:
+        raise ApiError("InvalidInstanceId.AlreadyExists", f"{eni_id} is in {group_id} already.")
+    scope.change(Kind.ENI, eni_id, {"security_group_ids": cast(Json, sorted([*groups, group_id]))})
+    return DONE
+
+
+def leave(scope: Scope) -> Body:
+    """LeaveSecurityGroup. An ENI is always in one group at least."""
+    group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
+    scope.find_writable(group_id)
+    groups = texts(state_in(scope.find(Kind.ENI, eni_id)), "security_group_ids")
+    if group_id not in groups:
+        raise ApiError("InvalidSecurityGroupAssociation.NotFound", f"{eni_id} isn't in {group_id}.", 404)
+    if len(groups) == 1:
+        raise ApiError("InstanceLastSecurityGroup", f"{eni_id} would be in no group any more.", FORBIDDEN)
+    scope.change(Kind.ENI, eni_id, {"security_group_ids": [group for group in groups if group != group_id]})
+    return DONE
+
+
+def _eni(scope: Scope) -> str:
+    """The ENI that a call names, or the primary one of the instance that it names; not both."""
+    eni_id, instance_id = scope.text("NetworkInterfaceId"), scope.text("InstanceId")
+    if bool(eni_id) is bool(instance_id):
+        raise ApiError("InvalidOperation.InvalidParameter", "Give either InstanceId or NetworkInterfaceId.")
+    if eni_id:
+        scope.find(Kind.ENI, eni_id)
+        return eni_id
+    scope.find(Kind.INSTANCE, instance_id)
+    enis = scope.workspace.enis_of(instance_id)
+    if not enis:
+        raise ApiError("IncorrectInstanceStatus", f"{instance_id} has no network interface.", FORBIDDEN)
+    return enis[0]

@@ -1,0 +1,191 @@
+"""Instances: a name with network interfaces. What the cloud's calls say of disks, images and money means nothing here.
+
+Owns these actions. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.control.actions import interfaces
+from sgdataplane.control.actions.interfaces import asked_groups, make
+from sgdataplane.control.actions.rules import DONE
+from sgdataplane.control.answers import FORBIDDEN, ApiError
+from sgdataplane.control.documents import Fields, Kind, about, state_in, texts
+from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
+from sgdataplane.control.store import Body, Json
+
+RUNNING, STOPPED = "Running", "Stopped"
+MOST_AT_ONCE = 100
+
+
+def create(scope: Scope) -> Body:
+    """CreateInstance: one, stopped as the cloud makes it. That changes nothing for packets."""
+    return {"InstanceId": _make(scope, 0, STOPPED)}
+
+
+def run(scope: Scope) -> Body:
+    """RunInstances: Amount of them. Nothing is made if one can't be."""
+    amount = scope.number("Amount", 1)
+    if not 1 <= amount <= MOST_AT_ONCE:
+        raise ApiError("InvalidAmount.ValueNotSupported", f"Amount is 1 to {MOST_AT_ONCE}")
+    ids = [_make(scope, number, RUNNING) for number in range(amount)]
+    return {"InstanceIdSets": {"InstanceIdSet": cast(Json, ids)}, "OrderId": ""}
+
+
+def _make(scope: Scope, number: int, status: str) -> str:
+    instance_id, name = scope.new_id("i"), scope.text("InstanceName")
+    if name and number and scope.flag("UniqueSuffix"):
+        name = f"{name}{number + 1:03d}"
+    more: Fields = {
+        "created": scope.time,
+        "status": status,
+        "host_name": scope.text("HostName", instance_id),
+        "description": scope.text("Description"),
+        "instance_type": scope.text("InstanceType"),
+        "image_id": scope.text("ImageId"),
+        "zone_id": scope.text("ZoneId"),
+        "tags": scope.tags(),
+    }
+    state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
+    scope.workspace.put(Kind.INSTANCE, instance_id, state, more)
+    said = dict(scope.call.parameters)
+    said = {
+        key: said[key] for key in ("VSwitchId", "PrivateIpAddress", "Ipv6Address", "Ipv6AddressCount") if key in said
+    }
+    asked = scope.objects("NetworkInterface")
+    groups = asked_groups(scope.call.parameters)
+    primary = next((one for one in asked if one.get("InstanceType") == "Primary"), None)
+    first = {**said, **(primary or {})}
+    make(scope, first, asked_groups(first) or groups, instance_id)
+    for other in asked:
+        if other is not primary:
+            _add(scope, {"VSwitchId": said.get("VSwitchId"), **other}, groups, instance_id)
+    return instance_id
+
+
+def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> None:
+    """A secondary ENI: one that is there already, or a new one."""
+    eni_id = other.get("NetworkInterfaceId")
+    if not eni_id:
+        make(scope, other, asked_groups(other) or groups, instance_id)
+        return
+    if state_in(scope.find(Kind.ENI, str(eni_id))).get("instance_id"):
+        raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
+    scope.change(Kind.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"})
+
+
+def delete(scope: Scope) -> Body:
+    """DeleteInstance, DeleteInstances: with the ENIs that are released with it; others stay, attached to nothing."""
+    for instance_id in scope.texts("InstanceId"):
+        scope.find(Kind.INSTANCE, instance_id)
+        if scope.is_dry_run:
+            continue
+        for eni_id in scope.workspace.enis_of(instance_id):
+            if about(scope.find(Kind.ENI, eni_id)).get("delete_on_release"):
+                scope.workspace.delete(Kind.ENI, eni_id)
+            else:
+                scope.change(Kind.ENI, eni_id, {"instance_id": "", "type": "secondary"})
+        scope.workspace.delete(Kind.INSTANCE, instance_id)
+    return DONE
+
+
+def start(scope: Scope) -> Body:
+    return _set_status(scope, RUNNING)
+
+
+def stop(scope: Scope) -> Body:
+    """A stopped instance keeps its interfaces and its policy."""
+    return _set_status(scope, STOPPED)
+
+
+def _set_status(scope: Scope, status: str) -> Body:
+    for instance_id in scope.texts("InstanceId"):
+        scope.find(Kind.INSTANCE, instance_id)
+        if not scope.is_dry_run:
+            scope.change(Kind.INSTANCE, instance_id, {}, status=status)
+    return DONE
+
+
+def modify(scope: Scope) -> Body:
+    """ModifyInstanceAttribute: its name, and the groups of its primary ENI."""
+    instance_id = scope.required("InstanceId")
+    scope.find(Kind.INSTANCE, instance_id)
+    state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
+    more = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("description", "Description"), ("host_name", "HostName"))
+        if scope.has(key)
+    }
+    scope.change(Kind.INSTANCE, instance_id, state, **more)
+    groups = scope.texts("SecurityGroupIds")
+    enis = scope.workspace.enis_of(instance_id)
+    if groups and enis:
+        before = set(texts(state_in(scope.find(Kind.ENI, enis[0])), "security_group_ids"))
+        for group_id in before ^ set(groups):
+            scope.find_writable(group_id)
+        scope.change(Kind.ENI, enis[0], {"security_group_ids": cast(Json, sorted(dict.fromkeys(groups)))})
+    return DONE
+
+
+def describe_all(scope: Scope) -> Body:
+    """DescribeInstances."""
+    found = [entry for entry in scope.workspace.all(Kind.INSTANCE) if _is_wanted(scope, *entry)]
+    return scope.page(found, lambda entry: instance_item(scope, *entry), "Instances", "Instance")
+
+
+def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
+    enis = [scope.find(Kind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
+    groups = {group for eni in enis for group in texts(state_in(eni), "security_group_ids")}
+    addresses = {one for eni in enis for one in texts(state_in(eni), "private_ip_addresses")}
+    wanted = set(scope.texts("PrivateIpAddresses"))
+    return (
+        is_among(instance_id, scope.texts("InstanceIds"))
+        and is_like(str(state_in(body).get("instance_name", "")), scope.text("InstanceName"))
+        and scope.text("SecurityGroupId") in ("", *groups)
+        and scope.text("VpcId") in ("", *(state_in(eni)["vpc_id"] for eni in enis))
+        and scope.text("VSwitchId") in ("", *(about(eni).get("vswitch_id") for eni in enis))
+        and scope.text("Status") in ("", about(body).get("status", RUNNING))
+        and (not wanted or bool(wanted & addresses))
+        and scope.is_tagged(body)
+    )
+
+
+def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
+    state, more = state_in(body), about(body)
+    enis = [(eni_id, scope.find(Kind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
+    primary = state_in(enis[0][1]) if enis else {}
+    vswitch_id = about(enis[0][1]).get("vswitch_id", "") if enis else ""
+    shown: list[Json] = [
+        {
+            "NetworkInterfaceId": eni_id,
+            "MacAddress": state_in(eni).get("mac_address", ""),
+            "PrimaryIpAddress": texts(state_in(eni), "private_ip_addresses")[0],
+            "Type": str(state_in(eni)["type"]).capitalize(),
+            "PrivateIpSets": cast(Fields, interfaces.eni_item(scope, eni_id, eni))["PrivateIpSets"],
+        }
+        for eni_id, eni in enis
+    ]
+    return {
+        "InstanceId": instance_id,
+        "InstanceName": state.get("instance_name", ""),
+        "HostName": more.get("host_name", ""),
+        "Description": more.get("description", ""),
+        "Status": more.get("status", RUNNING),
+        "InstanceType": more.get("instance_type", ""),
+        "ImageId": more.get("image_id", ""),
+        "CreationTime": more.get("created", ""),
+        "RegionId": REGION,
+        "ZoneId": more.get("zone_id", ""),
+        "InstanceNetworkType": "vpc",
+        "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},
+        "VpcAttributes": {
+            "VpcId": primary.get("vpc_id", ""),
+            "VSwitchId": vswitch_id,
+            "PrivateIpAddress": {"IpAddress": primary.get("private_ip_addresses", [])},
+        },
+        "PublicIpAddress": {"IpAddress": []},
+        "InnerIpAddress": {"IpAddress": []},
+        "NetworkInterfaces": {"NetworkInterface": shown},
+        "Tags": {"Tag": tag_items(body)},
+    }

@@ -1,0 +1,349 @@
+"""Network interfaces: create, describe, attach, detach, change, delete; their addresses.
+
+Owns these actions, and how an address is chosen. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from sgdataplane.control.actions.rules import DONE
+from sgdataplane.control.answers import FORBIDDEN, ApiError
+from sgdataplane.control.documents import Fields, Kind, about, state_in, texts
+from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
+from sgdataplane.control.store import Body, Json
+from sgdataplane.net.values import Address, Prefix
+from sgdataplane.statefile import ecs_names
+from sgdataplane.statefile.records import free_mac
+
+TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
+RESERVED = 3  # addresses at a block's end, which the cloud keeps
+LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
+
+
+def create(scope: Scope) -> Body:
+    """CreateNetworkInterface: a secondary one, which nobody has yet."""
+    groups = asked_groups(scope.call.parameters)
+    eni_id = make(scope, scope.call.parameters, groups, "")
+    return cast(Body, eni_item(scope, eni_id, scope.find(Kind.ENI, eni_id)))
+
+
+def asked_groups(asked: Fields | object) -> list[str]:
+    """SecurityGroupId or SecurityGroupIds."""
+    fields = cast(Fields, asked)
+    one, many = fields.get("SecurityGroupId"), fields.get("SecurityGroupIds")
+    found = [*cast("list[str]", many if isinstance(many, list) else []), *([str(one)] if one else [])]
+    return list(dict.fromkeys(found))
+
+
+def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: str) -> str:
+    """A new ENI in a VSwitch; its id. It is the primary one if it's made with an instance that has none."""
+    said = cast(Fields, asked)
+    switch_id = str(said.get("VSwitchId") or "")
+    if not switch_id:
+        raise ApiError("MissingParameter.VSwitchId", "The parameter VSwitchId is required.")
+    switch = scope.find(Kind.VSWITCH, switch_id)
+    if not groups:
+        raise ApiError("MissingParameter.SecurityGroupId", "The parameter SecurityGroupId is required.")
+    for group_id in groups:
+        scope.find_writable(group_id)
+    vpc_id, eni_id = str(state_in(switch)["vpc_id"]), scope.new_id("eni")
+    is_primary = bool(instance_id) and not scope.workspace.enis_of(instance_id)
+    wished = [str(said[key]) for key in ("PrimaryIpAddress", "PrivateIpAddress") if isinstance(said.get(key), str)]
+    listed = said.get("PrivateIpAddress")
+    wished += [str(one) for one in listed] if isinstance(listed, list) else []
+    chooser = Chooser(scope, vpc_id, switch_id)
+    addresses = list(dict.fromkeys(wished)) or chooser.choose(1)
+    addresses += chooser.choose(_count(said, "SecondaryPrivateIpAddressCount"), besides=addresses)
+    state: Fields = {
+        "network_interface_id": eni_id,
+        "instance_id": instance_id,
+        "type": "primary" if is_primary else "secondary",
+        "vpc_id": vpc_id,
+        "mac_address": free_mac(eni_id, set()),
+        "private_ip_addresses": cast(Json, addresses),
+        "ipv6_addresses": cast(Json, said.get("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount"))),
+        "ipv4_prefixes": said.get("Ipv4Prefix") or [],
+        "ipv6_prefixes": said.get("Ipv6Prefix") or [],
+        "security_group_ids": cast(Json, sorted(groups)),
+        "connection_tracking": tracking(said),
+    }
+    more: Fields = {
+        "name": str(said.get("NetworkInterfaceName") or ""),
+        "description": str(said.get("Description") or ""),
+        "vswitch_id": switch_id,
+        "zone_id": about(switch).get("zone_id", ""),
+        "created": scope.time,
+        "tags": scope.tags(),
+        "delete_on_release": is_primary or said.get("DeleteOnRelease") is True,
+        "source_dest_check": said.get("SourceDestCheck") is True,
+    }
+    scope.workspace.put(Kind.ENI, eni_id, state, more)
+    return eni_id
+
+
+def _count(said: Fields, name: str) -> int:
+    value = said.get(name) or 0
+    if not isinstance(value, int) or not 0 <= value <= 100:
+        raise ApiError(f"InvalidParameter.{name}", f"{name} has to be 0 to 100")
+    return value
+
+
+def tracking(said: Fields) -> Json:
+    given = said.get(ecs_names.TRACKING)
+    if not isinstance(given, dict):
+        return {}
+    return {TRACKING[key]: value for key, value in given.items() if key in TRACKING and value is not None}
+
+
+class Chooser:
+    """Chooses free addresses of a VSwitch, the lowest first."""
+
+    def __init__(self, scope: Scope, vpc_id: str, switch_id: str) -> None:
+        self._scope, self._vpc_id, self._switch_id = scope, vpc_id, switch_id
+
+    def choose(self, count: int, besides: Iterable[str] = ()) -> list[str]:
+        if not count:
+            return []
+        block = Prefix.parse(str(self._scope.workspace.state(Kind.VSWITCH, self._switch_id)["cidr_block"]))
+        numbers = range(block.first + 1, block.last - RESERVED + 1)
+        return self._free(block.family_bits, numbers, count, set(besides))
+
+    def choose_ipv6(self, count: int) -> list[str]:
+        """A VSwitch has no IPv6 block of its own here, so they are of the VPC's."""
+        if not count:
+            return []
+        blocks = texts(self._scope.workspace.state(Kind.VPC, self._vpc_id), "cidr_blocks")
+        block = next((Prefix.parse(text) for text in blocks if ":" in text), None)
+        if block is None:
+            raise ApiError("InvalidVSwitch.Ipv6NotTurnOn", f"{self._vpc_id} has no IPv6 block", FORBIDDEN)
+        return self._free(128, range(block.first + 16, block.last), count, set())
+
+    def choose_prefix(self, name: str, count: int) -> list[str]:
+        """Delegated blocks of the VSwitch (IPv4), or of the VPC (IPv6), from the end downwards."""
+        state = self._scope.workspace.state
+        inner = str(state(Kind.VSWITCH, self._switch_id)["cidr_block"])
+        blocks = [inner] if name == "ipv4_prefixes" else texts(state(Kind.VPC, self._vpc_id), "cidr_blocks")
+        block = next((Prefix.parse(text) for text in blocks if (":" in text) is (name == "ipv6_prefixes")), None)
+        length, found = LENGTHS[name], list[str]()
+        if block is None or block.length > length:
+            raise ApiError("InvalidParameter.PrefixCount", f"the VSwitch has no block for {name}", FORBIDDEN)
+        size = 1 << (block.family_bits - length)
+        for number in range(block.last + 1 - 2 * size, block.first, -size):
+            if len(found) == count:
+                break
+            prefix = Prefix(block.family_bits, number, length)
+            if not self._is_taken(prefix):
+                found.append(str(prefix))
+        return found
+
+    def _free(self, bits: int, numbers: range, count: int, besides: set[str]) -> list[str]:
+        found: list[str] = []
+        for number in numbers:
+            address = Address(bits, number)
+            if str(address) not in besides and not self._is_taken(Prefix.of(address)):
+                found.append(str(address))
+            if len(found) == count:
+                return found
+        raise ApiError("InvalidVSwitchId.IpNotEnough", f"{self._switch_id} has no free address left", FORBIDDEN)
+
+    def _is_taken(self, prefix: Prefix) -> bool:
+        workspace = self._scope.workspace
+        if any(True for _ in workspace.documents.taken.others(self._vpc_id, prefix)):
+            return True
+        return any(prefix == own for own in self._own_new())
+
+    def _own_new(self) -> Iterator[Prefix]:
+        """Of the ENIs that this call makes."""
+        for path, body in self._scope.workspace.puts.items():
+            if path.startswith(f"{Kind.ENI}/"):
+                for name in ("private_ip_addresses", "ipv6_addresses"):
+                    yield from (Prefix.of(Address.parse(text)) for text in texts(state_in(body), name))
+
+
+def attach(scope: Scope) -> Body:
+    """AttachNetworkInterface: a secondary ENI becomes the instance's."""
+    eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
+    state = state_in(scope.find(Kind.ENI, eni_id))
+    scope.find(Kind.INSTANCE, instance_id)
+    if state.get("instance_id"):
+        raise ApiError(
+            "InvalidOperation.InvalidEniState", f"{eni_id} is attached to {state['instance_id']}.", FORBIDDEN
+        )
+    is_first = not scope.workspace.enis_of(instance_id)
+    scope.change(Kind.ENI, eni_id, {"instance_id": instance_id, "type": "primary" if is_first else "secondary"})
+    return DONE
+
+
+def detach(scope: Scope) -> Body:
+    """DetachNetworkInterface: not the primary one."""
+    eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
+    state = state_in(scope.find(Kind.ENI, eni_id))
+    scope.find(Kind.INSTANCE, instance_id)
+    if state.get("instance_id") != instance_id:
+        raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} isn't attached to {instance_id}.", FORBIDDEN)
+    if state["type"] == "primary":
+        raise ApiError("InvalidOperation.InvalidEniType", f"{eni_id} is the primary one of {instance_id}.", FORBIDDEN)
+    scope.change(Kind.ENI, eni_id, {"instance_id": ""})
+    return DONE
+
+
+def delete(scope: Scope) -> Body:
+    """DeleteNetworkInterface: one that no instance has."""
+    eni_id = scope.required("NetworkInterfaceId")
+    body = scope.workspace.get(Kind.ENI, eni_id)
+    if body is None:
+        return DONE  # the cloud takes it as done
+    if state_in(body).get("instance_id"):
+        raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
+    scope.workspace.delete(Kind.ENI, eni_id)
+    return DONE
+
+
+def modify(scope: Scope) -> Body:
+    """ModifyNetworkInterfaceAttribute: its name, groups (all of them anew), and timeouts."""
+    eni_id = scope.required("NetworkInterfaceId")
+    body = scope.find(Kind.ENI, eni_id)
+    given: Fields = {}
+    groups = scope.texts("SecurityGroupId")
+    if groups:
+        before = set(texts(state_in(body), "security_group_ids"))
+        for group_id in before ^ set(groups):
+            scope.find_writable(group_id)
+        given["security_group_ids"] = cast(Json, sorted(dict.fromkeys(groups)))
+    if scope.has(ecs_names.TRACKING):
+        old = cast(Fields, state_in(body).get("connection_tracking", {}))
+        given["connection_tracking"] = {**old, **cast(Fields, tracking(dict(scope.call.parameters)))}
+    more = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("name", "NetworkInterfaceName"), ("description", "Description"))
+        if key in scope.call.parameters
+    }
+    flags = {
+        name: cast(Json, scope.flag(key)) for name, key in (("delete_on_release", "DeleteOnRelease"),) if scope.has(key)
+    }
+    scope.change(Kind.ENI, eni_id, given, **more, **flags)
+    return DONE
+
+
+def assign(scope: Scope) -> Body:
+    """AssignPrivateIpAddresses and AssignIpv6Addresses: given ones, or so many free ones."""
+    eni_id = scope.required("NetworkInterfaceId")
+    body = scope.find(Kind.ENI, eni_id)
+    state = state_in(body)
+    chooser = Chooser(scope, str(state["vpc_id"]), str(about(body).get("vswitch_id", "")))
+    said = dict(scope.call.parameters)
+    added = {
+        "private_ip_addresses": scope.texts("PrivateIpAddress")
+        or chooser.choose(_count(said, "SecondaryPrivateIpAddressCount")),
+        "ipv6_addresses": scope.texts("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount")),
+        "ipv4_prefixes": scope.texts("Ipv4Prefix")
+        or _prefixes(chooser, "ipv4_prefixes", _count(said, "Ipv4PrefixCount")),
+        "ipv6_prefixes": scope.texts("Ipv6Prefix")
+        or _prefixes(chooser, "ipv6_prefixes", _count(said, "Ipv6PrefixCount")),
+    }
+    scope.change(Kind.ENI, eni_id, {name: cast(Json, [*texts(state, name), *new]) for name, new in added.items()})
+    private: Json = {
+        "NetworkInterfaceId": eni_id,
+        "PrivateIpSet": {"PrivateIpAddress": cast(Json, added["private_ip_addresses"])},
+        "Ipv4PrefixSet": {"Ipv4Prefixes": cast(Json, added["ipv4_prefixes"])},
+    }
+    return {
+        "NetworkInterfaceId": eni_id,
+        "AssignedPrivateIpAddressesSet": private,
+        "Ipv6Sets": {"Ipv6Address": cast(Json, added["ipv6_addresses"])},
+        "Ipv6PrefixSets": {"Ipv6Prefix": cast(Json, added["ipv6_prefixes"])},
+    }
+
+
+def _prefixes(chooser: Chooser, name: str, count: int) -> list[str]:
+    return chooser.choose_prefix(name, count) if count else []
+
+
+def unassign(scope: Scope) -> Body:
+    """UnassignPrivateIpAddresses and UnassignIpv6Addresses; the primary address stays."""
+    eni_id = scope.required("NetworkInterfaceId")
+    state = state_in(scope.find(Kind.ENI, eni_id))
+    gone = {
+        *scope.texts("PrivateIpAddress"),
+        *scope.texts("Ipv6Address"),
+        *scope.texts("Ipv4Prefix"),
+        *scope.texts("Ipv6Prefix"),
+    }
+    primary = texts(state, "private_ip_addresses")[0]
+    if primary in gone:
+        raise ApiError("InvalidIp.IpUnassigned", f"{primary} is the primary address of {eni_id}.", FORBIDDEN)
+    names = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
+    scope.change(Kind.ENI, eni_id, {n: cast(Json, [one for one in texts(state, n) if one not in gone]) for n in names})
+    return DONE
+
+
+def describe_all(scope: Scope) -> Body:
+    """DescribeNetworkInterfaces."""
+    addresses = {*scope.texts("PrivateIpAddress"), *scope.texts("Ipv6Address")}
+    found = [entry for entry in scope.workspace.all(Kind.ENI) if _is_wanted(scope, *entry, addresses=addresses)]
+    return scope.page(found, lambda entry: eni_item(scope, *entry), "NetworkInterfaceSets", "NetworkInterfaceSet")
+
+
+def _is_wanted(scope: Scope, eni_id: str, body: Body, *, addresses: set[str]) -> bool:
+    state, more = state_in(body), about(body)
+    status = "inuse" if state.get("instance_id") else "available"
+    own = {*texts(state, "private_ip_addresses"), *texts(state, "ipv6_addresses")}
+    return (
+        is_among(eni_id, scope.texts("NetworkInterfaceId"))
+        and is_like(str(more.get("name", "")), scope.text("NetworkInterfaceName"))
+        and scope.text("InstanceId") in ("", state.get("instance_id", ""))
+        and scope.text("VpcId") in ("", state["vpc_id"])
+        and scope.text("VSwitchId") in ("", more.get("vswitch_id", ""))
+        and scope.text("Type").lower() in ("", state["type"])
+        and scope.text("Status").lower() in ("", status)
+        and scope.text("SecurityGroupId") in ("", *texts(state, "security_group_ids"))
+        and scope.text("PrimaryIpAddress") in ("", texts(state, "private_ip_addresses")[0])
+        and (not addresses or bool(addresses & own))
+        and scope.is_tagged(body)
+    )
+
+
+def describe(scope: Scope) -> Body:
+    """DescribeNetworkInterfaceAttribute."""
+    eni_id = scope.required("NetworkInterfaceId")
+    return cast(Body, eni_item(scope, eni_id, scope.find(Kind.ENI, eni_id)))
+
+
+def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
+    del scope
+    state, more = state_in(body), about(body)
+    instance_id = state.get("instance_id", "")
+    addresses = texts(state, "private_ip_addresses")
+    item: dict[str, Json] = {
+        "NetworkInterfaceId": eni_id,
+        "NetworkInterfaceName": more.get("name", ""),
+        "Description": more.get("description", ""),
+        "Type": str(state["type"]).capitalize(),
+        "Status": "InUse" if instance_id else "Available",
+        "InstanceId": instance_id,
+        "Attachment": {"InstanceId": instance_id} if instance_id else {},
+        "VpcId": state["vpc_id"],
+        "VSwitchId": more.get("vswitch_id", ""),
+        "ZoneId": more.get("zone_id", ""),
+        "MacAddress": state.get("mac_address", ""),
+        "PrivateIpAddress": addresses[0],
+        "CreationTime": more.get("created", ""),
+        "DeleteOnRelease": bool(more.get("delete_on_release")),
+        "SourceDestCheck": bool(more.get("source_dest_check")),
+        "ServiceManaged": False,
+        "ResourceGroupId": "",
+        "OwnerId": "",
+        "Tags": {"Tag": tag_items(body)},
+    }
+    for name, (outer, inner, key) in ecs_names.ENI_LISTS.items():
+        item[outer] = {inner: [{key: value} if key else value for value in texts(state, name)]}
+    private: list[Json] = [{"PrivateIpAddress": one, "Primary": not at} for at, one in enumerate(addresses)]
+    item["PrivateIpSets"] = {"PrivateIpSet": private}
+    times = cast(Fields, state.get("connection_tracking", {}))
+    item[ecs_names.TRACKING] = {
+        key: times.get(name, default)
+        for (name, key), default in zip(ecs_names.TRACKING_NAMES.items(), (910, 3, 30), strict=True)
+    }
+    return item

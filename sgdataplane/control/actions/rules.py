@@ -1,0 +1,189 @@
+"""Rules of a group: what the cloud's parameters say, in the native format and back; authorize, revoke, modify.
+
+Owns the actions on rules. What is right in a rule, `statefile` says. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from sgdataplane.control.answers import NOT_FOUND, ApiError
+from sgdataplane.control.documents import Fields, Kind, about, rules_in, state_in
+from sgdataplane.control.scope import Scope
+from sgdataplane.control.store import Body, Json
+from sgdataplane.control.validation import refusal
+from sgdataplane.net.values import Direction
+from sgdataplane.statefile import ecs_names
+from sgdataplane.statefile.dump_native import rule_fields
+from sgdataplane.statefile.fields import Fields as Read
+from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.rules import NO_PORTS, RuleReader
+
+DONE: Body = {}
+MOST_AT_ONCE = 100
+REMOTES = {  # a rule has the strongest remote that it is given; the cloud ignores the others
+    direction: tuple(ecs_names.RULE[direction][name] for name in ("cidr_ip", "ipv6_cidr_ip", group, "prefix_list_id"))
+    for direction, group in (
+        (Direction.INGRESS, "source_security_group_id"),
+        (Direction.EGRESS, "dest_security_group_id"),
+    )
+}
+
+
+def authorize(direction: Direction, scope: Scope) -> Body:
+    """AuthorizeSecurityGroup and AuthorizeSecurityGroupEgress: one rule by plain parameters, or up to 100 by
+    Permissions. A rule that is there already is left as it is, and is no error."""
+    group_id = scope.required("SecurityGroupId")
+    body = scope.find_writable(group_id)
+    rules = rules_in(body)
+    known = {said(rule) for rule in rules}
+    added: list[Fields] = []
+    times = cast("dict[str, Json]", about(body).get("rule_times", {}))
+    for asked in asked_rules(direction, scope):
+        rule = canonical(asked, direction)
+        if said(rule) not in known:
+            known.add(said(rule))
+            added.append({**rule, "security_group_rule_id": scope.new_id("sgr")})
+    if added and not scope.is_dry_run:
+        times = times | {str(rule["security_group_rule_id"]): scope.time for rule in added}
+        scope.change(Kind.GROUP, group_id, {"rules": cast(Json, [*rules, *added])}, rule_times=times)
+    return DONE
+
+
+def revoke(direction: Direction, scope: Scope) -> Body:
+    """RevokeSecurityGroup and RevokeSecurityGroupEgress: by ids, or by what the rules say. The cloud takes it as done
+    if there is no such rule, unless it is named by id."""
+    group_id = scope.required("SecurityGroupId")
+    rules = rules_in(scope.find_writable(group_id))
+    ids = scope.texts("SecurityGroupRuleId")
+    if ids:
+        gone = {one: rule_by_id(rules, one, direction)["security_group_rule_id"] for one in ids}
+        kept = [rule for rule in rules if rule.get("security_group_rule_id") not in gone.values()]
+    else:
+        asked = {said(canonical(rule, direction)) for rule in asked_rules(direction, scope)}
+        kept = [rule for rule in rules if said(rule) not in asked]
+    if len(kept) != len(rules):
+        scope.change(Kind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times_of(scope, group_id, kept))
+    return DONE
+
+
+def modify(direction: Direction, scope: Scope) -> Body:
+    """ModifySecurityGroupRule and ModifySecurityGroupEgressRule: what is given changes, the rest stays. Without an id,
+    the rule is found by all that it says, and its description changes."""
+    group_id = scope.required("SecurityGroupId")
+    rules = rules_in(scope.find_writable(group_id))
+    asked = scope.call.parameters
+    if scope.has("SecurityGroupRuleId"):
+        old = rule_by_id(rules, scope.text("SecurityGroupRuleId"), direction)
+        new = canonical(merged(old, asked, direction), direction)
+    else:
+        wanted = canonical(native_rule(asked, direction), direction)
+        found = [rule for rule in rules if said(rule) == said(wanted)]
+        if not found:
+            raise ApiError("InvalidSecurityGroupRule.RuleNotExist", "The specified rule doesn't exist.", NOT_FOUND)
+        old, new = found[0], {**found[0], "description": scope.text("Description")}
+    new["security_group_rule_id"] = old["security_group_rule_id"]
+    others = [rule for rule in rules if rule is not old]
+    if said(new) in {said(rule) for rule in others}:
+        raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
+    scope.change(Kind.GROUP, group_id, {"rules": cast(Json, [new if rule is old else rule for rule in rules])})
+    return DONE
+
+
+def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
+    """The rules that a call gives, in the native format."""
+    permissions = scope.objects("Permissions")
+    if len(permissions) > MOST_AT_ONCE:
+        raise ApiError("InvalidParameter.Permissions", f"{MOST_AT_ONCE} permissions fit into one call")
+    rules = [native_rule(one, direction) for one in permissions or [dict(scope.call.parameters)]]
+    group = state_in(scope.find(Kind.GROUP, scope.required("SecurityGroupId")))
+    if group["vpc_id"] == ecs_names.CLASSIC_VPC:  # there, an address is an internet one unless it's said otherwise
+        for rule in rules:
+            is_address = bool(rule.keys() & {"cidr_ip", "ipv6_cidr_ip"})
+            rule.setdefault("nic_type", "internet" if is_address else "intranet")
+    return rules
+
+
+def native_rule(asked: Mapping[str, Json], direction: Direction) -> Fields:
+    """One permission in the native format."""
+    rule: Fields = {"type": direction.value}
+    for name, key in ecs_names.RULE[direction].items():
+        value = asked.get(key)
+        if value not in (None, "") and name not in ("type", "security_group_rule_id"):
+            rule[name] = number(key, value) if name == "priority" else value
+    if "ip_protocol" in rule:
+        rule["ip_protocol"] = str(rule["ip_protocol"]).lower()
+    if "port_list_id" in rule and rule.get("port_range") == NO_PORTS:
+        del rule["port_range"]
+    return rule
+
+
+def number(name: str, value: Json) -> Json:
+    try:
+        return int(str(value))
+    except ValueError:
+        code = f"Invalid{name}.ValueNotSupported"
+        raise ApiError(code, f"{name} has to be a whole number, 1 to 100; 1 is the strongest") from None
+
+
+def merged(old: Fields, asked: Mapping[str, Json], direction: Direction) -> Fields:
+    """A rule with what is asked for. A new remote or new ports replace the old ones, of whatever sort."""
+    given = native_rule(asked, direction)
+    kept = dict(old)
+    remotes = [name for name, key in ecs_names.RULE[direction].items() if key in REMOTES[direction]]
+    for names in (remotes, ("port_range", "port_list_id")):
+        if any(name in given for name in names):
+            kept = {name: value for name, value in kept.items() if name not in names}
+    return {**kept, **given}
+
+
+def canonical(rule: Fields, direction: Direction) -> Fields:
+    """A rule as it is kept, without its id. ApiError with the cloud's code if it says something wrong."""
+    problems = Problems()
+    values = {name: value for name, value in rule.items() if name != "security_group_rule_id"}
+    read = RuleReader(Read("", "", {**values, "type": direction.value}), "", problems).read()
+    if problems.count or read is None:
+        raise refusal(problems.kept)
+    return cast(Fields, dict(rule_fields("", read[0])))
+
+
+def said(rule: Fields) -> tuple[tuple[str, str], ...]:
+    """What a rule says, to compare it: all but its id and description. What has its default isn't there."""
+    left_out = ("security_group_rule_id", "description")
+    return tuple(sorted((name, str(value)) for name, value in rule.items() if name not in left_out))
+
+
+def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> Fields:
+    for rule in rules:
+        if rule.get("security_group_rule_id") == rule_id and rule["type"] == direction.value:
+            return rule
+    raise ApiError("InvalidSecurityGroupRuleId.NotFound", f"The group has no such rule: {rule_id}", NOT_FOUND)
+
+
+def times_of(scope: Scope, group_id: str, kept: Iterable[Fields]) -> dict[str, Json]:
+    times = cast("dict[str, Json]", about(scope.find(Kind.GROUP, group_id)).get("rule_times", {}))
+    ids = {rule.get("security_group_rule_id") for rule in kept}
+    return {rule_id: time for rule_id, time in times.items() if rule_id in ids}
+
+
+def permission(scope: Scope, rule: Fields, times: Mapping[str, Json]) -> Json:
+    """A rule as DescribeSecurityGroupAttribute has it: all strings are there, and empty if they say nothing."""
+    names = ecs_names.RULE[Direction(rule["type"])]
+    found: dict[str, Json] = dict.fromkeys(ecs_names.PERMISSION, "")
+    found |= {names[name]: value for name, value in rule.items() if name in names}
+    found["Policy"] = str(rule.get("policy", "accept")).capitalize()
+    found["Priority"] = str(rule.get("priority", 1))
+    found["NicType"] = rule.get("nic_type", "intranet")
+    found["IpProtocol"] = str(rule["ip_protocol"]).upper()
+    found["CreateTime"] = times.get(str(rule.get("security_group_rule_id")), "")
+    for key, kind, name in (
+        ("SourceGroup", Kind.GROUP, "security_group_name"),
+        ("DestGroup", Kind.GROUP, "security_group_name"),
+        ("SourcePrefixList", Kind.PREFIX_LIST, "prefix_list_name"),
+        ("DestPrefixList", Kind.PREFIX_LIST, "prefix_list_name"),
+        ("PortRangeList", Kind.PORT_LIST, "port_list_name"),
+    ):
+        other = scope.workspace.get(kind, str(found[f"{key}Id"])) if found[f"{key}Id"] else None
+        found[f"{key}Name"] = state_in(other).get(name, "") if other else ""
+    return found

@@ -1,0 +1,105 @@
+"""Tags, by the cloud's newer calls and its older ones.
+
+Owns these actions. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.control.actions.rules import DONE
+from sgdataplane.control.answers import ApiError
+from sgdataplane.control.documents import Kind
+from sgdataplane.control.scope import REGION, Scope, is_among, tags_of
+from sgdataplane.control.store import Body, Json
+
+# The cloud's word for a kind of resources, in lower case.
+RESOURCES = {
+    "securitygroup": Kind.GROUP,
+    "instance": Kind.INSTANCE,
+    "eni": Kind.ENI,
+    "prefixlist": Kind.PREFIX_LIST,
+    "portrangelist": Kind.PORT_LIST,
+}
+MOST = 20
+
+
+def tag(scope: Scope) -> Body:
+    """TagResources, AddTags."""
+    kind = _kind(scope)
+    for name in scope.texts("ResourceId"):
+        _write(scope, kind, name, {**tags_of(scope.find(kind, name)), **cast("dict[str, str]", scope.tags())})
+    return DONE
+
+
+def untag(scope: Scope) -> Body:
+    """UntagResources, RemoveTags: some keys, or all."""
+    kind = _kind(scope)
+    keys = {*scope.texts("TagKey"), *scope.tags()}
+    for name in scope.texts("ResourceId"):
+        old = tags_of(scope.find(kind, name))
+        everything = scope.flag("All") and not keys
+        _write(scope, kind, name, {key: value for key, value in old.items() if key not in keys and not everything})
+    return DONE
+
+
+def _write(scope: Scope, kind: Kind, name: str, tags: dict[str, str]) -> None:
+    if len(tags) > MOST:
+        raise ApiError("InvalidTagCount", f"{name} would have more than {MOST} tags")
+    if kind is Kind.GROUP:
+        scope.find_writable(name)
+        scope.change(kind, name, {"tags": cast(Json, tags)})
+    else:
+        scope.change(kind, name, {}, tags=cast(Json, tags))
+
+
+def _kind(scope: Scope) -> Kind:
+    given = scope.required("ResourceType")
+    kind = RESOURCES.get(given.lower())
+    if kind is None:
+        raise ApiError("InvalidResourceType.NotFound", f"{given} isn't one of {', '.join(RESOURCES)}.", 404)
+    return kind
+
+
+def list_resources(scope: Scope) -> Body:
+    """ListTagResources."""
+    kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), scope.tags()
+    found: list[Json] = [
+        {"ResourceId": name, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
+        for name, body in scope.workspace.all(kind)
+        if is_among(name, ids)
+        for key, value in sorted(tags_of(body).items())
+        if not wanted or wanted.get(key) in ("", value)
+    ]
+    return scope.page(found, lambda item: item, "TagResources", "TagResource")
+
+
+def describe(scope: Scope) -> Body:
+    """DescribeTags: each tag, and how many resources have it."""
+    kinds = [RESOURCES.get(scope.text("ResourceType").lower())] if scope.has("ResourceType") else [*RESOURCES.values()]
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for kind in (kind for kind in kinds if kind is not None):
+        for name, body in scope.workspace.all(kind):
+            if scope.text("ResourceId") in ("", name):
+                for pair in tags_of(body).items():
+                    counter = counts.setdefault(pair, {})
+                    word = {Kind.GROUP: "Securitygroup", Kind.INSTANCE: "Instance", Kind.ENI: "Eni"}.get(kind, "")
+                    counter[word] = counter.get(word, 0) + 1
+    found: list[Json] = [
+        {"TagKey": key, "TagValue": value, "ResourceTypeCount": cast(Json, counter)}
+        for (key, value), counter in sorted(counts.items())
+    ]
+    return scope.page(found, lambda item: item, "Tags", "Tag")
+
+
+def describe_resources(scope: Scope) -> Body:
+    """DescribeResourceByTags."""
+    words = [scope.text("ResourceType").lower()] if scope.has("ResourceType") else [*RESOURCES]
+    found: list[Json] = [
+        {"ResourceId": name, "ResourceType": word, "RegionId": REGION}
+        for word in words
+        if word in RESOURCES
+        for name, body in scope.workspace.all(RESOURCES[word])
+        if scope.is_tagged(body)
+    ]
+    return scope.page(found, lambda item: item, "Resources", "Resource")

@@ -1,0 +1,312 @@
+"""All documents at one revision, and what an action makes of them.
+
+Owns the kinds of documents, what each refers to, and the indexes. Must not know actions, HTTP, or how documents are
+kept.
+
+A document's body is {"state": ..., "about": ...}. `state` is the object in the native format (state.md, A), so that all
+of them together are a state; `about` is what the API tells of it and no policy needs: names, times, tags.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
+from sgdataplane.net.values import Address, Prefix
+
+
+class Kind(enum.StrEnum):
+    """What a document is about; the first part of its path."""
+
+    VPC = "vpc"
+    VSWITCH = "vswitch"
+    GROUP = "security_group"
+    PREFIX_LIST = "prefix_list"
+    PORT_LIST = "port_list"
+    INSTANCE = "instance"
+    ENI = "network_interface"
+    ACCESS_KEY = "access_key"
+
+
+# Of the kinds that a state has: the section of the native format.
+SECTIONS = {
+    Kind.VPC: "vpcs",
+    Kind.PREFIX_LIST: "prefix_lists",
+    Kind.PORT_LIST: "port_lists",
+    Kind.GROUP: "security_groups",
+    Kind.INSTANCE: "instances",
+    Kind.ENI: "network_interfaces",
+}
+# What a rule refers to, by the native field that does so.
+RULE_REFERENCES = {
+    "source_security_group_id": Kind.GROUP,
+    "dest_security_group_id": Kind.GROUP,
+    "prefix_list_id": Kind.PREFIX_LIST,
+    "port_list_id": Kind.PORT_LIST,
+}
+ADDRESSES = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
+LISTS = "lists"  # the guard of prefix and port lists, which are of no VPC
+INSTANCES = "instances"  # and that of instances
+
+Fields = dict[str, Json]
+
+
+def path_of(kind: Kind, name: str) -> Path:
+    return f"{kind}/{name}"
+
+
+def kind_of(path: Path) -> Kind:
+    return Kind(path.partition("/")[0])
+
+
+def name_of(path: Path) -> str:
+    return path.partition("/")[2]
+
+
+def state_in(body: Body) -> Fields:
+    """The object in the native format. Not to be changed."""
+    return cast(Fields, body["state"])
+
+
+def about(body: Body) -> Fields:
+    """What the API tells of it besides. Not to be changed."""
+    return cast(Fields, body["about"])
+
+
+def texts(fields: Mapping[str, Json], name: str) -> list[str]:
+    """A list of texts; [] if it is absent."""
+    return cast("list[str]", fields.get(name, []))
+
+
+def rules_in(body: Body) -> list[Fields]:
+    return cast("list[Fields]", state_in(body).get("rules", []))
+
+
+def references(kind: Kind, body: Body) -> Iterator[Path]:
+    """Everything that a document names. The other one can't be deleted while this one is there."""
+    state, more = state_in(body), about(body)
+    if kind in (Kind.GROUP, Kind.ENI, Kind.VSWITCH):
+        yield path_of(Kind.VPC, str(state["vpc_id"]))
+    for rule in rules_in(body) if kind is Kind.GROUP else ():
+        for name, target in RULE_REFERENCES.items():
+            if name in rule:
+                yield path_of(target, str(rule[name]))
+    if kind is Kind.ENI:
+        yield from (path_of(Kind.GROUP, group) for group in texts(state, "security_group_ids"))
+        if state.get("instance_id"):
+            yield path_of(Kind.INSTANCE, str(state["instance_id"]))
+        if more.get("vswitch_id"):
+            yield path_of(Kind.VSWITCH, str(more["vswitch_id"]))
+
+
+def realm_of(kind: Kind, name: str, body: Body) -> str:
+    """The guard that every commit moves that changes such a document."""
+    if kind in (Kind.PREFIX_LIST, Kind.PORT_LIST):
+        return LISTS
+    if kind is Kind.INSTANCE:
+        return INSTANCES
+    return name if kind is Kind.VPC else str(state_in(body).get("vpc_id", ""))
+
+
+def prefixes_in(body: Body) -> Iterator[Prefix]:
+    """The addresses and delegated prefixes of an ENI; ValueError if one is none."""
+    state = state_in(body)
+    for name in ADDRESSES:
+        for text in texts(state, name):
+            yield Prefix.of(Address.parse(text)) if name.endswith("addresses") else Prefix.parse(text, strict=True)
+
+
+Spans = dict[tuple[str, int, int], Path]  # VPC, family's bits, first address of a block -> its ENI
+
+
+@dataclass
+class Taken:
+    """Which addresses of each VPC are taken. Delegated prefixes are of few lengths, which are tried one by one."""
+
+    owners: dict[tuple[str, Prefix], Path] = field(default_factory=dict)
+    lengths: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)  # VPC, family -> length -> how many
+
+    def add(self, path: Path, body: Body) -> None:
+        self._count(path, body, 1)
+
+    def remove(self, path: Path, body: Body) -> None:
+        self._count(path, body, -1)
+
+    def _count(self, path: Path, body: Body, by: int) -> None:
+        vpc_id = str(state_in(body)["vpc_id"])
+        for prefix in prefixes_in(body):
+            if by > 0:
+                self.owners[vpc_id, prefix] = path
+            else:
+                self.owners.pop((vpc_id, prefix), None)
+            lengths = self.lengths.setdefault((vpc_id, prefix.family_bits), {})
+            lengths[prefix.length] = lengths.get(prefix.length, 0) + by
+
+    def others(self, vpc_id: str, prefix: Prefix) -> Iterator[Path]:
+        """The ENIs with an address or a prefix that lies in this one, or that it lies in."""
+        for length, count in self.lengths.get((vpc_id, prefix.family_bits), {}).items():
+            if not count:
+                continue
+            if length <= prefix.length:
+                found = self.owners.get((vpc_id, widened(prefix, length)))
+                yield from () if found is None else (found,)
+            else:  # a new delegated prefix, over what is in it
+                inside = (owner for (vpc, one), owner in self.owners.items() if vpc == vpc_id and holds(prefix, one))
+                yield from inside
+
+
+def widened(prefix: Prefix, length: int) -> Prefix:
+    """The block of that length that holds the prefix."""
+    shift = prefix.family_bits - length
+    return Prefix(prefix.family_bits, prefix.first >> shift << shift, length)
+
+
+def holds(outer: Prefix, inner: Prefix) -> bool:
+    is_within = outer.first <= inner.first and inner.last <= outer.last
+    return outer.family_bits == inner.family_bits and is_within
+
+
+class Documents:
+    """Everything at one revision. Bodies are never changed in place: whoever has one may keep it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.revision = 0
+        self.guards: dict[str, int] = {}
+        self.of_kind: dict[Kind, dict[str, Body]] = {kind: {} for kind in Kind}
+        self.users: dict[Path, set[Path]] = {}
+        self.taken = Taken()
+        self._put_all(snapshot.documents)
+        self.guards, self.revision = dict(snapshot.guards), snapshot.revision
+
+    def follow(self, change: Revision) -> None:
+        """Go on to the next revision."""
+        for path in change.deletes:
+            self._delete(path)
+        self._put_all(change.puts)
+        self.guards.update(dict.fromkeys(change.guards, change.revision))
+        self.revision = change.revision
+
+    def get(self, path: Path) -> Body | None:
+        kind, _, name = path.partition("/")
+        return self.of_kind[Kind(kind)].get(name)
+
+    def _put_all(self, puts: Mapping[Path, Body]) -> None:
+        for path, body in puts.items():
+            self._delete(path)
+            self.of_kind[kind_of(path)][name_of(path)] = body
+            for target in references(kind_of(path), body):
+                self.users.setdefault(target, set()).add(path)
+        for path, body in puts.items():
+            if kind_of(path) is Kind.ENI:
+                self.taken.add(path, body)
+
+    def _delete(self, path: Path) -> None:
+        kind = kind_of(path)
+        body = self.of_kind[kind].pop(name_of(path), None)
+        if body is None:
+            return
+        for target in references(kind, body):
+            users = self.users.get(target, set())
+            users.discard(path)
+            if not users:
+                self.users.pop(target, None)
+        if kind is Kind.ENI:
+            self.taken.remove(path, body)
+
+
+class Workspace:
+    """Documents as an action sees them, with its own changes; the documents stay as they are until these are
+    committed."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+        self.puts: dict[Path, Body] = {}
+        self.deletes: set[Path] = set()
+
+    @property
+    def is_changed(self) -> bool:
+        return bool(self.puts or self.deletes)
+
+    @property
+    def changed(self) -> set[Path]:
+        return self.puts.keys() | self.deletes
+
+    def get(self, kind: Kind, name: str) -> Body | None:
+        path = path_of(kind, name)
+        if path in self.deletes:
+            return None
+        return self.puts.get(path) or self.documents.get(path)
+
+    def put(self, kind: Kind, name: str, state: Mapping[str, Json], more: Mapping[str, Json]) -> None:
+        """Write a document. Empty texts and lists of its state are left out: absent means the same."""
+        path = path_of(kind, name)
+        said = {key: value for key, value in state.items() if value not in ("", [], {}, None)}
+        self.deletes.discard(path)
+        self.puts[path] = {"state": cast(Json, said), "about": dict(more)}
+
+    def delete(self, kind: Kind, name: str) -> None:
+        path = path_of(kind, name)
+        self.puts.pop(path, None)
+        if self.documents.get(path) is not None:
+            self.deletes.add(path)
+
+    def all(self, kind: Kind) -> Iterator[tuple[str, Body]]:
+        """(id, body) of every document of a kind, by id."""
+        found = dict(self.documents.of_kind[kind])
+        found |= {name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}
+        return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
+
+    def users(self, kind: Kind, name: str, who: Kind | None = None) -> list[Path]:
+        """The documents that name this one, in order; `who`: only those of a kind."""
+        target = path_of(kind, name)
+        found = self.documents.users.get(target, set()) - self.changed
+        found = found | {path for path, body in self.puts.items() if target in references(kind_of(path), body)}
+        return sorted(path for path in found if who is None or kind_of(path) is who)
+
+    def members(self, group_id: str) -> list[str]:
+        """The ids of a group's ENIs."""
+        return [name_of(path) for path in self.users(Kind.GROUP, group_id, Kind.ENI)]
+
+    def enis_of(self, instance_id: str) -> list[str]:
+        """The ids of an instance's ENIs, the primary one first."""
+        names = [name_of(path) for path in self.users(Kind.INSTANCE, instance_id, Kind.ENI)]
+        return sorted(names, key=lambda name: (self.state(Kind.ENI, name).get("type") != "primary", name))
+
+    def state(self, kind: Kind, name: str) -> Fields:
+        """The state of a document that is there."""
+        body = self.get(kind, name)
+        if body is None:
+            raise LookupError(path_of(kind, name))
+        return state_in(body)
+
+    @property
+    def guards(self) -> dict[str, int]:
+        """The guards of all that is changed, and of all that it names: the revision at which each was moved last."""
+        found = {self._realm(path, body) for path, body in self._bodies(self.changed)}
+        for path, body in self.puts.items():
+            found |= {self._realm(*one) for one in self._bodies(references(kind_of(path), body))}
+        return {name: self.documents.guards.get(name, 0) for name in found}
+
+    def _bodies(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Body]]:
+        for path in paths:
+            body = self.puts.get(path) or self.documents.get(path)
+            if body is not None:
+                yield path, body
+
+    def _realm(self, path: Path, body: Body) -> str:
+        return realm_of(kind_of(path), name_of(path), body)
+
+
+def native(
+    bodies: Iterable[tuple[Kind, Body]], also: Callable[[Kind, Body], Fields] | None = None
+) -> dict[str, object]:
+    """Documents as one document of the native format. `also`: makes another object of one."""
+    sections: dict[str, object] = {"version": 1}
+    for kind, body in bodies:
+        if kind in SECTIONS:
+            found = cast("list[object]", sections.setdefault(SECTIONS[kind], []))
+            found.append(also(kind, body) if also else state_in(body))
+    return sections

@@ -1,0 +1,175 @@
+"""One call, from documents to a commit: read, decide, validate, commit, answer.
+
+Owns the order of these steps, tokens, and the copy of the documents that reads are answered from. Is given a store.
+Must not know HTTP, or what single actions do.
+
+Writes of one process go one after the other, so that two of them never conflict; if another process has committed
+meanwhile, the store says so, and the call is decided anew on what is there now. Reads take the documents as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sgdataplane.control.actions import ACTIONS, Action
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.documents import Documents, Workspace
+from sgdataplane.control.scope import Scope
+from sgdataplane.control.store import (
+    Answered,
+    Body,
+    ConflictError,
+    GoneError,
+    Revision,
+    Store,
+    Token,
+    UnavailableError,
+    Write,
+)
+from sgdataplane.control.validation import validate
+
+TRIES = 20  # a call is decided anew so often if others commit meanwhile
+TOKEN_S = 24 * 3600
+MOST_TOKEN = 64  # characters, as the cloud's
+ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+SUFFIX = 17  # characters of an id after its prefix: 88 bits
+
+
+def random_id(prefix: str) -> str:
+    """An id as the cloud makes them."""
+    return f"{prefix}-" + "".join(secrets.choice(ALPHABET) for _ in range(SUFFIX))
+
+
+class Engine:
+    """Answers calls; safe for use by several threads. `profile`: of quotas. `new_id`: makes ids from a prefix."""
+
+    def __init__(self, store: Store, profile: str = "seed", new_id: Callable[[str], str] = random_id) -> None:
+        self._store, self._profile, self._new_id = store, profile, new_id
+        self._documents = Documents(store.snapshot())
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        self.moved = threading.Condition()  # is notified when the documents have gone on
+
+    @property
+    def revision(self) -> int:
+        """Of the documents that reads are answered from."""
+        return self._documents.revision
+
+    def call(self, call: Call) -> Answer:
+        """The answer; ApiError if the call is refused. What was answered is in the store."""
+        action = ACTIONS.get(call.action)
+        if action is None:
+            raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
+        try:
+            return self._write(action, call) if action.writes else self._read(action, call)
+        except UnavailableError as error:
+            raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
+
+    @contextmanager
+    def documents(self) -> Iterator[Documents]:
+        """The documents, which stay as they are while the block runs."""
+        with self._reading:
+            yield self._documents
+
+    def follow(self, *, timeout: float | None = None) -> None:
+        """Take over what other processes have committed, as it comes, until none has come for `timeout` seconds."""
+        try:
+            for change in self._store.watch(self.revision, timeout=timeout):
+                self._go_on(change)
+        except GoneError:
+            self._reload()
+
+    def _read(self, action: Action, call: Call) -> Answer:
+        with self._reading:
+            return Answer(action.run(Scope(Workspace(self._documents), call, self._new_id)))
+
+    def _write(self, action: Action, call: Call) -> Answer:
+        token = _token_of(call)
+        with self._writing:
+            for _ in range(TRIES):
+                answered = self._store.answered(token.name) if token else None
+                if token and answered:
+                    return _again(answered, token)
+                try:
+                    return self._decide(action, call, token)
+                except ConflictError:
+                    self._catch_up()
+        raise ApiError("OperationConflict", "Others change the same objects all the time; try again.", 409)
+
+    def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
+        with self._reading:
+            workspace = Workspace(self._documents)
+            body = action.run(Scope(workspace, call, self._new_id))
+            validate(workspace, self._profile)
+        if str(call.parameters.get("DryRun", "")).lower() == "true":
+            raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
+        if not workspace.is_changed and token is None:
+            return Answer(body, self.revision)
+        write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), _audit(call, workspace))
+        if token:
+            write = Write(write.guards, write.puts, write.deletes, write.audit, _answered(token, body))
+        revision = self._store.commit(write)
+        if revision == self.revision + 1:
+            self._go_on(Revision(revision, write.puts, write.deletes, frozenset(write.guards)))
+        else:
+            self._catch_up()
+        return Answer(body, revision)
+
+    def _catch_up(self) -> None:
+        try:
+            for change in self._store.watch(self.revision, timeout=0):
+                self._go_on(change)
+        except GoneError:
+            self._reload()
+
+    def _go_on(self, change: Revision) -> None:
+        with self._reading:
+            if change.revision == self.revision + 1:
+                self._documents.follow(change)
+        with self.moved:
+            self.moved.notify_all()
+
+    def _reload(self) -> None:
+        documents = Documents(self._store.snapshot())
+        with self._reading:
+            self._documents = documents
+        with self.moved:
+            self.moved.notify_all()
+
+
+def _token_of(call: Call) -> Token | None:
+    """What makes the call happen once; None if it gives no ClientToken."""
+    given = str(call.parameters.get("ClientToken") or "")
+    if not given:
+        return None
+    if len(given) > MOST_TOKEN or not given.isascii():
+        raise ApiError("InvalidClientToken.Malformed", f"ClientToken has at most {MOST_TOKEN} ASCII characters")
+    said = {"action": call.action, "parameters": dict(call.parameters), "extensions": dict(call.extensions)}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return Token(f"{call.key}/{given}", digest, {}, call.now + TOKEN_S)
+
+
+def _answered(token: Token, body: Body) -> Token:
+    return Token(token.name, token.digest, body, token.until)
+
+
+def _again(answered: Answered, token: Token) -> Answer:
+    if answered.digest != token.digest:
+        raise ApiError("IdempotentParameterMismatch", "The ClientToken was used for another request.")
+    return Answer(answered.answer, answered.revision)
+
+
+def _audit(call: Call, workspace: Workspace) -> Body:
+    """Who did what; the store adds the revision."""
+    return {
+        "request_id": call.request_id,
+        "key": call.key,
+        "action": call.action,
+        "source": call.source,
+        "time": call.now,
+        "changed": [*sorted(workspace.changed)],
+    }

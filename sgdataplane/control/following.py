@@ -1,0 +1,125 @@
+"""Enforcement follows the API: each new revision is handed to what enforces it, and it is known how far each has come.
+
+Owns the order of revisions, and who waits for one. Must not know how a state is enforced.
+
+Revisions that come while one is being put in force are skipped but for the last one: what counts is the newest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sgdataplane.control.documents import Documents, native
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.store import Json
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import load_native
+
+LOGGER = logging.getLogger("sgdataplane.api.following")
+
+
+class Place(Protocol):
+    """Where a policy is enforced: a lab, or the agent of this host. `name`: of the host, for people."""
+
+    name: str
+
+    def put(self, revision: int, state: CloudState) -> None:
+        """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one
+        stays."""
+
+
+@dataclass
+class Progress:
+    """How far one place has come. `failed`: the revision that couldn't be put in force, 0 for none, and why."""
+
+    place: Place
+    enforced: int = -1
+    failed: int = 0
+    why: str = ""
+    moved: threading.Condition = field(default_factory=threading.Condition)
+
+    def is_settled(self, revision: int) -> bool:
+        return self.enforced >= revision or self.failed >= revision
+
+
+class Following:
+    """Threads that follow, one a place. Use as a context manager; leaving it ends them, and all stays in force."""
+
+    def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
+        self._engine, self._profile = engine, profile
+        self.progress = tuple(Progress(place) for place in places)
+        self._is_ending = False
+        self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.progress]
+
+    def __enter__(self) -> Following:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_ending = True
+        with self._engine.moved:
+            self._engine.moved.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def wait(self, revision: int, timeout: float) -> dict[str, Json]:
+        """SgdpWait's answer, when all places have settled the revision or the time is up."""
+        deadline = time.monotonic() + timeout
+        for one in self.progress:
+            with one.moved:
+                while not one.is_settled(revision) and (left := deadline - time.monotonic()) > 0:
+                    one.moved.wait(left)
+        return self._summary(revision)
+
+    def _summary(self, revision: int) -> dict[str, Json]:
+        enforced = [one for one in self.progress if one.enforced >= revision]
+        failed = [one for one in self.progress if one not in enforced and one.failed >= revision]
+        lagging = [one for one in self.progress if one not in enforced and one not in failed]
+        failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed]
+        return {
+            "Revision": revision,
+            "Enforced": [one.place.name for one in enforced],
+            "Lagging": [one.place.name for one in lagging],
+            "Failed": failures,
+            "Unknown": [],
+        }
+
+    def _follow(self, one: Progress) -> None:
+        while (news := self._next(one)) is not None:
+            revision, state = news
+            try:
+                one.place.put(revision, state)
+            except SgDataplaneError as error:
+                self._note(one, failed=revision, why=str(error))
+                LOGGER.warning("revision %d isn't enforced at %s: %s", revision, one.place.name, error)
+            else:
+                self._note(one, enforced=revision)
+
+    def _next(self, one: Progress) -> tuple[int, CloudState] | None:
+        """The newest revision, once it is another one than this place has settled; None at the end."""
+        with self._engine.moved:
+            while not self._is_ending and one.is_settled(self._engine.revision):
+                self._engine.moved.wait()
+        if self._is_ending:
+            return None
+        with self._engine.documents() as documents:
+            return documents.revision, state_of(documents, self._profile)
+
+    def _note(self, one: Progress, *, enforced: int = -1, failed: int = 0, why: str = "") -> None:
+        with one.moved:
+            one.enforced = max(one.enforced, enforced)
+            one.failed, one.why = (failed, why) if failed else (0, "")
+            one.moved.notify_all()
+
+
+def state_of(documents: Documents, profile: str) -> CloudState:
+    """The state that all documents make. It was validated when they were written."""
+    bodies = ((kind, body) for kind, of_kind in documents.of_kind.items() for body in of_kind.values())
+    return load_native(native(bodies), profile=profile).state

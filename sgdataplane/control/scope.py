@@ -1,0 +1,201 @@
+"""What an action is given: the documents, the call, and what is to be made up for it.
+
+Owns how parameters are read and how pages, filters and times are. Must not know single actions.
+"""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError, Call
+from sgdataplane.control.documents import Fields, Kind, Workspace, about, state_in
+from sgdataplane.control.store import Body, Json
+from sgdataplane.control.validation import MANAGED
+
+T = TypeVar("T")
+MOST_A_PAGE, A_PAGE = 100, 10
+REGION = "cn-sgdataplane"
+# The cloud's code for an id that isn't there.
+UNKNOWN = {
+    Kind.VPC: "InvalidVpcId.NotFound",
+    Kind.VSWITCH: "InvalidVSwitchId.NotFound",
+    Kind.GROUP: "InvalidSecurityGroupId.NotFound",
+    Kind.PREFIX_LIST: "InvalidPrefixListId.NotFound",
+    Kind.PORT_LIST: "InvalidPortRangeListId.NotFound",
+    Kind.INSTANCE: "InvalidInstanceId.NotFound",
+    Kind.ENI: "InvalidEniId.NotFound",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One action at work. `new_id`: an id that nobody has, with that prefix."""
+
+    workspace: Workspace
+    call: Call
+    new_id: Callable[[str], str]
+
+    # parameters
+
+    def has(self, name: str) -> bool:
+        return self.call.parameters.get(name) not in (None, "", [], {})
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.call.parameters.get(name)
+        return default if value is None or value == "" else str(value)
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise ApiError(f"MissingParameter.{name}", f"The parameter {name} is required.")
+        return value
+
+    def number(self, name: str, default: int) -> int:
+        value = self.call.parameters.get(name)
+        if value is None or value == "":
+            return default
+        try:
+            return int(cast("int | str", value))
+        except (TypeError, ValueError):
+            raise ApiError(f"InvalidParameter.{name}", f"{name} has to be a whole number") from None
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        value = self.call.parameters.get(name, default)
+        return value if isinstance(value, bool) else str(value).lower() == "true"
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; one that is given as JSON text, too, as DescribeInstances has them."""
+        value = self.call.parameters.get(name)
+        if isinstance(value, str) and value.startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise ApiError(f"InvalidParameter.{name}", f"{name} isn't a list as JSON has it") from None
+        if value is None or value == "":
+            return []
+        return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+
+    def objects(self, name: str) -> list[Fields]:
+        value = self.call.parameters.get(name)
+        return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+    def inner(self, name: str) -> Fields:
+        value = self.call.parameters.get(name)
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def is_dry_run(self) -> bool:
+        return self.flag("DryRun")
+
+    @property
+    def is_console(self) -> bool:
+        return self.call.extensions.get("SgdpConsole", "").lower() == "true"
+
+    # documents
+
+    def find(self, kind: Kind, name: str) -> Body:
+        """A document; the cloud's error if it isn't there."""
+        body = self.workspace.get(kind, name)
+        if body is None:
+            raise ApiError(UNKNOWN[kind], f"The specified {kind.replace('_', ' ')} {name} doesn't exist.", NOT_FOUND)
+        return body
+
+    def find_writable(self, group_id: str) -> Body:
+        """A group; a managed one is the managing service's alone."""
+        body = self.find(Kind.GROUP, group_id)
+        if state_in(body).get("service_managed") and about(body).get("service_key") != self.call.key:
+            raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
+        return body
+
+    def change(self, kind: Kind, name: str, state: Mapping[str, Json], **more: Json) -> None:
+        """Change some fields of a document."""
+        body = self.find(kind, name)
+        self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
+
+    def refuse_used(self, kind: Kind, name: str, code: str = "DependencyViolation") -> None:
+        users = self.workspace.users(kind, name)
+        if users:
+            some = ", ".join(path.partition("/")[2] for path in users[:5])
+            raise ApiError(code, f"There is still something that uses {name}: {some}", FORBIDDEN)
+
+    @property
+    def time(self) -> str:
+        """Now, as the cloud writes it."""
+        return datetime.fromtimestamp(self.call.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def tags(self) -> dict[str, Json]:
+        return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
+
+    # answers
+
+    def page(self, found: Iterable[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
+        """One page of an answer, in either style. A token says where the next page begins."""
+        everything = list(found)
+        more: dict[str, Json] = {}
+        if self.is_tokened:
+            start, size, more["NextToken"] = self.next_page(len(everything))
+        else:
+            size = min(max(self.number("PageSize", A_PAGE), 1), MOST_A_PAGE)
+            number = max(self.number("PageNumber", 1), 1)
+            start, more = (number - 1) * size, {"NextToken": "", "PageNumber": number, "PageSize": size}
+        shown = [shape(entry) for entry in everything[start : start + size]]
+        return {"TotalCount": len(everything), **more, outer: {inner: shown} if inner else shown}
+
+    @property
+    def is_tokened(self) -> bool:
+        """Whether pages are asked for by tokens."""
+        return self.has("MaxResults") or self.has("NextToken")
+
+    def next_page(self, count: int) -> tuple[int, int, str]:
+        """Where the page that is asked for begins, how long it is, and the token of the next one. Everything, where no
+        page is asked for."""
+        if not self.is_tokened:
+            return 0, count, ""
+        start, size = _start(self.text("NextToken")), min(max(self.number("MaxResults", A_PAGE), 1), 1000)
+        return start, size, _token(start + size) if start + size < count else ""
+
+    def is_tagged(self, body: Body) -> bool:
+        """Whether it has all tags that the call asks for; a tag without a value asks for the key."""
+        tags = tags_of(body)
+        wanted = self.objects("Tag")
+        return all(
+            str(tag.get("Key", "")) in tags and tag.get("Value") in (None, "", tags[str(tag.get("Key", ""))])
+            for tag in wanted
+        )
+
+
+def tags_of(body: Body) -> dict[str, str]:
+    """A group's tags are part of its state."""
+    found = state_in(body).get("tags", about(body).get("tags", {}))
+    return cast("dict[str, str]", found)
+
+
+def tag_items(body: Body) -> list[Json]:
+    return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
+
+
+def is_like(text: str, pattern: str) -> bool:
+    """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for."""
+    escaped = pattern.replace("[", "[[]").replace("?", "[?]")
+    return not pattern or fnmatch.fnmatchcase(text, escaped)
+
+
+def is_among(text: str, wanted: Sequence[str]) -> bool:
+    return not wanted or text in wanted
+
+
+def _token(start: int) -> str:
+    return base64.urlsafe_b64encode(str(start).encode()).decode()
+
+
+def _start(token: str) -> int:
+    try:
+        return max(0, int(base64.urlsafe_b64decode(token.encode()).decode())) if token else 0
+    except ValueError:
+        raise ApiError("InvalidParameter.NextToken", "the token isn't one of ours") from None

@@ -1,0 +1,179 @@
+"""Whether documents stay a valid state after a change: the verdict of `statefile` on the whole, from a small part.
+
+Owns which part a change concerns. Must not know actions. tests/control/test_validation.py holds its verdict to that of
+`statefile` on everything.
+
+The part holds what was changed, all that it names, and of what names it one of each sort: of the ENIs with the same
+groups one is enough, as rules are counted by groups. What is there only to be named comes without its own rules and
+members. How many members a group has, and how many lists there are, is known from the indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sgdataplane.control.answers import NOT_FOUND, ApiError
+from sgdataplane.control.documents import (
+    Fields,
+    Kind,
+    Workspace,
+    kind_of,
+    name_of,
+    native,
+    path_of,
+    prefixes_in,
+    references,
+    state_in,
+    texts,
+)
+from sgdataplane.control.store import Body, Path
+from sgdataplane.errors import Problem, StateFileError
+from sgdataplane.model.state import GroupType, NetworkType
+from sgdataplane.statefile.load import load_native
+from sgdataplane.statefile.quotas import PROFILES
+
+MANAGED = "InvalidOperation.ResourceManagedByCloudProduct"
+STATUSES = {MANAGED: 403}
+
+
+def validate(workspace: Workspace, profile: str) -> None:
+    """ApiError, with the cloud's code of the first problem and all of them in the message, if the state isn't valid any
+    more."""
+    if not workspace.is_changed:
+        return
+    try:
+        load_native(_part(workspace), profile=profile)
+    except StateFileError as error:
+        raise refusal(error.problems) from None
+    _check_counts(workspace, profile)
+
+
+def refusal(problems: Iterable[Problem]) -> ApiError:
+    """The error of a request that would make a state with these problems."""
+    first, *others = problems
+    text = "; ".join(map(_sentence, (first, *others[:9])))
+    return ApiError(first.code, text, status_of(first.code))
+
+
+def status_of(code: str) -> int:
+    """HTTP's status of an error code."""
+    return STATUSES.get(code, NOT_FOUND if code.endswith(".NotFound") else 400)
+
+
+def _sentence(problem: Problem) -> str:
+    value = f": {problem.value}" if problem.value else ""
+    expected = f" (expected: {problem.expected})" if problem.expected else ""
+    return f"{problem.message}{value}{expected}"
+
+
+def _part(workspace: Workspace) -> dict[str, object]:
+    whole = _whole(workspace)
+    named = {target for path in whole for target in _named(workspace, path)} - whole
+    stubs = named | {target for path in named for target in _named(workspace, path, stub=True)}
+    bodies = [
+        (kind_of(path), body, path in whole) for path in sorted(whole | stubs) if (body := _body(workspace, path))
+    ]
+    part = native((kind, body) for kind, body, is_whole in bodies if is_whole)
+    for section, objects in native(((kind, body) for kind, body, is_whole in bodies if not is_whole), _stub).items():
+        if isinstance(objects, list):
+            known = part.setdefault(section, [])
+            assert isinstance(known, list)
+            known += objects
+    return part
+
+
+def _whole(workspace: Workspace) -> set[Path]:
+    """What has to be checked: what was changed, and what a change can make wrong."""
+    found = {path for path in workspace.puts if kind_of(path) is not Kind.ACCESS_KEY}
+    for path in tuple(found):
+        if kind_of(path) is Kind.GROUP:
+            found |= set(_one_of_each_sort(workspace, name_of(path)))
+        elif kind_of(path) is Kind.ENI:
+            found |= set(_neighbours(workspace, path))
+    for path in workspace.deletes:
+        before = workspace.documents.get(path)
+        instance = str(state_in(before).get("instance_id", "")) if before and kind_of(path) is Kind.ENI else ""
+        found |= {path_of(Kind.ENI, eni_id) for eni_id in workspace.enis_of(instance)} if instance else set()
+    enis = [path for path in found if kind_of(path) is Kind.ENI]
+    groups = {path_of(Kind.GROUP, name) for path in enis for name in _groups(workspace, path)}
+    return found | {path for path in groups if _body(workspace, path)}
+
+
+def _one_of_each_sort(workspace: Workspace, group_id: str) -> Iterator[Path]:
+    """Of a group's ENIs, one for each set of groups."""
+    seen: set[tuple[str, ...]] = set()
+    for path in workspace.users(Kind.GROUP, group_id, Kind.ENI):
+        groups = tuple(_groups(workspace, path))
+        if groups not in seen:
+            seen.add(groups)
+            yield path
+
+
+def _neighbours(workspace: Workspace, path: Path) -> Iterator[Path]:
+    """The other ENIs of its instances, before and now, and those that have one of its addresses or its MAC."""
+    body = _body(workspace, path)
+    for one in (body, workspace.documents.get(path)):
+        instance = str(state_in(one).get("instance_id", "")) if one else ""
+        yield from (path_of(Kind.ENI, eni_id) for eni_id in workspace.enis_of(instance) if instance)
+    try:
+        prefixes = list(prefixes_in(body)) if body else []
+    except ValueError:
+        return  # it will be said what is wrong with them
+    vpc_id = str(state_in(body)["vpc_id"]) if body else ""
+    for prefix in prefixes:
+        others = workspace.documents.taken.others(vpc_id, prefix)
+        yield from (other for other in others if other not in workspace.deletes)
+
+
+def _groups(workspace: Workspace, path: Path) -> list[str]:
+    body = _body(workspace, path)
+    return texts(state_in(body), "security_group_ids") if body else []
+
+
+def _named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[Path]:
+    """What a document names; of a stub only what stays in it."""
+    body = _body(workspace, path)
+    if body is None:
+        return
+    kind = kind_of(path)
+    found = references(kind, {"state": _stub(kind, body), "about": {}} if stub else body)
+    yield from (target for target in found if kind_of(target) is not Kind.VSWITCH)
+
+
+def _stub(kind: Kind, body: Body) -> Fields:
+    """What others need to know of an object that they name."""
+    state = state_in(body)
+    return {name: value for name, value in state.items() if name != "rules"} if kind is Kind.GROUP else state
+
+
+def _body(workspace: Workspace, path: Path) -> Body | None:
+    return workspace.get(kind_of(path), name_of(path))
+
+
+def _check_counts(workspace: Workspace, profile: str) -> None:
+    limits = PROFILES[profile]
+    changed = {kind_of(path) for path in workspace.puts}
+    lists = sum(1 for _ in workspace.all(Kind.PREFIX_LIST)) if Kind.PREFIX_LIST in changed else 0
+    if limits.prefix_lists is not None and lists > limits.prefix_lists:
+        raise ApiError("LimitExceed.PrefixList", f"there can be {limits.prefix_lists} prefix lists (profile {profile})")
+    for group_id in sorted({group for path in workspace.puts for group in _groups_of_eni(workspace, path)}):
+        state = workspace.state(Kind.GROUP, group_id)
+        kind = GroupType(state.get("security_group_type", GroupType.NORMAL.value))
+        vpc = workspace.state(Kind.VPC, str(state["vpc_id"]))
+        most = limits.members(kind, is_classic=vpc.get("network_type") == NetworkType.CLASSIC.value)
+        if most is not None and _count_members(workspace, group_id) > most:
+            code = (
+                "SecurityGroupInstanceLimitExceed" if kind is GroupType.NORMAL else "InvalidOperation.EniCountExceeded"
+            )
+            raise ApiError(code, f"{group_id} can have {most} members (profile {profile})")
+
+
+def _groups_of_eni(workspace: Workspace, path: Path) -> list[str]:
+    return _groups(workspace, path) if kind_of(path) is Kind.ENI else []
+
+
+def _count_members(workspace: Workspace, group_id: str) -> int:
+    """A member is a private address; a delegated prefix counts as one."""
+    names = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
+    enis = (workspace.state(Kind.ENI, eni_id) for eni_id in workspace.members(group_id))
+    return sum(len(texts(eni, name)) for eni in enis for name in names)
