@@ -16,15 +16,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.visible import visible
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Body: TypeAlias = Mapping[str, Json]  # of a document, an answer or an audit record: what JSON can hold
 Path: TypeAlias = str  # of a document: "kind/id", such as "security_group/sg-1"
 
 NOTHING: Mapping[str, Body] = MappingProxyType({})
+KEPT = 1_000  # revisions that a watch can go back, unless a store is told otherwise
 
 
-class StoreError(Exception):
+class StoreError(SgDataplaneError):
     """Base of what a store raises on purpose."""
+
+    def __str__(self) -> str:
+        return visible(" ".join(map(str, self.args)))
 
 
 class ConflictError(StoreError):
@@ -71,7 +78,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A commit to be made. `guards`: at which revision each was read. `audit`: the record of who did what."""
+    """A commit to be made. `guards`: at which revision each was read. A path that isn't there may be deleted; one that
+    is put must not be. `audit`: the record of who did what."""
 
     guards: Mapping[str, int]
     puts: Mapping[Path, Body] = field(default_factory=lambda: NOTHING)
@@ -105,11 +113,13 @@ class Store(Protocol):
         """Everything, at one revision."""
 
     def commit(self, write: Write) -> int:
-        """Write it, durably; its revision. ConflictError, UnavailableError."""
+        """Write it, durably; its revision. All of its guards move. ConflictError, UnavailableError; ValueError for what
+        no store can hold."""
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
-        """Whole revisions in order, from `after` + 1 on, as they come; ends when none has come for `timeout` seconds.
-        GoneError if `after` isn't kept any more, or hasn't happened yet."""
+        """Whole revisions in order, from `after` + 1 on, as they come. Ends when none has come for `timeout` seconds
+        (0: it never waits), or the store is closed. GoneError, on the first step or a later one, if the next revision
+        isn't kept any more, or `after` hasn't happened yet."""
 
     def answered(self, token: str) -> Answered | None:
         """What was answered to a request with a token that isn't forgotten yet."""
@@ -119,3 +129,11 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. Nothing is lost."""
+
+
+def require_writable(write: Write) -> None:
+    """ValueError if it contradicts itself, or a name isn't Unicode (a lone surrogate)."""
+    if both := write.deletes & write.puts.keys():
+        raise ValueError(f"put and deleted in one commit: {sorted(both)}")
+    for name in (*write.guards, *write.puts, *write.deletes, *((write.token.name,) if write.token else ())):
+        name.encode()

@@ -40,7 +40,7 @@ def replace_file(path: Path, data: bytes, survives: Survives, *, mode: int = 0o6
             beside.unlink()
         raise
     if survives is Survives.AS_NEW:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def require_replaceable(path: Path, *, writer: str = "new") -> None:
@@ -61,7 +61,8 @@ def _made(beside: Path, mode: int) -> int:
     return os.open(beside, NEW, mode)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Put the names in this folder on disk."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

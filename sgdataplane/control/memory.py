@@ -1,0 +1,112 @@
+"""A store that ends with its process: for tests, and to try things out.
+
+Owns the simplest code that does what a store must. Must not know any other store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from sgdataplane.control.encoded import decode, encode, encode_each
+from sgdataplane.control.store import (
+    KEPT,
+    Answered,
+    AuditRecord,
+    ConflictError,
+    GoneError,
+    Path,
+    Revision,
+    Snapshot,
+    UnavailableError,
+    Write,
+    require_writable,
+)
+
+
+class MemoryStore:
+    """A Store. `kept`: how many revisions a watch can go back; `clock`: seconds since 1970."""
+
+    def __init__(self, *, kept: int = KEPT, clock: Callable[[], float] = time.time) -> None:
+        self._kept, self._clock = kept, clock
+        self._revision = 0
+        self._documents: dict[Path, str] = {}  # as texts: nobody can change what was committed
+        self._guards: dict[str, int] = {}
+        self._tokens: dict[str, tuple[Answered, float]] = {}  # with the time until which each is kept
+        self._changes: dict[int, tuple[dict[Path, str], frozenset[Path], frozenset[str]]] = {}
+        self._audit: list[str] = []
+        self._news = threading.Condition()
+        self._is_closed = False
+
+    def snapshot(self) -> Snapshot:
+        with self._news:
+            revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
+        return Snapshot(revision, {path: decode(text) for path, text in documents.items()}, guards)
+
+    def commit(self, write: Write) -> int:
+        require_writable(write)
+        puts = encode_each(write.puts)
+        record = encode(write.audit)
+        with self._news:
+            if self._is_closed:
+                raise UnavailableError("the store is closed")
+            self._require_fresh(write)
+            self._revision += 1
+            self._write(write, puts, record)
+            self._news.notify_all()
+            return self._revision
+
+    def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        while self._has_news(after, timeout):
+            after += 1
+            yield self._change(after)
+
+    def answered(self, token: str) -> Answered | None:
+        with self._news:
+            found, until = self._tokens.get(token, (None, 0.0))
+        return found if until > self._clock() else None
+
+    def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
+        with self._news:
+            records = self._audit[after : after + limit]
+        return [AuditRecord(revision, decode(record)) for revision, record in enumerate(records, after + 1)]
+
+    def close(self) -> None:
+        with self._news:
+            self._is_closed = True
+            self._news.notify_all()
+
+    def _require_fresh(self, write: Write) -> None:
+        for guard, revision in write.guards.items():
+            if self._guards.get(guard, 0) != revision:
+                raise ConflictError(f"{guard} was changed meanwhile")
+        if write.token is not None and self.answered(write.token.name) is not None:
+            raise ConflictError("the token was used meanwhile")
+
+    def _write(self, write: Write, puts: dict[Path, str], record: str) -> None:
+        for path in write.deletes:
+            self._documents.pop(path, None)
+        self._documents |= puts
+        self._guards |= dict.fromkeys(write.guards, self._revision)
+        self._audit.append(record)
+        self._changes[self._revision] = (puts, write.deletes, frozenset(write.guards))
+        self._changes.pop(self._revision - self._kept, None)
+        if token := write.token:
+            answered = Answered(token.digest, decode(encode(token.answer)), self._revision)
+            self._tokens[token.name] = (answered, token.until)
+
+    def _has_news(self, after: int, timeout: float | None) -> bool:
+        with self._news:
+            if after > self._revision:
+                raise GoneError(f"revision {after} hasn't happened: the last one is {self._revision}")
+            self._news.wait_for(lambda: self._revision > after or self._is_closed, timeout)
+            return self._revision > after and not self._is_closed
+
+    def _change(self, revision: int) -> Revision:
+        with self._news:
+            found = self._changes.get(revision)
+        if found is None:
+            raise GoneError(f"what changed in revision {revision} isn't kept any more")
+        puts, deletes, guards = found
+        return Revision(revision, {path: decode(text) for path, text in puts.items()}, deletes, guards)

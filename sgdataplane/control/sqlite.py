@@ -1,0 +1,237 @@
+"""The store in one file of SQLite, for one machine: several processes may use it at a time.
+
+Owns the file, its tables and its transactions. Must not know what documents say.
+
+The file is in WAL mode with synchronous=FULL: a commit that was answered survives the end of the process and of the
+machine. A commit is one IMMEDIATE transaction, so writers queue for it, and none sees half of another's. Every commit
+leaves one row in `audit` and one in `changes`; the number of the last row of `audit` is the store's revision. `changes`
+keeps the last revisions only, for those who watch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path as File
+
+from sgdataplane.control import sqlitefile
+from sgdataplane.control.encoded import decode, decode_names, encode, encode_each, encode_names, join, split
+from sgdataplane.control.sqlitefile import unavailable
+from sgdataplane.control.store import (
+    KEPT,
+    Answered,
+    AuditRecord,
+    ConflictError,
+    GoneError,
+    Revision,
+    Snapshot,
+    Token,
+    UnavailableError,
+    Write,
+    require_writable,
+)
+
+POLL_S = 0.02  # how soon a watch notices the commit of another process; of this one it is told at once
+AT_ONCE = 100  # revisions that a watch reads at once
+FORGOTTEN_AT_ONCE = 100  # tokens that one commit removes, so that none takes long
+
+
+class SqliteStore:
+    """A Store in the file `path`, which is made if it isn't there, unless `create` is false. `kept`: how many revisions
+    a watch can go back; `clock`: seconds since 1970. StateFileError if the file is no store; UnavailableError."""
+
+    def __init__(
+        self, path: File, *, create: bool = True, kept: int = KEPT, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._kept, self._clock = kept, clock
+        with unavailable(path):
+            self._file = sqlitefile.use(path, create=create)
+            self._writer = self._file.connect()
+        self._writing = threading.Lock()
+        self._news = threading.Condition()
+        self._readers: list[sqlite3.Connection] = []  # idle ones; who reads takes one out
+        self._told = 0  # how often this process has told its watches
+        self._is_closed = False
+
+    def snapshot(self) -> Snapshot:
+        with self._reading() as db, _transaction(db, "DEFERRED"):
+            documents = {path: decode(body) for path, body in db.execute("SELECT path, body FROM documents")}
+            return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
+
+    def commit(self, write: Write) -> int:
+        require_writable(write)
+        puts = encode_each(write.puts)
+        record = encode(write.audit)
+        with self._writing, unavailable(self._file.path), _transaction(self._written(), "IMMEDIATE"):
+            self._file.require_there()
+            self._require_fresh(write)
+            revision = _revision(self._writer) + 1
+            _write(self._writer, write, puts, revision)
+            self._writer.execute("INSERT INTO audit VALUES (?, ?)", (revision, record))
+            self._compact(revision)
+        self._tell()
+        return revision
+
+    def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        with self._reading() as db:
+            last = after
+            while changes := self._await_changes(db, last, timeout):
+                yield from changes
+                last = changes[-1].revision
+
+    def answered(self, token: str) -> Answered | None:
+        with self._reading() as db:
+            return _answered(db, token, self._clock())
+
+    def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
+        with self._reading() as db:
+            query = "SELECT revision, record FROM audit WHERE revision > ? ORDER BY revision LIMIT ?"
+            return [AuditRecord(revision, decode(record)) for revision, record in db.execute(query, (after, limit))]
+
+    def close(self) -> None:
+        with self._news:
+            self._is_closed = True
+            for db in self._readers:
+                db.close()
+            self._readers.clear()
+        self._tell()
+        with self._writing:
+            self._writer.close()
+        self._file.close()
+
+    def _tell(self) -> None:
+        """Wake whoever watches in this process."""
+        with self._news:
+            self._told += 1
+            self._news.notify_all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile."""
+        with unavailable(self._file.path):
+            db = self._taken()
+            try:
+                yield db
+            finally:
+                self._give_back(db)
+
+    def _written(self) -> sqlite3.Connection:
+        self._require_open()
+        return self._writer
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise UnavailableError("the store is closed")
+
+    def _taken(self) -> sqlite3.Connection:
+        with self._news:
+            self._require_open()
+            if self._readers:
+                return self._readers.pop()
+        return self._file.connect()
+
+    def _give_back(self, db: sqlite3.Connection) -> None:
+        with self._news:
+            if self._is_closed:
+                db.close()
+            else:
+                self._readers.append(db)
+
+    def _require_fresh(self, write: Write) -> None:
+        for guard, revision in write.guards.items():
+            row = self._writer.execute("SELECT revision FROM guards WHERE name = ?", (guard,)).fetchone()
+            if (row[0] if row else 0) != revision:
+                raise ConflictError(f"{guard} was changed meanwhile")
+        if write.token is not None and _answered(self._writer, write.token.name, self._clock()):
+            raise ConflictError("the token was used meanwhile")
+
+    def _compact(self, revision: int) -> None:
+        self._writer.execute("DELETE FROM changes WHERE revision <= ?", (revision - self._kept,))
+        forgotten = "SELECT name FROM tokens WHERE until <= ? LIMIT ?"
+        limits = (self._clock(), FORGOTTEN_AT_ONCE)
+        self._writer.execute(f"DELETE FROM tokens WHERE name IN ({forgotten})", limits)
+
+    def _await_changes(self, db: sqlite3.Connection, after: int, timeout: float | None) -> list[Revision]:
+        """The next changes after `after`; none if the time is over, or the store closed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._is_closed:
+            seen = self._seen(db)
+            if found := _changes(db, after):
+                return found
+            while self._seen(db) == seen:
+                left = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
+                if left <= 0:
+                    return []
+                self._await_telling(seen[0], left)
+        return []
+
+    def _seen(self, db: sqlite3.Connection) -> tuple[int, int]:
+        """Differs once this process has committed or closed, or another one has committed."""
+        return self._told, _data_version(db)
+
+    def _await_telling(self, told: int, timeout: float) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._told != told, timeout)
+
+
+def _revision(db: sqlite3.Connection) -> int:
+    found: int = db.execute("SELECT ifnull(max(revision), 0) FROM audit").fetchone()[0]
+    return found
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    """Another number once another connection has committed."""
+    found: int = db.execute("PRAGMA data_version").fetchone()[0]
+    return found
+
+
+def _answered(db: sqlite3.Connection, token: str, now: float) -> Answered | None:
+    query = "SELECT digest, answer, revision FROM tokens WHERE name = ? AND until > ?"
+    row = db.execute(query, (token, now)).fetchone()
+    return row and Answered(row[0], decode(row[1]), row[2])
+
+
+def _write(db: sqlite3.Connection, write: Write, puts: dict[str, str], revision: int) -> None:
+    db.executemany("DELETE FROM documents WHERE path = ?", ((path,) for path in write.deletes))
+    db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", puts.items())
+    db.executemany("INSERT OR REPLACE INTO guards VALUES (?, ?)", ((guard, revision) for guard in write.guards))
+    change = (join(puts), encode_names(write.deletes), encode_names(write.guards))
+    db.execute("INSERT INTO changes VALUES (?, ?, ?, ?)", (revision, *change))
+    if write.token is not None:
+        _write_token(db, write.token, revision)
+
+
+def _write_token(db: sqlite3.Connection, token: Token, revision: int) -> None:
+    row = (token.name, token.digest, encode(token.answer), token.until, revision)
+    db.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", row)
+
+
+def _changes(db: sqlite3.Connection, after: int) -> list[Revision]:
+    """The next ones after `after`, some at a time. GoneError."""
+    query = "SELECT revision, puts, deletes, guards FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
+    found = [_change(*row) for row in db.execute(query, (after, AT_ONCE))]
+    if found and found[0].revision != after + 1:
+        raise GoneError(f"what changed in revision {after + 1} isn't kept any more")
+    if not found and after > (last := _revision(db)):
+        raise GoneError(f"revision {after} hasn't happened: the last one is {last}")
+    return found
+
+
+def _change(revision: int, puts: str, deletes: str, guards: str) -> Revision:
+    return Revision(revision, split(puts), decode_names(deletes), decode_names(guards))
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Ends with a commit; if anything fails, nothing of it was written."""
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # SQLite may have rolled back itself
+            db.execute("ROLLBACK")
+        raise

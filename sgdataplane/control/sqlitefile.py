@@ -1,0 +1,175 @@
+"""The file of an SqliteStore: made whole or not at all, held while it is used, copied and put back.
+
+Owns its tables, its version, and who may use or replace it when. Must not know what rows say.
+
+FILE.lock says who uses it: each store holds a shared lock as long as it is open, and `restore` needs an exclusive one.
+The lock is not on the file itself: if a process closes any descriptor of it, SQLite loses its own locks there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from sgdataplane.control.store import UnavailableError
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.host.files import NEW, beside_of, sync_folder
+
+BUSY_S = 10.0  # how long a writer waits for the others
+APPLICATION, VERSION = 0x53474450, 1
+SCHEMA = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+BEGIN;
+CREATE TABLE documents (path TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE guards (name TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE changes (revision INTEGER PRIMARY KEY, puts TEXT NOT NULL, deletes TEXT NOT NULL, guards TEXT NOT NULL);
+CREATE TABLE audit (revision INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE tokens (
+    name TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, until REAL NOT NULL, revision INTEGER NOT NULL
+);
+CREATE INDEX tokens_by_until ON tokens (until);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedFile:
+    """A store's file while it is used. `lock`: an open file that holds the shared lock; `inode`: device and number."""
+
+    path: Path
+    lock: IO[bytes]
+    inode: tuple[int, int]
+
+    def connect(self) -> sqlite3.Connection:
+        return connect(self.path)
+
+    def require_there(self) -> None:
+        """UnavailableError if it was moved or removed: what is written then would be lost with the last connection."""
+        with suppress(FileNotFoundError):
+            if _inode(self.path) == self.inode:
+                return
+        raise UnavailableError(f"{self.path}: the store's file was moved or removed while it is in use")
+
+    def close(self) -> None:
+        self.lock.close()
+
+
+def use(path: Path, *, create: bool) -> UsedFile:
+    """Begin to use it; it is made if it isn't there and `create`. StateFileError, UnavailableError."""
+    if create and not path.exists():
+        _make(path)
+    require_exists(path)
+    lock = _lock(path, fcntl.LOCK_SH, "a store that is not being restored: try again when that is done")
+    try:
+        with closing(connect(path)) as db:
+            require_store(path, db)
+        return UsedFile(path, lock, _inode(path))
+    except BaseException:
+        lock.close()
+        raise
+
+
+def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """A connection that any thread may use, one at a time; transactions are begun and ended by hand."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def require_exists(path: Path) -> None:
+    """StateFileError if there is no such file."""
+    if not path.exists():
+        expected = "a store that `sgdp api` or `sgdp api keys create` has made"
+        raise _refused(path, "NotFound", "there is no such store", expected=expected)
+
+
+def require_store(path: Path, db: sqlite3.Connection) -> None:
+    """StateFileError unless it is a store that this version reads."""
+    if _number(db, "application_id") != APPLICATION:
+        raise _not_a_store(path)
+    if (version := _number(db, "user_version")) != VERSION:
+        words = "the store was made by another version of sgdataplane"
+        raise _refused(path, "Version", words, str(version), f"version {VERSION} of the store")
+
+
+@contextmanager
+def unavailable(path: Path) -> Iterator[None]:
+    """What the disk or SQLite refuses becomes an UnavailableError, a file that isn't SQLite's a StateFileError; what is
+    wrong with our own calls stays as it is."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise _not_a_store(path) from error
+        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InternalError)):
+            raise
+        raise UnavailableError(f"{path}: {error}") from error
+    except OSError as error:
+        raise UnavailableError(f"{path}: {error.strerror or error}") from error
+
+
+def _make(path: Path) -> None:
+    """Made beside its place and linked there whole, so nobody ever sees half a store. Somebody else may be first."""
+    beside = beside_of(path, f"{os.getpid()}.{threading.get_native_id()}")
+    os.close(os.open(beside, NEW, 0o600))
+    try:
+        with closing(connect(beside)) as db:
+            db.executescript(SCHEMA)
+        with suppress(FileExistsError):
+            os.link(beside, path)
+    finally:
+        remove(beside)
+    sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a database that nobody uses, with all files that belong to it."""
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _lock(path: Path, kind: int, expected: str) -> IO[bytes]:
+    """Lock its FILE.lock without waiting. StateFileError."""
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.fdopen(descriptor, "r+b", buffering=0)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise _refused(path, "InUse", "the store is in use", expected=expected) from None
+    return lock
+
+
+def _number(db: sqlite3.Connection, pragma: str) -> int:
+    found: int = db.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return found
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _not_a_store(path: Path) -> StateFileError:
+    expected = "a file that `sgdp api` has made, or a name where no file is yet"
+    return _refused(path, "Format", "the file is not a store", expected=expected)
+
+
+def _refused(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+    return StateFileError((Problem(Where(str(path)), f"InvalidStore.{code}", message, value, expected),))

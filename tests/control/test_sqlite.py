@@ -1,0 +1,282 @@
+"""The store in a file: several processes, their sudden end, a full disk, and files that are no store."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.control.store import Body, Snapshot, Token, UnavailableError, Write
+from sgdataplane.errors import StateFileError
+from tests.support.storewriting import COUNTER, FOREVER, GUARD, PARTS, count_up
+
+SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
+LONGEST_LIFE_S = 0.2
+PATIENCE_S = 60.0
+ENDLESS = 1_000_000
+
+
+def writer(path: Path, name: str, times: int) -> subprocess.Popen[str]:
+    command = (sys.executable, "-m", "tests.support.storewriting", str(path), name, str(times))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def answers(process: subprocess.Popen[str]) -> dict[int, int]:
+    """All that a writer has answered, once it has ended: number -> revision. A last line without its end is no
+    answer."""
+    assert process.stdout is not None
+    with process:
+        text = process.stdout.read()
+    lines = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n") and line != "ready\n")
+    return {int(number): int(revision) for number, revision in lines}
+
+
+# several processes
+
+
+def test_no_update_of_4_processes_is_lost(tmp_path: Path) -> None:
+    """They also make the file at once."""
+    processes = [writer(tmp_path / "store", name, 25) for name in "abcd"]
+    answered = [revision for process in processes for revision in answers(process).values()]
+    assert sorted(answered) == list(range(1, 101))
+    with closing(SqliteStore(tmp_path / "store")) as store:
+        assert store.snapshot().documents[COUNTER] == {"n": 100}
+        assert len(store.events()) == 100
+
+
+def test_a_watch_sees_what_other_processes_commit(tmp_path: Path, sqlite: SqliteStore) -> None:
+    process = writer(tmp_path / "store", "other", 20)
+    seen = []
+    for change in sqlite.watch(0, timeout=PATIENCE_S):
+        seen.append(change.puts["a/other"]["n"])
+        if len(seen) == 20:
+            break
+    assert seen == list(range(1, 21))
+    assert len(answers(process)) == 20
+
+
+def test_a_watch_that_waits_costs_little(sqlite: SqliteStore) -> None:
+    """It doesn't look again and again without a pause: below 50 looks a second, with a margin for none at all."""
+    looks: list[int] = []
+    connect = sqlite._file.connect
+
+    class Counted:
+        def __init__(self) -> None:
+            self.db = connect()
+
+        def execute(self, text: str, parameters: object = ()) -> sqlite3.Cursor:
+            looks.append(1)
+            return self.db.execute(text, parameters)  # type: ignore[arg-type]
+
+        def close(self) -> None:
+            self.db.close()
+
+    sqlite._readers.append(Counted())  # type: ignore[arg-type]
+    assert list(sqlite.watch(0, timeout=0.5)) == []
+    assert 0 < len(looks) < 120
+
+
+# sudden ends
+
+
+class Life:
+    """A store that writers use until they are killed, again and again; what they were answered must be there once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.chance = path, random.Random(SEED)
+        self.answered: dict[str, dict[int, int]] = {}
+
+    def live(self, turn: int) -> None:
+        """Two writers begin, and are killed at a random moment."""
+        names = [f"{turn}-{number}" for number in range(2)]
+        processes = [writer(self.path, name, ENDLESS) for name in names]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        with suppress(subprocess.TimeoutExpired):
+            processes[0].wait(self.chance.uniform(0, LONGEST_LIFE_S))
+        for process in processes:
+            process.kill()
+        self.answered |= {name: answers(process) for name, process in zip(names, processes, strict=True)}
+
+    def check(self) -> None:
+        """What the last two left behind."""
+        with closing(SqliteStore(self.path)) as store:
+            seen, events = store.snapshot(), store.events(limit=ENDLESS)
+            assert [event.revision for event in events] == list(range(1, seen.revision + 1))
+            assert seen.guards == {GUARD: seen.revision}
+            assert seen.documents[COUNTER] == {"n": len(events)}
+            written = {(str(e.record["name"]), e.record["n"]): e.revision for e in events}
+            assert len(written) == len(events), "something was written twice"
+            for name in list(self.answered)[-2:]:
+                self._check(store, name, {n: revision for (who, n), revision in written.items() if who == name})
+        with closing(sqlite3.connect(self.path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+    def _check(self, store: SqliteStore, name: str, written: dict[object, int]) -> None:
+        answered = self.answered[name]
+        unanswered = {number: revision for number, revision in written.items() if number not in answered}
+        assert {number: written.get(number) for number in answered} == answered
+        assert list(unanswered) in ([], [len(answered) + 1])
+        for number, revision in written.items():
+            token = store.answered(f"{name}-{number}")
+            assert token is not None
+            assert (token.answer, token.revision) == ({"n": number}, revision)
+        documents = store.snapshot().documents
+        assert [documents.get(f"{part}/{name}", {"n": 0})["n"] for part in PARTS] == [len(written)] * 3
+        assert store.answered(f"{name}-{len(written) + 1}") is None
+
+
+@pytest.mark.parametrize("turns", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_writers_leave_every_answered_commit_once_and_none_in_half(turns: int, tmp_path: Path) -> None:
+    """Two writers a turn."""
+    life = Life(tmp_path / "store")
+    for turn in range(turns):
+        life.live(turn)
+        life.check()
+    assert sum(map(len, life.answered.values())) > turns, "they wrote too little to tell anything"
+
+
+def test_a_process_that_is_killed_while_it_makes_the_store_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    chance, path = random.Random(SEED), tmp_path / "store"
+    for _ in range(5):
+        process = writer(path, "a", 0)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.05, 0.15))
+        process.kill()
+        process.communicate()
+        with closing(SqliteStore(path)) as store:
+            assert store.snapshot().revision == 0
+        path.unlink()
+
+
+# the disk
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """One of 1 MB, in the mount namespace of the tests."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "disk", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _fill(store: SqliteStore, body: Body, answered: list[int]) -> None:
+    for number in range(10_000):
+        write = Write({GUARD: number}, {f"kind/{number}": body}, token=Token(f"t{number}", "", {}, FOREVER))
+        answered.append(store.commit(write))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("size", [100, 20_000, 300_000])
+def test_a_full_disk_refuses_commits_whole_until_there_is_room(disk: Path, size: int) -> None:
+    filler = disk / "filler"
+    filler.write_bytes(bytes(100_000))
+    with closing(SqliteStore(disk / "store")) as store:
+        body: Body = {"text": "x" * size}
+        answered: list[int] = []
+        with pytest.raises(UnavailableError, match=r"full|disk I/O"):
+            _fill(store, body, answered)
+        assert answered, "a control: some were written"
+        for seen in (store.snapshot(), _read_anew(disk / "store")):
+            assert (seen.revision, len(seen.documents)) == (len(answered), len(answered))
+            assert seen.guards == {GUARD: len(answered)}
+        assert store.answered(f"t{len(answered)}") is None
+        assert len(list(store.watch(0, timeout=0))) == len(store.events(limit=10_000)) == len(answered)
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+        assert store.commit(Write({GUARD: len(answered)}, {"kind/more": body})) == len(answered) + 1
+    assert _read_anew(disk / "store").revision == len(answered) + 1
+
+
+def _read_anew(path: Path) -> Snapshot:
+    with closing(SqliteStore(path)) as store:
+        return store.snapshot()
+
+
+@pytest.mark.kernel
+def test_a_full_disk_makes_no_store(disk: Path) -> None:
+    with suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    with pytest.raises(UnavailableError):
+        SqliteStore(disk / "store")
+    assert {path.name for path in disk.iterdir()} <= {"filler", "store.lock"}
+
+
+# the file
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path, sqlite: SqliteStore) -> None:
+    count_up(sqlite, "a", 1)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("store", "store-wal", "store-shm", "store.lock"), "0o600"
+    )
+
+
+def test_every_commit_is_on_disk_before_it_is_answered(sqlite: SqliteStore) -> None:
+    assert sqlite._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert sqlite._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        pytest.param(b"", "InvalidStore.Format", id="empty"),
+        pytest.param(b"vpcs: []\n" * 1000, "InvalidStore.Format", id="a-state"),
+        pytest.param(b"SQLite format 3\0" + bytes(5000), "InvalidStore.Format", id="nearly-sqlite"),
+    ],
+)
+def test_a_file_that_is_no_store_is_refused_and_stays(tmp_path: Path, content: bytes, code: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(StateFileError, match=code):
+        SqliteStore(path)
+    assert path.read_bytes() == content
+
+
+def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "file")) as db:
+        db.execute("CREATE TABLE documents (path)")
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Format"):
+        SqliteStore(tmp_path / "file")
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path, sqlite: SqliteStore) -> None:
+    sqlite._writer.execute("PRAGMA user_version = 2")
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Version.*\n.*\n  value:    2\n  expected: version 1"):
+        SqliteStore(tmp_path / "store")
+
+
+def test_a_store_that_must_be_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match=r"InvalidStore\.NotFound"):
+        SqliteStore(tmp_path / "store", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "q?mode=ro", "50%25", "ü#x", "-x"])
+def test_names_of_files_may_be_odd(tmp_path: Path, name: str) -> None:
+    with closing(SqliteStore(tmp_path / name)) as store:
+        assert store.commit(Write({})) == 1
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_store_whose_file_is_gone_takes_nothing(tmp_path: Path, sqlite: SqliteStore, how: str) -> None:
+    path = tmp_path / "store"
+    assert sqlite.commit(Write({})) == 1  # control
+    path.rename(tmp_path / "moved")
+    if how == "replaced":
+        path.touch()
+    with pytest.raises(UnavailableError, match="moved or removed"):
+        sqlite.commit(Write({}))
