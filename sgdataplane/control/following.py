@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from sgdataplane.control.documents import Documents, native
 from sgdataplane.control.engine import Engine
@@ -57,7 +57,7 @@ class Following:
         self._is_ending = False
         self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.progress]
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

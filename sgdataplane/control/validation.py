@@ -4,8 +4,8 @@ Owns which part a change concerns. Must not know actions. tests/control/test_val
 `statefile` on everything.
 
 The part holds what was changed, all that it names, and of what names it one of each sort: of the ENIs with the same
-groups one is enough, as rules are counted by groups. What is there only to be named comes without its own rules and
-members. How many members a group has, and how many lists there are, is known from the indexes.
+groups one is enough, as rules are counted by groups. An ENI comes with all others of its instance. A group that is only
+named comes without its rules. How many members a group has, and how many lists there are, is known from the indexes.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def _whole(workspace: Workspace) -> set[Path]:
         if kind_of(path) is Kind.GROUP:
             found |= set(_one_of_each_sort(workspace, name_of(path)))
         elif kind_of(path) is Kind.ENI:
-            found |= set(_neighbours(workspace, path))
-    for path in workspace.deletes:
-        before = workspace.documents.get(path)
-        instance = str(state_in(before).get("instance_id", "")) if before and kind_of(path) is Kind.ENI else ""
-        found |= {path_of(Kind.ENI, eni_id) for eni_id in workspace.enis_of(instance)} if instance else set()
-    enis = [path for path in found if kind_of(path) is Kind.ENI]
+            found |= set(_overlapping(workspace, path))
+    enis = {path for path in found | workspace.deletes if kind_of(path) is Kind.ENI}
+    enis = {path for path in enis if _body(workspace, path)} | {
+        other for path in enis for other in _siblings(workspace, path)
+    }
+    found |= enis
     groups = {path_of(Kind.GROUP, name) for path in enis for name in _groups(workspace, path)}
     return found | {path for path in groups if _body(workspace, path)}
 
@@ -109,12 +109,16 @@ def _one_of_each_sort(workspace: Workspace, group_id: str) -> Iterator[Path]:
             yield path
 
 
-def _neighbours(workspace: Workspace, path: Path) -> Iterator[Path]:
-    """The other ENIs of its instances, before and now, and those that have one of its addresses or its MAC."""
-    body = _body(workspace, path)
-    for one in (body, workspace.documents.get(path)):
-        instance = str(state_in(one).get("instance_id", "")) if one else ""
+def _siblings(workspace: Workspace, path: Path) -> Iterator[Path]:
+    """The ENIs of its instance, and of the one that it had before."""
+    for body in (_body(workspace, path), workspace.documents.get(path)):
+        instance = str(state_in(body).get("instance_id", "")) if body else ""
         yield from (path_of(Kind.ENI, eni_id) for eni_id in workspace.enis_of(instance) if instance)
+
+
+def _overlapping(workspace: Workspace, path: Path) -> Iterator[Path]:
+    """The ENIs that have one of its addresses."""
+    body = _body(workspace, path)
     try:
         prefixes = list(prefixes_in(body)) if body else []
     except ValueError:

@@ -1,0 +1,154 @@
+"""Calls to an engine, and random ones that try everything, also what must be refused."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from sgdataplane.control.answers import Answer, ApiError, Call
+from sgdataplane.control.documents import Kind
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.store import Body, Json
+
+GROUPS, INSTANCES = 6, 6
+PORTS = ("22/22", "80/90", "443/443", "1/65535", "70000/1", "-1/-1")
+CIDRS = ("0.0.0.0/0", "10.0.0.0/8", "10.0.1.7/32", "192.0.2.0/24", "nonsense")
+
+
+def counted_ids() -> Callable[[str], str]:
+    numbers = itertools.count(1)
+    return lambda prefix: f"{prefix}-{next(numbers)}"
+
+
+class Client:
+    """Asks an engine as one key."""
+
+    def __init__(self, engine: Engine | None = None, profile: str = "seed") -> None:
+        self.engine = engine or Engine(MemoryStore(), profile, counted_ids())
+
+    def ask(self, action: str, **parameters: Json) -> Answer:
+        return self.engine.call(Call(action, parameters, "request-1", "LTAI-test", "127.0.0.1", time.time()))
+
+    def __call__(self, action: str, **parameters: Json) -> Body:
+        return self.ask(action, **parameters).body
+
+    def refused(self, action: str, **parameters: Json) -> str:
+        """The code with which it is refused."""
+        try:
+            answer = self.ask(action, **parameters)
+        except ApiError as error:
+            return error.code
+        raise AssertionError(f"{action} was answered: {answer.body}")
+
+    def text(self, action: str, name: str, **parameters: Json) -> str:
+        return str(self(action, **parameters)[name])
+
+    def network(self, block: str = "10.0.0.0/16") -> tuple[str, str]:
+        """A VPC and a VSwitch in it."""
+        vpc_id = self.text("CreateVpc", "VpcId", CidrBlock=block)
+        inner = block.replace("/16", "/24")
+        return vpc_id, self.text("CreateVSwitch", "VSwitchId", VpcId=vpc_id, CidrBlock=inner, ZoneId="a")
+
+    def group(self, vpc_id: str, **more: Json) -> str:
+        return self.text("CreateSecurityGroup", "SecurityGroupId", VpcId=vpc_id, **more)
+
+
+class Randomly:
+    """A client that does anything, with ids that are there, were there, or never were."""
+
+    def __init__(self, client: Client, chance: random.Random) -> None:
+        self.client, self.chance = client, chance
+        self.seen: dict[Kind, list[str]] = {kind: [f"{kind}-none"] for kind in Kind}
+
+    def any(self, kind: Kind) -> str:
+        with self.client.engine.documents() as documents:
+            names = sorted(documents.of_kind[kind])
+        self.seen[kind] += [name for name in names if name not in self.seen[kind]]
+        return self.chance.choice(names if names and self.chance.random() < 0.9 else self.seen[kind])
+
+    def permission(self) -> dict[str, Json]:
+        chance = self.chance
+        rule: dict[str, Json] = {
+            "IpProtocol": chance.choice(("TCP", "udp", "ICMP", "ALL", "GRE")),
+            "PortRange": chance.choice(PORTS),
+            "Policy": chance.choice(("accept", "Drop")),
+            "Priority": str(chance.choice((1, 1, 5, 100, 101))),
+        }
+        far = chance.choice(("Source", "Source", "Dest"))
+        match chance.randrange(4):
+            case 0:
+                rule[f"{far}GroupId"] = self.any(Kind.GROUP)
+            case 1:
+                rule[f"{far}PrefixListId"] = self.any(Kind.PREFIX_LIST)
+            case _:
+                rule[f"{far}CidrIp"] = chance.choice(CIDRS)
+        if chance.random() < 0.1:
+            rule["PortRangeListId"] = self.any(Kind.PORT_LIST)
+        if chance.random() < 0.05:
+            rule["NicType"] = "internet"
+        return rule
+
+    def parameters(self) -> Iterator[tuple[str, dict[str, Json]]]:
+        """One call of each action that changes something."""
+        chance, any_ = self.chance, self.any
+        vpc, switch, group = any_(Kind.VPC), any_(Kind.VSWITCH), any_(Kind.GROUP)
+        eni, instance = any_(Kind.ENI), any_(Kind.INSTANCE)
+        address = f"10.{chance.randrange(2)}.0.{chance.randrange(1, 30)}"
+        rules = cast(Json, [self.permission() for _ in range(chance.choice((1, 1, 3)))])
+        groups = cast(Json, [any_(Kind.GROUP) for _ in range(chance.choice((1, 1, 2, 3)))])
+        which: dict[str, Json] = {"NetworkInterfaceId": eni} if chance.random() < 0.5 else {"InstanceId": instance}
+        yield "CreateVpc", {"CidrBlock": f"10.{chance.randrange(3)}.0.0/16"}
+        yield "CreateVSwitch", {"VpcId": vpc, "CidrBlock": f"10.{chance.randrange(2)}.0.0/24", "ZoneId": "a"}
+        kind = chance.choice(("normal", "normal", "enterprise"))
+        yield "CreateSecurityGroup", {"VpcId": vpc if chance.random() < 0.9 else "", "SecurityGroupType": kind}
+        yield "CreateInstance", {"VSwitchId": switch, "SecurityGroupId": group, "InstanceName": "a"}
+        yield (
+            "RunInstances",
+            {"VSwitchId": switch, "SecurityGroupIds": groups, "Amount": 2, "PrivateIpAddress": address},
+        )
+        yield "CreateNetworkInterface", {"VSwitchId": switch, "SecurityGroupIds": groups, "PrimaryIpAddress": address}
+        yield "CreateNetworkInterface", {"VSwitchId": switch, "SecurityGroupId": group, "Ipv4PrefixCount": 1}
+        for _ in range(2):
+            yield "AuthorizeSecurityGroup", {"SecurityGroupId": any_(Kind.GROUP), "Permissions": rules}
+            yield "AuthorizeSecurityGroupEgress", {"SecurityGroupId": group, "Permissions": rules}
+        yield "RevokeSecurityGroup", {"SecurityGroupId": group, "Permissions": rules}
+        yield "JoinSecurityGroup", {"SecurityGroupId": group, **which}
+        yield "LeaveSecurityGroup", {"SecurityGroupId": group, **which}
+        yield "AttachNetworkInterface", {"NetworkInterfaceId": eni, "InstanceId": instance}
+        yield "DetachNetworkInterface", {"NetworkInterfaceId": eni, "InstanceId": instance}
+        yield "ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": eni, "SecurityGroupId": groups}
+        yield "AssignPrivateIpAddresses", {"NetworkInterfaceId": eni, "PrivateIpAddress": [address]}
+        yield (
+            "ModifySecurityGroupPolicy",
+            {"SecurityGroupId": group, "InnerAccessPolicy": chance.choice(("Accept", "drop"))},
+        )
+        yield "CreatePrefixList", {
+            "PrefixListName": "a", "AddressFamily": chance.choice(("IPv4", "IPv6")),
+            "MaxEntries": chance.choice((0, 2, 20, 201)), "Entry": [{"Cidr": chance.choice(CIDRS)}],
+        }  # fmt: skip
+        yield (
+            "CreatePortRangeList",
+            {"PortRangeListName": "a", "MaxEntries": 3, "Entry": [{"PortRange": chance.choice(PORTS)}]},
+        )
+        yield "ModifyPrefixList", {"PrefixListId": any_(Kind.PREFIX_LIST), "AddEntry": [{"Cidr": chance.choice(CIDRS)}]}
+        yield "SgdpCloneSecurityGroup", {"SecurityGroupId": group, "VpcId": vpc}
+        if chance.random() < 0.15:
+            yield "DeleteInstance", {"InstanceId": [instance]}
+            yield "DeleteNetworkInterface", {"NetworkInterfaceId": eni}
+            yield "DeleteSecurityGroup", {"SecurityGroupId": group}
+            yield "DeletePrefixList", {"PrefixListId": any_(Kind.PREFIX_LIST)}
+            yield "DeleteVSwitch", {"VSwitchId": switch}
+            yield "DeleteVpc", {"VpcId": vpc}
+
+    def step(self) -> tuple[str, str]:
+        """One random call: the action, and the code with which it was refused or ""."""
+        action, parameters = self.chance.choice(list(self.parameters()))
+        try:
+            self.client.ask(action, **parameters)
+        except ApiError as error:
+            return action, error.code
+        return action, ""
