@@ -255,16 +255,19 @@ class Workspace:
 
     def all(self, kind: Kind) -> Iterator[tuple[str, Body]]:
         """(id, body) of every document of a kind, by id."""
-        found = dict(self.documents.of_kind[kind])
-        found |= {name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}
+        found: Mapping[str, Body] = self.documents.of_kind[kind]
+        if self.is_changed:
+            found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
         return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
 
     def users(self, kind: Kind, name: str, who: Kind | None = None) -> list[Path]:
         """The documents that name this one, in order; `who`: only those of a kind."""
         target = path_of(kind, name)
-        found = self.documents.users.get(target, set()) - self.changed
-        found = found | {path for path, body in self.puts.items() if target in references(kind_of(path), body)}
-        return sorted(path for path in found if who is None or kind_of(path) is who)
+        found = self.documents.users.get(target, set())
+        if self.is_changed:
+            found = found - self.changed
+            found |= {path for path, body in self.puts.items() if target in references(kind_of(path), body)}
+        return sorted(found if who is None else (path for path in found if path.startswith(f"{who}/")))
 
     def members(self, group_id: str) -> list[str]:
         """The ids of a group's ENIs."""

@@ -3,9 +3,9 @@
 Owns which part a change concerns. Must not know actions. tests/control/test_validation.py holds its verdict to that of
 `statefile` on everything.
 
-The part holds what was changed, all that it names, and of what names it one of each sort: of the ENIs with the same
-groups one is enough, as rules are counted by groups. An ENI comes with all others of its instance. A group that is only
-named comes without its rules. How many members a group has, and how many lists there are, is known from the indexes.
+The part holds what was changed, all that it names, and of ENIs all others of its instance and those with its addresses.
+A group that is only named comes without its rules, which were right when they were written. What is counted beyond one
+object (members of a group, rules of an ENI, lists) is counted from the indexes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
 from sgdataplane.control.documents import (
+    ADDRESSES,
     Fields,
     Kind,
     Workspace,
@@ -23,6 +24,7 @@ from sgdataplane.control.documents import (
     path_of,
     prefixes_in,
     references,
+    rules_in,
     state_in,
     texts,
 )
@@ -30,7 +32,7 @@ from sgdataplane.control.store import Body, Path
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.state import GroupType, NetworkType
 from sgdataplane.statefile.load import load_native
-from sgdataplane.statefile.quotas import PROFILES
+from sgdataplane.statefile.quotas import PROFILES, Quotas
 
 MANAGED = "InvalidOperation.ResourceManagedByCloudProduct"
 STATUSES = {MANAGED: 403}
@@ -83,30 +85,12 @@ def _part(workspace: Workspace) -> dict[str, object]:
 
 
 def _whole(workspace: Workspace) -> set[Path]:
-    """What has to be checked: what was changed, and what a change can make wrong."""
+    """What has to be checked: what was changed, and the ENIs that a change can make wrong."""
     found = {path for path in workspace.puts if kind_of(path) is not Kind.ACCESS_KEY}
-    for path in tuple(found):
-        if kind_of(path) is Kind.GROUP:
-            found |= set(_one_of_each_sort(workspace, name_of(path)))
-        elif kind_of(path) is Kind.ENI:
-            found |= set(_overlapping(workspace, path))
     enis = {path for path in found | workspace.deletes if kind_of(path) is Kind.ENI}
-    enis = {path for path in enis if _body(workspace, path)} | {
-        other for path in enis for other in _siblings(workspace, path)
-    }
-    found |= enis
-    groups = {path_of(Kind.GROUP, name) for path in enis for name in _groups(workspace, path)}
-    return found | {path for path in groups if _body(workspace, path)}
-
-
-def _one_of_each_sort(workspace: Workspace, group_id: str) -> Iterator[Path]:
-    """Of a group's ENIs, one for each set of groups."""
-    seen: set[tuple[str, ...]] = set()
-    for path in workspace.users(Kind.GROUP, group_id, Kind.ENI):
-        groups = tuple(_groups(workspace, path))
-        if groups not in seen:
-            seen.add(groups)
-            yield path
+    enis |= {other for path in enis for other in _overlapping(workspace, path)}
+    enis |= {other for path in enis for other in _siblings(workspace, path)}
+    return found | {path for path in enis if _body(workspace, path)}
 
 
 def _siblings(workspace: Workspace, path: Path) -> Iterator[Path]:
@@ -160,24 +144,46 @@ def _check_counts(workspace: Workspace, profile: str) -> None:
     lists = sum(1 for _ in workspace.all(Kind.PREFIX_LIST)) if Kind.PREFIX_LIST in changed else 0
     if limits.prefix_lists is not None and lists > limits.prefix_lists:
         raise ApiError("LimitExceed.PrefixList", f"there can be {limits.prefix_lists} prefix lists (profile {profile})")
-    for group_id in sorted({group for path in workspace.puts for group in _groups_of_eni(workspace, path)}):
-        state = workspace.state(Kind.GROUP, group_id)
-        kind = GroupType(state.get("security_group_type", GroupType.NORMAL.value))
-        vpc = workspace.state(Kind.VPC, str(state["vpc_id"]))
-        most = limits.members(kind, is_classic=vpc.get("network_type") == NetworkType.CLASSIC.value)
-        if most is not None and _count_members(workspace, group_id) > most:
-            code = (
-                "SecurityGroupInstanceLimitExceed" if kind is GroupType.NORMAL else "InvalidOperation.EniCountExceeded"
-            )
-            raise ApiError(code, f"{group_id} can have {most} members (profile {profile})")
+    enis = [path for path in workspace.puts if kind_of(path) is Kind.ENI]
+    for group_id in sorted({group for path in enis for group in _groups(workspace, path)}):
+        _check_members(workspace, group_id, limits, profile)
+    groups = [name_of(path) for path in workspace.puts if kind_of(path) is Kind.GROUP]
+    of_enis = {tuple(_groups(workspace, path)) for path in enis}
+    of_groups = {
+        tuple(_groups(workspace, path)) for name in groups for path in workspace.users(Kind.GROUP, name, Kind.ENI)
+    }
+    for ids in sorted(of_enis | of_groups):
+        rules = sum(_cost(workspace, group_id) for group_id in ids)
+        if limits.rules_per_eni is not None and rules > limits.rules_per_eni:
+            message = f"an ENI in {', '.join(ids)} would have {rules} rules; {limits.rules_per_eni} is the most"
+            raise ApiError("AclLimitExceed", f"{message} (profile {profile})")
 
 
-def _groups_of_eni(workspace: Workspace, path: Path) -> list[str]:
-    return _groups(workspace, path) if kind_of(path) is Kind.ENI else []
+def _check_members(workspace: Workspace, group_id: str, limits: Quotas, profile: str) -> None:
+    state = workspace.state(Kind.GROUP, group_id)
+    kind = GroupType(state.get("security_group_type", GroupType.NORMAL.value))
+    vpc = workspace.state(Kind.VPC, str(state["vpc_id"]))
+    most = limits.members(kind, is_classic=vpc.get("network_type") == NetworkType.CLASSIC.value)
+    if most is not None and _count_members(workspace, group_id) > most:
+        code = "SecurityGroupInstanceLimitExceed" if kind is GroupType.NORMAL else "InvalidOperation.EniCountExceeded"
+        raise ApiError(code, f"{group_id} can have {most} members (profile {profile})")
 
 
 def _count_members(workspace: Workspace, group_id: str) -> int:
     """A member is a private address; a delegated prefix counts as one."""
-    names = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
     enis = (workspace.state(Kind.ENI, eni_id) for eni_id in workspace.members(group_id))
-    return sum(len(texts(eni, name)) for eni in enis for name in names)
+    return sum(len(texts(eni, name)) for eni in enis for name in ADDRESSES)
+
+
+def _cost(workspace: Workspace, group_id: str) -> int:
+    """How many rules a group's rules count as: those that use lists, once for all that these may come to hold."""
+    body = workspace.get(Kind.GROUP, group_id)
+    return sum(_cost_of_rule(workspace, rule) for rule in rules_in(body)) if body else 0
+
+
+def _cost_of_rule(workspace: Workspace, rule: Fields) -> int:
+    cost = 1
+    for name, kind in (("prefix_list_id", Kind.PREFIX_LIST), ("port_list_id", Kind.PORT_LIST)):
+        if name in rule:
+            cost *= int(str(workspace.state(kind, str(rule[name]))["max_entries"]))
+    return cost

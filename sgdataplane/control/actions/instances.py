@@ -17,6 +17,7 @@ from sgdataplane.control.store import Body, Json
 
 RUNNING, STOPPED = "Running", "Stopped"
 MOST_AT_ONCE = 100
+BY_ENIS = ("SecurityGroupId", "VpcId", "VSwitchId", "PrivateIpAddresses")  # filters that its interfaces answer
 
 
 def create(scope: Scope) -> Body:
@@ -135,19 +136,25 @@ def describe_all(scope: Scope) -> Body:
 
 
 def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
+    return (
+        is_among(instance_id, scope.texts("InstanceIds"))
+        and is_like(str(state_in(body).get("instance_name", "")), scope.text("InstanceName"))
+        and scope.text("Status") in ("", about(body).get("status", RUNNING))
+        and scope.is_tagged(body)
+        and (not any(map(scope.has, BY_ENIS)) or _has_wanted_enis(scope, instance_id))
+    )
+
+
+def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
     enis = [scope.find(Kind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
     groups = {group for eni in enis for group in texts(state_in(eni), "security_group_ids")}
     addresses = {one for eni in enis for one in texts(state_in(eni), "private_ip_addresses")}
     wanted = set(scope.texts("PrivateIpAddresses"))
     return (
-        is_among(instance_id, scope.texts("InstanceIds"))
-        and is_like(str(state_in(body).get("instance_name", "")), scope.text("InstanceName"))
-        and scope.text("SecurityGroupId") in ("", *groups)
+        scope.text("SecurityGroupId") in ("", *groups)
         and scope.text("VpcId") in ("", *(state_in(eni)["vpc_id"] for eni in enis))
         and scope.text("VSwitchId") in ("", *(about(eni).get("vswitch_id") for eni in enis))
-        and scope.text("Status") in ("", about(body).get("status", RUNNING))
         and (not wanted or bool(wanted & addresses))
-        and scope.is_tagged(body)
     )
 
 
