@@ -35,7 +35,7 @@ class Place(Protocol):
 
 
 @dataclass
-class Progress:
+class Reached:
     """How far one place has come. `failed`: the revision that couldn't be put in force, 0 for none, and why."""
 
     place: Place
@@ -53,7 +53,7 @@ class Following:
 
     def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
         self._engine, self._profile = engine, profile
-        self.progress = tuple(Progress(place) for place in places)
+        self.progress = tuple(Reached(place) for place in places)
         self._is_ending = False
         self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.progress]
 
@@ -91,7 +91,7 @@ class Following:
             "Unknown": [],
         }
 
-    def _follow(self, one: Progress) -> None:
+    def _follow(self, one: Reached) -> None:
         while (news := self._next(one)) is not None:
             revision, state = news
             try:
@@ -102,7 +102,7 @@ class Following:
             else:
                 self._note(one, enforced=revision)
 
-    def _next(self, one: Progress) -> tuple[int, CloudState] | None:
+    def _next(self, one: Reached) -> tuple[int, CloudState] | None:
         """The newest revision, once it is another one than this place has settled; None at the end."""
         with self._engine.moved:
             while not self._is_ending and one.is_settled(self._engine.revision):
@@ -112,7 +112,7 @@ class Following:
         with self._engine.documents() as documents:
             return documents.revision, state_of(documents, self._profile)
 
-    def _note(self, one: Progress, *, enforced: int = -1, failed: int = 0, why: str = "") -> None:
+    def _note(self, one: Reached, *, enforced: int = -1, failed: int = 0, why: str = "") -> None:
         with one.moved:
             one.enforced = max(one.enforced, enforced)
             one.failed, one.why = (failed, why) if failed else (0, "")

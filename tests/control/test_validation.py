@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.control import engine
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import Kind, Workspace, native
+from sgdataplane.control.documents import Resource, Workspace, native
 from sgdataplane.control.following import state_of
 from sgdataplane.control.validation import validate
 from sgdataplane.errors import StateFileError
@@ -24,7 +24,7 @@ SMALL = Quotas(
 
 
 def whole(workspace: Workspace) -> dict[str, object]:
-    return native((kind, body) for kind in Kind for _, body in workspace.all(kind))
+    return native((kind, body) for kind in Resource for _, body in workspace.all(kind))
 
 
 @pytest.mark.parametrize("shard", range(4))

@@ -12,7 +12,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import Fields, Kind, about, name_of, state_in
+from sgdataplane.control.documents import Fields, Resource, about, name_of, state_in
 from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
@@ -22,7 +22,7 @@ class ListKind:
     """What differs between the two kinds. `id_key`, `name_key`, `entry_key`: the cloud's names; `own`: our prefix of
     names; `entry`: the native field of an entry; `outer`, `inner`: where DescribeX has its lists."""
 
-    kind: Kind
+    kind: Resource
     prefix: str
     id_key: str
     name_key: str
@@ -34,10 +34,18 @@ class ListKind:
 
 
 PREFIXES = ListKind(
-    Kind.PREFIX_LIST, "pl", "PrefixListId", "PrefixListName", "Cidr", "cidr", "prefix_list", "PrefixLists", "PrefixList"
+    Resource.PREFIX_LIST,
+    "pl",
+    "PrefixListId",
+    "PrefixListName",
+    "Cidr",
+    "cidr",
+    "prefix_list",
+    "PrefixLists",
+    "PrefixList",
 )
 PORTS = ListKind(
-    Kind.PORT_LIST, "prl", "PortRangeListId", "PortRangeListName", "PortRange", "port_range", "port_list",
+    Resource.PORT_LIST, "prl", "PortRangeListId", "PortRangeListName", "PortRange", "port_range", "port_list",
     "PortRangeLists", "",
 )  # fmt: skip
 
