@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
+from sgdataplane.analyse.document import change_as_json, exposure_as_json
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
 from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError
@@ -19,8 +20,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
-from sgdataplane.net.ranges import Interval
-from sgdataplane.net.values import Direction, Family
+from sgdataplane.net.values import Direction
 from sgdataplane.policy.dimensions import (
     FURTHER,
     LOCAL,
@@ -30,7 +30,6 @@ from sgdataplane.policy.dimensions import (
     PROTOCOLS,
     REMOTE,
     Dimension,
-    Domain,
 )
 from sgdataplane.statefile import load_plan
 from sgdataplane.statefile.memory import Memory
@@ -109,37 +108,12 @@ def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> I
 
 def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) -> None:
     """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
-    changes = [json_text(as_json(change)) for one in found for change in one.changes]
+    changes = [json_text(change_as_json(change)) for one in found for change in one.changes]
     say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
     exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
     rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
     rest |= {"choices": choices.of_judging()}
     say(json_text(rest)[1:])
-
-
-def as_json(change: VerdictChange) -> dict[str, object]:
-    dimensions = (REMOTE, PROTOCOL, PORT, *FURTHER, LOCAL)
-    return {
-        "eni": change.eni_id,
-        "direction": change.direction.value,
-        "family": change.family.value,
-        **{each.key: exactly(each.domain, change.of(each), change.family) for each in dimensions},
-        "before": change.before.as_json(),
-        "after": change.after.as_json(),
-    }
-
-
-def exposure_as_json(exposure: Exposure) -> dict[str, object]:
-    return {
-        "eni": exposure.eni_id,
-        "family": exposure.family.value,
-        "protocol": exactly(PROTOCOLS, exposure.protocol, exposure.family),
-        "ports": exactly(PORTS, exposure.ports, exposure.family),
-    }
-
-
-def exactly(domain: Domain, interval: Interval | None, family: Family) -> str | None:
-    return None if interval is None else domain.exact(interval, family)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow
 from sgdataplane.cli.arguments import (
     CONFIG_HELP,
@@ -276,32 +277,9 @@ def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
 
 def flow_as_json(flow: FlowExplanation, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
     """The end that was asked about, then the other end, the answer for both, and how they were judged."""
-    asked, *other = (end_as_json(*entry) for entry in zip(flow.ends, lives, strict=True))
+    asked, *other = (_end(*entry) for entry in zip(flow.ends, lives, strict=True))
     return {**asked, "other_end": other[0] if other else None, "passes": flow.passes, "choices": choices.of_judging()}
 
 
-def end_as_json(end: Explanation, live: Live | None) -> dict[str, object]:
-    packet = end.packet
-    return {
-        "eni": packet.eni_id,
-        "direction": packet.direction.value,
-        "protocol": str(Protocol(packet.protocol)),
-        "port": packet.port,
-        "source_port": packet.source_port,
-        "remote": str(packet.remote),
-        "local": str(packet.local),
-        **end.decision.as_json(),
-        "cause": end.decision.clause or None,
-        "later": [{**later.decision.as_json(), "outranked_by": later.outranked_by} for later in end.later],
-        "near_misses": [
-            {
-                **miss.decision.as_json(),
-                "field": miss.field,
-                "asks_for": miss.asked,
-                "packet_has": miss.found,
-                "would_decide": miss.would_decide,
-            }
-            for miss in end.near_misses
-        ],
-        "live": None if live is None else live.as_json(),
-    }
+def _end(end: Explanation, live: Live | None) -> dict[str, object]:
+    return {**end_as_json(end), "live": None if live is None else live.as_json()}

@@ -18,7 +18,7 @@ from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
 
 
-class Resource(enum.StrEnum):
+class ResourceKind(enum.StrEnum):
     """What a document is about; the first part of its path."""
 
     VPC = "vpc"
@@ -33,19 +33,19 @@ class Resource(enum.StrEnum):
 
 # Of the kinds that a state has: the section of the native format.
 SECTIONS = {
-    Resource.VPC: "vpcs",
-    Resource.PREFIX_LIST: "prefix_lists",
-    Resource.PORT_LIST: "port_lists",
-    Resource.GROUP: "security_groups",
-    Resource.INSTANCE: "instances",
-    Resource.ENI: "network_interfaces",
+    ResourceKind.VPC: "vpcs",
+    ResourceKind.PREFIX_LIST: "prefix_lists",
+    ResourceKind.PORT_LIST: "port_lists",
+    ResourceKind.GROUP: "security_groups",
+    ResourceKind.INSTANCE: "instances",
+    ResourceKind.ENI: "network_interfaces",
 }
 # What a rule refers to, by the native field that does so.
 RULE_REFERENCES = {
-    "source_security_group_id": Resource.GROUP,
-    "dest_security_group_id": Resource.GROUP,
-    "prefix_list_id": Resource.PREFIX_LIST,
-    "port_list_id": Resource.PORT_LIST,
+    "source_security_group_id": ResourceKind.GROUP,
+    "dest_security_group_id": ResourceKind.GROUP,
+    "prefix_list_id": ResourceKind.PREFIX_LIST,
+    "port_list_id": ResourceKind.PORT_LIST,
 }
 ADDRESSES = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
 LISTS = "lists"  # the guard of prefix and port lists, which are of no VPC
@@ -54,12 +54,12 @@ INSTANCES = "instances"  # and that of instances
 Fields = dict[str, Json]
 
 
-def path_of(kind: Resource, name: str) -> Path:
+def path_of(kind: ResourceKind, name: str) -> Path:
     return f"{kind}/{name}"
 
 
-def kind_of(path: Path) -> Resource:
-    return Resource(path.partition("/")[0])
+def kind_of(path: Path) -> ResourceKind:
+    return ResourceKind(path.partition("/")[0])
 
 
 def name_of(path: Path) -> str:
@@ -85,30 +85,30 @@ def rules_in(body: Body) -> list[Fields]:
     return cast("list[Fields]", state_in(body).get("rules", []))
 
 
-def references(kind: Resource, body: Body) -> Iterator[Path]:
+def references(kind: ResourceKind, body: Body) -> Iterator[Path]:
     """Everything that a document names. The other one can't be deleted while this one is there."""
     state, more = state_in(body), about(body)
-    if kind in (Resource.GROUP, Resource.ENI, Resource.VSWITCH):
-        yield path_of(Resource.VPC, str(state["vpc_id"]))
-    for rule in rules_in(body) if kind is Resource.GROUP else ():
+    if kind in (ResourceKind.GROUP, ResourceKind.ENI, ResourceKind.VSWITCH):
+        yield path_of(ResourceKind.VPC, str(state["vpc_id"]))
+    for rule in rules_in(body) if kind is ResourceKind.GROUP else ():
         for name, target in RULE_REFERENCES.items():
             if name in rule:
                 yield path_of(target, str(rule[name]))
-    if kind is Resource.ENI:
-        yield from (path_of(Resource.GROUP, group) for group in texts(state, "security_group_ids"))
+    if kind is ResourceKind.ENI:
+        yield from (path_of(ResourceKind.GROUP, group) for group in texts(state, "security_group_ids"))
         if state.get("instance_id"):
-            yield path_of(Resource.INSTANCE, str(state["instance_id"]))
+            yield path_of(ResourceKind.INSTANCE, str(state["instance_id"]))
         if more.get("vswitch_id"):
-            yield path_of(Resource.VSWITCH, str(more["vswitch_id"]))
+            yield path_of(ResourceKind.VSWITCH, str(more["vswitch_id"]))
 
 
-def realm_of(kind: Resource, name: str, body: Body) -> str:
+def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
     """The guard that every commit moves that changes such a document."""
-    if kind in (Resource.PREFIX_LIST, Resource.PORT_LIST):
+    if kind in (ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST):
         return LISTS
-    if kind is Resource.INSTANCE:
+    if kind is ResourceKind.INSTANCE:
         return INSTANCES
-    return name if kind is Resource.VPC else str(state_in(body).get("vpc_id", ""))
+    return name if kind is ResourceKind.VPC else str(state_in(body).get("vpc_id", ""))
 
 
 def prefixes_in(body: Body) -> Iterator[Prefix]:
@@ -175,7 +175,7 @@ class Documents:
     def __init__(self, snapshot: Snapshot) -> None:
         self.revision = 0
         self.guards: dict[str, int] = {}
-        self.of_kind: dict[Resource, dict[str, Body]] = {kind: {} for kind in Resource}
+        self.of_kind: dict[ResourceKind, dict[str, Body]] = {kind: {} for kind in ResourceKind}
         self.users: dict[Path, set[Path]] = {}
         self.taken = Taken()
         self._put_all(snapshot.documents)
@@ -191,7 +191,7 @@ class Documents:
 
     def get(self, path: Path) -> Body | None:
         kind, _, name = path.partition("/")
-        return self.of_kind[Resource(kind)].get(name)
+        return self.of_kind[ResourceKind(kind)].get(name)
 
     def _put_all(self, puts: Mapping[Path, Body]) -> None:
         for path, body in puts.items():
@@ -200,7 +200,7 @@ class Documents:
             for target in references(kind_of(path), body):
                 self.users.setdefault(target, set()).add(path)
         for path, body in puts.items():
-            if kind_of(path) is Resource.ENI:
+            if kind_of(path) is ResourceKind.ENI:
                 self.taken.add(path, body)
 
     def _delete(self, path: Path) -> None:
@@ -213,7 +213,7 @@ class Documents:
             users.discard(path)
             if not users:
                 self.users.pop(target, None)
-        if kind is Resource.ENI:
+        if kind is ResourceKind.ENI:
             self.taken.remove(path, body)
 
 
@@ -234,33 +234,33 @@ class Workspace:
     def changed(self) -> set[Path]:
         return self.puts.keys() | self.deletes
 
-    def get(self, kind: Resource, name: str) -> Body | None:
+    def get(self, kind: ResourceKind, name: str) -> Body | None:
         path = path_of(kind, name)
         if path in self.deletes:
             return None
         return self.puts.get(path) or self.documents.get(path)
 
-    def put(self, kind: Resource, name: str, state: Mapping[str, Json], more: Mapping[str, Json]) -> None:
+    def put(self, kind: ResourceKind, name: str, state: Mapping[str, Json], more: Mapping[str, Json]) -> None:
         """Write a document. Empty texts and lists of its state are left out: absent means the same."""
         path = path_of(kind, name)
         said = {key: value for key, value in state.items() if value not in ("", [], {}, None)}
         self.deletes.discard(path)
         self.puts[path] = {"state": cast(Json, said), "about": dict(more)}
 
-    def delete(self, kind: Resource, name: str) -> None:
+    def delete(self, kind: ResourceKind, name: str) -> None:
         path = path_of(kind, name)
         self.puts.pop(path, None)
         if self.documents.get(path) is not None:
             self.deletes.add(path)
 
-    def all(self, kind: Resource) -> Iterator[tuple[str, Body]]:
+    def all(self, kind: ResourceKind) -> Iterator[tuple[str, Body]]:
         """(id, body) of every document of a kind, by id."""
         found: Mapping[str, Body] = self.documents.of_kind[kind]
         if self.is_changed:
             found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
         return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
 
-    def users(self, kind: Resource, name: str, who: Resource | None = None) -> list[Path]:
+    def users(self, kind: ResourceKind, name: str, who: ResourceKind | None = None) -> list[Path]:
         """The documents that name this one, in order; `who`: only those of a kind."""
         target = path_of(kind, name)
         found = self.documents.users.get(target, set())
@@ -271,14 +271,14 @@ class Workspace:
 
     def members(self, group_id: str) -> list[str]:
         """The ids of a group's ENIs."""
-        return [name_of(path) for path in self.users(Resource.GROUP, group_id, Resource.ENI)]
+        return [name_of(path) for path in self.users(ResourceKind.GROUP, group_id, ResourceKind.ENI)]
 
     def enis_of(self, instance_id: str) -> list[str]:
         """The ids of an instance's ENIs, the primary one first."""
-        names = [name_of(path) for path in self.users(Resource.INSTANCE, instance_id, Resource.ENI)]
-        return sorted(names, key=lambda name: (self.state(Resource.ENI, name).get("type") != "primary", name))
+        names = [name_of(path) for path in self.users(ResourceKind.INSTANCE, instance_id, ResourceKind.ENI)]
+        return sorted(names, key=lambda name: (self.state(ResourceKind.ENI, name).get("type") != "primary", name))
 
-    def state(self, kind: Resource, name: str) -> Fields:
+    def state(self, kind: ResourceKind, name: str) -> Fields:
         """The state of a document that is there."""
         body = self.get(kind, name)
         if body is None:
@@ -304,7 +304,7 @@ class Workspace:
 
 
 def native(
-    bodies: Iterable[tuple[Resource, Body]], also: Callable[[Resource, Body], Fields] | None = None
+    bodies: Iterable[tuple[ResourceKind, Body]], also: Callable[[ResourceKind, Body], Fields] | None = None
 ) -> dict[str, object]:
     """Documents as one document of the native format. `also`: makes another object of one."""
     sections: dict[str, object] = {"version": 1}

@@ -65,7 +65,7 @@ class Engine:
         if action is None:
             raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
         try:
-            return self._write(action, call) if action.writes else self._read(action, call)
+            return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
         except UnavailableError as error:
             raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
 
@@ -83,9 +83,10 @@ class Engine:
         except GoneError:
             self._reload()
 
-    def _read(self, action: Action, call: Call) -> Answer:
+    def read(self, run: Callable[[Scope], Body], call: Call) -> Body:
+        """What an action answers that writes nothing."""
         with self._reading:
-            return Answer(action.run(Scope(Workspace(self._documents), call, self._new_id)))
+            return run(Scope(Workspace(self._documents), call, self._new_id))
 
     def _write(self, action: Action, call: Call) -> Answer:
         token = _token_of(call)

@@ -53,9 +53,9 @@ class Following:
 
     def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
         self._engine, self._profile = engine, profile
-        self.progress = tuple(Reached(place) for place in places)
+        self.reached = tuple(Reached(place) for place in places)
         self._is_ending = False
-        self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.progress]
+        self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.reached]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -72,16 +72,16 @@ class Following:
     def wait(self, revision: int, timeout: float) -> dict[str, Json]:
         """SgdpWait's answer, when all places have settled the revision or the time is up."""
         deadline = time.monotonic() + timeout
-        for one in self.progress:
+        for one in self.reached:
             with one.moved:
                 while not one.is_settled(revision) and (left := deadline - time.monotonic()) > 0:
                     one.moved.wait(left)
         return self._summary(revision)
 
     def _summary(self, revision: int) -> dict[str, Json]:
-        enforced = [one for one in self.progress if one.enforced >= revision]
-        failed = [one for one in self.progress if one not in enforced and one.failed >= revision]
-        lagging = [one for one in self.progress if one not in enforced and one not in failed]
+        enforced = [one for one in self.reached if one.enforced >= revision]
+        failed = [one for one in self.reached if one not in enforced and one.failed >= revision]
+        lagging = [one for one in self.reached if one not in enforced and one not in failed]
         failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed]
         return {
             "Revision": revision,

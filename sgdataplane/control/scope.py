@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError, Call
-from sgdataplane.control.documents import Fields, Resource, Workspace, about, state_in
+from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, state_in
 from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import MANAGED
 
@@ -23,13 +23,13 @@ MOST_A_PAGE, A_PAGE = 100, 10
 REGION = "cn-sgdataplane"
 # The cloud's code for an id that isn't there.
 UNKNOWN = {
-    Resource.VPC: "InvalidVpcId.NotFound",
-    Resource.VSWITCH: "InvalidVSwitchId.NotFound",
-    Resource.GROUP: "InvalidSecurityGroupId.NotFound",
-    Resource.PREFIX_LIST: "InvalidPrefixListId.NotFound",
-    Resource.PORT_LIST: "InvalidPortRangeListId.NotFound",
-    Resource.INSTANCE: "InvalidInstanceId.NotFound",
-    Resource.ENI: "InvalidEniId.NotFound",
+    ResourceKind.VPC: "InvalidVpcId.NotFound",
+    ResourceKind.VSWITCH: "InvalidVSwitchId.NotFound",
+    ResourceKind.GROUP: "InvalidSecurityGroupId.NotFound",
+    ResourceKind.PREFIX_LIST: "InvalidPrefixListId.NotFound",
+    ResourceKind.PORT_LIST: "InvalidPortRangeListId.NotFound",
+    ResourceKind.INSTANCE: "InvalidInstanceId.NotFound",
+    ResourceKind.ENI: "InvalidEniId.NotFound",
 }
 
 
@@ -99,7 +99,7 @@ class Scope:
 
     # documents
 
-    def find(self, kind: Resource, name: str) -> Body:
+    def find(self, kind: ResourceKind, name: str) -> Body:
         """A document; the cloud's error if it isn't there."""
         body = self.workspace.get(kind, name)
         if body is None:
@@ -108,17 +108,17 @@ class Scope:
 
     def find_writable(self, group_id: str) -> Body:
         """A group; a managed one is the managing service's alone."""
-        body = self.find(Resource.GROUP, group_id)
+        body = self.find(ResourceKind.GROUP, group_id)
         if state_in(body).get("service_managed") and about(body).get("service_key") != self.call.key:
             raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
         return body
 
-    def change(self, kind: Resource, name: str, state: Mapping[str, Json], **more: Json) -> None:
+    def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], **more: Json) -> None:
         """Change some fields of a document."""
         body = self.find(kind, name)
         self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
 
-    def refuse_used(self, kind: Resource, name: str, code: str = "DependencyViolation") -> None:
+    def refuse_used(self, kind: ResourceKind, name: str, code: str = "DependencyViolation") -> None:
         users = self.workspace.users(kind, name)
         if users:
             some = ", ".join(path.partition("/")[2] for path in users[:5])

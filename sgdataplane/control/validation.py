@@ -16,7 +16,7 @@ from sgdataplane.control.answers import NOT_FOUND, ApiError
 from sgdataplane.control.documents import (
     ADDRESSES,
     Fields,
-    Resource,
+    ResourceKind,
     Workspace,
     kind_of,
     name_of,
@@ -86,8 +86,8 @@ def _part(workspace: Workspace) -> dict[str, object]:
 
 def _whole(workspace: Workspace) -> set[Path]:
     """What has to be checked: what was changed, and the ENIs that a change can make wrong."""
-    found = {path for path in workspace.puts if kind_of(path) is not Resource.ACCESS_KEY}
-    enis = {path for path in found | workspace.deletes if kind_of(path) is Resource.ENI}
+    found = {path for path in workspace.puts if kind_of(path) is not ResourceKind.ACCESS_KEY}
+    enis = {path for path in found | workspace.deletes if kind_of(path) is ResourceKind.ENI}
     enis |= {other for path in enis for other in _overlapping(workspace, path)}
     enis |= {other for path in enis for other in _siblings(workspace, path)}
     return found | {path for path in enis if _body(workspace, path)}
@@ -97,7 +97,7 @@ def _siblings(workspace: Workspace, path: Path) -> Iterator[Path]:
     """The ENIs of its instance, and of the one that it had before."""
     for body in (_body(workspace, path), workspace.documents.get(path)):
         instance = str(state_in(body).get("instance_id", "")) if body else ""
-        yield from (path_of(Resource.ENI, eni_id) for eni_id in workspace.enis_of(instance) if instance)
+        yield from (path_of(ResourceKind.ENI, eni_id) for eni_id in workspace.enis_of(instance) if instance)
 
 
 def _overlapping(workspace: Workspace, path: Path) -> Iterator[Path]:
@@ -125,13 +125,13 @@ def _named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[
         return
     kind = kind_of(path)
     found = references(kind, {"state": _stub(kind, body), "about": {}} if stub else body)
-    yield from (target for target in found if kind_of(target) is not Resource.VSWITCH)
+    yield from (target for target in found if kind_of(target) is not ResourceKind.VSWITCH)
 
 
-def _stub(kind: Resource, body: Body) -> Fields:
+def _stub(kind: ResourceKind, body: Body) -> Fields:
     """What others need to know of an object that they name."""
     state = state_in(body)
-    return {name: value for name, value in state.items() if name != "rules"} if kind is Resource.GROUP else state
+    return {name: value for name, value in state.items() if name != "rules"} if kind is ResourceKind.GROUP else state
 
 
 def _body(workspace: Workspace, path: Path) -> Body | None:
@@ -141,18 +141,18 @@ def _body(workspace: Workspace, path: Path) -> Body | None:
 def _check_counts(workspace: Workspace, profile: str) -> None:
     limits = PROFILES[profile]
     changed = {kind_of(path) for path in workspace.puts}
-    lists = sum(1 for _ in workspace.all(Resource.PREFIX_LIST)) if Resource.PREFIX_LIST in changed else 0
+    lists = sum(1 for _ in workspace.all(ResourceKind.PREFIX_LIST)) if ResourceKind.PREFIX_LIST in changed else 0
     if limits.prefix_lists is not None and lists > limits.prefix_lists:
         raise ApiError("LimitExceed.PrefixList", f"there can be {limits.prefix_lists} prefix lists (profile {profile})")
-    enis = [path for path in workspace.puts if kind_of(path) is Resource.ENI]
+    enis = [path for path in workspace.puts if kind_of(path) is ResourceKind.ENI]
     for group_id in sorted({group for path in enis for group in _groups(workspace, path)}):
         _check_members(workspace, group_id, limits, profile)
-    groups = [name_of(path) for path in workspace.puts if kind_of(path) is Resource.GROUP]
+    groups = [name_of(path) for path in workspace.puts if kind_of(path) is ResourceKind.GROUP]
     of_enis = {tuple(_groups(workspace, path)) for path in enis}
     of_groups = {
         tuple(_groups(workspace, path))
         for name in groups
-        for path in workspace.users(Resource.GROUP, name, Resource.ENI)
+        for path in workspace.users(ResourceKind.GROUP, name, ResourceKind.ENI)
     }
     for ids in sorted(of_enis | of_groups):
         rules = sum(_cost(workspace, group_id) for group_id in ids)
@@ -162,9 +162,9 @@ def _check_counts(workspace: Workspace, profile: str) -> None:
 
 
 def _check_members(workspace: Workspace, group_id: str, limits: Quotas, profile: str) -> None:
-    state = workspace.state(Resource.GROUP, group_id)
+    state = workspace.state(ResourceKind.GROUP, group_id)
     kind = GroupType(state.get("security_group_type", GroupType.NORMAL.value))
-    vpc = workspace.state(Resource.VPC, str(state["vpc_id"]))
+    vpc = workspace.state(ResourceKind.VPC, str(state["vpc_id"]))
     most = limits.members(kind, is_classic=vpc.get("network_type") == NetworkType.CLASSIC.value)
     if most is not None and _count_members(workspace, group_id) > most:
         code = "SecurityGroupInstanceLimitExceed" if kind is GroupType.NORMAL else "InvalidOperation.EniCountExceeded"
@@ -173,19 +173,19 @@ def _check_members(workspace: Workspace, group_id: str, limits: Quotas, profile:
 
 def _count_members(workspace: Workspace, group_id: str) -> int:
     """A member is a private address; a delegated prefix counts as one."""
-    enis = (workspace.state(Resource.ENI, eni_id) for eni_id in workspace.members(group_id))
+    enis = (workspace.state(ResourceKind.ENI, eni_id) for eni_id in workspace.members(group_id))
     return sum(len(texts(eni, name)) for eni in enis for name in ADDRESSES)
 
 
 def _cost(workspace: Workspace, group_id: str) -> int:
     """How many rules a group's rules count as: those that use lists, once for all that these may come to hold."""
-    body = workspace.get(Resource.GROUP, group_id)
+    body = workspace.get(ResourceKind.GROUP, group_id)
     return sum(_cost_of_rule(workspace, rule) for rule in rules_in(body)) if body else 0
 
 
 def _cost_of_rule(workspace: Workspace, rule: Fields) -> int:
     cost = 1
-    for name, kind in (("prefix_list_id", Resource.PREFIX_LIST), ("port_list_id", Resource.PORT_LIST)):
+    for name, kind in (("prefix_list_id", ResourceKind.PREFIX_LIST), ("port_list_id", ResourceKind.PORT_LIST)):
         if name in rule:
             cost *= int(str(workspace.state(kind, str(rule[name]))["max_entries"]))
     return cost

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from sgdataplane.control.answers import Answer, ApiError, Call
-from sgdataplane.control.documents import Resource
+from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.store import Body, Json
@@ -62,9 +62,9 @@ class Randomly:
 
     def __init__(self, client: Client, chance: random.Random) -> None:
         self.client, self.chance = client, chance
-        self.seen: dict[Resource, list[str]] = {kind: [f"{kind}-none"] for kind in Resource}
+        self.seen: dict[ResourceKind, list[str]] = {kind: [f"{kind}-none"] for kind in ResourceKind}
 
-    def any(self, kind: Resource) -> str:
+    def any(self, kind: ResourceKind) -> str:
         with self.client.engine.documents() as documents:
             names = sorted(documents.of_kind[kind])
         self.seen[kind] += [name for name in names if name not in self.seen[kind]]
@@ -81,13 +81,13 @@ class Randomly:
         far = chance.choice(("Source", "Source", "Dest"))
         match chance.randrange(4):
             case 0:
-                rule[f"{far}GroupId"] = self.any(Resource.GROUP)
+                rule[f"{far}GroupId"] = self.any(ResourceKind.GROUP)
             case 1:
-                rule[f"{far}PrefixListId"] = self.any(Resource.PREFIX_LIST)
+                rule[f"{far}PrefixListId"] = self.any(ResourceKind.PREFIX_LIST)
             case _:
                 rule[f"{far}CidrIp"] = chance.choice(CIDRS)
         if chance.random() < 0.1:
-            rule["PortRangeListId"] = self.any(Resource.PORT_LIST)
+            rule["PortRangeListId"] = self.any(ResourceKind.PORT_LIST)
         if chance.random() < 0.05:
             rule["NicType"] = "internet"
         return rule
@@ -95,11 +95,11 @@ class Randomly:
     def parameters(self) -> Iterator[tuple[str, dict[str, Json]]]:
         """One call of each action that changes something."""
         chance, any_ = self.chance, self.any
-        vpc, switch, group = any_(Resource.VPC), any_(Resource.VSWITCH), any_(Resource.GROUP)
-        eni, instance = any_(Resource.ENI), any_(Resource.INSTANCE)
+        vpc, switch, group = any_(ResourceKind.VPC), any_(ResourceKind.VSWITCH), any_(ResourceKind.GROUP)
+        eni, instance = any_(ResourceKind.ENI), any_(ResourceKind.INSTANCE)
         address = f"10.{chance.randrange(2)}.0.{chance.randrange(1, 30)}"
         rules = cast(Json, [self.permission() for _ in range(chance.choice((1, 1, 3)))])
-        groups = cast(Json, [any_(Resource.GROUP) for _ in range(chance.choice((1, 1, 2, 3)))])
+        groups = cast(Json, [any_(ResourceKind.GROUP) for _ in range(chance.choice((1, 1, 2, 3)))])
         which: dict[str, Json] = {"NetworkInterfaceId": eni} if chance.random() < 0.5 else {"InstanceId": instance}
         yield "CreateVpc", {"CidrBlock": f"10.{chance.randrange(3)}.0.0/16"}
         yield "CreateVSwitch", {"VpcId": vpc, "CidrBlock": f"10.{chance.randrange(2)}.0.0/24", "ZoneId": "a"}
@@ -113,7 +113,7 @@ class Randomly:
         yield "CreateNetworkInterface", {"VSwitchId": switch, "SecurityGroupIds": groups, "PrimaryIpAddress": address}
         yield "CreateNetworkInterface", {"VSwitchId": switch, "SecurityGroupId": group, "Ipv4PrefixCount": 1}
         for _ in range(2):
-            yield "AuthorizeSecurityGroup", {"SecurityGroupId": any_(Resource.GROUP), "Permissions": rules}
+            yield "AuthorizeSecurityGroup", {"SecurityGroupId": any_(ResourceKind.GROUP), "Permissions": rules}
             yield "AuthorizeSecurityGroupEgress", {"SecurityGroupId": group, "Permissions": rules}
         yield "RevokeSecurityGroup", {"SecurityGroupId": group, "Permissions": rules}
         yield "JoinSecurityGroup", {"SecurityGroupId": group, **which}
@@ -136,14 +136,14 @@ class Randomly:
         )
         yield (
             "ModifyPrefixList",
-            {"PrefixListId": any_(Resource.PREFIX_LIST), "AddEntry": [{"Cidr": chance.choice(CIDRS)}]},
+            {"PrefixListId": any_(ResourceKind.PREFIX_LIST), "AddEntry": [{"Cidr": chance.choice(CIDRS)}]},
         )
         yield "SgdpCloneSecurityGroup", {"SecurityGroupId": group, "VpcId": vpc}
         if chance.random() < 0.15:
             yield "DeleteInstance", {"InstanceId": [instance]}
             yield "DeleteNetworkInterface", {"NetworkInterfaceId": eni}
             yield "DeleteSecurityGroup", {"SecurityGroupId": group}
-            yield "DeletePrefixList", {"PrefixListId": any_(Resource.PREFIX_LIST)}
+            yield "DeletePrefixList", {"PrefixListId": any_(ResourceKind.PREFIX_LIST)}
             yield "DeleteVSwitch", {"VSwitchId": switch}
             yield "DeleteVpc", {"VpcId": vpc}
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE, permission
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, Resource, about, kind_of, name_of, rules_in, state_in, texts
+from sgdataplane.control.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
 from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Direction
@@ -24,7 +24,7 @@ def create(scope: Scope) -> Body:
     Without a VPC it's a group of the classic network."""
     vpc_id = scope.text("VpcId")
     if vpc_id:
-        scope.find(Resource.VPC, vpc_id)
+        scope.find(ResourceKind.VPC, vpc_id)
     else:
         vpc_id = _classic(scope)
     kind = scope.text("SecurityGroupType", "normal").lower()
@@ -41,14 +41,16 @@ def create(scope: Scope) -> Body:
         "rules": cast(Json, console_rules(scope, kind) if scope.is_console else []),
     }
     more: Fields = {"created": scope.time, "resource_group_id": scope.text("ResourceGroupId")}
-    scope.workspace.put(Resource.GROUP, group_id, state, more | ({"service_key": scope.call.key} if managed else {}))
+    scope.workspace.put(
+        ResourceKind.GROUP, group_id, state, more | ({"service_key": scope.call.key} if managed else {})
+    )
     return {"SecurityGroupId": group_id}
 
 
 def _classic(scope: Scope) -> str:
-    if scope.workspace.get(Resource.VPC, CLASSIC_VPC) is None:
+    if scope.workspace.get(ResourceKind.VPC, CLASSIC_VPC) is None:
         state: Fields = {"vpc_id": CLASSIC_VPC, "network_type": "classic"}
-        scope.workspace.put(Resource.VPC, CLASSIC_VPC, state, {"name": CLASSIC_VPC, "created": scope.time})
+        scope.workspace.put(ResourceKind.VPC, CLASSIC_VPC, state, {"name": CLASSIC_VPC, "created": scope.time})
     return CLASSIC_VPC
 
 
@@ -68,12 +70,12 @@ def delete(scope: Scope) -> Body:
     """DeleteSecurityGroup: one that no ENI is in, and that no rule names."""
     group_id = scope.required("SecurityGroupId")
     scope.find_writable(group_id)
-    users = scope.workspace.users(Resource.GROUP, group_id)
-    if any(kind_of(path) is Resource.GROUP for path in users):
-        naming = ", ".join(name_of(path) for path in users if kind_of(path) is Resource.GROUP)
+    users = scope.workspace.users(ResourceKind.GROUP, group_id)
+    if any(kind_of(path) is ResourceKind.GROUP for path in users):
+        naming = ", ".join(name_of(path) for path in users if kind_of(path) is ResourceKind.GROUP)
         raise ApiError("DependencyViolation", f"Rules of {naming} name {group_id}.", FORBIDDEN)
-    scope.refuse_used(Resource.GROUP, group_id)
-    scope.workspace.delete(Resource.GROUP, group_id)
+    scope.refuse_used(ResourceKind.GROUP, group_id)
+    scope.workspace.delete(ResourceKind.GROUP, group_id)
     return DONE
 
 
@@ -86,7 +88,7 @@ def modify(scope: Scope) -> Body:
         for name, key in (("security_group_name", "SecurityGroupName"), ("description", "Description"))
         if key in scope.call.parameters
     }
-    scope.change(Resource.GROUP, group_id, given)
+    scope.change(ResourceKind.GROUP, group_id, given)
     return DONE
 
 
@@ -94,16 +96,16 @@ def modify_policy(scope: Scope) -> Body:
     """ModifySecurityGroupPolicy: whether members reach each other."""
     group_id, policy = scope.required("SecurityGroupId"), scope.required("InnerAccessPolicy")
     scope.find_writable(group_id)
-    scope.change(Resource.GROUP, group_id, {"inner_access_policy": policy.capitalize()})
+    scope.change(ResourceKind.GROUP, group_id, {"inner_access_policy": policy.capitalize()})
     return DONE
 
 
 def clone(scope: Scope) -> Body:
     """SgdpCloneSecurityGroup: a new group with the rules of another one, in its VPC or in that of VpcId."""
-    original = scope.find(Resource.GROUP, scope.required("SecurityGroupId"))
+    original = scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId"))
     group_id = scope.new_id("sg")
     vpc_id = scope.text("VpcId") or str(state_in(original)["vpc_id"])
-    scope.find(Resource.VPC, vpc_id)
+    scope.find(ResourceKind.VPC, vpc_id)
     rules = [{**rule, "security_group_rule_id": scope.new_id("sgr")} for rule in rules_in(original)]
     state: Fields = {
         **state_in(original),
@@ -115,7 +117,7 @@ def clone(scope: Scope) -> Body:
         "rules": cast(Json, rules),
     }
     scope.workspace.put(
-        Resource.GROUP, group_id, state, {"created": scope.time, "cloned_from": scope.text("SecurityGroupId")}
+        ResourceKind.GROUP, group_id, state, {"created": scope.time, "cloned_from": scope.text("SecurityGroupId")}
     )
     return {"SecurityGroupId": group_id}
 
@@ -126,7 +128,7 @@ def describe_all(scope: Scope) -> Body:
     name, vpc_id, kind = scope.text("SecurityGroupName"), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
     found = [
         (group_id, body)
-        for group_id, body in scope.workspace.all(Resource.GROUP)
+        for group_id, body in scope.workspace.all(ResourceKind.GROUP)
         if is_among(group_id, ids)
         and is_like(str(state_in(body).get("security_group_name", "")), name)
         and is_like(_shown_vpc(body), vpc_id)
@@ -152,7 +154,7 @@ def _shown_vpc(body: Body) -> str:
 def group_item(scope: Scope, group_id: str, body: Body) -> Json:
     state = state_in(body)
     members = scope.workspace.members(group_id)
-    instances = {scope.workspace.state(Resource.ENI, eni).get("instance_id") for eni in members} - {None}
+    instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
     return {
         "SecurityGroupId": group_id,
         "SecurityGroupName": state.get("security_group_name", ""),
@@ -174,7 +176,7 @@ def group_item(scope: Scope, group_id: str, body: Body) -> Json:
 def describe(scope: Scope) -> Body:
     """DescribeSecurityGroupAttribute: a group with its rules, newest first as the cloud has them."""
     group_id = scope.required("SecurityGroupId")
-    body = scope.find(Resource.GROUP, group_id)
+    body = scope.find(ResourceKind.GROUP, group_id)
     state, times = state_in(body), cast("dict[str, Json]", about(body).get("rule_times", {}))
     direction = scope.text("Direction", "all").lower()
     if direction not in ("all", *(one.value for one in Direction)):
@@ -197,8 +199,8 @@ def describe_references(scope: Scope) -> Body:
     """DescribeSecurityGroupReferences: the groups whose rules name these groups."""
     found: list[Json] = []
     for group_id in scope.texts("SecurityGroupId"):
-        scope.find(Resource.GROUP, group_id)
-        naming = scope.workspace.users(Resource.GROUP, group_id, Resource.GROUP)
+        scope.find(ResourceKind.GROUP, group_id)
+        naming = scope.workspace.users(ResourceKind.GROUP, group_id, ResourceKind.GROUP)
         if naming:
             others: list[Json] = [{"AliUid": "", "SecurityGroupId": name_of(path)} for path in naming]
             found.append(
@@ -211,10 +213,10 @@ def join(scope: Scope) -> Body:
     """JoinSecurityGroup: an ENI, or an instance's primary one."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
-    groups = texts(state_in(scope.find(Resource.ENI, eni_id)), "security_group_ids")
+    groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
     if group_id in groups:
         raise ApiError("InvalidInstanceId.AlreadyExists", f"{eni_id} is in {group_id} already.")
-    scope.change(Resource.ENI, eni_id, {"security_group_ids": cast(Json, sorted([*groups, group_id]))})
+    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": cast(Json, sorted([*groups, group_id]))})
     return DONE
 
 
@@ -222,12 +224,12 @@ def leave(scope: Scope) -> Body:
     """LeaveSecurityGroup. An ENI is always in one group at least."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
-    groups = texts(state_in(scope.find(Resource.ENI, eni_id)), "security_group_ids")
+    groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
     if group_id not in groups:
         raise ApiError("InvalidSecurityGroupAssociation.NotFound", f"{eni_id} isn't in {group_id}.", 404)
     if len(groups) == 1:
         raise ApiError("InstanceLastSecurityGroup", f"{eni_id} would be in no group any more.", FORBIDDEN)
-    scope.change(Resource.ENI, eni_id, {"security_group_ids": [group for group in groups if group != group_id]})
+    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [group for group in groups if group != group_id]})
     return DONE
 
 
@@ -237,9 +239,9 @@ def _eni(scope: Scope) -> str:
     if bool(eni_id) is bool(instance_id):
         raise ApiError("InvalidOperation.InvalidParameter", "Give either InstanceId or NetworkInterfaceId.")
     if eni_id:
-        scope.find(Resource.ENI, eni_id)
+        scope.find(ResourceKind.ENI, eni_id)
         return eni_id
-    scope.find(Resource.INSTANCE, instance_id)
+    scope.find(ResourceKind.INSTANCE, instance_id)
     enis = scope.workspace.enis_of(instance_id)
     if not enis:
         raise ApiError("IncorrectInstanceStatus", f"{instance_id} has no network interface.", FORBIDDEN)

@@ -11,7 +11,7 @@ from sgdataplane.control.actions import interfaces
 from sgdataplane.control.actions.interfaces import asked_groups, make
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, Resource, about, state_in, texts
+from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
@@ -49,7 +49,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "tags": scope.tags(),
     }
     state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
-    scope.workspace.put(Resource.INSTANCE, instance_id, state, more)
+    scope.workspace.put(ResourceKind.INSTANCE, instance_id, state, more)
     said = dict(scope.call.parameters)
     said = {
         key: said[key] for key in ("VSwitchId", "PrivateIpAddress", "Ipv6Address", "Ipv6AddressCount") if key in said
@@ -71,23 +71,23 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
     if not eni_id:
         make(scope, other, asked_groups(other) or groups, instance_id)
         return
-    if state_in(scope.find(Resource.ENI, str(eni_id))).get("instance_id"):
+    if state_in(scope.find(ResourceKind.ENI, str(eni_id))).get("instance_id"):
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
-    scope.change(Resource.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"})
+    scope.change(ResourceKind.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"})
 
 
 def delete(scope: Scope) -> Body:
     """DeleteInstance, DeleteInstances: with the ENIs that are released with it; others stay, attached to nothing."""
     for instance_id in scope.texts("InstanceId"):
-        scope.find(Resource.INSTANCE, instance_id)
+        scope.find(ResourceKind.INSTANCE, instance_id)
         if scope.is_dry_run:
             continue
         for eni_id in scope.workspace.enis_of(instance_id):
-            if about(scope.find(Resource.ENI, eni_id)).get("delete_on_release"):
-                scope.workspace.delete(Resource.ENI, eni_id)
+            if about(scope.find(ResourceKind.ENI, eni_id)).get("delete_on_release"):
+                scope.workspace.delete(ResourceKind.ENI, eni_id)
             else:
-                scope.change(Resource.ENI, eni_id, {"instance_id": "", "type": "secondary"})
-        scope.workspace.delete(Resource.INSTANCE, instance_id)
+                scope.change(ResourceKind.ENI, eni_id, {"instance_id": "", "type": "secondary"})
+        scope.workspace.delete(ResourceKind.INSTANCE, instance_id)
     return DONE
 
 
@@ -102,36 +102,36 @@ def stop(scope: Scope) -> Body:
 
 def _set_status(scope: Scope, status: str) -> Body:
     for instance_id in scope.texts("InstanceId"):
-        scope.find(Resource.INSTANCE, instance_id)
+        scope.find(ResourceKind.INSTANCE, instance_id)
         if not scope.is_dry_run:
-            scope.change(Resource.INSTANCE, instance_id, {}, status=status)
+            scope.change(ResourceKind.INSTANCE, instance_id, {}, status=status)
     return DONE
 
 
 def modify(scope: Scope) -> Body:
     """ModifyInstanceAttribute: its name, and the groups of its primary ENI."""
     instance_id = scope.required("InstanceId")
-    scope.find(Resource.INSTANCE, instance_id)
+    scope.find(ResourceKind.INSTANCE, instance_id)
     state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
     more = {
         name: cast(Json, scope.text(key))
         for name, key in (("description", "Description"), ("host_name", "HostName"))
         if scope.has(key)
     }
-    scope.change(Resource.INSTANCE, instance_id, state, **more)
+    scope.change(ResourceKind.INSTANCE, instance_id, state, **more)
     groups = scope.texts("SecurityGroupIds")
     enis = scope.workspace.enis_of(instance_id)
     if groups and enis:
-        before = set(texts(state_in(scope.find(Resource.ENI, enis[0])), "security_group_ids"))
+        before = set(texts(state_in(scope.find(ResourceKind.ENI, enis[0])), "security_group_ids"))
         for group_id in before ^ set(groups):
             scope.find_writable(group_id)
-        scope.change(Resource.ENI, enis[0], {"security_group_ids": cast(Json, sorted(dict.fromkeys(groups)))})
+        scope.change(ResourceKind.ENI, enis[0], {"security_group_ids": cast(Json, sorted(dict.fromkeys(groups)))})
     return DONE
 
 
 def describe_all(scope: Scope) -> Body:
     """DescribeInstances."""
-    found = [entry for entry in scope.workspace.all(Resource.INSTANCE) if _is_wanted(scope, *entry)]
+    found = [entry for entry in scope.workspace.all(ResourceKind.INSTANCE) if _is_wanted(scope, *entry)]
     return scope.page(found, lambda entry: instance_item(scope, *entry), "Instances", "Instance")
 
 
@@ -146,7 +146,7 @@ def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
 
 
 def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
-    enis = [scope.find(Resource.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
+    enis = [scope.find(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
     groups = {group for eni in enis for group in texts(state_in(eni), "security_group_ids")}
     addresses = {one for eni in enis for one in texts(state_in(eni), "private_ip_addresses")}
     wanted = set(scope.texts("PrivateIpAddresses"))
@@ -160,7 +160,7 @@ def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
 
 def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
     state, more = state_in(body), about(body)
-    enis = [(eni_id, scope.find(Resource.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
+    enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
     primary = state_in(enis[0][1]) if enis else {}
     vswitch_id = about(enis[0][1]).get("vswitch_id", "") if enis else ""
     shown: list[Json] = [

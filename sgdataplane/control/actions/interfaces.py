@@ -10,7 +10,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, Resource, about, state_in, texts
+from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
@@ -26,7 +26,7 @@ def create(scope: Scope) -> Body:
     """CreateNetworkInterface: a secondary one, which nobody has yet."""
     groups = asked_groups(scope.call.parameters)
     eni_id = make(scope, scope.call.parameters, groups, "")
-    return cast(Body, eni_item(scope, eni_id, scope.find(Resource.ENI, eni_id)))
+    return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
 
 
 def asked_groups(asked: Fields | object) -> list[str]:
@@ -43,7 +43,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
     switch_id = str(said.get("VSwitchId") or "")
     if not switch_id:
         raise ApiError("MissingParameter.VSwitchId", "The parameter VSwitchId is required.")
-    switch = scope.find(Resource.VSWITCH, switch_id)
+    switch = scope.find(ResourceKind.VSWITCH, switch_id)
     if not groups:
         raise ApiError("MissingParameter.SecurityGroupId", "The parameter SecurityGroupId is required.")
     for group_id in groups:
@@ -79,7 +79,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "delete_on_release": is_primary or said.get("DeleteOnRelease") is True,
         "source_dest_check": said.get("SourceDestCheck") is True,
     }
-    scope.workspace.put(Resource.ENI, eni_id, state, more)
+    scope.workspace.put(ResourceKind.ENI, eni_id, state, more)
     return eni_id
 
 
@@ -106,7 +106,7 @@ class Chooser:
     def choose(self, count: int, besides: Iterable[str] = ()) -> list[str]:
         if not count:
             return []
-        block = Prefix.parse(str(self._scope.workspace.state(Resource.VSWITCH, self._switch_id)["cidr_block"]))
+        block = Prefix.parse(str(self._scope.workspace.state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"]))
         numbers = range(block.first + 1, block.last - RESERVED + 1)
         return self._free(block.family_bits, numbers, count, set(besides))
 
@@ -114,7 +114,7 @@ class Chooser:
         """A VSwitch has no IPv6 block of its own here, so they are of the VPC's."""
         if not count:
             return []
-        blocks = texts(self._scope.workspace.state(Resource.VPC, self._vpc_id), "cidr_blocks")
+        blocks = texts(self._scope.workspace.state(ResourceKind.VPC, self._vpc_id), "cidr_blocks")
         block = next((Prefix.parse(text) for text in blocks if ":" in text), None)
         if block is None:
             raise ApiError("InvalidVSwitch.Ipv6NotTurnOn", f"{self._vpc_id} has no IPv6 block", FORBIDDEN)
@@ -123,8 +123,8 @@ class Chooser:
     def choose_prefix(self, name: str, count: int) -> list[str]:
         """Delegated blocks of the VSwitch (IPv4), or of the VPC (IPv6), from the end downwards."""
         state = self._scope.workspace.state
-        inner = str(state(Resource.VSWITCH, self._switch_id)["cidr_block"])
-        blocks = [inner] if name == "ipv4_prefixes" else texts(state(Resource.VPC, self._vpc_id), "cidr_blocks")
+        inner = str(state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"])
+        blocks = [inner] if name == "ipv4_prefixes" else texts(state(ResourceKind.VPC, self._vpc_id), "cidr_blocks")
         block = next((Prefix.parse(text) for text in blocks if (":" in text) is (name == "ipv6_prefixes")), None)
         length, found = LENGTHS[name], list[str]()
         if block is None or block.length > length:
@@ -157,7 +157,7 @@ class Chooser:
     def _own_new(self) -> Iterator[Prefix]:
         """Of the ENIs that this call makes."""
         for path, body in self._scope.workspace.puts.items():
-            if path.startswith(f"{Resource.ENI}/"):
+            if path.startswith(f"{ResourceKind.ENI}/"):
                 for name in ("private_ip_addresses", "ipv6_addresses"):
                     yield from (Prefix.of(Address.parse(text)) for text in texts(state_in(body), name))
 
@@ -165,46 +165,46 @@ class Chooser:
 def attach(scope: Scope) -> Body:
     """AttachNetworkInterface: a secondary ENI becomes the instance's."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
-    state = state_in(scope.find(Resource.ENI, eni_id))
-    scope.find(Resource.INSTANCE, instance_id)
+    state = state_in(scope.find(ResourceKind.ENI, eni_id))
+    scope.find(ResourceKind.INSTANCE, instance_id)
     if state.get("instance_id"):
         raise ApiError(
             "InvalidOperation.InvalidEniState", f"{eni_id} is attached to {state['instance_id']}.", FORBIDDEN
         )
     is_first = not scope.workspace.enis_of(instance_id)
-    scope.change(Resource.ENI, eni_id, {"instance_id": instance_id, "type": "primary" if is_first else "secondary"})
+    scope.change(ResourceKind.ENI, eni_id, {"instance_id": instance_id, "type": "primary" if is_first else "secondary"})
     return DONE
 
 
 def detach(scope: Scope) -> Body:
     """DetachNetworkInterface: not the primary one."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
-    state = state_in(scope.find(Resource.ENI, eni_id))
-    scope.find(Resource.INSTANCE, instance_id)
+    state = state_in(scope.find(ResourceKind.ENI, eni_id))
+    scope.find(ResourceKind.INSTANCE, instance_id)
     if state.get("instance_id") != instance_id:
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} isn't attached to {instance_id}.", FORBIDDEN)
     if state["type"] == "primary":
         raise ApiError("InvalidOperation.InvalidEniType", f"{eni_id} is the primary one of {instance_id}.", FORBIDDEN)
-    scope.change(Resource.ENI, eni_id, {"instance_id": ""})
+    scope.change(ResourceKind.ENI, eni_id, {"instance_id": ""})
     return DONE
 
 
 def delete(scope: Scope) -> Body:
     """DeleteNetworkInterface: one that no instance has."""
     eni_id = scope.required("NetworkInterfaceId")
-    body = scope.workspace.get(Resource.ENI, eni_id)
+    body = scope.workspace.get(ResourceKind.ENI, eni_id)
     if body is None:
         return DONE  # the cloud takes it as done
     if state_in(body).get("instance_id"):
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
-    scope.workspace.delete(Resource.ENI, eni_id)
+    scope.workspace.delete(ResourceKind.ENI, eni_id)
     return DONE
 
 
 def modify(scope: Scope) -> Body:
     """ModifyNetworkInterfaceAttribute: its name, groups (all of them anew), and timeouts."""
     eni_id = scope.required("NetworkInterfaceId")
-    body = scope.find(Resource.ENI, eni_id)
+    body = scope.find(ResourceKind.ENI, eni_id)
     given: Fields = {}
     groups = scope.texts("SecurityGroupId")
     if groups:
@@ -223,14 +223,14 @@ def modify(scope: Scope) -> Body:
     flags = {
         name: cast(Json, scope.flag(key)) for name, key in (("delete_on_release", "DeleteOnRelease"),) if scope.has(key)
     }
-    scope.change(Resource.ENI, eni_id, given, **more, **flags)
+    scope.change(ResourceKind.ENI, eni_id, given, **more, **flags)
     return DONE
 
 
 def assign(scope: Scope) -> Body:
     """AssignPrivateIpAddresses and AssignIpv6Addresses: given ones, or so many free ones."""
     eni_id = scope.required("NetworkInterfaceId")
-    body = scope.find(Resource.ENI, eni_id)
+    body = scope.find(ResourceKind.ENI, eni_id)
     state = state_in(body)
     chooser = Chooser(scope, str(state["vpc_id"]), str(about(body).get("vswitch_id", "")))
     said = dict(scope.call.parameters)
@@ -243,7 +243,9 @@ def assign(scope: Scope) -> Body:
         "ipv6_prefixes": scope.texts("Ipv6Prefix")
         or _prefixes(chooser, "ipv6_prefixes", _count(said, "Ipv6PrefixCount")),
     }
-    scope.change(Resource.ENI, eni_id, {name: cast(Json, [*texts(state, name), *new]) for name, new in added.items()})
+    scope.change(
+        ResourceKind.ENI, eni_id, {name: cast(Json, [*texts(state, name), *new]) for name, new in added.items()}
+    )
     private: Json = {
         "NetworkInterfaceId": eni_id,
         "PrivateIpSet": {"PrivateIpAddress": cast(Json, added["private_ip_addresses"])},
@@ -264,7 +266,7 @@ def _prefixes(chooser: Chooser, name: str, count: int) -> list[str]:
 def unassign(scope: Scope) -> Body:
     """UnassignPrivateIpAddresses and UnassignIpv6Addresses; the primary address stays."""
     eni_id = scope.required("NetworkInterfaceId")
-    state = state_in(scope.find(Resource.ENI, eni_id))
+    state = state_in(scope.find(ResourceKind.ENI, eni_id))
     gone = {
         *scope.texts("PrivateIpAddress"),
         *scope.texts("Ipv6Address"),
@@ -276,7 +278,7 @@ def unassign(scope: Scope) -> Body:
         raise ApiError("InvalidIp.IpUnassigned", f"{primary} is the primary address of {eni_id}.", FORBIDDEN)
     names = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
     scope.change(
-        Resource.ENI, eni_id, {n: cast(Json, [one for one in texts(state, n) if one not in gone]) for n in names}
+        ResourceKind.ENI, eni_id, {n: cast(Json, [one for one in texts(state, n) if one not in gone]) for n in names}
     )
     return DONE
 
@@ -284,7 +286,7 @@ def unassign(scope: Scope) -> Body:
 def describe_all(scope: Scope) -> Body:
     """DescribeNetworkInterfaces."""
     addresses = {*scope.texts("PrivateIpAddress"), *scope.texts("Ipv6Address")}
-    found = [entry for entry in scope.workspace.all(Resource.ENI) if _is_wanted(scope, *entry, addresses=addresses)]
+    found = [entry for entry in scope.workspace.all(ResourceKind.ENI) if _is_wanted(scope, *entry, addresses=addresses)]
     return scope.page(found, lambda entry: eni_item(scope, *entry), "NetworkInterfaceSets", "NetworkInterfaceSet")
 
 
@@ -310,7 +312,7 @@ def _is_wanted(scope: Scope, eni_id: str, body: Body, *, addresses: set[str]) ->
 def describe(scope: Scope) -> Body:
     """DescribeNetworkInterfaceAttribute."""
     eni_id = scope.required("NetworkInterfaceId")
-    return cast(Body, eni_item(scope, eni_id, scope.find(Resource.ENI, eni_id)))
+    return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
 
 
 def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:

@@ -12,7 +12,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import Fields, Resource, about, name_of, state_in
+from sgdataplane.control.documents import Fields, ResourceKind, about, name_of, state_in
 from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
@@ -22,7 +22,7 @@ class ListKind:
     """What differs between the two kinds. `id_key`, `name_key`, `entry_key`: the cloud's names; `own`: our prefix of
     names; `entry`: the native field of an entry; `outer`, `inner`: where DescribeX has its lists."""
 
-    kind: Resource
+    kind: ResourceKind
     prefix: str
     id_key: str
     name_key: str
@@ -34,7 +34,7 @@ class ListKind:
 
 
 PREFIXES = ListKind(
-    Resource.PREFIX_LIST,
+    ResourceKind.PREFIX_LIST,
     "pl",
     "PrefixListId",
     "PrefixListName",
@@ -45,7 +45,7 @@ PREFIXES = ListKind(
     "PrefixList",
 )
 PORTS = ListKind(
-    Resource.PORT_LIST, "prl", "PortRangeListId", "PortRangeListName", "PortRange", "port_range", "port_list",
+    ResourceKind.PORT_LIST, "prl", "PortRangeListId", "PortRangeListName", "PortRange", "port_range", "port_list",
     "PortRangeLists", "",
 )  # fmt: skip
 

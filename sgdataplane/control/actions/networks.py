@@ -9,7 +9,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import Fields, Resource, about, name_of, state_in, texts
+from sgdataplane.control.documents import Fields, ResourceKind, about, name_of, state_in, texts
 from sgdataplane.control.scope import REGION, Scope, is_among
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Prefix
@@ -25,7 +25,7 @@ def create_vpc(scope: Scope) -> Body:
     if scope.has("Ipv6CidrBlock"):
         blocks.append(_block(scope, "Ipv6CidrBlock", ""))
     more: Fields = {"name": scope.text("VpcName"), "description": scope.text("Description"), "created": scope.time}
-    scope.workspace.put(Resource.VPC, vpc_id, {"vpc_id": vpc_id, "cidr_blocks": [*blocks]}, more)
+    scope.workspace.put(ResourceKind.VPC, vpc_id, {"vpc_id": vpc_id, "cidr_blocks": [*blocks]}, more)
     return {"VpcId": vpc_id, "VRouterId": "", "RouteTableId": "", "ResourceGroupId": ""}
 
 
@@ -39,21 +39,21 @@ def _block(scope: Scope, name: str, default: str) -> str:
 
 def delete_vpc(scope: Scope) -> Body:
     vpc_id = scope.required("VpcId")
-    scope.find(Resource.VPC, vpc_id)
-    scope.refuse_used(Resource.VPC, vpc_id, "DependencyViolation")
-    scope.workspace.delete(Resource.VPC, vpc_id)
+    scope.find(ResourceKind.VPC, vpc_id)
+    scope.refuse_used(ResourceKind.VPC, vpc_id, "DependencyViolation")
+    scope.workspace.delete(ResourceKind.VPC, vpc_id)
     return DONE
 
 
 def describe_vpcs(scope: Scope) -> Body:
     ids = [one for text in scope.texts("VpcId") for one in text.split(",")]
     found = [
-        entry for entry in scope.workspace.all(Resource.VPC) if is_among(entry[0], ids) and entry[0] != CLASSIC_VPC
+        entry for entry in scope.workspace.all(ResourceKind.VPC) if is_among(entry[0], ids) and entry[0] != CLASSIC_VPC
     ]
 
     def shape(entry: tuple[str, Body]) -> Json:
         blocks = texts(state_in(entry[1]), "cidr_blocks")
-        switches: list[Json] = [*map(name_of, scope.workspace.users(Resource.VPC, entry[0], Resource.VSWITCH))]
+        switches: list[Json] = [*map(name_of, scope.workspace.users(ResourceKind.VPC, entry[0], ResourceKind.VSWITCH))]
         return {
             "VpcId": entry[0],
             "VpcName": about(entry[1]).get("name", ""),
@@ -73,14 +73,14 @@ def describe_vpcs(scope: Scope) -> Body:
 def create_vswitch(scope: Scope) -> Body:
     """CreateVSwitch: a block within its VPC's."""
     vpc_id, switch_id = scope.required("VpcId"), scope.new_id("vsw")
-    vpc = scope.find(Resource.VPC, vpc_id)
+    vpc = scope.find(ResourceKind.VPC, vpc_id)
     scope.required("CidrBlock")
     block = Prefix.parse(_block(scope, "CidrBlock", ""))
     outer = [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]
     if not any(one.family is block.family and one.first <= block.first and block.last <= one.last for one in outer):
         raise ApiError("InvalidCidrBlock.Malformed", f"{block} is outside the blocks of {vpc_id}")
-    for path in scope.workspace.users(Resource.VPC, vpc_id, Resource.VSWITCH):
-        other = Prefix.parse(str(scope.workspace.state(Resource.VSWITCH, name_of(path))["cidr_block"]))
+    for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
+        other = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, name_of(path))["cidr_block"]))
         if other.first <= block.last and block.first <= other.last:
             raise ApiError("InvalidCidrBlock.Conflict", f"{block} overlaps {other} of {name_of(path)}")
     more: Fields = {
@@ -90,15 +90,15 @@ def create_vswitch(scope: Scope) -> Body:
         "zone_id": scope.text("ZoneId", ZONE),
         "next": 1,
     }
-    scope.workspace.put(Resource.VSWITCH, switch_id, {"vpc_id": vpc_id, "cidr_block": str(block)}, more)
+    scope.workspace.put(ResourceKind.VSWITCH, switch_id, {"vpc_id": vpc_id, "cidr_block": str(block)}, more)
     return {"VSwitchId": switch_id}
 
 
 def delete_vswitch(scope: Scope) -> Body:
     switch_id = scope.required("VSwitchId")
-    scope.find(Resource.VSWITCH, switch_id)
-    scope.refuse_used(Resource.VSWITCH, switch_id, "DependencyViolation")
-    scope.workspace.delete(Resource.VSWITCH, switch_id)
+    scope.find(ResourceKind.VSWITCH, switch_id)
+    scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
+    scope.workspace.delete(ResourceKind.VSWITCH, switch_id)
     return DONE
 
 
@@ -106,13 +106,13 @@ def describe_vswitches(scope: Scope) -> Body:
     ids, vpc_id = scope.texts("VSwitchId"), scope.text("VpcId")
     found = [
         entry
-        for entry in scope.workspace.all(Resource.VSWITCH)
+        for entry in scope.workspace.all(ResourceKind.VSWITCH)
         if is_among(entry[0], ids) and vpc_id in ("", state_in(entry[1])["vpc_id"])
     ]
 
     def shape(entry: tuple[str, Body]) -> Json:
         block = Prefix.parse(str(state_in(entry[1])["cidr_block"]))
-        used = len(scope.workspace.users(Resource.VSWITCH, entry[0], Resource.ENI))
+        used = len(scope.workspace.users(ResourceKind.VSWITCH, entry[0], ResourceKind.ENI))
         return {
             "VSwitchId": entry[0],
             "VSwitchName": about(entry[1]).get("name", ""),
@@ -136,6 +136,6 @@ def describe_regions(scope: Scope) -> Body:
 
 
 def describe_zones(scope: Scope) -> Body:
-    zones = {str(about(body).get("zone_id", ZONE)) for _, body in scope.workspace.all(Resource.VSWITCH)} | {ZONE}
+    zones = {str(about(body).get("zone_id", ZONE)) for _, body in scope.workspace.all(ResourceKind.VSWITCH)} | {ZONE}
     found: list[Json] = [{"ZoneId": zone, "LocalName": zone} for zone in sorted(zones)]
     return {"Zones": {"Zone": cast(Json, found)}}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import Fields, Resource, about, rules_in, state_in
+from sgdataplane.control.documents import Fields, ResourceKind, about, rules_in, state_in
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import refusal
@@ -47,7 +47,7 @@ def authorize(direction: Direction, scope: Scope) -> Body:
             added.append({**rule, "security_group_rule_id": scope.new_id("sgr")})
     if added and not scope.is_dry_run:
         times = times | {str(rule["security_group_rule_id"]): scope.time for rule in added}
-        scope.change(Resource.GROUP, group_id, {"rules": cast(Json, [*rules, *added])}, rule_times=times)
+        scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, [*rules, *added])}, rule_times=times)
     return DONE
 
 
@@ -64,7 +64,9 @@ def revoke(direction: Direction, scope: Scope) -> Body:
         asked = {said(canonical(rule, direction)) for rule in asked_rules(direction, scope)}
         kept = [rule for rule in rules if said(rule) not in asked]
     if len(kept) != len(rules):
-        scope.change(Resource.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times_of(scope, group_id, kept))
+        scope.change(
+            ResourceKind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times_of(scope, group_id, kept)
+        )
     return DONE
 
 
@@ -87,7 +89,7 @@ def modify(direction: Direction, scope: Scope) -> Body:
     others = [rule for rule in rules if rule is not old]
     if said(new) in {said(rule) for rule in others}:
         raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
-    scope.change(Resource.GROUP, group_id, {"rules": cast(Json, [new if rule is old else rule for rule in rules])})
+    scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, [new if rule is old else rule for rule in rules])})
     return DONE
 
 
@@ -97,7 +99,7 @@ def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
     if len(permissions) > MOST_AT_ONCE:
         raise ApiError("InvalidParameter.Permissions", f"{MOST_AT_ONCE} permissions fit into one call")
     rules = [native_rule(one, direction) for one in permissions or [dict(scope.call.parameters)]]
-    group = state_in(scope.find(Resource.GROUP, scope.required("SecurityGroupId")))
+    group = state_in(scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId")))
     if group["vpc_id"] == ecs_names.CLASSIC_VPC:  # there, an address is an internet one unless it's said otherwise
         for rule in rules:
             is_address = bool(rule.keys() & {"cidr_ip", "ipv6_cidr_ip"})
@@ -162,7 +164,7 @@ def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> F
 
 
 def times_of(scope: Scope, group_id: str, kept: Iterable[Fields]) -> dict[str, Json]:
-    times = cast("dict[str, Json]", about(scope.find(Resource.GROUP, group_id)).get("rule_times", {}))
+    times = cast("dict[str, Json]", about(scope.find(ResourceKind.GROUP, group_id)).get("rule_times", {}))
     ids = {rule.get("security_group_rule_id") for rule in kept}
     return {rule_id: time for rule_id, time in times.items() if rule_id in ids}
 
@@ -178,11 +180,11 @@ def permission(scope: Scope, rule: Fields, times: Mapping[str, Json]) -> Json:
     found["IpProtocol"] = str(rule["ip_protocol"]).upper()
     found["CreateTime"] = times.get(str(rule.get("security_group_rule_id")), "")
     for key, kind, name in (
-        ("SourceGroup", Resource.GROUP, "security_group_name"),
-        ("DestGroup", Resource.GROUP, "security_group_name"),
-        ("SourcePrefixList", Resource.PREFIX_LIST, "prefix_list_name"),
-        ("DestPrefixList", Resource.PREFIX_LIST, "prefix_list_name"),
-        ("PortRangeList", Resource.PORT_LIST, "port_list_name"),
+        ("SourceGroup", ResourceKind.GROUP, "security_group_name"),
+        ("DestGroup", ResourceKind.GROUP, "security_group_name"),
+        ("SourcePrefixList", ResourceKind.PREFIX_LIST, "prefix_list_name"),
+        ("DestPrefixList", ResourceKind.PREFIX_LIST, "prefix_list_name"),
+        ("PortRangeList", ResourceKind.PORT_LIST, "port_list_name"),
     ):
         other = scope.workspace.get(kind, str(found[f"{key}Id"])) if found[f"{key}Id"] else None
         found[f"{key}Name"] = state_in(other).get(name, "") if other else ""

@@ -9,17 +9,17 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import Resource
+from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.scope import REGION, Scope, is_among, tags_of
 from sgdataplane.control.store import Body, Json
 
 # The cloud's word for a kind of resources, in lower case.
 RESOURCES = {
-    "securitygroup": Resource.GROUP,
-    "instance": Resource.INSTANCE,
-    "eni": Resource.ENI,
-    "prefixlist": Resource.PREFIX_LIST,
-    "portrangelist": Resource.PORT_LIST,
+    "securitygroup": ResourceKind.GROUP,
+    "instance": ResourceKind.INSTANCE,
+    "eni": ResourceKind.ENI,
+    "prefixlist": ResourceKind.PREFIX_LIST,
+    "portrangelist": ResourceKind.PORT_LIST,
 }
 MOST = 20
 
@@ -43,17 +43,17 @@ def untag(scope: Scope) -> Body:
     return DONE
 
 
-def _write(scope: Scope, kind: Resource, name: str, tags: dict[str, str]) -> None:
+def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) -> None:
     if len(tags) > MOST:
         raise ApiError("InvalidTagCount", f"{name} would have more than {MOST} tags")
-    if kind is Resource.GROUP:
+    if kind is ResourceKind.GROUP:
         scope.find_writable(name)
         scope.change(kind, name, {"tags": cast(Json, tags)})
     else:
         scope.change(kind, name, {}, tags=cast(Json, tags))
 
 
-def _kind(scope: Scope) -> Resource:
+def _kind(scope: Scope) -> ResourceKind:
     given = scope.required("ResourceType")
     kind = RESOURCES.get(given.lower())
     if kind is None:
@@ -83,9 +83,11 @@ def describe(scope: Scope) -> Body:
             if scope.text("ResourceId") in ("", name):
                 for pair in tags_of(body).items():
                     counter = counts.setdefault(pair, {})
-                    word = {Resource.GROUP: "Securitygroup", Resource.INSTANCE: "Instance", Resource.ENI: "Eni"}.get(
-                        kind, ""
-                    )
+                    word = {
+                        ResourceKind.GROUP: "Securitygroup",
+                        ResourceKind.INSTANCE: "Instance",
+                        ResourceKind.ENI: "Eni",
+                    }.get(kind, "")
                     counter[word] = counter.get(word, 0) + 1
     found: list[Json] = [
         {"TagKey": key, "TagValue": value, "ResourceTypeCount": cast(Json, counter)}

@@ -1,0 +1,110 @@
+"""Actions that the cloud hasn't: SgdpWait, SgdpDiff, SgdpExplain, SgdpDescribeEvents. (SgdpCloneSecurityGroup is an
+action like the others.)
+
+Owns what they are asked and what they answer. Must not know HTTP, or how anything is enforced.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.document import change_as_json, end_as_json, exposure_as_json
+from sgdataplane.analyse.explain import explain_flow
+from sgdataplane.control.actions.rules import canonical, native_rule
+from sgdataplane.control.answers import ApiError
+from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
+from sgdataplane.control.following import state_of
+from sgdataplane.control.scope import Scope
+from sgdataplane.control.store import Body, Json, Store
+from sgdataplane.control.validation import validate
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
+from sgdataplane.statefile import load_native
+
+EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335)
+MOST_CHANGES = 1_000  # in one answer; the others are only counted
+MOST_EVENTS = 1_000
+
+
+def diff(scope: Scope, profile: str) -> Body:
+    """SgdpDiff: what would change if a group had these rules, or this inner policy. Nothing is written."""
+    group_id = scope.required("SecurityGroupId")
+    body = scope.find(ResourceKind.GROUP, group_id)
+    before = state_of(scope.workspace.documents, profile)
+    state = {**state_in(body), "rules": cast(Json, _proposed(scope, rules_in(body)))}
+    if scope.has("InnerAccessPolicy"):
+        state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
+    scope.workspace.put(ResourceKind.GROUP, group_id, state, about(body))
+    validate(scope.workspace, profile)
+    found = StateDiff(before, _state(scope.workspace, profile))
+    enis = [found.at(eni_id) for eni_id in found.concerned()]
+    changes = [change_as_json(change) for one in enis for change in one.changes]
+    exposures = [exposure_as_json(exposure) for one in enis for exposure in one.exposures]
+    return {
+        "Changes": cast(Json, changes[:MOST_CHANGES]),
+        "TotalCount": len(changes),
+        "OpenedToInternet": cast(Json, exposures),
+    }
+
+
+def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
+    """The group's rules with those of each direction that is given in place of its own."""
+    kept = list(rules)
+    for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
+        asked = scope.objects(name)
+        if not asked:
+            continue
+        kept = [rule for rule in kept if rule["type"] != direction.value]
+        kept += [canonical(native_rule(one, direction), direction) for one in asked]
+    return kept
+
+
+def _state(workspace: Workspace, profile: str) -> CloudState:
+    bodies = ((kind, body) for kind in ResourceKind for _, body in workspace.all(kind))
+    return load_native(native(bodies), profile=profile).state
+
+
+def explain(scope: Scope, profile: str) -> Body:
+    """SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
+    state = state_of(scope.workspace.documents, profile)
+    flow = explain_flow(state, _packet(scope, state))
+    ends = [end_as_json(end) for end in flow.ends]
+    return {"Passes": flow.passes, "Ends": cast(Json, ends)}
+
+
+def _packet(scope: Scope, state: CloudState) -> Packet:
+    eni_id = scope.required("NetworkInterfaceId")
+    scope.find(ResourceKind.ENI, eni_id)
+    try:
+        direction = Direction(scope.text("Direction", "ingress").lower())
+        protocol = Protocol.parse(scope.text("IpProtocol", "tcp").lower())
+        is_in = direction is Direction.INGRESS
+        far = Address.parse(scope.required("SourceIp" if is_in else "DestIp"))
+        near = scope.text("DestIp" if is_in else "SourceIp")
+        local = Address.parse(near) if near else _own(state, eni_id, far)
+    except ValueError as error:
+        raise ApiError("InvalidParameter", str(error)) from None
+    port = scope.number("Port", 0) if protocol.has_ports else None
+    source_port = scope.number("SourcePort", EPHEMERAL_PORT) if protocol.has_ports else None
+    icmp = ECHO_REQUEST[far.family] if protocol.number in (ICMP, ICMPV6) else None
+    return Packet(eni_id, direction, far, local, protocol.number, port, source_port, icmp)
+
+
+def _own(state: CloudState, eni_id: str, far: Address) -> Address:
+    own = [address for address in state.eni[eni_id].addresses if address.family is far.family]
+    if not own:
+        raise ApiError("InvalidParameter", f"{eni_id} has no {far.family.value} address")
+    return own[0]
+
+
+def describe_events(scope: Scope, store: Store) -> Body:
+    """SgdpDescribeEvents: the audit records, in order, from the revision after After."""
+    after = scope.number("After", 0)
+    if scope.has("NextToken"):
+        after = int(scope.text("NextToken")) if scope.text("NextToken").isdecimal() else after
+    size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
+    events = store.events(after, size)
+    shown: list[Json] = [{"Revision": event.revision, **event.record} for event in events]
+    return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else ""}

@@ -1,0 +1,62 @@
+"""What HTTP hands calls to: the engine for the cloud's actions, and what stands behind those of ours.
+
+Owns which of them answers what. Must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from threading import Event
+
+from sgdataplane.control import extensions
+from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.following import Following
+from sgdataplane.control.scope import Scope
+from sgdataplane.control.store import Body, Store, UnavailableError
+
+MOST_WAIT_S = 3_600
+STEP_S = 0.25  # a wait looks so often whether the service stops
+
+
+class Service:
+    """Answers calls in any of several threads (http.CallHandler). `following`: what enforces."""
+
+    def __init__(self, engine: Engine, store: Store, following: Following, profile: str = "seed") -> None:
+        self._engine, self._store, self._following = engine, store, following
+        self._ours: dict[str, Callable[[Scope], Body]] = {
+            "SgdpDiff": partial(extensions.diff, profile=profile),
+            "SgdpExplain": partial(extensions.explain, profile=profile),
+            "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
+        }
+
+    def call(self, call: Call) -> Answer:
+        """ApiError if it's refused."""
+        ours = self._ours.get(call.action)
+        return Answer(self._engine.read(ours, call)) if ours else self._engine.call(call)
+
+    def wait(self, call: Call, is_stopping: Event) -> Answer:
+        """SgdpWait: until a revision is in force everywhere, or the time is up."""
+        if call.action != "SgdpWait":
+            raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
+        revision = int(str(call.parameters.get("Revision") or self._engine.revision))
+        timeout = int(str(call.parameters.get("Timeout") or 60))
+        if not 0 <= timeout <= MOST_WAIT_S:
+            raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            answer = self._following.wait(revision, min(STEP_S, left))
+            if not answer["Lagging"] or left == 0 or is_stopping.is_set():
+                return Answer(answer)
+
+    def why_unhealthy(self) -> str:
+        """ "" if all is well; a policy that can't be enforced isn't."""
+        try:
+            self._store.answered("")
+        except UnavailableError as error:
+            return f"the store can't be reached: {error}"
+        failed = [one for one in self._following.reached if one.why]
+        return "; ".join(f"{one.place.name}: {one.why.splitlines()[0]}" for one in failed)
