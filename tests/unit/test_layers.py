@@ -64,6 +64,7 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "prometheus_client": ("daemon.metrics",),
+    "prometheus_client": ("daemon.metrics", "control.metrics"),
     "sqlite3": ("control.sqlite", "control.sqlitefile"),
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),

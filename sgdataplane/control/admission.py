@@ -1,0 +1,115 @@
+"""From the bytes of a request to a call that may be made.
+
+    bytes --> pairs --> who signed it --> may it now --> typed parameters --> may this key
+
+Owns this order, and which versions and headers are understood. Is given what knows keys and policies. Must not know the
+server, or what an action does. Safe for several threads; may wait for a disk where keys are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sgdataplane.control.answers import FORBIDDEN, ApiError, Call
+from sgdataplane.control.parameters import Pairs, read_pairs, tables, typed, unknown_action
+from sgdataplane.control.signature import SignedParts, Signer, Verifier
+from sgdataplane.control.throttle import Throttle
+
+VERSIONS = ("2014-05-26", "2016-04-28")  # of the ECS API, and of the VPC API, which has VPCs and VSwitches too
+FORM = "application/x-www-form-urlencoded"
+ONCE = ("host", "authorization", "content-type")  # and x-acs-*: headers that mustn't come twice
+NO_TYPE = 415
+
+Permits: TypeAlias = Callable[[Call], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as it came. `headers`: (name in lower case, value). `source`: the client's address."""
+
+    method: str
+    query: bytes
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    source: str
+    request_id: str
+
+
+@dataclass(slots=True)
+class Asker:
+    """Which key asked for which action; filled as it is found out, for the log."""
+
+    key: str = ""
+    action: str = ""
+
+
+class Admission:
+    """`permits`: whether a key's policies allow a call."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        permits: Permits = lambda _: True,
+        throttle: Throttle | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier, self._permits, self._clock = verifier, permits, clock
+        self._throttle = throttle or Throttle()
+
+    def admit(self, incoming: Incoming, asker: Asker) -> Call:
+        """The call, or ApiError."""
+        now, headers = self._clock(), _headers(incoming.headers)
+        pairs, parts = _signed_parts(incoming, headers)
+        signer = self._verifier.verify(parts, now)
+        asker.key, asker.action = signer.key.id, signer.action
+        self._check(signer, now)
+        parameters = typed(signer.action, pairs)
+        call = Call(
+            action=signer.action,
+            parameters=parameters.named,
+            request_id=incoming.request_id,
+            key=signer.key.id,
+            source=incoming.source,
+            now=now,
+            extensions=parameters.extensions,
+        )
+        if not self._permits(call):
+            words = "User not authorized to operate on the specified resource, or this API doesn't support RAM."
+            raise ApiError("Forbidden.RAM", words, FORBIDDEN)
+        return call
+
+    def _check(self, signer: Signer, now: float) -> None:
+        """All actions that aren't known share one throttle, so that a key can't make as many as it likes."""
+        is_known = signer.action in tables()
+        self._throttle.take(signer.key.id, signer.action if is_known else "", now)
+        if not is_known:
+            raise unknown_action(signer.action)
+        if signer.version not in VERSIONS:
+            raise ApiError("InvalidVersion", f"Specified parameter Version is not valid; it is {VERSIONS[0]}.")
+
+
+def _headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name in found and (name in ONCE or name.startswith("x-acs-")):
+            raise ApiError("InvalidParameter", f"The header {name} comes more than once.")
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def _signed_parts(incoming: Incoming, headers: dict[str, str]) -> tuple[Pairs, SignedParts]:
+    """Query and form together, and apart."""
+    pairs, query = read_pairs(incoming.query, _form(incoming.body, headers)), read_pairs(incoming.query)
+    form = {name: value for name, value in pairs.items() if name not in query}
+    return pairs, SignedParts(incoming.method, query, form, headers, incoming.body)
+
+
+def _form(body: bytes, headers: dict[str, str]) -> bytes:
+    """The body, which has to be a form if there is any."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != FORM:
+        raise ApiError("UnsupportedContentType", f"A body has to be {FORM}.", NO_TYPE)
+    return body

@@ -1,0 +1,249 @@
+"""The API over HTTP: what the cloud's SDKs send, made into calls of the engine, and its answers.
+
+    body --> admission --> engine --> JSON
+
+Owns limits of a request, threads, the form of answers and errors. Is given an engine, and what admits calls. Must not
+know what an action does, or how the server gets its bytes (serve.py).
+
+Everything after the body is read runs in a thread, as keys and documents may come from a disk. There are few threads
+for ordinary calls, and others for calls that wait (SgdpWait). A client that goes away ends no call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Protocol, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sgdataplane.control.access import Access, AccessLog
+from sgdataplane.control.admission import Admission, Incoming
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.parameters import unknown_action
+from sgdataplane.control.throttle import refused
+from sgdataplane.visible import json_text, visible
+
+WAITING = frozenset({"SgdpWait"})  # actions that may take as long as they are asked to
+JSON = "application/json;charset=utf-8"
+TOO_LARGE, TOO_SLOW, NO_METHOD, INTERNAL, GONE = 413, 408, 405, 500, 499
+DRAINED = 8  # times the largest body: what is read and thrown away, so that the client can read why
+UNKNOWN_ERROR = "The request processing has failed due to some unknown error."
+
+T = TypeVar("T")
+
+
+class CallHandler(Protocol):
+    """Does what is asked for, in any of several threads. Raises ApiError."""
+
+    def call(self, call: Call, /) -> Answer:
+        """Takes as long as the store."""
+
+    def wait(self, call: Call, is_stopping: Event, /) -> Answer:
+        """Takes as long as `call` asks for; comes back soon once the event is set."""
+
+    def why_unhealthy(self) -> str:
+        """Why, or nothing. May be asked often."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """`body`: bytes. `body_s`, `call_s`, `wait_s`: seconds for a body, for a call, and for one that waits. `requests`:
+    at a time. `calls`, `waits`: their threads."""
+
+    body: int = 1 << 20
+    body_s: float = 20.0
+    call_s: float = 30.0
+    wait_s: float = 3700.0
+    requests: int = 512
+    calls: int = 8
+    waits: int = 64
+
+
+class Api:
+    """`app`: for an ASGI server."""
+
+    def __init__(
+        self, engine: CallHandler, admission: Admission, log: AccessLog | None = None, limits: ApiLimits | None = None
+    ) -> None:
+        self._engine, self._admission = engine, admission
+        self._log, self._limits = log or AccessLog(), limits or ApiLimits()
+        self._in_flight = self._waiting = 0
+        self._is_stopping = Event()
+        self._calls = ThreadPoolExecutor(self._limits.calls, "call")
+        self._waits = ThreadPoolExecutor(self._limits.waits, "wait")
+        routes = [
+            Route("/", self._serve, methods=["GET", "POST"]),
+            Route("/healthz", self._show_health),
+            Route("/metrics", self._show_metrics),
+        ]
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
+
+    def stop(self) -> None:
+        """Calls that wait end soon; whatever else is under way is answered."""
+        self._is_stopping.set()
+
+    def close(self) -> None:
+        """Once nothing comes any more."""
+        self.stop()
+        self._calls.shutdown()
+        self._waits.shutdown()
+
+    # around a request
+
+    async def _serve(self, request: Request) -> Response:
+        access = _begun(request)
+        self._in_flight += 1
+        try:
+            return _done(access, await self._answer(request, access))
+        except ApiError as error:
+            return _refused(access, error)
+        except ClientDisconnect:
+            return _refused(access, ApiError("ClientClosedRequest", "The client went away.", GONE))
+        except Exception:  # noqa: BLE001  # a bug: the log gets the traceback, the client doesn't
+            self._log.note_bug(access)
+            return _refused(access, ApiError("InternalError", UNKNOWN_ERROR, INTERNAL))
+        finally:
+            self._in_flight -= 1
+            self._log.note(access)
+
+    async def _answer(self, request: Request, access: Access) -> Answer:
+        if request.method not in ("GET", "POST"):
+            raise _no_method()
+        if self._in_flight > self._limits.requests or self._is_stopping.is_set():
+            raise _unavailable("The service is busy, or stops. Nothing was done.")
+        incoming = _incoming(request, access, await self._body(request))
+        found = await self._run(self._calls, self._limits.call_s, partial(self._begin, incoming, access))
+        return await self._wait(found) if isinstance(found, Call) else found
+
+    def _begin(self, incoming: Incoming, access: Access) -> Answer | Call:
+        """In a thread: the answer; or the call, if it has to wait for it elsewhere."""
+        call = self._admission.admit(incoming, access.asker)
+        return call if call.action in WAITING else self._engine.call(call)
+
+    async def _wait(self, call: Call) -> Answer:
+        if self._waiting >= self._limits.waits:
+            raise refused(1.0)
+        self._waiting += 1
+        try:
+            work = partial(self._engine.wait, call, self._is_stopping)
+            return await self._run(self._waits, self._limits.wait_s, work)
+        finally:
+            self._waiting -= 1
+
+    async def _run(self, threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. If it takes too long, the client is told so, and it goes on."""
+        future = asyncio.get_running_loop().run_in_executor(threads, work)
+        await asyncio.wait({future}, timeout=seconds)
+        if not future.done():
+            future.cancel()  # if it hasn't begun
+            words = "It isn't known whether it was done: send it again, with the same ClientToken."
+            raise _unavailable(f"No answer within {seconds:g} s. {words}")
+        return future.result()
+
+    # its body
+
+    async def _body(self, request: Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await self._read(request)
+        except TimeoutError:
+            words = f"The body didn't come within {self._limits.body_s:g} s. Nothing was done."
+            raise ApiError("RequestTimeout", words, TOO_SLOW) from None
+
+    async def _read(self, request: Request) -> bytes:
+        most = self._limits.body
+        declared = request.headers.get("content-length", "0")  # a number: the server has checked it
+        body = bytearray()
+        total = int(declared) if len(declared) <= 12 else most * DRAINED + 1
+        if total <= most * DRAINED:
+            total = await _collect(request, body, most)
+        if total > most:
+            raise ApiError("RequestEntityTooLarge", f"The body has more than {most} bytes.", TOO_LARGE)
+        return bytes(body)
+
+    # beside the API
+
+    async def _show_health(self, _: Request) -> Response:
+        why = "it stops" if self._is_stopping.is_set() else await self._health()
+        return Response(f"{visible(why) or 'ok'}\n", UNAVAILABLE if why else 200, media_type="text/plain")
+
+    async def _health(self) -> str:
+        """Asked in the threads of calls: if these are all taken, that is the answer."""
+        try:
+            return await self._run(self._calls, 5.0, self._engine.why_unhealthy)
+        except ApiError:
+            return "it is busy"
+        except Exception as error:  # noqa: BLE001  # whatever it is, it isn't healthy
+            return f"it can't tell: {type(error).__name__}"
+
+    async def _show_metrics(self, _: Request) -> Response:
+        text = self._log.metrics.text(self._in_flight)
+        return Response(text, media_type=self._log.metrics.content_type)
+
+    def _no_route(self, request: Request, error: Exception) -> Response:
+        """For another path, or another method."""
+        is_lost = isinstance(error, HTTPException) and error.status_code == NOT_FOUND
+        access = _begun(request)
+        response = _refused(access, unknown_action(request.url.path) if is_lost else _no_method())
+        self._log.note(access)
+        return response
+
+
+async def _collect(request: Request, body: bytearray, most: int) -> int:
+    """How many bytes came; the first `most` of them are in `body`."""
+    total = 0
+    async for part in request.stream():
+        body += part[: most - len(body)]
+        total += len(part)
+        if total > most * DRAINED:
+            break
+    return total
+
+
+def _incoming(request: Request, access: Access, body: bytes) -> Incoming:
+    headers = tuple(request.headers.items())
+    query: bytes = request.scope["query_string"]
+    return Incoming(request.method, query, headers, body, access.source, access.request_id)
+
+
+def _begun(request: Request) -> Access:
+    source = request.client.host if request.client else ""
+    host = request.headers.get("host", "")
+    return Access(str(uuid.uuid4()).upper(), source, request.method, host, time.monotonic())
+
+
+def _done(access: Access, answer: Answer) -> Response:
+    access.status, access.revision = 200, answer.revision
+    headers = {} if answer.revision is None else {"x-sgdp-revision": str(answer.revision)}
+    return _response(access, {"RequestId": access.request_id, **answer.body}, headers)
+
+
+def _refused(access: Access, error: ApiError) -> Response:
+    access.status, access.code = error.status, error.code
+    body = {"RequestId": access.request_id, "HostId": access.host, "Code": error.code, "Message": error.message}
+    closing = {"connection": "close"} if error.status in (TOO_LARGE, TOO_SLOW) else {}
+    return _response(access, body, {**error.extra, **closing})
+
+
+def _response(access: Access, body: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+    text = json_text(body, separators=(",", ":")).encode()
+    return Response(text, access.status, {"x-acs-request-id": access.request_id, **headers}, JSON)
+
+
+def _no_method() -> ApiError:
+    return ApiError("UnsupportedHTTPMethod", "This http method is not supported.", NO_METHOD)
+
+
+def _unavailable(words: str) -> ApiError:
+    return ApiError("ServiceUnavailable", words, UNAVAILABLE, {"retry-after": "1"})

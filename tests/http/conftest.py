@@ -1,0 +1,147 @@
+"""A server of the API on a real socket, with a fake engine."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pytest
+
+from sgdataplane.control.access import AccessLog
+from sgdataplane.control.admission import Admission, Permits
+from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.http import Api, ApiLimits
+from sgdataplane.control.serve import ApiServer, ListenAt, listen_at
+from sgdataplane.control.signature import Verifier
+from sgdataplane.control.store import Body
+from sgdataplane.control.throttle import Throttle
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.http.signing import KEYS
+
+
+@pytest.fixture(autouse=True)
+def _loopback(make_lab_name: Callable[[], str]) -> Iterator[None]:
+    """The namespaces of the suite have theirs down; without root, tests run in the machine's."""
+    if os.geteuid() != 0:
+        yield
+        return
+    name = make_lab_name()
+    netns.create(name)
+    with Links(name) as links:
+        links.set_up("lo")
+    with netns.inside(name):
+        yield
+    netns.remove(name)
+
+
+@dataclass
+class FakeEngine:
+    """Answers writes with revisions, remembers calls, and refuses, breaks, or blocks as it is told by a name."""
+
+    calls: list[Call] = field(default_factory=list)
+    is_open: threading.Event = field(default_factory=threading.Event)
+    has_begun: threading.Event = field(default_factory=threading.Event)
+    revisions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def call(self, call: Call) -> Answer:
+        self.calls.append(call)
+        match call.parameters.get("SecurityGroupName", call.parameters.get("SecurityGroupId")):
+            case "breaks":
+                raise RuntimeError("a secret of the inside")
+            case "blocks":
+                self.has_begun.set()
+                assert self.is_open.wait(20)
+            case "absent":
+                words = "The specified SecurityGroupId does not exist."
+                raise ApiError("InvalidSecurityGroupId.NotFound", words, NOT_FOUND)
+        if call.action == "DescribeSecurityGroups":
+            return Answer(GROUPS)
+        return Answer({"SecurityGroupId": "sg-1"} if call.action == "CreateSecurityGroup" else {}, next(self.revisions))
+
+    def wait(self, call: Call, is_stopping: threading.Event) -> Answer:
+        self.calls.append(call)
+        self.has_begun.set()
+        is_stopping.wait(20)
+        return Answer({"Enforced": False})
+
+    def why_unhealthy(self) -> str:
+        return ""
+
+
+GROUPS: Body = {
+    "RegionId": "cn-hangzhou",
+    "TotalCount": 1,
+    "PageNumber": 1,
+    "PageSize": 10,
+    "SecurityGroups": {
+        "SecurityGroup": [{"SecurityGroupId": "sg-1", "SecurityGroupName": "web \u202e\n", "VpcId": "v"}]
+    },
+}
+
+
+@dataclass
+class Served:
+    """A server that runs in a thread. `lines`: of its log."""
+
+    engine: FakeEngine
+    server: ApiServer
+    lines: list[str]
+    thread: threading.Thread
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def stop(self) -> None:
+        self.engine.is_open.set()
+        self.server.should_exit = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+class Serve(Protocol):
+    def __call__(
+        self,
+        at: ListenAt = ...,
+        *,
+        limits: ApiLimits | None = None,
+        throttle: Throttle | None = None,
+        permits: Permits = ...,
+        accepts_v1: bool = True,
+    ) -> Served: ...
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts servers that end with the test."""
+    running: list[Served] = []
+
+    def start(
+        at: ListenAt | None = None,
+        *,
+        limits: ApiLimits | None = None,
+        throttle: Throttle | None = None,
+        permits: Permits = lambda _: True,
+        accepts_v1: bool = True,
+    ) -> Served:
+        engine, lines = FakeEngine(), list[str]()
+        admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, throttle or Throttle(1e6, 1e6))
+        server = ApiServer(Api(engine, admission, AccessLog(lines.append), limits), at or listen_at("127.0.0.1:0"))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        running.append(Served(engine, server, lines, thread))
+        return running[-1]
+
+    yield start
+    for served in running:
+        served.stop()
+
+
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    return serve()
