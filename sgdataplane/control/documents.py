@@ -67,13 +67,13 @@ def name_of(path: Path) -> str:
 
 
 def state_in(body: Body) -> Fields:
-    """The object in the native format. Not to be changed."""
-    return cast(Fields, body["state"])
+    """The object in the native format; {} for what is no part of a state. Not to be changed."""
+    return cast(Fields, body.get("state", {}))
 
 
 def about(body: Body) -> Fields:
     """What the API tells of it besides. Not to be changed."""
-    return cast(Fields, body["about"])
+    return cast(Fields, body.get("about", {}))
 
 
 def texts(fields: Mapping[str, Json], name: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from sgdataplane.control.documents import Documents, native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.store import Json
-from sgdataplane.errors import SgDataplaneError
+from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load_native
 
@@ -30,18 +30,24 @@ class Place(Protocol):
     name: str
 
     def put(self, revision: int, state: CloudState) -> None:
-        """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one
-        stays."""
+        """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one stays.
+        SilentError if it may be in force, but nobody says so."""
+
+
+class SilentError(HostError):
+    """Nobody says what is in force at a place."""
 
 
 @dataclass
 class Reached:
-    """How far one place has come. `failed`: the revision that couldn't be put in force, 0 for none, and why."""
+    """How far one place has come. `failed`: the revision that couldn't be put in force, 0 for none, and why; it isn't
+    known whether it was if `is_silent`."""
 
     place: Place
     enforced: int = -1
     failed: int = 0
     why: str = ""
+    is_silent: bool = False
     moved: threading.Condition = field(default_factory=threading.Condition)
 
     def is_settled(self, revision: int) -> bool:
@@ -82,13 +88,13 @@ class Following:
         enforced = [one for one in self.reached if one.enforced >= revision]
         failed = [one for one in self.reached if one not in enforced and one.failed >= revision]
         lagging = [one for one in self.reached if one not in enforced and one not in failed]
-        failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed]
+        failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed if not one.is_silent]
         return {
             "Revision": revision,
             "Enforced": [one.place.name for one in enforced],
             "Lagging": [one.place.name for one in lagging],
             "Failed": failures,
-            "Unknown": [],
+            "Unknown": [one.place.name for one in failed if one.is_silent],
         }
 
     def _follow(self, one: Reached) -> None:
@@ -97,7 +103,7 @@ class Following:
             try:
                 one.place.put(revision, state)
             except SgDataplaneError as error:
-                self._note(one, failed=revision, why=str(error))
+                self._note(one, failed=revision, why=str(error), is_silent=isinstance(error, SilentError))
                 LOGGER.warning("revision %d isn't enforced at %s: %s", revision, one.place.name, error)
             else:
                 self._note(one, enforced=revision)
@@ -112,10 +118,12 @@ class Following:
         with self._engine.documents() as documents:
             return documents.revision, state_of(documents, self._profile)
 
-    def _note(self, one: Reached, *, enforced: int = -1, failed: int = 0, why: str = "") -> None:
+    def _note(
+        self, one: Reached, *, enforced: int = -1, failed: int = 0, why: str = "", is_silent: bool = False
+    ) -> None:
         with one.moved:
             one.enforced = max(one.enforced, enforced)
-            one.failed, one.why = (failed, why) if failed else (0, "")
+            one.failed, one.why, one.is_silent = failed, why, is_silent
             one.moved.notify_all()
 
 

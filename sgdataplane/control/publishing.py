@@ -62,13 +62,14 @@ class Publisher:
 
     def _write(self, revision: int, document: Mapping[str, object], before: int) -> None:
         self._generations.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new, old = self._generations / f".{revision:0{WIDTH}}", self._generations / f"{before:0{WIDTH}}"
+        name = name_of_generation(revision)
+        new, old = self._generations / f".{name}", self._generations / name_of_generation(before)
         shutil.rmtree(new, ignore_errors=True)  # of a process that died
         new.mkdir(mode=0o755)
-        for name, text in files(document).items():
-            _write_or_link(new / name, old / name, text.encode())
+        for file, text in files(document).items():
+            _write_or_link(new / file, old / file, text.encode())
         _sync(new)
-        final = self._generations / f"{revision:0{WIDTH}}"
+        final = self._generations / name
         shutil.rmtree(final, ignore_errors=True)
         new.rename(final)
         _sync(self._generations)
@@ -76,7 +77,7 @@ class Publisher:
     def _turn(self, revision: int) -> None:
         beside = self.folder / f".{CURRENT}"
         beside.unlink(missing_ok=True)
-        beside.symlink_to(f"{GENERATIONS}/{revision:0{WIDTH}}")
+        beside.symlink_to(f"{GENERATIONS}/{name_of_generation(revision)}")
         beside.rename(self.current)
         _sync(self.folder)
 
@@ -85,6 +86,11 @@ class Publisher:
         older = [name for name in names if name.isdecimal() and int(name) < revision]
         for name in older[: 1 - KEPT]:
             shutil.rmtree(self._generations / name)
+
+
+def name_of_generation(revision: int) -> str:
+    """Of its folder; in the order of revisions."""
+    return f"{revision:0{WIDTH}}"
 
 
 def files(document: Mapping[str, object]) -> dict[str, str]:

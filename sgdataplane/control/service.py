@@ -21,7 +21,7 @@ MOST_WAIT_S = 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
-class Service:
+class ApiService:
     """Answers calls in any of several threads (http.CallHandler). `following`: what enforces."""
 
     def __init__(self, engine: Engine, store: Store, following: Following, profile: str = "seed") -> None:

@@ -41,11 +41,13 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy in force. `refusal`: why it isn't the state on disk; "" if it is."""
+    """The policy in force. `refusal`: why it isn't the state on disk; "" if it is. `generation`: as of
+    Readable; "" if it isn't known."""
 
     state: CloudState
     origin: Origin
     refusal: str = ""
+    generation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ class Reconciler:
         """A state that is refused changes nothing."""
         try:
             state = source.read(profile)
-            return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)
+            shared = state if self._policy is None else sharing(state, self._policy.state)
+            return Policy(shared, Origin.STATE, generation=source.generation)
         except SgDataplaneError as error:
             if self._policy is not None:
                 return replace(self._policy, refusal=str(error))

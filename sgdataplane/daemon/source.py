@@ -21,7 +21,10 @@ from sgdataplane.statefile import Memory, dump_native, load
 
 
 class Readable(Protocol):
-    """Something that has a state."""
+    """Something that has a state. `generation`: which folder a link led to when it was read last; "" if the state isn't
+    behind a link, or the link was turned meanwhile."""
+
+    generation: str
 
     def read(self, profile: str) -> CloudState:
         """Read and check the state. SgDataplaneError: all that is wrong in it, or why it can't be read; then the
@@ -48,7 +51,7 @@ class WatchedFiles:
     (statefile/source.py)."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.generation = path, ""
         self._memory, self._watch = Memory(), PathWatch()
 
     def fileno(self) -> int:
@@ -65,7 +68,18 @@ class WatchedFiles:
 
     def read(self, profile: str) -> CloudState:
         self._watch.follow((self.path,))
-        return load(self.path, profile=profile, memory=self._memory).state
+        before = _generation_of(self.path)
+        state = load(self.path, profile=profile, memory=self._memory).state
+        self.generation = before if before == _generation_of(self.path) else ""
+        return state
+
+
+def _generation_of(path: Path) -> str:
+    """The name of the folder that a link leads to."""
+    try:
+        return path.readlink().name
+    except OSError:
+        return ""
 
 
 def source_of(path: Path) -> StateSource:

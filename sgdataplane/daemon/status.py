@@ -4,7 +4,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
 
     version, pid, started    of the agent; times are UTC, as in RFC 3339
     healthy       whether nothing here is an error
-    state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null
+    state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null;
+                  generation: the name of the folder that path, a link, led to when the policy was read, or null
     cycle         of the last one: number, at, seconds, causes, error
     last_good     path, error
     config        path; error: why the file on disk is refused, or null; restart: changed keys that need a restart;
@@ -179,6 +180,7 @@ class Status:
             "state": {
                 "path": str(self.state),
                 "origin": cycle.policy.origin.value if cycle else None,
+                "generation": (cycle.policy.generation or None) if cycle else None,
                 "error": (cycle.policy.refusal or None) if cycle else None,
             },
             "cycle": {

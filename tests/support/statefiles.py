@@ -12,6 +12,7 @@ from sgdataplane.statefile import load
 @dataclass(frozen=True)
 class StateFiles:
     path: Path
+    generation: str = ""
 
     def read(self, profile: str) -> CloudState:
         return load(self.path, profile=profile).state

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),
     "daemon": RUNNING,
-    "control": (*STATE, "policy", "analyse", "statefile", "host", "__version__"),
+    "control": (*STATE, "policy", "analyse", "statefile", "host", "__version__"),  # and what it is told by the agent:
     "cli": (*RUNNING, "daemon", "report"),
     "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),
@@ -49,6 +49,7 @@ EXCEPTIONS = {
     ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
+    ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
     ("cli.api", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",
