@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sgdataplane.control.encoded import decode, encode, encode_each
 from sgdataplane.control.store import (
@@ -40,7 +41,7 @@ class MemoryStore:
         self._is_closed = False
 
     def snapshot(self) -> Snapshot:
-        with self._news:
+        with self._opened():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
         return Snapshot(revision, {path: decode(text) for path, text in documents.items()}, guards)
 
@@ -48,9 +49,7 @@ class MemoryStore:
         require_writable(write)
         puts = encode_each(write.puts)
         record = encode(write.audit)
-        with self._news:
-            if self._is_closed:
-                raise UnavailableError("the store is closed")
+        with self._opened():
             self._require_fresh(write)
             self._revision += 1
             self._write(write, puts, record)
@@ -58,17 +57,19 @@ class MemoryStore:
             return self._revision
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        with self._opened():
+            pass
         while self._has_news(after, timeout):
             after += 1
             yield self._change(after)
 
     def answered(self, token: str) -> Answered | None:
-        with self._news:
+        with self._opened():
             found, until = self._tokens.get(token, (None, 0.0))
         return found if until > self._clock() else None
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
-        with self._news:
+        with self._opened():
             records = self._audit[after : after + limit]
         return [AuditRecord(revision, decode(record)) for revision, record in enumerate(records, after + 1)]
 
@@ -76,6 +77,14 @@ class MemoryStore:
         with self._news:
             self._is_closed = True
             self._news.notify_all()
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """The lock, as long as the store isn't closed."""
+        with self._news:
+            if self._is_closed:
+                raise UnavailableError("the store is closed")
+            yield
 
     def _require_fresh(self, write: Write) -> None:
         for guard, revision in write.guards.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -299,7 +299,19 @@ def test_every_commit_of_many_threads_has_one_audit_record(store: Store) -> None
     assert recorded == answered
 
 
-def test_a_closed_store_takes_nothing(store: Store) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda store: store.commit(Write({})), id="commit"),
+        pytest.param(lambda store: store.snapshot(), id="snapshot"),
+        pytest.param(lambda store: list(store.watch(0, timeout=0)), id="watch"),
+        pytest.param(lambda store: store.answered("t"), id="answered"),
+        pytest.param(lambda store: store.events(), id="events"),
+    ],
+)
+def test_a_closed_store_does_nothing(store: Store, use: Callable[[Store], object]) -> None:
+    use(store)  # control
     store.close()
     with pytest.raises(UnavailableError):
-        put(store, "kind/id", {})
+        use(store)
+    store.close()
