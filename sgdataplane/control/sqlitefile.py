@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from sgdataplane.control.store import UnavailableError
 from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.host.files import NEW, beside_of, sync_folder
+from sgdataplane.host.files import beside_of, make_private, sync_folder
 
 BUSY_S = 10.0  # how long a writer waits for the others
 APPLICATION, VERSION = 0x53474450, 1
@@ -70,7 +70,7 @@ def use(path: Path, *, create: bool) -> UsedFile:
     if create and not path.exists():
         _make(path)
     require_exists(path)
-    lock = _lock(path, fcntl.LOCK_SH, "a store that is not being restored: try again when that is done")
+    lock = take_lock(path, fcntl.LOCK_SH, "a store that is not being restored: try again when that is done")
     try:
         with closing(connect(path)) as db:
             require_store(path, db)
@@ -96,7 +96,7 @@ def require_exists(path: Path) -> None:
     """StateFileError if there is no such file."""
     if not path.exists():
         expected = "a store that `sgdp api` or `sgdp api keys create` has made"
-        raise _refused(path, "NotFound", "there is no such store", expected=expected)
+        raise refused(path, "NotFound", "there is no such store", expected=expected)
 
 
 def require_store(path: Path, db: sqlite3.Connection) -> None:
@@ -105,7 +105,7 @@ def require_store(path: Path, db: sqlite3.Connection) -> None:
         raise _not_a_store(path)
     if (version := _number(db, "user_version")) != VERSION:
         words = "the store was made by another version of sgdataplane"
-        raise _refused(path, "Version", words, str(version), f"version {VERSION} of the store")
+        raise refused(path, "Version", words, str(version), f"version {VERSION} of the store")
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def unavailable(path: Path) -> Iterator[None]:
 def _make(path: Path) -> None:
     """Made beside its place and linked there whole, so nobody ever sees half a store. Somebody else may be first."""
     beside = beside_of(path, f"{os.getpid()}.{threading.get_native_id()}")
-    os.close(os.open(beside, NEW, 0o600))
+    os.close(make_private(beside))
     try:
         with closing(connect(beside)) as db:
             db.executescript(SCHEMA)
@@ -144,15 +144,17 @@ def remove(path: Path) -> None:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
-def _lock(path: Path, kind: int, expected: str) -> IO[bytes]:
+def take_lock(path: Path, kind: int, expected: str) -> IO[bytes]:
     """Lock its FILE.lock without waiting. StateFileError."""
-    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    lock = os.fdopen(descriptor, "r+b", buffering=0)
+    file = path.with_name(f"{path.name}.lock")
+    with suppress(FileExistsError):
+        os.close(make_private(file))
+    lock = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise _refused(path, "InUse", "the store is in use", expected=expected) from None
+        raise refused(path, "InUse", "the store is in use", expected=expected) from None
     return lock
 
 
@@ -168,8 +170,8 @@ def _inode(path: Path) -> tuple[int, int]:
 
 def _not_a_store(path: Path) -> StateFileError:
     expected = "a file that `sgdp api` has made, or a name where no file is yet"
-    return _refused(path, "Format", "the file is not a store", expected=expected)
+    return refused(path, "Format", "the file is not a store", expected=expected)
 
 
-def _refused(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+def refused(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
     return StateFileError((Problem(Where(str(path)), f"InvalidStore.{code}", message, value, expected),))

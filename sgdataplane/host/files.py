@@ -43,6 +43,16 @@ def replace_file(path: Path, data: bytes, survives: Survives, *, mode: int = 0o6
         sync_folder(path.parent)
 
 
+def make_private(path: Path) -> int:
+    """A descriptor of a new file that only its owner may use: whoever makes it; or, if root makes it for a service, the
+    owner of its folder. OSError; FileExistsError if anything is there."""
+    descriptor = os.open(path, NEW, 0o600)
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor
+
+
 def require_replaceable(path: Path, *, writer: str = "new") -> None:
     """OSError if `replace_file` couldn't replace it. The file stays as it is."""
     beside = beside_of(path, writer)

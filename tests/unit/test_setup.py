@@ -22,8 +22,13 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ASKED_FOR = [
     Requirement(line)
-    for table, key in (("project", "dependencies"), ("dependency-groups", "dev"), ("build-system", "requires"))
-    for line in PROJECT[table][key]
+    for lines in (
+        PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"].values(),
+        PROJECT["dependency-groups"]["dev"],
+        PROJECT["build-system"]["requires"],
+    )
+    for line in lines
 ]
 
 
