@@ -1,0 +1,122 @@
+"""A copy of a store's file while others write to it, and a store put back from such a copy.
+
+Owns both, and what makes a copy whole. Must not know what documents say. A copy has no key: secrets in it stay sealed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from sgdataplane.control.sqlitefile import (
+    connect,
+    refused,
+    remove,
+    require_exists,
+    require_store,
+    take_lock,
+    unavailable,
+    use,
+)
+from sgdataplane.errors import StateFileError
+from sgdataplane.host.files import beside_of, make_private, sync_folder
+
+UNUSED = "a store that nobody uses: stop `sgdp api` first"
+
+
+def back_up(store: Path, copy: Path) -> int:
+    """Copy it to a file that isn't there yet, while others may write; the revision that the copy has. StateFileError if
+    there is no such store, it isn't whole, or there is a file; UnavailableError."""
+    with unavailable(store), closing(use(store, create=False)), unavailable(copy):
+        with _copied(store, "rw", copy) as (made, revision):
+            try:
+                os.link(made, copy)
+            except FileExistsError:
+                raise refused(copy, "Exists", "there is a file already", expected="a name where none is") from None
+            sync_folder(copy.parent)
+        return revision
+
+
+def restore(copy: Path, store: Path) -> tuple[int, Path | None]:
+    """Put the store back as the copy has it; its revision, and where the store is that was there before. That changes
+    nothing unless the copy is whole and nobody uses the store. StateFileError, UnavailableError."""
+    require_exists(copy)
+    with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
+        with _copied(copy, "ro", store) as (made, revision):
+            with closing(connect(made)) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+            former = _keep(store)
+            made.replace(store)
+            sync_folder(store.parent)
+        return revision, former
+
+
+@contextmanager
+def _copied(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]:
+    """A whole copy of a store, in a file of its own beside another one; and its revision. It is removed afterwards, if
+    it still has that name. `mode`: of opening; whoever is the last to use a store must write to tidy it up."""
+    made = beside_of(beside, f"{os.getpid()}.copy")
+    os.close(make_private(made))
+    try:
+        with _opened(source, mode) as db, closing(connect(made)) as target:
+            db.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+            revision = _revision_of(source, target)
+        yield made, revision
+    finally:
+        remove(made)
+
+
+@contextmanager
+def _opened(source: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    with unavailable(source), _undamaged(source):
+        db = connect(source, mode)
+    with closing(db):
+        with unavailable(source), _undamaged(source):
+            require_store(source, db)
+        yield db
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        raise _damaged(path, "the file is damaged", str(error)) from error
+
+
+def _revision_of(path: Path, db: sqlite3.Connection) -> int:
+    """The store's revision. StateFileError if it isn't whole: damaged, or with gaps in its audit."""
+    with _undamaged(path):
+        found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    if found != "ok":
+        raise _damaged(path, "the file is damaged", found)
+    count, last = db.execute("SELECT count(*), ifnull(max(revision), 0) FROM audit").fetchone()
+    if count != last:
+        raise _damaged(path, "audit records are missing", f"{count} of {last}")
+    return int(last)
+
+
+def _damaged(path: Path, message: str, value: str) -> StateFileError:
+    return refused(path, "Damaged", message, value, "a store that is whole")
+
+
+def _keep(store: Path) -> Path | None:
+    """Give the store a second name, under which it stays when it is replaced; None if there is none."""
+    if not store.exists():
+        return None
+    with suppress(sqlite3.DatabaseError), closing(connect(store)) as db:  # a damaged one is kept as it is
+        if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise refused(store, "InUse", "another program has the store open", expected=UNUSED)
+    former = store.with_name(f"{store.name}.before-restore")
+    remove(former)
+    os.link(store, former)
+    for ending in ("-wal", "-shm"):
+        store.with_name(store.name + ending).unlink(missing_ok=True)
+    return former

@@ -1,0 +1,245 @@
+"""Copies of a store that is in use, and a store put back from one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.control.backup import back_up, restore
+from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.control.store import Snapshot, UnavailableError, Write
+from sgdataplane.errors import StateFileError
+from tests.support.storewriting import COUNTER, PARTS, count_up
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with ten revisions, which nobody uses."""
+    with closing(SqliteStore(tmp_path / "store")) as store:
+        for number in range(1, 11):
+            count_up(store, "a", number)
+    return tmp_path / "store"
+
+
+def read(path: Path) -> Snapshot:
+    with closing(SqliteStore(path, create=False)) as store:
+        return store.snapshot()
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_a_store_comes_back_as_it_was(path: Path, tmp_path: Path) -> None:
+    before, copy = read(path), tmp_path / "copy"
+    assert back_up(path, copy) == 10
+    with closing(SqliteStore(path)) as store:
+        count_up(store, "a", 11)
+    assert restore(copy, path) == (10, tmp_path / "store.before-restore")
+    assert read(path) == before
+    with closing(SqliteStore(path)) as store:
+        assert len(store.events()) == 10
+        assert len(list(store.watch(0, timeout=0))) == 10
+        assert store.answered("a-10") is not None
+        assert store.answered("a-11") is None
+        assert count_up(store, "a", 11) == 11
+    assert read(tmp_path / "store.before-restore").revision == 11
+
+
+def test_a_store_comes_back_where_none_is(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "copy")
+    other = tmp_path / "other"
+    assert restore(tmp_path / "copy", other) == (10, None)
+    assert read(other) == read(path)
+    assert other.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_is_one_private_file(path: Path, tmp_path: Path) -> None:
+    before = names(tmp_path)
+    with closing(SqliteStore(path)):
+        back_up(path, tmp_path / "copy")
+    assert names(tmp_path) - before == {"copy"}
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+
+
+def test_copies_that_are_made_while_others_write_are_whole(path: Path, tmp_path: Path) -> None:
+    is_over = threading.Event()
+
+    def write() -> None:
+        with closing(SqliteStore(path)) as store:
+            number = 0
+            while not is_over.is_set():
+                number += 1
+                count_up(store, "b", number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        revisions = [back_up(path, tmp_path / f"copy{number}") for number in range(10)]
+    finally:
+        is_over.set()
+        writer.join()
+    assert revisions == sorted(revisions)
+    assert read(path).revision > 10, "a control: somebody wrote"
+    for number, revision in enumerate(revisions):
+        restore(tmp_path / f"copy{number}", tmp_path / f"back{number}")
+        seen = read(tmp_path / f"back{number}")
+        assert seen.revision == revision
+        assert seen.documents[COUNTER] == {"n": revision}
+        of_b = {str(seen.documents.get(f"{part}/b", {"n": 0})["n"]) for part in PARTS}
+        assert of_b == {str(revision - 10)}
+
+
+def test_a_copy_never_replaces_a_file(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_text("mine")
+    before = names(tmp_path)
+    for target in (tmp_path / "copy", path):
+        with pytest.raises(StateFileError, match=r"InvalidStore\.Exists"):
+            back_up(path, target)
+    assert (tmp_path / "copy").read_text() == "mine"
+    assert names(tmp_path) == before
+    assert read(path).revision == 10
+
+
+def test_what_is_no_store_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text" * 500)
+    for source, code in ((tmp_path / "text", "Format"), (tmp_path / "none", "NotFound")):
+        with pytest.raises(StateFileError, match=rf"InvalidStore\.{code}"):
+            back_up(source, tmp_path / "copy")
+        with pytest.raises(StateFileError, match=rf"InvalidStore\.{code}"):
+            restore(source, tmp_path / "store")
+    assert not {"copy", "store"} & names(tmp_path)
+
+
+def test_a_store_that_is_in_use_is_not_replaced(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "copy")
+    with closing(SqliteStore(path)) as store:
+        count_up(store, "a", 11)
+        before = names(tmp_path)
+        with pytest.raises(StateFileError, match=r"InvalidStore\.InUse(.|\n)*stop `sgdp api` first"):
+            restore(tmp_path / "copy", path)
+        assert count_up(store, "a", 12) == 12
+        assert names(tmp_path) == before
+    assert restore(tmp_path / "copy", path)[0] == 10  # control
+
+
+def test_a_store_that_another_program_reads_is_not_replaced(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "copy")
+    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM audit").fetchone()
+        count_up(store, "a", 11)
+        store.close()
+        with pytest.raises(StateFileError, match=r"InvalidStore\.InUse"):
+            restore(tmp_path / "copy", path)
+    assert read(path).revision == 11
+
+
+def test_a_store_is_not_opened_while_it_is_restored(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    back_up(path, tmp_path / "copy")
+    tried = []
+
+    def replace(made: Path, target: Path) -> Path:
+        with pytest.raises(StateFileError, match=r"InvalidStore\.InUse"):
+            SqliteStore(path)
+        tried.append(made)
+        made.rename(target)
+        return target
+
+    monkeypatch.setattr(Path, "replace", replace)
+    restore(tmp_path / "copy", path)
+    assert tried
+
+
+def _damage(path: Path) -> None:
+    with open(path, "r+b") as file:
+        for page in range(1, path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 64)
+
+
+def _lose_a_record(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM audit WHERE revision = 5")
+
+
+def _cut(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("harm", [_damage, _lose_a_record, _cut])
+def test_a_copy_that_is_not_whole_is_refused_and_nothing_changes(path: Path, tmp_path: Path, harm: object) -> None:
+    copy = tmp_path / "copy"
+    back_up(path, copy)
+    assert callable(harm)
+    harm(copy)
+    before, files = read(path), names(tmp_path)
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Damaged"):
+        restore(copy, path)
+    assert read(path) == before
+    assert names(tmp_path) == files
+
+
+def test_a_damaged_store_can_be_replaced_and_is_kept(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "copy")
+    _damage(path)
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Damaged"):
+        back_up(path, tmp_path / "copy2")
+    damaged = path.read_bytes()
+    _, former = restore(tmp_path / "copy", path)
+    assert read(path).revision == 10
+    assert former is not None
+    assert former.read_bytes() == damaged
+
+
+def test_what_a_killed_store_has_only_in_its_log_is_kept(path: Path, tmp_path: Path) -> None:
+    """A process that is killed leaves the file and its log; the former store then has both."""
+    back_up(path, tmp_path / "copy")
+    with closing(SqliteStore(path)) as store:
+        count_up(store, "a", 11)
+        killed = tmp_path / "killed"
+        for ending in ("", "-wal"):
+            shutil.copy(f"{path}{ending}", f"{killed}{ending}")
+    _, former = restore(tmp_path / "copy", killed)
+    assert read(killed).revision == 10
+    assert former is not None
+    assert read(former).revision == 11
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "disk", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.kernel
+def test_a_full_disk_refuses_both_whole(path: Path, tmp_path: Path, disk: Path) -> None:
+    small = disk / "store"
+    with closing(SqliteStore(small)) as store:
+        store.commit(Write({}, {"kind/id": {"n": 1}}))
+    back_up(path, tmp_path / "copy")
+    with suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    before = names(disk)
+    with pytest.raises(UnavailableError):
+        restore(tmp_path / "copy", small)
+    with pytest.raises(UnavailableError):
+        back_up(path, disk / "copy")
+    (disk / "filler").unlink()
+    assert names(disk) == before - {"filler"}
+    assert read(small).documents == {"kind/id": {"n": 1}}
+    assert restore(tmp_path / "copy", small)[0] == 10  # control
