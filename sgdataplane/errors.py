@@ -12,6 +12,8 @@
       HostError           an operation on a link, namespace, sysctl or conntrack failed    (subject, detail)
       BindingError        an interface can't be bound to an ENI: nothing was changed       (problem)
       LabError            a lab or a replay can't use what it was given                    (subject, detail)
+      ExtraError          a package isn't installed that only an extra of ours needs       (package, extra)
+      StoreError          the control plane's store refuses or can't be used: control/store.py
     InternalError         a bug of ours; no SgDataplaneError, so that only main() catches it
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
       ContainedError      something unforeseen in one namespace; the other namespaces went on
@@ -196,6 +198,20 @@ class LabError(SgDataplaneError):
 
     def __str__(self) -> str:
         return visible(f"{self.subject}: {self.detail}")
+
+
+class ExtraError(SgDataplaneError):
+    """`package` isn't installed; it comes with the `extra` of ours."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package, self.extra = package, extra
+
+    def __str__(self) -> str:
+        return visible_lines(
+            f"this needs the package {self.package}, which is not installed",
+            f"  install sgdataplane[{self.extra}]: pip install 'sgdataplane[{self.extra}]'",
+        )
 
 
 class InternalError(Exception):

@@ -117,6 +117,11 @@ VERBS: dict[str, dict[str, Summary]] = {
             "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
         ),
     },
+    "sessions": {"sessions": "list live sessions, and the rule that let each one in"},
+    "counters": {"counters": "show how many packets each rule decided about, and which rules never did"},
+    "log": {"log": "show denied packets as they happen, and why each one was denied"},
+    "api": {"api": "manage the access keys, the audit and the backups of the cloud API's store"},
+    "trace": {"trace": "follow real packets through our chains, step by step"},
 }
 # how `sgdp --help` groups them
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,296 @@
+"""`sgdp api`: the access keys, the audit and the backups of the control plane's store.
+
+Owns the arguments, the wording and the documents of `--json`:
+
+    keys create    {"access_key_id", "access_key_secret"}
+    keys list      {"access_keys": [{"access_key_id", "name", "policy": a name or a policy, "created", "revoked": time
+                   or null}]}
+    keys revoke    {"access_key_id", "revoked": time}
+    audit          an object a line: {"revision", "time", "request_id", "key", "action", "source", "changed"}
+    backup         {"file", "revision"}
+    restore        {"file", "revision", "former": where the store is that was there before, or null}
+
+Must not know how a store keeps things, or how secrets are sealed. Whatever needs the extra `api` is imported when it is
+used (`extra`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgdataplane.cli.arguments import Parser, Run, Verbs
+from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
+from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
+from sgdataplane.model import words
+from sgdataplane.visible import json_text
+
+if TYPE_CHECKING:
+    from sgdataplane.control.keys import StoredKey
+    from sgdataplane.control.secrets import SecretBox
+
+EXTRA = "api"
+STORE_HELP = "sqlite:FILE or FILE"
+ACTIONS = {
+    "keys": "create, list and revoke access keys, with which programs sign their calls",
+    "audit": "show who changed what, and when: one record for each change, without gaps",
+    "backup": "copy the store to a file, while it is used",
+    "restore": "put the store back as a backup has it; nothing may use it meanwhile",
+}
+KEY_ACTIONS = {
+    "create": "create an access key and show its secret, this one time",
+    "list": "list the access keys",
+    "revoke": "revoke an access key: the next call that it signs is refused",
+}
+KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "REVOKED")
+AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
+AUDIT_WIDTHS = (8, 24, 28, 24, 15)
+LONGEST_NAME = 128
+SHOWN = 3  # changed documents in one line
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb and its own verbs."""
+    example = "sgdp api keys create --name pipeline --store /var/lib/sgdataplane-api/store"
+    api = verbs.add("api", run_serve, example=example)
+    actions = Verbs(api.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
+    keys = Verbs(
+        actions.add("keys", None).add_subparsers(title="commands", metavar="COMMAND", required=True), KEY_ACTIONS
+    )
+    _register_keys(keys)
+    _register_store(actions)
+
+
+def _register_keys(keys: Verbs) -> None:
+    create = _add(keys, "create", run_create, example="sgdp api keys create --policy read-only --store FILE")
+    create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
+    policy = (
+        "what it may do: full (default), read-only, or a file with a RAM policy: pydoc sgdataplane.control.permissions"
+    )
+    create.add_argument("--policy", default="full", metavar="P", help=policy)
+    key_file = (
+        "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
+    )
+    create.add_argument("--key-file", type=Path, metavar="FILE", help=key_file)
+    _add(keys, "list", run_list)
+    revoke = _add(keys, "revoke", run_revoke)
+    revoke.add_argument("id", metavar="ID", help="the id of the access key")
+
+
+def _register_store(actions: Verbs) -> None:
+    audit = _add(actions, "audit", run_audit, example="sgdp api audit --store FILE --since 1200 --json")
+    audit.add_argument("--since", type=_revision, default=0, metavar="REVISION", help="only what came after it")
+    backup = _add(actions, "backup", run_backup, "It holds no secret: keep the key file, too, but elsewhere.")
+    backup.add_argument("copy", type=Path, metavar="FILE", help="the file to write, which isn't there yet")
+    restore = _add(
+        actions, "restore", run_restore, "The store that was there stays beside it, as STORE.before-restore."
+    )
+    restore.add_argument("copy", type=Path, metavar="FILE", help="what `sgdp api backup` has written")
+
+
+def _add(verbs: Verbs, name: str, run: Run, *more: str, example: str = "") -> Parser:
+    """A verb on a store."""
+    parser = verbs.add(name, run, *more, example=example)
+    parser.add_argument("--store", required=True, metavar="STORE", help=STORE_HELP)
+    parser.add_json("keys: pydoc sgdataplane.cli.api")
+    return parser
+
+
+def _name(text: str) -> str:
+    if len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"a name has up to {LONGEST_NAME} characters")
+    return text
+
+
+def _revision(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a revision: a number from 0 up")
+    return int(text)
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """A package that isn't there while the block imports becomes an ExtraError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "sgdataplane":
+            raise
+        raise ExtraError(package, EXTRA) from error
+
+
+# the API
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serves the API."""
+    arguments.parser.error(f"a command is needed: {', '.join(ACTIONS)}")
+    return Exit.USAGE
+
+
+# keys
+
+
+def run_create(arguments: argparse.Namespace) -> int:
+    """Prints the key's id and secret."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.keys import create_key, policy_of
+    from sgdataplane.control.permissions import BUILT_IN
+    from sgdataplane.control.stores import key_file_of, open_store
+
+    policy: str = arguments.policy
+    if policy not in BUILT_IN:
+        policy = _text_of(Path(policy))
+        policy_of(policy, arguments.policy)
+    key_file: Path = arguments.key_file or key_file_of(arguments.store)
+    with extra():
+        import sgdataplane.control.secrets  # noqa: F401  (before a store is made)
+    with closing(open_store(arguments.store)) as store:
+        call = local_call("CreateAccessKey")
+        made = create_key(
+            store, lambda is_first: _box(key_file, is_first=is_first), call, name=arguments.name, policy=policy
+        )
+    key_id, secret = made
+    if arguments.json:
+        print_json({"access_key_id": key_id, "access_key_secret": secret})
+    else:
+        say(f"access key id:     {key_id}")
+        say(f"access key secret: {secret}")
+        say_aside("note: keep the secret now; it is not shown again")
+    return Exit.DONE
+
+
+def _box(file: Path, *, is_first: bool) -> SecretBox:
+    """What seals secrets; its file is made with the first key."""
+    from sgdataplane.control.secrets import SecretBox, make_key_file
+
+    if is_first and not file.exists():
+        make_key_file(file)
+        say_aside(f"note: {file} is new and seals the secrets; keep a copy of it, but not with backups of the store")
+    return SecretBox(file)
+
+
+def _text_of(file: Path) -> str:
+    from sgdataplane.control.permissions import LARGEST
+
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(LARGEST + 1).decode()
+    except OSError as error:
+        message, expected = (error.strerror or str(error)).lower(), "full, read-only or a file with a policy"
+    except UnicodeDecodeError as error:
+        message, expected = f"the policy isn't UTF-8: {error.reason}", "a RAM policy in JSON"
+    raise StateFileError((Problem(Where(str(file)), "InvalidPolicy.NotReadable", message, expected=expected),))
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Prints the keys, without their secrets."""
+    from sgdataplane.control.keys import stored_keys
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(arguments.store, create=False)) as store:
+        keys = stored_keys(store.snapshot().documents)
+    if arguments.json:
+        print_json({"access_keys": list(map(_described, keys))})
+    elif keys:
+        say_block(render_table(KEY_HEADERS, map(_cells, keys)))
+    else:
+        say("there is no access key: `sgdp api keys create` makes one")
+    return Exit.DONE
+
+
+def _described(key: StoredKey) -> dict[str, Any]:
+    policy = key.policy if key.has_built_in_policy else json.loads(key.policy)
+    revoked = None if key.revoked is None else iso_time(key.revoked)
+    return {
+        "access_key_id": key.id,
+        "name": key.name,
+        "policy": policy,
+        "created": iso_time(key.created),
+        "revoked": revoked,
+    }
+
+
+def _cells(key: StoredKey) -> tuple[str, ...]:
+    policy = key.policy if key.has_built_in_policy else "its own"
+    revoked = "-" if key.revoked is None else iso_time(key.revoked, "seconds")
+    return key.id, key.name or "-", policy, iso_time(key.created, "seconds"), revoked
+
+
+def run_revoke(arguments: argparse.Namespace) -> int:
+    """Exit 5 if there is no such key; a key that is revoked already stays so."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.keys import revoke_key
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(arguments.store, create=False)) as store:
+        key = revoke_key(store, local_call("DeleteAccessKey"), arguments.id)
+    at = iso_time(key.revoked or time.time())
+    if arguments.json:
+        print_json({"access_key_id": key.id, "revoked": at})
+    else:
+        say(f"{key.id} has been revoked since {at}")
+    return Exit.DONE
+
+
+# the audit
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Prints the records, the oldest first."""
+    from sgdataplane.control import audit
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(arguments.store, create=False)) as store:
+        records = audit.read(store, arguments.since)
+        for line in map(json_text, records) if arguments.json else _lines(records):
+            say(line)
+    return Exit.DONE
+
+
+def _lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
+    columns = Columns(*AUDIT_WIDTHS)
+    for number, record in enumerate(records):
+        if not number:
+            yield columns.line(AUDIT_HEADERS)
+        changed = words.first_of(record.get("changed", []), SHOWN)
+        told = (str(record.get(key) or "-") for key in ("revision", "time", "action", "key", "source"))
+        yield columns.line((*told, changed))
+
+
+# the store's file
+
+
+def run_backup(arguments: argparse.Namespace) -> int:
+    """Writes the copy."""
+    from sgdataplane.control.backup import back_up
+    from sgdataplane.control.stores import file_of
+
+    revision = back_up(file_of(arguments.store), arguments.copy)
+    if arguments.json:
+        print_json({"file": str(arguments.copy), "revision": revision})
+    else:
+        say(f"{arguments.copy} has revision {revision}")
+    return Exit.DONE
+
+
+def run_restore(arguments: argparse.Namespace) -> int:
+    """Exit 5 if the store is in use, or the copy isn't whole."""
+    from sgdataplane.control.backup import restore
+    from sgdataplane.control.stores import file_of
+
+    store = file_of(arguments.store)
+    revision, former = restore(arguments.copy, store)
+    if arguments.json:
+        print_json({"file": str(store), "revision": revision, "former": former and str(former)})
+    else:
+        say(f"{store} has revision {revision}")
+        if former:
+            say(f"the store that was there before is now {former}")
+    return Exit.DONE

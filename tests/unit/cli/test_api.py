@@ -1,0 +1,227 @@
+"""`sgdp api`: keys, audit, backup and restore, as people and programs see them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.control.keys import Keyring
+from sgdataplane.control.secrets import SecretBox
+from sgdataplane.control.sqlite import SqliteStore
+from tests.support.schemas import assert_conforms
+
+POLICY = '{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "vpc:*", "Resource": "*"}]}'
+
+
+class Command:
+    """`sgdp api ... --store FILE`."""
+
+    def __init__(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.file, self._capsys = file, capsys
+
+    def __call__(self, *words: str, code: int = 0, store: str = "") -> tuple[str, str]:
+        found = main(["api", *words, "--store", store or str(self.file)])
+        out, err = self._capsys.readouterr()
+        assert found == code, out + err
+        return out, err
+
+    def json(self, *words: str) -> Any:  # noqa: ANN401  # a document
+        document = json.loads(self(*words, "--json")[0])
+        name = "-".join(word for word in words[:2] if word.isalpha() and word.islower())
+        assert_conforms(f"api-{name}", document)
+        return document
+
+
+@pytest.fixture
+def api(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(tmp_path / "store", capsys)
+
+
+def test_a_key_is_created_with_its_secret_and_the_key_file(api: Command, tmp_path: Path) -> None:
+    out, err = api("keys", "create", "--name", "ci")
+    found = re.fullmatch(r"access key id: +(LTAI\w+)\naccess key secret: (\w{30})\n", out)
+    assert found
+    assert f"{tmp_path}/store.key is new" in err
+    assert "not shown again" in err
+    with closing(SqliteStore(api.file)) as store:
+        key = Keyring(store, lambda: SecretBox(tmp_path / "store.key")).find(found[1])
+    assert key is not None
+    assert key.secret == found[2]
+
+
+def test_the_second_key_is_sealed_with_the_same_file(api: Command, tmp_path: Path) -> None:
+    api("keys", "create")
+    before = (tmp_path / "store.key").read_bytes()
+    _, err = api("keys", "create")
+    assert "is new" not in err
+    assert (tmp_path / "store.key").read_bytes() == before
+
+
+def test_a_lost_key_file_is_told_and_not_replaced(api: Command, tmp_path: Path) -> None:
+    key_id = api.json("keys", "create")["access_key_id"]
+    (tmp_path / "store.key").unlink()
+    _, err = api("keys", "create", code=5)
+    assert "InvalidKeyFile.NotReadable" in err
+    assert "revoke all access keys" in err
+    assert not (tmp_path / "store.key").exists()
+    api("keys", "revoke", key_id)
+    api("keys", "create")  # as it was told
+
+
+def test_keys_are_listed_without_secrets(api: Command, tmp_path: Path) -> None:
+    (tmp_path / "policy").write_text(POLICY)
+    made = [api.json("keys", "create", "--name", name, "--policy", policy) for name, policy in (
+        ("a", "full"), ("b", "read-only"), ("c", str(tmp_path / "policy")))]  # fmt: skip
+    api("keys", "revoke", made[0]["access_key_id"])
+    listed = api.json("keys", "list")["access_keys"]
+    assert [key["access_key_id"] for key in listed] == [key["access_key_id"] for key in made]
+    assert [key["policy"] for key in listed] == ["full", "read-only", json.loads(POLICY)]
+    assert [key["revoked"] is None for key in listed] == [False, True, True]
+    out, _ = api("keys", "list")
+    assert [line.split()[1:3] for line in out.splitlines()[1:]] == [["a", "full"], ["b", "read-only"], ["c", "its"]]
+    assert not any(key["access_key_secret"] in out + json.dumps(listed) for key in made)
+
+
+def test_a_store_without_keys(api: Command) -> None:
+    SqliteStore(api.file).close()
+    assert api.json("keys", "list") == {"access_keys": []}
+    assert "no access key" in api("keys", "list")[0]
+
+
+def test_a_key_is_revoked(api: Command) -> None:
+    key_id = api.json("keys", "create")["access_key_id"]
+    out, _ = api("keys", "revoke", key_id)
+    assert f"{key_id} has been revoked since 2" in out
+    assert api.json("keys", "revoke", key_id)["revoked"] in out, "it stays as it is"
+    _, err = api("keys", "revoke", "LTAInone", code=5)
+    assert "InvalidAccessKeyId.NotFound" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(None, "InvalidPolicy.NotReadable", id="missing"),
+        pytest.param(b"\xff", "InvalidPolicy.NotReadable", id="no-text"),
+        pytest.param(b"{}", "InvalidPolicy.Version", id="empty"),
+        pytest.param(b" " * 70_000, "InvalidPolicy.TooLarge", id="large"),
+        pytest.param(POLICY.replace("vpc:*", "\\u001b[31m").encode(), r"value:    \x1b[31m", id="for-a-terminal"),
+    ],
+)
+def test_a_bad_policy_makes_no_key_and_no_store(api: Command, tmp_path: Path, content: bytes | None, told: str) -> None:
+    file = tmp_path / "policy"
+    if content is not None:
+        file.write_bytes(content)
+    _, err = api("keys", "create", "--policy", str(file), code=5)
+    assert told in err
+    assert f"at:       {file}" in err
+    assert not api.file.exists()
+
+
+def test_the_audit_is_shown_and_can_be_gone_on_with(api: Command) -> None:
+    made = [api.json("keys", "create")["access_key_id"] for _ in range(3)]
+    api("keys", "revoke", made[0])
+    lines = [json.loads(line) for line in api("audit", "--json")[0].splitlines()]
+    for line in lines:
+        assert_conforms("api-audit", line)
+    assert [line["revision"] for line in lines] == [1, 2, 3, 4]
+    assert [line["changed"] for line in lines] == [[f"access_key/{key_id}"] for key_id in (*made, made[0])]
+    rest = [json.loads(line) for line in api("audit", "--json", "--since", "2")[0].splitlines()]
+    assert rest == lines[2:]
+    assert api("audit", "--json", "--since", "4")[0] == ""
+    out, _ = api("audit")
+    assert [line.split()[0] for line in out.splitlines()] == ["REVISION", "1", "2", "3", "4"]
+    assert "DeleteAccessKey" in out
+
+
+def test_a_backup_brings_a_key_back(api: Command, tmp_path: Path) -> None:
+    key_id = api.json("keys", "create")["access_key_id"]
+    assert api.json("backup", str(tmp_path / "copy")) == {"file": f"{tmp_path}/copy", "revision": 1}
+    api("keys", "revoke", key_id)
+    former = f"{tmp_path}/store.before-restore"
+    assert api.json("restore", str(tmp_path / "copy")) == {"file": str(api.file), "revision": 1, "former": former}
+    assert api.json("keys", "list")["access_keys"][0]["revoked"] is None
+    assert "has revision 1" in api("backup", str(tmp_path / "copy2"))[0]
+    assert former in api("restore", str(tmp_path / "copy2"))[0]
+    _, err = api("backup", str(tmp_path / "copy"), code=5)
+    assert "InvalidStore.Exists" in err
+
+
+def test_a_store_in_use_is_not_restored(api: Command, tmp_path: Path) -> None:
+    api("keys", "create")
+    api("backup", str(tmp_path / "copy"))
+    with closing(SqliteStore(api.file)):
+        _, err = api("restore", str(tmp_path / "copy"), code=5)
+    assert "stop `sgdp api` first" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("keys", "list"), ("keys", "revoke", "LTAI"), ("audit",), ("backup", "copy")], ids=" ".join
+)
+def test_a_store_that_is_not_there_is_not_made(api: Command, words: tuple[str, ...]) -> None:
+    _, err = api(*words, code=5)
+    assert "InvalidStore.NotFound" in err
+    assert str(api.file) in err
+    assert not api.file.exists()
+
+
+def test_the_two_ways_to_name_a_file(api: Command) -> None:
+    api("keys", "create", store=f"sqlite:{api.file}")
+    assert len(api.json("keys", "list")["access_keys"]) == 1
+
+
+@pytest.mark.parametrize("store", ["etcd://127.0.0.1:2379", "https://example.com", "postgres:db", "sqlite:"])
+def test_other_stores_are_refused(api: Command, store: str) -> None:
+    _, err = api("keys", "create", code=5, store=store)
+    assert "InvalidStore." in err
+    assert f"value:    {store}" in err
+    assert "expected: sqlite:FILE or FILE" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("keys",),
+        ("keys", "create"),
+        ("audit", "--store", "s", "--since", "-1"),
+        ("audit", "--store", "s", "--since", "x"),
+        ("keys", "create", "--store", "s", "--name", "n" * 129),
+    ],
+)
+def test_wrong_usage(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["api", *words])
+    assert raised.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_without_the_extra_only_what_needs_it_says_what_to_install(
+    api: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api("keys", "create")
+    monkeypatch.delitem(sys.modules, "sgdataplane.control.secrets")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    _, err = api("keys", "create", code=5, store=str(tmp_path / "other"))
+    assert "the package cryptography, which is not installed" in err
+    assert "pip install 'sgdataplane[api]'" in err
+    assert not (tmp_path / "other").exists()
+    api("keys", "list")
+    api("audit")
+    api("backup", str(tmp_path / "copy"))
+
+
+def test_the_verb_alone_imports_nothing_of_the_control_plane() -> None:
+    code = (
+        "import sys; from sgdataplane.cli.main import build_parser; build_parser(None);"
+        "print([name for name in sys.modules if name.startswith(('sgdataplane.control', 'cryptography'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
