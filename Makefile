@@ -1,6 +1,8 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
 .PHONY: help setup demo install uninstall deb release test test-slow test-vm test-debian12 bench bench-quick lint docs lock clean
+.PHONY: help setup demo install uninstall deb sdks test test-slow test-vm test-debian12 bench bench-quick lint ecs-tables \
+    docs lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -13,6 +15,8 @@ COMPILE := .venv-lock/bin/uv --quiet --system-certs pip compile --universal --py
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --only-binary :all:
 # The programs that the benchmark compares with are in a tree of their own, so that none of them starts on this machine.
 PEERS := $(or $(SGDP_BENCH_PEERS),/var/tmp/sgdataplane-bench-peers)
+# The cloud's official SDKs, for tests of the API; their many packages are in a folder of their own.
+SDKS := $(or $(SGDP_SDKS),/var/tmp/sgdataplane-sdks)
 BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
 
 help: ## this list
@@ -38,9 +42,13 @@ release: setup ## make sdist, wheel, Debian package and checksums of the last co
 	@tools/release.sh
 
 test: lint ## run ruff, mypy and every test that isn't slow
+sdks: setup ## get the cloud's official SDKs, which tests of the API use; they skip without
+	@tools/setup-sdks.sh $(SDKS)
+
+test: lint sdks ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
-test-slow: setup ## run the slow tests: scale and soak
+test-slow: sdks ## run the slow tests: scale and soak
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
 test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a part: VM=6.12-uml TESTS=tests/kernel, or SUITES=edges
@@ -62,6 +70,10 @@ lint: setup ## run ruff and mypy
 	$(PYTHON) -m mypy
 
 docs: setup ## write the pages of docs that are made from the code, and build the site into build/site
+ecs-tables: sdks ## write the tables of the cloud's actions anew from its SDK
+	$(PYTHON) -m tools.ecs_tables $(SDKS)/python/lib/python3*/site-packages
+
+docs: setup ## write the pages of docs that are made from the code
 	$(PYTHON) -m tools.reference
 	@$(PIP) --requirement requirements-docs.lock
 	$(PYTHON) -m tools.site
@@ -73,6 +85,7 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
 	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock
+	$(subst --only-binary :all:,,$(COMPILE)) --group sdks --output-file requirements-sdks.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 
