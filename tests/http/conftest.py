@@ -39,14 +39,24 @@ def _loopback(make_lab_name: Callable[[], str]) -> Iterator[None]:
     netns.remove(name)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Neither asyncio nor uvicorn reports an exception that nobody has caught."""
+    yield
+    for when in ("setup", "call", "teardown"):
+        assert [record.getMessage() for record in caplog.get_records(when)] == []
+
+
 @dataclass
 class FakeEngine:
-    """Answers writes with revisions, remembers calls, and refuses, breaks, or blocks as it is told by a name."""
+    """Answers writes with revisions, remembers calls, and refuses, breaks, or blocks as a name tells it. `size`: of
+    an answer to a read, if it is to be large."""
 
     calls: list[Call] = field(default_factory=list)
     is_open: threading.Event = field(default_factory=threading.Event)
     has_begun: threading.Event = field(default_factory=threading.Event)
     revisions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    size: int = 0
 
     def call(self, call: Call) -> Answer:
         self.calls.append(call)
@@ -60,7 +70,7 @@ class FakeEngine:
                 words = "The specified SecurityGroupId does not exist."
                 raise ApiError("InvalidSecurityGroupId.NotFound", words, NOT_FOUND)
         if call.action == "DescribeSecurityGroups":
-            return Answer(GROUPS)
+            return Answer({"Padding": "a" * self.size} if self.size else GROUPS)
         return Answer({"SecurityGroupId": "sg-1"} if call.action == "CreateSecurityGroup" else {}, next(self.revisions))
 
     def wait(self, call: Call, is_stopping: threading.Event) -> Answer:

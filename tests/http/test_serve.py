@@ -1,0 +1,173 @@
+"""Where the API may listen, TLS, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPSConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sgdataplane.control import serve as serving
+from sgdataplane.control.serve import ListenAt, allow_connections, listen_at
+from sgdataplane.errors import HostError
+from tests.http.conftest import Serve
+from tests.http.signing import acs3, send, send_on
+from tests.http.test_bad_clients import CREATE, connected, read_all, text_of
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("127.0.0.1:8080", ListenAt("127.0.0.1", 8080)),
+        ("localhost:0", ListenAt("127.0.0.1", 0)),
+        ("[::1]:8080", ListenAt("::1", 8080)),
+        ("127.9.9.9:1", ListenAt("127.9.9.9", 1)),
+    ],
+)
+def test_plain_http_is_served_on_loopback(text: str, at: ListenAt) -> None:
+    assert listen_at(text) == at
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.0.0.0:8080", "plain HTTP is served on loopback only: give --tls-cert and --tls-key, or listen on"),
+        ("[::]:8080", "plain HTTP is served on loopback only"),
+        ("192.0.2.1:8080", "plain HTTP is served on loopback only"),
+        ("example.com:8080", "not an address and a port, such as 127.0.0.1:8080"),
+        ("127.0.0.1", "not an address and a port"),
+        ("127.0.0.1:", "not an address and a port"),
+        ("127.0.0.1:99999", "not an address and a port"),
+        ("127.0.0.1:-1", "not an address and a port"),
+        ("", "not an address and a port"),
+        ("\x1b[31m:1", "not an address and a port"),
+    ],
+)
+def test_other_addresses_are_refused_with_what_to_do(text: str, words: str) -> None:
+    with pytest.raises(HostError) as caught:
+        listen_at(text)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_tls_needs_both_files() -> None:
+    with pytest.raises(HostError, match="needs both"):
+        listen_at("0.0.0.0:1", certificate=Path("c"))
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("pem")
+    made = (folder / "cert.pem", folder / "key.pem")
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=api"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run(["openssl", "req", "-x509", *options, *names], check=True, capture_output=True)
+    return made
+
+
+def test_tls_is_served_with_the_certificate(serve: Serve, pem: tuple[Path, Path]) -> None:
+    served = serve(listen_at("127.0.0.1:0", *pem))
+    assert served.url.startswith("https://127.0.0.1:")
+    trust = ssl.create_default_context(cafile=str(pem[0]))
+    connection = HTTPSConnection(urlsplit(served.url).netloc, timeout=20, context=trust)
+    assert send_on(connection, acs3("CreateSecurityGroup", CREATE)).status == 200
+    connection.close()
+
+
+def test_plain_http_to_a_port_with_tls_gets_nothing(serve: Serve, pem: tuple[Path, Path]) -> None:
+    served = serve(listen_at("127.0.0.1:0", *pem))
+    with connected(served) as client:
+        client.sendall(text_of(acs3("CreateSecurityGroup", CREATE)))
+        assert b"HTTP/1.1" not in read_all(client)
+    assert served.engine.calls == []
+
+
+def test_a_handshake_that_doesnt_come_is_not_waited_for(
+    serve: Serve, pem: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HANDSHAKE_S", 0.3)
+    served = serve(listen_at("127.0.0.1:0", *pem))
+    with connected(served) as client:
+        assert read_all(client) == b""
+
+
+def test_what_is_no_certificate_is_refused(serve: Serve, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("text")
+    for files in ((text, text), (tmp_path / "absent", text)):
+        with pytest.raises(HostError, match="not a certificate and its key in PEM"):
+            serve(listen_at("127.0.0.1:0", *files))
+
+
+def test_a_port_that_is_taken_is_refused(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        with pytest.raises(HostError, match="can't listen there: Address already in use"):
+            serve(listen_at(f"127.0.0.1:{port}"))
+
+
+def test_connections_leave_descriptors_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    allow_connections()
+    assert serving.ApiConnection.most == 300 - serving.OTHER_FILES
+    monkeypatch.undo()
+    allow_connections()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A server as a process of its own; it has printed its URL."""
+    command = [sys.executable, "-m", "tests.http.alone"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        yield running
+        if running.poll() is None:
+            running.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_after_what_was_begun(process: subprocess.Popen[str], number: int) -> None:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    url = process.stdout.readline().strip()
+    assert send(url, acs3("CreateSecurityGroup", CREATE)).status == 200
+    host, _, port = urlsplit(url).netloc.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(text_of(acs3("CreateSecurityGroup", {"SecurityGroupName": "blocks"})))
+        assert process.stdout.readline() == "begun\n"
+        os.kill(process.pid, number)
+        assert process.stdout.readline() == "stopping\n"
+        answer = read_all(client)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["SecurityGroupId"] == "sg-1"
+    assert process.wait(30) == 0
+    assert process.stdout.read() == "closed\n"
+    assert process.stderr.read() == ""
+
+
+def test_what_waits_ends_with_the_server(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    host, _, port = urlsplit(url).netloc.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(text_of(acs3("SgdpWait", {"Timeout": "3600"})))
+        assert process.stdout.readline() == "begun\n"
+        process.terminate()
+        assert b'"Enforced":false' in read_all(client)
+    assert process.wait(30) == 0
+
+
+def test_a_server_that_has_ended_frees_its_port(serve: Serve) -> None:
+    served = serve()
+    served.stop()
+    again = serve(ListenAt("127.0.0.1", urlsplit(served.url).port or 0))
+    assert again.url == served.url
