@@ -24,6 +24,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgdataplane.cli import apiserve
 from sgdataplane.cli.arguments import Parser, Run, Verbs
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 EXTRA = "api"
 STORE_HELP = "sqlite:FILE or FILE"
+KEY_FILE_HELP = (
+    "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
+)
+SERVES = "Without a command, it serves the API: whatever may call the cloud's ECS API may call it."
 ACTIONS = {
     "keys": "create, list and revoke access keys, with which programs sign their calls",
     "audit": "show who changed what, and when: one record for each change, without gaps",
@@ -56,8 +61,12 @@ SHOWN = 3  # changed documents in one line
 
 def register(verbs: Verbs) -> None:
     """Adds the verb and its own verbs."""
-    example = "sgdp api keys create --name pipeline --store /var/lib/sgdataplane-api/store"
-    api = verbs.add("api", run_serve, example=example)
+    example = "sudo sgdp api --store cloud.db --lab demo"
+    api = verbs.add("api", run_serve, SERVES, example=example)
+    store = f"where documents are kept: {STORE_HELP}; it is made if it isn't there"
+    api.add_argument("--store", metavar="STORE", help=store)
+    api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
+    apiserve.add_arguments(api)
     actions = Verbs(api.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
     keys = Verbs(
         actions.add("keys", None).add_subparsers(title="commands", metavar="COMMAND", required=True), KEY_ACTIONS
@@ -73,10 +82,7 @@ def _register_keys(keys: Verbs) -> None:
         "what it may do: full (default), read-only, or a file with a RAM policy: pydoc sgdataplane.control.permissions"
     )
     create.add_argument("--policy", default="full", metavar="P", help=policy)
-    key_file = (
-        "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
-    )
-    create.add_argument("--key-file", type=Path, metavar="FILE", help=key_file)
+    create.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
     _add(keys, "list", run_list)
     revoke = _add(keys, "revoke", run_revoke)
     revoke.add_argument("id", metavar="ID", help="the id of the access key")
@@ -130,8 +136,10 @@ def extra() -> Iterator[None]:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
-    arguments.parser.error(f"a command is needed: {', '.join(ACTIONS)}")
-    return Exit.USAGE
+    if arguments.store is None:
+        arguments.parser.error(f"give --store FILE to serve the API, or a command: {', '.join(ACTIONS)}")
+    with extra():
+        return apiserve.run(arguments)
 
 
 # keys

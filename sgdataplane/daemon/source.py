@@ -24,7 +24,8 @@ class Readable(Protocol):
     """Something that has a state. `generation`: which folder a link led to when it was read last; "" if the state isn't
     behind a link, or the link was turned meanwhile."""
 
-    generation: str
+    @property
+    def generation(self) -> str: ...
 
     def read(self, profile: str) -> CloudState:
         """Read and check the state. SgDataplaneError: all that is wrong in it, or why it can't be read; then the

@@ -50,7 +50,8 @@ EXCEPTIONS = {
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
-    ("cli.api", "control"),  # the verbs of the control plane (imported when they run)
+    ("cli.api", "control"),
+    ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",
         "lab",

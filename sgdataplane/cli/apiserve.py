@@ -1,0 +1,110 @@
+"""`sgdp api`: serves the cloud's API, and has its state enforced in a lab or by the agent of this host.
+
+Owns the arguments and the wording. Must not know calls, or how anything is enforced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.arguments import Parser, choices_of
+from sgdataplane.cli.output import Exit, say, say_aside
+from sgdataplane.model.choices import IN_LAB
+
+if TYPE_CHECKING:
+    from sgdataplane.control.engine import Engine
+    from sgdataplane.control.following import Place
+
+LISTEN = "127.0.0.1:8080"
+FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
+
+
+def add_arguments(parser: Parser) -> None:
+    """Of `sgdp api` itself."""
+    parser.add_argument("--listen", default=LISTEN, metavar="ADDRESS:PORT", help=f"where to serve (default: {LISTEN})")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate; without TLS, on loopback only")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
+    where = parser.add_mutually_exclusive_group()
+    lab = "make a lab of that name follow (root); it is made if it isn't there"
+    where.add_argument("--lab", metavar="NAME", help=lab)
+    folder = "write the state into DIR; the agent of this host reads DIR/current"
+    where.add_argument("--folder", type=Path, metavar="DIR", help=folder)
+    parser.add_argument("--no-v1", action="store_true", help="refuse signatures of version 1 (HMAC-SHA1)")
+    parser.add_config("with --folder: the agent's configuration, which says where its socket is")
+    parser.add_choices(("placement", "profile"), IN_LAB)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
+    from sgdataplane.control.access import AccessLog
+    from sgdataplane.control.admission import Admission
+    from sgdataplane.control.engine import Engine
+    from sgdataplane.control.following import Following
+    from sgdataplane.control.http import Api
+    from sgdataplane.control.keys import Keyring
+    from sgdataplane.control.secrets import SecretBox
+    from sgdataplane.control.serve import ApiServer, listen_at
+    from sgdataplane.control.service import ApiService
+    from sgdataplane.control.signature import Verifier
+    from sgdataplane.control.stores import key_file_of, open_store
+
+    at = listen_at(arguments.listen, arguments.tls_cert, arguments.tls_key)
+    key_file: Path = arguments.key_file or key_file_of(arguments.store)
+    profile = choices_of(arguments).profile
+    with closing(open_store(arguments.store)) as store:
+        engine = Engine(store, profile)
+        keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
+        admission = Admission(Verifier(keyring.find, accepts_v1=not arguments.no_v1), keyring.permits)
+        with Following(engine, places(arguments), profile) as following, followed(engine):
+            api = Api(ApiService(engine, store, following, profile), admission, AccessLog(say))
+            server = ApiServer(api, at)
+            say_aside(f"serving at {server.url}; revision {engine.revision}")
+            sys.stdout.flush()
+            server.serve_forever()
+    return Exit.DONE
+
+
+def places(arguments: argparse.Namespace) -> list[Place]:
+    """Where the state is enforced."""
+    if arguments.lab:
+        from sgdataplane.cli.arguments import require_root
+        from sgdataplane.lab.following import FollowingLab
+        from sgdataplane.lab.manage import default_record
+
+        require_root("making a lab")
+        record = default_record(arguments.lab)
+        return [FollowingLab(replace(record, choices=choices_of(arguments, IN_LAB)))]
+    if arguments.folder:
+        from sgdataplane.cli.scopes import agent_config
+        from sgdataplane.control.agentplace import AgentPlace
+        from sgdataplane.control.publishing import Publisher
+
+        return [AgentPlace(Publisher(arguments.folder.absolute()), agent_config(arguments).socket)]
+    say_aside("note: neither --lab nor --folder: the API is served, and nothing is enforced")
+    return []
+
+
+@contextmanager
+def followed(engine: Engine) -> Iterator[None]:
+    """While the block runs, what other processes commit is taken over."""
+    is_ending = threading.Event()
+
+    def follow() -> None:
+        while not is_ending.is_set():
+            engine.follow(timeout=FOLLOW_S)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_ending.set()
+        thread.join()
