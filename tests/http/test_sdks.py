@@ -7,10 +7,8 @@ own exception with the cloud's code and the request's id.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,9 +17,8 @@ import pytest
 from sgdataplane.control.throttle import Throttle
 from tests.http.conftest import Serve, Served
 from tests.http.signing import KEY, SECRET
+from tests.support.sdks import command_of
 
-SDKS = Path(os.environ.get("SGDP_SDKS", "/var/tmp/sgdataplane-sdks"))
-CLIENTS = Path(__file__).parent / "clients"
 # Each client, and what its own exception is called.
 KINDS = {
     "today.py": "ClientException",
@@ -41,15 +38,6 @@ def run(client: str, served: Served) -> Mapping[str, Any]:
     assert process.returncode == 0, process.stderr
     found: Mapping[str, Any] = json.loads(process.stdout)
     return found
-
-
-def command_of(client: str) -> tuple[list[str], dict[str, str]]:
-    folder = SDKS / ("python" if client.endswith(".py") else "node")
-    if not (folder / "installed.lock").is_file():
-        pytest.skip(f"the SDK isn't in {folder}: `make sdks` installs it, if there is a network")
-    if client.endswith(".py"):
-        return [str(folder / "bin" / "python"), "-I", str(CLIENTS / client)], {}
-    return ["node", str(CLIENTS / client)], {"PATH": os.environ["PATH"], "NODE_PATH": str(folder / "node_modules")}
 
 
 @pytest.mark.parametrize("client", KINDS)

@@ -1,134 +1,168 @@
-"""The Python API's Lab, and the fixtures of pytest-sgdataplane: with packets, by several workers, and after a kill."""
+"""The cloud's official SDKs drive real packets: what they ask for is what packets obey, once SgdpWait says so.
+
+Each SDK goes through the life of a group: create, rules, instances, secondary ENIs, change, clone, revoke, delete. The
+lab follows the API, and after each step packets show it, both ways: what passes and what doesn't, on one path.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sgdataplane import Lab
 from sgdataplane.host import netns
-from sgdataplane.lab.record import lab_names
-from tests.support.flood import wait_until
-from tests.unit.cli.test_test import STATE
+from sgdataplane.host.links import Links
+from sgdataplane.lab import manage, matrix
+from sgdataplane.lab.expectations import one_probe
+from sgdataplane.lab.manage import down
+from tests.support.sdks import Driver, RefusedError, driver
 
-pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.traffic
 ROOT = Path(__file__).resolve().parents[2]
-CLOSED = STATE.replace("5432/5432", "5433/5433")
-HOLDS, FAILS = "web -> db tcp/5432 accept", "web -> db tcp/5432 drop"
+CLIENTS = ("drive_today.py", "drive_yesterday.py", "drive_today.cjs")
+WAIT_S = 60
+SQL, WEB = "tcp/5432", "tcp/443"
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> tuple[Path, Path]:
-    found = tmp_path / "state.yaml", tmp_path / "closed.yaml"
-    for path, text in zip(found, (STATE, CLOSED), strict=True):
-        path.write_text(text, encoding="utf-8")
-    return found
+@dataclass
+class World:
+    """One SDK at an API with a lab behind it."""
+
+    ask: Driver
+    lab: str
+
+    def __call__(self, action: str, **parameters: object) -> dict[str, Any]:
+        return dict(self.ask(action, **parameters))
+
+    def text(self, action: str, name: str, **parameters: object) -> str:
+        return str(self.ask(action, **parameters)[name])
+
+    def settle(self) -> None:
+        """Until the API says that everything asked for is in force."""
+        answer = self.ask("SgdpWait", Timeout=WAIT_S)
+        assert (answer["Lagging"], answer["Failed"], answer["Unknown"]) == ([], [], []), answer
+        assert answer["Enforced"] == [f"lab {self.lab}"]
+
+    def packets(self, sender: str, receiver: str, what: str) -> str:
+        """What packets show, which is also what the policy says."""
+        with manage.watch(self.lab) as lab:
+            (result,) = matrix.probe_all(lab, [one_probe(lab, sender, receiver, what)])
+        assert result.observed.verdict == result.expected.verdict, result
+        return str(result.observed.verdict)
 
 
-@pytest.mark.parametrize("where", ["instance", "host"])
-def test_a_lab_is_changed_probed_and_removed(where: str, paths: tuple[Path, Path]) -> None:
-    with Lab(paths[0], placement=where) as lab:  # type: ignore[arg-type]
-        assert lab.name in lab_names()
-        assert netns.exists(lab.namespace("web"))
-        lab.expect(HOLDS, "198.51.100.7 -> db tcp/5432 drop")
-        assert lab.probe("web", "db", "tcp/5432").observed.verdict == "accept"
-        lab.apply(paths[1])
-        assert lab.probe("web", "db", "tcp/5432").observed.verdict == "drop"
-        with pytest.raises(AssertionError, match="expected drop at ingress by default, observed drop at ingress"):
-            lab.expect(HOLDS)
-        assert all(result.agrees for result in lab.matrix("tcp/5432,tcp/5433"))
-    assert lab.name not in lab_names()
-
-
-def test_a_lab_is_probed_where_an_event_loop_runs(paths: tuple[Path, Path]) -> None:
-    async def ask() -> str:
-        with Lab(paths[0]) as lab:
-            return lab.probe("web", "db", "tcp/5432").observed.verdict
-
-    assert asyncio.run(ask()) == "accept"
-
-
-def test_a_lab_is_removed_if_its_process_is_killed(paths: tuple[Path, Path]) -> None:
-    script = (
-        "import sys, os, sgdataplane\n"
-        "with sgdataplane.Lab(sys.argv[1], name=sys.argv[2]) as lab:\n"
-        "    print(lab.probe('web', 'db', 'tcp/5432').observed.verdict, flush=True)\n"
-        "    sys.stdin.read()\n"
+@contextmanager
+def served(place: str, lab: str, folder: Path, placement: str) -> Iterator[tuple[str, str, str]]:
+    """`sgdp api` in a namespace, followed by a lab: where it listens, and a key with its secret."""
+    command = (sys.executable, "-m", "sgdataplane", "api")
+    store = ("--store", str(folder / "store"))
+    made = subprocess.run(
+        [*command, "keys", "create", *store, "--json"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
-    name = f"killed{os.getpid()}"
-    command = [sys.executable, "-c", script, str(paths[0]), name]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "accept\n"
-        assert name in lab_names()
-        process.send_signal(signal.SIGKILL)
-    wait_until(lambda: name not in lab_names() and not netns.exists(f"{name}-i-web"))
+    key = json.loads(made.stdout)
+    where = ("--listen", "127.0.0.1:0", "--lab", lab, "--placement", placement)
+    with netns.inside(place):
+        api = subprocess.Popen(
+            [*command, *store, *where], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    with api:
+        try:
+            line = str(api.stderr and api.stderr.readline())
+            found = re.search(r"http://(127\.0\.0\.1:\d+)", line)
+            assert found, line
+            yield found[1], key["access_key_id"], key["access_key_secret"]
+            api.terminate()
+            assert api.wait(60) == 0
+        finally:
+            api.kill()
 
 
-@pytest.fixture
-def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A folder where pytest runs with this checkout's plugin, wherever the package is installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p sgdataplane.pytest_plugin -p xdist.plugin")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return pytester
+@pytest.fixture(params=[(client, "instance") for client in CLIENTS] + [(CLIENTS[0], "host")], ids="-".join)
+def world(request: pytest.FixtureRequest, make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[World]:
+    client, placement = request.param
+    place, lab = make_lab_name(), make_lab_name()
+    netns.create(place)
+    try:
+        with Links(place) as links:
+            links.set_up("lo")
+        with served(place, lab, tmp_path, placement) as door, driver(client, *door, within=place) as ask:
+            yield World(ask, lab)
+    finally:
+        down(lab)
+        netns.remove(place)
 
 
-SUITE = """
-import pytest
-from sgdataplane import load
-
-def test_static(sg_expect):
-    sg_expect("web -> db tcp/5432 accept sgr-pg")
-
-def test_static_that_fails(sg_expect):
-    sg_expect("web -> db tcp/22 accept")
-
-@pytest.mark.parametrize("turn", range(3))
-def test_live(sg_lab, turn):
-    sg_lab.expect("web -> db tcp/5432 accept")
-    sg_lab.apply("closed.yaml")
-    sg_lab.expect("web -> db tcp/5432 drop")
-
-class TestOther:
-    @pytest.fixture
-    def sg_state(self):
-        return load("closed.yaml")
-
-    def test_live(self, sg_lab):
-        sg_lab.expect("web -> db tcp/5433 accept")
-
-def test_live_that_fails(sg_lab):
-    sg_lab.expect("web -> db tcp/5432 drop")
-"""
+def test_an_official_sdk_drives_packets(world: World) -> None:
+    """Each step is held to packets."""
+    vpc = str(world("CreateVpc", CidrBlock="10.0.0.0/16")["VpcId"])
+    switch = str(world("CreateVSwitch", VpcId=vpc, CidrBlock="10.0.1.0/24", ZoneId="cn-hangzhou-a")["VSwitchId"])
+    web, db = (world.text("CreateSecurityGroup", "SecurityGroupId", VpcId=vpc) for _ in range(2))
+    for name, group in (("web1", web), ("db1", db)):
+        world("RunInstances", VSwitchId=switch, SecurityGroupId=group, InstanceName=name)
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "drop"
+    rules_change(world, web, db)
+    db1 = members_change(world, web)
+    interfaces_change(world, web, db, switch, db1)
+    world("DeleteInstance", InstanceId=db1)
+    world.settle()
+    with manage.watch(world.lab) as lab:
+        assert [node.alias for node in lab.topology.nodes if node.is_instance] == ["web1"]
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "two workers"])
-def test_fixtures(workers: list[str], paths: tuple[Path, Path], suite: pytest.Pytester) -> None:
-    for path in paths:
-        (suite.path / path.name).write_text(path.read_text("utf-8"), "utf-8")
-    suite.makeini("[pytest]\nsg_state = state.yaml\n")
-    suite.makepyfile(SUITE)
-    result = suite.runpytest_subprocess(*workers)
-    result.assert_outcomes(passed=5, failed=2)
-    result.stdout.fnmatch_lines_random(
-        [
-            "*expected accept, but the policy says drop at ingress, by default",
-            "*expected accept by sgr-pg of sg-db (priority 1), observed accept: *",
-        ]
-    )
-    assert [name for name in lab_names() if name.startswith("py")] == []
+def rules_change(world: World, web: str, db: str) -> None:
+    rule = {"IpProtocol": "TCP", "PortRange": "5432/5432", "SourceGroupId": web}
+    world("AuthorizeSecurityGroup", SecurityGroupId=db, Permissions=[rule])
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "accept"
+    assert world.packets("db1", "web1", SQL) == "drop"
+    found = world("DescribeSecurityGroupAttribute", SecurityGroupId=db)
+    (told,) = found["Permissions"]["Permission"]
+    assert (told["IpProtocol"], told["PortRange"], told["SourceGroupId"]) == ("TCP", "5432/5432", web)
+    given = told["SecurityGroupRuleId"]
+    world("ModifySecurityGroupRule", SecurityGroupId=db, SecurityGroupRuleId=given, PortRange="443/443")
+    world.settle()
+    assert (world.packets("web1", "db1", SQL), world.packets("web1", "db1", WEB)) == ("drop", "accept")
 
 
-def test_a_state_must_be_named(suite: pytest.Pytester) -> None:
-    suite.makepyfile("def test(sg_state): pass")
-    result = suite.runpytest_subprocess()
-    result.stdout.fnmatch_lines(["*sg_state: name the state with --sg-state or the ini option sg_state*"])
-    suite.path.joinpath("named.yaml").write_text(STATE, "utf-8")
-    suite.runpytest_subprocess("--sg-state", "named.yaml").assert_outcomes(passed=1)
+def members_change(world: World, web: str) -> str:
+    """The instance joins the group of the other one, whose members reach each other, and leaves it."""
+    (found,) = world("DescribeInstances", InstanceName="db1")["Instances"]["Instance"]
+    db1 = str(found["InstanceId"])
+    world("JoinSecurityGroup", InstanceId=db1, SecurityGroupId=web)
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "accept"
+    world("LeaveSecurityGroup", InstanceId=db1, SecurityGroupId=web)
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "drop"
+    return db1
+
+
+def interfaces_change(world: World, web: str, db: str, switch: str, db1: str) -> None:
+    """A clone of the group has a secondary ENI of the same instance: what changes for it changes nothing else."""
+    copy = world.text("SgdpCloneSecurityGroup", "SecurityGroupId", SecurityGroupId=db)
+    eni = world.text("CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=copy)
+    world("AttachNetworkInterface", NetworkInterfaceId=eni, InstanceId=db1)
+    world.settle()
+    (second,) = world("DescribeNetworkInterfaces", InstanceId=db1, Type="Secondary")["NetworkInterfaceSets"][
+        "NetworkInterfaceSet"
+    ]
+    assert world.packets("web1", second["PrivateIpAddress"], WEB) == "accept"
+    world("RevokeSecurityGroup", SecurityGroupId=copy, IpProtocol="tcp", PortRange="443/443", SourceGroupId=web)
+    world.settle()
+    assert world.packets("web1", second["PrivateIpAddress"], WEB) == "drop"
+    assert world.packets("web1", "db1", WEB) == "accept"
+    with pytest.raises(RefusedError) as refused:
+        world("DeleteSecurityGroup", SecurityGroupId=copy)
+    assert refused.value.code == "DependencyViolation"
+    world("DetachNetworkInterface", NetworkInterfaceId=eni, InstanceId=db1)
+    world("DeleteNetworkInterface", NetworkInterfaceId=eni)
+    world("DeleteSecurityGroup", SecurityGroupId=copy)

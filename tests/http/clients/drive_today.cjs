@@ -1,0 +1,40 @@
+// As drive_today.py, through the cloud's official SDK for Node.
+"use strict";
+const readline = require("readline");
+const $dara = require("@darabonba/typescript");
+const { $OpenApiUtil } = require("@alicloud/openapi-core");
+const Ecs = require("@alicloud/ecs20140526");
+const [endpoint, key, secret] = process.argv.slice(2);
+const config = { accessKeyId: key, accessKeySecret: secret, endpoint, protocol: "http" };
+const ecs = new Ecs.default(new $OpenApiUtil.Config(config));
+const GENERIC = {
+  version: "2014-05-26", protocol: "HTTP", pathname: "/", method: "POST", authType: "AK",
+  style: "RPC", reqBodyType: "formData", bodyType: "json",
+};
+
+async function ask({ action, parameters }) {
+  if (action.startsWith("Sgdp")) {
+    const params = new $OpenApiUtil.Params({ ...GENERIC, action });
+    const query = Object.fromEntries(Object.entries(parameters).map(([name, value]) => [name, String(value)]));
+    const { body } = await ecs.callApi(params, new $OpenApiUtil.OpenApiRequest({ query }), new $dara.RuntimeOptions({}));
+    return { body, revision: null };
+  }
+  const request = $dara.cast({ RegionId: "cn-hangzhou", ...parameters }, new Ecs[`${action}Request`]({}));
+  const method = action[0].toLowerCase() + action.slice(1);
+  const { body, headers } = await ecs[method](request);
+  return { body: body.toMap(), revision: headers["x-sgdp-revision"] };
+}
+
+async function main() {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    let said;
+    try {
+      said = await ask(JSON.parse(line));
+    } catch (error) {
+      said = { refused: error.code, kind: error.name };
+    }
+    console.log(JSON.stringify(said));
+  }
+}
+
+main();
