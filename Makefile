@@ -1,8 +1,7 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall deb release test test-slow test-vm test-debian12 bench bench-quick lint docs lock clean
-.PHONY: help setup demo install uninstall deb sdks test test-slow test-vm test-debian12 bench bench-quick lint ecs-tables \
-    docs lock clean
+.PHONY: help setup demo install uninstall deb release sdks test test-slow test-vm test-debian12 bench bench-quick lint \
+    ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -41,7 +40,6 @@ release: setup ## make sdist, wheel, Debian package and checksums of the last co
 	@mkdir -p build
 	@tools/release.sh
 
-test: lint ## run ruff, mypy and every test that isn't slow
 sdks: setup ## get the cloud's official SDKs, which tests of the API use; they skip without
 	@tools/setup-sdks.sh $(SDKS)
 
@@ -69,11 +67,10 @@ lint: setup ## run ruff and mypy
 	$(PYTHON) -m ruff check --quiet
 	$(PYTHON) -m mypy
 
-docs: setup ## write the pages of docs that are made from the code, and build the site into build/site
 ecs-tables: sdks ## write the tables of the cloud's actions anew from its SDK
 	$(PYTHON) -m tools.ecs_tables $(SDKS)/python/lib/python3*/site-packages
 
-docs: setup ## write the pages of docs that are made from the code
+docs: setup ## write the pages of docs that are made from the code, and build the site into build/site
 	$(PYTHON) -m tools.reference
 	@$(PIP) --requirement requirements-docs.lock
 	$(PYTHON) -m tools.site

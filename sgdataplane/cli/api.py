@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Verbs
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -40,17 +40,23 @@ STORE_HELP = "sqlite:FILE or FILE"
 KEY_FILE_HELP = (
     "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
 )
-SERVES = "Without a command, it serves the API: whatever may call the cloud's ECS API may call it."
+SERVES = "Other commands manage the store: its access keys, its audit, its backups."
 ACTIONS = {
-    "keys": "create, list and revoke access keys, with which programs sign their calls",
-    "audit": "show who changed what, and when: one record for each change, without gaps",
-    "backup": "copy the store to a file, while it is used",
-    "restore": "put the store back as a backup has it; nothing may use it meanwhile",
+    "keys": Summary("create, list and revoke access keys, with which programs sign their calls"),
+    "audit": Summary(
+        "show who changed what, and when: one record for each change, without gaps",
+        "sgdp api audit --store FILE --since 1200 --json",
+    ),
+    "backup": Summary("copy the store to a file, while it is used"),
+    "restore": Summary("put the store back as a backup has it; nothing may use it meanwhile"),
 }
 KEY_ACTIONS = {
-    "create": "create an access key and show its secret, this one time",
-    "list": "list the access keys",
-    "revoke": "revoke an access key: the next call that it signs is refused",
+    "create": Summary(
+        "create an access key and show its secret, this one time",
+        "sgdp api keys create --policy read-only --store FILE",
+    ),
+    "list": Summary("list the access keys"),
+    "revoke": Summary("revoke an access key: the next call that it signs is refused"),
 }
 KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "REVOKED")
 AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
@@ -61,8 +67,7 @@ SHOWN = 3  # changed documents in one line
 
 def register(verbs: Verbs) -> None:
     """Adds the verb and its own verbs."""
-    example = "sudo sgdp api --store cloud.db --lab demo"
-    api = verbs.add("api", run_serve, SERVES, example=example)
+    api = verbs.add("api", run_serve, SERVES)
     store = f"where documents are kept: {STORE_HELP}; it is made if it isn't there"
     api.add_argument("--store", metavar="STORE", help=store)
     api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
@@ -76,7 +81,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _register_keys(keys: Verbs) -> None:
-    create = _add(keys, "create", run_create, example="sgdp api keys create --policy read-only --store FILE")
+    create = _add(keys, "create", run_create)
     create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
     policy = (
         "what it may do: full (default), read-only, or a file with a RAM policy: pydoc sgdataplane.control.permissions"
@@ -89,7 +94,7 @@ def _register_keys(keys: Verbs) -> None:
 
 
 def _register_store(actions: Verbs) -> None:
-    audit = _add(actions, "audit", run_audit, example="sgdp api audit --store FILE --since 1200 --json")
+    audit = _add(actions, "audit", run_audit)
     audit.add_argument("--since", type=_revision, default=0, metavar="REVISION", help="only what came after it")
     backup = _add(actions, "backup", run_backup, "It holds no secret: keep the key file, too, but elsewhere.")
     backup.add_argument("copy", type=Path, metavar="FILE", help="the file to write, which isn't there yet")
@@ -99,9 +104,9 @@ def _register_store(actions: Verbs) -> None:
     restore.add_argument("copy", type=Path, metavar="FILE", help="what `sgdp api backup` has written")
 
 
-def _add(verbs: Verbs, name: str, run: Run, *more: str, example: str = "") -> Parser:
+def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
     """A verb on a store."""
-    parser = verbs.add(name, run, *more, example=example)
+    parser = verbs.add(name, run, *more)
     parser.add_argument("--store", required=True, metavar="STORE", help=STORE_HELP)
     parser.add_json("keys: pydoc sgdataplane.cli.api")
     return parser

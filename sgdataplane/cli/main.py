@@ -112,16 +112,17 @@ VERBS: dict[str, dict[str, Summary]] = {
             "show denied packets as they happen, and why each one was denied", "sudo sgdp log --follow --eni web"
         ),
     },
+    "api": {
+        "api": Summary(
+            "serve the cloud's API, so that its own SDKs and tools change what is enforced here",
+            "sudo sgdp api --store cloud.db --lab demo",
+        ),
+    },
     "trace": {
         "trace": Summary(
             "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
         ),
     },
-    "sessions": {"sessions": "list live sessions, and the rule that let each one in"},
-    "counters": {"counters": "show how many packets each rule decided about, and which rules never did"},
-    "log": {"log": "show denied packets as they happen, and why each one was denied"},
-    "api": {"api": "manage the access keys, the audit and the backups of the cloud API's store"},
-    "trace": {"trace": "follow real packets through our chains, step by step"},
 }
 # how `sgdp --help` groups them
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -130,6 +131,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
     "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
+    "change it by the cloud's API": ("api",),
 }
 TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.analyse.diff import Exposure, StateDiff, VerdictChange
 from sgdataplane.analyse.document import exposure_as_json
-from sgdataplane.cli.diff import , row_of
+from sgdataplane.cli.diff import row_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from tests.support.builders import make_eni, make_group, make_rule, make_state
