@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
-from sgdataplane.cli.output import Exit, complain, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.output import Exit, complain, paint, print_json, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
@@ -132,7 +132,7 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
             eni["enforced_at"],
             paint(eni["outcome"], COLOURS.get(eni["outcome"], "yellow")),
             "-" if eni["epoch"] is None else str(eni["epoch"]),
-            eni["since"],
+            whole_seconds(eni["since"]),
         )
         for eni in enis
     ]

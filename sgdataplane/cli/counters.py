@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, require_root
-from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.cli.scopes import USUAL, ask_agent, of_lab
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -144,7 +144,7 @@ def _title(scope: Document) -> str:
 def _cells(row: Document) -> tuple[str, ...]:
     priority = str(row["priority"] or "")
     start = (row["direction"] or "", row["verdict"] or "", priority, decided_by(row))
-    return (*start, str(row["packets"]), str(row["bytes"]), row["last_hit"] or "")
+    return (*start, str(row["packets"]), str(row["bytes"]), whole_seconds(row["last_hit"]))
 
 
 def decided_by(row: Document) -> str:
@@ -165,7 +165,7 @@ def _print_unused(document: Document) -> None:
             entry["direction"],
             entry["verdict"],
             str(entry["priority"]),
-            entry["since"] or "-",
+            whole_seconds(entry["since"]) or "-",
             words.first_of(entry["enis"], SHOWN_ENIS),
         )
         for entry in found

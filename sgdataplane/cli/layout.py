@@ -37,14 +37,12 @@ def laid_out(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], right: Sequen
 
 
 def _widths(columns: Sequence[Sequence[Text]], space: int) -> list[int]:
-    """The columns' widths: the widest ones give way, but no word is broken while another column has room."""
+    """The columns' widths: the widest ones give way, and no word is broken that is shorter than the broken ones."""
     widths = [max(text.cell_len for text in column) for column in columns]
     words = [max(cell_len(word) for text in column for word in text.plain.split(" ")) for column in columns]
-    least = words if sum(words) <= space else [1] * len(words)
+    longest = next(most for most in range(max(words), -1, -1) if sum(min(word, most) for word in words) <= space)
     while sum(widths) > space:
-        wide = [number for number, width in enumerate(widths) if width > least[number]]
-        if not wide:
-            break
+        wide = [number for number, width in enumerate(widths) if width > min(words[number], longest)]
         widths[max(wide, key=widths.__getitem__)] -= 1
     return widths
 

@@ -285,6 +285,11 @@ def iso_time(seconds: float, precision: str = "milliseconds") -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
+def whole_seconds(time: str | None) -> str:
+    """A time of JSON for a table: without milliseconds; "" for none."""
+    return re.sub(r"\.[0-9]+Z$", "Z", time or "")
+
+
 def paint_verdict(verdict: str) -> str:
     """`verdict`: accept in green, drop in red."""
     colour = {"accept": "green", "drop": "red"}.get(verdict)
