@@ -59,7 +59,8 @@ def run_agent(arguments: argparse.Namespace) -> int:
     status = agent.run_agent(config, file, choices, once=arguments.once)
     if not arguments.once:
         return Exit.DONE
-    return Exit.KERNEL if not status.is_whole else Exit.INPUT if status.is_state_refused else Exit.DONE
+    has_state = not status.is_state_refused and not status.is_waiting
+    return Exit.KERNEL if not status.is_whole else Exit.DONE if has_state else Exit.INPUT
 
 
 def run_status(arguments: argparse.Namespace) -> int:
@@ -82,7 +83,10 @@ def _say_status(status: dict[str, Any]) -> None:
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
     say(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
-    say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
+    if state["waiting"]:
+        say(f"waiting for a state: {state['path']} isn't there yet (`sgdp init` writes one to begin with)")
+    else:
+        say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
     if cycle["at"]:
         say(f"last cycle: {cycle['number']}, at {cycle['at']}, because {_because(cycle['causes'])}")

@@ -20,13 +20,14 @@ from sgdataplane.collection import no_collection
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
 from sgdataplane.enforce import Cache
-from sgdataplane.errors import SgDataplaneError
+from sgdataplane.errors import SgDataplaneError, StateFileError
 from sgdataplane.model.state import CloudState, sharing
 
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify doesn't see every change
 ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # look at everything, whatever was heard
 LOOKING = ASKED | {Cause.TIMER}  # the timer looks at everything, too, but turns still hold
 NOTHING = CloudState()
+NOT_FOUND = "InvalidSource.NotFound"  # the code of a state that isn't there (statefile/source.py)
 
 Aside = Callable[[Callable[[], None]], None]
 
@@ -41,12 +42,13 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy in force. `refusal`: why it isn't the state on disk; "" if it is. `generation`: as of
-    Readable; "" if it isn't known."""
+    """The policy in force. `refusal`: why it isn't the state on disk; "" if it is. `is_missing`: because there is no
+    state on disk. `generation`: as of Readable; "" if it isn't known."""
 
     state: CloudState
     origin: Origin
     refusal: str = ""
+    is_missing: bool = False
     generation: str = ""
 
 
@@ -70,6 +72,17 @@ class CycleReport:
         interfaces."""
         is_done = self.host is not None and not self.refused and not self.untidy
         return is_done and not self.last_good_error and not self.discovery.error
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is no state yet and nothing that one could be enforced on, as after an installation."""
+        is_bare = self.host is not None and not self.host.everywhere
+        return is_bare and self.policy.is_missing and self.policy.origin is Origin.CLOSED
+
+    @property
+    def refusal(self) -> str:
+        """Why the policy isn't the state on disk; "" if it is, or the agent only waits for one."""
+        return "" if self.is_waiting else self.policy.refusal
 
     @property
     def untidy(self) -> str:
@@ -162,10 +175,12 @@ class Reconciler:
             shared = state if self._policy is None else sharing(state, self._policy.state)
             return Policy(shared, Origin.STATE, generation=source.generation)
         except SgDataplaneError as error:
+            is_missing = isinstance(error, StateFileError) and {each.code for each in error.problems} == {NOT_FOUND}
             if self._policy is not None:
-                return replace(self._policy, refusal=str(error))
+                return replace(self._policy, refusal=str(error), is_missing=is_missing)
             kept = self._last_good.load()
-            return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
+            origin = Origin.CLOSED if kept is None else Origin.LAST_GOOD
+            return Policy(kept or NOTHING, origin, str(error), is_missing)
 
     def _bind(self, state: CloudState, rule: BindRule, heard: Heard) -> Discovery:
         """Bind the interfaces that name an ENI. If that fails, what is bound already is enforced all the same."""

@@ -74,6 +74,8 @@ class Journal:
             self._log_drifts(report.host)
             self._log_unknown_timeouts(report.host)
         health = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
+        if report.is_waiting:
+            health += ", waiting for a state"
         enis = counted(len(report.host.enis) if report.host else 0, "ENI")
         self._notifier.tell("READY=1", f"STATUS={enis}, {health}")
 
@@ -87,7 +89,7 @@ class Journal:
         faults = {
             "not-bound": "; ".join(map(str, report.unclear[:MAX_UNCLEAR])),
             "namespaces-not-searched": report.discovery.error,
-            "state-refused": report.policy.refusal,
+            "state-refused": report.refusal,
             "cycle-incomplete": report.error,
             "flowtable-bypasses-policy": "" if report.host is None else "; ".join(report.host.warnings),
             "neighbours-nearly-full": "; ".join(self._status.neighbours),

@@ -131,7 +131,7 @@ class Metrics(Collector):
 
     def note_cycle(self, report: CycleReport) -> None:
         """Call it after the status has noted the cycle."""
-        if report.policy.refusal and READING & report.causes:
+        if report.refusal and READING & report.causes:
             self.note_error("state")
         if report.last_good_error:
             self.note_error("last-good")

@@ -5,6 +5,7 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     version, pid, started    of the agent; times are UTC, as in RFC 3339
     healthy       whether nothing here is an error
     state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null;
+                  waiting: whether there is none yet and no ENI is attached, which is no error;
                   generation: the name of the folder that path, a link, led to when the policy was read, or null
     cycle         of the last one: number, at, seconds, causes, error
     last_good     path, error
@@ -144,14 +145,19 @@ class Status:
     @property
     def is_state_refused(self) -> bool:
         """Whether the policy in force isn't the state on disk."""
-        return self._cycle is not None and bool(self._cycle.policy.refusal)
+        return self._cycle is not None and bool(self._cycle.refusal)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is no state on disk yet, and no ENI."""
+        return self._cycle is not None and self._cycle.is_waiting
 
     @property
     def is_healthy(self) -> bool:
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
-        is_refused = bool(cycle.policy.refusal or cycle.unclear)
+        is_refused = bool(cycle.refusal or cycle.unclear)
         return not is_refused and not self.is_disturbed and not self.gone
 
     @property
@@ -181,7 +187,8 @@ class Status:
                 "path": str(self.state),
                 "origin": cycle.policy.origin.value if cycle else None,
                 "generation": (cycle.policy.generation or None) if cycle else None,
-                "error": (cycle.policy.refusal or None) if cycle else None,
+                "error": (cycle.refusal or None) if cycle else None,
+                "waiting": self.is_waiting,
             },
             "cycle": {
                 "number": self.cycles,

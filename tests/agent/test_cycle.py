@@ -122,6 +122,22 @@ def test_a_start_without_any_policy_is_closed(bench: Bench, agent: AgentBench, w
     assert sent not in web.read()
 
 
+def test_a_fresh_agent_waits_for_a_state_and_is_healthy(bench: Bench, agent: AgentBench, web: Session) -> None:
+    agent.state.unlink()
+    agent.start()
+    status = agent.status()
+    assert (status["healthy"], status["state"]["waiting"], status["state"]["error"]) == (True, True, None)
+    assert agent.events("state-refused") == []
+    bench.attach()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "closed"})
+    status = agent.status()
+    assert (status["healthy"], status["state"]["waiting"], bool(status["state"]["error"])) == (False, False, True)
+    agent.write(state_of(WEB))
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert (agent.status()["healthy"], agent.status()["state"]["waiting"]) == (True, False)
+    web.must_pass()
+
+
 def test_where_the_last_good_policy_cannot_be_kept_enforcement_goes_on(
     bench: Bench, agent: AgentBench, web: Session, dns: Session
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, NamespaceReport
-from sgdataplane.daemon.cycle import Origin, Reconciler
+from sgdataplane.daemon.cycle import CycleReport, Origin, Reconciler
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError
@@ -51,3 +51,36 @@ def test_one_eni_that_refuses_does_not_leave_an_older_policy_to_the_next_start(
         patched.setattr("sgdataplane.daemon.cycle.reconcile", refusing)
         run(tmp_path, path, NEW)
     run(tmp_path, path, None)
+
+
+def test_without_a_state_and_without_enis_it_waits(tmp_path: Path, path: Path) -> None:
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+
+    def cycle() -> CycleReport:
+        return reconciler.run({Cause.STATE}, StateFiles(path), DEFAULT_MANNER, BindRule())
+
+    report = cycle()
+    assert (report.is_waiting, report.refusal, report.policy.origin) == (True, "", Origin.CLOSED)
+    assert report.policy.refusal
+    path.write_text("{", "utf-8")
+    assert not cycle().is_waiting
+    path.unlink()
+    assert cycle().is_waiting
+    path.write_text(dump_native(NEW), "utf-8")
+    assert not cycle().is_waiting
+    path.unlink()
+    report = cycle()
+    assert (report.is_waiting, bool(report.refusal)) == (False, True), "there was a state, which is in force"
+
+
+def test_an_eni_without_a_state_is_more_than_waiting(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> HostReport:
+        binding = Binding("eni-a", "eth0", "a", "/run/netns/a", Identity(1, 2))
+        return HostReport((NamespaceReport("a", (EniReport(binding, EniOutcome.CLOSED),)),))
+
+    monkeypatch.setattr("sgdataplane.daemon.cycle.reconcile", closed)
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+    report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
+    assert (report.is_waiting, bool(report.refusal)) == (False, True)
