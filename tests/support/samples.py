@@ -28,6 +28,7 @@ BLOCK = re.compile(
 )
 USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
 PATIENCE_S = 60.0
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100"}
 # What is another in each run, and what stands for it. Columns are as wide as what is in them.
 UNSTEADY = [
     (re.compile(pattern), word)
@@ -142,7 +143,7 @@ class Scene:
         path = f"{self.folder.parent / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
         return subprocess.Popen(
             [*enter, "bash", "-c", inside],
-            env={"PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "HOME": str(self.folder.parent)},
+            env={**ENVIRONMENT, "PATH": path, "HOME": str(self.folder.parent)},
             start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
