@@ -11,15 +11,15 @@ from itertools import chain
 
 from sgdataplane.cli.main import build_parser
 
-EVERYWHERE = {"help", "debug"}  # of every command: said once, at the top
+EVERYWHERE = {"help", "debug", "color"}  # of every command: said once, at the top
 
 
 def parts() -> Iterator[str]:
     """The page's parts below its title."""
     yield (
-        "A command that needs root says so. Every command takes `-h`, which prints its help, and `--debug`, which shows"
-        " tracebacks of errors. A `STATE` is a file, a folder, a pipe or `-` ([State files](../state.md))."
-        " [Exit codes](exit-codes.md) are the same for all commands."
+        "A command that needs root says so. Every command takes `-h`, which prints its help, `--debug`, which shows"
+        " tracebacks of errors, and `--color auto|always|never`. A `STATE` is a file, a folder, a pipe or `-`"
+        " ([State files](../state.md)). [Exit codes](exit-codes.md) are the same for all commands."
     )
     verbs = list(walk(build_parser(None)))
     yield table(("command", "does"), ((f"[`{p.prog}`](#{anchor(p)})", words) for p, words in verbs))

@@ -38,7 +38,7 @@ install_command() {
 # At the places that they have in the repository, so that their links lead somewhere; and what is there to be copied, as examples.
 install_documents() {
     rm -rf "$documents"
-    for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*/*.md systemd/README.md; do
+    for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*/*.md docs/pictures/*.svg systemd/README.md; do
         install -D -m 644 "$file" "$documents/$file"
     done
     (cd examples && find . -type f -exec install -D -m 644 '{}' "$documents/examples/{}" ';')
