@@ -137,6 +137,10 @@ def json_output() -> str:
     return _page("JSON output", *schemas.output_parts())
 
 
+def state() -> str:
+    return _page("Keys and quotas of a state", *schemas.state_parts())
+
+
 def decisions() -> str:
     rows = (
         (name[:3], f"[{title}]({name})", when)
@@ -171,6 +175,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/commands.md": command_line,
     "docs/reference/json.md": json_output,
+    "docs/reference/state.md": state,
     "docs/decisions/README.md": decisions,
     "sgdataplane/schemas/state.schema.json": schema,
 }

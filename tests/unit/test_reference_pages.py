@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
+from sgdataplane.statefile.quotas import Quotas
 from tools.commands import section, synopsis
-from tools.schemas import rows
+from tools.schemas import QUOTAS, rows
 
 NODE = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "description": "its name"}}}
 TREE = {"$ref": "#/$defs/tree"}
@@ -51,3 +53,7 @@ def test_a_command_is_its_words_and_a_row_for_each_argument() -> None:
         ),
         "Example: `sgdp x a --to b`",
     ]
+
+
+def test_every_quota_has_a_row() -> None:
+    assert set(QUOTAS) == {field.name for field in fields(Quotas)}
