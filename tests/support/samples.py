@@ -27,7 +27,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
-PATIENCE_S = 60.0
+PATIENCE_S = 60.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100"}
 # What is another in each run, and what stands for it. Columns are as wide as what is in them.
 UNSTEADY = [

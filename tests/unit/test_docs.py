@@ -22,9 +22,11 @@ PAGES = [
     *DESIGNS,
     *DECISIONS,
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
     *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING", "CODE_OF_CONDUCT", "systemd/README")),
     TESTS / "README.md",
-    ROOT / "netns-lab" / "README.md",
+    *(ROOT / "netns-lab" / name / "README.md" for name in (".", "scenarios", "bench")),
+    ROOT / "sgdataplane" / "schemas" / "README.md",
 ]
 MOST_LINES = 150
 # Where a path that a document names may begin.
