@@ -65,7 +65,7 @@ install_units() {
 uninstall() {
     rm -rf "$library" "$documents"
     rm -f "$root$prefix/bin/sgdp" "$root$prefix/bin/sgdataplane-cni" "$root$prefix/lib/cni/sgdataplane" \
-        "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 \
+        "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 "$share/man/man1/sgdataplane-cni.1" \
         "$share/bash-completion/completions/sgdp" "$share/zsh/$zsh/_sgdp" "$share/fish/vendor_completions.d/sgdp.fish" \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$prefix/lib/sysctl.d/sgdataplane.conf" \

@@ -248,13 +248,18 @@ def _code_of(error: Exception) -> CniCode:
     return CniCode.CONFIGURATION if isinstance(error, StateFileError) else CniCode.KERNEL
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run as the runtime does it: the command is in the environment. Return the exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; what the runtime wants is in the environment and on standard input."""
     parser = argparse.ArgumentParser(prog="sgdataplane-cni", description="The CNI plugin; container runtimes run it.")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"the agent's configuration (default: {CONFIG_FILE})"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run as the runtime does it: the command is in the environment. Return the exit code."""
+    arguments = build_parser().parse_args(argv)
     is_version = os.environ.get("CNI_COMMAND") == CniCommand.VERSION.value and sys.stdin.isatty()
     text = b"" if is_version else sys.stdin.buffer.read(MAX_BYTES + 1)
     with guarded():

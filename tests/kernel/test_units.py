@@ -81,10 +81,13 @@ def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
     packages = distributions(path=[str(installed / "usr/lib/sgdataplane")])
     found = {canonicalize_name(package.name): package.version for package in packages}
     needed = {"inotify-simple", "jinja2", "markupsafe", "prometheus-client", "pyroute2", "pyyaml"}
+    needed |= {"markdown-it-py", "mdurl", "pygments", "rich"}
     assert found.keys() == needed
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     for name, version in found.items():
         assert f"\n{name}=={version} " in lock
+    licences = (ROOT / "debian/copyright").read_text("utf-8").lower().replace("_", "-")
+    assert [name for name in needed if name not in licences] == []
 
 
 def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import build_parser
+from sgdataplane.cni import plugin
 from tests.support.checkers import checker
 
 COMPLETE = r"""
@@ -28,7 +30,7 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
                 yield from verbs(verb)
 
 
-PARSERS = {parser.prog.replace(" ", "-"): parser for parser in verbs(build_parser())}
+PARSERS = {parser.prog.replace(" ", "-"): parser for parser in (*verbs(build_parser()), plugin.build_parser())}
 
 
 def shown(page: Path) -> str:
@@ -53,13 +55,14 @@ def test_a_page_says_what_help_says(share: Path, name: str) -> None:
             assert str(part) in text
         if action.help and "%" not in action.help:
             assert " ".join(action.help.split()) in text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    above = name.rpartition("-")[0]
+    above = name.rpartition("-")[0].replace("sgdataplane", "sgdp")
     assert f"{above}(1)" in text or not above
 
 
 def test_a_page_for_each_verb_is_named_where_one_looks_first(share: Path) -> None:
     text = shown(share / "man/man1/sgdp.1")
-    assert [name for name in PARSERS if name.count("-") == 1 and f"{name}(1)" not in text] == []
+    verbs_of_sgdp = [name for name in PARSERS if re.fullmatch(r"sgdp-\w+", name)]
+    assert [name for name in verbs_of_sgdp if f"{name}(1)" not in text] == []
     assert "EXIT STATUS 0 the command did its work" in text
 
 
