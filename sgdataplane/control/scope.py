@@ -113,7 +113,7 @@ class Scope:
             raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
         return body
 
-    def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], **more: Json) -> None:
+    def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], /, **more: Json) -> None:
         """Change some fields of a document."""
         body = self.find(kind, name)
         self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
