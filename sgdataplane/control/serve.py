@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -229,7 +229,8 @@ def _config(api: Api, at: ListenAt) -> uvicorn.Config:
 
 
 def _listening(at: ListenAt) -> socket:
-    door = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM)
+    family = AF_INET6 if ":" in at.host else AF_INET
+    door = socket(family, SOCK_STREAM, IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
     try:
         door.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         door.bind((at.host, at.port))
