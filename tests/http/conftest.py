@@ -94,24 +94,34 @@ GROUPS: Body = {
 }
 
 
-@dataclass
-class Served:
-    """A server that runs in a thread. `lines`: of its log."""
+class Running:
+    """A server that runs in a thread."""
 
-    engine: FakeEngine
-    server: ApiServer
-    lines: list[str]
-    thread: threading.Thread
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self._thread = threading.Thread(target=server.serve_forever)
+        self._thread.start()
 
     @property
     def url(self) -> str:
         return self.server.url
 
     def stop(self) -> None:
-        self.engine.is_open.set()
         self.server.should_exit = True
-        self.thread.join(30)
-        assert not self.thread.is_alive()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+class Served(Running):
+    """A server with a fake engine. `lines`: of its log."""
+
+    def __init__(self, server: ApiServer, engine: FakeEngine, lines: list[str]) -> None:
+        super().__init__(server)
+        self.engine, self.lines = engine, lines
+
+    def stop(self) -> None:
+        self.engine.is_open.set()
+        super().stop()
 
 
 class Serve(Protocol):
@@ -142,9 +152,7 @@ def serve() -> Iterator[Serve]:
         engine, lines = FakeEngine(), list[str]()
         admission = Admission(Verifier(KEYS.get, accepts_v1=accepts_v1), permits, throttle or Throttle(1e6, 1e6))
         server = ApiServer(Api(engine, admission, AccessLog(lines.append), limits), at or listen_at("127.0.0.1:0"))
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        running.append(Served(engine, server, lines, thread))
+        running.append(Served(server, engine, lines))
         return running[-1]
 
     yield start
