@@ -15,10 +15,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from sgdataplane.control.answers import Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
 from sgdataplane.control.audit import record_of
 from sgdataplane.control.permissions import BUILT_IN, AccessPolicy, PolicyError, read_policy
-from sgdataplane.control.store import Body, ConflictError, GoneError, Json, Path, Snapshot, Store, Write
+from sgdataplane.control.store import (
+    Body,
+    ConflictError,
+    GoneError,
+    Json,
+    Path,
+    Snapshot,
+    Store,
+    UnavailableError,
+    Write,
+)
 from sgdataplane.errors import Problem, StateFileError, Where
 
 KIND = "access_key"
@@ -157,9 +167,13 @@ class Keyring:
         self._keys: dict[Path, tuple[StoredKey, AccessPolicy]] = {}
 
     def find(self, key_id: str) -> UsableKey | None:
-        """None if there is none of this id. UnavailableError; StateFileError if its secret can't be opened."""
+        """None if there is none of this id. ApiError if the store can't be reached: a key that is known from before may
+        have been revoked. StateFileError if its secret can't be opened."""
         with self._lock:
-            self._catch_up()
+            try:
+                self._catch_up()
+            except UnavailableError as error:
+                raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
             key, policy = self._keys.get(f"{KIND}/{key_id}", (None, None))
         if key is None or policy is None:
             return None

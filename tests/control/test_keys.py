@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control import audit
-from sgdataplane.control.answers import Call
+from sgdataplane.control.admission import Admission
+from sgdataplane.control.answers import ApiError, Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.keys import (
     GUARD,
@@ -25,7 +26,8 @@ from sgdataplane.control.keys import (
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.permissions import PolicyError
 from sgdataplane.control.secrets import SecretBox, make_key_file
-from sgdataplane.control.store import Store, UnavailableError, Write
+from sgdataplane.control.signature import Verifier
+from sgdataplane.control.store import Store, Write
 from sgdataplane.errors import StateFileError
 
 
@@ -50,6 +52,11 @@ def create(store: Store, box: SecretBox, name: str = "", policy: str = "full") -
 
 
 # keys
+
+
+def test_a_ring_serves_those_who_check_signatures(store: Store, box: SecretBox) -> None:
+    ring = Keyring(store, lambda: box)
+    Admission(Verifier(ring.find), ring.permits)  # the type checker holds them to what these ask for
 
 
 def test_a_key_is_made_and_found(store: Store, box: SecretBox) -> None:
@@ -154,8 +161,9 @@ def test_a_ring_whose_store_is_away_says_so(store: Store, box: SecretBox) -> Non
     ring = Keyring(store, lambda: box)
     assert ring.find(key_id) is not None
     store.close()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(ApiError) as raised:
         ring.find(key_id)
+    assert (raised.value.code, raised.value.status) == ("ServiceUnavailable", 503)
 
 
 def test_keys_that_are_made_at_once_are_all_there(store: Store, box: SecretBox) -> None:
