@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall deb release sdks test test-slow test-vm test-debian12 bench bench-quick lint \
+.PHONY: help setup demo demo-api install uninstall deb release sdks test test-slow test-vm test-debian12 bench bench-quick lint \
     ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -26,6 +26,9 @@ setup: ## install what is missing: Debian packages, .venv, the locked Python pac
 
 demo: setup ## bring the three-tier example up as a lab, probe every pair with real packets, take it down
 	@$(PYTHON) -m sgdataplane.lab run
+
+demo-api: sdks ## let the cloud's own SDK drive real packets: an API, a lab behind it, and examples/api/tutorial.py
+	@tools/demo-api.sh $(SDKS)/python/bin/python
 
 install: setup ## install the product as files (PREFIX, by default /usr/local; DESTDIR); starts nothing
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh

@@ -7,6 +7,7 @@ lab follows the API, and after each step packets show it, both ways: what passes
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sgdataplane.host.links import Links
 from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expectations import one_probe
 from sgdataplane.lab.manage import down
-from tests.support.sdks import Driver, RefusedError, driver
+from tests.support.sdks import Driver, RefusedError, command_of, driver
 
 pytestmark = pytest.mark.traffic
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,19 +86,28 @@ def served(place: str, lab: str, folder: Path, placement: str) -> Iterator[tuple
             api.kill()
 
 
+@pytest.fixture
+def place(make_lab_name: Callable[[], str]) -> Iterator[str]:
+    """A namespace with a loopback, where an API and its clients are."""
+    name = make_lab_name()
+    netns.create(name)
+    with Links(name) as links:
+        links.set_up("lo")
+    yield name
+    netns.remove(name)
+
+
 @pytest.fixture(params=[(client, "instance") for client in CLIENTS] + [(CLIENTS[0], "host")], ids="-".join)
-def world(request: pytest.FixtureRequest, make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, place: str, make_lab_name: Callable[[], str], tmp_path: Path
+) -> Iterator[World]:
     client, placement = request.param
-    place, lab = make_lab_name(), make_lab_name()
-    netns.create(place)
+    lab = make_lab_name()
     try:
-        with Links(place) as links:
-            links.set_up("lo")
         with served(place, lab, tmp_path, placement) as door, driver(client, *door, within=place) as ask:
             yield World(ask, lab)
     finally:
         down(lab)
-        netns.remove(place)
 
 
 def test_an_official_sdk_drives_packets(world: World) -> None:
@@ -166,3 +176,25 @@ def interfaces_change(world: World, web: str, db: str, switch: str, db1: str) ->
     world("DetachNetworkInterface", NetworkInterfaceId=eni, InstanceId=db1)
     world("DeleteNetworkInterface", NetworkInterfaceId=eni)
     world("DeleteSecurityGroup", SecurityGroupId=copy)
+
+
+def test_the_demo_shows_what_the_page_shows(place: str, make_lab_name: Callable[[], str]) -> None:
+    """`make demo-api`: what its page says, but for ids."""
+    (python, *_), _ = command_of("drive_today.py")
+    with netns.inside(place):
+        process = subprocess.Popen(
+            [str(ROOT / "tools" / "demo-api.sh"), python],
+            env={**os.environ, "SGDP_LAB": make_lab_name()},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    found, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    shown = page.partition("# make demo-api\n")[2].partition("```")[0]
+    assert without_ids(found) == without_ids(shown)
+
+
+def without_ids(text: str) -> list[str]:
+    """Its lines, with a word in place of what is random."""
+    return [re.sub(r"\b(i|sg|sgr)-[0-9a-z]{17}\b", r"\1-ID", line) for line in text.strip().splitlines()]
