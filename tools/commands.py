@@ -62,13 +62,12 @@ def is_shown(action: argparse.Action) -> bool:
 
 def synopsis(parser: argparse.ArgumentParser) -> str:
     """In a form that doesn't depend on argparse's version."""
-    if any(subparsers(parser)):
-        return f"{parser.prog} ACTION ..."
     shown = [action for action in parser._actions if is_shown(action)]
+    verbs = ("ACTION ..." if action.required else "[ACTION ...]" for action in subparsers(parser))
     needed = (f"{action.option_strings[-1]} {value(action)}" for action in shown if is_needed(action))
     optional = ["[OPTION...]"] if any(a.option_strings and not a.required for a in shown) else []
     places = (place(action) for action in shown if not action.option_strings)
-    return " ".join(chain([parser.prog], needed, optional, places))
+    return " ".join(chain([parser.prog], needed, optional, places, verbs))
 
 
 def is_needed(action: argparse.Action) -> bool:

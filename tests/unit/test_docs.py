@@ -24,6 +24,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "reference").glob("*.md")),
     *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING", "CODE_OF_CONDUCT", "systemd/README")),
+    ROOT / "examples" / "README.md",
     TESTS / "README.md",
     *(ROOT / "netns-lab" / name / "README.md" for name in (".", "scenarios", "bench")),
     ROOT / "sgdataplane" / "schemas" / "README.md",
@@ -35,6 +36,7 @@ BASES = (
     "sgdataplane",
     "sgdataplane/statefile",
     "netns-lab",
+    "examples",
     "tests",
     *(f"tests/{p.name}" for p in TESTS.iterdir()),
 )
