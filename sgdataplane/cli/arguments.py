@@ -29,7 +29,8 @@ T = TypeVar("T")
 ENI_HELP = "an ENI's id; or the id or name of an instance that has one ENI"
 NODE_HELP = "an instance's id or name, an external host, an ENI or an address"
 STATE_HELP = (
-    "VPCs, groups, rules and ENIs, native or as the cloud's answers: a file, folder, pipe or - (standard input)"
+    "VPCs, groups, rules and ENIs, native or as the cloud's answers: a file, folder, pipe or - (standard input); "
+    "may be left out if SGDP_STATE names one"
 )
 PORT_HELP = "destination port of TCP or UDP: 22, ssh, or tcp/22, which names the protocol, too"
 PROTOCOL_HELP = "tcp, udp, icmp, icmpv6, gre or a protocol number"
@@ -113,6 +114,12 @@ def _place(text: str) -> Path:
     return STDIN if text == "-" else Path(text)
 
 
+def usual_state() -> Path | None:
+    """The state that is meant where none is named: that in SGDP_STATE."""
+    named = os.environ.get("SGDP_STATE")
+    return _place(named) if named else None
+
+
 def _uplink(text: str) -> str:
     """An interface's name; a * at its end stands for any ending."""
     if not IFNAME.fullmatch(text.removesuffix("*")):
@@ -183,8 +190,11 @@ class Parser(argparse.ArgumentParser):
         nargs: str | None = None,
         group: argparse._ActionsContainer | None = None,
     ) -> None:
-        """A state: `name` of the argument or option; `group`: that it belongs to."""
-        (group or self).add_argument(name, type=_place, metavar=metavar, nargs=nargs, help=words)
+        """A state: `name` of the argument or option; `group`: that it belongs to. The argument `state` may be left out
+        if the environment names one."""
+        usual = usual_state() if name == "state" else None
+        nargs = "?" if usual else nargs
+        (group or self).add_argument(name, type=_place, default=usual, metavar=metavar, nargs=nargs, help=words)
 
     def add_flow(self, *, port: str = PORT_HELP, source_port: str = "") -> None:
         """`--protocol`, `--port` and, if it has a help text, `--source-port`. `port`, `source_port`: the help texts."""

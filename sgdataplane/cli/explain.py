@@ -26,6 +26,7 @@ from sgdataplane.cli.arguments import (
     read_address,
     require_root,
     say_choices,
+    usual_state,
 )
 from sgdataplane.cli.output import Exit, paint, paint_verdict, print_json, render_table, say, say_block
 from sgdataplane.model import words
@@ -138,9 +139,19 @@ def check_options(arguments: argparse.Namespace) -> None:
 LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "local")
 
 
+def settle_state(arguments: argparse.Namespace) -> None:
+    """Three arguments are FROM, TO and WHAT if the environment names the state."""
+    usual = usual_state()
+    if usual is not None and arguments.receiver is not None and arguments.what is None:
+        ends = (str(arguments.state), arguments.sender, arguments.receiver)
+        arguments.sender, arguments.receiver, arguments.what = ends
+        arguments.state = usual
+
+
 def check_form(arguments: argparse.Namespace) -> None:
     """A usage error unless the flow is asked for in exactly one of both forms."""
     parser: Parser = arguments.parser
+    settle_state(arguments)
     given = [f"--{name.replace('_', '-')}" for name in LONG_FORM if getattr(arguments, name) is not None]
     if arguments.sender is not None:
         if arguments.what is None:

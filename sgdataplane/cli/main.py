@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.cli.output import Exit, choose_colour, complain, guarded
+from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
 # module -> verb -> what `sgdp --help` says of it
@@ -146,6 +146,22 @@ LAST_WORDS = """\
 the state and the lab where a command names none. Exit codes: 0 done, 1 the
 answer is no, 2 wrong usage, 3 the kernel refused or can't do it, 4 not root,
 5 the input can't be used, 70 a bug of ours."""
+# What is left when Ctrl-C ends a verb that isn't in this list, and what when it ends one that is
+NOTHING_CHANGED = "nothing was changed"
+AFTER_INTERRUPT = {
+    "lab up": "the lab is removed, nothing of it stays",
+    "lab apply": "the lab has all of the old policy, or all of the new one",
+    "lab down": "run it again, if `sgdp lab list` still has the lab",
+    "lab probe": "the lab stays, as it was",
+    "lab matrix": "the lab stays, as it was",
+    "replay": "a lab that was built for it is removed",
+    "test": "a lab that was built for it is removed",
+    "trace": "what traced the packets is removed",
+    "apply": "each namespace has all of its old rules, or all of its new ones; run it again",
+    "attach": "the interface is bound, or it isn't; `sgdp attach` says which if you run it again",
+    "detach": "run it again to be sure that the rules are gone",
+    "clear": "run it again to be sure that all rules are gone",
+}
 # The first that fits decides, from the special to the general. Every other error of ours is about the input.
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
@@ -217,6 +233,7 @@ def run_verb(run: Run, arguments: argparse.Namespace) -> int:
         _discard_stdout()
         return Exit.BROKEN_PIPE
     except KeyboardInterrupt:
+        say_aside(f"interrupted: {AFTER_INTERRUPT.get(getattr(arguments, 'verb', ''), NOTHING_CHANGED)}")
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the one place that must let nothing through
         return report(error, debug=getattr(arguments, "debug", False))

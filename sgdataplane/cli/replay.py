@@ -20,6 +20,7 @@ from sgdataplane.cli.arguments import (
     refuse_twice,
     require_root,
     say_choices,
+    usual_state,
 )
 from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.output import Exit, Progress, paint, print_json, render_table, say
@@ -51,7 +52,7 @@ def register(verbs: Verbs) -> None:
     parser = verbs.add("replay", run, more)
     what = "a pcap or pcapng file, gzipped or not; a pipe, or - for standard input"
     parser.add_argument("capture", type=Path, metavar="CAPTURE", help=what)
-    whose = parser.add_mutually_exclusive_group(required=True)
+    whose = parser.add_mutually_exclusive_group(required=usual_state() is None)
     parser.add_state("--state", "build a lab with this policy for the replay", group=whose)
     whose.add_argument("--name", metavar="N", help="use the running lab of this name")
     against = "replay again under this policy, and show the flows that fare differently"
@@ -67,6 +68,8 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent."""
+    if arguments.name is None:
+        arguments.state = arguments.state or usual_state()
     if arguments.name is not None and (arguments.against or chosen(arguments)):
         names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in chosen(arguments))))
         arguments.parser.error(f"{names}: for a lab that is built: give --state, not --name")

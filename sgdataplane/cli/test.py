@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from sgdataplane.cli.arguments import Parser, Verbs, choices_of, chosen, load_state, require_root, say_choices
+from sgdataplane.cli.arguments import (
+    Parser,
+    Verbs,
+    choices_of,
+    chosen,
+    load_state,
+    require_root,
+    say_choices,
+    usual_state,
+)
 from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.output import Exit, paint, print_json, say
 from sgdataplane.errors import Problem, StateFileError
@@ -86,8 +95,10 @@ def check_options(arguments: argparse.Namespace) -> None:
         for name in chosen(arguments):
             option = f"--{name.replace('_', '-')}"
             parser.error(f"--live {arguments.live}: that lab has its own policy options; leave {option} out")
-    elif arguments.state is None:
-        parser.error("--state is needed, unless --live names a running lab")
+    else:
+        arguments.state = arguments.state or usual_state()
+        if arguments.state is None:
+            parser.error("--state is needed, unless --live names a running lab or SGDP_STATE a state")
     if arguments.live is not None:
         require_root("test --live")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,13 +35,13 @@ def left_of(process: subprocess.Popen[str]) -> list[str]:
         pytest.param(("sgdataplane.lab", "run", "netns-lab/scenarios/40-group-remote"), id="run a scenario"),
     ],
 )
-def test_demo_shows_expected_beside_observed_and_leaves_nothing(module: tuple[str, ...]) -> None:
+def test_demo_shows_what_passes_and_leaves_nothing(module: tuple[str, ...]) -> None:
     with start(*module) as process:
         printed, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
-    assert "expected/observed: A accept, - drop" in printed
-    assert "A/A" in printed
-    assert "-/-" in printed
+    assert "what passes, of tcp/" in printed
+    assert "everything" in printed
+    assert "nothing" in printed
     assert "0 disagree with the policy" in printed
     assert "every packet did what the policy says" in printed
     assert left_of(process) == []
@@ -72,3 +73,22 @@ def test_folder_that_is_no_scenario_is_told() -> None:
         _, errors = process.communicate(timeout=END_S)
     assert process.returncode == 1
     assert errors == "error: netns-lab/scenario.toml: No such file or directory\n"
+
+
+def test_interrupted_lab_says_that_it_is_removed() -> None:
+    state = "netns-lab/scenarios/20-three-tier/state.yaml"
+    with start("sgdataplane", "lab", "up", state, "--name", f"demo{os.getpid()}") as process:
+        deadline = time.monotonic() + START_S
+        while not of_this_process():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=END_S)
+    assert (process.returncode, printed) == (130, "")
+    assert errors == "interrupted: the lab is removed, nothing of it stays\n"
+    assert of_this_process() == []
+
+
+def of_this_process() -> list[str]:
+    return [name for name in netns.list_names() if name.startswith(f"demo{os.getpid()}-")]

@@ -14,6 +14,7 @@ import pytest
 
 from sgdataplane import __version__
 from sgdataplane.cli import arguments, main
+from sgdataplane.cli.lab import ACTIONS
 from sgdataplane.cli.output import Exit
 from sgdataplane.errors import (
     BusyError,
@@ -216,7 +217,12 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == Exit.INTERRUPTED
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == "interrupted: nothing was changed\n"
+
+
+def test_what_is_said_after_ctrl_c_is_of_verbs_that_there_are() -> None:
+    verbs = {verb for summaries in main.VERBS.values() for verb in summaries} | {f"lab {verb}" for verb in ACTIONS}
+    assert verbs >= main.AFTER_INTERRUPT.keys()
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,7 @@ def test_a_pipe_has_colours_only_if_they_are_always_wanted(
         assert capsys.readouterr().out == said
 
 
-def test_a_text_hangs_beside_what_leads_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_hangs_beside_what_leads_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     say_hanging("high  ", "word " * 30)
     lines = capsys.readouterr().out.splitlines()

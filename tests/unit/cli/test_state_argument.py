@@ -98,3 +98,48 @@ def test_standard_input_can_be_read_once(capsys: pytest.CaptureFixture[str]) -> 
         main(["diff", "-", "-"])
     assert ended.value.code == 2
     assert "can be read only once" in capsys.readouterr().err
+
+
+FLOW = ("i-a", "i-b", "tcp/22")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("check",),
+        ("compile", "--stage", "policy"),
+        ("explain", *FLOW),
+        ("explain", "--eni", "eni-a", "--direction", "ingress", "--port", "tcp/22", "--remote", "10.0.0.9"),
+        ("export", "--to", "native"),
+    ],
+    ids=" ".join,
+)
+def test_the_environment_may_name_the_state(
+    verb: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text(STATE, encoding="utf-8")
+    name, *words = verb
+    assert main([name, str(path), *words]) == 0
+    named = capsys.readouterr().out
+    monkeypatch.setenv("SGDP_STATE", str(path))
+    assert main(list(verb)) == 0
+    assert capsys.readouterr().out == named
+    monkeypatch.setenv("SGDP_STATE", str(tmp_path / "other.yaml"))
+    assert main([name, str(path), *words]) == 0, "what is named wins"
+    assert main(list(verb)) != 0
+    monkeypatch.delenv("SGDP_STATE")
+    with pytest.raises(SystemExit):
+        main(list(verb))
+
+
+def test_expectations_are_held_against_the_state_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state.yaml").write_text(STATE, encoding="utf-8")
+    rows = tmp_path / "rows.txt"
+    rows.write_text(f"{FLOW[0]} -> {FLOW[1]} {FLOW[2]} accept\n", encoding="utf-8")
+    monkeypatch.setenv("SGDP_STATE", str(tmp_path / "state.yaml"))
+    assert main(["test", str(rows)]) == 0
+    assert build_parser().parse_args(["replay", "x.pcap"]).capture == Path("x.pcap")
+    assert "1" in capsys.readouterr().out
