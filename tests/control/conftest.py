@@ -35,8 +35,8 @@ def clock() -> Clock:
 
 @pytest.fixture(params=MAKERS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """It keeps 300 revisions for those who watch."""
-    made = MAKERS[request.param](tmp_path, 300, clock)
+    """It keeps 120 revisions for those who watch."""
+    made = MAKERS[request.param](tmp_path, 120, clock)
     yield made
     made.close()
 

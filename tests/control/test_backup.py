@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.control import backup, sqlitefile
 from sgdataplane.control.backup import back_up, restore
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Snapshot, UnavailableError, Write
@@ -130,7 +133,10 @@ def test_a_store_that_is_in_use_is_not_replaced(path: Path, tmp_path: Path) -> N
     assert restore(tmp_path / "copy", path)[0] == 10  # control
 
 
-def test_a_store_that_another_program_reads_is_not_replaced(path: Path, tmp_path: Path) -> None:
+def test_a_store_that_another_program_reads_is_not_replaced(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlitefile, "BUSY_S", 0.1)  # how long it waits for that program
     back_up(path, tmp_path / "copy")
     with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")
@@ -158,6 +164,27 @@ def test_a_store_is_not_opened_while_it_is_restored(
     monkeypatch.setattr(Path, "replace", replace)
     restore(tmp_path / "copy", path)
     assert tried
+
+
+@pytest.mark.parametrize("step", ["make", "copy", "keep", "replace"])
+def test_a_restore_that_fails_half_way_leaves_the_store_as_it_was(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    back_up(path, tmp_path / "copy")
+    before, files = read(path), names(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    places = {"make": backup, "copy": backup, "keep": os, "replace": Path}
+    names_of = {"make": "make_private", "copy": "_revision_of", "keep": "link", "replace": "replace"}
+    with monkeypatch.context() as broken:
+        broken.setattr(places[step], names_of[step], fail)
+        with pytest.raises(UnavailableError):
+            restore(tmp_path / "copy", path)
+    assert read(path) == before
+    assert names(tmp_path) - files <= {"store.before-restore"}
+    assert restore(tmp_path / "copy", path)[0] == 10  # control
 
 
 def _damage(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,8 +25,10 @@ PATIENCE_S = 60.0
 ENDLESS = 1_000_000
 
 
-def writer(path: Path, name: str, times: int) -> subprocess.Popen[str]:
-    command = (sys.executable, "-m", "tests.support.storewriting", str(path), name, str(times))
+def writer(path: Path, name: str, times: int, *, largest: int | None = None) -> subprocess.Popen[str]:
+    """`largest`: the write that makes a file larger than that is cut there, and kills the process."""
+    limit = () if largest is None else ("prlimit", f"--fsize={largest}")
+    command = (*limit, sys.executable, "-m", "tests.support.storewriting", str(path), name, str(times))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -107,6 +110,13 @@ class Life:
             process.kill()
         self.answered |= {name: answers(process) for name, process in zip(names, processes, strict=True)}
 
+    def tear(self, turn: int, largest: int) -> None:
+        """Two writers, one after the other, are killed in the midst of a write to a file that has this size then."""
+        for name in (f"{turn}-0", f"{turn}-1"):
+            process = writer(self.path, name, ENDLESS, largest=largest)
+            self.answered[name] = answers(process)
+            assert process.returncode == -signal.SIGXFSZ
+
     def check(self) -> None:
         """What the last two left behind."""
         with closing(SqliteStore(self.path)) as store:
@@ -143,6 +153,16 @@ def test_killed_writers_leave_every_answered_commit_once_and_none_in_half(turns:
         life.live(turn)
         life.check()
     assert sum(map(len, life.answered.values())) > turns, "they wrote too little to tell anything"
+
+
+@pytest.mark.parametrize("step", [19_001, pytest.param(997, marks=pytest.mark.slow)])
+def test_a_torn_write_leaves_nothing_of_its_commit(step: int, tmp_path: Path) -> None:
+    """At every place in the log, in the midst of a page as well."""
+    for turn, largest in enumerate(range(60_000, 160_000, step)):
+        life = Life(tmp_path / f"store{turn}")
+        life.tear(turn, largest)
+        life.check()
+        assert life.answered[f"{turn}-0"], "a control: some were written"
 
 
 def test_a_process_that_is_killed_while_it_makes_the_store_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
