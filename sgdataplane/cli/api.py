@@ -33,6 +33,7 @@ from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.control.keys import StoredKey
+    from sgdataplane.control.permissions import AccessPolicy
     from sgdataplane.control.secrets import SecretBox
 
 EXTRA = "api"
@@ -160,7 +161,7 @@ def run_create(arguments: argparse.Namespace) -> int:
     policy: str = arguments.policy
     if policy not in BUILT_IN:
         policy = _text_of(Path(policy))
-        policy_of(policy, arguments.policy)
+        _note_idle(policy_of(policy, arguments.policy))
     key_file: Path = arguments.key_file or key_file_of(arguments.store)
     with extra():
         import sgdataplane.control.secrets  # noqa: F401  (before a store is made)
@@ -177,6 +178,14 @@ def run_create(arguments: argparse.Namespace) -> int:
         say(f"access key secret: {secret}")
         say_aside("note: keep the secret now; it is not shown again")
     return Exit.DONE
+
+
+def _note_idle(policy: AccessPolicy) -> None:
+    """A Deny that never matches would permit more than its author meant."""
+    from sgdataplane.control.parameters import tables
+
+    for pattern in policy.idle(tables()):
+        say_aside(f"note: the policy names {pattern}, but the API has no such action")
 
 
 def _box(file: Path, *, is_first: bool) -> SecretBox:

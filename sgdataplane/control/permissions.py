@@ -96,6 +96,12 @@ class AccessPolicy:
         names = names_of(call.action)
         return all(self._permits(names, resource) for resource in resources_of(call))
 
+    def idle(self, actions: Iterable[str]) -> list[str]:
+        """The patterns of actions that match none of these, in lower case: perhaps slips of the pen."""
+        names = [name for action in actions for name in names_of(action)]
+        patterns = dict.fromkeys(pattern for statement in self.statements for pattern in statement.actions)
+        return [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
+
     def _permits(self, names: tuple[str, ...], resource: CallTarget) -> bool:
         effects = {one.effect for one in self.statements if one.covers(names, resource)}
         return effects == {Effect.ALLOW}

@@ -135,6 +135,14 @@ def test_actions_on_vpcs_have_two_names(name: str) -> None:
     assert not policy(ALL, statement("Deny", name)).permits(call("DescribeVpcs"))
 
 
+def test_patterns_that_match_no_action_are_known() -> None:
+    found = policy(
+        statement("Allow", ["ecs:*", "vpc:DescribeVpcs", "ecs:Reboot*"]), statement("Deny", "ecs:DeleteGruop")
+    )
+    assert found.idle(ACTIONS) == ["ecs:reboot*", "ecs:deletegruop"]
+    assert not BUILT_IN["full"].idle(ACTIONS)
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_built_in_policies(action: str) -> None:
     assert BUILT_IN["full"].permits(call(action))

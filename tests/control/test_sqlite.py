@@ -244,6 +244,18 @@ def test_only_its_owner_may_read_it(tmp_path: Path, sqlite: SqliteStore) -> None
     )
 
 
+def test_a_service_s_store_is_the_service_s_if_root_makes_and_uses_it(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a folder away")
+    folder = tmp_path / "service"
+    folder.mkdir()
+    os.chown(folder, 12345, 23456)
+    with closing(SqliteStore(folder / "store")) as store:
+        count_up(store, "a", 1)
+        owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in folder.iterdir()}
+    assert owners == dict.fromkeys(("store", "store-wal", "store-shm", "store.lock"), (12345, 23456))
+
+
 def test_every_commit_is_on_disk_before_it_is_answered(sqlite: SqliteStore) -> None:
     assert sqlite._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert sqlite._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -125,6 +125,14 @@ def test_a_bad_policy_makes_no_key_and_no_store(api: Command, tmp_path: Path, co
     assert not api.file.exists()
 
 
+def test_an_action_that_is_not_there_is_noted(api: Command, tmp_path: Path) -> None:
+    (tmp_path / "policy").write_text(POLICY.replace("vpc:*", "ecs:DeleteGruop"))
+    _, err = api("keys", "create", "--policy", str(tmp_path / "policy"))
+    assert "note: the policy names ecs:deletegruop, but the API has no such action" in err
+    _, err = api("keys", "create", "--policy", "read-only")
+    assert "no such action" not in err
+
+
 def test_the_audit_is_shown_and_can_be_gone_on_with(api: Command) -> None:
     made = [api.json("keys", "create")["access_key_id"] for _ in range(3)]
     api("keys", "revoke", made[0])
