@@ -31,8 +31,8 @@ UNUSED = "a store that nobody uses: stop `sgdp api` first"
 def back_up(store: Path, copy: Path) -> int:
     """Copy it to a file that isn't there yet, while others may write; the revision that the copy has. StateFileError if
     there is no such store, it isn't whole, or there is a file; UnavailableError."""
-    with unavailable(store), closing(use(store, create=False)), unavailable(copy):
-        with _copied(store, "rw", copy) as (made, revision):
+    with unavailable(store), closing(use(store, create=False)) as used, unavailable(copy):
+        with _copied(used.path, "rw", copy) as (made, revision):
             try:
                 os.link(made, copy)
             except FileExistsError:
@@ -45,6 +45,7 @@ def restore(copy: Path, store: Path) -> tuple[int, Path | None]:
     """Put the store back as the copy has it; its revision, and where the store is that was there before. That changes
     nothing unless the copy is whole and nobody uses the store. StateFileError, UnavailableError."""
     require_exists(copy)
+    store = store.resolve()
     with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
         with _copied(copy, "ro", store) as (made, revision):
             with closing(connect(made)) as db:

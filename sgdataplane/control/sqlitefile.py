@@ -66,7 +66,9 @@ class UsedFile:
 
 
 def use(path: Path, *, create: bool) -> UsedFile:
-    """Begin to use it; it is made if it isn't there and `create`. StateFileError, UnavailableError."""
+    """Begin to use it, or what it is a link to; it is made if it isn't there and `create`. StateFileError,
+    UnavailableError."""
+    path = path.resolve()  # its log and its lock lie beside the file itself, whatever leads to it
     if create and not path.exists():
         _make(path)
     require_exists(path)
@@ -114,11 +116,11 @@ def unavailable(path: Path) -> Iterator[None]:
     wrong with our own calls stays as it is."""
     try:
         yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InternalError):
+        raise
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise _not_a_store(path) from error
-        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InternalError)):
-            raise
         raise UnavailableError(f"{path}: {error}") from error
     except OSError as error:
         raise UnavailableError(f"{path}: {error.strerror or error}") from error

@@ -148,6 +148,17 @@ def test_a_store_that_another_program_reads_is_not_replaced(
     assert read(path).revision == 11
 
 
+def test_a_store_is_copied_and_replaced_through_a_link(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    back_up(link, tmp_path / "copy")
+    with closing(SqliteStore(path)), pytest.raises(StateFileError, match=r"InvalidStore\.InUse"):
+        restore(tmp_path / "copy", link)
+    assert restore(tmp_path / "copy", link) == (10, tmp_path / "store.before-restore")
+    assert link.is_symlink()
+    assert read(path).revision == 10
+
+
 def test_a_store_is_not_opened_while_it_is_restored(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -303,6 +303,17 @@ def test_names_of_files_may_be_odd(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).exists()
 
 
+def test_a_link_to_a_store_is_that_store(tmp_path: Path, sqlite: SqliteStore) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    link.symlink_to(tmp_path / "store")
+    sqlite.commit(Write({}))
+    with closing(SqliteStore(link)) as same:
+        assert same.commit(Write({})) == 2
+    assert sqlite.snapshot().revision == 2
+    assert [file.name for file in link.parent.iterdir()] == ["link"]
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_store_whose_file_is_gone_takes_nothing(tmp_path: Path, sqlite: SqliteStore, how: str) -> None:
     path = tmp_path / "store"
