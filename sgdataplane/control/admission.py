@@ -22,6 +22,7 @@ VERSIONS = ("2014-05-26", "2016-04-28")  # of the ECS API, and of the VPC API, w
 FORM = "application/x-www-form-urlencoded"
 ONCE = ("host", "authorization", "content-type")  # and x-acs-*: headers that mustn't come twice
 NO_TYPE = 415
+SHOWN = 128  # characters of a key's or action's name in the log
 
 Permits: TypeAlias = Callable[[Call], bool]
 
@@ -40,7 +41,7 @@ class Incoming:
 
 @dataclass(slots=True)
 class Asker:
-    """Which key asked for which action; filled as it is found out, for the log."""
+    """Which key asks for which action, for the log. If the signature is refused, it is only what the request says."""
 
     key: str = ""
     action: str = ""
@@ -63,8 +64,9 @@ class Admission:
         """The call, or ApiError."""
         now, headers = self._clock(), _headers(incoming.headers)
         pairs, parts = _signed_parts(incoming, headers)
-        signer = self._verifier.verify(parts, now)
-        asker.key, asker.action = signer.key.id, signer.action
+        claim = self._verifier.claim(parts)
+        asker.key, asker.action = claim.key[:SHOWN], claim.action[:SHOWN]
+        signer = self._verifier.verify(claim, now)
         self._check(signer, now)
         parameters = typed(signer.action, pairs)
         call = Call(

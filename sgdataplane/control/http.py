@@ -143,13 +143,15 @@ class Api:
 
     async def _run(self, threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T]) -> T:
         """What `work` returns or raises. If it takes too long, the client is told so, and it goes on."""
-        future = asyncio.get_running_loop().run_in_executor(threads, work)
+        job = threads.submit(work)
+        future = asyncio.wrap_future(job)
         await asyncio.wait({future}, timeout=seconds)
-        if not future.done():
-            future.cancel()  # if it hasn't begun
-            words = "It isn't known whether it was done: send it again, with the same ClientToken."
-            raise _unavailable(f"No answer within {seconds:g} s. {words}")
-        return future.result()
+        if future.done():
+            return future.result()
+        if job.cancel():  # it hasn't begun
+            raise _unavailable(f"The service is busy, for {seconds:g} s already. Nothing was done.")
+        words = "It isn't known whether it was done: send it again, with the same ClientToken."
+        raise _unavailable(f"No answer within {seconds:g} s. {words}")
 
     # its body
 

@@ -123,8 +123,11 @@ class Verifier:
         self._find_key, self._accepts_v1 = find_key, accepts_v1
         self._nonces = nonces or Nonces()
 
-    def verify(self, parts: SignedParts, now: float) -> Signer:
-        claim = claim_of(parts, accepts_v1=self._accepts_v1)
+    def claim(self, parts: SignedParts) -> SignatureClaim:
+        """What a request says of itself. Nothing of it is proven yet."""
+        return claim_of(parts, accepts_v1=self._accepts_v1)
+
+    def verify(self, claim: SignatureClaim, now: float) -> Signer:
         signed_at = _time(claim.date)
         if abs(now - signed_at) > SKEW_S:
             raise ApiError("InvalidTimeStamp.Expired", _expired(claim.date, now))

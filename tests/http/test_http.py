@@ -135,6 +135,16 @@ def test_the_log_has_a_line_of_json_for_each_request(served: Served) -> None:
     assert lines[0]["revision"] == 1
 
 
+def test_the_log_says_who_a_refused_request_says_it_is(served: Served) -> None:
+    send(served.url, acs3("DeleteVpc", {}, secret="guessed"))
+    send(served.url, acs3("a" * 500, {}, key="b" * 500))
+    found = [[line[name] for name in ("key", "action", "code")] for line in map(json.loads, served.lines)]
+    assert found == [
+        ["LTAItest", "DeleteVpc", "SignatureDoesNotMatch"],
+        ["b" * 128, "a" * 128, "InvalidAccessKeyId.NotFound"],
+    ]
+
+
 def test_a_key_that_calls_too_often_is_told_when_to_come_again(serve: Serve) -> None:
     served = serve(throttle=Throttle(rate=0.001, burst=2))
     replies = [send(served.url, acs3("CreateSecurityGroup", {})) for _ in range(3)]
@@ -165,6 +175,19 @@ def test_a_call_that_takes_too_long_is_answered_and_goes_on(serve: Serve) -> Non
     assert "isn't known" in reply.body["Message"]
     served.engine.is_open.set()
     assert send(served.url, acs3("CreateSecurityGroup", {})).status == 200
+
+
+def test_a_call_that_found_no_thread_in_time_isnt_done(serve: Serve) -> None:
+    served = serve(limits=ApiLimits(calls=1, call_s=0.3))
+    first = in_background(served, acs3("CreateSecurityGroup", {"SecurityGroupName": "blocks"}))
+    assert served.engine.has_begun.wait(10)
+    second = send(served.url, acs3("CreateSecurityGroup", {}))
+    assert (second.status, second.code) == (503, "ServiceUnavailable")
+    assert "Nothing was done" in second.body["Message"]
+    served.engine.is_open.set()
+    assert first().status == 503
+    assert send(served.url, acs3("CreateSecurityGroup", {"SecurityGroupName": "third"})).status == 200
+    assert [call.parameters.get("SecurityGroupName") for call in served.engine.calls] == ["blocks", "third"]
 
 
 def test_calls_that_wait_hold_none_of_the_threads_of_ordinary_ones(serve: Serve) -> None:
