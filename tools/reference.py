@@ -22,7 +22,7 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.statefile.schema import state_schema
-from tools import commands, schemas
+from tools import apiactions, commands, schemas
 from tools.commands import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,6 +141,10 @@ def state() -> str:
     return _page("Keys and quotas of a state", *schemas.state_parts())
 
 
+def api_actions() -> str:
+    return _page("Actions of the API", *apiactions.parts())
+
+
 def decisions() -> str:
     rows = (
         (name[:3], f"[{title}]({name})", when)
@@ -176,6 +180,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/commands.md": command_line,
     "docs/reference/json.md": json_output,
     "docs/reference/state.md": state,
+    "docs/reference/api-actions.md": api_actions,
     "docs/decisions/README.md": decisions,
     "sgdataplane/schemas/state.schema.json": schema,
 }

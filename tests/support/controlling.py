@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from sgdataplane.control.answers import Answer, ApiError, Call
@@ -27,11 +27,15 @@ def counted_ids() -> Callable[[str], str]:
 class Client:
     """Asks an engine as one key."""
 
-    def __init__(self, engine: Engine | None = None, profile: str = "seed") -> None:
-        self.engine = engine or Engine(MemoryStore(), profile, counted_ids())
+    def __init__(self, engine: Engine | None = None, profile: str = "seed", key: str = "LTAI-test") -> None:
+        self.engine, self.key = engine or Engine(MemoryStore(), profile, counted_ids()), key
 
     def ask(self, action: str, **parameters: Json) -> Answer:
-        return self.engine.call(Call(action, parameters, "request-1", "LTAI-test", "127.0.0.1", time.time()))
+        return self.engine.call(Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time()))
+
+    def asked(self, action: str, extensions: Mapping[str, str], **parameters: Json) -> Body:
+        call = Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time(), extensions)
+        return self.engine.call(call).body
 
     def __call__(self, action: str, **parameters: Json) -> Body:
         return self.ask(action, **parameters).body

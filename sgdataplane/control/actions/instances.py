@@ -17,7 +17,14 @@ from sgdataplane.control.store import Body, Json
 
 RUNNING, STOPPED = "Running", "Stopped"
 MOST_AT_ONCE = 100
-BY_ENIS = ("SecurityGroupId", "VpcId", "VSwitchId", "PrivateIpAddresses")  # filters that its interfaces answer
+OWN = ("private_ip_addresses", "ipv6_addresses")
+BY_ENIS = (
+    "SecurityGroupId",
+    "VpcId",
+    "VSwitchId",
+    "PrivateIpAddresses",
+    "Ipv6Address",
+)  # filters that its interfaces answer
 
 
 def create(scope: Scope) -> Body:
@@ -148,8 +155,8 @@ def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
 def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
     enis = [scope.find(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id)]
     groups = {group for eni in enis for group in texts(state_in(eni), "security_group_ids")}
-    addresses = {one for eni in enis for one in texts(state_in(eni), "private_ip_addresses")}
-    wanted = set(scope.texts("PrivateIpAddresses"))
+    addresses = {one for eni in enis for name in OWN for one in texts(state_in(eni), name)}
+    wanted = {*scope.texts("PrivateIpAddresses"), *scope.texts("Ipv6Address")}
     return (
         scope.text("SecurityGroupId") in ("", *groups)
         and scope.text("VpcId") in ("", *(state_in(eni)["vpc_id"] for eni in enis))

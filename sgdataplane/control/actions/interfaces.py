@@ -64,8 +64,10 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "mac_address": free_mac(eni_id, set()),
         "private_ip_addresses": cast(Json, addresses),
         "ipv6_addresses": cast(Json, said.get("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount"))),
-        "ipv4_prefixes": said.get("Ipv4Prefix") or [],
-        "ipv6_prefixes": said.get("Ipv6Prefix") or [],
+        **{
+            name: said.get(key) or cast(Json, _prefixes(chooser, name, _count(said, f"{key}Count")))
+            for name, key in (("ipv4_prefixes", "Ipv4Prefix"), ("ipv6_prefixes", "Ipv6Prefix"))
+        },
         "security_group_ids": cast(Json, sorted(groups)),
         "connection_tracking": tracking(said),
     }

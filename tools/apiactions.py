@@ -1,0 +1,112 @@
+"""Which of the cloud's actions the API does, and which fields of each it looks at.
+
+Owns how that is found: a field is looked at if its name stands in the functions that do the action, or in the tables
+that they read. Must not know what a field means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from importlib import resources
+from types import CodeType, FunctionType
+from typing import Any
+
+from sgdataplane.control import extensions
+from sgdataplane.control.actions import ACTIONS
+from sgdataplane.statefile import ecs_names
+from tools.commands import table
+
+OURS: Mapping[str, object] = {
+    "SgdpDiff": extensions.diff,
+    "SgdpExplain": extensions.explain,
+    "SgdpDescribeEvents": extensions.describe_events,
+}
+ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
+ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at
+PAGING = {"MaxResults", "NextToken", "PageNumber", "PageSize", "Tag", "Key", "Value"}  # what a scope does
+WAITS = {"Revision", "Timeout"}
+
+
+def parts() -> Iterator[str]:
+    """The page's parts."""
+    found = tables()
+    done = [name for name in found if name in ACTIONS or name.startswith("Sgdp")]
+    rows = [(f"`{name}`", *_fields(name, found[name])) for name in done]
+    yield (
+        "The cloud's actions, as its SDK of 2014-05-26 has them, and those of ours. A field that is ignored may be "
+        "given: it means nothing here. Fields that are in neither list are ignored, too."
+    )
+    yield table(("action", "fields that count", "fields that are ignored"), rows)
+    yield "## Refused"
+    others = ", ".join(f"`{name}`" for name in found if name not in done)
+    yield f"`InvalidAction.NotFound` is the answer to {others}, and to all that isn't on this page."
+
+
+def tables() -> dict[str, Mapping[str, Any]]:
+    folder = resources.files("sgdataplane.control") / "tables"
+    read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "extensions")]
+    return {name: fields for part in read for name, fields in sorted(part.items())}
+
+
+def _fields(action: str, fields: Mapping[str, Any]) -> tuple[str, str]:
+    known = words_of(action)
+    used = [_shown(name, field, known) for name, field in fields.items() if name in known]
+    ignored = [name for name in fields if name not in known]
+    return ", ".join(used) or "-", ", ".join(ignored) or "-"
+
+
+def _shown(name: str, field: Mapping[str, Any], known: set[str]) -> str:
+    """A field; of one that has parts, those that count."""
+    inner = [part for part in field.get("fields", {}) if part in known]
+    return f"{name}{{{', '.join(inner)}}}" if inner else name
+
+
+def words_of(action: str) -> set[str]:
+    """All texts in the code that does an action."""
+    if action == "SgdpWait":
+        return ALWAYS | WAITS
+    words, seen = set(ALWAYS | PAGING), set[object]()
+    _collect(ACTIONS[action].run if action in ACTIONS else OURS[action], words, seen)
+    return words
+
+
+def _collect(value: object, words: set[str], seen: set[object]) -> None:
+    if isinstance(value, str):
+        words.add(value)
+    elif isinstance(value, FunctionType):
+        if value.__module__.startswith("sgdataplane.control") and value not in seen:
+            seen.add(value)
+            _collect_code(value.__code__, value.__globals__, words, seen)
+    else:
+        for part in _parts(value):
+            _collect(part, words, seen)
+
+
+def _parts(value: object) -> Iterable[object]:
+    """What a value is made of, if it is one of those that functions read."""
+    match value:
+        case partial():
+            return (value.func, *value.args)
+        case dict() if value is not ACTIONS:
+            return (*value.keys(), *value.values())
+        case tuple() | frozenset():
+            return value
+        case _ if type(value).__module__.startswith("sgdataplane.control.actions"):
+            return tuple(getattr(value, name) for name in getattr(type(value), "__slots__", ()))
+    return ()
+
+
+def _collect_code(code: CodeType, names: Mapping[str, Any], words: set[str], seen: set[object]) -> None:
+    if code.co_name in ANSWERING or code.co_name.endswith("_item"):
+        return
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _collect_code(constant, names, words, seen)
+        else:
+            _collect(constant, words, seen)
+    for name in code.co_names:
+        _collect(names.get(name), words, seen)
+        if ecs_names in (names.get(other) for other in code.co_names):
+            _collect(getattr(ecs_names, name, None), words, seen)
