@@ -118,6 +118,9 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sudo sgdp api --store cloud.db --lab demo",
         ),
     },
+    "group": {
+        "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
+    },
     "trace": {
         "trace": Summary(
             "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
@@ -131,7 +134,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
     "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
-    "change it by the cloud's API": ("api",),
+    "change it by the cloud's API": ("api", "group"),
 }
 TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\
@@ -174,7 +177,7 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
     """Adds all verbs. Only the module of `argv`'s verb is imported and adds its arguments; the other verbs are just
     listed. None: all modules are imported."""
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     named = next((word for word in argv or () if not word.startswith("-")), "")
     for module, summaries in VERBS.items():
         verbs = Verbs(subparsers, summaries)

@@ -178,6 +178,56 @@ def interfaces_change(world: World, web: str, db: str, switch: str, db1: str) ->
     world("DeleteSecurityGroup", SecurityGroupId=copy)
 
 
+def test_groups_are_changed_on_the_command_line(place: str, make_lab_name: Callable[[], str], tmp_path: Path) -> None:
+    """Each verb, on groups that their names mean; what is refused has exit code 5 and changes nothing."""
+    lab = make_lab_name()
+    with served(place, lab, tmp_path, "instance") as (endpoint, key, secret):
+        given = {
+            "SGDP_API": f"http://{endpoint}",
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": key,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": secret,
+        }
+
+        def sgdp(*words: str, code: int = 0) -> str:
+            command = [sys.executable, "-m", "sgdataplane", "group", *words]
+            with netns.inside(place):
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=os.environ | given,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            out, _ = process.communicate(timeout=60)
+            assert process.returncode == code, out
+            return out
+
+        for name in ("web", "db"):
+            assert f"in force at lab {lab}" in sgdp("create", name)
+        sgdp("authorize", "db", "tcp/5432", "--from", "web", "--priority", "7")
+        sgdp("authorize", "db", "all", "--to", "0.0.0.0/0", "--drop", "--no-wait")
+        (web,) = [
+            group
+            for group in json.loads(sgdp("list", "--json"))["SecurityGroups"]
+            if group["SecurityGroupName"] == "web"
+        ]
+        rules = json.loads(sgdp("show", "db", "--json"))["Permissions"]["Permission"]
+        assert {(rule["Direction"], rule["Policy"], rule["SourceGroupId"], rule["Priority"]) for rule in rules} == {
+            ("egress", "Drop", "", "1"),
+            ("ingress", "Accept", web["SecurityGroupId"], "7"),
+        }
+        assert "there is no group wep" in sgdp("authorize", "db", "tcp/1", "--from", "wep", code=5)
+        assert "DependencyViolation" in sgdp("delete", "web", code=5)
+        sgdp("clone", "db", "--name", "db2")
+        for name in ("db", "db2"):
+            sgdp("revoke", name, "tcp/5432", "--from", "web", "--drop", "--priority", "7")  # there is no such rule
+            sgdp("revoke", name, "tcp/5432", "--from", "web", "--priority", "7")
+        sgdp("delete", "web")
+        assert "any" in sgdp("show", "db2")
+    down(lab)
+
+
 def test_the_demo_shows_what_the_page_shows(place: str, make_lab_name: Callable[[], str]) -> None:
     """`make demo-api`: what its page says, but for ids."""
     (python, *_), _ = command_of("drive_today.py")

@@ -51,6 +51,7 @@ EXCEPTIONS = {
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
     ("cli.api", "control"),
+    ("cli.group", "control.client"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",

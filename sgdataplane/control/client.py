@@ -1,0 +1,112 @@
+"""A client of the API, for `sgdp group`: signs a call, sends it, and reads the answer.
+
+Owns the request's form, which is that of the cloud's own SDKs: signed in a header, everything in the query. Must not
+know what a call means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from sgdataplane.control.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.visible import visible
+
+VERSION = "2014-05-26"
+ANSWER_S = 60.0
+LARGEST = 64 << 20  # bytes of an answer
+# Where a client finds what it needs; the last two are the cloud's own names.
+URL, KEY, SECRET = "SGDP_API", "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"
+
+
+class RefusedError(SgDataplaneError):
+    """The API refused a call. `code`: the cloud's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return visible(f"{self.code}: {self.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClient:
+    """`url`: http://HOST:PORT or https://HOST:PORT."""
+
+    url: str
+    key: str
+    secret: str
+
+    @classmethod
+    def of_environment(cls) -> ApiClient:
+        """HostError if a variable is missing."""
+        missing = [name for name in (URL, KEY, SECRET) if not os.environ.get(name)]
+        if missing:
+            what = f"set {', '.join(missing)}; `sgdp api keys create` makes a key, and {URL} is such as http://127.0.0.1:8080"
+            raise HostError("the API", what)
+        return cls(os.environ[URL], os.environ[KEY], os.environ[SECRET])
+
+    def ask(self, action: str, **parameters: object) -> dict[str, Any]:
+        """The answer's fields, and `revision` if something was written. RefusedError; HostError if none comes."""
+        split = urlsplit(self.url)
+        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(split.scheme)
+        if kind is None or not split.netloc:
+            raise HostError(self.url, "not a URL such as http://127.0.0.1:8080")
+        query = dict(flat(parameters))
+        door = kind(split.netloc, timeout=ANSWER_S)
+        try:
+            door.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
+            answer = door.getresponse()
+            return _read(answer.read(LARGEST), answer.getheader("x-sgdp-revision"), is_done=answer.status == 200)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise HostError(self.url, f"no answer: {error}") from error
+        finally:
+            door.close()
+
+    def _headers(self, action: str, query: Mapping[str, str], host: str) -> dict[str, str]:
+        headers = {
+            "host": host,
+            "x-acs-action": action,
+            "x-acs-content-sha256": hashlib.sha256(b"").hexdigest(),
+            "x-acs-date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "x-acs-signature-nonce": secrets.token_hex(16),
+            "x-acs-version": VERSION,
+        }
+        canonical = acs3_canonical(SignedParts("POST", query, {}, headers, b""), list(SIGNED))
+        signature = sign_acs3(self.secret, f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}")
+        signed = ";".join(SIGNED)
+        return {
+            **headers,
+            "authorization": f"{ALGORITHM} Credential={self.key},SignedHeaders={signed},Signature={signature}",
+        }
+
+
+def flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """{"Permissions": [{"Policy": "drop"}]} as ("Permissions.1.Policy", "drop"). What is None or "" is left out."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from flat(part, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value, 1):
+            yield from flat(part, f"{path}.{number}")
+    elif value not in (None, ""):
+        yield path, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(data: bytes, revision: str | None, *, is_done: bool) -> dict[str, Any]:
+    body = json.loads(data)
+    if not isinstance(body, dict):
+        raise ValueError("the answer is no object")
+    if not is_done:
+        raise RefusedError(str(body.get("Code", "")), str(body.get("Message", "")))
+    return {**body, **({} if revision is None else {"revision": int(revision)})}
