@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 from sgdataplane.control.actions import ACTIONS, Action
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.audit import record_of
 from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import (
@@ -110,7 +111,9 @@ class Engine:
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:
             return Answer(body, self.revision)
-        write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), _audit(call, workspace))
+        write = Write(
+            workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), record_of(call, workspace.changed)
+        )
         if token:
             write = Write(write.guards, write.puts, write.deletes, write.audit, _answered(token, body))
         revision = self._store.commit(write)
@@ -162,15 +165,3 @@ def _again(answered: Answered, token: Token) -> Answer:
     if answered.digest != token.digest:
         raise ApiError("IdempotentParameterMismatch", "The ClientToken was used for another request.")
     return Answer(answered.answer, answered.revision)
-
-
-def _audit(call: Call, workspace: Workspace) -> Body:
-    """Who did what; the store adds the revision."""
-    return {
-        "request_id": call.request_id,
-        "key": call.key,
-        "action": call.action,
-        "source": call.source,
-        "time": call.now,
-        "changed": [*sorted(workspace.changed)],
-    }
