@@ -47,6 +47,7 @@ SUBJECTS = {
 }
 # The parameters that name resources, wherever they stand in a call.
 NAMING = {f"{word}Id{plural}": kind for word, kind in SUBJECTS.items() for plural in ("", "s")}
+OF_RULES = ("PortRangeListId",)  # but not what a rule refers to
 READS = ("Describe", "List")  # what begins so names resources of other kinds only to filter by them
 MAKES = ("Create", "Run", "SgdpClone")  # what begins so makes one that has no name yet
 ACTION = re.compile(r"\*|(ecs|vpc):[A-Za-z0-9*]+", re.IGNORECASE)
@@ -136,7 +137,9 @@ def names_of(action: str) -> tuple[str, ...]:
 def resources_of(call: Call) -> tuple[CallTarget, ...]:
     """What a call is about: all that its parameters name; and its subject as such, if it makes one or names none."""
     subject = _subject(call.action)
-    named = {one for one in _named(call.parameters) if one.kind == subject or not call.action.startswith(READS)}
+    named = {
+        one for one in _named(call.parameters, subject) if one.kind == subject or not call.action.startswith(READS)
+    }
     if subject and (call.action.startswith(MAKES) or all(one.kind != subject for one in named)):
         named.add(_resource(subject, "*"))
     return tuple(named) or (CallTarget("ecs", "*", "*"),)
@@ -150,17 +153,14 @@ def _resource(kind: str, name: str) -> CallTarget:
     return CallTarget(SERVICES.get(kind, "*"), kind, name)
 
 
-def _named(parameters: Mapping[str, Json]) -> Iterator[CallTarget]:
+def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[CallTarget]:
     for key, value in parameters.items():
-        if kind := NAMING.get(key):
+        kind = NAMING.get(key, str(parameters.get("ResourceType", "")).lower() if key == "ResourceId" else "")
+        if kind and (kind == subject or key not in OF_RULES):
             yield from (_resource(kind, name) for name in _texts(value))
-        elif key == "ResourceId":
-            kind = str(parameters.get("ResourceType", "")).lower()
-            yield from (_resource(kind, name) for name in _texts(value))
-        else:
-            for inner in value if isinstance(value, list) else [value]:
-                if isinstance(inner, dict):
-                    yield from _named(inner)
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                yield from _named(inner, subject)
 
 
 def _texts(value: Json) -> list[str]:

@@ -110,6 +110,15 @@ def test_a_call_is_about_what_it_names(resource: str, asked: Call) -> None:
     assert policy(ALL, statement("Deny", "*", resource + "0")).permits(asked)
 
 
+def test_a_call_is_not_about_what_a_rule_refers_to() -> None:
+    rule: Json = {"SourceGroupId": "sg-2", "SourcePrefixListId": "pl-1", "PortRangeListId": "prl-1"}
+    for asked in (
+        call("AuthorizeSecurityGroup", SecurityGroupId="sg-1", Permissions=[rule]),
+        call("ModifySecurityGroupRule", SecurityGroupId="sg-1", SecurityGroupRuleId="sgr-1", PortRangeListId="prl-1"),
+    ):
+        assert policy(statement("Allow", "*", f"{SG}sg-1")).permits(asked)
+
+
 @pytest.mark.parametrize("name", [f"{SG}sg-1", f"{SG}sg-2", "acs:vpc:*:*:vswitch/vsw-1", "acs:ecs:*:*:instance/*"])
 def test_every_resource_inside_a_call_counts(name: str) -> None:
     assert not policy(ALL, statement("Deny", "*", name)).permits(INSIDE)
