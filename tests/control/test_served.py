@@ -1,0 +1,203 @@
+"""`sgdp api` as a process with a store and keys: who may call it, what its end leaves, and what the audit tells."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.http.signing import Reply, acs3, send
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "sgdataplane", "api")
+SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
+LONGEST_LIFE_S = 0.3
+WRITERS = 8
+PATIENCE_S = 60
+
+
+@pytest.fixture(autouse=True)
+def _loopback(make_lab_name: Callable[[], str]) -> Iterator[None]:
+    """The namespaces of the suite have theirs down; without root, tests run in the machine's."""
+    if os.geteuid() != 0:
+        yield
+        return
+    name = make_lab_name()
+    netns.create(name)
+    with Links(name) as links:
+        links.set_up("lo")
+    with netns.inside(name):
+        yield
+    netns.remove(name)
+
+
+class Service:
+    """The API on a store; it can be killed and started again."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.keys = {policy: self.command("keys", "create", "--policy", policy) for policy in ("full", "read-only")}
+        self.start()
+
+    def start(self) -> None:
+        """Returns once it serves."""
+        command = (*COMMAND, "--store", str(self.store), "--listen", "127.0.0.1:0")
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        line = next(line for line in self.process.stderr if "serving at" in line)
+        self.url = line.split()[2].rstrip(";")
+
+    def stop(self, *, kill: bool = False) -> None:
+        (self.process.kill if kill else self.process.terminate)()
+        with self.process:
+            pass
+
+    def command(self, *words: str) -> Any:  # noqa: ANN401  # a document
+        """What `sgdp api ... --json` prints."""
+        done = subprocess.run(
+            [*COMMAND, *words, "--store", str(self.store), "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout) if words[0] != "audit" else list(map(json.loads, done.stdout.splitlines()))
+
+    def ask(self, action: str, *, policy: str = "full", **parameters: str) -> Reply:
+        key = self.keys[policy]
+        signed = acs3(action, parameters, key=key["access_key_id"], secret=key["access_key_secret"])
+        return send(self.url, signed)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path / "store")
+    yield made
+    made.stop(kill=True)
+
+
+def test_a_key_may_do_what_its_policy_says(service: Service) -> None:
+    made = service.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    assert made.status == 200
+    assert int(made.headers["x-sgdp-revision"]) == 3
+    refused = service.ask("CreateVpc", CidrBlock="10.0.0.0/8", policy="read-only")
+    assert (refused.status, refused.code) == (403, "Forbidden.RAM")
+    seen = service.ask("DescribeVpcs", policy="read-only")
+    assert [vpc["VpcId"] for vpc in seen.body["Vpcs"]["Vpc"]] == [made.body["VpcId"]]
+
+
+def test_keys_that_others_make_and_revoke_count_at_once(service: Service) -> None:
+    assert service.ask("DescribeVpcs").status == 200
+    service.command("keys", "revoke", service.keys["full"]["access_key_id"])
+    refused = service.ask("DescribeVpcs")
+    assert (refused.status, refused.code) == (400, "InvalidAccessKeyId.Inactive")
+    service.keys["full"] = service.command("keys", "create")
+    assert service.ask("DescribeVpcs").status == 200
+
+
+def test_the_audit_has_what_calls_and_commands_changed(service: Service) -> None:
+    made = service.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    service.ask("DescribeVpcs")
+    service.ask("DeleteVpc", VpcId="vpc-none")
+    records = service.command("audit")
+    assert [record["action"] for record in records] == ["CreateAccessKey", "CreateAccessKey", "CreateVpc"]
+    assert records[2]["request_id"] == made.body["RequestId"]
+    assert records[2]["key"] == service.keys["full"]["access_key_id"]
+    assert records[2]["source"] == "127.0.0.1"
+    assert records[2]["changed"] == [f"vpc/{made.body['VpcId']}"]
+
+
+def test_a_backup_is_made_while_it_serves_and_restored_when_it_does_not(service: Service, tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy")
+    kept = service.ask("CreateVpc", CidrBlock="10.0.0.0/8").body["VpcId"]
+    assert service.command("backup", copy)["revision"] == 3
+    service.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        service.command("restore", copy)
+    assert "stop `sgdp api` first" in raised.value.stderr
+    service.stop()
+    assert service.command("restore", copy)["revision"] == 3
+    service.start()
+    seen = service.ask("DescribeVpcs").body["Vpcs"]["Vpc"]
+    assert [vpc["VpcId"] for vpc in seen] == [kept]
+
+
+class Writers:
+    """Threads that create groups, each with a ClientToken, until nobody answers. `asked`: token -> id that was
+    answered, or None."""
+
+    def __init__(self, service: Service, vpc_id: str) -> None:
+        self.service, self.vpc_id = service, vpc_id
+        self.asked: dict[str, str | None] = {}
+
+    def create(self, token: str) -> str:
+        reply = self.service.ask("CreateSecurityGroup", VpcId=self.vpc_id, SecurityGroupName=token, ClientToken=token)
+        assert reply.status == 200, reply.body
+        return str(reply.body["SecurityGroupId"])
+
+    def write(self, name: str) -> None:
+        for number in range(10_000):
+            token = f"{name}-{number}"
+            self.asked[token] = None
+            try:
+                self.asked[token] = self.create(token)
+            except (OSError, http.client.HTTPException):
+                return
+
+    def live(self, turn: int, seconds: float) -> None:
+        """They write until the API is killed after some time."""
+        with ThreadPoolExecutor(WRITERS) as pool:
+            done = [pool.submit(self.write, f"t{turn}-{number}") for number in range(WRITERS)]
+            with suppress(subprocess.TimeoutExpired):
+                self.service.process.wait(seconds)
+            self.service.stop(kill=True)
+            for one in done:
+                one.result(PATIENCE_S)
+
+    def there(self) -> dict[str, list[str]]:
+        """name -> the ids of the groups that have it."""
+        found: dict[str, list[str]] = {}
+        page = {"VpcId": self.vpc_id, "MaxResults": "100", "NextToken": ""}
+        while True:
+            body = self.service.ask("DescribeSecurityGroups", **page).body
+            for group in body["SecurityGroups"]["SecurityGroup"]:
+                found.setdefault(group["SecurityGroupName"], []).append(group["SecurityGroupId"])
+            page["NextToken"] = body.get("NextToken", "")
+            if not page["NextToken"]:
+                return found
+
+
+@pytest.mark.parametrize("turns", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_what_a_killed_api_answered_is_there_once_and_a_token_tells_the_rest(service: Service, turns: int) -> None:
+    chance, count = random.Random(SEED), 0
+    for turn in range(turns):
+        writers = Writers(service, service.ask("CreateVpc", CidrBlock="10.0.0.0/8").body["VpcId"])
+        writers.live(turn, chance.uniform(0.05, LONGEST_LIFE_S))
+        service.start()
+        there = writers.there()
+        answered = {token: [made] for token, made in writers.asked.items() if made}
+        unanswered = writers.asked.keys() - answered.keys()
+        count += len(answered)
+        assert {token: there.get(token) for token in answered} == answered
+        assert there.keys() <= writers.asked.keys()
+        assert len(unanswered) <= WRITERS
+        for token in unanswered:
+            again = writers.create(token)
+            assert there.get(token, [again]) == [again] == [writers.create(token)]
+        assert {token: len(ids) for token, ids in writers.there().items()} == dict.fromkeys(writers.asked, 1)
+    assert count > turns, "they wrote too little to tell anything"
+    records = service.command("audit")
+    assert [record["revision"] for record in records] == list(range(1, len(records) + 1))
+    assert len({record["request_id"] for record in records}) == len(records)
