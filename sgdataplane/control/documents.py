@@ -193,6 +193,10 @@ class Documents:
         kind, _, name = path.partition("/")
         return self.of_kind[ResourceKind(kind)].get(name)
 
+    def bodies(self) -> list[tuple[ResourceKind, Body]]:
+        """Every document, as it is at this revision."""
+        return [(kind, body) for kind, of_kind in self.of_kind.items() for body in of_kind.values()]
+
     def _put_all(self, puts: Mapping[Path, Body]) -> None:
         for path, body in puts.items():
             self._delete(path)

@@ -13,6 +13,7 @@ from sgdataplane.analyse.document import change_as_json, end_as_json, exposure_a
 from sgdataplane.analyse.explain import explain_flow
 from sgdataplane.control.actions.rules import canonical, native_rule
 from sgdataplane.control.answers import ApiError
+from sgdataplane.control.audit import told
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
 from sgdataplane.control.following import state_of
 from sgdataplane.control.scope import Scope
@@ -26,6 +27,15 @@ from sgdataplane.statefile import load_native
 EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335)
 MOST_CHANGES = 1_000  # in one answer; the others are only counted
 MOST_EVENTS = 1_000
+EVENT = {  # an audit record's fields, as the API names them
+    "revision": "Revision",
+    "time": "Time",
+    "request_id": "RequestId",
+    "key": "AccessKeyId",
+    "action": "Action",
+    "source": "SourceIpAddress",
+    "changed": "Changed",
+}
 
 
 def diff(scope: Scope, profile: str) -> Body:
@@ -106,5 +116,5 @@ def describe_events(scope: Scope, store: Store) -> Body:
         after = int(scope.text("NextToken")) if scope.text("NextToken").isdecimal() else after
     size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
     events = store.events(after, size)
-    shown: list[Json] = [{"Revision": event.revision, **event.record} for event in events]
+    shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]
     return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else ""}

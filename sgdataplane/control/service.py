@@ -17,7 +17,7 @@ from sgdataplane.control.following import Following
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import Body, Store, UnavailableError
 
-MOST_WAIT_S = 3_600
+WAIT_S, MOST_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
@@ -41,8 +41,8 @@ class ApiService:
         """SgdpWait: until a revision is in force everywhere, or the time is up."""
         if call.action != "SgdpWait":
             raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
-        revision = int(str(call.parameters.get("Revision") or self._engine.revision))
-        timeout = int(str(call.parameters.get("Timeout") or 60))
+        revision = _number(call, "Revision", self._engine.revision)
+        timeout = _number(call, "Timeout", WAIT_S)
         if not 0 <= timeout <= MOST_WAIT_S:
             raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
         deadline = time.monotonic() + timeout
@@ -60,3 +60,8 @@ class ApiService:
             return f"the store can't be reached: {error}"
         failed = [one for one in self._following.reached if one.why]
         return "; ".join(f"{one.place.name}: {one.why.splitlines()[0]}" for one in failed)
+
+
+def _number(call: Call, name: str, default: int) -> int:
+    value = call.parameters.get(name)
+    return default if value is None else int(str(value))

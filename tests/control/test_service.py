@@ -1,0 +1,167 @@
+"""Actions of ours: what they answer, and who waits for what."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, cast
+
+import pytest
+
+from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.following import Following, SilentError
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.service import ApiService
+from sgdataplane.control.store import Json
+from sgdataplane.errors import HostError
+from sgdataplane.model.state import CloudState
+from tests.support.controlling import Client, counted_ids
+
+NEVER = threading.Event()
+
+
+class Somewhere:
+    """A place that enforces when it is told to go on, and says what it was given."""
+
+    name = "somewhere"
+
+    def __init__(self) -> None:
+        self.may_go_on, self.seen = threading.Event(), list[tuple[int, CloudState]]()
+        self.refuses: Exception | None = None
+
+    def put(self, revision: int, state: CloudState) -> None:
+        assert self.may_go_on.wait(30)
+        if self.refuses:
+            raise self.refuses
+        self.seen.append((revision, state))
+
+
+class Bench:
+    def __init__(self, place: Somewhere) -> None:
+        store = MemoryStore()
+        self.engine = Engine(store, "seed", counted_ids())
+        self.client = Client(self.engine)
+        self.following = Following(self.engine, [place])
+        self.service = ApiService(self.engine, store, self.following)
+
+    def ask(self, action: str, **parameters: Json) -> dict[str, Any]:
+        call = Call(action, parameters, "request-1", "LTAI-test", "127.0.0.1", time.time())
+        answer = self.service.wait(call, NEVER) if action == "SgdpWait" else self.service.call(call)
+        return cast("dict[str, Any]", answer.body)
+
+
+@pytest.fixture
+def place() -> Somewhere:
+    return Somewhere()
+
+
+@pytest.fixture
+def bench(place: Somewhere) -> Bench:
+    return Bench(place)
+
+
+def test_a_revision_is_enforced_only_once_its_place_says_so(bench: Bench, place: Somewhere) -> None:
+    with bench.following:
+        vpc, _ = bench.client.network()
+        group = bench.client.group(vpc)
+        assert bench.ask("SgdpWait", Timeout=0)["Lagging"] == ["somewhere"]
+        place.may_go_on.set()
+        answer = bench.ask("SgdpWait", Timeout=30)
+    assert (answer["Revision"], answer["Enforced"], answer["Lagging"]) == (3, ["somewhere"], [])
+    revision, state = place.seen[-1]
+    assert (revision, [one.security_group_id for one in state.security_groups]) == (3, [group])
+
+
+def test_a_bug_at_a_place_is_told_and_the_next_revision_is_tried(
+    bench: Bench, place: Somewhere, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.refuses = ZeroDivisionError("a bug")
+    place.may_go_on.set()
+    with bench.following:
+        bench.client.network()
+        assert bench.ask("SgdpWait", Timeout=30)["Unknown"] == ["somewhere"]
+        place.refuses = None
+        bench.client.network("10.7.0.0/16")
+        assert bench.ask("SgdpWait", Timeout=30)["Enforced"] == ["somewhere"]
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("refusal", "failed", "unknown"),
+    [
+        (HostError("eth0", "gone"), [{"Host": "somewhere", "Message": "eth0: gone"}], []),
+        (SilentError("socket", "no answer"), [], ["somewhere"]),
+    ],
+    ids=["refused", "silent"],
+)
+def test_what_is_not_in_force_is_never_called_so(
+    bench: Bench, place: Somewhere, refusal: HostError, failed: list[Json], unknown: list[str]
+) -> None:
+    place.refuses = refusal
+    place.may_go_on.set()
+    with bench.following:
+        bench.client.network()
+        answer = bench.ask("SgdpWait", Timeout=30)
+        assert (answer["Enforced"], answer["Failed"], answer["Unknown"]) == ([], failed, unknown)
+        assert "somewhere" in bench.service.why_unhealthy()
+        place.refuses = None
+        bench.client.network("10.7.0.0/16")
+        assert bench.ask("SgdpWait", Timeout=30)["Enforced"] == ["somewhere"]
+        assert bench.service.why_unhealthy() == ""
+
+
+def test_a_wait_ends_when_the_service_stops(bench: Bench) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    bench.client.network()
+    call = Call("SgdpWait", {"Timeout": 3000}, "request-1", "LTAI-test", "127.0.0.1", time.time())
+    assert bench.service.wait(call, stopping).body["Lagging"] == ["somewhere"]
+
+
+def test_a_difference_is_told_and_nothing_is_written(bench: Bench) -> None:
+    vpc, switch = bench.client.network()
+    group = bench.client.group(vpc)
+    owner = bench.client.text("CreateInstance", "InstanceId", VSwitchId=switch, SecurityGroupId=group)
+    revision = bench.engine.revision
+    asked: list[Json] = [{"IpProtocol": "tcp", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0"}]
+    answer = bench.ask("SgdpDiff", SecurityGroupId=group, Permissions=asked)
+    (change,) = answer["Changes"]
+    assert (change["direction"], change["protocol"], change["ports"]) == ("ingress", "tcp", "22-22")
+    assert len(answer["OpenedToInternet"]) == 1
+    assert bench.engine.revision == revision
+    assert owner.startswith("i-")
+    with pytest.raises(ApiError, match=r"InvalidSourceGroupId\.NotFound"):
+        bench.ask("SgdpDiff", SecurityGroupId=group, Permissions=[{"IpProtocol": "all", "SourceGroupId": "sg-none"}])
+
+
+def test_a_verdict_is_explained_by_rule(bench: Bench) -> None:
+    vpc, switch = bench.client.network()
+    group = bench.client.group(vpc)
+    bench.client(
+        "AuthorizeSecurityGroup",
+        SecurityGroupId=group,
+        IpProtocol="tcp",
+        PortRange="22/22",
+        SourceCidrIp="192.0.2.0/24",
+    )
+    eni = bench.client.text("CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=group)
+    asked: dict[str, Json] = {"NetworkInterfaceId": eni, "IpProtocol": "tcp", "SourceIp": "192.0.2.7"}
+    passes = bench.ask("SgdpExplain", Port=22, **asked)
+    assert passes["Passes"]
+    assert passes["Ends"][0]["security_group_rule_id"].startswith("sgr-")
+    assert not bench.ask("SgdpExplain", Port=23, **asked)["Passes"]
+    with pytest.raises(ApiError, match="InvalidParameter"):
+        bench.ask("SgdpExplain", Port=22, **(asked | {"SourceIp": "nowhere"}))
+
+
+def test_events_tell_who_changed_what(bench: Bench) -> None:
+    vpc, _ = bench.client.network()
+    bench.client.group(vpc)
+    first = bench.ask("SgdpDescribeEvents", MaxResults=2)
+    rest = bench.ask("SgdpDescribeEvents", MaxResults=2, NextToken=first["NextToken"])
+    found = [*first["Events"], *rest["Events"]]
+    assert [event["Action"] for event in found] == ["CreateVpc", "CreateVSwitch", "CreateSecurityGroup"]
+    assert [event["Revision"] for event in found] == [1, 2, 3]
+    assert (found[0]["AccessKeyId"], found[0]["Changed"]) == ("LTAI-test", [f"vpc/{vpc}"])
+    assert rest["NextToken"] == ""
