@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
+from sgdataplane.model.always import DHCP
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates, ordered_candidates
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Family, Verdict
+from sgdataplane.net.values import Family, PortRange, Verdict
 from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 
 ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # those that take longest to ask come last
@@ -67,6 +69,11 @@ class FlowExplanation:
         return (self.asked,) if self.other is None else (self.asked, self.other)
 
     @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What decides at each end."""
+        return tuple(end.decision for end in self.ends)
+
+    @property
     def passes(self) -> bool:
         """Whether every end accepts it."""
         return all(end.decision.verdict is Verdict.ACCEPT for end in self.ends)
@@ -78,6 +85,32 @@ def explain_flow(
     """Explain a packet at both ends. KeyError if the state has no such ENI."""
     here, there = explain(state, packet, options, placement), at_other_end(state, packet)
     return FlowExplanation(here, None if there is None else explain(state, there, options, placement))
+
+
+def explain_range(
+    state: CloudState, packet: Packet, ports: PortRange, options: Options, placement: Placement
+) -> tuple[tuple[PortRange, FlowExplanation], ...]:
+    """The ports of a range, in parts in which the same decides at both ends; each is explained at its first port."""
+    found: list[tuple[PortRange, FlowExplanation]] = []
+    edges = {
+        edge for first, last in _told_apart(state) for edge in (first, last + 1) if ports.first < edge <= ports.last
+    }
+    starts = sorted({ports.first, *edges})
+    for first, after in zip(starts, [*starts[1:], ports.last + 1], strict=True):
+        flow = explain_flow(state, replace(packet, port=first), options, placement)
+        if found and found[-1][1].decisions == flow.decisions:
+            found[-1] = PortRange(found[-1][0].first, after - 1), found[-1][1]
+        else:
+            found.append((PortRange(first, after - 1), flow))
+    return tuple(found)
+
+
+def _told_apart(state: CloudState) -> Iterator[tuple[int, int]]:
+    """The ranges of ports that rules, port lists and what is asked before them name."""
+    rules = (rule.port_range for group in state.security_groups for rule in group.rules)
+    entries = (entry.port_range for ports in state.port_lists for entry in ports.entries)
+    yield from ((ports.first, ports.last) for ports in chain(rules, entries) if ports is not None)
+    yield from ((port, port) for client, server, _ in DHCP.values() for port in (client, server))
 
 
 def explain(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.document import end_as_json
-from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow
+from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow, explain_range
 from sgdataplane.cli.arguments import (
     CONFIG_HELP,
     ENI_HELP,
@@ -24,6 +24,7 @@ from sgdataplane.cli.arguments import (
     flow_of,
     load_state,
     read_address,
+    read_for,
     require_root,
     say_choices,
     usual_state,
@@ -34,8 +35,8 @@ from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.ports import FORMS
-from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol, Verdict
+from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol, Verdict
 
 if TYPE_CHECKING:
     from sgdataplane.cli.explainlive import Live
@@ -86,9 +87,40 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.live:
         return run_live(arguments)
     choices = choices_of(arguments)
+    ports = asked_range(arguments)
+    if ports is not None:
+        return run_range(arguments, choices, ports)
     _, flow = asked_flow(arguments, choices)
     show(arguments, flow, choices, [None] * len(flow.ends))
     return answer(arguments, flow)
+
+
+def asked_range(arguments: argparse.Namespace) -> Traffic | None:
+    """WHAT, if it is a range of ports; a usage error with --live or --json, which are about one packet."""
+    if arguments.what is None or "," in arguments.what:
+        return None
+    asked = read_for(arguments, lambda: parse_traffic(arguments.what))
+    if asked.ports is None or asked.ports.first == asked.ports.last:
+        return None
+    for option, is_given in (("--live", arguments.live), ("--json", arguments.json)):
+        if is_given:
+            arguments.parser.error(f"{option} is about one packet: name one port of {asked}")
+    return asked
+
+
+def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -> int:
+    """Prints the flow if all ports fare alike, else what decides for which of them."""
+    assert asked.ports is not None
+    arguments.what = str(Traffic(asked.protocol, PortRange(asked.ports.first, asked.ports.first)))
+    state = load_state(arguments.state, choices.profile).state
+    packet = packet_between(state, arguments, choices)
+    parts = explain_range(state, packet, asked.ports, choices.options, choices.placement)
+    say_choices(choices)
+    if len(parts) == 1:
+        say_flow(parts[0][1], written(asked.ports))
+    else:
+        say_parts(parts)
+    return Exit.DONE if all(flow.passes for _, flow in parts) or not arguments.exit_code else Exit.NO
 
 
 def answer(arguments: argparse.Namespace, flow: FlowExplanation) -> int:
@@ -97,6 +129,7 @@ def answer(arguments: argparse.Namespace, flow: FlowExplanation) -> int:
 
 def run_live(arguments: argparse.Namespace) -> int:
     """Prints the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
+    asked_range(arguments)
     from sgdataplane.cli import explainlive
 
     choices = choices_of(arguments, explainlive.choices_there(arguments))
@@ -216,20 +249,20 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
 # for people
 
 
-def say_flow(flow: FlowExplanation) -> None:
-    """Prints each end, then the answer for both."""
-    say_end(flow.asked)
+def say_flow(flow: FlowExplanation, ports: str = "") -> None:
+    """Prints each end, then the answer for both. `ports`: all those that fare like the packet's."""
+    say_end(flow.asked, ports)
     if flow.other is not None:
         say()
         say("The other end:")
-        say_end(flow.other)
+        say_end(flow.other, ports)
     say()
     say(summary(flow))
 
 
-def say_end(end: Explanation) -> None:
+def say_end(end: Explanation, ports: str) -> None:
     """Prints the verdict and why, which rules would decide next, and near misses."""
-    say(f"{subject(end.packet)}: {paint_verdict(end.decision.verdict.value)}")
+    say(f"{subject(end.packet, ports)}: {paint_verdict(end.decision.verdict.value)}")
     rows = [("decides", *in_words(end.decision, end.packet), "")]
     rows += [("then", *in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
     headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
@@ -237,6 +270,26 @@ def say_end(end: Explanation) -> None:
     say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
     if end.near_misses:
         say_near_misses(end.near_misses)
+
+
+def written(ports: PortRange) -> str:
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+
+
+def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
+    """Prints a row for each part of a range: its ports, whether they pass, and what decides at each end."""
+    ends = parts[0][1].ends
+    headers = ("PORTS", "PASSES", *(f"{end.packet.eni_id} {end.packet.direction.value}" for end in ends))
+    rows = [
+        (
+            written(ports),
+            paint("yes", "green") if flow.passes else paint("no", "red"),
+            *(f"{end.decision.verdict.value}: {words.because(end.decision, end.packet)}" for end in flow.ends),
+        )
+        for ports, flow in parts
+    ]
+    say_block(render_table(headers, rows))
+    say("Name one port to see what would decide next, and which rules nearly match.")
 
 
 def say_near_misses(misses: Sequence[NearMiss]) -> None:
@@ -271,11 +324,12 @@ def summary(flow: FlowExplanation) -> str:
     return f"The flow {paint('passes', 'green')}: both ends accept it."
 
 
-def subject(packet: Packet) -> str:
+def subject(packet: Packet, ports: str = "") -> str:
     """The packet in one line."""
     way = "from" if packet.direction is Direction.INGRESS else "to"
-    ports = "" if packet.port is None else f" port {packet.port}"
-    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{ports} {way} {packet.remote}"
+    named = f" port {packet.port}" if not ports else f" ports {ports}"
+    port = "" if packet.port is None else named
+    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{port} {way} {packet.remote}"
 
 
 def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:

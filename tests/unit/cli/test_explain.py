@@ -187,3 +187,34 @@ def test_one_form_is_needed(arguments: tuple[str, ...], message: str, capsys: py
         run(*arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_ports_that_fare_differently_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("web1", "db1", "tcp/5430-5440", "--exit-code") == 1
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows[:4] == ["PORTS", "5430-5431", "5432", "5433-5440"]
+
+
+def test_ports_that_fare_alike_are_one_flow(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("db1", "db2", "tcp/80-90", "--exit-code") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("eni-db1 egress tcp ports 80-90 to 10.20.3.22: accept\n")
+    assert said.endswith("The flow passes: both ends accept it.\n")
+
+
+def test_a_service_names_its_port(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("web1", "db1", "postgresql") == 0
+    by_name = capsys.readouterr().out
+    assert run("web1", "db1", "tcp/5432") == 0
+    assert capsys.readouterr().out == by_name
+
+
+@pytest.mark.parametrize("option", ["--json", "--live"])
+def test_a_range_is_no_one_packet(
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(SystemExit) as ended:
+        run("web1", "db1", "tcp/5430-5440", option)
+    assert ended.value.code == 2
+    assert f"{option} is about one packet" in capsys.readouterr().err
