@@ -12,12 +12,13 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
+from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside, working
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
 # module -> verb -> what `sgdp --help` says of it
@@ -149,6 +150,10 @@ LAST_WORDS = """\
 the state and the lab where a command names none. Exit codes: 0 done, 1 the
 answer is no, 2 wrong usage, 3 the kernel refused or can't do it, 4 not root,
 5 the input can't be used, 70 a bug of ours."""
+# The verbs that say for how long they have been working. None of them becomes another program, as `lab exec` does.
+CALCULATING = frozenset(
+    ("check", "compile", "explain", "diff", "test", "report", "import", "export", "replay", "sessions", "counters")
+).union(("apply", "clear", "detach", "lab up", "lab apply", "lab down", "lab status", "lab probe", "lab matrix"))
 # What is left when Ctrl-C ends a verb that isn't in this list, and what when it ends one that is
 NOTHING_CHANGED = "nothing was changed"
 AFTER_INTERRUPT = {
@@ -224,7 +229,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with guarded():
         arguments = build_parser(given).parse_args(given)
         choose_colour(getattr(arguments, "color", "auto"))
-        return run_verb(arguments.run, arguments)
+        verb = getattr(arguments, "verb", "")
+        with working(verb) if verb in CALCULATING else nullcontext():
+            return run_verb(arguments.run, arguments)
 
 
 def run_verb(run: Run, arguments: argparse.Namespace) -> int:

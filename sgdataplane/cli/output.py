@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 import time
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TextIO, cast
+from typing import Any, ClassVar, Self, TextIO, cast
 
 from sgdataplane.errors import StateFileError
 from sgdataplane.visible import json_text, visible, visible_block, width
@@ -77,6 +78,7 @@ class Guard:
         self.unguarded, self.colour = unguarded, "auto"
 
     def write(self, text: str) -> int:
+        _end_working()
         parts = _INKED.split(text)
         parts[::2] = map(visible_block, parts[::2])
         parts[1::2] = [f"\x1b{ink.removeprefix(_INK)}" for ink in parts[1::2]]
@@ -329,6 +331,7 @@ class Progress:
             self._write(f"{_CLEAR_LINE}{self._label} {self._done}{total}")
 
     def _write(self, text: str) -> None:
+        _end_working()
         self._stream.write(text)
         self._stream.flush()
 
@@ -340,3 +343,57 @@ class Progress:
     ) -> None:
         if self._drawn:
             self._write(_CLEAR_LINE)
+
+
+class Working:
+    """The line "label: 3 s" on a terminal, from the first second on until anything else is shown. A timer's signal
+    draws it, so that the work needs no calls; it goes straight to the descriptor, as the signal may come amid a
+    write."""
+
+    current: ClassVar[Working | None] = None
+
+    def __init__(self, label: str, terminal: int) -> None:
+        self.is_drawn = False
+        self._label, self._terminal, self._began = visible(label), terminal, time.monotonic()
+
+    def draw(self, *_: object) -> None:
+        if Working.current is self:
+            self.is_drawn = True
+            os.write(self._terminal, f"{_CLEAR_LINE}{self._label}: {time.monotonic() - self._began:.0f} s".encode())
+
+    def end(self) -> None:
+        """Clears the line, and draws it no more."""
+        Working.current = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self.is_drawn:
+            os.write(self._terminal, _CLEAR_LINE.encode())
+
+
+def _end_working() -> None:
+    if Working.current is not None:
+        Working.current.end()
+
+
+@contextmanager
+def working(label: str, *, quiet: float = QUIET_SECONDS) -> Iterator[None]:
+    """Shows on stderr, if that is a terminal, for how long the block has been working; after `quiet` seconds."""
+    terminal = _terminal_of(sys.stderr)
+    if terminal is None:
+        yield
+        return
+    Working.current = Working(label, terminal)
+    previous = signal.signal(signal.SIGALRM, Working.current.draw)
+    signal.setitimer(signal.ITIMER_REAL, quiet, QUIET_SECONDS)
+    try:
+        yield
+    finally:
+        _end_working()
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _terminal_of(stream: TextIO) -> int | None:
+    try:
+        found = stream.fileno()
+    except (OSError, ValueError):  # it is no file
+        return None
+    return found if os.isatty(found) else None
