@@ -141,6 +141,14 @@ def test_every_verb_is_in_one_group() -> None:
     assert sorted(grouped) == sorted(verb for summaries in main.VERBS.values() for verb in summaries)
 
 
+def test_the_help_of_a_verb_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["check", "--help"])
+    said = capsys.readouterr().out
+    assert "policy options" in said
+    assert "write a policy" not in said
+
+
 def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, main.build_parser(["--help"]).format_help().splitlines())) <= 80
