@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
 from sgdataplane.analyse.document import change_as_json, exposure_as_json
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
-from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_aside, say_block
+from sgdataplane.cli.output import Exit, paint, render_table, say, say_aside, say_block
+from sgdataplane.cli.progress import Progress
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices

@@ -28,7 +28,8 @@ from sgdataplane.cli.arguments import (
     require_root,
 )
 from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, Progress, complain, log_shown, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.output import Exit, complain, log_shown, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.progress import Progress
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.lab import ends, manage, matrix, report, status

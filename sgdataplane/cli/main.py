@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside, working
+from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
+from sgdataplane.cli.progress import working
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
 # module -> verb -> what `sgdp --help` says of it

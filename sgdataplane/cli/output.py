@@ -1,4 +1,4 @@
-"""How the command line answers: exit codes, lines, JSON, aligned tables, colours, errors, warnings and progress.
+"""How the command line answers: exit codes, lines, JSON, aligned tables, colours, errors and warnings.
 
 Owns the form of the output, and the promise that a terminal obeys nothing in it but our own colours. Takes plain
 values. Must not know what they mean.
@@ -16,15 +16,12 @@ import logging
 import os
 import re
 import shutil
-import signal
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, ClassVar, Self, TextIO, cast
+from typing import Any, ClassVar, TextIO, cast
 
 from sgdataplane.errors import StateFileError
 from sgdataplane.visible import json_text, visible, visible_block, width
@@ -34,9 +31,7 @@ _INK = f"\x1b{os.urandom(8).hex()}"
 _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d.,]*%?")
-_CLEAR_LINE = "\r\x1b[K"
-QUIET_SECONDS = 1.0  # nothing shorter than this shows progress
-REDRAW_SECONDS = 0.1
+MOST_FITTED = 1_000  # rows; fitting more takes longer than half a second
 MIN_ROOM = 40  # less makes tables of single letters
 
 
@@ -74,11 +69,13 @@ class Guard:
     `colour`: when it passes on colours (COLOUR_CHOICES). All other attributes are those of the stream behind it,
     `unguarded`."""
 
+    before_writing: ClassVar[Callable[[], None]] = lambda: None  # clears a line of progress (progress.py)
+
     def __init__(self, unguarded: TextIO) -> None:
         self.unguarded, self.colour = unguarded, "auto"
 
     def write(self, text: str) -> int:
-        _end_working()
+        Guard.before_writing()
         parts = _INKED.split(text)
         parts[::2] = map(visible_block, parts[::2])
         parts[1::2] = [f"\x1b{ink.removeprefix(_INK)}" for ink in parts[1::2]]
@@ -97,6 +94,11 @@ def guarded() -> Iterator[None]:
     """Puts a Guard in front of stdout and stderr while the block runs."""
     with redirect_stdout(cast("TextIO", Guard(sys.stdout))), redirect_stderr(cast("TextIO", Guard(sys.stderr))):
         yield
+
+
+def bare_stderr() -> TextIO:
+    """stderr without its Guard, for a line that is ours alone."""
+    return cast("TextIO", getattr(sys.stderr, "unguarded", sys.stderr))
 
 
 def say(text: str = "", *, flush: bool = False) -> None:
@@ -208,8 +210,8 @@ def say_hanging(lead: str, text: str, colour: str = "") -> None:
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> str:
     """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
-    Each cell is one line, whatever is in it; but where the terminal hasn't room for that, cells take several.
-    `indent`: spaces before each line."""
+    Each cell is one line, whatever is in it; but where the terminal hasn't room for that, cells take several, unless
+    there are so many rows that only a program would read them. `indent`: spaces before each line."""
     return "\n".join(" " * indent + line for line in _table_lines(headers, rows, room() - indent))
 
 
@@ -219,7 +221,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
     columns = list(zip(head, *body, strict=True))
     widths = [max(map(_width, column)) for column in columns]
     right = [bool(body) and all(_NUMBER.fullmatch(_INKED.sub("", cell)) for cell in column[1:]) for column in columns]
-    if sum(widths) + 2 * (len(widths) - 1) <= space:
+    if sum(widths) + 2 * (len(widths) - 1) <= space or len(body) > MOST_FITTED:
         yield from (_line(row, widths, right) for row in (head, *body))
         return
     from sgdataplane.cli.layout import laid_out
@@ -227,14 +229,15 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
     yield from map(_inked, laid_out(_spans(head), map(_spans, body), right, space))
 
 
-def _spans(cells: Iterable[str]) -> list[list[tuple[str, str]]]:
+def _spans(cells: Iterable[str]) -> list[tuple[tuple[str, str], ...]]:
     """Each cell as texts with the marks of their colours."""
     return [_cell_spans(cell) for cell in cells]
 
 
-def _cell_spans(cell: str) -> list[tuple[str, str]]:
+def _cell_spans(cell: str) -> tuple[tuple[str, str], ...]:
     parts = _INKED.split(cell)
-    return [(text, ink if ink != _PLAIN else "") for ink, text in zip(("", *parts[1::2]), parts[::2], strict=True)]
+    inks = ("", *parts[1::2])
+    return tuple((text, "" if ink == _PLAIN else ink) for ink, text in zip(inks, parts[::2], strict=True) if text)
 
 
 def _inked(line: Sequence[tuple[str, str]]) -> str:
@@ -296,104 +299,3 @@ def paint_verdict(verdict: str) -> str:
     """`verdict`: accept in green, drop in red."""
     colour = {"accept": "green", "drop": "red"}.get(verdict)
     return verdict if colour is None else paint(verdict, colour)
-
-
-class Progress:
-    """Shows "label 12/380" on one line of a terminal once work has gone on for a second; elsewhere nothing. `total` is
-    0 where it isn't known.
-
-    with Progress("probing", total=380) as progress: ... progress.advance()
-    """
-
-    def __init__(
-        self, label: str, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._label, self._total, self._clock = visible(label), total, clock
-        shown_on = stream or sys.stderr
-        self._stream = getattr(shown_on, "unguarded", shown_on)  # what is drawn is ours
-        self._visible = self._stream.isatty()
-        self._done = 0
-        self._next_draw = clock() + QUIET_SECONDS
-        self._drawn = False
-
-    def expect(self, total: int) -> None:
-        """Sets the number of steps in all."""
-        self._total = total
-
-    def advance(self, steps: int = 1) -> None:
-        """Counts `steps` more as done, and shows that if it is time to."""
-        self._done += steps
-        now = self._clock()
-        if self._visible and now >= self._next_draw:
-            self._next_draw = now + REDRAW_SECONDS
-            self._drawn = True
-            total = f"/{self._total}" if self._total else ""
-            self._write(f"{_CLEAR_LINE}{self._label} {self._done}{total}")
-
-    def _write(self, text: str) -> None:
-        _end_working()
-        self._stream.write(text)
-        self._stream.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._drawn:
-            self._write(_CLEAR_LINE)
-
-
-class Working:
-    """The line "label: 3 s" on a terminal, from the first second on until anything else is shown. A timer's signal
-    draws it, so that the work needs no calls; it goes straight to the descriptor, as the signal may come amid a
-    write."""
-
-    current: ClassVar[Working | None] = None
-
-    def __init__(self, label: str, terminal: int) -> None:
-        self.is_drawn = False
-        self._label, self._terminal, self._began = visible(label), terminal, time.monotonic()
-
-    def draw(self, *_: object) -> None:
-        if Working.current is self:
-            self.is_drawn = True
-            os.write(self._terminal, f"{_CLEAR_LINE}{self._label}: {time.monotonic() - self._began:.0f} s".encode())
-
-    def end(self) -> None:
-        """Clears the line, and draws it no more."""
-        Working.current = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if self.is_drawn:
-            os.write(self._terminal, _CLEAR_LINE.encode())
-
-
-def _end_working() -> None:
-    if Working.current is not None:
-        Working.current.end()
-
-
-@contextmanager
-def working(label: str, *, quiet: float = QUIET_SECONDS) -> Iterator[None]:
-    """Shows on stderr, if that is a terminal, for how long the block has been working; after `quiet` seconds."""
-    terminal = _terminal_of(sys.stderr)
-    if terminal is None:
-        yield
-        return
-    Working.current = Working(label, terminal)
-    previous = signal.signal(signal.SIGALRM, Working.current.draw)
-    signal.setitimer(signal.ITIMER_REAL, quiet, QUIET_SECONDS)
-    try:
-        yield
-    finally:
-        _end_working()
-        signal.signal(signal.SIGALRM, previous)
-
-
-def _terminal_of(stream: TextIO) -> int | None:
-    try:
-        found = stream.fileno()
-    except (OSError, ValueError):  # it is no file
-        return None
-    return found if os.isatty(found) else None

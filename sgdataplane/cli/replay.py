@@ -23,7 +23,8 @@ from sgdataplane.cli.arguments import (
     usual_state,
 )
 from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, Progress, paint, print_json, render_table, say
+from sgdataplane.cli.output import Exit, paint, print_json, render_table, say
+from sgdataplane.cli.progress import Progress
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.lab.replay.capture import Capture

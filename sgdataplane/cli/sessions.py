@@ -38,7 +38,8 @@ from sgdataplane.cli.arguments import (
     require_root,
     settle_ports,
 )
-from sgdataplane.cli.output import Exit, Progress, endpoint, log_shown, paint, render_table, say, say_block
+from sgdataplane.cli.output import Exit, endpoint, log_shown, paint, render_table, say, say_block
+from sgdataplane.cli.progress import Progress
 from sgdataplane.cli.scopes import PolicyScope, Scopes, scopes
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.host import netns

@@ -13,10 +13,10 @@ import pytest
 
 from sgdataplane.cli import main
 from sgdataplane.cli.output import (
+    MOST_FITTED,
     Columns,
     Exit,
     Guard,
-    Progress,
     choose_colour,
     complain,
     guarded,
@@ -29,6 +29,7 @@ from sgdataplane.cli.output import (
     say_hanging,
     warn,
 )
+from sgdataplane.cli.progress import Progress
 from sgdataplane.visible import visible_block
 
 HOSTILE = "x\r\x1b[2K\x1b]52;c;aGk=\x07\x9b31m\u202e"
@@ -70,6 +71,12 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     assert max(map(len, lines)) <= columns
     assert len(lines) > 3
     assert all(line.startswith("  ") and line == line.rstrip() for line in lines)
+
+
+def test_a_row_of_very_many_stays_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert render_table(("A", "B"), [("x " * 40, "y " * 40)] * (MOST_FITTED + 1)).count("\n") == MOST_FITTED + 1
+    assert render_table(("A", "B"), [("x " * 40, "y " * 40)] * 3).count("\n") > 4
 
 
 @pytest.mark.parametrize("columns", [60, 300])

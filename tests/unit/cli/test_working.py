@@ -14,9 +14,9 @@ CLEAR = b"\r\x1b[K"
 # A body runs where `line` is the line, which the timer draws; it waits for signals, never for time.
 PROGRAM = """
 import signal, sys
-from sgdataplane.cli.output import Progress, Working, guarded, say, working
-with guarded(), working("x\\x1b[2J", quiet=0.01):
-    line = Working.current
+from sgdataplane.cli.output import guarded, say
+from sgdataplane.cli.progress import Progress, working
+with guarded(), working("x\\x1b[2J", quiet=0.01) as line:
     while line is not None and not line.is_drawn:
         signal.pause()
     {body}
@@ -56,6 +56,6 @@ def test_it_makes_room_for_whatever_else_is_shown(body: str) -> None:
 
 
 def test_where_there_is_no_terminal_nothing_is_drawn() -> None:
-    text = "from sgdataplane.cli.output import *; w = working('x'); w.__enter__(); assert Working.current is None"
+    text = "from sgdataplane.cli.progress import working; assert working('x').__enter__() is None"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
