@@ -37,16 +37,26 @@ UNSTEADY = [
         (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME"),
         (r"\b\d+\.\d+ ?s\b", "DURATION"),
         (r"\bpid \d+|(?<=nft\[)\d+", "PID"),
+        (r"\blast cycle: .*|(?<=in force) +\d+\b", "CYCLE"),
         (r"(?<=[:.\]])(?:3[2-9]|[45]\d|6[0-5])\d{3}\b", "PORT"),  # of the range from which the kernel takes them
         (r"\b(?!00)[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "MAC"),
         (r"(?<=REPLIED) +\d\d\b", " LEFT"),
         (r" {2,}", "  "),
     )
 ]
-HOLD = (
-    "mkdir -p /run/sgdataplane /run/netns && mount -t tmpfs none /run/sgdataplane && mount -t tmpfs none /run/netns"
-    " && echo && exec cat"
-)
+# Nothing is attached, named or a lab, and what is written to /etc or /var/lib is gone with the process. $1: a folder.
+HOLD = """
+set -e
+mkdir -p /run/sgdataplane /run/netns "$1"
+for each in /run/sgdataplane /run/netns "$1"; do mount -t tmpfs none "$each"; done
+for each in etc var/lib; do
+    mkdir -p "$1/$each/new" "$1/$each/work"
+    mount -t overlay none -o "lowerdir=/$each,upperdir=$1/$each/new,workdir=$1/$each/work" "/$each"
+done
+echo
+exec cat
+"""
+END = "[ ! -e agent.pid ] || kill $(cat agent.pid); sgdp clear; sgdp lab down"
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def fits(shown: str, printed: str) -> bool:
 @dataclass(frozen=True)
 class Scene:
     """Where the commands of a page run: in a copy of examples/, with this program as `sgdp` and its Python as `python`.
-    `holder`: a process whose mount namespace has a /run of its own; 0: no command of the page needs root."""
+    `holder`: a process in whose mount namespace they run (HOLD); 0: no command of the page needs root."""
 
     folder: Path
     holder: int
@@ -170,18 +180,18 @@ def scene(folder: Path, *, with_root: bool) -> Iterator[Scene]:
     if not with_root:
         yield Scene(folder / "examples", 0)
         return
-    with held() as holder:
+    with held(folder / "written") as holder:
         found = Scene(folder / "examples", holder)
         try:
             yield found
         finally:
-            found.run("sgdp clear; sgdp lab down")
+            found.run(END)
 
 
 @contextmanager
-def held() -> Iterator[int]:
-    """A process in a mount namespace of its own, where nothing is attached, named or a lab."""
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD]
+def held(written: Path) -> Iterator[int]:
+    """A process in a mount namespace of its own, as HOLD makes it."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD, "sh", str(written)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
