@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
+from sgdataplane.cli.nextsteps import next_steps
 from sgdataplane.cli.output import Exit, complain, paint, print_json, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
@@ -69,11 +70,14 @@ def run_status(arguments: argparse.Namespace) -> int:
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
 
-    status: Any = control.ask(agent_config(arguments).socket, Request.STATUS)["status"]
+    config = agent_config(arguments)
+    status: Any = control.ask(config.socket, Request.STATUS)["status"]
     if arguments.json:
         print_json(status)
     else:
         _say_status(status)
+        for step in next_steps(status, config.bindings):
+            say(f"next: {step}")
     return Exit.DONE if status["healthy"] else Exit.NO
 
 
@@ -101,14 +105,17 @@ def _say_status(status: dict[str, Any]) -> None:
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:
-        last, count = drift["last"], drift["count"]
-        often = "once" if count == 1 else f"{count:,} times"
-        where = f"at {last['at']} in {last['namespace']}"
-        say(f"others have changed our rules {often} since the agent started, last {where}")
-        say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
+        _say_drift(drift["last"], drift["count"])
     for line in status["warnings"]:
         warn(line)
     _print_enis(status["enis"])
+
+
+def _say_drift(last: dict[str, str], count: int) -> None:
+    often = "once" if count == 1 else f"{count:,} times"
+    where = f"at {last['at']} in {last['namespace']}"
+    say(f"others have changed our rules {often} since the agent started, last {where}")
+    say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
 
 
 def _because(causes: Iterable[str]) -> str:

@@ -226,7 +226,7 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "
                     break
                 data += part
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise HostError(str(path), "no agent is running there; start one with `sgdp agent`") from error
+        raise HostError(str(path), "no agent is running there; start it: systemctl start sgdataplane") from error
     except (TimeoutError, BlockingIOError) as error:
         raise HostError(str(path), f"the agent gave no answer in {seconds:g} s") from error
     except OSError as error:

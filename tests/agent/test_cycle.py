@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
@@ -206,6 +208,23 @@ def test_a_namespace_that_ends_is_listed_and_not_kept_alive(
     wait_until(lambda: agent.outcomes() == {"eni-a": "gone"})
     assert not agent.status()["healthy"]
     assert bench.sgdp("detach", "--eni", "eni-a") == 0
+    wait_until(lambda: agent.outcomes() == {} and agent.status()["healthy"])
+
+
+def test_the_step_that_status_names_makes_it_healthy_again(
+    bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.attach()
+    agent.start()
+    assert main(["status", "--config", str(agent.config)]) == 0
+    assert "next: " not in capsys.readouterr().out
+    process.kill()
+    process.wait()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "gone"})
+    assert main(["status", "--config", str(agent.config)]) == 1
+    (step,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert step.startswith("next: attach eni-a again where the workload runs now, or: sgdp detach ")
+    assert main(shlex.split(step.rpartition(": ")[2])[1:]) == 0
     wait_until(lambda: agent.outcomes() == {} and agent.status()["healthy"])
 
 

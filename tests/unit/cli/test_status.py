@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sgdataplane.attach.report import HostReport
+from sgdataplane.attach.report import EniOutcome, HostReport
 from sgdataplane.cli import agent
 from sgdataplane.cli.main import main
+from sgdataplane.cli.nextsteps import OF_ENIS, next_steps
 from sgdataplane.daemon import control
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.namespaces import Drift
@@ -63,3 +65,104 @@ def test_changes_of_others_are_counted(
         status.note_drift(Drift(Identity(1, 1), "container web", "nft[7]", "rule added: ingress"))
     assert main(["status"]) == 0
     assert words in capsys.readouterr().out
+
+
+WELL: dict[str, Any] = {
+    "healthy": True,
+    "state": {"path": "/state", "origin": "state", "error": None},
+    "cycle": {"error": None},
+    "last_good": {"path": "/var/lib/x/last-good.yaml", "error": None},
+    "config": {"path": "/config", "error": None, "choices": {"profile": "seed"}, "restart": []},
+    "bind": {"error": None, "refused": []},
+    "enis": [{"eni": "eni-a", "outcome": "in force"}],
+}
+AMBIGUOUS = [{"eni": "eni-a", "reason": "several", "interfaces": ["eth0 of netns w"]}]
+LOG = "journalctl -u sgdataplane -n 20"
+
+
+def enis(*outcomes: str) -> list[dict[str, str]]:
+    return [{"eni": f"eni-{number}", "outcome": outcome} for number, outcome in enumerate(outcomes)]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "step"),
+    [
+        ("state", "error", "no", "correct the state; the agent reads it again by itself: sgdp check /state"),
+        ("cycle", "error", "no", f"find out why the last cycle failed: {LOG} -p err"),
+        ("last_good", "error", "no", "make room for the last good policy: df -h /var/lib/x"),
+        ("config", "error", "no", "correct /config, and then: systemctl reload sgdataplane"),
+        ("config", "restart", ["bindings"], "let the agent read its new values: systemctl restart sgdataplane"),
+        (
+            "bind",
+            "error",
+            "no",
+            f"find out why namespaces could not be searched: {LOG} SGDP_EVENT=namespaces-not-searched",
+        ),
+        (
+            "bind",
+            "refused",
+            AMBIGUOUS,
+            "say which interface carries eni-a: sgdp attach --eni eni-a --netns NAMESPACE --ifname INTERFACE",
+        ),
+    ],
+)
+def test_each_fault_has_a_step_with_its_command(part: str, key: str, value: object, step: str) -> None:
+    assert next_steps({**WELL, part: {**WELL[part], key: value}}) == [step]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "steps"),
+    [
+        (("in force",), []),
+        (("gone",), ["attach eni-0 again where the workload runs now, or: sgdp detach --eni eni-0"]),
+        (
+            ("in force", "gone", "gone", "gone"),
+            ["attach eni-1 and 2 more again where the workload runs now, or: sgdp detach --eni eni-1"],
+        ),
+        (("absent",), ["create the interface of eni-0, or: sgdp detach --eni eni-0"]),
+        (("closed",), ["add eni-0 to the state, or: sgdp detach --eni eni-0"]),
+        (
+            ("disturbed",),
+            [f"stop the program that changes the rules of eni-0, as the log says: {LOG} SGDP_EVENT=disturbed"],
+        ),
+        (
+            ("refused",),
+            [f"find out why eni-0 can't be enforced; the agent tries again by itself: {LOG} SGDP_ENI=eni-0"],
+        ),
+    ],
+)  # fmt: skip
+def test_each_outcome_has_a_step_for_all_its_enis(outcomes: tuple[str, ...], steps: list[str]) -> None:
+    assert next_steps({**WELL, "enis": enis(*outcomes)}) == steps
+
+
+def test_every_outcome_but_in_force_has_a_step() -> None:
+    assert OF_ENIS.keys() == {outcome.value for outcome in EniOutcome} - {"in force"}
+
+
+def test_who_is_closed_because_there_is_no_policy_needs_only_the_policy() -> None:
+    state = {"path": "/state", "origin": "closed", "error": "no such file"}
+    (step,) = next_steps({**WELL, "state": state, "enis": enis("closed", "closed")})
+    assert step.endswith("sgdp check /state")
+
+
+def test_the_state_is_to_be_checked_by_the_agents_quotas() -> None:
+    refused = {**WELL["state"], "error": "no"}
+    (step,) = next_steps({**WELL, "state": refused, "config": {**WELL["config"], "choices": {"profile": "2026"}}})
+    assert step.endswith(": sgdp check /state --profile 2026")
+
+
+def test_commands_are_about_the_agents_bindings() -> None:
+    (step,) = next_steps({**WELL, "enis": enis("gone")}, Path("/srv/b"))
+    assert step.endswith(": sgdp detach --eni eni-0 --bindings /srv/b")
+
+
+def test_not_healthy_without_a_reason_is_in_the_log() -> None:
+    assert next_steps({**WELL, "healthy": False}) == [f"find out what the agent does: {LOG}"]
+
+
+def test_a_name_cannot_become_a_command(status: Status, capsys: pytest.CaptureFixture[str]) -> None:
+    status.state = Path("/st;reboot\x1b[2J\nnext: reboot")
+    note(status, Cause.STATE, refusal="no")
+    assert main(["status"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
+    assert line.endswith(r": sgdp check '/st;reboot\x1b[2J\nnext: reboot'")

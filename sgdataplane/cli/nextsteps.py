@@ -1,0 +1,88 @@
+"""What to do next about what `sgdp status` shows: one line for each fault, with the command.
+
+Owns these lines. Is given the document of `sgdp status --json`. Must not know how the agent found a fault, or what it
+does about it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sgdataplane.attach.registry import ATTACHED_DIR
+from sgdataplane.model.choices import ON_HOSTS
+
+Words: TypeAlias = tuple[str, ...]
+LOG = ("journalctl", "-u", "sgdataplane", "-n", "20")
+DETACH = ("sgdp", "detach", "--eni", "{eni}")
+# outcome -> what to do about such ENIs, and the command for the first of them
+OF_ENIS: Mapping[str, tuple[str, Words]] = {
+    "refused": ("find out why {enis} can't be enforced; the agent tries again by itself", (*LOG, "SGDP_ENI={eni}")),
+    "disturbed": (
+        "stop the program that changes the rules of {enis}, as the log says",
+        (*LOG, "SGDP_EVENT=disturbed"),
+    ),
+    "gone": ("attach {enis} again where the workload runs now, or", DETACH),
+    "absent": ("create the interface of {enis}, or", DETACH),
+    "closed": ("add {enis} to the state, or", DETACH),
+}
+
+
+def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR) -> list[str]:
+    """The steps; those about files come first. There is at least one if the agent isn't healthy. `bindings`: the
+    agent's folder of them."""
+    where = () if bindings == ATTACHED_DIR else ("--bindings", str(bindings))
+    steps = [*_of_files(status), *_of_bindings(status["bind"], where), *_of_all_enis(status, where)]
+    if not steps and not status["healthy"]:  # e.g. before the end of the first cycle
+        return [_step("find out what the agent does", *LOG)]
+    return steps
+
+
+def _of_files(status: Mapping[str, Any]) -> Iterator[str]:
+    state, config = status["state"], status["config"]
+    if state["error"]:
+        yield _step("correct the state; the agent reads it again by itself", *_check(state["path"], config))
+    if config["error"]:
+        yield _step(f"correct {config['path']}, and then", "systemctl", "reload", "sgdataplane")
+    if config["restart"]:
+        yield _step("let the agent read its new values", "systemctl", "restart", "sgdataplane")
+    if status["last_good"]["error"]:
+        yield _step("make room for the last good policy", "df", "-h", str(Path(status["last_good"]["path"]).parent))
+    if status["cycle"]["error"]:
+        yield _step("find out why the last cycle failed", *LOG, "-p", "err")
+
+
+def _check(path: str, config: Mapping[str, Any]) -> Words:
+    """As the agent judges it."""
+    profile = config.get("choices", {}).get("profile", ON_HOSTS.profile)
+    return ("sgdp", "check", path, *(() if profile == ON_HOSTS.profile else ("--profile", profile)))
+
+
+def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[str]:
+    if bind["error"]:
+        yield _step("find out why namespaces could not be searched", *LOG, "SGDP_EVENT=namespaces-not-searched")
+    for entry in bind["refused"]:
+        place = ("--netns", "NAMESPACE", "--ifname", "INTERFACE", *where)
+        yield _step(f"say which interface carries {entry['eni']}", "sgdp", "attach", "--eni", entry["eni"], *place)
+
+
+def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[str]:
+    """Without any policy all ENIs are closed, and that needs no step of its own."""
+    for outcome in OF_ENIS:
+        found = [eni["eni"] for eni in status["enis"] if eni["outcome"] == outcome]
+        if found and (outcome, status["state"]["origin"]) != ("closed", "closed"):
+            yield _of_enis(outcome, found, where)
+
+
+def _of_enis(outcome: str, enis: list[str], where: Words) -> str:
+    words, command = OF_ENIS[outcome]
+    others = f" and {len(enis) - 1:,} more" if len(enis) > 1 else ""
+    of_the_first = (word.format(eni=enis[0]) for word in command)
+    return _step(words.format(enis=enis[0] + others), *of_the_first, *(where if command is DETACH else ()))
+
+
+def _step(words: str, *command: str) -> str:
+    """A shell takes the command as it is, whatever names are in it."""
+    return f"{words}: {shlex.join(command)}"
