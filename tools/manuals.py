@@ -34,7 +34,9 @@ FILES: Mapping[str, str] = {
     "/usr/share/doc/sgdataplane/": "README.md and all other pages, and examples",
 }
 ENVIRONMENT: Mapping[str, str] = {
-    "SGDP_LAB": "the name of the lab that `sgdp lab` means without --name",
+    "SGDP_STATE": "the state that commands read if none is named",
+    "SGDP_LAB": "the name of the lab that commands mean without --name",
+    "SGDP_API": "the address of the API that `sgdp group` asks",
     "NO_COLOR": "if it isn't empty, the output has no colours",
     "CONTAINER_HOST, DOCKER_HOST": "the sockets of podman and docker, if they aren't at their default places",
 }
@@ -48,9 +50,9 @@ SHELLS: Mapping[str, str] = {  # the file that each shell looks for, in `share`
 def pages() -> Pages:
     """Each page's name and text: of sgdp, of each verb, such as sgdp-lab and sgdp-lab-up, and of the CNI plugin."""
     parser = build_parser()
-    first_steps = (parser.epilog or "").partition("\n")[2].partition("\n\n")[0]
+    examples = (_example(verb) for verb, _ in _verbs_of(parser).values())
     more = (
-        _section("examples", _literal(first_steps)),
+        _section("examples", _literal("\n".join(filter(None, examples)))),
         _section("exit status", *_terms({str(int(code)): words for code, words in EXIT_MEANINGS.items()})),
         _section("files", *_terms(FILES)),
         _section("environment", *_terms(ENVIRONMENT)),
@@ -66,9 +68,15 @@ def _with_verbs(parser: ArgumentParser, summary: str, above: Sequence[str], more
     see = ",\n".join(f".BR {_escaped(page)} (1)" for page in near)
     yield name, "".join((_head(parser, name, summary), *_sections(parser), *more, _section("see also", see)))
     for verb, words in verbs.values():
-        example = (verb.epilog or "").removeprefix("example: ")
+        example = _example(verb)
         sections = (_section("example", _literal(example)),) if example else ()
         yield from _with_verbs(verb, words, (*above, name), sections)
+
+
+def _example(verb: ArgumentParser) -> str:
+    """A command line; "" if its help has none."""
+    _, _, example = (verb.epilog or "").rpartition("example: ")
+    return example
 
 
 def _head(parser: ArgumentParser, name: str, summary: str) -> str:
@@ -140,7 +148,7 @@ def _prepare(parser: ArgumentParser) -> None:
 def _reads_a_path(action: Action) -> bool:
     try:
         return callable(action.type) and isinstance(action.type("x"), Path)
-    except argparse.ArgumentTypeError:
+    except (argparse.ArgumentTypeError, TypeError, ValueError):  # whatever argparse takes for a refusal
         return False
 
 

@@ -63,7 +63,10 @@ def test_a_page_for_each_verb_is_named_where_one_looks_first(share: Path) -> Non
     text = shown(share / "man/man1/sgdp.1")
     verbs_of_sgdp = [name for name in PARSERS if re.fullmatch(r"sgdp-\w+", name)]
     assert [name for name in verbs_of_sgdp if f"{name}(1)" not in text] == []
+    assert "EXAMPLES sgdp " in text
     assert "EXIT STATUS 0 the command did its work" in text
+    variables = {name for parser in PARSERS.values() for name in re.findall(r"\bSGDP_\w+", parser.format_help())}
+    assert variables <= set(text.partition(" ENVIRONMENT ")[2].split())
 
 
 def test_mandoc_finds_nothing_odd(share: Path) -> None:
