@@ -30,7 +30,7 @@ install_packages() {
 
 install_command() {
     install -d "$root$prefix/bin" "$root$prefix/lib/cni"
-    install -m 755 tools/sgdp tools/sgdataplane-cni "$root$prefix/bin"
+    install -m 755 tools/sgdp tools/sgdataplane-cni tools/sgdataplane-oci "$root$prefix/bin"
     ln -sf ../../bin/sgdataplane-cni "$root$prefix/lib/cni/sgdataplane"  # where Debian's engines look for plugins
     .venv/bin/python -I tools/manuals.py "$share" "$zsh"
 }
@@ -44,6 +44,16 @@ install_documents() {
     (cd examples && find . -type f -exec install -D -m 644 '{}' "$documents/examples/{}" ';')
     (cd netns-lab/scenarios && find . -type f -exec install -D -m 644 '{}' "$documents/examples/scenarios/{}" ';')
     install -D -m 644 -t "$documents/examples" systemd/agent.toml
+}
+
+# Podman and CRI-O run these hooks for containers with their annotation.
+install_hooks() {
+    hooks=$root$prefix/share/containers/oci/hooks.d
+    install -d "$hooks"
+    for step in bind unbind; do
+        sed "s,/usr/bin/,$prefix/bin/," "containers/sgdataplane-$step.json" > "$hooks/sgdataplane-$step.json"
+    done
+    chmod 644 "$hooks"/sgdataplane-*.json
 }
 
 install_units() {
@@ -65,8 +75,9 @@ install_units() {
 uninstall() {
     rm -rf "$library" "$documents"
     rm -f "$root$prefix/bin/sgdp" "$root$prefix/bin/sgdataplane-cni" "$root$prefix/lib/cni/sgdataplane" \
-        "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 "$share/man/man1/sgdataplane-cni.1" \
+        "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 "$share/man/man1"/sgdataplane-*.1 \
         "$share/bash-completion/completions/sgdp" "$share/zsh/$zsh/_sgdp" "$share/fish/vendor_completions.d/sgdp.fish" \
+        "$root$prefix/bin/sgdataplane-oci" "$root$prefix/share/containers/oci/hooks.d"/sgdataplane-*.json \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$prefix/lib/sysctl.d/sgdataplane.conf" \
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
@@ -79,6 +90,7 @@ reload_systemd() {
 
 case ${1:-install} in
     install) install_packages; install_command; install_documents; install_units ;;
+    install) install_packages; install_command; install_hooks; install_units ;;
     uninstall) uninstall ;;
     *) echo "usage: tools/install.sh [install | uninstall]" >&2; exit 2 ;;
 esac

@@ -21,11 +21,11 @@ import shtab
 from sgdataplane import __version__
 from sgdataplane.cli.main import build_parser
 from sgdataplane.cli.output import EXIT_MEANINGS
-from sgdataplane.cni import plugin
+from sgdataplane.cni import hook, plugin
 
 Pages: TypeAlias = Iterator[tuple[str, str]]
 SUMMARY = "enforce cloud security groups with nftables, and try them in a lab"
-PLUGIN_SUMMARY = "let a container start only once its security groups are in force"
+PROGRAM_SUMMARY = "let a container start only once its security groups are in force"
 FILES: Mapping[str, str] = {
     "/etc/sgdataplane/agent.toml": "the agent's configuration; the installed file explains each key",
     "/etc/sgdataplane/state.yaml": "the state that the agent enforces, unless the configuration names another one",
@@ -48,7 +48,7 @@ SHELLS: Mapping[str, str] = {  # the file that each shell looks for, in `share`
 
 
 def pages() -> Pages:
-    """Each page's name and text: of sgdp, of each verb, such as sgdp-lab and sgdp-lab-up, and of the CNI plugin."""
+    """Each page's name and text: of sgdp, of each verb, such as sgdp-lab-up, of the CNI plugin and of the OCI hook."""
     parser = build_parser()
     examples = (_example(verb) for verb, _ in _verbs_of(parser).values())
     more = (
@@ -58,7 +58,8 @@ def pages() -> Pages:
         _section("environment", *_terms(ENVIRONMENT)),
     )
     yield from _with_verbs(parser, SUMMARY, (), more)
-    yield from _with_verbs(plugin.build_parser(), PLUGIN_SUMMARY, ("sgdp",), ())
+    for program in (plugin, hook):
+        yield from _with_verbs(program.build_parser(), PROGRAM_SUMMARY, ("sgdp",), ())
 
 
 def _with_verbs(parser: ArgumentParser, summary: str, above: Sequence[str], more: Iterable[str]) -> Pages:

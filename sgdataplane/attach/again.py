@@ -7,7 +7,7 @@ enforced: the reconcile after it treats these bindings like any other.
     a container's name or id                bound again in the container that runs under it now
     a process, or a path below /proc        never, as process numbers are used again
     an alias or a MAC                       attach/discover.py does that, by the interface's label
-    an attachment of a CNI runtime          never, as the runtime makes a new one for each namespace
+    an attachment of a container runtime    never, as the runtime makes a new one for each namespace
 
 The namespace need not have the interface yet: if rules come before the link, it is closed from its first packet. If the
 previous namespace lives on, its binding is superseded, and its rules stay. If it lives on and the name leads to a place

@@ -1,7 +1,8 @@
 """attach, detach, clear: make and undo bindings.
 
 Owns what is refused. Must not know how a policy is put in force: attaching alone affects no packet, the next reconcile
-does. Only an attachment of a CNI runtime closes its namespace at once; a reconcile then opens what the policy accepts.
+does. Only an attachment of a container runtime closes its namespace at once; a reconcile then opens what the policy
+accepts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sgdataplane.model.state import CloudState, Eni
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
     """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
-    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER of a CNI runtime; such an
+    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER of a runtime; such an
     interface may come later, and from now on it passes nothing until its policy is in force."""
 
     eni_id: str
@@ -40,13 +41,13 @@ class AttachRequest:
         """The binding that is asked for, in that namespace."""
         named, means = (str(self.workload), Means.ATTACH)
         if self.attachment:
-            named, means = named_as(self.attachment), Means.CNI
+            named, means = named_as(self.attachment), Means.RUNTIME
         return Binding(self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac)
 
 
 def named_as(attachment: str) -> str:
-    """The words for the namespace of an attachment of a CNI runtime."""
-    return f"cni {attachment}"
+    """The words for the namespace of an attachment of a container runtime."""
+    return f"attachment {attachment}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _close(place: str, binding: Binding) -> None:
 def _link(binding: Binding, links: Collection[Link]) -> Link | None:
     """The interface; None if it may come later."""
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
-    may_come_later = binding.means is Means.CNI and binding.ifname != "lo"
+    may_come_later = binding.means is Means.RUNTIME and binding.ifname != "lo"
     if binding.ifname not in fit and not may_come_later:
         message = (
             "loopback can't be an ENI" if binding.ifname == "lo" else "there is no such interface in the namespace"

@@ -34,11 +34,11 @@ END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
 class Means(enum.Enum):
-    """What bound an interface: `sgdp attach`, a container runtime through our CNI plugin, or the agent because of the
-    interface's alias (the ENI's id) or MAC, which are labels."""
+    """What bound an interface: `sgdp attach`; a container runtime, through our CNI plugin or OCI hook; or the agent
+    because of the interface's alias (the ENI's id) or MAC, which are labels."""
 
     ATTACH = "attach"
-    CNI = "cni"
+    RUNTIME = "runtime"
     ALIAS = "alias"
     MAC = "mac"
 

@@ -127,26 +127,26 @@ def _interfaces(request: CniRequest, previous: Mapping[str, object]) -> Answer:
 
 def delete(request: CniRequest, config: Config) -> None:
     """Undo what `add` did, or as much of it as there is."""
-    _remove(config, lambda binding: _is_of(binding, request))
+    unbind(config, lambda binding: _is_of(binding, request))
 
 
 def collect(request: CniRequest, config: Config) -> None:
     """Undo what `add` did for attachments that the runtime doesn't know any more."""
     valid = {(named_as(attachment), ifname) for attachment, ifname in request.valid}
     prefix = named_as(f"{request.network}/")
-    _remove(config, lambda one: one.named.startswith(prefix) and (one.named, one.ifname) not in valid)
+    unbind(config, lambda one: one.named.startswith(prefix) and (one.named, one.ifname) not in valid)
 
 
 def _bound(config: Config, is_meant: Callable[[Binding], bool]) -> tuple[Binding, ...]:
     bindings = Registry(config.bindings).load()
-    return tuple(binding for binding in bindings if binding.means is Means.CNI and is_meant(binding))
+    return tuple(binding for binding in bindings if binding.means is Means.RUNTIME and is_meant(binding))
 
 
 def _is_of(binding: Binding, request: CniRequest) -> bool:
     return (binding.named, binding.ifname) == (named_as(request.attachment), request.ifname)
 
 
-def _remove(config: Config, is_meant: Callable[[Binding], bool]) -> None:
+def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:
     """The interface goes down first: with the last binding of a namespace our rules there go, and others take the
     interface away only after us."""
     for binding in _bound(config, is_meant):
@@ -216,15 +216,15 @@ def answer(environment: Mapping[str, str], text: bytes, config_file: Path | None
     if command is CniCommand.VERSION:
         return {"cniVersion": version_in(text), "supportedVersions": list(VERSIONS)}
     request = read_request(environment, text)
-    return RUN[command](request, _config(config_file, command))
+    return RUN[command](request, config_at(config_file, is_undoing=command in UNDOING))
 
 
-def _config(path: Path | None, command: CniCommand) -> Config:
+def config_at(path: Path | None, *, is_undoing: bool) -> Config:
     """The agent's configuration. A bad one that wasn't named keeps nobody from undoing."""
     try:
         return load_config(path or CONFIG_FILE, must_exist=path is not None)
     except ConfigError:
-        if path is not None or command not in UNDOING:
+        if path is not None or not is_undoing:
             raise
         return Config()
 
@@ -250,10 +250,14 @@ def _code_of(error: Exception) -> CniCode:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; what the runtime wants is in the environment and on standard input."""
-    parser = argparse.ArgumentParser(prog="sgdataplane-cni", description="The CNI plugin; container runtimes run it.")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"the agent's configuration (default: {CONFIG_FILE})"
-    )
+    return parser_of("sgdataplane-cni", "The CNI plugin; container runtimes run it.")
+
+
+def parser_of(name: str, about: str) -> argparse.ArgumentParser:
+    """For a program that a runtime runs."""
+    parser = argparse.ArgumentParser(prog=name, description=about)
+    where = f"the agent's configuration (default: {CONFIG_FILE})"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=where)
     return parser
 
 

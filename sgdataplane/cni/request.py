@@ -34,6 +34,10 @@ MAX_BYTES = 1 << 20
 MAX_VALID = 10_000  # attachments that a GC can list
 ARGUMENT, CAPABILITY = "SGDP_ENI", "eni"
 ANNOTATIONS, ANNOTATION = "io.kubernetes.cri.pod-annotations", "sgdataplane/eni"
+# For an OCI hook. Not the annotation above: CRI-O hands annotations to hooks and to plugins.
+BIND, INTERFACE = "sgdataplane/bind", "sgdataplane/interface"
+OCI = "oci"  # in the place of a network's name
+MAX_PID = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 VALID = "cni.dev/valid-attachments"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a network's name and a container's id
 ENI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")  # its id, or the id or name of its instance
@@ -124,6 +128,23 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
     )
 
 
+def read_state(text: bytes, *, is_binding: bool) -> CniRequest:
+    """What an OCI runtime tells its hooks: the state of a container. CniError if that isn't valid."""
+    state = _config(text)
+    container, annotations = _word(state, "id"), _object(state, "annotations")
+    attachment = f"{OCI}/{container}"
+    if not is_binding:
+        return CniRequest(CniCommand.DEL, VERSIONS[-1], OCI, attachment)
+    pid, eni, ifname = state.get("pid"), annotations.get(BIND), annotations.get(INTERFACE, "eth0")
+    if type(pid) is not int or not 0 < pid < MAX_PID:  # a bool is an int, too
+        _refuse("pid", pid, "a process")
+    if not isinstance(eni, str) or not ENI.fullmatch(eni):
+        _refuse(f"annotation {BIND}", eni, "an ENI's id, or the id or name of its instance")
+    if not isinstance(ifname, str) or not IFNAME.fullmatch(ifname):
+        _refuse(f"annotation {INTERFACE}", ifname, "the name of an interface")
+    return CniRequest(CniCommand.ADD, VERSIONS[-1], OCI, attachment, ifname, f"/proc/{pid}/ns/net", eni, {})
+
+
 def command_of(environment: Mapping[str, str]) -> CniCommand:
     found = environment.get("CNI_COMMAND", "")
     command = next((command for command in CniCommand if command.value == found), None)
@@ -135,13 +156,13 @@ def command_of(environment: Mapping[str, str]) -> CniCommand:
 
 def _config(text: bytes) -> dict[str, object]:
     if len(text) > MAX_BYTES:
-        raise CniError(CniCode.UNREADABLE, f"the network configuration has more than {MAX_BYTES} bytes")
+        raise CniError(CniCode.UNREADABLE, f"standard input has more than {MAX_BYTES} bytes")
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise CniError(CniCode.UNDECODABLE, "the network configuration is not JSON", visible(str(error))) from error
+        raise CniError(CniCode.UNDECODABLE, "standard input is not JSON", visible(str(error))) from error
     if not isinstance(value, dict):
-        raise CniError(CniCode.UNDECODABLE, "the network configuration is not an object")
+        raise CniError(CniCode.UNDECODABLE, "standard input is not an object of JSON")
     return cast("dict[str, object]", value)
 
 

@@ -20,7 +20,7 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
                   hold until its next turn, and a warning names the program; since: when outcome, epoch or error last
-                  changed; bound_by: "attach" (`sgdp attach`), "cni" (our CNI plugin), "alias" or "mac"
+                  changed; bound_by: "attach" (`sgdp attach`), "runtime" (our CNI plugin or OCI hook), "alias" or "mac"
 """
 
 from __future__ import annotations

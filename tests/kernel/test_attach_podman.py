@@ -5,73 +5,41 @@ The image is busybox and nothing else, made here; storage, network and the engin
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.containers import VARIABLES, NetworkEnd, running
+from sgdataplane.attach.containers import NetworkEnd, running
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import VPC_ID
-from tests.support.engine import only
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import Session, join
+from tests.support.podman import HAS_ALL, IN_A_PLACE, podman, stored_in
 from tests.support.restarts import Arrivals, open_for, streaming, wait_for
 from tests.support.sandbox import kept_in
 
-BUSYBOX = Path("/bin/busybox")
-HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.optional,
     pytest.mark.skipif(not HAS_ALL, reason="needs podman, and busybox-static for an image"),
 ]
-# crun starts no container where cgroups are of both versions; here it sees the second one alone.
-OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
-LOCALLY = ("env", "--unset", VARIABLES["podman"], "podman")  # not by its socket
-IN_A_PLACE = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman", *LOCALLY)
-
-
-def podman(*arguments: str, prefix: Sequence[str] = LOCALLY) -> str:
-    command = [*prefix, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout.strip()
 
 
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Containers and images of the test's own, and an image named `tiny` among them."""
-    folders = {"driver": "vfs", "graphroot": str(tmp_path / "graph"), "runroot": str(tmp_path / "run")}
-    lines = ["[storage]", *(f"{key} = {json.dumps(value)}" for key, value in folders.items())]
-    (tmp_path / "storage.conf").write_text("\n".join(lines) + "\n")
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    monkeypatch.setenv("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
-    with tarfile.open(tmp_path / "tiny.tar", "w") as archive:
-        archive.add(BUSYBOX, "bin/busybox")
-        for folder in ("proc", "sys", "dev", "etc", "run"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-    podman("import", str(tmp_path / "tiny.tar"), "tiny")
-    listen = tmp_path / "podman.sock"
-    only(monkeypatch, tmp_path, podman=listen)
-    with subprocess.Popen([*LOCALLY, "system", "service", "--time=0", f"unix://{listen}"]) as service:
-        wait_until(listen.exists)
+    with stored_in(tmp_path, monkeypatch):
         yield tmp_path
-        service.kill()
 
 
 @pytest.fixture

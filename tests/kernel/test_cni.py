@@ -128,9 +128,9 @@ def test_a_container_obeys_from_add_to_del(bench: CniBench, named: dict[str, obj
     assert made["ips"] == [{"address": f"{CONTAINER}/24", "interface": 0}]  # as the plugin before us said
     assert not passes(bench, runtime)
     (binding,) = bench.registry.load()
-    assert (binding.means, str(binding)) == (Means.CNI, "eth0 of cni podnet/c1")
+    assert (binding.means, str(binding)) == (Means.RUNTIME, "eth0 of attachment podnet/c1")
     (eni,) = bench.agent.status()["enis"]
-    assert (eni["bound_by"], eni["outcome"]) == ("cni", "in force")
+    assert (eni["bound_by"], eni["outcome"]) == ("runtime", "in force")
     network.check(runtime)
     network.delete(runtime)
     assert (bench.registry.load(), tables(runtime.netns)) == ((), "")
@@ -225,7 +225,7 @@ def test_an_eni_in_use_is_refused_and_its_del_harms_nobody(bench: CniBench) -> N
     network.add(first)
     other = Network("podnet", [OURS], [bench.folder])
     error = refused(lambda: other.add(second), CniCode.REFUSED)
-    assert "eth0 of cni podnet/c1" in error.message
+    assert "eth0 of attachment podnet/c1" in error.message
     other.delete(second)
     assert not passes(bench, first)
     network.check(first)
@@ -313,7 +313,10 @@ def test_gc_unbinds_what_the_runtime_does_not_know(bench: CniBench) -> None:
         with suppress(PluginError):  # closed, as the state has none of them
             replace(one, name=name).run("ADD", OURS, runtime, None)
     network.collect([kept])
-    assert {str(binding) for binding in bench.registry.load()} == {"eth0 of cni podnet/c1", "eth0 of cni othernet/c3"}
+    assert {str(binding) for binding in bench.registry.load()} == {
+        "eth0 of attachment podnet/c1",
+        "eth0 of attachment othernet/c3",
+    }
     assert (tables(stale.netns), "inet" in tables(kept.netns)) == ("", True)
 
 

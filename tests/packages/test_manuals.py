@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import build_parser
-from sgdataplane.cni import plugin
+from sgdataplane.cni import hook, plugin
 from tests.support.checkers import checker
 
 COMPLETE = r"""
@@ -30,7 +30,10 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
                 yield from verbs(verb)
 
 
-PARSERS = {parser.prog.replace(" ", "-"): parser for parser in (*verbs(build_parser()), plugin.build_parser())}
+PARSERS = {
+    parser.prog.replace(" ", "-"): parser
+    for parser in (*verbs(build_parser()), plugin.build_parser(), hook.build_parser())
+}
 
 
 def shown(page: Path) -> str:

@@ -15,6 +15,7 @@ from sgdataplane.cni.request import (
     CniError,
     CniRequest,
     read_request,
+    read_state,
     version_in,
 )
 
@@ -168,3 +169,36 @@ def test_a_gc_lists_what_stays() -> None:
 )
 def test_a_gc_without_a_clear_list_removes_nothing(listed: object) -> None:
     refused(CniCode.CONFIGURATION, "GC", config={"cni.dev/valid-attachments": listed})
+
+
+STATE = {"ociVersion": "1.0.2", "id": "9f3a", "status": "creating", "pid": 4711, "bundle": "/b", "annotations": {}}
+BOUND = {"sgdataplane/bind": "eni-a"}
+
+
+def test_the_state_of_an_oci_container_is_read() -> None:
+    text = json.dumps({**STATE, "annotations": {**BOUND, "sgdataplane/interface": "net1"}}).encode()
+    asked = read_state(text, is_binding=True)
+    wanted = CniRequest(CniCommand.ADD, "1.1.0", "oci", "oci/9f3a", "net1", "/proc/4711/ns/net", "eni-a", {})
+    assert asked == wanted
+    assert read_state(json.dumps({"id": "9f3a", "pid": 0}).encode(), is_binding=False).attachment == "oci/9f3a"
+
+
+BAD_STATES: dict[str, dict[str, object]] = {
+    "no id": {"id": None, "annotations": BOUND},
+    "an id that is a path": {"id": "../x", "annotations": BOUND},
+    "no process": {"pid": 0, "annotations": BOUND},
+    "true": {"pid": True, "annotations": BOUND},
+    "a text": {"pid": "1/../2", "annotations": BOUND},
+    "a huge number": {"pid": 1 << 40, "annotations": BOUND},
+    "no annotations": {},
+    "annotations of a kind": {"annotations": ["sgdataplane/bind"]},
+    "an ENI that is no word": {"annotations": {"sgdataplane/bind": "a\nb"}},
+    "an interface that is no name": {"annotations": {**BOUND, "sgdataplane/interface": "a/b"}},
+}
+
+
+@pytest.mark.parametrize("state", BAD_STATES.values(), ids=BAD_STATES)
+def test_a_bad_state_of_a_container_is_refused(state: dict[str, object]) -> None:
+    with pytest.raises(CniError) as raised:
+        read_state(json.dumps({**STATE, **state}).encode(), is_binding=True)
+    assert raised.value.code is CniCode.CONFIGURATION

@@ -1,0 +1,58 @@
+"""The OCI hook: does for engines without CNI, such as podman, what the plugin does for others.
+
+Owns when a hook of a container binds or unbinds. Must not know how.
+
+    bind      at `createRuntime`: the namespace has its interfaces, and nothing runs in it. The container starts only if
+              this succeeds.
+    unbind    at `poststop`: the container has ended
+
+An engine starts the hook for containers with the annotation `sgdataplane/bind` (docs/containers.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from syslog import LOG_ERR, syslog
+
+from sgdataplane.attach.manage import named_as
+from sgdataplane.cli.output import complain, guarded
+from sgdataplane.cni.plugin import add, config_at, error_of, parser_of, unbind
+from sgdataplane.cni.request import MAX_BYTES, read_state
+from sgdataplane.visible import visible
+
+BIND, UNBIND = "bind", "unbind"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the container's state is on standard input."""
+    parser = parser_of("sgdataplane-oci", "The OCI hook; container engines run it.")
+    words = "bind: when a container is created; unbind: when it has ended"
+    parser.add_argument("step", choices=(BIND, UNBIND), help=words)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run as an OCI runtime does it: the container's state is on standard input. Return the exit code."""
+    arguments = build_parser().parse_args(argv)
+    is_binding = arguments.step == BIND
+    with guarded():
+        try:
+            asked = read_state(sys.stdin.buffer.read(MAX_BYTES + 1), is_binding=is_binding)
+            config = config_at(arguments.config, is_undoing=not is_binding)
+            if is_binding:
+                add(asked, config)
+            else:
+                unbind(config, lambda binding: binding.named == named_as(asked.attachment))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the engine shows it
+            refused = error_of(error)
+            words = "; ".join(part for part in (refused.message, refused.details) if part)
+            complain(words)
+            syslog(LOG_ERR, visible(words))  # engines don't show what a hook prints
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""A real podman container on a network of netavark, started again and again under a flood that never stops.
+
+Sent packets are counted by the sender. What came in is counted by the kernel in the container's namespace:
+/proc/net/snmp counts datagrams that passed the rules, also those that nobody listens for. The container's first process
+notes these counters first. What came before that, came to nobody.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import pytest
+
+from sgdataplane.attach.registry import Registry
+from sgdataplane.host import netns
+from sgdataplane.model.state import CloudState
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS
+from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.cnidriver import install
+from tests.support.flood import wait_until
+from tests.support.pair import HERE
+from tests.support.podman import HAS_ALL, NAMING, NETAVARK, configure, podman, stored_in
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.daemon,
+    pytest.mark.optional,
+    pytest.mark.skipif(
+        not (HAS_ALL and NETAVARK.exists()), reason="needs podman with netavark, and busybox-static for an image"
+    ),
+]
+ROOT = Path(__file__).resolve().parents[2]
+HOST, CONTAINER = HERE["peer"][0], HERE["instance"][0]
+ANNOTATED = ("--annotation", "sgdataplane/bind=eni-a")
+STEP_S, MOST = 0.001, 400_000
+ECHO = struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800, 0, 0)  # an ICMP echo request and its checksum
+NOTES = "b=/bin/busybox; $b cat /proc/net/snmp > /out/noted; $b mv /out/noted /out/start; exec $b sleep 600"
+ALLOWED = 100  # that many in each life of the container
+
+
+def state() -> CloudState:
+    """Pings come in, and nothing else."""
+    group = make_group("sg-a", [make_rule("ingress icmp from 0.0.0.0/0", "sgr-ping")])
+    return make_state([group], [make_eni("eni-a", CONTAINER, "sg-a")])
+
+
+class Flood(threading.Thread):
+    """From this host to the container: a ping, which is allowed, and a denied datagram, each millisecond."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.allowed = self.denied = 0
+        self._is_over = threading.Event()
+        self._sockets = (
+            socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        )
+
+    def run(self) -> None:
+        pings, datagrams = self._sockets
+        for _ in range(MOST):
+            with suppress(OSError):
+                datagrams.sendto(b"denied", (CONTAINER, DNS))
+                self.denied += 1
+            with suppress(OSError):
+                pings.sendto(ECHO, (CONTAINER, 0))
+                self.allowed += 1
+            if self._is_over.wait(STEP_S):
+                return
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self.join()
+        for each in self._sockets:
+            each.close()
+
+
+class Came(NamedTuple):
+    """What came into a namespace since it was made."""
+
+    allowed: int
+    denied: int
+
+
+def came_to(pid: int) -> Came:
+    return counted_in(Path(f"/proc/{pid}/net/snmp"))
+
+
+def counted_in(file: Path) -> Came:
+    lines = [line.split() for line in file.read_text("ascii").splitlines()]
+    rows = zip(lines[::2], lines[1::2], strict=True)
+    found = {names[0] + name: value for names, values in rows for name, value in zip(names, values, strict=True)}
+    return Came(int(found["Icmp:InEchos"]), int(found["Udp:InDatagrams"]) + int(found["Udp:NoPorts"]))
+
+
+class Web:
+    """The container `web`, on a network whose bridge is here, and stays."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder / "out"
+        self._folder.mkdir(exist_ok=True)
+        run = (
+            "run",
+            "--detach",
+            "--name",
+            "web",
+            "--cgroups",
+            "disabled",
+            "--volume",
+            f"{self._folder}:/out",
+            *options,
+        )
+        address = f"net:ip={CONTAINER},mac={mac_of('eni-a')}"
+        podman(*run, "--network", address, "tiny", "/bin/busybox", "sh", "-c", NOTES, prefix=NAMING)
+
+    def restart(self) -> None:
+        (self._folder / "start").unlink()
+        podman("restart", "--time", "0", "web", prefix=NAMING)
+
+    @property
+    def at_start(self) -> Came:
+        """What had come when its first process started."""
+        wait_until((self._folder / "start").exists)
+        return counted_in(self._folder / "start")
+
+    @property
+    def pid(self) -> int:
+        return int(podman("container", "inspect", "--format", "{{.State.Pid}}", "web"))
+
+
+@pytest.fixture
+def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab_name: str) -> Iterator[Path]:
+    """A folder for hooks. There is a network `net` and its bridge."""
+    bridge = f"br{lab_name[-8:]}"
+    with ExitStack() as stack:
+        netns.create(lab_name)  # from now on, what podman names under /run/netns is seen here
+        stack.callback(netns.remove, lab_name)
+        folder = configure(tmp_path, monkeypatch)
+        stack.enter_context(stored_in(tmp_path, monkeypatch))
+        made = ("--subnet", "10.0.0.0/24", "--gateway", HOST, "--disable-dns", "--interface-name", bridge)
+        podman("network", "create", *made, "--opt", "mode=unmanaged", "net")
+        for command in (
+            "ip link set lo up",
+            f"ip link add {bridge} type bridge",
+            f"ip address add {HOST}/24 dev {bridge}",
+            f"ip link set {bridge} up",
+            f"ip neigh replace {CONTAINER} lladdr {mac_of('eni-a')} dev {bridge} nud permanent",
+        ):
+            subprocess.run(command.split(), check=True)
+        stack.callback(subprocess.run, ["ip", "link", "delete", bridge], check=True)
+        stack.callback(podman, "rm", "--force", "--time", "0", "--ignore", "web", prefix=NAMING)
+        yield folder
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    with agent_in(tmp_path) as bench:
+        bench.write(state())
+        bench.start()
+        yield bench
+
+
+def put_hooks(folder: Path, agent: AgentBench) -> None:
+    """Those of the package."""
+    install(
+        folder.parent, "sgdataplane-oci", sys.executable, "-m", "sgdataplane.cni.hook", "--config", str(agent.config)
+    )
+    for file in (ROOT / "containers").glob("*.json"):
+        text = file.read_text("utf-8")
+        assert "/usr/bin/sgdataplane-oci" in text
+        text = text.replace("/usr/bin/sgdataplane-oci", str(folder.parent / "sgdataplane-oci"))
+        (folder / file.name).write_text(text, "utf-8")
+
+
+def wait_for_more(pid: int) -> None:
+    """Until more has come that is allowed: the positive control."""
+    enough = came_to(pid).allowed + ALLOWED
+    wait_until(lambda: came_to(pid).allowed >= enough)
+
+
+def life_of(web: Web) -> tuple[int, int]:
+    """How many denied packets had come before its first process started, and how many since; it has lived long enough
+    once enough has come that is allowed."""
+    pid, start = web.pid, web.at_start
+    wait_for_more(pid)
+    return start.denied, came_to(pid).denied - start.denied
+
+
+@contextmanager
+def bound_by_name(agent: AgentBench) -> Iterator[None]:
+    ours = [sys.executable, "-m", "sgdataplane"]
+    options = ("--bindings", str(agent.folder / "attached"), "--eni", "eni-a")
+    subprocess.run([*ours, "attach", *options, "--container", "web", "--ifname", "eth0"], check=True)
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    yield
+    subprocess.run([*ours, "detach", *options], check=True)
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_with_the_hook_no_denied_packet_ever_comes_in(hooks: Path, agent: AgentBench, times: int) -> None:
+    put_hooks(hooks, agent)
+    with Flood() as flood:
+        web = Web(agent.folder, *ANNOTATED)
+        lives = [life_of(web)]
+        for _ in range(times):
+            web.restart()
+            lives.append(life_of(web))
+        assert agent.outcomes() == {"eni-a": "in force"}
+        podman("stop", "--time", "0", "web", prefix=NAMING)
+    before = [life[0] for life in lives]
+    print(
+        f"{times} restarts, {flood.denied} denied packets sent; before its first process {sorted(before)}, since then 0"
+    )
+    assert [life[1] for life in lives] == [0] * len(lives)
+    assert flood.denied > times * ALLOWED
+    assert Registry(agent.folder / "attached").load() == ()
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_by_events_it_is_open_for_a_while_after_each_start(hooks: Path, agent: AgentBench, times: int) -> None:
+    assert hooks.exists()
+    web = Web(agent.folder)
+    with bound_by_name(agent), Flood() as flood:
+        assert life_of(web)[1] == 0
+        opened = []
+        for _ in range(times):
+            web.restart()
+            pid = web.pid
+            wait_until(lambda pid=pid: is_closed(agent, pid))  # type: ignore[misc]
+            before, since = life_of(web)
+            opened.append((before + since, since))
+            wait_for_more(pid)
+            assert came_to(pid).denied == before + since  # nothing more comes
+    assert flood.denied > times * ALLOWED
+    print(f"open for {sorted(opened)} packets, one a ms: all, and of them since its first process")
+
+
+def is_closed(agent: AgentBench, pid: int) -> bool:
+    """Whether the policy is in force in the namespace of this process."""
+    inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "nft", "list", "tables"]
+    is_there = "netdev sgdataplane" in subprocess.run(inside, capture_output=True, text=True, check=True).stdout
+    return is_there and agent.outcomes() == {"eni-a": "in force"}
+
+
+def test_without_an_agent_the_hook_lets_no_container_start(hooks: Path, agent: AgentBench) -> None:
+    put_hooks(hooks, agent)
+    agent.end()
+    with pytest.raises(AssertionError, match="error executing hook"):
+        Web(agent.folder, *ANNOTATED)
+    assert not (agent.folder / "out" / "start").exists()
+    agent.start()
+    podman("rm", "--force", "--time", "0", "web", prefix=NAMING)
+    Web(agent.folder, *ANNOTATED)
+    assert agent.outcomes() == {"eni-a": "in force"}
+
+
+def test_containers_without_the_annotation_are_left_alone(hooks: Path, agent: AgentBench) -> None:
+    put_hooks(hooks, agent)
+    web = Web(agent.folder)
+    with Flood():
+        wait_until(lambda: came_to(web.pid).denied > ALLOWED)
+    assert agent.status()["enis"] == []
