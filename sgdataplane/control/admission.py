@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sgdataplane.control.answers import FORBIDDEN, ApiError, Call
-from sgdataplane.control.parameters import Pairs, read_pairs, tables, typed, unknown_action
+from sgdataplane.control.parameters import read_pairs, tables, together, typed, unknown_action
 from sgdataplane.control.signature import SignedParts, Signer, Verifier
 from sgdataplane.control.throttle import Throttle
 
@@ -63,7 +63,9 @@ class Admission:
     def admit(self, incoming: Incoming, asker: Asker) -> Call:
         """The call, or ApiError."""
         now, headers = self._clock(), _headers(incoming.headers)
-        pairs, parts = _signed_parts(incoming, headers)
+        query, form = read_pairs(incoming.query), read_pairs(_form(incoming.body, headers))
+        parts = SignedParts(incoming.method, query, form, headers, incoming.body)
+        pairs = together(query, form)
         claim = self._verifier.claim(parts)
         asker.key, asker.action = claim.key[:SHOWN], claim.action[:SHOWN]
         signer = self._verifier.verify(claim, now)
@@ -100,13 +102,6 @@ def _headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
             raise ApiError("InvalidParameter", f"The header {name} comes more than once.")
         found[name] = f"{found[name]},{value}" if name in found else value
     return found
-
-
-def _signed_parts(incoming: Incoming, headers: dict[str, str]) -> tuple[Pairs, SignedParts]:
-    """Query and form together, and apart."""
-    pairs, query = read_pairs(incoming.query, _form(incoming.body, headers)), read_pairs(incoming.query)
-    form = {name: value for name, value in pairs.items() if name not in query}
-    return pairs, SignedParts(incoming.method, query, form, headers, incoming.body)
 
 
 def _form(body: bytes, headers: dict[str, str]) -> bytes:

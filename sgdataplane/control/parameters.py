@@ -61,20 +61,27 @@ class Parameters:
 # text -> pairs
 
 
-def read_pairs(*texts: bytes) -> dict[str, str]:
-    """All names and values of a query, a form, or both. A name that comes twice is refused: which one counts would be
-    anybody's guess, and whoever checks the signature could guess otherwise than whoever obeys."""
+def read_pairs(text: bytes) -> dict[str, str]:
+    """All names and values of a query or a form. A name that comes twice is refused: which one counts would be a guess,
+    and whoever checks the signature could guess otherwise than whoever obeys."""
     pairs: dict[str, str] = {}
-    for part in _parts(texts):
+    for part in _parts(text):
         name, _, value = part.partition(b"=")
         _add(pairs, _decoded(name), _decoded(value))
     return pairs
 
 
-def _parts(texts: tuple[bytes, ...]) -> list[bytes]:
-    if sum(text.count(b"&") + 1 for text in texts) > MAX_PARAMETERS + len(texts):
+def together(query: Pairs, form: Pairs) -> Pairs:
+    """Those of both; a name in both is refused, too."""
+    for name in query.keys() & form.keys():
+        raise invalid(name, form[name], "it comes more than once")
+    return {**query, **form}
+
+
+def _parts(text: bytes) -> list[bytes]:
+    if text.count(b"&") > MAX_PARAMETERS:
         raise ApiError("InvalidParameter", f"The request has more than {MAX_PARAMETERS} parameters.")
-    return [part for text in texts for part in text.split(b"&") if part]
+    return [part for part in text.split(b"&") if part]
 
 
 def _add(pairs: dict[str, str], name: str, value: str) -> None:
@@ -89,6 +96,8 @@ def _add(pairs: dict[str, str], name: str, value: str) -> None:
 
 def _decoded(text: bytes) -> str:
     plain = text.decode("latin-1")
+    if plain.isascii() and "%" not in plain and "+" not in plain:
+        return plain
     try:
         if _PERCENT.search(plain):
             raise ValueError

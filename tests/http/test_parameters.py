@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.parameters import MAX_PARAMETERS, MAX_VALUE, ParameterField, read_pairs, tables, typed
+from sgdataplane.control.parameters import (
+    MAX_PARAMETERS,
+    MAX_VALUE,
+    ParameterField,
+    read_pairs,
+    tables,
+    together,
+    typed,
+)
 from sgdataplane.control.store import Json
 
 KINDS = {"string", "integer", "number", "boolean", "fields"}
@@ -101,7 +109,7 @@ def test_a_message_shows_odd_values_safely() -> None:
 
 def test_a_parameter_in_query_and_form_is_refused() -> None:
     with pytest.raises(ApiError, match="more than once"):
-        read_pairs(b"VpcId=a", b"VpcId=a")
+        together({"VpcId": "a"}, {"VpcId": "a"})
 
 
 @pytest.mark.parametrize(
