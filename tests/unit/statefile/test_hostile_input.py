@@ -103,7 +103,7 @@ def test_a_byte_order_mark_is_no_harm(name: str, tmp_path: Path) -> None:
     assert [vpc.vpc_id for vpc in load(path).state.vpcs] == ["vpc-a"]
 
 
-PACKED = gzip.compress(b'{"vpcs": [{"vpc_id": "vpc-a"}]}')
+PACKED = gzip.compress(b'{"vpcs": [{"vpc_id": "vpc-a"}]}', mtime=0)
 
 
 @pytest.mark.parametrize("name", ["s.yaml.gz", "s.json.gz", "s.json", "s"])
@@ -131,7 +131,7 @@ def test_a_packed_file_that_is_large_is_not_unpacked(tmp_path: Path, monkeypatch
     monkeypatch.setattr(source, "MAX_FILE_BYTES", 1000)
     path = tmp_path / "s.json.gz"
     for size, code in ((900, "InvalidDocument.WrongType"), (100_000, "InvalidSource.TooLarge")):
-        path.write_bytes(gzip.compress(b'"' + b"x" * size + b'"'))
+        path.write_bytes(gzip.compress(b'"' + b"x" * size + b'"', mtime=0))
         assert path.stat().st_size < 1000
         assert [problem.code for problem in problems_of(path)] == [code]
 
