@@ -1,10 +1,10 @@
 """Does the proof bite? 1,200 wrong compiles; each that it lets through does the same as the right one.
 
-A mutant that the proof refuses is shown to be wrong by its counterexample: the interpreter does something else with
-that packet than in the right table. One that the proof accepts is compared with the right one by trying all packets out
-(tests/support/exhaust.py). Each is proven from nothing; and after the right table, that of another state, of which much
-is known, or that of an ENI that differs only in its own addresses: in turn, and after all of them. Nothing is drawn
-but the mutants, from the seed that is printed. Quick mutants of changes are in test_proof_before.py.
+Each mutant is compared with the right table for every packet there is (tests/support/exhaust.py). If they differ, the
+proof must refuse it. If its counterexample is a packet, the interpreter must do something else with that one than in
+the right table. Each mutant is proven from nothing; and after the right table, that of another state, of which much is
+known, or that of an ENI that differs only in its own addresses: in turn, and after all of them. Nothing is drawn but
+the mutants, from the seed that is printed. Mutants of changes are in test_proof_before.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import cycle, repeat
 
 import pytest
@@ -25,17 +27,21 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.specification import Specification
-from sgdataplane.proof.witness import START, entered_at
+from sgdataplane.proof.witness import START, Counterexample, entered_at
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.edits import EDITS
-from tests.support.exhaust import difference, result_of
-from tests.support.mutants import Mutant
-from tests.support.mutate import mutants
+from tests.support.exhaust import Circle, Comparison, result_of
+from tests.support.mutants import Mutant, Unfit
+from tests.support.mutate import CHANGES, Change, mutants
 
 EPOCH, SECRET = 7, 0x12345678
-MUTANTS = 200  # of each case
-MANY = 1200
+MUTANTS = 200  # of each case; 1,200 in all
+FEW = len(CHANGES)  # one of each kind, where they all have a place
 SEED = 200
+TRIES = 10  # for a mutant of a kind that makes a difference
+SAME, NO_TABLE = "accepted, since they do the same", "refused, as no table that the kernel takes"
+WRONG = ("refused", "refused, though the proof found no packet")  # verdicts on mutants that do something else
+STRICT = "refused, though they do the same"
 
 
 @dataclass(frozen=True)
@@ -171,26 +177,46 @@ def of_another(case: Case) -> Case:
     return case_of(replace(state, network_interfaces=enis), case.specification.options)
 
 
-def judge(case: Case, mutant: Mutant, before: Iterable[ProvenTable | None]) -> str:
+def judge(case: Case, right: Comparison, mutant: Mutant, before: Iterable[ProvenTable | None]) -> str:
     """What became of a mutant. An AssertionError if the proof was wrong about it, from nothing or after one of those
     that were right."""
     proof = prove(case.specification, mutant.table)
     for known in before:
         assert prove(case.specification, mutant.table, known).holds == proof.holds, mutant.what
-    if proof.holds:
-        missed = difference(case.table, mutant.table, mutant.touched)
-        assert missed is None, f"{mutant.what}: the proof holds, but not for {missed}"
-        return "equal"
-    found = proof.counterexample
-    if found is None:
+    if not proof.holds and proof.counterexample is None:
         assert proof.problem
-        return "refused, as no table that the kernel takes"
+        return NO_TABLE
+    missed = right.difference(mutant.table)
+    if proof.holds:
+        assert missed is None, f"{mutant.what}: the proof holds, but not for {missed}"
+        return SAME
+    assert proof.counterexample is not None
+    is_shown = differs_by(case, mutant, proof.counterexample)
+    return STRICT if missed is None else WRONG[not is_shown]
+
+
+def differs_by(case: Case, mutant: Mutant, found: Counterexample) -> bool:
+    """Whether the proof has shown a packet. It may put that into any chain, where no packet of a hook comes to it."""
     if not found.is_shown:
-        return "refused, for chains that no packet was found for"
+        return False
     place = (found.hook, found.chain, found.is_adopting)
     results = [result_of(entered_at(table, *place), START, found.fields) for table in (case.table, mutant.table)]
     assert results[0] != results[1], f"{mutant.what}:\n{found}"
-    return "refused"
+    return True
+
+
+def check(case: Case, count: int, *, after_all: bool) -> Counter[str]:
+    """Of so many mutants."""
+    before = zip(repeat(proven(case)), cycle([*map(proven, neighbours(case))]), repeat(proven(of_another(case))))
+    turns = before if after_all else ((each,) for three in before for each in three)
+    right, drawn = Comparison(case.table), mutants(case.table, random.Random(SEED), count)
+    return Counter(judge(case, right, mutant, next(turns)) for mutant in drawn)
+
+
+def proven(case: Case) -> ProvenTable:
+    found = prove(case.specification, case.table).proven
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
@@ -199,22 +225,42 @@ def test_the_right_table_is_proven(case: Callable[[], Case]) -> None:
     assert prove(made.specification, made.table).holds
 
 
-@pytest.mark.slow  # where a mutant means the same, the comparison of all packets takes up to some minutes
+@pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
+def test_a_few_mutants_that_change_meaning_die(case: Callable[[], Case]) -> None:
+    report(case, check(case(), FEW, after_all=False), FEW)
+
+
+@pytest.mark.slow  # six minutes in turn, eight after all
 @pytest.mark.parametrize("after_all", [False, True], ids=["in turn", "after all"])
 @pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
 def test_every_mutant_that_changes_meaning_dies(case: Callable[[], Case], after_all: bool) -> None:
-    made = case()
-    known = prove(made.specification, made.table).proven
-    others = cycle([prove(case.specification, case.table).proven for case in neighbours(made)])
-    another = prove(of_another(made).specification, of_another(made).table).proven
-    assert known is not None
-    before = zip(repeat(known), others, repeat(another))
-    turns = before if after_all else ((each,) for three in before for each in three)
-    drawn = mutants(made.table, random.Random(SEED), MUTANTS)
-    verdicts = Counter(judge(made, mutant, next(turns)) for mutant in drawn)
-    print(
-        f"{case.__name__}, seed {SEED}: "
-        + ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-    )
-    assert sum(verdicts.values()) == MUTANTS == MANY // len(CASES)
-    assert verdicts["refused"] > MUTANTS * 3 // 4, "hardly any of them changed anything: this proves nothing"
+    report(case, check(case(), MUTANTS, after_all=after_all), MUTANTS)
+
+
+def report(case: Callable[[], Case], verdicts: Counter[str], count: int) -> None:
+    """A mutant that does the same as the right table tries nothing out. Most must do something else."""
+    listed = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
+    print(f"{case.__name__}, seed {SEED}: {listed}")
+    assert sum(verdicts.values()) == count
+    assert sum(verdicts[each] for each in WRONG) > count // 2, "most of them changed nothing: this proves little"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_every_kind_of_change_makes_a_difference(change: Change) -> None:
+    """One that makes none has lost its place, perhaps when the shape of tables changed."""
+    assert any(makes_difference(change, compared(case)) for case in CASES)
+
+
+@cache
+def compared(case: Callable[[], Case]) -> Comparison:
+    return Comparison(case().table)
+
+
+def makes_difference(change: Change, right: Comparison) -> bool:
+    """By one of a few mutants of that kind, if the table has any."""
+    chance = random.Random(SEED)
+    for _ in range(TRIES):
+        with suppress(Unfit, Circle):
+            if right.difference(change(right.table, chance).table) is not None:
+                return True
+    return False

@@ -356,7 +356,8 @@ def _in_order(ranges: Sequence[Range]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-CHANGES: tuple[Callable[[Table, random.Random], Mutant], ...] = (
+Change = Callable[[Table, random.Random], Mutant]
+CHANGES: tuple[Change, ...] = (
     drop_element,
     add_element,
     add_pair,
