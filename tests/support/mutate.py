@@ -1,19 +1,16 @@
 """Wrong compiles on purpose: one small change to a table, of the kinds that a compiler's bug makes.
 
 Owns the kinds of change. Is given a table and a stream of random choices. Must not know what the table is for.
-
-A range's new end is always next to an old end, or at the very end of its field, so that the points beside all ends of
-the unchanged table show every such change.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import cycle, islice, pairwise
+from itertools import cycle, islice
 
-from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
+from sgdataplane.contract.fields import KeyType
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -25,8 +22,6 @@ from sgdataplane.nft.ir import (
     Map,
     MapCount,
     MapPriority,
-    Match,
-    Range,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -48,28 +43,21 @@ from tests.support.mutants import (
     with_rules,
     with_statement,
 )
-
-LAST = {
-    KeyType.IPV4: (1 << 32) - 1,
-    KeyType.IPV6: (1 << 128) - 1,
-    KeyType.BITS128: (1 << 128) - 1,
-    KeyType.CLASSID: (1 << 32) - 1,
-}
-LAST_NUMBER = dict.fromkeys((*PORTS, *SESSION_PORTS), 65_535)
-ENDS = (
-    (Field.TH_SPORT, Field.TH_DPORT),
-    (Field.IP_SADDR, Field.IP_DADDR),
-    (Field.IP6_SADDR, Field.IP6_DADDR),
-    (Field.CT_ORIGINAL_SPORT, Field.CT_ORIGINAL_DPORT),
-    (Field.CT_ORIGINAL_IP_SADDR, Field.CT_ORIGINAL_IP_DADDR),
-    (Field.CT_ORIGINAL_IP6_SADDR, Field.CT_ORIGINAL_IP6_DADDR),
-    (Field.CT_REPLY_SPORT, Field.CT_REPLY_DPORT),
-    (Field.CT_REPLY_IP_SADDR, Field.CT_REPLY_IP_DADDR),
-    (Field.CT_REPLY_IP6_SADDR, Field.CT_REPLY_IP6_DADDR),
+from tests.support.mutate_asked import (
+    LAST,
+    change_asked_mark,
+    change_value,
+    drop_match,
+    in_order,
+    last_of,
+    move_bound,
+    move_match,
+    moved_range,
+    negate_match,
+    swap_fields,
 )
-SWAPPED = {one: other for ends in ENDS for one, other in (ends, ends[::-1])}
+
 MOST_TRIES = 10  # for a mutant, on average
-RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128, KeyType.CLASSID)
 
 
 def mutants(table: Table, chance: random.Random, count: int) -> Iterator[Mutant]:
@@ -85,11 +73,6 @@ def mutants(table: Table, chance: random.Random, count: int) -> Iterator[Mutant]
         if not count:
             return
     raise AssertionError(f"{count} mutants are missing: the table has no room for them")
-
-
-def last_of(field: Field) -> int:
-    """The highest value of a field that ranges are of."""
-    return LAST.get(field.key_type, LAST_NUMBER.get(field, 255))
 
 
 def drop_element(table: Table, chance: random.Random) -> Mutant:
@@ -169,22 +152,6 @@ def change_priority(table: Table, chance: random.Random) -> Mutant:
     return with_statement(table, place, chance.choice(kinds), f"{old} changed")
 
 
-def move_bound(table: Table, chance: random.Random) -> Mutant:
-    """What gives way to ranks gives way to others: one end of a range is moved over a rank."""
-    place, match = one(chance, table, lambda s: isinstance(s, Match) and s.field is Field.PACKET_PRIORITY)
-    assert isinstance(match, Match)
-    winners = (entry for entry in table.maps if entry.name.startswith("winners"))
-    ranks = sorted({key for entry in winners for key, _ in entry.elements if isinstance(key, int)})
-    if not ranks:
-        raise Unfit
-    first, last = int(match.ranges[0].first), int(match.ranges[-1].last)
-    rank = chance.choice(ranks)
-    moved = chance.choice(
-        [Range(min(first, rank), rank), Range(rank, max(last, rank)), Range(first, max(first, rank - 1))]
-    )
-    return with_statement(table, place, (replace(match, ranges=(moved,)),), f"bound became {moved}")
-
-
 def drop_rule(table: Table, chance: random.Random) -> Mutant:
     chain = chance.choice(table.chains)
     rules = list(chain.rules)
@@ -240,27 +207,6 @@ def goto_for_jump(table: Table, chance: random.Random) -> Mutant:
     return with_statement(table, place, (goto(verdict.chain),), f"goto {verdict.chain}, not jump")
 
 
-def drop_match(table: Table, chance: random.Random) -> Mutant:
-    place, match = one(chance, table, lambda s: isinstance(s, Match))
-    assert isinstance(match, Match)
-    return with_statement(table, place, (), f"match of {match.field.name} dropped")
-
-
-def negate_match(table: Table, chance: random.Random) -> Mutant:
-    place, match = one(chance, table, lambda s: isinstance(s, Match))
-    assert isinstance(match, Match)
-    return with_statement(
-        table, place, (replace(match, negate=not match.negate),), f"match of {match.field.name} negated"
-    )
-
-
-def swap_fields(table: Table, chance: random.Random) -> Mutant:
-    """The source for the destination."""
-    place, asked = one(chance, table, lambda s: isinstance(s, Match | VerdictMap | InSet) and s.field in SWAPPED)
-    assert isinstance(asked, Match | VerdictMap | InSet)
-    return with_statement(table, place, (replace(asked, field=SWAPPED[asked.field]),), f"not {asked.field.name}")
-
-
 def drop_count(table: Table, chance: random.Random) -> Mutant:
     place, count = one(chance, table, lambda s: isinstance(s, Count | MapCount))
     return with_statement(table, place, (), f"{count} dropped")
@@ -287,29 +233,6 @@ def change_mark(table: Table, chance: random.Random) -> Mutant:
     return with_statement(table, place, chance.choice(kinds), "session mark")
 
 
-def _moved(item: Range, last: int, chance: random.Random) -> Range:
-    """One end moved by one or all the way, or both by one."""
-    first, end = int(item.first), int(item.last)
-    choices = [(first - 1, end), (first + 1, end), (first, end - 1), (first, end + 1), (first + 1, end + 1)]
-    choices += [(first - 1, end - 1), (0, end), (first, last)]
-    legal = [Range(a, b) for a, b in choices if 0 <= a <= b <= last and (a, b) != (first, end)]
-    if not legal:
-        raise Unfit
-    return chance.choice(legal)
-
-
-def move_match(table: Table, chance: random.Random) -> Mutant:
-    """A range widened, narrowed or shifted; never into its neighbour, which the kernel would refuse."""
-    place, match = one(chance, table, lambda s: isinstance(s, Match) and s.field.key_type in RANGED)
-    assert isinstance(match, Match)
-    index = chance.randrange(len(match.ranges))
-    moved = _moved(match.ranges[index], last_of(match.field), chance)
-    ranges = (*match.ranges[:index], moved, *match.ranges[index + 1 :])
-    return with_statement(
-        table, place, (replace(match, ranges=_in_order(ranges)),), f"{match.ranges[index]} became {moved}"
-    )
-
-
 def _entries_place(table: Table, chance: random.Random, least: int) -> tuple[Place, VerdictMap]:
     place, vmap = one(chance, table, lambda s: isinstance(s, VerdictMap) and len(s.entries) >= least)
     assert isinstance(vmap, VerdictMap)
@@ -327,9 +250,9 @@ def move_entry(table: Table, chance: random.Random) -> Mutant:
     place, vmap = _entries_place(table, chance, 1)
     index = chance.randrange(len(vmap.entries))
     item, verdict = vmap.entries[index]
-    moved = _moved(item, last_of(vmap.field), chance)
+    moved = moved_range(item, last_of(vmap.field), chance)
     entries = (*vmap.entries[:index], (moved, verdict), *vmap.entries[index + 1 :])
-    _in_order([entry for entry, _ in entries])
+    in_order([entry for entry, _ in entries])
     return with_statement(table, place, (replace(vmap, entries=entries),), f"{item} became {moved}")
 
 
@@ -348,12 +271,6 @@ def retarget_entry(table: Table, chance: random.Random) -> Mutant:
     other = chance.choice([chain.name for chain in table.chains if chain.hook is None])
     entries = (*vmap.entries[:index], (vmap.entries[index][0], goto(other)), *vmap.entries[index + 1 :])
     return with_statement(table, place, (replace(vmap, entries=entries),), f"an entry goes to {other}")
-
-
-def _in_order(ranges: Sequence[Range]) -> tuple[Range, ...]:
-    if any(int(one.last) >= int(other.first) for one, other in pairwise(ranges)):
-        raise Unfit
-    return tuple(ranges)
 
 
 Change = Callable[[Table, random.Random], Mutant]
@@ -377,6 +294,8 @@ CHANGES: tuple[Change, ...] = (
     drop_count,
     change_count,
     change_mark,
+    change_asked_mark,
+    change_value,
     move_match,
     drop_entry,
     move_entry,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.nft.ir import Chain, Key, Range
 from tests.support.diagrams import Span
-from tests.support.mutate import last_of
+from tests.support.mutate_asked import last_of
 
 
 class Way(NamedTuple):
