@@ -1,4 +1,4 @@
-"""Does the proof bite? 1,200 wrong compiles; each that it lets through does the same as the right one.
+"""Does the proof bite? 1,400 wrong compiles; each that it lets through does the same as the right one.
 
 Each mutant is compared with the right table for every packet there is (tests/support/exhaust.py). If they differ, the
 proof must refuse it. If its counterexample is a packet, the interpreter must do something else with that one than in
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +20,7 @@ from itertools import cycle, repeat
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.nft.ir import Table
@@ -35,7 +35,7 @@ from tests.support.mutants import Mutant, Unfit
 from tests.support.mutate import CHANGES, Change, mutants
 
 EPOCH, SECRET = 7, 0x12345678
-MUTANTS = 200  # of each case; 1,200 in all
+MUTANTS = 200  # of each case; 1,400 in all
 FEW = len(CHANGES)  # one of each kind, where they all have a place
 SEED = 200
 TRIES = 10  # for a mutant of a kind that makes a difference
@@ -50,11 +50,15 @@ class Case:
     table: Table
 
 
-def case_of(state: CloudState, options: Options = DEFAULTS) -> Case:
-    """The namespace of the ENI `eni-a`."""
-    interfaces = interfaces_of(state, state.eni["eni-a"])
-    table = compile_policy(resolve(state, interfaces, options), options, EPOCH, SECRET)
-    return Case(Specification(state, interfaces, options), table)
+def case_of(state: CloudState, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE) -> Case:
+    """The namespace of the ENI `eni-a`; or the router that holds the links of all ENIs."""
+    interfaces: Mapping[str, str] = interfaces_of(state, state.eni["eni-a"])
+    if placement is Placement.HOST:
+        interfaces = {eni.network_interface_id: f"veth-{eni.mac_address[-2:]}" for eni in state.network_interfaces}
+    policy = replace(resolve(state, interfaces, options), placement=placement)
+    secret = SECRET if placement is Placement.INSTANCE else 0
+    table = compile_policy(policy, options, EPOCH, secret)
+    return Case(Specification(state, interfaces, options, placement=placement), table)
 
 
 def groups() -> Case:
@@ -152,7 +156,21 @@ def classic() -> Case:
     return case_of(state)
 
 
-CASES: tuple[Callable[[], Case], ...] = (groups, lists, five_tuples, two_interfaces, three_interfaces, classic)
+def router() -> Case:
+    """Host placement: the links of three instances in their router, with an ENI in two groups."""
+    made = [
+        make_group("sg-0", ["ingress tcp 22/22 from sg-1", "egress all to 203.0.113.7 drop"]),
+        make_group("sg-1", ["ingress icmp from 203.0.113.0/25"], inner=Verdict.DROP),
+    ]
+    enis = [
+        make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0"),
+        make_eni("eni-b", "10.0.0.2 10.0.1.0/31", "sg-0 sg-1"),
+        make_eni("eni-c", "10.0.0.3 2001:db8::3", "sg-1"),
+    ]
+    return case_of(make_state(made, enis), placement=Placement.HOST)
+
+
+CASES: tuple[Callable[[], Case], ...] = (groups, lists, five_tuples, two_interfaces, three_interfaces, classic, router)
 
 
 def neighbours(case: Case) -> Iterator[Case]:
@@ -161,7 +179,7 @@ def neighbours(case: Case) -> Iterator[Case]:
     for edit in EDITS:
         state = edit(wanted.state, chance)
         if state != wanted.state:
-            yield case_of(state, wanted.options)
+            yield case_of(state, wanted.options, wanted.placement)
 
 
 def of_another(case: Case) -> Case:
@@ -174,7 +192,7 @@ def of_another(case: Case) -> Case:
     )
     other = replace(eni, private_ip_addresses=private, ipv6_addresses=ipv6, mac_address="02:00:00:00:77:07")
     enis = tuple(other if each is eni else each for each in state.network_interfaces)
-    return case_of(replace(state, network_interfaces=enis), case.specification.options)
+    return case_of(replace(state, network_interfaces=enis), case.specification.options, case.specification.placement)
 
 
 def judge(case: Case, right: Comparison, mutant: Mutant, before: Iterable[ProvenTable | None]) -> str:
