@@ -53,7 +53,9 @@ def is_readable(document: object) -> bool:
     return True
 
 
-OF_THE_REPOSITORY = [path for at in ("netns-lab", "tests/golden") for path in sorted((ROOT / at).rglob("state*.yaml"))]
+OF_THE_REPOSITORY = [
+    path for at in ("netns-lab", "tests/golden", "examples") for path in sorted((ROOT / at).rglob("*.yaml"))
+]
 
 
 @pytest.mark.parametrize("path", OF_THE_REPOSITORY, ids=lambda path: str(path.relative_to(ROOT)))
