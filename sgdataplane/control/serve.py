@@ -37,7 +37,7 @@ MAX_CONNECTIONS, OTHER_FILES = 4_000, 256  # the latter: descriptors that the re
 MAX_HEAD = 128 * 1024  # bytes: most clients put all parameters into the query
 HEAD_S, WRITE_S, IDLE_S, HANDSHAKE_S = 10.0, 30.0, 60, 5.0
 STOP_S = 40  # longer than a call may take
-BACKLOG = 1024
+BACKLOG = 4096  # the kernel takes less, if net.core.somaxconn says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,17 @@ class ApiConnection(H11Protocol):
         self._head.begin(HEAD_S)
         if len(self.connections) > self.most:
             others = (other for other in self.connections if isinstance(other, ApiConnection) and other is not self)
-            idle = next((other for other in others if other.asked is None), self)
-            idle.transport.abort()
+            next((other for other in others if other.asked is None), self).drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head.call_off()
         self._write.call_off()
         super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """It doesn't count any more, though asyncio needs a moment to close it: many may come in that moment."""
+        self.connections.discard(self)
+        self.transport.abort()
 
     @property
     def asked(self) -> RequestResponseCycle | None:
@@ -180,7 +184,7 @@ class ApiServer(uvicorn.Server):
         tls = self.config.ssl
         handshake_s = HANDSHAKE_S if tls else None
         server = await asyncio.get_running_loop().create_server(
-            self._connection, sock=self._door, ssl=tls, ssl_handshake_timeout=handshake_s
+            self._connection, sock=self._door, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
         )
         self.servers, self.started = [server], True
 

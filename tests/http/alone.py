@@ -1,9 +1,11 @@
-"""A server as a process of its own, for tests of signals: `python -m tests.http.alone`. Says what happens."""
+"""A server as a process of its own: `python -m tests.http.alone CONNECTIONS`. Says what happens."""
 
 from __future__ import annotations
 
+import sys
 import threading
 
+from sgdataplane.control import serve as serving
 from sgdataplane.control.admission import Admission
 from sgdataplane.control.answers import Answer, Call
 from sgdataplane.control.http import Api
@@ -44,6 +46,7 @@ ENGINE = Telling()
 
 
 def main() -> None:
+    serving.MAX_CONNECTIONS = int(sys.argv[1])
     server = ApiServer(TellingApi(ENGINE, Admission(Verifier(KEYS.get))), listen_at("127.0.0.1:0"))
     say(server.url)
     server.serve_forever()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +18,7 @@ from sgdataplane.control.access import AccessLog
 from sgdataplane.control.admission import Admission, Permits
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
 from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.serve import ApiServer, ListenAt, listen_at
+from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.signature import Verifier
 from sgdataplane.control.store import Body
 from sgdataplane.control.throttle import Throttle
@@ -163,3 +166,38 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def served(serve: Serve) -> Served:
     return serve()
+
+
+class Alone:
+    """A server as a process of its own (alone.py). `url`: what it has printed first."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.url = self.line()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def rest(self) -> tuple[str, str]:
+        """What it still prints until it ends, on either stream."""
+        return self.process.communicate(timeout=60)
+
+
+@pytest.fixture
+def alone() -> Iterator[Callable[..., Alone]]:
+    """Starts servers with at most so many connections; they end with the test."""
+    with ExitStack() as stack:
+
+        def start(most: int = MAX_CONNECTIONS) -> Alone:
+            command = [sys.executable, "-m", "tests.http.alone", str(most)]
+            pipe = subprocess.PIPE
+            process = stack.enter_context(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+            stack.callback(process.kill)
+            return Alone(process)
+
+        yield start

@@ -9,8 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ import pytest
 from sgdataplane.control import serve as serving
 from sgdataplane.control.serve import ListenAt, allow_connections, listen_at
 from sgdataplane.errors import HostError
-from tests.http.conftest import Serve
+from tests.http.conftest import Alone, Serve
 from tests.http.signing import acs3, send, send_on
 from tests.http.test_bad_clients import CREATE, connected, read_all, text_of
 
@@ -125,45 +124,30 @@ def test_connections_leave_descriptors_for_others(monkeypatch: pytest.MonkeyPatc
     allow_connections()
 
 
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[str]]:
-    """A server as a process of its own; it has printed its URL."""
-    command = [sys.executable, "-m", "tests.http.alone"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        yield running
-        if running.poll() is None:
-            running.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_after_what_was_begun(process: subprocess.Popen[str], number: int) -> None:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    url = process.stdout.readline().strip()
-    assert send(url, acs3("CreateSecurityGroup", CREATE)).status == 200
-    host, _, port = urlsplit(url).netloc.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as client:
+def test_a_signal_ends_it_after_what_was_begun(alone: Callable[..., Alone], number: int) -> None:
+    server = alone()
+    assert send(server.url, acs3("CreateSecurityGroup", CREATE)).status == 200
+    with connected(server) as client:
         client.sendall(text_of(acs3("CreateSecurityGroup", {"SecurityGroupName": "blocks"})))
-        assert process.stdout.readline() == "begun\n"
-        os.kill(process.pid, number)
-        assert process.stdout.readline() == "stopping\n"
+        assert server.line() == "begun"
+        os.kill(server.pid, number)
+        assert server.line() == "stopping"
         answer = read_all(client)
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["SecurityGroupId"] == "sg-1"
-    assert process.wait(30) == 0
-    assert process.stdout.read() == "closed\n"
-    assert process.stderr.read() == ""
+    assert server.rest() == ("closed\n", "")
+    assert server.process.returncode == 0
 
 
-def test_what_waits_ends_with_the_server(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    host, _, port = urlsplit(url).netloc.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as client:
+def test_what_waits_ends_with_the_server(alone: Callable[..., Alone]) -> None:
+    server = alone()
+    with connected(server) as client:
         client.sendall(text_of(acs3("SgdpWait", {"Timeout": "3600"})))
-        assert process.stdout.readline() == "begun\n"
-        process.terminate()
+        assert server.line() == "begun"
+        server.process.terminate()
         assert b'"Enforced":false' in read_all(client)
-    assert process.wait(30) == 0
+    assert server.rest()[1] == ""
+    assert server.process.returncode == 0
 
 
 def test_a_server_that_has_ended_frees_its_port(serve: Serve) -> None:
