@@ -14,6 +14,8 @@ from pathlib import Path
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.cli.output import EXIT_MEANINGS, Exit
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
+from sgdataplane.control.metrics import API_METRICS
+from sgdataplane.control.metrics import PREFIX as API_PREFIX
 from sgdataplane.daemon.metrics import METRICS, PREFIX
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
@@ -89,11 +91,18 @@ def metrics() -> str:
         (f"`{PREFIX}_{name}`", ", ".join(f"`{label}`" for label in kind.labels), _words(kind.words, kind.values))
         for name, kind in METRICS.items()
     )
+    of_api = (
+        (f"`{API_PREFIX}_{name}`", ", ".join(f"`{label}`" for label in labels), words)
+        for name, (words, labels) in API_METRICS.items()
+    )
     return _page(
         "Metrics",
         "The agent serves these to Prometheus if its configuration has `metrics`. `cycle_seconds` and"
         " `apply_seconds` are histograms. The library adds `process_...`: memory, CPU and descriptors.",
         table(("metric", "labels", "means"), rows),
+        "## Of the API",
+        "`sgdp api` serves these at `/metrics`. `request_seconds` is a histogram.",
+        table(("metric", "labels", "means"), of_api),
     )
 
 
