@@ -13,14 +13,14 @@ clients=tests/http/clients
 # Packages by their hashes. Some come as sources only, and are built. The copy of the lock says that all is there.
 install_python() {
     /usr/bin/python3 -m venv --clear "$folder/python" &&
-        env PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/python/bin/python" -m pip --quiet install --no-deps \
+        env PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/python/bin/python" -m pip --quiet --retries 1 install --no-deps \
             --require-hashes --use-pep517 --requirement requirements-sdks.lock &&
         cp requirements-sdks.lock "$folder/python/installed.lock"
 }
 
 install_node() {
     rm -rf "$folder/node" && mkdir "$folder/node" && cp "$clients"/package*.json "$folder/node" &&
-        npm --prefix "$folder/node" ci --ignore-scripts --no-audit --no-fund --silent &&
+        npm --prefix "$folder/node" ci --ignore-scripts --no-audit --no-fund --silent --fetch-retries 1 &&
         cp "$clients/package-lock.json" "$folder/node/installed.lock"
 }
 
