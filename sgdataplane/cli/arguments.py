@@ -295,14 +295,15 @@ def flow_of(arguments: argparse.Namespace) -> Traffic:
 
 
 def settle_ports(arguments: argparse.Namespace) -> None:
-    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22) sets
-    `--protocol`; a usage error if `--protocol` is another one, or has no ports."""
+    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22), or that of a
+    service which has just one (ssh), sets `--protocol`; a usage error if `--protocol` is another one than tcp/22 says,
+    or has no ports."""
     parser: Parser = arguments.parser
     for option, key in (("--port", "port"), ("--source-port", "source_port")):
         port: Port | None = getattr(arguments, key, None)
         if port is None:
             continue
-        protocol: Protocol | None = arguments.protocol or port.protocol
+        protocol: Protocol | None = arguments.protocol or port.protocol or port.usual
         if protocol is not None and not protocol.has_ports:
             parser.error(f"{option}: {protocol} has no ports")
         if port.protocol not in (None, protocol):

@@ -35,10 +35,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A packet's port, with its protocol if that was named."""
+    """A packet's port, with its protocol if that was named. `usual`: the only protocol of a service that was named."""
 
     number: int
     protocol: Protocol | None = None
+    usual: Protocol | None = None
 
     def __str__(self) -> str:
         return str(self.number) if self.protocol is None else f"{self.protocol}/{self.number}"
@@ -50,10 +51,11 @@ def parse_port(text: str) -> Port:
         return _port_of(parse_traffic(text))
     if NUMBER.fullmatch(text) and int(text) <= 0xFFFF:
         return Port(int(text))
-    found = _of_service(text, "tcp") or _of_service(text, "udp")
-    if found is None:
+    found = {protocol: port for protocol in OF_PORTS if (port := _of_service(text, protocol)) is not None}
+    if not found:
         raise ValueError(f"{text!r} is neither a port 0..65535 nor a service of /etc/services, nor of the form tcp/22")
-    return Port(found)
+    protocol, number = next(iter(found.items()))
+    return Port(number, usual=Protocol(OF_PORTS[protocol]) if len(found) == 1 else None)
 
 
 def _port_of(traffic: Traffic) -> Port:

@@ -35,6 +35,8 @@ ACCEPTED = [
     ("--port", "tcp/22"),
     ("--port", "udp/domain"),
     ("--port", "tcp/22", "--protocol", "tcp"),
+    ("--port", "postgresql"),
+    ("--port", "ssh"),
 ]
 REFUSED = [
     (("--protocol", "udp", "--port", "tcp/22"), "--port tcp/22 is tcp, but udp is asked for, too"),

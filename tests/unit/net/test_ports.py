@@ -93,3 +93,12 @@ def test_a_port_may_say_its_protocol() -> None:
             parse_port(text)
     with pytest.raises(ValueError, match="other protocols none"):
         parse_port("icmp/8")
+
+
+def test_a_service_of_one_protocol_tells_it() -> None:
+    assert [parse_port(text).usual for text in ("ssh", "ntp", "domain", "22")] == [
+        Protocol(TCP),
+        Protocol(UDP),
+        None,
+        None,
+    ]
