@@ -41,6 +41,7 @@ MAX_PID = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 VALID = "cni.dev/valid-attachments"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a network's name and a container's id
 ENI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")  # its id, or the id or name of its instance
+MADE, SHORT = re.compile(r"[0-9a-f]{64}"), 12
 PLACE = re.compile(r"/[\x21-\x7e]{1,4094}")
 
 
@@ -120,7 +121,7 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
         command,
         version,
         network,
-        f"{network}/{container}",
+        named_attachment(network, container),
         _variable(environment, "CNI_IFNAME", IFNAME),
         _variable(environment, "CNI_NETNS", PLACE, may_be_missing=command is CniCommand.DEL),
         _eni(environment, config, is_needed=command is CniCommand.ADD),
@@ -132,7 +133,7 @@ def read_state(text: bytes, *, is_binding: bool) -> CniRequest:
     """What an OCI runtime tells its hooks: the state of a container. CniError if that isn't valid."""
     state = _config(text)
     container, annotations = _word(state, "id"), _object(state, "annotations")
-    attachment = f"{OCI}/{container}"
+    attachment = named_attachment(OCI, container)
     if not is_binding:
         return CniRequest(CniCommand.DEL, VERSIONS[-1], OCI, attachment)
     pid, eni, ifname = state.get("pid"), annotations.get(BIND), annotations.get(INTERFACE, "eth0")
@@ -258,4 +259,9 @@ def _valid(config: Mapping[str, object], network: str, command: CniCommand) -> f
 def _attachment(entry: object, network: str) -> tuple[str, str]:
     if not isinstance(entry, dict) or not isinstance(entry.get("ifname"), str):
         _refuse(VALID, entry, "objects with containerID and ifname")
-    return f"{network}/{_word(entry, 'containerID')}", entry["ifname"]
+    return named_attachment(network, _word(entry, "containerID")), entry["ifname"]
+
+
+def named_attachment(network: str, container: str) -> str:
+    """NETWORK/CONTAINER. Of a number that an engine made, only as much as engines show."""
+    return f"{network}/{container[:SHORT] if MADE.fullmatch(container) else container}"

@@ -28,7 +28,7 @@ from tests.support.builders import mac_of, make_eni, make_group, make_rule, make
 from tests.support.cnidriver import install
 from tests.support.flood import wait_until
 from tests.support.pair import HERE
-from tests.support.podman import HAS_ALL, NAMING, NETAVARK, configure, podman, stored_in
+from tests.support.podman import HAS_ALL, NETAVARK, configure, naming, podman, stored_in
 
 pytestmark = [
     pytest.mark.kernel,
@@ -110,7 +110,7 @@ class Web:
     """The container `web`, on a network whose bridge is here, and stays."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self._folder = folder / "out"
+        self._folder, self._prefix = folder / "out", naming(folder)
         self._folder.mkdir(exist_ok=True)
         run = (
             "run",
@@ -124,11 +124,14 @@ class Web:
             *options,
         )
         address = f"net:ip={CONTAINER},mac={mac_of('eni-a')}"
-        podman(*run, "--network", address, "tiny", "/bin/busybox", "sh", "-c", NOTES, prefix=NAMING)
+        podman(*run, "--network", address, "tiny", "/bin/busybox", "sh", "-c", NOTES, prefix=self._prefix)
 
     def restart(self) -> None:
         (self._folder / "start").unlink()
-        podman("restart", "--time", "0", "web", prefix=NAMING)
+        podman("restart", "--time", "0", "web", prefix=self._prefix)
+
+    def stop(self) -> None:
+        podman("stop", "--time", "0", "web", prefix=self._prefix)
 
     @property
     def at_start(self) -> Came:
@@ -156,12 +159,15 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab_name: str) -> Ite
             "ip link set lo up",
             f"ip link add {bridge} type bridge",
             f"ip address add {HOST}/24 dev {bridge}",
+            f"ip link add {bridge}a up master {bridge} type veth peer name {bridge}b",
+            f"ip link set {bridge}b up",  # else the bridge has no carrier between two lives
             f"ip link set {bridge} up",
             f"ip neigh replace {CONTAINER} lladdr {mac_of('eni-a')} dev {bridge} nud permanent",
         ):
             subprocess.run(command.split(), check=True)
-        stack.callback(subprocess.run, ["ip", "link", "delete", bridge], check=True)
-        stack.callback(podman, "rm", "--force", "--time", "0", "--ignore", "web", prefix=NAMING)
+        for made_here in (bridge, f"{bridge}a"):
+            stack.callback(subprocess.run, ["ip", "link", "delete", made_here], check=True)
+        stack.callback(podman, "rm", "--force", "--time", "0", "--ignore", "web", prefix=naming(tmp_path))
         yield folder
 
 
@@ -219,7 +225,7 @@ def test_with_the_hook_no_denied_packet_ever_comes_in(hooks: Path, agent: AgentB
             web.restart()
             lives.append(life_of(web))
         assert agent.outcomes() == {"eni-a": "in force"}
-        podman("stop", "--time", "0", "web", prefix=NAMING)
+        web.stop()
     before = [life[0] for life in lives]
     print(
         f"{times} restarts, {flood.denied} denied packets sent; before its first process {sorted(before)}, since then 0"
@@ -262,7 +268,7 @@ def test_without_an_agent_the_hook_lets_no_container_start(hooks: Path, agent: A
         Web(agent.folder, *ANNOTATED)
     assert not (agent.folder / "out" / "start").exists()
     agent.start()
-    podman("rm", "--force", "--time", "0", "web", prefix=NAMING)
+    podman("rm", "--force", "--time", "0", "web", prefix=naming(agent.folder))
     Web(agent.folder, *ANNOTATED)
     assert agent.outcomes() == {"eni-a": "in force"}
 

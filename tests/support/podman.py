@@ -25,10 +25,10 @@ NETAVARK = Path("/usr/lib/podman/netavark")
 # crun starts no container where cgroups are of both versions; here it sees the second one alone.
 OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
 LOCALLY = ("env", "--unset", VARIABLES["podman"], "podman")  # not by its socket
-# `unchanged`: namespaces that it names there are seen here, too
-ELSEWHERE = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", OF_ONE_KIND, "podman")
+# Netavark keeps the addresses in use in one place for all storages.
+LEASES = Path("/run/containers/networks")
+OWN_LEASES = f'mkdir -p {LEASES} && mount --bind "$LEASES" {LEASES} && '
 IN_A_PLACE = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman", *LOCALLY)
-NAMING = (*ELSEWHERE, *LOCALLY)
 
 
 def podman(*arguments: str, prefix: Sequence[str] = LOCALLY) -> str:
@@ -36,6 +36,13 @@ def podman(*arguments: str, prefix: Sequence[str] = LOCALLY) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout.strip()
+
+
+def naming(folder: Path) -> tuple[str, ...]:
+    """What runs podman with networks of netavark. Namespaces that it names are seen here, too."""
+    place = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", OWN_LEASES + OF_ONE_KIND, "podman")
+    (folder / "leases").mkdir(exist_ok=True)
+    return ("env", f"LEASES={folder / 'leases'}", *place, *LOCALLY)
 
 
 @contextmanager

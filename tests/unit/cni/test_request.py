@@ -62,6 +62,14 @@ def test_where_an_eni_is_named(config: dict[str, object], arguments: str) -> Non
     assert read(config=config, CNI_ARGS=arguments).eni == "eni-a"
 
 
+def test_an_engines_number_is_shortened_as_engines_do_it_in_a_gc_too() -> None:
+    number = "0123456789abcdef" * 4
+    assert read(CNI_CONTAINERID=number).attachment == "podnet/0123456789ab"
+    listed = [{"containerID": number, "ifname": "eth0"}]
+    assert read("GC", config={"cni.dev/valid-attachments": listed}).valid == {("podnet/0123456789ab", "eth0")}
+    assert read(CNI_CONTAINERID=number[1:]).attachment == f"podnet/{number[1:]}"
+
+
 def test_an_eni_is_needed_to_add_only() -> None:
     message = refused(CniCode.CONFIGURATION, CNI_ARGS="")
     assert "annotation sgdataplane/eni" in message
