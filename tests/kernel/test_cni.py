@@ -26,14 +26,15 @@ from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB
 from tests.support.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.cnidriver import Network, PluginError, Result, Runtime, install
+from tests.support.cnidriver import ROOT, Network, PluginError, Result, Runtime, install
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import ARRIVAL, HERE, Session, introduce, join
 from tests.support.restarts import Arrivals, open_for, streaming, wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
-OURS = {"type": "sgdataplane", "capabilities": {"eni": True, "io.kubernetes.cri.pod-annotations": True}}
+EXAMPLE = json.loads((ROOT / "examples" / "podnet.conflist").read_text("utf-8"))["plugins"][-1]
+OURS = {**EXAMPLE, "capabilities": {**EXAMPLE["capabilities"], "eni": True}}
 DEBIANS = Path("/usr/lib/cni")
 PEER, CONTAINER = HERE["peer"][0], HERE["instance"][0]
 
