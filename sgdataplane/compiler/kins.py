@@ -9,7 +9,7 @@ are, and no rule that comes or goes changes an element.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -23,6 +23,20 @@ from sgdataplane.nft.ir import Map, MapPage, Paged
 
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
 Strengths = tuple[tuple[str, int], ...]  # groups with ranks, strongest first
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What a map from kins to ranks says: each kin's strongest group. It leaves out kins that are in one of the groups
+    `but`, which another map ranks."""
+
+    strengths: Strengths
+    but: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the map. It doesn't depend on which kins there are."""
+        return f"ranks-{names.digest(repr((self.strengths, self.but) if self.but else self.strengths))}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +63,18 @@ class Kins:
                     of_group[group_id].append(number)
         return cls(known, spoken, numbers, of_group)
 
-    def ranked(self, strengths: Strengths) -> tuple[tuple[int, int], ...]:
-        """Each kin that is in one of these groups, with the rank of the strongest."""
+    def ranked(self, ranking: Ranking) -> tuple[tuple[int, int], ...]:
+        """The kins that a map ranks, with their ranks."""
         found: dict[int, int] = {}
-        for group_id, rank in reversed(strengths):
+        for group_id, rank in reversed(ranking.strengths):
             found.update(dict.fromkeys(self.of_group[group_id], rank))
+        for number in self.of_groups(ranking.but):
+            found.pop(number, None)
         return tuple(sorted(found.items()))
+
+    def of_groups(self, group_ids: Iterable[str]) -> Iterator[int]:
+        """The kins of these groups; those of several come several times."""
+        return (number for group_id in group_ids for number in self.of_group[group_id])
 
 
 NO_KINS = Kins(frozenset(), frozenset(), {}, {})
@@ -101,10 +121,5 @@ def _page(elements: Sequence[tuple[int, int]]) -> MapPage | None:
     return MapPage(tuple(elements)) if elements else None
 
 
-def ranks_name(strengths: Strengths) -> str:
-    """The name of the map from kins to ranks. It doesn't depend on which kins there are."""
-    return f"ranks-{names.digest(repr(strengths))}"
-
-
-def ranks_map(strengths: Strengths, kins: Kins) -> Map:
-    return Map(ranks_name(strengths), KeyType.CLASSID, kins.ranked(strengths), holds=KeyType.CLASSID)
+def ranks_map(ranking: Ranking, kins: Kins) -> Map:
+    return Map(ranking.name, KeyType.CLASSID, kins.ranked(ranking), holds=KeyType.CLASSID)

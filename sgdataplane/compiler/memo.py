@@ -13,7 +13,7 @@ from functools import cached_property
 from operator import is_
 from typing import Generic, TypeVar
 
-from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Strengths
+from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Ranking
 from sgdataplane.compiler.parts import Joined, Part, Rules
 from sgdataplane.compiler.shared import Order, RemoteBlocks
 from sgdataplane.contract import names
@@ -84,7 +84,7 @@ class CompiledSide:
     root: str
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
-    ranks: Collection[Strengths]
+    ranks: Collection[Ranking]
     maps: SideMaps
     winners: Mapping[int, str]
     digest: str
@@ -111,7 +111,7 @@ class Memo:
     latest one; `fixed`: all other parts, and what these follow from. For one thread at a time."""
 
     sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
-    ranks: Recent[tuple[Strengths, Kins], Map] = field(default_factory=Recent)
+    ranks: Recent[tuple[Ranking, Kins], Map] = field(default_factory=Recent)
     maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
     kins: Kins = NO_KINS
     order: Order | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sgdataplane.compiler.kins import Kins, Strengths, ranks_map
+from sgdataplane.compiler.kins import Kins, Ranking, ranks_map
 from sgdataplane.compiler.lower import AllSides, Lowering
 from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, SideMaps, side_digest
 from sgdataplane.compiler.parts import Named, Part, Rules, are_same, by_name
@@ -83,7 +83,7 @@ class Profiles:
         counters = lowering.counters
         return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, memo)
 
-    def _rank_maps(self, ranks: Iterable[Strengths]) -> SideMaps:
+    def _rank_maps(self, ranks: Iterable[Ranking]) -> SideMaps:
         kins = self._kins
         every = [self.memo.ranks.get((some, kins), partial(ranks_map, some, kins)) for some in ranks]
         return SideMaps(kins, {entry.name: entry for entry in every})

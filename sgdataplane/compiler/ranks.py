@@ -50,6 +50,11 @@ class Strength:
         own = [permission.decision for permission in permissions if isinstance(permission.remote, GroupRef)]
         return cls({decision: ranks[decision] for decision in own}, inner)
 
+    @property
+    def first(self) -> tuple[Range, ...]:
+        """The ranks of inner accept, if it comes before all rules."""
+        return _above(FIRST + 1) if self.inner == FIRST else ()
+
     def beaten_by(self, decision: Decision) -> tuple[Range, ...]:
         """The ranks that are stronger than a permission by whose addresses a packet is met. For a permission on a
         group, those are prefixes that are delegated to its members."""

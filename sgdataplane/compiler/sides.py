@@ -5,7 +5,9 @@ know hooks' chains, epochs, or interfaces.
 
     profile-<side>   root: the number of the far address's kin becomes the packet's priority, if any permission of this
                      side is on a group. Then it jumps to groups (members only) and addresses
-    groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group
+    groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group.
+                     Inner accept has nothing to do with protocol and port: where it comes before all rules, it has a
+                     map of its own, which is asked last, and its kins are in no other map
     address-...      the diagram of all other permissions. It ends at the leaf of the one that decides, which notes the
                      verdict in the priority. A leaf that a rank is stronger than leaves the rank there
 
@@ -20,21 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import product
 from typing import Protocol
 
 from sgdataplane.compiler.cuts import MAX_STEPS, diagram
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
-from sgdataplane.compiler.kins import Kins, Strengths, ranks_name
+from sgdataplane.compiler.kins import Kins, Ranking, Strengths
 from sgdataplane.compiler.lower import DiagramChains, Lowering
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
+from sgdataplane.contract.priority import IS_KIN, KINS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import WINNERS, address_name, groups_name, members_name
-from sgdataplane.model.decision import Decision
+from sgdataplane.model.decision import INNER_ACCEPT, Decision
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import AH, Direction, Family, Prefix
@@ -57,6 +60,7 @@ from sgdataplane.policy.resolve import Permission
 
 LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # on a path of a diagram (docs/design/ruleset.md)
 NO_PRIORITY = SetPriority(0)
+IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(IS_KIN, IS_KIN + KINS - 1),))
 IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
 IS_IPV6, IS_AH = is_value(Field.NFPROTO, Nfproto.IPV6), is_value(Field.L4PROTO, AH)
 BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PORT))
@@ -100,7 +104,7 @@ class GroupBox:
 @dataclass
 class Side:
     """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
-    need; `names_kins`: whether they name kins."""
+    need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own."""
 
     profile: str
     site: Site
@@ -110,19 +114,23 @@ class Side:
     strength: Strength
     kins: Kins
     lowering: Lowering
-    ranks: dict[Strengths, None] = field(default_factory=dict)
+    ranks: dict[Ranking, None] = field(default_factory=dict)
     names_kins: bool = False
+    inner: Strengths = ()
 
     def __post_init__(self) -> None:
         self._leaf = cache(self._made_leaf)
+        inner = [(p.decision, p.remote) for p in self.permissions if p.decision.cause == INNER_ACCEPT]
+        # A prefix that is delegated to a member is a block of addresses, and may be of a stronger inner accept.
+        if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
+            self.inner = tuple((d.security_group_id, self.strength.ranks[d]) for d, _ in inner)
 
     def root(self, comment: str) -> str:
         """The chain that packets begin with."""
         rules = self._by_kind(self._address)
         if self.strength.ranks:
-            groups = self._inner("groups", self._by_kind(self._groups))
-            addresses = self._inner("address", rules)
-            rules = (*self._kin_rules(), rule(IS_MEMBER, jump(groups)), rule(jump(addresses)))
+            addresses = self._inner("address", (*self._first_rules(), *rules))
+            rules = (*self._kin_rules(), *self._rank_rules(), rule(jump(addresses)))
         name = names.identifier(f"profile-{self.side.value}", self.profile)
         return self.lowering.keep(Chain(name, rules, comment=comment))
 
@@ -143,6 +151,22 @@ class Side:
         yield rule(NO_PRIORITY)
         for family in Family:
             yield rule(MapPriority(self.site.far(self.side, family), members_name(family)))
+
+    def _rank_rules(self) -> Iterator[Rule]:
+        if self._on_groups:
+            yield rule(IS_MEMBER, jump(self._inner("groups", self._by_kind(self._groups))))
+        if self.inner:
+            yield rule(IS_UNRANKED, MapPriority(Field.PACKET_PRIORITY, self.needed(Ranking(self.inner))))
+
+    def _first_rules(self) -> Iterator[Rule]:
+        """No address is looked up where inner accept decides."""
+        if self.inner:
+            yield _gives_way(self.strength.first)
+
+    def needed(self, ranking: Ranking) -> str:
+        """The name of a map of ranks."""
+        self.ranks[ranking] = None
+        return ranking.name
 
     def _named(self, kind: PacketKind, name_of: NameOf, rules: tuple[Rule, ...]) -> str:
         """Keep a chain with a stable name. Behind AH it is the same one as otherwise, if it would have the same
@@ -188,13 +212,18 @@ class Side:
 
     # groups
 
+    @cached_property
+    def _on_groups(self) -> Sequence[tuple[Permission, str]]:
+        """The permissions on groups that inner accept doesn't come before, with their groups."""
+        before = {group_id for group_id, _ in self.inner}
+        found = [(p, p.remote.security_group_id) for p in self.permissions if isinstance(p.remote, GroupRef)]
+        return [(permission, group_id) for permission, group_id in found if group_id not in before]
+
     def _group_boxes(self, kind: PacketKind) -> Iterator[GroupBox]:
-        for permission in self.permissions:
-            if isinstance(permission.remote, GroupRef):
-                box = kind.box(permission, None)
-                if box is not None:
-                    rank = self.strength.ranks[permission.decision]
-                    yield GroupBox(box, permission.remote.security_group_id, rank)
+        for permission, group_id in self._on_groups:
+            box = kind.box(permission, None)
+            if box is not None:
+                yield GroupBox(box, group_id, self.strength.ranks[permission.decision])
 
     def _groups(self, kind: PacketKind) -> str:
         found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
@@ -217,6 +246,7 @@ class _GroupChains:
         self._side, self._of = side, boxes
         self._boxes = Boxes([entry.box for entry in boxes], family)
         self._fields = [side.site.field(dimension, side.side, family) for dimension in ASKED]
+        self._others = tuple(group_id for group_id, _ in side.inner)  # groups that another map ranks
 
     def chain(self) -> str:
         every = (1 << len(self._of)) - 1
@@ -245,8 +275,8 @@ class _GroupChains:
     def _ranked(self, strengths: Strengths) -> str:
         if not strengths:
             return self._kept("rank", (rule(RETURN),))
-        self._side.ranks[strengths] = None
-        return self._kept("rank", (rule(MapPriority(Field.PACKET_PRIORITY, ranks_name(strengths))),))
+        name = self._side.needed(Ranking(strengths, self._others))
+        return self._kept("rank", (rule(MapPriority(Field.PACKET_PRIORITY, name)),))
 
     def _steps(self, subset: int) -> str:
         """The same where they ask for source ports or narrow themselves: one after the other, the strongest first."""
@@ -255,7 +285,7 @@ class _GroupChains:
         return self._kept("kins", (*rules, rule(RETURN)))
 
     def _steps_of(self, entry: GroupBox) -> Iterator[Rule]:
-        kins = self._side.kins.of_group[entry.group_id]
+        kins = set(self._side.kins.of_group[entry.group_id]).difference(self._side.kins.of_groups(self._others))
         asked = [[(self._fields[dim], i) for i in covered] for dim in FURTHER if (covered := entry.box.intervals[dim])]
         for chosen in product(*asked) if kins else ():
             conditions = [Match(name, (Range(*interval),)) for name, interval in chosen]

@@ -31,7 +31,7 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
-from sgdataplane.contract.priority import CODES
+from sgdataplane.contract.priority import CODES, RANKS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
     EGRESS_PASS,
@@ -84,6 +84,7 @@ OTHERS = (Match(Field.L4PROTO, (Range.of(AH),), negate=True), is_value(Field.NFP
 IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
 ARE_ERRORS = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
+IS_RANK = Match(Field.PACKET_PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 Statements = tuple[Statement, ...]
 
 
@@ -148,12 +149,16 @@ def _slots_name(side: Direction) -> str:
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
     a verdict is refused."""
-    asked = (rule(VerdictMap(Field.PACKET_PRIORITY, name=name)) for name in (PROFILES, WINNERS))
+    asked = rule(_leads(PROFILES)), rule(IS_RANK, _leads(WINNERS))
     ends = [(CODES[side, Fate.ACCEPT], accept_name(side)) for side in Direction]
     ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
     decided = (rule(is_value(Field.PACKET_PRIORITY, code), goto(end)) for code, end in ends)
     rest = rule(jump(gate_name(hook))), *asked, *decided, rule(goto(refuse_name(hook)))
     return Chain(hook.value, (*rules, *rest), site.hooks[hook])
+
+
+def _leads(name: str) -> VerdictMap:
+    return VerdictMap(Field.PACKET_PRIORITY, name=name)
 
 
 def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> Iterator[Chain]:

@@ -3,7 +3,7 @@
 Owns which numbers are which, so that none is taken for another kind. Must not know chains.
 
     0                        nothing
-    below DECIDED            ranks (compiler/ranks.py)
+    RANKS, below DECIDED     ranks (compiler/ranks.py)
     DECIDED + 1 .. 4         what was decided: by which side's rules, and how
     DECIDED + 16 and more    one side of a profile: its rules are asked next
     IS_KIN and more          kins
@@ -17,6 +17,7 @@ from itertools import product
 from sgdataplane.net.values import Direction, Verdict
 
 DECIDED = 1 << 30
+RANKS = range(1, DECIDED)
 FIRST_PROFILE, PROFILE_NUMBERS = DECIDED + 16, DECIDED - 16  # the first number, and how many there are
 IS_KIN = 1 << 31
 KINS = IS_KIN - 1  # how many numbers there are; the one with all bits set isn't used, as nft calls it "root"

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from sgdataplane.contract.priority import RANKS
 from sgdataplane.contract.tables import PROFILES, WINNERS
-from sgdataplane.nft.ir import SetPriority
+from sgdataplane.nft.ir import Match, Range, SetPriority
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.priority import OnePriority
-from sgdataplane.proof.program import Program
+from sgdataplane.proof.program import PRIORITY, Program
+from sgdataplane.proof.step import RuleStep
 from sgdataplane.proof.walk import Mismatch, Outcome, Place, State, Walk
+
+IS_RANK = Match(PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 
 
 def place_behind(program: Program, base: str) -> Place | None:
@@ -21,6 +25,11 @@ def place_behind(program: Program, base: str) -> Place | None:
     found = (index for index, step in enumerate(program.steps[base]) if step.numbers == PROFILES)
     index = next(found, None)
     return None if index is None else (base, index + 1)
+
+
+def _asks_for_rank(step: RuleStep) -> bool:
+    """Whether it asks where each rank leads, and nothing else."""
+    return step.numbers == WINNERS and step.asked == (IS_RANK,) and not step.tests
 
 
 @dataclass(kw_only=True)
@@ -36,7 +45,7 @@ class GateWalk(Walk):
         be asked for first, since then its leaf is next (ranks.py), which returns to the step behind."""
         state = State(cell, (), self.order.all, (SetPriority(code),), ())
         steps = () if self.behind is None else self.program.steps[self.behind[0]][self.behind[1] :]
-        if self.behind is None or not steps or steps[0].numbers != WINNERS or steps[0].tests or steps[0].asked:
+        if self.behind is None or not steps or not _asks_for_rank(steps[0]):
             raise Mismatch(cell, None, None, "packets that return from rules aren't asked for their rank")
         self._once(self.behind, state)
 

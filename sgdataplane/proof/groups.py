@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from sgdataplane.contract.tables import is_address
 from sgdataplane.nft.ir import MapPriority
@@ -21,7 +22,7 @@ from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
 from sgdataplane.proof.priority import Priorities, atoms_of
 from sgdataplane.proof.program import PRIORITY
 from sgdataplane.proof.ranks import RankMaps
-from sgdataplane.proof.step import Effects
+from sgdataplane.proof.step import Effect, Effects
 from sgdataplane.proof.walk import Mismatch, Outcome, State, Walk
 
 NOBODY_SAYS: Outcome = ((), "no permission on a group")
@@ -77,21 +78,21 @@ class GroupsWalk(Walk):
     def _is_ranked(self, effects: Effects, state: State) -> bool:
         """Whether the packets are right since a map has ranked all kins by just the boxes that hold for them. (If not,
         they may be right all the same.)"""
-        if len(effects) < 2 or state.cell[KIN] != self.numbered:
+        maps = [effect.name for effect in effects if _is_by_priority(effect)]
+        before = effects[: -len(maps)]
+        if not maps or any(map(_is_by_priority, before)) or state.cell[KIN] != self.numbered:
             return False
-        before, last = effects[-2:]
-        is_by_map = isinstance(before, MapPriority) and before.field is not PRIORITY and isinstance(last, MapPriority)
+        is_by_map = bool(before) and isinstance(before[-1], MapPriority)
         if not is_by_map or any(hole[KIN] & self.numbered != self.numbered for hole in state.holes):
             return False
-        assert isinstance(last, MapPriority)
-        self._said(effects[:-1])
+        self._said(before)
         meeting, holding = self.order.headers.among(state.cell[:KIN], state.boxes & ~self.order.nobody)
         if meeting & ~holding:
             return False
         strengths: dict[str, int] = {}
         for box in indices(meeting):
             strengths.setdefault(*self.strengths[box])
-        return self.maps.is_right(last.name, tuple(strengths.items()))
+        return self.maps.are_right(maps, tuple(strengths.items()))
 
     def _compare(self, cell: Cell, same: Boxes, state: State) -> None:
         self.cells += 1
@@ -111,3 +112,8 @@ class GroupsWalk(Walk):
                 found.setdefault(same, []).append(index)
             self._parts[effects] = tuple((same, atoms_of(some, len(view))) for same, some in found.items())
         return self._parts[effects]
+
+
+def _is_by_priority(effect: Effect) -> TypeGuard[MapPriority]:
+    """Whether it makes one priority another one."""
+    return isinstance(effect, MapPriority) and effect.field is PRIORITY

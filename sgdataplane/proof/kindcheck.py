@@ -130,7 +130,7 @@ class KindCheck:
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
         for name in self._borders:
-            program.add(name)
+            program.add_entry(name)
         return program
 
     def _kept_groups(self) -> ProvenGroups | None:
@@ -193,10 +193,21 @@ class KindCheck:
     def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
         known = set(self.side.order)
         leaves = [leaf for name in sorted(self._address_walk(entries)) for leaf in self._leaf(name, known)]
+        for name in self.addresses.heads:
+            self._check_head(name, leaves)
         names = frozenset(self.addresses.steps)
         self.chains |= names
         claims = self.side.of_addresses
         return ProvenAddresses(self._borders, entries, claims, self.side.blocks, names, leaves)
+
+    def _check_head(self, name: str, leaves: Iterable[ProvenLeaf]) -> None:
+        """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
+        too."""
+        for item in self.addresses.heads[name].ranges:
+            for leaf in leaves:
+                if not any(bound.first <= item.first and item.last <= bound.last for bound in leaf.bound):  # type: ignore[operator]
+                    problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
+                    raise WrongRanksError(problem, leaf.outcome)
 
     def _leaf(self, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
         """The leaf of a candidate; no packet comes to others."""

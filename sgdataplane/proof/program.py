@@ -64,6 +64,7 @@ class Program:
     `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
     maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
 
+    `heads`: what entries ask first about the priority, if packets return by it; that isn't among the steps.
     `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop; and `leaves`:
     chains that return each packet with one of the codes, which comes in place of a stop. `bounds`: what some of these
     ask first about the priority. `borders`: those that were met. `cuts`: for each axis the ranges
@@ -85,6 +86,7 @@ class Program:
     outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
     leaves: set[str] = field(default_factory=set)
     bounds: dict[str, Bound] = field(default_factory=dict)
+    heads: dict[str, Bound] = field(default_factory=dict)
     _targets: set[str] = field(default_factory=set)
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
 
@@ -92,6 +94,14 @@ class Program:
         unmasked = {id(asked): self.reading.axis(asked, None) for asked in Field}
         self.outs = {stop: ((), stop) for stop in self.stops}
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
+
+    def add_entry(self, name: str) -> None:
+        """The same, but what the chain asks first about the priority is kept apart."""
+        self.add(name)
+        bound = _bound(self.steps.get(name, ()))
+        if bound is not None and name not in self.bounds:
+            self.heads[name] = bound
+            del self.steps[name][0]
 
     def add(self, root: str) -> None:
         """Parse the chains that can be reached from a chain. All chains that the table names must exist
@@ -137,7 +147,7 @@ class Program:
         effects are joined with the next rule if that has no conditions."""
         done: Effects = ()
         for rule in self.table.chain[name].rules:
-            step = self._parsed(rule.statements)
+            step = self._parsed(self._needed(rule.statements))
             if step is None:
                 continue
             if step.is_plain:
@@ -153,6 +163,16 @@ class Program:
                 return
         if done:
             yield RuleStep(effects=done)
+
+    def _needed(self, statements: Sequence[Statement]) -> Sequence[Statement]:
+        """Without a test of the priority in front of a look-up by the priority, if it holds for all keys of the map:
+        where it fails, nothing would be found."""
+        match statements:
+            case (Match() as test, MapPriority(asked, name) as look_up) if test.field is asked is PRIORITY:
+                keys = self.table.elements_of(name) if name in self.table.map else ()
+                is_needless = all(not isinstance(key, tuple) and holds(test, key) for key in keys)
+                return (look_up,) if is_needless else statements
+        return statements
 
     def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:
         try:
@@ -354,9 +374,10 @@ def _bound(steps: Sequence[RuleStep]) -> Bound | None:
 
 
 def _way_out(steps: Sequence[RuleStep]) -> str:
-    """The chain that the first of these steps sends all packets to; "" if it doesn't."""
+    """The chain that the first of these steps sends all packets to for good; "" if it doesn't."""
     first = steps[0] if steps else None
-    return first.verdict.chain if first is not None and first.is_plain and first.verdict is not None else ""
+    verdict = first.verdict if first is not None and first.is_plain else None
+    return verdict.chain if verdict is not None and verdict.kind is VerdictKind.GOTO else ""
 
 
 def _among(vmap: VerdictMap, value: Key) -> Verdict | None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from operator import or_
 
-from sgdataplane.contract.priority import CODES
+from sgdataplane.contract.priority import CODES, RANKS
 from sgdataplane.contract.tables import WINNERS
 from sgdataplane.net.values import Family
 from sgdataplane.nft.ir import Key, Map, Range, Table, VerdictKind
@@ -77,10 +77,10 @@ NO_WINNERS = Winners({}, {}, {}, frozenset())
 
 
 def _targets(asked: Map | None) -> Iterator[tuple[int, str]]:
-    """The chains that ranks lead to, which return."""
-    for rank, verdict in asked.elements if asked is not None else ():
-        if isinstance(verdict, Lead) and verdict.kind is VerdictKind.JUMP and isinstance(rank, int):
-            yield rank, verdict.chain
+    """The chains that ranks lead to, which return. The base chain asks for no other numbers (gatewalk.py)."""
+    elements = asked.elements if asked is not None else ()
+    leads = ((rank, to) for rank, to in elements if isinstance(rank, int) and isinstance(to, Lead))
+    return ((rank, to.chain) for rank, to in leads if rank in RANKS and to.kind is VerdictKind.JUMP)
 
 
 def _outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
@@ -133,26 +133,41 @@ class RankMaps:
     """Which maps give each kin the rank of its strongest group. `checked`: those that were looked through."""
 
     numbers: KinNumbers
-    maps: Mapping[str, Map]
-    checked: dict[tuple[str, Strengths], tuple[Map, bool]] = field(default_factory=dict)
+    table: Table
+    checked: dict[tuple[str, Strengths, str], tuple[Map, Map | None, bool]] = field(default_factory=dict)
 
     @classmethod
     def after(cls, before: RankMaps | None, atoms: Mapping[Family, KinAtoms], table: Table) -> RankMaps:
         """`before`: those of an earlier table; they are looked through again only if there are other kins."""
         if before is not None and before.numbers.is_of(atoms):
-            return cls(before.numbers, table.map, dict(before.checked))
-        return cls(KinNumbers.of(atoms), table.map)
+            return cls(before.numbers, table, dict(before.checked))
+        return cls(KinNumbers.of(atoms), table)
 
-    def is_right(self, name: str, strengths: Strengths) -> bool:
-        """Whether the map gives each kin the rank of the first of these groups that it is in, and has no others."""
-        entry, (known, is_right) = self.maps[name], self.checked.get((name, strengths), (None, False))
-        if known is not entry:
-            is_right = self.numbers.is_clear and dict(entry.elements) == self._wanted(strengths)
-            self.checked[name, strengths] = entry, is_right
+    def are_right(self, names: Sequence[str], strengths: Strengths) -> bool:
+        """Whether these one or two maps, one asked after the other, give each kin the rank of the first of these groups
+        that it is in, and hold nothing else. (If not, they may be right all the same.) Of two maps, the last one has to
+        be about the strongest groups, and the other one about no kin of these."""
+        *others, last = names
+        if not others:
+            return self._is_right(last, strengths)
+        held = frozenset(self.table.elements_of(last).values())
+        first = 1 + max((place for place, (_, rank) in enumerate(strengths) if rank in held), default=-1)
+        is_right = len(others) == 1 and self._is_right(last, strengths[:first])
+        return is_right and self._is_right(others[0], strengths[first:], last)
+
+    def _is_right(self, name: str, strengths: Strengths, but: str = "") -> bool:
+        """The same for one map. `but`: a map that is about all kins that this one leaves out."""
+        entry, other, key = self.table.map[name], self.table.map.get(but), (name, strengths, but)
+        known, known_other, is_right = self.checked.get(key, (None, None, False))
+        if known is not entry or known_other is not other:
+            is_right = self.numbers.is_clear and self._is_equal(entry, strengths, but)
+            self.checked[key] = entry, other, is_right
         return is_right
 
-    def _wanted(self, strengths: Strengths) -> dict[Key, int]:
-        found: dict[Key, int] = {}
+    def _is_equal(self, entry: Map, strengths: Strengths, but: str) -> bool:
+        wanted: dict[Key, int] = {}
         for group, rank in reversed(strengths):
-            found.update(dict.fromkeys(self.numbers.of_group.get(group, ()), rank))
-        return found
+            wanted.update(dict.fromkeys(self.numbers.of_group.get(group, ()), rank))
+        apart = self.table.elements_of(but) if but else {}
+        left = {kin: rank for kin, rank in wanted.items() if kin not in apart}
+        return dict(entry.elements) == left and apart.keys().isdisjoint(left.values())

@@ -70,6 +70,8 @@ class Walk:
         self._enter(chain, State(cell, (), boxes, (), ()))
 
     def _enter(self, chain: str, state: State) -> None:
+        if state.returns and chain in self.program.heads:
+            self._fail(state, f"chain {chain}: packets that return don't come to the end")
         way_out = self.program.outs.get(chain)
         if way_out is not None:
             effects, stop = way_out

@@ -32,11 +32,12 @@ from tests.support.lookups import most_lookups
 
 MOST_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 # Three of them are asked by discovery alone, which has no ports, and so fewer maps than are counted here; one is the
-# map by which an ENI's drops are counted.
+# map by which an ENI's drops are counted, one that of adoption windows.
 MOST_SETS = 9
 MOST_STEPS = 32  # of 100 rules
 SMALL, TINY = 100, 30
 PACKETS, MANY_PACKETS = 300, 200
+MANY_ENIS = 3  # more than the base chains ask for one by one
 IFNAME = "eth0"
 Make = Callable[[], CloudState]
 
@@ -128,6 +129,19 @@ def test_interpreter_agrees_with_decide(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL_POLICIES)
 def test_no_path_makes_more_than_eight_map_look_ups(name: str) -> None:
     path = most_lookups(small(name)[1], with_sets=False)
+    assert path.lookups <= MOST_LOOKUPS, path
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL_POLICIES if name.endswith("seed0")])
+def test_nor_if_there_are_many_enis(name: str) -> None:
+    state = SMALL_POLICIES[name]()
+    first = targets(state)[0]
+    others = tuple(
+        replace(first, network_interface_id=f"{first.network_interface_id}-{n}") for n in range(MANY_ENIS - 1)
+    )
+    state = replace(state, network_interfaces=(*state.network_interfaces, *others))
+    interfaces = {eni.network_interface_id: f"eth{n}" for n, eni in enumerate((first, *others))}
+    path = most_lookups(compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS), with_sets=False)
     assert path.lookups <= MOST_LOOKUPS, path
 
 

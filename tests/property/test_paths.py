@@ -28,9 +28,9 @@ from tests.support.paths import check_paths
 
 SCENARIOS = sorted((Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios").glob("*/state*.yaml"))
 STATES = [*(case / "state.yaml" for case in CASES), *SCENARIOS]
-HOST = {10: (896, 404), 20: (1_692, 702), 50: (4_576, 1_844), 100: (10_900, 4_514)}
+HOST = {10: (884, 398), 20: (1_680, 696), 50: (4_576, 1_844), 100: (10_900, 4_514)}
 WHOLE_HOST = {1_000: (319_406, 137_542)}
-SMALL = 314  # of a policy of a few rules
+SMALL = 302  # of a policy of a few rules
 INSTANCE = {  # at 100 rules (kinships, host: 30), the greater of two seeds
     "typical": 731,
     "alternating": 553,
@@ -41,7 +41,7 @@ INSTANCE = {  # at 100 rules (kinships, host: 30), the greater of two seeds
     "port_lists": 937,
     "mixture": 733,
     "kinships": 415,
-    "host": 347,
+    "host": 335,
 }
 
 

@@ -2,9 +2,9 @@
 
 Owns the count. Is given a table as values. Must not know what the table is for.
 
-A look-up is a map of verdicts or of priorities and, if they are counted, a match on a set. Packets are told apart by
-the fields in packetspace.py; in any other field every value is possible at every rule. So the count is
-never too small. What it counts too much are paths that addresses, ports, marks or priorities rule out.
+A look-up is a map of verdicts or of priorities and, if they are counted, a match on a set or a map whose elements go by
+themselves. Packets are told apart by the fields in packetspace.py; in any other field every value is possible at every
+rule. So the count is never too small. What it counts too much are paths that addresses, ports or marks rule out.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from sgdataplane.nft.ir import (
     Match,
     OfMap,
     Range,
+    SetPriority,
     Statement,
     Table,
     Verdict,
     VerdictKind,
     VerdictMap,
 )
-from tests.support.packetspace import INDEX, TRACKED, Packets, Space, read_by, readers
+from tests.support.packetspace import INDEX, PRIORITY, TRACKED, Packets, Space, read_by, readers
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next
 MOST_CALLS = 10_000
@@ -60,9 +61,9 @@ class End:
 def most_lookups(table: Table, *, with_sets: bool) -> Path:
     """The path with the most of them. RecursionError: the chains go in a circle."""
     walk = _Walk(table, with_sets, Space.of(table))
-    starts = [chain.name for chain in table.chains if chain.hook is not None]
+    starts = [(chain.name, walk.space.at(chain.hook)) for chain in table.chains if chain.hook is not None]
     with _deep_recursion():
-        return max((walk.most((start, 0), walk.space.all, ()) for start in starts), key=lambda path: path.lookups)
+        return max((walk.most((start, 0), some, ()) for start, some in starts), key=lambda path: path.lookups)
 
 
 @contextmanager
@@ -163,6 +164,8 @@ class _Walk:
                                 following[after] = max(made + more, following.get(after, 0))
                             else:
                                 yield End(after, None, made + more)
+                    case SetPriority(value):
+                        following[self.space.with_priority([value], before)] = made
                     case _:
                         following[before] = made
             going = following
@@ -180,8 +183,16 @@ class _Walk:
             yield lacking, False, 0
         if having:
             made = int(isinstance(condition, MapPriority) or self.with_sets)
-            yield having, True, made
+            yield self._written(condition, having), True, made
             yield having, False, 0 if _is_of_drops(condition) else made
+
+    def _written(self, condition: MapPriority | MapCount | InSet, packets: Packets) -> Packets:
+        """The packets for which the map holds something. What a map without elements will hold isn't known."""
+        if not isinstance(condition, MapPriority):
+            return packets
+        entry = self.table.map.get(condition.name)
+        values = {value for _, value in entry.elements if isinstance(value, int)} if entry is not None else ()
+        return self.space.with_priority(values or (0, *self.space.cuts), packets)
 
     def _matched(self, match: Match, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
         having, lacking = readers(match.field, packets)
@@ -202,18 +213,23 @@ class _Walk:
             yield End(rest, None, made)
         if not having:
             return
-        if vmap.field not in INDEX:
-            yield from (End(having, verdict, made + 1) for verdict in {verdict for _, verdict in self._entries(vmap)})
-            yield End(having, None, made + 1)
+        made += self._counted(vmap)
+        if vmap.field not in INDEX or vmap.field is PRIORITY:
+            yield from (End(having, verdict, made) for verdict in {verdict for _, verdict in self._entries(vmap)})
+            yield End(having, None, made)
             return
         left: Packets | None = having
         for item, verdict in self._entries(vmap):
             inside, _ = self.space.part(vmap.field, (item,), having)
             left = left and self.space.part(vmap.field, (item,), left)[1]
             if inside:
-                yield End(inside, verdict, made + 1)
+                yield End(inside, verdict, made)
         if left:
-            yield End(left, None, made + 1)
+            yield End(left, None, made)
+
+    def _counted(self, vmap: VerdictMap) -> int:
+        is_lasting = not vmap.name or not self.table.map[vmap.name].lifetime
+        return int(is_lasting or self.with_sets)
 
     def _entries(self, vmap: VerdictMap) -> Iterable[tuple[Range, Verdict]]:
         """All that it may hold. What is in a map whose elements go by themselves only the kernel knows, so that one

@@ -6,11 +6,12 @@ Must not know rules.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
+from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook, KeyType, Nfproto
 from sgdataplane.nft.ir import Key, Match, OfMap, Range, Table
 
 Values = int  # a bit for each value
@@ -32,7 +33,8 @@ NUMBERS: dict[Field, Values] = {
     Field.IP6_HOPLIMIT: BYTE,
 }
 INTERFACES = (Field.IIFNAME, Field.OIFNAME)
-TRACKED = (*NUMBERS, *INTERFACES)
+PRIORITY = Field.PACKET_PRIORITY
+TRACKED = (*NUMBERS, *INTERFACES, PRIORITY)
 INDEX = {name: index for index, name in enumerate(TRACKED)}
 IPV4, IPV6 = ((Field.NFPROTO, bits([entry])) for entry in (Nfproto.IPV4, Nfproto.IPV6))
 # What a packet must be to have the field: in any other one the kernel looks no further.
@@ -55,9 +57,11 @@ NEEDS: dict[Field, tuple[Field, Values]] = {
 
 @dataclass(frozen=True)
 class Space:
-    """All packets there are. `names`: the interfaces that the table speaks of; the last value is any other one."""
+    """All packets there are. `names`: the interfaces that the table speaks of; the last value is any other one. Values
+    of the priority are pieces that rules tell apart; `cuts`: where each but the first one begins."""
 
     names: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, table: Table) -> Space:
@@ -65,15 +69,31 @@ class Space:
             key for entry in table.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements
         }
         statements = (statement for chain in table.chains for rule in chain.rules for statement in rule.statements)
+        cuts: set[int] = set()
         for statement in statements:
             if isinstance(statement, Match) and statement.field in INTERFACES:
                 keys |= {item.first for item in statement.ranges}
-        return cls(tuple(sorted(map(str, keys))))
+            elif isinstance(statement, Match) and statement.field is PRIORITY:
+                cuts |= {end for item in statement.ranges for end in (int(item.first), int(item.last) + 1)}
+        return cls(tuple(sorted(map(str, keys))), tuple(sorted(cuts - {0})))
 
     @cached_property
     def all(self) -> Packets:
         """Every packet."""
-        return (*NUMBERS.values(), *(bits(range(len(self.names) + 1)) for _ in INTERFACES))
+        names = bits(range(len(self.names) + 1))
+        return (*NUMBERS.values(), *(names for _ in INTERFACES), bits(range(len(self.cuts) + 1)))
+
+    def at(self, hook: Hook) -> Packets:
+        """Every packet there. Before routing none has an outgoing interface."""
+        index = INDEX[Field.OIFNAME]
+        return (*self.all[:index], 0, *self.all[index + 1 :]) if hook.name == "prerouting" else self.all
+
+    def with_priority(self, values: Iterable[int], packets: Packets) -> Packets:
+        """The packets, once they have one of these priorities."""
+        return (*packets[: INDEX[PRIORITY]], bits({self._piece(value) for value in values}))
+
+    def _piece(self, priority: int) -> int:
+        return bisect_right(self.cuts, priority)
 
     @cached_property
     def _number(self) -> dict[str, int]:
@@ -84,16 +104,20 @@ class Space:
         tracked nothing is known, so all of them are both."""
         if asked not in INDEX:
             return packets, packets
-        return _split(asked, sum(self._bits(item.first, item.last) for item in ranges), packets)
+        return _split(asked, sum(self._bits(asked, item.first, item.last) for item in ranges), packets)
 
-    def _bits(self, first: Key, last: Key) -> Values:
+    def _bits(self, asked: Field, first: Key, last: Key) -> Values:
         if isinstance(first, str) or isinstance(last, str):
             return 1 << self._number[str(first)]
+        if asked is PRIORITY:
+            first, last = self._piece(first), self._piece(last)
         return (2 << last) - (1 << first)
 
 
 def readers(asked: Field, packets: Packets) -> tuple[Packets | None, Packets | None]:
     """Those that have the field at all, and that lack it."""
+    if asked in INDEX and not packets[INDEX[asked]]:
+        return None, packets
     return _split(*NEEDS[asked], packets) if asked in NEEDS else (packets, None)
 
 

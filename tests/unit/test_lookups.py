@@ -108,12 +108,13 @@ def test_two_maps_of_interfaces_agree_on_who_the_packet_came_by() -> None:
     assert counted(replace(made, maps=(*made.maps, first, second))) == 2
 
 
-def test_a_map_that_only_the_kernel_knows_may_hold_what_it_can_hold() -> None:
+def test_a_map_that_only_the_kernel_knows_may_hold_what_it_can_hold_and_counts_like_a_set() -> None:
     window = Map("window", KeyType.IFNAME, (), lifetime=1000)
     side = (rule(VerdictMap(Field.IIFNAME, name="window")), rule(DROP))
     made = table(rule(is_in(Field.L4PROTO, 6), jump("side")), rule(BY_PROTOCOL), side=side, port=(), proto=())
     named = replace(made, maps=(*made.maps, window, Map("enis", KeyType.IFNAME, (("eth0", DROP),))))
     assert counted(named) == 2
+    assert counted(named, with_sets=False) == 1
 
 
 def test_a_map_of_priorities_is_a_look_up_and_the_rule_goes_on_or_not() -> None:

@@ -118,12 +118,34 @@ def test_outcome_that_has_two_ranks_is_noted() -> None:
 )
 def test_map_gives_each_kin_the_rank_of_its_strongest_group(held: dict[int, int], is_right: bool) -> None:
     numbers = KinNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
-    maps = RankMaps(numbers, {"ranks": Map("ranks", KeyType.CLASSID, tuple(held.items()), holds=KeyType.CLASSID)})
-    assert maps.is_right("ranks", (("sg-a", 1), ("sg-b", 2))) is is_right
+    assert RankMaps(numbers, with_ranks(ranks=held)).are_right(["ranks"], (("sg-a", 1), ("sg-b", 2))) is is_right
+
+
+@pytest.mark.parametrize(
+    ("rules", "inner", "is_right"),
+    [
+        ({6: 2}, {5: 1, 7: 1}, True),
+        ({6: 2, 7: 2}, {5: 1, 7: 1}, False),
+        ({6: 2}, {5: 1}, False),
+        ({}, {5: 1, 7: 1}, False),
+        ({6: 2}, {5: 1, 7: 1, 2: 1}, False),
+    ],
+    ids=["right", "the-weaker-first", "missing", "missing-in-the-first", "a-rank-is-a-kin"],
+)
+def test_two_maps_one_after_the_other(rules: dict[int, int], inner: dict[int, int], is_right: bool) -> None:
+    """The map that is asked last is about the strongest group."""
+    numbers = KinNumbers({"sg-a": (5, 7), "sg-b": (6, 7)}, is_clear=True)
+    maps = RankMaps(numbers, with_ranks(rules=rules, inner=inner))
+    assert maps.are_right(["rules", "inner"], (("sg-a", 1), ("sg-b", 2))) is is_right
 
 
 def test_nothing_is_right_if_a_number_stands_for_two_kins() -> None:
-    ranks = Map("ranks", KeyType.CLASSID, ((5, 1),), holds=KeyType.CLASSID)
     for is_clear in (True, False):
-        maps = RankMaps(KinNumbers({"sg-a": (5,)}, is_clear), {"ranks": ranks})
-        assert maps.is_right("ranks", (("sg-a", 1),)) is is_clear
+        maps = RankMaps(KinNumbers({"sg-a": (5,)}, is_clear), with_ranks(ranks={5: 1}))
+        assert maps.are_right(["ranks"], (("sg-a", 1),)) is is_clear
+
+
+def with_ranks(**maps: dict[int, int]) -> Table:
+    """A table with maps from kins to ranks."""
+    entries = (Map(name, KeyType.CLASSID, tuple(held.items()), holds=KeyType.CLASSID) for name, held in maps.items())
+    return Table("t", maps=tuple(entries))
