@@ -66,27 +66,35 @@ def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, op
     return ClaimMemo().claims(state, ordered_candidates(state, eni, direction, options), family)
 
 
-Known = tuple[SecurityGroupRule, Claim | None]  # the rule is kept, so that its identity is no other one's
+Said = tuple[Outcome, Claim | None]  # what a candidate asks for, and where, if that can be in a family
+Known = tuple[SecurityGroupRule, Said]  # the rule is kept, so that its identity is no other one's
+KnownRules = Mapping[tuple[int, str, int], Known]  # by rule, group and length of addresses
 
 
 @dataclass
 class ClaimMemo:
     """Remembers claims that follow from their rule alone. `before`: those of an earlier state."""
 
-    before: Mapping[tuple[int, str, Family], Known] = field(default_factory=dict)
-    found: dict[tuple[int, str, Family], Known] = field(default_factory=dict)
+    before: KnownRules = field(default_factory=dict)
+    found: dict[tuple[int, str, int], Known] = field(default_factory=dict)
 
     def claims(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Claim]:
         """The claims of an ENI's candidates for one direction."""
-        made = (self._claim(state, candidate, family) for candidate in candidates)
-        return [claim for claim in made if claim is not None]
+        return [claim for _, claim in self.said(state, candidates, family) if claim is not None]
 
-    def _claim(self, state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
-        rule = candidate.rule
+    def said(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Said]:
+        """What each candidate says about a family."""
+        bits = family.bits
+        return [self._said(state, candidate, family, bits) for candidate in candidates]
+
+    def _said(self, state: CloudState, candidate: Candidate, family: Family, bits: int) -> Said:
+        rule, decision = candidate.rule, candidate.decision
         if rule is None or rule.port_list_id or isinstance(rule.remote, GroupRef):
-            return _claim(state, candidate, family)
-        key = (id(rule), candidate.decision.security_group_id, family)
-        known = self.found.get(key) or self.before.get(key) or (rule, _claim(state, candidate, family))
+            return expected(decision), _claim(state, candidate, family)
+        key = (id(rule), decision.security_group_id, bits)
+        known = self.found.get(key) or self.before.get(key)
+        if known is None:
+            known = rule, (expected(decision), _claim(state, candidate, family))
         self.found[key] = known
         return known[1]
 

@@ -16,7 +16,7 @@ from itertools import repeat
 
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Remote
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.nft.ir import Datum, MapKey
+from sgdataplane.nft.ir import Datum, MapKey, Range
 from sgdataplane.proof.axes import Atoms
 from sgdataplane.proof.claims import Ranges, united
 from sgdataplane.proof.lookups import Lookup, LookupPage, page_of
@@ -157,14 +157,16 @@ def _part(records: Sequence[Eni], done: int, size: int, is_from_end: bool) -> Se
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
     """The blocks of a remote. A group's blocks are the prefixes delegated to its members; their single addresses are
     found by kinship."""
+    if isinstance(remote, Prefix):
+        return (Range(remote.first, remote.last),) if remote.family is family else ()
     prefixes = _prefixes(state, kinships, remote, family)
     return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
-def _prefixes(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Iterable[Prefix]:
+def _prefixes(
+    state: CloudState, kinships: Kinships, remote: GroupRef | PrefixListRef, family: Family
+) -> Iterable[Prefix]:
     match remote:
-        case Prefix():
-            return (remote,)
         case PrefixListRef(prefix_list_id):
             return (entry.cidr for entry in state.prefix_list[prefix_list_id].entries)
         case GroupRef(group_id):

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, product
 
 from sgdataplane.contract.tables import is_address, members_name
 from sgdataplane.model.state import Eni, GroupRef, Remote
@@ -26,10 +26,12 @@ from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
+from sgdataplane.proof.partial import PartialWalk
 from sgdataplane.proof.priority import UNSET, KinAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS, RankOrder, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
+from sgdataplane.proof.step import Bound
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
@@ -130,7 +132,8 @@ class KindCheck:
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
         for name in self._borders:
-            program.add_entry(name)
+            program.add(name)
+            program.behead(name)
         return program
 
     def _kept_groups(self) -> ProvenGroups | None:
@@ -177,6 +180,8 @@ class KindCheck:
         if groups is None or groups.ranks != self.own:
             groups = self._proven_groups()
         if addresses is None or addresses.entries != groups.entries:
+            addresses = self._partly_proven(groups)
+        if addresses is None:
             addresses = self._proven_addresses(groups.entries)
         self._check_leaves(groups.others, addresses.leaves)
         return groups, addresses
@@ -192,28 +197,36 @@ class KindCheck:
 
     def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
         known = set(self.side.order)
-        leaves = [leaf for name in sorted(self._address_walk(entries)) for leaf in self._leaf(name, known)]
-        for name in self.addresses.heads:
-            self._check_head(name, leaves)
+        reached = sorted(self._address_walk(entries))
+        leaves = [leaf for name in reached for leaf in _leaf(self.addresses, name, known)]
+        check_heads(self.addresses.heads, leaves)
         names = frozenset(self.addresses.steps)
         self.chains |= names
-        claims = self.side.of_addresses
-        return ProvenAddresses(self._borders, entries, claims, self.side.blocks, names, leaves)
+        return ProvenAddresses(self._borders, entries, self.side.of_addresses, self.side.blocks, names, leaves)
 
-    def _check_head(self, name: str, leaves: Iterable[ProvenLeaf]) -> None:
-        """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
-        too."""
-        for item in self.addresses.heads[name].ranges:
-            for leaf in leaves:
-                if not any(bound.first <= item.first and item.last <= bound.last for bound in leaf.bound):  # type: ignore[operator]
-                    problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
-                    raise WrongRanksError(problem, leaf.outcome)
-
-    def _leaf(self, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
-        """The leaf of a candidate; no packet comes to others."""
-        outcome, bound = self.addresses.outs.get(name), self.addresses.bounds.get(name)
-        if outcome is not None and outcome in known:
-            yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
+    def _partly_proven(self, groups: ProvenGroups) -> ProvenAddresses | None:
+        """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right:
+        an earlier leaf may be wrong by now to which no packet comes any more."""
+        old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
+        if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
+            return None
+        earlier = old.claims, old.blocks, {leaf.name for leaf in old.leaves}
+        walk = PartialWalk(self.shared, self.kind, self.side, *earlier)
+        if not walk.is_right(entries):
+            return None
+        structure, known = self.shared.structure, set(self.side.order)
+        leaves = {e.name: e for e in old.leaves if e.outcome in known and e.name not in structure.changed}
+        leaves |= {leaf.name: leaf for name in walk.left for leaf in _leaf(walk.program, name, known)}
+        found = [leaves[name] for name in sorted(leaves)]
+        try:
+            check_heads(walk.program.heads, found)
+            self._check_leaves(groups.others, found)
+        except WrongRanksError:
+            return None
+        self.cells += walk.cells
+        self.chains |= walk.names
+        names = frozenset(name for name in old.names | walk.names if name in structure.table.chain)
+        return ProvenAddresses(self._borders, entries, self.side.of_addresses, self.side.blocks, names, found)
 
     def _check_leaves(self, priorities: AbstractSet[int | None], leaves: Iterable[ProvenLeaf]) -> None:
         others = sorted(value for value in priorities if value is not UNSET)
@@ -341,6 +354,23 @@ class KindCheck:
             members = self._members(self.atoms.by_group.get(_group(claim), 0))
             yield from (a for a in members if not blocks or any(int(b.first) <= a <= int(b.last) for b in blocks))
         yield from (int(block.first) for block in self.side.far(claim) or ())
+
+
+def _leaf(program: Program, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
+    """The leaf of a candidate; no packet comes to others."""
+    outcome, bound = program.outs.get(name), program.bounds.get(name)
+    if outcome is not None and outcome in known:
+        yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
+
+
+def check_heads(heads: Mapping[str, Bound], leaves: Iterable[ProvenLeaf]) -> None:
+    """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
+    too."""
+    for (name, head), leaf in product(heads.items(), leaves):
+        for item in head.ranges:
+            if not any(bound.first <= item.first and item.last <= bound.last for bound in leaf.bound):  # type: ignore[operator]
+                problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
+                raise WrongRanksError(problem, leaf.outcome)
 
 
 def _remotes(claims: Iterable[Claim]) -> set[Remote]:

@@ -7,7 +7,7 @@ how each field is read. Must not know what the chains are for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import PAIRED, PORTS, SESSION_PORTS, Field, KeyType
@@ -33,7 +33,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.step import Effect, Effects, FieldReading, RuleStep, Test, grouped
+from sgdataplane.proof.step import Bound, Effect, Effects, FieldReading, RuleStep, Test, bound_of, grouped
 
 TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
@@ -42,13 +42,6 @@ UNPROVABLE = {
     Log: "a log has no counter right before it",
 }
 PRIORITY = Field.PACKET_PRIORITY
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What a leaf asks first: packets with a priority in these ranges return."""
-
-    ranges: tuple[Range, ...]
 
 
 def _nowhere(_: str) -> bool:
@@ -95,14 +88,6 @@ class Program:
         self.outs = {stop: ((), stop) for stop in self.stops}
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
 
-    def add_entry(self, name: str) -> None:
-        """The same, but what the chain asks first about the priority is kept apart."""
-        self.add(name)
-        bound = _bound(self.steps.get(name, ()))
-        if bound is not None and name not in self.bounds:
-            self.heads[name] = bound
-            del self.steps[name][0]
-
     def add(self, root: str) -> None:
         """Parse the chains that can be reached from a chain. All chains that the table names must exist
         (structure.py)."""
@@ -111,6 +96,25 @@ class Program:
             name = waiting.pop()
             if name not in self.steps and name not in self.stops and not self._is_border(name):
                 waiting.extend(self._parse(name))
+
+    def add_within(self, root: str, ahead: Callable[[Sequence[RuleStep]], Iterable[str]]) -> None:
+        """The same for some packets only. `ahead`: where steps can send these."""
+        waiting, seen = [root], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name in self.stops or self._is_border(name):
+                continue
+            seen.add(name)
+            if name not in self.steps:
+                self._parse(name)
+            waiting.extend(ahead(self.steps[name]))
+
+    def behead(self, name: str) -> None:
+        """Keep apart what an added chain asks first about the priority."""
+        bound = bound_of(self.steps.get(name, ()))
+        if bound is not None and name not in self.bounds and name not in self.heads:
+            self.heads[name] = bound
+            del self.steps[name][0]
 
     def _is_border(self, name: str) -> bool:
         if name not in self.borders and self.is_border(name):
@@ -122,7 +126,7 @@ class Program:
         """Returns where the chain leads."""
         self._targets = set()
         steps = self.steps[name] = list(self._steps(name))
-        bound = _bound(steps)
+        bound = bound_of(steps)
         leaf, stop = self._leaf(steps if bound is None else steps[1:]), _way_out(steps)
         if leaf is not None:
             self.leaves.add(name)
@@ -361,16 +365,6 @@ class Program:
 
     def _lookup(self, name: str) -> Lookup:
         return self.lookups[name] if name in self.lookups else Lookup.of(self.table.map[name])
-
-
-def _bound(steps: Sequence[RuleStep]) -> Bound | None:
-    """What the chain asks first, if that is the priority, and nothing else is asked or done then."""
-    first = steps[0] if steps else None
-    if first is None or len(first.asked) != 1 or first.tests or first.effects or first.verdict is None:
-        return None
-    (match,), verdict = first.asked, first.verdict
-    is_bound = verdict.kind is VerdictKind.RETURN and not match.negate and match.mask is None
-    return Bound(match.ranges) if is_bound else None
 
 
 def _way_out(steps: Sequence[RuleStep]) -> str:

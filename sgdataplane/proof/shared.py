@@ -12,7 +12,7 @@ from functools import cached_property
 from sgdataplane.model.semantics import Candidate
 from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
-from sgdataplane.proof.claims import Claim, ClaimMemo, Known, Ranges, expected
+from sgdataplane.proof.claims import Claim, ClaimMemo, KnownRules, Ranges
 from sgdataplane.proof.far import KinAtoms, Kinships, remote_ranges
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
 from sgdataplane.proof.structure import Structure
@@ -34,10 +34,11 @@ class SideClaims:
 
     @classmethod
     def of(cls, state: CloudState, shared: Shared, candidates: Sequence[Candidate], family: Family) -> SideClaims:
-        claims = shared.claims.claims(state, candidates, family)
+        said = shared.claims.said(state, candidates, family)
+        claims = [claim for _, claim in said if claim is not None]
         remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
         blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}
-        order = [expected(candidate.decision) for candidate in candidates]
+        order = [outcome for outcome, _ in said]
         on_groups = [outcome for outcome, candidate in zip(order, candidates, strict=True) if _is_on_group(candidate)]
         return cls(claims, family, blocks, order, on_groups)
 
@@ -95,5 +96,5 @@ class Remembered:
     """What all profiles of the next table start from: where ranks lead, claims, and maps that were looked through."""
 
     winners: Winners = NO_WINNERS
-    claims: Mapping[tuple[int, str, Family], Known] = field(default_factory=dict)
+    claims: KnownRules = field(default_factory=dict)
     rank_maps: RankMaps | None = None

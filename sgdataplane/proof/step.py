@@ -129,6 +129,7 @@ class RuleStep:
 
     def _bind(self, axes: Sequence[Axis]) -> None:
         wanted: dict[int, Atoms] = {}
+        self.guard, self.hit = None, 0
         for test in self.tests:
             if test.reads_port and self.guard is None:
                 self.guard = tuple(wanted.items())
@@ -155,3 +156,20 @@ def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
         else:
             found[key] = (verdict, [item])
     return tuple((verdict, tuple(ranges)) for verdict, ranges in found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a leaf asks first: packets with a priority in these ranges return."""
+
+    ranges: tuple[Range, ...]
+
+
+def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
+    """What the chain asks first, if that is the priority, and nothing else is asked or done then."""
+    first = steps[0] if steps else None
+    if first is None or len(first.asked) != 1 or first.tests or first.effects or first.verdict is None:
+        return None
+    (match,), verdict = first.asked, first.verdict
+    is_bound = verdict.kind is VerdictKind.RETURN and not match.negate and match.mask is None
+    return Bound(match.ranges) if is_bound else None

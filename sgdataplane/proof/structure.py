@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import PAIRED, Field, KeyType
 from sgdataplane.contract.sites import Site
@@ -73,7 +73,8 @@ class Structure:
     that are changed, ask a changed map, or lead to a turned one. All other chains are the same, with all that they lead
     to, as long as these maps are. Without an earlier table, all chains are changed.
 
-    `interfaces`: all that the table names; the same object as long as nothing changed that names any."""
+    `gone`: the earlier version of chains that have changed. `interfaces`: all that the table names; the same object as
+    long as nothing changed that names any."""
 
     table: Table
     facts: Mapping[str, Mentions]
@@ -85,6 +86,7 @@ class Structure:
     touched_maps: AbstractSet[str]
     turned: AbstractSet[str]
     interfaces: AbstractSet[str]
+    gone: Mapping[str, Chain] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, name: str) -> Structure:
@@ -126,7 +128,9 @@ class Structure:
         is_named = any(f[name].interfaces for f in (before.facts, facts) for name in changed if name in f)
         is_named |= any(_has_interfaces(e) for some in (maps.gone, maps.come) for e in some.values())
         interfaces = _interfaces_of(facts, table) if is_named else before.interfaces
-        return cls(table, facts, lookups, targets, depth, changed, changed_maps, maps.names, turned, interfaces)
+        return cls(
+            table, facts, lookups, targets, depth, changed, changed_maps, maps.names, turned, interfaces, chains.gone
+        )
 
     def asking(self, maps: AbstractSet[str]) -> Iterator[str]:
         """The chains that ask any of these maps."""

@@ -1,0 +1,167 @@
+"""The walk of addresses where something changed, and nowhere else.
+
+Owns which packets these are, and their walk. Is given an earlier proof, and what is to hold now. Must not know how
+leaves are judged.
+
+The earlier proof says: the earlier chains do what the earlier claims say, for all packets. A packet for which no claim
+that changed holds, and which the chains treat as before, is judged as before, so nothing has to be shown for it. All
+other packets are in boxes (regions.py). Each box is walked like the whole: today's chains against today's claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import product
+
+from sgdataplane.model.state import Remote
+from sgdataplane.net.ranges import apart
+from sgdataplane.net.values import AH, PORT_PROTOCOLS
+from sgdataplane.nft.ir import Range
+from sgdataplane.proof.axes import Axis
+from sgdataplane.proof.claims import AXES, Claim, Ranges
+from sgdataplane.proof.kinds import FAR, PROTOCOL, SessionKind
+from sgdataplane.proof.order import BoxOrder, meet
+from sgdataplane.proof.program import Program
+from sgdataplane.proof.ranks import DECISIONS
+from sgdataplane.proof.regions import ChainPairs, ClippedSpan, Covered, RegionBox, UntoldError, ahead, is_met
+from sgdataplane.proof.shared import Shared, SideClaims
+from sgdataplane.proof.walk import Mismatch, Walk
+
+MOST_CLAIMS, MOST_WALKS = 16, 12  # between what is the same at both ends of the order; boxes
+PORT, PORTS = [axis.name for axis in AXES].index("port"), 0xFFFF
+Blocks = Mapping[Remote, Ranges]
+
+
+@dataclass
+class PartialWalk:
+    """`claims`, `blocks`, `leaves`: those of the earlier proof. `program`: the chains that were read; `left`: leaves
+    that packets came to; `names`: chains that may be new on the way; `cells`: how many ends were compared."""
+
+    shared: Shared
+    kind: SessionKind
+    side: SideClaims
+    claims: Sequence[Claim]
+    blocks: Blocks
+    leaves: Container[str]
+    left: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    cells: int = 0
+
+    def __post_init__(self) -> None:
+        structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
+        self.program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
+
+    def is_right(self, entries: Sequence[str]) -> bool:
+        """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if
+        that is no less work than to walk everything."""
+        try:
+            parts = [(box, self._claims_in(box)) for box in self._boxes(entries)]
+            if sum(len(claims) for _, claims in parts) > len(self.side.of_addresses):
+                return False
+            for (box, claims), entry in product(parts, entries):
+                self._walk(entry, box, claims)
+        except (UntoldError, Mismatch):
+            return False
+        self.names |= self.program.steps.keys()
+        return True
+
+    def _boxes(self, entries: Sequence[str]) -> list[RegionBox]:
+        found = list(dict.fromkeys([*self._of_claims(), *self._of_chains(entries)]))
+        if len(found) > MOST_WALKS:
+            raise UntoldError
+        return found
+
+    @cached_property
+    def _hulls(self) -> Sequence[tuple[Claim, int, int, int, int]]:
+        """Each claim with its first and last far address and port."""
+        last, every = self.side.family.last, self.side.of_addresses
+        return [(claim, *_ends(self.side.far(claim), last), *_ends(claim.ranges[PORT], PORTS)) for claim in every]
+
+    def _claims_in(self, box: RegionBox) -> list[Claim]:
+        """The claims that can hold for packets of a box."""
+        (low, high), (first, last) = _ends(box[FAR], self.side.family.last), _ends(box[PORT], PORTS)
+        near = [c for c, a, b, p, q in self._hulls if a <= high and b >= low and p <= last and q >= first]
+        return [claim for claim in near if is_met(box, (*claim.ranges, self.side.far(claim)))]
+
+    def _of_chains(self, entries: Sequence[str]) -> list[RegionBox]:
+        pairs = ChainPairs(self.shared.structure, self.program.reading, self.leaves)
+        for entry in entries:
+            pairs.compare(entry, entry, (None,) * (FAR + 1))
+        self.names |= pairs.names
+        return pairs.boxes
+
+    def _of_claims(self) -> Iterator[RegionBox]:
+        """Where claims hold that came or went, or have other blocks. All others are in the same order as before."""
+        old, new = self.claims, self.side.of_addresses
+        start = _alike(old, new)
+        end = _alike(old[start:][::-1], new[start:][::-1])
+        gone, come = old[start : len(old) - end], new[start : len(new) - end]
+        if len(gone) + len(come) > MOST_CLAIMS:
+            raise UntoldError
+        yield from (_box(claim, self.blocks) for claim in gone)
+        yield from (_box(claim, self.side.blocks) for claim in come)
+        turned = {r for r, ranges in self.blocks.items() if self.side.blocks.get(r, ranges) != ranges}
+        for claim in (*new[:start], *new[len(new) - end :]) if turned else ():
+            if claim.remote is not None and claim.remote in turned:
+                yield (*claim.ranges, _apart(self.blocks[claim.remote], self.side.blocks[claim.remote]))
+
+    def _walk(self, entry: str, box: RegionBox, claims: Sequence[Claim]) -> None:
+        """Mismatch if any packet in the box isn't judged as it must be."""
+        program = self.program
+        program.add_within(entry, partial(ahead, box=box))
+        program.behead(entry)
+        axes = self._axes_of(box, claims)
+        full = tuple(axis.full for axis in axes)
+        regions = [tuple(map(_atoms, axes, (*claim.ranges, self.side.far(claim)))) for claim in claims]
+        cell = meet(full, tuple(map(_atoms, axes, box)))
+        if cell is not None and self.kind.is_behind_ah:
+            cell = meet(cell, (*full[:PROTOCOL], axes[PROTOCOL].single(AH), *full[PROTOCOL + 1 :]))
+        if cell is None:
+            return
+        order = BoxOrder(full, regions, [claim.outcome for claim in claims])
+        with_ports = axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
+        walk = Walk(program, axes, order, with_ports)
+        walk.check(entry, cell, order.all)
+        self.left |= walk.left
+        self.cells += walk.cells
+
+    def _axes_of(self, box: RegionBox, claims: Sequence[Claim]) -> tuple[ClippedSpan, ...]:
+        family, program = self.side.family, self.program
+        lasts = [*(axis.last(family) for axis in AXES), family.last]
+        made = []
+        for axis, (last, within) in enumerate(zip(lasts, box, strict=True)):
+            asked = [*program.cuts.get(axis, ()), *(within or ())]
+            for claim in claims:
+                asked += (self.side.far(claim) if axis == FAR else claim.ranges[axis]) or ()
+            cuts = set(ClippedSpan.cuts_of(asked))
+            if axis == PROTOCOL:
+                cuts.update(cut for protocol in (*PORT_PROTOCOLS, AH) for cut in (protocol, protocol + 1))
+            made.append(ClippedSpan(last, cuts, within))
+        return tuple(made)
+
+
+def _ends(ranges: Covered, last: int) -> tuple[int, int]:
+    """The first and the last number of ranges, of which there is one at least."""
+    return (0, last) if ranges is None else (int(ranges[0].first), int(ranges[-1].last))
+
+
+def _box(claim: Claim, blocks: Blocks) -> RegionBox:
+    return (*claim.ranges, None if claim.remote is None else blocks[claim.remote])
+
+
+def _apart(one: Ranges, other: Ranges) -> Ranges:
+    """What is in exactly one of them."""
+    numbers = (tuple([(int(item.first), int(item.last)) for item in some]) for some in (one, other))
+    return tuple(Range(first, last) for first, last in apart(*numbers))
+
+
+def _atoms(axis: Axis, ranges: Covered) -> int:
+    return axis.full if ranges is None else axis.select(ranges)
+
+
+def _alike(one: Sequence[Claim], other: Sequence[Claim]) -> int:
+    """How many claims at the beginning are equal."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))

@@ -1,0 +1,253 @@
+"""Which packets a change of a table can treat otherwise, as boxes: where its chains differ from those that are proven.
+
+Owns the comparison of chains side by side, and boxes. Is given both versions of the chains. Must not know rules of
+users.
+
+For a packet outside of all boxes, both tables do the same, and read the same of it. A box may be too large, never too
+small. If chains differ in too many places, or if it can't be told, there is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise, takewhile
+
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import Chain, Match, Range, Rule, Statement, Verdict, VerdictKind, VerdictMap
+from sgdataplane.proof.axes import Atoms, Span, holds, patterns
+from sgdataplane.proof.step import FieldReading, RuleStep
+from sgdataplane.proof.structure import Structure
+
+Covered = tuple[Range, ...] | None  # None: all values
+RegionBox = tuple[Covered, ...]  # by axis
+Rests = tuple[Verdict | None, Verdict | None]  # what becomes of packets that two look-ups don't find
+MOST = 24  # boxes, and entries of two maps that differ
+MOST_PAIRS = 16 * MOST  # of chains
+
+
+class UntoldError(Exception):
+    """It can't be told where chains differ, or a walk of everything is cheaper."""
+
+
+def overlap(one: Sequence[Range], other: Sequence[Range]) -> bool:
+    """Whether ranges, which are sorted, have a number in common."""
+    if not one or not other:
+        return False
+    if one[-1].last < other[0].first or other[-1].last < one[0].first:  # type: ignore[operator]
+        return False
+    return any(a.first <= b.last and b.first <= a.last for a in one for b in other)  # type: ignore[operator]
+
+
+def is_met(box: RegionBox, ranges: Iterable[Covered]) -> bool:
+    """Whether a packet can be in both."""
+    return all(a is None or b is None or overlap(a, b) for a, b in zip(box, ranges, strict=True))
+
+
+def ahead(steps: Iterable[RuleStep], box: RegionBox) -> Iterator[str]:
+    """The chains to which steps can send packets in the box."""
+    for step in steps:
+        tests = [(box[test.axis], test.ranges) for test in step.tests if not test.negate and test.mask is None]
+        if any(_is_apart(mine, ranges) for mine, ranges in tests):
+            continue
+        if step.verdict is not None and step.verdict.chain:
+            yield step.verdict.chain
+        for verdict, ranges in step.groups:
+            if verdict.chain and not _is_apart(box[step.axis], ranges):
+                yield verdict.chain
+        if step.then is not None:
+            yield from ahead([step.then], box)
+
+
+def _is_apart(mine: Covered, ranges: Sequence[Range]) -> bool:
+    """Whether ranges that a table asks for, which may be in any order, certainly have nothing in common with these."""
+    return mine is not None and is_sorted(ranges) and not overlap(mine, ranges)
+
+
+def is_sorted(ranges: Sequence[Range]) -> bool:
+    """Whether ranges of numbers are disjoint and sorted."""
+    ends = [int(end) for item in ranges for end in (2 * int(item.first), 2 * int(item.last) + 1)]
+    return all(one < other for one, other in pairwise(ends))
+
+
+class ClippedSpan(Span):
+    """A span for packets in some ranges only: outside of these it isn't cut, and sets say nothing."""
+
+    def __init__(self, last: int, cuts: Iterable[int], within: Covered) -> None:
+        self._low, self._high = (int(within[0].first), int(within[-1].last)) if within else (0, last)
+        inside = (cut for cut in cuts if self._low <= cut <= self._high + 1)
+        super().__init__(last, (*inside, self._low, self._high + 1))
+
+    def _selected(self, ranges: Sequence[Range]) -> Atoms:
+        patterns([ranges], self.last)  # MalformedError, as for any other span
+        ends = ((max(int(item.first), self._low), min(int(item.last), self._high)) for item in ranges)
+        return super()._selected([Range(first, last) for first, last in ends if first <= last])
+
+
+@dataclass
+class ChainPairs:
+    """Compares two versions of chains. `structure`: of the later table, with what changed. `leaves`: earlier chains
+    that must stay what they are, with their names.
+
+    `boxes`: where chains do otherwise. `names`: the later chains that were looked into."""
+
+    structure: Structure
+    reading: FieldReading
+    leaves: Container[str]
+    boxes: list[RegionBox] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    _left: int = MOST_PAIRS
+
+    @cached_property
+    def _axes(self) -> Mapping[Field, int]:
+        return {asked: axis for (asked, mask), axis in self.reading.axes.items() if mask is None}
+
+    def compare(self, one: str, other: str, box: RegionBox) -> None:
+        """The earlier chain `one` and the later one `other`, for the packets of a box. UntoldError."""
+        structure = self.structure
+        if one == other and one not in structure.turned:
+            return
+        self._left -= 1
+        if not self._left:
+            raise UntoldError
+        self.names.add(other)
+        before, after = structure.gone.get(one) or structure.table.chain.get(one), structure.table.chain.get(other)
+        if before is None or after is None or one in self.leaves or not self._is_comparable(before, after):
+            self._found(box)
+        else:
+            self._chains(before.rules, after.rules, box)
+
+    def _is_comparable(self, before: Chain, after: Chain) -> bool:
+        """Whether they have as many rules, and all that the later one uses exists and is the same."""
+        facts = self.structure.facts[after.name]
+        return (
+            len(before.rules) == len(after.rules)
+            and facts.counters <= self.structure.table.counter.keys()
+            and facts.maps.isdisjoint(self.structure.touched_maps)
+        )
+
+    def _chains(self, before: Sequence[Rule], after: Sequence[Rule], box: RegionBox) -> None:
+        for index, (mine, theirs) in enumerate(zip(before, after, strict=True)):
+            self._rules(mine, theirs, box, (_rest(before[index + 1 :]), _rest(after[index + 1 :])))
+            if self._takes_all(mine) and self._takes_all(theirs):
+                return
+
+    def _found(self, box: RegionBox | None) -> None:
+        if box is not None and box not in self.boxes:
+            self.boxes.append(box)
+        if len(self.boxes) > MOST:
+            raise UntoldError
+
+    def _rules(self, mine: Rule, theirs: Rule, box: RegionBox, rests: Rests) -> None:
+        before, one, other = mine.statements[:-1], _last(mine), _last(theirs)
+        is_like = before == theirs.statements[:-1] and not any(map(_leads, before))
+        if is_like and isinstance(one, Verdict) and isinstance(other, Verdict):
+            self._pair(one, other, self._narrowed(box, before))
+        elif is_like and isinstance(one, VerdictMap) and isinstance(other, VerdictMap) and _are_plain(one, other):
+            self._maps(one, other, self._narrowed(box, before), rests)
+        elif not is_like or one != other or isinstance(one, VerdictMap):
+            for rule in (mine, theirs):
+                self._found(self._narrowed(box, takewhile(_is_match, rule.statements)))
+
+    def _pair(self, one: Verdict, other: Verdict, box: RegionBox | None) -> None:
+        if box is not None and one.kind is other.kind and one.chain and other.chain:
+            self.compare(one.chain, other.chain, box)
+        elif box is not None and one != other:
+            self._found(box)
+
+    def _maps(self, one: VerdictMap, other: VerdictMap, box: RegionBox | None, rests: Rests) -> None:
+        axis = self._axes.get(one.field)
+        if box is None or axis is None:
+            self._found(box)
+            return
+        if not is_sorted([item for item, _ in other.entries]):
+            raise UntoldError
+        same = {entry for entry in set(one.entries) & set(other.entries) if entry[1].chain not in self.structure.turned}
+        ways = [[entry for entry in vmap.entries if entry not in same] for vmap in (one, other)]
+        if sum(map(len, ways)) > MOST:
+            self._found(box)
+            return
+        for first, after in pairwise(sorted({end for some in ways for item, _ in some for end in _ends_of(item)})):
+            found = [_at(some, first) for some in ways]
+            part = _within(box, axis, (Range(first, after - 1),))
+            if found != [None, None] and part is not None:  # else neither of them is about what lies between
+                self._ways(found[0] or rests[0], found[1] or rests[1], part)
+
+    def _ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
+        if one is None or other is None:
+            self._found(box)
+        else:
+            self._pair(one, other, box)
+
+    def _narrowed(self, box: RegionBox, statements: Iterable[Statement]) -> RegionBox | None:
+        """The part of the box for which all matches hold, or more; None if there is none."""
+        left: RegionBox | None = box
+        for match in (statement for statement in statements if isinstance(statement, Match)):
+            axis = self._axes.get(match.field)
+            if self._certainly(match) is False:
+                return None
+            if axis is not None and left is not None and not match.negate and match.mask is None:
+                if not is_sorted(match.ranges):
+                    raise UntoldError
+                left = _within(left, axis, match.ranges)
+        return left
+
+    def _certainly(self, match: Match) -> bool | None:
+        """Whether a match holds for all packets of the kind, or for none; None if that depends."""
+        reading = self.reading
+        if reading.axis(match.field, match.mask) is not None:
+            return None
+        return holds(match, reading.known[match.field]) if match.field in reading.known else reading.answers.get(match)
+
+    def _takes_all(self, rule: Rule) -> bool:
+        """Whether no packet goes on to the next rule."""
+        last = _last(rule)
+        is_certain = all(isinstance(some, Match) and self._certainly(some) for some in rule.statements[:-1])
+        return is_certain and isinstance(last, Verdict) and last.kind is not VerdictKind.JUMP
+
+
+def _last(rule: Rule) -> Statement | None:
+    return rule.statements[-1] if rule.statements else None
+
+
+def _is_match(statement: Statement) -> bool:
+    return isinstance(statement, Match)
+
+
+def _leads(statement: Statement) -> bool:
+    """Whether packets can leave the rule there."""
+    return isinstance(statement, Verdict | VerdictMap)
+
+
+def _are_plain(one: VerdictMap, other: VerdictMap) -> bool:
+    """Whether both look up the same field in elements of their own."""
+    return one.field is other.field and not one.name and not other.name
+
+
+def _rest(rules: Sequence[Rule]) -> Verdict | None:
+    """What the first of these rules does to all packets; None if that isn't one verdict, or if they come back."""
+    statements = rules[0].statements if rules else ()
+    verdict = statements[0] if len(statements) == 1 else None
+    return verdict if isinstance(verdict, Verdict) and verdict.kind is not VerdictKind.JUMP else None
+
+
+def _ends_of(item: Range) -> tuple[int, int]:
+    return int(item.first), int(item.last) + 1
+
+
+def _at(entries: Sequence[tuple[Range, Verdict]], value: int) -> Verdict | None:
+    return next((v for item, v in entries if int(item.first) <= value <= int(item.last)), None)
+
+
+def _within(box: RegionBox, axis: int, ranges: tuple[Range, ...]) -> RegionBox | None:
+    """The part of a box in some ranges; None if there is none."""
+    mine = box[axis]
+    if mine is not None:
+        ranges = tuple(
+            Range(max(int(a.first), int(b.first)), min(int(a.last), int(b.last)))
+            for a in mine
+            for b in ranges
+            if int(a.first) <= int(b.last) and int(b.first) <= int(a.last)
+        )
+    return (*box[:axis], ranges, *box[axis + 1 :]) if ranges else None

@@ -1,0 +1,82 @@
+"""Where only some packets of a profile are walked again, the result is the one of a walk of all of them: for right
+tables, for wrong compiles after a change of the state, and for chains that change without one."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from sgdataplane.enforce import Proven, build
+from sgdataplane.model.options import Placement
+from sgdataplane.nft.ir import Table
+from sgdataplane.proof import kindcheck
+from sgdataplane.proof.partial import PartialWalk
+from sgdataplane.proof.profile import ProvenKind
+from sgdataplane.proof.prove import ProvenTable, prove
+from tests.property.test_proof_before import desired_of, known_of, specification_of
+from tests.support import hardpolicies
+from tests.support.edits import edited
+from tests.support.mutate import mutants
+
+POLICIES = ("typical", "mixture")
+RULES, STEPS, MUTANTS, TRIED = 60, 3, 5, 400
+
+
+@pytest.fixture
+def walked(monkeypatch: pytest.MonkeyPatch) -> Counter[bool]:
+    """How often walks of a part showed that all is right, and how often they didn't."""
+    found: Counter[bool] = Counter()
+
+    class Counted(PartialWalk):
+        def is_right(self, entries: object) -> bool:
+            result = super().is_right(entries)  # type: ignore[arg-type]
+            found[result] += 1
+            return result
+
+    monkeypatch.setattr(kindcheck, "PartialWalk", Counted)
+    return found
+
+
+def kinds_of(proven: ProvenTable) -> dict[object, ProvenKind]:
+    return {(key, kind): known for key, p in proven.profiles.items() for kind, known in p.kinds.items()}
+
+
+def wrong_chains(made: Proven, chance: random.Random) -> Iterator[tuple[Table, str]]:
+    """One of the chains changed that the walks of addresses read."""
+    names = set().union(*(kind.addresses.names for kind in kinds_of(known_of(made)).values()))
+    found = [mutant for mutant in mutants(made.table, chance, TRIED) if mutant.touched in names]
+    for mutant in found[:MUTANTS]:
+        yield mutant.table, mutant.what
+
+
+def check(made: Proven, table: Table, known: ProvenTable, what: str) -> bool:
+    """Whether the table is right; the same from nothing. If it is, all leaves are known that packets come to."""
+    specification = specification_of(made.desired)
+    found, anew = prove(specification, table, known), prove(specification, table)
+    assert found.holds == anew.holds, what
+    if found.proven is not None and anew.proven is not None:
+        for key, whole in kinds_of(anew.proven).items():
+            part = kinds_of(found.proven)[key]
+            assert set(whole.addresses.leaves) <= set(part.addresses.leaves), what
+    return found.holds
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_part_and_whole_agree(policy: str, walked: Counter[bool]) -> None:
+    chance = random.Random(policy)
+    last = build(desired_of(getattr(hardpolicies, policy)(0, RULES), Placement.INSTANCE))
+    verdicts: Counter[bool] = Counter()
+    for number in range(STEPS):
+        made = build(desired_of(edited(last.desired.state, chance), Placement.INSTANCE), previous=last)
+        assert check(made, made.table, known_of(last), f"{policy}, step {number}")
+        for known in (known_of(last), known_of(made)):
+            for table, what in wrong_chains(made, chance):
+                verdicts[check(made, table, known, f"{policy}, step {number}: {what}")] += 1
+        last = made
+    print(dict(verdicts), dict(walked))
+    assert verdicts[False] > verdicts[True]
+    assert walked[True], "no walk of a part showed anything"
+    assert walked[False], "no walk of a part found a difference"
