@@ -216,7 +216,10 @@ class KindCheck:
             return None
         structure, known = self.shared.structure, set(self.side.order)
         leaves = {e.name: e for e in old.leaves if e.outcome in known and e.name not in structure.changed}
-        leaves |= {leaf.name: leaf for name in walk.left for leaf in _leaf(walk.program, name, known)}
+        again = {e.name for e in old.leaves if e.name in structure.changed and e.name in structure.table.chain}
+        for name in again:  # also if no packet comes there any more
+            walk.program.add(name)
+        leaves |= {leaf.name: leaf for name in walk.left | again for leaf in _leaf(walk.program, name, known)}
         found = [leaves[name] for name in sorted(leaves)]
         try:
             check_heads(walk.program.heads, found)
