@@ -31,7 +31,6 @@ from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expect import Expectation, ProbeResult
 from sgdataplane.lab.expect import expect as expectation_of
 from sgdataplane.lab.expectations import (
-    EPHEMERAL_PORT,
     Judged,
     Row,
     judge_by_packets,
@@ -52,6 +51,7 @@ from sgdataplane.model.choices import IN_LAB, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.statefile import load as load_file
 
 P = ParamSpec("P")
@@ -204,7 +204,7 @@ def _asked(state: StateLike, sender: str, receiver: str, what: str, options: Opt
 
 
 def _expected(lab: KnownLab, probe: Probe) -> Expectation:
-    return expectation_of(lab.state, probe, EPHEMERAL_PORT, lab.options)
+    return expectation_of(lab.state, probe, EPHEMERAL, lab.options)
 
 
 def _rows(rows: Sequence[str]) -> tuple[Row, ...]:

@@ -95,11 +95,16 @@ def places(arguments: argparse.Namespace) -> list[Place]:
 @contextmanager
 def followed(engine: Engine) -> Iterator[None]:
     """While the block runs, what other processes commit is taken over."""
+    from sgdataplane.control.store import StoreError
+
     is_ending = threading.Event()
 
     def follow() -> None:
         while not is_ending.is_set():
-            engine.follow(timeout=FOLLOW_S)
+            try:
+                engine.follow(timeout=FOLLOW_S)
+            except StoreError:  # calls are answered with it; once the store is back, this goes on
+                is_ending.wait(FOLLOW_S)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

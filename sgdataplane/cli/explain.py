@@ -35,13 +35,12 @@ from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
+from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol, Verdict
 
 if TYPE_CHECKING:
     from sgdataplane.cli.explainlive import Live
 
-EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
 SHOWN = 5  # near misses, of each end
 OUTRANKED = {
     "fixed": "what is asked before any rule",
@@ -66,7 +65,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--eni", metavar="ENI", help=f"{long_form}the ENI that gets or sends the packet: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="towards or from the ENI")
     parser.add_argument("--remote", type=read_address, metavar="IP", help="the address of the other end")
-    parser.add_flow(source_port=f"source port of TCP or UDP (default: {EPHEMERAL_PORT})")
+    parser.add_flow(source_port=f"source port of TCP or UDP (default: {EPHEMERAL})")
     parser.add_argument("--local", type=read_address, metavar="IP", help="the ENI's address (default: its first one)")
     live = (
         "compare with what the kernel enforces now (root); sends nothing; exit code 1 if the kernel's verdict differs, "
@@ -213,7 +212,7 @@ def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:
     remote: Address = arguments.remote
     protocol = packet_protocol(parser, arguments, remote)
     eni_id = eni_of(state, arguments.eni)
-    source_port = EPHEMERAL_PORT if arguments.source_port is None else arguments.source_port
+    source_port = EPHEMERAL if arguments.source_port is None else arguments.source_port
     return Packet(
         eni_id,
         Direction(arguments.direction),

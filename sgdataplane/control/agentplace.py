@@ -53,6 +53,9 @@ class AgentPlace:
             if read["error"] and self._publisher.revision() == revision:
                 raise HostError("the agent", str(read["error"]))
             return False
+        cycle = cast(Status, status["cycle"])
+        if cycle["error"]:  # then what is said of ENIs may be about the policy before
+            raise HostError("the agent", str(cycle["error"]))
         enis = cast("list[Status]", status["enis"])
         wrong = [eni for eni in enis if eni["outcome"] not in ("in force", "absent", "closed")]
         if wrong:

@@ -119,9 +119,6 @@ def prefixes_in(body: Body) -> Iterator[Prefix]:
             yield Prefix.of(Address.parse(text)) if name.endswith("addresses") else Prefix.parse(text, strict=True)
 
 
-Spans = dict[tuple[str, int, int], Path]  # VPC, family's bits, first address of a block -> its ENI
-
-
 @dataclass
 class Taken:
     """Which addresses of each VPC are taken. Delegated prefixes are of few lengths, which are tried one by one."""

@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sgdataplane.control.actions import ACTIONS, Action
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
@@ -65,10 +66,8 @@ class Engine:
         action = ACTIONS.get(call.action)
         if action is None:
             raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
-        try:
+        with _answering():
             return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
-        except UnavailableError as error:
-            raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
 
     @contextmanager
     def documents(self) -> Iterator[Documents]:
@@ -86,7 +85,7 @@ class Engine:
 
     def read(self, run: Callable[[Scope], Body], call: Call) -> Body:
         """What an action answers that writes nothing."""
-        with self._reading:
+        with _answering(), self._reading:
             return run(Scope(Workspace(self._documents), call, self._new_id))
 
     def _write(self, action: Action, call: Call) -> Answer:
@@ -111,11 +110,8 @@ class Engine:
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:
             return Answer(body, self.revision)
-        write = Write(
-            workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), record_of(call, workspace.changed)
-        )
-        if token:
-            write = Write(write.guards, write.puts, write.deletes, write.audit, _answered(token, body))
+        audit, done = record_of(call, workspace.changed), replace(token, answer=body) if token else None
+        write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), audit, done)
         revision = self._store.commit(write)
         if revision == self.revision + 1:
             self._go_on(Revision(revision, write.puts, write.deletes, frozenset(write.guards)))
@@ -145,6 +141,15 @@ class Engine:
             self.moved.notify_all()
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A store that can't be reached is told as the cloud does it."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
+
+
 def _token_of(call: Call) -> Token | None:
     """What makes the call happen once; None if it gives no ClientToken."""
     given = str(call.parameters.get("ClientToken") or "")
@@ -155,10 +160,6 @@ def _token_of(call: Call) -> Token | None:
     said = {"action": call.action, "parameters": dict(call.parameters), "extensions": dict(call.extensions)}
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     return Token(f"{call.key}/{given}", digest, {}, call.now + TOKEN_S)
-
-
-def _answered(token: Token, body: Body) -> Token:
-    return Token(token.name, token.digest, body, token.until)
 
 
 def _again(answered: Answered, token: Token) -> Answer:

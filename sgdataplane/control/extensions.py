@@ -21,10 +21,10 @@ from sgdataplane.control.store import Body, Json, Store
 from sgdataplane.control.validation import validate
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
 from sgdataplane.statefile import load_native
 
-EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335)
 MOST_CHANGES = 1_000  # in one answer; the others are only counted
 MOST_EVENTS = 1_000
 EVENT = {  # an audit record's fields, as the API names them
@@ -97,7 +97,7 @@ def _packet(scope: Scope, state: CloudState) -> Packet:
     except ValueError as error:
         raise ApiError("InvalidParameter", str(error)) from None
     port = scope.number("Port", 0) if protocol.has_ports else None
-    source_port = scope.number("SourcePort", EPHEMERAL_PORT) if protocol.has_ports else None
+    source_port = scope.number("SourcePort", EPHEMERAL) if protocol.has_ports else None
     icmp = ECHO_REQUEST[far.family] if protocol.number in (ICMP, ICMPV6) else None
     return Packet(eni_id, direction, far, local, protocol.number, port, source_port, icmp)
 

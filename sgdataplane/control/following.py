@@ -21,6 +21,8 @@ from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load_native
 
+RETRY_S = 5.0  # after which a place that says nothing gets its revision again
+
 LOGGER = logging.getLogger("sgdataplane.api.following")
 
 
@@ -113,10 +115,12 @@ class Following:
                 self._note(one, enforced=revision)
 
     def _has_news(self, one: Reached) -> bool:
-        """True once there is a revision that this place hasn't settled; False at the end."""
+        """True once there is a revision that this place hasn't settled, or nobody has said that the last one is in
+        force, and it's time to ask again; False at the end."""
         with self._engine.moved:
             while not self._is_ending and one.is_settled(self._engine.revision):
-                self._engine.moved.wait()
+                if not self._engine.moved.wait(RETRY_S if one.is_silent else None):
+                    break
         return not self._is_ending
 
     def _note(

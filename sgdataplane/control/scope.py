@@ -85,10 +85,6 @@ class Scope:
         value = self.call.parameters.get(name)
         return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
-    def inner(self, name: str) -> Fields:
-        value = self.call.parameters.get(name)
-        return value if isinstance(value, dict) else {}
-
     @property
     def is_dry_run(self) -> bool:
         return self.flag("DryRun")

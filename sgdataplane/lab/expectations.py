@@ -25,12 +25,12 @@ from sgdataplane.lab.record import LabRecord
 from sgdataplane.model import words
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Address, Direction
 
 ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
 FORM = "FROM -> TO WHAT[,WHAT...] accept|drop [RULE]"
 NOWHERE = Where()
-EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
 MAX_BYTES, MAX_ROWS = 4 << 20, 20_000
 
 
@@ -159,7 +159,7 @@ def opening_packet(probe: Probe) -> Packet:
     """The probe's opening packet as the first end sees it that has a policy."""
     ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     direction, end, other = next(way for way in ways if way[1].eni_id)
-    return packet_at(end, other, direction, probe, EPHEMERAL_PORT)
+    return packet_at(end, other, direction, probe, EPHEMERAL)
 
 
 def planned(record: LabRecord, state: CloudState) -> Lab:
@@ -194,7 +194,7 @@ def judge_by_policy(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
     """What the policy at both ends says of each row."""
     for row, probes in probes_of(lab, rows).items():
         for probe in probes:
-            expected = expect(lab.state, probe, probe.source_port or EPHEMERAL_PORT, lab.options)
+            expected = expect(lab.state, probe, probe.source_port or EPHEMERAL, lab.options)
             yield Judged(row, probe, expected, None, _mistake_of_policy(row, expected))
 
 

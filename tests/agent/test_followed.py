@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.control.agentplace import AgentPlace
 from sgdataplane.control.following import SilentError
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.errors import HostError
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
@@ -63,3 +63,20 @@ def test_generations_share_what_has_not_changed_and_old_ones_go(publisher: Publi
     assert any(name.startswith("vpcs-") for name in shared)
     publisher.publish(3, {"version": 1})
     assert publisher.revision() == 7
+
+
+@pytest.mark.parametrize("error", ["", "the registry is locked"])
+def test_what_a_failed_cycle_leaves_is_not_called_enforced(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """If a cycle could do nothing, the status has the new generation and what was in force of ENIs before."""
+    enis = [{"eni": "eni-a", "outcome": "in force", "error": None}]
+    state = {"path": str(publisher.current), "generation": name_of_generation(1), "error": None}
+    told = {"status": {"state": state, "cycle": {"error": error or None}, "enis": enis}}
+    monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: told)
+    place = AgentPlace(publisher, Path("agent.sock"))
+    if error:
+        with pytest.raises(HostError, match=error):
+            place.put(1, state_of(WEB))
+    else:
+        place.put(1, state_of(WEB))

@@ -17,6 +17,7 @@ from sgdataplane.control.store import Json
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from tests.support.controlling import Client, counted_ids
+from tests.support.flood import wait_until
 
 NEVER = threading.Event()
 
@@ -39,7 +40,7 @@ class Somewhere:
 
 class Bench:
     def __init__(self, place: Somewhere) -> None:
-        store = MemoryStore()
+        self.store = store = MemoryStore()
         self.engine = Engine(store, "seed", counted_ids())
         self.client = Client(self.engine)
         self.following = Following(self.engine, [place])
@@ -165,3 +166,25 @@ def test_events_tell_who_changed_what(bench: Bench) -> None:
     assert [event["Revision"] for event in found] == [1, 2, 3]
     assert (found[0]["AccessKeyId"], found[0]["Changed"]) == ("LTAI-test", [f"vpc/{vpc}"])
     assert rest["NextToken"] == ""
+
+
+def test_a_place_that_was_silent_is_asked_again(
+    bench: Bench, place: Somewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another revision: what has failed may have come right by itself, such as an agent that starts late."""
+    monkeypatch.setattr("sgdataplane.control.following.RETRY_S", 0.02)
+    place.refuses = SilentError("socket", "no agent")
+    place.may_go_on.set()
+    with bench.following:
+        bench.client.network()
+        assert bench.ask("SgdpWait", Timeout=30)["Unknown"] == ["somewhere"]
+        place.refuses = None
+        wait_until(lambda: bench.ask("SgdpWait", Timeout=0)["Enforced"] == ["somewhere"])
+
+
+def test_a_store_that_is_away_is_told_as_the_cloud_does_it(bench: Bench) -> None:
+    bench.store.close()
+    for action in ("SgdpDescribeEvents", "CreateVpc"):
+        with pytest.raises(ApiError) as refused:
+            bench.ask(action)
+        assert (refused.value.code, refused.value.status) == ("ServiceUnavailable", 503)
