@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.host import netns
-from sgdataplane.host.links import Links
 from tests.http.signing import Reply, acs3, send
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,21 +24,6 @@ SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 LONGEST_LIFE_S = 0.3
 WRITERS = 8
 PATIENCE_S = 60
-
-
-@pytest.fixture(autouse=True)
-def _loopback(make_lab_name: Callable[[], str]) -> Iterator[None]:
-    """The namespaces of the suite have theirs down; without root, tests run in the machine's."""
-    if os.geteuid() != 0:
-        yield
-        return
-    name = make_lab_name()
-    netns.create(name)
-    with Links(name) as links:
-        links.set_up("lo")
-    with netns.inside(name):
-        yield
-    netns.remove(name)
 
 
 class Service:

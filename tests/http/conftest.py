@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import threading
@@ -22,24 +21,7 @@ from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, list
 from sgdataplane.control.signature import Verifier
 from sgdataplane.control.store import Body
 from sgdataplane.control.throttle import Throttle
-from sgdataplane.host import netns
-from sgdataplane.host.links import Links
 from tests.http.signing import KEYS
-
-
-@pytest.fixture(autouse=True)
-def _loopback(make_lab_name: Callable[[], str]) -> Iterator[None]:
-    """The namespaces of the suite have theirs down; without root, tests run in the machine's."""
-    if os.geteuid() != 0:
-        yield
-        return
-    name = make_lab_name()
-    netns.create(name)
-    with Links(name) as links:
-        links.set_up("lo")
-    with netns.inside(name):
-        yield
-    netns.remove(name)
 
 
 @pytest.fixture(autouse=True)

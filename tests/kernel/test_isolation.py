@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_a_process_that_is_left_running_is_found(worker_id: str) -> None:
         finally:
             process.kill()
     assert isolation.leftovers(run, worker_id) == ()
+
+
+def test_loopback_answers_whatever_addresses_came_and_went() -> None:
+    """With it down, the kernel refuses 127.0.0.1 from the first address on that a test gives in this namespace."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), DEADLINE):
+        server.accept()[0].close()
 
 
 def test_the_sweep_leaves_a_run_in_another_pid_namespace_alone_while_it_runs() -> None:

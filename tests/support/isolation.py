@@ -12,14 +12,18 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1  # linux/sockios.h, linux/if.h
 NAMED = Path("/run/netns")
 RECORDS = Path("/run/sgdataplane/labs")
 THREAD_NETNS = Path("/proc/thread-self/ns/net")
@@ -85,12 +89,16 @@ def difference(before: Mapping[str, frozenset[str]], after: Mapping[str, frozens
 def isolate() -> None:
     """Moves the calling thread into a network namespace of its own, where /run/netns is its own and empty, too.
 
+    Its loopback is up, as on any machine: with it down, binding to 127.0.0.1 works only until an address was given.
+
     What is named there vanishes with the last process that lives in it, so a killed run leaves no name behind.
     """
     NAMED.mkdir(mode=0o755, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
     _check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount --make-rprivate /")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        ioctl(door, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
     _check(libc.mount(b"sgdataplane-tests", bytes(NAMED), b"tmpfs", ctypes.c_ulong(0), None), f"mount {NAMED}")
 
 

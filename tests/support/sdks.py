@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.host import netns
-
 SDKS = Path(os.environ.get("SGDP_SDKS", "/var/tmp/sgdataplane-sdks"))
 CLIENTS = Path(__file__).resolve().parents[1] / "http" / "clients"
 
@@ -62,15 +60,13 @@ class Driver:
 
 
 @contextmanager
-def driver(client: str, endpoint: str, key: str, secret: str, *, within: str) -> Iterator[Driver]:
-    """`endpoint`: HOST:PORT. `within`: the namespace where it runs."""
+def driver(client: str, endpoint: str, key: str, secret: str) -> Iterator[Driver]:
+    """`endpoint`: HOST:PORT."""
     command, environment = command_of(client)
     arguments = [*command, endpoint, key, secret]
-    with netns.inside(within):
-        process = subprocess.Popen(
-            arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-    with process:
+    with subprocess.Popen(
+        arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
         try:
             yield Driver(process)
         finally:

@@ -19,8 +19,6 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.host import netns
-from sgdataplane.host.links import Links
 from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expectations import one_probe
 from sgdataplane.lab.manage import down
@@ -61,8 +59,8 @@ class World:
 
 
 @contextmanager
-def served(place: str, lab: str, folder: Path, placement: str) -> Iterator[tuple[str, str, str]]:
-    """`sgdp api` in a namespace, followed by a lab: where it listens, and a key with its secret."""
+def served(lab: str, folder: Path, placement: str) -> Iterator[tuple[str, str, str]]:
+    """`sgdp api`, followed by a lab: where it listens, and a key with its secret."""
     command = (sys.executable, "-m", "sgdataplane", "api")
     store = ("--store", str(folder / "store"))
     made = subprocess.run(
@@ -70,11 +68,9 @@ def served(place: str, lab: str, folder: Path, placement: str) -> Iterator[tuple
     )
     key = json.loads(made.stdout)
     where = ("--listen", "127.0.0.1:0", "--lab", lab, "--placement", placement)
-    with netns.inside(place):
-        api = subprocess.Popen(
-            [*command, *store, *where], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-    with api:
+    with subprocess.Popen(
+        [*command, *store, *where], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as api:
         try:
             line = str(api.stderr and api.stderr.readline())
             found = re.search(r"http://(127\.0\.0\.1:\d+)", line)
@@ -86,25 +82,12 @@ def served(place: str, lab: str, folder: Path, placement: str) -> Iterator[tuple
             api.kill()
 
 
-@pytest.fixture
-def place(make_lab_name: Callable[[], str]) -> Iterator[str]:
-    """A namespace with a loopback, where an API and its clients are."""
-    name = make_lab_name()
-    netns.create(name)
-    with Links(name) as links:
-        links.set_up("lo")
-    yield name
-    netns.remove(name)
-
-
 @pytest.fixture(params=[(client, "instance") for client in CLIENTS] + [(CLIENTS[0], "host")], ids="-".join)
-def world(
-    request: pytest.FixtureRequest, place: str, make_lab_name: Callable[[], str], tmp_path: Path
-) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[World]:
     client, placement = request.param
     lab = make_lab_name()
     try:
-        with served(place, lab, tmp_path, placement) as door, driver(client, *door, within=place) as ask:
+        with served(lab, tmp_path, placement) as door, driver(client, *door) as ask:
             yield World(ask, lab)
     finally:
         down(lab)
@@ -178,10 +161,10 @@ def interfaces_change(world: World, web: str, db: str, switch: str, db1: str) ->
     world("DeleteSecurityGroup", SecurityGroupId=copy)
 
 
-def test_groups_are_changed_on_the_command_line(place: str, make_lab_name: Callable[[], str], tmp_path: Path) -> None:
+def test_groups_are_changed_on_the_command_line(make_lab_name: Callable[[], str], tmp_path: Path) -> None:
     """Each verb, on groups that their names mean; what is refused has exit code 5 and changes nothing."""
     lab = make_lab_name()
-    with served(place, lab, tmp_path, "instance") as (endpoint, key, secret):
+    with served(lab, tmp_path, "instance") as (endpoint, key, secret):
         given = {
             "SGDP_API": f"http://{endpoint}",
             "ALIBABA_CLOUD_ACCESS_KEY_ID": key,
@@ -190,18 +173,19 @@ def test_groups_are_changed_on_the_command_line(place: str, make_lab_name: Calla
 
         def sgdp(*words: str, code: int = 0) -> str:
             command = [sys.executable, "-m", "sgdataplane", "group", *words]
-            with netns.inside(place):
-                process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env=os.environ | given,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-            out, _ = process.communicate(timeout=60)
-            assert process.returncode == code, out
-            return out
+            told = subprocess.STDOUT
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | given,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == code, done.stdout
+            return done.stdout
 
         for name in ("web", "db"):
             assert f"in force at lab {lab}" in sgdp("create", name)
@@ -228,18 +212,12 @@ def test_groups_are_changed_on_the_command_line(place: str, make_lab_name: Calla
     down(lab)
 
 
-def test_the_demo_shows_what_the_page_shows(place: str, make_lab_name: Callable[[], str]) -> None:
+def test_the_demo_shows_what_the_page_shows(make_lab_name: Callable[[], str]) -> None:
     """`make demo-api`: what its page says, but for ids."""
     (python, *_), _ = command_of("drive_today.py")
-    with netns.inside(place):
-        process = subprocess.Popen(
-            [str(ROOT / "tools" / "demo-api.sh"), python],
-            env={**os.environ, "SGDP_LAB": make_lab_name()},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    found, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
+    command = [str(ROOT / "tools" / "demo-api.sh"), python]
+    given = {**os.environ, "SGDP_LAB": make_lab_name()}
+    found = subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     shown = page.partition("# make demo-api\n")[2].partition("```")[0]
     assert without_ids(found) == without_ids(shown)
