@@ -144,7 +144,9 @@ def _other_rules(group: int) -> Iterable[SecurityGroupRule]:
         yield _permission(Rule("tcp", 1000 + group + number, f"192.168.{group % 256}.0/24"), number, 1 + number)
 
 
+@cache
 def _permission(rule: Rule, number: int, priority: int) -> SecurityGroupRule:
+    """Always the same object, as a state that is loaded anew keeps the rules that say the same."""
     source = Prefix.parse(rule.source if "/" in rule.source else f"{rule.source}/32")
     return _accept(number, rule.protocol, source, PortRange(rule.port, rule.port), priority)
 
