@@ -33,6 +33,7 @@ GROWTHS = (4.0, 3.0, 2.0, 1.5, 1.0)  # the later ones are tried if a diagram get
 NO_CUTS = 0.0
 LONG, SPARSE = 1024, 4  # boxes get new numbers where at most one of so many is left, and there were many
 WORTHWHILE = 0.95  # a cut has to leave at most this part of the boxes
+ABOUT = 0.98  # a cut is about as good as the best one if that leaves more than this part of its boxes
 
 
 class TooManyCellsError(Exception):
@@ -151,8 +152,7 @@ class _Cutter:
             return self._by_protocol(region, look_ups)
         steps = self._steps_of(region)
         if look_ups > 0 and steps > MAX_STEPS:
-            cuts = (self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim])
-            found = min(cuts, key=lambda cut: cut.steps)
+            found = _chosen([self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim]])
             if found.steps <= WORTHWHILE * steps:
                 return self._parts(region, found.dim, found.pieces, look_ups - 1)
         self._take(steps)
@@ -224,6 +224,13 @@ class _Cutter:
         if key not in self._shared:
             self._shared[key] = Branch(dim, tuple(segments))
         return self._shared[key]
+
+
+def _chosen(cuts: Sequence[_Cut]) -> _Cut:
+    """The first cut that is about as good as the best. Several dimensions may tell rules apart equally well. If a hair
+    decided among them, one rule more would turn the whole diagram."""
+    best = min(cut.steps for cut in cuts)
+    return next(cut for cut in cuts if cut.steps * ABOUT <= best)
 
 
 def _size(pieces: Sequence[_Piece]) -> int:
