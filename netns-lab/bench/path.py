@@ -4,6 +4,9 @@ in the receiver's namespace, or in the router.
 Owns links, addresses and sockets. Must not know which filter it is, or what is measured.
 
 A veth delivers a packet within the sender's own system call, so a send takes as long as the whole path.
+
+While other links of the machine come up or go, the kernel takes its time until a new one is up, for seconds if they are
+hundreds. Until then it drops what is sent. So a path is made only when its links are up.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,6 +29,7 @@ from sgdataplane.host.routing import FORWARDING, ROUTER
 from sgdataplane.net.values import Address
 
 TIMEOUT_S = 5.0
+READY_S, POLL_S = 60.0, 0.005  # for links to come up
 UPLINK, HOST_END, GATEWAY = "up0", "eni-probe", "169.254.1.1"  # of a router
 BUFFER = 1 << 24  # bytes: a batch must fit, whatever the kernel adds to each packet
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
@@ -60,6 +65,8 @@ class Path:
             links.add_veth("eth0", self.receiver, "eth0", "")
         self._bring_up(self.sender, PROBE, STRANGER)
         self._bring_up(self.receiver, RECEIVER)
+        wait_until_up(self.sender, "eth0")
+        wait_until_up(self.receiver, "eth0")
         self.mac = self._introduce(self.sender, self.receiver, RECEIVER)
         self._introduce(self.receiver, self.sender, PROBE, STRANGER)
         return self
@@ -133,10 +140,14 @@ class RoutedPath(Path):
     def _lead(self, end: str, namespace: str, *addresses: str) -> str:
         """Routes and neighbours of one link. Return the MAC address of its far end."""
         macs = {}
-        for where, ifname in ((self.filtering, end), (namespace, "eth0")):
+        ends = ((self.filtering, end), (namespace, "eth0"))
+        for where, ifname in ends:
             with Links(where) as links:
                 links.set_up("lo")
                 links.set_up(ifname)
+        for where, ifname in ends:
+            wait_until_up(where, ifname)
+            with Links(where) as links:
                 macs[where] = next(link.mac for link in links.links() if link.ifname == ifname)
         inside = [f"address add {address}/32 dev eth0" for address in addresses]
         neighbour = f"neigh replace {GATEWAY} lladdr {macs[self.filtering]} dev eth0 nud permanent"
@@ -159,6 +170,16 @@ def add_ends(namespace: str, far: str, names: Iterable[str]) -> None:
     """Interfaces of these names; each one's other end has the same name in the namespace `far`. They stay down: when
     hundreds come up, the kernel takes seconds until it lets the next one send."""
     _ip(namespace, *(f"link add {name} type veth peer name {name} netns {far}" for name in names))
+
+
+def wait_until_up(namespace: str, ifname: str, seconds: float = READY_S) -> None:
+    """BenchError if the interface doesn't come up in that time."""
+    deadline = time.monotonic() + seconds
+    with Links(namespace) as links:
+        while any(link.ifname == ifname and link.operstate != "UP" for link in links.links()):
+            if time.monotonic() > deadline:
+                raise BenchError(f"{ifname} didn't come up in {seconds:g} s")
+            time.sleep(POLL_S)
 
 
 def _ip(namespace: str, *commands: str) -> None:

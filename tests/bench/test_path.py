@@ -8,11 +8,13 @@ import pytest
 from bench.errors import BenchError
 from bench.measures import Measure
 from bench.ours import Ours, by_enis, by_members, by_rules
-from bench.path import Ends, Path, RoutedPath
+from bench.path import Ends, Path, RoutedPath, wait_until_up
 from bench.probes import PROBES, denied
 from bench.run import Stand, change
 from bench.variants import HOST, OURS, Variant
 
+from sgdataplane.host.links import Links
+from sgdataplane.host.netns import OWN_NETNS
 from sgdataplane.model.options import Placement
 
 pytestmark = pytest.mark.kernel
@@ -28,6 +30,17 @@ def test_a_path_without_filter_lets_everybody_through(ends: Ends) -> None:
     ends.check(is_denying=False)
     with pytest.raises(BenchError, match="the stranger's packets are let through"):
         ends.check(is_denying=True)
+
+
+@pytest.mark.parametrize("kind", [Path, RoutedPath])
+def test_a_path_is_made_when_its_links_are_up(lab_name: str, kind: type[Path]) -> None:
+    with kind(lab_name) as path:
+        for namespace in {path.sender, path.receiver, path.filtering}:
+            with Links(namespace) as links:
+                assert {link.operstate for link in links.links() if link.kind == "veth"} == {"UP"}
+        Ends(path).check(is_denying=False)
+    with pytest.raises(BenchError, match="didn't come up"):
+        wait_until_up(OWN_NETNS, "lo", seconds=0)  # a loopback's state is unknown
 
 
 def test_every_measure_has_a_figure_behind_our_filter_and_changes_take_effect(ends: Ends) -> None:
