@@ -7,9 +7,11 @@ Must not know labs or policy.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from sgdataplane.errors import HostError
+from sgdataplane.host import ownproc
 
 ROOT = "/proc/sys/net"
 MAX_BYTES = 4096  # of a value: the kernel returns a page at most
@@ -17,35 +19,61 @@ MAX_BYTES = 4096  # of a value: the kernel returns a page at most
 
 def read(path: str) -> str:
     """The value of e.g. `ipv4/ip_forward`, stripped."""
-    try:
-        fd = os.open(f"{ROOT}/{path}", os.O_RDONLY | os.O_CLOEXEC)  # open() takes twice as long
-        try:
-            return os.read(fd, MAX_BYTES).decode("ascii").strip()
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise HostError(f"sysctl net/{path}", error.strerror or str(error)) from error
+    with _told(path):
+        return _read(path)
 
 
 def read_number(path: str) -> int:
     """The value of a setting that is a whole number."""
-    text = read(path)
+    return _number(path, read(path))
+
+
+def number_if_there(path: str) -> int | None:
+    """The same; None if the kernel has no such setting."""
+    with _told(path):
+        try:
+            text = _read(path)
+        except FileNotFoundError:
+            return None
+    return _number(path, text)
+
+
+def _number(path: str, text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
         raise HostError(f"sysctl net/{path}", f"expected a whole number, found {text!r}") from error
 
 
+def _read(path: str) -> str:
+    with _opened(path, os.O_RDONLY) as fd:
+        return os.read(fd, MAX_BYTES).decode("ascii").strip()
+
+
 def write(path: str, value: str) -> None:
     """Set one setting in the calling thread's namespace."""
-    try:
-        with open(f"{ROOT}/{path}", "w", encoding="ascii") as file:
-            file.write(value)
-    except OSError as error:
-        raise HostError(f"sysctl net/{path}={value}", error.strerror or str(error)) from error
+    with _told(f"{path}={value}"), _opened(path, os.O_WRONLY | os.O_TRUNC) as fd:
+        os.write(fd, value.encode("ascii"))
 
 
 def write_all(settings: Mapping[str, str]) -> None:
     """Set several, in the order given."""
     for path, value in settings.items():
         write(path, value)
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    fd = ownproc.open_file(f"{ROOT.removeprefix('/proc/')}/{path}", flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"sysctl net/{what}", error.strerror or str(error)) from error
