@@ -89,8 +89,7 @@ reload_systemd() {
 }
 
 case ${1:-install} in
-    install) install_packages; install_command; install_documents; install_units ;;
-    install) install_packages; install_command; install_hooks; install_units ;;
+    install) install_packages; install_command; install_documents; install_hooks; install_units ;;
     uninstall) uninstall ;;
     *) echo "usage: tools/install.sh [install | uninstall]" >&2; exit 2 ;;
 esac
