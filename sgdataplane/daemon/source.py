@@ -17,7 +17,9 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.watch import PathWatch
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import Memory, dump_native, load
+from sgdataplane.statefile import Memory, SoleOwner, dump_native, load
+
+ROOT = 0
 
 
 class Readable(Protocol):
@@ -34,9 +36,10 @@ class Readable(Protocol):
 
 class StateSource(Readable, Protocol):
     """For a selector. It misses no change between two reads. `path`: where the state is; a reloaded configuration may
-    set another one, and the next read follows it."""
+    set another one, and the next read follows it. `owner`: the user who wrote what was read last, or root."""
 
     path: Path
+    owner: int
 
     def fileno(self) -> int: ...
 
@@ -49,10 +52,10 @@ class StateSource(Readable, Protocol):
 class WatchedFiles:
     """A file or a folder of files, watched by inotify whichever way they are replaced, and also while they don't exist.
     The folder may be a link that is turned to the next generation; then one whole generation is read
-    (statefile/source.py)."""
+    (statefile/source.py). Nobody but root and one user may be able to change any of it (statefile/owner.py)."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.generation = path, ""
+        self.path, self.generation, self.owner = path, "", ROOT
         self._memory, self._watch = Memory(), PathWatch()
 
     def fileno(self) -> int:
@@ -69,8 +72,11 @@ class WatchedFiles:
 
     def read(self, profile: str) -> CloudState:
         self._watch.follow((self.path,))
-        before = _generation_of(self.path)
-        state = load(self.path, profile=profile, memory=self._memory).state
+        before, owner = _generation_of(self.path), SoleOwner()
+        try:
+            state = load(self.path, profile=profile, memory=self._memory, owner=owner).state
+        finally:
+            self.owner = owner.user
         self.generation = before if before == _generation_of(self.path) else ""
         return state
 

@@ -6,11 +6,13 @@ from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
 from sgdataplane.statefile.load import Loaded, load, load_native, load_plan, load_text
 from sgdataplane.statefile.memory import Memory
+from sgdataplane.statefile.owner import SoleOwner
 from sgdataplane.statefile.quotas import near_quotas
 
 __all__ = [
     "Loaded",
     "Memory",
+    "SoleOwner",
     "dump_ecs",
     "dump_native",
     "load",

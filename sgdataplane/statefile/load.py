@@ -20,6 +20,7 @@ from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
+from sgdataplane.statefile.owner import SoleOwner
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.resources import is_plan, is_terraform
@@ -40,13 +41,20 @@ class Loaded:
     findings: tuple[Finding, ...]
 
 
-def load(path: Path, *, profile: str = "seed", memory: Memory | None = None, waits: bool = False) -> Loaded:
+def load(
+    path: Path,
+    *,
+    profile: str = "seed",
+    memory: Memory | None = None,
+    waits: bool = False,
+    owner: SoleOwner | None = None,
+) -> Loaded:
     """Load a file or folder of any format of state.md; StateFileError with everything wrong in it. `memory`: what
     earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its
-    writer."""
+    writer. `owner`: refuse what others than one user could change, and say who that is."""
     problems, memory = Problems(), memory or Memory()
     memory.begin()
-    loaded = load_sources(read_sources(path, problems, waits=waits), profile, problems, memory)
+    loaded = load_sources(read_sources(path, problems, waits=waits, owner=owner), profile, problems, memory)
     memory.accept()
     return loaded
 

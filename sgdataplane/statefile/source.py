@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sgdataplane.errors import Where
+from sgdataplane.statefile.owner import SoleOwner
 from sgdataplane.statefile.problems import Problems
 
 # A native state of 65,536 members has about 20 MB, and the cloud's answers for it about 100 MB in many pages. More is
@@ -44,16 +45,35 @@ class SourceText:
         return Path(self.file.removesuffix(PACKED))
 
 
-def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[SourceText, ...]:
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Where files are opened: in an open folder, or by their paths. `owner`: whose they must be; None: anybody's."""
+
+    folder: int | None
+    owner: SoleOwner | None = None
+
+
+def read_sources(
+    path: Path, problems: Problems, *, waits: bool = False, owner: SoleOwner | None = None
+) -> tuple[SourceText, ...]:
     """The file, or every *.yaml, *.yml, *.json and *.tfstate directly in the folder, by name; hidden ones are left out.
-    Each may be packed by gzip. `waits`: the path may also be a pipe, such as STDIN; then wait for its writer."""
+    Each may be packed by gzip. `waits`: the path may also be a pipe, such as STDIN; then wait for its writer. `owner`:
+    holds them to that rule."""
     try:
         with held_folder(path) as folder:
+            if owner is not None and not is_one_owners(path, folder, owner, problems):
+                return ()
             files = [path] if folder is None else files_of_folder(path, folder, problems)
-            return read_files(files, folder, problems, waits=waits)
+            return read_files(files, Within(folder, owner), problems, waits=waits)
     except OSError as error:
         refuse_os_error(path, error, problems)
         return ()
+
+
+def is_one_owners(path: Path, folder: int | None, owner: SoleOwner, problems: Problems) -> bool:
+    """What leads to the path, and the folder. A user who turns a link meanwhile turns it to something of their own, or
+    what is open isn't theirs."""
+    return owner.leads(path, problems) and (folder is None or owner.holds(path, folder, problems))
 
 
 @contextmanager
@@ -70,12 +90,12 @@ def held_folder(path: Path) -> Iterator[int | None]:
         os.close(folder)
 
 
-def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *, waits: bool) -> tuple[SourceText, ...]:
+def read_files(files: Iterable[Path], within: Within, problems: Problems, *, waits: bool) -> tuple[SourceText, ...]:
     sources: list[SourceText] = []
     left = MAX_BYTES
     for file in files:
         limit = min(left, MAX_FILE_BYTES)
-        data = read_bytes(file, folder, limit, problems, waits=waits and folder is None)
+        data = read_bytes(file, within, limit, problems, waits=waits and within.folder is None)
         if data is not None and data.startswith(GZIP):
             data = unpacked(file, data, limit, problems)
         if data is None:
@@ -99,10 +119,12 @@ def files_of_folder(path: Path, folder: int, problems: Problems) -> list[Path]:
     return [path / name for name in names]
 
 
-def read_bytes(file: Path, folder: int | None, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
+def read_bytes(file: Path, within: Within, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
     """The file's bytes. Unless `waits`, a pipe or a device is a problem."""
     try:
-        with open_stream(file, folder, waits=waits) as stream:
+        with open_stream(file, within.folder, waits=waits) as stream:
+            if within.owner is not None and not within.owner.holds(file, stream.fileno(), problems):
+                return None
             status = os.fstat(stream.fileno())
             if not waits and not stat.S_ISREG(status.st_mode):
                 refuse(file, "NotAFile", ("this is a pipe or a device", "a regular file"), problems)

@@ -13,7 +13,7 @@ PACKAGE = HERE.parents[2] / "sgdataplane" / "statefile"
 CODE = re.compile(r"(Invalid|MissingParameter|NotSupported|LimitExceed)\w*\.\w+|Invalid\w+|\w+LimitExceed(ed)?(\.\w+)?")
 # What the braces in a code's f-string stand for.
 SIDES = ("Source", "Dest")
-PLAIN_SUFFIXES = ("EmptyFolder", "NotAFile", "NotFound", "NotReadable", "TooLarge", "Unreadable")
+PLAIN_SUFFIXES = ("EmptyFolder", "NotAFile", "NotFound", "NotReadable", "Owner", "TooLarge", "Unreadable", "Writable")
 
 
 def codes_in(path: Path) -> Iterator[str]:
