@@ -8,9 +8,10 @@ machine that is slow altogether shows the same ratios. The namespace is its own 
 table of a namespace validates all of them.
 
     a member joins, ...   in instance placement, one ENI: deltacost.py has the states and changes
+                          and in host placement, a router of many ENIs: hostcost.py has the state and changes
     an unrelated goto     in host placement: a rule in another table, with a goto to a chain that nothing else leads to
 
-The first kinds skip the judgement that makes `sgdp` hold back expensive commits (enforce/hold.py), so they are measured
+The changes skip the judgement that makes `sgdp` hold back expensive commits (enforce/hold.py), so they are measured
 even where `sgdp` would refuse them.
 """
 
@@ -21,26 +22,24 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench import hostcost
 from bench.deltacost import base_state, desired_of, steps
 from bench.facts import facts
 from bench.isolation import isolate
 from sgdataplane.contract.fields import Field
-from sgdataplane.contract.sites import INSTANCE
-from sgdataplane.enforce import Desired, KernelSessions, Settings, apply, build
+from sgdataplane.enforce import Desired, KernelSessions, Proven, Settings, apply, build
 from sgdataplane.host import netns
 from sgdataplane.model.options import Placement
-from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
-from tests.support.building import table_of, visits_of
-from tests.support.hardpolicies import host, targets
+from tests.support.hardpolicies import targets
 
 ROUNDS = 5
 KINDS = {
@@ -49,6 +48,8 @@ KINDS = {
     "prefix entry in": "a prefix-list entry comes",
     "ENI in": "an ENI comes",
 }
+HOST_KINDS = {"a member joins": hostcost.with_member, "a rule changes": hostcost.with_rule}
+Change = tuple[str, Desired]  # how the page calls it, "" if it isn't measured, and what is wanted then
 UNPROVEN = Settings(fence=False, adoption_window=0, prove=False)
 HEADER = (
     "| where | change | commits | ms | times a plain commit | paths |",
@@ -134,45 +135,67 @@ def namespace(name: str) -> Iterator[str]:
         netns.remove(name)
 
 
-def instance_rows(members: int, rules: int, rounds: int, plain: Beside) -> Iterator[Row]:
-    """A row for each kind of change. A round more comes first and isn't measured."""
-    rows: dict[str, Row] = {}
-    where = f"instance placement, {rules:,} rules, {members:,} members"
+def instance_changes(members: int, rules: int, rounds: int) -> Iterator[Change]:
+    """A round more comes first and isn't measured."""
     state = base_state(members, rules)
-    with namespace("instance") as name, TimedKernel(name) as kernel:
-        sessions = KernelSessions(name, INSTANCE.marks)
-        current = build(desired_of(state), UNPROVEN)
-        apply(kernel, sessions, current, None, UNPROVEN)
-        for step in steps(state, rounds):
-            proven = build(desired_of(step.state, has_other=step.has_other), UNPROVEN, current)
-            kernel.commits.clear()
-            apply(kernel, sessions, proven, current, UNPROVEN)
-            current = proven
-            if step.is_counted and step.kind in KINDS:
-                made = Row(where, KINDS[step.kind], len(kernel.commits), proven.visits.every_path)
-                row = rows.setdefault(step.kind, made)
-                row.took.append(sum(kernel.commits))
-                row.plain.append(plain.commit())
+    yield "", desired_of(state)
+    for step in steps(state, rounds):
+        name = KINDS.get(step.kind, "") if step.is_counted else ""
+        yield name, desired_of(step.state, has_other=step.has_other)
+
+
+def host_changes(enis: int, rounds: int) -> Iterator[Change]:
+    """The same in a router, to which the last of so many ENIs come one by one."""
+    state = hostcost.base_state(enis)
+    ends = [(eni.network_interface_id, f"h{number}") for number, eni in enumerate(targets(state))]
+    for turn in range(rounds + 1):
+        there = dict(ends[: enis - rounds + turn])
+        yield "an ENI comes" if turn else "", Desired(state, there, placement=Placement.HOST)
+        for name, change in HOST_KINDS.items():
+            state = change(state, turn)
+            yield name if turn else "", Desired(state, there, placement=Placement.HOST)
+
+
+def changed_rows(where: str, changes: Iterable[Change], kernel: TimedKernel, plain: Beside) -> Iterator[Row]:
+    """A row for each kind of change."""
+    rows: dict[str, Row] = {}
+    current: Proven | None = None
+    for name, desired in changes:
+        proven = build(desired, UNPROVEN, current)
+        kernel.commits.clear()
+        apply(kernel, KernelSessions(kernel.namespace, desired.site.marks), proven, current, UNPROVEN)
+        current = proven
+        if name:
+            row = rows.setdefault(name, Row(where, name, len(kernel.commits), proven.visits.every_path))
+            row.took.append(sum(kernel.commits))
+            row.plain.append(plain.commit())
     yield from rows.values()
 
 
-def host_row(enis: int, rounds: int, plain: Beside) -> Row:
-    state = host(0, enis)
-    interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
-    desired = Desired(state, interfaces, placement=Placement.HOST)
-    row = Row(f"host placement, {enis:,} ENIs", "an unrelated goto", 1, visits_of(desired).every_path)
-    with namespace("host") as name, NetlinkKernel(name) as door:
-        table = table_of(desired)
-        for change in plan(None, door.inventory(table.name), table).changes:
-            for transaction in (change.stage, change.switch, change.sweep):
-                door.run(transaction)
-        unrelated = Beside(door, UNRELATED)
-        for number in range(rounds + 1):
-            took, beside = unrelated.commit(), plain.commit()
-            if number:  # the first one finds everything cold
-                row.took.append(took)
-                row.plain.append(beside)
+def beside_row(where: str, paths: int, kernel: TimedKernel, plain: Beside, rounds: int) -> Row:
+    """Of a commit that has nothing to do with the table of so many paths in its namespace."""
+    row = Row(where, "an unrelated goto", 1, paths)
+    unrelated = Beside(kernel, UNRELATED)
+    for number in range(rounds + 1):
+        took, beside = unrelated.commit(), plain.commit()
+        if number:  # the first one finds everything cold
+            row.took.append(took)
+            row.plain.append(beside)
     return row
+
+
+def instance_rows(members: int, rules: int, rounds: int, plain: Beside) -> Iterator[Row]:
+    where = f"instance placement, {rules:,} rules, {members:,} members"
+    with namespace("instance") as name, TimedKernel(name) as kernel:
+        yield from changed_rows(where, instance_changes(members, rules, rounds), kernel, plain)
+
+
+def host_rows(enis: int, rounds: int, plain: Beside) -> Iterator[Row]:
+    where = f"host placement, {enis:,} ENIs"
+    with namespace("host") as name, TimedKernel(name) as kernel:
+        found = list(changed_rows(where, host_changes(enis, rounds), kernel, plain))
+        yield from found
+        yield beside_row(where, found[-1].paths, kernel, plain, rounds)
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -181,7 +204,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         for members in options.members:
             yield from instance_rows(members, options.rules, options.rounds, plain)
         for enis in options.enis:
-            yield host_row(enis, options.rounds, plain)
+            yield from host_rows(enis, options.rounds, plain)
 
 
 def sizes(text: str) -> list[int]:
@@ -193,8 +216,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     words = "instance placement, by addresses in groups (default %(default)s; '' for none)"
     parser.add_argument("--members", type=sizes, default="256,4096,65536", metavar="N,N,...", help=words)
     parser.add_argument("--rules", type=int, default=200, help="of the ENI in instance placement (default 200)")
-    words = "host placement, by ENIs of one VPC (default %(default)s; '' for none)"
-    parser.add_argument("--enis", type=sizes, default="10,20,50", metavar="N,N,...", help=words)
+    words = f"host placement, by ENIs of one VPC (default %(default)s; '' for none), each at least {hostcost.FEWEST}"
+    parser.add_argument("--enis", type=sizes, default="50,1000", metavar="N,N,...", help=words)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each change (default {ROUNDS})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all samples, in seconds, with what it ran on")
     return parser.parse_args(argv)

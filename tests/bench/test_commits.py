@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bench import commits
-from bench.commits import KINDS, Row, arguments
+from bench.commits import HOST_KINDS, KINDS, Row, arguments
 
 
 def test_ratio_is_taken_pair_by_pair_and_then_its_median() -> None:
@@ -17,9 +17,9 @@ def test_ratio_is_taken_pair_by_pair_and_then_its_median() -> None:
 @pytest.mark.parametrize(
     ("argv", "members", "enis"),
     [
-        ([], [256, 4096, 65536], [10, 20, 50]),
+        ([], [256, 4096, 65536], [50, 1000]),
         (["--members", "256", "--enis", ""], [256], []),
-        (["--members", "", "--enis", "10,20"], [], [10, 20]),
+        (["--members", "", "--enis", "60,70"], [], [60, 70]),
     ],
     ids=["all", "members alone", "ENIs alone"],
 )
@@ -32,8 +32,8 @@ def test_sizes_can_be_chosen(argv: list[str], members: list[int], enis: list[int
 def test_each_kind_of_change_has_a_row(lab_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = commits.namespace
     monkeypatch.setattr(commits, "namespace", lambda name: made(f"{lab_name}-{name}"))
-    found = list(commits.rows(arguments(["--members", "32", "--enis", "2", "--rules", "20", "--rounds", "2"])))
-    assert [row.change for row in found] == [*KINDS.values(), "an unrelated goto"]
+    found = list(commits.rows(arguments(["--members", "32", "--enis", "50", "--rules", "20", "--rounds", "2"])))
+    assert [row.change for row in found] == [*KINDS.values(), "an ENI comes", *HOST_KINDS, "an unrelated goto"]
     for row in found:
         assert len(row.took) == len(row.plain) == 2
         assert min(row.took + row.plain) > 0
