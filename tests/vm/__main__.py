@@ -97,7 +97,7 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
     report.add(outcome.results, commit, note, outcome.seconds)
     if part.tests and whole.is_dir():
-        report.take_over_cases(outcome.results, whole / "results")
+        report.take_over_cases(outcome.results, whole / "results", suites.suite_of)
     elif part.suites:
         report.take_over(outcome.results, whole / "results")
     return report.read(machine.name, outcome.results)

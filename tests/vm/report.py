@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -72,25 +72,24 @@ def take_over(some: Path, results: Path) -> None:
     shutil.copy(some / "note", results)
 
 
-def take_over_cases(some: Path, results: Path) -> None:
-    """Of a machine that ran chosen tests: each takes the place of what it was when its suite ran, and the suite says
-    how many did."""
-    chosen = {_key(case): case for path in some.glob("*.xml") for case in ET.parse(path).getroot().iter("testcase")}
+def take_over_cases(some: Path, results: Path, suite_of: Callable[[str], str]) -> None:
+    """Of a machine that ran chosen tests: each takes the place of what it was when its suite ran, or stands beside the
+    others if it is new; and the suite says how many did. `suite_of`: by the module of a test, "" if it has none."""
+    chosen = [case for path in some.glob("*.xml") for case in ET.parse(path).getroot().iter("testcase")]
     for path in results.glob("*.xml"):
-        tree = ET.parse(path)
-        again = [_replace(suite, chosen) for suite in tree.getroot().iter("testsuite")]
-        if any(again):
+        ours = {_key(case): case for case in chosen if suite_of(case.get("classname", "")) == path.stem}
+        if ours:
+            tree = ET.parse(path)
+            _replace(next(tree.getroot().iter("testsuite")), ours)
             tree.write(path, "utf-8")
             before = _said(path.with_suffix(".commit")) or _said(results / "commit")
-            said = f"{before}, {sum(again)} of them {_said(some / 'commit')}"
+            said = f"{before}, {len(ours)} of them {_said(some / 'commit')}"
             path.with_suffix(".commit").write_text(said, "utf-8")
 
 
-def _replace(suite: ET.Element, chosen: Mapping[tuple[str, str], ET.Element]) -> int:
-    found = [(number, chosen[_key(case)]) for number, case in enumerate(suite) if _key(case) in chosen]
-    for number, case in found:
-        suite[number] = case
-    return len(found)
+def _replace(suite: ET.Element, chosen: Mapping[tuple[str, str], ET.Element]) -> None:
+    before = {_key(case): case for case in suite.iter("testcase")}
+    suite[:] = [*{**before, **chosen}.values()]
 
 
 def _key(case: ET.Element) -> tuple[str, str]:

@@ -67,6 +67,12 @@ def on_any_kernel(names: Collection[str] = ()) -> str:
     return _job(part for name, part in parts.items() if not names or name in names)
 
 
+def suite_of(module: str) -> str:
+    """Which suite has this module of tests (`tests.kernel.test_x`), "" if none has."""
+    path = f"{module.replace('.', '/')}.py"
+    return next((suite.name for suite in ON_ANY_KERNEL if any(path.startswith(test) for test in suite.tests)), "")
+
+
 def of_chosen(tests: Sequence[str]) -> str:
     """The job of a user-mode kernel that is asked for these tests alone."""
     return _job([_pytest(Suite("chosen", tuple(tests)))])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over, take_over_cases
+from tests.vm.suites import suite_of
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -95,17 +96,28 @@ def test_a_part_takes_the_place_of_what_was_there_and_says_of_which_commit(tmp_p
     assert (found.note, found.commit, found.seconds) == ("", "abc", 60.0)
 
 
-def test_a_test_that_is_run_again_takes_its_own_place(tmp_path: Path) -> None:
+def test_a_test_that_is_run_again_takes_its_own_place_and_a_new_one_stands_beside(tmp_path: Path) -> None:
     whole, some = tmp_path / "whole", tmp_path / "some"
-    again = "<testsuite><testcase classname='tests.kernel.test_a' name='test_fails'/></testsuite>"
+    again = """<testsuite>
+<testcase classname="tests.kernel.test_a" name="test_fails"/>
+<testcase classname="tests.agent.test_b" name="test_new"/>
+<testcase classname="tests.edges.test_c" name="test_of_a_suite_that_never_ran"/>
+</testsuite>"""
     for folder, name, text, commit in ((whole, "kernel", JUNIT, "abc"), (some, "chosen", again, "def")):
         folder.mkdir()
         (folder / f"{name}.xml").write_text(text, "utf-8")
         add(folder, commit, "", 60)
-    take_over_cases(some, whole)
+    take_over_cases(some, whole, suite_of)
     (suite,) = read("m", whole).suites
     assert (suite.passed, [case.name for case in suite.failed], suite.commit) == (
-        2,
+        3,
         ["tests/kernel/test_a::test_breaks"],
-        "abc, 1 of them def",
+        "abc, 2 of them def",
     )
+
+
+def test_modules_belong_to_suites() -> None:
+    found = [
+        suite_of(f"tests.{name}") for name in ("agent.test_x", "traffic.test_scenarios", "traffic.test_y", "unit.x")
+    ]
+    assert found == ["kernel", "scenarios", "", ""]
