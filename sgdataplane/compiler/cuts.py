@@ -22,10 +22,13 @@ from sgdataplane.compiler.diagram import (
     Dim,
     Intervals,
     Node,
+    Renumbering,
+    RuleBox,
     bits,
     up_to,
 )
 from sgdataplane.net.ranges import Interval
+from sgdataplane.net.values import Family
 
 MAX_STEPS = 8  # so many boxes are asked one by one though there are look-ups left: each takes 15 ns, a look-up 120
 MANY_PROTOCOLS = 8  # more protocols than this are looked up
@@ -36,19 +39,66 @@ WORTHWHILE = 0.95  # a cut has to leave at most this part of the boxes
 ABOUT = 0.98  # a cut is about as good as the best one if that leaves more than this part of its boxes
 
 
+# Boxes in order, the intervals of the dimensions that they ask for, and how many look-ups are left.
+_Key = tuple[int, tuple[Interval | None, ...], int]
+
+
 class TooManyCellsError(Exception):
     """The diagram is larger than it may be (never leaves the compiler)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """A diagram, and what the next one takes over from it. `nodes`, `branches`: as in _Cutter; `taken`: the cells of
+    all these nodes, also of those to which no path leads any more."""
+
+    boxes: Boxes
+    look_ups: int
+    node: Node
+    nodes: dict[_Key, Node] = field(repr=False)
+    branches: dict[Hashable, Branch] = field(repr=False)
+    taken: int
+    growth: float
+
+
 def diagram(boxes: Boxes, look_ups: int) -> Node:
     """The diagram of all boxes, with at most so many look-ups on a path."""
-    most, every = most_cells(len(boxes.boxes)), (1 << len(boxes.boxes)) - 1
+    return _cut(boxes, look_ups).node
+
+
+def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
+    """The same, with the nodes of an earlier diagram wherever the boxes are the same objects. The result is the same as
+    without it."""
+    if before is None or before.look_ups != look_ups:
+        return _cut(Boxes(boxes, family), look_ups)
+    move = Renumbering.of(before.boxes.boxes, boxes)
+    if not move.gone and not move.come:
+        return before
+    return _recut(boxes, before, move) or _cut(Boxes(boxes, family), look_ups)
+
+
+def _cut(boxes: Boxes, look_ups: int) -> Cutting:
+    most = most_cells(len(boxes.boxes))
     for growth in GROWTHS:
         try:
-            return _Cutter(boxes, growth, _Room(most)).everything(every, look_ups)
+            return _Cutter(boxes, growth, _Room(most)).everything(look_ups)
         except TooManyCellsError:
             continue
-    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(every, look_ups)
+    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(look_ups)
+
+
+def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutting | None:
+    """Make only nodes that are new. None if that may not be what a diagram from nothing is: if this one could have too
+    many cells, or boxes get other numbers."""
+    most = most_cells(len(boxes))
+    if before.growth != GROWTHS[0] or max(len(boxes), len(before.boxes.boxes)) > LONG:
+        return None
+    cutter = _Cutter(Boxes(boxes, before.boxes.family, before.boxes.leaves), GROWTHS[0], _Room(most, before.taken))
+    cutter.take_over(before, move)
+    try:
+        return cutter.everything(before.look_ups)
+    except TooManyCellsError:
+        return None
 
 
 def most_cells(boxes: int) -> int:
@@ -58,13 +108,14 @@ def most_cells(boxes: int) -> int:
 
 @dataclass
 class _Room:
-    """How many more steps and segments there may be."""
+    """How many steps and segments there may be, and are."""
 
-    cells: int
+    most: int
+    taken: int = 0
 
     def take(self, cells: int) -> None:
-        self.cells -= cells
-        if self.cells < 0:
+        self.taken += cells
+        if self.taken > self.most:
             raise TooManyCellsError
 
 
@@ -125,13 +176,23 @@ class _Cutter:
     boxes: Boxes
     growth: float
     room: _Room
-    _memo: dict[Hashable, Node] = field(default_factory=dict)
+    _memo: dict[_Key, Node] = field(default_factory=dict)
     _shared: dict[Hashable, Branch] = field(default_factory=dict)
 
-    def everything(self, subset: int, look_ups: int) -> Node:
+    def take_over(self, before: Cutting, move: Renumbering) -> None:
+        """Start with the nodes of an earlier diagram that are about the same boxes."""
+        self._shared = before.branches
+        for (subset, asked, look_ups), node in before.nodes.items():
+            moved = move(subset)
+            if moved is not None:
+                self._memo[moved, asked, look_ups] = node
+
+    def everything(self, look_ups: int) -> Cutting:
         """TooManyCellsError if there are too many cells; there are fewer with less growth."""
-        opens = tuple(self.boxes.bounded(dim, subset) for dim in DIMS)
-        return self._node(_Region(self.boxes.whole, subset, opens), look_ups)
+        every = (1 << len(self.boxes.boxes)) - 1
+        opens = tuple(self.boxes.bounded(dim, every) for dim in DIMS)
+        node = self._node(_Region(self.boxes.whole, every, opens), look_ups)
+        return Cutting(self.boxes, look_ups, node, self._memo, self._shared, self.room.taken, self.growth)
 
     def _node(self, region: _Region, look_ups: int) -> Node:
         """Regions share their node if they differ only in dimensions that no box asks for."""
@@ -139,11 +200,12 @@ class _Cutter:
         if not subset & (subset - 1):
             return self.boxes.leaf(subset.bit_length() - 1)
         opens = tuple([some & subset for some in region.open])
-        asked = tuple([interval for interval, some in zip(region.intervals, opens, strict=True) if some])
-        key = (subset, opens, asked, look_ups)
-        if key not in self._memo:
-            self._memo[key] = self.made(_Region(region.intervals, subset, opens), look_ups)
-        return self._memo[key]
+        asked = tuple([interval if some else None for interval, some in zip(region.intervals, opens, strict=True)])
+        key = (subset, asked, look_ups)
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self.made(_Region(region.intervals, subset, opens), look_ups)
+        return found
 
     def made(self, region: _Region, look_ups: int) -> Node:
         if len(self.boxes.boxes) > max(LONG, SPARSE * region.subset.bit_count()):

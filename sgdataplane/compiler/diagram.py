@@ -85,13 +85,41 @@ def up_to(subset: int, certain: int) -> int:
     return subset & ((certain & -certain) * 2 - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Renumbering:
+    """From one list of boxes to another one, which differ in one place: after `start` boxes that are the same, `gone`
+    boxes stand in the first list, and `come` in the second."""
+
+    start: int
+    gone: int
+    come: int
+
+    @classmethod
+    def of(cls, one: Sequence[RuleBox], other: Sequence[RuleBox]) -> Renumbering:
+        start = alike(one, other)
+        end = alike(one[start:][::-1], other[start:][::-1])
+        return cls(start, len(one) - start - end, len(other) - start - end)
+
+    def __call__(self, mask: int) -> int | None:
+        """The same boxes in the second list; None if one of them has gone."""
+        low = mask & ((1 << self.start) - 1)
+        high = mask >> self.start
+        return None if high & ((1 << self.gone) - 1) else low | (high >> self.gone) << self.start + self.come
+
+
+def alike(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many objects at the beginning are equal; most of these are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))
+
+
 @dataclass
 class Boxes:
-    """Boxes in order of strength, the last of which covers everything."""
+    """Boxes in order of strength, the last of which covers everything. `leaves`: those that exist already."""
 
     boxes: Sequence[RuleBox]
     family: Family
-    _leaves: dict[Decision, Leaf] = field(default_factory=dict)
+    leaves: dict[Decision, Leaf] = field(default_factory=dict)
     _leaf: dict[int, Leaf] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,10 +127,12 @@ class Boxes:
         self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
         self.scattered = 0  # the boxes with several intervals in some dimension
         for index, box in enumerate(self.boxes):
-            for dim in DIMS:
-                covered = box.intervals[dim]
-                self._bounded[dim] |= (covered is not None) << index
-                self.scattered |= (covered is not None and len(covered) > 1) << index
+            bit = 1 << index
+            for dim, covered in enumerate(box.intervals):
+                if covered is not None:
+                    self._bounded[dim] |= bit
+                    if len(covered) > 1:
+                        self.scattered |= bit
 
     def bounded(self, dim: Dim, subset: int) -> int:
         """The boxes of a subset that don't cover all of a dimension."""
@@ -111,7 +141,7 @@ class Boxes:
     def leaf(self, index: int) -> Leaf:
         if index not in self._leaf:
             decision = self.boxes[index].decision
-            self._leaf[index] = self._leaves.setdefault(decision, Leaf(decision))
+            self._leaf[index] = self.leaves.setdefault(decision, Leaf(decision))
         return self._leaf[index]
 
     def steps(self, asked: Sequence[tuple[int, Sequence[tuple[Dim, Intervals]]]]) -> Node:

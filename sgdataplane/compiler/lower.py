@@ -10,12 +10,12 @@ removes those that nothing leads to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.cuts import MANY_PROTOCOLS
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Dim, Leaf, Node, Steps
-from sgdataplane.compiler.memo import ChainMemo, NamedChain
+from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.skeleton import SaidRule, content_chain
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
@@ -48,6 +48,18 @@ Targets = Sequence[tuple[Interval, str]]  # chains by what a packet has; the int
 Asked = tuple[tuple[Field, Interval], ...]  # conditions of a step
 
 
+@dataclass(frozen=True)
+class NamedChain:
+    """A chain, and the counter that it counts in, if any."""
+
+    chain: Chain
+    counter: Counter | None = None
+
+
+ChainMemo = Recent[Hashable, NamedChain]  # chains that are named after their content
+NamedChains = Mapping[str, NamedChain]
+
+
 @dataclass
 class AllSides:
     """What all sides have made in this compile: chains by what they were made from, and rules of steps. Sides have most
@@ -68,18 +80,35 @@ class AllSides:
 
 @dataclass
 class Lowering:
-    """Collects the chains and counters of one side of a profile."""
+    """Collects the chains of one side of a profile. `before`: those of the same side in an earlier compile, and in the
+    end its own, for a later one. If a chain is taken over, so are all below it."""
 
     memo: ChainMemo
     shared: AllSides
-    chains: dict[str, Chain] = field(default_factory=dict)
-    counters: dict[str, Counter] = field(default_factory=dict)
-    _inlined: set[str] = field(default_factory=set)
+    before: NamedChains = field(default_factory=dict)
+    chains: dict[str, NamedChain] = field(default_factory=dict)
+    _inlined: dict[str, NamedChain] = field(default_factory=dict)
+
+    def next(self, shared: AllSides) -> Lowering:
+        """For the same side in the next compile."""
+        return Lowering(self.memo.next(), shared, self.before)
 
     def keep(self, chain: Chain) -> str:
-        if self.chains.setdefault(chain.name, chain) != chain:
+        return self._keep(NamedChain(chain))
+
+    def _keep(self, named: NamedChain) -> str:
+        chain = named.chain
+        held = self.chains.setdefault(chain.name, named).chain
+        if held is not chain and held != chain:
             raise InternalError(f"two chains would be named {chain.name}")
         return chain.name
+
+    def rules(self, name: str) -> tuple[Rule, ...]:
+        """Those of a chain that is kept or was taken over."""
+        return self._found(name).chain.rules
+
+    def _found(self, name: str) -> NamedChain:
+        return self.chains.get(name) or self.before[name]
 
     def content(self, key: Hashable, prefix: str, rules: Callable[[], tuple[Rule, ...]]) -> str:
         """Keep a chain named after its content, and return its name. Equal keys stand for equal rules, so an earlier
@@ -95,10 +124,7 @@ class Lowering:
     def _known(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
         named = self.memo.get(key, lambda: self.shared.chains.get(key) or make())
         self.shared.chains[key] = named
-        self.keep(named.chain)
-        if named.counter is not None:
-            self.counters[named.counter.name] = named.counter
-        return named.chain.name
+        return self._keep(named)
 
     def look_up(self, asked: Field, prefix: str, targets: Targets) -> str:
         """The chain that leads to the target of the interval which holds the field."""
@@ -117,17 +143,27 @@ class Lowering:
     def inline(self, name: str) -> tuple[Rule, ...]:
         """The rules of a chain, for use in one with a stable name, so that a packet goes through one chain less. If
         they are many, can't change in place or count, it is one rule that goes to the chain."""
-        rules = self.chains[name].rules
+        named = self._found(name)
+        rules = named.chain.rules
         is_fixed = any(has_nameless_set(entry) for entry in rules) or name.startswith(LEAF)
         if is_fixed or len(rules) > MANY_PROTOCOLS:
             return (rule(goto(name)),)
-        self._inlined.add(name)
+        self._inlined[name] = named
         return rules
 
-    def needed(self) -> dict[str, Chain]:
-        """All chains but those whose rules stand in other chains, so that nothing leads to them."""
-        used = {name for chain in self.chains.values() for name in self._inlined.intersection(chain.ways.chains)}
-        return {name: chain for name, chain in self.chains.items() if name not in self._inlined or name in used}
+    def needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
+        """All chains to which anything leads from the roots on. All others are forgotten, but for those whose rules
+        stand in other chains."""
+        found: dict[str, NamedChain] = {}
+        waiting = list(roots)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = self._found(name)
+                waiting += found[name].chain.ways.chains
+        self.before, self.chains = {**found, **self._inlined}, {}
+        self.memo.seal(lambda named: named.chain.name in self.before)
+        return found
 
     def leaf(self, decision: Decision, before: Sequence[Rule] = ()) -> str:
         """The chain that carries out a decision. It counts by the decision's name, notes the verdict in the packet's
@@ -153,20 +189,31 @@ def _leaf(decision: Decision, before: Sequence[Rule]) -> NamedChain:
 
 @dataclass
 class DiagramChains:
-    """The chains of one diagram. `fields`: where packets have what it asks for; `leaf`: the chain of a decision."""
+    """The chains of one diagram. `fields`: where packets have what it asks for; `leaf`: the chain of a decision.
+    `before`: what nodes of an earlier diagram became, with the same fields and leaves. `names`: the nodes that were
+    looked at."""
 
     lowering: Lowering
     fields: Sequence[Field]
     leaf: Callable[[Decision], str]
-    _names: dict[Node, str] = field(default_factory=dict)
+    before: Mapping[Node, str] = field(default_factory=dict)
+    names: dict[Node, str] = field(default_factory=dict)
 
     def chain(self, node: Node) -> str:
         """The chain that a node becomes."""
         if isinstance(node, Leaf):
             return self.leaf(node.decision)
-        if node not in self._names:
-            self._names[node] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
-        return self._names[node]
+        found = self.names.get(node)
+        if found is None:
+            found = self.before.get(node) or (self._steps(node) if isinstance(node, Steps) else self._branch(node))
+            self.names[node] = found
+        return found
+
+    def seal(self) -> None:
+        """Remember what nodes became, for the next diagram, if those chains are still there."""
+        there = self.lowering.before
+        self.names |= {node: name for node, name in self.before.items() if name in there}
+        self.before = {}
 
     def _steps(self, node: Steps) -> str:
         return self.lowering.steps(

@@ -1,4 +1,4 @@
-"""What a compile leaves for the next one: chains, the sides of profiles, and the maps of members and ranks.
+"""What a compile leaves for the next one: the sides of profiles, and the maps of members and ranks.
 
 Owns what is kept and for how long. Must not know how it is made.
 
@@ -7,56 +7,20 @@ None of this shows in a result: the same state gives the same table, whatever wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_
-from typing import Generic, TypeVar
 
 from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Ranking
 from sgdataplane.compiler.parts import Joined, Part, Rules
+from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.shared import Order, RemoteBlocks
+from sgdataplane.compiler.sides import Side
 from sgdataplane.contract import names
 from sgdataplane.model.members import Members
 from sgdataplane.net.values import Family
 from sgdataplane.nft.ir import Chain, Counter, Map
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-class Recent(Generic[K, V]):
-    """The values that a compile has asked for, and those of the compile before. All others are forgotten."""
-
-    def __init__(self, older: Mapping[K, V] | None = None) -> None:
-        self._older: Mapping[K, V] = older or {}
-        self._values: dict[K, V] = {}
-
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        """The value; if it isn't there, it is made."""
-        found = self._values.get(key)
-        if found is None:
-            found = self._values[key] = self._older.get(key) or make()
-        return found
-
-    def next(self) -> Recent[K, V]:
-        """For the next compile."""
-        return Recent(self._values)
-
-    def seal(self) -> None:
-        """Forget what the compile, which is over, didn't ask for."""
-        self._older = {}
-
-
-@dataclass(frozen=True)
-class NamedChain:
-    """A chain that is named after its content, and the counter that it counts in, if any."""
-
-    chain: Chain
-    counter: Counter | None = None
-
-
-ChainMemo = Recent[Hashable, NamedChain]
 
 
 @dataclass(frozen=True)
@@ -75,8 +39,8 @@ class SideMaps:
 class CompiledSide:
     """One side of a profile, and what it was compiled from; `origin`: the same objects as long as nothing of it can
     differ. `kins`: those that its chains name; None if they name none. `ranks`: the maps of ranks that it needs, and
-    `maps`: these maps. `winners`: leaves by rank; `digest`: a hash of all
-    but the maps. `chains` are sorted by name. Compared by identity."""
+    `maps`: these maps. `winners`: leaves by rank; `digest`: a hash of all but the maps. `side`: how it was compiled.
+    Compared by identity."""
 
     origin: tuple[object, ...]
     basis: object
@@ -88,7 +52,7 @@ class CompiledSide:
     maps: SideMaps
     winners: Mapping[int, str]
     digest: str
-    memo: ChainMemo
+    side: Side
 
     def is_of(self, origin: tuple[object, ...], kins: Kins) -> bool:
         """Whether it was compiled from these objects."""
@@ -99,10 +63,11 @@ class CompiledSide:
         return self.kins in (None, kins) and self.basis == basis
 
 
-def side_digest(chains: Iterable[Chain], counters: Iterable[Counter], winners: Mapping[int, str]) -> str:
-    """A hash of all that a side has but for its maps."""
+def side_digest(chains: Iterable[Chain], winners: Mapping[int, str]) -> str:
+    """A hash of all that a side has but for its maps. A chain that is named after its content is spelled by its name,
+    where something leads to it; and so is what its packets are counted by."""
     leaves = ",".join([f"{rank}:{leaf}" for rank, leaf in sorted(winners.items())])
-    return names.digest(f"{Part.of(chains, (), counters).digest} {leaves}", 32)
+    return names.digest(f"{Part.of([chain for chain in chains if not chain.texts], ()).digest} {leaves}", 32)
 
 
 @dataclass

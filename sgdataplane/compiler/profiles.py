@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sgdataplane.compiler.kins import Kins, Ranking, ranks_map
-from sgdataplane.compiler.lower import AllSides, Lowering
-from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, SideMaps, side_digest
+from sgdataplane.compiler.lower import AllSides, ChainMemo, Lowering
+from sgdataplane.compiler.memo import CompiledSide, Memo, SideMaps, side_digest
 from sgdataplane.compiler.parts import Named, Part, Rules, are_same, by_name
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Order, RemoteBlocks
@@ -28,6 +28,9 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Counter, Map, jump
 from sgdataplane.policy.resolve import HostPolicy, Profile
+
+# Where diagrams are kept for the next compile: small ones aren't worth it, and many take much memory (each some 1 MB).
+FEWEST, MOST_PROFILES = 64, 8
 
 
 @dataclass
@@ -70,18 +73,20 @@ class Profiles:
         basis = (permissions, far, strength)
         if found is not None and found.is_for(basis, self._kins):
             return replace(found, origin=origin)
-        memo = ChainMemo() if found is None else found.memo.next()
-        lowering = Lowering(memo, self._shared)
-        side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering)
+        before, lowering = None, Lowering(ChainMemo(), self._shared)
+        if found is not None:
+            before, lowering = found.side, found.side.lowering.next(self._shared)
+        side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering, before)
         root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
         winners = side.winners()
-        memo.seal()
-        chains = {chain.name: chain for chain in by_name(lowering.needed().values())}
-        digest = side_digest(chains.values(), lowering.counters.values(), winners)
+        needed = lowering.needed([root, *winners.values()])
+        side.seal(keeps_diagrams=len(permissions) >= FEWEST and len(self.policy.profiles) <= MOST_PROFILES)
+        chains = {name: named.chain for name, named in needed.items()}
+        counters = {named.counter.name: named.counter for named in needed.values() if named.counter is not None}
+        digest = side_digest(chains.values(), winners)
         kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
         maps = self._rank_maps(ranks)
-        counters = lowering.counters
-        return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, memo)
+        return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, side)
 
     def _rank_maps(self, ranks: Iterable[Ranking]) -> SideMaps:
         kins = self._kins

@@ -26,8 +26,8 @@ from functools import cache, cached_property, lru_cache
 from itertools import product
 from typing import Protocol
 
-from sgdataplane.compiler.cuts import MAX_STEPS, diagram
-from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
+from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
+from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, alike, bits
 from sgdataplane.compiler.kins import Kins, Ranking, Strengths
 from sgdataplane.compiler.lower import DiagramChains, Lowering
 from sgdataplane.compiler.ranks import Strength
@@ -101,10 +101,20 @@ class GroupBox:
     rank: int
 
 
+@dataclass(frozen=True, slots=True)
+class KindDiagram:
+    """The diagram of one kind of packets, and its chains: what each permission asks for, which becomes the diagram."""
+
+    boxes: Sequence[RuleBox | None]
+    cutting: Cutting
+    chains: DiagramChains
+
+
 @dataclass
 class Side:
     """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
-    need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own."""
+    need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own. `before`: the same
+    side in an earlier compile, from which parts are taken over; `diagrams`, `groups`: by kind, for the next one."""
 
     profile: str
     site: Site
@@ -114,9 +124,12 @@ class Side:
     strength: Strength
     kins: Kins
     lowering: Lowering
+    before: Side | None = None
     ranks: dict[Ranking, None] = field(default_factory=dict)
     names_kins: bool = False
     inner: Strengths = ()
+    diagrams: dict[PacketKind, KindDiagram] = field(default_factory=dict)
+    groups: dict[PacketKind, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._leaf = cache(self._made_leaf)
@@ -124,6 +137,15 @@ class Side:
         # A prefix that is delegated to a member is a block of addresses, and may be of a stronger inner accept.
         if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
             self.inner = tuple((d.security_group_id, self.strength.ranks[d]) for d, _ in inner)
+
+    def seal(self, *, keeps_diagrams: bool) -> None:
+        """It is compiled: keep what the next compile may take over, and no more."""
+        self.before = None
+        self._leaf.cache_clear()
+        if not keeps_diagrams:
+            self.diagrams = {}
+        for made in self.diagrams.values():
+            made.chains.seal()
 
     def root(self, comment: str) -> str:
         """The chain that packets begin with."""
@@ -153,7 +175,7 @@ class Side:
             yield rule(MapPriority(self.site.far(self.side, family), members_name(family)))
 
     def _rank_rules(self) -> Iterator[Rule]:
-        if self._on_groups:
+        if self.on_groups:
             yield rule(IS_MEMBER, jump(self._inner("groups", self._by_kind(self._groups))))
         if self.inner:
             yield rule(IS_UNRANKED, MapPriority(Field.PACKET_PRIORITY, self.needed(Ranking(self.inner))))
@@ -172,7 +194,7 @@ class Side:
         """Keep a chain with a stable name. Behind AH it is the same one as otherwise, if it would have the same
         rules."""
         plain = name_of(self.side, kind.family, self.profile, is_behind_ah=False)
-        if kind.is_behind_ah and self.lowering.chains[plain].rules == rules:
+        if kind.is_behind_ah and self.lowering.rules(plain) == rules:
             return plain
         name = name_of(self.side, kind.family, self.profile, is_behind_ah=kind.is_behind_ah)
         return self.lowering.keep(Chain(name, rules))
@@ -180,24 +202,35 @@ class Side:
     # addresses
 
     def _address(self, kind: PacketKind) -> str:
-        boxes = Boxes(list(self._boxes(kind)), kind.family)
-        node = diagram(boxes, LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS)
-        chains = DiagramChains(self.lowering, self._fields(kind.family), self._leaf)
-        return self._named(kind, address_name, self.lowering.inline(chains.chain(node)))
+        known = None if self.before is None else self.before.diagrams.get(kind)
+        boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._turned_boxes(kind, known)
+        look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
+        asked = [box for box in boxes if box is not None]
+        found = cutting(asked, kind.family, look_ups, None if known is None else known.cutting)
+        names = known.chains.names if known is not None and self._has_same_leaves else {}
+        chains = DiagramChains(self.lowering, self._fields(kind.family), self._leaf, names)
+        self.diagrams[kind] = KindDiagram(boxes, found, chains)
+        return self._named(kind, address_name, self.lowering.inline(chains.chain(found.node)))
 
     def _fields(self, family: Family) -> list[Field]:
         return [self.site.field(dimension, self.side, family) for dimension in ASKED]
 
-    def _boxes(self, kind: PacketKind) -> Iterator[RuleBox]:
-        """What all permissions ask for that apply to addresses."""
+    def _turned_boxes(self, kind: PacketKind, known: KindDiagram) -> list[RuleBox | None]:
+        """What all permissions ask for. Where that is the same as before, so is the box."""
+        start, end = self._same_permissions
+        last, every, turned = len(known.boxes) - end, self.permissions, self._turned_remotes
+        between = [self._box(kind, permission) for permission in every[start : len(every) - end]]
+        found = [*known.boxes[:start], *between, *known.boxes[last:]]
+        for place, permission in enumerate(every) if turned else ():
+            if permission.remote in turned:
+                found[place] = self._box(kind, permission)
+        return found
+
+    def _box(self, kind: PacketKind, permission: Permission) -> RuleBox | None:
+        """What a permission asks for, if it applies to addresses."""
+        far = self._far_of(permission.remote, kind.family)
         everywhere = ((0, kind.family.last),)
-        for permission in self.permissions:
-            far = self._far_of(permission.remote, kind.family)
-            if far == ():
-                continue
-            box = kind.box(permission, None if far == everywhere else far)
-            if box is not None:
-                yield box
+        return None if far == () else kind.box(permission, None if far == everywhere else far)
 
     def _far_of(self, remote: Remote | None, family: Family) -> Intervals | None:
         if isinstance(remote, Prefix):
@@ -213,21 +246,68 @@ class Side:
     # groups
 
     @cached_property
-    def _on_groups(self) -> Sequence[tuple[Permission, str]]:
+    def on_groups(self) -> Sequence[tuple[Permission, str]]:
         """The permissions on groups that inner accept doesn't come before, with their groups."""
         before = {group_id for group_id, _ in self.inner}
         found = [(p, p.remote.security_group_id) for p in self.permissions if isinstance(p.remote, GroupRef)]
         return [(permission, group_id) for permission, group_id in found if group_id not in before]
 
     def _group_boxes(self, kind: PacketKind) -> Iterator[GroupBox]:
-        for permission, group_id in self._on_groups:
+        for permission, group_id in self.on_groups:
             box = kind.box(permission, None)
             if box is not None:
                 yield GroupBox(box, group_id, self.strength.ranks[permission.decision])
 
     def _groups(self, kind: PacketKind) -> str:
-        found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
-        return self._named(kind, groups_name, self.lowering.inline(found))
+        if self.before is not None and self._has_same_groups:
+            self.ranks |= self.before.ranks
+            self.groups[kind] = self.before.groups[kind]
+        else:
+            found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
+            self.groups[kind] = self._named(kind, groups_name, self.lowering.inline(found))
+        return self.groups[kind]
+
+    # what an earlier compile made
+
+    @cached_property
+    def _same_permissions(self) -> tuple[int, int]:
+        """How many permissions are the same at both ends of the order."""
+        old, new = () if self.before is None else self.before.permissions, self.permissions
+        start = alike(old, new)
+        return start, alike(old[start:][::-1], new[start:][::-1])
+
+    @cached_property
+    def _turned_remotes(self) -> set[Remote]:
+        """The groups and prefix lists that have other addresses now."""
+        before = {} if self.before is None else self.before.far
+        return {remote for remote, ranges in self.far.items() if before.get(remote, ranges) != ranges}
+
+    @cached_property
+    def _has_same_ranks(self) -> bool:
+        return self.before is not None and list(self.before.strength.ranks.items()) == list(self.strength.ranks.items())
+
+    @cached_property
+    def _has_same_leaves(self) -> bool:
+        """Whether each leaf gives way to the same ranks. Those of permissions by addresses depend on levels alone, as
+        long as there are any ranks."""
+        before = self.before
+        if before is None or before.strength.inner != self.strength.inner:
+            return False
+        has_ranks = bool(before.strength.ranks), bool(self.strength.ranks)
+        is_by_level = not self.has_delegated and not before.has_delegated and has_ranks[0] is has_ranks[1]
+        return is_by_level or self._has_same_ranks
+
+    @cached_property
+    def has_delegated(self) -> bool:
+        """Whether any permission on a group is about blocks of addresses, too."""
+        return any(self.far[remote][family] for remote in self.far if isinstance(remote, GroupRef) for family in Family)
+
+    @cached_property
+    def _has_same_groups(self) -> bool:
+        """Whether the chains of permissions on groups are the same, and name no kins."""
+        before = self.before
+        is_plain = before is not None and not before.names_kins and before.inner == self.inner
+        return before is not None and is_plain and self._has_same_ranks and before.on_groups == self.on_groups
 
 
 def winners_map(leaves: Mapping[int, str]) -> Map:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.compiler.memo import Recent
+from sgdataplane.compiler import profiles
+from sgdataplane.compiler.recent import Recent
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
@@ -22,6 +23,13 @@ from tests.support.edits import edited
 
 STEPS = 12
 POLICIES = ("typical", "alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "mixture")
+
+
+@pytest.fixture(autouse=True)
+def small_diagrams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the diagrams of small policies, too."""
+    monkeypatch.setattr(profiles, "FEWEST", 1)
+
 
 CROWDED = ("typical", "mixture", "kinships")
 
@@ -89,7 +97,7 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     second = build(desired_of(replace(state, security_groups=groups)), UNPROVEN, first)
     before, after = (
-        {key: chain for side in made.memo.sides.values() for key, chain in side.memo._values.items()}
+        {key: chain for side in made.memo.sides.values() for key, chain in side.side.lowering.memo._values.items()}
         for made in (first, second)
     )
     made = [key for key, chain in after.items() if before.get(key) is not chain]
@@ -134,7 +142,7 @@ def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
             for changed in (replace(state, network_interfaces=enis), state):
                 previous = build(desired_of(replace(changed)), UNPROVEN, previous)
     memo, wanted = previous.memo, build(desired_of(replace(state)), UNPROVEN).memo
-    assert {key: side.memo._values.keys() for key, side in memo.sides.items()} == {
-        key: side.memo._values.keys() for key, side in wanted.sides.items()
+    assert {key: side.side.lowering.memo._values.keys() for key, side in memo.sides.items()} == {
+        key: side.side.lowering.memo._values.keys() for key, side in wanted.sides.items()
     }
     assert not memo.before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -248,6 +248,55 @@ def test_boxes_get_new_numbers_without_a_change() -> None:
         for start in (100 * index, 100 * index + 9):
             point = {"protocol": 6, "source_port": 1, "port": index, "local": start, "far": start + 1}
             assert cell(node, **point) == expected_at(boxes, point)
+
+
+def shape(node: Node) -> list[object]:
+    """All that a diagram is, and which of its nodes are one object."""
+    every = list(nodes(node))
+    number = {id(each): place for place, each in enumerate(every)}
+    return [
+        (each.dim, [(interval, number[id(child)]) for interval, child in each.segments])
+        if isinstance(each, Branch)
+        else each.steps
+        if isinstance(each, Steps)
+        else each
+        for each in every
+    ]
+
+
+def changed(boxes: list[RuleBox], made: list[RuleBox], chosen: random.Random) -> list[RuleBox]:
+    """Some boxes in one place are replaced by others, most often one by none or none by one."""
+    start, gone, come = chosen.randrange(len(boxes)), *chosen.choice(((0, 1), (1, 0), (0, 1), (1, 0), (1, 1), (3, 5)))
+    return [*boxes[:start], *(made.pop() for _ in range(come)), *boxes[start + gone :]]
+
+
+@pytest.mark.parametrize(("room", "long"), [(100_000, 1024), (1_200, 1024), (700, 1024), (100_000, 90)])
+@pytest.mark.parametrize("make", [hostile, lambda _, number: around(number)])
+def test_diagram_is_the_same_whatever_was_cut_before(
+    make: Callable[[int, int], list[RuleBox]], room: int, long: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the earlier one has too many cells to go on with, and if numbers get too long."""
+    monkeypatch.setattr(cuts, "most_cells", lambda _: room)
+    monkeypatch.setattr(cuts, "LONG", long)
+    chosen = random.Random(f"{room} {long}")
+    every = make(1, 400)
+    chosen.shuffle(every)
+    boxes, made = every[:90], every[90:]
+    last = RuleBox(DEFAULT, EVERYTHING)
+    before: cuts.Cutting | None = None
+    for _ in range(40):
+        found = cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, before)
+        assert shape(found.node) == shape(cuts.cutting([*boxes, last], Family.IPV4, LOOK_UPS, None).node)
+        before, boxes = found, changed(boxes, made, chosen)
+
+
+def test_node_is_kept_where_no_box_changes() -> None:
+    boxes = [*around(400), RuleBox(DEFAULT, EVERYTHING)]
+    first = cuts.cutting(boxes, Family.IPV4, LOOK_UPS, None)
+    second = cuts.cutting([*boxes[:200], *boxes[201:]], Family.IPV4, LOOK_UPS, first)
+    kept, every = set(map(id, nodes(first.node))), list(nodes(second.node))
+    assert 0 < sum(id(node) not in kept for node in every) < len(every) / 10
+    assert second.node is not first.node
 
 
 def holds_all(box: RuleBox, point: dict[str, int]) -> bool:
