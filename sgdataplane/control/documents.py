@@ -10,9 +10,12 @@ of them together are a state; `about` is what the API tells of it and no policy 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TypeAlias, cast
 
 from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
@@ -52,6 +55,7 @@ LISTS = "lists"  # the guard of prefix and port lists, which are of no VPC
 INSTANCES = "instances"  # and that of instances
 
 Fields = dict[str, Json]
+OfKind: TypeAlias = Mapping[ResourceKind, Mapping[str, Body]]
 
 
 def path_of(kind: ResourceKind, name: str) -> Path:
@@ -119,40 +123,40 @@ def prefixes_in(body: Body) -> Iterator[Prefix]:
             yield Prefix.of(Address.parse(text)) if name.endswith("addresses") else Prefix.parse(text, strict=True)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Taken:
     """Which addresses of each VPC are taken. Delegated prefixes are of few lengths, which are tried one by one."""
 
-    owners: dict[tuple[str, Prefix], Path] = field(default_factory=dict)
-    lengths: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)  # VPC, family -> length -> how many
+    owners: Mapping[tuple[str, Prefix], Path] = field(default_factory=dict)
+    lengths: Mapping[tuple[str, int], Counter[int]] = field(default_factory=dict)  # VPC, family -> length -> how many
 
-    def add(self, path: Path, body: Body) -> None:
-        self._count(path, body, 1)
-
-    def remove(self, path: Path, body: Body) -> None:
-        self._count(path, body, -1)
-
-    def _count(self, path: Path, body: Body, by: int) -> None:
-        vpc_id = str(state_in(body)["vpc_id"])
-        for prefix in prefixes_in(body):
-            if by > 0:
-                self.owners[vpc_id, prefix] = path
-            else:
-                self.owners.pop((vpc_id, prefix), None)
-            lengths = self.lengths.setdefault((vpc_id, prefix.family_bits), {})
-            lengths[prefix.length] = lengths.get(prefix.length, 0) + by
+    def after(self, gone: Iterable[Body], come: Mapping[Path, Body]) -> Taken:
+        """The same once these ENIs are gone and those have come."""
+        owners, lengths = dict(self.owners), {key: Counter(counts) for key, counts in self.lengths.items()}
+        for vpc_id, prefix in chain.from_iterable(map(_addresses, gone)):
+            owners.pop((vpc_id, prefix), None)
+            lengths[vpc_id, prefix.family_bits][prefix.length] -= 1
+        for path, body in come.items():
+            for vpc_id, prefix in _addresses(body):
+                owners[vpc_id, prefix] = path
+                lengths.setdefault((vpc_id, prefix.family_bits), Counter())[prefix.length] += 1
+        return Taken(owners, {key: +counts for key, counts in lengths.items() if any(counts.values())})
 
     def others(self, vpc_id: str, prefix: Prefix) -> Iterator[Path]:
         """The ENIs with an address or a prefix that lies in this one, or that it lies in."""
-        for length, count in self.lengths.get((vpc_id, prefix.family_bits), {}).items():
-            if not count:
-                continue
+        for length in self.lengths.get((vpc_id, prefix.family_bits), ()):
             if length <= prefix.length:
                 found = self.owners.get((vpc_id, widened(prefix, length)))
                 yield from () if found is None else (found,)
             else:  # a new delegated prefix, over what is in it
                 inside = (owner for (vpc, one), owner in self.owners.items() if vpc == vpc_id and holds(prefix, one))
                 yield from inside
+
+
+def _addresses(body: Body) -> Iterator[tuple[str, Prefix]]:
+    """What an ENI takes, with its VPC."""
+    vpc_id = str(state_in(body)["vpc_id"])
+    return ((vpc_id, prefix) for prefix in prefixes_in(body))
 
 
 def widened(prefix: Prefix, length: int) -> Prefix:
@@ -166,56 +170,78 @@ def holds(outer: Prefix, inner: Prefix) -> bool:
     return outer.family_bits == inner.family_bits and is_within
 
 
+@dataclass(frozen=True, slots=True)
 class Documents:
-    """Everything at one revision. Bodies are never changed in place: whoever has one may keep it."""
+    """Everything at one revision. It never changes, and neither do bodies: whoever has it may keep it, and read it in
+    any thread. The next revision shares with it what stays. `users`: the documents that name one."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.revision = 0
-        self.guards: dict[str, int] = {}
-        self.of_kind: dict[ResourceKind, dict[str, Body]] = {kind: {} for kind in ResourceKind}
-        self.users: dict[Path, set[Path]] = {}
-        self.taken = Taken()
-        self._put_all(snapshot.documents)
-        self.guards, self.revision = dict(snapshot.guards), snapshot.revision
+    revision: int = 0
+    guards: Mapping[str, int] = field(default_factory=dict)
+    of_kind: OfKind = field(default_factory=lambda: {kind: {} for kind in ResourceKind})
+    users: Mapping[Path, AbstractSet[Path]] = field(default_factory=dict)
+    taken: Taken = field(default_factory=Taken)
 
-    def follow(self, change: Revision) -> None:
-        """Go on to the next revision."""
-        for path in change.deletes:
-            self._delete(path)
-        self._put_all(change.puts)
-        self.guards.update(dict.fromkeys(change.guards, change.revision))
-        self.revision = change.revision
+    @staticmethod
+    def of(snapshot: Snapshot) -> Documents:
+        everything = Documents().after(Revision(0, snapshot.documents, frozenset(), frozenset()))
+        return replace(everything, revision=snapshot.revision, guards=dict(snapshot.guards))
+
+    def after(self, change: Revision) -> Documents:
+        """Everything at the next revision."""
+        former = {path: body for path in change.deletes | change.puts.keys() if (body := self.get(path)) is not None}
+        gone, come = _enis(former), _enis(change.puts)
+        return Documents(
+            change.revision,
+            {**self.guards, **dict.fromkeys(change.guards, change.revision)},
+            _changed(self.of_kind, change),
+            _used(self.users, former, change.puts),
+            self.taken.after(gone.values(), come) if gone or come else self.taken,
+        )
 
     def get(self, path: Path) -> Body | None:
         kind, _, name = path.partition("/")
         return self.of_kind[ResourceKind(kind)].get(name)
 
-    def bodies(self) -> list[tuple[ResourceKind, Body]]:
-        """Every document, as it is at this revision."""
-        return [(kind, body) for kind, of_kind in self.of_kind.items() for body in of_kind.values()]
+    def bodies(self) -> Iterator[tuple[ResourceKind, Body]]:
+        """Every document."""
+        return ((kind, body) for kind, of_kind in self.of_kind.items() for body in of_kind.values())
 
-    def _put_all(self, puts: Mapping[Path, Body]) -> None:
-        for path, body in puts.items():
-            self._delete(path)
-            self.of_kind[kind_of(path)][name_of(path)] = body
-            for target in references(kind_of(path), body):
-                self.users.setdefault(target, set()).add(path)
-        for path, body in puts.items():
-            if kind_of(path) is ResourceKind.ENI:
-                self.taken.add(path, body)
 
-    def _delete(self, path: Path) -> None:
-        kind = kind_of(path)
-        body = self.of_kind[kind].pop(name_of(path), None)
-        if body is None:
-            return
-        for target in references(kind, body):
-            users = self.users.get(target, set())
-            users.discard(path)
-            if not users:
-                self.users.pop(target, None)
-        if kind is ResourceKind.ENI:
-            self.taken.remove(path, body)
+def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
+    return {path: body for path, body in bodies.items() if kind_of(path) is ResourceKind.ENI}
+
+
+def _changed(of_kind: OfKind, change: Revision) -> OfKind:
+    """The documents after a change. One that is replaced keeps its place."""
+    copies = {kind_of(path): dict(of_kind[kind_of(path)]) for path in change.deletes | change.puts.keys()}
+    for path in change.deletes:
+        copies[kind_of(path)].pop(name_of(path), None)
+    for path, body in change.puts.items():
+        copies[kind_of(path)][name_of(path)] = body
+    return {**of_kind, **copies}
+
+
+def _used(
+    users: Mapping[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
+) -> dict[Path, AbstractSet[Path]]:
+    """Which documents name which, after those that were replaced or deleted, and those that were put."""
+    copies: dict[Path, set[Path]] = {}
+
+    def users_of(target: Path) -> set[Path]:
+        if target not in copies:
+            copies[target] = set(users.get(target, ()))
+        return copies[target]
+
+    for path, body in former.items():
+        for target in references(kind_of(path), body):
+            users_of(target).discard(path)
+    for path, body in puts.items():
+        for target in references(kind_of(path), body):
+            users_of(target).add(path)
+    after = {**users, **copies}
+    for target in [target for target, found in copies.items() if not found]:
+        del after[target]
+    return after
 
 
 class Workspace:
@@ -264,9 +290,9 @@ class Workspace:
     def users(self, kind: ResourceKind, name: str, who: ResourceKind | None = None) -> list[Path]:
         """The documents that name this one, in order; `who`: only those of a kind."""
         target = path_of(kind, name)
-        found = self.documents.users.get(target, set())
+        found = set(self.documents.users.get(target, ()))
         if self.is_changed:
-            found = found - self.changed
+            found -= self.changed
             found |= {path for path, body in self.puts.items() if target in references(kind_of(path), body)}
         return sorted(found if who is None else (path for path in found if path.startswith(f"{who}/")))
 

@@ -4,7 +4,8 @@ Owns the order of these steps, tokens, and the copy of the documents that reads 
 Must not know HTTP, or what single actions do.
 
 Writes of one process go one after the other, so that two of them never conflict; if another process has committed
-meanwhile, the store says so, and the call is decided anew on what is there now. Reads take the documents as they are.
+meanwhile, the store says so, and the call is decided anew on what is there now. Reads wait for nothing: they take the
+documents of the last revision, which never change.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ class Engine:
 
     def __init__(self, store: Store, profile: str = "seed", new_id: Callable[[str], str] = random_id) -> None:
         self._store, self._profile, self._new_id = store, profile, new_id
-        self._documents = Documents(store.snapshot())
-        self._reading, self._writing = threading.Lock(), threading.Lock()
-        self.moved = threading.Condition()  # is notified when the documents have gone on
+        self.documents = Documents.of(store.snapshot())  # of the last revision; reads are answered from them
+        self._writing = threading.Lock()
+        self.moved = threading.Condition()  # held to replace the documents, and notified then
 
     @property
     def revision(self) -> int:
         """Of the documents that reads are answered from."""
-        return self._documents.revision
+        return self.documents.revision
 
     def call(self, call: Call) -> Answer:
         """The answer; ApiError if the call is refused. What was answered is in the store."""
@@ -68,12 +69,6 @@ class Engine:
             raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
         with _answering():
             return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
-
-    @contextmanager
-    def documents(self) -> Iterator[Documents]:
-        """The documents, which stay as they are while the block runs."""
-        with self._reading:
-            yield self._documents
 
     def follow(self, *, timeout: float | None = None) -> None:
         """Take over what other processes have committed, as it comes, until none has come for `timeout` seconds."""
@@ -85,8 +80,8 @@ class Engine:
 
     def read(self, run: Callable[[Scope], Body], call: Call) -> Body:
         """What an action answers that writes nothing."""
-        with _answering(), self._reading:
-            return run(Scope(Workspace(self._documents), call, self._new_id))
+        with _answering():
+            return run(Scope(Workspace(self.documents), call, self._new_id))
 
     def _write(self, action: Action, call: Call) -> Answer:
         token = _token_of(call)
@@ -102,10 +97,9 @@ class Engine:
         raise ApiError("OperationConflict", "Others change the same objects all the time; try again.", 409)
 
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
-        with self._reading:
-            workspace = Workspace(self._documents)
-            body = action.run(Scope(workspace, call, self._new_id))
-            validate(workspace, self._profile)
+        workspace = Workspace(self.documents)
+        body = action.run(Scope(workspace, call, self._new_id))
+        validate(workspace, self._profile)
         if str(call.parameters.get("DryRun", "")).lower() == "true":
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:
@@ -127,17 +121,16 @@ class Engine:
             self._reload()
 
     def _go_on(self, change: Revision) -> None:
-        with self._reading:
-            if change.revision == self.revision + 1:
-                self._documents.follow(change)
         with self.moved:
+            if change.revision == self.revision + 1:
+                self.documents = self.documents.after(change)
             self.moved.notify_all()
 
     def _reload(self) -> None:
-        documents = Documents(self._store.snapshot())
-        with self._reading:
-            self._documents = documents
+        documents = Documents.of(self._store.snapshot())
         with self.moved:
+            if documents.revision > self.revision:
+                self.documents = documents
             self.moved.notify_all()
 
 

@@ -101,10 +101,10 @@ class Following:
 
     def _follow(self, one: Reached) -> None:
         while self._has_news(one):
-            with self._engine.documents() as documents:
-                revision, bodies = documents.revision, documents.bodies()
+            documents = self._engine.documents
+            revision = documents.revision
             try:
-                one.place.put(revision, load_native(native(bodies), profile=self._profile).state)
+                one.place.put(revision, state_of(documents, self._profile))
             except SgDataplaneError as error:
                 self._note(one, failed=revision, why=str(error), is_silent=isinstance(error, SilentError))
                 LOGGER.warning("revision %d isn't enforced at %s: %s", revision, one.place.name, error)

@@ -386,8 +386,8 @@ def test_a_dry_run_says_that_it_would_have_passed(client: Client) -> None:
     assert (
         client.refused("RunInstances", **(asked | {"SecurityGroupId": "sg-none"})) == "InvalidSecurityGroupId.NotFound"
     )
-    with client.engine.documents() as documents:
-        assert (documents.of_kind[ResourceKind.INSTANCE], documents.revision) == ({}, revision - 1)
+    documents = client.engine.documents
+    assert (documents.of_kind[ResourceKind.INSTANCE], documents.revision) == ({}, revision - 1)
 
 
 def test_what_is_not_there_is_said_so(client: Client) -> None:

@@ -71,8 +71,7 @@ def test_a_store_is_always_a_state() -> None:
     caller = Randomly(Client(), chance)
     caller.client.network()
     answers = Counter(caller.step()[1] for _ in range(300))
-    with caller.client.engine.documents() as documents:
-        state = state_of(documents, "seed")
+    state = state_of(caller.client.engine.documents, "seed")
     assert len(state.network_interfaces) > 5
     assert answers[""] > 50
     assert answers.total() - answers[""] > 50

@@ -69,8 +69,7 @@ class Randomly:
         self.seen: dict[ResourceKind, list[str]] = {kind: [f"{kind}-none"] for kind in ResourceKind}
 
     def any(self, kind: ResourceKind) -> str:
-        with self.client.engine.documents() as documents:
-            names = sorted(documents.of_kind[kind])
+        names = sorted(self.client.engine.documents.of_kind[kind])
         self.seen[kind] += [name for name in names if name not in self.seen[kind]]
         return self.chance.choice(names if names and self.chance.random() < 0.9 else self.seen[kind])
 
