@@ -50,7 +50,7 @@ class AgentPlace:
             what = f'the agent reads {read["path"]}; set state = "{self._publisher.current}" in its configuration'
             raise HostError("the agent", what)
         if read["generation"] != name_of_generation(revision):
-            if read["error"] and self._publisher.revision() == revision:
+            if read["error"] and read["refused"] == name_of_generation(revision):
                 raise HostError("the agent", str(read["error"]))
             return False
         cycle = cast(Status, status["cycle"])

@@ -34,7 +34,14 @@ from sgdataplane.attach.report import HostReport
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
-from sgdataplane.daemon.control import ControlRequest, ControlServer, Request, spell_answer, spell_refusal
+from sgdataplane.daemon.control import (
+    ControlRequest,
+    ControlServer,
+    Request,
+    StatusServer,
+    spell_answer,
+    spell_refusal,
+)
 from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, CycleReport, Reconciler
 from sgdataplane.daemon.journal import Journal
@@ -90,6 +97,8 @@ class Agent:
         stack.callback(self._control.close)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
         self._paths, self._source = PathWatch(), source_of(config.state)
+        self._status_server = StatusServer(self._asking, self._tell_owner, lambda: self._source.owner, time.monotonic)
+        stack.callback(self._status_server.close)
         for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
         self._signals = stack.enter_context(_signals())
@@ -123,7 +132,8 @@ class Agent:
         event(logging.INFO, "stopped", removed="nothing")
 
     def _wait_s(self) -> float:
-        waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s, self._counts.wait_s)
+        asked = self._control.wait_s, self._status_server.wait_s
+        waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 
     @property
@@ -147,6 +157,7 @@ class Agent:
         for key, _ in self._asking.select(0):
             key.data()
         self._control.expire()
+        self._status_server.expire()
         self._notifier.beat()
 
     def _count(self, call: Callable[[], None]) -> None:
@@ -212,6 +223,9 @@ class Agent:
         self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
         return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # a cycle that runs may have missed it
 
+    def _tell_owner(self) -> bytes:
+        return spell_answer(status=self._status.for_owner())
+
     def _counters(self, eni_id: str) -> bytes:
         try:
             return spell_answer(counters=self._counts.as_json(eni_id))
@@ -251,8 +265,15 @@ class Agent:
         self._schedule.done(is_whole=report.is_whole)
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
-        self._journal.tell(report, lambda: self._metrics_server.follow(config.metrics))
+        self._journal.tell(report, lambda: self._serve_at(config))
         self._count(lambda: self._counts.note_cycle(report))
+
+    def _serve_at(self, config: Config) -> dict[str, str]:
+        """Where the configuration says; why that fails."""
+        return {
+            "metrics-not-served": self._metrics_server.follow(config.metrics),
+            "status-not-served": self._status_server.follow(config.status_socket),
+        }
 
     def _heard(self) -> Heard:
         """What was heard since the last cycle, and whose turn it is among the namespaces of which something was heard
@@ -339,7 +360,7 @@ def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *
     runs, or the kernel can't report events. `chosen`: choices that override the configuration, also after a reload."""
     logs.set_up(config.log_level)
     if once:
-        config = replace(config, metrics="")  # there would be no time to ask
+        config = replace(config, metrics="", status_socket="")  # there would be no time to ask
     with ExitStack() as stack:
         agent = Agent(config, config_file, chosen, stack)
         unusual = "; ".join(config.choices.unlike(ON_HOSTS)) or "nothing"

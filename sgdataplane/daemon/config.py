@@ -40,8 +40,8 @@ class Config:
     (patterns). adoption_window: for how many seconds running sessions of an ENI may continue when it is first
     protected. resync: seconds between two looks at everything, even if nothing was heard. fence, prove: as in
     enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
-    and the hits per rule are kept.    socket: where `sgdp status` asks. metrics: the address and port for Prometheus;
-    "" for none."""
+    and the hits per rule are kept.    socket: where `sgdp status` asks. status_socket: where the owner of the state
+    asks whether it is in force; "" for none. metrics: the address and port for Prometheus; "" for none."""
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
     choices: Choices = ON_HOSTS
@@ -55,6 +55,7 @@ class Config:
     bindings: Path = ATTACHED_DIR
     state_directory: Path = Path("/var/lib/sgdataplane")
     socket: Path = Path("/run/sgdataplane/agent.sock")
+    status_socket: str = ""
     log_level: str = "info"
     metrics: str = ""
 
@@ -95,6 +96,11 @@ def _seconds(least: float, most: float) -> _Kind:
 
 def _path(value: object) -> Path | None:
     return Path(value) if isinstance(value, str) and value.startswith("/") and "\0" not in value else None
+
+
+def _text_of_path(value: object) -> str | None:
+    path = _path(value)
+    return None if path is None else str(path)
 
 
 def _list(of: re.Pattern[str], what: str) -> _Kind:
@@ -140,6 +146,7 @@ KINDS: Mapping[str, _Kind | Choice] = {
     "bindings": PATH,
     "state_directory": PATH,
     "socket": PATH,
+    "status_socket": _Kind("an absolute path, or nothing", lambda value: "" if value == "" else _text_of_path(value)),
     "log_level": _choice(*LEVELS),
     "metrics": _Kind("an address and a port, as 127.0.0.1:9469 or [::1]:9469, or nothing", _endpoint),
 }

@@ -1,7 +1,7 @@
-"""The agent's control socket: what is said on it, who may ask, and how to ask. One line of JSON goes each way.
+"""The agent's sockets: what is said on them, who may ask, and how to ask. One line of JSON goes each way.
 
-Owns requests, answers and their limits, the socket, and the lock beside it. Is given what answers requests. Must not
-know how a request is carried out.
+Owns requests, answers and their limits, the sockets, and the lock beside the first one. Is given what answers requests.
+Must not know how a request is carried out.
 
     request     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
                 {"request": "status", "eni": "eni-1"}       with this ENI alone
@@ -14,6 +14,8 @@ know how a request is carried out.
                 {"ok": false, "error": "..."}               and what would be right
     The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
     are served at a time; a new one gets the place of one that has taken more than 0.2 s.
+    The status socket also answers the user whose state the agent reads. It tells only whether that is in force:
+    {"request": "status"}, and of the status: state without origin and waiting, cycle.error, and each ENI's outcome.
 
     status      the state of everything; "eni" is an id
     reload      read the configuration and the state again, as SIGHUP does
@@ -126,26 +128,21 @@ CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 Answer = Callable[[ControlRequest], bytes]
 
 
-class ControlServer(Clients):
-    """Serves in the caller's loop: each key's data in the given selector is what to call."""
+class Answering(Clients):
+    """Serves a socket in the caller's loop: each key's data in the given selector is what to call. `may_ask`: whether
+    a user may, besides root and our own; `refusal`: what anybody else is told."""
 
     def __init__(
-        self, path: Path, selector: selectors.BaseSelector, answer: Answer, clock: Callable[[], float]
+        self,
+        door: socket.socket,
+        loop: tuple[selectors.BaseSelector, Callable[[], float]],
+        answer: Answer,
+        *,
+        may_ask: Callable[[int], bool] = lambda _: False,
+        refusal: str = "only root may ask",
     ) -> None:
-        self._path, self._answer = path, answer
-        self._lock = _locked(path)
-        try:
-            self._listening = _listening(path)
-        except HostError:
-            os.close(self._lock)
-            raise
-        super().__init__(self._listening, selector, self._replied, clock)
-
-    def close(self) -> None:
-        super().close()
-        self._listening.close()
-        self._path.unlink(missing_ok=True)
-        os.close(self._lock)
+        super().__init__(door, loop[0], self._replied, loop[1])
+        self._answer, self._may_ask, self._refusal = answer, may_ask, refusal
 
     def _replied(self, door: socket.socket, asked: bytes) -> bytes | None:
         line, end, _ = asked.partition(b"\n")
@@ -156,13 +153,102 @@ class ControlServer(Clients):
     def _answered(self, door: socket.socket, line: bytes) -> bytes:
         credentials = door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(credentials)
-        if user not in (0, os.geteuid()):
+        if user not in (0, os.geteuid()) and not self._may_ask(user):
             event(logging.WARNING, "control-refused", pid=process, uid=user)
-            return spell_refusal("only root may ask")
+            return spell_refusal(self._refusal)
         try:
             return self._answer(parse_request(line))
         except ProtocolError as error:
             return spell_refusal(str(error))
+
+
+class ControlServer(Answering):
+    """The control socket, for root alone."""
+
+    def __init__(
+        self, path: Path, selector: selectors.BaseSelector, answer: Answer, clock: Callable[[], float]
+    ) -> None:
+        self._path = path
+        self._lock = _locked(path)
+        try:
+            self._listening = _listening(path, OURS)
+        except HostError:
+            os.close(self._lock)
+            raise
+        super().__init__(self._listening, (selector, clock), answer)
+
+    def close(self) -> None:
+        super().close()
+        self._listening.close()
+        self._path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+class StatusServer:
+    """The status socket, which serves nowhere until `follow` names a path. `tell`: what the owner of the state is told;
+    `owner`: that user."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        tell: Callable[[], bytes],
+        owner: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._loop, self._tell, self._owner = (selector, clock), tell, owner
+        self._at = ""
+        self._listening: socket.socket | None = None
+        self._clients: Answering | None = None
+
+    def follow(self, at: str) -> str:
+        """Serve at this path ("": nowhere) from now on; return why that fails, or "". Call it often: it does nothing if
+        it serves there already."""
+        if at == self._at:
+            return ""
+        self.close()
+        if not at:
+            return ""
+        try:
+            _require_ours(Path(at).parent)
+            self._listening = _listening(Path(at), OURS_AND_GROUP)
+        except HostError as error:
+            return str(error)
+        refusal = "only root and the owner of the state may ask"
+        self._clients = Answering(
+            self._listening, self._loop, self._answer, may_ask=lambda user: user == self._owner(), refusal=refusal
+        )
+        self._at = at
+        return ""
+
+    def close(self) -> None:
+        if self._clients is not None and self._listening is not None:
+            self._clients.close()
+            self._listening.close()
+            Path(self._at).unlink(missing_ok=True)
+        self._at, self._listening, self._clients = "", None, None
+
+    @property
+    def wait_s(self) -> float | None:
+        return None if self._clients is None else self._clients.wait_s
+
+    def expire(self) -> None:
+        if self._clients is not None:
+            self._clients.expire()
+
+    def _answer(self, asked: ControlRequest) -> bytes:
+        if asked != ControlRequest(Request.STATUS):
+            raise ProtocolError('only the status is told here: {"request": "status"}')
+        return self._tell()
+
+
+def _require_ours(folder: Path) -> None:
+    """HostError if others could put a socket of theirs there, and say what isn't so."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise _not_made(folder, error) from error
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise HostError(str(folder), "not a folder that only root may write to")
 
 
 def _locked(path: Path) -> int:
@@ -180,14 +266,17 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _listening(path: Path) -> socket.socket:
+OURS, OURS_AND_GROUP = 0o600, 0o660  # the group is the folder's, if that says so (setgid)
+
+
+def _listening(path: Path, mode: int) -> socket.socket:
     """Make a socket at the path; a socket that was left there is replaced. HostError if that fails."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.lstat().st_mode):
                 path.unlink()
-        previous = os.umask(0o177)
+        previous = os.umask(0o777 & ~mode)
         try:
             door.bind(str(path))
         finally:

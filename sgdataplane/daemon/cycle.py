@@ -43,13 +43,15 @@ class Origin(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy in force. `refusal`: why it isn't the state on disk; "" if it is. `is_missing`: because there is no
-    state on disk. `generation`: as of Readable; "" if it isn't known."""
+    state on disk. `generation`, `refused`: of the policy and of what was refused, as of Readable; "" if that isn't
+    known."""
 
     state: CloudState
     origin: Origin
     refusal: str = ""
     is_missing: bool = False
     generation: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,10 @@ class Reconciler:
         except SgDataplaneError as error:
             is_missing = isinstance(error, StateFileError) and {each.code for each in error.problems} == {NOT_FOUND}
             if self._policy is not None:
-                return replace(self._policy, refusal=str(error), is_missing=is_missing)
+                return replace(self._policy, refusal=str(error), is_missing=is_missing, refused=source.generation)
             kept = self._last_good.load()
             origin = Origin.CLOSED if kept is None else Origin.LAST_GOOD
-            return Policy(kept or NOTHING, origin, str(error), is_missing)
+            return Policy(kept or NOTHING, origin, str(error), is_missing, refused=source.generation)
 
     def _bind(self, state: CloudState, rule: BindRule, heard: Heard) -> Discovery:
         """Bind the interfaces that name an ENI. If that fails, what is bound already is enforced all the same."""

@@ -55,15 +55,15 @@ class Journal:
         causes = report.causes if is_drift else report.causes - {Cause.DRIFT}
         return replace(report, causes=causes | {Cause.BINDINGS})
 
-    def tell(self, report: CycleReport, serve_metrics: Callable[[], str]) -> None:
-        """Update status and metrics, log what is new, and tell systemd. `serve_metrics`: returns why that fails, or
-        ""."""
+    def tell(self, report: CycleReport, serve: Callable[[], Mapping[str, str]]) -> None:
+        """Update status and metrics, log what is new, and tell systemd. `serve`: serves both, and returns the event of
+        what can't be served, with why; "" if it can."""
         before = {eni.report.binding.eni_id: eni for eni in self._status.enis}
         new = self._status.note_cycle(report)
         self._status.neighbours = read_complaints()
         self._metrics.note_cycle(report)
         self._log_cycle(report)
-        self._log_faults(report, serve_metrics())
+        self._log_faults(report, serve())
         for binding in report.discovery.bound:
             event(logging.INFO, "bound", eni=binding.eni_id, at=binding, by=binding.means.value)
         for namespace in report.discovery.left:
@@ -85,7 +85,7 @@ class Journal:
         level = level if report.is_whole else logging.ERROR
         event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
 
-    def _log_faults(self, report: CycleReport, metrics_fault: str) -> None:
+    def _log_faults(self, report: CycleReport, unserved: Mapping[str, str]) -> None:
         faults = {
             "not-bound": "; ".join(map(str, report.unclear[:MAX_UNCLEAR])),
             "namespaces-not-searched": report.discovery.error,
@@ -95,7 +95,7 @@ class Journal:
             "neighbours-nearly-full": "; ".join(self._status.neighbours),
             "leftovers-not-removed": report.untidy,
             "last-good-not-kept": report.last_good_error,
-            "metrics-not-served": metrics_fault,
+            **unserved,
         }
         for what, error in faults.items():
             if error and error != self._faults.get(what):  # once, not in each cycle

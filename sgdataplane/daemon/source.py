@@ -23,8 +23,8 @@ ROOT = 0
 
 
 class Readable(Protocol):
-    """Something that has a state. `generation`: which folder a link led to when it was read last; "" if the state isn't
-    behind a link, or the link was turned meanwhile."""
+    """Something that has a state. `generation`: which folder a link led to when it was read last, also if that was
+    refused; "" if the state isn't behind a link, or the link was turned meanwhile."""
 
     @property
     def generation(self) -> str: ...
@@ -74,11 +74,10 @@ class WatchedFiles:
         self._watch.follow((self.path,))
         before, owner = _generation_of(self.path), SoleOwner()
         try:
-            state = load(self.path, profile=profile, memory=self._memory, owner=owner).state
+            return load(self.path, profile=profile, memory=self._memory, owner=owner).state
         finally:
             self.owner = owner.user
-        self.generation = before if before == _generation_of(self.path) else ""
-        return state
+            self.generation = before if before == _generation_of(self.path) else ""
 
 
 def _generation_of(path: Path) -> str:

@@ -6,7 +6,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     healthy       whether nothing here is an error
     state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null;
                   waiting: whether there is none yet and no ENI is attached, which is no error;
-                  generation: the name of the folder that path, a link, led to when the policy was read, or null
+                  generation: the name of the folder that path, a link, led to when the policy was read, or null;
+                  refused: that of the folder that error is about, or null
     cycle         of the last one: number, at, seconds, causes, error
     last_good     path, error
     config        path; error: why the file on disk is refused, or null; restart: changed keys that need a restart;
@@ -175,6 +176,28 @@ class Status:
         """Whether the last cycle did everything that it had to, even if for another policy than the state on disk."""
         return self._cycle is not None and not self._bug and self._cycle.is_whole
 
+    def for_owner(self) -> dict[str, object]:
+        """What the owner of the state may know: whether it is in force."""
+        cycle = self._cycle
+        return {
+            "state": {
+                "path": str(self.state),
+                "generation": (cycle.policy.generation or None) if cycle else None,
+                "refused": (cycle.policy.refused or None) if cycle else None,
+                "error": (cycle.refusal or None) if cycle else None,
+            },
+            "cycle": {"error": self._cycle_error},
+            "enis": [
+                {"eni": eni.report.binding.eni_id, "outcome": eni.report.outcome.value, "error": eni.error or None}
+                for eni in self.enis
+            ],
+        }
+
+    @property
+    def _cycle_error(self) -> str | None:
+        cycle = self._cycle
+        return self._bug or (cycle.error or cycle.untidy if cycle else "") or None
+
     def as_json(self, eni_id: str = "") -> dict[str, object]:
         """`eni_id`: with this ENI alone."""
         cycle = self._cycle
@@ -187,6 +210,7 @@ class Status:
                 "path": str(self.state),
                 "origin": cycle.policy.origin.value if cycle else None,
                 "generation": (cycle.policy.generation or None) if cycle else None,
+                "refused": (cycle.policy.refused or None) if cycle else None,
                 "error": (cycle.refusal or None) if cycle else None,
                 "waiting": self.is_waiting,
             },
@@ -195,7 +219,7 @@ class Status:
                 "at": self._cycle_at,
                 "seconds": round(cycle.seconds, 6) if cycle else None,
                 "causes": sorted(cause.value for cause in cycle.causes) if cycle else [],
-                "error": self._bug or (cycle.error or cycle.untidy if cycle else "") or None,
+                "error": self._cycle_error,
             },
             "last_good": {
                 "path": str(self.last_good),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +13,12 @@ import pytest
 from sgdataplane.control.agentplace import AgentPlace
 from sgdataplane.control.following import SilentError
 from sgdataplane.control.publishing import Publisher, name_of_generation
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.pair import Session
+from tests.support.users import ALICE, BOB, as_user
 
 pytestmark = pytest.mark.daemon
 
@@ -37,6 +43,67 @@ def test_a_revision_is_enforced_when_that_is_said(
         place.put(revision, state)
         assert not other.passes(beside=asked)
     assert publisher.revision() == 3
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where others may go, unlike tmp_path."""
+    found = Path(tempfile.mkdtemp(prefix="sgdp-followed-"))
+    found.chmod(0o711)
+    yield found
+    shutil.rmtree(found)
+
+
+def test_who_owns_the_state_is_told_without_being_root(
+    bench: Bench, agent: AgentBench, folder: Path, web: Session, dns: Session
+) -> None:
+    """As the package lays it out: Alice's folder, which root's group may enter, and root's, which hers may."""
+    for name, owner, group in (("state", ALICE, 0), ("door", 0, ALICE)):
+        (folder / name).mkdir()
+        os.chown(folder / name, owner, group)
+        (folder / name).chmod(0o2750)
+    publisher, door = Publisher(folder / "state"), folder / "door" / "agent.sock"
+    bench.attach()
+    agent.state = publisher.current
+    agent.configure(status_socket=str(door))
+    agent.start()
+    with as_user(ALICE):
+        AgentPlace(publisher, door).put(2, state_of(WEB))
+    assert not dns.passes(beside=web)
+    found = (publisher.current / "00.json").stat()
+    assert (found.st_uid, found.st_gid) == (ALICE, 0), "root's group may read it"
+    with as_user(ALICE):
+        told = ask(door, Request.STATUS)
+        with pytest.raises(HostError, match="only the status"):
+            ask(door, Request.RELOAD)
+        with pytest.raises(HostError, match="ermission"):
+            ask(agent.socket, Request.STATUS)
+    assert told["status"] == {
+        "state": {"path": str(publisher.current), "generation": name_of_generation(2), "refused": None, "error": None},
+        "cycle": {"error": None},
+        "enis": [{"eni": "eni-a", "outcome": "in force", "error": None}],
+    }
+    with as_user(BOB), pytest.raises(HostError, match="ermission"):
+        ask(door, Request.STATUS)
+    with as_user(BOB, ALICE), pytest.raises(HostError, match="the owner of the state may ask"):
+        ask(door, Request.STATUS)
+
+
+def test_a_folder_that_others_can_write_is_not_followed(
+    bench: Bench, agent: AgentBench, publisher: Publisher, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    place = AgentPlace(publisher, agent.socket)
+    publisher.publish(1, {"version": 1, "vpcs": [{"vpc_id": "vpc-none"}]})
+    agent.start()
+    place.put(2, state_of(WEB))
+    publisher.folder.chmod(0o777)
+    with pytest.raises(HostError, match=r"InvalidSource\.Writable"):
+        place.put(3, state_of(DNS))
+    assert not dns.passes(beside=web), "the policy before stays"
+    publisher.folder.chmod(0o755)
+    place.put(4, state_of(DNS))
+    assert not web.passes(beside=dns)
 
 
 def test_what_nobody_says_is_not_called_enforced(
@@ -65,13 +132,25 @@ def test_generations_share_what_has_not_changed_and_old_ones_go(publisher: Publi
     assert publisher.revision() == 7
 
 
+def test_what_was_refused_before_says_nothing_of_what_was_published_since(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"path": str(publisher.current), "generation": None, "refused": name_of_generation(1), "error": "bad"}
+    monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: {"status": {"state": state}})
+    place = AgentPlace(publisher, Path("agent.sock"), patience=0)
+    with pytest.raises(HostError, match="bad"):
+        place.put(1, state_of(WEB))
+    with pytest.raises(SilentError):
+        place.put(2, state_of(WEB))
+
+
 @pytest.mark.parametrize("error", ["", "the registry is locked"])
 def test_what_a_failed_cycle_leaves_is_not_called_enforced(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     """If a cycle could do nothing, the status has the new generation and what was in force of ENIs before."""
     enis = [{"eni": "eni-a", "outcome": "in force", "error": None}]
-    state = {"path": str(publisher.current), "generation": name_of_generation(1), "error": None}
+    state = {"path": str(publisher.current), "generation": name_of_generation(1), "refused": None, "error": None}
     told = {"status": {"state": state, "cycle": {"error": error or None}, "enis": enis}}
     monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: told)
     place = AgentPlace(publisher, Path("agent.sock"))

@@ -58,6 +58,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         bindings = "/b"
         state_directory = "/c"
         socket = "/d"
+        status_socket = "/e"
         log_level = "debug"
         metrics = "[::1]:9469"
     """

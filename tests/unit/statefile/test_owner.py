@@ -12,10 +12,10 @@ from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.statefile import SoleOwner, load
 from tests.support.attachbench import state_of
 from tests.support.generations import write_generation
+from tests.support.users import ALICE, BOB
 
 pytestmark = pytest.mark.kernel  # needs root
 STATE = state_of(443)
-ALICE, BOB = 60_001, 60_002
 SECRET = "password: hunter2\n"
 
 
