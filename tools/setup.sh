@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 
 # libnftables and its binding (and the virtual environment sees Debian's site-packages because of it), then what people
 # and tests look at the kernel with, then what `make deb` builds with and tests hold the units against, then what tests
-# look at pages with.
-packages="nftables python3-nftables python3-venv conntrack iproute2 tcpdump debhelper dh-python systemd chromium netbase"
+# look at pages with, then the store of the control plane, which tests start themselves.
+packages="nftables python3-nftables python3-venv conntrack iproute2 tcpdump debhelper dh-python systemd chromium netbase
+    etcd-server etcd-client"
 # Debian's Python, whatever `python3` on PATH is: the binding belongs to it.
 python=/usr/bin/python3
 
@@ -17,13 +18,22 @@ missing_packages() {
     done
 }
 
+# A server that comes for the tests alone must not run on this machine, neither now nor after a boot. One that is there
+# already is left alone.
+keep_off() {
+    [ -e "/lib/systemd/system/$1" ] && return
+    mkdir -p /etc/systemd/system
+    [ -e "/etc/systemd/system/$1" ] || ln -s /dev/null "/etc/systemd/system/$1"
+}
+
 install_packages() {
     if [ "$(id -u)" -ne 0 ]; then
         printf 'Debian packages are missing: %s\n  to install them, run as root: make setup\n' "$*" >&2
         exit 4
     fi
     echo "installing Debian packages: $*"
-    export DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1  # where services are started without systemd, this one isn't
+    case " $* " in *" etcd-server "*) keep_off etcd.service ;; esac
     apt-get --quiet --quiet update
     apt-get --quiet --quiet -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@" >/dev/null
 }

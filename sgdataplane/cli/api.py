@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.secrets import SecretBox
 
 EXTRA = "api"
-STORE_HELP = "sqlite:FILE or FILE"
+STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
 KEY_FILE_HELP = (
     "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
 )
@@ -69,7 +69,7 @@ SHOWN = 3  # changed documents in one line
 def register(verbs: Verbs) -> None:
     """Adds the verb and its own verbs."""
     api = verbs.add("api", run_serve, SERVES)
-    store = f"where documents are kept: {STORE_HELP}; it is made if it isn't there"
+    store = f"where documents are kept, made if it isn't there: {STORE_HELP}"
     api.add_argument("--store", metavar="STORE", help=store)
     api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
     apiserve.add_arguments(api)

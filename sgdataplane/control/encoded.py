@@ -16,7 +16,7 @@ def encode(value: Json | Body) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False, default=dict)
 
 
-def decode(text: str) -> dict[str, Json]:
+def decode(text: str | bytes) -> dict[str, Json]:
     """The document of a text. Each call makes a new one: whoever changes it changes nobody else's."""
     found: dict[str, Json] = json.loads(text)
     return found

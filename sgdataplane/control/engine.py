@@ -35,6 +35,7 @@ from sgdataplane.control.store import (
     Write,
 )
 from sgdataplane.control.validation import validate
+from sgdataplane.errors import LimitError
 
 TRIES = 20  # a call is decided anew so often if others commit meanwhile
 TOKEN_S = 24 * 3600
@@ -141,6 +142,8 @@ def _answering() -> Iterator[None]:
         yield
     except UnavailableError as error:
         raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
+    except LimitError as error:
+        raise ApiError("LimitExceeded.Store", f"The store can't hold it, and nothing was changed: {error}") from error
 
 
 def _token_of(call: Call) -> Token | None:

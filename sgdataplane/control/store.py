@@ -113,8 +113,8 @@ class Store(Protocol):
         """Everything, at one revision."""
 
     def commit(self, write: Write) -> int:
-        """Write it, durably; its revision. All of its guards move. ConflictError, UnavailableError; ValueError for what
-        no store can hold."""
+        """Write it, durably; its revision. All of its guards move. ConflictError, UnavailableError; LimitError for what
+        is larger than this store can hold, ValueError for what none can."""
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
         """Whole revisions in order, from `after` + 1 on, as they come. Ends when none has come for `timeout` seconds

@@ -1,4 +1,4 @@
-"""Which store a text names: `sqlite:FILE`, or FILE alone.
+"""Which store a text names: `sqlite:FILE`, FILE alone, or `etcd://HOST:PORT,...`.
 
 Owns the grammar of `--store`. Must not know how a store works.
 """
@@ -8,26 +8,35 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Store
-from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 
 SQLITE = "sqlite:"
 OTHER = re.compile(r"[a-z][a-z0-9+.-]*:")
-EXPECTED = "sqlite:FILE or FILE"
+EXPECTED = "sqlite:FILE, FILE or etcd://HOST:PORT,..."
 
 
 def open_store(text: str, *, create: bool = True) -> Store:
-    """`create`: whether to make it if it isn't there. StateFileError if the text names no store, or the file is none;
-    UnavailableError."""
-    return SqliteStore(file_of(text), create=create)
+    """`create`: whether to make a file if it isn't there; in etcd there is always a store, perhaps an empty one.
+    StateFileError if the text names no store, or what it names is none; UnavailableError; ExtraError."""
+    if not text.startswith(ETCD):
+        return SqliteStore(file_of(text), create=create)
+    access = EtcdAccess.of(text)
+    try:
+        from sgdataplane.control.etcd import EtcdStore  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError as error:
+        raise ExtraError((error.name or "").partition(".")[0], "etcd") from error
+    return EtcdStore(access)
 
 
 def file_of(text: str) -> Path:
     """The file of a store that is one. StateFileError."""
     name = text.removeprefix(SQLITE)
-    if text.startswith("etcd:"):
-        raise _refused("Unsupported", "this version can't use etcd", text)
+    if text.startswith(ETCD):
+        message, expected = "a store in etcd isn't a file: etcd makes its own copies", "etcdctl snapshot save"
+        raise _refused("Unsupported", message, text, expected)
     if name == text and OTHER.match(text):
         raise _refused("Unsupported", "there is no such kind of store", text)
     if not name:
@@ -36,10 +45,13 @@ def file_of(text: str) -> Path:
 
 
 def key_file_of(text: str) -> Path:
-    """Where the key lies that seals the secrets in a store, unless the user says otherwise: beside the store's file."""
+    """Where the key lies that seals the secrets in a store, unless the user says otherwise: beside the store's file.
+    StateFileError if it isn't in one."""
+    if text.startswith(ETCD):
+        raise _refused("KeyFile", "a store in etcd has no key file beside it", text, "--key-file FILE")
     file = file_of(text)
     return file.with_name(f"{file.name}.key")
 
 
-def _refused(code: str, message: str, text: str) -> StateFileError:
-    return StateFileError((Problem(Where(), f"InvalidStore.{code}", message, text, EXPECTED),))
+def _refused(code: str, message: str, text: str, expected: str = EXPECTED) -> StateFileError:
+    return StateFileError((Problem(Where(), f"InvalidStore.{code}", message, text, expected),))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sgdataplane.control.etcd import EtcdStore
+from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Store
+from tests.support.etcdserver import Members, running
 
 
 class Clock:
@@ -22,9 +26,22 @@ class Clock:
         return self.now
 
 
-MAKERS: dict[str, Callable[[Path, int, Clock], Store]] = {
-    "memory": lambda _, kept, clock: MemoryStore(kept=kept, clock=clock),
-    "sqlite": lambda path, kept, clock: SqliteStore(path / "store", kept=kept, clock=clock),
+class Place:
+    """Where a test's stores are."""
+
+    def __init__(self, request: pytest.FixtureRequest, path: Path, clock: Clock) -> None:
+        self._request, self.path, self.clock = request, path, clock
+
+    @property
+    def access(self) -> EtcdAccess:
+        """A name in etcd that is this test's alone."""
+        return EtcdAccess.of(self._request.getfixturevalue("etcd_name"))
+
+
+MAKERS: dict[str, Callable[[Place, int], Store]] = {
+    "memory": lambda place, kept: MemoryStore(kept=kept, clock=place.clock),
+    "sqlite": lambda place, kept: SqliteStore(place.path / "store", kept=kept, clock=place.clock),
+    "etcd": lambda place, kept: EtcdStore(place.access, kept=kept, clock=place.clock),
 }
 
 
@@ -36,9 +53,27 @@ def clock() -> Clock:
 @pytest.fixture(params=MAKERS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
     """It keeps 120 revisions for those who watch."""
-    made = MAKERS[request.param](tmp_path, 120, clock)
+    made = MAKERS[request.param](Place(request, tmp_path, clock), 120)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
+    """One member, for all tests that don't hurt it."""
+    with running(tmp_path_factory.mktemp("etcd")) as members:
+        yield members
+
+
+@pytest.fixture(scope="session")
+def etcd_names() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def etcd_name(etcd: Members, etcd_names: Iterator[int]) -> str:
+    """As `--store` names it."""
+    return f"{etcd.store}/t{next(etcd_names)}"
 
 
 @pytest.fixture

@@ -87,6 +87,12 @@ def test_a_watch_that_waits_costs_little(sqlite: SqliteStore) -> None:
     assert 0 < len(looks) < 120
 
 
+def test_a_document_may_be_larger_than_in_etcd(sqlite: SqliteStore) -> None:
+    body: Body = {"text": "x" * (8 << 20)}
+    sqlite.commit(Write({}, {"kind/large": body}))
+    assert sqlite.snapshot().documents["kind/large"] == body == next(sqlite.watch(0)).puts["kind/large"]
+
+
 # sudden ends
 
 

@@ -71,6 +71,8 @@ FOREIGN = {
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),
     "cryptography": ("control.secrets",),
+    "grpc": ("control.etcdclient",),  # the store in etcd is an extra: `sgdataplane[etcd]`
+    "google": ("control.etcdmessages",),
     "subprocess": ("lab",),  # the product runs no other program
 }
 

@@ -185,12 +185,25 @@ def test_the_two_ways_to_name_a_file(api: Command) -> None:
     assert len(api.json("keys", "list")["access_keys"]) == 1
 
 
-@pytest.mark.parametrize("store", ["etcd://127.0.0.1:2379", "https://example.com", "postgres:db", "sqlite:"])
+@pytest.mark.parametrize("store", ["https://example.com", "postgres:db", "sqlite:"])
 def test_other_stores_are_refused(api: Command, store: str) -> None:
     _, err = api("keys", "create", code=5, store=store)
     assert "InvalidStore." in err
     assert f"value:    {store}" in err
-    assert "expected: sqlite:FILE or FILE" in err
+    assert "expected: sqlite:FILE, FILE or etcd://HOST:PORT" in err
+
+
+def test_a_store_in_etcd_needs_to_be_told_where_its_key_file_is(api: Command) -> None:
+    _, err = api("keys", "create", code=5, store="etcd://127.0.0.1:1")
+    assert "InvalidStore.KeyFile" in err
+    assert "expected: --key-file FILE" in err
+
+
+@pytest.mark.parametrize("words", [("backup", "FILE"), ("restore", "FILE")])
+def test_copies_of_etcd_are_etcd_s(api: Command, words: tuple[str, ...]) -> None:
+    _, err = api(*words, code=5, store="etcd://127.0.0.1:1")
+    assert "InvalidStore.Unsupported" in err
+    assert "expected: etcdctl snapshot save" in err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,215 @@
+"""Calls to an etcd cluster: which member is asked, how long, and what its refusals mean.
+
+Owns connections, TLS, deadlines, and going on to the next member. Must not know keys, or what is stored.
+
+Every call demands that its member has a leader (`hasleader`): one on the minority side of a partition refuses at once
+instead of being silent. A call that brings no answer is sent again, to the next member; so whoever makes a call that
+writes makes it such that twice is the same as once.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from sgdataplane.control.etcdaccess import EtcdAccess
+from sgdataplane.control.etcdmessages import CLASSES, METHODS, Message, make
+from sgdataplane.control.store import UnavailableError
+from sgdataplane.errors import HostError
+
+HAS_LEADER = (("hasleader", "true"),)
+TRY_S, IN_ALL_S = 1.0, 2.4  # of one member, and of the cluster: a caller has its answer within 3 s
+PAUSE_S, AGAIN_S = 0.05, 0.2  # before the next member is asked, and before a cluster is that didn't answer at all
+PROGRESS_S, SILENT_S = 1.0, 3.0  # a watch asks its member so often for a sign of life, and gives it up after that time
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # a page of the log may be larger than the 4 MB of old
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 10_000),  # a connection that a partition has cut isn't kept
+    ("grpc.keepalive_timeout_ms", 3_000),
+)
+# What a member refuses for good; another one would say the same.
+FINAL = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+NO_SPACE = "etcd has no space left: `sgdp api compact` makes some, or raise its --quota-backend-bytes"
+
+
+class EtcdError(UnavailableError):
+    """etcd refused a call; any member would. `code`: the name of gRPC's."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"etcd refuses: {detail}")
+        self.code = code
+
+
+def _channel(access: EtcdAccess, member: str) -> Any:  # noqa: ANN401  # gRPC has no types
+    if access.authority is None:
+        return grpc.insecure_channel(member, OPTIONS)
+    files = (access.authority, access.key, access.certificate)
+    return grpc.secure_channel(member, grpc.ssl_channel_credentials(*map(_read, files)), OPTIONS)
+
+
+def _read(file: Path | None) -> bytes | None:
+    try:
+        return None if file is None else file.read_bytes()
+    except OSError as error:
+        raise HostError(str(file), f"can't read it: {error.strerror}") from error
+
+
+class Cluster:
+    """Safe for use by several threads. HostError if a file of TLS can't be read."""
+
+    def __init__(self, access: EtcdAccess) -> None:
+        self._channels = [_channel(access, member) for member in access.members]
+        self.members = access.members
+        self._at = 0  # the member that is asked next
+        self._failed_at = -math.inf  # when a call had no answer of any member; -inf once one has had
+        self._is_closed = False
+
+    def call(self, request: Message) -> Message:
+        """The answer of the first member that has one. EtcdError, UnavailableError."""
+        deadline = time.monotonic() + self._patience()
+        try_s = max(TRY_S, IN_ALL_S / len(self.members))
+        why = ""
+        while (left := deadline - time.monotonic()) > 0:
+            at = self._at
+            try:
+                answer = self._ask(request, at, min(left, try_s))
+            except _NoAnswerError as error:
+                why = str(error)
+                self._leave(at)
+                time.sleep(min(PAUSE_S, max(0.0, deadline - time.monotonic())))
+            else:
+                self._failed_at = -math.inf
+                return answer
+        self._failed_at = time.monotonic()
+        raise UnavailableError(f"etcd doesn't answer: {why}")
+
+    def _patience(self) -> float:
+        """How long a call may take. While no member answers, calls are refused at once, but for one now and then: the
+        waiting of those that queue for each other doesn't add up."""
+        if self._failed_at == -math.inf:
+            return IN_ALL_S
+        if time.monotonic() - self._failed_at < AGAIN_S:
+            raise UnavailableError("etcd doesn't answer")
+        return TRY_S
+
+    def _ask(self, request: Message, at: int, timeout: float) -> Message:
+        """EtcdError, UnavailableError; _NoAnswerError if another member may have an answer."""
+        try:
+            return self._method(request, at)(request, timeout=timeout, metadata=HAS_LEADER)
+        except grpc.RpcError as error:
+            self.require_open()
+            raise _judged(error) from error
+        except ValueError:  # gRPC's word for a channel that is closed
+            self.require_open()
+            raise
+
+    def watch(self, create: Message, heard: Callable[[Message], None]) -> None:
+        """Hand over what one member says of a watch, until it says no more: it ends, has no leader, or is silent. The
+        next watch is at the next member."""
+        self.require_open()
+        at = self._at
+        pulse = _Pulse(create)
+        answers = self._method(make("WatchRequest"), at)(pulse.requests(), metadata=HAS_LEADER)
+        pulse.give_up = answers.cancel
+        try:
+            for answer in answers:
+                pulse.beat()
+                if answer.canceled:
+                    break
+                heard(answer)
+        except grpc.RpcError:  # the caller sees that it has ended
+            pass
+        finally:
+            pulse.stop()
+            answers.cancel()
+        self._leave(at)
+
+    def close(self) -> None:
+        """Whatever waits for an answer gets UnavailableError."""
+        self._is_closed = True
+        for channel in self._channels:
+            channel.close()
+
+    def _leave(self, at: int) -> None:
+        """The next call goes to another member than this one."""
+        if self._at == at:
+            self._at = (at + 1) % len(self.members)
+
+    def _method(self, request: Message, at: int) -> Any:  # noqa: ANN401  # gRPC has no types
+        self.require_open()
+        path, answer = METHODS[request.DESCRIPTOR.name]
+        channel = self._channels[at]
+        make_one = channel.stream_stream if path.endswith("/Watch") else channel.unary_unary
+        return make_one(path, type(request).SerializeToString, CLASSES[answer].FromString)
+
+    def require_open(self) -> None:
+        """UnavailableError once it is closed."""
+        if self._is_closed:
+            raise UnavailableError("the store is closed")
+
+
+class _NoAnswerError(Exception):
+    """A member hasn't answered, or can't now."""
+
+
+def _judged(error: Any) -> Exception:  # noqa: ANN401  # gRPC has no types
+    code, detail = error.code(), error.details() or ""
+    if code in FINAL:
+        return EtcdError(code.name, detail)
+    if "database space exceeded" in detail:
+        return UnavailableError(NO_SPACE)
+    return _NoAnswerError(f"{code.name.lower().replace('_', ' ')}: {detail}")
+
+
+class _Pulse:
+    """The requests of one watch: it is created, and then asked every second for its progress. `give_up` ends it, once
+    it has been silent for too long."""
+
+    def __init__(self, create: Message) -> None:
+        self._create = create
+        self._stopped = threading.Event()
+        self._heard = time.monotonic()
+        self.give_up: Callable[[], object] = self.stop
+
+    def requests(self) -> Iterator[Message]:
+        """Runs in a thread of gRPC's."""
+        yield make("WatchRequest", create_request=self._create)
+        while not self._stopped.wait(PROGRESS_S):
+            if time.monotonic() - self._heard > SILENT_S:
+                self.give_up()
+                return
+            yield make("WatchRequest", progress_request=make("WatchProgressRequest"))
+
+    def beat(self) -> None:
+        self._heard = time.monotonic()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: int, revision: int) -> Iterator[Message]:
+    """Each key from `first` to before `end`, at a revision of etcd's, in pages of so many."""
+    while True:
+        answer = call(make("RangeRequest", key=first, range_end=end, limit=size, revision=revision))
+        yield from answer.kvs
+        if not answer.more:
+            return
+        first = answer.kvs[-1].key + b"\0"

@@ -1,0 +1,196 @@
+"""Where a store lies in etcd: its keys, what their values say, and the operations on them.
+
+Owns the layout. Must not know how etcd is called, or in which order things are done. Below NAME/ are
+
+    head                {"format": 1, "revision": R}: the last revision; each commit compares and replaces it
+    doc/PATH            a document
+    guard/NAME          the revision that moved it last
+    token/NAME          what was answered, and when it is forgotten; a lease removes it some time after that
+    audit/R             the audit record of a revision
+    log/R               what a revision changed, and who wrote it: a LogEntry. The last ones only
+    parcel/R/NONCE/I    the text of a change that is too large for one transaction, in pieces
+    pending             the parcel whose documents aren't all put yet, though its revision is committed
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sgdataplane.control.encoded import decode, encode, encode_each, join
+from sgdataplane.control.etcdmessages import Message, make
+from sgdataplane.control.store import Answered, Body, Path, Revision, Token, Write
+from sgdataplane.errors import LimitError, Problem, StateFileError, Where
+
+FORMAT = 1
+MOST_BYTES = 1 << 20  # of a document, and of those in a transaction: etcd takes 1.5 MB a request, with all of it
+MOST_OPERATIONS = 100  # etcd takes 128 a transaction; besides documents there are guards: as many at most
+PIECE = 1 << 19
+LONG = 1 << 14  # bytes from which a value is compressed
+EQUAL, GREATER, MOD, VALUE = 0, 1, 2, 3  # etcd's numbers in a comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Of the store of that name."""
+
+    name: str
+
+    def of(self, *parts: str | int) -> bytes:
+        return "/".join((self.name, *(f"{part:020d}" if isinstance(part, int) else part for part in parts))).encode()
+
+    def name_in(self, key: bytes, folder: str) -> str:
+        return key.decode().removeprefix(f"{self.name}/{folder}/")
+
+    def folder(self, *parts: str | int) -> tuple[bytes, bytes]:
+        """The first key in it, and the first one behind it."""
+        first = self.of(*parts, "")
+        return first, first[:-1] + b"0"  # "0" comes after "/"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """What one revision changes. `nonce`: whose commit it is. `puts`: documents as etcd's values. `log`: all of it, as
+    another one."""
+
+    nonce: str
+    puts: Mapping[Path, bytes]
+    deletes: frozenset[Path]
+    log: bytes
+
+    @staticmethod
+    def of(write: Write, nonce: str) -> LogEntry:
+        """LimitError if a document is larger than etcd takes. ValueError, TypeError if it isn't JSON."""
+        texts = encode_each(write.puts)
+        more = json.dumps({"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)})
+        puts = {path: packed(text) for path, text in texts.items()}
+        for path, value in puts.items():
+            _require_fitting(f"the document {path}, in bytes of etcd,", MOST_BYTES, len(value))
+        _require_fitting("a commit, in guards,", MOST_OPERATIONS, len(write.guards))
+        return LogEntry(nonce, puts, write.deletes, packed(f'{{"puts":{join(texts)},{more[1:]}'))
+
+    @staticmethod
+    def read(log: bytes) -> LogEntry:
+        found = json.loads(unpacked(log))
+        puts = {path: packed(encode(body)) for path, body in found["puts"].items()}
+        return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), log)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether one transaction can make it."""
+        names = sum(len(path.encode()) for path in (*self.puts, *self.deletes))
+        size = len(self.log) + sum(map(len, self.puts.values())) + names
+        return len(self.puts) + len(self.deletes) <= MOST_OPERATIONS and size <= MOST_BYTES
+
+    def pieces(self) -> Iterator[bytes]:
+        """Of the log, each as large as etcd takes it with ease."""
+        return (self.log[start : start + PIECE] for start in range(0, len(self.log), PIECE))
+
+    def operations(self, keys: Keys) -> Iterator[Message]:
+        """Put and delete the documents."""
+        yield from (put(keys.of("doc", path), value) for path, value in self.puts.items())
+        yield from (delete(keys.of("doc", path)) for path in self.deletes)
+
+    def batches(self, keys: Keys) -> Iterator[list[Message]]:
+        """The same in transactions that etcd takes."""
+        batch: list[Message] = []
+        size = 0
+        for operation in self.operations(keys):
+            if batch and (len(batch) == MOST_OPERATIONS or size + operation.ByteSize() > MOST_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(operation)
+            size += operation.ByteSize()
+        yield batch
+
+
+def _require_fitting(subject: str, limit: int, actual: int) -> None:
+    if actual > limit:
+        raise LimitError(subject, limit, actual)
+
+
+def revision_of(number: int, log: bytes) -> Revision:
+    """What watches get of a revision, from its log."""
+    found = json.loads(unpacked(log))
+    return Revision(number, found["puts"], frozenset(found["deletes"]), frozenset(found["guards"]))
+
+
+# values
+
+
+def packed(text: str) -> bytes:
+    """A long text is compressed; a group of a thousand rules is a tenth then."""
+    octets = text.encode()
+    return octets if len(octets) <= LONG else zlib.compress(octets, 1)
+
+
+def unpacked(value: bytes) -> bytes:
+    """A text in JSON begins with a brace, and what is compressed with an x."""
+    return zlib.decompress(value) if value.startswith(b"x") else value
+
+
+def head_value(revision: int) -> bytes:
+    return json.dumps({"format": FORMAT, "revision": revision}).encode()
+
+
+def head_of(pairs: list[Message]) -> int:
+    """The revision that a head says; 0 if there is none. StateFileError if another version wrote it."""
+    if not pairs:
+        return 0
+    found = json.loads(pairs[0].value)
+    if found["format"] != FORMAT:
+        expected = f"version {FORMAT}"
+        problem = Problem(
+            Where(), "InvalidStore.Version", "another version wrote the store", str(found["format"]), expected
+        )
+        raise StateFileError((problem,))
+    return int(found["revision"])
+
+
+def token_value(token: Token, revision: int) -> bytes:
+    about: Body = {"digest": token.digest, "until": token.until, "revision": revision, "answer": dict(token.answer)}
+    return packed(encode(about))
+
+
+def answered_of(pairs: list[Message], now: float) -> Answered | None:
+    """What a token says, unless its time is over."""
+    if not pairs:
+        return None
+    found = read_value(pairs[0].value)
+    return Answered(found["digest"], found["answer"], found["revision"]) if found["until"] > now else None
+
+
+def read_value(value: bytes) -> dict[str, Any]:
+    """The object that a value says."""
+    return decode(unpacked(value))
+
+
+# operations and comparisons
+
+
+def put(key: bytes, value: bytes, lease: int = 0) -> Message:
+    return make("RequestOp", request_put=make("PutRequest", key=key, value=value, lease=lease))
+
+
+def delete(first: bytes, end: bytes = b"") -> Message:
+    return make("RequestOp", request_delete_range=make("DeleteRangeRequest", key=first, range_end=end))
+
+
+def get(first: bytes, end: bytes = b"", limit: int = 0) -> Message:
+    return make("RequestOp", request_range=make("RangeRequest", key=first, range_end=end, limit=limit))
+
+
+def is_there(key: bytes) -> Message:
+    return make("Compare", key=key, result=GREATER, target=MOD, mod_revision=0)
+
+
+def is_value(key: bytes, value: bytes) -> Message:
+    return make("Compare", key=key, result=EQUAL, target=VALUE, value=value)
+
+
+def is_of(key: bytes, mod_revision: int) -> Message:
+    """Whether a key was put last at that revision of etcd's; 0: never."""
+    return make("Compare", key=key, result=EQUAL, target=MOD, mod_revision=mod_revision)
