@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from sgdataplane.cli.output import COLOUR_CHOICES, say
+from sgdataplane.cli.output import COLOUR_CHOICES, Exit, complain, say, say_aside
 from sgdataplane.errors import LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
@@ -168,6 +168,12 @@ class Parser(argparse.ArgumentParser):
             known = [option for action in parser._actions for option in action.option_strings]
             parser.error(f"unrecognized arguments: {' '.join(extras)}{meant(unknown.partition('=')[0], known)}")
         return found
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with what is wrong and where more is said. The whole usage, before that, would hide it."""
+        complain(message)
+        say_aside(f"help:  {self.prog} --help")
+        self.exit(Exit.USAGE)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """As argparse does it, with the nearest choice."""

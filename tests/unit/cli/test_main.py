@@ -123,7 +123,10 @@ def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as exit_:
         main.main(argv)
     assert exit_.value.code == Exit.USAGE
-    assert "usage: sgdp" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("error: ")
+    assert said[1] == "help:  sgdp --help"
 
 
 def test_every_verb_is_listed_with_what_its_module_says() -> None:
@@ -240,7 +243,7 @@ def test_what_is_said_after_ctrl_c_is_of_verbs_that_there_are() -> None:
         (("lab", "stats"), "did you mean status?"),
         (
             ("diff", "--markdwn", "a", "b"),
-            "sgdp diff: error: unrecognized arguments: --markdwn; did you mean",
+            "error: unrecognized arguments: --markdwn; did you mean --markdown?\nhelp:  sgdp diff --help\n",
         ),
         (("lab", "up", "x", "--placment=host"), "did you mean --placement?"),
         (("compile", "x", "--placement", "hst"), "did you mean host?"),
