@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sgdataplane.errors import Where
+from sgdataplane.statefile.guesses import Guess, no_guess
 from sgdataplane.statefile.problems import Problems
 
 E = TypeVar("E", bound=enum.Enum)
@@ -107,11 +108,11 @@ class Reader:
     def wrong_type(self, name: str, expected: str, index: int | None = None) -> None:
         self.refuse(name, "InvalidDocument.WrongType", f"{name} has the wrong type", expected, index)
 
-    def text(self, name: str, default: str = "") -> str:
+    def text(self, name: str, default: str = "", guess: Guess = no_guess) -> str:
         """Free text. A number is not text: YAML would have to guess how it was written."""
         value = self.fields.values.get(name, default)
         if not isinstance(value, str):
-            self.wrong_type(name, "text; put a number in quotes")
+            self.wrong_type(name, _with_guess("text; put a number in quotes", guess(str(value))))
             return default
         if not is_text(value):
             self.refuse(name, "InvalidDocument.NotUtf8", f"{name} holds half of a surrogate pair", "Unicode text")
@@ -156,21 +157,25 @@ class Reader:
             return default
         return found
 
-    def parsed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> T | None:
+    def parsed(
+        self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
+    ) -> T | None:
         """What `parse` makes of the text; None if the field is absent or wrong."""
         if not self.has(name):
             return None
         before = self.problems.count
-        value = self.text(name)
+        value = self.text(name, guess=guess)
         if self.problems.count > before:
             return None
         try:
             return parse(value)
         except ValueError:
-            self.refuse(name, code, f"{name} is malformed", expected)
+            self.refuse(name, code, f"{name} is malformed", _with_guess(expected, guess(value)))
             return None
 
-    def listed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> tuple[T, ...]:
+    def listed(
+        self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
+    ) -> tuple[T, ...]:
         """What `parse` makes of each text of a list; what is wrong is left out."""
         values = self.fields.values.get(name, ())
         if not isinstance(values, (list, tuple)):
@@ -183,8 +188,13 @@ class Reader:
                     raise ValueError
                 found.append(parse(value))
             except ValueError:
-                self.refuse(name, code, f"an element of {name} is malformed", expected, index)
+                meant = _with_guess(expected, guess(str(value)))
+                self.refuse(name, code, f"an element of {name} is malformed", meant, index)
         return tuple(found)
+
+
+def _with_guess(expected: str, guess: str) -> str:
+    return f"{expected}; perhaps {guess}" if guess else expected
 
 
 def is_id(value: str) -> bool:

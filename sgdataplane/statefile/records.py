@@ -31,6 +31,7 @@ from sgdataplane.model.state import (
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.fields import ID_EXPECTED, Fields, Reader, is_id, is_text
+from sgdataplane.statefile.guesses import block_meant, ports_meant
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, made_rule_id
 from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, R, Sections
@@ -116,7 +117,8 @@ def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
     """Host bits are an error here: the cloud's lists have none, so they are a typing mistake."""
     expected = f"an {cidr_expected(family)}, without host bits"
     reader.require("cidr", expected)
-    cidr = reader.parsed("cidr", family_parser(family, strict=True), "InvalidEntryCidr.Malformed", expected)
+    parse = family_parser(family, strict=True)
+    cidr = reader.parsed("cidr", parse, "InvalidEntryCidr.Malformed", expected, block_meant(family))
     description = reader.text("description")
     return PrefixListEntry(cidr, description) if reader.is_clean and cidr is not None else None
 
@@ -130,7 +132,7 @@ def read_port_list(reader: Reader) -> PortList | None:
 
 def read_port_entry(reader: Reader) -> PortListEntry | None:
     reader.require("port_range", PORTS_EXPECTED)
-    ports = reader.parsed("port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED)
+    ports = reader.parsed("port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED, ports_meant)
     description = reader.text("description")
     return PortListEntry(ports, description) if reader.is_clean and ports is not None else None
 
@@ -285,7 +287,7 @@ def is_unicast(address: Address) -> bool:
 def read_delegated(reader: Reader, family: Family) -> tuple[Prefix, ...]:
     name, parse = f"{family.value}_prefixes", family_parser(family, strict=True)
     expected = f"an {cidr_expected(family)}, without host bits"
-    return tuple(sorted(reader.listed(name, parse, "InvalidPrefix.Malformed", expected)))
+    return tuple(sorted(reader.listed(name, parse, "InvalidPrefix.Malformed", expected, block_meant(family))))
 
 
 def read_group_ids(reader: Reader) -> tuple[str, ...]:

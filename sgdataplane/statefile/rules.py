@@ -14,6 +14,7 @@ from sgdataplane.model.state import GroupRef, NicType, PrefixListRef, Remote, Se
 from sgdataplane.net.values import ALL, Direction, Family, PortRange, Prefix, Protocol, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.fields import Fields, Reader
+from sgdataplane.statefile.guesses import block_meant, ports_meant
 from sgdataplane.statefile.problems import Problems
 
 NO_PORTS = "-1/-1"
@@ -43,6 +44,9 @@ NARROWING = {
         CidrField("ipv6_source_cidr_ip", Family.IPV6, "InvalidParam.Ipv6SourceCidrIp"),
     ),
 }
+# The field for the same block of the other family.
+OTHER_FAMILY = {name: f"ipv6_{name}" for name in ("cidr_ip", "dest_cidr_ip", "source_cidr_ip")}
+OTHER_FAMILY |= {other: name for name, other in OTHER_FAMILY.items()}
 CIDR_NAMES = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
 GROUP_NAMES = {Direction.INGRESS: "source_security_group_id", Direction.EGRESS: "dest_security_group_id"}
 REMOTE_SIDE = {Direction.INGRESS: "Source", Direction.EGRESS: "Dest"}
@@ -122,7 +126,7 @@ class RuleReader(Reader):
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
         """TCP and UDP have ports, and only they (semantics.md section 2)."""
         if protocol.has_ports:
-            return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED)
+            return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED, ports_meant)
         if self.has(name) and self.text(name, NO_PORTS) != NO_PORTS:
             self.refuse(name, code, f"{protocol} has no ports", NO_PORTS)
         return None
@@ -194,7 +198,8 @@ class RuleReader(Reader):
 
     def cidr(self, field: CidrField) -> Prefix | None:
         """The block with its host bits masked, which is reported."""
-        prefix = self.parsed(field.name, family_parser(field.family), field.code, cidr_expected(field.family))
+        expected, guess = cidr_expected(field.family), block_meant(field.family, OTHER_FAMILY[field.name])
+        prefix = self.parsed(field.name, family_parser(field.family), field.code, expected, guess)
         if prefix is None:
             return None
         text = self.text(field.name)
