@@ -33,7 +33,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.changes import ById
 from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, Table, goto
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
 
 MOST_ENIS = 2048  # whose chains are kept

@@ -49,6 +49,7 @@ from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import NamespaceWatch
+from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.source import LastGood, source_of
@@ -81,7 +82,8 @@ class Agent:
         self._notifier = Notifier(os.environ)
         self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
         stack.callback(self._meanwhile.close)
-        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat, self._meanwhile.run)
+        known = ProvenFile(config.state_directory)
+        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat, self._meanwhile.run, known)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         self._metrics = Metrics(self._status)

@@ -17,6 +17,7 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
+from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
 from sgdataplane.enforce import Cache
@@ -123,11 +124,13 @@ class Reconciler:
         last_good: LastGood,
         beat: Callable[[], None] = lambda: None,
         aside: Aside = lambda work: work(),
+        proven_file: ProvenFile | None = None,
     ) -> None:
-        self._registry, self._last_good = registry, last_good
+        self._registry, self._last_good, self._proven_file = registry, last_good, proven_file
         self._policy: Policy | None = None
         self._previous, self._manner = HostReport(()), Manner()
-        self._cache, self._sights = Cache(), Sights()
+        self._cache = Cache() if proven_file is None else Cache(proven_file.load())
+        self._sights = Sights()
         self._beat, self._aside = beat, aside
 
     def run(
@@ -217,3 +220,7 @@ class Reconciler:
         """Keep the policy for a start without a state, even if one ENI was refused, since the others obey it."""
         if policy.origin is Origin.STATE and host is not None:
             self._aside(partial(self._last_good.store, policy.state))
+        if host is not None and self._proven_file is not None:
+            summaries = self._cache.summaries(host.in_force.values())
+            if summaries is not None:
+                self._aside(partial(self._proven_file.store, summaries))

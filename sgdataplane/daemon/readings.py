@@ -103,7 +103,7 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
     if entry.proven is None:
         return frozenset()
     fenced = (fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
-    return frozenset((*entry.proven.table.counter, *FIXED, *fenced))
+    return frozenset((*entry.proven.summary.counters, *FIXED, *fenced))
 
 
 @contextmanager

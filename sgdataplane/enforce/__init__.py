@@ -2,7 +2,7 @@
 
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import check_fence
-from sgdataplane.enforce.proven import Cache, Proven, build
+from sgdataplane.enforce.proven import Cache, Proven, TableSummary, build
 from sgdataplane.enforce.sessions import Epochs, KernelSessions
 from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_enforced, is_in_force, remove
 
@@ -15,6 +15,7 @@ __all__ = [
     "KernelSessions",
     "Proven",
     "Settings",
+    "TableSummary",
     "apply",
     "build",
     "check_fence",

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.contract.stamp import Stamp
-from sgdataplane.contract.tables import dispatch_name
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import fitted
 from sgdataplane.enforce.sessions import Epochs
-from sgdataplane.net.values import Direction
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Inventory, stamp_of
+from sgdataplane.nft.snapshot import Inventory
 
 SOME = 1000
 
@@ -63,12 +61,12 @@ class Course:
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:
     """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
-    settings, digest = wish.settings, stamp_of(wish.proven.table).digest
+    settings, digest = wish.settings, wish.proven.summary.digest
     epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
     stamp = epochs.usable(inventory.stamp)
     on_change = settings.on_change if _is_same_links(inventory, wish) else "revoke"
     epoch = epochs.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
-    newcomers = _newcomers(inventory, wish.proven.table)
+    newcomers = _newcomers(inventory, wish.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
     if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
@@ -81,10 +79,9 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Cours
     return Course(inventory, stamp, epoch, newcomers, adopting, steps)
 
 
-def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
+def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
     """The interfaces that no table here has known so far."""
-    wanted = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements)
-    return tuple(sorted(ifname for ifname in wanted if ifname not in inventory.ifnames))
+    return tuple(sorted(ifname for ifname in desired.interfaces.values() if ifname not in inventory.ifnames))
 
 
 def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
@@ -99,6 +96,6 @@ def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
     epoch."""
     if stamp is None or wish.settings.resync:
         return None
-    if stamp.digest == stamp_of(wish.proven.table).digest:
+    if stamp.digest == wish.proven.summary.digest:
         return with_epoch(wish.proven.table, stamp.epoch, stamp.secret)
     return None if wish.previous is None else with_epoch(wish.previous.table, stamp.epoch, stamp.secret)

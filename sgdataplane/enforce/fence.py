@@ -28,7 +28,8 @@ from sgdataplane.nft.changes import ById
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
-from sgdataplane.nft.snapshot import Inventory, stamp_of
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import Inventory
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
 MOST = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs

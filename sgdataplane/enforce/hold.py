@@ -16,7 +16,6 @@ from sgdataplane.enforce.fence import Fence
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, validations
 
 LOGGER = logging.getLogger("sgdataplane.hold")
@@ -62,28 +61,30 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
 
     Two changes are never refused: one that repairs a policy in force that others have changed, and one that makes the
     table cheaper than the one in force."""
+    is_change, paths = bool(course.steps.changes), wish.proven.summary.paths
+    if not is_change and USUAL * paths <= MATTERS:
+        return ""
     visits = wish.proven.visits
     in_force = _visits_in_force(course, wish, visits)
-    is_change = bool(course.steps.changes)
-    walked = visits.of_plan(course.steps, in_force) if is_change else USUAL * visits.every_path
+    walked = visits.of_plan(course.steps, in_force) if is_change else USUAL * paths
     if walked <= MATTERS:
         return ""
     pace = pace_of(kernel)
     if pace.is_wide:  # then the fence's commits validate the policy's table, too
         meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
         walked += validations(fence.steps) * meanwhile.every_path
-    is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.proven.table).digest
-    is_less = in_force is not None and in_force.every_path > visits.every_path
+    is_repair = course.stamp is not None and course.stamp.digest == wish.proven.summary.digest
+    is_less = in_force is not None and in_force.every_path > paths
     is_needed = not is_change or is_repair or is_less
-    words = judge(Burden(walked, visits.every_path, wish.proven.desired.placement, is_needed), pace)
+    words = judge(Burden(walked, paths, wish.proven.desired.placement, is_needed), pace)
     if words and is_change:
         LOGGER.warning("policy of %s: %s", _enis(wish.proven.desired.interfaces), words)
     return words
 
 
-def is_light(visits: Visits) -> bool:
-    """Whether no change to such a table takes long enough to matter."""
-    return MOST_PLANS * visits.every_path <= MATTERS
+def is_light(paths: int) -> bool:
+    """Whether no change to a table with so many paths takes long enough to matter."""
+    return MOST_PLANS * paths <= MATTERS
 
 
 def _enis(names: Iterable[str]) -> str:
@@ -97,7 +98,7 @@ def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | Non
         return NOTHING
     if course.steps.is_refill or course.stamp is None:
         return None
-    if wish.previous is None or course.stamp.digest == stamp_of(wish.proven.table).digest:
+    if wish.previous is None or course.stamp.digest == wish.proven.summary.digest:
         return visits
     return wish.previous.visits
 

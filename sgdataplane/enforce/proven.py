@@ -7,36 +7,107 @@ Owns the order resolve, compile, prove, count, and what one build leaves for the
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, Desired, Settings
+from sgdataplane.enforce.inputs import Inputs
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
+from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import EniPolicy, HostPolicy, PolicyMemo, resolve
 from sgdataplane.proof.prove import Proof, require_proof
 from sgdataplane.proof.specification import Specification
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a build makes: a table at the first epoch. `visits`: how much of it the kernel walks at a commit. `proof`:
+    None if the settings asked for none. `memo`, `resolved`: what the compile and resolve() left for the next ones."""
+
+    table: Table
+    visits: Visits
+    proof: Proof | None
+    memo: Memo
+    resolved: PolicyMemo | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableSummary:
+    """What has to be known of a table that is in force and stays. `digest`: of its stamp. `counters`: their names.
+    `paths`: how many the kernel walks through it."""
+
+    digest: str
+    counters: frozenset[str]
+    paths: int
+
+    @classmethod
+    def of(cls, made: Made) -> TableSummary:
+        return cls(stamp_of(made.table).digest, frozenset(made.table.counter), made.visits.every_path)
+
+
+class Build:
+    """A build that was done, or will be if somebody asks for more than its summary."""
+
+    def __init__(self, make: Callable[[], Made], summary: TableSummary | None = None) -> None:
+        self._make, self._summary = make, summary
+
+    @cached_property
+    def made(self) -> Made:
+        return self._make()
+
+    @cached_property
+    def summary(self) -> TableSummary:
+        return TableSummary.of(self.made) if self._summary is None else self._summary
+
+
 @dataclass(frozen=True)
 class Proven:
-    """`desired`, and a `table` at the first epoch that does what it says. Only build() makes one. `visits`: how much of
-    the table the kernel walks at a commit. `proof`: None if the settings asked for none. `memo`, `resolved`: what the
-    compile and resolve() left for the next ones. `seconds`: how long the build took."""
+    """`desired`, and a table that does what it says. Only build() and Cache make one. `is_proven`: whether the settings
+    asked for that. `seconds`: how long the build took."""
 
     desired: Desired
     time_scale: float
-    table: Table = field(repr=False)
-    visits: Visits = field(repr=False, compare=False)
-    proof: Proof | None = field(compare=False)
-    memo: Memo = field(repr=False, compare=False)
-    resolved: PolicyMemo | None = field(repr=False, compare=False)
+    is_proven: bool
+    build: Build = field(repr=False, compare=False)
     seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def made(self) -> Made:
+        return self.build.made
+
+    @property
+    def summary(self) -> TableSummary:
+        return self.build.summary
+
+    @property
+    def table(self) -> Table:
+        return self.made.table
+
+    @property
+    def visits(self) -> Visits:
+        return self.made.visits
+
+    @property
+    def proof(self) -> Proof | None:
+        return self.made.proof
+
+    @property
+    def memo(self) -> Memo:
+        return self.made.memo
+
+    @property
+    def outline(self) -> Outline:
+        """How the kernel's table is recognized."""
+        ifnames = frozenset(self.desired.interfaces.values())
+        return Outline(TABLE, "inet", self.summary.digest, ifnames, (ADOPTING,), lambda: self.table)
 
     def on(self, state: CloudState) -> Proven:
         """The same for another state that says the same about its ENIs (policy/reach.py); nothing is built anew."""
@@ -44,7 +115,7 @@ class Proven:
 
     def is_of(self, desired: Desired, settings: Settings) -> bool:
         """Whether it is for the same ENIs and built with these settings. The state may be another one."""
-        is_built_so = self.time_scale == settings.time_scale and (self.proof is not None or not settings.prove)
+        is_built_so = self.time_scale == settings.time_scale and (self.is_proven or not settings.prove)
         return is_built_so and replace(self.desired, state=desired.state) == desired
 
 
@@ -61,27 +132,72 @@ def build(
     isn't compiled or proven again.
     """
     started, similar = time.monotonic(), similar or previous
-    memo = Memo() if similar is None else similar.memo.next()
-    policy = _policy(desired, settings.time_scale, None if similar is None else similar.resolved)
+    like = None if similar is None else similar.made
+    memo = Memo() if like is None else like.memo.next()
+    policy = _policy(desired, settings.time_scale, None if like is None else like.resolved)
     table = compile_policy(policy, desired.options, FIRST_EPOCH, memo=memo)
     proof = _proof(desired, settings, table, (previous, similar)) if settings.prove else None
     with no_collection():
-        visits = Visits.of(table, None if similar is None else similar.visits)
-    return Proven(desired, settings.time_scale, table, visits, proof, memo, policy.memo, time.monotonic() - started)
+        visits = Visits.of(table, None if like is None else like.visits)
+    made = Made(table, visits, proof, memo, policy.memo)
+    taken = time.monotonic() - started
+    return Proven(desired, settings.time_scale, settings.prove, Build(lambda: made), taken)
 
 
 @dataclass
 class Cache:
     """Makes builds for many namespaces faster: namespaces whose ENIs are in the same groups have nearly the same table.
     It never shows in a result. It keeps the last table of each set of groups; who keeps the cache itself calls
-    `forget_others` now and then."""
+    `forget_others` now and then.
 
+    `known`: builds that this program did in earlier processes, by the digest of all that they depend on (inputs.py).
+    Of a namespace that hasn't been built here, such a build is done only when somebody asks for its table: not as long
+    as the kernel's stamp has its digest."""
+
+    known: Mapping[str, TableSummary] = field(default_factory=dict)
+    _inputs: Inputs | None = None
+    _digests: dict[Build, str] = field(default_factory=dict)
     _by_groups: dict[object, Proven] = field(default_factory=dict)
     _last: Proven | None = None
     _most: int = 0
 
     def build(self, desired: Desired, settings: Settings, previous: Proven | None = None) -> Proven:
-        """Call build() with the most similar table that was built."""
+        """Call build() with the most similar table that was built, now or when its result is asked for."""
+        known = None if previous is not None or not settings.prove else self._known(desired, settings.time_scale)
+        if known is None:
+            return self._built(desired, settings, previous)
+        later = Build(lambda: self._built_again(desired, settings, known), known)
+        return Proven(desired, settings.time_scale, settings.prove, later)
+
+    def _known(self, desired: Desired, time_scale: float) -> TableSummary | None:
+        digest = self._digest(desired, time_scale) if self.known else None
+        return None if digest is None else self.known.get(digest)
+
+    def _digest(self, desired: Desired, time_scale: float) -> str | None:
+        if self._inputs is None or self._inputs.state is not desired.state:
+            self._inputs = Inputs(desired.state, self._inputs)
+        return self._inputs.digest(desired, time_scale)
+
+    def _built_again(self, desired: Desired, settings: Settings, known: TableSummary) -> Made:
+        made = self._built(desired, settings, None).made
+        if stamp_of(made.table).digest != known.digest:
+            self.known = {}
+            raise RuntimeError("an earlier process of this program made another table of the same policy")
+        return made
+
+    def summaries(self, in_force: Collection[Proven]) -> Mapping[str, TableSummary] | None:
+        """What a later process needs as `known`; None if it is the same as at the last call."""
+        found: dict[Build, str] = {}
+        for proven in in_force:
+            digest = self._digests.get(proven.build) or self._digest(proven.desired, proven.time_scale)
+            if proven.is_proven and digest is not None:
+                found[proven.build] = digest
+        if found.keys() == self._digests.keys():
+            return None
+        self._digests = found
+        return {digest: build.summary for build, digest in found.items()}
+
+    def _built(self, desired: Desired, settings: Settings, previous: Proven | None) -> Proven:
         groups = _groups(desired)
         similar = self._by_groups.get(groups) or previous or self._last
         made = build(desired, settings, previous, similar)
@@ -119,7 +235,8 @@ def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Prov
         uplinks=desired.uplinks,
         time_scale=settings.time_scale,
     )
-    proven = (None if made is None or made.proof is None else made.proof.proven for made in known)
+    proofs = (None if each is None else each.proof for each in known)
+    proven = (None if proof is None else proof.proven for proof in proofs)
     return require_proof(specification, table, *proven)
 
 

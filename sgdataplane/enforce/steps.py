@@ -89,7 +89,7 @@ def apply(
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
     inventory = _look(kernel, wish)
-    fence = wanted_fence(kernel, inventory, desired, settings, wish.before)
+    fence = wanted_fence(kernel, inventory, desired, settings, _held(wish, inventory))
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
     epochs = Epochs(desired.site.marks.last_epoch)
@@ -141,10 +141,16 @@ def _renewal(generation: int) -> Plan:
 def _look(kernel: Kernel, wish: Wish) -> Inventory:
     """What the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
     for known in () if wish.settings.resync else (wish.previous, wish.proven):
-        found = None if known is None else kernel.trusted(known.table)
+        found = None if known is None else kernel.trusted(known.outline)
         if found:
             return found
     return kernel.inventory(TABLE, most=wish.most)
+
+
+def _held(wish: Wish, inventory: Inventory) -> Desired | None:
+    """What was enforced before, if that is known: to the caller, or from the stamp, which vouches for the fence,
+    too."""
+    return wish.proven.desired if wish.previous is None and inventory.is_derived else wish.before
 
 
 def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
@@ -186,7 +192,7 @@ def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Lon
 
 def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings: Settings) -> None:
     """HeldError if enforce() would refuse this change as taking too long. Changes nothing."""
-    if is_light(proven.visits):
+    if is_light(proven.summary.paths):
         return
     wish = Wish(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
@@ -200,7 +206,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
 def is_in_force(namespace: str, proven: Proven) -> bool:
     """Whether the kernel certainly has what is proven, and nobody has committed anything since it was put there."""
     with NetlinkKernel(namespace) as kernel:
-        return kernel.trusted(proven.table) is not None
+        return kernel.trusted(proven.outline) is not None
 
 
 def is_enforced(namespace: str, *, fence: bool) -> bool:

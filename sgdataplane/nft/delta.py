@@ -33,7 +33,8 @@ from sgdataplane.nft.changes import changes
 from sgdataplane.nft.detour import copied, detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
-from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Named = Chain | Map | Counter | Timeout

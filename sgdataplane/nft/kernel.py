@@ -36,6 +36,7 @@ from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.encode import map_key_bytes
 from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.messages import key_at
+from sgdataplane.nft.outline import Outline
 from sgdataplane.nft.snapshot import (
     CrowdError,
     Inventory,
@@ -128,7 +129,7 @@ class Kernel(Protocol):
         """The names of a table's objects, its stamp, and the namespace's generation. `most`: how many objects of a kind
         there should be; a table with more is crowded."""
 
-    def trusted(self, table: Table) -> Inventory | None:
+    def trusted(self, outline: Outline) -> Inventory | None:
         """The inventory, if the kernel certainly has this table, whatever its epoch and secret; else None. Cheap."""
 
     def vouched(self, table: Table) -> Inventory | None:
@@ -230,9 +231,9 @@ class NetlinkKernel:
         with _mapped():
             return read_inventory(self._netlink, name, family, most)
 
-    def trusted(self, table: Table) -> Inventory | None:
+    def trusted(self, outline: Outline) -> Inventory | None:
         with _mapped():
-            return read_trusted(self._netlink, table)
+            return read_trusted(self._netlink, outline)
 
     def vouched(self, table: Table) -> Inventory | None:
         with _mapped():

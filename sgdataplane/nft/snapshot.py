@@ -31,6 +31,7 @@ from sgdataplane.nft import uapi
 from sgdataplane.nft.changes import Derived
 from sgdataplane.nft.ir import Datum, Map, MapKey, Table
 from sgdataplane.nft.layout import LONGEST
+from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.uapi import number_of
 
 FILTER = "filter"
@@ -116,14 +117,6 @@ def _with_stamp(table: Table, elements: tuple[tuple[MapKey, Datum], ...]) -> Tab
     return replace(table, maps=tuple(stamp if entry.name == STAMP_MAP else entry for entry in table.maps))
 
 
-def stamp_of(table: Table) -> Stamp:
-    """The stamp of a compiled table. KeyError or ValueError if it has none."""
-    stamp = Stamp.of(table.elements_of(STAMP_MAP))
-    if stamp is None:
-        raise ValueError(f"table {table.name} has no whole stamp")
-    return stamp
-
-
 def read_generation(netlink: Nfnetlink) -> int:
     """The namespace's nftables generation."""
     return number_of(netlink.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_ID])
@@ -154,24 +147,20 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: in
     raise InterruptedError(errno.EINTR, f"nftables changed during each of {MAX_ATTEMPTS} readings")
 
 
-def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
-    """The inventory, if the kernel has `table`, whatever its epoch and secret: its stamp says so, and nobody has
+def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
+    """The inventory, if the kernel has the table, whatever its epoch and secret: its stamp says so, and nobody has
     changed it since. None if that isn't certain. The cost doesn't depend on the table's size. OSError if the kernel
     refuses."""
     generation = read_generation(netlink)
-    family = uapi.FAMILIES[table.family]
+    family = uapi.FAMILIES[outline.family]
     try:
-        stamp = Stamp.of(_marks(netlink, family, table.name))
-        left = {
-            entry.name: dict(_left(_elements(netlink, family, table.name, entry.name)))
-            for entry in table.maps
-            if entry.lifetime and entry.key_type is KeyType.IFNAME
-        }
+        stamp = Stamp.of(_marks(netlink, family, outline.name))
+        left = {name: dict(_left(_elements(netlink, family, outline.name, name))) for name in outline.expiring}
     except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
         return None
-    if stamp is None or (stamp.digest, stamp.generation) != (stamp_of(table).digest, generation):
+    if stamp is None or (stamp.digest, stamp.generation) != (outline.digest, generation):
         return None
-    return _inventory_of(table, stamp, generation, left) if read_generation(netlink) == generation else None
+    return _inventory_of(outline, stamp, generation, left) if read_generation(netlink) == generation else None
 
 
 def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
@@ -190,20 +179,19 @@ def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
     is_there = hooks == {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
     if stamp is None or stamp.digest != stamp_of(table).digest or not is_there:
         return None
-    return _inventory_of(table, stamp, generation, {}) if read_generation(netlink) == generation else None
+    return _inventory_of(Outline.of(table), stamp, generation, {}) if read_generation(netlink) == generation else None
 
 
-def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str, Mapping[str, int]]) -> Inventory:
+def _inventory_of(outline: Outline, stamp: Stamp, generation: int, left: Mapping[str, Mapping[str, int]]) -> Inventory:
     """`left`: for maps whose elements expire, the milliseconds that each key has left."""
-    by_ifname = (entry for entry in table.maps if entry.key_type is KeyType.IFNAME and not entry.lifetime)
     return Inventory(
         generation,
-        chains=Derived(lambda: {chain.name: chain.hook for chain in table.chains}),
-        maps=Derived(lambda: {entry.name: MapShape.of(entry) for entry in table.maps}),
-        counters=Derived(lambda: table.counter).keys(),
-        timeouts=frozenset(entry.name for entry in table.timeouts),
+        chains=Derived(lambda: {chain.name: chain.hook for chain in outline.table().chains}),
+        maps=Derived(lambda: {entry.name: MapShape.of(entry) for entry in outline.table().maps}),
+        counters=Derived(lambda: outline.table().counter).keys(),
+        timeouts=Derived(lambda: {entry.name: entry for entry in outline.table().timeouts}).keys(),
         stamp=stamp,
-        ifnames=frozenset(str(key) for entry in by_ifname for key, _ in entry.elements),
+        ifnames=outline.ifnames,
         expiring=left,
         is_derived=True,
     )

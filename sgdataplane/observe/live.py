@@ -26,8 +26,8 @@ from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.readback import HeldTable, differences, read_table
-from sgdataplane.nft.snapshot import stamp_of
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Field.ICMPV6_TYPE}

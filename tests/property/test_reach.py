@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sgdataplane.enforce import Desired
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup, Vpc, sharing
 from sgdataplane.net.values import Verdict
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
 from tests.support.building import table_of

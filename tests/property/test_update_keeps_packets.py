@@ -21,7 +21,8 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
-from sgdataplane.nft.snapshot import stamp_of, with_generation
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.policy.resolve import interfaces_of
 from tests.support import gen, wire
 from tests.support.building import apply, table_of

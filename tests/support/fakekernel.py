@@ -31,7 +31,8 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
 )
-from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
+from sgdataplane.nft.outline import Outline, stamp_of
+from sgdataplane.nft.snapshot import Inventory, MapShape
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
 
@@ -88,9 +89,9 @@ class FakeKernel:
         packets = self._tables["inet", name].packets if ("inet", name) in self._tables else {}
         return {counter: Counted(packets[counter], 0) for counter in counters if counter in packets}
 
-    def trusted(self, table: Table) -> Inventory | None:
-        found = self.inventory(table.name, table.family)
-        is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
+    def trusted(self, outline: Outline) -> Inventory | None:
+        found = self.inventory(outline.name, outline.family)
+        is_same = found.stamp is not None and found.stamp.digest == outline.digest
         return found if is_same and found.is_untouched else None
 
     def vouched(self, table: Table) -> Inventory | None:

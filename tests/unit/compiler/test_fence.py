@@ -16,7 +16,7 @@ from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Address, link_local
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.text import add_chain, render_table
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_state

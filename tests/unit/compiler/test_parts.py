@@ -11,7 +11,7 @@ from sgdataplane.compiler.memo import Memo
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_state
 

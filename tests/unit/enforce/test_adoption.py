@@ -18,7 +18,7 @@ from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
 from tests.support.fakekernel import FakeKernel

@@ -15,7 +15,7 @@ from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.ir import Chain, Table, rule
-from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply

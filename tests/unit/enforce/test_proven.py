@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from sgdataplane.enforce import Cache, Desired, Settings, build
+from sgdataplane.model.options import Placement
+from sgdataplane.nft.outline import Outline
 from tests.support.builders import make_eni, make_group, make_state
 
 SETTINGS = Settings()
@@ -35,3 +41,67 @@ def test_groups_that_no_eni_is_in_any_more_are_forgotten() -> None:
     assert kept is not None
     assert forgotten is not None
     assert (kept.profiles, forgotten.profiles) == (0, 1)
+
+
+def known_of(desired: Desired) -> Cache:
+    """A cache of a later process."""
+    before = Cache()
+    known = before.summaries([before.build(desired, SETTINGS)])
+    assert known is not None
+    return Cache(known)
+
+
+def test_what_is_known_is_built_when_its_table_is_asked_for() -> None:
+    desired = desired_of(1)
+    cache, alone = known_of(desired), build(desired, SETTINGS)
+    later = cache.build(desired, SETTINGS)
+    assert later.summary == alone.summary
+    assert later.outline.digest == Outline.of(alone.table).digest
+    cache.forget_others([])
+    other = cache.build(desired_of(9), SETTINGS)
+    assert other.proof is not None
+    assert other.proof.profiles == 1, "nothing was built that it could have started from"
+    assert later.table == alone.table
+    assert later.is_proven
+
+
+@pytest.mark.parametrize("where", list(Placement))
+def test_an_outline_is_that_of_the_table(where: Placement) -> None:
+    interfaces = {"eni-1": "eth0", "eni-2": "eth1"}
+    made = build(Desired(STATE, interfaces, placement=where, uplinks=("up0",) if where.is_outside else ()))
+    mine, whole = made.outline, Outline.of(made.table)
+    fields = ("name", "family", "digest", "ifnames", "expiring")
+    assert [getattr(mine, field) for field in fields] == [getattr(whole, field) for field in fields]
+    assert mine.table() is made.table
+
+
+def test_another_state_or_no_proof_is_not_what_is_known() -> None:
+    cache = known_of(desired_of(1))
+    more = replace(STATE, security_groups=tuple(replace(g, rules=()) for g in STATE.security_groups))
+    for desired, settings in (
+        (desired_of(1), Settings(prove=False)),
+        (desired_of(1), Settings(time_scale=0.5)),
+        (desired_of(2), SETTINGS),
+        (Desired(more, {"eni-1": "eth0"}), SETTINGS),
+    ):
+        assert cache.build(desired, settings).summary == build(desired, settings).summary
+
+
+def test_a_table_that_turns_out_otherwise_is_not_enforced_and_nothing_is_known_any_more() -> None:
+    desired = desired_of(1)
+    known = {inputs: replace(each, digest="0" * 32) for inputs, each in known_of(desired).known.items()}
+    cache = Cache(known)
+    with pytest.raises(RuntimeError, match="another table"):
+        cache.build(desired, SETTINGS).table  # noqa: B018
+    assert cache.build(desired, SETTINGS).table == build(desired, SETTINGS).table
+
+
+def test_summaries_are_told_again_only_if_they_changed() -> None:
+    cache = Cache()
+    first, second = (cache.build(desired_of(number), SETTINGS) for number in (1, 2))
+    assert cache.summaries([first]) is not None
+    assert cache.summaries([first.on(replace(STATE))]) is None
+    both = cache.summaries([first, second])
+    assert both is not None
+    assert len(both) == 2
+    assert cache.summaries([cache.build(desired_of(3), Settings(prove=False))]) == {}

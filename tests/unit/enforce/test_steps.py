@@ -18,7 +18,8 @@ from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import Chain, Map, rule
-from sgdataplane.nft.snapshot import stamp_of, with_generation
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of

@@ -25,7 +25,8 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.fakekernel import FakeKernel
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE

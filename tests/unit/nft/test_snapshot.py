@@ -8,7 +8,8 @@ import pytest
 
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp
 from sgdataplane.nft import snapshot
-from sgdataplane.nft.snapshot import Inventory, stamp_of, with_generation, without_policy
+from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.snapshot import Inventory, with_generation, without_policy
 from tests.support.kernel_contract import TABLE
 
 DIGEST = "deadbeef0000000000000001ffffffff"

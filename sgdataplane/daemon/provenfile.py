@@ -1,0 +1,71 @@
+"""The summaries of what is in force, on disk: proven.json in the state directory. With them a restart needs no build.
+
+Owns that file: its form, its limits, and when it is refused. Must not know how a policy is built.
+
+    {"version": 1, "program": "<digest>", "counters": [["<name>", ...], ...],
+     "tables": {"<digest of the inputs>": ["<digest of the table>", <place in counters>, <paths>], ...}}
+
+A file of another program, or one that isn't complete, is ignored: then all is built at the start. Whoever can write it
+is root.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from sgdataplane.enforce import TableSummary
+from sgdataplane.enforce.inputs import program
+from sgdataplane.host.files import Survives, replace_file
+
+NAME = "proven.json"
+VERSION = 1
+MAX_BYTES = 64 << 20
+
+
+class ProvenFile:
+    """It is never needed, so no error is raised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._program = program()
+
+    def load(self) -> Mapping[str, TableSummary]:
+        """None of them if the file isn't this program's."""
+        try:
+            found = self.path.stat()
+            if not self._program or not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+                return {}
+            return self._decoded(json.loads(self.path.read_bytes()))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
+            return {}
+
+    def _decoded(self, document: dict[str, object]) -> Mapping[str, TableSummary]:
+        """TypeError and the like if it isn't such a document."""
+        if (document["version"], document["program"]) != (VERSION, self._program):
+            return {}
+        named, tables = document["counters"], document["tables"]
+        if not isinstance(named, list) or not isinstance(tables, dict):
+            return {}
+        counters = [frozenset(map(str, names)) for names in named]
+        rows = tables.items()
+        return {
+            inputs: TableSummary(str(digest), counters[place], int(paths)) for inputs, (digest, place, paths) in rows
+        }
+
+    def store(self, summaries: Mapping[str, TableSummary]) -> None:
+        """Write them in one step, or no file."""
+        places: dict[frozenset[str], int] = {}
+        tables = {
+            inputs: (known.digest, places.setdefault(known.counters, len(places)), known.paths)
+            for inputs, known in summaries.items()
+        }
+        counters = [sorted(names) for names in places]
+        document = {"version": VERSION, "program": self._program, "counters": counters, "tables": tables}
+        with suppress(OSError):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            data = json.dumps(document, separators=(",", ":")).encode("ascii")
+            replace_file(self.path, data, Survives.THE_WRITER, mode=0o600)

@@ -1,0 +1,89 @@
+"""All that a build depends on, as a digest: what a state says that concerns some ENIs, and the program.
+
+Owns that judgement; policy/reach.py makes the same one of two states. Must not know what is built.
+
+A digest may depend on too much, never on too little: tests/property/test_inputs.py holds it to what is compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from functools import cache
+from pathlib import Path
+
+from sgdataplane.enforce.desired import Desired
+from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
+
+MOST_ENIS = 10_000  # of a state: to read more takes longer than to build
+PACKAGE = Path(__file__).parents[1]
+
+
+class Inputs:
+    """Those of one state. `before`: of an earlier one, whose records it may share."""
+
+    def __init__(self, state: CloudState, before: Inputs | None = None) -> None:
+        self.state = state
+        self._before = {} if before is None else before.records
+        self.records: dict[int, tuple[object, str]] = {}  # by identity
+        self._groups: dict[str, str] = {}
+
+    def digest(self, desired: Desired, time_scale: float) -> str | None:
+        """None if the state is too large."""
+        if len(self.state.network_interfaces) > MOST_ENIS:
+            return None
+        manner = time_scale, desired.options, desired.placement, desired.uplinks, self.state.vpcs
+        return _digest(manner, [(ifname, *self._of_eni(eni_id)) for eni_id, ifname in desired.interfaces.items()])
+
+    def _of_eni(self, eni_id: str) -> tuple[object, ...]:
+        eni = self.state.eni[eni_id]
+        return self._of(eni), [self._of_group(group_id) for group_id in eni.security_group_ids]
+
+    def _of_group(self, group_id: str) -> str:
+        """The group, its members, and what its rules name."""
+        if group_id not in self._groups:
+            group = self.state.group[group_id]
+            named = [self._named_by(rule) for rule in group.rules]
+            self._groups[group_id] = _digest(self._of(group), self._members(group_id), named)
+        return self._groups[group_id]
+
+    def _named_by(self, rule: SecurityGroupRule) -> object:
+        """What it names need not be there."""
+        ports = self._of(self.state.port_list.get(rule.port_list_id))
+        match rule.remote:
+            case GroupRef(group_id):
+                group = self.state.group.get(group_id)
+                return ports, group and group.vpc_id, self._members(group_id)
+            case PrefixListRef(prefix_list_id):
+                return ports, self._of(self.state.prefix_list.get(prefix_list_id))
+        return ports
+
+    def _members(self, group_id: str) -> list[str]:
+        return [self._of(eni) for eni in self.state.enis_of_group.get(group_id, ())]
+
+    def _of(self, record: object) -> str:
+        """A record's own digest. Its repr shows all of its fields."""
+        known = self.records.get(id(record)) or self._before.get(id(record))
+        if known is None or known[0] is not record:
+            known = record, _digest(record)
+        self.records[id(record)] = known
+        return known[1]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+@cache
+def program() -> str:
+    """The digest of this program as it is on disk, and of the Python that runs it: "" if its source isn't there. Call
+    it at the start, before it can be replaced."""
+    hashed = hashlib.sha256(repr((sys.version, sys.flags.optimize)).encode())
+    paths = sorted(PACKAGE.rglob("*.py"))
+    try:
+        for path in paths:
+            content = path.read_bytes()
+            hashed.update(repr((str(path.relative_to(PACKAGE)), len(content))).encode() + content)
+    except OSError:
+        return ""
+    return hashed.hexdigest() if paths else ""
