@@ -210,8 +210,13 @@ class ExtraError(SgDataplaneError):
     def __str__(self) -> str:
         return visible_lines(
             f"this needs the package {self.package}, which is not installed",
-            f"  install sgdataplane[{self.extra}]: pip install 'sgdataplane[{self.extra}]'",
+            f"  install {_packaged(self.extra)}sgdataplane[{self.extra}]: pip install 'sgdataplane[{self.extra}]'",
         )
+
+
+def _packaged(extra: str) -> str:
+    """Debian packages have one of the extras."""
+    return "the Debian package sgdataplane-api, or " if extra == "api" else ""
 
 
 class InternalError(Exception):

@@ -25,19 +25,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
+    from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.keys import StoredKey
     from sgdataplane.control.permissions import AccessPolicy
     from sgdataplane.control.secrets import SecretBox
 
 EXTRA = "api"
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
+CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
 KEY_FILE_HELP = (
     "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
 )
@@ -71,6 +73,7 @@ def register(verbs: Verbs) -> None:
     api = verbs.add("api", run_serve, SERVES)
     store = f"where documents are kept, made if it isn't there: {STORE_HELP}"
     api.add_argument("--store", metavar="STORE", help=store)
+    api.add_config(CONFIG_HELP)
     api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
     apiserve.add_arguments(api)
     actions = Verbs(api.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
@@ -88,7 +91,7 @@ def _register_keys(keys: Verbs) -> None:
         "what it may do: full (default), read-only, or a file with a RAM policy: pydoc sgdataplane.control.permissions"
     )
     create.add_argument("--policy", default="full", metavar="P", help=policy)
-    create.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
+    create.add_argument("--key-file", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=KEY_FILE_HELP)
     _add(keys, "list", run_list)
     revoke = _add(keys, "revoke", run_revoke)
     revoke.add_argument("id", metavar="ID", help="the id of the access key")
@@ -106,9 +109,10 @@ def _register_store(actions: Verbs) -> None:
 
 
 def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
-    """A verb on a store."""
+    """A verb on a store. What is given before the verb counts, too."""
     parser = verbs.add(name, run, *more)
-    parser.add_argument("--store", required=True, metavar="STORE", help=STORE_HELP)
+    parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
+    parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
     parser.add_json("keys: pydoc sgdataplane.cli.api")
     return parser
 
@@ -123,6 +127,22 @@ def _revision(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a revision: a number from 0 up")
     return int(text)
+
+
+def config_of(arguments: argparse.Namespace) -> ApiConfig:
+    """What the options say and, unless they name the store, the configuration. ConfigError; without a store, a usage
+    error."""
+    from sgdataplane.control.config import CONFIG_FILE, KINDS, OF_CHOICES, load_api_config, with_chosen
+
+    given = {name: getattr(arguments, name, None) for name in KINDS if name not in OF_CHOICES}
+    options = {name: value for name, value in given.items() if value is not None} | chosen(arguments)
+    if arguments.store is not None and arguments.config is None:
+        return with_chosen({}, options)
+    file = arguments.config or CONFIG_FILE
+    config = load_api_config(file, must_exist=arguments.config is not None, chosen=options)
+    if not config.store:
+        arguments.parser.error(f"no store is named: give --store FILE, or name it in {file}")
+    return config
 
 
 @contextmanager
@@ -142,10 +162,9 @@ def extra() -> Iterator[None]:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
-    if arguments.store is None:
-        arguments.parser.error(f"give --store FILE to serve the API, or a command: {', '.join(ACTIONS)}")
+    config = config_of(arguments)
     with extra():
-        return apiserve.run(arguments)
+        return apiserve.run(config)
 
 
 # keys
@@ -162,10 +181,11 @@ def run_create(arguments: argparse.Namespace) -> int:
     if policy not in BUILT_IN:
         policy = _text_of(Path(policy))
         _note_idle(policy_of(policy, arguments.policy))
-    key_file: Path = arguments.key_file or key_file_of(arguments.store)
+    config = config_of(arguments)
+    key_file = config.key_file or key_file_of(config.store)
     with extra():
         import sgdataplane.control.secrets  # noqa: F401  (before a store is made)
-    with closing(open_store(arguments.store)) as store:
+    with closing(open_store(config.store)) as store:
         call = local_call("CreateAccessKey")
         made = create_key(
             store, lambda is_first: _box(key_file, is_first=is_first), call, name=arguments.name, policy=policy
@@ -216,7 +236,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.keys import stored_keys
     from sgdataplane.control.stores import open_store
 
-    with closing(open_store(arguments.store, create=False)) as store:
+    with closing(open_store(config_of(arguments).store, create=False)) as store:
         keys = stored_keys(store.snapshot().documents)
     if arguments.json:
         print_json({"access_keys": list(map(_described, keys))})
@@ -251,7 +271,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.keys import revoke_key
     from sgdataplane.control.stores import open_store
 
-    with closing(open_store(arguments.store, create=False)) as store:
+    with closing(open_store(config_of(arguments).store, create=False)) as store:
         key = revoke_key(store, local_call("DeleteAccessKey"), arguments.id)
     at = iso_time(key.revoked or time.time())
     if arguments.json:
@@ -269,7 +289,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
     from sgdataplane.control import audit
     from sgdataplane.control.stores import open_store
 
-    with closing(open_store(arguments.store, create=False)) as store:
+    with closing(open_store(config_of(arguments).store, create=False)) as store:
         records = audit.read(store, arguments.since)
         for line in map(json_text, records) if arguments.json else _lines(records):
             say(line)
@@ -294,7 +314,7 @@ def run_backup(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.backup import back_up
     from sgdataplane.control.stores import file_of
 
-    revision = back_up(file_of(arguments.store), arguments.copy)
+    revision = back_up(file_of(config_of(arguments).store), arguments.copy)
     if arguments.json:
         print_json({"file": str(arguments.copy), "revision": revision})
     else:
@@ -307,7 +327,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.backup import restore
     from sgdataplane.control.stores import file_of
 
-    store = file_of(arguments.store)
+    store = file_of(config_of(arguments).store)
     revision, former = restore(arguments.copy, store)
     if arguments.json:
         print_json({"file": str(store), "revision": revision, "former": former and str(former)})

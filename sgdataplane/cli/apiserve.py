@@ -5,7 +5,7 @@ Owns the arguments and the wording. Must not know calls, or how anything is enfo
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import Parser, choices_of
+from sgdataplane.cli.arguments import Parser
 from sgdataplane.cli.output import Exit, say, say_aside
 from sgdataplane.model.choices import IN_LAB
 
 if TYPE_CHECKING:
+    from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Place
 
@@ -29,7 +30,7 @@ FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
 
 def add_arguments(parser: Parser) -> None:
     """Of `sgdp api` itself."""
-    parser.add_argument("--listen", default=LISTEN, metavar="ADDRESS:PORT", help=f"where to serve (default: {LISTEN})")
+    parser.add_argument("--listen", metavar="ADDRESS:PORT", help=f"where to serve (default: {LISTEN})")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate; without TLS, on loopback only")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     where = parser.add_mutually_exclusive_group()
@@ -37,12 +38,14 @@ def add_arguments(parser: Parser) -> None:
     where.add_argument("--lab", metavar="NAME", help=lab)
     folder = "write the state into DIR; the agent of this host reads DIR/current"
     where.add_argument("--folder", type=Path, metavar="DIR", help=folder)
-    parser.add_argument("--no-v1", action="store_true", help="refuse signatures of version 1 (HMAC-SHA1)")
-    parser.add_config("with --folder: the agent's configuration, which says where its socket is")
+    socket = "with --folder: where the agent says what is in force, its socket (default) or its status_socket"
+    parser.add_argument("--agent-socket", type=Path, metavar="FILE", help=socket)
+    v1 = "refuse signatures of version 1 (HMAC-SHA1)"
+    parser.add_argument("--no-v1", dest="v1", action="store_false", default=None, help=v1)
     parser.add_choices(("placement", "profile"), IN_LAB)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(config: ApiConfig) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
     from sgdataplane.control.access import AccessLog
     from sgdataplane.control.admission import Admission
@@ -55,40 +58,39 @@ def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.service import ApiService
     from sgdataplane.control.signature import Verifier
     from sgdataplane.control.stores import key_file_of, open_store
+    from sgdataplane.daemon.logs import Notifier
 
-    at = listen_at(arguments.listen, arguments.tls_cert, arguments.tls_key)
-    key_file: Path = arguments.key_file or key_file_of(arguments.store)
-    profile = choices_of(arguments).profile
-    with closing(open_store(arguments.store)) as store:
+    at = listen_at(config.listen, config.tls_cert, config.tls_key)
+    key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
+    with closing(open_store(config.store)) as store:
         engine = Engine(store, profile)
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
-        admission = Admission(Verifier(keyring.find, accepts_v1=not arguments.no_v1), keyring.permits)
-        with Following(engine, places(arguments), profile) as following, followed(engine):
+        admission = Admission(Verifier(keyring.find, accepts_v1=config.v1), keyring.permits)
+        with Following(engine, places(config), profile) as following, followed(engine):
             api = Api(ApiService(engine, store, following, profile), admission, AccessLog(say))
             server = ApiServer(api, at)
             say_aside(f"serving at {server.url}; revision {engine.revision}")
             sys.stdout.flush()
+            Notifier(os.environ).tell("READY=1", f"STATUS=serving at {server.url}")  # it listens already
             server.serve_forever()
     return Exit.DONE
 
 
-def places(arguments: argparse.Namespace) -> list[Place]:
+def places(config: ApiConfig) -> list[Place]:
     """Where the state is enforced."""
-    if arguments.lab:
+    if config.lab:
         from sgdataplane.cli.arguments import require_root
         from sgdataplane.lab.following import FollowingLab
         from sgdataplane.lab.manage import default_record
 
         require_root("making a lab")
-        record = default_record(arguments.lab)
-        return [FollowingLab(replace(record, choices=choices_of(arguments, IN_LAB)))]
-    if arguments.folder:
-        from sgdataplane.cli.scopes import agent_config
+        return [FollowingLab(replace(default_record(config.lab), choices=config.choices))]
+    if config.folder:
         from sgdataplane.control.agentplace import AgentPlace
         from sgdataplane.control.publishing import Publisher
 
-        return [AgentPlace(Publisher(arguments.folder.absolute()), agent_config(arguments).socket)]
-    say_aside("note: neither --lab nor --folder: the API is served, and nothing is enforced")
+        return [AgentPlace(Publisher(config.folder.absolute()), config.agent_socket)]
+    say_aside("note: neither a lab nor a folder is named: the API is served, and nothing is enforced")
     return []
 
 

@@ -17,13 +17,14 @@ STATE = ("errors", "net", "model")
 POLICY = (*STATE, "policy")
 TABLES = (*POLICY, "contract", "nft", "compiler")
 ENFORCING = (*TABLES, "proof", "host", "observe", "enforce", "attach")
-RUNNING = (*ENFORCING, "statefile", "analyse", "__version__")
+RUNNING = (*ENFORCING, "statefile", "settings", "analyse", "__version__")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "net": ("errors",),
     "host": ("errors", "net"),
     "model": ("errors", "net"),
     "statefile": STATE,
+    "settings": (*STATE, "statefile"),
     "policy": STATE,
     "analyse": POLICY,
     "report": (*POLICY, "analyse", "__version__"),
@@ -35,7 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),
     "daemon": RUNNING,
-    "control": (*STATE, "policy", "analyse", "statefile", "host", "__version__"),  # and what it is told by the agent:
+    # and what it is told by the agent:
+    "control": (*STATE, "policy", "analyse", "statefile", "settings", "host", "__version__"),
     "cli": (*RUNNING, "daemon", "report"),
     "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),

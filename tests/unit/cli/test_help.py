@@ -15,7 +15,11 @@ from sgdataplane.cli.main import build_parser
 PACKAGE = Path(__file__).parents[3] / "sgdataplane"
 # the user's own
 EXAMPLES = {"state.yaml", "state.schema.json", "new.yaml", "before.yaml", "after.yaml", "expectations.txt"}
-INSTALLED = {"/etc/sgdataplane/agent.toml", "agent.toml"}  # tools/install.sh; tests/vm looks at the package itself
+INSTALLED = {
+    "/etc/sgdataplane/api.toml",
+    "/etc/sgdataplane/agent.toml",
+    "agent.toml",
+}  # tools/install.sh; tests/vm looks at the package itself
 FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
 MODULE = re.compile(r"pydoc (sgdataplane[\w.]*\w)")
 

@@ -1,0 +1,98 @@
+"""The API's configuration: /etc/sgdataplane/api.toml.
+
+Owns its keys and their defaults. Is given a path. Must not know what the values are used for. `systemd/api.toml`
+documents every key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
+from sgdataplane.control.stores import EXPECTED, SQLITE, file_of
+from sgdataplane.errors import StateFileError
+from sgdataplane.model.choices import CHOICES, IN_LAB, Choice, Choices
+from sgdataplane.settings import ENDPOINT, PATH, SWITCH, SettingsFile, ValueKind
+
+CONFIG_FILE = Path("/etc/sgdataplane/api.toml")
+OF_CHOICES = ("profile", "placement")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """store: where documents are kept; "" if nothing says so.    key_file: what seals the secrets; None: beside the
+    store.    listen: an address and a port.    tls_cert, tls_key: its certificate and key.    lab: the lab that
+    follows. folder: where the state is written for the agent, of which there is only one of both.    agent_socket:
+    where the agent says what is in force.    v1: whether signatures of version 1 count.    choices: of the lab, and
+    which quotas hold."""
+
+    store: str = ""
+    key_file: Path | None = None
+    listen: str = "127.0.0.1:8080"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    lab: str = ""
+    folder: Path | None = None
+    agent_socket: Path = Path("/run/sgdataplane/agent.sock")
+    v1: bool = True
+    choices: Choices = IN_LAB
+
+
+def _store(value: object) -> str | None:
+    if not isinstance(value, str) or not value.removeprefix(SQLITE).startswith(("/", ETCD)):
+        return None
+    try:
+        EtcdAccess.of(value) if value.startswith(ETCD) else file_of(value)
+    except StateFileError:
+        return None
+    return value
+
+
+KINDS: Mapping[str, ValueKind | Choice] = {
+    "store": ValueKind(f"{EXPECTED}; FILE from /, and etcd on loopback or with ?ca=FILE", _store),
+    "key_file": PATH,
+    "listen": ENDPOINT,
+    "tls_cert": PATH,
+    "tls_key": PATH,
+    "lab": ValueKind("the name of a lab", lambda value: value if isinstance(value, str) and value else None),
+    "folder": PATH,
+    "agent_socket": PATH,
+    "v1": SWITCH,
+    **{name: CHOICES[name] for name in OF_CHOICES},
+}
+
+
+def load_api_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})) -> ApiConfig:
+    """ConfigError with everything that is wrong with the file. Unless it `must_exist`, a missing file means the
+    defaults. `chosen`: values that override the file."""
+    file = SettingsFile(path, must_exist=must_exist)
+    read = file.read(KINDS)
+    _check(file, read, {**read, **chosen})
+    file.finish()
+    return with_chosen(read, chosen)
+
+
+def with_chosen(read: Mapping[str, object], chosen: Mapping[str, object]) -> ApiConfig:
+    """A lab that is chosen takes the place of a folder that was read, and the other way round."""
+    where = {"lab", "folder"} if chosen.keys() & {"lab", "folder"} else set()
+    values = {**{key: value for key, value in read.items() if key not in where}, **chosen}
+    choices = IN_LAB.over({name: values.pop(name) for name in OF_CHOICES if name in values})
+    return ApiConfig(choices=choices, **values)  # type: ignore[arg-type]  # each was read by its kind
+
+
+def _check(file: SettingsFile, read: Mapping[str, object], values: Mapping[str, object]) -> None:
+    """What the file itself says against itself."""
+    if "lab" in read and "folder" in read:
+        file.contradicts("folder", "the state is enforced in one place", "lab, or folder")
+    for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if key in read and other not in values:
+            file.contradicts(key, f"TLS also needs {other}", "both tls_cert and tls_key")
+    if "listen" in read and values["listen"] == read["listen"] and "tls_cert" not in values:
+        host = str(read["listen"]).rpartition(":")[0].strip("[]")
+        if not ipaddress.ip_address(host).is_loopback:
+            expected = "tls_cert and tls_key, or 127.0.0.1 or [::1]"
+            file.contradicts("listen", "plain HTTP is served on loopback only", expected)
