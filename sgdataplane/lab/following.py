@@ -1,27 +1,80 @@
 """A lab that follows the API: an instance that is made there appears as a node, and a rule there is a rule here.
 
-Owns how a lab is made equal to a state, whatever it was before. Must not know the API.
+Owns how a lab is made equal to a state, whatever it was before, and what one change leaves for the next. Must not know
+the API.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from sgdataplane import enforce as enforcement
+from sgdataplane.enforce import Cache, Desired, Proven, Settings
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import Enforcer, enforce_policy
+from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.lab.record import LabFolder, LabRecord
 from sgdataplane.model.state import CloudState
+from sgdataplane.policy.reach import Reach
 
 
 class FollowingLab:
     """A place where the API's state is enforced (control/following.py). The lab is made if it isn't there."""
 
-    def __init__(self, record: LabRecord, enforce: Enforcer = enforce_policy) -> None:
+    def __init__(self, record: LabRecord) -> None:
         self.name = f"lab {record.name}"
-        self._record, self._enforce = record, enforce
+        self._record, self._enforce = record, RememberingEnforcer()
+        self._known: Lab | None = None  # None unless the last change was completed
 
     def put(self, revision: int, state: CloudState) -> None:
         """Make the lab equal to it. SgDataplaneError if that can't be; then it's as it was."""
         del revision
+        known, self._known = self._known, None
         if LabFolder(self._record.name).load() is None:
-            manage.up(self._record, state, self._enforce)
+            lab = manage.up(self._record, state, self._enforce)
         else:
-            manage.apply(self._record.name, state, self._enforce)
+            lab = manage.apply(self._record.name, state, self._enforce, known=known)
+        self._enforce.forget_others(lab.desired)
+        self._known = lab
+
+
+class RememberingEnforcer:
+    """An Enforcer (manage.py) that knows what it has put in force: only what a change can affect is built and proven
+    anew. What others may have changed is put in force as if nothing was known."""
+
+    def __init__(self) -> None:
+        self._cache = Cache()
+        self._in_force: dict[str, Proven] = {}
+        self._reach: tuple[CloudState, CloudState, Reach] | None = None
+
+    def __call__(self, request: EnforceRequest) -> None:
+        before = self._before(request)
+        self._in_force.pop(request.netns, None)  # until it is known again
+        proven = self._built(request.wanted, request.settings, before)
+        is_same = request.is_wired and before is not None and proven.table is before.table
+        if not (is_same and enforcement.is_in_force(request.netns, proven)):
+            enforcement.enforce(request.netns, proven, before, request.settings)
+        self._in_force[request.netns] = proven
+
+    def forget_others(self, names: Collection[str]) -> None:
+        """Forget what isn't of these namespaces."""
+        self._in_force = {name: proven for name, proven in self._in_force.items() if name in names}
+        self._cache.forget_others(self._in_force.values())
+
+    def _before(self, request: EnforceRequest) -> Proven | None:
+        """What is in force there; None if there may be anything."""
+        known, previous = self._in_force.get(request.netns), request.previous
+        if known is None or previous is None or known.desired.state is not previous.state:
+            return None
+        return known if known.is_of(previous, request.settings) else None
+
+    def _built(self, wanted: Desired, settings: Settings, before: Proven | None) -> Proven:
+        if before is None or not before.is_of(wanted, settings) or self._touches(before, wanted):
+            return self._cache.build(wanted, settings, before)
+        return before.on(wanted.state)
+
+    def _touches(self, before: Proven, wanted: Desired) -> bool:
+        """Whether the other state can mean another policy there."""
+        old, new = before.desired.state, wanted.state
+        if self._reach is None or self._reach[0] is not old or self._reach[1] is not new:
+            self._reach = old, new, Reach(old, new)
+        return self._reach[2].touches(wanted.interfaces)

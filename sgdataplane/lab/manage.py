@@ -31,7 +31,8 @@ from sgdataplane.net.values import Address
 @dataclass(frozen=True, slots=True)
 class EnforceRequest:
     """One namespace where policy is to be put in force, for ENIs whose interfaces exist or are yet to come. `previous`:
-    what was in force there, None at first. `total`: how many namespaces this change concerns."""
+    what was in force there, None at first. `total`: how many namespaces this change concerns. `is_wired`: whether no
+    link was touched since then."""
 
     netns: str
     wanted: Desired
@@ -39,6 +40,12 @@ class EnforceRequest:
     time_scale: float
     total: int
     on_change: Literal["revoke", "keep"]
+    is_wired: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """No sessions are adopted, as a lab's ENI has its policy before it has a link (build.reconcile)."""
+        return Settings(on_change=self.on_change, time_scale=self.time_scale, adoption_window=0.0)
 
 
 Enforcer = Callable[[EnforceRequest], None]
@@ -144,23 +151,31 @@ def refuse_existing(name: str) -> None:
         raise LabError(f"lab {name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
 
 
-def apply(name: str, state: CloudState, enforce: Enforcer, choices: Choices | None = None) -> Lab:
+def apply(
+    name: str, state: CloudState, enforce: Enforcer, choices: Choices | None = None, known: Lab | None = None
+) -> Lab:
     """Change a running lab to another state; returns when that is in force. `choices`: how it judges from then on, None
-    for no change. On failure the previous state is put back. A Ctrl-C waits until the change is complete."""
+    for no change. `known`: what the caller's last apply returned; if nobody has changed the lab since, and its links
+    stay, they aren't looked at. On failure the previous state is put back. A Ctrl-C waits until the change is
+    complete."""
     folder = LabFolder(name)
     with folder.locked():
-        record, previous_state = _load(folder)
+        previous = _load(folder, known)
+        record = previous.record
         asked = replace(record, choices=choices or record.choices)
         if asked.choices.placement is not record.choices.placement:
             raise LabError(f"lab {name}", "a lab stays in its placement; `sgdp lab up` builds another one")
-        previous, wanted = make_lab(record, previous_state), make_lab(asked, state)
+        wanted = make_lab(asked, state)
         added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
         _refuse_taken(added)
         changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
         with interrupts_held():
             folder.store(changing)
             try:
-                _build(replace(changing, choices=asked.choices), wanted, previous, enforce)
+                if previous is known and wanted.topology == known.topology:
+                    _put_in_force(asked, wanted, previous, enforce, is_wired=True)
+                else:
+                    _build(replace(changing, choices=asked.choices), wanted, previous, enforce)
             except SgDataplaneError:
                 _build(changing, previous, None, enforce)  # compare everything, as nobody knows how far the change came
                 folder.store(record)
@@ -196,11 +211,11 @@ def watch(name: str) -> Iterator[Lab]:
     if folder.load() is None:
         raise _no_such_lab(name)
     with folder.locked(shared=True):
-        record, state = _load(folder)
-        if not record.is_up:
+        lab = _load(folder)
+        if not lab.record.is_up:
             what = "a verb died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
             raise LabError(f"lab {name}", what)
-        yield make_lab(record, state)
+        yield lab
 
 
 def look(name: str) -> Lab:
@@ -239,14 +254,17 @@ def _parse_external(text: str) -> Address:
         raise LabError(f"external {text!r}", "an IPv4 or IPv6 address is expected") from error
 
 
-def _load(folder: LabFolder) -> tuple[LabRecord, CloudState]:
+def _load(folder: LabFolder, known: Lab | None = None) -> Lab:
+    """The lab as it is recorded: `known` itself if it is as that was when it was complete."""
     record = folder.load()
+    if known is not None and record == known.record and record.is_up:
+        return known
     if record is None:
         folder.remove()  # taking the lock made it
         raise _no_such_lab(folder.name)
     if not record.state_file:
         raise LabError(f"lab {folder.name}", "a verb died while building it; `sgdp lab down` removes it")
-    return record, folder.load_applied(record)
+    return make_lab(record, folder.load_applied(record))
 
 
 def _no_such_lab(name: str) -> LabError:
@@ -266,25 +284,24 @@ def _refuse_taken(names: tuple[str, ...]) -> None:
 
 def _build(record: LabRecord, wanted: Lab, previous: Lab | None, enforce: Enforcer) -> None:
     """Make everything as `wanted`. `previous`: the lab as it was, None at first."""
-    in_force = previous.desired if previous else {}
+    build.reconcile(
+        wanted.topology, record.namespaces, lambda: _put_in_force(record, wanted, previous, enforce, is_wired=False)
+    )
 
-    def put_policy_in_force() -> None:
-        asked = wanted.desired
-        for netns_name, desired in asked.items():
-            before, on_change = in_force.get(netns_name), record.choices.on_change
-            enforce(EnforceRequest(netns_name, desired, before, record.time_scale, len(asked), on_change))
 
-    build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)
+def _put_in_force(record: LabRecord, wanted: Lab, previous: Lab | None, enforce: Enforcer, *, is_wired: bool) -> None:
+    asked, in_force = wanted.desired, previous.desired if previous else {}
+    for name, desired in asked.items():
+        before, on_change = in_force.get(name), record.choices.on_change
+        enforce(EnforceRequest(name, desired, before, record.time_scale, len(asked), on_change, is_wired))
 
 
 def enforce_policy(request: EnforceRequest) -> None:
-    """Put one namespace's policy in force. KernelError if the kernel refuses it: then nothing changed there.
-
-    No sessions are adopted, as a lab's ENI has its policy before it has a link (build.reconcile).
-    """
-    settings = Settings(on_change=request.on_change, time_scale=request.time_scale, adoption_window=0.0)
-    before = None if request.previous is None else enforcement.build(request.previous, replace(settings, prove=False))
-    enforcement.enforce(request.netns, enforcement.build(request.wanted, settings, before), before, settings)
+    """Put one namespace's policy in force. KernelError if the kernel refuses it: then nothing changed there."""
+    unproven = replace(request.settings, prove=False)
+    before = None if request.previous is None else enforcement.build(request.previous, unproven)
+    proven = enforcement.build(request.wanted, request.settings, before)
+    enforcement.enforce(request.netns, proven, before, request.settings)
 
 
 HELD = (signal.SIGINT, signal.SIGTERM)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -35,8 +36,9 @@ CHANGING, UP = "changing", "up"
 @dataclass(frozen=True, slots=True)
 class LabRecord:
     """`phase`: `changing` while a verb works, and for good if it dies. `namespaces`: all that may exist by now.
-    `state_file`: the file of the applied state, empty before a state was in force. `hosts`: how many hosts each VPC is
-    spread over. `choices`: how the lab judges; every verb that asks the lab uses them."""
+    `state_file`: the file of the applied state, empty before a state was in force; each apply gives it another name.
+    `hosts`: how many hosts each VPC is spread over. `choices`: how the lab judges; every verb that asks the lab uses
+    them."""
 
     name: str
     externals: tuple[tuple[str, ...], ...]
@@ -118,8 +120,7 @@ class LabFolder:
 
     def store_applied(self, record: LabRecord, state: CloudState) -> LabRecord:
         """Store the state that is now in force, then point the record at it and remove earlier states' files."""
-        number = int(record.state_file.partition("-")[2].partition(".")[0] or 0) + 1
-        applied = replace(record, phase=UP, state_file=f"state-{number}.yaml")
+        applied = replace(record, phase=UP, state_file=f"state-{secrets.token_hex(8)}.yaml")
         self._write(applied.state_file, dump_native(state))
         self.store(applied)
         for old in self.path.glob("state-*.yaml"):

@@ -32,7 +32,8 @@ def test_applied_state_is_kept_and_the_former_goes(tmp_path: Path) -> None:
     assert (first.is_up, second.is_up) == (True, True)
     assert folder.load() == second
     assert folder.load_applied(second) == STATE
-    assert [path.name for path in tmp_path.glob("lab/state-*")] == ["state-2.yaml"]
+    assert first.state_file != second.state_file
+    assert [path.name for path in tmp_path.glob("lab/state-*")] == [second.state_file]
     assert list(tmp_path.glob("lab/.*.new")) == []
 
 
