@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Place
+    from sgdataplane.control.nonces import Nonces
 
 LISTEN = "127.0.0.1:8080"
 FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
@@ -65,7 +66,8 @@ def run(config: ApiConfig) -> int:
     with closing(open_store(config.store)) as store:
         engine = Engine(store, profile)
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
-        admission = Admission(Verifier(keyring.find, accepts_v1=config.v1), keyring.permits)
+        verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
+        admission = Admission(verifier, keyring.permits)
         with Following(engine, places(config), profile) as following, followed(engine):
             api = Api(ApiService(engine, store, following, profile), admission, AccessLog(say))
             server = ApiServer(api, at)
@@ -74,6 +76,18 @@ def run(config: ApiConfig) -> int:
             Notifier(os.environ).tell("READY=1", f"STATUS=serving at {server.url}")  # it listens already
             server.serve_forever()
     return Exit.DONE
+
+
+def used_nonces(key_file: Path) -> Nonces:
+    """They are noted beside the key file, which is there with any store. HostError."""
+    from sgdataplane.control.nonces import Nonces
+    from sgdataplane.errors import HostError
+
+    folder = key_file.with_name(f"{key_file.name}.nonces")
+    try:
+        return Nonces(folder)
+    except OSError as error:
+        raise HostError(f"folder {folder}", error.strerror or str(error)) from error
 
 
 def places(config: ApiConfig) -> list[Place]:

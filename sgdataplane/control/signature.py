@@ -1,6 +1,6 @@
 """Who signed a request: ACS3-HMAC-SHA256 in a header, or version 1 (HMAC-SHA1) in the parameters.
 
-Owns both ways to sign, the clock's tolerance, and which nonces were used. Is given the pairs of query and form as they
+Owns both ways to sign. Is given the pairs of query and form as they
 were decoded; signs them encoded anew, because clients write a blank as + or as %20. Must not know the server, what an
 action does, or where keys are kept.
 
@@ -13,9 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,10 +21,9 @@ from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
+from sgdataplane.control.nonces import SKEW_S, Nonces
 from sgdataplane.control.parameters import Pairs
 
-SKEW_S = 15 * 60
-MAX_NONCES, MAX_NONCES_OF_A_KEY = 1_000_000, 500_000  # some 100 bytes each
 MAX_NONCE = 128
 SHOWN = 16 * 1024  # characters of a string to sign in a message
 ALGORITHM = "ACS3-HMAC-SHA256"
@@ -85,35 +82,6 @@ class SignatureClaim:
     to_sign: str
     sign: Callable[[str, str], str]
     canonical: str = ""
-
-
-class Nonces:
-    """The nonces that were used, as long as their requests could be sent again. Safe for several threads."""
-
-    def __init__(self, most: int = MAX_NONCES, most_of_a_key: int = MAX_NONCES_OF_A_KEY) -> None:
-        self._most, self._most_of_a_key = most, most_of_a_key
-        self._lock = threading.Lock()
-        self._salt = os.urandom(16)  # so that nobody can look for two nonces of one digest
-        self._used: dict[int, dict[str, set[int]]] = {}  # by the time of signing, in steps of SKEW_S, and by key
-        self._count = 0
-
-    def use(self, key: str, nonce: str, signed_at: float, now: float) -> None:
-        """Once: a nonce that the key has used already is refused, and so is everything once there are too many."""
-        digest = int.from_bytes(hashlib.blake2b(nonce.encode(), digest_size=8, key=self._salt).digest())
-        with self._lock:
-            self._forget(now)
-            of_key = [used[key] for used in self._used.values() if key in used]
-            if any(digest in used for used in of_key):
-                raise ApiError("SignatureNonceUsed", "Specified signature nonce was used already.")
-            if sum(map(len, of_key)) >= self._most_of_a_key or self._count >= self._most:
-                words = "Too many requests were signed in the last minutes; nonces can't be kept for more."
-                raise ApiError("Throttling.User", words, extra={"x-acs-retry-after": str(SKEW_S * 1000)})
-            self._used.setdefault(int(signed_at // SKEW_S), {}).setdefault(key, set()).add(digest)
-            self._count += 1
-
-    def _forget(self, now: float) -> None:
-        for step in [step for step in self._used if (step + 2) * SKEW_S < now]:
-            self._count -= sum(map(len, self._used.pop(step).values()))
 
 
 class Verifier:

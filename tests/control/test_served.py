@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.signing import Reply, acs3, send
+from tests.http.signing import Reply, Signed, acs3, send
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")
@@ -58,10 +58,12 @@ class Service:
         )
         return json.loads(done.stdout) if words[0] != "audit" else list(map(json.loads, done.stdout.splitlines()))
 
-    def ask(self, action: str, *, policy: str = "full", **parameters: str) -> Reply:
+    def signed(self, action: str, *, policy: str = "full", **parameters: str) -> Signed:
         key = self.keys[policy]
-        signed = acs3(action, parameters, key=key["access_key_id"], secret=key["access_key_secret"])
-        return send(self.url, signed)
+        return acs3(action, parameters, key=key["access_key_id"], secret=key["access_key_secret"])
+
+    def ask(self, action: str, *, policy: str = "full", **parameters: str) -> Reply:
+        return send(self.url, self.signed(action, policy=policy, **parameters))
 
 
 @pytest.fixture
@@ -88,6 +90,31 @@ def test_keys_that_others_make_and_revoke_count_at_once(service: Service) -> Non
     assert (refused.status, refused.code) == (400, "InvalidAccessKeyId.Inactive")
     service.keys["full"] = service.command("keys", "create")
     assert service.ask("DescribeVpcs").status == 200
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+def test_a_recorded_request_is_refused_after_a_restart(service: Service, kill: bool) -> None:
+    """Beside a new one, which is answered."""
+    recorded = service.signed("CreateVpc", CidrBlock="10.0.0.0/8"), service.signed("DescribeVpcs")
+    assert [send(service.url, one).status for one in recorded] == [200, 200]
+    service.stop(kill=kill)
+    service.start()
+    assert [send(service.url, one).code for one in recorded] == ["SignatureNonceUsed"] * 2
+    assert len(service.ask("DescribeVpcs").body["Vpcs"]["Vpc"]) == 1
+
+
+def test_a_recorded_request_is_refused_by_another_process(service: Service) -> None:
+    recorded = service.signed("DescribeVpcs")
+    assert send(service.url, recorded).status == 200
+    former = service.process
+    service.start()
+    try:
+        assert send(service.url, recorded).code == "SignatureNonceUsed"
+        assert service.ask("DescribeVpcs").status == 200
+    finally:
+        former.kill()
+        with former:
+            pass
 
 
 def test_the_audit_has_what_calls_and_commands_changed(service: Service) -> None:

@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.control.answers import ApiError
+from sgdataplane.control.nonces import SKEW_S
 from sgdataplane.control.parameters import read_pairs
 from sgdataplane.control.signature import (
-    SKEW_S,
-    Nonces,
     SignedParts,
     Signer,
     Verifier,
@@ -235,19 +234,6 @@ def test_a_nonce_of_a_forged_request_isnt_used_up() -> None:
     verifier, parts = Verifier(KEYS.get), parts_of(header())
     assert refusal(replace(parts, method="GET"), NOW, verifier) == "SignatureDoesNotMatch"
     verify(parts, NOW, verifier)
-
-
-def test_nonces_are_forgotten_in_time_and_never_too_many() -> None:
-    nonces = Nonces(most=4, most_of_a_key=3)
-    for name in ("a", "b", "c"):
-        nonces.use("one", name, NOW, NOW)
-    for key, name, code in (("one", "d", "Throttling.User"), ("one", "a", "SignatureNonceUsed")):
-        with pytest.raises(ApiError, match=code):
-            nonces.use(key, name, NOW, NOW)
-    nonces.use("two", "a", NOW, NOW)
-    with pytest.raises(ApiError, match=r"Throttling\.User"):
-        nonces.use("two", "b", NOW, NOW)
-    nonces.use("one", "d", NOW + 3 * SKEW_S, NOW + 3 * SKEW_S)
 
 
 def test_a_mismatch_shows_what_we_have_signed() -> None:

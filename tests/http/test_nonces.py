@@ -1,0 +1,118 @@
+"""Nonces are used once: by any process that shares the folder, after restarts, and beside a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.control.answers import ApiError
+from sgdataplane.control.nonces import RECORD, SKEW_S, Nonces
+
+NOW = 1_800_000_000.0  # long after today: a new Nonces forgets by the real clock
+
+
+def refusal(nonces: Nonces, name: str, *, key: str = "one", signed: float = NOW, now: float = NOW) -> str:
+    """The code with which a nonce is refused, or ""."""
+    try:
+        nonces.use(key, name, signed, now)
+    except ApiError as error:
+        return error.code
+    return ""
+
+
+@pytest.fixture(params=["memory", "folder"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "nonces" if request.param == "folder" else None
+
+
+def test_they_are_forgotten_in_time_and_never_too_many(folder: Path | None) -> None:
+    nonces = Nonces(folder, most=4, most_of_a_key=3)
+    assert [refusal(nonces, name) for name in "abc"] == ["", "", ""]
+    assert refusal(nonces, "d") == "Throttling.User"
+    assert refusal(nonces, "a") == "SignatureNonceUsed"
+    assert refusal(nonces, "a", key="two") == ""
+    assert refusal(nonces, "b", key="two") == "Throttling.User"
+    later = NOW + 3 * SKEW_S
+    assert refusal(nonces, "d", signed=later, now=later) == ""
+
+
+@pytest.mark.parametrize("signed", [NOW - SKEW_S, NOW, NOW + SKEW_S])
+def test_a_new_process_knows_those_of_the_former(tmp_path: Path, signed: float) -> None:
+    assert refusal(Nonces(tmp_path), "a", signed=signed) == ""
+    again = Nonces(tmp_path)
+    assert refusal(again, "a", signed=signed) == "SignatureNonceUsed"
+    assert refusal(again, "a", signed=signed, now=signed + SKEW_S) == "SignatureNonceUsed"
+    assert refusal(again, "b", signed=signed) == ""
+
+
+def test_processes_that_share_the_folder_know_of_each_other(tmp_path: Path) -> None:
+    one, two = Nonces(tmp_path), Nonces(tmp_path)
+    for number in range(100):
+        first, second = (one, two) if number % 3 else (two, one)
+        assert refusal(first, f"n{number}") == ""
+        assert refusal(second, f"n{number}") == "SignatureNonceUsed"
+    assert refusal(two, "n1", signed=NOW + SKEW_S) == "SignatureNonceUsed", "the same nonce at another time"
+
+
+def test_of_many_that_use_one_at_a_time_one_may(tmp_path: Path) -> None:
+    """Threads of two processes, side by side."""
+    told = Counter[str]()
+    these = [Nonces(tmp_path), Nonces(tmp_path)]
+
+    def use(nonces: Nonces) -> None:
+        told.update(refusal(nonces, f"n{number}") for number in range(200))
+
+    threads = [threading.Thread(target=use, args=(nonces,)) for nonces in these * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told[""] == 200
+    assert told["SignatureNonceUsed"] == 7 * 200
+
+
+def test_what_a_killed_process_noted_is_there(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, signal\nfrom pathlib import Path\nfrom sgdataplane.control.nonces import Nonces\n"
+        f"Nonces(Path(sys.argv[1])).use('one', 'a', {NOW}, {NOW})\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert refusal(Nonces(tmp_path), "a") == "SignatureNonceUsed"
+
+
+def test_what_a_full_disk_left_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose nonce can't be noted is refused, and can be sent again once there is room."""
+    nonces, write = Nonces(tmp_path), os.pwrite
+    assert refusal(nonces, "a") == ""
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:7], at))
+    assert refusal(nonces, "b") == "ServiceUnavailable"
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert refusal(nonces, "b") == "ServiceUnavailable"
+    monkeypatch.setattr(os, "pwrite", write)
+    assert [refusal(nonces, name) for name in ("b", "c", "b")] == ["", "", "SignatureNonceUsed"]
+    assert [refusal(Nonces(tmp_path), name) for name in "abc"] == ["SignatureNonceUsed"] * 3
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) == 3 * RECORD
+
+
+def test_files_of_old_requests_are_removed(tmp_path: Path) -> None:
+    refusal(Nonces(tmp_path), "a", signed=1_000.0, now=1_000.0)
+    assert any(file.stat().st_size for file in tmp_path.iterdir())
+    nonces = Nonces(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    for day in range(3):
+        now = NOW + day * 86_400
+        assert refusal(nonces, "a", signed=now, now=now) == ""
+        assert len(list(tmp_path.iterdir())) == 3
+    assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path, *tmp_path.iterdir()) if file != tmp_path)
