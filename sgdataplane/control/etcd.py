@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.control import etcdkeys
-from sgdataplane.control.encoded import encode
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdclient import PAUSE_S, Cluster, EtcdError, pages
 from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
@@ -175,13 +174,14 @@ class EtcdStore:
             failure=list(self._questions(write, revision)),
         )
         if (size := request.ByteSize()) > LARGEST:
-            raise LimitError("a commit with its answer and audit record, in bytes of etcd,", LARGEST, size)
+            raise LimitError("a commit with its answer and audit record (bytes in etcd)", LARGEST, size)
         try:
             answer = self._cluster.call(request)
         except EtcdError as error:
-            if error.code == "NOT_FOUND":  # the lease: the next commit makes another
-                self._leases.clear()
-            raise
+            if error.code != "NOT_FOUND" or not self._leases:
+                raise
+            self._leases.clear()  # somebody has revoked the token's lease
+            return self._try(write, entry, parcel, revision, token_at)
         return None if answer.succeeded else self._found(write, entry, _pairs(answer))
 
     def _compares(self, write: Write, parcel: str, revision: int, token_at: int) -> Iterator[Message]:
@@ -199,12 +199,12 @@ class EtcdStore:
     def _operations(self, write: Write, entry: LogEntry, parcel: str, revision: int) -> Iterator[Message]:
         keys = self._keys
         yield put(keys.of("head"), etcdkeys.head_value(revision))
-        yield put(keys.of("audit", revision), packed(encode(write.audit)))
+        yield put(keys.of("audit", revision), packed(write.audit))
         yield from (put(keys.of("guard", name), b"%d" % revision) for name in write.guards)
         if token := write.token:
             yield put(keys.of("token", token.name), etcdkeys.token_value(token, revision), self._lease(token))
         if parcel:
-            yield put(keys.of("log", revision), encode({"nonce": entry.nonce, "parcel": parcel}).encode())
+            yield put(keys.of("log", revision), packed({"nonce": entry.nonce, "parcel": parcel}))
             yield put(keys.of("pending"), parcel.encode())
         else:
             yield put(keys.of("log", revision), entry.log)

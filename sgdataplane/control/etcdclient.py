@@ -47,7 +47,7 @@ FINAL = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-NO_SPACE = "etcd has no space left: `sgdp api compact` makes some, or raise its --quota-backend-bytes"
+NO_SPACE = "etcd has no space left: compact it, defragment its members, disarm its alarm"
 
 
 class EtcdError(UnavailableError):

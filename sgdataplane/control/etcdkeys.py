@@ -20,13 +20,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sgdataplane.control.encoded import decode, encode, encode_each, join
+from sgdataplane.control.encoded import decode, encode
 from sgdataplane.control.etcdmessages import Message, make
 from sgdataplane.control.store import Answered, Body, Path, Revision, Token, Write
 from sgdataplane.errors import LimitError, Problem, StateFileError, Where
 
 FORMAT = 1
-MOST_BYTES = 1 << 20  # of a document, and of those in a transaction: etcd takes 1.5 MB a request, with all of it
+MOST_BYTES, MOST_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
 MOST_OPERATIONS = 100  # etcd takes 128 a transaction; besides documents there are guards: as many at most
 PIECE = 1 << 19
 LONG = 1 << 14  # bytes from which a value is compressed
@@ -64,18 +64,17 @@ class LogEntry:
     @staticmethod
     def of(write: Write, nonce: str) -> LogEntry:
         """LimitError if a document is larger than etcd takes. ValueError, TypeError if it isn't JSON."""
-        texts = encode_each(write.puts)
-        more = json.dumps({"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)})
-        puts = {path: packed(text) for path, text in texts.items()}
+        about = {"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)}
+        puts = {path: packed(body) for path, body in write.puts.items()}
         for path, value in puts.items():
-            _require_fitting(f"the document {path}, in bytes of etcd,", MOST_BYTES, len(value))
-        _require_fitting("a commit, in guards,", MOST_OPERATIONS, len(write.guards))
-        return LogEntry(nonce, puts, write.deletes, packed(f'{{"puts":{join(texts)},{more[1:]}'))
+            _require_fitting(f"the document {path} (bytes in etcd)", MOST_BYTES, len(value))
+        _require_fitting("a commit (guards in etcd)", MOST_OPERATIONS, len(write.guards))
+        return LogEntry(nonce, puts, write.deletes, packed({"puts": write.puts, **about}))
 
     @staticmethod
     def read(log: bytes) -> LogEntry:
         found = json.loads(unpacked(log))
-        puts = {path: packed(encode(body)) for path, body in found["puts"].items()}
+        puts = {path: packed(body) for path, body in found["puts"].items()}
         return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), log)
 
     @property
@@ -83,7 +82,7 @@ class LogEntry:
         """Whether one transaction can make it."""
         names = sum(len(path.encode()) for path in (*self.puts, *self.deletes))
         size = len(self.log) + sum(map(len, self.puts.values())) + names
-        return len(self.puts) + len(self.deletes) <= MOST_OPERATIONS and size <= MOST_BYTES
+        return len(self.puts) + len(self.deletes) <= MOST_OPERATIONS and size <= MOST_AT_ONCE
 
     def pieces(self) -> Iterator[bytes]:
         """Of the log, each as large as etcd takes it with ease."""
@@ -121,10 +120,12 @@ def revision_of(number: int, log: bytes) -> Revision:
 # values
 
 
-def packed(text: str) -> bytes:
-    """A long text is compressed; a group of a thousand rules is a tenth then."""
-    octets = text.encode()
-    return octets if len(octets) <= LONG else zlib.compress(octets, 1)
+def packed(body: Mapping[str, Any]) -> bytes:
+    """An object as JSON. A long one is compressed, with its letters as they are: escaped, they would be twice as long."""
+    octets = encode(body).encode()
+    if len(octets) <= LONG:
+        return octets
+    return zlib.compress(json.dumps(body, ensure_ascii=False, default=dict).encode("utf-8", "surrogatepass"), 1)
 
 
 def unpacked(value: bytes) -> bytes:
@@ -152,7 +153,7 @@ def head_of(pairs: list[Message]) -> int:
 
 def token_value(token: Token, revision: int) -> bytes:
     about: Body = {"digest": token.digest, "until": token.until, "revision": revision, "answer": dict(token.answer)}
-    return packed(encode(about))
+    return packed(about)
 
 
 def answered_of(pairs: list[Message], now: float) -> Answered | None:

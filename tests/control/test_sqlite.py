@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,29 +15,10 @@ import pytest
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Body, Snapshot, Token, UnavailableError, Write
 from sgdataplane.errors import StateFileError
-from tests.support.storewriting import COUNTER, FOREVER, GUARD, PARTS, count_up
+from tests.support.storelife import SEED, Life, answers, writer
+from tests.support.storewriting import COUNTER, FOREVER, GUARD, count_up
 
-SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
-LONGEST_LIFE_S = 0.2
 PATIENCE_S = 60.0
-ENDLESS = 1_000_000
-
-
-def writer(path: Path, name: str, times: int, *, largest: int | None = None) -> subprocess.Popen[str]:
-    """`largest`: the write that makes a file larger than that is cut there, and kills the process."""
-    limit = () if largest is None else ("prlimit", f"--fsize={largest}")
-    command = (*limit, sys.executable, "-m", "tests.support.storewriting", str(path), name, str(times))
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def answers(process: subprocess.Popen[str]) -> dict[int, int]:
-    """All that a writer has answered, once it has ended: number -> revision. A last line without its end is no
-    answer."""
-    assert process.stdout is not None
-    with process:
-        text = process.stdout.read()
-    lines = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n") and line != "ready\n")
-    return {int(number): int(revision) for number, revision in lines}
 
 
 # several processes
@@ -47,7 +26,7 @@ def answers(process: subprocess.Popen[str]) -> dict[int, int]:
 
 def test_no_update_of_4_processes_is_lost(tmp_path: Path) -> None:
     """They also make the file at once."""
-    processes = [writer(tmp_path / "store", name, 25) for name in "abcd"]
+    processes = [writer(str(tmp_path / "store"), name, 25) for name in "abcd"]
     answered = [revision for process in processes for revision in answers(process).values()]
     assert sorted(answered) == list(range(1, 101))
     with closing(SqliteStore(tmp_path / "store")) as store:
@@ -56,7 +35,7 @@ def test_no_update_of_4_processes_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_watch_sees_what_other_processes_commit(tmp_path: Path, sqlite: SqliteStore) -> None:
-    process = writer(tmp_path / "store", "other", 20)
+    process = writer(str(tmp_path / "store"), "other", 20)
     seen = []
     for change in sqlite.watch(0, timeout=PATIENCE_S):
         seen.append(change.puts["a/other"]["n"])
@@ -96,68 +75,19 @@ def test_a_document_may_be_larger_than_in_etcd(sqlite: SqliteStore) -> None:
 # sudden ends
 
 
-class Life:
-    """A store that writers use until they are killed, again and again; what they were answered must be there once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.chance = path, random.Random(SEED)
-        self.answered: dict[str, dict[int, int]] = {}
-
-    def live(self, turn: int) -> None:
-        """Two writers begin, and are killed at a random moment."""
-        names = [f"{turn}-{number}" for number in range(2)]
-        processes = [writer(self.path, name, ENDLESS) for name in names]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        with suppress(subprocess.TimeoutExpired):
-            processes[0].wait(self.chance.uniform(0, LONGEST_LIFE_S))
-        for process in processes:
-            process.kill()
-        self.answered |= {name: answers(process) for name, process in zip(names, processes, strict=True)}
-
-    def tear(self, turn: int, largest: int) -> None:
-        """Two writers, one after the other, are killed in the midst of a write to a file that has this size then."""
-        for name in (f"{turn}-0", f"{turn}-1"):
-            process = writer(self.path, name, ENDLESS, largest=largest)
-            self.answered[name] = answers(process)
-            assert process.returncode == -signal.SIGXFSZ
-
-    def check(self) -> None:
-        """What the last two left behind."""
-        with closing(SqliteStore(self.path)) as store:
-            seen, events = store.snapshot(), store.events(limit=ENDLESS)
-            assert [event.revision for event in events] == list(range(1, seen.revision + 1))
-            assert seen.guards == {GUARD: seen.revision}
-            assert seen.documents[COUNTER] == {"n": len(events)}
-            written = {(str(e.record["name"]), e.record["n"]): e.revision for e in events}
-            assert len(written) == len(events), "something was written twice"
-            for name in list(self.answered)[-2:]:
-                self._check(store, name, {n: revision for (who, n), revision in written.items() if who == name})
-        with closing(sqlite3.connect(self.path)) as db:
-            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-    def _check(self, store: SqliteStore, name: str, written: dict[object, int]) -> None:
-        answered = self.answered[name]
-        unanswered = {number: revision for number, revision in written.items() if number not in answered}
-        assert {number: written.get(number) for number in answered} == answered
-        assert list(unanswered) in ([], [len(answered) + 1])
-        for number, revision in written.items():
-            token = store.answered(f"{name}-{number}")
-            assert token is not None
-            assert (token.answer, token.revision) == ({"n": number}, revision)
-        documents = store.snapshot().documents
-        assert [documents.get(f"{part}/{name}", {"n": 0})["n"] for part in PARTS] == [len(written)] * 3
-        assert store.answered(f"{name}-{len(written) + 1}") is None
+def require_undamaged(file: str) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.mark.parametrize("turns", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_writers_leave_every_answered_commit_once_and_none_in_half(turns: int, tmp_path: Path) -> None:
     """Two writers a turn."""
-    life = Life(tmp_path / "store")
+    life = Life(str(tmp_path / "store"))
     for turn in range(turns):
         life.live(turn)
         life.check()
+        require_undamaged(life.store)
     assert sum(map(len, life.answered.values())) > turns, "they wrote too little to tell anything"
 
 
@@ -165,16 +95,17 @@ def test_killed_writers_leave_every_answered_commit_once_and_none_in_half(turns:
 def test_a_torn_write_leaves_nothing_of_its_commit(step: int, tmp_path: Path) -> None:
     """At every place in the log, in the midst of a page as well."""
     for turn, largest in enumerate(range(60_000, 160_000, step)):
-        life = Life(tmp_path / f"store{turn}")
+        life = Life(str(tmp_path / f"store{turn}"))
         life.tear(turn, largest)
         life.check()
+        require_undamaged(life.store)
         assert life.answered[f"{turn}-0"], "a control: some were written"
 
 
 def test_a_process_that_is_killed_while_it_makes_the_store_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
     chance, path = random.Random(SEED), tmp_path / "store"
     for _ in range(5):
-        process = writer(path, "a", 0)
+        process = writer(str(path), "a", 0)
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.05, 0.15))
         process.kill()

@@ -124,10 +124,13 @@ def _program() -> str:
     return found
 
 
-def control(member: Member, *words: str) -> str:
+def control(member: Member, *words: str, check: bool = True) -> str:
     """What etcdctl says of a member."""
     command = ["etcdctl", "--endpoints", member.address, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={"ETCDCTL_API": "3"}).stdout
+    environment = {**os.environ, "ETCDCTL_API": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert not (check and done.returncode), done.stderr
+    return done.stdout + done.stderr
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Writers of a control plane's store that check themselves: what each leaves behind tells whether anything was lost.
 
-Owns what they write. Must not know which store it is, or who kills them. As a program: writes into a SQLite store.
+Owns what they write. Must not know which store it is, or who kills them. As a program: writes into a store.
 
-    python -m tests.support.storewriting FILE NAME TIMES     answers "NUMBER REVISION" for each commit
+    python -m tests.support.storewriting STORE NAME TIMES     answers "NUMBER REVISION" for each commit
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import itertools
 import signal
 import sys
 from contextlib import closing
-from pathlib import Path
 
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Body, ConflictError, Snapshot, Store, Token, Write
+from sgdataplane.control.stores import open_store
 
 GUARD, COUNTER = "vpc-1", "counter/all"
 FOREVER = 1e12
@@ -43,9 +42,9 @@ def count_up(store: Store, name: str, number: int) -> int:
     raise AssertionError
 
 
-def main(file: str, name: str, times: str) -> None:
+def main(text: str, name: str, times: str) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # whoever limits the size of our files kills us in a write
-    with closing(SqliteStore(Path(file))) as store:
+    with closing(open_store(text)) as store:
         print("ready", flush=True)
         for number in range(1, int(times) + 1):
             print(number, count_up(store, name, number), flush=True)
