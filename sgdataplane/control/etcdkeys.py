@@ -121,7 +121,7 @@ def revision_of(number: int, log: bytes) -> Revision:
 
 
 def packed(body: Mapping[str, Any]) -> bytes:
-    """An object as JSON. A long one is compressed, with its letters as they are: escaped, they would be twice as long."""
+    """An object as JSON. A long one is compressed, with its letters as they are: escaped ones would be longer."""
     octets = encode(body).encode()
     if len(octets) <= LONG:
         return octets
