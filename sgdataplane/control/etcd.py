@@ -72,6 +72,7 @@ class EtcdStore:
         self._cluster = Cluster(access)
         self._writing = threading.Lock()
         self._leases: dict[int, int] = {}  # the hour in which tokens end -> lease
+        self._is_restored = False
         self._bell = Bell(self._cluster, self._keys.of("head"))
         try:
             self._head = self._read_head()  # the last one that we know
@@ -125,12 +126,22 @@ class EtcdStore:
     def _read_head(self) -> int:
         return etcdkeys.head_of(self._get(get(self._keys.of("head")))[0])
 
+    def _noted(self, head: int, known: int) -> int:
+        """The last revision, as etcd says it now. `known`: what we knew when we asked. UnavailableError if it has gone
+        back: then what this process has seen isn't what there was."""
+        self._is_restored = self._is_restored or head < known
+        if self._is_restored:
+            raise UnavailableError("etcd was restored from an older copy: restart whatever uses the store")
+        self._head = max(self._head, head)
+        return head
+
     # snapshots
 
     def _snapshot(self) -> Snapshot:
-        questions = [get(self._keys.of(key)) for key in ("head", "pending")]
+        known, questions = self._head, [get(self._keys.of(key)) for key in ("head", "pending")]
         answer = self._cluster.call(make("TxnRequest", success=questions))
         (head, pending), at = _pairs(answer), answer.header.revision
+        revision = self._noted(etcdkeys.head_of(head), known)
         values: dict[Path, bytes] = {}
         values |= {self._keys.name_in(pair.key, "doc"): pair.value for pair in self._folder(at, "doc")}
         guards = {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._folder(at, "guard")}
@@ -139,7 +150,7 @@ class EtcdStore:
             values = {path: value for path, value in values.items() if path not in change.deletes}
             values |= change.puts
         documents = {path: read_value(value) for path, value in values.items()}
-        return Snapshot(etcdkeys.head_of(head), documents, guards)
+        return Snapshot(revision, documents, guards)
 
     def _folder(self, at: int, *parts: str | int) -> Iterator[Message]:
         return pages(self._cluster.call, *self._keys.folder(*parts), A_PAGE, at)
@@ -155,15 +166,16 @@ class EtcdStore:
             found = self._try(write, entry, parcel, known + 1, token_at)
             if found is None or found.is_ours:
                 break
+            self._noted(found.head, known)
             _require_fresh(write, found, deadline)
             if found.pending:
                 self._unpack(found.pending)
             elif (known, token_at) == (found.head, found.token_at):
                 parcel = ""  # somebody has cleared it away
             known, token_at = found.head, found.token_at
-        self._head = known + 1
-        self._finish(parcel)
-        return self._head
+        self._noted(known + 1, known)
+        self._finish(parcel, known + 1)
+        return known + 1
 
     def _try(self, write: Write, entry: LogEntry, parcel: str, revision: int, token_at: int) -> Found | None:
         """Make one transaction; None if it was made now."""
@@ -237,15 +249,15 @@ class EtcdStore:
             self._leases = {hour: self._cluster.call(make("LeaseGrantRequest", TTL=int(seconds))).ID}
         return self._leases[hour]
 
-    def _finish(self, parcel: str) -> None:
+    def _finish(self, parcel: str, revision: int) -> None:
         """What follows a commit; it is made, also if this fails."""
         try:
             if parcel:
                 self._unpack(parcel)
-            if self._head % self._kept == 0:
+            if revision % self._kept == 0:
                 self._compact()
         except UnavailableError as error:
-            LOGGER.warning("revision %d is committed, but not tidied up: %s", self._head, error)
+            LOGGER.warning("revision %d is committed, but not tidied up: %s", revision, error)
 
     def _compact(self) -> None:
         """etcd needn't know what was before the oldest revision that is kept."""
@@ -295,8 +307,9 @@ class EtcdStore:
     def _changes(self, after: int) -> list[Revision]:
         """The next ones after `after`, some at a time. GoneError."""
         first, (_, end) = self._keys.of("log", after + 1), self._keys.folder("log")
+        known = self._head
         head, logs = self._get(get(self._keys.of("head")), get(first, end, AT_ONCE))
-        revision = etcdkeys.head_of(head)
+        revision = self._noted(etcdkeys.head_of(head), known)
         if after > revision:
             raise GoneError(f"revision {after} hasn't happened: the last one is {revision}")
         numbers = [int(self._keys.name_in(pair.key, "log")) for pair in logs]
