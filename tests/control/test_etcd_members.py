@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import shutil
 import signal
@@ -21,7 +20,7 @@ from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.store import GoneError, UnavailableError, Write
 from sgdataplane.control.stores import open_store
 from tests.support.etcdload import Load
-from tests.support.etcdserver import FAST, Member, Members, control, running, until
+from tests.support.etcdserver import FAST, Member, Members, control, leader, running, until
 from tests.support.storelife import SEED
 
 
@@ -40,25 +39,6 @@ def numbers() -> Iterator[int]:
 def load(members: Members, numbers: Iterator[int]) -> Load:
     """Below a name of the test's own."""
     return Load(f"{members.store}/load{next(numbers)}")
-
-
-def leader(members: Members) -> Member:
-    """The one that all follow, once there is one."""
-    until(lambda: len(_leading(members)) == 1, "a leader")
-    return _leading(members)[0]
-
-
-def _leading(members: Members) -> list[Member]:
-    return [member for member in members.all if member.process is not None and _leads(member)]
-
-
-def _leads(member: Member) -> bool:
-    said = control(member, "endpoint", "status", "--write-out=json", "--command-timeout=1s", check=False)
-    try:
-        status = json.loads(said.splitlines()[0])[0]["Status"]
-    except (ValueError, IndexError, TypeError):
-        return False
-    return bool(status["leader"] == status["header"]["member_id"])
 
 
 def kill(members: Members, load: Load) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -37,16 +38,18 @@ def free_port() -> int:
 
 @dataclass
 class Member:
-    """One member. `prefix`: a command that the program is run by, such as one that goes into a namespace."""
+    """One member. `prefix`: a command that the program is run by, such as one that goes into a namespace. `tls`: what
+    etcdctl is told of TLS."""
 
     name: str
     folder: Path
     host: str = "127.0.0.1"
     flags: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
-    scheme: str = "http"
+    tls: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     peer_port: int = field(default_factory=free_port)
+    health_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,11 +58,16 @@ class Member:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{self.address}"
+        return f"{'https' if self.tls else 'http'}://{self.address}"
 
     @property
     def peer_url(self) -> str:
         return f"http://{self.host}:{self.peer_port}"
+
+    @property
+    def health_url(self) -> str:
+        """Answers without TLS."""
+        return f"http://{self.host}:{self.health_port}"
 
     def start(self, members: Sequence[Member]) -> None:
         """With a log in its folder. It serves once `wait` returns."""
@@ -71,7 +79,7 @@ class Member:
             *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", ",".join(f"{one.name}={one.peer_url}" for one in members)),
             *("--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS)),
-            *("--log-level", "warn"),
+            *("--listen-metrics-urls", self.health_url, "--log-level", "warn"),
             *self.flags,
         ]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +87,7 @@ class Member:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def is_healthy(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+        with suppress(OSError), urllib.request.urlopen(f"{self.health_url}/health", timeout=1) as answer:
             return b"true" in answer.read()
         return False
 
@@ -97,7 +105,7 @@ class Member:
 
 @dataclass
 class Members:
-    """A cluster on this loopback."""
+    """A cluster."""
 
     all: list[Member]
 
@@ -126,16 +134,43 @@ def _program() -> str:
 
 def control(member: Member, *words: str, check: bool = True) -> str:
     """What etcdctl says of a member."""
-    command = ["etcdctl", "--endpoints", member.address, *words]
+    command = ["etcdctl", "--endpoints", member.address, *member.tls, *words]
     environment = {**os.environ, "ETCDCTL_API": "3"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert not (check and done.returncode), done.stderr
     return done.stdout + done.stderr
 
 
+def leader(members: Members) -> Member:
+    """The one that leads, once there is one."""
+    until(lambda: len(_leading(members)) == 1, "a leader")
+    return _leading(members)[0]
+
+
+def _leading(members: Members) -> list[Member]:
+    return [member for member in members.all if member.process is not None and _leads(member)]
+
+
+def _leads(member: Member) -> bool:
+    said = control(member, "endpoint", "status", "--write-out=json", "--command-timeout=1s", check=False)
+    try:
+        status = json.loads(said.splitlines()[0])[0]["Status"]
+    except (ValueError, IndexError, TypeError):
+        return False
+    return bool(status["leader"] == status["header"]["member_id"])
+
+
 @contextmanager
 def running(folder: Path, count: int = 1, flags: tuple[str, ...] = FAST) -> Iterator[Members]:
-    members = Members([Member(f"m{number}", folder / f"m{number}", flags=flags) for number in range(count)])
+    """On this loopback."""
+    members = [Member(f"m{number}", folder / f"m{number}", flags=flags) for number in range(count)]
+    with started(members) as made:
+        yield made
+
+
+@contextmanager
+def started(all_of_them: list[Member]) -> Iterator[Members]:
+    members = Members(all_of_them)
     try:
         members.start()
         yield members

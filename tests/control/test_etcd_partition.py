@@ -1,0 +1,230 @@
+"""Three members of etcd in namespaces of their own, with TLS and roles, and a network between them that is cut."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.control.etcd import EtcdStore
+from sgdataplane.control.etcdaccess import EtcdAccess
+from sgdataplane.control.store import UnavailableError, Write
+from sgdataplane.control.stores import open_store
+from sgdataplane.host import netns
+from tests.support.certificates import Authority, Signed
+from tests.support.etcdload import Load
+from tests.support.etcdserver import FAST, Member, Members, control, leader, started, until
+
+pytestmark = pytest.mark.kernel
+
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+NETWORK = "10.99"
+
+
+@dataclass(frozen=True)
+class Site:
+    """`signed`: certificates of clients, by name."""
+
+    members: Members
+    namespaces: dict[str, str]  # name of a member -> namespace
+    authority: Authority
+    signed: dict[str, Signed]
+
+    def store(self, client: str, name: str, *members: Member) -> str:
+        """As `--store` names it."""
+        at = ",".join(member.address for member in members or self.members.all)
+        one = self.signed[client]
+        return f"etcd://{at}/{name}?ca={self.authority.certificate}&cert={one.certificate}&key={one.key}"
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, make_lab_name: Callable[[], str]) -> Iterator[Site]:
+    """This namespace is the router between the members', and where clients are."""
+    folder = tmp_path_factory.mktemp("site")
+    authority = Authority(folder / "tls")
+    signed = {name: authority.sign(name) for name in ("root", "api", "relay", "nobody")}
+    signed["stranger"] = Authority(folder / "other").sign("api")
+    members, namespaces = [], {}
+    with ExitStack() as stack:
+        before = FORWARD.read_text()
+        FORWARD.write_text("1")
+        stack.callback(FORWARD.write_text, before)
+        for number in range(3):
+            namespace = make_lab_name()
+            stack.enter_context(_joined(namespace, number))
+            members.append(_member(f"m{number}", f"{NETWORK}.{number}.2", namespace, folder, authority))
+            namespaces[members[-1].name] = namespace
+        site = Site(stack.enter_context(started(members)), namespaces, authority, signed)
+        _give_roles(members[0])
+        yield site
+
+
+@contextmanager
+def _joined(namespace: str, number: int) -> Iterator[None]:
+    """A namespace with a link to this one."""
+    netns.create(namespace)
+    try:
+        ip("link", "add", f"etcd{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("address", "add", f"{NETWORK}.{number}.1/24", "dev", f"etcd{number}")
+        ip("link", "set", f"etcd{number}", "up")
+        for words in (
+            f"address add {NETWORK}.{number}.2/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            f"route add default via {NETWORK}.{number}.1",
+        ):
+            ip("-n", namespace, *words.split())
+        yield
+    finally:
+        netns.remove(namespace)
+
+
+def _member(name: str, host: str, namespace: str, folder: Path, authority: Authority) -> Member:
+    own, root = authority.sign(name, host), Signed(authority.folder / "root.pem", authority.folder / "root.key")
+    flags = ("--cert-file", own.certificate, "--key-file", own.key, "--trusted-ca-file", authority.certificate)
+    ctl = ("--cacert", authority.certificate, "--cert", root.certificate, "--key", root.key)
+    return Member(
+        name,
+        folder / name,
+        host,
+        (*FAST, *map(str, flags), "--client-cert-auth"),
+        ("ip", "netns", "exec", namespace),
+        tuple(map(str, ctl)),
+    )
+
+
+def _give_roles(member: Member) -> None:
+    """As docs/design/store.md says."""
+    for words in (
+        "role add api",
+        "role grant-permission api readwrite --prefix sgdp/",
+        "role add relay",
+        "role grant-permission relay read --prefix sgdp/",
+        "user add root --no-password",
+        "user add api --no-password",
+        "user add relay --no-password",
+        "user grant-role root root",
+        "user grant-role api api",
+        "user grant-role relay relay",
+        "auth enable",
+    ):
+        control(member, *words.split())
+
+
+@contextmanager
+def cut_off(site: Site, member: Member) -> Iterator[None]:
+    """From the other members, but not from clients."""
+    others = ", ".join(one.host for one in site.members.all if one is not member)
+    rules = f"""
+        table inet cut {{
+            chain in {{ type filter hook input priority 0; ip saddr {{ {others} }} drop; }}
+            chain out {{ type filter hook output priority 0; ip daddr {{ {others} }} drop; }}
+        }}
+    """
+    nft = ["ip", "netns", "exec", site.namespaces[member.name], "nft"]
+    subprocess.run([*nft, "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*nft, "delete", "table", "inet", "cut"], check=True)
+
+
+# a partition
+
+
+def test_the_minority_answers_nobody_and_all_goes_on_at_the_majority(site: Site) -> None:
+    """The leader is cut off. Neither side commits what the other doesn't know."""
+    load = Load(site.store("api", "sgdp"))
+    alone = leader(site.members)
+    with closing(EtcdStore(EtcdAccess.of(site.store("api", "sgdp", alone)))) as minority:
+        known = minority.snapshot().revision  # control
+        with load.running():
+            load.progress()
+            with cut_off(site, alone):
+                for _ in range(2):
+                    load.progress()
+                    for use in (
+                        minority.snapshot,
+                        lambda: minority.commit(Write({})),
+                        lambda: list(minority.watch(known)),
+                    ):
+                        began = time.monotonic()
+                        with pytest.raises(UnavailableError):
+                            use()
+                        assert time.monotonic() - began < 3
+            load.progress()
+            until(lambda: _reads(minority), "the minority to join again")
+            assert minority.snapshot().revision > known
+
+
+def _reads(store: EtcdStore) -> bool:
+    try:
+        return store.snapshot().revision > 0
+    except UnavailableError:
+        return False
+
+
+# who may do what
+
+
+def test_a_relay_reads_and_watches_and_writes_nothing(site: Site) -> None:
+    with (
+        closing(open_store(site.store("api", "sgdp"))) as api,
+        closing(open_store(site.store("relay", "sgdp"))) as relay,
+    ):
+        revision = api.commit(Write({}, {"kind/relayed": {"n": 1}}))
+        assert relay.snapshot().documents["kind/relayed"] == {"n": 1}
+        assert next(relay.watch(revision - 1)).puts == {"kind/relayed": {"n": 1}}
+        for write in (Write({}), Write({}, {"kind/1": {}}), Write({}, deletes=frozenset({"kind/relayed"}))):
+            with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
+                relay.commit(write)
+        assert api.snapshot().revision == revision
+
+
+def test_nobody_comes_out_of_their_own_keys(site: Site) -> None:
+    with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
+        open_store(site.store("api", "other"))
+
+
+def test_a_certificate_that_is_no_user_s_opens_nothing(site: Site) -> None:
+    with pytest.raises(UnavailableError, match="etcd refuses: "):
+        open_store(site.store("nobody", "sgdp"))
+
+
+def test_who_does_not_share_the_authority_is_not_connected(site: Site, tmp_path: Path) -> None:
+    """A client of another authority, one without a certificate, and one that believes in another authority."""
+    at, one = f"etcd://{site.members.all[0].address}", site.signed["api"]
+    other = Authority(tmp_path / "other").certificate
+    texts = (
+        site.store("stranger", "sgdp"),
+        f"{at}?ca={site.authority.certificate}",
+        f"{at}?ca={other}&cert={one.certificate}&key={one.key}",
+    )
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(_refusal, texts)) == ["etcd doesn't answer: unavailable"] * 3
+    assert _refusal(site.store("api", "sgdp")) == "none"  # control
+
+
+def _refusal(text: str) -> str:
+    try:
+        with closing(open_store(text)):
+            return "none"
+    except UnavailableError as error:
+        return ":".join(str(error).split(":")[:2])
+
+
+def test_the_api_may_compact_what_it_does_not_need(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(EtcdStore(EtcdAccess.of(site.store("api", "sgdp")), kept=10)) as store:
+        for _ in range(20):
+            store.commit(Write({}, {"kind/id": {}}))
+    assert caplog.records == []
