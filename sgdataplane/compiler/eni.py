@@ -24,7 +24,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sgdataplane.compiler.skeleton import OF_ERRORS, accept, content_chain, drop, merged
+from sgdataplane.compiler.skeleton import (
+    OF_ERRORS,
+    SaidRule,
+    accept,
+    content_chain,
+    drop,
+    merged,
+    parts,
+    said,
+    said_chain,
+    shared_rule,
+)
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import fixed_counter
 from sgdataplane.contract.fields import (
@@ -54,13 +65,14 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetPriority,
-    Verdict,
+    Statement,
     goto,
     is_value,
     jump,
     prefix_range,
     rule,
 )
+from sgdataplane.nft.text import rule_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +205,23 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedCha
     """The chain for opening packets of the ENI, and for packets whose session has to be judged again."""
     rules = [
         *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
-        rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
-        *(_sender(hook, link) if hook is Direction.EGRESS else _receiver(hook, link, jump(shared.foreign[0].name))),
-        rule(jump(shared.checks.name)),
-        *link.timeouts[hook],
+        shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
+        *(_sender(hook, link.sources) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
+        shared_rule(jump(shared.checks.name)),
+        *((entry, rule_text(entry)) for entry in link.timeouts[hook]),
         *_midstream(hook, options),
         *(_metadata(site, hook, prefix) for prefix in options.metadata),
-        rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN),
-        rule(SetPriority(link.numbers[hook])),
+        shared_rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), SetPriority(link.numbers[hook.other]), RETURN),
+        shared_rule(SetPriority(link.numbers[hook])),
     ]
-    return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
+    return said_chain(names.identifier(f"eni-{hook.value}", link.ifname), rules)
 
 
-def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> Rule:
+def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
     if link.on_link == _routed(options):
-        return rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
-    return _far_discovery(link.on_link)
+        return shared_rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
+    far = _far_discovery(link.on_link)
+    return far, rule_text(far)
 
 
 def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
@@ -217,31 +230,23 @@ def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
-def _claims(link: EniInterface) -> Iterator[Rule]:
+def _claims(link: EniInterface) -> Iterator[SaidRule]:
     """Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe
     for the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about
     the ENI's own addresses, link-local ones included, as for ARP."""
     own = [prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6]
     is_other = _none_of(Field.ND_TARGET, merged(own))
-    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
+    yield _dropped(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
     is_probe = Match(Field.IP6_SADDR, merged((always.UNSPECIFIED,)))
-    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
+    yield _dropped(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
     links = always.LINK_LOCAL
     is_of_a_link = Match(Field.IP6_SADDR, merged((links,)))
     of_a_link = merged(prefix for prefix in own if prefix.first <= links.last and links.first <= prefix.last)
-    yield drop(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
-
-
-FEW_RANGES = 2  # that many are compared one by one: a set without a name costs each first load more, and no packet less
+    yield _dropped(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, of_a_link))
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
-    return tuple(Match(asked, part, negate=True) for part in _parts(ranges))
-
-
-def _parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
-    """The ranges one by one if they are few, else together."""
-    return tuple((span,) for span in ranges) if len(ranges) <= FEW_RANGES else (ranges,)
+    return tuple(Match(asked, part, negate=True) for part in parts(ranges))
 
 
 def errors_chain(hook: Direction, link: EniInterface, shared: SharedChains) -> Chain:
@@ -250,22 +255,26 @@ def errors_chain(hook: Direction, link: EniInterface, shared: SharedChains) -> C
     packet."""
     if hook is Direction.INGRESS:
         return shared.errors
-    rules = (*_sender(hook, link), rule(goto(shared.errors.name)))
-    return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), rules)
+    rules = (*_sender(hook, link.sources), shared_rule(goto(shared.errors.name)))
+    return said_chain(names.identifier(f"errors-{hook.value}", link.ifname), rules)
 
 
-def _sender(hook: Direction, link: EniInterface) -> Iterator[Rule]:
+@lru_cache(maxsize=1)  # both chains of an ENI have these
+def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> tuple[SaidRule, ...]:
     """Checks the source, as `semantics.is_spoofed` does."""
-    for family in Family:
-        yield rule(*_is_none_of(SOURCE[family], link.sources, family), goto(drop_name(hook, "spoofed")))
+    return tuple(_dropped(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
 
 
-def _receiver(hook: Direction, link: EniInterface, to_foreign: Verdict) -> Iterator[Rule]:
+def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
     """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
         own = merged(prefix for prefix in link.own if prefix.family is family)
-        yield from (drop(hook, "spoofed", Match(SOURCE[family], part)) for part in _parts(own) if part)
-        yield rule(*_is_none_of(DESTINATION[family], link.sources, family), to_foreign)
+        yield from (_dropped(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
+        yield said(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
+
+
+def _dropped(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
+    return said(*conditions, goto(drop_name(hook, cause)))
 
 
 def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
@@ -274,7 +283,7 @@ def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tup
     return _none_of(asked, ranges) or (is_value(Field.NFPROTO, NFPROTO[family]),)
 
 
-def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
+def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
     """TCP that opens no session and belongs to none (semantics.md section 4)."""
     is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
     if options.strict_syn or not is_judged:
@@ -282,13 +291,13 @@ def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
         not_syn = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=flags)
         opens_nothing = (is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED), is_value(Field.L4PROTO, TCP), not_syn)
         is_egress = hook is Direction.EGRESS
-        yield rule(*opens_nothing, jump(MIDSTREAM)) if is_egress else drop(hook, "midstream", *opens_nothing)
+        yield shared_rule(*opens_nothing, jump(MIDSTREAM) if is_egress else goto(drop_name(hook, "midstream")))
 
 
-def _metadata(site: Site, hook: Direction, prefix: Prefix) -> Rule:
+def _metadata(site: Site, hook: Direction, prefix: Prefix) -> SaidRule:
     """Accepts all packets of sessions that the ENI opens to the metadata address, which is always reachable."""
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
-    return rule(
+    return shared_rule(
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(fixed_counter(hook, "always")),

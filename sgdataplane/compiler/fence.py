@@ -11,12 +11,16 @@ nobody out there is an ENI on this host.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
     ingress-<ifname>  base chain, host placement: other-mac; what is usual passes
-    fence-drop.<cause>  counts, logs, drops
-    fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
-                      host placement: own ARP and IP pass; fragments, discovery, discovery-limit, arp-claim, tagged,
-                      spoofed, other
+    fence-drop.<cause>  counts, logs, counts for the interface, drops
+    fence-<ifname>    instance placement: own ARP and DHCP client pass
+                      host placement: fragments, discovery-limit; own ARP and IP pass
                     an uplink: fragments, discovery-limit, spoofed; the rest passes
     fragments-<ifname>  host placement: drops what is too much, and lets the rest go on
+    fence-arp, fence-dhcp, fence-far, fence-rest  what is the same for all ENIs: ARP of another form, arp-claim; DHCP
+                      passes; discovery beyond the link, discovery; all that is left, arp-claim, tagged, spoofed or
+                      unapproved, other
+
+An ENI's own chains have no sets without a name, unless it has many addresses: the kernel compares each with all others.
 """
 
 from __future__ import annotations
@@ -24,12 +28,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
-from sgdataplane.compiler.skeleton import applied, content_chain, merged
+from sgdataplane.compiler.skeleton import SaidRule, applied, content_chain, merged, parts, said, said_chain, shared_rule
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
-from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook
+from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook, KeyType
 from sgdataplane.contract.sites import FENCE_PRIORITY
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.model import always
@@ -39,10 +44,13 @@ from sgdataplane.net.values import ICMPV6, UDP, Family, Prefix
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    RETURN,
     Chain,
     Count,
     Counter,
     Exceeds,
+    Map,
+    MapCount,
     Match,
     Range,
     Rule,
@@ -53,7 +61,7 @@ from sgdataplane.nft.ir import (
     jump,
     rule,
 )
-from sgdataplane.nft.text import render_table
+from sgdataplane.nft.text import render_table, rule_text
 
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are equal for equal states; real secrets are random
 EPOCH = 1  # a fence has no epoch, but every stamp holds one
@@ -79,13 +87,17 @@ WHOLE: Mapping[Family, tuple[Match, ...]] = {  # no fragment, and no discovery
     Family.IPV6: (is_value(Field.IP6_FRAGMENT, 0), Match(Field.L4PROTO, (Range.of(ICMPV6),), negate=True)),
 }
 UNNUMBERED = Prefix.parse("0.0.0.0")
+DROPS = "fence-drops"
+# DISCOVERY_TYPES, which are two ranges, without a set.
+IS_DISCOVERY = (Match(Field.ICMPV6_TYPE, (Range(130, 143),)), Match(Field.ICMPV6_TYPE, (Range(138, 142),), negate=True))
+IF_EMPTY = rule(Count(fence_counter("other")), DROP)  # follows each ENI's chain
 IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 
 
 @dataclass(frozen=True, slots=True)
 class FencePart:
     """The chains for one interface, with a placeholder for the secret. `base`: the one at the hook. `digest`: of
-    all."""
+    all; the base chain leads to the others, which are named by their content."""
 
     base: Chain
     chains: tuple[Chain, ...]
@@ -93,7 +105,7 @@ class FencePart:
 
     @classmethod
     def of(cls, base: Chain, *chains: Chain) -> FencePart:
-        return cls(base, chains, _digest(base, *chains))
+        return cls(base, chains, _digest(base))
 
 
 def _digest(*chains: Chain) -> str:
@@ -113,31 +125,49 @@ def compile_fence(
     The stamp's digest is of everything but the secret.
     """
     private = tuple(prefix for eni in enis.values() for prefix in eni.private_prefixes)
-    parts = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
-    parts += [_uplink(ifname, private) for ifname in uplinks]
-    bases = [_marked(part.base, secret) if secret else part.base for part in parts]
-    drops = tuple(map(_drop_chain, FENCE_CAUSES))
-    chains = [*bases, *(chain for part in parts for chain in part.chains), *drops]
+    found = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
+    found += [_uplink(ifname, private) for ifname in uplinks]
+    bases = [_marked(part.base, secret) if secret else part.base for part in found]
+    common = (*_common(options, placement), *_drop_chains(placement))
+    chains = [*bases, *(chain for part in found for chain in part.chains), *common]
     counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(fenced_counter, (*enis, *uplinks))]))
-    digest = names.digest("\n".join([_digest(*drops), *sorted(part.digest for part in parts)]), 32)
+    digest = names.digest("\n".join([_digest(*common), *sorted(part.digest for part in found)]), 32)
     return Table(
         TABLE,
         tuple(sorted(chains, key=lambda chain: chain.name)),
-        (applied(EPOCH, digest, secret),),
+        (applied(EPOCH, digest, secret), _counted((*enis, *uplinks))),
         tuple(counters),
         family=NETDEV,
     )
 
 
+class CommonChains(NamedTuple):
+    """The chains that are the same for all ENIs. `arp`: drops ARP of another form. `special`: in an instance accepts
+    what DHCP clients send, in a router drops discovery that would leave the link. `rest`: drops everything."""
+
+    arp: Chain
+    special: Chain
+    rest: Chain
+
+
+@lru_cache(maxsize=16)
+def _common(options: Options, placement: Placement) -> CommonChains:
+    special = content_chain("fence-far", (_far(options),))
+    if not placement.is_outside:
+        special = content_chain("fence-dhcp", (_dhcp(options),))
+    rest = tuple(_rest("spoofed" if placement.is_outside else "unapproved"))
+    return CommonChains(content_chain("fence-arp", tuple(_other_arp())), special, content_chain("fence-rest", rest))
+
+
 @lru_cache(maxsize=MOST_PARTS)
 def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
-    other_mac = _drop(ifname, "other-mac", Match(Field.LINK_SADDR, (Range.of(_mac(eni)),), negate=True))
+    common = _common(options, placement)
+    other_mac = _drop("other-mac", Match(Field.LINK_SADDR, (Range.of(_mac(eni)),), negate=True))
     if placement.is_outside:
         fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
-        passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
-        content = _content(ifname, passing, "spoofed", eni)
+        content = _content(ifname, (*_limits(eni, fragments), *_from_instance(eni, common.special)), eni, common)
         return FencePart.of(_base("ingress", ifname, (other_mac, *_usual(eni)), content), fragments, content)
-    content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
+    content = _content(ifname, _asking_dhcp(eni, common.special), eni, common)
     return FencePart.of(_base("egress", ifname, (other_mac, *_approved()), content), content)
 
 
@@ -152,21 +182,21 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
         (kinds[IPV6], is_value(Field.ICMPV6_TYPE, SOLICITATION)),
     )
     rules = (
-        *_spoofed(ifname, private, kinds),
+        *_spoofed(private, kinds),
         *(rule(kinds[kind], *WHOLE[family], ACCEPT) for kind, family in TYPES.items()),
         *_parts(fragments, {kind: (found,) for kind, found in kinds.items()}),
-        *(_drop(ifname, "discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
+        *(_drop("discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
         rule(ACCEPT),
     )
     content = content_chain(names.identifier("fence", ifname), rules)
     return FencePart.of(_base("ingress", ifname, (), content), fragments, content)
 
 
-def _spoofed(ifname: str, private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
+def _spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
     for kind, family in TYPES.items():
         own = [prefix for prefix in private if prefix.family is family]
         if own:
-            yield _drop(ifname, "spoofed", kinds[kind], Match(SOURCE[family], merged(own)))
+            yield _drop("spoofed", kinds[kind], Match(SOURCE[family], merged(own)))
 
 
 def _marked(base: Chain, secret: int) -> Chain:
@@ -187,8 +217,8 @@ def _approved() -> Iterator[Rule]:
 def _fragments(ifname: str, *limits: Exceeds) -> Chain:
     """Limits fragments. Incomplete datagrams take memory that all ENIs of a router share, and it holds only a few
     thousand fragments. They take it before any policy is asked, for as long as the rest may be late."""
-    rules = tuple(_drop(ifname, "fragments", limit) for limit in limits)
-    return content_chain(names.identifier("fragments", ifname), rules)
+    rules = (shared_rule(limit, goto(_drop_name("fragments"))) for limit in limits)
+    return said_chain(names.identifier("fragments", ifname), rules)
 
 
 def held_fragments(seconds: int, enis: int, uplinks: int) -> int:
@@ -204,31 +234,36 @@ def _parts(fragments: Chain, kinds: Mapping[int, tuple[Statement, ...]]) -> Iter
     yield rule(*kinds[IPV6], is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
 
 
-def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
+def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
     """The ENI's limits. Fragments of both families share one; requests have one for each family."""
-    yield from _parts(fragments, {kind: _of_type(kind) for kind in TYPES})
-    is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
+    yield from ((entry, rule_text(entry)) for entry in _parts(fragments, {kind: _of_type(kind) for kind in TYPES}))
     asking = (
         (_of_type(ARP), Field.ARP_SENDER_IP, Family.IPV4),
-        ((*_of_type(IPV6), is_discovery), Field.IP6_SADDR, Family.IPV6),
+        ((*_of_type(IPV6), *IS_DISCOVERY), Field.IP6_SADDR, Family.IPV6),
     )
     for conditions, asker, family in asking:
         blocks = _blocks(_own(eni, family))
         if blocks:
-            yield _drop(ifname, "discovery-limit", *conditions, Match(asker, merged(blocks)), QUESTIONS_OF_BLOCKS)
-        yield _drop(ifname, "discovery-limit", *conditions, QUESTIONS)
+            of_block = Match(asker, merged(blocks))
+            yield said(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(_drop_name("discovery-limit")))
+        yield shared_rule(*conditions, QUESTIONS, goto(_drop_name("discovery-limit")))
 
 
-def _from_instance(ifname: str, eni: Eni, options: Options) -> Iterator[Rule]:
-    """Drops discovery that would leave the link (`always.is_far_discovery`). Packets pass if their source is an own
-    address or a link-local one; the policy judges them later."""
-    is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
-    on_link = always.on_link(eni.own_prefixes, options, Placement.HOST)
+def _far(options: Options) -> Rule:
+    """Drops discovery that would leave the link (`always.is_far_discovery`), which is the same link for all ENIs of a
+    router."""
+    on_link = always.on_link((), options, Placement.HOST)
     is_far = Match(DESTINATION[Family.IPV6], merged(on_link), negate=True)
-    yield _drop(ifname, "discovery", *_of_type(IPV6), is_discovery, is_far)
+    return _drop("discovery", *_of_type(IPV6), is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES), is_far)
+
+
+def _from_instance(eni: Eni, far: Chain) -> Iterator[SaidRule]:
+    """Packets pass if their source is an own address or a link-local one; the policy judges them later."""
+    yield shared_rule(*_of_type(IPV6), is_value(Field.L4PROTO, ICMPV6), jump(far.name))
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
-            yield rule(*_of_type(kind), Match(SOURCE[family], merged(sources)), ACCEPT)
+            for part in parts(merged(sources)):
+                yield said(*_of_type(kind), Match(SOURCE[family], part), ACCEPT)
 
 
 def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
@@ -251,25 +286,22 @@ def _usual(eni: Eni) -> Iterator[Rule]:
 
 
 def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chain:
-    rules = (
-        *first,
-        rule(goto(content.name)),
-        rule(Count(fence_counter("other")), DROP),  # in case that chain is empty
-    )
+    rules = (*first, rule(goto(content.name)), IF_EMPTY)
     return Chain(names.identifier(hook, ifname), rules, Hook(hook, FENCE_PRIORITY, ifname))
 
 
-def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chain:
-    """`passing`: the rules that let IP packets pass; `cause`: why other IP packets are dropped."""
-    rules = (
-        *passing,
-        *_arp(ifname, eni),
-        _drop(ifname, "arp-claim", is_value(Field.ETHER_TYPE, ARP)),
-        _drop(ifname, "tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
-        _drop(ifname, cause, is_value(Field.ETHER_TYPE, *TYPES)),
-        _drop(ifname, "other"),
-    )
-    return content_chain(names.identifier("fence", ifname), rules)
+def _content(ifname: str, passing: Iterable[SaidRule], eni: Eni, common: CommonChains) -> Chain:
+    """`passing`: the rules that let IP packets pass."""
+    rules = (*passing, *_arp(eni, common.arp), shared_rule(goto(common.rest.name)))
+    return said_chain(names.identifier("fence", ifname), rules)
+
+
+def _rest(cause: str) -> Iterator[Rule]:
+    """Drops what nothing lets pass. `cause`: why IP packets are dropped."""
+    yield _drop("arp-claim", is_value(Field.ETHER_TYPE, ARP))
+    yield _drop("tagged", is_value(Field.ETHER_TYPE, *TAGGED))
+    yield _drop(cause, is_value(Field.ETHER_TYPE, *TYPES))
+    yield _drop("other")
 
 
 def _blocks(own: Iterable[Prefix]) -> tuple[Prefix, ...]:
@@ -280,14 +312,18 @@ def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
     return tuple(prefix for prefix in eni.own_prefixes if prefix.family is family)
 
 
-def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
+def _asking_dhcp(eni: Eni, dhcp: Chain) -> Iterator[SaidRule]:
+    sources = merged((*_own(eni, Family.IPV4), always.DHCP_UNNUMBERED[Family.IPV4]))
+    return (said(*_of_type(IPV4), Match(SOURCE[Family.IPV4], part), jump(dhcp.name)) for part in parts(sources))
+
+
+def _dhcp(options: Options) -> Rule:
     """Lets a DHCP client's packets pass. It has no address yet, so it uses a packet socket (RFC 2131,
     `always.is_dhcp`). Fragments don't pass, since other bytes may stand in place of their ports."""
     client, server, everyone = always.DHCP[Family.IPV4]
     servers = {everyone.value, *(gateway.value for gateway in options.gateways if gateway.family is Family.IPV4)}
     return rule(
         *_of_type(IPV4),
-        Match(SOURCE[Family.IPV4], merged((*own, always.DHCP_UNNUMBERED[Family.IPV4]))),
         is_value(DESTINATION[Family.IPV4], *servers),
         Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),
         *_ports(client, server),
@@ -300,14 +336,22 @@ def _ports(source: int, destination: int) -> tuple[Statement, ...]:
     return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
-def _arp(ifname: str, eni: Eni) -> Iterator[Rule]:
+def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
     """Lets ARP requests and replies pass if what the sender says about itself is true. A request from 0.0.0.0 is a
     probe: a host that is about to take the address which it asks for gives it up (RFC 5227, 2.1.1), so that must be an
     own address."""
-    own = _own(eni, Family.IPV4)
+    yield shared_rule(*_of_type(ARP), jump(other.name))
+    yield said(
+        *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(_drop_name("arp-claim"))
+    )
     is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
-    is_of_another = (Match(Field.ARP_TARGET_IP, merged(own), negate=True),) if own else ()
-    yield _drop(ifname, "arp-claim", *_of_type(ARP), is_probe, *is_of_another)
+    for own in parts(merged(_own(eni, Family.IPV4))):
+        yield said(*_of_type(ARP), Match(Field.ARP_SENDER_IP, own), ACCEPT)
+        yield said(*_of_type(ARP), is_probe, Match(Field.ARP_TARGET_IP, own), ACCEPT)
+
+
+def _other_arp() -> Iterator[Rule]:
+    """Drops all ARP but requests and replies about IPv4 on Ethernet."""
     yield rule(
         *_of_type(ARP),
         is_value(Field.ARP_HTYPE, ETHERNET),
@@ -315,10 +359,9 @@ def _arp(ifname: str, eni: Eni) -> Iterator[Rule]:
         is_value(Field.ARP_HLEN, MAC_BYTES),
         is_value(Field.ARP_PLEN, IPV4_BYTES),
         is_value(Field.ARP_OPERATION, REQUEST, REPLY),
-        is_value(Field.ARP_SENDER_MAC, _mac(eni)),
-        Match(Field.ARP_SENDER_IP, merged((*own, UNNUMBERED))),
-        ACCEPT,
+        RETURN,
     )
+    yield _drop("arp-claim")
 
 
 def _of_type(kind: int) -> tuple[Statement, Statement]:
@@ -330,14 +373,27 @@ def _mac(eni: Eni) -> int:
     return int(eni.mac_address.replace(":", ""), 16)
 
 
-def _drop(ifname: str, cause: str, *conditions: Statement) -> Rule:
-    return rule(*conditions, Count(fenced_counter(ifname)), goto(_drop_name(cause)))
+def _drop(cause: str, *conditions: Statement) -> Rule:
+    return rule(*conditions, goto(_drop_name(cause)))
 
 
-def _drop_chain(cause: str) -> Chain:
+@lru_cache(maxsize=len(Placement))
+def _drop_chains(placement: Placement) -> tuple[Chain, ...]:
+    """In host placement frames come in by the interface, else they leave by it."""
+    by_interface = MapCount(Field.IIFNAME if placement.is_outside else Field.OIFNAME, DROPS)
+    return tuple(_drop_chain(cause, by_interface) for cause in FENCE_CAUSES)
+
+
+def _drop_chain(cause: str, by_interface: MapCount) -> Chain:
     counter = fence_counter(cause)
-    return Chain(_drop_name(cause), (rule(Count(counter), logged(counter)), rule(DROP)))
+    return Chain(_drop_name(cause), (rule(Count(counter), logged(counter)), rule(by_interface), rule(DROP)))
 
 
 def _drop_name(cause: str) -> str:
     return names.identifier("fence-drop", cause)
+
+
+def _counted(ifnames: Iterable[str]) -> Map:
+    """Interface -> the counter of all frames that are dropped there."""
+    counters = tuple((ifname, Count(fenced_counter(ifname))) for ifname in sorted(ifnames))
+    return Map(DROPS, KeyType.IFNAME, counters, holds=KeyType.COUNTER)

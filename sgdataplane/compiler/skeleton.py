@@ -17,6 +17,7 @@ new one is made before anything leads to it, and the old one goes when no packet
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, fixed_counter
@@ -68,6 +69,15 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
         if not found or prefix.first > int(found[-1].last):
             found.append(prefix_range(prefix))
     return tuple(found)
+
+
+FEW_RANGES = 2  # that many are compared one by one: a set without a name costs each first load more, and no packet less
+
+
+def parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
+    """The ranges one by one if they are few, else together; none if there are none."""
+    together = (ranges,) if ranges else ()
+    return tuple((span,) for span in ranges) if len(ranges) <= FEW_RANGES else together
 
 
 def gate_chain(site: Site, hook: Direction) -> Chain:
@@ -154,6 +164,23 @@ def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
 
 
 SaidRule = tuple[Rule, str]  # a rule and its text
+
+
+def said(*statements: Statement) -> SaidRule:
+    one = rule(*statements)
+    return one, rule_text(one)
+
+
+@lru_cache(maxsize=1 << 10)
+def shared_rule(*statements: Statement) -> SaidRule:
+    """A rule that many chains have: one object, so that it is said to people and to the kernel once."""
+    return said(*statements)
+
+
+def said_chain(prefix: str, rules: Iterable[SaidRule]) -> Chain:
+    """A chain named by the prefix and a hash of its rules."""
+    every = tuple(rules)
+    return content_chain(prefix, tuple(entry for entry, _ in every), tuple(text for _, text in every))
 
 
 def content_chain(

@@ -178,8 +178,9 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
         return
     rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
     yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
+    approving = tuple(rule(*leaves) for leaves in _approving(approve))
     for ifname, mark in written.items():
-        yield Chain(_mark_name(side, ifname), (rule(mark), *(rule(*leaves) for leaves in _approving(approve))))
+        yield Chain(_mark_name(side, ifname), (rule(mark), *approving))
 
 
 def _approving(approve: Statements) -> Iterator[Statements]:

@@ -35,6 +35,7 @@ def ip(text: str) -> int:
 
 def frame(kind: int, **fields: Key) -> dict[Field, Key]:
     base: dict[Field, Key] = {Field.ETHER_SADDR: MAC, Field.ETHER_TYPE: kind, Field.PROTOCOL: kind}
+    base |= {Field.IIFNAME: "eth0", Field.OIFNAME: "eth0"}
     return base | {Field[name.upper()]: value for name, value in fields.items()}
 
 
@@ -80,7 +81,7 @@ ROWS: list[tuple[str, dict[Field, Key], str]] = [
 
 def expected(cause: str) -> tuple[str, list[str], list[str]]:
     """Verdict, counters, logs."""
-    return ("drop", ["fence-dropped.eth0", f"fence.{cause}"], [f"fence.{cause}"]) if cause else ("accept", [], [])
+    return ("drop", [f"fence.{cause}", "fence-dropped.eth0"], [f"fence.{cause}"]) if cause else ("accept", [], [])
 
 
 @pytest.mark.parametrize(("name", "fields", "cause"), ROWS, ids=[row[0] for row in ROWS])
@@ -192,7 +193,7 @@ def test_frame_that_comes_by_an_uplink(
     name: str, fields: dict[Field, Key], one: str, many: str, *, is_flood: bool
 ) -> None:
     fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST, ("up0",))
-    outcome = run(fence, "ingress.up0", fields, is_flood=is_flood)
+    outcome = run(fence, "ingress.up0", fields | {Field.IIFNAME: "up0"}, is_flood=is_flood)
     verdict, counters, logs = expected(many if is_flood else one)
     of_uplink = [counter.replace("eth0", "up0") for counter in counters]
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == (verdict, of_uplink, logs), name
