@@ -33,9 +33,9 @@ from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute
 from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, call_aside
 from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
+from sgdataplane.nft.elements import key_at
 from sgdataplane.nft.encode import map_key_bytes
 from sgdataplane.nft.ir import Map, Table
-from sgdataplane.nft.messages import key_at
 from sgdataplane.nft.outline import Outline
 from sgdataplane.nft.snapshot import (
     CrowdError,

@@ -15,31 +15,24 @@ from itertools import count
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, Hook, KeyType
 from sgdataplane.host.netlink import (
-    ATTRIBUTE,
     NLM_F_APPEND,
     NLM_F_CREATE,
-    aligned,
     attribute,
-    list_attributes,
     nested,
-    parse_attributes,
 )
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
-from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, range_bytes, size_of
+from sgdataplane.nft.elements import deleted_element, map_elements, singles, spans
+from sgdataplane.nft.encode import Nameless, encode_rule, size_of
 from sgdataplane.nft.ir import (
     Chain,
-    Count,
     Counter,
-    Datum,
     Map,
     MapKey,
     Rule,
     Table,
     Timeout,
-    Verdict,
     is_set,
-    joined,
 )
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import KEY_TYPES
@@ -74,7 +67,6 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
 }
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
 MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
-INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
 Messages = tuple[BatchMessage, ...]
 # What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
 DELETED = {
@@ -128,9 +120,7 @@ class Writer:
         """Appends a rule to the chain. `more`: instructions after the rule's own."""
         encoded = encode_rule(rule, table.family, _NUMBERS)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
-        parts = name(uapi.RULE_CHAIN, chain) + nested(uapi.RULE_EXPRESSIONS, [encoded.instructions, more])
-        noted = _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
-        return (*sets, _message(uapi.NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
+        return (*sets, _rule_message(table, chain, _body(rule, encoded.instructions + more)))
 
     def add_map(self, table: Table, entry: Map) -> Messages:
         noted = _set_noted(_orders(entry), entry.comment)
@@ -138,14 +128,12 @@ class Writer:
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
-        lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
-        parts = [_map_element(entry, key, value) + lasting for key, value in entry.elements]
-        return _by_line(uapi.NEWSETELEM, table, name(uapi.ELEMENTS_SET, entry.name), parts)
+        return _by_line(uapi.NEWSETELEM, table, name(uapi.ELEMENTS_SET, entry.name), map_elements(entry))
 
     def delete_elements(
         self, table: Table, called: str, key_type: KeyType, keys: Iterable[MapKey]
     ) -> Iterator[Messages]:
-        parts = [_key(map_key_bytes(key_type, key)) for key in keys]
+        parts = [deleted_element(key_type, key) for key in keys]
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
@@ -163,6 +151,15 @@ class Writer:
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
         """Nothing: kernel.py lists what the table holds, and writes these messages."""
         return ()
+
+
+def _rule_message(table: Table, chain: str, body: bytes) -> BatchMessage:
+    return _message(uapi.NEWRULE, table, name(uapi.RULE_CHAIN, chain) + body, NLM_F_CREATE | NLM_F_APPEND)
+
+
+def _body(rule: Rule, instructions: bytes) -> bytes:
+    """All of the rule's message but which chain it is in."""
+    return nested(uapi.RULE_EXPRESSIONS, (instructions,)) + _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
 # Encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
@@ -184,21 +181,46 @@ def _counter_of(table: str, family: str, counter: Counter) -> Messages:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """All rules of a chain, as they are added to a table. Chains of all namespaces have a few names, so the name alone
-    is no hash."""
+    """All rules of a chain, as they are added to a table. Some chains have one name in all namespaces, so that the name
+    is no hash; but of a chain that is named by its content it is."""
 
     table: str
     family: str
     chain: Chain
 
     def __hash__(self) -> int:
-        return hash((self.family, self.chain.name, self.chain.rules))
+        return hash((self.family, self.chain.name, () if self.chain.texts else self.chain.rules))
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
-    table, writer = Table(rules.table, family=rules.family), Writer()
-    return tuple(writer.add_rule(table, rules.chain.name, entry) for entry in rules.chain.rules)
+    table, called = Table(rules.table, family=rules.family), rules.chain.name
+    return tuple(_BODIES.messages(table, called, entry) for entry in rules.chain.rules)
+
+
+class _Bodies:
+    """Rules that need no sets, by identity: chains of one table have many rules in common. A rule with sets is encoded
+    each time, since no other rule of a batch may find them. `most`: how many are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[tuple[int, str], tuple[Rule, bytes]] = {}  # the rule stays, so that its number does
+
+    def messages(self, table: Table, chain: str, rule: Rule) -> Messages:
+        key = id(rule), table.family
+        if key in self._known:
+            return (_rule_message(table, chain, self._known[key][1]),)
+        encoded = encode_rule(rule, table.family, _NUMBERS)
+        body = _body(rule, encoded.instructions)
+        if not encoded.sets:
+            if len(self._known) == self._most:
+                self._known.clear()
+            self._known[key] = rule, body
+        sets = (message for asked in encoded.sets for message in _nameless(table, asked))
+        return (*sets, _rule_message(table, chain, body))
+
+
+_BODIES = _Bodies(1 << 14)
 
 
 def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> BatchMessage:
@@ -266,7 +288,7 @@ def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
     parts = text(uapi.SET_NAME, made.template) + shape + word(uapi.SET_ID, made.number) + noted
     yield _message(uapi.NEWSET, table, parts, NLM_F_CREATE)
     where = text(uapi.ELEMENTS_SET, made.template) + word(uapi.ELEMENTS_SET_ID, made.number)
-    elements = list(_spans(made) if made.is_interval else _singles(made))
+    elements = list(spans(made) if made.is_interval else singles(made))
     yield from _of_elements(uapi.NEWSETELEM, table, where, elements)
 
 
@@ -283,57 +305,6 @@ def _type_of(asked: Field) -> int:
     return OWN_TYPES.get(asked, KINDS.get(asked.key_type, INTEGER))
 
 
-def _singles(made: Nameless) -> Iterator[bytes]:
-    for span, verdict in made.entries:
-        yield _element(key_bytes(made.asked, span.first), verdict)
-
-
-def _spans(made: Nameless) -> Iterator[bytes]:
-    """An element where each range begins, and one where it ends and no other one begins. Ranges that touch and have the
-    same verdict are one."""
-    limit = 1 << 8 * size_of(made.asked)
-    spans = joined(made.entries)
-    begins = {span.first for span, _ in spans}
-    for span, verdict in spans:
-        yield _element(range_bytes(made.asked, span.first), verdict)
-        behind = int(span.last) + 1
-        if behind not in begins and behind < limit:
-            yield _key(range_bytes(made.asked, behind)) + INTERVAL_END
-
-
-def _element(key: bytes, verdict: Verdict | None) -> bytes:
-    return _key(key) + (b"" if verdict is None else _decided(verdict))
-
-
-@lru_cache(maxsize=1 << 14)
-def _decided(verdict: Verdict) -> bytes:
-    return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
-
-
-def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
-    at = map_key_bytes(entry.key_type, key)
-    if is_set(entry):
-        return _key(at)
-    if isinstance(value, Verdict):
-        return _element(at, value)
-    if isinstance(value, Count):
-        return _key(at) + name(uapi.ELEMENT_OBJECT, value.counter)
-    assert entry.holds is not None
-    return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(entry.holds, value))])
-
-
-def _key(data: bytes) -> bytes:
-    before, behind = _key_frame(len(data))
-    return before + data + behind
-
-
-@cache
-def _key_frame(size: int) -> tuple[bytes, bytes]:
-    """What stands before and behind a key of that many bytes."""
-    whole = nested(uapi.ELEMENT_KEY, [wire.value(bytes(size))])
-    return whole[: 2 * ATTRIBUTE.size], whole[2 * ATTRIBUTE.size + size :]
-
-
 def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:
     """In the same parts as the text's lines."""
     for start in range(0, len(parts), BATCH):
@@ -343,27 +314,5 @@ def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Itera
 def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[BatchMessage]:
     flags = NLM_F_CREATE if kind == uapi.NEWSETELEM else 0
     for start in range(0, len(parts), MESSAGE_ELEMENTS):
-        some = nested(
-            uapi.ELEMENTS, [nested(uapi.LIST_ELEMENT, [part]) for part in parts[start : start + MESSAGE_ELEMENTS]]
-        )
+        some = nested(uapi.ELEMENTS, parts[start : start + MESSAGE_ELEMENTS])
         yield _message(kind, table, where + some, flags)
-
-
-def key_at(message: BatchMessage, offset: int) -> bytes:
-    """The key of the element at that offset in the attributes of a message about elements; b"" if there is none."""
-    at = 0
-    for kind, data in list_attributes(message.attributes):
-        if kind == uapi.ELEMENTS:
-            return _key_in(data, offset - at - ATTRIBUTE.size)
-        at += ATTRIBUTE.size + aligned(len(data))
-    return b""
-
-
-def _key_in(elements: bytes, offset: int) -> bytes:
-    at = 0
-    for _, data in list_attributes(elements):
-        end = at + ATTRIBUTE.size + aligned(len(data))
-        if at <= offset < end:
-            return parse_attributes(parse_attributes(data)[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
-        at = end
-    return b""

@@ -11,6 +11,7 @@ from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.host.netlink import parse_attributes
 from sgdataplane.nft import text, uapi
+from sgdataplane.nft.elements import key_at
 from sgdataplane.nft.ir import (
     DROP,
     Chain,
@@ -28,7 +29,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.messages import Writer, key_at
+from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 BAD = 'x\ninclude "/etc/shadow"'
