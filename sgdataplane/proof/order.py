@@ -35,9 +35,13 @@ def meet(one: Cell, other: Cell) -> Cell | None:
 
 
 def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
-    """The cell without the holes, as disjoint cells."""
+    """The cell without the holes, as disjoint cells. Mostly one hole is all of the cell, and others would only cut it
+    into many."""
+    inside = [common for hole in holes if (common := meet(cell, hole)) is not None]
+    if cell in inside:
+        return []
     left = [cell]
-    for hole in holes:
+    for hole in inside:
         left = [piece for part in left for piece in _cut_out(part, hole)]
         if not left:
             break
