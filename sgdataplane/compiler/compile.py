@@ -10,6 +10,7 @@ The chains that name the epoch, and the stamp, belong to none of the parts.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -18,7 +19,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
 from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
-from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
+from sgdataplane.compiler.parts import NAME, Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.contract import names
@@ -226,10 +227,12 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int, digest: str) -> 
 @lru_cache(maxsize=8)
 def _with_moving(chains: ById[tuple[Chain, ...]], moving: ById[tuple[Chain, ...]]) -> tuple[Chain, ...]:
     """The chains with those that name the epoch, in place of others with their names."""
-    called = {chain.name: chain for chain in moving.value}
-    replaced = [called.get(chain.name, chain) for chain in chains.value]
-    missing = called.keys() - {chain.name for chain in chains.value}
-    return by_name([*replaced, *(called[name] for name in missing)]) if missing else tuple(replaced)
+    found = list(chains.value)
+    for chain in moving.value:
+        place = bisect_left(found, chain.name, key=NAME)
+        is_there = place < len(found) and found[place].name == chain.name
+        found[place : place + is_there] = [chain]
+    return tuple(found)
 
 
 @lru_cache(maxsize=4)

@@ -93,7 +93,7 @@ def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutt
     most = most_cells(len(boxes))
     if before.growth != GROWTHS[0] or max(len(boxes), len(before.boxes.boxes)) > LONG:
         return None
-    cutter = _Cutter(Boxes(boxes, before.boxes.family, before.boxes.leaves), GROWTHS[0], _Room(most, before.taken))
+    cutter = _Cutter(Boxes(boxes, before.boxes.family, before.boxes), GROWTHS[0], _Room(most, before.taken))
     cutter.take_over(before, move)
     try:
         return cutter.everything(before.look_ups)
@@ -136,11 +136,12 @@ class _Region:
                 found |= some
         return found
 
-    def part(self, dim: Dim, piece: _Piece) -> _Region:
-        """The part of the region in a piece of one dimension."""
+    def part(self, dim: Dim, piece: _Piece) -> tuple[tuple[Interval, ...], int, tuple[int, ...]]:
+        """The part of the region in a piece of one dimension: its intervals, the boxes that can decide there, and the
+        boxes that don't cover all of its interval."""
         intervals = (*self.intervals[:dim], piece.interval, *self.intervals[dim + 1 :])
         still = self.open[dim] & ~piece.everywhere
-        return _Region(intervals, piece.anywhere, (*self.open[:dim], still, *self.open[dim + 1 :]))
+        return intervals, piece.left, (*self.open[:dim], still, *self.open[dim + 1 :])
 
 
 @dataclass(slots=True)
@@ -182,30 +183,32 @@ class _Cutter:
     def take_over(self, before: Cutting, move: Renumbering) -> None:
         """Start with the nodes of an earlier diagram that are about the same boxes."""
         self._shared = before.branches
-        for (subset, asked, look_ups), node in before.nodes.items():
-            moved = move(subset)
-            if moved is not None:
-                self._memo[moved, asked, look_ups] = node
+        gone = move.mask_of_gone
+        self._memo = {(move(m), asked, left): n for (m, asked, left), n in before.nodes.items() if not m & gone}
 
     def everything(self, look_ups: int) -> Cutting:
         """TooManyCellsError if there are too many cells; there are fewer with less growth."""
         every = (1 << len(self.boxes.boxes)) - 1
         opens = tuple(self.boxes.bounded(dim, every) for dim in DIMS)
-        node = self._node(_Region(self.boxes.whole, every, opens), look_ups)
+        subset = up_to(every, ~_Region(self.boxes.whole, every, opens).undecided())
+        is_many = subset & (subset - 1)
+        node = self._node(self.boxes.whole, subset, opens, look_ups) if is_many else self._leaf(subset)
         return Cutting(self.boxes, look_ups, node, self._memo, self._shared, self.room.taken, self.growth)
 
-    def _node(self, region: _Region, look_ups: int) -> Node:
-        """Regions share their node if they differ only in dimensions that no box asks for."""
-        subset = up_to(region.subset, ~region.undecided())
-        if not subset & (subset - 1):
-            return self.boxes.leaf(subset.bit_length() - 1)
-        opens = tuple([some & subset for some in region.open])
-        asked = tuple([interval if some else None for interval, some in zip(region.intervals, opens, strict=True)])
+    def _node(self, intervals: tuple[Interval, ...], subset: int, opens: Sequence[int], look_ups: int) -> Node:
+        """Regions share their node if they differ only in dimensions that no box asks for. `subset`: the boxes that can
+        decide there; `opens`: as in _Region, and maybe more."""
+        opens = tuple([some & subset for some in opens])
+        asked = tuple([interval if some else None for interval, some in zip(intervals, opens, strict=True)])
         key = (subset, asked, look_ups)
         found = self._memo.get(key)
         if found is None:
-            found = self._memo[key] = self.made(_Region(region.intervals, subset, opens), look_ups)
+            found = self._memo[key] = self.made(_Region(intervals, subset, opens), look_ups)
         return found
+
+    def _leaf(self, subset: int) -> Node:
+        """That of a single box."""
+        return self.boxes.leaf(subset.bit_length() - 1)
 
     def made(self, region: _Region, look_ups: int) -> Node:
         if len(self.boxes.boxes) > max(LONG, SPARSE * region.subset.bit_count()):
@@ -267,10 +270,7 @@ class _Cutter:
         segments: list[tuple[Interval, Node]] = []
         for piece in pieces:
             left = piece.left
-            if left & (left - 1):
-                node = self._node(region.part(dim, piece), look_ups)
-            else:
-                node = self.boxes.leaf(left.bit_length() - 1)
+            node = self._node(*region.part(dim, piece), look_ups) if left & (left - 1) else self._leaf(left)
             if segments and segments[-1][1] is node:
                 segments[-1] = ((segments[-1][0][0], piece.interval[1]), node)
             else:

@@ -10,13 +10,14 @@ Subsets are bit masks, bit i for box i, so the strongest box of a subset is its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
 
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family
+from sgdataplane.nft.changes import same_ends
 from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL, REMOTE
 
 ASKED = (*CONDITIONS, REMOTE)
@@ -96,47 +97,48 @@ class Renumbering:
 
     @classmethod
     def of(cls, one: Sequence[RuleBox], other: Sequence[RuleBox]) -> Renumbering:
-        start = alike(one, other)
-        end = alike(one[start:][::-1], other[start:][::-1])
+        start, end = same_ends(one, other)
         return cls(start, len(one) - start - end, len(other) - start - end)
 
-    def __call__(self, mask: int) -> int | None:
-        """The same boxes in the second list; None if one of them has gone."""
-        low = mask & ((1 << self.start) - 1)
-        high = mask >> self.start
-        return None if high & ((1 << self.gone) - 1) else low | (high >> self.gone) << self.start + self.come
+    def __call__(self, mask: int) -> int:
+        """The same boxes in the second list, without those that have gone."""
+        return mask & ((1 << self.start) - 1) | mask >> self.start + self.gone << self.start + self.come
+
+    @property
+    def mask_of_gone(self) -> int:
+        """The boxes of the first list that aren't in the second one."""
+        return ((1 << self.gone) - 1) << self.start
 
 
-def alike(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many objects at the beginning are equal; most of these are the same."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))
-
-
-@dataclass
 class Boxes:
-    """Boxes in order of strength, the last of which covers everything. `leaves`: those that exist already."""
+    """Boxes in order of strength, the last of which covers everything. `scattered`: those with several intervals in
+    some dimension."""
 
-    boxes: Sequence[RuleBox]
-    family: Family
-    leaves: dict[Decision, Leaf] = field(default_factory=dict)
-    _leaf: dict[int, Leaf] = field(default_factory=dict)
+    def __init__(self, boxes: Sequence[RuleBox], family: Family, before: Boxes | None = None) -> None:
+        """`before`: other boxes, most of them the same objects."""
+        self.boxes, self.family = boxes, family
+        self.whole = tuple((0, each.domain.last(family)) for each in ASKED)
+        self.leaves: dict[Decision, Leaf] = {} if before is None else before.leaves
+        self._leaf: dict[int, Leaf] = {}
+        self.bounds, self.scattered = [0] * len(DIMS), 0  # per dimension the boxes that don't cover all of it
+        new = range(len(boxes))
+        if before is not None:
+            move = Renumbering.of(before.boxes, boxes)
+            self.bounds, self.scattered = [move(mask) for mask in before.bounds], move(before.scattered)
+            new = range(move.start, move.start + move.come)
+        for index in new:
+            self._add(1 << index, boxes[index])
 
-    def __post_init__(self) -> None:
-        self.whole = tuple((0, each.domain.last(self.family)) for each in ASKED)
-        self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
-        self.scattered = 0  # the boxes with several intervals in some dimension
-        for index, box in enumerate(self.boxes):
-            bit = 1 << index
-            for dim, covered in enumerate(box.intervals):
-                if covered is not None:
-                    self._bounded[dim] |= bit
-                    if len(covered) > 1:
-                        self.scattered |= bit
+    def _add(self, bit: int, box: RuleBox) -> None:
+        for dim, covered in enumerate(box.intervals):
+            if covered is not None:
+                self.bounds[dim] |= bit
+                if len(covered) > 1:
+                    self.scattered |= bit
 
     def bounded(self, dim: Dim, subset: int) -> int:
         """The boxes of a subset that don't cover all of a dimension."""
-        return subset & self._bounded[dim]
+        return subset & self.bounds[dim]
 
     def leaf(self, index: int) -> Leaf:
         if index not in self._leaf:

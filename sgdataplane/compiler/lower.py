@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from sgdataplane.compiler.cuts import MANY_PROTOCOLS
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Dim, Leaf, Node, Steps
@@ -73,8 +74,8 @@ class AllSides:
         key = (asked, target)
         found = self._steps.get(key)
         if found is None:
-            made = rule(*(Match(name, (Range(*interval),)) for name, interval in asked), goto(target))
-            found = self._steps[key] = made, rule_text(made)
+            matches = (Match(name, (Range(*interval),)) for name, interval in asked)
+            found = self._steps[key] = said(rule(*matches, goto(target)))
         return found
 
 
@@ -97,7 +98,10 @@ class Lowering:
         return self._keep(NamedChain(chain))
 
     def _keep(self, named: NamedChain) -> str:
-        chain = named.chain
+        """If the earlier compile made an equal chain, it is that one."""
+        chain, known = named.chain, self.before.get(named.chain.name)
+        if known is not None and known.chain == chain:
+            chain, named = known.chain, known
         held = self.chains.setdefault(chain.name, named).chain
         if held is not chain and held != chain:
             raise InternalError(f"two chains would be named {chain.name}")
@@ -117,9 +121,9 @@ class Lowering:
 
     def steps(self, asked: Iterable[tuple[Asked, str]]) -> str:
         """Keep the chain that asks for conditions one after the other, and return its name."""
-        said = [self.shared.step(conditions, target) for conditions, target in asked]
-        texts = tuple([text for _, text in said])
-        return self._known(texts, lambda: NamedChain(content_chain("steps", tuple([made for made, _ in said]), texts)))
+        steps = [self.shared.step(conditions, target) for conditions, target in asked]
+        texts = tuple([text for _, text in steps])
+        return self._known(texts, lambda: NamedChain(content_chain("steps", tuple([made for made, _ in steps]), texts)))
 
     def _known(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
         named = self.memo.get(key, lambda: self.shared.chains.get(key) or make())
@@ -152,39 +156,57 @@ class Lowering:
         return rules
 
     def needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
-        """All chains to which anything leads from the roots on. All others are forgotten, but for those whose rules
-        stand in other chains."""
-        found: dict[str, NamedChain] = {}
-        waiting = list(roots)
+        """All chains to which anything leads from the roots on."""
+        every, found, waiting = {**self.before, **self.chains}, dict[str, NamedChain](), list(roots)
         while waiting:
             name = waiting.pop()
             if name not in found:
-                found[name] = self._found(name)
-                waiting += found[name].chain.ways.chains
+                named = found[name] = every[name]
+                waiting += named.chain.ways.chains
         self.before, self.chains = {**found, **self._inlined}, {}
-        self.memo.seal(lambda named: named.chain.name in self.before)
         return found
 
-    def leaf(self, decision: Decision, before: Sequence[Rule] = ()) -> str:
+    def seal(self, *, keeps_chains: bool) -> None:
+        """Keep for the next compile what chains were made from; or all of them by name, where diagrams tell which chain
+        each node became."""
+        self.shared = AllSides()
+        self.memo.seal()
+        if keeps_chains:
+            self.memo = ChainMemo()
+        else:
+            self.before = {}
+
+    def leaf(self, decision: Decision, before: Sequence[SaidRule] = ()) -> str:
         """The chain that carries out a decision. It counts by the decision's name, notes the verdict in the packet's
         priority, and returns to the base chain. `before`: rules that come first."""
-        return self._known((LEAF, decision, *before), lambda: _leaf(decision, before))
+        return self._known((LEAF, decision, *(text for _, text in before)), lambda: _leaf(decision, before))
 
 
 LEAF = "leaf"
 Chooser = Callable[[Field, Targets], tuple[Rule, ...]]
 
 
-def _leaf(decision: Decision, before: Sequence[Rule]) -> NamedChain:
+def _leaf(decision: Decision, before: Sequence[SaidRule]) -> NamedChain:
     counter = Counter(counter_name(decision), names.comment(_counted(decision)))
     decided = SetPriority(CODES[decision.direction, decision.verdict])
     if decision.verdict is Fate.ACCEPT:
-        end = [rule(Count(counter.name), decided)]
+        end = [said(rule(Count(counter.name), decided))]
     else:
-        end = [rule(Count(counter.name), logged(counter.name)), rule(decided)]
+        end = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
     prefix = names.identifier(LEAF, decision.direction.value, decision.security_group_rule_id or decision.cause)
-    said = describe(decision)
-    return NamedChain(content_chain(prefix, (*before, *end), comment=names.comment(said), origin=said), counter)
+    words = describe(decision)
+    rules, texts = zip(*before, *end, strict=True)
+    return NamedChain(content_chain(prefix, rules, texts, comment=names.comment(words), origin=words), counter)
+
+
+@cache
+def _alone(effect: SetPriority) -> SaidRule:
+    return said(rule(effect))
+
+
+def said(made: Rule) -> SaidRule:
+    """The rule with its text."""
+    return made, rule_text(made)
 
 
 @dataclass

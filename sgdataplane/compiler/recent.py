@@ -30,8 +30,6 @@ class Recent(Generic[K, V]):
         """For the next compile."""
         return Recent(self._values)
 
-    def seal(self, is_kept: Callable[[V], bool] | None = None) -> None:
-        """Forget what the compile, which is over, didn't ask for. `is_kept`: what isn't forgotten either."""
-        if is_kept is not None:
-            self._values.update({k: v for k, v in self._older.items() if is_kept(v) and k not in self._values})
+    def seal(self) -> None:
+        """Forget what the compile, which is over, didn't ask for."""
         self._older = {}

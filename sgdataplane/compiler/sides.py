@@ -27,11 +27,12 @@ from itertools import product
 from typing import Protocol
 
 from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
-from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, alike, bits
+from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
 from sgdataplane.compiler.kins import Kins, Ranking, Strengths
-from sgdataplane.compiler.lower import DiagramChains, Lowering
+from sgdataplane.compiler.lower import DiagramChains, Lowering, said
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
+from sgdataplane.compiler.skeleton import SaidRule
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.priority import IS_KIN, KINS
@@ -41,6 +42,7 @@ from sgdataplane.model.decision import INNER_ACCEPT, Decision
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import AH, Direction, Family, Prefix
+from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import (
     RETURN,
     Chain,
@@ -67,9 +69,9 @@ BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PO
 
 
 @lru_cache(maxsize=1 << 10)
-def _gives_way(beaten_by: tuple[Range, ...]) -> Rule:
+def _gives_way(beaten_by: tuple[Range, ...]) -> SaidRule:
     """Packets with these ranks return."""
-    return rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN)
+    return said(rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ class Side:
         self.before = None
         self._leaf.cache_clear()
         if not keeps_diagrams:
-            self.diagrams = {}
+            self.diagrams, self.groups = {}, {}
+        self.lowering.seal(keeps_chains=keeps_diagrams)
         for made in self.diagrams.values():
             made.chains.seal()
 
@@ -183,7 +186,7 @@ class Side:
     def _first_rules(self) -> Iterator[Rule]:
         """No address is looked up where inner accept decides."""
         if self.inner:
-            yield _gives_way(self.strength.first)
+            yield _gives_way(self.strength.first)[0]
 
     def needed(self, ranking: Ranking) -> str:
         """The name of a map of ranks."""
@@ -272,9 +275,7 @@ class Side:
     @cached_property
     def _same_permissions(self) -> tuple[int, int]:
         """How many permissions are the same at both ends of the order."""
-        old, new = () if self.before is None else self.before.permissions, self.permissions
-        start = alike(old, new)
-        return start, alike(old[start:][::-1], new[start:][::-1])
+        return same_ends(() if self.before is None else self.before.permissions, self.permissions)
 
     @cached_property
     def _turned_remotes(self) -> set[Remote]:
@@ -306,8 +307,9 @@ class Side:
     def _has_same_groups(self) -> bool:
         """Whether the chains of permissions on groups are the same, and name no kins."""
         before = self.before
-        is_plain = before is not None and not before.names_kins and before.inner == self.inner
-        return before is not None and is_plain and self._has_same_ranks and before.on_groups == self.on_groups
+        if before is None or not before.groups or before.names_kins or before.inner != self.inner:
+            return False
+        return self._has_same_ranks and before.on_groups == self.on_groups
 
 
 def winners_map(leaves: Mapping[int, str]) -> Map:

@@ -46,10 +46,13 @@ PAIRED = {
 
 
 class Field(enum.Enum):
-    """What a rule can look at: a packet header, the interface, or the conntrack entry. Each has a word of nft's that no
-    other field has."""
+    """What a rule can look at: a packet header, the interface, or the conntrack entry. `word`: what nft calls it, and
+    nothing else."""
 
     __hash__ = object.__hash__
+
+    def __init__(self, word: str, key_type: KeyType) -> None:
+        self.word, self.key_type = word, key_type
 
     IIFNAME = ("iifname", KeyType.IFNAME)
     OIFNAME = ("oifname", KeyType.IFNAME)
@@ -103,17 +106,6 @@ class Field(enum.Enum):
     ARP_SENDER_IP = ("arp saddr ip", KeyType.IPV4)
     ARP_TARGET_IP = ("arp daddr ip", KeyType.IPV4)
     ND_TARGET = ("@th,64,128", KeyType.BITS128)  # nft 1.0.6 has no name for it
-
-    @property
-    def word(self) -> str:
-        """What nft calls it."""
-        word: str = self.value[0]
-        return word
-
-    @property
-    def key_type(self) -> KeyType:
-        kind: KeyType = self.value[1]
-        return kind
 
 
 class Nfproto(enum.IntEnum):

@@ -18,6 +18,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")  # the kernel takes 127 for
 MAX_NAME = 80  # the kernel takes 127 (chains) and 255 (others); short ones read better in `nft list`
 MAX_COMMENT = 120  # NFTNL_UDATA_COMMENT_MAXLEN is 128, with the final zero
 LOG_PREFIX = "sgdp "  # the kernel takes 127 characters with the name after it (NF_LOG_PREFIXLEN)
+_UNPRINTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
 
 
@@ -90,4 +91,4 @@ def logged_counter(prefix: str) -> str | None:
 
 def comment(text: str) -> str:
     """The text as nft accepts it in a comment: printable ASCII, no quotes or backslashes, cut to length."""
-    return re.sub(r"[^\x20\x21\x23-\x5b\x5d-\x7e]", "?", text)[:MAX_COMMENT]
+    return _UNPRINTABLE.sub("?", text)[:MAX_COMMENT]

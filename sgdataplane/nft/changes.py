@@ -9,7 +9,7 @@ costs about as much as reading it once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Generic, Protocol, TypeVar, cast
@@ -58,6 +58,23 @@ class Derived(Mapping[str, V]):
 
     def __len__(self) -> int:
         return len(self._made)
+
+
+def same_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
+    """How many objects are equal at the beginning of both lists, and then at the end. Most of these are the same."""
+    start = _alike(one, other)
+    return start, _alike(one[start:][::-1], other[start:][::-1])
+
+
+def between(one: Sequence[T], other: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """What stands between these ends, in each of the lists."""
+    start, end = same_ends(one, other)
+    return one[start : len(one) - end], other[start : len(other) - end]
+
+
+def _alike(one: Sequence[object], other: Sequence[object]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))
 
 
 @dataclass(frozen=True, slots=True)

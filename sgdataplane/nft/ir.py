@@ -40,6 +40,8 @@ def prefix_range(prefix: Prefix) -> Range:
 
 
 class VerdictKind(enum.Enum):
+    __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
+
     ACCEPT = "accept"
     DROP = "drop"
     JUMP = "jump"
@@ -244,14 +246,22 @@ class Ways:
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...]) -> Ways:
-        statements = [statement for entry in rules for statement in entry.statements]
-        maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
-        named = [entry.name for entry in statements if isinstance(entry, OfMap) and entry.name]
-        verdicts = [entry for entry in statements if isinstance(entry, Verdict)]
-        verdicts += [verdict for entry in maps for _, verdict in entry.entries]
-        chains = dict.fromkeys(verdict.chain for verdict in verdicts if verdict.chain)
-        priorities = dict.fromkeys(entry.value for entry in statements if isinstance(entry, SetPriority))
-        return cls(tuple(chains), tuple(dict.fromkeys(named)), tuple(priorities))
+        chains, maps, priorities = dict[str, None](), dict[str, None](), dict[int, None]()
+        for statement in (statement for entry in rules for statement in entry.statements):
+            if isinstance(statement, Verdict):
+                chains[statement.chain] = None
+            elif isinstance(statement, SetPriority):
+                priorities[statement.value] = None
+            elif isinstance(statement, OfMap):
+                maps[statement.name] = None
+                if isinstance(statement, VerdictMap):
+                    chains.update((verdict.chain, None) for _, verdict in statement.entries)
+        return cls(_but_none(chains), _but_none(maps), tuple(priorities))
+
+
+def _but_none(names: Iterable[str]) -> tuple[str, ...]:
+    """The names but for the empty one, which stands for none."""
+    return tuple([name for name in names if name])
 
 
 Datum = Verdict | int | Count
