@@ -45,12 +45,13 @@ class RuleAxis:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One candidate: its decision, and the packets that it is about. `remote`: None for any far address. `ranges`: in
-    the order of AXES, None for any value."""
+    the order of AXES, None for any value. `block`: the far addresses, if the remote is a CIDR block."""
 
     decision: Decision
     outcome: Outcome
     remote: Remote | None
     ranges: tuple[Ranges | None, ...]
+    block: Ranges | None = None
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
@@ -108,8 +109,9 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
         return Claim(decision, outcome, GroupRef(group.security_group_id), ANYTHING)
     if not _has_remote(state, group, rule, family):
         return None
-    ranges = tuple([axis.of_rule(state, rule, family) for axis in AXES])
-    return None if () in ranges else Claim(decision, outcome, rule.remote, ranges)
+    ranges, remote = tuple([axis.of_rule(state, rule, family) for axis in AXES]), rule.remote
+    block = (Range(remote.first, remote.last),) if isinstance(remote, Prefix) else None
+    return None if () in ranges else Claim(decision, outcome, remote, ranges, block)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,22 +14,24 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, islice, product
+from itertools import chain, islice
 
 from sgdataplane.contract.tables import is_address, members_name
 from sgdataplane.model.state import Eni, GroupRef, Remote
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
+from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Map, Range
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, Ranges
 from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
+from sgdataplane.proof.leaves import ProvenLeaf, Standing, check_heads, leaf_of
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.partial import PartialWalk
-from sgdataplane.proof.priority import UNSET, KinAtom, Priorities
+from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.ranks import DECISIONS, RankOrder, Winners, WrongRanksError
+from sgdataplane.proof.ranks import DECISIONS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.step import Bound
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
@@ -71,24 +73,16 @@ class ProvenGroups:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvenLeaf:
-    """A leaf that packets came to, and the ranks that it gives way to."""
-
-    name: str
-    outcome: Outcome
-    bound: tuple[Range, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ProvenAddresses:
-    """What the second walk has shown."""
+    """What the second walk has shown. `heads`: what entries ask first about the priority; `leaves`: by name."""
 
     borders: Sequence[str]
     entries: Sequence[str]
     claims: Sequence[Claim]
     blocks: Mapping[Remote, Ranges]
     names: AbstractSet[str]
-    leaves: Sequence[ProvenLeaf]
+    heads: Mapping[str, Bound]
+    leaves: Mapping[str, ProvenLeaf]
 
 
 @dataclass
@@ -104,7 +98,7 @@ class KindCheck:
     roots: Collection[str]
     carriers: Sequence[tuple[str, Eni]]
     is_strict: bool = True
-    earlier: tuple[ProvenGroups, ProvenAddresses] | None = None
+    earlier: tuple[ProvenGroups, ProvenAddresses, Standing] | None = None
     cells: int = 0
     classes: int = 0
     chains: set[str] = field(default_factory=set)
@@ -157,7 +151,7 @@ class KindCheck:
             and found.borders == self._borders
             and self.shared.structure.changed.isdisjoint(found.names)
             and found.claims == self.side.of_addresses
-            and all(self.side.blocks.get(remote) == found.blocks[remote] for remote in _remotes(found.claims))
+            and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
         )
         return found if is_same else None
 
@@ -166,14 +160,14 @@ class KindCheck:
         """The ranks of these claims."""
         return {winners.of[outcome]: outcome for outcome in side.on_groups if outcome in winners.of}
 
-    def check(self) -> tuple[ProvenGroups, ProvenAddresses]:
+    def check(self) -> tuple[ProvenGroups, ProvenAddresses, Standing]:
         """ProfileMismatch if chains and rules differ anywhere."""
         try:
             return self._check()
         except WrongRanksError as error:
             raise self._wrong_ranks(error) from error
 
-    def _check(self) -> tuple[ProvenGroups, ProvenAddresses]:
+    def _check(self) -> tuple[ProvenGroups, ProvenAddresses, Standing]:
         if not self.winners.doubled.isdisjoint(self.own.values()):
             raise WrongRanksError("several ranks stand for one decision")
         groups, addresses = self._groups, self._addresses
@@ -183,8 +177,7 @@ class KindCheck:
             addresses = self._partly_proven(groups)
         if addresses is None:
             addresses = self._proven_addresses(groups.entries)
-        self._check_leaves(groups.others, addresses.leaves)
-        return groups, addresses
+        return groups, addresses, self._compared(groups.others, addresses)
 
     def _proven_groups(self) -> ProvenGroups:
         walk, names = self._groups_walk(), frozenset(self.groups.steps)
@@ -196,13 +189,22 @@ class KindCheck:
         return ProvenGroups(self.roots, claims, atoms, self.own, names, maps, self._borders, entries, others)
 
     def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
-        known = set(self.side.order)
         reached = sorted(self._address_walk(entries))
-        leaves = [leaf for name in reached for leaf in _leaf(self.addresses, name, known)]
-        check_heads(self.addresses.heads, leaves)
-        names = frozenset(self.addresses.steps)
+        leaves = {leaf.name: leaf for name in reached for leaf in leaf_of(self.addresses, name, self.side.places)}
+        heads, names = self.addresses.heads, frozenset(self.addresses.steps)
+        check_heads(heads, leaves.values())
         self.chains |= names
-        return ProvenAddresses(self._borders, entries, self.side.of_addresses, self.side.blocks, names, leaves)
+        return self._of_addresses(entries, names, heads, leaves)
+
+    def _of_addresses(
+        self,
+        entries: Sequence[str],
+        names: AbstractSet[str],
+        heads: Mapping[str, Bound],
+        leaves: Mapping[str, ProvenLeaf],
+    ) -> ProvenAddresses:
+        side = self.side
+        return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves)
 
     def _partly_proven(self, groups: ProvenGroups) -> ProvenAddresses | None:
         """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right:
@@ -210,37 +212,40 @@ class KindCheck:
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
         if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
             return None
-        earlier = old.claims, old.blocks, {leaf.name for leaf in old.leaves}
-        walk = PartialWalk(self.shared, self.kind, self.side, *earlier)
+        walk = PartialWalk(self.shared, self.kind, self.side, old.claims, old.blocks, old.leaves)
         if not walk.is_right(entries):
             return None
-        structure, known = self.shared.structure, set(self.side.order)
-        leaves = {e.name: e for e in old.leaves if e.outcome in known and e.name not in structure.changed}
-        again = {e.name for e in old.leaves if e.name in structure.changed and e.name in structure.table.chain}
+        structure, leaves, places = self.shared.structure, dict(old.leaves), self.side.places
+        again = {name for name in structure.changed if leaves.pop(name, None) and name in structure.table.chain}
         for name in again:  # also if no packet comes there any more
             walk.program.add(name)
-        leaves |= {leaf.name: leaf for name in walk.left | again for leaf in _leaf(walk.program, name, known)}
-        found = [leaves[name] for name in sorted(leaves)]
+        for name in self._gone(leaves):
+            del leaves[name]
+        leaves |= {leaf.name: leaf for name in walk.left | again for leaf in leaf_of(walk.program, name, places)}
+        heads = walk.program.heads
+        new = [leaf for name, leaf in leaves.items() if heads != old.heads or old.leaves.get(name) is not leaf]
+        names = (old.names | walk.names) - {name for name in structure.changed if name not in structure.table.chain}
+        found = self._of_addresses(entries, names, heads, leaves)
         try:
-            check_heads(walk.program.heads, found)
-            self._check_leaves(groups.others, found)
+            check_heads(heads, new)
+            self._compared(groups.others, found)
         except WrongRanksError:
             return None
         self.cells += walk.cells
         self.chains |= walk.names
-        names = frozenset(name for name in old.names | walk.names if name in structure.table.chain)
-        return ProvenAddresses(self._borders, entries, self.side.of_addresses, self.side.blocks, names, found)
+        return found
 
-    def _check_leaves(self, priorities: AbstractSet[int | None], leaves: Iterable[ProvenLeaf]) -> None:
-        others = sorted(value for value in priorities if value is not UNSET)
-        is_touched = bool(others or self.own) and UNSET not in priorities
-        if UNSET in priorities and others:
-            raise WrongRanksError("some packets come with a priority that nobody has set")
-        order = RankOrder(self.own, {outcome: place for place, outcome in enumerate(self.side.order)}, others)
-        for leaf in leaves:
-            if leaf.bound and not is_touched:
-                raise WrongRanksError(f"chain {leaf.name} asks for a priority that nobody has set", leaf.outcome)
-            order.check(leaf.name, leaf.outcome, leaf.bound)
+    def _gone(self, leaves: Mapping[str, ProvenLeaf]) -> list[str]:
+        """Leaves of candidates that there are no more."""
+        before = () if self.earlier is None else self.earlier[2].order
+        gone = {outcome for outcome in between(before, self.side.order)[0] if outcome not in self.side.places}
+        return [name for name, leaf in leaves.items() if leaf.outcome in gone] if gone else []
+
+    def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
+        """Compare leaves with all ranks, unless that was done before, and the result would be the same."""
+        standing = Standing(self.own, priorities, self.side.order, self.side.places)
+        standing.check(addresses.leaves, None if self.earlier is None else (self.earlier[1].leaves, self.earlier[2]))
+        return standing
 
     def _groups_walk(self) -> GroupsWalk:
         made = self.side.of_groups
@@ -357,27 +362,6 @@ class KindCheck:
             members = self._members(self.atoms.by_group.get(_group(claim), 0))
             yield from (a for a in members if not blocks or any(int(b.first) <= a <= int(b.last) for b in blocks))
         yield from (int(block.first) for block in self.side.far(claim) or ())
-
-
-def _leaf(program: Program, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
-    """The leaf of a candidate; no packet comes to others."""
-    outcome, bound = program.outs.get(name), program.bounds.get(name)
-    if outcome is not None and outcome in known:
-        yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
-
-
-def check_heads(heads: Mapping[str, Bound], leaves: Iterable[ProvenLeaf]) -> None:
-    """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
-    too."""
-    for (name, head), leaf in product(heads.items(), leaves):
-        for item in head.ranges:
-            if not any(bound.first <= item.first and item.last <= bound.last for bound in leaf.bound):  # type: ignore[operator]
-                problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
-                raise WrongRanksError(problem, leaf.outcome)
-
-
-def _remotes(claims: Iterable[Claim]) -> set[Remote]:
-    return {claim.remote for claim in claims if claim.remote is not None}
 
 
 def _group(claim: Claim) -> str:

@@ -18,6 +18,7 @@ from itertools import product
 from sgdataplane.model.state import Remote
 from sgdataplane.net.ranges import apart
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
+from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Range
 from sgdataplane.proof.axes import Axis
 from sgdataplane.proof.claims import AXES, Claim, Ranges
@@ -26,7 +27,7 @@ from sgdataplane.proof.order import BoxOrder, meet
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS
 from sgdataplane.proof.regions import ChainPairs, ClippedSpan, Covered, RegionBox, UntoldError, ahead, is_met
-from sgdataplane.proof.shared import Shared, SideClaims
+from sgdataplane.proof.shared import Shared, SideClaims, far_of
 from sgdataplane.proof.walk import Mismatch, Walk
 
 MOST_CLAIMS, MOST_WALKS = 16, 12  # between what is the same at both ends of the order; boxes
@@ -71,7 +72,7 @@ class PartialWalk:
         found = list(dict.fromkeys([*self._of_claims(), *self._of_chains(entries)]))
         if len(found) > MOST_WALKS:
             raise UntoldError
-        return found
+        return [box for box in found if not any(_is_in(box, other) for other in found if other is not box)]
 
     @cached_property
     def _hulls(self) -> Sequence[tuple[Claim, int, int, int, int]]:
@@ -94,17 +95,14 @@ class PartialWalk:
 
     def _of_claims(self) -> Iterator[RegionBox]:
         """Where claims hold that came or went, or have other blocks. All others are in the same order as before."""
-        old, new = self.claims, self.side.of_addresses
-        start = _alike(old, new)
-        end = _alike(old[start:][::-1], new[start:][::-1])
-        gone, come = old[start : len(old) - end], new[start : len(new) - end]
+        gone, come = between(self.claims, self.side.of_addresses)
         if len(gone) + len(come) > MOST_CLAIMS:
             raise UntoldError
         yield from (_box(claim, self.blocks) for claim in gone)
         yield from (_box(claim, self.side.blocks) for claim in come)
-        turned = {r for r, ranges in self.blocks.items() if self.side.blocks.get(r, ranges) != ranges}
-        for claim in (*new[:start], *new[len(new) - end :]) if turned else ():
-            if claim.remote is not None and claim.remote in turned:
+        moved = {r for r, ranges in self.blocks.items() if self.side.blocks.get(r, ranges) != ranges}
+        for claim in self.side.of_addresses if moved else ():
+            if claim.remote is not None and claim.remote in moved:
                 yield (*claim.ranges, _apart(self.blocks[claim.remote], self.side.blocks[claim.remote]))
 
     def _walk(self, entry: str, box: RegionBox, claims: Sequence[Claim]) -> None:
@@ -132,7 +130,7 @@ class PartialWalk:
         lasts = [*(axis.last(family) for axis in AXES), family.last]
         made = []
         for axis, (last, within) in enumerate(zip(lasts, box, strict=True)):
-            asked = [*program.cuts.get(axis, ()), *(within or ())]
+            asked = [*_near(program.cuts.get(axis, ()), within), *(within or ())]
             for claim in claims:
                 asked += (self.side.far(claim) if axis == FAR else claim.ranges[axis]) or ()
             cuts = set(ClippedSpan.cuts_of(asked))
@@ -147,8 +145,21 @@ def _ends(ranges: Covered, last: int) -> tuple[int, int]:
     return (0, last) if ranges is None else (int(ranges[0].first), int(ranges[-1].last))
 
 
+def _near(ranges: Sequence[Range], within: Covered) -> Sequence[Range]:
+    """Those that begin or end in a box, or right beside it."""
+    if not within:
+        return ranges
+    low, high = int(within[0].first) - 1, int(within[-1].last) + 1
+    return [item for item in ranges if int(item.last) >= low and int(item.first) <= high]
+
+
 def _box(claim: Claim, blocks: Blocks) -> RegionBox:
-    return (*claim.ranges, None if claim.remote is None else blocks[claim.remote])
+    return (*claim.ranges, far_of(claim, blocks))
+
+
+def _is_in(box: RegionBox, other: RegionBox) -> bool:
+    """Whether a box is certainly a part of another one."""
+    return all(theirs is None or mine == theirs for mine, theirs in zip(box, other, strict=True))
 
 
 def _apart(one: Ranges, other: Ranges) -> Ranges:
@@ -159,9 +170,3 @@ def _apart(one: Ranges, other: Ranges) -> Ranges:
 
 def _atoms(axis: Axis, ranges: Covered) -> int:
     return axis.full if ranges is None else axis.select(ranges)
-
-
-def _alike(one: Sequence[Claim], other: Sequence[Claim]) -> int:
-    """How many claims at the beginning are equal."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))

@@ -20,6 +20,7 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.proof.kindcheck import KindCheck, ProvenAddresses, ProvenGroups
 from sgdataplane.proof.kinds import SessionKind
+from sgdataplane.proof.leaves import Standing
 from sgdataplane.proof.ranks import Winners
 from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.walk import Outcome
@@ -27,11 +28,13 @@ from sgdataplane.proof.walk import Outcome
 
 @dataclass(frozen=True)
 class ProvenKind:
-    """A kind that is proven, in two walks. `ranks`: the claims that its ranks stand for, by `winners`."""
+    """A kind that is proven, in two walks. `standing`: what its leaves were compared with; `ranks`: the claims that its
+    ranks stand for, by `winners`."""
 
     side: SideClaims
     groups: ProvenGroups
     addresses: ProvenAddresses
+    standing: Standing
     winners: Winners
     ranks: Mapping[int, Outcome]
 
@@ -55,15 +58,8 @@ class ProvenKind:
 
     def has_same_claims(self, side: SideClaims) -> bool:
         """Whether all that the chains were compared with is the same: the claims, and their order among all ranks."""
-        return (
-            self.side.claims == side.claims and self.side.blocks == side.blocks and _ranked(self.side) == _ranked(side)
-        )
-
-
-def _ranked(side: SideClaims) -> list[Outcome]:
-    """The claims of a family and all that have ranks, in their order."""
-    asked = {claim.outcome for claim in side.claims}.union(side.on_groups)
-    return [outcome for outcome in side.order if outcome in asked]
+        mine = self.side
+        return mine.claims == side.claims and mine.blocks == side.blocks and mine.ranked == side.ranked
 
 
 @dataclass(frozen=True)
@@ -123,13 +119,13 @@ class ProfileCheck:
     def _checked(self, kind: SessionKind, side: SideClaims) -> ProvenKind:
         roots = self.roots.get((kind.direction, kind.family), ())
         earlier = next((p.kinds[kind] for p, shared in self.known if shared is self.shared and kind in p.kinds), None)
-        kept = None if earlier is None else (earlier.groups, earlier.addresses)
+        kept = None if earlier is None else (earlier.groups, earlier.addresses, earlier.standing)
         check = KindCheck(self.shared, kind, side, roots, self.carriers, self.is_strict, kept)
-        groups, addresses = check.check()
+        groups, addresses, standing = check.check()
         self.cells += check.cells
         self.classes += check.classes
         self.chains |= check.chains
-        return ProvenKind(side, groups, addresses, check.winners, check.own)
+        return ProvenKind(side, groups, addresses, standing, check.winners, check.own)
 
 
 def kinds_of(site: Site, direction: Direction, family: Family) -> Iterator[SessionKind]:

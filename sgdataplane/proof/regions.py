@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import pairwise, takewhile
 
 from sgdataplane.contract.fields import Field
+from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import Chain, Match, Range, Rule, Statement, Verdict, VerdictKind, VerdictMap
 from sgdataplane.proof.axes import Atoms, Span, holds, patterns
 from sgdataplane.proof.step import FieldReading, RuleStep
@@ -22,6 +23,7 @@ from sgdataplane.proof.structure import Structure
 
 Covered = tuple[Range, ...] | None  # None: all values
 RegionBox = tuple[Covered, ...]  # by axis
+Entries = Sequence[tuple[Range, Verdict]]  # of a look-up
 Rests = tuple[Verdict | None, Verdict | None]  # what becomes of packets that two look-ups don't find
 MOST = 24  # boxes, and entries of two maps that differ
 MOST_PAIRS = 16 * MOST  # of chains
@@ -62,6 +64,10 @@ def ahead(steps: Iterable[RuleStep], box: RegionBox) -> Iterator[str]:
 
 def _is_apart(mine: Covered, ranges: Sequence[Range]) -> bool:
     """Whether ranges that a table asks for, which may be in any order, certainly have nothing in common with these."""
+    if mine and len(ranges) == 1:
+        first, last = int(ranges[0].first), int(ranges[0].last)
+        if first <= last and (last < int(mine[0].first) or first > int(mine[-1].last)):
+            return True
     return mine is not None and is_sorted(ranges) and not overlap(mine, ranges)
 
 
@@ -80,6 +86,10 @@ class ClippedSpan(Span):
         super().__init__(last, (*inside, self._low, self._high + 1))
 
     def _selected(self, ranges: Sequence[Range]) -> Atoms:
+        if len(ranges) == 1:  # as of most entries of a map, few of which are in the box
+            first, last = int(ranges[0].first), int(ranges[0].last)
+            if 0 <= first <= last <= self.last and (last < self._low or first > self._high):
+                return 0
         patterns([ranges], self.last)  # MalformedError, as for any other span
         ends = ((max(int(item.first), self._low), min(int(item.last), self._high)) for item in ranges)
         return super()._selected([Range(first, last) for first, last in ends if first <= last])
@@ -163,8 +173,7 @@ class ChainPairs:
             return
         if not is_sorted([item for item, _ in other.entries]):
             raise UntoldError
-        same = {entry for entry in set(one.entries) & set(other.entries) if entry[1].chain not in self.structure.turned}
-        ways = [[entry for entry in vmap.entries if entry not in same] for vmap in (one, other)]
+        ways = self._differing(one.entries, other.entries)
         if sum(map(len, ways)) > MOST:
             self._found(box)
             return
@@ -173,6 +182,16 @@ class ChainPairs:
             part = _within(box, axis, (Range(first, after - 1),))
             if found != [None, None] and part is not None:  # else neither of them is about what lies between
                 self._ways(found[0] or rests[0], found[1] or rests[1], part)
+
+    def _differing(self, one: Entries, other: Entries) -> tuple[Entries, Entries]:
+        """The entries of two look-ups that aren't the same, or lead to chains that may differ."""
+        start, end = same_ends(one, other)
+        at_ends = (*one[:start], *one[len(one) - end :])
+        moved = [entry for entry in at_ends if entry[1].chain in self.structure.turned]
+        here, there = one[start : len(one) - end], other[start : len(other) - end]
+        same = {entry for entry in set(here) & set(there) if entry[1].chain not in self.structure.turned}
+        mine, theirs = ([*moved, *(e for e in some if e not in same)] for some in (here, there))
+        return mine, theirs
 
     def _ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
         if one is None or other is None:
@@ -236,7 +255,7 @@ def _ends_of(item: Range) -> tuple[int, int]:
     return int(item.first), int(item.last) + 1
 
 
-def _at(entries: Sequence[tuple[Range, Verdict]], value: int) -> Verdict | None:
+def _at(entries: Entries, value: int) -> Verdict | None:
     return next((v for item, v in entries if int(item.first) <= value <= int(item.last)), None)
 
 

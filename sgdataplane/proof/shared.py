@@ -23,37 +23,51 @@ MOST_FAR = 16  # far addresses that are tried to show a difference
 
 @dataclass(frozen=True)
 class SideClaims:
-    """The claims of one direction in one family, strongest first, and the address blocks of their remotes. `order`:
-    what all candidates ask for in the order of decide(), and `on_groups`: those on groups, for both families."""
+    """The claims of one direction in one family, strongest first, and the address blocks of the groups and prefix lists
+    that they name. `order`: what all candidates ask for in the order of decide(), `on_groups`: those on groups, for
+    both families, and `ranked`: these and the claims."""
 
     claims: Sequence[Claim]
     family: Family
     blocks: Mapping[Remote, Ranges]
     order: Sequence[Outcome]
     on_groups: Sequence[Outcome]
+    ranked: Sequence[Outcome]
 
     @classmethod
     def of(cls, state: CloudState, shared: Shared, candidates: Sequence[Candidate], family: Family) -> SideClaims:
         said = shared.claims.said(state, candidates, family)
         claims = [claim for _, claim in said if claim is not None]
-        remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
+        remotes = dict.fromkeys(claim.remote for claim in claims if claim.block is None and claim.remote is not None)
         blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}
-        order = [outcome for outcome, _ in said]
-        on_groups = [outcome for outcome, candidate in zip(order, candidates, strict=True) if _is_on_group(candidate)]
-        return cls(claims, family, blocks, order, on_groups)
+        asked = [(outcome, claim, _is_on_group(c)) for (outcome, claim), c in zip(said, candidates, strict=True)]
+        on_groups = [outcome for outcome, _, is_on_group in asked if is_on_group]
+        ranked = [outcome for outcome, claim, is_on_group in asked if is_on_group or claim is not None]
+        return cls(claims, family, blocks, [outcome for outcome, _ in said], on_groups, ranked)
 
-    @property
+    @cached_property
     def of_groups(self) -> list[Claim]:
         """What holds for members of groups, by their single addresses."""
         return [claim for claim in self.claims if isinstance(claim.remote, GroupRef)]
 
-    @property
+    @cached_property
     def of_addresses(self) -> list[Claim]:
         """What holds for blocks of addresses, those that are delegated to members included."""
-        return [claim for claim in self.claims if claim.remote is None or self.blocks[claim.remote]]
+        return [c for c in self.claims if c.block is not None or c.remote is None or self.blocks[c.remote]]
+
+    @cached_property
+    def places(self) -> Mapping[Outcome, int]:
+        """The place of each candidate in the order."""
+        return {outcome: place for place, outcome in enumerate(self.order)}
 
     def far(self, claim: Claim) -> Ranges | None:
-        return None if claim.remote is None else self.blocks[claim.remote]
+        """The far addresses of a claim; None for any."""
+        return far_of(claim, self.blocks)
+
+
+def far_of(claim: Claim, blocks: Mapping[Remote, Ranges]) -> Ranges | None:
+    """The far addresses of a claim; None for any. `blocks`: of groups and prefix lists."""
+    return claim.block if claim.block is not None or claim.remote is None else blocks[claim.remote]
 
 
 def _is_on_group(candidate: Candidate) -> bool:
