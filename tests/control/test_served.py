@@ -166,13 +166,13 @@ class Writers:
             except (OSError, http.client.HTTPException):
                 return
 
-    def live(self, turn: int, seconds: float) -> None:
-        """They write until the API is killed after some time."""
+    def live(self, turn: int, seconds: float, *, kill: bool = True) -> None:
+        """They write until the API is killed, or stopped, after some time."""
         with ThreadPoolExecutor(WRITERS) as pool:
             done = [pool.submit(self.write, f"t{turn}-{number}") for number in range(WRITERS)]
             with suppress(subprocess.TimeoutExpired):
                 self.service.process.wait(seconds)
-            self.service.stop(kill=True)
+            self.service.stop(kill=kill)
             for one in done:
                 one.result(PATIENCE_S)
 
@@ -211,3 +211,18 @@ def test_what_a_killed_api_answered_is_there_once_and_a_token_tells_the_rest(ser
     records = service.command("audit")
     assert [record["revision"] for record in records] == list(range(1, len(records) + 1))
     assert len({record["request_id"] for record in records}) == len(records)
+
+
+@pytest.mark.parametrize("turns", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_stopped_api_has_answered_all_that_it_stored(service: Service, turns: int) -> None:
+    """SIGTERM under writers: who gets no answer has written nothing."""
+    chance, count = random.Random(SEED), 0
+    for turn in range(turns):
+        writers = Writers(service, service.ask("CreateVpc", CidrBlock="10.0.0.0/8").body["VpcId"])
+        writers.live(turn, chance.uniform(0.05, LONGEST_LIFE_S), kill=False)
+        assert service.process.returncode == 0
+        service.start()
+        answered = {token: [made] for token, made in writers.asked.items() if made}
+        count += len(answered)
+        assert writers.there() == answered
+    assert count > turns, "they wrote too little to tell anything"
