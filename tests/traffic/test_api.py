@@ -213,7 +213,7 @@ def test_groups_are_changed_on_the_command_line(make_lab_name: Callable[[], str]
 
 
 def test_the_demo_shows_what_the_page_shows(make_lab_name: Callable[[], str]) -> None:
-    """`make demo-api`: what its page says, but for ids."""
+    """`make demo-api`: what its page says, but for ids; and README in part."""
     (python, *_), _ = command_of("drive_today.py")
     command = [str(ROOT / "tools" / "demo-api.sh"), python]
     given = {**os.environ, "SGDP_LAB": make_lab_name()}
@@ -221,6 +221,10 @@ def test_the_demo_shows_what_the_page_shows(make_lab_name: Callable[[], str]) ->
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     shown = page.partition("# make demo-api\n")[2].partition("```")[0]
     assert without_ids(found) == without_ids(shown)
+    short = (ROOT / "README.md").read_text("utf-8").partition("demo-api\n...\n")[2].partition("```")[0]
+    some, rest = [line for line in short.splitlines() if line != "..."], iter(found.splitlines())
+    assert len(some) > 1
+    assert all(line in rest for line in some), "in this order"
 
 
 def without_ids(text: str) -> list[str]:
