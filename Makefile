@@ -36,10 +36,10 @@ install: setup ## install the product as files (PREFIX, by default /usr/local; D
 uninstall: ## remove these files; configuration, policies and rules in force stay
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
 
-deb: setup ## build the Debian package for the release that this runs on, into build/
+deb: setup ## build the Debian packages for the release that this runs on, into build/
 	@tools/deb.sh
 
-release: setup ## make sdist, wheel, Debian package and checksums of the last commit in dist/ (docs/release.md)
+release: setup ## make sdist, wheel, Debian packages and checksums of the last commit in dist/ (docs/release.md)
 	@mkdir -p build
 	@tools/release.sh
 

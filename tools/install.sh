@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs this folder's product as files: the locked versions, the command, its man pages and completions, the units, the
-# documents. `make install`, and the Debian package.
+# documents; and what only `sgdp api` needs, apart from that. `make install`, and the Debian packages.
 #
 #   DESTDIR=DIR   below which all of it is put        PREFIX=DIR   default /usr/local
 #   UNITDIR=DIR   default PREFIX/lib/systemd/system
-#   tools/install.sh [install | uninstall]
+#   tools/install.sh [install | uninstall] [agent | api]      default: both
 #
 # Not a virtual environment but a folder of packages, which the command puts on its path: so it is the same in DESTDIR as in
 # place, and each file is one that a package manager can know.
@@ -21,11 +21,12 @@ documents=$share/doc/sgdataplane
 if [ "$prefix" = /usr ]; then zsh=vendor-completions; else zsh=site-functions; fi
 python=/usr/bin/python3
 
+# Into a folder: the product and its packages, or those of an extra. A package's manager compiles for itself. The agent
+# can't: to it all of this is read-only.
 install_packages() {
-    rm -rf "$library"
-    .venv/bin/python -I tools/vendor.py "$library"
-    # A package's manager compiles for itself. The agent can't: to it all of this is read-only.
-    [ -n "$root" ] || $python -m compileall -q "$library"
+    rm -rf "$1"
+    .venv/bin/python -I tools/vendor.py "$@"
+    [ -n "$root" ] || $python -m compileall -q "$1"
 }
 
 install_command() {
@@ -56,23 +57,51 @@ install_hooks() {
     chmod 644 "$hooks"/sgdataplane-*.json
 }
 
+# Of the given names; their commands and documents are below this prefix.
 install_units() {
-    install -d "$root$units" "$root$prefix/lib/tmpfiles.d" "$root$prefix/lib/modules-load.d" \
-        "$root$prefix/lib/sysctl.d"
-    for unit in sgdataplane sgdataplane-boot; do
+    install -d "$root$units"
+    for unit in "$@"; do
         sed "s,/usr/bin/sgdp,$prefix/bin/sgdp,; s,/usr/share/doc,$prefix/share/doc," "systemd/$unit.service" \
             > "$root$units/$unit.service"
+        chmod 644 "$root$units/$unit.service"
     done
-    install -m 644 systemd/sgdataplane.conf "$root$prefix/lib/tmpfiles.d/sgdataplane.conf"
-    install -m 644 systemd/modules-load.conf "$root$prefix/lib/modules-load.d/sgdataplane.conf"
-    install -m 644 systemd/sysctl.conf "$root$prefix/lib/sysctl.d/sgdataplane.conf"
-    chmod 644 "$root$units"/sgdataplane*.service
-    install -d "$root/etc/sgdataplane"
-    [ -e "$root/etc/sgdataplane/agent.toml" ] || install -m 644 systemd/agent.toml "$root/etc/sgdataplane/agent.toml"
+}
+
+# A file of systemd/, and where it goes.
+install_file() { install -D -m 644 "systemd/$1" "$root$2"; }
+
+# What people change stays.
+install_configuration() {
+    [ -e "$root/etc/sgdataplane/$1" ] || install_file "$1" "/etc/sgdataplane/$1"
+}
+
+install_agent() {
+    install_packages "$library"
+    install_command
+    install_documents
+    install_hooks
+    install_units sgdataplane sgdataplane-boot
+    install_file sgdataplane.conf "$prefix/lib/tmpfiles.d/sgdataplane.conf"
+    install_file modules-load.conf "$prefix/lib/modules-load.d/sgdataplane.conf"
+    install_file sysctl.conf "$prefix/lib/sysctl.d/sgdataplane.conf"
+    install_configuration agent.toml
+}
+
+install_api() {
+    install_packages "$library-api" api
+    install_units sgdataplane-api
+    install_file api-door.conf "$units/sgdataplane.service.d/sgdataplane-api.conf"
+    install_file api-user.conf "$prefix/lib/sysusers.d/sgdataplane-api.conf"
+    install_file api-folders.conf "$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
+    install_configuration api.toml
+    if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+        systemd-sysusers "$prefix/lib/sysusers.d/sgdataplane-api.conf"
+        systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
+    fi
 }
 
 # Configuration, policies and what is in force stay.
-uninstall() {
+uninstall_agent() {
     rm -rf "$library" "$documents"
     rm -f "$root$prefix/bin/sgdp" "$root$prefix/bin/sgdataplane-cni" "$root$prefix/lib/cni/sgdataplane" \
         "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 "$share/man/man1"/sgdataplane-*.1 \
@@ -83,14 +112,27 @@ uninstall() {
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
 }
 
+# The store and the user stay, too.
+uninstall_api() {
+    rm -rf "$library-api"
+    rm -f "$root$units/sgdataplane-api.service" "$root$units/sgdataplane.service.d/sgdataplane-api.conf" \
+        "$root$prefix/lib/sysusers.d/sgdataplane-api.conf" "$root$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
+    rmdir "$root$units/sgdataplane.service.d" 2>/dev/null || true
+}
+
 # Where systemd runs, and what is installed is this machine's own.
 reload_systemd() {
     [ -n "$root" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 }
 
-case ${1:-install} in
-    install) install_packages; install_command; install_documents; install_hooks; install_units ;;
-    uninstall) uninstall ;;
-    *) echo "usage: tools/install.sh [install | uninstall]" >&2; exit 2 ;;
+action=${1:-install}
+part=${2:-both}
+case $action-$part in
+    install-both | uninstall-both)
+        "${action}_agent"
+        "${action}_api"
+        ;;
+    install-agent | uninstall-agent | install-api | uninstall-api) "${action}_$part" ;;
+    *) echo "usage: tools/install.sh [install | uninstall] [agent | api]" >&2; exit 2 ;;
 esac
 reload_systemd

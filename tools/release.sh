@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes all that a release consists of, in dist/: sdist, wheel, Debian package, checksums. `make release`
+# Makes all that a release consists of, in dist/: sdist, wheel, Debian packages, checksums. `make release`
 # What is built is the last commit, so nothing may be uncommitted. Publishes nothing.
 #
 #   TWINE=COMMAND                     in place of the locked twine, which is installed below build/
@@ -41,6 +41,9 @@ rm -rf dist
 .venv/bin/python -m build --no-isolation --outdir dist . >build/release.log 2>&1 || { tail -n 40 build/release.log >&2; exit 1; }
 twine check --strict dist/*
 unset SOURCE_DATE_EPOCH # dpkg-buildpackage takes it from debian/changelog
-mv "build/$(tools/deb.sh)" dist/
+packages=$(tools/deb.sh)
+for package in $packages; do
+    mv "build/$package" dist/
+done
 (cd dist && sha256sum -- sgdataplane* >SHA256SUMS)
 ls -l dist

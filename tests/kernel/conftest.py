@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
-from tests.support.bootedhost import built_package, installed
+from tests.support.bootedhost import built_packages, installed
 from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
 
 
@@ -23,10 +23,17 @@ def namespace(lab_name: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def package() -> Path:
+def packages() -> tuple[Path, Path]:
+    return built_packages()
+
+
+@pytest.fixture(scope="session")
+def package(request: pytest.FixtureRequest) -> Path:
+    """The agent's."""
     if given := os.environ.get("SGDP_DEB"):
         return Path(given)
-    return built_package()
+    agent, _ = request.getfixturevalue("packages")
+    return Path(agent)
 
 
 @pytest.fixture(scope="module")

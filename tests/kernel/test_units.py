@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from sgdataplane import __version__
 from sgdataplane.cli.main import main
@@ -24,9 +25,11 @@ from tests.support.sandbox import bounds_of, capabilities
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("sgdataplane.service", "sgdataplane-boot.service")
+API = "sgdataplane-api.service"
+LIBRARIES = ("sgdataplane", "sgdataplane-api")
 STATE = ROOT / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
 COMMAND_S = 60
-EXPOSURE = 3.0  # of 10; "OK" is below 5
+EXPOSURE = {**dict.fromkeys(UNITS, 3.0), API: 1.0}  # of 10; "OK" is below 5
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +44,9 @@ TRIED_HERE = {"net_admin", "net_broadcast", "sys_admin", "sys_ptrace"}
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    """Without what Python has compiled since."""
+    found = (path for path in folder.rglob("*") if not path.is_dir() and path.suffix != ".pyc")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +62,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def units(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the units, which start what is installed where it is now."""
     folder = tmp_path_factory.mktemp("units")
-    for unit in UNITS:
+    for unit in EXPOSURE:
         text = (installed / "usr/lib/systemd/system" / unit).read_text("utf-8")
-        assert "ExecStart=/usr/bin/sgdp agent" in text
+        assert f"ExecStart=/usr/bin/sgdp {'api' if unit == API else 'agent'}" in text
         (folder / unit).write_text(text.replace("/usr/bin/sgdp", str(installed / "usr/bin/sgdp")), "utf-8")
     return folder
 
@@ -83,11 +88,47 @@ def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
     needed = {"inotify-simple", "jinja2", "markupsafe", "prometheus-client", "pyroute2", "pyyaml"}
     needed |= {"markdown-it-py", "mdurl", "pygments", "rich"}
     assert found.keys() == needed
+    assert_are_locked(found)
+
+
+def test_the_api_has_packages_of_its_own_and_none_that_is_compiled(installed: Path) -> None:
+    folder = installed / "usr/lib/sgdataplane-api"
+    found = {canonicalize_name(package.name): package.version for package in distributions(path=[str(folder)])}
+    assert found.keys() == {"anyio", "click", "h11", "idna", "starlette", "typing-extensions", "uvicorn"}
+    assert_are_locked(found)
+    assert [path.name for path in folder.rglob("*") if path.suffix == ".so"] == []
+
+
+def assert_are_locked(found: Mapping[NormalizedName, str]) -> None:
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     for name, version in found.items():
         assert f"\n{name}=={version} " in lock
     licences = (ROOT / "debian/copyright").read_text("utf-8").lower().replace("_", "-")
-    assert [name for name in needed if name not in licences] == []
+    assert [name for name in found if name not in licences] == []
+
+
+PROBE = """
+import runpy, sys
+def refused(name, path=None, target=None):
+    if name.partition(".")[0] in ("starlette", "uvicorn", "anyio", "cryptography"):
+        print("looked for", name)
+sys.meta_path.insert(0, type("Probe", (), {"find_spec": staticmethod(refused)}))
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit:
+    print(*(path for path in sys.path if "sgdataplane" in path))
+"""
+
+
+@pytest.mark.parametrize("verb", ["agent", "status", "apply", "group", "api"])
+def test_only_the_api_has_its_packages_on_its_path(installed: Path, tmp_path: Path, verb: str) -> None:
+    """The agent, which is root, neither has them nor looks for them."""
+    words = (verb, "--config", tmp_path / "none.toml") if verb in ("agent", "status", "api") else (verb, "--help")
+    done = run("/usr/bin/python3", "-I", "-c", PROBE, installed / "usr/bin/sgdp", *words)
+    lines = done.stdout.splitlines()
+    assert lines[-1].split() == [str(installed / "usr/lib" / name) for name in LIBRARIES[: 1 + (verb == "api")]]
+    assert [line for line in lines if line.startswith("looked for")] == [], done.stderr
 
 
 def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:
@@ -95,14 +136,38 @@ def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:
     for step in ("install", "install", "uninstall"):
         assert run("tools/install.sh", step, DESTDIR=str(tmp_path), PREFIX="/opt/sg").returncode == 0
         kept.write_text("# mine")
-    assert files_below(tmp_path) == ["etc/sgdataplane/agent.toml"]
+    assert files_below(tmp_path) == ["etc/sgdataplane/agent.toml", "etc/sgdataplane/api.toml"]
+    assert kept.read_text() == "# mine"
+
+
+def test_the_api_is_a_part_of_its_own(installed: Path, tmp_path: Path) -> None:
+    """What the agent's package has is the same without it: its unit, and its packages."""
+    for part in ("agent", "api"):
+        assert run("tools/install.sh", "install", part, DESTDIR=str(tmp_path / part), PREFIX="/usr").returncode == 0
+    agent, api = (set(files_below(tmp_path / part)) for part in ("agent", "api"))
+    assert (agent & api, agent | api) == (set(), set(files_below(installed)))
+    assert "usr/bin/sgdp" in agent
+    assert {file for file in api if not file.startswith("usr/lib/sgdataplane-api/")} == {
+        "etc/sgdataplane/api.toml",
+        "usr/lib/systemd/system/sgdataplane-api.service",
+        "usr/lib/systemd/system/sgdataplane.service.d/sgdataplane-api.conf",
+        "usr/lib/sysusers.d/sgdataplane-api.conf",
+        "usr/lib/tmpfiles.d/sgdataplane-api.conf",
+    }
+    run("tools/install.sh", "uninstall", "api", DESTDIR=str(tmp_path / "api"), PREFIX="/usr")
+    assert files_below(tmp_path / "api") == ["etc/sgdataplane/api.toml"]
+
+
+def test_containers_have_their_hooks(installed: Path) -> None:
+    folder = installed / "usr/share/containers/oci/hooks.d"
+    assert sorted(path.name for path in folder.iterdir()) == ["sgdataplane-bind.json", "sgdataplane-unbind.json"]
 
 
 def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
     run("tools/install.sh", DESTDIR=str(tmp_path), PREFIX="/opt/sg")
-    for unit in UNITS:
+    for unit in EXPOSURE:
         text = (tmp_path / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
-        assert "ExecStart=/opt/sg/bin/sgdp agent" in text
+        assert "ExecStart=/opt/sg/bin/sgdp a" in text
         assert "/usr/" not in text
 
 
@@ -136,7 +201,7 @@ def verified(folder: Path, *units: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
-    done = verified(units, *UNITS)
+    done = verified(units, *EXPOSURE)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "sgdataplane" in line]) == (0, [])
 
 
@@ -147,12 +212,18 @@ def test_systemd_finds_what_is_wrong_with_a_unit(units: Path, tmp_path: Path) ->
     assert "RestrictSurreal" in verified(tmp_path, UNITS[0]).stderr
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", EXPOSURE)
 def test_units_expose_little(units: Path, unit: str) -> None:
     done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", units / unit)
     found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout + done.stderr
-    assert float(found[1]) < EXPOSURE
+    assert float(found[1]) < EXPOSURE[unit]
+
+
+def test_the_api_has_a_user_without_any_right(units: Path) -> None:
+    lines = (units / API).read_text("utf-8").splitlines()
+    assert {"User=sgdataplane-api", "CapabilityBoundingSet=", "NoNewPrivileges=yes"} <= set(lines)
+    assert [line for line in lines if line.startswith("ReadWritePaths=")] == ["ReadWritePaths=/var/lib/sgdataplane-api"]
 
 
 def test_both_units_are_protected_alike(units: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bootedhost import built_package
+from tests.support.bootedhost import built_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +22,15 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package, in a folder of its own."""
-    return Path(built_package()).rename(tmp_path_factory.mktemp("deb") / "sgdataplane.deb")
+def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the Debian packages: sgdataplane.deb and sgdataplane-api.deb."""
+    folder = tmp_path_factory.mktemp("deb")
+    for built, name in zip(built_packages(), ("sgdataplane", "sgdataplane-api"), strict=True):
+        built.rename(folder / f"{name}.deb")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deb(debs: Path) -> Path:
+    """The agent's."""
+    return debs / "sgdataplane.deb"

@@ -24,8 +24,9 @@ def files(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_lintian_has_no_complaint(deb: Path) -> None:
-    done = checker(deb.parent, "lintian", "--allow-root", "--fail-on", "error,warning", "/mnt/sgdataplane.deb")
+@pytest.mark.parametrize("name", ["sgdataplane", "sgdataplane-api"])
+def test_lintian_has_no_complaint(debs: Path, name: str) -> None:
+    done = checker(debs, "lintian", "--allow-root", "--fail-on", "error,warning", f"/mnt/{name}.deb")
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -61,6 +62,19 @@ def test_users_pages_lead_to_each_other(files: Path) -> None:
     elsewhere = ("netns-lab/", "tests/", "sgdataplane/", "CONTRIBUTING.md")
     lost = [(page.name, link) for page, link in ways if not (page.parent / link).exists()]
     assert [way for way in lost if not way[1].removeprefix("../").startswith(elsewhere)] == []
+
+
+def test_the_agent_depends_on_nothing_of_the_apis(debs: Path) -> None:
+    """The API takes only its cryptography from Debian, and that alone."""
+    found = {
+        name: subprocess.run(
+            ["dpkg-deb", "--field", debs / f"{name}.deb", "Depends"], capture_output=True, text=True, check=True
+        ).stdout
+        for name in ("sgdataplane", "sgdataplane-api")
+    }
+    assert {part.split()[0].split(":")[0] for part in found["sgdataplane"].split(", ")} == {"python3", "libc6"}
+    own = {part.split()[0] for part in found["sgdataplane-api"].split(", ")} - {"systemd"}
+    assert own == {"sgdataplane", "python3-cryptography"}
 
 
 def test_compiled_parts_load(files: Path) -> None:

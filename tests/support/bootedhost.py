@@ -25,11 +25,12 @@ AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
 
 
-def built_package() -> Path:
-    """The Debian package of this folder, built now."""
+def built_packages() -> tuple[Path, Path]:
+    """The Debian packages of this folder, built now: the agent's and the API's."""
     built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert built.returncode == 0, built.stderr
-    return ROOT / "build" / built.stdout.strip()
+    agent, api = (ROOT / "build" / name for name in built.stdout.split())
+    return agent, api
 
 
 @contextmanager

@@ -104,11 +104,11 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
 
 
 def _build_package(tree: Path) -> Path:
-    """The Debian package of the last commit, built by the release that it is for."""
+    """The agent's Debian package of the last commit, built by the release that it is for."""
     source = tree / "src"
     subprocess.run([str(TOOLS / "checkout.sh"), str(tree)], check=True)
     command = [str(TOOLS / "chroot.sh"), str(tree), "sh", "-c", "cd /src && tools/deb.sh"]
-    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2]
     return source / "build" / built
 
 
