@@ -27,16 +27,19 @@ PATIENCE_S = 60
 
 
 class Service:
-    """The API on a store; it can be killed and started again."""
+    """The API on a store; it can be killed and started again. `key_file`: if it can't be beside the store. `keys`: if
+    there are some."""
 
-    def __init__(self, store: Path) -> None:
-        self.store = store
-        self.keys = {policy: self.command("keys", "create", "--policy", policy) for policy in ("full", "read-only")}
+    def __init__(self, store: Path | str, key_file: Path | None = None, keys: dict[str, Any] | None = None) -> None:
+        self.store, self.key_file = str(store), str(key_file)
+        self._sealed = () if key_file is None else ("--key-file", str(key_file))
+        create = ("keys", "create", *self._sealed, "--policy")
+        self.keys = keys or {policy: self.command(*create, policy) for policy in ("full", "read-only")}
         self.start()
 
     def start(self) -> None:
         """Returns once it serves."""
-        command = (*COMMAND, "--store", str(self.store), "--listen", "127.0.0.1:0")
+        command = (*COMMAND, "--store", self.store, *self._sealed, "--listen", "127.0.0.1:0")
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         line = next(line for line in self.process.stderr if "serving at" in line)
@@ -50,7 +53,7 @@ class Service:
     def command(self, *words: str) -> Any:  # noqa: ANN401  # a document
         """What `sgdp api ... --json` prints."""
         done = subprocess.run(
-            [*COMMAND, *words, "--store", str(self.store), "--json"],
+            [*COMMAND, *words, "--store", self.store, "--json"],
             cwd=ROOT,
             capture_output=True,
             text=True,
