@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from sgdataplane.attach.report import OUTCOMES, EniOutcome
+from sgdataplane.cli.attach import CODES
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.cli.output import EXIT_MEANINGS, Exit
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
@@ -134,6 +136,30 @@ def exit_codes() -> str:
     )
 
 
+def outcomes() -> str:
+    codes = {**CODES, EniOutcome.DISTURBED: None}
+    rows = (
+        (f"`{each.value}`", said.why, said.passes, _status_of(each), _code(codes[each]), said.step)
+        for each, said in OUTCOMES.items()
+    )
+    head = ("outcome", "why", "what passes", "`sgdp status`", "`sgdp apply` exits with", "what to do")
+    return _page(
+        "Outcomes",
+        "`sgdp status` and `sgdp apply` show one of these for each attached ENI, and the metric `sgdataplane_enis`"
+        " counts them. What always passes on a link (neighbour discovery, answers of the DHCP server) isn't"
+        " repeated here.",
+        table(head, rows),
+    )
+
+
+def _status_of(outcome: EniOutcome) -> str:
+    return "healthy, 0" if outcome is EniOutcome.IN_FORCE else f"not healthy, {Exit.NO:d}"
+
+
+def _code(code: Exit | None) -> str:
+    return "only the agent finds it" if code is None else str(int(code))
+
+
 def schema() -> str:
     return json.dumps(state_schema(), indent=2) + "\n"
 
@@ -186,6 +212,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/metrics.md": metrics,
     "docs/reference/findings.md": findings,
     "docs/reference/exit-codes.md": exit_codes,
+    "docs/reference/outcomes.md": outcomes,
     "docs/reference/commands.md": command_line,
     "docs/reference/json.md": json_output,
     "docs/reference/state.md": state,

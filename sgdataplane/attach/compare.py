@@ -81,10 +81,22 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     namespace."""
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = known_eni(state, binding.eni_id)
-    if eni is None or link is None:
-        return EniReport(binding, EniOutcome.CLOSED if eni is None else EniOutcome.ABSENT)
+    if eni is None:
+        return EniReport(binding, EniOutcome.CLOSED)
+    if link is None:
+        return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
     return EniReport(binding, EniOutcome.IN_FORCE, warnings)
+
+
+def absent(links: Iterable[Link], eni: Eni | None, binding: Binding) -> EniReport:
+    """Report on an interface that isn't there. If another one has its MAC, it was probably renamed."""
+    heirs = [link.ifname for link in links if eni is not None and link.mac == eni.mac_address]
+    renamed = (
+        f"{', '.join(heirs)} has the MAC of {binding.eni_id}; if that is the interface under another name, rename it "
+        "back, or detach the ENI and attach it there"
+    )
+    return EniReport(binding, EniOutcome.ABSENT, (renamed,) if heirs else ())
 
 
 def names_up(links: Iterable[Link]) -> set[str]:

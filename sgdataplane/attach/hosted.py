@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.attach import router
 from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
-from sgdataplane.attach.compare import Interfaces, known_eni, look, names_up, with_closed
+from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, with_closed
 from sgdataplane.attach.registry import Binding, Registry, current, in_order
 from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, told
 from sgdataplane.attach.router import Ends, Hosted, Veths, Where, hosted, move_in, where_is
@@ -132,8 +132,9 @@ def _found(state: CloudState, binding: Binding, place: str | None, there: Veths)
     if where is not None:
         return _hosted(state, binding, where)
     with Links(place) as links:
-        if binding.ifname not in {link.ifname for link in links.links()}:
-            return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.ABSENT),))
+        seen = links.links()
+    if binding.ifname not in {link.ifname for link in seen}:
+        return NamespaceReport(binding.identity, (absent(seen, known_eni(state, binding.eni_id), binding),))
     detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
     raise HostError(str(binding), detail)
 

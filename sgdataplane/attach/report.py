@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
@@ -44,10 +45,7 @@ Key = Identity | str  # a workload's namespace by its identity, a router of ours
 
 
 class EniOutcome(Enum):
-    """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
-    interface isn't there; when it comes, another reconcile is needed. REFUSED: it failed; what was in force still is,
-    or the host end is down. GONE: the namespace has ended for good; if its workload returns, it is open until it is
-    bound again. DISTURBED: others keep changing our rules there, and their changes hold until the namespace's next turn
+    """What became of an ENI; OUTCOMES says what each one means. DISTURBED lasts until the namespace's next turn
     (daemon/schedule.py)."""
 
     IN_FORCE = "in force"
@@ -56,6 +54,41 @@ class EniOutcome(Enum):
     REFUSED = "refused"
     GONE = "gone"
     DISTURBED = "disturbed"
+
+
+class Meaning(NamedTuple):
+    """`why`: an ENI is so; `passes`: what passes at its interface; `step`: what a user does about it."""
+
+    why: str
+    passes: str
+    step: str
+
+
+# `make docs` writes docs/reference/outcomes.md from this.
+OUTCOMES: Mapping[EniOutcome, Meaning] = {
+    EniOutcome.IN_FORCE: Meaning("the interface obeys the ENI's policy", "what the policy accepts", "nothing"),
+    EniOutcome.CLOSED: Meaning("the state has no such ENI", "nothing", "add the ENI to the state, or `sgdp detach`"),
+    EniOutcome.ABSENT: Meaning(
+        "the namespace has no interface of that name",
+        "nothing at others there; in host placement, what the policy accepts",
+        "bring the interface back and run `sgdp apply` (the agent sees it by itself), or `sgdp detach` and attach anew",
+    ),
+    EniOutcome.REFUSED: Meaning(
+        "it could not be put in force, as the error says",
+        "what the previous policy accepts; without one, everything in instance placement, nothing in host placement",
+        "correct what the error names; the agent tries again by itself",
+    ),
+    EniOutcome.GONE: Meaning(
+        "the namespace has ended",
+        "everything in a new one, until the ENI is bound there",
+        "`sgdp attach` where the workload runs now, or `sgdp detach`",
+    ),
+    EniOutcome.DISTURBED: Meaning(
+        "others keep changing our rules there",
+        "what their changes let pass, until the next repair",
+        "stop the program that the warning names",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
     detach              host_end: where the host end of the link is, if it could not go home; else null
                         rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
     apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", explained in
-                        sgdataplane.attach.report; router: the namespace that has its host end, null in instance
+                        docs/reference/outcomes.md; router: the namespace that has its host end, null in instance
                         placement; error: why it could not be done, or null; changed; warnings
                         beside `enis`, warnings: who carries sessions past the policy, by namespace; names of
                         namespaces that now lead elsewhere, and aren't followed
@@ -30,7 +30,7 @@ from sgdataplane.attach.discover import CLOUD_ID
 from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
-from sgdataplane.attach.report import EniOutcome, HostReport, Manner
+from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
     ENI_HELP,
@@ -55,11 +55,13 @@ from sgdataplane.observe.capacity import read_complaints
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
-MEANINGS = {
-    "closed": "the state has no such ENI, so its interface passes nothing",
-    "absent": "there is no such interface now; when it appears, run `sgdp apply` again",
-    "refused": "the previous policy is still in force there, or its host end is down",
-    "gone": "the namespace has ended; a new one is open until you run `sgdp attach` again; or run `sgdp detach`",
+# `make docs` writes docs/reference/outcomes.md from this, too. Only the agent finds an ENI disturbed.
+CODES = {
+    EniOutcome.IN_FORCE: Exit.DONE,
+    EniOutcome.CLOSED: Exit.NO,
+    EniOutcome.ABSENT: Exit.NO,
+    EniOutcome.GONE: Exit.NO,
+    EniOutcome.REFUSED: Exit.KERNEL,
 }
 
 
@@ -221,13 +223,11 @@ def run_apply(arguments: argparse.Namespace) -> int:
         print_json({"enis": _enis_as_json(report), **more})
     else:
         _print_report(report, warnings)
-    outcomes = {eni.outcome for eni in report.enis}
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
     if any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere):
         return Exit.KERNEL
-    is_open = report.refusals or outcomes & {EniOutcome.CLOSED, EniOutcome.ABSENT, EniOutcome.GONE}
-    return Exit.NO if is_open else Exit.DONE
+    return max((CODES[eni.outcome] for eni in report.enis), default=Exit.DONE) or (Exit.NO if report.refusals else 0)
 
 
 def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
@@ -240,10 +240,10 @@ def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
         outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
         rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
     say_block(render_table(HEADERS, rows))
-    outcomes = {eni.outcome.value for eni in report.enis}
-    for outcome, meaning in MEANINGS.items():
-        if outcome in outcomes:
-            say(f"{outcome}: {meaning}")
+    found = {eni.outcome for eni in report.enis} - {EniOutcome.IN_FORCE}
+    for each, meaning in OUTCOMES.items():
+        if each in found:
+            say(f"{each.value}: {meaning.why}; passes: {meaning.passes}; next: {meaning.step}")
 
 
 def _complain(report: HostReport, warnings: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ OF_ENIS: Mapping[str, tuple[str, Words]] = {
         (*LOG, "SGDP_EVENT=disturbed"),
     ),
     "gone": ("attach {enis} again where the workload runs now, or", DETACH),
-    "absent": ("create the interface of {enis}, or", DETACH),
+    "absent": ("bring back the interface of {enis}, or", DETACH),
     "closed": ("add {enis} to the state, or", DETACH),
 }
 

@@ -3,7 +3,7 @@
 Owns the keys. Is given the reports of cycles. Must not know who asks.
 
     version, pid, started    of the agent; times are UTC, as in RFC 3339
-    healthy       whether nothing here is an error
+    healthy       whether nothing here is an error, and all ENIs are in force
     state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null;
                   waiting: whether there is none yet and no ENI is attached, which is no error;
                   generation: the name of the folder that path, a link, led to when the policy was read, or null;
@@ -159,12 +159,17 @@ class Status:
         if cycle is None or not self.is_whole or self.config_error:
             return False
         is_refused = bool(cycle.refusal or cycle.unclear)
-        return not is_refused and not self.is_disturbed and not self.gone
+        return not is_refused and not self.is_disturbed and self.is_everywhere
 
     @property
     def gone(self) -> frozenset[str]:
         """ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
         return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is EniOutcome.GONE)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether all ENIs are in force where they are bound now."""
+        return all(eni.report.outcome is EniOutcome.IN_FORCE for eni in self._enis.values())
 
     @property
     def is_disturbed(self) -> bool:

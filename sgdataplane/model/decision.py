@@ -18,7 +18,7 @@ from sgdataplane.net.values import Direction, Verdict
 
 RULE, INNER_ACCEPT, DEFAULT = OF_RULES = ("rule", "inner_accept", "default")
 FENCE = "fence."  # the causes of the fence begin with it
-ABSENT = "absent"
+ABSENT = "no-eni"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ CAUSES: Mapping[str, str] = {
     "fence.tagged": "the frame has a VLAN tag",
     "fence.unapproved": "it was sent past the policy, which hasn't approved it",
     # no policy was asked
-    "absent": "the state has no such ENI, or not with this address",
+    "no-eni": "the state has no such ENI, or not with this address",
     "incomplete": "fragments of a datagram that never becomes complete",
     "unprotected": "no policy is enforced on its way",
 }

@@ -197,6 +197,42 @@ def test_an_interface_that_comes_back_is_enforced(bench: Bench, agent: AgentBenc
         assert not dns.passes(beside=web)
 
 
+def rename(bench: Bench, former: str, now: str) -> None:
+    """As root of the workload."""
+    for command in (f"{former} down", f"{former} name {now}", f"{now} up"):
+        subprocess.run(["nsenter", f"--net={bench.place}", "ip", "link", "set", *command.split()], check=True)
+
+
+def test_an_interface_that_was_renamed_is_said_and_not_healthy(
+    bench: Bench, agent: AgentBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.attach()
+    agent.start()
+    status = ["status", "--config", str(agent.config)]
+    assert main(status) == 0
+    rename(bench, "eth0", "eth1")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "absent"})
+    assert main(status) == 1
+    out, err = capsys.readouterr()
+    assert "eth1 has the MAC of eni-a; if that is the interface under another name, rename it back" in err
+    assert "not healthy" in out
+    assert "next: bring back the interface of eni-a, or: sgdp detach --eni eni-a" in out
+    rename(bench, "eth1", "eth0")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert main(status) == 0
+
+
+def test_an_eni_that_the_state_lost_is_closed_and_not_healthy(
+    bench: Bench, agent: AgentBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.attach()
+    agent.start()
+    agent.write(state_of(WEB, eni="eni-b"))
+    wait_until(lambda: agent.outcomes() == {"eni-a": "closed"})
+    assert main(["status", "--config", str(agent.config)]) == 1
+    assert "next: add eni-a to the state, or: sgdp detach --eni eni-a" in capsys.readouterr().out
+
+
 def test_a_namespace_that_ends_is_listed_and_not_kept_alive(
     bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes]
 ) -> None:

@@ -119,7 +119,7 @@ def test_each_fault_has_a_step_with_its_command(part: str, key: str, value: obje
             ("in force", "gone", "gone", "gone"),
             ["attach eni-1 and 2 more again where the workload runs now, or: sgdp detach --eni eni-1"],
         ),
-        (("absent",), ["create the interface of eni-0, or: sgdp detach --eni eni-0"]),
+        (("absent",), ["bring back the interface of eni-0, or: sgdp detach --eni eni-0"]),
         (("closed",), ["add eni-0 to the state, or: sgdp detach --eni eni-0"]),
         (
             ("disturbed",),

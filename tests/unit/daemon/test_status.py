@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
@@ -42,6 +44,17 @@ def test_policy_whose_changes_hold_the_kernel_is_told_of_at_each_of_its_enis() -
     assert [eni["warnings"] for eni in told(status, slow.at_rest)] == [[SLOW], ["its MAC is another", SLOW]]
     assert [eni["warnings"] for eni in told(status, STAMP_MAP.at_rest)] == [[], ["its MAC is another"]]
     assert status.is_healthy
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in EniOutcome if outcome is not EniOutcome.IN_FORCE])
+def test_it_is_not_healthy_while_an_eni_is_not_in_force(outcome: EniOutcome) -> None:
+    status = Status(Path("/state"), Path("/config"), Path("/last-good"))
+    told(status, STAMP_MAP)
+    assert status.is_healthy
+    entry = NamespaceReport(Identity(1, 1), (ENIS[0], replace(ENIS[1], outcome=outcome)), applied=STAMP_MAP)
+    report = CycleReport(frozenset({Cause.LINK}), Policy(CloudState(), Origin.STATE), HostReport((entry,)), "", "", 0.1)
+    status.note_cycle(report)
+    assert not status.is_healthy
 
 
 def test_a_disturbed_eni_is_told_with_who_does_it() -> None:

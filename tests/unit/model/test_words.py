@@ -13,7 +13,7 @@ from tests.support.builders import make_packet
 
 INGRESS, EGRESS = Direction
 ACCEPT, DROP = Verdict
-ELSEWHERE = {"absent", "incomplete", "unprotected"}  # diff; replay; lab
+ELSEWHERE = {"no-eni", "incomplete", "unprotected"}  # diff; replay; lab
 
 
 def test_each_cause_has_words_and_no_other() -> None:
