@@ -7,6 +7,7 @@ Owns the arguments, the wording and the documents of `--json`:
                    or null}]}
     keys revoke    {"access_key_id", "revoked": time}
     audit          an object a line: {"revision", "time", "request_id", "key", "action", "source", "changed"}
+    import         {"revision", "imported": section of the state -> how many objects}
     backup         {"file", "revision"}
     restore        {"file", "revision", "former": where the store is that was there before, or null}
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, choices_of, chosen, load_state
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -46,6 +47,10 @@ KEY_FILE_HELP = (
 SERVES = "Other commands manage the store: its access keys, its audit, its backups."
 ACTIONS = {
     "keys": Summary("create, list and revoke access keys, with which programs sign their calls"),
+    "import": Summary(
+        "put a state's VPCs, groups, instances and ENIs into the store, all or nothing",
+        "sgdp api import shop.yaml --store cloud.db",
+    ),
     "audit": Summary(
         "show who changed what, and when: one record for each change, without gaps",
         "sgdp api audit --store FILE --since 1200 --json",
@@ -64,6 +69,14 @@ KEY_ACTIONS = {
 KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "REVOKED")
 AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
 AUDIT_WIDTHS = (8, 24, 28, 24, 15)
+NOUNS = {
+    "vpcs": "VPC",
+    "prefix_lists": "prefix list",
+    "port_lists": "port list",
+    "security_groups": "security group",
+    "instances": "instance",
+    "network_interfaces": "ENI",
+}
 LONGEST_NAME = 128
 SHOWN = 3  # changed documents in one line
 
@@ -98,6 +111,9 @@ def _register_keys(keys: Verbs) -> None:
 
 
 def _register_store(actions: Verbs) -> None:
+    imported = _add(actions, "import", run_import, "Refused if the store has one of its ids already.")
+    imported.add_state()
+    imported.add_choices(("profile",))
     audit = _add(actions, "audit", run_audit)
     audit.add_argument("--since", type=_revision, default=0, metavar="REVISION", help="only what came after it")
     backup = _add(actions, "backup", run_backup, "It holds no secret: keep the key file, too, but elsewhere.")
@@ -278,6 +294,29 @@ def run_revoke(arguments: argparse.Namespace) -> int:
         print_json({"access_key_id": key.id, "revoked": at})
     else:
         say(f"{key.id} has been revoked since {at}")
+    return Exit.DONE
+
+
+# a state
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.importing import import_state
+    from sgdataplane.control.stores import open_store
+    from sgdataplane.statefile.dump_native import sections
+
+    profile = choices_of(arguments).profile
+    state = load_state(arguments.state, profile).state
+    with closing(open_store(arguments.store)) as store:
+        revision = import_state(store, state, profile, local_call("ImportState"))
+    counts = {section: len(objects) for section, objects in sections(state).items()}
+    if arguments.json:
+        print_json({"revision": revision, "imported": counts})
+    else:
+        told = ", ".join(words.counted(count, NOUNS[section]) for section, count in counts.items() if count)
+        say(f"imported {told or 'nothing'}; the store has revision {revision}")
     return Exit.DONE
 
 

@@ -33,6 +33,11 @@ UNKNOWN = {
 }
 
 
+def written_at(seconds: float) -> str:
+    """A time, as the cloud writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One action at work. `new_id`: an id that nobody has, with that prefix."""
@@ -123,7 +128,7 @@ class Scope:
     @property
     def time(self) -> str:
         """Now, as the cloud writes it."""
-        return datetime.fromtimestamp(self.call.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return written_at(self.call.now)
 
     def tags(self) -> dict[str, Json]:
         return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}

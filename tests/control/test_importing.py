@@ -1,0 +1,86 @@
+"""A state in a store is the same state: by the API, and by what places are given to enforce."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.control.audit import local_call
+from sgdataplane.control.documents import SECTIONS, Documents, native
+from sgdataplane.control.importing import IDS, import_state
+from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.control.store import Store
+from sgdataplane.errors import StateFileError
+from sgdataplane.statefile import load
+from sgdataplane.statefile.load import load_native
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOP = ROOT / "examples" / "shop.yaml"
+CLASSIC = """
+version: 1
+vpcs: [{vpc_id: %s, network_type: %s, cidr_blocks: []}]
+security_groups: [{security_group_id: sg-1, vpc_id: %s}]
+"""
+
+
+@pytest.mark.parametrize("name", ["shop.yaml", "web.yaml", "db.yaml"])
+def test_what_is_imported_is_the_same_state(store: Store, name: str) -> None:
+    state = load(ROOT / "examples" / name).state
+    assert import_state(store, state, "seed", local_call("ImportState")) == 1
+    assert load_native(native(Documents.of(store.snapshot()).bodies())).state == state
+
+
+def test_every_kind_of_a_state_has_an_id() -> None:
+    assert IDS.keys() == SECTIONS.keys()
+
+
+def test_a_second_import_is_refused_whole(store: Store) -> None:
+    state, call = load(SHOP).state, local_call("ImportState")
+    import_state(store, state, "seed", call)
+    before = store.snapshot()
+    with pytest.raises(StateFileError, match="the store has this vpc already"):
+        import_state(store, state, "seed", call)
+    assert store.snapshot() == before
+
+
+@pytest.mark.parametrize(("vpc", "kind", "code"), [("vpc-old", "classic", 5), ("classic", "classic", 0)])
+def test_the_classic_network_has_the_apis_id(
+    tmp_path: Path, vpc: str, kind: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state.yaml"
+    state.write_text(CLASSIC % (vpc, kind, vpc), "utf-8")
+    assert main(["api", "import", str(state), "--store", str(tmp_path / "store")]) == code
+    assert ("InvalidVpcId.Classic" in capsys.readouterr().err) is (code == 5)
+
+
+def test_the_command_says_what_it_has_imported_and_the_audit_who(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "cloud.db")
+    command = ["api", "import", str(SHOP), "--store", store]
+    assert main(command) == 0
+    told = "1 VPC, 1 prefix list, 4 security groups, 5 instances, 5 ENIs"
+    assert capsys.readouterr().out == f"imported {told}; the store has revision 1\n"
+    assert main(command) == 5
+    assert "InvalidStore.Exists: the store has this vpc already" in capsys.readouterr().err
+    assert main(["api", "audit", "--store", store, "--json"]) == 0
+    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (record["action"], record["key"], len(record["changed"])) == ("ImportState", "", 16)
+
+
+def test_a_state_that_is_refused_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state, store = tmp_path / "state.yaml", tmp_path / "cloud.db"
+    state.write_text(SHOP.read_text("utf-8").replace("sg-web, sg-admin", "sg-wbe, sg-admin"), "utf-8")
+    assert main(["api", "import", str(state), "--store", str(store)]) == 5
+    assert "sg-wbe" in capsys.readouterr().err
+    assert not store.exists()
+
+
+def test_json_counts_by_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["api", "import", str(SHOP), "--store", str(tmp_path / "cloud.db"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["revision"], found["imported"]["network_interfaces"]) == (1, 5)
+    SqliteStore(tmp_path / "cloud.db", create=False).close()
