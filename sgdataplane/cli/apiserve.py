@@ -6,6 +6,7 @@ Owns the arguments and the wording. Must not know calls, or how anything is enfo
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -75,6 +76,8 @@ def run(config: ApiConfig) -> int:
             sys.stdout.flush()
             Notifier(os.environ).tell("READY=1", f"STATUS=serving at {server.url}")  # it listens already
             server.serve_forever()
+    if config.lab:
+        say_aside(f"the lab {config.lab} stays: sgdp lab down --name {shlex.quote(config.lab)} removes it")
     return Exit.DONE
 
 

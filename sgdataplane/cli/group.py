@@ -13,6 +13,7 @@ from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.cli.output import Exit, print_json, render_table, say, say_block
 from sgdataplane.model.naming import listed, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
+from sgdataplane.net.values import Prefix
 
 if TYPE_CHECKING:
     from sgdataplane.control.client import ApiClient
@@ -26,13 +27,22 @@ ACTIONS = {
     "show": Summary("show a group's rules and members", "sgdp group show web"),
     "clone": Summary("create a group with the rules of another one", "sgdp group clone web --name web2"),
     "authorize": Summary("add a rule", "sgdp group authorize db tcp/5432 --from web"),
-    "revoke": Summary("remove a rule; sessions that it let in end", "sgdp group revoke db tcp/5432 --from web"),
-    "join": Summary("add an ENI, or an instance's primary one", "sgdp group join web i-1"),
-    "leave": Summary("take an ENI out, or an instance's primary one", "sgdp group leave web i-1"),
+    "revoke": Summary(
+        "remove a rule; sessions that it let in end; exit code 1 if no rule says that",
+        "sgdp group revoke db tcp/5432 --from web",
+    ),
+    "join": Summary("add an ENI, or an instance's primary one", "sgdp group join web web1"),
+    "leave": Summary("take an ENI out, or an instance's primary one", "sgdp group leave web web1"),
 }
 RULE_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "PROTOCOL", "PORTS", "REMOTE")
 GROUP_HEADERS = ("GROUP", "NAME", "TYPE", "VPC", "RULES", "INSTANCES")
 EVERY_PORT = "-1/-1"
+NAMED = ("Group", "PrefixList")  # remotes that have a name besides the id
+# What a rule says, but for its ports' list and sources, which these commands never write.
+SAID = ("Direction", "IpProtocol", "PortRange", "Policy", "Priority", "NicType", "SourcePortRange", "PortRangeListId")
+ENDS = tuple(f"{v6}{side}CidrIp" for v6 in ("", "Ipv6") for side in ("Source", "Dest")) + tuple(
+    f"{side}{of}Id" for side in ("Source", "Dest") for of in NAMED
+)
 PAGE = 100
 Answer = Mapping[str, Any]
 
@@ -57,12 +67,12 @@ def register(verbs: Verbs) -> None:
     clone.add_argument("group", metavar="GROUP", help=GROUP_HELP)
     clone.add_argument("--name", dest="title", metavar="N", help="the new group's name (default: the same)")
     clone.add_argument("--vpc", metavar="ID", help="the new group's VPC (default: the same)")
-    for name in ("authorize", "revoke"):
-        _add_rule(_add(actions, name, run_rule, writes=True))
+    for name, run in (("authorize", run_authorize), ("revoke", run_revoke)):
+        _add_rule(_add(actions, name, run, writes=True))
     for name in ("join", "leave"):
         member = _add(actions, name, run_member, writes=True)
         member.add_argument("group", metavar="GROUP", help=GROUP_HELP)
-        member.add_argument("member", metavar="ENI|INSTANCE", help="an ENI's id, or an instance's id")
+        member.add_argument("member", metavar="ENI|INSTANCE", help="an ENI's id, or an instance's id or name")
 
 
 def _add(actions: Verbs, name: str, run: Run, *, writes: bool = False) -> Parser:
@@ -116,26 +126,57 @@ def run_clone(arguments: argparse.Namespace) -> int:
     return _change(arguments, "SgdpCloneSecurityGroup", asked)
 
 
-def run_rule(arguments: argparse.Namespace) -> int:
-    """Adds or removes one."""
-    is_in = arguments.sender is not None
-    action = {"authorize": "AuthorizeSecurityGroup", "revoke": "RevokeSecurityGroup"}[arguments.action]
+def run_authorize(arguments: argparse.Namespace) -> int:
+    """Adds a rule. One that is there already stays as it is."""
+    client = _client()
+    group, rule = group_id(client, arguments.group), rule_of(client, arguments)
+    there = [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
+    asked = {"SecurityGroupId": group, "Permissions": [_parameters(rule)]}
+    done = f"{there[0]} says this already, nothing changed" if there else "done"
+    return _change(arguments, f"AuthorizeSecurityGroup{_side(arguments)}", lambda _: asked, done)
 
-    def asked(client: ApiClient) -> Answer:
-        return {"SecurityGroupId": group_id(client, arguments.group), "Permissions": [rule_of(client, arguments)]}
 
-    return _change(arguments, action if is_in else f"{action}Egress", asked)
+def run_revoke(arguments: argparse.Namespace) -> int:
+    """Removes a rule, by its id: the API takes it as done if no rule says what is asked, but a user may have made a
+    slip. Exit 1 then."""
+    client = _client()
+    group, rule = group_id(client, arguments.group), rule_of(client, arguments)
+    found = rules_of(client, group)
+    gone = [one["SecurityGroupRuleId"] for one in found if _says(one, rule)]
+    if not gone:
+        return _no_such_rule(arguments, group, [one for one in found if _says(one, rule, but=("Policy", "Priority"))])
+    asked = {"SecurityGroupId": group, "SecurityGroupRuleId": gone}
+    return _change(arguments, f"RevokeSecurityGroup{_side(arguments)}", lambda _: asked, f"{gone[0]} is removed")
+
+
+def _no_such_rule(arguments: argparse.Namespace, group: str, near: Sequence[Answer]) -> int:
+    if arguments.json:
+        print_json({"changed": False})
+        return Exit.NO
+    others = (f"{one['SecurityGroupRuleId']}: {one['Policy'].lower()}, priority {one['Priority']}" for one in near)
+    words = f"the same with another verdict or priority: {'; '.join(others)}" if near else f"`sgdp group show {group}`"
+    say(f"no rule matched; nothing changed ({words})")
+    return Exit.NO
+
+
+def _side(arguments: argparse.Namespace) -> str:
+    return "" if arguments.sender is not None else "Egress"
 
 
 def run_member(arguments: argparse.Namespace) -> int:
     """Adds or removes one."""
     action = {"join": "JoinSecurityGroup", "leave": "LeaveSecurityGroup"}[arguments.action]
-    kind = "NetworkInterfaceId" if arguments.member.startswith("eni-") else "InstanceId"
 
     def asked(client: ApiClient) -> Answer:
-        return {"SecurityGroupId": group_id(client, arguments.group), kind: arguments.member}
+        return {"SecurityGroupId": group_id(client, arguments.group), **_member_of(client, arguments.member)}
 
     return _change(arguments, action, asked)
+
+
+def _member_of(client: ApiClient, name: str) -> Answer:
+    if name.startswith("eni-"):
+        return {"NetworkInterfaceId": name}
+    return {"InstanceId": the_one(name, instances_of(client), "instance", "InvalidInstanceId.NotFound")}
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -172,18 +213,25 @@ def run_show(arguments: argparse.Namespace) -> int:
     say(f"{wanted} {answer['SecurityGroupName']}, inner access policy {answer['InnerAccessPolicy']}")
     rules = [_row(rule) for rule in answer["Permissions"]["Permission"]]
     say_block(render_table(RULE_HEADERS, rules) if rules else "no rules")
-    say(f"members: {', '.join(_member(one) for one in members) or 'none'}")
+    names = instances_of(client) if members else {}
+    say(f"members: {', '.join(_member(one, names) for one in members) or 'none'}")
     return Exit.DONE
 
 
-def _member(eni: Answer) -> str:
-    owner = f" of {eni['InstanceId']}" if eni["InstanceId"] else ""
+def _member(eni: Answer, names: Mapping[str, str]) -> str:
+    owner = f" of {_with_name(eni['InstanceId'], names)}" if eni["InstanceId"] else ""
     return f"{eni['NetworkInterfaceId']}{owner} ({eni['PrivateIpAddress']})"
+
+
+def _with_name(one: str, names: Mapping[str, str]) -> str:
+    """An id, with its name behind it if it has one."""
+    return f"{one} {names[one]}" if names.get(one, one) not in (one, "") else one
 
 
 def _row(rule: Answer) -> tuple[str, ...]:
     side = "Source" if rule["Direction"] == "ingress" else "Dest"
-    remotes = (rule[f"{side}CidrIp"], rule[f"Ipv6{side}CidrIp"], rule[f"{side}GroupId"], rule[f"{side}PrefixListId"])
+    named = (_with_name(rule[f"{side}{of}Id"], {rule[f"{side}{of}Id"]: rule[f"{side}{of}Name"]}) for of in NAMED)
+    remotes = (rule[f"{side}CidrIp"], rule[f"Ipv6{side}CidrIp"], *named)
     ports = rule["PortRangeListId"] or ("any" if rule["PortRange"] == EVERY_PORT else rule["PortRange"])
     return (
         rule["SecurityGroupRuleId"],
@@ -201,40 +249,76 @@ def _row(rule: Answer) -> tuple[str, ...]:
 
 def group_id(client: ApiClient, name: str) -> str:
     """The id of a group by its id or name. RefusedError if none or several have it."""
+    names = {group["SecurityGroupId"]: group["SecurityGroupName"] for group in groups_of(client)}
+    return the_one(name, names, "group", "InvalidSecurityGroupId.NotFound")
+
+
+def the_one(name: str, things: Mapping[str, str], kind: str, unknown: str) -> str:
+    """The id of the one thing that has this id or name. `things`: id -> name. RefusedError with the code `unknown` if
+    there is none, and with the near ones by name."""
     from sgdataplane.control.client import RefusedError
 
-    named = look_up(name, {group["SecurityGroupId"]: (group["SecurityGroupName"],) for group in groups_of(client)})
+    named = look_up(name, {one: (its,) for one, its in things.items()})
     if len(named.ids) == 1:
         return named.ids[0]
     if named.ids:
-        raise RefusedError("InvalidParameter", f"several groups are named {name}: {listed(named.ids)}")
-    near = f"; near: {', '.join(named.near)}" if named.near else ""
-    raise RefusedError("InvalidSecurityGroupId.NotFound", f"there is no group {name}{near}")
+        raise RefusedError("InvalidParameter", f"several {kind}s are named {name}: {listed(named.ids)}")
+    near = f"; near: {', '.join(_with_name(one, things) for one in named.near)}" if named.near else ""
+    raise RefusedError(unknown, f"there is no {kind} {name}{near}")
 
 
 def groups_of(client: ApiClient) -> list[Answer]:
+    return _pages(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup")
+
+
+def instances_of(client: ApiClient) -> dict[str, str]:
+    """The name of each instance, by its id."""
+    found = _pages(client, "DescribeInstances", "Instances", "Instance")
+    return {one["InstanceId"]: one["InstanceName"] for one in found}
+
+
+def _pages(client: ApiClient, action: str, outer: str, inner: str) -> list[Answer]:
     found: list[Answer] = []
     token = ""
     while True:
-        answer = client.ask("DescribeSecurityGroups", MaxResults=PAGE, NextToken=token)
-        found += answer["SecurityGroups"]["SecurityGroup"]
+        answer = client.ask(action, MaxResults=PAGE, NextToken=token)
+        found += answer[outer][inner]
         token = answer["NextToken"]
         if not token:
             return found
 
 
+def rules_of(client: ApiClient, group: str) -> list[Answer]:
+    """The group's rules as the API tells them, with its VPC."""
+    answer = client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=group)
+    return [{**rule, "VpcId": answer["VpcId"]} for rule in answer["Permissions"]["Permission"]]
+
+
+def _says(rule: Answer, wanted: Answer, but: Sequence[str] = ()) -> bool:
+    """Whether a rule says just what is wanted; `but`: what may differ."""
+    is_address = any(name.endswith("CidrIp") for name in wanted)
+    nic_type = "internet" if is_address and not rule["VpcId"] else "intranet"
+    said = {"NicType": nic_type, **{name: str(value).lower() for name, value in wanted.items()}}
+    return all(str(rule[name]).lower() == said.get(name, "") for name in (*SAID, *ENDS) if name not in but)
+
+
+def _parameters(rule: Answer) -> Answer:
+    return {name: value for name, value in rule.items() if name != "Direction"}
+
+
 def rule_of(client: ApiClient, arguments: argparse.Namespace) -> dict[str, object]:
-    """One permission, as the cloud writes it."""
+    """One permission, as the cloud writes it, and its direction."""
     traffic: Traffic | None = arguments.what
     side = "Source" if arguments.sender is not None else "Dest"
     remote = arguments.sender or arguments.receiver
     ports = traffic.ports if traffic else None
     return {
+        "Direction": "ingress" if arguments.sender is not None else "egress",
         "IpProtocol": str(traffic.protocol).upper() if traffic else "ALL",
         "PortRange": str(ports) if ports else EVERY_PORT,
         "Policy": "drop" if arguments.drop else "accept",
         "Priority": arguments.priority,
-        _remote_name(side, remote): remote if _is_itself(remote) else group_id(client, remote),
+        _remote_name(side, remote): _as_kept(remote) if _is_itself(remote) else group_id(client, remote),
     }
 
 
@@ -248,13 +332,23 @@ def _is_itself(remote: str) -> bool:
     return "/" in remote or remote.startswith("pl-")
 
 
+def _as_kept(remote: str) -> str:
+    """A block without its host bits, as the API keeps it. What is no block is the API's to refuse."""
+    try:
+        return str(Prefix.parse(remote)) if "/" in remote else remote
+    except ValueError:
+        return remote
+
+
 def _client() -> ApiClient:
     from sgdataplane.control.client import ApiClient
 
     return ApiClient.of_environment()
 
 
-def _change(arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer]) -> int:
+def _change(
+    arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = "done"
+) -> int:
     """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so."""
     client = _client()
     answer = client.ask(action, **asked(client))
@@ -265,7 +359,7 @@ def _change(arguments: argparse.Namespace, action: str, asked: Callable[[ApiClie
     if arguments.json:
         print_json({**answer, **({"wait": dict(waited)} if waited else {})})
     else:
-        say(f"{answer.get('SecurityGroupId', 'done')}{_in_force(waited)}")
+        say(f"{answer.get('SecurityGroupId', done)}{_in_force(waited)}")
     return Exit.NO if waited and _left(waited) else Exit.DONE
 
 

@@ -39,6 +39,7 @@ UNSTEADY = [
         (r"\bpid \d+|(?<=nft\[)\d+", "PID"),
         (r"\blast cycle: .*|(?<=in force) +\d+\b", "CYCLE"),
         (r"(?<=[:.\]])(?:3[2-9]|[45]\d|6[0-5])\d{3}\b", "PORT"),  # of the range from which the kernel takes them
+        (r"\b(vpc|sg|sgr|i|eni)-[0-9a-z]{17}\b", r"\1-ID"),  # as the API makes them
         (r"\b(?!00)[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "MAC"),
         (r"(?<=REPLIED) +\d\d\b", " LEFT"),
         (r" {2,}", "  "),
@@ -150,10 +151,11 @@ class Scene:
     def _start(self, command: str) -> subprocess.Popen[str]:
         inside = f"cd {shlex.quote(str(self.folder))} || exit\n{command}"
         enter = ("nsenter", "--mount", f"--target={self.holder}") if self.holder else ()
-        path = f"{self.folder.parent / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+        home = self.folder.parent
+        path = f"{home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
         return subprocess.Popen(
             [*enter, "bash", "-c", inside],
-            env={**ENVIRONMENT, "PATH": path, "HOME": str(self.folder.parent)},
+            env={**ENVIRONMENT, "PATH": path, "HOME": str(home), "BASH_ENV": str(home / "exports")},
             start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -205,7 +205,8 @@ def test_groups_are_changed_on_the_command_line(make_lab_name: Callable[[], str]
         assert "DependencyViolation" in sgdp("delete", "web", code=5)
         sgdp("clone", "db", "--name", "db2")
         for name in ("db", "db2"):
-            sgdp("revoke", name, "tcp/5432", "--from", "web", "--drop", "--priority", "7")  # there is no such rule
+            typo = ("revoke", name, "tcp/5432", "--from", "web", "--drop", "--priority", "7")
+            assert "no rule matched; nothing changed" in sgdp(*typo, code=1)
             sgdp("revoke", name, "tcp/5432", "--from", "web", "--priority", "7")
         sgdp("delete", "web")
         assert "any" in sgdp("show", "db2")

@@ -1,0 +1,111 @@
+"""`sgdp group` at an API whose store has the shop: names are taken, and what changes nothing says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import pytest
+
+from tests.control.test_served import COMMAND, ROOT, Service
+
+
+class Group(Protocol):
+    def __call__(self, *words: str, code: int = 0) -> str: ...
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    store = tmp_path_factory.mktemp("shop") / "store"
+    state = ROOT / "examples" / "shop.yaml"
+    subprocess.run([*COMMAND, "import", str(state), "--store", str(store)], cwd=ROOT, check=True, timeout=60)
+    made = Service(store)
+    yield made
+    made.stop(kill=True)
+
+
+@pytest.fixture
+def group(shop: Service) -> Group:
+    """Runs `sgdp group ...`; everything that it prints."""
+    key = shop.keys["full"]
+    given = {
+        "SGDP_API": shop.url,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": key["access_key_id"],
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": key["access_key_secret"],
+    }
+
+    def run(*words: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "sgdataplane", "group", *words]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    return run
+
+
+def rules(group: Group, name: str) -> list[str]:
+    found = json.loads(group("show", name, "--json"))
+    return sorted(rule["SecurityGroupRuleId"] for rule in found["Permissions"]["Permission"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sg-db", "tcp/5433", "--from", "sg-web"),
+        ("sg-db", "udp/5432", "--from", "sg-web"),
+        ("sg-db", "tcp/5432", "--to", "sg-web"),
+        ("sg-db", "tcp/5432", "--from", "sg-lb"),
+        ("sg-db", "tcp/5432", "--from", "10.20.0.0/16"),
+        ("sg-lb", "tcp/443", "--from", "::1/128"),
+    ],
+    ids=" ".join,
+)
+def test_a_rule_that_is_not_there_is_not_revoked(group: Group, words: tuple[str, ...]) -> None:
+    before = rules(group, words[0])
+    assert "no rule matched; nothing changed" in group("revoke", *words, code=1)
+    assert json.loads(group("revoke", *words, "--json", code=1)) == {"changed": False}
+    assert rules(group, words[0]) == before
+
+
+def test_a_slip_in_the_priority_is_said_with_the_rule(group: Group) -> None:
+    told = group("revoke", "sg-db", "tcp/5432", "--from", "sg-web", "--priority", "7", code=1)
+    assert told.startswith("no rule matched; nothing changed (the same with another verdict or priority: sgr-from-web")
+
+
+def test_a_rule_is_added_once_and_revoked_once(group: Group) -> None:
+    rule = ("web servers", "icmp", "--from", "10.1.2.3/8")  # host bits are masked
+    assert group("authorize", *rule) == "done: stored; nothing enforces it\n"
+    (made,) = set(rules(group, "sg-web")) - {"sgr-from-lb", "sgr-no-tcp-out", "sgr-to-db"}
+    assert group("authorize", *rule).startswith(f"{made} says this already, nothing changed")
+    assert f"{made} is removed" in group("revoke", *rule)
+    assert "no rule matched" in group("revoke", *rule, code=1)
+
+
+def test_instances_are_named(group: Group) -> None:
+    assert "i-lb1" not in group("show", "sg-db")
+    group("join", "databases", "db1", code=5)  # it is in there already, as the API says
+    group("join", "reachable by the office", "db1")
+    assert "eni-db1 of i-db1 db1 (10.20.3.21)" in group("show", "sg-admin")
+    group("leave", "reachable by the office", "db1")
+    assert "db1" not in group("show", "sg-admin").replace("db2", "")
+    assert "there is no instance db3; near: " in group("join", "databases", "db3", code=5)
+
+
+def test_what_is_shown_has_names(group: Group) -> None:
+    assert "sg-web web servers" in group("show", "databases")
+    assert "pl-office office" in group("show", "sg-admin")
+    told = group("authorize", "databases", "tcp/1", "--from", "nosuch", code=5)
+    assert "there is no group nosuch; near: sg-admin reachable by the office, sg-db databases" in told
