@@ -1,8 +1,23 @@
-"""`python -m sgdataplane` is `sgdp`."""
+"""The entry of `sgdp`, which is also `python -m sgdataplane`.
+
+Owns that Ctrl-C ends it with a word from the first import on. Must not import anything before that.
+"""
 
 import sys
 
-from sgdataplane.cli.main import main
+INTERRUPTED = 130  # Exit.INTERRUPTED of cli/output.py, which takes long to import
+
+
+def main() -> int:
+    """As `sgdataplane.cli.main.main`. That one says what is left of what it began; before, there is nothing."""
+    try:
+        from sgdataplane.cli.main import main as run  # noqa: PLC0415  # an import may be interrupted, too
+
+        return run()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
 
 if __name__ == "__main__":
     sys.exit(main())

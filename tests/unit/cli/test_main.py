@@ -231,6 +231,21 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
         assert process.stderr.read() == "interrupted: nothing was changed\n"
 
 
+def test_ctrl_c_while_it_is_imported_ends_with_130_and_no_traceback() -> None:
+    """A real signal, as the first module of the command line is looked for."""
+    text = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sgdataplane.cli.arguments': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from sgdataplane.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", text, "--version"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (Exit.INTERRUPTED, "", "interrupted\n")
+
+
 def test_what_is_said_after_ctrl_c_is_of_verbs_that_there_are() -> None:
     verbs = {verb for summaries in main.VERBS.values() for verb in summaries} | {f"lab {verb}" for verb in ACTIONS}
     assert verbs >= main.AFTER_INTERRUPT.keys()
