@@ -120,6 +120,11 @@ def usual_state() -> Path | None:
     return _place(named) if named else None
 
 
+def usual_lab() -> str | None:
+    """The lab that is meant where none is named: that in SGDP_LAB."""
+    return os.environ.get("SGDP_LAB") or None
+
+
 def _uplink(text: str) -> str:
     """An interface's name; a * at its end stands for any ending."""
     if not IFNAME.fullmatch(text.removesuffix("*")):
@@ -209,7 +214,9 @@ class Parser(argparse.ArgumentParser):
         if source_port:
             self.add_argument("--source-port", type=_read_port, metavar="N", help=source_port)
 
-    def add_where(self, default: str = "what is attached on this host; if nothing is, the lab named lab") -> None:
+    def add_where(
+        self, default: str = "that in SGDP_LAB, or what is attached on this host; if nothing is, the lab named lab"
+    ) -> None:
         """`--name` or `--config`: where a verb looks (scopes.py)."""
         where = self.add_mutually_exclusive_group()
         where.add_argument("--name", metavar="N", help=f"look into the lab of this name (default: {default})")

@@ -19,7 +19,7 @@ from typing import Any
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, require_root
 from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn, whole_seconds
-from sgdataplane.cli.scopes import USUAL, ask_agent, of_lab
+from sgdataplane.cli.scopes import USUAL, ask_agent, named_lab, of_lab
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -40,7 +40,7 @@ def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = "The agent keeps counts over restarts and policy changes; a lab has those of the kernel. Needs root."
     parser = verbs.add("counters", run, more)
-    parser.add_where("the running agent; if none runs, the lab named lab")
+    parser.add_where("that in SGDP_LAB, or the running agent; if none runs, the lab named lab")
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")
     parser.add_argument("--unused", action="store_true", help="only list the rules that decided about no packet")
     parser.add_argument("--all", action="store_true", help="also rules that are no longer in force")
@@ -79,7 +79,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
 
-    name = arguments.name or USUAL
+    name = named_lab(arguments) or USUAL
     with manage.watch(name) as lab:
         there = of_lab(lab)
         eni = "" if arguments.eni is None else there.eni(arguments.eni)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
 from sgdataplane.analyse.document import change_as_json, exposure_as_json
-from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
+from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
 from sgdataplane.cli.output import Exit, paint, render_table, say, say_aside, say_block
 from sgdataplane.cli.progress import Progress
 from sgdataplane.errors import Problem, StateFileError
@@ -36,6 +36,7 @@ from sgdataplane.statefile import load_plan
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.visible import json_text, visible
 
+OLD_HELP = "a state as every command takes one; may be left out if SGDP_STATE names it"
 NAMED = 3  # ENIs with the same change, before the others are only counted
 HEADERS = ("PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER")
 COLOURS = {"opens": "green", "closes": "red"}
@@ -46,11 +47,11 @@ def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = (
         "The answer is exact: nothing is listed if and only if no packet's verdict changes. If OLD is a Terraform plan "
-        "(terraform show -json PLANFILE) and there is no NEW, its planned state is compared with the one before it. "
-        "Touches nothing."
+        "(terraform show -json PLANFILE) and there is no NEW, its planned state is compared with the one before it; "
+        "any other single state is NEW, and is compared with the one that SGDP_STATE names. Touches nothing."
     )
     parser = verbs.add("diff", run, more)
-    parser.add_state("old", metavar="OLD")
+    parser.add_state("old", OLD_HELP, metavar="OLD")
     parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW", nargs="?")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on a pull request")
@@ -62,7 +63,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the changes. Exit 1 under --fail-on-open if a port opens to the internet."""
-    refuse_twice(arguments, arguments.old, arguments.new)
+    refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
     diff = StateDiff(*load_both(arguments, choices.profile), choices.options)
     concerned = diff.concerned()
@@ -80,9 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, CloudState]:
-    """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either."""
+    """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either. The only one that
+    is given is NEW, if the environment names OLD and it isn't a plan."""
     if arguments.new is None:
-        before, after = load_plan(arguments.old, profile=profile, waits=True)
+        before, after = load_plan(arguments.old, profile=profile, waits=True, before=usual_state())
         for finding in after.findings:
             say_aside(f"note: {finding.message}")
         return before.state, after.state

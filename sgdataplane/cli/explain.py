@@ -73,7 +73,7 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("--exit-code", action="store_true", help="exit code 1 if the flow does not pass")
     parser.add_argument("--live", action="store_true", help=live)
-    there = "with --live: the lab that is compared (default: what is attached on this host)"
+    there = "with --live: the lab that is compared (default: that in SGDP_LAB, or what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=there)
     parser.add_config(f"with --live: {CONFIG_HELP}")
     parser.add_json("sgdataplane/schemas/explain.schema.json")

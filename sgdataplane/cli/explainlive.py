@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.attach.registry import Registry, current, refuse
 from sgdataplane.cli.output import paint, render_table, say, say_block, warn
-from sgdataplane.cli.scopes import agent_config, of_bindings, of_lab
+from sgdataplane.cli.scopes import agent_config, named_lab, of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
 from sgdataplane.model import words
@@ -78,11 +78,12 @@ class Live:
 def choices_there(arguments: argparse.Namespace) -> Choices:
     """The choices of the lab, or of this host's agent. LabError if there is no such lab, ConfigError if the agent's
     configuration is wrong."""
-    if arguments.name is None:
+    lab = named_lab(arguments)
+    if lab is None:
         return agent_config(arguments).choices
     from sgdataplane.lab import manage
 
-    return manage.record_of(arguments.name).choices
+    return manage.record_of(lab).choices
 
 
 def look(
@@ -91,8 +92,8 @@ def look(
     """What is in force at each end of the flow; None for the other end if it isn't enforced here. LabError or
     BindingError if the end that was asked about isn't."""
     enis = [end.packet.eni_id for end in flow.ends]
-    is_lab = arguments.name is not None
-    with _in_lab(arguments.name, state, enis) if is_lab else _on_this_host(arguments, state, enis) as found:
+    lab = named_lab(arguments)
+    with _in_lab(lab, state, enis) if lab else _on_this_host(arguments, state, enis) as found:
         return [
             _live(end, found[eni], options) if eni in found else None for eni, end in zip(enis, flow.ends, strict=True)
         ]

@@ -26,6 +26,7 @@ from sgdataplane.cli.arguments import (
     read_for,
     read_limit,
     require_root,
+    usual_lab,
 )
 from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.output import Exit, complain, log_shown, print_json, render_table, say, say_block, warn
@@ -121,7 +122,7 @@ def _register_questions(actions: Verbs) -> None:
 def _add(actions: Verbs, verb: str, run: Run, *more: str) -> Parser:
     parser = actions.add(verb, run, *more)
     words = "the lab's name (default: that in SGDP_LAB, or lab)"
-    parser.add_argument("--name", default=os.environ.get("SGDP_LAB") or "lab", metavar="N", help=words)
+    parser.add_argument("--name", default=usual_lab() or "lab", metavar="N", help=words)
     return parser
 
 

@@ -4,7 +4,8 @@ Owns which of the two a verb means, the namespaces there, what each must obey an
 answers, and which ENI a name stands for. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file,
 or None). Must not know what a verb looks for.
 
-With --name it is that lab. Without, it is this host; if nothing is there to look at, it is the lab of the usual name.
+With --name, or SGDP_LAB and without --config, it is that lab. Without, it is this host; if nothing is there to look at,
+it is the lab of the usual name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import eni_of
+from sgdataplane.cli.arguments import eni_of, usual_lab
 from sgdataplane.cli.output import say_aside
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import HostError, LabError, StateFileError
@@ -112,6 +113,11 @@ class Scopes:
         return found
 
 
+def named_lab(arguments: argparse.Namespace) -> str | None:
+    """The lab that --name or the environment names; None if a lab isn't asked for."""
+    return arguments.name or (usual_lab() if arguments.config is None else None)
+
+
 @contextmanager
 def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
     """The scopes that a verb means; a lab can't change while the block runs. LabError if there are none."""
@@ -121,7 +127,7 @@ def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
     if here is not None:
         yield here
         return
-    with manage.watch(arguments.name or USUAL) as lab:
+    with manage.watch(named_lab(arguments) or USUAL) as lab:
         yield of_lab(lab)
 
 
@@ -129,7 +135,7 @@ def look(arguments: argparse.Namespace) -> Scopes:
     """The same for a verb that runs for long: nothing is held, so a lab can change meanwhile."""
     from sgdataplane.lab import manage
 
-    return _on_this_host(arguments) or of_lab(manage.look(arguments.name or USUAL))
+    return _on_this_host(arguments) or of_lab(manage.look(named_lab(arguments) or USUAL))
 
 
 def of_lab(lab: Lab) -> Scopes:
@@ -152,7 +158,7 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
     """What is attached; None if a lab is meant. LabError if nothing is attached and there is no lab either."""
     from sgdataplane.attach.registry import Registry
 
-    if arguments.name is not None:
+    if named_lab(arguments) is not None:
         return None
     config = agent_config(arguments)
     bindings = Registry(config.bindings).load()
@@ -248,7 +254,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
     there is neither; StateFileError if the name isn't one ENI's."""
     from sgdataplane.daemon import control
 
-    if arguments.name is not None:
+    if named_lab(arguments) is not None:
         return None
     config = agent_config(arguments)
     if not config.socket.exists() and arguments.config is None:

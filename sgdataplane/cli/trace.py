@@ -35,7 +35,7 @@ from sgdataplane.cli.arguments import (
     settle_ports,
 )
 from sgdataplane.cli.output import Exit, endpoint, iso_time, paint_verdict, print_json, say, say_block
-from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, of_lab, scopes
+from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, named_lab, of_lab, scopes
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
@@ -178,7 +178,7 @@ def _follow(arguments: argparse.Namespace) -> int:
                     _say(packets[-1])
                 if len(packets) == arguments.count:
                     break
-        source, name = ("attached", None) if there.lab is None else ("lab", arguments.name or USUAL)
+        source, name = ("attached", None) if there.lab is None else ("lab", named_lab(arguments) or USUAL)
     if arguments.json:
         print_json({"source": source, "name": name, "packets": packets, "probe": None})
     elif not packets:
@@ -194,7 +194,7 @@ def _send(arguments: argparse.Namespace, service: Service) -> int:
     from sgdataplane.lab.ends import Asked, find_probes
     from sgdataplane.lab.expect import result_as_json
 
-    name = arguments.name or USUAL
+    name = named_lab(arguments) or USUAL
     with manage.watch(name) as lab:
         asked = Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
         probe = find_probes(lab, asked)[0]

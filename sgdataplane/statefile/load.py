@@ -80,16 +80,21 @@ def load_native(document: dict[str, object], *, profile: str = "seed") -> Loaded
     return Loaded(as_state(drafts), tuple(drafts.findings))
 
 
-def load_plan(path: Path, *, profile: str = "seed", waits: bool = False) -> tuple[Loaded, Loaded]:
-    """Load a Terraform plan: what there is before it, and what it will make. StateFileError if it isn't one."""
+def load_plan(
+    path: Path, *, profile: str = "seed", waits: bool = False, before: Path | None = None
+) -> tuple[Loaded, Loaded]:
+    """Load a Terraform plan: what there is before it, and what it will make. If it isn't a plan: the state `before`,
+    and this one; StateFileError without `before`."""
     problems = Problems()
     sources = read_sources(path, problems, waits=waits)
     parsed = [parse(source, Problems()) for source in sources]
     if sources and not all(document and is_plan(document.mapping) for document in parsed):
-        expected = "what `terraform show -json PLANFILE` prints, or two states"
+        if before is not None:
+            return load(before, profile=profile, waits=waits), load_sources(sources, profile, problems, Memory())
+        expected = "what `terraform show -json PLANFILE` prints, or two states (SGDP_STATE may name the first)"
         problems.add(Where(str(path)), "InvalidSource.NotAPlan", "this is no Terraform plan", expected=expected)
-    before, after = (load_sources(sources, profile, problems, Memory(), prior=prior) for prior in (True, False))
-    return before, after
+    prior, planned = (load_sources(sources, profile, problems, Memory(), prior=prior) for prior in (True, False))
+    return prior, planned
 
 
 def load_sources(

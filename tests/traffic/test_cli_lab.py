@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sgdataplane.cli.main import main
 from sgdataplane.lab import manage
 from tests.support import labs
 from tests.support.nft import nft
@@ -227,6 +228,28 @@ def test_the_lab_may_be_named_in_the_environment(name: str, monkeypatch: pytest.
     assert json.loads(sgdp("status", "--json").stdout)["name"] == name
     monkeypatch.setenv("SGDP_LAB", "other")
     assert "lab other" in sgdp("status", code=5).stderr
+
+
+LOOKING = {
+    "sessions": ("sessions",),
+    "counters": ("counters",),
+    "log": ("log", "--follow"),
+    "trace": ("trace", "--from", "first", "--to", "i-b", "--port", "tcp/22"),
+    "explain": ("explain", "STATE", "first", "i-b", "tcp/22", "--live"),
+}
+
+
+@pytest.mark.parametrize("verb", LOOKING)
+def test_whatever_looks_into_a_lab_looks_into_that_of_the_environment(
+    name: str, state: Path, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(state) if word == "STATE" else word for word in LOOKING[verb]]
+    monkeypatch.setenv("SGDP_LAB", "no-such-lab")
+    assert main(command) == 5
+    assert "no-such-lab" in capsys.readouterr().err
+    if verb != "log":  # which would go on
+        monkeypatch.setenv("SGDP_LAB", name)
+        assert main(command) == 0, capsys.readouterr().err
 
 
 @pytest.mark.placement("instance")

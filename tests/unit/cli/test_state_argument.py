@@ -18,6 +18,7 @@ from sgdataplane.statefile.source import STDIN
 from tests.unit.cli.test_choices import STATE
 
 ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "examples"
 EVERY_VERB = [
     ["check", "-"],
     ["compile", "-"],
@@ -131,6 +132,28 @@ def test_the_environment_may_name_the_state(
     monkeypatch.delenv("SGDP_STATE")
     with pytest.raises(SystemExit):
         main(list(verb))
+
+
+def test_the_environment_may_name_the_state_that_another_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(STATE, encoding="utf-8")
+    new.write_text(STATE.replace("policy: drop, ", ""), encoding="utf-8")
+    assert main(["diff", str(old), str(new)]) == 0
+    named = capsys.readouterr().out
+    assert "opens" in named
+    assert main(["diff", str(new)]) == 5
+    assert "SGDP_STATE may name the first" in capsys.readouterr().err
+    monkeypatch.setenv("SGDP_STATE", str(old))
+    assert main(["diff", str(new)]) == 0
+    assert capsys.readouterr().out == named
+    plan = str(EXAMPLES / "plan.json")
+    assert main(["diff", plan]) == 0
+    of_plan = capsys.readouterr().out
+    monkeypatch.delenv("SGDP_STATE")
+    assert main(["diff", plan]) == 0
+    assert capsys.readouterr().out == of_plan, "a plan has its own two states"
 
 
 def test_expectations_are_held_against_the_state_of_the_environment(
