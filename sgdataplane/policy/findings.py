@@ -94,8 +94,8 @@ KINDS: Mapping[str, FindingKind] = {
         "write the block without host bits, or the single address that was meant",
     ),
     "IgnoredRemote": FindingKind(
-        (Severity.WARNING,),
-        "a rule gives several remotes, and another one wins",
+        (Severity.HIGH,),
+        "a rule gives several remotes, and another one wins; if that one is wider, the rule does more than was meant",
         "remove the ignored remote, or write a rule of its own for it",
     ),
     "KnownAfterApply": FindingKind(

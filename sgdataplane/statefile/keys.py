@@ -235,7 +235,7 @@ RULE: Keys = {
     ),
     "ipv6_cidr_ip": Key("The remote: an IPv6 block or address.", IPV6_BLOCK, ("ipv6_cidr", "ipv6_cidr_block")),
     "source_security_group_id": an_id(
-        "the group that is the remote of an ingress rule",
+        "the group that is the remote; in an egress rule, the same as dest_security_group_id",
         *("group", "source_group", "security_group", "security_group_id", "remote_group", "source_group_id"),
         is_required=False,
     ),

@@ -153,7 +153,7 @@ class RuleReader(Reader):
         found = list(self.remotes(direction))
         for name, _ in found[1:]:
             if name not in both:
-                self.note("IgnoredRemote", Severity.WARNING, f"{name} is ignored, as {found[0][0]} wins over it")
+                self.note("IgnoredRemote", Severity.HIGH, f"{name} is ignored, as {found[0][0]} wins over it")
         if found:
             return found[0][1]
         if self.problems.count == before:

@@ -41,6 +41,7 @@ from sgdataplane.net.values import (
     Protocol,
     Verdict,
 )
+from sgdataplane.policy.findings import Severity
 from sgdataplane.statefile import load
 from sgdataplane.statefile.yamltext import parse_yaml
 from tests.unit.statefile.documents import load_text, refusals, rule_document
@@ -293,6 +294,7 @@ def test_all_three_remotes_report_both_losers(tmp_path: Path) -> None:
     rule = f"{{{RULE}, cidr_ip: 10.0.0.0/8, source_security_group_id: sg-a, prefix_list_id: pl-a}}"
     findings = load_text(tmp_path, rule_document(rule)).findings
     assert [finding.message.split()[0] for finding in findings] == ["source_security_group_id", "prefix_list_id"]
+    assert {finding.severity for finding in findings} == {Severity.HIGH}, "the rule may do more than was meant"
 
 
 def test_a_managed_group_may_name_a_managed_group(tmp_path: Path) -> None:
