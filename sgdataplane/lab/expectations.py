@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sgdataplane.errors import LabError, Problem, StateFileError, Where
 from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result, packet_at
+from sgdataplane.lab.expect import Expectation, ProbeResult, expect, packet_at
 from sgdataplane.lab.manage import Lab, make_lab
 from sgdataplane.lab.matrix import probe_all
 from sgdataplane.lab.probe import Observation, Probe, Service, parse_services
@@ -215,9 +215,14 @@ def judged(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeR
 
 def mistake_of(row: Row, result: ProbeResult) -> str:
     """What isn't as the row says: the policy's verdict, that of the packets, or the rule that decides."""
-    if result.expected.verdict != row.verdict or result.observed.verdict != row.verdict:
-        return explain_result(result)
-    return _mistake_of_policy(row, result.expected)
+    policy, packets = result.expected, result.observed
+    wrong = _mistake_of_policy(row, policy)
+    if policy.verdict == row.verdict == packets.verdict:
+        return wrong
+    if not wrong:
+        wrong = f"expected {row.verdict}, and the policy says so, by {words.ranked(policy.decision)}"
+    at = f" at {packets.where}" if packets.where else ""
+    return f"{wrong}; packets show {packets.verdict}{at}: {'; '.join(packets.evidence)}"
 
 
 def _mistake_of_policy(row: Row, expected: Expectation) -> str:

@@ -89,3 +89,19 @@ def test_row_is_right_only_if_policy_packets_and_rule_are(
     row = Row("text", "a", "b", (Service(6, 22),), verdict, rule)
     mistake = mistake_of(row, ProbeResult(PROBE, expected, Observation(observed)))
     assert (mistake == "") is is_right
+
+
+@pytest.mark.parametrize(
+    ("verdict", "observed", "words"),
+    [
+        ("drop", "accept", "expected drop, but the policy says accept, by {rule}; packets show accept: seen"),
+        ("accept", "drop", "expected accept, and the policy says so, by {rule}; packets show drop at ingress: seen"),
+    ],
+    ids=["the policy is other", "packets are other"],
+)
+def test_expected_is_what_the_row_says(verdict: str, observed: str, words: str) -> None:
+    """Not what the policy says, as in a probe."""
+    row = Row("text", "a", "b", (Service(6, 22),), verdict)
+    seen = Observation(observed, where="ingress" if observed == "drop" else "", evidence=("seen",))
+    expected = words.format(rule="sgr-1 of sg (priority 1)")
+    assert mistake_of(row, ProbeResult(PROBE, BY_RULE, seen)) == expected
