@@ -7,10 +7,10 @@ from bench import commits
 from bench.commits import HOST_KINDS, KINDS, Row, arguments
 
 
-def test_ratio_is_taken_pair_by_pair_and_then_its_median() -> None:
-    row = Row("here", "a rule comes", 3, 1_000_000, took=[0.2, 0.1, 0.9], plain=[0.02, 0.001, 0.09])
-    assert (row.ms, row.ratio) == (200, 10)
-    assert row.markdown() == "| here | a rule comes | 3 | 200.00 | 10.0 | 1,000,000 |"
+def test_the_fastest_round_counts_as_other_work_only_makes_it_longer() -> None:
+    row = Row("here", "a rule comes", 3, 1_000_000, took=[0.2, 0.1, 0.9], plain=[0.02, 0.01, 0.09])
+    assert (row.ms, row.ratio) == (100, 10)
+    assert row.markdown() == "| here | a rule comes | 3 | 100.00 | 10.0 | 1,000,000 |"
     assert row.as_json()["took"] == [0.2, 0.1, 0.9]
 
 

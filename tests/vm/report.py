@@ -193,10 +193,10 @@ def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
         return
     names = list(dict.fromkeys(name for result in results for name in result.commits))
     yield from ("", "## What a commit costs", "")
-    yield "Medians in milliseconds, by what the commit changes. The number in brackets says how many plain commits"
-    yield "would take as long, on the same kernel and in the same run. (A plain commit adds one rule without a jump,"
-    yield 'to a table in a namespace of its own.) "An unrelated goto" is a rule of another table, added beside the'
-    yield "table of host placement."
+    yield "Milliseconds of the fastest round, by what the commit changes. The number in brackets says how many plain"
+    yield "commits would take as long, on the same kernel and in the same run. (A plain commit adds one rule without a"
+    yield 'jump, to a table in a namespace of its own.) "An unrelated goto" is a rule of another table, added beside'
+    yield "the table of host placement."
     heads = (f"{result.machine} ({result.kernel})" for result in results)
     yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(results) + 1) + "|")
     for name in names:
