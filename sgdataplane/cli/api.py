@@ -49,7 +49,7 @@ ACTIONS = {
     "keys": Summary("create, list and revoke access keys, with which programs sign their calls"),
     "import": Summary(
         "put a state's VPCs, groups, instances and ENIs into the store, all or nothing",
-        "sgdp api import shop.yaml --store cloud.db",
+        "sgdp api import state.yaml --store cloud.db",
     ),
     "audit": Summary(
         "show who changed what, and when: one record for each change, without gaps",

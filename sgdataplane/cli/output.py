@@ -30,7 +30,7 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _INK = f"\x1b{os.urandom(8).hex()}"
 _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
-_NUMBER = re.compile(r"-?\d[\d.,]*%?")
+_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # no address of IPv4
 MOST_FITTED = 1_000  # rows; fitting more takes longer than half a second
 MIN_ROOM = 40  # less makes tables of single letters
 
@@ -210,9 +210,15 @@ def say_hanging(lead: str, text: str, colour: str = "") -> None:
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> str:
     """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
-    Each cell is one line, whatever is in it; but where the terminal hasn't room for that, cells take several, unless
+    Each cell is one line, whatever is in it; but where a terminal hasn't room for that, cells take several, unless
     there are so many rows that only a program would read them. `indent`: spaces before each line."""
-    return "\n".join(" " * indent + line for line in _table_lines(headers, rows, room() - indent))
+    space = room() - indent if _has_terminal() else sys.maxsize
+    return "\n".join(" " * indent + line for line in _table_lines(headers, rows, space))
+
+
+def _has_terminal() -> bool:
+    """Whether lines can be too long for whoever reads them; in a pipe, only if COLUMNS says so."""
+    return sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
 
 
 def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: int) -> Iterator[str]:

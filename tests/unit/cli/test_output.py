@@ -60,6 +60,19 @@ def test_a_table_is_aligned_and_numbers_stand_to_the_right() -> None:
     assert table == "from    port  note\ni-web1    22\next     8080  long note"
 
 
+def test_addresses_stand_to_the_left() -> None:
+    table = render_table(("node", "address"), [("web", "10.0.0.1"), ("db", "192.0.2.77")])
+    assert table == "node  address\nweb   10.0.0.1\ndb    192.0.2.77"
+
+
+def test_a_row_is_one_line_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    rows = [("a" * 60, "b" * 60)] * 3
+    assert render_table(("A", "B"), rows).splitlines()[1:] == [f"{'a' * 60}  {'b' * 60}"] * 3
+    with at_a_terminal():
+        assert len(render_table(("A", "B"), rows).splitlines()) > 4
+
+
 LONG = [("eni-web", "sgr-0123456789abcdef of sg-web (priority 1)"), ("eni-db", "[red]default[/red] :smile:")]
 
 
