@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 
 # libnftables and its binding (and the virtual environment sees Debian's site-packages because of it), then what people
 # and tests look at the kernel with, then what `make deb` builds with and tests hold the units against, then what tests
-# look at pages with, then the store of the control plane, which tests start themselves.
+# look at pages with, then the store of the control plane, which tests start themselves, and what its installed API needs.
 packages="nftables python3-nftables python3-venv conntrack iproute2 tcpdump debhelper dh-python systemd chromium netbase
-    etcd-server etcd-client"
+    etcd-server etcd-client python3-cryptography"
 # Debian's Python, whatever `python3` on PATH is: the binding belongs to it.
 python=/usr/bin/python3
 
