@@ -31,10 +31,12 @@ from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.errors import BindingError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
-from sgdataplane.host.links import Links
+from sgdataplane.host.links import InterfaceAddress, Link, Links
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import link_local
 
 Locate = Callable[[Workload], str | None]  # None: unknown at the moment
+LINK_LOCAL_LENGTH = 64
 NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning"}
 
 
@@ -168,5 +170,16 @@ def give_mac(links: Links, binding: Binding, state: CloudState) -> None:
     eni = known_eni(state, binding.eni_id)
     if not binding.set_mac or eni is None:
         return
-    if any(link.ifname == binding.ifname and link.mac != eni.mac_address for link in links.links()):
-        links.set_mac(binding.ifname, eni.mac_address)
+    link = links.link(binding.ifname)
+    if link is not None and link.mac != eni.mac_address:
+        take_mac(links, link, eni.mac_address)
+
+
+def take_mac(links: Links, link: Link, mac: str) -> None:
+    """Give the interface this MAC, and its link-local address in place of the former MAC's. The kernel makes that only
+    when an interface goes up, and what is sent from the former address is spoofed."""
+    links.set_mac(link.ifname, mac)
+    former = InterfaceAddress(link.ifname, link_local(link.mac), LINK_LOCAL_LENGTH)
+    if former in links.addresses():
+        links.add_address(replace(former, address=link_local(mac)))
+        links.delete_address(former)

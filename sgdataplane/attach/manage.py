@@ -11,6 +11,7 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from sgdataplane.attach.again import take_mac
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
 from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
 from sgdataplane.attach.report import told
@@ -164,7 +165,7 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
             str(binding), "InvalidMacAddress.Differs", "the interface doesn't have the ENI's MAC", link.mac, expected
         )
     if difference:
-        links.set_mac(link.ifname, eni.mac_address)
+        take_mac(links, link, eni.mac_address)
         link = replace(link, mac=eni.mac_address)
     return tuple(f"{binding}: {line}" for line in warnings_of(link, Interfaces.read(links), eni))
 

@@ -18,7 +18,9 @@ from sgdataplane.attach.registry import Binding
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, held, identity_of
-from sgdataplane.host.links import Links
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.net.values import link_local
+from sgdataplane.observe.hits import read_hits
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import DEADLINE, wait_until
@@ -256,6 +258,38 @@ def test_the_mac_is_given_to_the_interface_on_request(bench: Bench, capsys: pyte
     with Links(bench.place) as links:
         assert [link.mac for link in links.links() if link.ifname == "eth0"] == ["02:00:00:00:00:07"]
     assert bench.attach(*where) == 0
+
+
+def solicit_routers(place: str) -> None:
+    """As the kernel does by itself, from the interface's link-local address."""
+    with netns.inside(place), socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        with suppress(PermissionError):  # it was dropped
+            sender.sendto(bytes((133, 0, 0, 0, 0, 0, 0, 0)), ("ff02::2", 0, 0, socket.if_nametoindex("eth0")))
+
+
+def spoofed(place: str) -> int:
+    return read_hits(place)["egress.spoofed"].packets
+
+
+def test_an_interface_that_gets_another_mac_gets_its_link_local_address(bench: Bench) -> None:
+    """From the former one, what the kernel sends by itself would be spoofed. All other addresses stay."""
+    mac = "02:00:00:00:00:07"
+    state = state_of(WEB)
+    other = replace(state, network_interfaces=(replace(state.network_interfaces[0], mac_address=mac),))
+    former, now = (InterfaceAddress("eth0", link_local(each), 64) for each in (mac_of("eni-a"), mac))
+    with Links(bench.place) as links:
+        wait_until(lambda: former in links.addresses())
+        before = links.addresses()
+        assert bench.attach("--pid", bench.pid, "--state", bench.write(other), "--set-mac") == 0
+        assert links.addresses() ^ before == {former, now}
+        assert bench.apply(other)["exit"] == "0"
+        solicit_routers(bench.place)
+        assert spoofed(bench.place) == 0
+        links.add_address(former)
+        links.delete_address(now)
+        solicit_routers(bench.place)
+        assert spoofed(bench.place) == 1
 
 
 REFUSALS = [
