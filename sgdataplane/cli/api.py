@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, choices_of, chosen, load_state
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen, load_state
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -307,9 +307,10 @@ def run_import(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.stores import open_store
     from sgdataplane.statefile.dump_native import sections
 
-    profile = choices_of(arguments).profile
+    config = config_of(arguments)
+    profile = config.choices.profile
     state = load_state(arguments.state, profile).state
-    with closing(open_store(arguments.store)) as store:
+    with closing(open_store(config.store)) as store:
         revision = import_state(store, state, profile, local_call("ImportState"))
     counts = {section: len(objects) for section, objects in sections(state).items()}
     if arguments.json:

@@ -79,6 +79,14 @@ def test_a_state_that_is_refused_makes_no_store(tmp_path: Path, capsys: pytest.C
     assert not store.exists()
 
 
+def test_the_store_may_be_named_in_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "api.toml"
+    config.write_text(f'store = "{tmp_path / "cloud.db"}"\n', "utf-8")
+    assert main(["api", "import", str(SHOP), "--config", str(config)]) == 0
+    assert capsys.readouterr().out.startswith("imported 1 VPC")
+    assert (tmp_path / "cloud.db").exists()
+
+
 def test_json_counts_by_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["api", "import", str(SHOP), "--store", str(tmp_path / "cloud.db"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
