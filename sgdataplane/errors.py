@@ -177,6 +177,17 @@ class HostError(SgDataplaneError):
         return visible(f"{self.subject}: {self.detail}")
 
 
+class EndpointError(SgDataplaneError):
+    """The API can't be served at an address, or doesn't answer there. `subject`: the address or file; `detail`: why."""
+
+    def __init__(self, subject: str, detail: str) -> None:
+        super().__init__(subject, detail)
+        self.subject, self.detail = subject, detail
+
+    def __str__(self) -> str:
+        return visible(f"{self.subject}: {self.detail}")
+
+
 class BindingError(SgDataplaneError):
     """An interface can't be bound to an ENI as asked, or the record of bindings can't be read."""
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen, load_state
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen, load_state, read_for
 from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -49,7 +49,7 @@ ACTIONS = {
     "keys": Summary("create, list and revoke access keys, with which programs sign their calls"),
     "import": Summary(
         "put a state's VPCs, groups, instances and ENIs into the store, all or nothing",
-        "sgdp api import state.yaml --store cloud.db",
+        "sgdp api import state.yaml --store FILE",
     ),
     "audit": Summary(
         "show who changed what, and when: one record for each change, without gaps",
@@ -180,7 +180,10 @@ def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
     config = config_of(arguments)
     with extra():
-        return apiserve.run(config)
+        from sgdataplane.control.serve import listen_at
+
+        at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
+        return apiserve.run(config, at)
 
 
 # keys

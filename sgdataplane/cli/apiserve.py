@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Place
     from sgdataplane.control.nonces import Nonces
+    from sgdataplane.control.serve import ListenAt
 
 LISTEN = "127.0.0.1:8080"
 FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
@@ -47,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choices(("placement", "profile"), IN_LAB)
 
 
-def run(config: ApiConfig) -> int:
+def run(config: ApiConfig, at: ListenAt) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
     from sgdataplane.control.access import AccessLog
     from sgdataplane.control.admission import Admission
@@ -56,13 +57,12 @@ def run(config: ApiConfig) -> int:
     from sgdataplane.control.http import Api
     from sgdataplane.control.keys import Keyring
     from sgdataplane.control.secrets import SecretBox
-    from sgdataplane.control.serve import ApiServer, listen_at
+    from sgdataplane.control.serve import ApiServer
     from sgdataplane.control.service import ApiService
     from sgdataplane.control.signature import Verifier
     from sgdataplane.control.stores import key_file_of, open_store
     from sgdataplane.daemon.logs import Notifier
 
-    at = listen_at(config.listen, config.tls_cert, config.tls_key)
     key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
     with closing(open_store(config.store)) as store:
         engine = Engine(store, profile)

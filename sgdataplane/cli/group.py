@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, read_for
 from sgdataplane.cli.output import Exit, print_json, render_table, say, say_block
 from sgdataplane.model.naming import listed, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
@@ -128,7 +128,7 @@ def run_clone(arguments: argparse.Namespace) -> int:
 
 def run_authorize(arguments: argparse.Namespace) -> int:
     """Adds a rule. One that is there already stays as it is."""
-    client = _client()
+    client = _client(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     there = [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
     asked = {"SecurityGroupId": group, "Permissions": [_parameters(rule)]}
@@ -139,7 +139,7 @@ def run_authorize(arguments: argparse.Namespace) -> int:
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Removes a rule, by its id: the API takes it as done if no rule says what is asked, but a user may have made a
     slip. Exit 1 then."""
-    client = _client()
+    client = _client(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     found = rules_of(client, group)
     gone = [one["SecurityGroupRuleId"] for one in found if _says(one, rule)]
@@ -181,7 +181,7 @@ def _member_of(client: ApiClient, name: str) -> Answer:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints all groups."""
-    groups = groups_of(_client())
+    groups = groups_of(_client(arguments))
     if arguments.json:
         print_json({"SecurityGroups": groups})
         return Exit.DONE
@@ -202,7 +202,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Prints a group's rules, and who is in it."""
-    client = _client()
+    client = _client(arguments)
     wanted = group_id(client, arguments.group)
     answer = client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=wanted)
     if arguments.json:
@@ -340,17 +340,18 @@ def _as_kept(remote: str) -> str:
         return remote
 
 
-def _client() -> ApiClient:
+def _client(arguments: argparse.Namespace) -> ApiClient:
+    """A usage error unless the environment names the API and a key."""
     from sgdataplane.control.client import ApiClient
 
-    return ApiClient.of_environment()
+    return read_for(arguments, ApiClient.of_environment)
 
 
 def _change(
     arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = "done"
 ) -> int:
     """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so."""
-    client = _client()
+    client = _client(arguments)
     answer = client.ask(action, **asked(client))
     revision = answer.get("revision")
     waited: Answer = {}

@@ -18,12 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sgdataplane.control.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import EndpointError, SgDataplaneError
 from sgdataplane.visible import visible
 
 VERSION = "2014-05-26"
 ANSWER_S = 60.0
 LARGEST = 64 << 20  # bytes of an answer
+CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+EXAMPLE = "a URL such as http://127.0.0.1:8080"
 # Where a client finds what it needs; the last two are the cloud's own names.
 URL, KEY, SECRET = "SGDP_API", "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"
 
@@ -49,27 +51,26 @@ class ApiClient:
 
     @classmethod
     def of_environment(cls) -> ApiClient:
-        """HostError if a variable is missing."""
+        """ValueError if a variable is missing, or the URL is none."""
         missing = [name for name in (URL, KEY, SECRET) if not os.environ.get(name)]
         if missing:
-            what = f"set {', '.join(missing)}; `sgdp api keys create` makes a key, and {URL} is such as http://127.0.0.1:8080"
-            raise HostError("the API", what)
-        return cls(os.environ[URL], os.environ[KEY], os.environ[SECRET])
+            raise ValueError(f"set {', '.join(missing)}: {URL} is {EXAMPLE}, and `sgdp api keys create` makes a key")
+        url = os.environ[URL]
+        if urlsplit(url).scheme not in CONNECTIONS or not urlsplit(url).netloc:
+            raise ValueError(f"{URL}: {visible(url)} is not {EXAMPLE}")
+        return cls(url, os.environ[KEY], os.environ[SECRET])
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
-        """The answer's fields, and `revision` if something was written. RefusedError; HostError if none comes."""
+        """The answer's fields, and `revision` if something was written. RefusedError; EndpointError if none comes."""
         split = urlsplit(self.url)
-        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(split.scheme)
-        if kind is None or not split.netloc:
-            raise HostError(self.url, "not a URL such as http://127.0.0.1:8080")
         query = dict(flat(parameters))
-        door = kind(split.netloc, timeout=ANSWER_S)
+        door = CONNECTIONS[split.scheme](split.netloc, timeout=ANSWER_S)
         try:
             door.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
             answer = door.getresponse()
             return _read(answer.read(LARGEST), answer.getheader("x-sgdp-revision"), is_done=answer.status == 200)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise HostError(self.url, f"no answer: {error}") from error
+            raise EndpointError(self.url, f"no answer: {error}") from error
         finally:
             door.close()
 

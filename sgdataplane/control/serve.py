@@ -27,8 +27,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sgdataplane.control.http import JSON, Api
-from sgdataplane.errors import HostError
-from sgdataplane.visible import json_text
+from sgdataplane.errors import EndpointError
+from sgdataplane.visible import json_text, visible
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
@@ -51,7 +51,8 @@ class ListenAt:
 
 
 def listen_at(text: str, certificate: Path | None = None, key: Path | None = None) -> ListenAt:
-    """ADDRESS:PORT. Refused: plain HTTP elsewhere than on loopback, where others could read and change it."""
+    """ADDRESS:PORT. ValueError for anything else, and for plain HTTP elsewhere than on loopback, where others could
+    read and change it."""
     host, _, port = text.rpartition(":")
     host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
     try:
@@ -60,12 +61,12 @@ def listen_at(text: str, certificate: Path | None = None, key: Path | None = Non
         if not 0 <= at.port < 65536:
             raise ValueError
     except ValueError:
-        raise HostError(text, "not an address and a port, such as 127.0.0.1:8080 or [::1]:8080") from None
+        raise ValueError(f"{visible(text)}: not an address and a port, such as 127.0.0.1:8080 or [::1]:8080") from None
     if (certificate is None) != (key is None):
-        raise HostError(text, "TLS needs both --tls-cert and --tls-key")
+        raise ValueError("TLS needs both --tls-cert and --tls-key")
     if certificate is None and not is_loopback:
         do = "give --tls-cert and --tls-key, or listen on 127.0.0.1 or [::1]"
-        raise HostError(text, f"plain HTTP is served on loopback only: {do}")
+        raise ValueError(f"{text}: plain HTTP is served on loopback only: {do}")
     return at
 
 
@@ -162,7 +163,7 @@ def _bad_request(words: str) -> bytes:
 
 
 class ApiServer(uvicorn.Server):
-    """Listens as soon as it is made; HostError if it can't. `serve_forever` ends with SIGTERM or SIGINT, or once
+    """Listens as soon as it is made; EndpointError if it can't. `serve_forever` ends with SIGTERM or SIGINT, or once
     `should_exit` is set: it takes nothing new, and answers what was begun."""
 
     def __init__(self, api: Api, at: ListenAt) -> None:
@@ -228,7 +229,7 @@ def _config(api: Api, at: ListenAt) -> uvicorn.Config:
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
-        raise HostError(f"{at.certificate}, {at.key}", f"not a certificate and its key in PEM: {error}") from error
+        raise EndpointError(f"{at.certificate}, {at.key}", f"not a certificate and its key in PEM: {error}") from error
     return config
 
 
@@ -241,7 +242,7 @@ def _listening(at: ListenAt) -> socket:
         door.listen(BACKLOG)
     except OSError as error:
         door.close()
-        raise HostError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
+        raise EndpointError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
     return door
 
 

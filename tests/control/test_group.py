@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from sgdataplane.cli.main import main
 from tests.control.test_served import COMMAND, ROOT, Service
 
 
@@ -59,6 +61,58 @@ def group(shop: Service) -> Group:
 def rules(group: Group, name: str) -> list[str]:
     found = json.loads(group("show", name, "--json"))
     return sorted(rule["SecurityGroupRuleId"] for rule in found["Permissions"]["Permission"])
+
+
+BY_ANYONE = {
+    "SGDP_API": "http://127.0.0.1:1",
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "k",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "s",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        (
+            {"SGDP_API": ""},
+            2,
+            "error: set SGDP_API: SGDP_API is a URL such as http://127.0.0.1:8080, and `sgdp api keys",
+        ),
+        (
+            {"SGDP_API": "127.0.0.1:8080"},
+            2,
+            "error: SGDP_API: 127.0.0.1:8080 is not a URL such as http://127.0.0.1:8080",
+        ),
+        ({}, 5, "error: http://127.0.0.1:1: no answer: [Errno 111] Connection refused"),
+    ],
+    ids=["no variable", "no URL", "nobody answers"],
+)
+def test_where_there_is_no_api_is_no_fault_of_the_kernel(
+    given: dict[str, str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**BY_ANYONE, **given}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        found = main(["group", "list"])
+    except SystemExit as ended:
+        found = int(str(ended.code))
+    assert (found, words in capsys.readouterr().err) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "words", [("--listen", "0.0.0.0:0"), ("--listen", "8080"), ("--tls-cert", "c.pem")], ids=" ".join
+)
+def test_where_the_api_cant_be_served_is_wrong_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["api", "--store", str(tmp_path / "store"), *words])
+    assert ended.value.code == 2
+
+
+def test_a_port_in_use_is_input_that_cant_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        listen = f"127.0.0.1:{door.getsockname()[1]}"
+        assert main(["api", "--store", str(tmp_path / "store"), "--listen", listen]) == 5
+    assert f"error: {listen}: can't listen there: Address already in use" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
