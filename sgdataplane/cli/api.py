@@ -7,9 +7,11 @@ Owns the arguments, the wording and the documents of `--json`:
                    or null}]}
     keys revoke    {"access_key_id", "revoked": time}
     audit          an object a line: {"revision", "time", "request_id", "key", "action", "source", "changed"}
+                   with --prune-before: {"pruned": how many records, "up_to", "sha256": of what they were, "revision"}
     import         {"revision", "imported": section of the state -> how many objects}
     backup         {"file", "revision"}
-    restore        {"file", "revision", "former": where the store is that was there before, or null}
+    restore        {"file", "revision", "epoch", "former": where the store is that was there before, or null}
+    restored       {"revision", "epoch"}
 
 Must not know how a store keeps things, or how secrets are sealed. Whatever needs the extra `api` is imported when it is
 used (`extra`).
@@ -26,14 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, chosen, load_state, read_for
-from sgdataplane.cli.output import Columns, Exit, iso_time, print_json, render_table, say, say_aside, say_block
+from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, load_state, read_for
+from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.model import words
-from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
-    from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.keys import StoredKey
     from sgdataplane.control.permissions import AccessPolicy
     from sgdataplane.control.secrets import SecretBox
@@ -57,6 +58,7 @@ ACTIONS = {
     ),
     "backup": Summary("copy the store to a file, while it is used"),
     "restore": Summary("put the store back as a backup has it; nothing may use it meanwhile"),
+    "restored": Summary("say that the store was put back by other means, such as etcd's: followers take it over then"),
 }
 KEY_ACTIONS = {
     "create": Summary(
@@ -67,8 +69,6 @@ KEY_ACTIONS = {
     "revoke": Summary("revoke an access key: the next call that it signs is refused"),
 }
 KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "REVOKED")
-AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
-AUDIT_WIDTHS = (8, 24, 28, 24, 15)
 NOUNS = {
     "vpcs": "VPC",
     "prefix_lists": "prefix list",
@@ -78,7 +78,6 @@ NOUNS = {
     "network_interfaces": "ENI",
 }
 LONGEST_NAME = 128
-SHOWN = 3  # changed documents in one line
 
 
 def register(verbs: Verbs) -> None:
@@ -116,12 +115,15 @@ def _register_store(actions: Verbs) -> None:
     imported.add_choices(("profile",))
     audit = _add(actions, "audit", run_audit)
     audit.add_argument("--since", type=_revision, default=0, metavar="REVISION", help="only what came after it")
+    prune = "remove the records before that revision; what was removed is recorded"
+    audit.add_argument("--prune-before", type=_revision, metavar="REVISION", help=prune)
     backup = _add(actions, "backup", run_backup, "It holds no secret: keep the key file, too, but elsewhere.")
     backup.add_argument("copy", type=Path, metavar="FILE", help="the file to write, which isn't there yet")
     restore = _add(
         actions, "restore", run_restore, "The store that was there stays beside it, as STORE.before-restore."
     )
     restore.add_argument("copy", type=Path, metavar="FILE", help="what `sgdp api backup` has written")
+    _add(actions, "restored", run_restored, "`sgdp api restore` says so by itself.")
 
 
 def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
@@ -143,22 +145,6 @@ def _revision(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a revision: a number from 0 up")
     return int(text)
-
-
-def config_of(arguments: argparse.Namespace) -> ApiConfig:
-    """What the options say and, unless they name the store, the configuration. ConfigError; without a store, a usage
-    error."""
-    from sgdataplane.control.config import CONFIG_FILE, KINDS, OF_CHOICES, load_api_config, with_chosen
-
-    given = {name: getattr(arguments, name, None) for name in KINDS if name not in OF_CHOICES}
-    options = {name: value for name, value in given.items() if value is not None} | chosen(arguments)
-    if arguments.store is not None and arguments.config is None:
-        return with_chosen({}, options)
-    file = arguments.config or CONFIG_FILE
-    config = load_api_config(file, must_exist=arguments.config is not None, chosen=options)
-    if not config.store:
-        arguments.parser.error(f"no store is named: give --store FILE, or name it in {file}")
-    return config
 
 
 @contextmanager
@@ -321,61 +307,4 @@ def run_import(arguments: argparse.Namespace) -> int:
     else:
         told = ", ".join(words.counted(count, NOUNS[section]) for section, count in counts.items() if count)
         say(f"imported {told or 'nothing'}; the store has revision {revision}")
-    return Exit.DONE
-
-
-# the audit
-
-
-def run_audit(arguments: argparse.Namespace) -> int:
-    """Prints the records, the oldest first."""
-    from sgdataplane.control import audit
-    from sgdataplane.control.stores import open_store
-
-    with closing(open_store(config_of(arguments).store, create=False)) as store:
-        records = audit.read(store, arguments.since)
-        for line in map(json_text, records) if arguments.json else _lines(records):
-            say(line)
-    return Exit.DONE
-
-
-def _lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
-    columns = Columns(*AUDIT_WIDTHS)
-    for number, record in enumerate(records):
-        if not number:
-            yield columns.line(AUDIT_HEADERS)
-        changed = words.first_of(record.get("changed", []), SHOWN)
-        told = (str(record.get(key) or "-") for key in ("revision", "time", "action", "key", "source"))
-        yield columns.line((*told, changed))
-
-
-# the store's file
-
-
-def run_backup(arguments: argparse.Namespace) -> int:
-    """Writes the copy."""
-    from sgdataplane.control.backup import back_up
-    from sgdataplane.control.stores import file_of
-
-    revision = back_up(file_of(config_of(arguments).store), arguments.copy)
-    if arguments.json:
-        print_json({"file": str(arguments.copy), "revision": revision})
-    else:
-        say(f"{arguments.copy} has revision {revision}")
-    return Exit.DONE
-
-
-def run_restore(arguments: argparse.Namespace) -> int:
-    """Exit 5 if the store is in use, or the copy isn't whole."""
-    from sgdataplane.control.backup import restore
-    from sgdataplane.control.stores import file_of
-
-    store = file_of(config_of(arguments).store)
-    revision, former = restore(arguments.copy, store)
-    if arguments.json:
-        print_json({"file": str(store), "revision": revision, "former": former and str(former)})
-    else:
-        say(f"{store} has revision {revision}")
-        if former:
-            say(f"the store that was there before is now {former}")
     return Exit.DONE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from sgdataplane.control.following import SilentError
+from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
@@ -29,17 +30,17 @@ class AgentPlace:
     def __init__(self, publisher: Publisher, socket: Path, patience: float = PATIENCE_S) -> None:
         self._publisher, self._socket, self._patience = publisher, socket, patience
 
-    def put(self, revision: int, state: CloudState) -> None:
+    def put(self, version: Version, state: CloudState) -> None:
         """Publish it, and wait until the agent says that it's in force at all ENIs of this host."""
-        self._publisher.publish(revision, {"version": 1, **sections(state)})
+        self._publisher.publish(version, {"version": 1, **sections(state)})
         deadline = time.monotonic() + self._patience
-        while not self._is_enforced(revision):
+        while not self._is_enforced(version):
             if time.monotonic() > deadline:
-                what = f"the agent doesn't say that revision {revision} is in force; `sgdp status` says what it does"
+                what = f"the agent doesn't say that {version} is in force; `sgdp status` says what it does"
                 raise SilentError(str(self._socket), what)
             time.sleep(PAUSE_S)
 
-    def _is_enforced(self, revision: int) -> bool:
+    def _is_enforced(self, version: Version) -> bool:
         """HostError if the agent refuses it; SilentError if there is no agent."""
         try:
             status = cast(Status, ask(self._socket, Request.STATUS, ANSWER_S)["status"])
@@ -49,8 +50,8 @@ class AgentPlace:
         if read["path"] != str(self._publisher.current):
             what = f'the agent reads {read["path"]}; set state = "{self._publisher.current}" in its configuration'
             raise HostError("the agent", what)
-        if read["generation"] != name_of_generation(revision):
-            if read["error"] and read["refused"] == name_of_generation(revision):
+        if read["generation"] != name_of_generation(version):
+            if read["error"] and read["refused"] == name_of_generation(version):
                 raise HostError("the agent", str(read["error"]))
             return False
         cycle = cast(Status, status["cycle"])

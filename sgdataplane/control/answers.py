@@ -44,7 +44,8 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`body`: the answer's own fields in the shape that goes out, doubly nested lists included, without RequestId.
-    `revision`: of the commit, if it was a write."""
+    `revision`: of the commit, if it was a write; `epoch`: that this revision is of."""
 
     body: Body
     revision: int | None = None
+    epoch: int = 0

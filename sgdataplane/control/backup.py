@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from sgdataplane.control.answers import Call
+from sgdataplane.control.encoded import decode
+from sgdataplane.control.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, pruned_in
+from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.sqlitefile import (
     connect,
     refused,
@@ -22,6 +26,7 @@ from sgdataplane.control.sqlitefile import (
     unavailable,
     use,
 )
+from sgdataplane.control.store import Body
 from sgdataplane.errors import StateFileError
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 
@@ -41,19 +46,42 @@ def back_up(store: Path, copy: Path) -> int:
         return revision
 
 
-def restore(copy: Path, store: Path) -> tuple[int, Path | None]:
-    """Put the store back as the copy has it; its revision, and where the store is that was there before. That changes
-    nothing unless the copy is whole and nobody uses the store. StateFileError, UnavailableError."""
+def restore(copy: Path, store: Path, call: Call) -> tuple[Version, Path | None]:
+    """Put the store back as the copy has it, in a new epoch; its version, and where the store is that was there before.
+    `call`: what the audit has of it. That changes nothing unless the copy is whole and nobody uses the store.
+    StateFileError, UnavailableError."""
     require_exists(copy)
     store = store.resolve()
     with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
-        with _copied(copy, "ro", store) as (made, revision):
+        with _copied(copy, "ro", store) as (made, _):
+            version = _begun(made, call, at_least=_epoch_of(store) + 1)
             with closing(connect(made)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
             former = _keep(store)
             made.replace(store)
             sync_folder(store.parent)
-        return revision, former
+        return version, former
+
+
+def _begun(made: Path, call: Call, at_least: int) -> Version:
+    """Begin an epoch in a store that nobody else knows yet."""
+    try:
+        with closing(SqliteStore(made, create=False)) as store:
+            return begin_epoch(store, call, at_least)
+    finally:
+        made.with_name(f"{made.name}.lock").unlink(missing_ok=True)
+
+
+def _epoch_of(store: Path) -> int:
+    """0 if it isn't there, or can't be read any more."""
+    with suppress(sqlite3.DatabaseError), closing(connect(store)) as db:
+        return epoch_in(_body(db, EPOCH))
+    return 0
+
+
+def _body(db: sqlite3.Connection, path: str) -> Body | None:
+    row = db.execute("SELECT body FROM documents WHERE path = ?", (path,)).fetchone()
+    return row and decode(row[0])
 
 
 @contextmanager
@@ -99,8 +127,9 @@ def _revision_of(path: Path, db: sqlite3.Connection) -> int:
     if found != "ok":
         raise _damaged(path, "the file is damaged", found)
     count, last = db.execute("SELECT count(*), ifnull(max(revision), 0) FROM audit").fetchone()
-    if count != last:
-        raise _damaged(path, "audit records are missing", f"{count} of {last}")
+    expected = last - pruned_in(_body(db, PRUNED))
+    if count != expected:
+        raise _damaged(path, "audit records are missing", f"{count} of {expected}")
     return int(last)
 
 

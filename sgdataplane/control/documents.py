@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias, cast
 
+from sgdataplane.control.history import EPOCH, Version, epoch_in
 from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
 
@@ -32,6 +33,7 @@ class ResourceKind(enum.StrEnum):
     INSTANCE = "instance"
     ENI = "network_interface"
     ACCESS_KEY = "access_key"
+    STORE = "store"
 
 
 # Of the kinds that a state has: the section of the native format.
@@ -201,6 +203,10 @@ class Documents:
     def get(self, path: Path) -> Body | None:
         kind, _, name = path.partition("/")
         return self.of_kind[ResourceKind(kind)].get(name)
+
+    @property
+    def version(self) -> Version:
+        return Version(epoch_in(self.get(EPOCH)), self.revision)
 
     def bodies(self) -> Iterator[tuple[ResourceKind, Body]]:
         """Every document."""

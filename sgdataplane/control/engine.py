@@ -22,6 +22,7 @@ from sgdataplane.control.actions import ACTIONS, Action
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
 from sgdataplane.control.audit import record_of
 from sgdataplane.control.documents import Documents, Workspace
+from sgdataplane.control.history import Version
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import (
     Answered,
@@ -63,6 +64,11 @@ class Engine:
         """Of the documents that reads are answered from."""
         return self.documents.revision
 
+    @property
+    def version(self) -> Version:
+        """The same with its epoch."""
+        return self.documents.version
+
     def call(self, call: Call) -> Answer:
         """The answer; ApiError if the call is refused. What was answered is in the store."""
         action = ACTIONS.get(call.action)
@@ -70,6 +76,11 @@ class Engine:
             raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
         with _answering():
             return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
+
+    def catch_up(self) -> None:
+        """Take over what other processes have committed by now. ApiError if the store can't be reached."""
+        with _answering():
+            self._catch_up()
 
     def follow(self, *, timeout: float | None = None) -> None:
         """Take over what other processes have committed, as it comes, until none has come for `timeout` seconds."""
@@ -90,7 +101,7 @@ class Engine:
             for _ in range(TRIES):
                 answered = self._store.answered(token.name) if token else None
                 if token and answered:
-                    return _again(answered, token)
+                    return _again(answered, token, self.version.epoch)
                 try:
                     return self._decide(action, call, token)
                 except ConflictError:
@@ -104,7 +115,7 @@ class Engine:
         if str(call.parameters.get("DryRun", "")).lower() == "true":
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:
-            return Answer(body, self.revision)
+            return Answer(body, self.revision, self.version.epoch)
         audit, done = record_of(call, workspace.changed), replace(token, answer=body) if token else None
         write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), audit, done)
         revision = self._store.commit(write)
@@ -112,7 +123,7 @@ class Engine:
             self._go_on(Revision(revision, write.puts, write.deletes, frozenset(write.guards)))
         else:
             self._catch_up()
-        return Answer(body, revision)
+        return Answer(body, revision, self.version.epoch)
 
     def _catch_up(self) -> None:
         try:
@@ -128,9 +139,14 @@ class Engine:
             self.moved.notify_all()
 
     def _reload(self) -> None:
+        """UnavailableError if the store has gone back, and nobody has said that it should."""
+        known = self.version
         documents = Documents.of(self._store.snapshot())
+        if documents.version < known:
+            what = "if it was put back from a copy, say so: `sgdp api restored`"
+            raise UnavailableError(f"the store has gone back from {known} to {documents.version}; {what}")
         with self.moved:
-            if documents.revision > self.revision:
+            if documents.version > self.version:
                 self.documents = documents
             self.moved.notify_all()
 
@@ -158,7 +174,7 @@ def _token_of(call: Call) -> Token | None:
     return Token(f"{call.key}/{given}", digest, {}, call.now + TOKEN_S)
 
 
-def _again(answered: Answered, token: Token) -> Answer:
+def _again(answered: Answered, token: Token, epoch: int) -> Answer:
     if answered.digest != token.digest:
         raise ApiError("IdempotentParameterMismatch", "The ClientToken was used for another request.")
-    return Answer(answered.answer, answered.revision)
+    return Answer(answered.answer, answered.revision, epoch)

@@ -212,6 +212,8 @@ class EtcdStore:
         keys = self._keys
         yield put(keys.of("head"), etcdkeys.head_value(revision))
         yield put(keys.of("audit", revision), packed(write.audit))
+        if forgotten := min(write.forget_audit, revision - 1):
+            yield delete(keys.of("audit"), keys.of("audit", forgotten + 1))
         yield from (put(keys.of("guard", name), b"%d" % revision) for name in write.guards)
         if token := write.token:
             yield put(keys.of("token", token.name), etcdkeys.token_value(token, revision), self._lease(token))

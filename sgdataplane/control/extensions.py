@@ -16,6 +16,7 @@ from sgdataplane.control.answers import ApiError
 from sgdataplane.control.audit import told
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
 from sgdataplane.control.following import state_of
+from sgdataplane.control.history import PRUNED, pruned_in
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import Body, Json, Store
 from sgdataplane.control.validation import validate
@@ -117,4 +118,6 @@ def describe_events(scope: Scope, store: Store) -> Body:
     size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
     events = store.events(after, size)
     shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]
-    return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else ""}
+    documents = scope.workspace.documents
+    more = {"Epoch": documents.version.epoch, "PrunedUpTo": pruned_in(documents.get(PRUNED))}
+    return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else "", **more}

@@ -16,11 +16,13 @@ from typing import Protocol, Self
 
 from sgdataplane.control.documents import Documents, native
 from sgdataplane.control.engine import Engine
+from sgdataplane.control.history import Version
 from sgdataplane.control.store import Json
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load_native
 
+NONE = Version(-1, -1)
 RETRY_S = 5.0  # after which a place that says nothing gets its revision again
 
 LOGGER = logging.getLogger("sgdataplane.api.following")
@@ -31,7 +33,7 @@ class Place(Protocol):
 
     name: str
 
-    def put(self, revision: int, state: CloudState) -> None:
+    def put(self, version: Version, state: CloudState) -> None:
         """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one stays.
         SilentError if it may be in force, but nobody says so."""
 
@@ -42,18 +44,18 @@ class SilentError(HostError):
 
 @dataclass
 class Reached:
-    """How far one place has come. `failed`: the revision that couldn't be put in force, 0 for none, and why; it isn't
-    known whether it was if `is_silent`."""
+    """How far one place has come. `failed`: the one that couldn't be put in force, and why; it isn't known whether it
+    was if `is_silent`."""
 
     place: Place
-    enforced: int = -1
-    failed: int = 0
+    enforced: Version = NONE
+    failed: Version = NONE
     why: str = ""
     is_silent: bool = False
     moved: threading.Condition = field(default_factory=threading.Condition)
 
-    def is_settled(self, revision: int) -> bool:
-        return self.enforced >= revision or self.failed >= revision
+    def is_settled(self, version: Version) -> bool:
+        return self.enforced >= version or self.failed >= version
 
 
 class Following:
@@ -77,22 +79,23 @@ class Following:
         for thread in self._threads:
             thread.join()
 
-    def wait(self, revision: int, timeout: float) -> dict[str, Json]:
-        """SgdpWait's answer, when all places have settled the revision or the time is up."""
+    def wait(self, version: Version, timeout: float) -> dict[str, Json]:
+        """SgdpWait's answer, when all places have settled the version or the time is up."""
         deadline = time.monotonic() + timeout
         for one in self.reached:
             with one.moved:
-                while not one.is_settled(revision) and (left := deadline - time.monotonic()) > 0:
+                while not one.is_settled(version) and (left := deadline - time.monotonic()) > 0:
                     one.moved.wait(left)
-        return self._summary(revision)
+        return self._summary(version)
 
-    def _summary(self, revision: int) -> dict[str, Json]:
-        enforced = [one for one in self.reached if one.enforced >= revision]
-        failed = [one for one in self.reached if one not in enforced and one.failed >= revision]
+    def _summary(self, version: Version) -> dict[str, Json]:
+        enforced = [one for one in self.reached if one.enforced >= version]
+        failed = [one for one in self.reached if one not in enforced and one.failed >= version]
         lagging = [one for one in self.reached if one not in enforced and one not in failed]
         failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed if not one.is_silent]
         return {
-            "Revision": revision,
+            "Revision": version.revision,
+            "Epoch": version.epoch,
             "Enforced": [one.place.name for one in enforced],
             "Lagging": [one.place.name for one in lagging],
             "Failed": failures,
@@ -102,29 +105,29 @@ class Following:
     def _follow(self, one: Reached) -> None:
         while self._has_news(one):
             documents = self._engine.documents
-            revision = documents.revision
+            version = documents.version
             try:
-                one.place.put(revision, state_of(documents, self._profile))
+                one.place.put(version, state_of(documents, self._profile))
             except SgDataplaneError as error:
-                self._note(one, failed=revision, why=str(error), is_silent=isinstance(error, SilentError))
-                LOGGER.warning("revision %d isn't enforced at %s: %s", revision, one.place.name, error)
+                self._note(one, failed=version, why=str(error), is_silent=isinstance(error, SilentError))
+                LOGGER.warning("%s isn't enforced at %s: %s", version, one.place.name, error)
             except Exception:  # a bug of ours: this place has the revision before, and gets the next one
-                LOGGER.exception("revision %d isn't enforced at %s", revision, one.place.name)
-                self._note(one, failed=revision, why="a bug of ours: the log has it", is_silent=True)
+                LOGGER.exception("%s isn't enforced at %s", version, one.place.name)
+                self._note(one, failed=version, why="a bug of ours: the log has it", is_silent=True)
             else:
-                self._note(one, enforced=revision)
+                self._note(one, enforced=version)
 
     def _has_news(self, one: Reached) -> bool:
         """True once there is a revision that this place hasn't settled, or nobody has said that the last one is in
         force, and it's time to ask again; False at the end."""
         with self._engine.moved:
-            while not self._is_ending and one.is_settled(self._engine.revision):
+            while not self._is_ending and one.is_settled(self._engine.version):
                 if not self._engine.moved.wait(RETRY_S if one.is_silent else None):
                     break
         return not self._is_ending
 
     def _note(
-        self, one: Reached, *, enforced: int = -1, failed: int = 0, why: str = "", is_silent: bool = False
+        self, one: Reached, *, enforced: Version = NONE, failed: Version = NONE, why: str = "", is_silent: bool = False
     ) -> None:
         with one.moved:
             one.enforced = max(one.enforced, enforced)

@@ -227,7 +227,8 @@ def _begun(request: Request) -> Access:
 
 def _done(access: Access, answer: Answer) -> Response:
     access.status, access.revision = 200, answer.revision
-    headers = {} if answer.revision is None else {"x-sgdp-revision": str(answer.revision)}
+    told = {"x-sgdp-revision": answer.revision, "x-sgdp-epoch": answer.epoch}
+    headers = {} if answer.revision is None else {name: str(number) for name, number in told.items()}
     return _response(access, {"RequestId": access.request_id, **answer.body}, headers)
 
 

@@ -36,7 +36,7 @@ class MemoryStore:
         self._guards: dict[str, int] = {}
         self._tokens: dict[str, tuple[Answered, float]] = {}  # with the time until which each is kept
         self._changes: dict[int, tuple[dict[Path, str], frozenset[Path], frozenset[str]]] = {}
-        self._audit: list[str] = []
+        self._audit: dict[int, str] = {}
         self._news = threading.Condition()
         self._is_closed = False
 
@@ -70,8 +70,8 @@ class MemoryStore:
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         with self._opened():
-            records = self._audit[after : after + limit]
-        return [AuditRecord(revision, decode(record)) for revision, record in enumerate(records, after + 1)]
+            kept = [(revision, record) for revision, record in self._audit.items() if revision > after]
+        return [AuditRecord(revision, decode(record)) for revision, record in kept[:limit]]
 
     def close(self) -> None:
         with self._news:
@@ -98,7 +98,9 @@ class MemoryStore:
             self._documents.pop(path, None)
         self._documents |= puts
         self._guards |= dict.fromkeys(write.guards, self._revision)
-        self._audit.append(record)
+        for revision in [revision for revision in self._audit if revision <= write.forget_audit]:
+            del self._audit[revision]
+        self._audit[self._revision] = record
         self._changes[self._revision] = (puts, write.deletes, frozenset(write.guards))
         self._changes.pop(self._revision - self._kept, None)
         if token := write.token:

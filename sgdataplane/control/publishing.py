@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from sgdataplane.control.history import Version
 from sgdataplane.errors import HostError
 from sgdataplane.visible import json_text
 
@@ -40,30 +41,39 @@ class Publisher:
         """What the agent is told to read."""
         return self.folder / CURRENT
 
-    def revision(self) -> int:
-        """Of the generation that the link leads to; -1 if there is none."""
+    def version(self) -> Version | None:
+        """Of the generation that the link leads to; None if there is none."""
         try:
-            return int(self.current.readlink().name)
-        except (OSError, ValueError):
-            return -1
+            return version_of_generation(self.current.readlink().name)
+        except OSError:
+            return None
 
-    def publish(self, revision: int, document: Mapping[str, object]) -> None:
-        """Make a native document the current generation. HostError if it can't be written; then the one before stays.
-        An older revision than the current one is never published."""
-        before = self.revision()
-        if revision <= before:
+    def publish(self, version: Version, document: Mapping[str, object]) -> None:
+        """Make a native document the current generation. HostError if it can't be written, or the current one is of a
+        later version; then the one before stays."""
+        before = self.version()
+        if before is not None and version <= before:
+            self._require_same(version, before)
             return
         try:
-            self._write(revision, document, before)
-            self._turn(revision)
-            self._remove_old(revision)
+            self._write(version, document, before)
+            self._turn(version)
+            self._remove_old(version)
         except OSError as error:
             raise HostError(f"folder {self.folder}", error.strerror or str(error)) from error
 
-    def _write(self, revision: int, document: Mapping[str, object], before: int) -> None:
+    def _require_same(self, version: Version, current: Version) -> None:
+        """An older version would take back what was in force, which only an operator may mean."""
+        if version != current:
+            what = f"it has {current}, and the store {version}: if the store was put back from a copy, say so"
+            more = "with `sgdp api restored`; if it is another store, remove the folder"
+            raise HostError(f"folder {self.folder}", f"{what} {more}")
+
+    def _write(self, version: Version, document: Mapping[str, object], before: Version | None) -> None:
         self._generations.mkdir(mode=0o755, parents=True, exist_ok=True)
-        name = name_of_generation(revision)
-        new, old = self._generations / f".{name}", self._generations / name_of_generation(before)
+        name = name_of_generation(version)
+        new = self._generations / f".{name}"
+        old = self._generations / (name_of_generation(before) if before else ".none")
         shutil.rmtree(new, ignore_errors=True)  # of a process that died
         new.mkdir(mode=0o755)
         for file, text in files(document).items():
@@ -74,23 +84,30 @@ class Publisher:
         new.rename(final)
         _sync(self._generations)
 
-    def _turn(self, revision: int) -> None:
+    def _turn(self, version: Version) -> None:
         beside = self.folder / f".{CURRENT}"
         beside.unlink(missing_ok=True)
-        beside.symlink_to(f"{GENERATIONS}/{name_of_generation(revision)}")
+        beside.symlink_to(f"{GENERATIONS}/{name_of_generation(version)}")
         beside.rename(self.current)
         _sync(self.folder)
 
-    def _remove_old(self, revision: int) -> None:
-        names = sorted(entry.name for entry in self._generations.iterdir())
-        older = [name for name in names if name.isdecimal() and int(name) < revision]
-        for name in older[: 1 - KEPT]:
-            shutil.rmtree(self._generations / name)
+    def _remove_old(self, version: Version) -> None:
+        found = sorted(filter(None, (version_of_generation(entry.name) for entry in self._generations.iterdir())))
+        older = [one for one in found if one < version]
+        for one in older[: 1 - KEPT]:
+            shutil.rmtree(self._generations / name_of_generation(one))
 
 
-def name_of_generation(revision: int) -> str:
-    """Of its folder; in the order of revisions."""
-    return f"{revision:0{WIDTH}}"
+def name_of_generation(version: Version) -> str:
+    """Of its folder: the revision, after the epoch if the store was ever put back."""
+    epoch = f"{version.epoch:0{WIDTH}}-" if version.epoch else ""
+    return f"{epoch}{version.revision:0{WIDTH}}"
+
+
+def version_of_generation(name: str) -> Version | None:
+    """None if it is no generation's name."""
+    epoch, _, revision = name.rpartition("-")
+    return Version(int(epoch or 0), int(revision)) if revision.isdecimal() and (epoch or "0").isdecimal() else None
 
 
 def files(document: Mapping[str, object]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sgdataplane.control import extensions
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
+from sgdataplane.control.history import Version
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import Body, Store, UnavailableError
 
@@ -41,16 +42,28 @@ class ApiService:
         """SgdpWait: until a revision is in force everywhere, or the time is up."""
         if call.action != "SgdpWait":
             raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
-        revision = _number(call, "Revision", self._engine.revision)
+        version = self._version(call)
         timeout = _number(call, "Timeout", WAIT_S)
         if not 0 <= timeout <= MOST_WAIT_S:
             raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
         deadline = time.monotonic() + timeout
         while True:
             left = max(0.0, deadline - time.monotonic())
-            answer = self._following.wait(revision, min(STEP_S, left))
+            answer = self._following.wait(version, min(STEP_S, left))
             if not answer["Lagging"] or left == 0 or is_stopping.is_set():
                 return Answer(answer)
+
+    def _version(self, call: Call) -> Version:
+        """What is waited for. ApiError if there never was such a revision, as after a restore."""
+        known = self._engine.version
+        asked = Version(_number(call, "Epoch", known.epoch), _number(call, "Revision", known.revision))
+        if asked > self._engine.version:
+            self._engine.catch_up()
+        known = self._engine.version
+        if asked.epoch != known.epoch or asked > known:
+            words = f"There is no {asked}: the last one is {known}. Perhaps the store was put back from a copy."
+            raise ApiError("InvalidRevision.NotFound", words, NOT_FOUND)
+        return asked
 
     def why_unhealthy(self) -> str:
         """ "" if all is well; a policy that can't be enforced isn't."""

@@ -70,6 +70,7 @@ class SqliteStore:
             self._require_fresh(write)
             revision = _revision(self._writer) + 1
             _write(self._writer, write, puts, revision)
+            self._writer.execute("DELETE FROM audit WHERE revision <= ?", (min(write.forget_audit, revision - 1),))
             self._writer.execute("INSERT INTO audit VALUES (?, ?)", (revision, record))
             self._compact(revision)
         self._tell()

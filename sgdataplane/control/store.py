@@ -79,13 +79,15 @@ class Token:
 @dataclass(frozen=True, slots=True)
 class Write:
     """A commit to be made. `guards`: at which revision each was read. A path that isn't there may be deleted; one that
-    is put must not be. `audit`: the record of who did what."""
+    is put must not be. `audit`: the record of who did what. `forget_audit`: the records of revisions up to this one are
+    removed; never its own."""
 
     guards: Mapping[str, int]
     puts: Mapping[Path, Body] = field(default_factory=lambda: NOTHING)
     deletes: frozenset[Path] = frozenset()
     audit: Body = field(default_factory=lambda: MappingProxyType({}))
     token: Token | None = None
+    forget_audit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Store(Protocol):
         """What was answered to a request with a token that isn't forgotten yet."""
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
-        """Audit records in order, from revision `after` + 1 on."""
+        """Audit records in order, from revision `after` + 1 on, or from the first one that is kept."""
 
     def close(self) -> None:
         """Let go of files and connections. Nothing is lost."""

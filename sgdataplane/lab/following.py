@@ -25,9 +25,9 @@ class FollowingLab:
         self._record, self._enforce = record, RememberingEnforcer()
         self._known: Lab | None = None  # None unless the last change was completed
 
-    def put(self, revision: int, state: CloudState) -> None:
+    def put(self, version: object, state: CloudState) -> None:
         """Make the lab equal to it. SgDataplaneError if that can't be; then it's as it was."""
-        del revision
+        del version
         known, self._known = self._known, None
         if LabFolder(self._record.name).load() is None:
             lab = manage.up(self._record, state, self._enforce)

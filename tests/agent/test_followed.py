@@ -12,6 +12,7 @@ import pytest
 
 from sgdataplane.control.agentplace import AgentPlace
 from sgdataplane.control.following import SilentError
+from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
@@ -37,12 +38,12 @@ def test_a_revision_is_enforced_when_that_is_said(
 ) -> None:
     bench.attach()
     place = AgentPlace(publisher, agent.socket)
-    publisher.publish(1, {"version": 1, "vpcs": [{"vpc_id": "vpc-none"}]})
+    publisher.publish(Version(0, 1), {"version": 1, "vpcs": [{"vpc_id": "vpc-none"}]})
     agent.start()
     for revision, state, asked, other in ((2, state_of(WEB), web, dns), (3, state_of(DNS), dns, web)):
-        place.put(revision, state)
+        place.put(Version(0, revision), state)
         assert not other.passes(beside=asked)
-    assert publisher.revision() == 3
+    assert publisher.version() == Version(0, 3)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_who_owns_the_state_is_told_without_being_root(
     agent.configure(status_socket=str(door))
     agent.start()
     with as_user(ALICE):
-        AgentPlace(publisher, door).put(2, state_of(WEB))
+        AgentPlace(publisher, door).put(Version(0, 2), state_of(WEB))
     assert not dns.passes(beside=web)
     found = (publisher.current / "00.json").stat()
     assert (found.st_uid, found.st_gid) == (ALICE, 0), "root's group may read it"
@@ -79,7 +80,12 @@ def test_who_owns_the_state_is_told_without_being_root(
         with pytest.raises(HostError, match="ermission"):
             ask(agent.socket, Request.STATUS)
     assert told["status"] == {
-        "state": {"path": str(publisher.current), "generation": name_of_generation(2), "refused": None, "error": None},
+        "state": {
+            "path": str(publisher.current),
+            "generation": name_of_generation(Version(0, 2)),
+            "refused": None,
+            "error": None,
+        },
         "cycle": {"error": None},
         "enis": [{"eni": "eni-a", "outcome": "in force", "error": None}],
     }
@@ -94,15 +100,15 @@ def test_a_folder_that_others_can_write_is_not_followed(
 ) -> None:
     bench.attach()
     place = AgentPlace(publisher, agent.socket)
-    publisher.publish(1, {"version": 1, "vpcs": [{"vpc_id": "vpc-none"}]})
+    publisher.publish(Version(0, 1), {"version": 1, "vpcs": [{"vpc_id": "vpc-none"}]})
     agent.start()
-    place.put(2, state_of(WEB))
+    place.put(Version(0, 2), state_of(WEB))
     publisher.folder.chmod(0o777)
     with pytest.raises(HostError, match=r"InvalidSource\.Writable"):
-        place.put(3, state_of(DNS))
+        place.put(Version(0, 3), state_of(DNS))
     assert not dns.passes(beside=web), "the policy before stays"
     publisher.folder.chmod(0o755)
-    place.put(4, state_of(DNS))
+    place.put(Version(0, 4), state_of(DNS))
     assert not web.passes(beside=dns)
 
 
@@ -111,37 +117,50 @@ def test_what_nobody_says_is_not_called_enforced(
 ) -> None:
     bench.attach()
     with pytest.raises(SilentError, match="no agent"):
-        AgentPlace(publisher, agent.socket).put(1, state_of(WEB))
+        AgentPlace(publisher, agent.socket).put(Version(0, 1), state_of(WEB))
     agent.start()
     with pytest.raises(HostError, match="reads"):
-        AgentPlace(Publisher(tmp_path / "other"), agent.socket).put(1, state_of(WEB))
-    AgentPlace(publisher, agent.socket).put(2, state_of(DNS))
+        AgentPlace(Publisher(tmp_path / "other"), agent.socket).put(Version(0, 1), state_of(WEB))
+    AgentPlace(publisher, agent.socket).put(Version(0, 2), state_of(DNS))
     assert agent.outcomes() == {"eni-a": "in force"}
 
 
 def test_generations_share_what_has_not_changed_and_old_ones_go(publisher: Publisher) -> None:
     for revision in range(1, 8):
         instances = [{"instance_id": f"i-{number}"} for number in range(revision)]
-        publisher.publish(revision, {"version": 1, "vpcs": [{"vpc_id": "vpc-a"}], "instances": instances})
+        publisher.publish(Version(0, revision), {"version": 1, "vpcs": [{"vpc_id": "vpc-a"}], "instances": instances})
     names = sorted(entry.name for entry in (publisher.folder / "generations").iterdir())
     assert names == [f"{revision:012}" for revision in (5, 6, 7)]
     first, last = (publisher.folder / "generations" / names[at] for at in (0, -1))
     shared = {path.name for path in first.iterdir() if path.stat().st_ino == (last / path.name).stat().st_ino}
     assert any(name.startswith("vpcs-") for name in shared)
-    publisher.publish(3, {"version": 1})
-    assert publisher.revision() == 7
+
+
+def test_what_is_older_than_the_folder_is_refused_and_a_new_epoch_followed(publisher: Publisher) -> None:
+    """An older store has no say until somebody says that it's meant."""
+    document = {"version": 1, "vpcs": [{"vpc_id": "vpc-a"}]}
+    for version in (Version(0, 7), Version(0, 7), Version(5, 3), Version(5, 4)):
+        publisher.publish(version, document)
+        assert publisher.version() == version
+    for older in (Version(0, 8), Version(4, 9), Version(5, 3)):
+        with pytest.raises(HostError, match=r"revision 4 of epoch 5, and the store .*sgdp api restored"):
+            publisher.publish(older, {"version": 1})
+    assert publisher.version() == Version(5, 4)
+    names = [name_of_generation(version) for version in (Version(0, 7), Version(5, 3), Version(5, 4))]
+    assert {entry.name for entry in (publisher.folder / "generations").iterdir()} == set(names)
 
 
 def test_what_was_refused_before_says_nothing_of_what_was_published_since(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = {"path": str(publisher.current), "generation": None, "refused": name_of_generation(1), "error": "bad"}
+    refused = name_of_generation(Version(0, 1))
+    state = {"path": str(publisher.current), "generation": None, "refused": refused, "error": "bad"}
     monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: {"status": {"state": state}})
     place = AgentPlace(publisher, Path("agent.sock"), patience=0)
     with pytest.raises(HostError, match="bad"):
-        place.put(1, state_of(WEB))
+        place.put(Version(0, 1), state_of(WEB))
     with pytest.raises(SilentError):
-        place.put(2, state_of(WEB))
+        place.put(Version(0, 2), state_of(WEB))
 
 
 @pytest.mark.parametrize("error", ["", "the registry is locked"])
@@ -150,12 +169,13 @@ def test_what_a_failed_cycle_leaves_is_not_called_enforced(
 ) -> None:
     """If a cycle could do nothing, the status has the new generation and what was in force of ENIs before."""
     enis = [{"eni": "eni-a", "outcome": "in force", "error": None}]
-    state = {"path": str(publisher.current), "generation": name_of_generation(1), "refused": None, "error": None}
+    generation = name_of_generation(Version(0, 1))
+    state = {"path": str(publisher.current), "generation": generation, "refused": None, "error": None}
     told = {"status": {"state": state, "cycle": {"error": error or None}, "enis": enis}}
     monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: told)
     place = AgentPlace(publisher, Path("agent.sock"))
     if error:
         with pytest.raises(HostError, match=error):
-            place.put(1, state_of(WEB))
+            place.put(Version(0, 1), state_of(WEB))
     else:
-        place.put(1, state_of(WEB))
+        place.put(Version(0, 1), state_of(WEB))

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control import backup, sqlitefile
-from sgdataplane.control.backup import back_up, restore
+from sgdataplane.control.audit import local_call
+from sgdataplane.control.backup import back_up
+from sgdataplane.control.history import EPOCH, epoch_in, prune_audit
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Snapshot, UnavailableError, Write
 from sgdataplane.errors import StateFileError
@@ -36,6 +38,11 @@ def read(path: Path) -> Snapshot:
         return store.snapshot()
 
 
+def restore(copy: Path, store: Path) -> tuple[int, Path | None]:
+    version, former = backup.restore(copy, store, local_call("RestoreStore"))
+    return version.revision, former
+
+
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
@@ -45,23 +52,51 @@ def test_a_store_comes_back_as_it_was(path: Path, tmp_path: Path) -> None:
     assert back_up(path, copy) == 10
     with closing(SqliteStore(path)) as store:
         count_up(store, "a", 11)
-    assert restore(copy, path) == (10, tmp_path / "store.before-restore")
-    assert read(path) == before
+    assert restore(copy, path) == (11, tmp_path / "store.before-restore")
+    after = read(path)
+    assert {**before.documents, EPOCH: after.documents[EPOCH]} == after.documents
+    assert after.guards == {**before.guards, "store": 11}
     with closing(SqliteStore(path)) as store:
-        assert len(store.events()) == 10
-        assert len(list(store.watch(0, timeout=0))) == 10
+        assert [event.record.get("action") for event in store.events()[9:]] == [None, "RestoreStore"]
+        assert len(list(store.watch(0, timeout=0))) == 11
         assert store.answered("a-10") is not None
         assert store.answered("a-11") is None
-        assert count_up(store, "a", 11) == 11
+        assert count_up(store, "a", 11) == 12
     assert read(tmp_path / "store.before-restore").revision == 11
 
 
 def test_a_store_comes_back_where_none_is(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "copy")
     other = tmp_path / "other"
-    assert restore(tmp_path / "copy", other) == (10, None)
-    assert read(other) == read(path)
+    assert restore(tmp_path / "copy", other) == (11, None)
+    assert {**read(path).documents, EPOCH: read(other).documents[EPOCH]} == read(other).documents
     assert other.stat().st_mode & 0o777 == 0o600
+
+
+def test_each_restore_begins_a_later_epoch(path: Path, tmp_path: Path) -> None:
+    """Also of the same copy, at once, and over a store that is damaged."""
+    back_up(path, tmp_path / "copy")
+    epochs = [0]
+    for harm in (False, False, True, False):
+        if harm:
+            path.write_bytes(b"SQLite format 3\0" + b"damaged" * 500)
+        assert restore(tmp_path / "copy", path)[0] == 11
+        epochs.append(epoch_in(read(path).documents[EPOCH]))
+    assert epochs[:3] == sorted(set(epochs[:3]))
+    assert epochs[-1] >= epochs[1]
+    assert names(tmp_path) == {"copy", "store", "store.lock", "store.before-restore"}
+
+
+def test_a_pruned_store_is_whole(path: Path, tmp_path: Path) -> None:
+    """And one that has lost a record besides isn't."""
+    with closing(SqliteStore(path)) as store:
+        prune_audit(store, local_call("PruneAudit"), 4)
+    assert back_up(path, tmp_path / "copy") == 11
+    assert restore(tmp_path / "copy", tmp_path / "other")[0] == 12
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM audit WHERE revision = 5")
+    with pytest.raises(StateFileError, match=r"audit records are missing(.|\n)*6 of 7"):
+        back_up(path, tmp_path / "copy2")
 
 
 def test_a_copy_is_one_private_file(path: Path, tmp_path: Path) -> None:
@@ -94,7 +129,7 @@ def test_copies_that_are_made_while_others_write_are_whole(path: Path, tmp_path:
     for number, revision in enumerate(revisions):
         restore(tmp_path / f"copy{number}", tmp_path / f"back{number}")
         seen = read(tmp_path / f"back{number}")
-        assert seen.revision == revision
+        assert seen.revision == revision + 1
         assert seen.documents[COUNTER] == {"n": revision}
         of_b = {str(seen.documents.get(f"{part}/b", {"n": 0})["n"]) for part in PARTS}
         assert of_b == {str(revision - 10)}
@@ -130,7 +165,7 @@ def test_a_store_that_is_in_use_is_not_replaced(path: Path, tmp_path: Path) -> N
             restore(tmp_path / "copy", path)
         assert count_up(store, "a", 12) == 12
         assert names(tmp_path) == before
-    assert restore(tmp_path / "copy", path)[0] == 10  # control
+    assert restore(tmp_path / "copy", path)[0] == 11  # control
 
 
 def test_a_store_that_another_program_reads_is_not_replaced(
@@ -154,9 +189,9 @@ def test_a_store_is_copied_and_replaced_through_a_link(path: Path, tmp_path: Pat
     back_up(link, tmp_path / "copy")
     with closing(SqliteStore(path)), pytest.raises(StateFileError, match=r"InvalidStore\.InUse"):
         restore(tmp_path / "copy", link)
-    assert restore(tmp_path / "copy", link) == (10, tmp_path / "store.before-restore")
+    assert restore(tmp_path / "copy", link) == (11, tmp_path / "store.before-restore")
     assert link.is_symlink()
-    assert read(path).revision == 10
+    assert read(path).revision == 11
 
 
 def test_a_store_is_not_opened_while_it_is_restored(
@@ -195,7 +230,7 @@ def test_a_restore_that_fails_half_way_leaves_the_store_as_it_was(
             restore(tmp_path / "copy", path)
     assert read(path) == before
     assert names(tmp_path) - files <= {"store.before-restore"}
-    assert restore(tmp_path / "copy", path)[0] == 10  # control
+    assert restore(tmp_path / "copy", path)[0] == 11  # control
 
 
 def _damage(path: Path) -> None:
@@ -235,7 +270,7 @@ def test_a_damaged_store_can_be_replaced_and_is_kept(path: Path, tmp_path: Path)
         back_up(path, tmp_path / "copy2")
     damaged = path.read_bytes()
     _, former = restore(tmp_path / "copy", path)
-    assert read(path).revision == 10
+    assert read(path).revision == 11
     assert former is not None
     assert former.read_bytes() == damaged
 
@@ -249,7 +284,7 @@ def test_what_a_killed_store_has_only_in_its_log_is_kept(path: Path, tmp_path: P
         for ending in ("", "-wal"):
             shutil.copy(f"{path}{ending}", f"{killed}{ending}")
     _, former = restore(tmp_path / "copy", killed)
-    assert read(killed).revision == 10
+    assert EPOCH in read(killed).documents
     assert former is not None
     assert read(former).revision == 11
 
@@ -280,4 +315,4 @@ def test_a_full_disk_refuses_both_whole(path: Path, tmp_path: Path, disk: Path) 
     (disk / "filler").unlink()
     assert names(disk) == before - {"filler"}
     assert read(small).documents == {"kind/id": {"n": 1}}
-    assert restore(tmp_path / "copy", small)[0] == 10  # control
+    assert restore(tmp_path / "copy", small)[0] == 11  # control

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Service:
             text=True,
             check=True,
         )
-        return json.loads(done.stdout) if words[0] != "audit" else list(map(json.loads, done.stdout.splitlines()))
+        return json.loads(done.stdout) if words != ("audit",) else list(map(json.loads, done.stdout.splitlines()))
 
     def signed(self, action: str, *, policy: str = "full", **parameters: str) -> Signed:
         key = self.keys[policy]
@@ -141,10 +142,31 @@ def test_a_backup_is_made_while_it_serves_and_restored_when_it_does_not(service:
         service.command("restore", copy)
     assert "stop `sgdp api` first" in raised.value.stderr
     service.stop()
-    assert service.command("restore", copy)["revision"] == 3
+    restored = service.command("restore", copy)
+    assert (restored["revision"], restored["epoch"] > 0) == (4, True)
     service.start()
     seen = service.ask("DescribeVpcs").body["Vpcs"]["Vpc"]
     assert [vpc["VpcId"] for vpc in seen] == [kept]
+    made = service.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    assert (made.headers["x-sgdp-revision"], made.headers["x-sgdp-epoch"]) == ("5", str(restored["epoch"]))
+    refused = service.ask("SgdpWait", Revision="5", Epoch="0", Timeout="0")
+    assert (refused.status, refused.code) == (404, "InvalidRevision.NotFound")
+
+
+def test_the_audit_is_pruned_while_it_serves(service: Service) -> None:
+    """What went is told to people and programs, and by the next record."""
+    for _ in range(3):
+        service.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    before = service.command("audit")
+    pruned = service.command("audit", "--prune-before", "3")
+    lines = "".join(f"{json.dumps(record, ensure_ascii=False, separators=(', ', ': '))}\n" for record in before[:2])
+    assert pruned == {"pruned": 2, "up_to": 2, "sha256": sha256(lines.encode()).hexdigest(), "revision": 6}
+    after = service.command("audit")
+    assert after[:-1] == before[2:]
+    assert (after[-1]["action"], after[-1]["pruned"]["sha256"]) == ("PruneAudit", pruned["sha256"])
+    events = service.ask("SgdpDescribeEvents").body
+    assert ([event["Revision"] for event in events["Events"]], events["PrunedUpTo"]) == ([3, 4, 5, 6], 2)
+    assert service.ask("CreateVpc", CidrBlock="10.0.0.0/8").headers["x-sgdp-revision"] == "7"
 
 
 class Writers:

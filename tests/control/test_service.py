@@ -9,8 +9,10 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.audit import local_call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following, SilentError
+from sgdataplane.control.history import Version, begin_epoch
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
 from sgdataplane.control.store import Json
@@ -31,11 +33,11 @@ class Somewhere:
         self.may_go_on, self.seen = threading.Event(), list[tuple[int, CloudState]]()
         self.refuses: Exception | None = None
 
-    def put(self, revision: int, state: CloudState) -> None:
+    def put(self, version: Version, state: CloudState) -> None:
         assert self.may_go_on.wait(30)
         if self.refuses:
             raise self.refuses
-        self.seen.append((revision, state))
+        self.seen.append((version.revision, state))
 
 
 class Bench:
@@ -72,6 +74,21 @@ def test_a_revision_is_enforced_only_once_its_place_says_so(bench: Bench, place:
     assert (answer["Revision"], answer["Enforced"], answer["Lagging"]) == (3, ["somewhere"], [])
     revision, state = place.seen[-1]
     assert (revision, [one.security_group_id for one in state.security_groups]) == (3, [group])
+
+
+def test_what_never_was_is_not_waited_for(bench: Bench, place: Somewhere) -> None:
+    """A revision that isn't there yet, as after a restore; and one of another epoch."""
+    place.may_go_on.set()
+    with bench.following:
+        bench.client.network()
+        for asked in ({"Revision": 9}, {"Revision": 2, "Epoch": 7}, {"Epoch": 7}):
+            with pytest.raises(ApiError, match=r"InvalidRevision\.NotFound: There is no revision .*the last one is"):
+                bench.ask("SgdpWait", Timeout=30, **asked)
+        began = begin_epoch(bench.store, local_call("RestoreStore"))
+        answer = bench.ask("SgdpWait", Timeout=30, Revision=began.revision, Epoch=began.epoch)
+        assert (answer["Enforced"], answer["Epoch"]) == (["somewhere"], began.epoch)
+        with pytest.raises(ApiError, match="There is no revision 2: "):
+            bench.ask("SgdpWait", Timeout=30, Revision=2, Epoch=0)
 
 
 def test_a_bug_at_a_place_is_told_and_the_next_revision_is_tried(

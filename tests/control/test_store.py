@@ -290,6 +290,21 @@ def test_audit_records_are_in_order_without_gaps_and_never_compacted(store: Stor
     assert store.events(140) == []
 
 
+def test_audit_records_are_forgotten_with_a_commit_that_says_so(store: Store) -> None:
+    """Never its own; and nothing but them."""
+    for number in range(1, 6):
+        count_up(store, "a", number)
+    changes = list(store.watch(0, timeout=0))
+    assert store.commit(Write({}, audit={"n": 6}, forget_audit=3)) == 6
+    assert [event.revision for event in store.events()] == [4, 5, 6]
+    assert [event.revision for event in store.events(1, limit=2)] == [4, 5]
+    assert [event.revision for event in store.events(4)] == [5, 6]
+    assert list(store.watch(0, timeout=0))[:5] == changes
+    assert store.commit(Write({}, audit={"n": 7}, forget_audit=99)) == 7
+    assert [event.record for event in store.events()] == [{"n": 7}]
+    assert store.snapshot().revision == 7
+
+
 def test_every_commit_of_many_threads_has_one_audit_record(store: Store) -> None:
     def work(name: str) -> list[tuple[int, str]]:
         return [(count_up(store, name, number), f"{name}{number}") for number in range(1, 11)]

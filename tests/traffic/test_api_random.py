@@ -78,7 +78,7 @@ class World:
         """How often packets passed and how often they didn't."""
         read = Documents.of(self.store.snapshot())
         assert read == self.engine.documents
-        self.place.put(read.revision, state_of(read, "seed"))
+        self.place.put(read.version, state_of(read, "seed"))
         with manage.watch(name) as lab:
             probes = matrix_probes(lab.topology.nodes, default_services(lab.state))
             results = probe_all(lab, self.chance.sample(probes, min(SAMPLE, len(probes))))

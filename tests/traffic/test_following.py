@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane import enforce as enforcement
+from sgdataplane.control.history import Version
 from sgdataplane.enforce import ApplyReport, Proven, Settings
 from sgdataplane.errors import KernelError
 from sgdataplane.lab import build, manage
@@ -57,7 +58,7 @@ class Followed:
     def put(self, state: CloudState) -> list[str]:
         """The namespaces where something was done."""
         self.enforced.clear()
-        self.place.put(1, state)
+        self.place.put(Version(0, 1), state)
         return sorted(name.removeprefix(f"{self.name}-") for name in self.enforced)
 
     def passing(self) -> set[str]:

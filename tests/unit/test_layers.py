@@ -54,6 +54,7 @@ EXCEPTIONS = {
     ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
     ("cli.api", "control"),
     ("cli.group", "control.client"),
+    ("cli.apistore", "control"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",

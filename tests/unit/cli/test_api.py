@@ -149,15 +149,37 @@ def test_the_audit_is_shown_and_can_be_gone_on_with(api: Command) -> None:
     assert "DeleteAccessKey" in out
 
 
+def test_the_audit_is_pruned_and_says_so(api: Command) -> None:
+    for _ in range(4):
+        api("keys", "create")
+    assert "there is no record before revision 1" in api("audit", "--prune-before", "1")[0]
+    assert "2 records up to revision 2 removed; revision 5 says so" in api("audit", "--prune-before", "3")[0]
+    out, err = api("audit")
+    assert [line.split()[0] for line in out.splitlines()] == ["REVISION", "3", "4", "5"]
+    assert "note: the records up to revision 2 have been pruned" in err
+    assert api("audit", "--since", "2")[1] == ""
+    found = json.loads(api("audit", "--prune-before", "999", "--json")[0])
+    assert_conforms("api-audit-pruned", found)
+    assert (found["pruned"], found["up_to"], found["revision"]) == (3, 5, 6)
+    assert_conforms("api-audit", json.loads(api("audit", "--json")[0]))
+
+
 def test_a_backup_brings_a_key_back(api: Command, tmp_path: Path) -> None:
     key_id = api.json("keys", "create")["access_key_id"]
     assert api.json("backup", str(tmp_path / "copy")) == {"file": f"{tmp_path}/copy", "revision": 1}
     api("keys", "revoke", key_id)
     former = f"{tmp_path}/store.before-restore"
-    assert api.json("restore", str(tmp_path / "copy")) == {"file": str(api.file), "revision": 1, "former": former}
+    restored = api.json("restore", str(tmp_path / "copy"))
+    epoch = restored.pop("epoch")
+    assert restored == {"file": str(api.file), "revision": 2, "former": former}
     assert api.json("keys", "list")["access_keys"][0]["revoked"] is None
-    assert "has revision 1" in api("backup", str(tmp_path / "copy2"))[0]
+    assert "has revision 2" in api("backup", str(tmp_path / "copy2"))[0]
     assert former in api("restore", str(tmp_path / "copy2"))[0]
+    said = api.json("restored")
+    assert (said["revision"], said["epoch"] > epoch) == (4, True)
+    assert f"the store has revision 5 of epoch {said['epoch'] + 1}" in api("restored")[0]
+    for line in api("audit", "--json")[0].splitlines():
+        assert_conforms("api-audit", json.loads(line))
     _, err = api("backup", str(tmp_path / "copy"), code=5)
     assert "InvalidStore.Exists" in err
 

@@ -1,0 +1,137 @@
+"""What `sgdp api` does with a store itself: its audit, its copies, and which store is meant.
+
+Owns the wording of these commands. Must not know how a store keeps anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from sgdataplane.cli.arguments import chosen
+from sgdataplane.cli.output import Columns, Exit, print_json, say, say_aside
+from sgdataplane.model import words
+from sgdataplane.model.words import counted
+from sgdataplane.visible import json_text
+
+if TYPE_CHECKING:
+    from sgdataplane.control.config import ApiConfig
+    from sgdataplane.control.store import Store
+
+AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
+AUDIT_WIDTHS = (8, 24, 28, 24, 15)
+SHOWN = 3  # changed documents in one line
+
+
+def config_of(arguments: argparse.Namespace) -> ApiConfig:
+    """What the options say and, unless they name the store, the configuration. ConfigError; without a store, a usage
+    error."""
+    from sgdataplane.control.config import CONFIG_FILE, KINDS, OF_CHOICES, load_api_config, with_chosen
+
+    given = {name: getattr(arguments, name, None) for name in KINDS if name not in OF_CHOICES}
+    options = {name: value for name, value in given.items() if value is not None} | chosen(arguments)
+    if arguments.store is not None and arguments.config is None:
+        return with_chosen({}, options)
+    file = arguments.config or CONFIG_FILE
+    config = load_api_config(file, must_exist=arguments.config is not None, chosen=options)
+    if not config.store:
+        arguments.parser.error(f"no store is named: give --store FILE, or name it in {file}")
+    return config
+
+
+# the audit
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Prints the records, the oldest first."""
+    from sgdataplane.control import audit
+    from sgdataplane.control.history import PRUNED, pruned_in
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(config_of(arguments).store, create=False)) as store:
+        if arguments.prune_before is not None:
+            return _prune(store, arguments)
+        gone = pruned_in(store.snapshot().documents.get(PRUNED))
+        if arguments.since < gone:
+            say_aside(f"note: the records up to revision {gone} have been pruned")
+        records = audit.read(store, arguments.since)
+        for line in map(json_text, records) if arguments.json else _lines(records):
+            say(line)
+    return Exit.DONE
+
+
+def _prune(store: Store, arguments: argparse.Namespace) -> int:
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.history import prune_audit
+
+    pruned = prune_audit(store, local_call("PruneAudit"), max(0, arguments.prune_before - 1))
+    if arguments.json:
+        found = {"pruned": pruned.count, "up_to": pruned.last, "sha256": pruned.sha256, "revision": pruned.revision}
+        print_json(found)
+    elif pruned.count:
+        removed = f"{counted(pruned.count, 'record')} up to revision {pruned.last} removed"
+        say(f"{removed}; revision {pruned.revision} says so")
+    else:
+        say(f"there is no record before revision {arguments.prune_before}")
+    return Exit.DONE
+
+
+def _lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
+    columns = Columns(*AUDIT_WIDTHS)
+    for number, record in enumerate(records):
+        if not number:
+            yield columns.line(AUDIT_HEADERS)
+        changed = words.first_of(record.get("changed", []), SHOWN)
+        told = (str(record.get(key) or "-") for key in ("revision", "time", "action", "key", "source"))
+        yield columns.line((*told, changed))
+
+
+# the store's file
+
+
+def run_backup(arguments: argparse.Namespace) -> int:
+    """Writes the copy."""
+    from sgdataplane.control.backup import back_up
+    from sgdataplane.control.stores import file_of
+
+    revision = back_up(file_of(config_of(arguments).store), arguments.copy)
+    if arguments.json:
+        print_json({"file": str(arguments.copy), "revision": revision})
+    else:
+        say(f"{arguments.copy} has revision {revision}")
+    return Exit.DONE
+
+
+def run_restore(arguments: argparse.Namespace) -> int:
+    """Exit 5 if the store is in use, or the copy isn't whole."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.backup import restore
+    from sgdataplane.control.stores import file_of
+
+    store = file_of(config_of(arguments).store)
+    version, former = restore(arguments.copy, store, local_call("RestoreStore"))
+    if arguments.json:
+        found = {"file": str(store), "revision": version.revision, "epoch": version.epoch}
+        print_json({**found, "former": former and str(former)})
+    else:
+        say(f"{store} has {version}")
+        if former:
+            say(f"the store that was there before is now {former}")
+    return Exit.DONE
+
+
+def run_restored(arguments: argparse.Namespace) -> int:
+    """Begins a new epoch."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.history import begin_epoch
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(config_of(arguments).store, create=False)) as store:
+        version = begin_epoch(store, local_call("RestoreStore"))
+    if arguments.json:
+        print_json({"revision": version.revision, "epoch": version.epoch})
+    else:
+        say(f"the store has {version}")
+    return Exit.DONE
