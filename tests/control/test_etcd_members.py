@@ -9,7 +9,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import pytest
 
 from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import GoneError, UnavailableError, Write
+from sgdataplane.control.store import GoneError, Store, UnavailableError, Write
 from sgdataplane.control.stores import open_store
 from tests.support.etcdload import Load
-from tests.support.etcdserver import FAST, Member, Members, control, leader, running, until
+from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, running, until
 from tests.support.storelife import SEED
 
 
@@ -126,11 +127,42 @@ def test_without_a_quorum_no_member_answers_and_each_call_fails_within_3_s(membe
         assert store.snapshot().revision == len(store.events())
 
 
-def _commits(store: EtcdStore) -> bool:
+def _commits(store: Store) -> bool:
     try:
         return store.commit(Write({}, {"kind/3": {}})) > 1
     except UnavailableError:
         return False
+
+
+def test_a_watch_leaves_a_member_that_stands_still(members: Members) -> None:
+    """Its connection stays open, and nothing else would tell."""
+    silent, *others = members.all
+    at = ",".join(member.address for member in others)
+    with (
+        closing(open_store(f"etcd://{silent.address},{at}/silent")) as store,
+        closing(open_store(f"etcd://{at}/silent")) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.commit(Write({}, {"kind/1": {}}))
+        watch = store.watch(0)
+        assert next(watch).revision == 1
+        until(lambda: _is_listening(store), "it to listen")
+        waiting = pool.submit(next, watch)
+        silent.signal(signal.SIGSTOP)
+        try:
+            until(partial(_commits, other), "the others to have a leader")
+            assert waiting.result(PATIENCE_S).revision == 2
+        finally:
+            silent.signal(signal.SIGCONT)
+    until(silent.is_healthy, "it to go on")
+
+
+def _is_listening(store: Store) -> bool:
+    """Its bell has rung for the first time: etcd has made the watch."""
+    assert isinstance(store, EtcdStore)
+    with suppress(StopIteration):
+        next(store.watch(1, timeout=0.01))
+    return store._bell.rung > 0
 
 
 # copies

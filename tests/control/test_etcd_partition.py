@@ -20,7 +20,7 @@ from sgdataplane.control.stores import open_store
 from sgdataplane.host import netns
 from tests.support.certificates import Authority, Signed
 from tests.support.etcdload import Load
-from tests.support.etcdserver import FAST, Member, Members, control, leader, started, until
+from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, started, until
 
 pytestmark = pytest.mark.kernel
 
@@ -110,6 +110,7 @@ def _give_roles(member: Member) -> None:
         "role add api",
         "role grant-permission api readwrite --prefix sgdp/",
         "role grant-permission api readwrite --prefix second/",
+        "role grant-permission api readwrite --prefix idle/",
         "role add relay",
         "role grant-permission relay read --prefix sgdp/",
         "user add root --no-password",
@@ -164,6 +165,16 @@ def test_the_minority_answers_nobody_and_all_goes_on_at_the_majority(site: Site)
                         use()
                     assert time.monotonic() - began < 3
             load.progress()
+
+
+def test_a_watch_at_the_minority_is_told(site: Site) -> None:
+    """Though its member goes on to answer that nothing has happened."""
+    alone = leader(site.members)
+    with closing(EtcdStore(EtcdAccess.of(site.store("api", "idle", alone)))) as store, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(list, store.watch(0, timeout=PATIENCE_S))
+        until(lambda: store._bell.rung > 0, "etcd to make the watch")
+        with cut_off(site, alone), pytest.raises(UnavailableError):
+            waiting.result(PATIENCE_S)
 
 
 @pytest.mark.slow
