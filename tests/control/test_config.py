@@ -14,6 +14,7 @@ from sgdataplane.control.config import KINDS, OF_CHOICES, ApiConfig, load_api_co
 from sgdataplane.errors import ConfigError, Problem
 
 SAMPLE = Path(__file__).resolve().parents[2] / "systemd" / "api.toml"
+STATE = SAMPLE.parents[1] / "examples" / "shop.yaml"
 PACKAGED = ("store", "folder", "agent_socket")  # where the package keeps things
 
 
@@ -149,6 +150,8 @@ def test_commands_use_the_store_that_the_configuration_names(
         capsys.readouterr()
         assert main(["api", *words, "keys", "list"]) == 0
         assert f"  {name}  " in capsys.readouterr().out
+        assert main(["api", "import", str(STATE), *words]) == 0
+        assert "imported 1 VPC" in capsys.readouterr().out
     keys = {path.name for path in tmp_path.iterdir() if path.suffix in (".secret", ".key")}
     assert keys == {"mine.secret", "usual.secret", "other.db.key"}
 
