@@ -1,6 +1,9 @@
 #!/bin/sh
 # Makes this clone ready to run: Debian's packages, then .venv with the versions of requirements.lock.
 # Does only what is missing; with nothing missing it takes a second. Root is needed only where packages are missing.
+#
+#   tools/setup.sh
+#   tools/setup.sh packages      prints the names of Debian's packages, and does nothing
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,6 +12,10 @@ cd "$(dirname "$0")/.."
 # look at pages with, then the store of the control plane, which tests start themselves, and what its installed API needs.
 packages="nftables python3-nftables python3-venv conntrack iproute2 tcpdump debhelper dh-python systemd chromium netbase
     etcd-server etcd-client python3-cryptography"
+if [ "${1:-}" = packages ]; then
+    echo $packages
+    exit
+fi
 # Debian's Python, whatever `python3` on PATH is: the binding belongs to it.
 python=/usr/bin/python3
 

@@ -143,3 +143,12 @@ def test_setup_without_root_says_what_is_missing_and_what_to_run(clone: Path) ->
     assert run.returncode == 4
     assert run.stderr == "Debian packages are missing: python3-nftables\n  to install them, run as root: make setup\n"
     assert asked == []
+
+
+def test_it_names_its_packages_for_the_trees_of_virtual_machines() -> None:
+    said = subprocess.run([ROOT / "tools" / "setup.sh", "packages"], check=True, capture_output=True, text=True).stdout
+    names = said.split()
+    assert said == f"{' '.join(names)}\n"
+    assert {"nftables", "python3-venv", "systemd", "etcd-server"} <= set(names)
+    tree = (ROOT / "tools" / "vm" / "tree.sh").read_text("utf-8")
+    assert "asked=$(tools/setup.sh packages)" in tree

@@ -18,8 +18,8 @@ cp -a "$uml/lib/modules/." "$tree/usr/lib/modules/"
 install -m 755 tools/vm/guest "$tree/usr/local/sbin/sgdp-guest"
 install -m 644 tools/vm/sgdp-guest.service "$tree/etc/systemd/system/"
 ln -sf /etc/systemd/system/sgdp-guest.service "$tree/etc/systemd/system/multi-user.target.wants/"
-# What a machine without a network and without people would wait for.
-for unit in systemd-networkd-wait-online.service systemd-timesyncd.service systemd-firstboot.service serial-getty@ttyS0.service \
+# What a machine without a network and without people would wait for, and a server that tests start themselves.
+for unit in etcd.service systemd-networkd-wait-online.service systemd-timesyncd.service systemd-firstboot.service serial-getty@ttyS0.service \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer; do
     ln -sfn /dev/null "$tree/etc/systemd/system/$unit"
 done

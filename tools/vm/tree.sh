@@ -37,8 +37,8 @@ if [ -z "$main" ]; then
     echo "no package source of Debian is set up here: apt-get indextargets names none" >&2
     exit 3
 fi
-include=$(sed --quiet 's/^packages="\(.*\)"$/\1/p' tools/setup.sh)
-include=$(printf '%s ' $packages $include | tr --squeeze-repeats ' \n' ',' | sed 's/,$//')
+asked=$(tools/setup.sh packages)
+include=$(printf '%s ' $packages $asked | tr --squeeze-repeats ' \n' ',' | sed 's/,$//')
 
 rm -rf --one-file-system "$tree.new"
 apt_options | tr '\n' '\0' | xargs --null sh -c 'exec mmdebstrap "$@"' sh --quiet --mode=root --variant=minbase \
