@@ -130,10 +130,14 @@ class Agent:
             if causes and not self._is_ending:
                 self._run_cycle(causes)
                 self._is_ending |= once
+            elif self._reconciler.is_ahead and not self._is_ending:
+                self._handle(self._reconciler.build_one)
         self._notifier.tell("STOPPING=1")
         event(logging.INFO, "stopped", removed="nothing")
 
     def _wait_s(self) -> float:
+        if self._reconciler.is_ahead:
+            return 0.0
         asked = self._control.wait_s, self._status_server.wait_s
         waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))

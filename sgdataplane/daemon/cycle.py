@@ -20,7 +20,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
-from sgdataplane.enforce import Cache
+from sgdataplane.enforce import Build, Cache
 from sgdataplane.errors import SgDataplaneError, StateFileError
 from sgdataplane.model.state import CloudState, sharing
 
@@ -130,7 +130,7 @@ class Reconciler:
         self._policy: Policy | None = None
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
-        self._sights = Sights()
+        self._sights, self._deferred = Sights(), list[Build]()
         self._beat, self._aside = beat, aside
 
     def run(
@@ -158,9 +158,19 @@ class Reconciler:
         """The namespaces where the previous cycle could not do everything."""
         return frozenset(entry.key for entry in self._previous.namespaces if not entry.is_settled)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something is in force whose build hasn't been done here."""
+        return bool(self._deferred)
+
+    def build_one(self) -> None:
+        """Do one of these builds, so that the next change needn't."""
+        self._deferred.pop().made  # noqa: B018  # the build keeps it
+
     def forget(self) -> None:
         """Trust nothing of what we know to be in force, after an unforeseen error."""
         self._previous, self._cache, self._sights = HostReport(()), Cache(), Sights()
+        self._deferred = []
 
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
         """source -> state -> policy, if the causes ask for it; else the previous policy."""
@@ -201,7 +211,8 @@ class Reconciler:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
             heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset(), links={})
-        return Agenda(self._previous, heard, self._beat, cache=self._cache)
+        has_much = Cause.START in causes and not self._cache.known
+        return Agenda(self._previous, heard, self._beat, cache=self._cache, may_fork=has_much)
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
@@ -214,6 +225,7 @@ class Reconciler:
             return None, str(error)
         self._previous, self._manner = host, manner
         self._cache.forget_others(host.in_force.values())
+        self._deferred = [each.build for each in host.in_force.values() if not each.build.is_done]
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:

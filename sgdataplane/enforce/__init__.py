@@ -2,13 +2,14 @@
 
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import check_fence
-from sgdataplane.enforce.proven import Cache, Proven, TableSummary, build
+from sgdataplane.enforce.proven import Build, Cache, Proven, TableSummary, build
 from sgdataplane.enforce.sessions import Epochs, KernelSessions
 from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_enforced, is_in_force, remove
 
 __all__ = [
     "DEFAULT_SETTINGS",
     "ApplyReport",
+    "Build",
     "Cache",
     "Desired",
     "Epochs",

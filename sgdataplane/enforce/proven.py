@@ -59,9 +59,19 @@ class Build:
     def __init__(self, make: Callable[[], Made], summary: TableSummary | None = None) -> None:
         self._make, self._summary = make, summary
 
+    @classmethod
+    def done(cls, made: Made) -> Build:
+        build = cls(lambda: made)
+        build.made = made
+        return build
+
     @cached_property
     def made(self) -> Made:
         return self._make()
+
+    @property
+    def is_done(self) -> bool:
+        return "made" in self.__dict__
 
     @cached_property
     def summary(self) -> TableSummary:
@@ -141,7 +151,7 @@ def build(
         visits = Visits.of(table, None if like is None else like.visits)
     made = Made(table, visits, proof, memo, policy.memo)
     taken = time.monotonic() - started
-    return Proven(desired, settings.time_scale, settings.prove, Build(lambda: made), taken)
+    return Proven(desired, settings.time_scale, settings.prove, Build.done(made), taken)
 
 
 @dataclass
@@ -168,6 +178,10 @@ class Cache:
             return self._built(desired, settings, previous)
         later = Build(lambda: self._built_again(desired, settings, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
+
+    def learn(self, known: Mapping[str, TableSummary]) -> None:
+        """What another process of this program has built."""
+        self.known = {**self.known, **known}
 
     def _known(self, desired: Desired, time_scale: float) -> TableSummary | None:
         digest = self._digest(desired, time_scale) if self.known else None

@@ -40,17 +40,22 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.fixture
-def restarted(bench: Bench, agent: AgentBench) -> Cycle:
+def reconcilers() -> list[Reconciler]:
+    """The last one that was started."""
+    return []
+
+
+@pytest.fixture
+def restarted(bench: Bench, agent: AgentBench, reconcilers: list[Reconciler]) -> Cycle:
     """A cycle of a new agent, in this process, after the real one has enforced the state and ended."""
     bench.attach()
     agent.start()
     agent.end()
-    made: list[Reconciler] = []
 
     def cycle(cause: Cause = Cause.START) -> CycleReport:
         if cause is Cause.START:
-            made[:] = [Reconciler(bench.registry, LastGood(agent.var), proven_file=ProvenFile(agent.var))]
-        report = made[0].run({cause}, StateFiles(agent.folder / "state.yaml"), DEFAULT_MANNER, BindRule())
+            reconcilers[:] = [Reconciler(bench.registry, LastGood(agent.var), proven_file=ProvenFile(agent.var))]
+        report = reconcilers[0].run({cause}, StateFiles(agent.folder / "state.yaml"), DEFAULT_MANNER, BindRule())
         assert report.host is not None
         assert [eni.outcome.value for eni in report.host.enis] == ["in force"]
         return report
@@ -80,6 +85,19 @@ def test_it_builds_nothing_until_something_changes(
     agent.write(state_of(WEB))
     assert applied(restarted(Cause.STATE)) == (True, False)
     assert not dns.passes(beside=web)
+
+
+def test_what_is_in_force_is_built_when_there_is_time(
+    agent: AgentBench, restarted: Cycle, reconcilers: list[Reconciler], builds: list[object]
+) -> None:
+    restarted()
+    (reconciler,) = reconcilers
+    assert reconciler.is_ahead
+    reconciler.build_one()
+    assert (len(builds), reconciler.is_ahead) == (1, False)
+    agent.write(state_of(WEB, DNS))
+    restarted(Cause.STATE)
+    assert (len(builds), reconciler.is_ahead) == (2, False)
 
 
 def test_it_notices_a_state_that_changed_meanwhile(
