@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from tests.support.booted import Booted
-from tests.support.bootedhost import AGENT, CONFIG, outcomes, status, write
+from tests.support.bootedhost import AGENT, CONFIG, outcomes, rules, status, write
 from tests.support.flood import wait_until
 from tests.support.pair import HERE, Session, join
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 API, USER = "sgdataplane-api.service", "sgdataplane-api"
+EXAMPLES = "/usr/share/doc/sgdataplane/examples"
 STORE, STATE = "/var/lib/sgdataplane-api/store.db", "/var/lib/sgdataplane-api/state"
 URL = "http://127.0.0.1:8080"
 INSIDE = "import sys; sys.path.insert(0, '/usr/lib/sgdataplane'); from sgdataplane.control.client import *\n"
@@ -83,10 +84,10 @@ class ApiHost:
         switch = self.ask("CreateVSwitch", VpcId=vpc, **zone)["VSwitchId"]
         group = str(self.ask("CreateSecurityGroup", VpcId=vpc, SecurityGroupName="web")["SecurityGroupId"])
         address = HERE["instance"][0]
-        self.ask("RunInstances", VSwitchId=switch, SecurityGroupId=group, InstanceName="web1", PrivateIpAddress=address)
+        self.ask("RunInstances", VSwitchId=switch, SecurityGroupId=group, InstanceName="new1", PrivateIpAddress=address)
         self.settle()
         where = f"--netns w --ifname eth0 --state {STATE}/current --set-mac"
-        self.run(f"sgdp attach --eni web1 {where}")
+        self.run(f"sgdp attach --eni new1 {where}")
         wait_until(lambda: list(outcomes(self.machine).values()) == ["in force"])
         mac = self.run("ip netns exec w cat /sys/class/net/eth0/address").strip()
         self.run(f"ip -n p neighbour replace {address} lladdr {mac} dev eth0")  # the peer knows the one before
@@ -122,37 +123,40 @@ def running(host: ApiHost) -> ApiHost:
     return host
 
 
-def commands() -> Iterator[str]:
-    """Of the page's block, without those that build, install and set variables."""
+def commands(heading: str) -> Iterator[tuple[str, str]]:
+    """Of the first block there, without those that build, install and set variables. With what each says."""
     page = (ROOT / "docs/api.md").read_text("utf-8")
-    block = page.partition("## Run it on a host")[2].partition("```\n")[2].partition("```")[0]
-    for line in block.splitlines():
-        if line.startswith("# ") and not line.startswith(("# make", "# apt", "# export")):
-            yield line.removeprefix("# ")
+    block = page.partition(f"## {heading}\n")[2].partition("```\n")[2].partition("```")[0]
+    for part in block.split("# ")[1:]:
+        command, _, says = part.partition("\n")
+        if not command.startswith(("make", "export")):
+            yield command, says
 
 
 def test_as_the_page_says_and_packets_obey(host: ApiHost) -> None:
-    said = {}
-    for command in commands():
-        if command.startswith("sgdp attach"):
-            host.attach()
-            continue
-        said[command] = host.run(command)
+    host.run("ip netns add db1 && ip link add d0 type veth peer eth0 netns db1")
+    for command, says in commands("Run it on a host"):
+        said = host.run(f"cd {EXAMPLES} && {command}")
         if command.startswith("sgdp api keys create"):
-            key, secret = re.findall(r"^access key (?:id|secret): +(\S+)$", said[command], re.MULTILINE)
+            key, secret = re.findall(r"^access key (?:id|secret): +(\S+)$", said, re.MULTILINE)
             host.key = key, secret
+        elif says:
+            assert says in said
+    wait_until(lambda: outcomes(host.machine) == {"eni-db1": "in force"})
+    assert "5433" in rules(host.machine, "db1")
+    host.run("sgdp detach --eni eni-db1 && ip netns delete db1")
+    group = host.attach()
     with Session(host.pair, 8080) as web, Session(host.pair, 5353) as dns:
-        assert "in force at this host" in host.run("sgdp group authorize web udp/8080 --from 10.0.0.1/32")
+        assert "in force at this host" in host.run(f"sgdp group authorize {group} udp/8080 --from 10.0.0.1/32")
         assert not dns.passes(beside=web)
-        assert "in force at this host" in host.run("sgdp group authorize web udp/5353 --from 10.0.0.1/32")
-        assert "in force at this host" in host.run("sgdp group revoke web udp/8080 --from 10.0.0.1/32")
+        assert "in force at this host" in host.run(f"sgdp group authorize {group} udp/5353 --from 10.0.0.1/32")
+        assert "in force at this host" in host.run(f"sgdp group revoke {group} udp/8080 --from 10.0.0.1/32")
         assert not web.passes(beside=dns)
         host.run(f"systemctl restart {API}")
         host.settle()
         host.run(f"systemctl stop {API}")
         assert host.machine.property(API, "Result") == "success"
         assert not web.passes(beside=dns), "what is in force stays"
-    assert len(said) > 6
     assert status(host.machine)["healthy"]
 
 
@@ -222,11 +226,11 @@ def test_stopped_under_writers_nothing_that_was_answered_is_lost(running: ApiHos
 
 def test_a_backup_is_restored_as_root_and_is_the_units_again(running: ApiHost) -> None:
     kept = running.ask("CreateSecurityGroup", SecurityGroupName="kept")["SecurityGroupId"]
-    running.run("sgdp api backup /root/copy.db")
-    running.ask("CreateSecurityGroup", SecurityGroupName="lost")
-    assert "stop `sgdp api` first" in running.run("sgdp api restore /root/copy.db", check=False)
-    running.run(f"systemctl stop {API} && sgdp api restore /root/copy.db")
-    running.run(f"rm -r {STATE}/current {STATE}/generations && systemctl start {API}")
+    for number, (command, says) in enumerate(commands("Keys, audit and backups")):
+        assert says in running.run(command)
+        if not number:
+            running.ask("CreateSecurityGroup", SecurityGroupName="lost")
+            assert "stop `sgdp api` first" in running.run("sgdp api restore /root/copy.db", check=False)
     running.settle()
     listed = json.loads(running.run("sgdp group list --json"))["SecurityGroups"]
     assert [group["SecurityGroupId"] for group in listed] == [kept]
