@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.attach.report import EniOutcome, HostReport
 from sgdataplane.cli import agent
 from sgdataplane.cli.main import main
-from sgdataplane.cli.nextsteps import OF_ENIS, next_steps
+from sgdataplane.cli.nextsteps import OF_ENIS, OF_OWNERS, next_steps
 from sgdataplane.daemon import control
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.namespaces import Drift
@@ -149,6 +149,13 @@ def test_the_state_is_to_be_checked_by_the_agents_quotas() -> None:
     refused = {**WELL["state"], "error": "no"}
     (step,) = next_steps({**WELL, "state": refused, "config": {**WELL["config"], "choices": {"profile": "2026"}}})
     assert step.endswith(": sgdp check /state --profile 2026")
+
+
+@pytest.mark.parametrize("code", OF_OWNERS)
+def test_a_state_that_others_can_change_is_no_matter_of_its_text(code: str) -> None:
+    refused = {**WELL["state"], "error": f"{code}: others could"}
+    (step,) = next_steps({**WELL, "state": refused})
+    assert step.endswith(": namei -l /state")
 
 
 def test_commands_are_about_the_agents_bindings() -> None:
