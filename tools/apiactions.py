@@ -36,7 +36,10 @@ def parts() -> Iterator[str]:
     rows = [(f"`{name}`", *_fields(name, found[name])) for name in done]
     yield (
         "The cloud's actions, as its SDK of 2014-05-26 has them, and those of ours. A field that is ignored may be "
-        "given: it means nothing here. Fields that are in neither list are ignored, too."
+        "given: it means nothing here. Fields that are in neither list are ignored, too. What is ignored is of disks, "
+        "images, prices and hardware, which instances here don't have; of other accounts, as there is one; or asks for "
+        "a part of what is answered anyway, such as IsQueryEcsCount, Attribute, and VpcId of SgdpWait. Filters by what "
+        "nothing here has, such as public addresses or a default VPC, find nothing."
     )
     yield table(("action", "fields that count", "fields that are ignored"), rows)
     yield "## Refused"

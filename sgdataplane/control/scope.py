@@ -133,6 +133,10 @@ class Scope:
     def tags(self) -> dict[str, Json]:
         return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
 
+    def is_flagged(self, name: str, *, is_so: bool) -> bool:
+        """Whether a flag that the call may ask for is as asked."""
+        return not self.has(name) or self.flag(name) is is_so
+
     # answers
 
     def page(self, found: Iterable[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
@@ -185,6 +189,11 @@ def is_like(text: str, pattern: str) -> bool:
     """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for."""
     escaped = pattern.replace("[", "[[]").replace("?", "[?]")
     return not pattern or fnmatch.fnmatchcase(text, escaped)
+
+
+def is_in_resource_group(scope: Scope, body: Body) -> bool:
+    """Whether it is in the resource group that the call asks for, if it asks for one."""
+    return scope.text("ResourceGroupId") in ("", about(body).get("resource_group_id", ""))
 
 
 def is_among(text: str, wanted: Sequence[str]) -> bool:

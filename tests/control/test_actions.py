@@ -9,16 +9,12 @@ import pytest
 from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.store import Json
-from tests.support.controlling import Client
+from tests.support.controlling import Client, items
 
 
 @pytest.fixture
 def client() -> Client:
     return Client()
-
-
-def items(client: Client, action: str, outer: str, inner: str, **parameters: Json) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", cast("dict[str, Any]", client(action, **parameters))[outer][inner])
 
 
 def rules(client: Client, group: str, **more: Json) -> list[dict[str, Any]]:
@@ -59,29 +55,6 @@ def test_a_group_without_a_vpc_is_of_the_classic_network(client: Client) -> None
     (described,) = items(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup", SecurityGroupId=group)
     assert described["VpcId"] == ""
     assert items(client, "DescribeVpcs", "Vpcs", "Vpc") == []
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ({}, ["a-web", "b-web", "c-db"]),
-        ({"SecurityGroupName": "*web"}, ["a-web", "b-web"]),
-        ({"SecurityGroupName": "a-[w]eb"}, []),
-        ({"SecurityGroupType": "Enterprise"}, ["c-db"]),
-        ({"Tag": [{"Key": "env", "Value": "prod"}]}, ["b-web"]),
-        ({"Tag": [{"Key": "env"}]}, ["b-web"]),
-        ({"SecurityGroupIds": '["sg-none"]'}, []),
-        ({"VpcId": "vpc-none"}, []),
-    ],
-    ids=str,
-)
-def test_groups_are_filtered(client: Client, asked: dict[str, Json], found: list[str]) -> None:
-    vpc, _ = client.network()
-    client.group(vpc, SecurityGroupName="a-web")
-    client.group(vpc, SecurityGroupName="b-web", Tag=[{"Key": "env", "Value": "prod"}])
-    client.group(vpc, SecurityGroupName="c-db", SecurityGroupType="enterprise")
-    groups = items(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup", **asked)
-    assert sorted(group["SecurityGroupName"] for group in groups) == found
 
 
 @pytest.mark.parametrize("style", ["tokens", "pages"])

@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 from sgdataplane.control.answers import Answer, ApiError, Call
 from sgdataplane.control.documents import ResourceKind
@@ -59,6 +59,10 @@ class Client:
 
     def group(self, vpc_id: str, **more: Json) -> str:
         return self.text("CreateSecurityGroup", "SecurityGroupId", VpcId=vpc_id, **more)
+
+
+def items(client: Client, action: str, outer: str, inner: str, **parameters: Json) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", cast("dict[str, Any]", client(action, **parameters))[outer][inner])
 
 
 class Randomly:

@@ -43,6 +43,7 @@ WRITES: dict[str, Callable[[Scope], Body]] = {
     "DeleteVSwitch": networks.delete_vswitch,
     "DeleteVpc": networks.delete_vpc,
     "DetachNetworkInterface": interfaces.detach,
+    "JoinResourceGroup": tags.join_resource_group,
     "JoinSecurityGroup": groups.join,
     "LeaveSecurityGroup": groups.leave,
     "ModifyInstanceAttribute": instances.modify,

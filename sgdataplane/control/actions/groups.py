@@ -10,7 +10,7 @@ from typing import cast
 from sgdataplane.control.actions.rules import DONE, permission
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
-from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
+from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
@@ -113,6 +113,7 @@ def clone(scope: Scope) -> Body:
         "security_group_name": scope.text("SecurityGroupName")
         or str(state_in(original).get("security_group_name", "")),
         "vpc_id": vpc_id,
+        "description": scope.text("Description") or str(state_in(original).get("description", "")),
         "service_managed": False,
         "rules": cast(Json, rules),
     }
@@ -125,7 +126,7 @@ def clone(scope: Scope) -> Body:
 def describe_all(scope: Scope) -> Body:
     """DescribeSecurityGroups."""
     ids = scope.texts("SecurityGroupIds") or ([scope.text("SecurityGroupId")] if scope.has("SecurityGroupId") else [])
-    name, vpc_id, kind = scope.text("SecurityGroupName"), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
+    name, vpc_id, kind = _name_asked(scope), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
     found = [
         (group_id, body)
         for group_id, body in scope.workspace.all(ResourceKind.GROUP)
@@ -133,10 +134,9 @@ def describe_all(scope: Scope) -> Body:
         and is_like(str(state_in(body).get("security_group_name", "")), name)
         and is_like(_shown_vpc(body), vpc_id)
         and kind in ("", state_in(body)["security_group_type"])
-        and (
-            not scope.has("ServiceManaged")
-            or bool(state_in(body).get("service_managed")) is scope.flag("ServiceManaged")
-        )
+        and scope.text("NetworkType").lower() in ("", "vpc" if _shown_vpc(body) else "classic")
+        and scope.is_flagged("ServiceManaged", is_so=bool(state_in(body).get("service_managed")))
+        and is_in_resource_group(scope, body)
         and scope.is_tagged(body)
     ]
 
@@ -144,6 +144,12 @@ def describe_all(scope: Scope) -> Body:
         return group_item(scope, *entry)
 
     return {"RegionId": REGION, **scope.page(found, shape, "SecurityGroups", "SecurityGroup")}
+
+
+def _name_asked(scope: Scope) -> str:
+    """As a pattern; with FuzzyQuery, it may stand anywhere in a name."""
+    name = scope.text("SecurityGroupName")
+    return f"*{name}*" if name and scope.flag("FuzzyQuery") else name
 
 
 def _shown_vpc(body: Body) -> str:
@@ -181,7 +187,12 @@ def describe(scope: Scope) -> Body:
     direction = scope.text("Direction", "all").lower()
     if direction not in ("all", *(one.value for one in Direction)):
         raise ApiError("InvalidDirection.ValueNotSupported", "Direction is ingress, egress or all.")
-    rules = [rule for rule in reversed(rules_in(body)) if direction in ("all", rule["type"])]
+    nic = scope.text("NicType").lower()
+    rules = [
+        rule
+        for rule in reversed(rules_in(body))
+        if direction in ("all", rule["type"]) and nic in ("", rule.get("nic_type", "intranet"))
+    ]
     start, size, token = scope.next_page(len(rules))
     return {
         "RegionId": REGION,

@@ -5,6 +5,10 @@ Owns these actions. Must not know HTTP or the store.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import cast
 
 from sgdataplane.control.actions import interfaces
@@ -12,7 +16,7 @@ from sgdataplane.control.actions.interfaces import asked_groups, make
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
-from sgdataplane.control.scope import REGION, Scope, is_among, is_like, tag_items
+from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
 RUNNING, STOPPED = "Running", "Stopped"
@@ -25,6 +29,14 @@ BY_ENIS = (
     "PrivateIpAddresses",
     "Ipv6Address",
 )  # filters that its interfaces answer
+BY_ITSELF = {"ZoneId": "zone_id", "InstanceType": "instance_type", "ImageId": "image_id"}
+NEVER = ("PublicIpAddresses", "EipAddresses", "InnerIpAddresses", "RdmaIpAddresses")  # of which no instance has one
+FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
+    "CreationStartTime": operator.ge,
+    "CreationEndTime": operator.le,
+    "ExpiredStartTime": lambda *_: False,
+    "ExpiredEndTime": lambda *_: False,
+}
 
 
 def create(scope: Scope) -> Body:
@@ -54,6 +66,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "image_id": scope.text("ImageId"),
         "zone_id": scope.text("ZoneId"),
         "tags": scope.tags(),
+        "resource_group_id": scope.text("ResourceGroupId"),
     }
     state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
     scope.workspace.put(ResourceKind.INSTANCE, instance_id, state, more)
@@ -143,13 +156,35 @@ def describe_all(scope: Scope) -> Body:
 
 
 def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
+    more = about(body)
     return (
         is_among(instance_id, scope.texts("InstanceIds"))
         and is_like(str(state_in(body).get("instance_name", "")), scope.text("InstanceName"))
-        and scope.text("Status") in ("", about(body).get("status", RUNNING))
+        and scope.text("Status") in ("", more.get("status", RUNNING))
+        and all(scope.text(key) in ("", more.get(name, "")) for key, name in BY_ITSELF.items())
+        and not any(map(scope.has, NEVER))
+        and all(_is_in_time(one, str(more["created"])) for one in scope.objects("Filter"))
+        and is_in_resource_group(scope, body)
         and scope.is_tagged(body)
         and (not any(map(scope.has, BY_ENIS)) or _has_wanted_enis(scope, instance_id))
     )
+
+
+def _is_in_time(asked: Fields, created: str) -> bool:
+    """One Filter.N: of when an instance was made, and of when it ends, which none does."""
+    key, value = str(asked.get("Key", "")), str(asked.get("Value", ""))
+    if key not in FILTERS:
+        raise ApiError("InvalidParameter.Filter", f"Filter.N.Key is one of {', '.join(FILTERS)}")
+    at = _moment(value)
+    return FILTERS[key](_moment(created), at)
+
+
+def _moment(text: str) -> datetime:
+    """A time as the cloud writes it, with seconds or without."""
+    for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"):
+        with suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+    raise ApiError("InvalidParameter.Filter", f"{text} is no time such as 2026-01-31T12:00Z")
 
 
 def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
@@ -190,6 +225,7 @@ def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
         "ImageId": more.get("image_id", ""),
         "CreationTime": more.get("created", ""),
         "RegionId": REGION,
+        "ResourceGroupId": more.get("resource_group_id", ""),
         "ZoneId": more.get("zone_id", ""),
         "InstanceNetworkType": "vpc",
         "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},

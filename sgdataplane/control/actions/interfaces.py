@@ -11,7 +11,7 @@ from typing import cast
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
-from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
+from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile import ecs_names
@@ -65,8 +65,11 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "private_ip_addresses": cast(Json, addresses),
         "ipv6_addresses": cast(Json, said.get("Ipv6Address") or chooser.choose_ipv6(_count(said, "Ipv6AddressCount"))),
         **{
-            name: said.get(key) or cast(Json, _prefixes(chooser, name, _count(said, f"{key}Count")))
-            for name, key in (("ipv4_prefixes", "Ipv4Prefix"), ("ipv6_prefixes", "Ipv6Prefix"))
+            name: said.get(key) or cast(Json, _prefixes(chooser, name, _count(said, count)))
+            for name, key, count in (
+                ("ipv4_prefixes", "Ipv4Prefix", "Ipv4PrefixCount"),
+                ("ipv6_prefixes", "Ipv6Prefix", "Ipv6PrefixCount"),
+            )
         },
         "security_group_ids": cast(Json, sorted(groups)),
         "connection_tracking": tracking(said),
@@ -78,6 +81,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "zone_id": about(switch).get("zone_id", ""),
         "created": scope.time,
         "tags": scope.tags(),
+        "resource_group_id": str(said.get("ResourceGroupId") or ""),
         "delete_on_release": is_primary or said.get("DeleteOnRelease") is True,
         "source_dest_check": said.get("SourceDestCheck") is True,
     }
@@ -223,7 +227,9 @@ def modify(scope: Scope) -> Body:
         if key in scope.call.parameters
     }
     flags = {
-        name: cast(Json, scope.flag(key)) for name, key in (("delete_on_release", "DeleteOnRelease"),) if scope.has(key)
+        name: cast(Json, scope.flag(key))
+        for name, key in (("delete_on_release", "DeleteOnRelease"), ("source_dest_check", "SourceDestCheck"))
+        if scope.has(key)
     }
     scope.change(ResourceKind.ENI, eni_id, given, **more, **flags)
     return DONE
@@ -307,6 +313,8 @@ def _is_wanted(scope: Scope, eni_id: str, body: Body, *, addresses: set[str]) ->
         and scope.text("SecurityGroupId") in ("", *texts(state, "security_group_ids"))
         and scope.text("PrimaryIpAddress") in ("", texts(state, "private_ip_addresses")[0])
         and (not addresses or bool(addresses & own))
+        and scope.is_flagged("ServiceManaged", is_so=False)
+        and is_in_resource_group(scope, body)
         and scope.is_tagged(body)
     )
 
@@ -339,7 +347,7 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
         "DeleteOnRelease": bool(more.get("delete_on_release")),
         "SourceDestCheck": bool(more.get("source_dest_check")),
         "ServiceManaged": False,
-        "ResourceGroupId": "",
+        "ResourceGroupId": more.get("resource_group_id", ""),
         "OwnerId": "",
         "Tags": {"Tag": tag_items(body)},
     }

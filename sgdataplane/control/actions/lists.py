@@ -13,7 +13,7 @@ from typing import cast
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import NOT_FOUND, ApiError
 from sgdataplane.control.documents import Fields, ResourceKind, about, name_of, state_in
-from sgdataplane.control.scope import Scope, is_among, is_like, tag_items
+from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
 
@@ -62,7 +62,12 @@ def create(of: ListKind, scope: Scope) -> Body:
     }
     if of is PREFIXES:
         state["address_family"] = scope.required("AddressFamily")
-    scope.workspace.put(of.kind, list_id, state, {"created": scope.time, "tags": scope.tags()})
+    more: Fields = {
+        "created": scope.time,
+        "tags": scope.tags(),
+        "resource_group_id": scope.text("ResourceGroupId"),
+    }
+    scope.workspace.put(of.kind, list_id, state, more)
     return {of.id_key: list_id}
 
 
@@ -109,6 +114,7 @@ def describe_all(of: ListKind, scope: Scope) -> Body:
         if is_among(entry[0], ids)
         and is_like(str(state_in(entry[1]).get(f"{of.own}_name", "")), name)
         and family in ("", str(state_in(entry[1]).get("address_family", "")).lower())
+        and is_in_resource_group(scope, entry[1])
         and scope.is_tagged(entry[1])
     ]
 
@@ -128,7 +134,7 @@ def _said(of: ListKind, list_id: str, body: Body) -> dict[str, Json]:
         "Description": state.get("description", ""),
         "MaxEntries": state["max_entries"],
         "CreationTime": about(body).get("created", ""),
-        "ResourceGroupId": "",
+        "ResourceGroupId": about(body).get("resource_group_id", ""),
     }
     return found | ({"AddressFamily": state["address_family"]} if of is PREFIXES else {})
 

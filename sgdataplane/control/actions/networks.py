@@ -48,7 +48,9 @@ def delete_vpc(scope: Scope) -> Body:
 def describe_vpcs(scope: Scope) -> Body:
     ids = [one for text in scope.texts("VpcId") for one in text.split(",")]
     found = [
-        entry for entry in scope.workspace.all(ResourceKind.VPC) if is_among(entry[0], ids) and entry[0] != CLASSIC_VPC
+        entry
+        for entry in scope.workspace.all(ResourceKind.VPC)
+        if is_among(entry[0], ids) and entry[0] != CLASSIC_VPC and scope.is_flagged("IsDefault", is_so=False)
     ]
 
     def shape(entry: tuple[str, Body]) -> Json:
@@ -107,7 +109,10 @@ def describe_vswitches(scope: Scope) -> Body:
     found = [
         entry
         for entry in scope.workspace.all(ResourceKind.VSWITCH)
-        if is_among(entry[0], ids) and vpc_id in ("", state_in(entry[1])["vpc_id"])
+        if is_among(entry[0], ids)
+        and vpc_id in ("", state_in(entry[1])["vpc_id"])
+        and scope.text("ZoneId") in ("", about(entry[1]).get("zone_id", ZONE))
+        and scope.is_flagged("IsDefault", is_so=False)
     ]
 
     def shape(entry: tuple[str, Body]) -> Json:

@@ -1,4 +1,4 @@
-"""Tags, by the cloud's newer calls and its older ones.
+"""Tags, by the cloud's newer calls and its older ones; resource groups.
 
 Owns these actions. Must not know HTTP or the store.
 """
@@ -63,15 +63,35 @@ def _kind(scope: Scope) -> ResourceKind:
 
 def list_resources(scope: Scope) -> Body:
     """ListTagResources."""
-    kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), scope.tags()
+    kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _wanted(scope)
     found: list[Json] = [
         {"ResourceId": name, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
         for name, body in scope.workspace.all(kind)
         if is_among(name, ids)
         for key, value in sorted(tags_of(body).items())
-        if not wanted or wanted.get(key) in ("", value)
+        if wanted is None or (key in wanted and (not wanted[key] or value in wanted[key]))
     ]
     return scope.page(found, lambda item: item, "TagResources", "TagResource")
+
+
+def _wanted(scope: Scope) -> dict[str, set[str]] | None:
+    """Tag key -> the values that are asked for, none of them for any; None if no tag is asked for."""
+    found: dict[str, set[str]] = {}
+    for tag in scope.objects("Tag"):
+        found.setdefault(str(tag.get("Key", "")), set()).update(filter(None, [str(tag.get("Value") or "")]))
+    for asked in scope.objects("TagFilter"):
+        values = cast("list[str]", asked.get("TagValues") or [])
+        found.setdefault(str(asked.get("TagKey", "")), set()).update(values)
+    return found or None
+
+
+def join_resource_group(scope: Scope) -> Body:
+    """JoinResourceGroup: a name that the resource can be found by. There is no list of them here."""
+    kind, name = _kind(scope), scope.required("ResourceId")
+    if kind is ResourceKind.GROUP:
+        scope.find_writable(name)
+    scope.change(kind, name, {}, resource_group_id=scope.required("ResourceGroupId"))
+    return DONE
 
 
 def describe(scope: Scope) -> Body:
