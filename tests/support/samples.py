@@ -27,6 +27,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
+CACHES = {"__pycache__", ".pytest_cache"}
 PATIENCE_S = 60.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100"}
 # What is another in each run, and what stands for it. Columns are as wide as what is in them.
@@ -120,6 +121,14 @@ class Scene:
         """The page as it should be."""
         return BLOCK.sub(self._block, text)
 
+    @property
+    def left(self) -> list[str]:
+        """What isn't as in examples/: what the page has changed there, and what it has left behind for its readers. The
+        process number of what `first` starts is no reader's."""
+        files = {path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()}
+        files = {file for file in files if not CACHES.intersection(file.parts)} - {Path("agent.pid")}
+        return sorted(str(file) for file in files if not _is_same(file, self.folder))
+
     def _block(self, found: re.Match[str]) -> str:
         block = block_of(found)
         if not block.is_run:
@@ -158,6 +167,11 @@ class Scene:
             env={**ENVIRONMENT, "PATH": path, "HOME": str(home), "BASH_ENV": str(home / "exports")},
             start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+
+
+def _is_same(file: Path, folder: Path) -> bool:
+    original = EXAMPLES / file
+    return original.is_file() and original.read_bytes() == (folder / file).read_bytes()
 
 
 @contextmanager

@@ -57,9 +57,11 @@ def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden:
     before = page.read_text("utf-8")
     with scene(tmp_path, with_root=needs_root(page)) as found:
         after = found.page(before)
+        left = found.left
     if update_golden and after != before:
         page.write_text(after, "utf-8")
     assert after == before or update_golden
+    assert left == [], "a reader's examples/ is as it was"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
