@@ -177,6 +177,10 @@ class HostError(SgDataplaneError):
         return visible(f"{self.subject}: {self.detail}")
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, where a command ends by it as by Ctrl-C: it undoes or completes what it had begun."""
+
+
 class EndpointError(SgDataplaneError):
     """The API can't be served at an address, or doesn't answer there. `subject`: the address or file; `detail`: why."""
 

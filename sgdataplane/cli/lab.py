@@ -142,7 +142,8 @@ def run_up(arguments: argparse.Namespace) -> int:
     if arguments.external:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
     state = load_state(arguments.state, record.choices.profile).state
-    with Progress("building", len(state.instances)) as progress, log_shown():
+    building = Progress("building", len(state.instances))
+    with manage.terminated_like_interrupted(), building as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
     _warn_of_neighbours()
@@ -155,7 +156,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     require_root(arguments.verb)
     choices = choices_of(arguments, manage.record_of(arguments.name).choices)
     state = load_state(arguments.state, choices.profile).state
-    with Progress("changing", len(state.instances)) as progress, log_shown():
+    changing = Progress("changing", len(state.instances))
+    with manage.terminated_like_interrupted(), changing as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
     enis = counted(len(lab.state.network_interfaces), "ENI")
@@ -177,7 +179,8 @@ def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
 def run_down(arguments: argparse.Namespace) -> int:
     """Removes the lab; it is no error if there is none."""
     require_root(arguments.verb)
-    removed = manage.down(arguments.name)
+    with manage.terminated_like_interrupted():
+        removed = manage.down(arguments.name)
     if removed:
         say(f"lab {arguments.name}: removed {counted(len(removed), 'namespace')} and all links")
     else:

@@ -20,7 +20,7 @@ from sgdataplane import __version__
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
 from sgdataplane.cli.progress import working
-from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
+from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, TerminatedError
 
 # module -> verb -> what `sgdp --help` says of it
 VERBS: dict[str, dict[str, Summary]] = {
@@ -171,6 +171,7 @@ AFTER_INTERRUPT = {
     "detach": "run it again to be sure that the rules are gone",
     "clear": "run it again to be sure that all rules are gone",
 }
+ENDS = (("interrupted", Exit.INTERRUPTED), ("terminated", Exit.TERMINATED))  # by Ctrl-C; by SIGTERM
 # The first that fits decides, from the special to the general. Every other error of ours is about the input.
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
@@ -243,9 +244,10 @@ def run_verb(run: Run, arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         _discard_stdout()
         return Exit.BROKEN_PIPE
-    except KeyboardInterrupt:
-        say_aside(f"interrupted: {AFTER_INTERRUPT.get(getattr(arguments, 'verb', ''), NOTHING_CHANGED)}")
-        return Exit.INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        word, code = ENDS[isinstance(interrupt, TerminatedError)]
+        say_aside(f"{word}: {AFTER_INTERRUPT.get(getattr(arguments, 'verb', ''), NOTHING_CHANGED)}")
+        return code
     except Exception as error:  # noqa: BLE001  # the one place that must let nothing through
         return report(error, debug=getattr(arguments, "debug", False))
     return code

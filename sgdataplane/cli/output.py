@@ -47,6 +47,7 @@ class Exit(enum.IntEnum):
     INTERNAL = 70  # EX_SOFTWARE of sysexits.h
     INTERRUPTED = 130  # 128 + SIGINT, as shells count
     BROKEN_PIPE = 141  # 128 + SIGPIPE
+    TERMINATED = 143  # 128 + SIGTERM
 
 
 # `make docs` writes docs/reference/exit-codes.md from this.
@@ -61,6 +62,7 @@ EXIT_MEANINGS: Mapping[Exit, str] = {
     Exit.INTERNAL: "a bug in sgdataplane",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
     Exit.BROKEN_PIPE: "the program that read the output has ended",
+    Exit.TERMINATED: "terminated (SIGTERM) while it changed a lab",
 }
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import sgdataplane
 from sgdataplane.cli.output import complain, guarded, paint, say, say_aside, say_block
 from sgdataplane.errors import PrivilegeError, SgDataplaneError
 from sgdataplane.lab import report, status
-from sgdataplane.lab.manage import default_record, enforce_policy
+from sgdataplane.lab.manage import default_record, enforce_policy, terminated_like_interrupted
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 from sgdataplane.lab.topology import MAX_HOSTS
@@ -50,7 +48,7 @@ def _run(folder: Path, record: LabRecord) -> int:
         if os.geteuid() != 0:
             command = f"sudo {sys.executable} -m sgdataplane.lab run"
             raise PrivilegeError("root (it makes network namespaces)", command)
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             return _show(folder, record)
     except SgDataplaneError as error:
         complain(error)
@@ -87,20 +85,6 @@ def _print_step(number: int, result: StepResult) -> None:
     say(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
     for mistake in result.mistakes:
         say(paint(f"! {mistake}", "red"))
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM takes the lab down as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Literal
 
 from sgdataplane import enforce as enforcement
 from sgdataplane.enforce import Desired, Settings
-from sgdataplane.errors import LabError, SgDataplaneError
+from sgdataplane.errors import LabError, SgDataplaneError, TerminatedError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
 from sgdataplane.lab.parts import Endpoint, LabNode, Router
@@ -129,15 +129,16 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
     folder = LabFolder(record.name)
     with folder.locked():
         refuse_existing(record.name)
-        lab = make_lab(record, state)
-        _refuse_taken(lab.topology.netns_names)
-        record = replace(record, namespaces=lab.topology.netns_names, phase=CHANGING)
-        folder.store(record)
+        record = replace(record, namespaces=(), phase=CHANGING)
         try:
+            lab = make_lab(record, state)
+            _refuse_taken(lab.topology.netns_names)
+            record = replace(record, namespaces=lab.topology.netns_names)
+            folder.store(record)
             with interrupts_held():
                 _build(record, lab, None, enforce)
                 record = folder.store_applied(record, state)
-        except BaseException:  # leave nothing, whatever it was (also an interrupt), then raise it again
+        except BaseException:  # leave nothing, not even the lock's folder, whatever it was; then raise it again
             with interrupts_held():
                 build.remove(record.namespaces)
                 folder.remove()
@@ -305,6 +306,20 @@ def enforce_policy(request: EnforceRequest) -> None:
 
 
 HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """While the block runs, SIGTERM undoes what Ctrl-C would: it raises TerminatedError."""
+
+    def interrupt(*_: object) -> None:
+        raise TerminatedError
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager

@@ -27,9 +27,10 @@ from sgdataplane.lab.record import LABS_DIR, LabFolder
 from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native
 from tests.support import labs
-from tests.support.flood import DEADLINE
+from tests.support.flood import DEADLINE, wait_until
 
 pytestmark = pytest.mark.traffic
+ROOT = Path(__file__).parents[2]
 
 STATE = labs.state_of("""
 version: 1
@@ -182,6 +183,44 @@ def test_interrupt_while_building_leaves_nothing_of_the_lab(name: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         manage.up(labs.record_of(name), STATE, interrupt)
+    labs.assert_gone(name)
+
+
+def test_a_refused_lab_leaves_no_folder(name: str) -> None:
+    taken = replace(labs.record_of(name), externals=(("10.0.0.9",),))  # within the VPC
+    with pytest.raises(LabError):
+        manage.up(taken, STATE, labs.no_policy)
+    assert not LabFolder(name).path.exists()
+    labs.assert_gone(name)
+
+
+def test_the_lab_of_another_namespace_s_name_is_refused_and_left(name: str) -> None:
+    """What isn't the lab's stays, and the lab's folder doesn't."""
+    netns.create(f"{name}-i-a")
+    with pytest.raises(LabError, match="not a lab's"):
+        manage.up(labs.record_of(name), STATE, labs.no_policy)
+    assert netns.exists(f"{name}-i-a")
+    assert not LabFolder(name).path.exists()
+    netns.remove(f"{name}-i-a")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_signal_while_it_builds_removes_the_lab_and_says_so(
+    name: str, number: int, code: int, word: str, tmp_path: Path
+) -> None:
+    """Sent once the lab's record is there, so that something has been begun."""
+    state = tmp_path / "state.yaml"
+    state.write_text(dump_native(STATE), "utf-8")
+    command = [sys.executable, "-m", "sgdataplane", "lab", "up", str(state), "--name", name]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: LabFolder(name).load() is not None)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, f"{word}: the lab is removed, nothing of it stays\n")
     labs.assert_gone(name)
 
 
