@@ -18,14 +18,15 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.control import etcdkeys
 from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdclient import PAUSE_S, Cluster, EtcdError, pages
+from sgdataplane.control.etcdclient import Bell, Cluster, EtcdError, pages, pairs
 from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
 from sgdataplane.control.etcdmessages import Message, make
+from sgdataplane.control.etcdparcels import PIECE, Parcels
 from sgdataplane.control.store import (
     KEPT,
     Answered,
@@ -56,11 +57,23 @@ class Found:
     """What a transaction found that wasn't made."""
 
     head: int
-    pending: str
+    pending: bytes
     is_ours: bool  # the revision that it was to make is this very commit's: it was made before
     guards: dict[str, int]
     token: Answered | None
     token_at: int  # etcd's revision of the token, 0 if there is none
+
+
+@dataclass
+class Proposal:
+    """A commit to be made. `audit`: the value of its record. `parcel`: where its log is, if it is too large for one
+    transaction. `token_at`: etcd's revision of an older token of that name, whose time is over."""
+
+    write: Write
+    entry: LogEntry
+    audit: bytes
+    parcel: str = ""
+    token_at: int = 0
 
 
 class EtcdStore:
@@ -70,6 +83,7 @@ class EtcdStore:
     def __init__(self, access: EtcdAccess, *, kept: int = KEPT, clock: Callable[[], float] = time.time) -> None:
         self._keys, self._kept, self._clock = Keys(access.name), kept, clock
         self._cluster = Cluster(access)
+        self._parcels = Parcels(self._cluster, self._keys)
         self._writing = threading.Lock()
         self._leases: dict[int, int] = {}  # the hour in which tokens end -> lease
         self._is_restored = False
@@ -101,14 +115,15 @@ class EtcdStore:
             after = changes[-1].revision
 
     def answered(self, token: str) -> Answered | None:
-        pairs = self._get(get(self._keys.of("token", token)))[0]
-        return etcdkeys.answered_of(pairs, self._clock())
+        found = self._get(get(self._keys.of("token", token)))[0]
+        return etcdkeys.answered_of(found, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         first, (_, end) = self._keys.of("audit", after + 1), self._keys.folder("audit")
         records = []
         for pair in pages(self._cluster.call, first, end, min(limit, A_PAGE), 0):
-            records.append(AuditRecord(int(self._keys.name_in(pair.key, "audit")), read_value(pair.value)))
+            record = read_value(self._parcels.whole(pair.value))
+            records.append(AuditRecord(int(self._keys.name_in(pair.key, "audit")), record))
             if len(records) == limit:
                 break
         return records
@@ -121,7 +136,7 @@ class EtcdStore:
     def _get(self, *operations: Message) -> list[list[Message]]:
         """The keys and values that each finds, all at one revision."""
         answer = self._cluster.call(make("TxnRequest", success=operations))
-        return _pairs(answer)
+        return pairs(answer)
 
     def _read_head(self) -> int:
         return etcdkeys.head_of(self._get(get(self._keys.of("head")))[0])
@@ -138,107 +153,144 @@ class EtcdStore:
     # snapshots
 
     def _snapshot(self) -> Snapshot:
+        revision, pending, at = self._look()
+        values: dict[Path, bytes] = {}
+        values |= {self._keys.name_in(pair.key, "doc"): pair.value for pair in self._parcels.folder(at, "doc")}
+        guards = self._guards(at)
+        if pending:
+            number, entry = self._parcels.pending(pending, at)
+            values = {path: value for path, value in values.items() if path not in entry.deletes}
+            values |= entry.puts
+            guards |= dict.fromkeys(entry.guards, number)
+        return Snapshot(revision, {path: read_value(value) for path, value in values.items()}, guards)
+
+    def _look(self) -> tuple[int, bytes, int]:
+        """The last revision, the value of what is pending (b"" if nothing is), and etcd's own revision of both."""
         known, questions = self._head, [get(self._keys.of(key)) for key in ("head", "pending")]
         answer = self._cluster.call(make("TxnRequest", success=questions))
-        (head, pending), at = _pairs(answer), answer.header.revision
-        revision = self._noted(etcdkeys.head_of(head), known)
-        values: dict[Path, bytes] = {}
-        values |= {self._keys.name_in(pair.key, "doc"): pair.value for pair in self._folder(at, "doc")}
-        guards = {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._folder(at, "guard")}
-        if pending:
-            change = self._parcel(pending[0].value.decode(), at)
-            values = {path: value for path, value in values.items() if path not in change.deletes}
-            values |= change.puts
-        documents = {path: read_value(value) for path, value in values.items()}
-        return Snapshot(revision, documents, guards)
+        head, pending = pairs(answer)
+        return self._noted(etcdkeys.head_of(head), known), first_value(pending), answer.header.revision
 
-    def _folder(self, at: int, *parts: str | int) -> Iterator[Message]:
-        return pages(self._cluster.call, *self._keys.folder(*parts), A_PAGE, at)
+    def _guards(self, at: int) -> dict[str, int]:
+        """At a revision of etcd's."""
+        return {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._parcels.folder(at, "guard")}
 
     # commits
 
     def _commit(self, write: Write, entry: LogEntry) -> int:
-        known, token_at, parcel = self._head, 0, ""
-        deadline = time.monotonic() + BUSY_S
+        known, deadline = self._head, time.monotonic() + BUSY_S
+        audit = packed(write.audit)
+        if len(audit) > PIECE:
+            audit = etcdkeys.placed(self._parcels.post(audit, "record", known + 1, entry.nonce))
+        proposal = Proposal(write, entry, audit)
         while True:
-            if not entry.is_small and not parcel:
-                parcel = self._post(entry, known + 1)
-            found = self._try(write, entry, parcel, known + 1, token_at)
+            if not entry.is_small:
+                known = self._prepare(proposal)
+            found = self._try(proposal, known + 1)
             if found is None or found.is_ours:
                 break
-            self._noted(found.head, known)
-            _require_fresh(write, found, deadline)
-            if found.pending:
-                self._unpack(found.pending)
-            elif (known, token_at) == (found.head, found.token_at):
-                parcel = ""  # somebody has cleared it away
-            known, token_at = found.head, found.token_at
+            self._learn(proposal, found, known)
+            if time.monotonic() > deadline:
+                raise ConflictError("others commit all the time")
+            known = found.head
         self._noted(known + 1, known)
-        self._finish(parcel, known + 1)
+        self._finish(proposal, known + 1)
         return known + 1
 
-    def _try(self, write: Write, entry: LogEntry, parcel: str, revision: int, token_at: int) -> Found | None:
+    def _prepare(self, proposal: Proposal) -> int:
+        """Post the parcel, and compare the guards, of which a transaction can't compare so many; the revision at which
+        they were so. As long as the head is the same, they are."""
+        while True:
+            revision, pending, at = self._look()
+            if not pending:
+                break
+            self._parcels.unpack(pending)
+        _require_unmoved(proposal.write, self._guards(at))
+        if not proposal.parcel:
+            entry = proposal.entry
+            proposal.parcel = self._parcels.post(entry.log, "parcel", revision + 1, entry.nonce)
+        return revision
+
+    def _learn(self, proposal: Proposal, found: Found, known: int) -> None:
+        """Why a transaction wasn't made, so that the next one may be. ConflictError if it must be decided anew."""
+        self._noted(found.head, known)
+        if found.pending:  # its guards aren't moved yet
+            self._parcels.unpack(found.pending)
+            return
+        if not proposal.parcel:
+            _require_unmoved(proposal.write, found.guards)
+        if found.token is not None:
+            raise ConflictError("the token was used meanwhile")
+        if (known, proposal.token_at) == (found.head, found.token_at):
+            proposal.parcel = ""  # somebody has cleared it away
+        proposal.token_at = found.token_at
+
+    def _try(self, proposal: Proposal, revision: int) -> Found | None:
         """Make one transaction; None if it was made now."""
         request = make(
             "TxnRequest",
-            compare=list(self._compares(write, parcel, revision, token_at)),
-            success=list(self._operations(write, entry, parcel, revision)),
-            failure=list(self._questions(write, revision)),
+            compare=list(self._compares(proposal, revision)),
+            success=list(self._operations(proposal, revision)),
+            failure=list(self._questions(proposal, revision)),
         )
         if (size := request.ByteSize()) > LARGEST:
-            raise LimitError("a commit with its answer and audit record (bytes in etcd)", LARGEST, size)
+            raise LimitError("a commit with its answer (bytes in etcd)", LARGEST, size)
         try:
             answer = self._cluster.call(request)
         except EtcdError as error:
             if error.code != "NOT_FOUND" or not self._leases:
                 raise
             self._leases.clear()  # somebody has revoked the token's lease
-            return self._try(write, entry, parcel, revision, token_at)
-        return None if answer.succeeded else self._found(write, entry, _pairs(answer))
+            return self._try(proposal, revision)
+        return None if answer.succeeded else self._found(proposal, pairs(answer))
 
-    def _compares(self, write: Write, parcel: str, revision: int, token_at: int) -> Iterator[Message]:
-        head = self._keys.of("head")
+    def _compares(self, proposal: Proposal, revision: int) -> Iterator[Message]:
+        head, token = self._keys.of("head"), proposal.write.token
         yield is_value(head, etcdkeys.head_value(revision - 1)) if revision > 1 else is_of(head, 0)
         yield is_of(self._keys.of("pending"), 0)
-        for name, read in write.guards.items():
+        if token:
+            yield is_of(self._keys.of("token", token.name), proposal.token_at)
+        if proposal.parcel:
+            yield is_there(self._keys.of(proposal.parcel, 0))
+            return
+        for name, read in proposal.write.guards.items():
             key = self._keys.of("guard", name)
             yield is_value(key, b"%d" % read) if read else is_of(key, 0)
-        if write.token:
-            yield is_of(self._keys.of("token", write.token.name), token_at)
-        if parcel:
-            yield is_there(self._keys.of(parcel, 0))
 
-    def _operations(self, write: Write, entry: LogEntry, parcel: str, revision: int) -> Iterator[Message]:
-        keys = self._keys
+    def _operations(self, proposal: Proposal, revision: int) -> Iterator[Message]:
+        keys, entry, token, parcel = self._keys, proposal.entry, proposal.write.token, proposal.parcel
         yield put(keys.of("head"), etcdkeys.head_value(revision))
-        yield put(keys.of("audit", revision), packed(write.audit))
-        if forgotten := min(write.forget_audit, revision - 1):
-            yield delete(keys.of("audit"), keys.of("audit", forgotten + 1))
-        yield from (put(keys.of("guard", name), b"%d" % revision) for name in write.guards)
-        if token := write.token:
+        yield put(keys.of("audit", revision), proposal.audit)
+        if forgotten := min(proposal.write.forget_audit, revision - 1):
+            for folder in ("audit", "record"):
+                yield delete(keys.of(folder), keys.of(folder, forgotten + 1))
+        if token:
             yield put(keys.of("token", token.name), etcdkeys.token_value(token, revision), self._lease(token))
         if parcel:
-            yield put(keys.of("log", revision), packed({"nonce": entry.nonce, "parcel": parcel}))
-            yield put(keys.of("pending"), parcel.encode())
+            yield put(keys.of("log", revision), etcdkeys.placed(parcel))
+            yield put(keys.of("pending"), etcdkeys.pending_value(parcel, revision))
         else:
             yield put(keys.of("log", revision), entry.log)
-            yield from entry.operations(keys)
+            yield from entry.operations(keys, revision)
         for folder in ("log", "parcel"):
             yield delete(keys.of(folder), keys.of(folder, max(0, revision - self._kept + 1)))
 
-    def _questions(self, write: Write, revision: int) -> Iterator[Message]:
+    def _questions(self, proposal: Proposal, revision: int) -> Iterator[Message]:
+        token = proposal.write.token
         yield from (get(self._keys.of(key)) for key in ("head", "pending"))
         yield get(self._keys.of("log", revision))
-        yield get(self._keys.of("token", write.token.name if write.token else ""))
-        yield from (get(self._keys.of("guard", name)) for name in write.guards)
+        yield get(self._keys.of("token", token.name if token else ""))
+        if not proposal.parcel:
+            yield from (get(self._keys.of("guard", name)) for name in proposal.write.guards)
 
-    def _found(self, write: Write, entry: LogEntry, pairs: list[list[Message]]) -> Found:
-        head, pending, log, token, *guards = pairs
+    def _found(self, proposal: Proposal, found: list[list[Message]]) -> Found:
+        head, pending, log, token, *guards = found
+        write = proposal.write
         return Found(
             etcdkeys.head_of(head),
-            pending[0].value.decode() if pending else "",
-            bool(log) and read_value(log[0].value)["nonce"] == entry.nonce,
-            {name: int(one[0].value) if one else 0 for name, one in zip(write.guards, guards, strict=True)},
+            first_value(pending),
+            bool(log) and etcdkeys.nonce_of(log[0].value) == proposal.entry.nonce,
+            {name: int(first_value(one) or 0) for name, one in zip(write.guards, guards, strict=False)},
             etcdkeys.answered_of(token, self._clock()) if write.token else None,
             token[0].mod_revision if token and write.token else 0,
         )
@@ -251,11 +303,11 @@ class EtcdStore:
             self._leases = {hour: self._cluster.call(make("LeaseGrantRequest", TTL=int(seconds))).ID}
         return self._leases[hour]
 
-    def _finish(self, parcel: str, revision: int) -> None:
+    def _finish(self, proposal: Proposal, revision: int) -> None:
         """What follows a commit; it is made, also if this fails."""
         try:
-            if parcel:
-                self._unpack(parcel)
+            if proposal.parcel:
+                self._parcels.unpack(etcdkeys.pending_value(proposal.parcel, revision))
             if revision % self._kept == 0:
                 self._compact()
         except UnavailableError as error:
@@ -266,28 +318,6 @@ class EtcdStore:
         oldest = self._get(get(*self._keys.folder("log"), 1))[0]
         if oldest:
             self._cluster.call(make("CompactionRequest", revision=oldest[0].mod_revision))
-
-    # parcels
-
-    def _post(self, entry: LogEntry, revision: int) -> str:
-        parcel = f"parcel/{revision:020d}/{entry.nonce}"
-        for number, piece in enumerate(entry.pieces()):
-            key = self._keys.of(parcel, number)
-            self._cluster.call(make("PutRequest", key=key, value=piece))
-        return parcel
-
-    def _parcel(self, parcel: str, at: int) -> LogEntry:
-        """Its text, at a revision of etcd's, 0 for now."""
-        return LogEntry.read(b"".join(pair.value for pair in self._folder(at, parcel)))
-
-    def _unpack(self, parcel: str) -> None:
-        """Put what the commit of a parcel puts. Another one may do it at the same time."""
-        pending = self._keys.of("pending")
-        entry = self._parcel(parcel, 0)
-        for batch in (*entry.batches(self._keys), [delete(pending)]):
-            is_pending = is_value(pending, parcel.encode())
-            if not self._cluster.call(make("TxnRequest", compare=[is_pending], success=batch)).succeeded:
-                return
 
     # watches
 
@@ -320,74 +350,18 @@ class EtcdStore:
         return [self._change(number, pair.value) for number, pair in zip(numbers, logs, strict=True)]
 
     def _change(self, number: int, log: bytes) -> Revision:
-        parcel = read_value(log).get("parcel")
-        if parcel is not None:
-            log = b"".join(pair.value for pair in self._folder(0, parcel))
-            if not log:
-                raise GoneError(f"what changed in revision {number} isn't kept any more")
-        return etcdkeys.revision_of(number, log)
+        whole = self._parcels.whole(log)
+        if not whole:
+            raise GoneError(f"what changed in revision {number} isn't kept any more")
+        return etcdkeys.revision_of(number, whole)
 
 
-class Bell:
-    """Rings when the head may have moved: etcd says so, or doesn't say anything any more. Its thread begins with the
-    first that waits."""
-
-    def __init__(self, cluster: Cluster, key: bytes) -> None:
-        self._cluster = cluster
-        self._create = make("WatchCreateRequest", key=key, fragment=True)
-        self._news = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self.is_closed = False
-        self.rung = 0
-
-    def wait(self, rung: int, timeout: float | None) -> bool:
-        """Until it has rung more often than that; False if the time is over, or it is closed."""
-        if timeout is not None and timeout <= 0:
-            return False
-        with self._news:
-            if self._thread is None and not self.is_closed:
-                self._thread = threading.Thread(target=self._listen, daemon=True)
-                self._thread.start()
-            self._news.wait_for(lambda: self.rung != rung or self.is_closed, timeout)
-            return self.rung != rung and not self.is_closed
-
-    def close(self) -> None:
-        with self._news:
-            self.is_closed = True
-            self._news.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _listen(self) -> None:
-        while not self.is_closed:
-            try:
-                self._cluster.watch(self._create, self._heard)
-            except UnavailableError:  # closed
-                return
-            self._ring()
-            with self._news:
-                self._news.wait_for(lambda: self.is_closed, PAUSE_S)
-
-    def _heard(self, answer: Message) -> None:
-        if answer.created or answer.events:
-            self._ring()
-
-    def _ring(self) -> None:
-        with self._news:
-            self.rung += 1
-            self._news.notify_all()
+def first_value(found: list[Message]) -> bytes:
+    """The value of a key; b"" if it isn't there."""
+    return bytes(found[0].value) if found else b""
 
 
-def _pairs(answer: Message) -> list[list[Message]]:
-    """What each question of a transaction found."""
-    return [list(one.response_range.kvs) for one in answer.responses]
-
-
-def _require_fresh(write: Write, found: Found, deadline: float) -> None:
+def _require_unmoved(write: Write, guards: Mapping[str, int]) -> None:
     for name, read in write.guards.items():
-        if found.guards[name] != read:
+        if guards.get(name, 0) != read:
             raise ConflictError(f"{name} was changed meanwhile")
-    if found.token is not None:
-        raise ConflictError("the token was used meanwhile")
-    if time.monotonic() > deadline:
-        raise ConflictError("others commit all the time")

@@ -205,6 +205,56 @@ class _Pulse:
         self._stopped.set()
 
 
+class Bell:
+    """Rings when the head may have moved: etcd says so, or doesn't say anything any more. Its thread begins with the
+    first that waits."""
+
+    def __init__(self, cluster: Cluster, key: bytes) -> None:
+        self._cluster = cluster
+        self._create = make("WatchCreateRequest", key=key, fragment=True)
+        self._news = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.is_closed = False
+        self.rung = 0
+
+    def wait(self, rung: int, timeout: float | None) -> bool:
+        """Until it has rung more often than that; False if the time is over, or it is closed."""
+        if timeout is not None and timeout <= 0:
+            return False
+        with self._news:
+            if self._thread is None and not self.is_closed:
+                self._thread = threading.Thread(target=self._listen, daemon=True)
+                self._thread.start()
+            self._news.wait_for(lambda: self.rung != rung or self.is_closed, timeout)
+            return self.rung != rung and not self.is_closed
+
+    def close(self) -> None:
+        with self._news:
+            self.is_closed = True
+            self._news.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _listen(self) -> None:
+        while not self.is_closed:
+            try:
+                self._cluster.watch(self._create, self._heard)
+            except UnavailableError:  # closed
+                return
+            self._ring()
+            with self._news:
+                self._news.wait_for(lambda: self.is_closed, PAUSE_S)
+
+    def _heard(self, answer: Message) -> None:
+        if answer.created or answer.events:
+            self._ring()
+
+    def _ring(self) -> None:
+        with self._news:
+            self.rung += 1
+            self._news.notify_all()
+
+
 def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: int, revision: int) -> Iterator[Message]:
     """Each key from `first` to before `end`, at a revision of etcd's, in pages of so many."""
     while True:
@@ -213,3 +263,8 @@ def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: in
         if not answer.more:
             return
         first = answer.kvs[-1].key + b"\0"
+
+
+def pairs(answer: Message) -> list[list[Message]]:
+    """What each question of a transaction found."""
+    return [list(one.response_range.kvs) for one in answer.responses]

@@ -27,8 +27,7 @@ from sgdataplane.errors import LimitError, Problem, StateFileError, Where
 
 FORMAT = 1
 MOST_BYTES, MOST_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
-MOST_OPERATIONS = 100  # etcd takes 128 a transaction; besides documents there are guards: as many at most
-PIECE = 1 << 19
+MOST_OPERATIONS = 100  # of documents and guards: etcd takes 128 a transaction
 LONG = 1 << 14  # bytes from which a value is compressed
 EQUAL, GREATER, MOD, VALUE = 0, 1, 2, 3  # etcd's numbers in a comparison
 
@@ -59,6 +58,7 @@ class LogEntry:
     nonce: str
     puts: Mapping[Path, bytes]
     deletes: frozenset[Path]
+    guards: frozenset[str]
     log: bytes
 
     @staticmethod
@@ -67,48 +67,41 @@ class LogEntry:
         about = {"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)}
         puts = {path: packed(body) for path, body in write.puts.items()}
         for path, value in puts.items():
-            _require_fitting(f"the document {path} (bytes in etcd)", MOST_BYTES, len(value))
-        _require_fitting("a commit (guards in etcd)", MOST_OPERATIONS, len(write.guards))
-        return LogEntry(nonce, puts, write.deletes, packed({"puts": write.puts, **about}))
+            if len(value) > MOST_BYTES:
+                raise LimitError(f"the document {path} (bytes in etcd)", MOST_BYTES, len(value))
+        return LogEntry(nonce, puts, write.deletes, frozenset(write.guards), packed({"puts": write.puts, **about}))
 
     @staticmethod
     def read(log: bytes) -> LogEntry:
         found = json.loads(unpacked(log))
         puts = {path: packed(body) for path, body in found["puts"].items()}
-        return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), log)
+        return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), frozenset(found["guards"]), log)
 
     @property
     def is_small(self) -> bool:
         """Whether one transaction can make it."""
         names = sum(len(path.encode()) for path in (*self.puts, *self.deletes))
         size = len(self.log) + sum(map(len, self.puts.values())) + names
-        return len(self.puts) + len(self.deletes) <= MOST_OPERATIONS and size <= MOST_AT_ONCE
+        count = len(self.puts) + len(self.deletes) + len(self.guards)
+        return count <= MOST_OPERATIONS and size <= MOST_AT_ONCE
 
-    def pieces(self) -> Iterator[bytes]:
-        """Of the log, each as large as etcd takes it with ease."""
-        return (self.log[start : start + PIECE] for start in range(0, len(self.log), PIECE))
-
-    def operations(self, keys: Keys) -> Iterator[Message]:
-        """Put and delete the documents."""
+    def operations(self, keys: Keys, revision: int) -> Iterator[Message]:
+        """Put and delete the documents, and move the guards."""
+        yield from (put(keys.of("guard", name), b"%d" % revision) for name in self.guards)
         yield from (put(keys.of("doc", path), value) for path, value in self.puts.items())
         yield from (delete(keys.of("doc", path)) for path in self.deletes)
 
-    def batches(self, keys: Keys) -> Iterator[list[Message]]:
+    def batches(self, keys: Keys, revision: int) -> Iterator[list[Message]]:
         """The same in transactions that etcd takes."""
         batch: list[Message] = []
         size = 0
-        for operation in self.operations(keys):
+        for operation in self.operations(keys, revision):
             if batch and (len(batch) == MOST_OPERATIONS or size + operation.ByteSize() > MOST_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append(operation)
             size += operation.ByteSize()
         yield batch
-
-
-def _require_fitting(subject: str, limit: int, actual: int) -> None:
-    if actual > limit:
-        raise LimitError(subject, limit, actual)
 
 
 def revision_of(number: int, log: bytes) -> Revision:
@@ -126,6 +119,26 @@ def packed(body: Mapping[str, Any]) -> bytes:
     if len(octets) <= LONG:
         return octets
     return zlib.compress(json.dumps(body, ensure_ascii=False, default=dict).encode("utf-8", "surrogatepass"), 1)
+
+
+def placed(place: str) -> bytes:
+    """A value whose pieces are in that folder."""
+    return b"@" + place.encode()
+
+
+def place_of(value: bytes) -> str:
+    """Where its pieces are; "" if it is whole."""
+    return value[1:].decode() if value.startswith(b"@") else ""
+
+
+def pending_value(parcel: str, revision: int) -> bytes:
+    return json.dumps({"parcel": parcel, "revision": revision}).encode()
+
+
+def nonce_of(log: bytes) -> str:
+    """Whose commit it is."""
+    place = place_of(log)
+    return place.rpartition("/")[2] if place else str(read_value(log)["nonce"])
 
 
 def unpacked(value: bytes) -> bytes:

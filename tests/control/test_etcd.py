@@ -17,7 +17,7 @@ from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdkeys import Keys, LogEntry
 from sgdataplane.control.etcdmessages import Message
-from sgdataplane.control.store import Body, Snapshot, Store, Token, UnavailableError, Write
+from sgdataplane.control.store import Body, ConflictError, Snapshot, Store, Token, UnavailableError, Write
 from sgdataplane.control.stores import open_store
 from sgdataplane.errors import LimitError, StateFileError
 from tests.support.etcdserver import FAST, Members, control, running, until
@@ -165,11 +165,11 @@ def test_a_large_commit_is_whole_wherever_its_writer_dies(
         assert other.snapshot().documents == {"kind/2": {"n": 2}, **puts, "new/0": {"n": -1}}
 
 
-def _dying(after: int) -> Callable[[LogEntry, Keys], Iterator[list[Message]]]:
+def _dying(after: int) -> Callable[[LogEntry, Keys, int], Iterator[list[Message]]]:
     whole = LogEntry.batches
 
-    def batches(entry: LogEntry, keys: Keys) -> Iterator[list[Message]]:
-        for number, batch in enumerate(whole(entry, keys)):
+    def batches(entry: LogEntry, keys: Keys, revision: int) -> Iterator[list[Message]]:
+        for number, batch in enumerate(whole(entry, keys, revision)):
             if number == after:
                 raise DyingError
             yield batch
@@ -225,8 +225,6 @@ def test_a_group_with_as_many_rules_as_an_eni_may_have_fits(store: EtcdStore) ->
     "write",
     [
         pytest.param(Write({}, {"kind/0": {}, "kind/1": described_group(2_000)}), id="document"),
-        pytest.param(Write({f"g{number}": 0 for number in range(101)}, {"kind/0": {}}), id="guards"),
-        pytest.param(Write({}, {"kind/0": {}}, audit=described_group(2_000)), id="audit"),
         pytest.param(Write({}, {"kind/0": {}}, token=Token("t", "d", described_group(2_000), FOREVER)), id="token"),
     ],
 )
@@ -235,6 +233,21 @@ def test_what_is_too_large_is_refused_whole(store: EtcdStore, write: Write) -> N
         store.commit(write)
     assert store.snapshot() == Snapshot(0, {}, {})
     assert store.commit(Write({}, {"kind/0": {}})) == 1  # control
+
+
+def test_a_commit_may_have_any_number_of_guards_and_an_audit_record_of_any_size(store: EtcdStore) -> None:
+    guards = {f"vpc-{number}": 0 for number in range(250)}
+    record = described_group(2_000)
+    assert store.commit(Write(guards, {"kind/0": {}}, audit=record)) == 1
+    assert store.snapshot().guards == dict.fromkeys(guards, 1)
+    assert next(store.watch(0)).guards == frozenset(guards)
+    assert store.commit(Write({"vpc-7": 1})) == 2
+    assert [event.record for event in store.events()] == [record, {}]
+    for read in (0, 1):
+        with pytest.raises(ConflictError):
+            store.commit(Write(dict.fromkeys(guards, read), {"kind/1": {}}))
+    assert store.commit(Write({name: 2 if name == "vpc-7" else 1 for name in guards})) == 3
+    assert store.snapshot() == Snapshot(3, {"kind/0": {}}, dict.fromkeys(guards, 3))
 
 
 def test_an_event_of_6_mb_reaches_every_watch(store: EtcdStore) -> None:

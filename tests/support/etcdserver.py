@@ -157,7 +157,7 @@ def _leads(member: Member) -> bool:
         status = json.loads(said.splitlines()[0])[0]["Status"]
     except (ValueError, IndexError, TypeError):
         return False
-    return bool(status["leader"] == status["header"]["member_id"])
+    return bool(status.get("leader") == status["header"]["member_id"])
 
 
 @contextmanager

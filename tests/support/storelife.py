@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 
 from sgdataplane.control.store import Store
 from sgdataplane.control.stores import open_store
-from tests.support.storewriting import COUNTER, GUARD, PARTS
+from tests.support.storewriting import COUNTER, GUARD, PARTS, count_up
 
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 LONGEST_LIFE_S = 0.2
@@ -68,6 +68,7 @@ class Life:
     def check(self) -> None:
         """What the last two left behind."""
         with closing(open_store(self.store)) as store:
+            count_up(store, f"check {len(self.answered)}", 1)  # whatever is under way to etcd comes too late now
             seen, events = store.snapshot(), store.events(limit=ENDLESS)
             assert [event.revision for event in events] == list(range(1, seen.revision + 1))
             assert seen.guards == {GUARD: seen.revision}

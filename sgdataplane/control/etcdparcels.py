@@ -1,0 +1,65 @@
+"""What is too large for one of etcd's transactions: written in pieces beside first, and put in its places once it is
+committed.
+
+Owns pieces, and who puts what is pending. Must not know when something is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sgdataplane.control.etcdclient import Cluster, pages
+from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, is_value, place_of
+from sgdataplane.control.etcdmessages import Message, make
+
+PIECE = 1 << 19  # bytes
+A_PAGE = 1_000  # keys
+
+
+class Pending(NamedTuple):
+    """A commit whose documents and guards aren't all in their places yet."""
+
+    revision: int
+    entry: LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Parcels:
+    """Of the store with these keys."""
+
+    cluster: Cluster
+    keys: Keys
+
+    def post(self, value: bytes, folder: str, revision: int, nonce: str) -> str:
+        """Write it in pieces; where they are."""
+        place = f"{folder}/{revision:020d}/{nonce}"
+        for number, start in enumerate(range(0, len(value), PIECE)):
+            piece = value[start : start + PIECE]
+            self.cluster.call(make("PutRequest", key=self.keys.of(place, number), value=piece))
+        return place
+
+    def whole(self, value: bytes, at: int = 0) -> bytes:
+        """A value, also if it is in pieces; b"" if they aren't there any more. `at`: etcd's revision, 0 for now."""
+        place = place_of(value)
+        return b"".join(pair.value for pair in self.folder(at, place)) if place else value
+
+    def folder(self, at: int, *parts: str | int) -> Iterator[Message]:
+        """All that is in it, at a revision of etcd's."""
+        return pages(self.cluster.call, *self.keys.folder(*parts), A_PAGE, at)
+
+    def pending(self, value: bytes, at: int = 0) -> Pending:
+        """What the value of `pending` means."""
+        found = json.loads(value)
+        log = b"".join(pair.value for pair in self.folder(at, found["parcel"]))
+        return Pending(found["revision"], LogEntry.read(log))
+
+    def unpack(self, value: bytes) -> None:
+        """Put what is pending in its places. Others may do it at the same time."""
+        key = self.keys.of("pending")
+        pending = self.pending(value)
+        for batch in (*pending.entry.batches(self.keys, pending.revision), [delete(key)]):
+            if not self.cluster.call(make("TxnRequest", compare=[is_value(key, value)], success=batch)).succeeded:
+                return
