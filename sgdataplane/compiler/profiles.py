@@ -85,7 +85,8 @@ class Profiles:
         counters = {named.counter.name: named.counter for named in needed.values() if named.counter is not None}
         digest = side_digest(chains.values(), winners)
         kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
-        maps = self._rank_maps(ranks)
+        is_same = found is not None and found.ranks == ranks and found.maps.kins is self._kins
+        maps = found.maps if found is not None and is_same else self._rank_maps(ranks)
         return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, side)
 
     def _rank_maps(self, ranks: Iterable[Ranking]) -> SideMaps:

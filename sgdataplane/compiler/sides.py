@@ -116,7 +116,8 @@ class KindDiagram:
 class Side:
     """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
     need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own. `before`: the same
-    side in an earlier compile, from which parts are taken over; `diagrams`, `groups`: by kind, for the next one."""
+    side in an earlier compile, from which parts are taken over. For the next one: `diagrams`, `groups`: by kind;
+    `leaves`: of permissions on groups."""
 
     profile: str
     site: Site
@@ -132,6 +133,7 @@ class Side:
     inner: Strengths = ()
     diagrams: dict[PacketKind, KindDiagram] = field(default_factory=dict)
     groups: dict[PacketKind, str] = field(default_factory=dict)
+    leaves: dict[Decision, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._leaf = cache(self._made_leaf)
@@ -145,7 +147,7 @@ class Side:
         self.before = None
         self._leaf.cache_clear()
         if not keeps_diagrams:
-            self.diagrams, self.groups = {}, {}
+            self.diagrams, self.groups, self.leaves = {}, {}, {}
         self.lowering.seal(keeps_chains=keeps_diagrams)
         for made in self.diagrams.values():
             made.chains.seal()
@@ -170,7 +172,9 @@ class Side:
 
     def winners(self) -> dict[int, str]:
         """The leaf of each permission on a group, by rank."""
-        return {rank: self.lowering.leaf(d) for d, rank in self.strength.ranks.items()}
+        known = {} if self.before is None else self.before.leaves
+        self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in self.strength.ranks}
+        return {rank: self.leaves[d] for d, rank in self.strength.ranks.items()}
 
     def _kin_rules(self) -> Iterator[Rule]:
         yield rule(NO_PRIORITY)
