@@ -69,7 +69,8 @@ def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, op
 
 Said = tuple[Outcome, Claim | None]  # what a candidate asks for, and where, if that can be in a family
 Known = tuple[SecurityGroupRule, Said]  # the rule is kept, so that its identity is no other one's
-KnownRules = Mapping[tuple[int, str, int], Known]  # by rule, group and length of addresses
+# By rule, group, length of addresses, and whether there can be any: a group as remote may be of another VPC.
+KnownRules = Mapping[tuple[int, str, int, bool], Known]
 
 
 @dataclass
@@ -77,7 +78,7 @@ class ClaimMemo:
     """Remembers claims that follow from their rule alone. `before`: those of an earlier state."""
 
     before: KnownRules = field(default_factory=dict)
-    found: dict[tuple[int, str, int], Known] = field(default_factory=dict)
+    found: dict[tuple[int, str, int, bool], Known] = field(default_factory=dict)
 
     def claims(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Claim]:
         """The claims of an ENI's candidates for one direction."""
@@ -89,10 +90,11 @@ class ClaimMemo:
         return [self._said(state, candidate, family, bits) for candidate in candidates]
 
     def _said(self, state: CloudState, candidate: Candidate, family: Family, bits: int) -> Said:
-        rule, decision = candidate.rule, candidate.decision
-        if rule is None or rule.port_list_id or isinstance(rule.remote, GroupRef):
+        rule, group, decision = candidate.rule, candidate.group, candidate.decision
+        if rule is None or group is None or rule.port_list_id:
             return expected(decision), _claim(state, candidate, family)
-        key = (id(rule), decision.security_group_id, bits)
+        has_remote = not isinstance(rule.remote, GroupRef) or _has_remote(state, group, rule, family)
+        key = (id(rule), decision.security_group_id, bits, has_remote)
         known = self.found.get(key) or self.before.get(key)
         if known is None:
             known = rule, (expected(decision), _claim(state, candidate, family))
