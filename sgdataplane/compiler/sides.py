@@ -28,7 +28,7 @@ from typing import Protocol
 
 from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
-from sgdataplane.compiler.kins import Kins, Ranking, Strengths
+from sgdataplane.compiler.kins import NO_KINS, Kins, Ranking, Strengths
 from sgdataplane.compiler.lower import DiagramChains, Lowering, said
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
@@ -144,7 +144,7 @@ class Side:
 
     def seal(self, *, keeps_diagrams: bool) -> None:
         """It is compiled: keep what the next compile may take over, and no more."""
-        self.before = None
+        self.before, self.kins = None, NO_KINS
         self._leaf.cache_clear()
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
