@@ -20,6 +20,7 @@ from sgdataplane.compiler.sides import Side
 from sgdataplane.contract import names
 from sgdataplane.model.members import Members
 from sgdataplane.net.values import Family
+from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Counter, Map
 
 
@@ -32,7 +33,9 @@ class SideMaps:
 
     @cached_property
     def digest(self) -> str:
-        return Part.of((), self.by_name.values()).digest
+        """A hash of all their elements; all else of them follows from their names."""
+        said = [f"{name} {pages.digest(entry.elements)}" for name, entry in sorted(self.by_name.items())]
+        return names.digest(" ".join(said), 32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,8 @@ def spread(ordered: Sequence[str], count: int) -> dict[str, int]:
 def identifier(prefix: str, *ids: str) -> str:
     """A legal nft name that begins with `prefix` and shows the ids, or a hash of them where they aren't legal."""
     body = ".".join(ids)
-    if not all(_LEGAL.fullmatch(part) for part in ids) or len(prefix) + len(body) + 1 > MAX_NAME:
+    is_legal = all(ids) and _LEGAL.fullmatch("".join(ids)) is not None
+    if not is_legal or len(prefix) + len(body) + 1 > MAX_NAME:
         readable = re.sub(r"[^A-Za-z0-9_.-]", "_", body)[: MAX_NAME - len(prefix) - 14]
         body = f"{readable}-{digest(repr(ids))}"
     return f"{prefix}.{body}"
