@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.daemon.ledgerfile import NAME as COUNTS
+from sgdataplane.daemon.provenfile import NAME as PROVEN
 from sgdataplane.daemon.source import LAST_GOOD
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
@@ -92,7 +93,7 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             disk.mend(how)
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
-    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {LAST_GOOD, COUNTS})  # nothing half-written
+    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {LAST_GOOD, COUNTS, PROVEN})  # nothing half-written
     assert holds(attached, larger_state(3))
 
 
