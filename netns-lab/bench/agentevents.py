@@ -30,7 +30,7 @@ from bench.errors import BenchError
 from bench.isolation import isolate
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
-from sgdataplane.host.events import Subscription, number_of
+from sgdataplane.host.events import LINK_GROUP, ROUTE, Message, Subscription, link_of, number_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState
@@ -48,12 +48,11 @@ DRIFTS = {
 
 
 class Ear:
-    """When commits to our tables ended in one namespace, by the wall clock, like the agent's own times. A thread hears
-    them at once."""
+    """When something happened in one namespace, by the wall clock, like the agent's own times. A thread hears it at
+    once. `count`: how often a message says that it happened."""
 
-    def __init__(self, name: str) -> None:
-        self._rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
-        self._commits = CommitReader(TABLE)
+    def __init__(self, name: str, subscription: Subscription, count: Callable[[Message], int]) -> None:
+        self._subscription, self._count = subscription, count
         self._number = number_of(name)
         self.times: list[float] = []
         self._is_over = threading.Event()
@@ -66,23 +65,35 @@ class Ear:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
-        self._rules.close()
+        self._subscription.close()
 
     def _hear(self) -> None:
         while not self._is_over.is_set():
-            is_told = select.select([self._rules], [], [], 0.1)[0]
+            is_told = select.select([self._subscription], [], [], 0.1)[0]
             now = time.time()
-            for message in self._rules.read()[0] if is_told else ():
+            for message in self._subscription.read()[0] if is_told else ():
                 if message.number == self._number:
-                    found = self._commits.read(self._number, message.kind, message.payload)
-                    self.times.extend(now for _ in found)
+                    self.times.extend([now] * self._count(message))
+
+
+def commits_in(name: str) -> Ear:
+    """Hears commits to our tables."""
+    commits, number = CommitReader(TABLE), number_of(name)
+    rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
+    return Ear(name, rules, lambda message: len(list(commits.read(number, message.kind, message.payload))))
+
+
+def link_in(name: str, ifname: str) -> Ear:
+    """Hears that a link of this name has come or changed."""
+    links = Subscription(ROUTE, (LINK_GROUP,))
+    return Ear(name, links, lambda message: (link_of(message) or (0, ""))[1] == ifname)
 
 
 def drift_times(agent: Agent, name: str, change: str) -> tuple[float, float] | None:
     """Milliseconds until drift was noticed, and until it was repaired. None if the cycle was about more than that."""
     agent.settle()
     count = drifts(agent)
-    with Ear(name) as ear:
+    with commits_in(name) as ear:
         subprocess.run(["ip", "netns", "exec", name, "nft", change], check=True)
         deadline = time.monotonic() + DEADLINE_S
         while drifts(agent) == count:
@@ -129,7 +140,7 @@ def with_more(state: CloudState, first: int, count: int) -> CloudState:
 
 
 def plug(agent: Agent, number: int) -> float:
-    """How many milliseconds it takes."""
+    """How many milliseconds it takes. To move an interface, the kernel also waits, before it arrives."""
     name, near, far = f"p{number}", f"t{number}", f"v{number}"
     netns.create(name)
     with Links(str(netns.OWN_NETNS)) as links:
@@ -137,8 +148,9 @@ def plug(agent: Agent, number: int) -> float:
         links.set_alias(near, eni_id(number))
         links.set_up(far)
         agent.settle()
-        began = time.time()
-        links.move(near, name, "eth0")
+        with link_in(name, "eth0") as ear:
+            links.move(near, name, "eth0")
+            began = arrival(ear)
     for _ in itertools.count():
         since = next(in_force_since(agent, eni_id(number)), None)
         if since is not None:
@@ -147,6 +159,15 @@ def plug(agent: Agent, number: int) -> float:
             raise BenchError("the agent doesn't enforce")
         time.sleep(0.002)
     raise AssertionError
+
+
+def arrival(ear: Ear) -> float:
+    deadline = time.monotonic() + DEADLINE_S
+    while not ear.times:
+        if time.monotonic() > deadline:
+            raise BenchError("no interface has come")
+        time.sleep(0.002)
+    return ear.times[0]
 
 
 def in_force_since(agent: Agent, wanted: str) -> Iterator[float]:
