@@ -272,6 +272,7 @@ class Agent:
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
         self._journal.tell(report, lambda: self._serve_at(config))
+        self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report))
 
     def _serve_at(self, config: Config) -> dict[str, str]:

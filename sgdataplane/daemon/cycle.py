@@ -230,9 +230,12 @@ class Reconciler:
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
         """Keep the policy for a start without a state, even if one ENI was refused, since the others obey it."""
-        if policy.origin is Origin.STATE and host is not None:
+        is_new = policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state)
+        if is_new and host is not None:
             self._aside(partial(self._last_good.store, policy.state))
-        if host is not None and self._proven_file is not None:
-            summaries = self._cache.summaries(host.in_force.values())
-            if summaries is not None:
-                self._aside(partial(self._proven_file.store, summaries))
+
+    def remember(self) -> None:
+        """Keep what the next start needs to build nothing. Call it once the cycle is told."""
+        summaries = None if self._proven_file is None else self._cache.summaries(self._previous.in_force.values())
+        if self._proven_file is not None and summaries is not None:
+            self._aside(partial(self._proven_file.store, summaries))

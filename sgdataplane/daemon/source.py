@@ -114,10 +114,13 @@ class LastGood:
             self.error = str(error)
         return self._stored
 
+    def is_stored(self, state: CloudState) -> bool:
+        return state == self._stored
+
     def store(self, state: CloudState) -> None:
         """Write it in one step, unless it is there already. It has to survive a loss of power, as an older policy may
         allow more."""
-        if state == self._stored:
+        if self.is_stored(state):
             return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

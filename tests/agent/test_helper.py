@@ -64,6 +64,7 @@ def start(places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def run() -> CycleReport:
         made = Reconciler(registry, LastGood(tmp_path / "var"), proven_file=ProvenFile(tmp_path / "var"))
         report = made.run({Cause.START}, StateFiles(state), DEFAULT_MANNER, BindRule())
+        made.remember()
         assert (report.error, report.policy.refusal) == ("", "")
         assert report.host is not None
         assert {eni.outcome.value for eni in report.host.enis} == {"in force"}

@@ -57,6 +57,7 @@ def restarted(bench: Bench, agent: AgentBench, reconcilers: list[Reconciler]) ->
             reconcilers[:] = [Reconciler(bench.registry, LastGood(agent.var), proven_file=ProvenFile(agent.var))]
         report = reconcilers[0].run({cause}, StateFiles(agent.folder / "state.yaml"), DEFAULT_MANNER, BindRule())
         assert report.host is not None
+        reconcilers[0].remember()
         assert [eni.outcome.value for eni in report.host.enis] == ["in force"]
         return report
 
