@@ -93,7 +93,8 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             disk.mend(how)
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
-    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {LAST_GOOD, COUNTS, PROVEN})  # nothing half-written
+    files = {LAST_GOOD, COUNTS, PROVEN}
+    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= files)  # nothing half-written
     assert holds(attached, larger_state(3))
 
 
