@@ -16,6 +16,7 @@ from tests.support.bootedhost import AGENT, BOOT, CONFIG, DEB, STATE, outcomes, 
 from tests.support.flood import wait_until
 
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
+API = "sgdataplane-api.service"
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = """[Service]
 Type=oneshot
@@ -124,10 +125,16 @@ def test_make_install_runs_under_systemd_and_is_undone(systemd_machine: Booted) 
     assert [systemd_machine.property(unit, "ActiveState") for unit in (AGENT, BOOT)] == ["active", "active"]
     assert systemd_machine.property(AGENT, "FragmentPath").startswith("/usr/local/")
     assert f"pid {pid(systemd_machine)}" in systemd_machine.run("/usr/local/bin/sgdp", "status", check=False)
-    systemd_machine.run("systemctl", "disable", "--now", BOOT, AGENT)
+    for tool in ("systemd-sysusers", "systemd-tmpfiles --create"):  # as on a machine without DESTDIR
+        systemd_machine.run(*tool.split(), "sgdataplane-api.conf")
+    systemd_machine.run("/usr/local/bin/sgdp", "api", "keys", "create")
+    systemd_machine.run("systemctl", "start", API)
+    assert systemd_machine.property(API, "ActiveState") == "active"
+    systemd_machine.run("systemctl", "disable", "--now", BOOT, AGENT, API)
     subprocess.run(["tools/install.sh", "uninstall"], cwd=ROOT, env=where, check=True)
     systemd_machine.run("systemctl", "daemon-reload")
-    assert systemd_machine.property(AGENT, "LoadState") == "not-found"
+    assert [systemd_machine.property(unit, "LoadState") for unit in (AGENT, API)] == ["not-found"] * 2
+    systemd_machine.run("rm", "-r", "/etc/sgdataplane", "/var/lib/sgdataplane-api")
 
 
 def test_purged_nothing_is_left_but_the_rules_and_what_users_wrote(host: Booted) -> None:
