@@ -177,8 +177,13 @@ class Writers:
         self.service, self.vpc_id = service, vpc_id
         self.asked: dict[str, str | None] = {}
 
+    def ask(self, token: str) -> Reply:
+        return self.service.ask("CreateSecurityGroup", VpcId=self.vpc_id, SecurityGroupName=token, ClientToken=token)
+
     def create(self, token: str) -> str:
-        reply = self.service.ask("CreateSecurityGroup", VpcId=self.vpc_id, SecurityGroupName=token, ClientToken=token)
+        return self.made(self.ask(token))
+
+    def made(self, reply: Reply) -> str:
         assert reply.status == 200, reply.body
         return str(reply.body["SecurityGroupId"])
 
@@ -187,9 +192,12 @@ class Writers:
             token = f"{name}-{number}"
             self.asked[token] = None
             try:
-                self.asked[token] = self.create(token)
+                reply = self.ask(token)
             except (OSError, http.client.HTTPException):
                 return
+            if reply.status == 503:  # it stops, and says that it did nothing
+                return
+            self.asked[token] = self.made(reply)
 
     def live(self, turn: int, seconds: float, *, kill: bool = True) -> None:
         """They write until the API is killed, or stopped, after some time."""
