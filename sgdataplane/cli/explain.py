@@ -39,6 +39,8 @@ from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sgdataplane.cli.explainlive import Live
 
 SHOWN = 5  # near misses, of each end
@@ -172,12 +174,25 @@ LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "l
 
 
 def settle_state(arguments: argparse.Namespace) -> None:
-    """Three arguments are FROM, TO and WHAT if the environment names the state."""
-    usual = usual_state()
-    if usual is not None and arguments.receiver is not None and arguments.what is None:
+    """Three arguments are FROM, TO and WHAT if the environment names the state, or with --live, where it is the one
+    that is enforced."""
+    if arguments.receiver is None or arguments.what is not None:
+        return
+    usual = usual_state() or (_enforced_state(arguments) if arguments.live else None)
+    if usual is not None:
         ends = (str(arguments.state), arguments.sender, arguments.receiver)
         arguments.sender, arguments.receiver, arguments.what = ends
         arguments.state = usual
+
+
+def _enforced_state(arguments: argparse.Namespace) -> Path:
+    """The file of the state that the lab or the agent enforces. LabError, ConfigError if there is no such lab or file
+    of the agent's."""
+    from sgdataplane.cli.scopes import agent_config, named_lab
+    from sgdataplane.lab.manage import state_file_of
+
+    lab = named_lab(arguments)
+    return agent_config(arguments).state if lab is None else state_file_of(lab)
 
 
 def check_form(arguments: argparse.Namespace) -> None:
@@ -187,7 +202,7 @@ def check_form(arguments: argparse.Namespace) -> None:
     given = [f"--{name.replace('_', '-')}" for name in LONG_FORM if getattr(arguments, name) is not None]
     if arguments.sender is not None:
         if arguments.what is None:
-            parser.error("FROM, TO and WHAT go together, such as: web db tcp/5432")
+            parser.error("give STATE FROM TO WHAT, such as: state.yaml web db tcp/5432 (SGDP_STATE may name STATE)")
         if given:
             parser.error(f"{given[0]}: FROM, TO and WHAT say it already")
         return

@@ -21,7 +21,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.live import LiveAnswer, ask, counters_of
+from sgdataplane.observe.live import OTHER_POLICY, LiveAnswer, ask, counters_of
 
 SHOWN = 3  # differences of a table
 
@@ -190,7 +190,9 @@ def _warn(live: Live) -> None:
         warn(f"{eni}: {answer.problem}")
     elif not live.agrees:
         warn(f"{eni}: {_disagreement(live)}")
-    if answer.differences:
+    if OTHER_POLICY in answer.differences:
+        warn(f"{eni}: this isn't the state that is in force in {live.scope.name} (--json lists how its table differs)")
+    elif answer.differences:
         shown = "; ".join(answer.differences[:SHOWN])
         rest = len(answer.differences) - SHOWN
         more = f"; and {rest} more (--json has them all)" if rest > 0 else ""

@@ -5,6 +5,7 @@ Owns the way from names and nodes to ends. It is given a lab. Must not send anyt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +16,10 @@ from sgdataplane.lab.parts import Endpoint, LabNode, Router, RouterPath
 from sgdataplane.lab.probe import Probe, ProbeEnd, Service
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
+
+NOTHING = "nothing would go over a wire"
+# What somebody who writes this means for an address: digits and dots alone, or a colon, which no name has.
+LIKE_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+|.*:.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,18 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
         if _can_meet(source, target):
             pairs.setdefault(source.address.family, (probe_end(source), probe_end(target)))
     if not pairs:
-        why = "they share no VPC and address family, or both are one node or outside; nothing would go over a wire"
-        raise LabError(f"probe {asked.sender} -> {asked.receiver}", why)
+        raise LabError(f"{asked.sender} -> {asked.receiver}", f"{_apart(senders, receivers)}; {NOTHING}")
     return tuple(Probe(*ends, in_family(asked.service, family), asked.source_port) for family, ends in pairs.items())
+
+
+def _apart(senders: Iterable[Endpoint], receivers: Iterable[Endpoint]) -> str:
+    """Why no two of them can meet."""
+    nodes = {end.node.name: end.node for end in (*senders, *receivers)}
+    if len(nodes) == 1:
+        return "both are the same one, and what it sends to itself passes no ENI"
+    if not any(node.is_instance for node in nodes.values()):
+        return "both are outside every VPC, where no policy is asked"
+    return "they share no VPC and address family"
 
 
 def _can_meet(source: Endpoint, target: Endpoint) -> bool:
@@ -59,8 +73,12 @@ def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
     """The ends that a name or an address stands for. LabError if nothing in the lab has it."""
     try:
         found = tuple(_ends_at(lab, Address.parse(name)))
-    except ValueError:
+    except ValueError as error:
+        if LIKE_ADDRESS.fullmatch(name):
+            raise LabError(f"end {name!r}", f"this is no IP address ({error})") from error
         found = tuple(_ends_named(lab, name))
+    if not found and lab.is_planned:
+        raise LabError(f"end {name!r}", "it is in a VPC's block, and no ENI of the state has it")
     if not found:
         raise LabError(f"end {name!r}", "no node of this lab has it; `sgdp lab status` shows what there is")
     return found

@@ -121,9 +121,11 @@ def _text(path: Path) -> str:
 
 
 def with_hosts_of(record: LabRecord, state: CloudState, rows: Iterable[Row]) -> LabRecord:
-    """The record with a host outside for each address in the rows that is none of the state's or of its own hosts."""
+    """The record with a host outside for each address in the rows that is none of the state's, of its VPCs' blocks or
+    of its own hosts."""
     known = {address for host in record.externals for address in host}
     own = [prefix for eni in state.network_interfaces for prefix in eni.own_prefixes]
+    own += [block for vpc in state.vpcs for block in vpc.cidr_blocks]
     found: dict[str, None] = {}
     for name in (name for row in rows for name in (row.sender, row.receiver)):
         address = _address(name)

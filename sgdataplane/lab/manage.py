@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from sgdataplane import enforce as enforcement
@@ -22,7 +23,7 @@ from sgdataplane.lab.parts import Endpoint, LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
-from sgdataplane.model.naming import MOST_LISTED, listed, look_up
+from sgdataplane.model.naming import MOST_LISTED, listed, look_up, spelled_alike
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
@@ -73,6 +74,11 @@ class Lab:
         return self.record.choices.placement
 
     @property
+    def is_planned(self) -> bool:
+        """Whether nothing of it has been built: it only says who would be where."""
+        return not self.record.namespaces
+
+    @property
     def options(self) -> Options:
         return self.record.choices.options
 
@@ -117,7 +123,15 @@ class Lab:
             return self.topology.node[named.ids[0]]
         if named.ids:
             raise LabError(f"node {name!r}", f"several nodes have that name: {listed(named.ids)}")
+        if self.is_planned:
+            raise LabError(f"end {name!r}", f"the state has no such instance, ENI or address{self._meant(name)}")
         raise LabError(f"node {name!r}", f"there is no such node; {self._nodes_like(named.near)}")
+
+    def _meant(self, name: str) -> str:
+        """What of the state may have been meant, for people who ask about a file and know of no lab."""
+        names = {node.name: (node.alias,) for node in self.topology.nodes if node.is_instance}
+        near = spelled_alike(name, {**names, **dict.fromkeys(self.state.eni, ())})
+        return f"; did you mean {' or '.join(near)}?" if near else f"; its instances: {listed(tuple(names)) or 'none'}"
 
     def _nodes_like(self, near: tuple[str, ...]) -> str:
         known = tuple(self.topology.node)
@@ -231,6 +245,14 @@ def record_of(name: str) -> LabRecord:
     if record is None:
         raise _no_such_lab(name)
     return record
+
+
+def state_file_of(name: str) -> Path:
+    """The file of the state that was applied last. LabError if there is no such lab, or none was."""
+    record = record_of(name)
+    if not record.state_file:
+        raise LabError(f"lab {name}", "no state was applied to it yet")
+    return LabFolder(name).path / record.state_file
 
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:

@@ -54,9 +54,13 @@ def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
 
 def near_misses(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """The ids and names with the most similar spelling; if there is none, the first ids."""
+    return spelled_alike(name, things) or tuple(nsmallest(MOST_NEAR, things))
+
+
+def spelled_alike(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The ids and names with the most similar spelling."""
     known = {one for thing, names in things.items() for one in (thing, *names) if one}
-    close = get_close_matches(name, sorted(known), n=MOST_NEAR) if len(known) <= MOST_GUESSED else []
-    return tuple(close or nsmallest(MOST_NEAR, things))
+    return tuple(get_close_matches(name, sorted(known), n=MOST_NEAR)) if len(known) <= MOST_GUESSED else ()
 
 
 def listed(ids: tuple[str, ...]) -> str:

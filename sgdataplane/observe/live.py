@@ -29,6 +29,7 @@ from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.readback import HeldTable, differences, read_table
 
+OTHER_POLICY = "the policy that was applied is another one"
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Field.ICMPV6_TYPE}
 
@@ -93,7 +94,7 @@ def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
     if stamp is None:
         found.append("the table has no stamp: no apply of ours has finished there")
     elif stamp.digest != stamp_of(wanted).digest:
-        found.append("the policy that was applied is another one")
+        found.append(OTHER_POLICY)
     is_usable = stamp is not None and 1 <= stamp.epoch <= site.marks.last_epoch
     epoch, secret = (stamp.epoch, stamp.secret) if stamp is not None and is_usable else (FIRST_EPOCH, 0)
     return [*found, *differences(with_epoch(wanted, epoch, secret), held.table)]

@@ -170,9 +170,12 @@ def test_a_member_taken_out_by_hand_is_missed(lab: Lab, place: str, ask: Callabl
 
 def test_another_state_than_the_one_in_force(lab: Lab, ask: Callable[..., Told]) -> None:
     asked = (*TO_A, "--name", lab.record.name, "--port", 22)
-    code, found, _ = ask(*asked, state=policy())
+    code, found, warnings = ask(*asked, state=policy())
     assert (code, found["verdict"], found["live"]["verdict"]) == (1, "drop", "accept")
     assert found["live"]["differences"][0] == "the policy that was applied is another one"
+    assert "eni-a: this isn't the state that is in force in" in warnings
+    assert "is missing" not in warnings
+    assert main(["explain", "eni-b", "eni-a", "tcp/22", "--live", "--name", lab.record.name]) == 0, "the lab's own"
     only_a = make_state(STATE.security_groups[:1], STATE.network_interfaces[:1])
     code, found, _ = ask(*asked, state=only_a)
     is_also_of_b = lab.placement is Placement.HOST

@@ -83,7 +83,7 @@ def test_expectations_raise_with_all_reasons(path: Path) -> None:
 
 
 def test_what_can_not_be_asked_is_refused(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="there is no such node"):
+    with pytest.raises(LabError, match="the state has no such instance"):
         decide(path, "web", "other", "tcp/22")
     with pytest.raises(LabError, match="name one, such as tcp/22"):
         decide(path, "web", "db", "tcp/22,tcp/23")

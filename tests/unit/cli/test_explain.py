@@ -169,15 +169,32 @@ def test_both_ends_may_be_given_by_name(
     assert run(*ends, "--exit-code") == (0 if passes else 1)
 
 
-def test_ends_that_can_not_be_asked_about_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("web1", "nobody", "tcp/22") == 5
-    assert "node 'nobody': there is no such node" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("sender", "receiver", "words"),
+    [
+        ("web1", "dbb1", "error: end 'dbb1': the state has no such instance, ENI or address; did you mean db1"),
+        ("web1", "zzzzz", "ENI or address; its instances: i-db1, i-db2, i-lb1, i-web1, i-web2"),
+        ("web1", "300.1.1.1", "error: end '300.1.1.1': this is no IP address ("),
+        ("web1", "2001:db8::zz", "error: end '2001:db8::zz': this is no IP address ("),
+        ("web1", "10.20.9.9", "error: end '10.20.9.9': it is in a VPC's block, and no ENI of the state has it"),
+        ("web1", "web1", "error: web1 -> web1: both are the same one, and what it sends to itself passes no ENI"),
+        ("192.0.2.1", "192.0.2.2", "error: 192.0.2.1 -> 192.0.2.2: both are outside every VPC"),
+    ],
+)
+def test_ends_that_can_not_be_asked_about_are_refused_in_words_of_the_state(
+    sender: str, receiver: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No word of a lab, where none is."""
+    assert run(sender, receiver, "tcp/22") == 5
+    err = capsys.readouterr().err
+    assert words in err
+    assert [word for word in ("lab", "node") if word in err] == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("web1", "db1"), "FROM, TO and WHAT go together, such as: web db tcp/5432"),
+        (("web1", "db1"), "give STATE FROM TO WHAT, such as: state.yaml web db tcp/5432"),
         (("web1", "db1", "tcp/22", "--port", "22"), "--port: FROM, TO and WHAT say it already"),
         ((), "say which flow: FROM TO WHAT, such as web db tcp/5432, or --eni, --direction, --remote"),
     ],
