@@ -297,6 +297,16 @@ ANSWER_S = 30.0  # an agent that is busy may take a while
 TIMEVAL = struct.Struct("@ll")
 
 
+UNIT = "sgdataplane.service"
+UNIT_FOLDERS = tuple(map(Path, ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")))
+
+
+def _start() -> str:
+    """The command that starts the agent here."""
+    is_installed = any((folder / UNIT).exists() for folder in UNIT_FOLDERS)
+    return "systemctl start sgdataplane" if is_installed else "sgdp agent --config FILE (no systemd unit is installed)"
+
+
 def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "") -> dict[str, object]:
     """Ask the agent and return its answer. `eni`: for this one alone. HostError if there is no agent, it refuses, or it
     takes too long."""
@@ -315,7 +325,7 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "
                     break
                 data += part
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise HostError(str(path), "no agent is running there; start it: systemctl start sgdataplane") from error
+        raise HostError(str(path), f"no agent is running there; start it: {_start()}") from error
     except (TimeoutError, BlockingIOError) as error:
         raise HostError(str(path), f"the agent gave no answer in {seconds:g} s") from error
     except OSError as error:

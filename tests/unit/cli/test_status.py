@@ -173,3 +173,24 @@ def test_a_name_cannot_become_a_command(status: Status, capsys: pytest.CaptureFi
     assert main(["status"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
     assert line.endswith(r": sgdp check '/st;reboot\x1b[2J\nnext: reboot'")
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "command"),
+    [(True, "systemctl start sgdataplane"), (False, "sgdp agent --config FILE (no systemd unit is installed)")],
+)
+def test_where_no_agent_runs_it_is_said_how_to_start_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_installed: bool,
+    command: str,
+) -> None:
+    monkeypatch.setattr(agent, "require_root", lambda _: None)
+    monkeypatch.setattr(control, "UNIT_FOLDERS", (tmp_path,))
+    if is_installed:
+        (tmp_path / control.UNIT).touch()
+    config = tmp_path / "agent.toml"
+    config.write_text(f'socket = "{tmp_path / "none.sock"}"\n', "utf-8")
+    assert main(["status", "--config", str(config)]) == 3
+    assert capsys.readouterr().err.endswith(f"no agent is running there; start it: {command}\n")
