@@ -17,6 +17,7 @@ from typing import Self
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport
 from sgdataplane.host.links import InterfaceAddress, Link, Links
+from sgdataplane.model.naming import listed, look_up, names_of_enis
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup
 from sgdataplane.net.values import Address, Prefix, Verdict
 
@@ -82,11 +83,19 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = known_eni(state, binding.eni_id)
     if eni is None:
-        return EniReport(binding, EniOutcome.CLOSED)
+        return EniReport(binding, EniOutcome.CLOSED, _meant(state, binding.eni_id))
     if link is None:
         return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
     return EniReport(binding, EniOutcome.IN_FORCE, warnings)
+
+
+def _meant(state: CloudState, eni_id: str) -> tuple[str, ...]:
+    """A warning if that isn't an ENI's id, but an instance's id or name: it was attached before the state was known."""
+    real = {eni: names for eni, names in names_of_enis(state).items() if eni != eni_id}
+    meant = look_up(eni_id, real).ids
+    undo = f"`sgdp detach --eni {eni_id}`, then attach that"
+    return (f"{eni_id} is an instance's name or id, and its ENI is {listed(meant)}: {undo}",) if meant else ()
 
 
 def absent(links: Iterable[Link], eni: Eni | None, binding: Binding) -> EniReport:

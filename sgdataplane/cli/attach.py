@@ -222,7 +222,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
         print_json({"enis": _enis_as_json(report), **more})
     else:
-        _print_report(report, warnings)
+        _print_report(registry, report, warnings)
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
     if any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere):
@@ -230,10 +230,10 @@ def run_apply(arguments: argparse.Namespace) -> int:
     return max((CODES[eni.outcome] for eni in report.enis), default=Exit.DONE) or (Exit.NO if report.refusals else 0)
 
 
-def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
+def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str]) -> None:
     _complain(report, warnings)
     if not report.enis:
-        say("no ENI is attached: `sgdp attach` binds an interface to one")
+        say(f"no ENI is attached (by {registry.path}): `sgdp attach` binds an interface to one")
         return
     rows = []
     for eni in report.enis:

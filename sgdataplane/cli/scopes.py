@@ -165,7 +165,8 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
     if not bindings and _has_usual_lab():
         return None
     if not bindings:
-        raise LabError("nothing to look at", f"no ENI is attached on this host, and there is no lab named {USUAL}")
+        here = f"no ENI is attached on this host (by {Registry(config.bindings).path}; --config names another place)"
+        raise LabError("nothing to look at", f"{here}, and there is no lab named {USUAL}")
     return of_bindings(bindings, agent_state(config), config.choices.options, config.uplinks, config)
 
 

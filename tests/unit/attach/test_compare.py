@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sgdataplane.attach.compare import with_closed
+from dataclasses import replace
+
+from sgdataplane.attach.compare import Interfaces, look, with_closed
+from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import Desired, build
+from sgdataplane.host.identity import Identity
 from sgdataplane.model.semantics import decide
-from sgdataplane.model.state import CloudState, GroupRef
+from sgdataplane.model.state import CloudState, GroupRef, Instance
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Verdict
 from tests.support.builders import make_eni, make_group, make_state
@@ -44,3 +48,19 @@ def test_nothing_of_a_stand_in_passes() -> None:
         for direction in Direction:
             packet = Packet("eni-a", direction, Address.parse(remote), Address.parse(local), 17, 1, 2)
             assert decide(state, packet).verdict is Verdict.DROP
+
+
+def test_an_instance_that_was_attached_as_an_eni_is_told_with_its_eni() -> None:
+    """`attach` without a state takes any name for an id."""
+    (eni,) = STATE.network_interfaces
+    owned = replace(eni, instance_id="i-app")
+    state = replace(STATE, instances=(Instance("i-app", "app"),), network_interfaces=(owned,))
+
+    def warnings(name: str) -> tuple[str, ...]:
+        binding = Binding(name, "eth0", "container app", "/", Identity(1, 1))
+        return look(Interfaces((), frozenset()), with_closed(state, {name}), binding).warnings
+
+    for name in ("app", "i-app"):
+        undo = f"`sgdp detach --eni {name}`, then attach that"
+        assert warnings(name) == (f"{name} is an instance's name or id, and its ENI is eni-b: {undo}",)
+    assert warnings("eni-other") == ()
