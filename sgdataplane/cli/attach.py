@@ -243,7 +243,7 @@ def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str
     found = {eni.outcome for eni in report.enis} - {EniOutcome.IN_FORCE}
     for each, meaning in OUTCOMES.items():
         if each in found:
-            say(f"{each.value}: {meaning.why}; passes: {meaning.passes}; next: {meaning.step}")
+            say(f"{each.value}: {meaning.why}. What passes: {meaning.passes}. Next: {meaning.step}.")
 
 
 def _complain(report: HostReport, warnings: Sequence[str]) -> None:

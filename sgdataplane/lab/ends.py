@@ -45,7 +45,8 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
         if _can_meet(source, target):
             pairs.setdefault(source.address.family, (probe_end(source), probe_end(target)))
     if not pairs:
-        raise LabError(f"{asked.sender} -> {asked.receiver}", f"{_apart(senders, receivers)}; {NOTHING}")
+        why = _apart(senders, receivers)
+        raise LabError(f"{asked.sender} -> {asked.receiver}", why if lab.is_planned else f"{why}; {NOTHING}")
     return tuple(Probe(*ends, in_family(asked.service, family), asked.source_port) for family, ends in pairs.items())
 
 
@@ -73,9 +74,9 @@ def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
     """The ends that a name or an address stands for. LabError if nothing in the lab has it."""
     try:
         found = tuple(_ends_at(lab, Address.parse(name)))
-    except ValueError as error:
+    except ValueError:
         if LIKE_ADDRESS.fullmatch(name):
-            raise LabError(f"end {name!r}", f"this is no IP address ({error})") from error
+            raise LabError(f"end {name!r}", "this is no IP address") from None
         found = tuple(_ends_named(lab, name))
     if not found and lab.is_planned:
         raise LabError(f"end {name!r}", "it is in a VPC's block, and no ENI of the state has it")

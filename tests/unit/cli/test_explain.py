@@ -174,8 +174,8 @@ def test_both_ends_may_be_given_by_name(
     [
         ("web1", "dbb1", "error: end 'dbb1': the state has no such instance, ENI or address; did you mean db1"),
         ("web1", "zzzzz", "ENI or address; its instances: i-db1, i-db2, i-lb1, i-web1, i-web2"),
-        ("web1", "300.1.1.1", "error: end '300.1.1.1': this is no IP address ("),
-        ("web1", "2001:db8::zz", "error: end '2001:db8::zz': this is no IP address ("),
+        ("web1", "300.1.1.1", "error: end '300.1.1.1': this is no IP address\n"),
+        ("web1", "2001:db8::zz", "error: end '2001:db8::zz': this is no IP address\n"),
         ("web1", "10.20.9.9", "error: end '10.20.9.9': it is in a VPC's block, and no ENI of the state has it"),
         ("web1", "web1", "error: web1 -> web1: both are the same one, and what it sends to itself passes no ENI"),
         ("192.0.2.1", "192.0.2.2", "error: 192.0.2.1 -> 192.0.2.2: both are outside every VPC"),
