@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import record_of
-from sgdataplane.control.documents import SECTIONS, Documents, Fields, ResourceKind, Workspace
+from sgdataplane.control.documents import SECTIONS, Documents, Fields, ResourceKind, Workspace, native
 from sgdataplane.control.scope import written_at
 from sgdataplane.control.store import ConflictError, Store, Write
-from sgdataplane.control.validation import validate
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.statefile.load import load_native
 
 IDS = {  # the field that is an object's id
     ResourceKind.VPC: "vpc_id",
@@ -37,12 +37,10 @@ def import_state(store: Store, state: CloudState, profile: str, call: Call) -> i
     while True:
         workspace = Workspace(Documents.of(store.snapshot()))
         _put(workspace, state, call)
+        load_native(native((kind, body) for kind in SECTIONS for _, body in workspace.all(kind)), profile=profile)
+        audit = record_of(call, workspace.changed)
         try:
-            validate(workspace, profile)
-            audit = record_of(call, workspace.changed)
             return store.commit(Write(workspace.guards, dict(workspace.puts), audit=audit))
-        except ApiError as error:
-            raise _refused(error.code, error.message) from error
         except ConflictError:  # others have committed meanwhile
             continue
 

@@ -15,7 +15,7 @@ from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Store
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load
-from sgdataplane.statefile.load import load_native
+from sgdataplane.statefile.load import load_native, load_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop.yaml"
@@ -54,6 +54,19 @@ def test_the_classic_network_has_the_apis_id(
     state.write_text(CLASSIC % (vpc, kind, vpc), "utf-8")
     assert main(["api", "import", str(state), "--store", str(tmp_path / "store")]) == code
     assert ("InvalidVpcId.Classic" in capsys.readouterr().err) is (code == 5)
+
+
+def test_the_whole_store_has_to_be_a_valid_state(store: Store) -> None:
+    """By one quota that both states keep, and the two together don't."""
+    lists = "".join(
+        f"  - {{prefix_list_id: pl-%s{n}, address_family: IPv4, max_entries: 1, entries: []}}\n" for n in range(60)
+    )
+    states = [load_text(f"version: 1\nprefix_lists:\n{lists.replace('%s', each)}", file="f").state for each in "ab"]
+    import_state(store, states[0], "seed", local_call("ImportState"))
+    with pytest.raises(StateFileError, match="prefix list"):
+        import_state(store, states[1], "seed", local_call("ImportState"))
+    assert store.snapshot().revision == 1
+    assert import_state(store, states[1], "unlimited", local_call("ImportState")) == 2
 
 
 def test_the_command_says_what_it_has_imported_and_the_audit_who(
