@@ -34,7 +34,7 @@ NOT_RUN = {
     "needs systemd": 2,
     "needs Terraform": 1,
     "tests/packages/test_wheel.py makes a release": 1,
-    "tests/kernel/test_units_api.py runs it on a machine with systemd": 1,
+    "tests/kernel/test_units_api.py runs it on a machine with systemd": 2,
     "tests/traffic/test_api.py runs it, where the SDK is installed": 2,
     "tests/traffic/test_scenarios.py runs all scenarios": 2,
 }
