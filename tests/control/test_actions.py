@@ -220,6 +220,19 @@ def test_addresses_are_chosen_from_the_vswitch_and_never_twice(client: Client) -
     client("CreateNetworkInterface", **taken)
 
 
+def test_addresses_of_one_call_are_all_different(client: Client) -> None:
+    """A hundred at once, also beside one that is no address, which is refused."""
+    vpc, switch = client.network()
+    group = client.group(vpc)
+    client("RunInstances", VSwitchId=switch, SecurityGroupId=group, Amount=100)
+    asked: dict[str, Json] = {"VSwitchId": switch, "PageSize": 100}
+    found = items(client, "DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet", **asked)
+    assert sorted(int(eni["PrivateIpAddress"].rpartition(".")[2]) for eni in found) == list(range(1, 101))
+    enis: list[Json] = [{"InstanceType": "Primary", "PrimaryIpAddress": "nonsense"}, {"InstanceType": "Secondary"}]
+    code = client.refused("RunInstances", VSwitchId=switch, SecurityGroupId=group, NetworkInterface=enis)
+    assert code.startswith("InvalidIp")
+
+
 def test_a_secondary_interface_is_made_attached_detached_and_deleted(client: Client) -> None:
     vpc, switch = client.network()
     group, other = client.group(vpc), client.group(vpc)

@@ -10,7 +10,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.control.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
 from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
@@ -135,37 +135,36 @@ class Chooser:
         length, found = LENGTHS[name], list[str]()
         if block is None or block.length > length:
             raise ApiError("InvalidParameter.PrefixCount", f"the VSwitch has no block for {name}", FORBIDDEN)
-        size = 1 << (block.family_bits - length)
+        size, new = 1 << (block.family_bits - length), set(self._own_new())
         for number in range(block.last + 1 - 2 * size, block.first, -size):
             if len(found) == count:
                 break
             prefix = Prefix(block.family_bits, number, length)
-            if not self._is_taken(prefix):
+            if str(prefix) not in new and not self._is_taken(prefix):
                 found.append(str(prefix))
         return found
 
     def _free(self, bits: int, numbers: range, count: int, besides: set[str]) -> list[str]:
         found: list[str] = []
+        new = {*besides, *self._own_new()}
         for number in numbers:
             address = Address(bits, number)
-            if str(address) not in besides and not self._is_taken(Prefix.of(address)):
+            if str(address) not in new and not self._is_taken(Prefix.of(address)):
                 found.append(str(address))
             if len(found) == count:
                 return found
         raise ApiError("InvalidVSwitchId.IpNotEnough", f"{self._switch_id} has no free address left", FORBIDDEN)
 
     def _is_taken(self, prefix: Prefix) -> bool:
-        workspace = self._scope.workspace
-        if any(True for _ in workspace.documents.taken.others(self._vpc_id, prefix)):
-            return True
-        return any(prefix == own for own in self._own_new())
+        taken = self._scope.workspace.documents.taken
+        return any(True for _ in taken.others(self._vpc_id, prefix))
 
-    def _own_new(self) -> Iterator[Prefix]:
-        """Of the ENIs that this call makes."""
+    def _own_new(self) -> Iterator[str]:
+        """Addresses and prefixes of the ENIs that this call makes, as they are written: nobody has checked them yet."""
         for path, body in self._scope.workspace.puts.items():
             if path.startswith(f"{ResourceKind.ENI}/"):
-                for name in ("private_ip_addresses", "ipv6_addresses"):
-                    yield from (Prefix.of(Address.parse(text)) for text in texts(state_in(body), name))
+                for name in ADDRESSES:
+                    yield from texts(state_in(body), name)
 
 
 def attach(scope: Scope) -> Body:
