@@ -20,7 +20,7 @@ from sgdataplane.control.history import Version
 from sgdataplane.control.store import Json
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import load_native
+from sgdataplane.statefile import Memory, load_native
 
 NONE = Version(-1, -1)
 RETRY_S = 5.0  # after which a place that says nothing gets its revision again
@@ -103,11 +103,12 @@ class Following:
         }
 
     def _follow(self, one: Reached) -> None:
+        memory = Memory()
         while self._has_news(one):
             documents = self._engine.documents
             version = documents.version
             try:
-                one.place.put(version, state_of(documents, self._profile))
+                one.place.put(version, state_of(documents, self._profile, memory))
             except SgDataplaneError as error:
                 self._note(one, failed=version, why=str(error), is_silent=isinstance(error, SilentError))
                 LOGGER.warning("%s isn't enforced at %s: %s", version, one.place.name, error)
@@ -135,6 +136,6 @@ class Following:
             one.moved.notify_all()
 
 
-def state_of(documents: Documents, profile: str) -> CloudState:
-    """The state that all documents make. It was validated when they were written."""
-    return load_native(native(documents.bodies()), profile=profile).state
+def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:
+    """The state that all documents make. It was validated when they were written. `memory`: of former ones."""
+    return load_native(native(documents.bodies()), profile=profile, memory=memory).state

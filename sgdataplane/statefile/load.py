@@ -64,11 +64,12 @@ def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
     return load_sources((SourceText(file, text),), profile, Problems(), Memory())
 
 
-def load_native(document: dict[str, object], *, profile: str = "seed") -> Loaded:
+def load_native(document: dict[str, object], *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
     """Check a native document that is in memory already; StateFileError as of `load`, with pointers and without
-    lines."""
-    problems = Problems()
-    sections = Sections()
+    lines. `memory`: what earlier ones left; objects that are the same ones, at the same places, aren't read again."""
+    problems, memory = Problems(), memory or Memory()
+    memory.begin()
+    sections = Sections(memory=memory)
     try:
         add_native([Document(SourceText("", ""), document)], sections, problems)
         drafts = read_drafts(sections, problems)
@@ -77,6 +78,7 @@ def load_native(document: dict[str, object], *, profile: str = "seed") -> Loaded
         raise problems.as_error() from None
     if problems.count:
         raise problems.as_error()
+    memory.accept()
     return Loaded(as_state(drafts), tuple(drafts.findings))
 
 

@@ -14,9 +14,11 @@ import pytest
 from sgdataplane.control import engine
 from sgdataplane.control.answers import Answer
 from sgdataplane.control.documents import Documents, Workspace
+from sgdataplane.control.following import state_of
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.store import Write
 from sgdataplane.control.validation import validate
+from sgdataplane.statefile import Memory
 from tests.support.controlling import Client, Randomly, counted_ids
 
 PATIENCE_S = 60
@@ -92,15 +94,18 @@ def test_writes_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_documents_go_on_to_new_ones_and_stay_as_they_are() -> None:
-    """After any call, they are what the store's snapshot makes; and those of earlier revisions are what they were."""
+    """After any call, they are what the store's snapshot makes, and their state what it is without a memory of former
+    ones; and those of earlier revisions are what they were."""
     store = MemoryStore()
     caller = Randomly(Client(engine.Engine(store, new_id=counted_ids())), random.Random("documents"))
     caller.client.network()
     kept: list[tuple[Documents, Documents]] = []
+    memory = Memory()
     for number in range(400):
         caller.step()
         now = caller.client.engine.documents
         assert now == Documents.of(store.snapshot())
+        assert state_of(now, "seed", memory) == state_of(now, "seed")
         if number % 20 == 0:
             kept.append((now, copy.deepcopy(now)))
     assert all(one == as_it_was for one, as_it_was in kept)
