@@ -134,7 +134,7 @@ def test_make_install_runs_under_systemd_and_is_undone(systemd_machine: Booted) 
     subprocess.run(["tools/install.sh", "uninstall"], cwd=ROOT, env=where, check=True)
     systemd_machine.run("systemctl", "daemon-reload")
     assert [systemd_machine.property(unit, "LoadState") for unit in (AGENT, API)] == ["not-found"] * 2
-    systemd_machine.run("rm", "-r", "/etc/sgdataplane", "/var/lib/sgdataplane-api")
+    systemd_machine.run("rm", "-r", "/etc/sgdataplane", "/var/lib/sgdataplane-api", "/run/sgdataplane-api")
 
 
 def test_purged_nothing_is_left_but_the_rules_and_what_users_wrote(host: Booted) -> None:
