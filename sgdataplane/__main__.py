@@ -3,6 +3,7 @@
 Owns that Ctrl-C ends it with a word from the first import on. Must not import anything before that.
 """
 
+import os
 import sys
 
 INTERRUPTED = 130  # Exit.INTERRUPTED of cli/output.py, which takes long to import
@@ -15,7 +16,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        os.write(2, b"interrupted\n")  # of ours alone; cli/output.py, which prints everything else, may not be there
         return INTERRUPTED
 
 
