@@ -87,7 +87,7 @@ def slow_down(members: Members, load: Load) -> None:
 FAULTS = (kill, stop, lose_quorum, slow_down)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [*FAULTS[:3], pytest.param(slow_down, marks=pytest.mark.slow)])
 def test_no_event_and_no_answered_write_is_lost_or_doubled(
     members: Members, load: Load, fault: Callable[[Members, Load], None]
 ) -> None:

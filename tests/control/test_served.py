@@ -28,14 +28,19 @@ PATIENCE_S = 60
 
 
 class Service:
-    """The API on a store; it can be killed and started again. `key_file`: if it can't be beside the store. `keys`: if
-    there are some."""
+    """The API on a store; it can be killed and started again. `key_file`: if it can't be beside the store. `keys`: what
+    is there, or policies for which to make some."""
 
-    def __init__(self, store: Path | str, key_file: Path | None = None, keys: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        store: Path | str,
+        key_file: Path | None = None,
+        keys: dict[str, Any] | tuple[str, ...] = ("full", "read-only"),
+    ) -> None:
         self.store, self.key_file = str(store), str(key_file)
         self._sealed = () if key_file is None else ("--key-file", str(key_file))
         create = ("keys", "create", *self._sealed, "--policy")
-        self.keys = keys or {policy: self.command(*create, policy) for policy in ("full", "read-only")}
+        self.keys = keys if isinstance(keys, dict) else {policy: self.command(*create, policy) for policy in keys}
         self.start()
 
     def start(self) -> None:

@@ -20,7 +20,7 @@ CALLS = 20
 def pair(etcd: Members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
     """Two of them."""
     store, key_file = f"{etcd.store}/served", tmp_path_factory.mktemp("served") / "key"
-    one = Service(store, key_file)
+    one = Service(store, key_file, ("full",))
     other = Service(store, key_file, one.keys)
     yield one, other
     for service in (one, other):
@@ -95,7 +95,7 @@ def test_what_a_killed_one_answered_is_there_once_and_the_other_tells_the_rest(p
 def own(tmp_path: Path) -> Iterator[tuple[Members, Service]]:
     """With an etcd of the test's own."""
     with running(tmp_path / "etcd") as members:
-        service = Service(members.store, tmp_path / "key")
+        service = Service(members.store, tmp_path / "key", ("full",))
         yield members, service
         service.stop(kill=True)
 
