@@ -47,7 +47,7 @@ FINAL = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-NO_SPACE = "etcd has no space left: compact it, defragment its members, disarm its alarm"
+NO_SPACE = "etcd has no space left: compact it, defragment its members, disarm its alarm (docs/etcd.md)"
 
 
 class EtcdError(UnavailableError):
