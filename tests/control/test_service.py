@@ -15,8 +15,8 @@ from sgdataplane.control.following import Following, SilentError
 from sgdataplane.control.history import Version, begin_epoch
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
-from sgdataplane.control.store import Json
-from sgdataplane.errors import HostError
+from sgdataplane.control.store import Json, Write
+from sgdataplane.errors import HostError, LimitError
 from sgdataplane.model.state import CloudState
 from tests.support.controlling import Client, counted_ids
 from tests.support.flood import wait_until
@@ -205,3 +205,17 @@ def test_a_store_that_is_away_is_told_as_the_cloud_does_it(bench: Bench) -> None
         with pytest.raises(ApiError) as refused:
             bench.ask(action)
         assert (refused.value.code, refused.value.status) == ("ServiceUnavailable", 503)
+
+
+def test_what_the_store_cant_hold_is_refused_and_nothing_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Write) -> int:
+        raise LimitError("the document vpc/vpc-1 (bytes in etcd)", 5, 6)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "commit", refuse)
+        with pytest.raises(ApiError) as raised:
+            bench.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    assert (raised.value.code, raised.value.status) == ("LimitExceeded.Store", 400)
+    assert bench.ask("DescribeVpcs")["TotalCount"] == 0
+    bench.ask("CreateVpc", CidrBlock="10.0.0.0/8")
+    assert bench.ask("DescribeVpcs")["TotalCount"] == 1  # control
