@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message_factory import GetMessages
 
 Message: TypeAlias = Any  # an instance of one of these classes
 
@@ -93,9 +92,9 @@ def _add_field(message: Message, kind: str, name: str, number: str) -> None:
 
 
 def _classes() -> dict[str, Any]:
-    pool = DescriptorPool()
-    pool.Add(_described())
-    return {name: GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
+    """By this way, both the locked protobuf and Debian's make them."""
+    found = GetMessages([_described()])
+    return {name: found[f"{PACKAGE}.{name}"] for name in MESSAGES}
 
 
 CLASSES = _classes()
