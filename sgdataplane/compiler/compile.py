@@ -5,12 +5,11 @@ epoch. Must not do I/O, or know how any chain is made.
 
 A table has these parts: what profiles make, the fixed chains without ENIs' own addresses, those of each ENI, the maps
 that lead to them, and timeouts. The first two are the same for many ENIs. These and an ENI's are taken over as objects.
-The chains that name the epoch, and the stamp, belong to none of the parts.
+The chains and sets that name the epoch, and the stamp, belong to none of the parts.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,14 +18,13 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
 from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
-from sgdataplane.compiler.parts import NAME, Joined, Part, Rules, by_name
+from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
-from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.contract.tables import LOOPBACK, dispatch_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
@@ -62,7 +60,7 @@ def _shared_part(around: Surroundings) -> Part:
     site = SITES[around.placement]
     slots = site.marks.slots(around.ifnames)
     chains = [skeleton.midstream_chain(site)]
-    maps = [skeleton.adopting(), *verdicts.mark_maps(slots), *verdicts.slot_sets(site, slots)]
+    maps = [skeleton.adopting(), *verdicts.mark_maps(slots)]
     arriving = ACCEPT
     if around.uplinks:
         of_uplinks = skeleton.uplink_chains(around.private)
@@ -216,29 +214,43 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int, digest: str) -> 
         raise InternalError(f"epoch {epoch} is outside 1..{last}")
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     moving = _epoch_chains(site.placement, ifnames, epoch, secret)
-    maps = [entry for entry in table.maps if entry.name != STAMP_MAP]
+    stamp = skeleton.applied(epoch, digest, secret)
+    own = {entry.name: entry for entry in (stamp, *_epoch_sets(site.placement, ifnames, epoch))}
+    maps = [entry for entry in table.maps if entry.name not in own]
     return replace(
         table,
         chains=_with_moving(ById(table.chains), ById(moving)),
-        maps=by_name([*maps, skeleton.applied(epoch, digest, secret)]),
+        maps=by_name([*maps, *own.values()]),
     )
 
 
 @lru_cache(maxsize=8)
 def _with_moving(chains: ById[tuple[Chain, ...]], moving: ById[tuple[Chain, ...]]) -> tuple[Chain, ...]:
     """The chains with those that name the epoch, in place of others with their names."""
-    found = list(chains.value)
+    places, replaced = _places(chains), list(chains.value)
     for chain in moving.value:
-        place = bisect_left(found, chain.name, key=NAME)
-        is_there = place < len(found) and found[place].name == chain.name
-        found[place : place + is_there] = [chain]
-    return tuple(found)
+        if chain.name in places:
+            replaced[places[chain.name]] = chain
+    missing = [chain for chain in moving.value if chain.name not in places]
+    return by_name([*replaced, *missing]) if missing else tuple(replaced)
+
+
+@lru_cache(maxsize=8)
+def _places(chains: ById[tuple[Chain, ...]]) -> dict[str, int]:
+    """Where each chain stands, by name."""
+    return {chain.name: place for place, chain in enumerate(chains.value)}
 
 
 @lru_cache(maxsize=4)
 def _epoch_chains(placement: Placement, ifnames: tuple[str, ...], epoch: int, secret: int) -> tuple[Chain, ...]:
     site = SITES[placement]
     return tuple(verdicts.epoch_chains(site, site.marks.slots(ifnames), epoch, secret))
+
+
+@lru_cache(maxsize=4)
+def _epoch_sets(placement: Placement, ifnames: tuple[str, ...], epoch: int) -> tuple[Map, ...]:
+    site = SITES[placement]
+    return tuple(verdicts.session_sets(site, site.marks.slots(ifnames), epoch))
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:

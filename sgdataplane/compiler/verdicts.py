@@ -3,14 +3,15 @@
 Owns all chains that read or write the mark or name the epoch, and those that drop. Is given where the table stands, and
 its interfaces with their slots. Must not know rules of users.
 
-    <hook>                base chain, names the epoch: sessions accepted in it pass, but no AH over IPv6. With more than
-                          FEW interfaces, a set has the slot of each. All else goes through the ENI's chain, the profile
-                          and, by rank, a leaf. Each of them returns with what it found in the packet's priority. One
-                          rule accepts for each side, and whatever else comes back is refused
-    <hook>-related        names the epoch: ICMP errors of sessions accepted in it
+    <hook>                base chain: sessions accepted in this epoch pass, but no AH over IPv6. It names epoch and
+                          slot; with more than FEW interfaces, a set has them for each. All else goes through the ENI's
+                          chain, the profile and, by rank, a leaf. Each of them returns with what it found in the
+                          packet's priority. One rule accepts for each side, and whatever else comes back is refused
+    <hook>-related        ICMP errors of these sessions
     <side>-accept         marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
-                          With more than FEW interfaces, each has a chain of its own for this. AH over IPv6 and ICMP
-                          errors are only accepted
+                          With more than FEW interfaces, each has a chain of its own for this, <side>-marks.<ifname>,
+                          and one that writes the mark, <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only
+                          accepted
     egress-pass           marks the packet as approved, for the fence, and accepts it; names the secret
     leaf                  (lower.py) a rule decides: counts; logs what it refuses; notes the verdict in the priority
     <side>-refuse         unmarks the session, counts for the packet's ENI, drops
@@ -19,6 +20,9 @@ its interfaces with their slots. Must not know rules of users.
 
 A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
 that rule, and the next one goes on.
+
+With more than FEW interfaces, another epoch changes no rule that has a verdict. Such a rule makes the kernel validate
+the whole table when it comes.
 """
 
 from __future__ import annotations
@@ -128,22 +132,22 @@ def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int)
                 accepted = Match(Field.CT_MARK, (Range.of(marks.accepted(side, epoch, slot)),), mask=HALF[side])
                 yield is_way, accepted, is_value(interface, ifname)
         else:
-            is_now = Match(Field.CT_MARK, (Range.of(marks.epoch(side, epoch)),), mask=marks.epoch_mask(side))
-            yield is_way, is_now, InSet(Field.CT_MARK, interface, _slots_name(side), mask=marks.slot_mask(side))
+            yield is_way, InSet(Field.CT_MARK, interface, _sessions_name(side), mask=HALF[side])
 
 
-def slot_sets(site: Site, slots: Mapping[str, int]) -> list[Map]:
-    """By side: the pairs of an ENI's slot in that half of the mark and its interface. None up to FEW interfaces."""
+def session_sets(site: Site, slots: Mapping[str, int], epoch: int) -> list[Map]:
+    """By side: the pairs of what that half of the mark holds for a session that an ENI accepts in this epoch, and the
+    ENI's interface. None up to FEW interfaces."""
     found: list[Map] = []
     for side in Direction if not is_few(slots) else ():
-        pairs = sorted((site.marks.slot(side, slot), ifname) for ifname, slot in slots.items())
+        pairs = sorted((site.marks.accepted(side, epoch, slot), ifname) for ifname, slot in slots.items())
         elements = tuple((pair, MEMBER) for pair in pairs)
-        found.append(Map(_slots_name(side), KeyType.MARK_IFNAME, elements, holds=KeyType.NOTHING))
+        found.append(Map(_sessions_name(side), KeyType.MARK_IFNAME, elements, holds=KeyType.NOTHING))
     return found
 
 
-def _slots_name(side: Direction) -> str:
-    return f"{side.value}-slots"
+def _sessions_name(side: Direction) -> str:
+    return f"{side.value}-sessions"
 
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
@@ -178,9 +182,18 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
         return
     rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
     yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
+    for (epoch, chain), mark in zip(_mark_chains(side, tuple(written), approve), written.values(), strict=True):
+        yield Chain(epoch, (rule(mark),))
+        yield chain
+
+
+@lru_cache(maxsize=16)
+def _mark_chains(side: Direction, ifnames: tuple[str, ...], approve: Statements) -> tuple[tuple[str, Chain], ...]:
+    """For each interface, the name of the chain that writes the mark, and the one that leads there and accepts; the
+    same objects in all epochs."""
     approving = tuple(rule(*leaves) for leaves in _approving(approve))
-    for ifname, mark in written.items():
-        yield Chain(_mark_name(side, ifname), (rule(mark), *approving))
+    named = [(names.identifier(f"{side.value}-epoch", ifname), _mark_name(side, ifname)) for ifname in ifnames]
+    return tuple((epoch, Chain(name, (rule(jump(epoch)), *approving))) for epoch, name in named)
 
 
 def _approving(approve: Statements) -> Iterator[Statements]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sgdataplane.contract import names
 from sgdataplane.net.values import Direction
@@ -70,10 +71,15 @@ class MarkLayout:
 
     def slots(self, ifnames: Iterable[str]) -> dict[str, int]:
         """The slot of the ENI on each interface."""
-        ordered = sorted(ifnames)
-        if self.is_spread:
-            return {name: 1 + place for name, place in names.spread(ordered, (1 << self.slot_bits) - 1).items()}
-        return {name: number for number, name in enumerate(ordered, start=1)}
+        return dict(_slots(self, tuple(sorted(ifnames))))
+
+
+@lru_cache(maxsize=4)
+def _slots(layout: MarkLayout, ordered: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    if layout.is_spread:
+        places = names.spread(ordered, (1 << layout.slot_bits) - 1)
+        return tuple((name, 1 + place) for name, place in places.items())
+    return tuple((name, number) for number, name in enumerate(ordered, start=1))
 
 
 def other_half(side: Direction) -> int:

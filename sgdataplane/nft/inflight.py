@@ -32,7 +32,6 @@ from sgdataplane.nft.ir import (
     VerdictKind,
     VerdictMap,
     Ways,
-    is_set,
 )
 
 
@@ -51,8 +50,6 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     changed = [(before, chain) for before, chain in kept if before.rules != chain.rules]
     if any(_judgement(before) != _judgement(chain) for before, chain in changed):
         return False
-    if any(is_set(held.map[name]) and name in chain.ways.maps for name in moved for _, chain in changed):
-        return False  # what else the rules ask may say what its pairs mean, such as the mark's epoch
     return not any(_maps_behind(table, name) & set(moved) for table in (held, desired) for name in moved)
 
 
@@ -106,8 +103,9 @@ def _besides(elements: Some, others: Some) -> Some:
 
 def is_moved(held: Table, desired: Table, entry: Map) -> bool:
     """Whether the switch must give the map other elements than it holds, so that packets are judged otherwise. What a
-    packet is counted by judges nothing."""
-    judges = not is_kept(entry) and entry.holds is not KeyType.COUNTER
+    packet is counted by judges nothing. Nor does a set of sessions, as a pair's epoch is never given twice: a packet on
+    its way finds a session there that the new policy has accepted, or goes on to the old rules."""
+    judges = not is_kept(entry) and entry.holds not in (KeyType.COUNTER, KeyType.NOTHING)
     if not judges or entry.name not in held.map or held.map[entry.name].elements == entry.elements:
         return False
     return entry.key_type is not KeyType.CLASSID or edit(held, desired, entry.name).is_moving

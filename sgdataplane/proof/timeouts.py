@@ -28,6 +28,7 @@ from sgdataplane.nft.ir import (
     RETURN,
     Count,
     Exceeds,
+    InSet,
     Key,
     MapCount,
     Match,
@@ -159,7 +160,9 @@ class _OpeningWalk:
             if isinstance(statement, Match) and statement.field in self.known:
                 if not holds(statement, self.known[statement.field]):
                     return (), False
-            elif isinstance(statement, Match | Exceeds | MapCount):
+            elif isinstance(statement, InSet) and not self._may_be_in(statement):
+                return (), False
+            elif isinstance(statement, Match | InSet | Exceeds | MapCount):
                 is_sure = False
             elif isinstance(statement, Verdict):
                 return (statement,), is_sure
@@ -167,6 +170,16 @@ class _OpeningWalk:
                 found, is_known = self._looked_up(statement)
                 return found, is_sure and is_known
         return (), False
+
+    def _may_be_in(self, asked: InSet) -> bool:
+        """Whether a packet may have what the set asks for, at whatever interface."""
+        if asked.negate or asked.field not in self.known or asked.name not in self.table.map:
+            return True
+        value = self.known[asked.field]
+        if not isinstance(value, int):
+            return False
+        masked = value if asked.mask is None else value & asked.mask
+        return any(isinstance(key, tuple) and key[0] == masked for key in self.table.elements_of(asked.name))
 
     def _looked_up(self, vmap: VerdictMap) -> tuple[Collection[Verdict], bool]:
         """The verdicts that a look-up may find, and whether it certainly finds one. (The rest of the proof reports maps
@@ -206,7 +219,7 @@ States = Mapping[str, int]  # seconds of each of the kernel's states
 def wrong_timeouts(namespace: Namespace, table: Table) -> str:
     """What is wrong with the table's timeouts; "" if nothing is."""
     own = namespace.timeouts
-    names = [name for name in table.chain if name.startswith(TIMEOUTS)]
+    names = [chain.name for chain in table.chains if chain.name.startswith(TIMEOUTS)]
     if not names and not table.timeouts and set(own.values()) <= {namespace.unset_timeouts}:
         return ""
     try:

@@ -97,7 +97,7 @@ KINDS = {
     "interface": Kept(Field.IIFNAME, KeyType.IFNAME, "eth0", "x{}".format),
     "expiring": Kept(Field.IIFNAME, KeyType.IFNAME, "eth0", "x{}".format, HOUR_MS),
     "mark": Kept(Field.CT_MARK, KeyType.MARK, 0, lambda n: n + 1),
-    "slot-at-interface": Kept(Field.CT_MARK, KeyType.MARK_IFNAME, (0, "eth0"), lambda n: (n, f"x{n}"), mask=0x7FF),
+    "mark-at-interface": Kept(Field.CT_MARK, KeyType.MARK_IFNAME, (0, "eth0"), lambda n: (n, f"x{n}"), mask=0xFFFF),
 }
 
 

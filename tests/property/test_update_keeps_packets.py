@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.contract.fields import Field
-from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.fields import PAIRED, Field
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.host.conntrack import Bound
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
@@ -45,31 +45,41 @@ class NoSessions:
         return 0 * bool(longest)
 
 
-def desired_of(state: CloudState) -> Desired:
-    return Desired(state, interfaces_of(state, state.network_interfaces[0]))
+def desired_of(state: CloudState, at: Placement) -> Desired:
+    """The first ENI's instance, or the router of its VPC with so many ENIs that a set has their sessions."""
+    first = state.network_interfaces[0]
+    if at is Placement.INSTANCE:
+        return Desired(state, interfaces_of(state, first))
+    there = [eni.network_interface_id for eni in state.network_interfaces if eni.vpc_id == first.vpc_id]
+    return Desired(state, {eni_id: f"v-{number}" for number, eni_id in enumerate(there)}, placement=at)
 
 
-def probes(states: Sequence[CloudState], chance: random.Random) -> list[tuple[str, dict[Field, Key]]]:
+def probes(wanted: Sequence[Desired], chance: random.Random) -> list[tuple[str, dict[Field, Key]]]:
     """Hook and fields of packets at the edges of what the states say, opening and answering."""
     found = []
-    for state in states:
-        interfaces = desired_of(state).interfaces
-        for packet in gen.packets(state, chance, PACKETS):
-            ifname = interfaces.get(packet.eni_id)
+    for desired in wanted:
+        for packet in gen.packets(desired.state, chance, PACKETS):
+            ifname = desired.interfaces.get(packet.eni_id)
             if ifname and chance.random() < 0.4:
-                found.append((packet.direction.other.value, wire.reply(packet, ifname, 0)))
+                found.append((packet.direction.other.value, wire.reply(packet, ifname, 0, desired.placement)))
             elif ifname:
-                found.append((packet.direction.value, wire.opening(packet, ifname)))
+                found.append((packet.direction.value, wire.opening(packet, ifname, desired.placement)))
     return found
 
 
-def check_commit(commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]], chance: random.Random) -> int:
-    """How many packets the commit judges anew. Their sessions are new, or marked before it with its epoch or an older
-    one. They come with some priority."""
+def check_commit(
+    commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]], chance: random.Random, desired: Desired
+) -> int:
+    """How many packets the commit judges anew. Their sessions are new, or marked before it with an older epoch, or with
+    its epoch if the rules accept them. They come with some priority."""
     epoch = stamp_of(commit.before).epoch if STAMP_MAP in commit.before.map else 0
-    changed = 0
+    layout, changed = desired.site.marks, 0
+    slots = list(layout.slots(desired.interfaces.values()).values())
     for hook, unmarked in packets:
-        marks = (INSTANCE.marks.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch)), 1) for side in Direction)
+        unjudged = {**unmarked, Field.CT_MARK: 0} if Field.CT_MARK in unmarked else unmarked
+        is_accepted = verdict(commit.before, hook, unjudged) is VerdictKind.ACCEPT
+        epochs = [chance.choice((0, max(epoch - 1, 0), epoch if is_accepted else 0)) for _ in Direction]
+        marks = [layout.accepted(s, given, chance.choice(slots)) for s, given in zip(Direction, epochs, strict=True)]
         fields = {**unmarked, Field.PACKET_PRIORITY: chance.choice(PRIORITIES)}
         fields |= {Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else {}
         before, after = (verdict(table, hook, fields) for table in (commit.before, commit.after))
@@ -86,10 +96,11 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
 
 @pytest.mark.parametrize("resync", [False, True], ids=["delta", "refill"])
 @pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("at", Placement)
 def test_packets_on_their_way_are_judged_by_one_policy(
-    monkeypatch: pytest.MonkeyPatch, shard: int, resync: bool
+    monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, resync: bool
 ) -> None:
-    judged_anew = []
+    judged_anew, with_sets = [], 0
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", PARTS[shard % len(PARTS)])
 
     @seed(shard)
@@ -98,20 +109,23 @@ def test_packets_on_their_way_are_judged_by_one_policy(
     def check(first: CloudState, other: CloudState, number: int) -> None:
         chance = random.Random(number)
         second = edited(first, chance)
+        nonlocal with_sets
         kernel, previous = RecordingKernel(TABLE), None
         for state in (first, second, edited(second, chance), other):
-            desired = desired_of(state)
+            desired = desired_of(state, at)
             kernel.commits.clear()
             report = apply(kernel, NoSessions(), desired, previous, Settings(resync=resync))
             event(f"{len(kernel.commits)} commits")
-            packets = probes([state, previous.state if previous else state], chance)
-            judged = [check_commit(commit, packets, chance) for commit in kernel.commits]
+            packets = probes([desired, previous or desired], chance)
+            judged = [check_commit(commit, packets, chance, desired) for commit in kernel.commits]
             assert sum(count > 0 for count in judged) <= 1, "a policy came into force in two steps"
             judged_anew.append(sum(judged))
             wanted = with_generation(with_epoch(table_of(desired), report.epoch), kernel.generation)
             assert kernel.table(TABLE) == wanted
+            with_sets += any(entry.key_type in PAIRED for entry in wanted.maps)
             assert not apply(kernel, NoSessions(), desired, None, Settings()).changed
             previous = desired
 
     check()
     assert sum(judged_anew) > 100, "hardly any packet's verdict ever changed: this proves nothing"
+    assert with_sets or at is Placement.INSTANCE

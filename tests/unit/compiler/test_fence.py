@@ -14,6 +14,7 @@ from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
 from sgdataplane.contract.tables import EGRESS_PASS
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Address, link_local
+from sgdataplane.nft.inflight import has_nameless_set
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
 from sgdataplane.nft.outline import stamp_of
@@ -228,6 +229,16 @@ def test_each_interface_has_its_base_chain_on_its_device() -> None:
     assert hooks == {f"egress.eth{n}": Hook("egress", 0, f"eth{n}") for n in (0, 1)}
     text = add_chain(two, two.chain["egress.eth1"])
     assert text.endswith('{ type filter hook egress device "eth1" priority 0; }')
+
+
+@pytest.mark.parametrize("where", Placement)
+def test_chains_of_an_eni_have_no_sets_without_a_name(where: Placement) -> None:
+    """The kernel compares each of these with all others."""
+    enis = {f"eth{number}": make_eni(f"eni-{number}", f"10.0.0.{1 + number} 2001:db8::1", "sg") for number in range(3)}
+    fence = compile_fence(enis, DEFAULTS, 0 if where.is_outside else SECRET, where)
+    having = {chain.name for chain in fence.chains if any(map(has_nameless_set, chain.rules))}
+    assert having
+    assert not any("eth" in name for name in having)
 
 
 # the policy's side: who gets the mark

@@ -10,11 +10,12 @@ from functools import lru_cache
 
 import pytest
 
-from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.verdicts import FEW
 from sgdataplane.contract.fields import CtDirection, CtState, Field
 from sgdataplane.contract.marks import HALF
 from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
@@ -287,3 +288,16 @@ def test_a_half_is_never_written_in_parts(besides: int) -> None:
         for side in Direction
         if not mark.keep & HALF[side]
     )
+
+
+def test_another_epoch_of_many_enis_changes_no_rule_with_a_verdict() -> None:
+    """Whoever adds such a rule makes the kernel validate the whole table."""
+    now, later = table(enis_besides=FEW), with_epoch(table(enis_besides=FEW), EPOCH + 1)
+    changed = [chain for chain in later.chains if chain != now.chain[chain.name]]
+    assert len(changed) == 2 * (2 + FEW)  # for each side and ENI
+    assert all(isinstance(part, SetMark) for chain in changed for entry in chain.rules for part in entry.statements)
+    assert {entry.name for entry in later.maps if entry != now.map[entry.name]} == {
+        STAMP_MAP,
+        "ingress-sessions",
+        "egress-sessions",
+    }

@@ -73,32 +73,27 @@ def test_rules_or_one_map_change_in_one_switch(desired: Table, expected: bool) -
     assert can_switch_at_once(desired, table()) is expected
 
 
-def slotted(epoch: int, *slots: tuple[int, str]) -> Table:
-    """Sessions pass by their epoch and by a set of slots at interfaces."""
-    in_epoch = Match(Field.CT_MARK, (Range.of(epoch << 11),), mask=0xF800)
-    passing = rule(in_epoch, InSet(Field.CT_MARK, Field.IIFNAME, "slots", mask=0x7FF), ACCEPT)
-    made = Map("slots", KeyType.MARK_IFNAME, tuple((slot, MEMBER) for slot in slots), holds=KeyType.NOTHING)
-    return Table("t", (Chain("ingress", (passing, rule(DROP)), Hook("prerouting", 0)),), (MARKS, made))
-
-
-SLOTS = (1, "eth0"), (2, "eth2")
+def passing(*pairs: tuple[int, str], end: Verdict = DROP) -> Table:
+    """Sessions pass by a set of marks at interfaces."""
+    rules = rule(InSet(Field.CT_MARK, Field.IIFNAME, "sessions", mask=0xFFFF), ACCEPT), rule(end)
+    made = Map("sessions", KeyType.MARK_IFNAME, tuple((pair, MEMBER) for pair in pairs), holds=KeyType.NOTHING)
+    return Table("t", (Chain("ingress", rules, Hook("prerouting", 0)),), (MARKS, made))
 
 
 @pytest.mark.parametrize(
-    ("desired", "expected"),
+    "desired",
     [
-        pytest.param(slotted(2, *SLOTS), True, id="the-epoch"),
-        pytest.param(slotted(1, *SLOTS, (3, "eth3")), True, id="the-set"),
-        pytest.param(slotted(2, (1, "eth0"), (2, "eth1"), (3, "eth2")), False, id="both"),
+        pytest.param(passing((0x1001, "eth0"), (0x1002, "eth2")), id="the-epoch"),
+        pytest.param(passing((0x1001, "eth0"), (0x1002, "eth1"), (0x1003, "eth2")), id="the-epoch-and-slots"),
+        pytest.param(passing((0x1001, "eth0"), (0x1002, "eth1"), end=ACCEPT), id="and-rules"),
     ],
 )
-def test_slots_never_move_together_with_the_epoch(desired: Table, expected: bool) -> None:
-    """A packet in the old rules, which has met the old epoch, would pass by another ENI's slot."""
-    assert can_switch_at_once(slotted(1, *SLOTS), desired) is expected
-    between = detour(slotted(1, *SLOTS), desired, ".7")
-    assert expected or between.map["slots"] == slotted(1, *SLOTS).map["slots"]
-    assert expected or between.chain["ingress"].ways.maps == ("slots.7",)
-    assert expected or between.map["slots.7"].elements == desired.map["slots"].elements
+def test_marks_of_accepted_sessions_move_together_with_rules(desired: Table) -> None:
+    """Each holds its epoch, so that a packet in the old rules passes only as the new ones let it."""
+    before = passing((0x0801, "eth0"), (0x0802, "eth2"))
+    assert can_switch_at_once(before, desired)
+    assert can_switch_at_once(desired, before)
+    assert edit(before, desired, "sessions").is_moving
 
 
 PORTS = (Range(1, 2), Range.of(9))
