@@ -10,7 +10,7 @@ import enum
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TypeVar
 
@@ -145,6 +145,7 @@ class ConnectionTracking:
     tcp_closed_and_time_wait_timeout: int = 3
     udp_timeout: int = 30
 
+    @lru_cache(maxsize=1 << 10)  # noqa: B019  # all ENIs have one of a few
     def scaled(self, time_scale: float) -> ConnectionTracking:
         """Multiplied, each at least a second, as the kernel counts in whole ones (`host.timeouts` does the same)."""
         seconds = (self.tcp_established_timeout, self.tcp_closed_and_time_wait_timeout, self.udp_timeout)

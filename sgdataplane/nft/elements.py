@@ -25,12 +25,14 @@ INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
 def map_elements(entry: Map) -> list[bytes]:
     """All elements of a named map or set."""
     lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
+    if is_set(entry) and not lasting:
+        return [_listed_key(map_key_bytes(entry.key_type, key)) for key, _ in entry.elements]
     return _numbers(entry) or [_listed(_map_element(entry, key, value) + lasting) for key, value in entry.elements]
 
 
 def deleted_element(key_type: KeyType, key: MapKey) -> bytes:
     """An element that is to be deleted."""
-    return _listed(_key(map_key_bytes(key_type, key)))
+    return _listed_key(map_key_bytes(key_type, key))
 
 
 def singles(made: Nameless) -> Iterator[bytes]:
@@ -100,6 +102,18 @@ def _listed(element: bytes) -> bytes:
 def _key(data: bytes) -> bytes:
     before, behind = _key_frame(len(data))
     return before + data + behind
+
+
+def _listed_key(data: bytes) -> bytes:
+    """An element that is only a key."""
+    before, behind = _listed_frame(len(data))
+    return before + data + behind
+
+
+@cache
+def _listed_frame(size: int) -> tuple[bytes, bytes]:
+    whole = _listed(_key(bytes(size)))
+    return whole[: 3 * ATTRIBUTE.size], whole[3 * ATTRIBUTE.size + size :]
 
 
 @cache

@@ -274,9 +274,19 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
             return wire.constant(number_bytes(Field.PACKET_PRIORITY, value)), wire.set_meta(PRIORITY_KEY)
         case SetMark(keep, value):
             mask, flipped = (number_bytes(Field.CT_MARK, number) for number in (keep & ~value, value))
-            return wire.ct(MARK_KEY), wire.masked(mask, flipped), wire.set_ct(MARK_KEY)
+            before, between, behind = _mark_frame(mask=b"mask", flipped=b"flip")
+            return (before + mask + between + flipped + behind,)
         case _:
             raise InternalError(f"no instruction for {statement}")
+
+
+@cache
+def _mark_frame(mask: bytes, flipped: bytes) -> tuple[bytes, bytes, bytes]:
+    """What stands before, between and behind these when the mark is written: each epoch has another one for each
+    ENI."""
+    before, rest = (wire.ct(MARK_KEY) + wire.masked(mask, flipped) + wire.set_ct(MARK_KEY)).split(mask)
+    between, behind = rest.split(flipped)
+    return before, between, behind
 
 
 def _has_range(spans: Iterable[Range]) -> bool:
@@ -314,6 +324,7 @@ def range_bytes(asked: Field, key: Key) -> bytes:
     return int(key).to_bytes(size_of(asked), "big")
 
 
+@lru_cache(maxsize=1 << 12)
 def name_bytes(ifname: str) -> bytes:
     data = names.checked_interface(ifname).encode()
     return data[:-1] if data.endswith(b"*") else data.ljust(LONGEST[KeyType.IFNAME], b"\0")

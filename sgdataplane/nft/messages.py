@@ -30,6 +30,7 @@ from sgdataplane.nft.ir import (
     Map,
     MapKey,
     Rule,
+    SetMark,
     Table,
     Timeout,
     is_set,
@@ -114,7 +115,8 @@ class Writer:
         return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, called) + policy, NLM_F_CREATE),)
 
     def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
-        return iter(_rules_of(_Rules(table.name, table.family, chain)))
+        rules = _Rules(table.name, table.family, chain)
+        return iter(_rules_of(rules) if all(map(_is_lasting, chain.rules[:1])) else rules.encoded())
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
         """Appends a rule to the chain. `more`: instructions after the rule's own."""
@@ -191,11 +193,19 @@ class _Rules:
     def __hash__(self) -> int:
         return hash((self.family, self.chain.name, () if self.chain.texts else self.chain.rules))
 
+    def encoded(self) -> tuple[Messages, ...]:
+        table, called = Table(self.table, family=self.family), self.chain.name
+        return tuple(_BODIES.messages(table, called, entry) for entry in self.chain.rules)
+
 
 @lru_cache(maxsize=1 << 12)
 def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
-    table, called = Table(rules.table, family=rules.family), rules.chain.name
-    return tuple(_BODIES.messages(table, called, entry) for entry in rules.chain.rules)
+    return rules.encoded()
+
+
+def _is_lasting(rule: Rule) -> bool:
+    """Whether it may come again. A rule that writes an epoch is another one each time."""
+    return not isinstance(rule.statements[0], SetMark)
 
 
 class _Bodies:
@@ -212,7 +222,7 @@ class _Bodies:
             return (_rule_message(table, chain, self._known[key][1]),)
         encoded = encode_rule(rule, table.family, _NUMBERS)
         body = _body(rule, encoded.instructions)
-        if not encoded.sets:
+        if not encoded.sets and _is_lasting(rule):
             if len(self._known) == self._most:
                 self._known.clear()
             self._known[key] = rule, body

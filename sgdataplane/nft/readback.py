@@ -19,6 +19,7 @@ from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, list_attributes, p
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
 from sgdataplane.nft.decode import read_rule
+from sgdataplane.nft.hooks import hook_of
 from sgdataplane.nft.ir import (
     ACCEPT,
     MEMBER,
@@ -45,7 +46,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, map_key_of, order_of_key, verdict_of
-from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, read_generation, read_inventory, shape_of
+from sgdataplane.nft.snapshot import Inventory, MapShape, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
 KINDS = (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT)

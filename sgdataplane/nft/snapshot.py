@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import PAIRED, Hook, KeyType
@@ -24,17 +25,16 @@ from sgdataplane.host.netlink import (
     attribute,
     list_attributes,
     parse_attributes,
-    text_of,
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
 from sgdataplane.nft.changes import Derived
+from sgdataplane.nft.hooks import hook_of, hooked
 from sgdataplane.nft.ir import Datum, Map, MapKey, Table
 from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.uapi import number_of
 
-FILTER = "filter"
 HELD_TYPES = {19: KeyType.MARK, 23: KeyType.CLASSID}  # nft's datatype.h
 IFNAME, TYPE_BITS = 41, 6  # the type of a pair is made of both types, each in so many bits
 KEY_TYPES = {IFNAME: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, **HELD_TYPES}
@@ -170,13 +170,14 @@ def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
     family = uapi.FAMILIES[table.family]
     try:
         stamp = Stamp.of(_marks(netlink, family, table.name))
-        chains = listed(netlink, uapi.GETCHAIN, family, table.name, 2 * len(table.chains))
-        hooks = {
-            names.known(chain[uapi.CHAIN_NAME]): hook_of(chain, family) for chain in chains if uapi.CHAIN_HOOK in chain
-        }
+        with closing(objects(netlink, uapi.GETCHAIN, family, table.name)) as found:
+            chains = list(islice(found, 2 * len(table.chains)))
+        hooks = dict(filter(None, (hooked(chain, family) for chain in chains)))
     except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
         return None
-    is_there = hooks == {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
+    is_there = len(chains) < 2 * len(table.chains) and hooks == {
+        chain.name: chain.hook for chain in table.chains if chain.hook is not None
+    }
     if stamp is None or stamp.digest != stamp_of(table).digest or not is_there:
         return None
     return _inventory_of(Outline.of(table), stamp, generation, {}) if read_generation(netlink) == generation else None
@@ -298,21 +299,6 @@ def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[l
 
 def _flags(found: Mapping[int, bytes]) -> int:
     return number_of(found.get(uapi.SET_FLAGS, b""))
-
-
-def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
-    """A base chain's hook, else None. A chain that is no plain filter gets a hook that no chain of ours has."""
-    if uapi.CHAIN_HOOK not in chain:
-        return None
-    hook, hooks = parse_attributes(chain[uapi.CHAIN_HOOK]), uapi.HOOKS[family]
-    number, (priority,) = number_of(hook[uapi.HOOK_NUMBER]), struct.unpack("!i", hook[uapi.HOOK_PRIORITY])
-    devices = [
-        text_of(name) for kind, name in list_attributes(hook.get(uapi.HOOK_DEVICES, b"")) if kind == uapi.DEVICE_NAME
-    ]
-    kind = text_of(chain.get(uapi.CHAIN_TYPE, b""))
-    is_plain = kind == FILTER and not number_of(chain.get(uapi.CHAIN_FLAGS, b"")) & ~uapi.CHAIN_BASE
-    name = hooks[number] if number < len(hooks) else str(number)
-    return Hook(name if is_plain else f"{name} ({kind})", priority, "/".join(devices))  # no device has a / in its name
 
 
 def is_map(found: Mapping[int, bytes]) -> bool:

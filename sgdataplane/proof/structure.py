@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from sgdataplane.contract.fields import PAIRED, Field, KeyType
+from sgdataplane.contract.fields import PAIRED, Field, Hook, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.changes import changes
+from sgdataplane.nft.changes import ById, changes
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -171,11 +172,16 @@ def said(structure: Structure, name: str, key: Key) -> object:
 
 def _check_hooks(table: Table, site: Site) -> None:
     wanted = {side.value: site.hooks[side] for side in Direction}
-    found = {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
+    found = _hooks(ById(table.chains))
     if site.delivery is not None and DELIVERED in found:
         wanted[DELIVERED] = site.delivery
     if found != wanted:
         raise StructureError(f"base chains stand at {found}, not at {wanted}")
+
+
+@lru_cache(maxsize=4)
+def _hooks(chains: ById[tuple[Chain, ...]]) -> dict[str, Hook]:
+    return {chain.name: chain.hook for chain in chains.value if chain.hook is not None}
 
 
 def _check_counters(table: Table) -> None:
