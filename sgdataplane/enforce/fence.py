@@ -59,9 +59,10 @@ def wanted_fence(
     """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
     is gone. `inventory`: what the kernel holds of the policy's table; `previous`: what was enforced before, if the
     caller knows."""
-    stamp, there = inventory.stamp, _there(kernel, inventory, previous)
+    present = kernel.interfaces()
+    stamp, there = inventory.stamp, _there(kernel, inventory, previous, present)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
-    fenceable = kernel.interfaces() | _devices(there)
+    fenceable = present | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
     if not ifnames or not settings.fence:
         gone = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
@@ -71,15 +72,15 @@ def wanted_fence(
     is_certain = inventory.is_untouched and there.generation == inventory.generation and not settings.resync
     steps = _way_to(kernel, there, table, previous, is_certain=is_certain)
     if not there.exists:
-        _check_support(kernel, steps, desired.placement)
+        _check_support(kernel, fence_of(desired, ifnames[:1], secret), there, desired.placement)
     return Fence(tuple(sorted(ifnames)), secret, table, steps, there.exists)
 
 
-def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None) -> Inventory:
+def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, present: frozenset[str]) -> Inventory:
     """What the kernel holds of the fence. If the policy's stamp vouches for that of what was enforced before, only its
-    base chains are read, as these may have gone with their interfaces."""
+    base chains are read, as these may have gone with their interfaces. `present`: the interfaces that exist."""
     if inventory.stamp is not None and inventory.is_untouched and previous is not None:
-        present, owners = kernel.interfaces(), previous.interfaces.values()
+        owners = previous.interfaces.values()
         ifnames = [ifname for ifname in owners if ifname in present]
         held = fence_of(previous, ifnames, inventory.stamp.secret, _uplinks(present.difference(owners), previous))
         found = kernel.vouched(held)
@@ -121,12 +122,13 @@ def check_fence(namespace: str, desired: Desired) -> None:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:
             table = compile_fence({"lo": eni}, desired.options, secret, desired.placement)
-            _check_support(kernel, plan(None, there, fitted(kernel, table)), desired.placement)
+            _check_support(kernel, table, there, desired.placement)
 
 
-def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
-    """UnsupportedError, which names what is missing, if this kernel can't have the fence. Changes nothing."""
-    (change,) = steps.changes
+def _check_support(kernel: Kernel, table: Table, there: Inventory, placement: Placement) -> None:
+    """UnsupportedError, which names what is missing, if this kernel can't have such a fence, of which nothing is
+    `there`. Changes nothing."""
+    (change,) = plan(None, there, fitted(kernel, table)).changes
     try:
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
         kernel.check(whole, f"fence of {placement.value} placement")

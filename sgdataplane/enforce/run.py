@@ -91,8 +91,7 @@ def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str,
     `counted`."""
     staged: list[Transaction] = []
     with _undone(kernel, staged):
-        for parts in _stages(first, second):
-            kernel.run(*parts)
+        for parts in kernel.run_each(_stages(first, second)):
             staged += parts
         if is_live:
             kernel.settle()

@@ -322,12 +322,17 @@ def _is_live(entry: Named) -> bool:
 
 
 def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
-    """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts."""
-    found = sorted(entries, key=_rank)
-    for entry in found:
-        yield Operation(Verb.ADD, _KINDS[type(entry)], entry)
-    yield from (Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in found if isinstance(entry, Map))
-    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
+    """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts.
+    Maps come late, since the kernel compares each set without a name with the names of all that there are."""
+    found = list(entries)
+    maps = [entry for entry in found if isinstance(entry, Map)]
+    chains = [entry for entry in found if isinstance(entry, Chain)]
+    others = sorted((entry for entry in found if not isinstance(entry, Map)), key=_rank)
+    yield from (Operation(Verb.ADD, _KINDS[type(entry)], entry) for entry in others)
+    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in chains if not entry.ways.maps)
+    yield from (Operation(Verb.ADD, Kind.MAP, entry) for entry in maps)
+    yield from (Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps)
+    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in chains if entry.ways.maps)
 
 
 def _closings(entries: Iterable[Named]) -> Iterator[Operation]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import cache
-from typing import Protocol, Self
+from functools import cache, partial
+from itertools import zip_longest
+from typing import NamedTuple, Protocol, Self
 
 from sgdataplane.errors import (
     BusyError,
@@ -116,11 +118,17 @@ _SHOWN: set[str] = set()  # features that this kernel has, as checks have shown
 FEW = 500  # counters that are asked for one by one
 
 
+Commit = tuple[Transaction, ...]
+
+
 class Kernel(Protocol):
     """One namespace's nftables. Errors are KernelError; an error means that nothing was changed."""
 
     def run(self, *transactions: Transaction) -> None:
         """Make all changes in one moment, or none of them, in one commit. Empty transactions do nothing."""
+
+    def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
+        """Run them one after the other, each in one commit, and yield each once it is done."""
 
     def check(self, transaction: Transaction, feature: str) -> None:
         """Let the kernel check the transaction, and change nothing. A feature that it has shown isn't checked again."""
@@ -154,6 +162,7 @@ class NetlinkKernel:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self._ahead: tuple[Commit, Callable[[], _Batch]] | None = None  # a commit that is being encoded
         with _entered(namespace):
             self._netlink = Nfnetlink()
 
@@ -172,6 +181,15 @@ class NetlinkKernel:
             self._run_pruning(transactions)
         else:
             self._commit(transactions)
+
+    def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
+        """While the kernel works on one, another thread encodes the next one."""
+        with ThreadPoolExecutor(1, "encoding") as pool:
+            for commit, following in zip_longest(commits, commits[1:], fillvalue=()):
+                ahead = _begun(pool, partial(self._encoded, following)) if following else None
+                self.run(*commit)
+                self._ahead = ahead and (following, ahead)
+                yield commit
 
     def check(self, transaction: Transaction, feature: str) -> None:
         if feature not in _SHOWN:
@@ -196,25 +214,29 @@ class NetlinkKernel:
         self, transactions: Sequence[Transaction], generation: int | None = None, *, is_trial: bool = False
     ) -> None:
         """`generation`: the commit is to fail if anybody has committed since that one."""
-        lines: list[_Line] = []
-        messages: list[BatchMessage] = []
-        for transaction in transactions:
-            for number, (some, operation) in enumerate(transaction.requests()):
-                found = self._others(operation) if operation.verb is Verb.PRUNE else some
-                messages += found
-                lines += [(transaction, number)] * len(found)
-        if not messages:
+        (known, encoded), self._ahead = self._ahead or ((), None), None
+        made = encoded() if encoded is not None and known == tuple(transactions) else self._encoded(transactions)
+        if not made.messages:
             return
         try:
-            self._netlink.commit(uapi.SUBSYSTEM, messages, generation, is_trial=is_trial)
+            self._netlink.commit(uapi.SUBSYSTEM, made.messages, generation, is_trial=is_trial)
         except BatchError as error:
             if error.errno == errno.ERESTART and generation is not None:
                 raise
             if error.index < 0:
                 raise _error_of(error) from error
-            raise _refusal(error, lines[error.index], messages) from error
+            raise _refusal(error, made.lines[error.index], made.messages) from error
         except OSError as error:
             raise _error_of(error) from error
+
+    def _encoded(self, transactions: Sequence[Transaction]) -> _Batch:
+        made = _Batch([], [])
+        for transaction in transactions:
+            for number, (some, operation) in enumerate(transaction.requests()):
+                found = self._others(operation) if operation.verb is Verb.PRUNE else some
+                made.messages.extend(found)
+                made.lines.extend([(transaction, number)] * len(found))
+        return made
 
     def _others(self, operation: Operation) -> list[BatchMessage]:
         assert isinstance(operation.subject, Table)
@@ -260,6 +282,21 @@ class NetlinkKernel:
     def pace(self) -> Pace:
         """Measured once in a process, in two new namespaces that nobody else sees."""
         return _measured_pace()
+
+
+class _Batch(NamedTuple):
+    """The messages of a commit, and the line of its text that each is for."""
+
+    messages: list[BatchMessage]
+    lines: list[_Line]
+
+
+def _begun(pool: ThreadPoolExecutor, encode: Callable[[], _Batch]) -> Callable[[], _Batch]:
+    """Begin with it in the pool's thread, if there is memory for one; return what waits for the result."""
+    try:
+        return pool.submit(encode).result
+    except RuntimeError:
+        return encode
 
 
 @cache

@@ -54,7 +54,8 @@ _SUBJECT = {
     Kind.TIMEOUT: Timeout,
 }
 _FLUSHABLE = (Kind.RULES, Kind.ELEMENTS)
-PART = 4000  # what a part adds, if it isn't one operation
+PART = 8000  # what a part adds, if it isn't one operation
+LIGHT = 16  # so many elements count as one other object: nothing goes through them
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,12 @@ class Transaction:
         found: list[list[Operation]] = []
         room = 0
         for entry in self.operations:
-            if not found or entry.size > room:
+            weight = entry.size if entry.kind is not Kind.ELEMENTS else 1 + entry.size // LIGHT
+            if not found or weight > room:
                 found.append([])
                 room = PART
             found[-1].append(entry)
-            room -= entry.size
+            room -= weight
         return tuple(replace(self, operations=tuple(part)) for part in found)
 
     def lines(self) -> Iterator[tuple[str, Operation]]:

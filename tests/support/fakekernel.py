@@ -6,7 +6,7 @@ Owns the references between objects, as the kernel judges them. Is given transac
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -72,6 +72,11 @@ class FakeKernel:
             return
         self._tables = self._after(*transactions)
         self.generation = next_generation(self.generation)
+
+    def run_each(self, commits: Sequence[tuple[Transaction, ...]]) -> Iterator[tuple[Transaction, ...]]:
+        for commit in commits:
+            self.run(*commit)
+            yield commit
 
     def check(self, transaction: Transaction, feature: str) -> None:  # noqa: ARG002
         self._after(transaction)

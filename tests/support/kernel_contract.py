@@ -96,6 +96,20 @@ class KernelContract:
         loaded.run(Transaction(NAME))
         assert loaded.inventory(NAME) == before
 
+    def test_commits_are_done_in_order_until_one_is_refused(self, kernel: Kernel) -> None:
+        added = [transaction((Verb.ADD, Kind.COUNTER, Counter(name))) for name in ("first", "second")]
+        refused = transaction((Verb.DELETE, Kind.CHAIN, Chain("nowhere", ())))
+        commits = [(CREATION,), (added[0], Transaction(NAME)), (refused,), (added[1],)]
+        each = kernel.run_each(commits)
+        assert [next(each), next(each)] == commits[:2]
+        assert kernel.inventory(NAME).counters == {COUNTER.name, "first"}
+        with pytest.raises(NotFoundError):
+            next(each)
+        assert kernel.inventory(NAME).counters == {COUNTER.name, "first"}
+        assert list(kernel.run_each([(added[1],)])) == [(added[1],)]
+        assert list(kernel.run_each([])) == []
+        assert kernel.inventory(NAME).counters == {COUNTER.name, "first", "second"}
+
     def test_settling_changes_nothing(self, loaded: Kernel) -> None:
         before = loaded.inventory(NAME)
         loaded.settle()
