@@ -53,9 +53,7 @@ def test_tags_are_listed_by_key_and_value(client: Client) -> None:
         client.group(vpc, Tag=[{"Key": key, "Value": value} for key, value in values.items()])
 
     def listed(**asked: Json) -> list[str]:
-        found = items(
-            client, "ListTagResources", "TagResources", "TagResource", ResourceType="securitygroup", **asked
-        )
+        found = items(client, "ListTagResources", "TagResources", "TagResource", ResourceType="securitygroup", **asked)
         return sorted(f"{one['TagKey']}={one['TagValue']}" for one in found)
 
     assert listed() == ["env=dev", "env=prod", "env=test", "team=a"]
