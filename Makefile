@@ -4,8 +4,9 @@
     ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
-# loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
-PYTEST := $(PYTHON) -m pytest -n 2 --dist loadscope
+# loadscope: the tests of one module stay on one worker, so that one lab can serve them all. Workers wait (for packets, for
+# the kernel) more than they compute, so four of them keep two processors busy.
+PYTEST := $(PYTHON) -m pytest -n 4 --dist loadscope
 # More options for pytest: make test PYTEST_FLAGS='-k priority'
 PYTEST_FLAGS ?=
 UV := uv==0.13.9
