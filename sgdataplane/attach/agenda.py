@@ -45,13 +45,15 @@ class Agenda:
     """For one reconcile. `report`: of the previous one, whose quiet namespaces are certainly as it says, and were made
     in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
     at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
-    policy, and so come soon. `cache`: what was built, in earlier reconciles, too."""
+    policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `may_fork`: a second process may
+    help, as there is much to build."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
     between: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     cache: Cache = field(default_factory=Cache)
+    may_fork: bool = False
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)

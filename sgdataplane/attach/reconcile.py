@@ -6,13 +6,14 @@ asks: `sgdp apply` once, or the agent in each cycle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from sgdataplane.attach.again import Locate, bound_again, give_mac
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
+from sgdataplane.attach.helper import helper, is_worth
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
 from sgdataplane.attach.report import (
@@ -33,6 +34,8 @@ from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
+
+OWN_SHARE = 4 / 9  # beside a helper: we also look at what that has done, which takes a fifth of doing it
 
 
 def reconcile(
@@ -81,12 +84,33 @@ def _reconcile_workloads(
     for binding in bindings:
         groups.setdefault(binding.identity, []).append(binding)
     state = with_closed(state, {binding.eni_id for binding in bindings})
-    reports = {
-        key: agenda.settled(key, groups[key], state)
-        or agenda.look(key, partial(_reconcile_workload, state, groups[key], manner, agenda))
-        for key in agenda.ordered(groups, state)
-    }
+    work = {key: partial(_reconcile_workload, state, of, manner, agenda) for key, of in groups.items()}
+
+    def reported(keys: Iterable[Key]) -> dict[Key, NamespaceReport]:
+        return {key: agenda.settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
+
+    order = agenda.ordered(groups, state)
+    if not agenda.may_fork or not is_worth(len(order)):
+        reports = reported(order)
+    else:
+        own, helpers = _shares(groups, state)
+        with helper({key: work[key] for key in helpers}, agenda.cache, agenda.between) as handed:
+            reports = reported(own)
+        agenda.cache.learn(handed.summaries)
+        reports |= {key: handed.completed(report) for key, report in reported(helpers).items()}
     return [reports[key] for key in groups]
+
+
+def _shares(groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> tuple[list[Key], list[Key]]:
+    """Our own share, and the helper's, of which we do a fifth once more. ENIs with the same groups stay together, since
+    a process proves the rules of a group once."""
+
+    def profiles(key: Key) -> list[tuple[str, ...]]:
+        return [state.eni[binding.eni_id].security_group_ids for binding in groups[key]]
+
+    keys = sorted(groups, key=profiles)
+    own = round(len(keys) * OWN_SHARE)
+    return keys[:own], keys[own:]
 
 
 def _reconcile_workload(

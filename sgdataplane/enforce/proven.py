@@ -179,6 +179,10 @@ class Cache:
         later = Build(lambda: self._built_again(desired, settings, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
 
+    def learn(self, known: Mapping[str, TableSummary]) -> None:
+        """What another process of this program has built."""
+        self.known = {**self.known, **known}
+
     def _known(self, desired: Desired, time_scale: float) -> TableSummary | None:
         digest = self._digest(desired, time_scale) if self.known else None
         return None if digest is None else self.known.get(digest)
