@@ -45,7 +45,7 @@ def register(verbs: Verbs) -> None:
     agent.add_argument("--once", action="store_true", help=once)
     agent.add_choices(CHOICES, None)
     status = verbs.add("status", run_status, "Needs root.")
-    status.add_json("keys: pydoc sgdataplane.daemon.status")
+    status.add_json("sgdataplane/schemas/status.schema.json")
     status.add_config()
 
 

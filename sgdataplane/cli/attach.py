@@ -98,7 +98,7 @@ def _add_eni(parser: Parser) -> None:
 
 def _add(verbs: Verbs, verb: str, run: Run, *more: str) -> Parser:
     parser = verbs.add(verb, run, *more, "Needs root.")
-    parser.add_json("keys: pydoc sgdataplane.cli.attach")
+    parser.add_json(f"sgdataplane/schemas/{verb}.schema.json")
     parser.add_bindings()
     return parser
 

@@ -44,7 +44,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")
     parser.add_argument("--unused", action="store_true", help="only list the rules that decided about no packet")
     parser.add_argument("--all", action="store_true", help="also rules that are no longer in force")
-    parser.add_json("keys: pydoc sgdataplane.cli.counters")
+    parser.add_json("sgdataplane/schemas/counters.schema.json")
 
 
 def run(arguments: argparse.Namespace) -> int:

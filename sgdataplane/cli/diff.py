@@ -169,8 +169,8 @@ def exposed(found: Iterable[EniDiff]) -> dict[str, list[str]]:
 def summary(found: Sequence[EniDiff]) -> str:
     changes = [change for one in found for change in one.changes]
     opening = sum(change.is_opening for change in changes)
-    rows = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
-    return f"{rows}: {opening:,} open, {len(changes) - opening:,} close"
+    changed = f"{counted(len(changes), 'change')} at {counted(len(found), 'ENI')}"
+    return f"{changed}: {opening:,} open, {len(changes) - opening:,} close"
 
 
 def exposed_text(exposure: Exposure) -> str:

@@ -31,10 +31,9 @@ def write(text: str, path: Path) -> None:
 
 def write_new(text: str, path: Path) -> None:
     """Writes a file that isn't there yet. StateFileError if it is, or if it can't be written."""
-    with (
-        _refusing(path, "a name that nothing has yet; what is there stays as it is"),
-        open(path, "x", encoding="utf-8") as file,
-    ):
+    unused = "a name that nothing has yet; what is there stays as it is"
+    expected = unused if path.parent.is_dir() else "a folder that is there"
+    with _refusing(path, expected), open(path, "x", encoding="utf-8") as file:
         file.write(text)
 
 

@@ -81,7 +81,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--sort", type=_order, default="eni", metavar="KEY", help=about)
     parser.add_argument("--reverse", action="store_true", help="sort in descending order")
     parser.add_argument("--limit", type=read_limit, metavar="N", help="list at most N sessions")
-    parser.add_json("keys: pydoc sgdataplane.cli.sessions")
+    parser.add_json("sgdataplane/schemas/sessions.schema.json")
 
 
 def _state(text: str) -> str:

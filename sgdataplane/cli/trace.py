@@ -74,7 +74,7 @@ def register(verbs: Verbs) -> None:
         "--from", dest="sender", metavar="NODE", help=f"in a lab, send one packet from here: {NODE_HELP}"
     )
     parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and send it here")
-    parser.add_json("keys: pydoc sgdataplane.cli.trace")
+    parser.add_json("sgdataplane/schemas/trace.schema.json")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -88,7 +88,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         try:
             rows.append(parse_row(text, where))
         except ValueError:
-            problems.append(Problem(where, "InvalidExpectation.Malformed", "this is no expectation", text, FORM))
+            problems.append(Problem(where, "InvalidExpectation.Malformed", _what_is_wrong(text), text, FORM))
         except LabError as error:
             problems.append(Problem(where, "InvalidExpectation.Service", str(error), text))
     if not rows and not problems:
@@ -97,6 +97,14 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     if problems:
         raise StateFileError(tuple(problems))
     return tuple(rows)
+
+
+def _what_is_wrong(text: str) -> str:
+    """Of a line that is no row: the word where a verdict would stand, if there is one."""
+    words = text.split()
+    if words[1:2] == ["->"] and len(words) > 4 and words[4] not in ("accept", "drop"):
+        return f"{words[4]} is neither accept nor drop"
+    return "this is no expectation"
 
 
 def _text(path: Path) -> str:

@@ -220,7 +220,7 @@ def down(name: str) -> tuple[str, ...]:
 def watch(name: str) -> Iterator[Lab]:
     """The lab as it is, and as it stays while the block runs, since verbs that change it wait.
 
-    LabError if there is none, or if a verb died while changing it.
+    LabError if there is none, or if a command died while changing it.
     """
     folder = LabFolder(name)
     if folder.load() is None:
@@ -228,7 +228,7 @@ def watch(name: str) -> Iterator[Lab]:
     with folder.locked(shared=True):
         lab = _load(folder)
         if not lab.record.is_up:
-            what = "a verb died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
+            what = "a command died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
             raise LabError(f"lab {name}", what)
         yield lab
 
@@ -286,7 +286,7 @@ def _load(folder: LabFolder, known: Lab | None = None) -> Lab:
         folder.remove()  # taking the lock made it
         raise _no_such_lab(folder.name)
     if not record.state_file:
-        raise LabError(f"lab {folder.name}", "a verb died while building it; `sgdp lab down` removes it")
+        raise LabError(f"lab {folder.name}", "a command died while building it; `sgdp lab down` removes it")
     return make_lab(record, folder.load_applied(record))
 
 

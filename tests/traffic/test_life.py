@@ -94,7 +94,7 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
     state = tmp_path / "state.yaml"
     state.write_text(dump_native(STATE))
     run_dying("up", name, state, point, count)
-    with pytest.raises(LabError, match="a verb died while building it; `sgdp lab down` removes it"):
+    with pytest.raises(LabError, match="a command died while building it; `sgdp lab down` removes it"):
         manage.look(name)
     with pytest.raises(LabError, match="it is there already"):
         manage.up(labs.record_of(name), STATE, labs.no_policy)
@@ -120,7 +120,7 @@ def test_killed_while_changing_can_be_completed_or_removed(
     state = tmp_path / "state.yaml"
     state.write_text(dump_native(LARGER))
     run_dying("apply", name, state, point, count)
-    with pytest.raises(LabError, match="a verb died while changing it; `sgdp lab apply STATE` completes it"):
+    with pytest.raises(LabError, match="a command died while changing it; `sgdp lab apply STATE` completes it"):
         manage.look(name)
     lab = manage.apply(name, LARGER, enforce_policy)
     assert manage.look(name) == lab

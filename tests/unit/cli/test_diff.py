@@ -57,7 +57,7 @@ def test_enis_with_the_same_changes_stand_together(
         "ingress of eni-a, eni-b",
         "  VERDICT  PROTOCOL  PORTS  REMOTE         BEFORE                        AFTER",
         "  closes   tcp          22  10.9.128.0/17  sgr-ssh of sg-a (priority 1)  default",
-        "2 rows at 2 ENIs: 0 open, 2 close",
+        "2 changes at 2 ENIs: 0 open, 2 close",
     ]
 
 
@@ -157,7 +157,7 @@ def test_markdown_has_what_opens_to_the_internet_first(
     assert capsys.readouterr().out.splitlines() == [
         "### Traffic changes its verdict",
         "",
-        "6 rows at 2 ENIs: 6 open, 0 close",
+        "6 changes at 2 ENIs: 6 open, 0 close",
         "",
         r"Options: strict\_syn = on",
         "",
