@@ -24,6 +24,7 @@ from sgdataplane.control.encoded import decode, encode
 from sgdataplane.control.etcdmessages import Message, make
 from sgdataplane.control.store import Answered, Body, Path, Revision, Token, Write
 from sgdataplane.errors import LimitError, Problem, StateFileError, Where
+from sgdataplane.visible import json_text
 
 FORMAT = 1
 MOST_BYTES, MOST_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
@@ -115,10 +116,8 @@ def revision_of(number: int, log: bytes) -> Revision:
 
 def packed(body: Mapping[str, Any]) -> bytes:
     """An object as JSON. A long one is compressed, with its letters as they are: escaped ones would be longer."""
-    octets = encode(body).encode()
-    if len(octets) <= LONG:
-        return octets
-    return zlib.compress(json.dumps(body, ensure_ascii=False, default=dict).encode("utf-8", "surrogatepass"), 1)
+    text = encode(body)
+    return text.encode() if len(text) <= LONG else zlib.compress(json_text(json.loads(text)).encode(), 1)
 
 
 def placed(place: str) -> bytes:
