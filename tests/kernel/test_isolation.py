@@ -60,10 +60,10 @@ def test_a_process_that_is_left_running_is_found(worker_id: str) -> None:
     with subprocess.Popen(["sleep", "60"], env=environment) as process:
         try:
             # a process can be seen a moment before its environment can
-            wait_until(lambda: isolation.leftovers(run, worker_id) == (f"process {process.pid}: sleep 60",))
+            wait_until(lambda: f"process {process.pid}: sleep 60" in isolation.leftovers(run, worker_id))
         finally:
             process.kill()
-    assert isolation.leftovers(run, worker_id) == ()
+    assert f"process {process.pid}: sleep 60" not in isolation.leftovers(run, worker_id)
 
 
 def test_loopback_answers_whatever_addresses_came_and_went() -> None:
@@ -102,6 +102,7 @@ def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:
     environments = ({**os.environ, isolation.RUN_VARIABLE: f"{dead.pid}.1"}, dict(os.environ))
     orphan, living = (subprocess.Popen(["sleep", "60"], env=environment) for environment in environments)
     try:
+        wait_until(lambda: {orphan.pid, living.pid} <= {pid for pid, _ in isolation._processes_of_runs()})
         swept = isolation.sweep()
         assert f"process {orphan.pid}: sleep 60" in swept
         assert orphan.wait(DEADLINE) == -signal.SIGKILL
