@@ -26,7 +26,7 @@ OURS: Mapping[str, object] = {
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at
 PAGING = {"MaxResults", "NextToken", "PageNumber", "PageSize", "Tag", "Key", "Value"}  # what a scope does
-WAITS = {"Revision", "Timeout"}
+WAITS = {"Epoch", "Revision", "Timeout", "VpcId"}
 
 
 def parts() -> Iterator[str]:
@@ -38,7 +38,7 @@ def parts() -> Iterator[str]:
         "The cloud's actions, as its SDK of 2014-05-26 has them, and those of ours. A field that is ignored may be "
         "given: it means nothing here. Fields that are in neither list are ignored, too. What is ignored is of disks, "
         "images, prices and hardware, which instances here don't have; of other accounts, as there is one; or asks for "
-        "a part of what is answered anyway, such as IsQueryEcsCount, Attribute, and VpcId of SgdpWait. Filters by what "
+        "a part of what is answered anyway, such as IsQueryEcsCount and Attribute. Filters by what "
         "nothing here has, such as public addresses or a default VPC, find nothing."
     )
     yield table(("action", "fields that count", "fields that are ignored"), rows)

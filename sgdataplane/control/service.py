@@ -12,10 +12,11 @@ from threading import Event
 
 from sgdataplane.control import extensions
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.history import Version
-from sgdataplane.control.scope import Scope
+from sgdataplane.control.scope import UNKNOWN, Scope
 from sgdataplane.control.store import Body, Store, UnavailableError
 
 WAIT_S, MOST_WAIT_S = 60, 3_600
@@ -54,7 +55,7 @@ class ApiService:
                 return Answer(answer)
 
     def _version(self, call: Call) -> Version:
-        """What is waited for. ApiError if there never was such a revision, as after a restore."""
+        """What is waited for. ApiError if there never was such a revision, as after a restore, or no such VPC."""
         known = self._engine.version
         asked = Version(_number(call, "Epoch", known.epoch), _number(call, "Revision", known.revision))
         if asked > self._engine.version:
@@ -63,7 +64,18 @@ class ApiService:
         if asked.epoch != known.epoch or asked > known:
             words = f"There is no {asked}: the last one is {known}. Perhaps the store was put back from a copy."
             raise ApiError("InvalidRevision.NotFound", words, NOT_FOUND)
-        return asked
+        return self._last_about(str(call.parameters.get("VpcId", "")), asked)
+
+    def _last_about(self, vpc_id: str, asked: Version) -> Version:
+        """The last revision up to that one which is about a VPC, or about what all VPCs share: lists and instances.
+        A later one may have changed it since; then that one itself."""
+        if not vpc_id:
+            return asked
+        documents = self._engine.documents
+        if documents.get(path_of(ResourceKind.VPC, vpc_id)) is None:
+            raise ApiError(UNKNOWN[ResourceKind.VPC], f"The specified vpc {vpc_id} doesn't exist.", NOT_FOUND)
+        moved = max(documents.guards.get(name, 0) for name in (vpc_id, LISTS, INSTANCES))
+        return Version(asked.epoch, min(asked.revision, moved))
 
     def why_unhealthy(self) -> str:
         """ "" if all is well; a policy that can't be enforced isn't."""

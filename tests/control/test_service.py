@@ -91,6 +91,25 @@ def test_what_never_was_is_not_waited_for(bench: Bench, place: Somewhere) -> Non
             bench.ask("SgdpWait", Timeout=30, Revision=2, Epoch=0)
 
 
+def test_only_what_is_about_a_vpc_is_waited_for(bench: Bench, place: Somewhere) -> None:
+    place.may_go_on.set()
+    with bench.following:
+        ours, _ = bench.client.network()
+        bench.client.group(ours)
+        assert bench.ask("SgdpWait", Timeout=30)["Revision"] == 3
+        place.may_go_on.clear()
+        other, _ = bench.client.network()
+        bench.client.group(other)
+        assert bench.ask("SgdpWait", Timeout=0)["Lagging"] == ["somewhere"]
+        assert bench.ask("SgdpWait", Timeout=0, VpcId=other)["Lagging"] == ["somewhere"]
+        answer = bench.ask("SgdpWait", Timeout=0, VpcId=ours)
+        assert (answer["Revision"], answer["Enforced"]) == (3, ["somewhere"])
+        with pytest.raises(ApiError, match=r"InvalidVpcId\.NotFound"):
+            bench.ask("SgdpWait", Timeout=0, VpcId="vpc-none")
+        place.may_go_on.set()
+        assert bench.ask("SgdpWait", Timeout=30, VpcId=other)["Enforced"] == ["somewhere"]
+
+
 def test_a_bug_at_a_place_is_told_and_the_next_revision_is_tried(
     bench: Bench, place: Somewhere, caplog: pytest.LogCaptureFixture
 ) -> None:
