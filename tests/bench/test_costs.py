@@ -123,6 +123,10 @@ OF_THE_AGENT = [
 ]
 
 
+# More than before or without; less, if others on the machine give memory back, or a stream is slow by itself.
+DIFFERENCES = {"host.kernel_mb", "gaps.more_ms"}
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", ["typical", "ipc-500", "members", "host", "gaps", *OF_THE_AGENT])
 def test_a_command_tells_what_is_promised(name: str) -> None:
@@ -131,7 +135,9 @@ def test_a_command_tells_what_is_promised(name: str) -> None:
     figures = Figures()
     costs.run(replace(command, words=(*command.words, *SMALL[command.words[0]])), figures, 60)
     assert figures.why == {}
-    assert name == "gaps" or min(min(samples) for samples in figures.samples.values()) >= 0  # its gaps are compared
+    assert [
+        figure for figure, samples in figures.samples.items() if min(samples) < 0 and figure not in DIFFERENCES
+    ] == []
     wanted = {figure for promise in PROMISES for figure in promise.figures if figure.rpartition(".")[0] == name}
     assert wanted <= figures.samples.keys()
 
