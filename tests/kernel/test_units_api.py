@@ -35,7 +35,7 @@ def write(name):
         for number in range(10_000):
             made.append(client.ask("CreateSecurityGroup", SecurityGroupName=f"{name}-{number}")["SecurityGroupId"])
             begun.set()
-    except (HostError, RefusedError) as error:
+    except (EndpointError, RefusedError) as error:
         refused.append(str(error))
 refused = []
 threads = [threading.Thread(target=write, args=(f"w{number}",)) for number in range(8)]
