@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.enforce import proven
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import WEB, Bench, state_of
 from tests.support.pair import Pair
@@ -28,3 +29,17 @@ def agent(tmp_path: Path) -> Iterator[AgentBench]:
     with agent_in(tmp_path) as agent:
         agent.write(state_of(WEB))
         yield agent
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Whatever this process builds."""
+    found: list[object] = []
+    build = proven.build
+
+    def noted(*arguments: object) -> object:
+        found.append(arguments[0])
+        return build(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(proven, "build", noted)
+    return found

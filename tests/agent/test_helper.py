@@ -19,7 +19,7 @@ from sgdataplane.daemon.cycle import CycleReport, Reconciler
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
-from sgdataplane.enforce import Cache, enforce, proven
+from sgdataplane.enforce import Cache, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.links import Links
@@ -82,20 +82,6 @@ def _binding(place: str, eni_id: str) -> Binding:
     path = str(netns.path_of(place))
     with held(path) as there:
         return Binding(eni_id, "eth0", f"netns {place}", path, identity_of(there))
-
-
-@pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Whatever this process builds."""
-    found: list[object] = []
-    build = proven.build
-
-    def noted(*arguments: object) -> object:
-        found.append(arguments[0])
-        return build(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(proven, "build", noted)
-    return found
 
 
 def changed(report: CycleReport) -> list[bool]:

@@ -14,7 +14,6 @@ from sgdataplane.daemon.cycle import CycleReport, Reconciler
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
-from sgdataplane.enforce import proven
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.nft import listing, nft
@@ -23,20 +22,6 @@ from tests.support.statefiles import StateFiles
 
 pytestmark = pytest.mark.daemon
 Cycle = Callable[..., CycleReport]
-
-
-@pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Whatever this process builds."""
-    found: list[object] = []
-    build = proven.build
-
-    def noted(*arguments: object) -> object:
-        found.append(arguments[0])
-        return build(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(proven, "build", noted)
-    return found
 
 
 @pytest.fixture
