@@ -20,6 +20,7 @@ from tests.support.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 MAC = "02:00:00:00:00:07"
+OTHER_MAC = "02:00:00:00:00:08"
 
 
 @dataclass
@@ -67,7 +68,7 @@ def test_router_of_which_links_were_heard_is_not_quiet_and_its_workload_is(scene
     identity = scene.identity
     assert set(scene.watch.take_quiet()) == {scene.router, identity}
     with Links(scene.router) as links:
-        links.set_up("end")
+        links.set_mac("end", OTHER_MAC)  # one event; an interface that goes up gets a second one, later
     assert scene.hear()
     assert scene.watch.heard == {scene.router}
     assert scene.watch.take_quiet() == {identity}
@@ -89,7 +90,7 @@ def test_link_that_enters_a_router_is_heard_with_its_new_name_last(scene: Scene)
 
 def test_nothing_is_quiet_after_doubt(scene: Scene) -> None:
     with Links(scene.router) as links:
-        links.set_up("end")
+        links.set_mac("end", OTHER_MAC)  # one event; an interface that goes up gets a second one, later
     assert scene.hear()
     scene.watch.doubt()
     assert (set(scene.watch.take_quiet()), scene.watch.take_links()) == (set(), {})
