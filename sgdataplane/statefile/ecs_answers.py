@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sgdataplane.errors import Where
 from sgdataplane.policy.findings import Finding, Severity, subject
@@ -88,7 +89,7 @@ class Item:
         if value is None:
             return path, []
         if isinstance(value, list):
-            return path, value if self.problems.takes(value, self.where(path)) else []
+            return path, value if self.problems.takes(value, partial(self.where, path)) else []
         self._refuse_type(path, value, "a list")
         return path, []
 

@@ -6,7 +6,7 @@ Owns the rules of semantics.md section 1 about ENIs. Is given drafts. Must not k
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.model.state import Eni, EniType, NicType
@@ -16,13 +16,16 @@ from sgdataplane.statefile.sections import Draft, Index
 EniDraft = Draft[Eni]
 
 
-def check_interfaces(enis: Iterable[EniDraft], index: Index) -> None:
-    enis = tuple(enis)
-    for draft in enis:
-        check_references(draft, index)
-        check_groups(draft, index)
-        check_nic_type(draft, index)
-        check_within_vpc(draft, index)
+def check_interface(draft: EniDraft, index: Index) -> None:
+    """What one ENI asks of other kinds of records."""
+    check_references(draft, index)
+    check_groups(draft, index)
+    check_nic_type(draft, index)
+    check_within_vpc(draft, index)
+
+
+def check_together(enis: Sequence[EniDraft], index: Index) -> None:
+    """What ENIs ask of each other."""
     check_macs(enis, index)
     check_instances(enis, index)
     check_overlaps(enis, index)

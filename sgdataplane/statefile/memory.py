@@ -1,14 +1,16 @@
 """What a load leaves for the next one of the same path: an object that is at the same place and says the same is kept.
 
 Owns what is remembered. Only accepted loads are, so that each problem is found each time. Is given objects with their
-places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing. All checks
-between objects are made anew each time.
+places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing.
+
+A record that is kept isn't checked again if what its checks ask about other records is the same, too. What only all
+records together say (addresses that are taken, quotas) is checked anew each time.
 """
 
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -25,6 +27,8 @@ class _Kept:
     documents: dict[SourceText, object] = field(default_factory=dict)
     objects: dict[Place, tuple[Mapping[str, object], bytes, Fields]] = field(default_factory=dict)
     records: dict[int, tuple[Fields, object]] = field(default_factory=dict)  # by the identity of the fields
+    passed: dict[int, object] = field(default_factory=dict)  # by their own identity
+    basis: object = None
 
 
 class Memory:
@@ -67,3 +71,12 @@ class Memory:
         if odd() == before:
             self._new.records[id(fields)] = fields, record
         return record
+
+    def unchecked(self, basis: object, records: Iterable[R]) -> list[R]:
+        """Those that haven't passed their checks yet, beside the same `basis`: all that these ask about other records.
+        It is one basis for all records of a load."""
+        known = self._old.passed if self._old.basis == basis else {}
+        found = {id(record): record for record in records}
+        self._new.basis = basis
+        self._new.passed.update(found)
+        return [record for key, record in found.items() if key not in known]

@@ -75,7 +75,7 @@ def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
     if not isinstance(values, list):
         refuse_type(fields.where(key), values, "a list of mappings", problems)
         return
-    if not problems.takes(values, fields.where(key)):
+    if not problems.takes(values, partial(fields.where, key)):
         return
     for index, value in enumerate(values):
         if isinstance(value, dict):

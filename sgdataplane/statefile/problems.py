@@ -6,7 +6,7 @@ wording. Must not know formats or records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.visible import visible
@@ -50,11 +50,11 @@ class Problems:
             raise EnoughProblemsError
         self.kept.append(Problem(where, code, message, show(value), expected))
 
-    def takes(self, values: Sequence[object], where: Where) -> bool:
-        """Whether a list is short enough to be read at all; a problem if it isn't."""
+    def takes(self, values: Sequence[object], where: Callable[[], Where]) -> bool:
+        """Whether a list is short enough to be read at all; a problem at that place if it isn't."""
         if len(values) > MAX_OBJECTS:
             expected = f"at most {MAX_OBJECTS} elements"
-            self.add(where, "InvalidSource.TooLarge", "the list is too long", value=len(values), expected=expected)
+            self.add(where(), "InvalidSource.TooLarge", "the list is too long", value=len(values), expected=expected)
             return False
         return True
 

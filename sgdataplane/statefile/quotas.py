@@ -119,10 +119,12 @@ def check_quotas(drafts: Drafts, index: Index, profile: str) -> None:
     limits, lists = PROFILES[profile], drafts.prefix_lists
 
     def check(uses: Iterable[Use], fields: Fields) -> None:
+        refuse(excessive(uses), fields)
+
+    def refuse(uses: Iterable[Use], fields: Fields) -> None:
         for use in uses:
-            if use.limit is not None and use.actual > use.limit:
-                expected = f"at most {use.limit} (profile {profile})"
-                index.refuse(fields.where(use.field), use.code, f"too many {use.what}", str(use.actual), expected)
+            expected = f"at most {use.limit} (profile {profile})"
+            index.refuse(fields.where(use.field), use.code, f"too many {use.what}", str(use.actual), expected)
 
     if limits.prefix_lists is not None and len(lists) > limits.prefix_lists:
         check(uses_of_lists(len(lists), limits), lists[limits.prefix_lists].fields)
@@ -135,8 +137,17 @@ def check_quotas(drafts: Drafts, index: Index, profile: str) -> None:
         group_id, is_classic = group.record.security_group_id, index.is_classic(group.record.vpc_id)
         counts = costs[group_id], members.get(group_id, 0)
         check(uses_of_group(group.record, limits, *counts, is_classic=is_classic), group.fields)
+    of_groups: dict[tuple[str, ...], tuple[Use, ...]] = {}
     for draft in drafts.network_interfaces:
-        check(uses_of_eni(draft.record, limits, costs), draft.fields)
+        groups = draft.record.security_group_ids
+        if groups not in of_groups:
+            of_groups[groups] = excessive(uses_of_eni(draft.record, limits, costs))
+        refuse(of_groups[groups], draft.fields)
+
+
+def excessive(uses: Iterable[Use]) -> tuple[Use, ...]:
+    """Those of more than the limit."""
+    return tuple(use for use in uses if use.limit is not None and use.actual > use.limit)
 
 
 def near_quotas(state: CloudState, profile: str) -> tuple[Finding, ...]:

@@ -69,7 +69,7 @@ class Sections:
         yield from known
         for fields in chain.from_iterable(self.coming.pop(kind, ())):
             known.append(fields)
-            if not problems.takes(known, fields.where()):
+            if not problems.takes(known, fields.where):
                 return
             yield fields
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sgdataplane.model.state import GroupRef, GroupType, NicType, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile.fields import Fields
-from sgdataplane.statefile.interfaces import check_interfaces
+from sgdataplane.statefile.interfaces import check_interface, check_together
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.quotas import check_quotas
 from sgdataplane.statefile.rules import REMOTE_SIDE
@@ -23,12 +23,25 @@ def validate(sections: Sections, drafts: Drafts, profile: str, problems: Problem
     index = make_index(sections, drafts, problems)
     for section, name in ID_FIELD.items():
         check_unique(getattr(sections, section), name, index)
-    for group in drafts.security_groups:
+    basis = basis_of(index, drafts.unknown_groups)
+    for group in sections.memory.unchecked(basis, drafts.security_groups):
         check_group(group, index)
         for rule in group.rules:
             RuleCheck(group.record, rule, index).run(drafts.unknown_groups)
-    check_interfaces(drafts.network_interfaces, index)
+    for eni in sections.memory.unchecked(basis, drafts.network_interfaces):
+        check_interface(eni, index)
+    check_together(drafts.network_interfaces, index)
     check_quotas(drafts, index, profile)
+
+
+def basis_of(index: Index, unknown_groups: frozenset[str]) -> object:
+    """All that the checks of one record ask about others."""
+    ids = {section: ids for section, ids in index.ids.items() if section != "network_interfaces"}
+    groups = {
+        group_id: (group.vpc_id, group.security_group_type, group.service_managed)
+        for group_id, group in index.group.items()
+    }
+    return ids, index.vpc, groups, unknown_groups
 
 
 def check_unique(objects: Iterable[Fields], name: str, index: Index) -> None:
