@@ -34,6 +34,7 @@ class ResourceKind(enum.StrEnum):
     ENI = "network_interface"
     ACCESS_KEY = "access_key"
     STORE = "store"
+    HOST = "host"
 
 
 # Of the kinds that a state has: the section of the native format.
@@ -55,6 +56,7 @@ RULE_REFERENCES = {
 ADDRESSES = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
 LISTS = "lists"  # the guard of prefix and port lists, which are of no VPC
 INSTANCES = "instances"  # and that of instances
+HOSTS = "hosts"  # and that of the hosts that there are
 
 Fields = dict[str, Json]
 OfKind: TypeAlias = Mapping[ResourceKind, Mapping[str, Body]]
@@ -114,6 +116,8 @@ def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
         return LISTS
     if kind is ResourceKind.INSTANCE:
         return INSTANCES
+    if kind is ResourceKind.HOST:
+        return HOSTS
     return name if kind is ResourceKind.VPC else str(state_in(body).get("vpc_id", ""))
 
 
