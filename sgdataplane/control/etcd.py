@@ -27,10 +27,12 @@ from sgdataplane.control.etcdclient import Bell, Cluster, EtcdError, pages, pair
 from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
 from sgdataplane.control.etcdmessages import Message, make
 from sgdataplane.control.etcdparcels import PIECE, Parcels
+from sgdataplane.control.etcdsummaries import Summaries, compact
 from sgdataplane.control.store import (
     KEPT,
     Answered,
     AuditRecord,
+    Body,
     ConflictError,
     GoneError,
     Path,
@@ -84,6 +86,7 @@ class EtcdStore:
         self._keys, self._kept, self._clock = Keys(access.name), kept, clock
         self._cluster = Cluster(access)
         self._parcels = Parcels(self._cluster, self._keys)
+        self._summaries = Summaries(self._cluster, self._keys, clock)
         self._writing = threading.Lock()
         self._leases: dict[int, int] = {}  # the hour in which tokens end -> lease
         self._is_restored = False
@@ -127,6 +130,12 @@ class EtcdStore:
             if len(records) == limit:
                 break
         return records
+
+    def put_summary(self, relay: str, body: Body) -> None:
+        self._summaries.put(relay, body)
+
+    def summaries(self) -> Mapping[str, Body]:
+        return self._summaries.all()
 
     def close(self) -> None:
         self._bell.is_closed = True
@@ -317,7 +326,7 @@ class EtcdStore:
         """etcd needn't know what was before the oldest revision that is kept."""
         oldest = self._get(get(*self._keys.folder("log"), 1))[0]
         if oldest:
-            self._cluster.call(make("CompactionRequest", revision=oldest[0].mod_revision))
+            compact(self._cluster, oldest[0].mod_revision)
 
     # watches
 

@@ -9,6 +9,7 @@ Owns the layout. Must not know how etcd is called, or in which order things are 
     audit/R             the audit record of a revision
     log/R               what a revision changed, and who wrote it: a LogEntry. The last ones only
     parcel/R/NONCE/I    the text of a change that is too large for one transaction, in pieces
+    summary/RELAY       what a relay says of its hosts (etcdsummaries)
     pending             the parcel whose documents aren't all put yet, though its revision is committed
 """
 

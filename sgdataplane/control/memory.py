@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from sgdataplane.control.encoded import decode, encode, encode_each
 from sgdataplane.control.store import (
     KEPT,
+    SUMMARY_S,
     Answered,
     AuditRecord,
+    Body,
     ConflictError,
     GoneError,
     Path,
@@ -37,6 +39,7 @@ class MemoryStore:
         self._tokens: dict[str, tuple[Answered, float]] = {}  # with the time until which each is kept
         self._changes: dict[int, tuple[dict[Path, str], frozenset[Path], frozenset[str]]] = {}
         self._audit: dict[int, str] = {}
+        self._summaries: dict[str, tuple[str, float]] = {}  # with the time until which each is kept
         self._news = threading.Condition()
         self._is_closed = False
 
@@ -72,6 +75,17 @@ class MemoryStore:
         with self._opened():
             kept = [(revision, record) for revision, record in self._audit.items() if revision > after]
         return [AuditRecord(revision, decode(record)) for revision, record in kept[:limit]]
+
+    def put_summary(self, relay: str, body: Body) -> None:
+        relay.encode()  # ValueError if it isn't Unicode
+        text = encode(body)
+        with self._opened():
+            self._summaries[relay] = (text, self._clock() + SUMMARY_S)
+
+    def summaries(self) -> Mapping[str, Body]:
+        with self._opened():
+            now = self._clock()
+            return {relay: decode(text) for relay, (text, until) in self._summaries.items() if until > now}
 
     def close(self) -> None:
         with self._news:

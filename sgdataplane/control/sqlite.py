@@ -13,8 +13,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path as File
 
 from sgdataplane.control import sqlitefile
@@ -22,8 +22,10 @@ from sgdataplane.control.encoded import decode, decode_names, encode, encode_eac
 from sgdataplane.control.sqlitefile import unavailable
 from sgdataplane.control.store import (
     KEPT,
+    SUMMARY_S,
     Answered,
     AuditRecord,
+    Body,
     ConflictError,
     GoneError,
     Revision,
@@ -91,6 +93,21 @@ class SqliteStore:
         with self._reading() as db:
             query = "SELECT revision, record FROM audit WHERE revision > ? ORDER BY revision LIMIT ?"
             return [AuditRecord(revision, decode(record)) for revision, record in db.execute(query, (after, limit))]
+
+    def put_summary(self, relay: str, body: Body) -> None:
+        row = (relay, encode(body), self._clock() + SUMMARY_S)
+        relay.encode()  # ValueError if it isn't Unicode
+        with self._writing, unavailable(self._file.path):
+            self._require_open()
+            self._file.require_there()
+            with closing(self._file.connect("NORMAL")) as db, _transaction(db, "IMMEDIATE"):
+                db.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", row)
+                db.execute("DELETE FROM summaries WHERE until <= ?", (self._clock(),))
+
+    def summaries(self) -> Mapping[str, Body]:
+        with self._reading() as db:
+            query = "SELECT relay, body FROM summaries WHERE until > ?"
+            return {relay: decode(body) for relay, body in db.execute(query, (self._clock(),))}
 
     def close(self) -> None:
         with self._news:

@@ -24,7 +24,9 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 
 BUSY_S = 10.0  # how long a writer waits for the others
-APPLICATION, VERSION = 0x53474450, 1
+APPLICATION, VERSION = 0x53474450, 2
+SUMMARIES = "CREATE TABLE summaries (relay TEXT PRIMARY KEY, body TEXT NOT NULL, until REAL NOT NULL)"
+STEPS = {1: SUMMARIES}  # from each former version to the next one
 SCHEMA = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -37,6 +39,7 @@ CREATE TABLE tokens (
     name TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, until REAL NOT NULL, revision INTEGER NOT NULL
 );
 CREATE INDEX tokens_by_until ON tokens (until);
+{SUMMARIES};
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 COMMIT;
@@ -51,8 +54,8 @@ class UsedFile:
     lock: IO[bytes]
     inode: tuple[int, int]
 
-    def connect(self) -> sqlite3.Connection:
-        return connect(self.path)
+    def connect(self, synchronous: str = "FULL") -> sqlite3.Connection:
+        return connect(self.path, synchronous=synchronous)
 
     def require_there(self) -> None:
         """UnavailableError if it was moved or removed: what is written then would be lost with the last connection."""
@@ -76,18 +79,20 @@ def use(path: Path, *, create: bool) -> UsedFile:
     try:
         with closing(connect(path)) as db:
             require_store(path, db)
+            _renew(db)
         return UsedFile(path, lock, _inode(path))
     except BaseException:
         lock.close()
         raise
 
 
-def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
-    """A connection that any thread may use, one at a time; transactions are begun and ended by hand."""
+def connect(path: Path, mode: str = "rw", synchronous: str = "FULL") -> sqlite3.Connection:
+    """A connection that any thread may use, one at a time; transactions are begun and ended by hand. `synchronous`:
+    NORMAL for what may be lost with the machine."""
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
     except BaseException:
         db.close()
         raise
@@ -102,12 +107,28 @@ def require_exists(path: Path) -> None:
 
 
 def require_store(path: Path, db: sqlite3.Connection) -> None:
-    """StateFileError unless it is a store that this version reads."""
+    """StateFileError unless it is a store that this version reads, or makes one of."""
     if _number(db, "application_id") != APPLICATION:
         raise _not_a_store(path)
-    if (version := _number(db, "user_version")) != VERSION:
+    if (version := _number(db, "user_version")) not in (*STEPS, VERSION):
         words = "the store was made by another version of sgdataplane"
-        raise refused(path, "Version", words, str(version), f"version {VERSION} of the store")
+        raise refused(path, "Version", words, str(version), f"version {VERSION} of the store, or an older one")
+
+
+def _renew(db: sqlite3.Connection) -> None:
+    """Make a store of this version of an older one: whole, or not at all. Whoever has it open may go on."""
+    if _number(db, "user_version") == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        while (version := _number(db, "user_version")) in STEPS:  # somebody else may have been first
+            db.execute(STEPS[version])
+            db.execute(f"PRAGMA user_version = {version + 1}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 @contextmanager

@@ -25,6 +25,7 @@ Path: TypeAlias = str  # of a document: "kind/id", such as "security_group/sg-1"
 
 NOTHING: Mapping[str, Body] = MappingProxyType({})
 KEPT = 1_000  # revisions that a watch can go back, unless a store is told otherwise
+SUMMARY_S = 86_400.0  # a summary that wasn't put again for so long is forgotten
 
 
 class StoreError(SgDataplaneError):
@@ -128,6 +129,13 @@ class Store(Protocol):
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """Audit records in order, from revision `after` + 1 on, or from the first one that is kept."""
+
+    def put_summary(self, relay: str, body: Body) -> None:
+        """What a relay says of its hosts now, instead of what it said before. It is no revision: no watch and no audit
+        has it, and it may be lost with the machine. ValueError as for a commit; LimitError, UnavailableError."""
+
+    def summaries(self) -> Mapping[str, Body]:
+        """What each relay said last, by the relay's name; not of one that has said nothing for SUMMARY_S."""
 
     def close(self) -> None:
         """Let go of files and connections. Nothing is lost."""

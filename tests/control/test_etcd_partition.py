@@ -10,9 +10,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from sgdataplane.control import etcdsummaries
 from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.store import UnavailableError, Write
@@ -113,6 +115,7 @@ def _give_roles(member: Member) -> None:
         "role grant-permission api readwrite --prefix idle/",
         "role add relay",
         "role grant-permission relay read --prefix sgdp/",
+        "role grant-permission relay readwrite --prefix sgdp/summary/",
         "user add root --no-password",
         "user add api --no-password",
         "user add relay --no-password",
@@ -196,7 +199,7 @@ def _reads(store: EtcdStore) -> bool:
 # who may do what
 
 
-def test_a_relay_reads_and_watches_and_writes_nothing(site: Site) -> None:
+def test_a_relay_reads_and_watches_and_writes_nothing_but_summaries(site: Site) -> None:
     with (
         closing(open_store(site.store("api", "sgdp"))) as api,
         closing(open_store(site.store("relay", "sgdp"))) as relay,
@@ -208,6 +211,10 @@ def test_a_relay_reads_and_watches_and_writes_nothing(site: Site) -> None:
             with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
                 relay.commit(write)
         assert api.snapshot().revision == revision
+        with patch.object(etcdsummaries, "COMPACT_S", 0.0):
+            for number in range(3):  # etcd's history is compacted between them
+                relay.put_summary("r1", {"n": number})
+        assert api.summaries() == {"r1": {"n": 2}}
 
 
 def test_nobody_comes_out_of_their_own_keys(site: Site) -> None:

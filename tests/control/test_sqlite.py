@@ -7,11 +7,14 @@ import random
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from sgdataplane.control.audit import local_call
+from sgdataplane.control.backup import restore
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Body, Snapshot, Token, UnavailableError, Write
 from sgdataplane.errors import StateFileError
@@ -222,9 +225,48 @@ def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_of_another_version_is_refused(tmp_path: Path, sqlite: SqliteStore) -> None:
-    sqlite._writer.execute("PRAGMA user_version = 2")
-    with pytest.raises(StateFileError, match=r"InvalidStore\.Version.*\n.*\n  value:    2\n  expected: version 1"):
+    sqlite._writer.execute("PRAGMA user_version = 3")
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Version.*\n.*\n  value:    3\n  expected: version 2"):
         SqliteStore(tmp_path / "store")
+
+
+def make_old(path: Path) -> None:
+    """A store as version 1 made it, with one revision."""
+    with closing(SqliteStore(path)) as store:
+        count_up(store, "a", 3)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE summaries; PRAGMA user_version = 1;")
+
+
+def test_a_store_of_the_version_before_becomes_one_of_this_version(tmp_path: Path) -> None:
+    make_old(tmp_path / "store")
+    with closing(SqliteStore(tmp_path / "store")) as store, closing(SqliteStore(tmp_path / "store")) as other:
+        assert store.snapshot().revision == 1
+        store.put_summary("r1", {"n": 1})
+        assert other.summaries() == {"r1": {"n": 1}}
+        count_up(other, "a", 2)
+        assert store.snapshot().revision == 2
+
+
+def test_a_copy_of_the_version_before_is_put_back(tmp_path: Path) -> None:
+    make_old(tmp_path / "copy")
+    restore(tmp_path / "copy", tmp_path / "store", local_call("RestoreStore"))
+    with closing(sqlite3.connect(tmp_path / "copy")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)  # the copy itself stays
+    with closing(SqliteStore(tmp_path / "store")) as store:
+        assert store.snapshot().revision == 2  # and the new epoch
+        assert store.summaries() == {}
+
+
+def test_many_renew_a_store_at_the_same_time(tmp_path: Path) -> None:
+    make_old(tmp_path / "store")
+    with ThreadPoolExecutor(8) as threads:
+        stores = list(threads.map(lambda _: SqliteStore(tmp_path / "store"), range(8)))
+    for number, store in enumerate(stores):
+        store.put_summary(f"r{number}", {})
+    assert len(stores[0].summaries()) == 8
+    for store in stores:
+        store.close()
 
 
 def test_a_store_that_must_be_there_is_not_made(tmp_path: Path) -> None:
