@@ -14,13 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgdataplane.cli.arguments import (
-    NODE_HELP,
     Parser,
     Run,
     Summary,
     Verbs,
     choices_of,
-    flow_of,
     load_state,
     read_factor,
     read_for,
@@ -29,6 +27,7 @@ from sgdataplane.cli.arguments import (
     usual_lab,
 )
 from sgdataplane.cli.files import require_writable, write
+from sgdataplane.cli.oneprobe import add_probe, asked_probe
 from sgdataplane.cli.output import Exit, complain, log_shown, print_json, render_table, say, say_block, warn
 from sgdataplane.cli.progress import Progress
 from sgdataplane.host import netns
@@ -36,7 +35,7 @@ from sgdataplane.host.timeouts import complaint
 from sgdataplane.lab import ends, manage, matrix, report, status
 from sgdataplane.lab.expect import ProbeResult, result_as_json
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab, enforce_policy
-from sgdataplane.lab.probe import Service, default_services, parse_services, services_of
+from sgdataplane.lab.probe import Service, default_services, parse_services
 from sgdataplane.lab.record import LabRecord, lab_names
 from sgdataplane.lab.status import Health, read_health, read_unknown_timeouts
 from sgdataplane.lab.topology import MAX_HOSTS
@@ -45,6 +44,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import UseLog, read_complaints
 
+NAME_HELP = "the lab's name (default: that in SGDP_LAB, or lab)"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 ACTIONS = {
     "up": Summary(
@@ -54,13 +54,13 @@ ACTIONS = {
     "apply": Summary(
         "enforce another state in a running lab, without rebuilding what stays", "sudo sgdp lab apply new.yaml"
     ),
-    "down": Summary("remove a lab, also one that was left half-built"),
+    "down": Summary("remove a lab, also one that was left half-built", "sudo sgdp lab down demo"),
     "list": Summary("list the labs of this machine"),
     "status": Summary("list the lab's nodes, interfaces and addresses"),
     "exec": Summary("run a command in a node's namespace", "sudo sgdp lab exec web ping -c 1 10.0.0.2"),
     "probe": Summary(
         "send one packet between two nodes; compare its fate with what the policy says",
-        "sudo sgdp lab probe --from web --to db --port tcp/5432",
+        "sudo sgdp lab probe web db tcp/5432",
     ),
     "matrix": Summary(
         "send packets between every pair of nodes; compare their fate with what the policy says",
@@ -95,19 +95,18 @@ def _register_changes(actions: Verbs) -> None:
     apply = _add(actions, "apply", run_apply, more)
     apply.add_state()
     apply.add_choices((name for name in CHOICES if name != "placement"), None)
-    _add(actions, "down", run_down)
+    _add_named(actions, "down", run_down)
 
 
 def _register_questions(actions: Verbs) -> None:
     listing = actions.add("list", run_list)
-    status = _add(actions, "status", run_status)
+    status = _add_named(actions, "status", run_status)
     exec_ = _add(actions, "exec", run_exec)
     exec_.add_argument("node", metavar="NODE", help="an instance's id or name, or an external host")
     command = "the command with its options; our own options come before NODE"
     exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help=command)
     probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.")
-    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=f"the sender: {NODE_HELP}")
-    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="the receiver, likewise")
+    add_probe(probe)
     probe.add_flow(source_port="source port of TCP or UDP (default: any free one)")
     matrix = _add(actions, "matrix", run_matrix, "The exit code is 1 if they differ anywhere.")
     ports = "services to try: tcp/22,tcp/8000-8010,udp/53,icmp,proto/132 (default: those that the rules name)"
@@ -121,9 +120,28 @@ def _register_questions(actions: Verbs) -> None:
 
 def _add(actions: Verbs, verb: str, run: Run, *more: str) -> Parser:
     parser = actions.add(verb, run, *more)
-    words = "the lab's name (default: that in SGDP_LAB, or lab)"
-    parser.add_argument("--name", default=usual_lab() or "lab", metavar="N", help=words)
+    parser.add_argument("--name", default=_usual_name(), metavar="N", help=NAME_HELP)
     return parser
+
+
+def _add_named(actions: Verbs, verb: str, run: Run) -> Parser:
+    """A verb that takes the lab's name also as its only argument."""
+    parser = actions.add(verb, run)
+    parser.add_argument("lab", nargs="?", metavar="NAME", help=NAME_HELP)
+    parser.add_argument("--name", metavar="N", help="the same as NAME")
+    return parser
+
+
+def _usual_name() -> str:
+    return usual_lab() or "lab"
+
+
+def _lab_of(arguments: argparse.Namespace) -> str:
+    """The lab that NAME or `--name` names; a usage error if they name two."""
+    given: set[str] = {arguments.lab, arguments.name} - {None}
+    if len(given) > 1:
+        arguments.parser.error(f"--name {arguments.name}: NAME says {arguments.lab}; leave one out")
+    return given.pop() if given else _usual_name()
 
 
 def _hosts(text: str) -> int:
@@ -178,20 +196,22 @@ def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
 
 def run_down(arguments: argparse.Namespace) -> int:
     """Removes the lab; it is no error if there is none."""
+    name = _lab_of(arguments)
     require_root(arguments.verb)
     with manage.terminated_like_interrupted():
-        removed = manage.down(arguments.name)
+        removed = manage.down(name)
     if removed:
-        say(f"lab {arguments.name}: removed {counted(len(removed), 'namespace')} and all links")
+        say(f"lab {name}: removed {counted(len(removed), 'namespace')} and all links")
     else:
-        say(f"lab {arguments.name}: there was nothing to remove")
+        say(f"lab {name}: there was nothing to remove")
     return Exit.DONE
 
 
 def run_status(arguments: argparse.Namespace) -> int:
     """Lists the nodes; says on stderr what keeps the policy from being enforced."""
+    name = _lab_of(arguments)
     require_root(arguments.verb)
-    lab = manage.look(arguments.name)
+    lab = manage.look(name)
     health = read_health(lab)
     _complain(health, lab.placement)
     _warn_of_neighbours()
@@ -282,9 +302,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 def run_probe(arguments: argparse.Namespace) -> int:
     """Sends one probe. Exit 1 if what was observed isn't what the policy says."""
     require_root(arguments.verb)
-    flow = flow_of(arguments)
-    (service,) = read_for(arguments, lambda: services_of(flow))
-    asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
+    asked = asked_probe(arguments)
     with manage.watch(arguments.name) as lab:
         (cell,) = matrix.probe_all(lab, ends.find_probes(lab, asked)[:1])
     if arguments.json:

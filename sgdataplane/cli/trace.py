@@ -24,16 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import (
     ENI_HELP,
-    NODE_HELP,
     Verbs,
-    flow_of,
-    read_for,
     read_limit,
     read_prefix,
     read_seconds,
     require_root,
     settle_ports,
 )
+from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
 from sgdataplane.cli.output import Exit, endpoint, iso_time, paint_verdict, print_json, say, say_block
 from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, named_lab, of_lab, scopes
 from sgdataplane.contract.sites import SITES, Site
@@ -48,9 +46,10 @@ from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, traci
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 
 if TYPE_CHECKING:
+    from sgdataplane.lab.ends import Asked
     from sgdataplane.lab.expect import ProbeResult
     from sgdataplane.lab.manage import Lab
-    from sgdataplane.lab.probe import Probe, ProbeEnd, Service
+    from sgdataplane.lab.probe import Probe, ProbeEnd
 
 MAX_SECONDS = 3600
 Document = dict[str, Any]
@@ -58,8 +57,9 @@ Document = dict[str, Any]
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "Give --eni to wait for packets of an ENI, or --from and --to to send one packet in a lab. Needs root."
+    more = "Give --eni to wait for packets of an ENI, or FROM, TO and WHAT to send one packet in a lab. Needs root."
     parser = verbs.add("trace", run, more)
+    add_probe(parser, "in a lab, the sender of one packet")
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"follow packets of this ENI: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
@@ -70,36 +70,27 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
     seconds = read_seconds(MAX_SECONDS)
     parser.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help="end after S seconds (default: 30)")
-    parser.add_argument(
-        "--from", dest="sender", metavar="NODE", help=f"in a lab, send one packet from here: {NODE_HELP}"
-    )
-    parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and send it here")
     parser.add_json("sgdataplane/schemas/trace.schema.json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 if a packet was traced, 1 if none came."""
-    service = _service(arguments)
+    asked = _asked(arguments)
     require_root("tracing packets in other namespaces")
-    return _follow(arguments) if service is None else _send(arguments, service)
+    return _follow(arguments) if asked is None else _send(arguments, asked)
 
 
-def _service(arguments: argparse.Namespace) -> Service | None:
+def _asked(arguments: argparse.Namespace) -> Asked | None:
     """What to send in a lab; None to follow packets that come. A usage error if they ask for both or neither."""
     error = arguments.parser.error
-    if arguments.sender is None and arguments.receiver is None:
+    if not is_probe(arguments):
         if arguments.eni is None:
-            error("--eni says whose packets to follow; or --from and --to what to send in a lab")
+            error("say whose packets to follow with --eni, or FROM, TO and WHAT for one that is sent in a lab")
         _settle_wanted(arguments)
         return None
-    if arguments.sender is None or arguments.receiver is None:
-        error("--from and --to are needed together")
     if arguments.eni or arguments.direction or arguments.remote:
-        error("--eni, --direction and --remote don't go with --from and --to, which say all of that")
-    from sgdataplane.lab.probe import services_of
-
-    flow = flow_of(arguments)
-    return read_for(arguments, lambda: services_of(flow))[0]
+        error("--eni, --direction and --remote don't go with a packet that is sent, whose ends say all of that")
+    return asked_probe(arguments)
 
 
 def _settle_wanted(arguments: argparse.Namespace) -> None:
@@ -189,14 +180,13 @@ def _follow(arguments: argparse.Namespace) -> int:
 # one packet of our own
 
 
-def _send(arguments: argparse.Namespace, service: Service) -> int:
+def _send(arguments: argparse.Namespace, asked: Asked) -> int:
     from sgdataplane.lab import manage, report, status
-    from sgdataplane.lab.ends import Asked, find_probes
+    from sgdataplane.lab.ends import find_probes
     from sgdataplane.lab.expect import result_as_json
 
     name = named_lab(arguments) or USUAL
     with manage.watch(name) as lab:
-        asked = Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
         probe = find_probes(lab, asked)[0]
         packets, cell = _traced_probe(lab, probe)
     if arguments.json:

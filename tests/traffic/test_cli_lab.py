@@ -68,8 +68,8 @@ def name(make_lab_name: Callable[[], str], state: Path, placement: str) -> Itera
     assert f"lab {lab}: policy enforced in placement {placement}" in printed
     assert f"named {lab}-NODE" in printed
     yield lab
-    assert "removed 5 namespaces" in sgdp("down", "--name", lab).stdout
-    assert "nothing to remove" in sgdp("down", "--name", lab).stdout
+    assert f"lab {lab}: removed 5 namespaces" in sgdp("down", lab).stdout
+    assert f"lab {lab}: there was nothing to remove" in sgdp("down", "--name", lab).stdout
     labs.assert_gone(lab)
 
 

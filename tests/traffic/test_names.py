@@ -51,6 +51,8 @@ OF_NODES = {
     "sessions": (("sessions", "--name", "LAB", "--node", "NAME"), DONE),
     "probe-from": (("lab", "probe", "--name", "LAB", "--from", "NAME", "--to", "i-b2", *PROBE), DONE),
     "probe-to": (("lab", "probe", "--name", "LAB", "--from", "i-b2", "--to", "NAME", *PROBE), DONE),
+    "probe": (("lab", "probe", "NAME", "i-b2", "icmp", "--name", "LAB"), DONE),
+    "trace-to": (("trace", "i-b2", "NAME", "icmp", "--name", "LAB"), DONE),
     "trace": (("trace", "--name", "LAB", "--from", "NAME", "--to", "i-b2", *PROBE), DONE),
 }
 EXEC = ("lab", "exec", "--name", "LAB", "NAME", "--", "true")

@@ -98,3 +98,41 @@ def test_a_port_alone_says_no_protocol(verb: str, state: Path, capsys: pytest.Ca
         main(words_of(verb, state, "--port", "22"))
     assert ended.value.code == 2
     assert "tcp/22" in capsys.readouterr().err
+
+
+WORDS = (("lab", "probe", *NOWHERE), ("trace", *NOWHERE))
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("what", ["tcp/22", "ssh", "icmp", "proto/132"])
+@pytest.mark.parametrize("verb", WORDS, ids=lambda verb: verb[0])
+def test_a_probe_is_asked_for_in_the_words_of_explain(
+    verb: tuple[str, ...], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*verb, "web", "db", what]) == 5
+    assert "there is no such lab" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("web",), "TO and WHAT is missing: give FROM, TO and WHAT"),
+        (("web", "db"), "WHAT is missing"),
+        (("web", "db", "22"), "22"),
+        (("web", "db", "tcp/8000-8001"), "name one service"),
+        (("web", "db", "tcp/22", "--port", "22"), "--port: FROM, TO and WHAT say it already"),
+        (("web", "db", "tcp/22", "--to", "db"), "--to: FROM, TO and WHAT say it already"),
+        (("web", "db", "icmp", "--source-port", "99"), "--source-port: icmp has no ports"),
+        (("--to", "db", "--port", "ssh"), "say which packet: FROM, TO and WHAT"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("verb", WORDS, ids=lambda verb: verb[0])
+def test_a_probe_is_asked_for_in_one_form_and_as_a_whole(
+    verb: tuple[str, ...], asked: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, *asked])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

@@ -10,7 +10,7 @@ from sgdataplane.cli.main import main
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--eni says whose packets to follow"),
+        ([], "say whose packets to follow with --eni"),
         (["--eni", "eni-a", "--port", "22"], "need --protocol tcp or udp"),
         (["--eni", "eni-a", "--source-port", "22", "--protocol", "icmp"], "--source-port: icmp has no ports"),
         (["--eni", "eni-a", "--protocol", "all"], "leave it out"),
@@ -18,9 +18,10 @@ from sgdataplane.cli.main import main
         (["--eni", "eni-a", "--seconds", "0"], "'0' is not a number of seconds, above 0 and up to 3,600"),
         (["--eni", "eni-a", "--seconds", "nan"], "'nan' is not a number of seconds"),
         (["--eni", "eni-a", "--count", "-1"], "not a number from 1 up"),
-        (["--from", "i-a"], "are needed together"),
+        (["--from", "i-a"], "say which packet: FROM, TO and WHAT"),
         (["--from", "i-a", "--to", "i-b", "--protocol", "tcp"], "--port is needed with tcp"),
-        (["--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--eni", "eni-a"], "don't go with --from and --to"),
+        (["--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--eni", "eni-a"], "don't go with a packet"),
+        (["i-a", "i-b", "icmp", "--eni", "eni-a"], "don't go with a packet"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
