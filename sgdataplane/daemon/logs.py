@@ -1,7 +1,7 @@
 """How the agent logs, and what it tells systemd.
 
-Owns the form of a line, `event key=value ...`, which goes to stderr or, with its fields, to journald; and the datagrams
-of sd_notify(3). Is given the environment. Must not know what the agent does."""
+Owns the form of a line, `event key=value ...`, which goes to stderr, with its time, or with its fields to journald; and
+the datagrams of sd_notify(3). Is given the environment. Must not know what the agent does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from sgdataplane.visible import json_text, visible
 
@@ -32,7 +33,8 @@ def _line(record: logging.LogRecord) -> str:
 
 class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # its stream is stderr
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()} {_line(record)}"
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        return f"{at}Z {record.levelname.lower()} {_line(record)}"
 
 
 class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]

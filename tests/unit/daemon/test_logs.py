@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,9 +58,11 @@ def to_journal(journal: socket.socket) -> Iterator[_ToJournal]:
     handler.close()
 
 
-def test_a_line_on_stderr_begins_with_a_word_for_the_level() -> None:
-    line = _ToStderr().format(failed())
-    assert line.startswith("warning drift traceback=")
+def test_a_line_on_stderr_begins_with_its_time_and_a_word_for_the_level() -> None:
+    record = failed()
+    record.created = 1795835361.25
+    line = _ToStderr().format(record)
+    assert line.startswith("2026-11-28T03:09:21.250Z warning drift traceback=")
     assert "ValueError: why" in line
     assert "\n" not in line
 
@@ -98,6 +102,24 @@ def test_what_the_socket_does_not_take_goes_to_stderr(
         journal.close()
     event(logging.ERROR, "state-refused", error="x" * (1 if is_gone else 1 << 20))
     assert stderr.getvalue().startswith("<3>state-refused error=x")
+
+
+@pytest.mark.parametrize("is_journal", [True, False], ids=["journald", "a-file"])
+def test_the_agent_writes_times_unless_journald_has_them(is_journal: bool, tmp_path: Path) -> None:
+    """A real process, whose stderr is a file. Nobody listens at the journal's socket, so what would go there is in the
+    file, too."""
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        found = os.fstat(file.fileno())
+        stream = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"} if is_journal else {}
+        code = (
+            "from sgdataplane.daemon import logs\n"
+            f"logs._ToJournal.__init__.__defaults__ = ({str(tmp_path / 'nobody')!r},)\n"
+            "logs.set_up('info'); logs.event(30, 'drift', eni='eni-a')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, stderr=file, env={**os.environ, **stream})
+    expected = r"<4>drift eni=eni-a" if is_journal else r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z warning drift eni=eni-a"
+    assert re.fullmatch(expected, log.read_text().strip())
 
 
 def test_the_journal_is_known_by_the_descriptor_and_not_by_the_variable_alone(tmp_path: Path) -> None:
