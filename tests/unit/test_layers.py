@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "daemon": RUNNING,
     # and what it is told by the agent:
     "control": (*STATE, "policy", "analyse", "statefile", "settings", "host", "__version__"),
+    "relay": (*STATE, "control", "statefile", "settings", "__version__"),
     "cli": (*RUNNING, "daemon", "report"),
     "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),

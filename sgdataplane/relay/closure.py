@@ -1,0 +1,216 @@
+"""What a host gets of the documents: what its own ENIs' policies follow from, and nothing else.
+
+Owns the closure of each host, and which hosts a revision concerns. Is given documents. Must not know streams, stores or
+what a policy means.
+
+A host gets, as objects of the native format:
+- the ENIs that are bound to it, whole, with their instances and VPCs;
+- the groups of these, whole, and the lists that their rules name;
+- the groups that these rules name, without rules, and the VPCs of those;
+- the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and the groups
+  through which they are here.
+
+So `decide()` says of each packet at the host's own ENIs what it says with all documents, and a host learns nothing of
+tenants that its own don't name (tests/relay/test_closure.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from sgdataplane.control.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
+from sgdataplane.control.hosts import host_of
+from sgdataplane.control.store import Path, Revision
+from sgdataplane.model.state import NetworkType
+from sgdataplane.relay.objects import far_end, is_primary, stub
+from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
+from sgdataplane.relay.turned import HostOf, Turned
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Which groups, lists and VPCs a host gets. `own`: whole; `named`: groups without rules; `near`: the groups whose
+    members it gets; `lists`, `vpcs`: their paths."""
+
+    own: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    near: frozenset[str] = frozenset()
+    lists: frozenset[Path] = frozenset()
+    vpcs: frozenset[Path] = frozenset()
+
+
+@dataclass(slots=True)
+class _News:
+    """Host -> the paths of which it may get something else now."""
+
+    paths: dict[str, set[Path]] = field(default_factory=dict)
+
+    def note(self, hosts: Iterable[str], paths: Iterable[Path]) -> None:
+        found = set(paths)
+        for host in hosts if found else ():
+            self.paths.setdefault(host, set()).update(found)
+
+
+class Closures:
+    """The closures of all hosts at one revision; not for several threads at once. `host_of`: the host that an ENI is
+    bound to. It may ask its document, that of its instance, and, while there is at most one, which hosts there are.
+    """
+
+    def __init__(self, documents: Documents, host_of: HostOf = host_of) -> None:
+        self._documents, self._host_of, self._topics = documents, host_of, Topics()
+        for name, body in documents.of_kind[ResourceKind.GROUP].items():
+            self._topics.put_group(name, GroupFacts.of(body))
+        for name, body in documents.of_kind[ResourceKind.ENI].items():
+            self._topics.put_eni(name, None, EniFacts.of(body, host_of(documents, body)))
+
+    def hosts(self) -> frozenset[str]:
+        """Those that ENIs are bound to."""
+        return self._topics.hosts()
+
+    def of(self, host: str) -> dict[Path, Fields]:
+        """Path -> native object of all that a host gets. The objects are not to be changed."""
+        shape = self._shape(host)
+        enis = self._topics.enis_of_host(host)
+        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in enis} - {""}
+        paths = [*shape.vpcs, *shape.lists, *(path_of(ResourceKind.INSTANCE, name) for name in instances)]
+        paths += [path_of(ResourceKind.GROUP, name) for name in shape.own | shape.named]
+        far = (self._topics.members(group) for group in shape.near)
+        paths += [path_of(ResourceKind.ENI, name) for name in set(enis).union(*far)]
+        found = {path: self._object(host, shape, path) for path in sorted(paths)}
+        return {path: fields for path, fields in found.items() if fields is not None}
+
+    def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
+        """The same of a few paths; None of what a host doesn't get."""
+        shape = self._shape(host)
+        return {path: self._object(host, shape, path) for path in paths}
+
+    def after(self, documents: Documents, change: Revision) -> frozenset[str]:
+        """Go on to the next revision; the hosts that may have to hear of it."""
+        return frozenset(self.step(documents, change))
+
+    def step(self, documents: Documents, change: Revision) -> dict[str, set[Path]]:
+        """Go on to the next revision; host -> the paths of which it may get something else now, or not get it any more:
+        never too few. `change`: what led to these documents."""
+        turned = Turned.of(self._documents, documents, change, self._topics, self._host_of)
+        before = {host: self._shape(host) for host in self._reshaped(turned)}
+        news = _News()
+        self._note_audience(news, turned)
+        self._go_on(documents, turned)
+        self._note_audience(news, turned)
+        for host, shape in before.items():
+            news.note([host], self._differences(shape, self._shape(host)))
+        return news.paths
+
+    def _shape(self, host: str) -> Shape:
+        topics, own = self._topics, self._topics.own_groups(host)
+        named_paths = {path for group in own if group in topics.groups for path in topics.groups[group].names}
+        groups = {name_of(path) for path in named_paths if kind_of(path) is ResourceKind.GROUP}
+        vpcs = {topics.groups[group].vpc_id for group in own | groups if group in topics.groups}
+        return Shape(
+            own,
+            frozenset(groups - own),
+            frozenset(near for group in own for near in topics.near_of(group)),
+            frozenset(path for path in named_paths if kind_of(path) is not ResourceKind.GROUP),
+            frozenset(path_of(ResourceKind.VPC, vpc) for vpc in vpcs),
+        )
+
+    def _state(self, kind: ResourceKind, name: str) -> Fields:
+        body = self._documents.of_kind[kind].get(name)
+        return state_in(body) if body else {}
+
+    # what a host gets of a document
+
+    def _object(self, host: str, shape: Shape, path: Path) -> Fields | None:
+        kind, name = kind_of(path), name_of(path)
+        body = self._documents.of_kind[kind].get(name)
+        if body is None:
+            return None
+        match kind:
+            case ResourceKind.VPC | ResourceKind.PREFIX_LIST | ResourceKind.PORT_LIST:
+                return state_in(body) if path in shape.vpcs or path in shape.lists else None
+            case ResourceKind.GROUP:
+                return state_in(body) if name in shape.own else stub(body) if name in shape.named else None
+            case ResourceKind.INSTANCE:
+                return state_in(body) if self._has_instance(host, name) else None
+            case ResourceKind.ENI if self._topics.host.get(name) == host:
+                return self._own_eni(host, state_in(body))
+            case ResourceKind.ENI:
+                return far_end(body, shape.near)
+        return None
+
+    def _own_eni(self, host: str, state: Fields) -> Fields:
+        instance = str(state.get("instance_id", ""))
+        if not instance or self._has_instance(host, instance):
+            return state
+        return {name: value for name, value in state.items() if name != "instance_id"}
+
+    def _has_instance(self, host: str, instance: str) -> bool:
+        """Whether its primary ENI is here. An instance without one would be no valid state; one of the classic network
+        needs none."""
+        topics = self._topics
+        own = (eni for eni in topics.enis_of_instance(instance) if topics.host.get(eni) == host)
+        return any(self._is_enough(self._state(ResourceKind.ENI, eni)) for eni in own)
+
+    def _is_enough(self, state: Fields) -> bool:
+        if is_primary(state):
+            return True
+        vpc = self._state(ResourceKind.VPC, str(state.get("vpc_id", "")))
+        return vpc.get("network_type") == NetworkType.CLASSIC.value
+
+    # what a revision changes
+
+    def _reshaped(self, turned: Turned) -> set[str]:
+        """The hosts that may get other groups, lists or VPCs, or members of other groups."""
+        found = {host for eni in turned.enis for host in eni.reshaped}
+        for group in turned.groups:
+            if group.before != group.after:
+                found |= self._topics.hosts_in(group.name)
+            if group.is_moved:
+                found |= self._topics.followers(path_of(ResourceKind.GROUP, group.name))
+        return found
+
+    def _note_audience(self, news: _News, turned: Turned) -> None:
+        """Who gets what was changed, as the topics are now."""
+        topics = self._topics
+        for group in turned.groups:
+            path = path_of(ResourceKind.GROUP, group.name)
+            news.note(topics.followers(path) if group.is_stub_changed else topics.hosts_in(group.name), [path])
+        for eni in turned.enis:
+            path = path_of(ResourceKind.ENI, eni.name)
+            for one in eni.instances:  # whether a host gets an instance depends on its ENIs
+                near = [path_of(ResourceKind.ENI, other) for other in topics.enis_of_instance(one)]
+                news.note(eni.hosts, [path_of(ResourceKind.INSTANCE, one), *near])
+            news.note(eni.hosts, [path])
+            for name in eni.groups if eni.is_far_changed else ():
+                news.note(topics.listeners(name), [path])
+        for path in turned.others:
+            self._note_other(news, path)
+
+    def _note_other(self, news: _News, path: Path) -> None:
+        topics, name = self._topics, name_of(path)
+        match kind_of(path):
+            case ResourceKind.INSTANCE:
+                news.note({topics.host[eni] for eni in topics.enis_of_instance(name) if eni in topics.host}, [path])
+            case ResourceKind.VPC:
+                for host in topics.audience_of_vpc(name):
+                    enis = (path_of(ResourceKind.ENI, eni) for eni in topics.enis_of_host(host))
+                    news.note([host], [path, *enis])
+            case _:
+                news.note(topics.followers(path), [path])
+
+    def _go_on(self, documents: Documents, turned: Turned) -> None:
+        self._documents = documents
+        for group in turned.groups:
+            self._topics.put_group(group.name, group.after)
+        for eni in turned.enis:
+            self._topics.put_eni(eni.name, eni.before, eni.after)
+
+    def _differences(self, before: Shape, after: Shape) -> Iterator[Path]:
+        """The paths of which a host gets something else because it has another shape. What was changed itself is noted
+        besides."""
+        yield from (before.vpcs ^ after.vpcs) | (before.lists ^ after.lists)
+        groups = (before.own ^ after.own) | (before.named ^ after.named)
+        yield from (path_of(ResourceKind.GROUP, name) for name in groups)
+        for name in before.near ^ after.near:
+            yield from (path_of(ResourceKind.ENI, eni) for eni in self._topics.members(name))

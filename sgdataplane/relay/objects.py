@@ -1,0 +1,40 @@
+"""What stays of a document for a host that needs only a part of it.
+
+Owns both parts: a group that is only named, and an ENI elsewhere. Must not know which host needs what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from sgdataplane.control.documents import ADDRESSES, Fields, state_in, texts
+from sgdataplane.control.store import Body, Json
+from sgdataplane.model.state import EniType, NicType
+
+# The id comes first, as everywhere.
+STUB = ("security_group_id", "vpc_id", "security_group_type", "service_managed")
+FAR_END = ("network_interface_id", "vpc_id", *ADDRESSES)
+
+
+def stub(body: Body) -> Fields:
+    """A group without its rules: what the rules that name it are checked against."""
+    state = state_in(body)
+    return {name: state[name] for name in STUB if name in state}
+
+
+def far_end(body: Body, near: Container[str] | None = None) -> Fields | None:
+    """An ENI as a member of the groups `near`, or of all its groups; None if it is a member of none."""
+    state = state_in(body)
+    groups: list[Json] = [group for group in texts(state, "security_group_ids") if near is None or group in near]
+    if not groups or not is_member(state):
+        return None
+    return {**{name: state[name] for name in FAR_END if name in state}, "security_group_ids": groups}
+
+
+def is_member(state: Fields) -> bool:
+    """Whether an ENI's addresses are members of its groups; those of an internet interface aren't."""
+    return state.get("nic_type", NicType.INTRANET.value) == NicType.INTRANET.value
+
+
+def is_primary(state: Fields) -> bool:
+    return state.get("type", EniType.PRIMARY.value) == EniType.PRIMARY.value

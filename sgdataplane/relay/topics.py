@@ -1,0 +1,201 @@
+"""What leads from a document to the hosts that need it, kept up to date revision by revision.
+
+Owns which host each ENI is bound to, the members of groups, and what groups name. Is given facts. Must not know what
+a host gets of a document, nor how it gets there.
+
+A topic is a group, the members of a group, a list, a VPC or an instance; `audience` says which hosts follow it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.control.documents import (
+    RULE_REFERENCES,
+    ResourceKind,
+    kind_of,
+    name_of,
+    path_of,
+    rules_in,
+    state_in,
+    texts,
+)
+from sgdataplane.control.store import Body, Path
+from sgdataplane.relay.objects import is_member, is_primary
+
+NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What of a group decides who needs what. `names`: the groups and lists that its rules name."""
+
+    vpc_id: str
+    names: frozenset[Path] = frozenset()
+
+    @staticmethod
+    def of(body: Body) -> GroupFacts:
+        named = {
+            path_of(kind, str(rule[field]))
+            for rule in rules_in(body)
+            for field, kind in RULE_REFERENCES.items()
+            if field in rule
+        }
+        return GroupFacts(str(state_in(body).get("vpc_id", "")), frozenset(named))
+
+
+@dataclass(frozen=True, slots=True)
+class EniFacts:
+    """The same of an ENI. `host`: None if it is bound to none. `is_member`: whether its addresses are members of its
+    groups. `instance`: "" if it has none, and `is_primary`: whether it is the primary one there."""
+
+    host: str | None
+    groups: tuple[str, ...]
+    is_member: bool
+    instance: str
+    is_primary: bool
+
+    @staticmethod
+    def of(body: Body, host: str | None) -> EniFacts:
+        state = state_in(body)
+        groups = tuple(texts(state, "security_group_ids"))
+        return EniFacts(host, groups, is_member(state), str(state.get("instance_id", "")), is_primary(state))
+
+
+class Topics:
+    """All of it at one revision. Names are ids; paths are those of documents."""
+
+    def __init__(self) -> None:
+        self.host: dict[str, str] = {}  # ENI -> host
+        self.groups: dict[str, GroupFacts] = {}
+        self._members: dict[str, set[str]] = {}  # group -> its ENIs that are members
+        self._namers: dict[Path, set[str]] = {}  # group or list -> the groups whose rules name it
+        self._of_instance: dict[str, tuple[str, ...]] = {}  # instance -> ENIs
+        self._enis: dict[str, tuple[str, ...]] = {}  # host -> ENIs
+        self._own: dict[str, Counter[str]] = {}  # host -> group -> how many of its ENIs are in it
+        self._hosts: dict[str, set[str]] = {}  # group -> the hosts that have ENIs in it
+
+    # what is asked
+
+    def hosts(self) -> frozenset[str]:
+        return frozenset(self._enis)
+
+    def enis_of_host(self, host: str) -> tuple[str, ...]:
+        return self._enis.get(host, ())
+
+    def own_groups(self, host: str) -> frozenset[str]:
+        """The groups of a host's ENIs."""
+        return frozenset(self._own.get(host, ()))
+
+    def members(self, group: str) -> frozenset[str] | set[str]:
+        return self._members.get(group, NOBODY)
+
+    def enis_of_instance(self, instance: str) -> tuple[str, ...]:
+        return self._of_instance.get(instance, ())
+
+    def near_of(self, group: str) -> Iterator[str]:
+        """The groups whose members a group's policy asks about: itself, and those of its VPC that its rules name."""
+        facts = self.groups.get(group)
+        if facts is None:
+            return
+        yield group
+        for path in facts.names:
+            if kind_of(path) is ResourceKind.GROUP:
+                other = self.groups.get(name_of(path))
+                if other is not None and other.vpc_id == facts.vpc_id:
+                    yield name_of(path)
+
+    def hosts_in(self, group: str) -> frozenset[str] | set[str]:
+        """The hosts that have ENIs in a group."""
+        return self._hosts.get(group, NOBODY)
+
+    def followers(self, path: Path) -> set[str]:
+        """The hosts that get a group, as it is or without its rules, or a list."""
+        found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
+        for group in self._namers.get(path, ()):
+            found |= self.hosts_in(group)
+        return found
+
+    def listeners(self, group: str) -> set[str]:
+        """The hosts that get the members of a group."""
+        found = set(self.hosts_in(group))
+        for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
+            if group in self.near_of(other):
+                found |= self.hosts_in(other)
+        return found
+
+    def audience_of_vpc(self, vpc: str) -> set[str]:
+        """The hosts that get a VPC. It looks at all groups: VPCs hardly ever change."""
+        groups = (group for group, facts in self.groups.items() if facts.vpc_id == vpc)
+        return {host for group in groups for host in self.followers(path_of(ResourceKind.GROUP, group))}
+
+    # what changes
+
+    def put_group(self, group: str, facts: GroupFacts | None) -> None:
+        """None: it is gone."""
+        before = self.groups.pop(group, None)
+        if facts is not None:
+            self.groups[group] = facts
+        old, new = (one.names if one else NOBODY for one in (before, facts))
+        for path in old - new:
+            _drop(self._namers, path, group)
+        for path in new - old:
+            self._namers.setdefault(path, set()).add(group)
+
+    def put_eni(self, eni: str, before: EniFacts | None, after: EniFacts | None) -> None:
+        """`before`: what was put last; None for an ENI that wasn't there, or isn't any more."""
+        if before is not None:
+            self._remove(eni, before)
+        if after is not None:
+            self._add(eni, after)
+
+    def _add(self, eni: str, facts: EniFacts) -> None:
+        for group in facts.groups if facts.is_member else ():
+            self._members.setdefault(group, set()).add(eni)
+        if facts.instance:
+            _append(self._of_instance, facts.instance, eni)
+        if facts.host is not None:
+            self.host[eni] = facts.host
+            _append(self._enis, facts.host, eni)
+            self._own.setdefault(facts.host, Counter()).update(facts.groups)
+            for group in facts.groups:
+                self._hosts.setdefault(group, set()).add(facts.host)
+
+    def _remove(self, eni: str, facts: EniFacts) -> None:
+        for group in facts.groups if facts.is_member else ():
+            _drop(self._members, group, eni)
+        _take_out(self._of_instance, facts.instance, eni)
+        if facts.host is not None:
+            del self.host[eni]
+            _take_out(self._enis, facts.host, eni)
+            self._unbind(facts.host, facts.groups)
+
+    def _unbind(self, host: str, groups: Iterable[str]) -> None:
+        own = self._own[host]
+        for group in groups:
+            own[group] -= 1
+            if not own[group]:
+                del own[group]
+                _drop(self._hosts, group, host)
+        if not own:
+            del self._own[host]
+
+
+def _append(many: dict[str, tuple[str, ...]], key: str, value: str) -> None:
+    many[key] = (*many.get(key, ()), value)
+
+
+def _take_out(many: dict[str, tuple[str, ...]], key: str, value: str) -> None:
+    if left := tuple(one for one in many.get(key, ()) if one != value):
+        many[key] = left
+    else:
+        many.pop(key, None)
+
+
+def _drop(sets: dict[str, set[str]], key: str, value: str) -> None:
+    found = sets.get(key, set())
+    found.discard(value)
+    if not found:
+        sets.pop(key, None)

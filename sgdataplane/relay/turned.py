@@ -1,0 +1,141 @@
+"""What a revision changed of that which hosts get: the documents whose objects differ, and the ENIs that it binds anew.
+
+Owns the comparison of two revisions. Is given documents before and after. Must not know who gets what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sgdataplane.control.documents import Documents, ResourceKind, kind_of, name_of, state_in
+from sgdataplane.control.store import Body, Path, Revision
+from sgdataplane.relay.objects import far_end, stub
+from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
+
+HostOf: TypeAlias = Callable[[Documents, Body], str | None]
+# Those that hosts get as they are.
+OTHERS = (ResourceKind.VPC, ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST, ResourceKind.INSTANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedGroup:
+    """A group whose object differs; None where it isn't there."""
+
+    name: str
+    before: GroupFacts | None
+    after: GroupFacts | None
+    is_stub_changed: bool
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it is in another VPC now, was made or is gone."""
+        return (self.before and self.before.vpc_id) != (self.after and self.after.vpc_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedEni:
+    """An ENI whose object or host differs; None where it isn't there. `is_far_changed`: its object for other hosts."""
+
+    name: str
+    before: EniFacts | None
+    after: EniFacts | None
+    is_far_changed: bool
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Those that it is or was bound to."""
+        return frozenset(facts.host for facts in (self.before, self.after) if facts and facts.host is not None)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Those that it is or was in."""
+        return frozenset(group for facts in (self.before, self.after) if facts for group in facts.groups)
+
+    @property
+    def reshaped(self) -> frozenset[str]:
+        """The hosts that may get other groups because of it."""
+        before, after = (facts and (facts.host, facts.groups) for facts in (self.before, self.after))
+        return self.hosts if before != after else frozenset()
+
+    @property
+    def instances(self) -> frozenset[str]:
+        """The instances that its hosts may get or lose because of it."""
+        before, after = (
+            facts and (facts.host, facts.instance, facts.is_primary) for facts in (self.before, self.after)
+        )
+        found = {facts.instance for facts in (self.before, self.after) if facts and facts.instance}
+        return frozenset(found) if before != after else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """`others`: the paths of lists, VPCs and instances."""
+
+    groups: tuple[TurnedGroup, ...]
+    enis: tuple[TurnedEni, ...]
+    others: tuple[Path, ...]
+
+    @staticmethod
+    def of(before: Documents, after: Documents, change: Revision, topics: Topics, host_of: HostOf) -> Turned:
+        """`topics`: of the documents before."""
+        paths: dict[ResourceKind, list[Path]] = {}
+        for path in (*change.puts, *change.deletes):
+            paths.setdefault(kind_of(path), []).append(path)
+        both = _Both(before, after)
+        enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_bound_anew(both, paths, topics)))
+        return Turned(
+            tuple(_turned_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
+            tuple(_turned_enis(both, enis, topics, host_of)),
+            tuple(path for kind in OTHERS for path in paths.get(kind, ()) if both.is_changed(path)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    before: Documents
+    after: Documents
+
+    def of(self, kind: ResourceKind, name: str) -> tuple[Body | None, Body | None]:
+        return self.before.of_kind[kind].get(name), self.after.of_kind[kind].get(name)
+
+    def is_changed(self, path: Path) -> bool:
+        """Whether the object differs, or is in one of the two alone."""
+        before, after = self.of(kind_of(path), name_of(path))
+        return _differ(before, after)
+
+
+def _differ(before: Body | None, after: Body | None) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return state_in(before) != state_in(after)
+
+
+def _turned_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterator[TurnedGroup]:
+    for name in map(name_of, paths):
+        before, after = both.of(ResourceKind.GROUP, name)
+        if _differ(before, after):
+            is_stub_changed = (before and stub(before)) != (after and stub(after))
+            yield TurnedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
+
+
+def _turned_enis(both: _Both, names: Iterable[str], topics: Topics, host_of: HostOf) -> Iterator[TurnedEni]:
+    for name in names:
+        before, after = both.of(ResourceKind.ENI, name)
+        old = EniFacts.of(before, topics.host.get(name)) if before else None
+        new = EniFacts.of(after, host_of(both.after, after)) if after else None
+        if _differ(before, after) or old != new:
+            is_far_changed = (before and far_end(before)) != (after and far_end(after))
+            yield TurnedEni(name, old, new, is_far_changed)
+
+
+def _bound_anew(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
+    """The ENIs that may be bound to another host, though they aren't changed themselves: by a tag of their instance, or
+    because the first host came, a second one, or there is one left."""
+    for path in paths.get(ResourceKind.INSTANCE, ()):
+        yield from topics.enis_of_instance(name_of(path))
+    if ResourceKind.HOST in paths:
+        before, after = (one.of_kind[ResourceKind.HOST] for one in (both.before, both.after))
+        if before.keys() != after.keys() and min(len(before), len(after)) <= 1:
+            yield from both.after.of_kind[ResourceKind.ENI]
