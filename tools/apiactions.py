@@ -13,7 +13,7 @@ from importlib import resources
 from types import CodeType, FunctionType
 from typing import Any
 
-from sgdataplane.control import extensions
+from sgdataplane.control import extensions, hostwaits
 from sgdataplane.control.actions import ACTIONS
 from sgdataplane.statefile import ecs_names
 from tools.commands import table
@@ -22,6 +22,7 @@ OURS: Mapping[str, object] = {
     "SgdpDiff": extensions.diff,
     "SgdpExplain": extensions.explain,
     "SgdpDescribeEvents": extensions.describe_events,
+    "SgdpDescribeHosts": hostwaits.describe,
 }
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at

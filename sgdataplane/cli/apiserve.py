@@ -52,8 +52,10 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
     from sgdataplane.control.access import AccessLog
     from sgdataplane.control.admission import Admission
+    from sgdataplane.control.claims import ClaimKeeper
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Following
+    from sgdataplane.control.hoststatus import HostBoard
     from sgdataplane.control.http import Api
     from sgdataplane.control.keys import Keyring
     from sgdataplane.control.secrets import SecretBox
@@ -69,8 +71,13 @@ def run(config: ApiConfig, at: ListenAt) -> int:
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
         verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits)
-        with Following(engine, places(config), profile) as following, followed(engine):
-            api = Api(ApiService(engine, store, following, profile), admission, AccessLog(say))
+        board = HostBoard(store)
+        with (
+            Following(engine, places(config), profile) as following,
+            followed(engine),
+            ClaimKeeper(engine, board),
+        ):
+            api = Api(ApiService(engine, store, following, profile, board), admission, AccessLog(say))
             server = ApiServer(api, at)
             say_aside(f"serving at {server.url}; revision {engine.revision}")
             sys.stdout.flush()

@@ -77,6 +77,11 @@ class Engine:
         with _answering():
             return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
 
+    def change(self, run: Callable[[Scope], Body], call: Call) -> Answer:
+        """Make a change that is no action of the API, in the same way. ApiError."""
+        with _answering():
+            return self._write(Action(run, writes=True), call)
+
     def catch_up(self) -> None:
         """Take over what other processes have committed by now. ApiError if the store can't be reached."""
         with _answering():

@@ -1,7 +1,7 @@
 """Hosts: the machines that enforce, each as a document; and which of them an ENI is bound to.
 
-Owns what a host's document holds, what a host may be called, and the binding. Must not know how anything gets to a
-host.
+Owns what a host's document holds, what a host may be called, the binding, and the commits that an operator makes of
+them. Must not know how anything gets to a host, or what hosts report.
 
     host/NAME   about: {"created": seconds since 1970, "revoked": bool, "refused_serials": [of certificates, as text]}
 """
@@ -9,23 +9,40 @@ host.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
-from sgdataplane.control.documents import Documents, Fields, ResourceKind, about, path_of, state_in
-from sgdataplane.control.store import Body, Path
+from sgdataplane.control.answers import Call
+from sgdataplane.control.audit import record_of
+from sgdataplane.control.documents import (
+    HOSTS,
+    INSTANCES,
+    Documents,
+    Fields,
+    ResourceKind,
+    Workspace,
+    about,
+    path_of,
+    state_in,
+)
+from sgdataplane.control.store import Body, ConflictError, Path, Store, Write
+from sgdataplane.errors import Problem, StateFileError, Where
 
+T = TypeVar("T")
 TAG = "sgdp:host"  # of an instance: the host of those of its ENIs that nothing else binds
 FIELD = "host"  # in `about` of an ENI: the host that claimed it, or that AttachNetworkInterface named
 LONGEST = 253
 NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+SERIAL = re.compile(r"[0-9A-F]{1,40}")
 EXPECTED = "a DNS name: labels of a-z, 0-9 and -, with dots between them, 253 characters at most"
+LISTED = "a host that `sgdp hosts` lists"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHost:
-    """`created`: seconds since 1970. `refused_serials`: certificates that don't open a stream any more."""
+    """`created`: seconds since 1970. `refused_serials`: certificates that don't open a stream any more, in capital
+    hexadecimal digits."""
 
     name: str
     created: float
@@ -56,28 +73,198 @@ def is_host_name(text: str) -> bool:
     return len(text) <= LONGEST and NAME.fullmatch(text) is not None
 
 
+def serial_of(text: str) -> str | None:
+    """A certificate's serial number as Python's `ssl` writes it; None if the text is none. openssl and browsers put
+    colons or 0x into it."""
+    digits = text.replace(":", "").upper().removeprefix("0X")
+    if not SERIAL.fullmatch(digits):
+        return None
+    plain = digits.lstrip("0") or "0"
+    return plain.zfill(len(plain) + len(plain) % 2)
+
+
 def hosts_in(documents: Documents) -> dict[str, StoredHost]:
     """All hosts, by name."""
     found = documents.of_kind[ResourceKind.HOST]
     return {name: StoredHost.of(name, found[name]) for name in sorted(found)}
 
 
+# which host an ENI is bound to
+
+
 def host_of(documents: Documents, eni: Body) -> str | None:
     """The host that an ENI is bound to: the one that claimed it or that AttachNetworkInterface named; else the one that
     its instance's tag names; else the only host that there is. A host that is revoked counts: to revoke moves nothing.
     """
-    instance = documents.of_kind[ResourceKind.INSTANCE].get(str(state_in(eni).get("instance_id", "")))
-    return bound(eni, instance, documents.of_kind[ResourceKind.HOST])
+    return bound(eni, _instance_of(documents, eni), documents.of_kind[ResourceKind.HOST])
 
 
 def bound(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:
     """The same, from an ENI, its instance if it has one, and the names of all hosts."""
-    named = about(eni).get(FIELD) or (tagged(instance) if instance else "")
-    if named:
-        return str(named)
-    return next(iter(hosts)) if len(hosts) == 1 else None
+    return named_host(eni, instance) or (next(iter(hosts)) if len(hosts) == 1 else None)
+
+
+def named_host(eni: Body, instance: Body | None) -> str:
+    """The host that an ENI or its instance's tag names; "" if none is named."""
+    return str(about(eni).get(FIELD) or (tagged(instance) if instance else ""))
 
 
 def tagged(instance: Body) -> str:
     """The host that an instance's tag names; "" if none does."""
     return cast("dict[str, str]", about(instance).get("tags", {})).get(TAG, "")
+
+
+def enis_at(documents: Documents, vpc_id: str = "") -> dict[str, list[str]]:
+    """Host -> the ids of the ENIs that are bound to it, in order; `vpc_id`: only those of a VPC."""
+    enis = documents.of_kind[ResourceKind.ENI]
+    found: dict[str, list[str]] = {}
+    for name in _enis_of(documents, vpc_id) if vpc_id else enis:
+        if host := host_of(documents, enis[name]):
+            found.setdefault(host, []).append(name)
+    return {host: sorted(found[host]) for host in sorted(found)}
+
+
+def _enis_of(documents: Documents, vpc_id: str) -> Iterator[str]:
+    users = documents.users.get(path_of(ResourceKind.VPC, vpc_id), ())
+    return (path.partition("/")[2] for path in users if path.startswith(f"{ResourceKind.ENI}/"))
+
+
+def _instance_of(documents: Documents, eni: Body) -> Body | None:
+    return documents.of_kind[ResourceKind.INSTANCE].get(str(state_in(eni).get("instance_id", "")))
+
+
+# what an operator does
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a host was forgotten with. `released`: the ENIs that it had. `instances`: those whose tag still names it."""
+
+    released: tuple[str, ...]
+    instances: tuple[str, ...]
+
+
+def add_host(store: Store, call: Call, name: str, claimed: Iterable[str] = ()) -> StoredHost:
+    """A host may have a stream and claim ENIs from now on; one that was revoked, again. If there was one host only,
+    what was bound to it for that reason stays with it, if it is of an instance or in `claimed`. StateFileError if it
+    can't be called so."""
+    if not is_host_name(name):
+        raise _refused("InvalidHost.Malformed", "a host can't be called so", name, EXPECTED)
+
+    def decide(workspace: Workspace) -> StoredHost:
+        hosts = hosts_in(workspace.documents)
+        if name not in hosts and len(hosts) == 1:
+            _keep_bound(workspace, next(iter(hosts)), frozenset(claimed))
+        host = replace(hosts.get(name, StoredHost(name, call.now)), is_revoked=False)
+        workspace.puts[host.path] = host.body()
+        return host
+
+    return _commit(store, call, decide)
+
+
+def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> StoredHost:
+    """Its stream ends and it gets no other one; what it enforces stays so, and its ENIs stay bound to it. `serial`:
+    only for one of its certificates. StateFileError if there is no such host, or it is no serial number."""
+
+    def decide(workspace: Workspace) -> StoredHost:
+        host = _find(workspace.documents, name)
+        if serial:
+            serials = tuple(sorted({*host.refused_serials, _serial(serial)}))
+            host = replace(host, refused_serials=serials)
+        else:
+            host = replace(host, is_revoked=True)
+        workspace.puts[host.path] = host.body()
+        return host
+
+    return _commit(store, call, decide)
+
+
+def forget_host(store: Store, call: Call, name: str) -> Forgotten:
+    """Remove it, and release what is bound to it by a claim or AttachNetworkInterface. StateFileError if there is no
+    such host, and nothing is bound to one of that name."""
+
+    def decide(workspace: Workspace) -> Forgotten:
+        documents = workspace.documents
+        released = [eni for eni, body in workspace.all(ResourceKind.ENI) if about(body).get(FIELD) == name]
+        instances = [one for one, body in workspace.all(ResourceKind.INSTANCE) if tagged(body) == name]
+        if not released:
+            _find(documents, name)
+        _release(workspace, released)
+        workspace.delete(ResourceKind.HOST, name)
+        return Forgotten(tuple(released), tuple(instances))
+
+    return _commit(store, call, decide)
+
+
+def release_enis(store: Store, call: Call, name: str, enis: Iterable[str]) -> tuple[str, ...]:
+    """Single ENIs don't belong to a host any more; what was released. StateFileError with all that it can't release."""
+    wanted = tuple(dict.fromkeys(enis))
+
+    def decide(workspace: Workspace) -> tuple[str, ...]:
+        wrong = [eni for eni in wanted if _field(workspace, eni) != name]
+        if wrong:
+            expected = f"an ENI that {name} has by a claim or by AttachNetworkInterface"
+            problems = (Problem(Where(), "InvalidHost.Eni", "not an ENI of this host", eni, expected) for eni in wrong)
+            raise StateFileError(tuple(problems))
+        _release(workspace, wanted)
+        return wanted
+
+    return _commit(store, call, decide)
+
+
+def _field(workspace: Workspace, eni: str) -> str:
+    body = workspace.get(ResourceKind.ENI, eni)
+    return str(about(body).get(FIELD, "")) if body else ""
+
+
+def _keep_bound(workspace: Workspace, host: str, claimed: Collection[str]) -> None:
+    """Say of ENIs that they are the only host's, before it isn't the only one any more."""
+    for eni, body in workspace.all(ResourceKind.ENI):
+        instance = _instance_of(workspace.documents, body)
+        if not named_host(body, instance) and (instance or eni in claimed):
+            workspace.put(ResourceKind.ENI, eni, state_in(body), {**about(body), FIELD: host})
+
+
+def _release(workspace: Workspace, enis: Iterable[str]) -> None:
+    for eni in enis:
+        body = workspace.get(ResourceKind.ENI, eni) or {}
+        more = {key: value for key, value in about(body).items() if key != FIELD}
+        workspace.put(ResourceKind.ENI, eni, state_in(body), more)
+
+
+def _commit(store: Store, call: Call, decide: Callable[[Workspace], T]) -> T:
+    """Decides anew if others commit meanwhile; commits nothing if nothing is different."""
+    while True:
+        workspace = Workspace(Documents.of(store.snapshot()))
+        result = decide(workspace)
+        if not workspace.deletes and all(
+            workspace.documents.get(path) == body for path, body in workspace.puts.items()
+        ):
+            return result
+        read = workspace.documents.guards
+        guards = {**workspace.guards, **{name: read.get(name, 0) for name in (HOSTS, INSTANCES)}}
+        audit = record_of(call, workspace.changed)
+        try:
+            store.commit(Write(guards, dict(workspace.puts), frozenset(workspace.deletes), audit))
+        except ConflictError:
+            continue
+        return result
+
+
+def _find(documents: Documents, name: str) -> StoredHost:
+    body = documents.of_kind[ResourceKind.HOST].get(name)
+    if body is None:
+        raise _refused("InvalidHost.NotFound", "there is no such host", name, LISTED)
+    return StoredHost.of(name, body)
+
+
+def _serial(text: str) -> str:
+    found = serial_of(text)
+    if found is None:
+        expected = "hexadecimal digits, such as `openssl x509 -noout -serial` shows"
+        raise _refused("InvalidHost.Serial", "not a certificate's serial number", text, expected)
+    return found
+
+
+def _refused(code: str, message: str, value: str, expected: str) -> StateFileError:
+    return StateFileError((Problem(Where(), code, message, value, expected),))

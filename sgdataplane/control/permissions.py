@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import cast
 
 from sgdataplane.control.answers import Call
+from sgdataplane.control.hosts import TAG
 from sgdataplane.control.store import Json
 from sgdataplane.errors import Problem, StateFileError, Where
 
@@ -34,6 +35,7 @@ SERVICES = {
     "portrangelist": "ecs",
     "vpc": "vpc",
     "vswitch": "vpc",
+    "host": "ecs",
 }  # kind of resource -> the service that has it
 # In an action's name, the first of these says which kind it is about.
 SUBJECTS = {
@@ -44,9 +46,12 @@ SUBJECTS = {
     "VSwitch": "vswitch",
     "Vpc": "vpc",
     "Instance": "instance",
+    "Hosts": "host",
 }
+BY_EXTENSION = "SgdpHost"  # of the parameters named Sgdp*, the one that names a resource; so does a tag
 # The parameters that name resources, wherever they stand in a call.
 NAMING = {f"{word}Id{plural}": kind for word, kind in SUBJECTS.items() for plural in ("", "s")}
+NAMING[BY_EXTENSION] = "host"
 OF_RULES = ("PortRangeListId",)  # but not what a rule refers to
 READS = ("Describe", "List")  # what begins so names resources of other kinds only to filter by them
 MAKES = ("Create", "Run", "SgdpClone")  # what begins so makes one that has no name yet
@@ -137,9 +142,8 @@ def names_of(action: str) -> tuple[str, ...]:
 def resources_of(call: Call) -> tuple[CallTarget, ...]:
     """What a call is about: all that its parameters name; and its subject as such, if it makes one or names none."""
     subject = _subject(call.action)
-    named = {
-        one for one in _named(call.parameters, subject) if one.kind == subject or not call.action.startswith(READS)
-    }
+    said = {**call.parameters, **{name: call.extensions[name] for name in (BY_EXTENSION,) if name in call.extensions}}
+    named = {one for one in _named(said, subject) if one.kind == subject or not call.action.startswith(READS)}
     if subject and (call.action.startswith(MAKES) or all(one.kind != subject for one in named)):
         named.add(_resource(subject, "*"))
     return tuple(named) or (CallTarget("ecs", "*", "*"),)
@@ -155,12 +159,21 @@ def _resource(kind: str, name: str) -> CallTarget:
 
 def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[CallTarget]:
     for key, value in parameters.items():
-        kind = NAMING.get(key, str(parameters.get("ResourceType", "")).lower() if key == "ResourceId" else "")
+        kind = NAMING.get(key) or _kind_named(key, parameters, subject)
         if kind and (kind == subject or key not in OF_RULES):
             yield from (_resource(kind, name) for name in _texts(value))
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
                 yield from _named(inner, subject)
+
+
+def _kind_named(key: str, parameters: Mapping[str, Json], subject: str) -> str:
+    """The kind of what a parameter names that doesn't say so itself; "" if it names nothing."""
+    if key == "ResourceId":
+        return str(parameters.get("ResourceType", "")).lower()
+    if key == "HostName":  # elsewhere, what an instance calls itself
+        return subject if subject == "host" else ""
+    return "host" if key == "Value" and parameters.get("Key") == TAG else ""
 
 
 def _texts(value: Json) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError, Call
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, state_in
+from sgdataplane.control.hosts import TAG
 from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import MANAGED
 
@@ -30,6 +31,7 @@ UNKNOWN = {
     ResourceKind.PORT_LIST: "InvalidPortRangeListId.NotFound",
     ResourceKind.INSTANCE: "InvalidInstanceId.NotFound",
     ResourceKind.ENI: "InvalidEniId.NotFound",
+    ResourceKind.HOST: "InvalidHost.NotFound",
 }
 
 
@@ -98,6 +100,17 @@ class Scope:
     def is_console(self) -> bool:
         return self.call.extensions.get("SgdpConsole", "").lower() == "true"
 
+    @property
+    def host(self) -> str:
+        """The host that the call names as SgdpHost; "" if it names none. ApiError if there is no such host."""
+        return self.known_host(self.call.extensions.get("SgdpHost", ""))
+
+    def known_host(self, name: str) -> str:
+        """ApiError if a host is named that isn't there."""
+        if name:
+            self.find(ResourceKind.HOST, name)
+        return name
+
     # documents
 
     def find(self, kind: ResourceKind, name: str) -> Body:
@@ -132,6 +145,21 @@ class Scope:
 
     def tags(self) -> dict[str, Json]:
         return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
+
+    def instance_tags(self) -> dict[str, Json]:
+        """Those of an instance: one says its host, as SgdpHost does. ApiError if there is no such host, or both name
+        one."""
+        tags = self.tags()
+        named, host = self.known_host(str(tags.get(TAG, ""))), self.host
+        if host and named not in ("", host):
+            raise ApiError("InvalidHost.Mismatch", f"SgdpHost names {host}, and the tag {TAG} names {named}.")
+        return {**tags, TAG: host} if host else tags
+
+    def refuse_host_tag(self) -> None:
+        """Whatever isn't an instance has no host of its own."""
+        if TAG in self.tags():
+            words = f"The tag {TAG} is of an instance. For an ENI, give SgdpHost to AttachNetworkInterface."
+            raise ApiError("InvalidTagKey.NotSupported", words)
 
     def is_flagged(self, name: str, *, is_so: bool) -> bool:
         """Whether a flag that the call may ask for is as asked."""

@@ -9,29 +9,42 @@ import time
 from collections.abc import Callable
 from functools import partial
 from threading import Event
+from typing import cast
 
-from sgdataplane.control import extensions
+from sgdataplane.control import extensions, hostwaits
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.history import Version
+from sgdataplane.control.hoststatus import HostBoard
+from sgdataplane.control.hostwaits import HostWait
 from sgdataplane.control.scope import UNKNOWN, Scope
-from sgdataplane.control.store import Body, Store, UnavailableError
+from sgdataplane.control.store import Body, Json, Store, UnavailableError
 
 WAIT_S, MOST_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
 class ApiService:
-    """Answers calls in any of several threads (http.CallHandler). `following`: what enforces."""
+    """Answers calls in any of several threads (http.CallHandler). `following`: what enforces in this process; `board`:
+    what hosts say that others serve."""
 
-    def __init__(self, engine: Engine, store: Store, following: Following, profile: str = "seed") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        following: Following,
+        profile: str = "seed",
+        board: HostBoard | None = None,
+    ) -> None:
         self._engine, self._store, self._following = engine, store, following
+        self._board = board or HostBoard(store)
         self._ours: dict[str, Callable[[Scope], Body]] = {
             "SgdpDiff": partial(extensions.diff, profile=profile),
             "SgdpExplain": partial(extensions.explain, profile=profile),
             "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
+            "SgdpDescribeHosts": partial(hostwaits.describe, board=self._board),
         }
 
     def call(self, call: Call) -> Answer:
@@ -40,7 +53,7 @@ class ApiService:
         return Answer(self._engine.read(ours, call)) if ours else self._engine.call(call)
 
     def wait(self, call: Call, is_stopping: Event) -> Answer:
-        """SgdpWait: until a revision is in force everywhere, or the time is up."""
+        """SgdpWait: until a revision is in force everywhere, or nobody knows more soon, or the time is up."""
         if call.action != "SgdpWait":
             raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
         version = self._version(call)
@@ -48,11 +61,15 @@ class ApiService:
         if not 0 <= timeout <= MOST_WAIT_S:
             raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
         deadline = time.monotonic() + timeout
+        vpc_id = str(call.parameters.get("VpcId", ""))
+        hosts = HostWait(self._board, hostwaits.awaited(self._engine.documents, vpc_id), version)
         while True:
             left = max(0.0, deadline - time.monotonic())
-            answer = self._following.wait(version, min(STEP_S, left))
-            if not answer["Lagging"] or left == 0 or is_stopping.is_set():
-                return Answer(answer)
+            answer, may_come = self._following.wait(version, min(STEP_S, left)), hosts.look()
+            if not (answer["Lagging"] or may_come) or left == 0 or is_stopping.is_set():
+                return Answer(_joined(answer, hosts.answer()))
+            if not answer["Lagging"]:  # then nothing but this waits
+                is_stopping.wait(min(STEP_S, left))
 
     def _version(self, call: Call) -> Version:
         """What is waited for. ApiError if there never was such a revision, as after a restore, or no such VPC."""
@@ -85,6 +102,11 @@ class ApiService:
             return f"the store can't be reached: {error}"
         failed = [one for one in self._following.reached if one.why]
         return "; ".join(f"{one.place.name}: {one.why.splitlines()[0]}" for one in failed)
+
+
+def _joined(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:
+    """Places in this process, and hosts elsewhere."""
+    return {**places, **{name: [*cast("list[Json]", places[name]), *found] for name, found in hosts.items()}}
 
 
 def _number(call: Call, name: str, default: int) -> int:

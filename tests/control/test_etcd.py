@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control import etcdsummaries
 from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdkeys import Keys, LogEntry
@@ -296,26 +295,6 @@ def test_etcd_s_history_is_compacted_as_commits_go_on(etcd: Members, etcd_name: 
         with pytest.raises(AssertionError, match="compacted"):
             require_history(etcd, f"{name}/head", 20)
         require_history(etcd, f"{name}/head", 5)
-
-
-def test_etcd_doesn_t_keep_what_summaries_were_before(
-    etcd: Members, etcd_name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nobody commits meanwhile, and all goes on: watches, and commits that would compact, too."""
-    monkeypatch.setattr(etcdsummaries, "COMPACT_S", 0.0)
-    with closing(EtcdStore(EtcdAccess.of(etcd_name), kept=5)) as store:
-        for number in range(1, 4):
-            store.commit(Write({}, {"kind/id": {"n": number}}))
-        for number in range(20):
-            store.put_summary("r1", {"n": number})
-        key = EtcdAccess.of(etcd_name).name + "/summary/r1"
-        with pytest.raises(AssertionError, match="compacted"):
-            require_history(etcd, key, 10)
-        for number in range(4, 11):
-            store.commit(Write({}, {"kind/id": {"n": number}}))
-        assert [change.revision for change in store.watch(5, timeout=0)] == [6, 7, 8, 9, 10]
-        assert store.summaries() == {"r1": {"n": 19}}
-    assert caplog.messages == []
 
 
 def require_history(etcd: Members, key: str, back: int) -> None:

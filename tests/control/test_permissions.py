@@ -22,6 +22,10 @@ def call(action: str, **parameters: Json) -> Call:
     return Call(action, parameters, "request", "LTAI", "192.0.2.1", 0.0)
 
 
+def extended(action: str, extensions: Mapping[str, str], **parameters: Json) -> Call:
+    return Call(action, parameters, "request", "LTAI", "192.0.2.1", 0.0, extensions)
+
+
 def statement(effect: str, action: Json = "*", resource: Json = "*") -> dict[str, Json]:
     return {"Effect": effect, "Action": action, "Resource": resource}
 
@@ -117,6 +121,40 @@ def test_a_call_is_not_about_what_a_rule_refers_to() -> None:
         call("ModifySecurityGroupRule", SecurityGroupId="sg-1", SecurityGroupRuleId="sgr-1", PortRangeListId="prl-1"),
     ):
         assert policy(statement("Allow", "*", f"{SG}sg-1")).permits(asked)
+
+
+HOST_A: dict[str, Json] = {"Tag": [{"Key": "sgdp:host", "Value": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_about"),
+    [
+        pytest.param(
+            extended("AttachNetworkInterface", {"SgdpHost": "a"}, NetworkInterfaceId="eni-1"), True, id="named"
+        ),
+        pytest.param(
+            extended("AttachNetworkInterface", {"SgdpHost": "b"}, NetworkInterfaceId="eni-1"), False, id="other"
+        ),
+        pytest.param(call("RunInstances", **HOST_A), True, id="by-the-tag"),
+        pytest.param(call("TagResources", ResourceType="instance", ResourceId=["i-1"], **HOST_A), True, id="tagged"),
+        pytest.param(call("RunInstances", Tag=[{"Key": "host", "Value": "a"}]), False, id="by-another-tag"),
+        pytest.param(call("RunInstances", HostName="a"), False, id="what-an-instance-calls-itself"),
+        pytest.param(call("DescribeInstances", **HOST_A), False, id="a-filter"),
+        pytest.param(call("SgdpDescribeHosts", HostName=["a"]), True, id="described"),
+        pytest.param(call("SgdpDescribeHosts", HostName=["b"]), False, id="another-one-described"),
+    ],
+)
+def test_a_deny_on_a_host_denies_what_names_it(asked: Call, *, is_about: bool) -> None:
+    given_policy = policy(ALL, statement("Deny", "*", "acs:ecs:*:*:host/a"))
+    assert given_policy.permits(asked) is not is_about
+
+
+def test_all_hosts_are_listed_by_those_who_may_see_all() -> None:
+    asked = call("SgdpDescribeHosts")
+    assert not policy(statement("Allow", "ecs:*", "acs:ecs:*:*:host/a")).permits(asked)
+    assert policy(statement("Allow", "ecs:*", "acs:ecs:*:*:host/*")).permits(asked)
+    for name in BUILT_IN:
+        assert BUILT_IN[name].permits(asked)
 
 
 @pytest.mark.parametrize("name", [f"{SG}sg-1", f"{SG}sg-2", "acs:vpc:*:*:vswitch/vsw-1", "acs:ecs:*:*:instance/*"])

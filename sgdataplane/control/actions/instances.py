@@ -16,6 +16,7 @@ from sgdataplane.control.actions.interfaces import asked_groups, make
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 
@@ -65,7 +66,7 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "instance_type": scope.text("InstanceType"),
         "image_id": scope.text("ImageId"),
         "zone_id": scope.text("ZoneId"),
-        "tags": scope.tags(),
+        "tags": scope.instance_tags(),
         "resource_group_id": scope.text("ResourceGroupId"),
     }
     state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
@@ -106,7 +107,7 @@ def delete(scope: Scope) -> Body:
             if about(scope.find(ResourceKind.ENI, eni_id)).get("delete_on_release"):
                 scope.workspace.delete(ResourceKind.ENI, eni_id)
             else:
-                scope.change(ResourceKind.ENI, eni_id, {"instance_id": "", "type": "secondary"})
+                scope.change(ResourceKind.ENI, eni_id, {"instance_id": "", "type": "secondary"}, **{FIELD: ""})
         scope.workspace.delete(ResourceKind.INSTANCE, instance_id)
     return DONE
 

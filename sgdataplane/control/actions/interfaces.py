@@ -11,6 +11,7 @@ from typing import cast
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
+from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
@@ -24,6 +25,7 @@ LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
 
 def create(scope: Scope) -> Body:
     """CreateNetworkInterface: a secondary one, which nobody has yet."""
+    scope.refuse_host_tag()
     groups = asked_groups(scope.call.parameters)
     eni_id = make(scope, scope.call.parameters, groups, "")
     return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
@@ -168,7 +170,7 @@ class Chooser:
 
 
 def attach(scope: Scope) -> Body:
-    """AttachNetworkInterface: a secondary ENI becomes the instance's."""
+    """AttachNetworkInterface: a secondary ENI becomes the instance's; SgdpHost says at which host."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
     scope.find(ResourceKind.INSTANCE, instance_id)
@@ -177,12 +179,13 @@ def attach(scope: Scope) -> Body:
             "InvalidOperation.InvalidEniState", f"{eni_id} is attached to {state['instance_id']}.", FORBIDDEN
         )
     is_first = not scope.workspace.enis_of(instance_id)
-    scope.change(ResourceKind.ENI, eni_id, {"instance_id": instance_id, "type": "primary" if is_first else "secondary"})
+    given: Fields = {"instance_id": instance_id, "type": "primary" if is_first else "secondary"}
+    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if scope.host else {}))
     return DONE
 
 
 def detach(scope: Scope) -> Body:
-    """DetachNetworkInterface: not the primary one."""
+    """DetachNetworkInterface: not the primary one. No host has it any more."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
     scope.find(ResourceKind.INSTANCE, instance_id)
@@ -190,7 +193,7 @@ def detach(scope: Scope) -> Body:
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} isn't attached to {instance_id}.", FORBIDDEN)
     if state["type"] == "primary":
         raise ApiError("InvalidOperation.InvalidEniType", f"{eni_id} is the primary one of {instance_id}.", FORBIDDEN)
-    scope.change(ResourceKind.ENI, eni_id, {"instance_id": ""})
+    scope.change(ResourceKind.ENI, eni_id, {"instance_id": ""}, **{FIELD: ""})
     return DONE
 
 

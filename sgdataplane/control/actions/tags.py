@@ -25,10 +25,13 @@ MOST = 20
 
 
 def tag(scope: Scope) -> Body:
-    """TagResources, AddTags."""
+    """TagResources, AddTags. One tag of an instance says its host."""
     kind = _kind(scope)
+    if kind is not ResourceKind.INSTANCE:
+        scope.refuse_host_tag()
+    tags = cast("dict[str, str]", scope.instance_tags() if kind is ResourceKind.INSTANCE else scope.tags())
     for name in scope.texts("ResourceId"):
-        _write(scope, kind, name, {**tags_of(scope.find(kind, name)), **cast("dict[str, str]", scope.tags())})
+        _write(scope, kind, name, {**tags_of(scope.find(kind, name)), **tags})
     return DONE
 
 

@@ -1,0 +1,171 @@
+"""SgdpWait and SgdpDescribeHosts over hosts that relays serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sgdataplane.control import hostwaits
+from sgdataplane.control.audit import local_call
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.following import Following
+from sgdataplane.control.hosts import add_host, forget_host, revoke_host
+from sgdataplane.control.hoststatus import HostBoard
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.service import ApiService
+from sgdataplane.control.store import Json
+from tests.control.test_service import Bench, Somewhere
+from tests.support.controlling import Client, counted_ids
+from tests.support.flood import wait_until
+from tests.support.summaries import host, summary
+
+
+class ManyHosts(Bench):
+    """A store with the hosts a and b, a VPC for each, and no place in this process. `enis`: of the hosts."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.engine = Engine(self.store, "seed", counted_ids())
+        self.client = Client(self.engine)
+        self.following = Following(self.engine, [])
+        self.at = [time.time()]
+        self.board = HostBoard(self.store, lambda: self.at[0])
+        self.service = ApiService(self.engine, self.store, self.following, board=self.board)
+        self.vpcs = {}
+        for name in ("a", "b"):
+            add_host(self.store, local_call("AddHost"), name)
+        self.engine.catch_up()
+        for number, name in enumerate(("a", "b")):
+            self.vpcs[name], switch = self.client.network(f"10.{number}.0.0/16")
+            asked: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": self.client.group(self.vpcs[name])}
+            self.client.asked("RunInstances", {"SgdpHost": name}, **asked)
+
+    def say(self, **hosts: dict[str, Json]) -> None:
+        """Of two relays, each with its own hosts."""
+        for name, said in hosts.items():
+            self.store.put_summary(f"r-{name}", summary(self.engine.revision, {name: said}, time=self.at[0]))
+
+    def result(self, **asked: Json) -> dict[str, list[str]]:
+        answer = self.ask("SgdpWait", **{"Timeout": 0, **asked})
+        failed = [one["Host"] for one in answer["Failed"]]
+        return {
+            name: found
+            for name in ("Enforced", "Lagging", "Failed", "Unknown")
+            if (found := failed if name == "Failed" else answer[name])
+        }
+
+
+@pytest.fixture
+def many() -> ManyHosts:
+    return ManyHosts()
+
+
+def test_a_host_is_done_once_it_says_so(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last), b=host(last - 1, needed=last))
+    assert many.result() == {"Enforced": ["a"], "Lagging": ["b"]}
+    many.say(b=host(last, needed=last))
+    assert many.result() == {"Enforced": ["a", "b"]}
+
+
+def test_a_wait_ends_when_the_last_host_says_so(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last), b=host(last - 1, needed=last))
+    timer = threading.Timer(0.5, lambda: many.say(b=host(last)))
+    timer.start()
+    began = time.monotonic()
+    assert many.result(Timeout=30) == {"Enforced": ["a", "b"]}
+    assert 0.4 < time.monotonic() - began < 10
+    timer.join()
+
+
+def test_a_silent_host_is_unknown_and_nobody_waits_for_it(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last), b=host(last))
+    assert many.result(Timeout=30) == {"Enforced": ["a", "b"]}  # control
+    many.at[0] += 16
+    many.say(a=host(last))
+    began = time.monotonic()
+    assert many.result(Timeout=30) == {"Enforced": ["a"], "Unknown": ["b"]}
+    many.say(b=host(last, connected=False, age=16.0))
+    assert many.result(Timeout=30) == {"Enforced": ["a"], "Unknown": ["b"]}
+    assert time.monotonic() - began < 10
+
+
+def test_a_host_that_fails_is_waited_for_a_moment(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says may be of the revision before."""
+    monkeypatch.setattr(hostwaits, "FAILED_S", 0.6)
+    last = many.engine.revision
+    failing = host(last - 1, needed=last, error="no space left")
+    many.say(a=host(last), b=failing)
+    answer = many.ask("SgdpWait", Timeout=30)
+    assert answer["Failed"] == [{"Host": "b", "Message": "no space left"}]
+    timer = threading.Timer(0.3, lambda: many.say(b=host(last)))
+    timer.start()
+    assert many.result(Timeout=30) == {"Enforced": ["a", "b"]}
+    timer.join()
+
+
+def test_with_a_vpc_only_hosts_with_its_enis_count(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last))
+    assert many.result() == {"Enforced": ["a"], "Unknown": ["b"]}
+    assert many.result(VpcId=many.vpcs["a"]) == {"Enforced": ["a"]}
+    assert many.result(VpcId=many.vpcs["b"]) == {"Unknown": ["b"]}
+
+
+def test_a_revoked_host_counts_as_long_as_something_is_bound_to_it(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last))
+    revoke_host(many.store, local_call("RevokeHost"), "b")
+    add_host(many.store, local_call("AddHost"), "c")
+    revoke_host(many.store, local_call("RevokeHost"), "c")
+    many.engine.catch_up()
+    many.say(a=host(last))
+    assert many.result() == {"Enforced": ["a"], "Unknown": ["b"]}
+
+
+def test_places_and_hosts_are_in_one_answer(many: ManyHosts) -> None:
+    place = Somewhere()
+    many.following = Following(many.engine, [place])
+    many.service = ApiService(many.engine, many.store, many.following)
+    last = many.engine.revision
+    with many.following:
+        many.say(a=host(last), b=host(last - 1, needed=last))
+        assert many.result() == {"Enforced": ["a"], "Lagging": ["somewhere", "b"]}
+        place.may_go_on.set()
+        wait_until(lambda: many.result()["Enforced"] == ["somewhere", "a"])
+        many.say(b=host(last))
+        assert many.result(Timeout=30) == {"Enforced": ["somewhere", "a", "b"]}
+
+
+def test_hosts_are_described(many: ManyHosts) -> None:
+    last = many.engine.revision
+    many.say(a=host(last, failed=[{"eni": "eni-1", "why": "refused"}], age=2.0))
+    answer = many.ask("SgdpDescribeHosts")
+    first, second = answer["Hosts"]["Host"]
+    assert answer["TotalCount"] == 2
+    assert {key: first[key] for key in ("HostName", "Status", "Connected", "Relay", "Revision", "AgeSeconds")} == {
+        "HostName": "a",
+        "Status": "Failed",
+        "Connected": True,
+        "Relay": "r-a",
+        "Revision": last,
+        "AgeSeconds": 2.0,
+    }
+    assert first["Failures"]["Failure"] == [{"NetworkInterfaceId": "eni-1", "Message": "refused"}]
+    assert len(first["NetworkInterfaceIds"]["NetworkInterfaceId"]) == 1
+    assert (second["Status"], second["AgeSeconds"], second["Connected"]) == ("Unknown", -1, False)
+    for asked in ({"HostName": ["b"]}, {"VpcId": many.vpcs["b"]}, {"PageSize": 1, "PageNumber": 2}):
+        assert [one["HostName"] for one in many.ask("SgdpDescribeHosts", **asked)["Hosts"]["Host"]] == ["b"]
+
+
+def test_a_host_that_was_never_added_is_described_if_something_is_bound_to_it(many: ManyHosts) -> None:
+    forget_host(many.store, local_call("ForgetHost"), "b")
+    many.engine.catch_up()
+    found = {one["HostName"]: one["CreationTime"] for one in many.ask("SgdpDescribeHosts")["Hosts"]["Host"]}
+    assert found["b"] == ""  # the tag names it
+    assert found["a"] != ""
+    assert many.result() == {"Unknown": ["a", "b"]}
