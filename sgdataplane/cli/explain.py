@@ -1,7 +1,6 @@
 """`sgdp explain`: why a packet passes or not, at both ends.
 
-Owns the arguments, the JSON keys (sgdataplane/schemas/explain.schema.json), the tables, and the wording except what
-model/words.py says of the rule or cause that decides. Must not decide anything itself.
+Owns the arguments and the JSON keys (sgdataplane/schemas/explain.schema.json). Must not decide anything itself.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.document import end_as_json
-from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow, explain_range
+from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
 from sgdataplane.cli.arguments import (
     CONFIG_HELP,
     ENI_HELP,
@@ -29,35 +28,23 @@ from sgdataplane.cli.arguments import (
     say_choices,
     usual_state,
 )
-from sgdataplane.cli.output import Exit, paint, paint_verdict, print_json, render_table, say, say_block
-from sgdataplane.model import words
+from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
+from sgdataplane.cli.output import Exit, print_json, say
 from sgdataplane.model.choices import JUDGING, Choices
-from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic
-from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol, Verdict
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sgdataplane.cli.explainlive import Live
 
-SHOWN = 5  # near misses, of each end
-OUTRANKED = {
-    "fixed": "what is asked before any rule",
-    "default_is_last": "",
-    "inner_accept_first": "inner accept, which comes before rules",
-    "rules_first": "rules, which come before inner accept here",
-    "priority": "priority",
-    "drop_before_accept": "a drop of the same priority",
-    "same": "one that is as strong and says the same",
-}
-
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "Both ends are asked, if the state has both. Rules that nearly match are shown, too. Sends nothing."
+    more = "Both ends are asked, if the state has both. Sends nothing."
     parser = verbs.add("explain", run, more)
     parser.add_state()
     parser.add_argument("sender", nargs="?", metavar="FROM", help=f"the sender: {NODE_HELP}")
@@ -73,6 +60,8 @@ def register(verbs: Verbs) -> None:
         "compare with what the kernel enforces now (root); sends nothing; exit code 1 if the kernel's verdict differs, "
         "or anything else in its table"
     )
+    verbose = "also show which rules nearly match, and why each one that could decide comes where it stands"
+    parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     parser.add_argument("--exit-code", action="store_true", help="exit code 1 if the flow does not pass")
     parser.add_argument("--live", action="store_true", help=live)
     there = "with --live: the lab that is compared (default: that in SGDP_LAB, or what is attached on this host)"
@@ -92,7 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     if ports is not None:
         return run_range(arguments, choices, ports)
     _, flow = asked_flow(arguments, choices)
-    show(arguments, flow, choices, [None] * len(flow.ends))
+    if arguments.json:
+        print_json(flow_as_json(flow, [None] * len(flow.ends), choices))
+    else:
+        say(summary(flow))
+        say_explanation(arguments, flow, choices)
     return answer(arguments, flow)
 
 
@@ -116,11 +109,12 @@ def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -
     state = load_state(arguments.state, choices.profile).state
     packet = packet_between(state, arguments, choices)
     parts = explain_range(state, packet, asked.ports, choices.options, choices.placement)
-    say_choices(choices)
     if len(parts) == 1:
-        say_flow(parts[0][1], written(asked.ports))
+        say(summary(parts[0][1]))
+        say_ends(parts[0][1], ports=written(asked.ports), verbose=arguments.verbose)
     else:
         say_parts(parts)
+    say_choices(choices)
     return Exit.DONE if all(flow.passes for _, flow in parts) or not arguments.exit_code else Exit.NO
 
 
@@ -136,8 +130,12 @@ def run_live(arguments: argparse.Namespace) -> int:
     choices = choices_of(arguments, explainlive.choices_there(arguments))
     state, flow = asked_flow(arguments, choices)
     lives = explainlive.look(arguments, state, flow, choices.options)
-    show(arguments, flow, choices, lives)
-    if not arguments.json:
+    if arguments.json:
+        print_json(flow_as_json(flow, lives, choices))
+    else:
+        say(summary(flow, "By the state, the flow"))
+        explainlive.say_warnings(lives)
+        say_explanation(arguments, flow, choices)
         explainlive.say_live(lives, flow)
     return answer(arguments, flow) if all(live is None or live.is_right for live in lives) else Exit.NO
 
@@ -149,13 +147,10 @@ def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudSt
     return state, explain_flow(state, packet, choices.options, choices.placement)
 
 
-def show(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices, lives: Sequence[Live | None]) -> None:
-    """Prints the flow; as JSON with what is in force at each end (`lives`)."""
-    if arguments.json:
-        print_json(flow_as_json(flow, lives, choices))
-    else:
-        say_choices(choices)
-        say_flow(flow)
+def say_explanation(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices) -> None:
+    """Prints what decides at each end, and the choices by which that was judged if they aren't the default."""
+    say_ends(flow, verbose=arguments.verbose)
+    say_choices(choices)
 
 
 def check_options(arguments: argparse.Namespace) -> None:
@@ -258,97 +253,6 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
     if local.family is not remote.family:
         parser.error(f"--local: {local} and {remote} are not of one address family")
     return local
-
-
-# for people
-
-
-def say_flow(flow: FlowExplanation, ports: str = "") -> None:
-    """Prints each end, then the answer for both. `ports`: all those that fare like the packet's."""
-    say_end(flow.asked, ports)
-    if flow.other is not None:
-        say()
-        say("The other end:")
-        say_end(flow.other, ports)
-    say()
-    say(summary(flow))
-
-
-def say_end(end: Explanation, ports: str) -> None:
-    """Prints the verdict and why, which rules would decide next, and near misses."""
-    say(f"{subject(end.packet, ports)}: {paint_verdict(end.decision.verdict.value)}")
-    rows = [("decides", *in_words(end.decision, end.packet), "")]
-    rows += [("then", *in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
-    headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
-    shown = len(headers) if any(row[-1] for row in rows) else -1
-    say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
-    if end.near_misses:
-        say_near_misses(end.near_misses)
-
-
-def written(ports: PortRange) -> str:
-    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
-
-
-def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
-    """Prints a row for each part of a range: its ports, whether they pass, and what decides at each end."""
-    ends = parts[0][1].ends
-    headers = ("PORTS", "PASSES", *(f"{end.packet.eni_id} {end.packet.direction.value}" for end in ends))
-    rows = [
-        (
-            written(ports),
-            paint("yes", "green") if flow.passes else paint("no", "red"),
-            *(f"{end.decision.verdict.value}: {words.because(end.decision, end.packet)}" for end in flow.ends),
-        )
-        for ports, flow in parts
-    ]
-    say_block(render_table(headers, rows))
-    say("Name one port to see what would decide next, and which rules nearly match.")
-
-
-def say_near_misses(misses: Sequence[NearMiss]) -> None:
-    """Prints the strongest of them."""
-    say("Near misses (one field differs):")
-    rows = [
-        (
-            miss.decision.verdict.value,
-            str(miss.decision.priority),
-            words.name(miss.decision),
-            miss.dimension.title,
-            miss.asked,
-            miss.found,
-            "yes" if miss.would_decide else "no",
-        )
-        for miss in misses[:SHOWN]
-    ]
-    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "FIELD", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
-    if len(misses) > SHOWN:
-        say(f"and {len(misses) - SHOWN} more (--json has them all)")
-
-
-def summary(flow: FlowExplanation) -> str:
-    """Whether the flow passes, and which ENI drops it if not."""
-    droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
-    if droppers:
-        drop = "drop" if len(droppers) > 1 else "drops"
-        return f"The flow {paint('does not pass', 'red')}: {' and '.join(droppers)} {drop} it."
-    if flow.other is None:
-        known = f"{flow.asked.packet.remote} is no ENI of this state, so its end isn't known"
-        return f"The flow {paint('passes', 'green')}: {flow.asked.packet.eni_id} accepts it; {known}."
-    return f"The flow {paint('passes', 'green')}: both ends accept it."
-
-
-def subject(packet: Packet, ports: str = "") -> str:
-    """The packet in one line."""
-    way = "from" if packet.direction is Direction.INGRESS else "to"
-    named = f" port {packet.port}" if not ports else f" ports {ports}"
-    port = "" if packet.port is None else named
-    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{port} {way} {packet.remote}"
-
-
-def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
-    """Verdict, priority and why, for a row of a table."""
-    return decision.verdict.value, str(decision.priority or ""), words.because(decision, packet)
 
 
 # for programs

@@ -7,7 +7,8 @@ read.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Verdict
 from sgdataplane.observe.live import OTHER_POLICY, LiveAnswer, ask, counters_of
 
 SHOWN = 3  # differences of a table
@@ -153,7 +155,7 @@ def _on_this_host(
 
 
 def say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
-    """Prints the kernel's answer beside the state's, at each end; then warnings."""
+    """Prints the kernel's answer beside the state's, at each end."""
     say()
     say("In force, as the kernel's tables are now:")
     rows = [_row(live) for live in lives if live is not None]
@@ -161,8 +163,6 @@ def say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
     for end, live in zip(flow.ends, lives, strict=True):
         if live is None:
             say(f"{end.packet.eni_id} is enforced elsewhere, so what is in force for it isn't known")
-        else:
-            _warn(live)
 
 
 def _row(live: Live) -> tuple[str, ...]:
@@ -177,23 +177,48 @@ def _row(live: Live) -> tuple[str, ...]:
     )
 
 
+class Weight(enum.IntEnum):
+    """How much a warning matters: the first explains all others, then comes what lets pass the most."""
+
+    OTHER_POLICY = 0
+    NOT_JUDGED = 1
+    LET_THROUGH = 2
+    REFUSED = 3
+    OTHER_REASON = 4
+    OTHER_TABLE = 5
+
+
+def say_warnings(lives: Iterable[Live | None]) -> None:
+    """Warns of what isn't as the state says, what matters most first; once of what is so at both ends."""
+    found = [warning for live in lives if live is not None for warning in _warnings(live)]
+    for _, text in sorted(dict.fromkeys(found), key=lambda warning: warning[0]):  # ends of one weight keep their order
+        warn(text)
+
+
+def _warnings(live: Live) -> Iterator[tuple[Weight, str]]:
+    eni, answer, where = live.end.packet.eni_id, live.answer, live.scope.name
+    if answer.problem:
+        yield Weight.NOT_JUDGED, f"{eni}: {answer.problem}"
+    elif not live.agrees:
+        yield _weight(live), f"{eni}: {_disagreement(live)}"
+    if OTHER_POLICY in answer.differences:
+        more = "(--json lists how its table differs)"
+        yield Weight.OTHER_POLICY, f"this isn't the state that is in force in {where} {more}"
+    elif answer.differences:
+        shown = "; ".join(answer.differences[:SHOWN])
+        rest = len(answer.differences) - SHOWN
+        more = f"; and {rest} more (--json has them all)" if rest > 0 else ""
+        yield Weight.OTHER_TABLE, f"the table in {where} isn't what the state says: {shown}{more}"
+
+
+def _weight(live: Live) -> Weight:
+    if live.answer.verdict == live.end.decision.verdict.value:
+        return Weight.OTHER_REASON
+    return Weight.LET_THROUGH if live.answer.verdict == Verdict.ACCEPT.value else Weight.REFUSED
+
+
 def _disagreement(live: Live) -> str:
     decision, counters = live.end.decision, live.answer.counters
     counted = f" (counted as {counters[0]})" if counters else ""
     said = f"{decision.verdict.value} ({words.name(decision)})"
     return f"the kernel says {live.answer.verdict}{counted}; the state says {said}"
-
-
-def _warn(live: Live) -> None:
-    eni, answer = live.end.packet.eni_id, live.answer
-    if answer.problem:
-        warn(f"{eni}: {answer.problem}")
-    elif not live.agrees:
-        warn(f"{eni}: {_disagreement(live)}")
-    if OTHER_POLICY in answer.differences:
-        warn(f"{eni}: this isn't the state that is in force in {live.scope.name} (--json lists how its table differs)")
-    elif answer.differences:
-        shown = "; ".join(answer.differences[:SHOWN])
-        rest = len(answer.differences) - SHOWN
-        more = f"; and {rest} more (--json has them all)" if rest > 0 else ""
-        warn(f"{eni}: the table in {live.scope.name} isn't what the state says: {shown}{more}")

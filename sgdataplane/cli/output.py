@@ -19,7 +19,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TextIO, cast
 
@@ -114,7 +114,9 @@ def say_block(text: str, end: str = "\n") -> None:
 
 
 def say_aside(text: str) -> None:
-    """Prints one line on stderr."""
+    """Prints one line on stderr, below what was printed before, also where both streams are one pipe or file."""
+    with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it was closed
+        sys.stdout.flush()
     print(one_line(text), file=sys.stderr, flush=True)
 
 

@@ -117,12 +117,29 @@ def test_a_rule_put_before_ours_lets_through_what_the_state_drops(
     asked = (*TO_A, "--name", lab.record.name, "--port")
     code, found, warnings = ask(*asked, 23)
     assert (code, found["verdict"], found["live"]["verdict"], found["live"]["agrees"]) == (1, "drop", "accept", False)
-    assert "eni-a: the kernel says accept; the state says drop (default)" in warnings
+    first, second = warnings.splitlines()[:2]
+    assert "eni-a: the kernel says accept; the state says drop (default)" in first
+    assert "isn't what the state says: chain ingress has other rules" in second
     code, found, warnings = ask(*asked, 22)
     assert (code, found["live"]["verdict"], found["live"]["agrees"]) == (1, "accept", True)
     assert found["live"]["differences"] == ["chain ingress has other rules"]
     assert "isn't what the state says: chain ingress has other rules" in warnings
     assert "the kernel says" not in warnings, "of this packet it does"
+
+
+def test_what_lets_most_pass_is_said_first_whichever_end_it_is_at(
+    lab: Lab, place: str, ask: Callable[..., Told]
+) -> None:
+    """Asked at the sender, whose table has another rule that this packet doesn't meet; the receiver's lets it in."""
+    sender = next(entry.netns for entry in lab.enforced if "eni-b" in entry.desired.interfaces)
+    nft(sender, f"insert rule {T} egress tcp dport 9999 accept")
+    nft(place, f"insert rule {T} ingress tcp dport 23 accept")
+    asked = ("--eni", "eni-b", "--direction", "egress", "--remote", "10.0.0.1", "--port", "tcp/23")
+    _, _, warnings = ask(*asked, "--name", lab.record.name)
+    first, *others = warnings.splitlines()
+    assert first == "warning: eni-a: the kernel says accept; the state says drop (default)"
+    tables = [line for line in others if "isn't what the state says" in line]
+    assert len(tables) == (1 if sender == place else 2), "a table is said to be wrong once, for both ends"
 
 
 def test_a_base_chain_of_others_in_our_table_has_its_say(lab: Lab, place: str, ask: Callable[..., Told]) -> None:
@@ -173,7 +190,7 @@ def test_another_state_than_the_one_in_force(lab: Lab, ask: Callable[..., Told])
     code, found, warnings = ask(*asked, state=policy())
     assert (code, found["verdict"], found["live"]["verdict"]) == (1, "drop", "accept")
     assert found["live"]["differences"][0] == "the policy that was applied is another one"
-    assert "eni-a: this isn't the state that is in force in" in warnings
+    assert warnings.startswith("warning: this isn't the state that is in force in "), "it explains what follows"
     assert "is missing" not in warnings
     assert main(["explain", "eni-b", "eni-a", "tcp/22", "--live", "--name", lab.record.name]) == 0, "the lab's own"
     only_a = make_state(STATE.security_groups[:1], STATE.network_interfaces[:1])

@@ -141,7 +141,7 @@ def test_explain_judges_as_was_chosen_and_says_so(state: str, capsys: pytest.Cap
     assert (found["verdict"], found["security_group_rule_id"]) == ("drop", "r-out")
     assert found["choices"]["inner_accept_egress"] == "custom_first"  # type: ignore[index]
     assert main(["explain", state, *FLOW[2:], "--eni", "eni-a", *CUSTOM_FIRST]) == 0
-    assert capsys.readouterr().out.startswith("options: inner_accept_egress = custom_first\n")
+    assert capsys.readouterr().out.endswith("options: inner_accept_egress = custom_first\n")
 
 
 def test_the_metadata_address_passes_unless_it_is_chosen_otherwise(

@@ -27,9 +27,31 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, state: Path = STAT
     return document
 
 
-def test_the_decider_comes_first_then_what_it_outranks_then_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_answer_comes_first_then_what_decides_then_what_would_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*WEB, "--port", "22", "--remote", "192.0.2.66") == 0
     assert capsys.readouterr().out == (
+        "The flow does not pass: eni-web1 drops it.\n"
+        "\n"
+        "eni-web1 ingress tcp port 22 from 192.0.2.66: drop\n"
+        "  reason:     rule sgr-lost-laptop of sg-admin (priority 10)\n"
+        "  otherwise:  accept, rule sgr-office-ssh of sg-admin (priority 10)\n"
+        "  otherwise:  drop, the default\n"
+        "  --verbose shows 1 rule that nearly matches\n"
+    )
+
+
+def test_a_rule_that_would_turn_the_verdict_but_for_one_field_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("web1", "db1", "tcp/5433") == 0
+    _, _, said = capsys.readouterr().out.partition("eni-db1 ingress tcp port 5433 from 10.20.2.11: drop\n")
+    rule = "rule sgr-from-web of sg-db (priority 1), which asks for port 5432, not 5433"
+    assert " ".join(said.split()) == f"reason: the default nearly: accept, {rule}"
+
+
+def test_verbose_shows_what_outranks_what_and_all_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*WEB, "--port", "22", "--remote", "192.0.2.66", "--verbose") == 0
+    assert capsys.readouterr().out == (
+        "The flow does not pass: eni-web1 drops it.\n"
+        "\n"
         "eni-web1 ingress tcp port 22 from 192.0.2.66: drop\n"
         "         VERDICT  PRIORITY  BECAUSE OF                        OUTRANKED BY\n"
         "decides  drop     10        rule sgr-lost-laptop of sg-admin\n"
@@ -38,8 +60,6 @@ def test_the_decider_comes_first_then_what_it_outranks_then_near_misses(capsys: 
         "Near misses (one field differs):\n"
         "VERDICT  PRIORITY  RULE                         FIELD     ASKS FOR  PACKET HAS  WOULD DECIDE\n"
         "accept         10  sgr-office-ping of sg-admin  protocol  icmp      tcp         no\n"
-        "\n"
-        "The flow does not pass: eni-web1 drops it.\n"
     )
 
 
@@ -51,16 +71,16 @@ def test_both_ends_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert (other["eni"], other["direction"], other["verdict"]) == ("eni-web1", "egress", "accept")
     assert other["security_group_rule_id"] == "sgr-to-db"
     assert run(*arguments, "--port", "5432") == 0
-    assert capsys.readouterr().out.endswith("The flow passes: both ends accept it.\n")
+    assert capsys.readouterr().out.startswith("The flow passes: both ends accept it.\n")
     assert run(*arguments, "--port", "5433") == 0
-    assert capsys.readouterr().out.endswith("The flow does not pass: eni-db1 and eni-web1 drop it.\n")
+    assert capsys.readouterr().out.startswith("The flow does not pass: eni-db1 and eni-web1 drop it.\n")
 
 
 def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--eni", "eni-web1", "--direction", "egress", "--protocol", "icmp", "--remote", "8.8.8.8")
     assert told(capsys, *arguments)["other_end"] is None
     assert run(*arguments) == 0
-    line = capsys.readouterr().out.splitlines()[-1]
+    line = capsys.readouterr().out.splitlines()[0]
     assert line == ("The flow passes: eni-web1 accepts it; 8.8.8.8 is no ENI of this state, so its end isn't known.")
 
 
@@ -92,7 +112,7 @@ def test_what_never_passes_says_why(
 ) -> None:
     ends = ("--direction", direction, "--remote", remote, "--local", local)
     assert run("--eni", "eni-web1", "--protocol", "icmp", *ends) == 0
-    assert words in capsys.readouterr().out
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_many_near_misses_are_cut_in_the_text_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -115,6 +135,8 @@ def test_many_near_misses_are_cut_in_the_text_only(capsys: pytest.CaptureFixture
     assert {(miss["field"], miss["packet_has"], miss["would_decide"]) for miss in misses} == {("port", "80", True)}
     assert len(misses) == 8
     assert run(*asked, state=state) == 0
+    assert "--verbose shows 5 more rules that nearly match" in capsys.readouterr().out
+    assert run(*asked, "-v", state=state) == 0
     assert "and 3 more (--json has them all)" in capsys.readouterr().out
 
 
@@ -215,8 +237,9 @@ def test_ports_that_fare_differently_are_told_apart(capsys: pytest.CaptureFixtur
 def test_ports_that_fare_alike_are_one_flow(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("db1", "db2", "tcp/80-90", "--exit-code") == 0
     said = capsys.readouterr().out
-    assert said.startswith("eni-db1 egress tcp ports 80-90 to 10.20.3.22: accept\n")
-    assert said.endswith("The flow passes: both ends accept it.\n")
+    answer, _, end = said.splitlines()[:3]
+    assert answer == "The flow passes: both ends accept it."
+    assert end == "eni-db1 egress tcp ports 80-90 to 10.20.3.22: accept"
 
 
 def test_a_service_names_its_port(capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,3 +284,16 @@ def test_logged_warnings_are_shown_meanwhile_in_words_where_there_are_some(capsy
         logger.info("event a=3")
     assert not logging.getLogger("sgdataplane").handlers
     assert capsys.readouterr().err == "warning: event a=1\nwarning: there are two\n"
+
+
+def test_both_streams_in_one_pipe_keep_the_order_in_which_all_was_said() -> None:
+    code = "from sgdataplane.cli.output import *\nwith guarded(): say('first'); warn('second'); say('third')"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.stdout == "first\nwarning: second\nthird\n"
+
+
+def test_an_error_is_told_also_where_stdout_is_closed() -> None:
+    command = ["sh", "-c", 'exec "$0" -m sgdataplane explain nowhere.yaml a b icmp >&-', sys.executable]
+    done = subprocess.run(command, check=False, text=True, capture_output=True)
+    assert (done.returncode, "nowhere.yaml" in done.stderr, "Traceback" in done.stderr) == (5, True, False)

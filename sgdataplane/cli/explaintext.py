@@ -1,0 +1,149 @@
+"""What `sgdp explain` prints for people: the answer, what decides at each end, and with --verbose everything else.
+
+Owns the layout and the wording, except what model/words.py says of the rule or cause that decides. Must not know where
+an explanation comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss
+from sgdataplane.cli.output import paint, paint_verdict, render_table, say, say_block, say_hanging
+from sgdataplane.model import words
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Direction, PortRange, Protocol, Verdict
+
+FEW = 3  # of what would decide otherwise, and of near misses, at each end
+SHOWN = 5  # near misses at each end, with --verbose
+REASON, OTHERWISE, NEARLY = "  reason:     ", "  otherwise:  ", "  nearly:     "
+OUTRANKED = {
+    "fixed": "what is asked before any rule",
+    "default_is_last": "",
+    "inner_accept_first": "inner accept, which comes before rules",
+    "rules_first": "rules, which come before inner accept here",
+    "priority": "priority",
+    "drop_before_accept": "a drop of the same priority",
+    "same": "one that is as strong and says the same",
+}
+
+
+def say_ends(flow: FlowExplanation, *, ports: str = "", verbose: bool = False) -> None:
+    """Prints what decides at each end. `ports`: all those that fare like the packet's; `verbose`: also which rules
+    nearly match, and why each one that could decide comes where it stands."""
+    for end in flow.ends:
+        say()
+        say(f"{subject(end.packet, ports)}: {paint_verdict(end.decision.verdict.value)}")
+        if verbose:
+            _say_tables(end)
+        else:
+            _say_few(end)
+
+
+def _say_few(end: Explanation) -> None:
+    say_hanging(REASON, _ranked(end.decision, end.packet))
+    for entry in end.later[:FEW]:
+        say_hanging(OTHERWISE, f"{entry.decision.verdict.value}, {_ranked(entry.decision, end.packet)}")
+    nearly = [miss for miss in end.near_misses if miss.would_decide and _differs(miss, end.decision)]
+    for miss in nearly[:FEW]:
+        asked = f"asks for {miss.dimension.title} {miss.asked}, not {miss.found}"
+        say_hanging(NEARLY, f"{miss.decision.verdict.value}, rule {words.ranked(miss.decision)}, which {asked}")
+    left = list(_left(end, len(nearly)))
+    if left:
+        say(f"  --verbose shows {' and '.join(left)}")
+
+
+def _ranked(decision: Decision, packet: Packet) -> str:
+    priority = f" (priority {decision.priority})" if decision.priority else ""
+    return words.because(decision, packet) + priority
+
+
+def _differs(miss: NearMiss, decision: Decision) -> bool:
+    return miss.decision.verdict is not decision.verdict
+
+
+def _left(end: Explanation, nearly: int) -> Iterator[str]:
+    """What isn't shown of an end, in words."""
+    later, misses = len(end.later[FEW:]), len(end.near_misses) - min(nearly, FEW)
+    if later:
+        yield f"{later:,} more that would decide otherwise"
+    if misses:
+        more, one = "more " if nearly else "", misses == 1
+        yield f"{misses:,} {more}{'rule that nearly matches' if one else 'rules that nearly match'}"
+
+
+def _say_tables(end: Explanation) -> None:
+    rows = [("decides", *_in_words(end.decision, end.packet), "")]
+    rows += [("then", *_in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
+    headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
+    shown = len(headers) if any(row[-1] for row in rows) else -1
+    say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
+    if end.near_misses:
+        _say_near_misses(end.near_misses)
+
+
+def _in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
+    """Verdict, priority and why, for a row of a table."""
+    return decision.verdict.value, str(decision.priority or ""), words.because(decision, packet)
+
+
+def _say_near_misses(misses: Sequence[NearMiss]) -> None:
+    """Prints the strongest of them."""
+    say("Near misses (one field differs):")
+    rows = [
+        (
+            miss.decision.verdict.value,
+            str(miss.decision.priority),
+            words.name(miss.decision),
+            miss.dimension.title,
+            miss.asked,
+            miss.found,
+            "yes" if miss.would_decide else "no",
+        )
+        for miss in misses[:SHOWN]
+    ]
+    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "FIELD", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    if len(misses) > SHOWN:
+        say(f"and {len(misses) - SHOWN} more (--json has them all)")
+
+
+def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
+    """Prints a row for each part of a range: its ports, whether they pass, and what decides at each end."""
+    ends = parts[0][1].ends
+    headers = ("PORTS", "PASSES", *(f"{end.packet.eni_id} {end.packet.direction.value}" for end in ends))
+    rows = [
+        (
+            written(ports),
+            paint("yes", "green") if flow.passes else paint("no", "red"),
+            *(f"{end.decision.verdict.value}: {words.because(end.decision, end.packet)}" for end in flow.ends),
+        )
+        for ports, flow in parts
+    ]
+    say_block(render_table(headers, rows))
+    say("Name one port to see what would decide otherwise, and which rules nearly match.")
+
+
+def written(ports: PortRange) -> str:
+    """As people write it: 22 or 22-80."""
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+
+
+def summary(flow: FlowExplanation, subject: str = "The flow") -> str:
+    """Whether the flow passes, and which ENI drops it if not."""
+    droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
+    if droppers:
+        drop = "drop" if len(droppers) > 1 else "drops"
+        return f"{subject} {paint('does not pass', 'red')}: {' and '.join(droppers)} {drop} it."
+    if flow.other is None:
+        known = f"{flow.asked.packet.remote} is no ENI of this state, so its end isn't known"
+        return f"{subject} {paint('passes', 'green')}: {flow.asked.packet.eni_id} accepts it; {known}."
+    return f"{subject} {paint('passes', 'green')}: both ends accept it."
+
+
+def subject(packet: Packet, ports: str = "") -> str:
+    """The packet in one line."""
+    way = "from" if packet.direction is Direction.INGRESS else "to"
+    named = f" port {packet.port}" if not ports else f" ports {ports}"
+    port = "" if packet.port is None else named
+    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{port} {way} {packet.remote}"
