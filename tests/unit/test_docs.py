@@ -40,6 +40,7 @@ BASES = (
     "tests",
     *(f"tests/{p.name}" for p in TESTS.iterdir()),
 )
+ERROR_CODE = re.compile(r"`(Invalid\w+(?:\.\w+)+)")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*#[^)]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -67,6 +68,17 @@ def trees() -> list[ast.Module]:
 def functions() -> frozenset[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return frozenset(node.name for tree in trees() for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+@cache
+def texts() -> frozenset[str]:
+    """The texts in the code."""
+    return frozenset(
+        node.value
+        for tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 def ids(page: Path) -> str:
