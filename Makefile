@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-api install uninstall deb release sdks test test-slow test-vm test-debian12 bench bench-quick lint \
+.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-slow test-vm test-debian12 bench bench-quick lint \
     ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -18,6 +18,8 @@ PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check install --no-deps --
 PEERS := $(or $(SGDP_BENCH_PEERS),/var/tmp/sgdataplane-bench-peers)
 # The cloud's official SDKs, for tests of the API; their many packages are in a folder of their own.
 SDKS := $(or $(SGDP_SDKS),/var/tmp/sgdataplane-sdks)
+# Container engines, unpacked for the tests and not installed.
+ENGINES := $(or $(SGDP_ENGINES),/var/tmp/sgdataplane-engines)
 BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
 
 help: ## this list
@@ -48,10 +50,13 @@ release: setup ## make sdist, wheel, Debian packages and checksums of the last c
 sdks: setup ## get the cloud's official SDKs, which tests of the API use; they skip without
 	@tools/setup-sdks.sh $(SDKS)
 
-test: lint sdks ## run ruff, mypy and every test that isn't slow
+engines: setup ## unpack docker, containerd, podman and libvirt for tests, which skip without; nothing is installed
+	@tools/setup-engines.sh $(ENGINES)
+
+test: lint sdks engines ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
-test-slow: sdks ## run the slow tests: scale and soak
+test-slow: sdks engines ## run the slow tests: scale and soak
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
 test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a part: VM=6.12-uml TESTS=tests/kernel, or SUITES=edges

@@ -11,6 +11,7 @@ import pytest
 from sgdataplane.host import netns
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
 from tests.support.bootedhost import built_packages, installed
+from tests.support.engines import overlaid
 from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
 
 
@@ -20,6 +21,13 @@ def namespace(lab_name: str) -> Iterator[str]:
     netns.create(lab_name)
     yield lab_name
     netns.remove(lab_name)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Container engines are there, for the tests of a module."""
+    with overlaid(tmp_path_factory.mktemp("layers")):
+        yield
 
 
 @pytest.fixture(scope="session")

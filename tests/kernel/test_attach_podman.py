@@ -20,18 +20,19 @@ from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import VPC_ID
+from tests.support.engines import needs
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import Session, join
-from tests.support.podman import HAS_ALL, IN_A_PLACE, podman, stored_in
+from tests.support.podman import IN_A_PLACE, podman, stored_in
 from tests.support.restarts import Arrivals, open_for, streaming, wait_for
 from tests.support.sandbox import kept_in
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.optional,
-    pytest.mark.skipif(not HAS_ALL, reason="needs podman, and busybox-static for an image"),
+    pytest.mark.usefixtures("engines"),
+    needs("podman", "crun"),
 ]
 
 

@@ -1,7 +1,7 @@
 """The CNI plugin in a network's list, driven as libcni does it, with a real agent and real packets.
 
-`wire` is a plugin of the tests that makes the interface, the instance's end of a pair; Debian's `bridge` takes its
-place where it is installed.
+`wire` is a plugin of the tests that makes the interface, the instance's end of a pair; in one test Debian's `bridge`
+takes its place.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB
 from tests.support.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.cnidriver import ROOT, Network, PluginError, Result, Runtime, install
+from tests.support.engines import needs
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import ARRIVAL, HERE, Session, introduce, join
@@ -364,8 +365,8 @@ def heard_at(place: str, port: int) -> socket.socket:
     return found
 
 
-@pytest.mark.optional
-@pytest.mark.skipif(not (DEBIANS / "bridge").exists(), reason="needs the package containernetworking-plugins")
+@pytest.mark.usefixtures("engines")
+@needs("bridge", "static")
 @pytest.mark.parametrize("is_guarded", [False, True], ids=["behind bridge", "around bridge"])
 def test_behind_debians_bridge(bench: CniBench, *, is_guarded: bool) -> None:
     bench.agent.start()

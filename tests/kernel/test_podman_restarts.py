@@ -1,109 +1,46 @@
-"""A real podman container on a network of netavark, started again and again under a flood that never stops.
-
-Sent packets are counted by the sender. What came in is counted by the kernel in the container's namespace:
-/proc/net/snmp counts datagrams that passed the rules, also those that nobody listens for. The container's first process
-notes these counters first. What came before that, came to nobody.
+"""A real podman container on a network of netavark, started again and again under a flood that never stops
+(tests/support/pinged.py).
 """
 
 from __future__ import annotations
 
-import socket
-import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import pytest
 
 from sgdataplane.attach.registry import Registry
 from sgdataplane.host import netns
-from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.builders import mac_of
 from tests.support.cnidriver import install
+from tests.support.engines import needs
 from tests.support.flood import wait_until
-from tests.support.pair import HERE
-from tests.support.podman import HAS_ALL, NETAVARK, configure, naming, podman, stored_in
+from tests.support.pinged import (
+    ALLOWED,
+    CONTAINER,
+    HOST,
+    NOTES,
+    Came,
+    Flood,
+    came_to,
+    noted_in,
+    pinged_state,
+    wait_for_more,
+)
+from tests.support.podman import configure, naming, podman, stored_in
 
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.daemon,
-    pytest.mark.optional,
-    pytest.mark.skipif(
-        not (HAS_ALL and NETAVARK.exists()), reason="needs podman with netavark, and busybox-static for an image"
-    ),
+    pytest.mark.usefixtures("engines"),
+    needs("podman", "netavark", "crun"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
-HOST, CONTAINER = HERE["peer"][0], HERE["instance"][0]
 ANNOTATED = ("--annotation", "sgdataplane/bind=eni-a")
-STEP_S, MOST = 0.001, 400_000
-ECHO = struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800, 0, 0)  # an ICMP echo request and its checksum
-NOTES = "b=/bin/busybox; $b cat /proc/net/snmp > /out/noted; $b mv /out/noted /out/start; exec $b sleep 600"
-ALLOWED = 100  # that many in each life of the container
-
-
-def state() -> CloudState:
-    """Pings come in, and nothing else."""
-    group = make_group("sg-a", [make_rule("ingress icmp from 0.0.0.0/0", "sgr-ping")])
-    return make_state([group], [make_eni("eni-a", CONTAINER, "sg-a")])
-
-
-class Flood(threading.Thread):
-    """From this host to the container: a ping, which is allowed, and a denied datagram, each millisecond."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.allowed = self.denied = 0
-        self._is_over = threading.Event()
-        self._sockets = (
-            socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-        )
-
-    def run(self) -> None:
-        pings, datagrams = self._sockets
-        for _ in range(MOST):
-            with suppress(OSError):
-                datagrams.sendto(b"denied", (CONTAINER, DNS))
-                self.denied += 1
-            with suppress(OSError):
-                pings.sendto(ECHO, (CONTAINER, 0))
-                self.allowed += 1
-            if self._is_over.wait(STEP_S):
-                return
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self.join()
-        for each in self._sockets:
-            each.close()
-
-
-class Came(NamedTuple):
-    """What came into a namespace since it was made."""
-
-    allowed: int
-    denied: int
-
-
-def came_to(pid: int) -> Came:
-    return counted_in(Path(f"/proc/{pid}/net/snmp"))
-
-
-def counted_in(file: Path) -> Came:
-    lines = [line.split() for line in file.read_text("ascii").splitlines()]
-    rows = zip(lines[::2], lines[1::2], strict=True)
-    found = {names[0] + name: value for names, values in rows for name, value in zip(names, values, strict=True)}
-    return Came(int(found["Icmp:InEchos"]), int(found["Udp:InDatagrams"]) + int(found["Udp:NoPorts"]))
 
 
 class Web:
@@ -136,8 +73,7 @@ class Web:
     @property
     def at_start(self) -> Came:
         """What had come when its first process started."""
-        wait_until((self._folder / "start").exists)
-        return counted_in(self._folder / "start")
+        return noted_in(self._folder)
 
     @property
     def pid(self) -> int:
@@ -174,7 +110,7 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab_name: str) -> Ite
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentBench]:
     with agent_in(tmp_path) as bench:
-        bench.write(state())
+        bench.write(pinged_state())
         bench.start()
         yield bench
 
@@ -189,12 +125,6 @@ def put_hooks(folder: Path, agent: AgentBench) -> None:
         assert "/usr/bin/sgdataplane-oci" in text
         text = text.replace("/usr/bin/sgdataplane-oci", str(folder.parent / "sgdataplane-oci"))
         (folder / file.name).write_text(text, "utf-8")
-
-
-def wait_for_more(pid: int) -> None:
-    """Until more has come that is allowed: the positive control."""
-    enough = came_to(pid).allowed + ALLOWED
-    wait_until(lambda: came_to(pid).allowed >= enough)
 
 
 def life_of(web: Web) -> tuple[int, int]:

@@ -6,9 +6,7 @@ Owns how it is run. Must not know what becomes of its containers. The image is b
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +15,9 @@ import pytest
 
 from sgdataplane.attach.containers import VARIABLES
 from tests.support.engine import only
+from tests.support.engines import pack_image
 from tests.support.flood import wait_until
 
-BUSYBOX = Path("/bin/busybox")
-HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()
-NETAVARK = Path("/usr/lib/podman/netavark")
 # crun starts no container where cgroups are of both versions; here it sees the second one alone.
 OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
 LOCALLY = ("env", "--unset", VARIABLES["podman"], "podman")  # not by its socket
@@ -52,13 +48,7 @@ def stored_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _write(folder / "storage.conf", {"storage": places})
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
     monkeypatch.setenv("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
-    with tarfile.open(folder / "tiny.tar", "w") as archive:
-        archive.add(BUSYBOX, "bin/busybox")
-        for name in ("proc", "sys", "dev", "etc", "run"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-    podman("import", str(folder / "tiny.tar"), "tiny")
+    podman("import", str(pack_image(folder / "tiny.tar")), "tiny")
     listen = folder / "podman.sock"
     only(monkeypatch, folder, podman=listen)
     with subprocess.Popen([*LOCALLY, "system", "service", "--time=0", f"unix://{listen}"]) as service:
