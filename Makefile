@@ -88,7 +88,7 @@ docs: setup ## write the pages of docs that are made from the code, and build th
 lock: setup ## write the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet $(UV)
-	$(COMPILE) pyproject.toml --extra api --extra etcd --group dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra api --extra etcd --extra relay --group dev --output-file requirements.lock
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
 	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock

@@ -54,6 +54,9 @@ EXCEPTIONS = {
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
     ("cli.api", "control"),
+    ("cli.relay", "control.stores"),
+    ("cli.relay", "relay"),
+    ("cli.sync", "relay"),
     ("cli.group", "control.client"),
     ("cli.apistore", "control"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
@@ -77,6 +80,7 @@ FOREIGN = {
     "cryptography": ("control.secrets",),
     "grpc": ("control.etcdclient",),  # the store in etcd is an extra: `sgdataplane[etcd]`
     "google": ("control.etcdmessages",),
+    "websockets": ("relay",),  # the streams to hosts are an extra: `sgdataplane[relay]`
     "subprocess": ("lab",),  # the product runs no other program
 }
 

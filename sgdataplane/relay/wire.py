@@ -1,0 +1,301 @@
+"""What relay and host say to each other: JSON objects, one a WebSocket message, told apart by `kind`.
+
+Owns the messages, their encoding, and the check of everything that comes in: nothing else reads what a peer has sent.
+Must not know sockets, stores or folders.
+
+    host to relay
+    hello     {"protocol": 1, "version": of our program, "have": {"epoch", "revision"} or null,
+              "digests": {path: digest}}
+              first, once. `digests`: of each object that the host has; so a stream goes on without any history
+    report    {"enforced": {"epoch", "revision"} or null, "failed": [{"eni", "why"}], "error": text, "claims": [ENI]}
+              on each change, and each 10 s. `claims`: ENIs that are attached on that host
+
+    relay to host
+    change    {"epoch", "revision", "puts": {path: object}, "deletes": [path]}
+              the first one answers `hello`, perhaps with nothing in it; the result is what the host gets at that
+              revision. With "more": true, nothing counts until the last part has come
+    refused   {"enis": {ENI: why}}      all claims of the host that don't count
+
+A path is `kind/id`, as in the store, and an object is in the native format (state.md, A).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NoReturn, TypeAlias, cast
+
+from sgdataplane.control.documents import SECTIONS, Fields, ResourceKind, kind_of
+from sgdataplane.control.history import Version
+from sgdataplane.control.importing import IDS
+from sgdataplane.control.store import Path
+from sgdataplane.statefile.fields import is_id
+from sgdataplane.visible import json_text, visible
+
+PROTOCOL = 1
+REVOKED, BAD_MESSAGE, OTHER_PROTOCOL, NEWER_STREAM = 4001, 4002, 4003, 4004  # codes with which a relay ends a stream
+
+# What one message, and all that a host gets, may have. A relay's part is at most a little more than PART, unless one
+# object alone is larger; what is larger than these is no message of ours.
+LARGEST_FROM_HOST, LARGEST_FROM_RELAY, LARGEST_REPORT = 4 << 20, 16 << 20, 1 << 20  # bytes
+PART = 1 << 18  # letters
+MOST_OBJECTS, MOST_LETTERS = 100_000, 128 << 20  # of all objects that a host gets
+MOST_ENIS, MOST_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached, failed; and letters of a reason
+LARGEST_NUMBER = 2**62
+DIGEST = 32  # letters
+DEEPEST = 8  # levels of an object
+
+Objects: TypeAlias = Mapping[Path, Fields]  # what a host gets: path -> native object
+
+
+class BadMessageError(Exception):
+    """A peer has sent what is no message. The text is for that peer, and for our log; it is visible."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message)[:LONGEST_TEXT])
+
+
+class OtherProtocolError(BadMessageError):
+    """A host speaks another version of the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """`have`: of what the host got last; None if it has nothing. `digests`: of its objects, by path."""
+
+    version: str
+    have: Version | None = None
+    digests: Mapping[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """`enforced`: the last version that is in force on that host. `failed`: ENI -> why it isn't, where it isn't.
+    `error`: why nothing newer is in force; "" if nothing is wrong. `claims`: ENIs that are attached there."""
+
+    enforced: Version | None = None
+    failed: tuple[tuple[str, str], ...] = ()
+    error: str = ""
+    claims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """A part of what a host gets, or what changes in it. Whoever has made all parts has what is right at `version`."""
+
+    version: Version
+    puts: Objects = field(default_factory=dict)
+    deletes: tuple[Path, ...] = ()
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`enis`: claimed by that host, and why it doesn't have them."""
+
+    enis: Mapping[str, str]
+
+
+def canonical(fields: Fields) -> str:
+    """The text of an object of which its digest is made: the same for all that mean the same JSON."""
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def digest_of(fields: Fields) -> str:
+    return sha256(canonical(fields).encode()).hexdigest()[:DIGEST]
+
+
+# what is sent
+
+
+def spell(message: Hello | Reported | HostChange | Refused) -> str:
+    match message:
+        case Hello():
+            said = {"protocol": PROTOCOL, "version": message.version, "have": _spelt(message.have)}
+            return json_text({"kind": "hello", **said, "digests": dict(message.digests)}, separators=(",", ":"))
+        case Reported():
+            return json_text({"kind": "report", **_report(message)}, separators=(",", ":"))
+        case Refused():
+            return json_text({"kind": "refused", "enis": dict(message.enis)}, separators=(",", ":"))
+        case HostChange():
+            texts = {path: canonical(fields) for path, fields in message.puts.items()}
+            return spell_change(message.version, texts, message.deletes, has_more=message.has_more)
+
+
+def spell_change(
+    version: Version, texts: Mapping[Path, str], deletes: tuple[Path, ...] = (), *, has_more: bool = False
+) -> str:
+    """A change whose objects are texts already (`canonical`): many hosts get the same ones."""
+    puts = ",".join(f"{json.dumps(path)}:{text}" for path, text in texts.items())
+    more = ',"more":true' if has_more else ""
+    place = f'"epoch":{version.epoch},"revision":{version.revision}'
+    return f'{{"kind":"change",{place},"deletes":{json.dumps(deletes)},"puts":{{{puts}}}{more}}}'
+
+
+def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Path, ...]) -> Iterator[str]:
+    """The messages of one change: as many as it takes. `texts`: of each object that is put."""
+    part: dict[Path, str] = {}
+    size = sum(map(len, deletes))
+    for path, text in texts:
+        if part and size + len(text) > PART:
+            yield spell_change(version, part, deletes, has_more=True)
+            part, deletes, size = {}, (), 0
+        part[path] = text
+        size += len(text)
+    yield spell_change(version, part, deletes)
+
+
+def _report(report: Reported) -> dict[str, object]:
+    """With as much as a report may have."""
+    failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MOST_FAILED]]
+    said = {"enforced": _spelt(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
+    return {**said, "claims": list(report.claims[:MOST_ENIS])}
+
+
+def _spelt(version: Version | None) -> dict[str, int] | None:
+    return None if version is None else {"epoch": version.epoch, "revision": version.revision}
+
+
+# what comes in
+
+
+def read_from_host(text: str | bytes) -> Hello | Reported:
+    """BadMessageError."""
+    found = _object(text)
+    match found.pop("kind", None):
+        case "hello":
+            return _hello(found)
+        case "report" if len(text) <= LARGEST_REPORT:
+            return _read_report(found)
+        case "report":
+            raise BadMessageError(f"a report has at most {LARGEST_REPORT} bytes, and this one {len(text)}")
+    raise BadMessageError("no message of a host: its kind is hello or report")
+
+
+def read_from_relay(text: str | bytes) -> HostChange | Refused:
+    """BadMessageError."""
+    found = _object(text)
+    match found.pop("kind", None):
+        case "change":
+            return _change(found)
+        case "refused":
+            enis = _mapping(found, "enis", MOST_ENIS)
+            return Refused({_eni(eni): _text(why, f"enis.{eni}") for eni, why in enis.items()})
+    raise BadMessageError("no message of a relay: its kind is change or refused")
+
+
+def _hello(found: dict[str, Any]) -> Hello:
+    if (protocol := _number(found, "protocol")) != PROTOCOL:
+        raise OtherProtocolError(f"this relay speaks protocol {PROTOCOL}, and not {protocol}")
+    digests = _mapping(found, "digests", MOST_OBJECTS)
+    for path, digest in digests.items():
+        _require_path(path)
+        if not isinstance(digest, str) or len(digest) != DIGEST:
+            raise BadMessageError(f"digests.{path}: a digest is a text of {DIGEST} letters")
+    return Hello(_text(found.get("version"), "version"), _version_or_none(found, "have"), digests)
+
+
+def _read_report(found: dict[str, Any]) -> Reported:
+    claims = _list(found, "claims", MOST_ENIS)
+    failed = []
+    for entry in _list(found, "failed", MOST_FAILED):
+        if not isinstance(entry, dict):
+            raise BadMessageError("failed: each entry is an object with eni and why")
+        failed.append((_eni(entry.get("eni")), _text(entry.get("why"), "failed.why")))
+    error = _text(found.get("error"), "error")
+    return Reported(_version_or_none(found, "enforced"), tuple(failed), error, tuple(map(_eni, claims)))
+
+
+def _change(found: dict[str, Any]) -> HostChange:
+    puts = _mapping(found, "puts", MOST_OBJECTS)
+    for path, fields in puts.items():
+        kind = _require_path(path)
+        if not isinstance(fields, dict) or fields.get(IDS[kind]) != path.partition("/")[2]:
+            raise BadMessageError(f"puts.{path}: not an object whose {IDS[kind]} is that of its path")
+        if not _is_shallow(fields, DEEPEST):
+            raise BadMessageError(f"puts.{path}: an object has at most {DEEPEST} levels")
+    deletes = _list(found, "deletes", MOST_OBJECTS)
+    for path in deletes:
+        _require_path(path)
+    more = found.get("more", False)
+    if not isinstance(more, bool):
+        raise BadMessageError("more: true or false")
+    return HostChange(_version(found), puts, tuple(deletes), more)
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise BadMessageError("a message is a text, not bytes")
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadMessageError(f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadMessageError("not a JSON object")
+    return found
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether it has at most so many levels of lists and objects: those who write it aren't made for more."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not inner or (levels > 0 and all(_is_shallow(one, levels - 1) for one in inner))
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} isn't JSON")
+
+
+def _require_path(path: object) -> ResourceKind:
+    """The kind of what a path names."""
+    kind, _, name = path.partition("/") if isinstance(path, str) else ("", "", "")
+    if kind not in list(SECTIONS) or not is_id(name):
+        raise BadMessageError(f"{path}: not a path of a state, such as security_group/sg-1")
+    return kind_of(cast(str, path))
+
+
+def _eni(value: object) -> str:
+    if not isinstance(value, str) or not is_id(value):
+        raise BadMessageError(f"{str(value)[:80]}: not the id of an ENI")
+    return value
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise BadMessageError(f"{name}: not a text of up to {LONGEST_TEXT} letters")
+    return visible(value)
+
+
+def _version_or_none(found: dict[str, Any], name: str) -> Version | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise BadMessageError(f"{name}: not an object with epoch and revision, or null")
+    return _version(value)
+
+
+def _version(found: dict[str, Any]) -> Version:
+    return Version(_number(found, "epoch"), _number(found, "revision"))
+
+
+def _number(found: dict[str, Any], name: str) -> int:
+    value = found.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
+        raise BadMessageError(f"{name}: not a number from 0 to {LARGEST_NUMBER}")
+    return value
+
+
+def _mapping(found: dict[str, Any], name: str, most: int) -> dict[str, Any]:
+    value = found.get(name)
+    if not isinstance(value, dict) or len(value) > most:
+        raise BadMessageError(f"{name}: not an object with up to {most} entries")
+    return value
+
+
+def _list(found: dict[str, Any], name: str, most: int) -> list[Any]:
+    value = found.get(name)
+    if not isinstance(value, list) or len(value) > most:
+        raise BadMessageError(f"{name}: not a list with up to {most} entries")
+    return value
