@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,18 @@ from sgdataplane.statefile.dump_native import sections
 
 PATIENCE_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
 Status = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What the agent says of a version. `failed`: ENI -> why it isn't in force there, if the agent has it. `attached`:
+    the ENIs that are attached on this host, whatever is in force. `error`: why the agent doesn't take the version; ""
+    if it has it, or hasn't come to it yet."""
+
+    is_enforced: bool = False
+    failed: tuple[tuple[str, str], ...] = ()
+    attached: tuple[str, ...] = ()
+    error: str = ""
 
 
 class AgentPlace:
@@ -42,6 +55,16 @@ class AgentPlace:
 
     def _is_enforced(self, version: Version) -> bool:
         """HostError if the agent refuses it; SilentError if there is no agent."""
+        found = self.look(version)
+        if found.error:
+            raise HostError("the agent", found.error)
+        for eni, why in found.failed:
+            raise HostError(eni, why)
+        return found.is_enforced
+
+    def look(self, version: Version) -> Enforcement:
+        """What the agent says of a version now. SilentError if there is no agent; HostError if it reads something
+        else."""
         try:
             status = cast(Status, ask(self._socket, Request.STATUS, ANSWER_S)["status"])
         except HostError as error:
@@ -50,15 +73,14 @@ class AgentPlace:
         if read["path"] != str(self._publisher.current):
             what = f'the agent reads {read["path"]}; set state = "{self._publisher.current}" in its configuration'
             raise HostError("the agent", what)
+        enis = cast("list[Status]", status.get("enis", []))
+        attached = tuple(str(eni["eni"]) for eni in enis if eni["outcome"] != "gone")
         if read["generation"] != name_of_generation(version):
-            if read["error"] and read["refused"] == name_of_generation(version):
-                raise HostError("the agent", str(read["error"]))
-            return False
+            is_refused = read["error"] and read["refused"] == name_of_generation(version)
+            return Enforcement(attached=attached, error=str(read["error"]) if is_refused else "")
         cycle = cast(Status, status["cycle"])
         if cycle["error"]:  # then what is said of ENIs may be about the policy before
-            raise HostError("the agent", str(cycle["error"]))
-        enis = cast("list[Status]", status["enis"])
+            return Enforcement(attached=attached, error=str(cycle["error"]))
         wrong = [eni for eni in enis if eni["outcome"] not in ("in force", "absent", "closed")]
-        if wrong:
-            raise HostError(str(wrong[0]["eni"]), f"{wrong[0]['outcome']}: {wrong[0]['error'] or ''}")
-        return True
+        failed = tuple((str(eni["eni"]), f"{eni['outcome']}: {eni['error'] or ''}") for eni in wrong)
+        return Enforcement(not failed, failed, attached)

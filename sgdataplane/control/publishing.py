@@ -48,11 +48,11 @@ class Publisher:
         except OSError:
             return None
 
-    def publish(self, version: Version, document: Mapping[str, object]) -> None:
+    def publish(self, version: Version, document: Mapping[str, object], *, always: bool = False) -> None:
         """Make a native document the current generation. HostError if it can't be written, or the current one is of a
-        later version; then the one before stays."""
+        later version; then the one before stays. `always`: whatever the current one is."""
         before = self.version()
-        if before is not None and version <= before:
+        if before is not None and version <= before and not always:
             self._require_same(version, before)
             return
         try:
@@ -79,10 +79,13 @@ class Publisher:
         for file, text in files(document).items():
             _write_or_link(new / file, old / file, text.encode())
         _sync(new)
-        final = self._generations / name
-        shutil.rmtree(final, ignore_errors=True)
+        final, aside = self._generations / name, self._generations / f".{name}.aside"
+        shutil.rmtree(aside, ignore_errors=True)
+        if final.exists():  # written by a process that died, or the current one
+            final.rename(aside)
         new.rename(final)
         _sync(self._generations)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _turn(self, version: Version) -> None:
         beside = self.folder / f".{CURRENT}"
@@ -94,7 +97,8 @@ class Publisher:
     def _remove_old(self, version: Version) -> None:
         found = sorted(filter(None, (version_of_generation(entry.name) for entry in self._generations.iterdir())))
         older = [one for one in found if one < version]
-        for one in older[: 1 - KEPT]:
+        later = [one for one in found if one > version]  # from before an operator went back
+        for one in (*older[: 1 - KEPT], *later):
             shutil.rmtree(self._generations / name_of_generation(one))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.agentplace import AgentPlace
+from sgdataplane.control.agentplace import AgentPlace, Enforcement
 from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
@@ -18,6 +18,7 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.flood import wait_until
 from tests.support.pair import Session
 from tests.support.users import ALICE, BOB, as_user
 
@@ -148,6 +149,32 @@ def test_what_is_older_than_the_folder_is_refused_and_a_new_epoch_followed(publi
     assert publisher.version() == Version(5, 4)
     names = [name_of_generation(version) for version in (Version(0, 7), Version(5, 3), Version(5, 4))]
     assert {entry.name for entry in (publisher.folder / "generations").iterdir()} == set(names)
+
+
+def test_an_operator_may_go_back_and_what_was_later_is_gone(publisher: Publisher) -> None:
+    """Also to a version whose folder is still there, and to the very one that is current."""
+    for revision in (5, 6, 7):
+        publisher.publish(Version(0, revision), {"version": 1, "vpcs": [{"vpc_id": f"vpc-{revision}"}]})
+    for version, text in ((Version(0, 6), "vpc-back"), (Version(0, 6), "vpc-again"), (Version(0, 2), "vpc-two")):
+        publisher.publish(version, {"version": 1, "vpcs": [{"vpc_id": text}]}, always=True)
+        assert publisher.version() == version
+        assert any(text in file.read_text("utf-8") for file in publisher.current.iterdir())
+        names = [entry.name for entry in (publisher.folder / "generations").iterdir()]
+        assert max(names) == name_of_generation(version)
+
+
+def test_attached_enis_are_told_whatever_is_in_force(
+    bench: Bench, agent: AgentBench, publisher: Publisher
+) -> None:
+    bench.attach()
+    place = AgentPlace(publisher, agent.socket)
+    publisher.publish(Version(0, 1), {"version": 1})
+    agent.start()
+    assert place.look(Version(0, 1)) == Enforcement(True, (), ("eni-a",)), "closed: the state doesn't have it"
+    assert place.look(Version(0, 2)) == Enforcement(attached=("eni-a",)), "the agent has not come to it"
+    publisher.publish(Version(0, 3), {"version": 1, "vpcs": [{"vpc_id": 7}]})
+    wait_until(lambda: bool(place.look(Version(0, 3)).error))
+    assert place.look(Version(0, 3)).attached == ("eni-a",)
 
 
 def test_what_was_refused_before_says_nothing_of_what_was_published_since(
