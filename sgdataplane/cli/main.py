@@ -120,6 +120,18 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sudo sgdp api --store cloud.db --lab demo",
         ),
     },
+    "relay": {
+        "relay": Summary(
+            "tell many hosts what each gets of the API's store",
+            "sgdp relay --store cloud.db --listen [::]:8443 --tls-ca ca.pem ...",
+        ),
+    },
+    "sync": {
+        "sync": Summary(
+            "get this host's part of the policy from a relay, for the agent",
+            "sgdp sync --relay wss://relay:8443 --folder DIR --tls-ca ca.pem ...",
+        ),
+    },
     "group": {
         "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
     },
@@ -137,6 +149,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
     "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
     "change it by the cloud's API": ("api", "group"),
+    "enforce it on many hosts": ("relay", "sync"),
 }
 TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\

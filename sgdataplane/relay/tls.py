@@ -26,7 +26,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who opened a stream. `serial`: of its certificate, in hexadecimal."""
+    """Who opened a stream. `serial`: of its certificate (`plain_serial`)."""
 
     host: str
     serial: str
@@ -63,4 +63,9 @@ def peer_in(certificate: dict[str, Any]) -> Peer:
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     if len(names) != 1 or not is_host_name(names[0]):
         raise ValueError(f"the certificate's common name is no host's: {visible(', '.join(names))[:80]}")
-    return Peer(names[0], str(certificate.get("serialNumber", "")))
+    return Peer(names[0], plain_serial(str(certificate.get("serialNumber", ""))))
+
+
+def plain_serial(text: str) -> str:
+    """A certificate's serial number in hexadecimal, however people and programs spell it: 0A:1b is A1B."""
+    return text.replace(":", "").upper().lstrip("0")

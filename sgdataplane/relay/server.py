@@ -1,0 +1,284 @@
+"""A relay: watches the store once, and tells each of its hosts what that host gets.
+
+Owns the documents, the streams by host, who may have a stream, and what happens when the store or a host goes away.
+Must not know what a host gets (closure.py), or how messages are spelt (wire.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from sgdataplane.control.documents import Documents, ResourceKind, kind_of
+from sgdataplane.control.hosts import StoredHost
+from sgdataplane.control.store import GoneError, Revision, Store, StoreError
+from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.streams import REPORT_S, Stream, Turnstile, send_changes, send_refusals
+from sgdataplane.relay.tls import Peer, peer_in, plain_serial
+from sgdataplane.relay.wire import (
+    BAD_MESSAGE,
+    NEWER_STREAM,
+    OTHER_PROTOCOL,
+    REVOKED,
+    BadMessageError,
+    Hello,
+    OtherProtocolError,
+    Reported,
+    read_from_host,
+)
+
+HELLO_S = 10.0  # in which a host must say hello
+BEHIND_S = 5.0  # for which a host waits that has seen a later revision than we
+LOOK_S, RETRY_S = 1.0, 1.0
+FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
+SNAPSHOTS = 200.0  # answers to `hello` in a second
+
+LOGGER = logging.getLogger("sgdataplane.relay")
+
+
+class Relay:
+    """`documents`: what is served at first. `snapshots`: how many answers to `hello` are made in a second at most. It
+    lives in one event loop."""
+
+    def __init__(self, documents: Documents, snapshots: float = SNAPSHOTS) -> None:
+        self.documents, self.closures = documents, Closures(documents)
+        self.streams: dict[str, Stream] = {}
+        self.left: dict[str, Stream] = {}  # streams that have ended, the last one of each host
+        self._pace = Turnstile(snapshots)
+        self._ending: set[asyncio.Task[None]] = set()
+
+    # what the store says
+
+    def take(self, documents: Documents, change: Revision) -> None:
+        """Go on to the next revision."""
+        before, self.documents = self.documents, documents
+        is_other_epoch = documents.version.epoch != before.version.epoch
+        for host, paths in self.closures.step(documents, change).items():
+            if stream := self.streams.get(host):
+                stream.note(paths, documents.revision)
+        if is_other_epoch:
+            self._tell_all()
+        if any(kind_of(path) is ResourceKind.HOST for path in (*change.puts, *change.deletes)):
+            self._end_revoked()
+
+    def restart(self, documents: Documents) -> None:
+        """Go on from a snapshot: each host hears of what is different."""
+        self.documents, self.closures = documents, Closures(documents)
+        for stream in self.streams.values():
+            stream.note({*stream.sent, *self.closures.of(stream.host)}, documents.revision)
+        self._tell_all()
+        self._end_revoked()
+
+    def _tell_all(self) -> None:
+        for stream in self.streams.values():
+            stream.note((), self.documents.revision, must_hear=True)
+
+    def _end_revoked(self) -> None:
+        for stream in list(self.streams.values()):
+            if why := self.refusal(Peer(stream.host, stream.serial)):
+                self._end(stream, REVOKED, why)
+
+    def refusal(self, peer: Peer) -> str:
+        """Why a host gets no stream; "" if it does."""
+        body = self.documents.of_kind[ResourceKind.HOST].get(peer.host)
+        if body is None:
+            return ""
+        host = StoredHost.of(peer.host, body)
+        if host.is_revoked:
+            return f"the host {peer.host} is revoked"
+        is_refused = peer.serial in map(plain_serial, host.refused_serials)
+        return "this certificate is revoked" if is_refused else ""
+
+    # streams
+
+    async def serve(self, socket: ServerConnection) -> None:
+        """One stream, until it ends."""
+        try:
+            peer = peer_in(cast("dict[str, Any]", certificate_of(socket)))
+        except ValueError as error:
+            await Stream("", "", socket).end(REVOKED, str(error))
+            return
+        stream = Stream(peer.host, peer.serial, socket)
+        try:
+            await self._serve(stream, peer)
+        except OtherProtocolError as error:
+            await stream.end(OTHER_PROTOCOL, str(error))
+        except BadMessageError as error:
+            LOGGER.warning("%s has sent what is no message: %s", peer.host, error)
+            await stream.end(BAD_MESSAGE, str(error))
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            LOGGER.warning("%s doesn't read or say anything: its stream ends", peer.host)
+            socket.transport.abort()
+        finally:
+            if self.streams.get(peer.host) is stream:
+                self._note_left(self.streams.pop(peer.host))
+
+    async def _serve(self, stream: Stream, peer: Peer) -> None:
+        if why := self.refusal(peer):
+            await stream.end(REVOKED, why)
+            return
+        hello = await self._hello(stream)
+        if (before := self.streams.get(peer.host)) is not None:
+            self._end(before, NEWER_STREAM, "the same host has connected anew")
+        self.streams[peer.host] = stream
+        self.left.pop(peer.host, None)
+        await self._catch_up(hello)
+        async with self._pace:
+            messages = stream.answer(hello, self.closures.of(peer.host), self.documents.version)
+            stream.pending.clear()
+        await stream.send(messages)
+        await first_of(self._send(stream), self._receive(stream))
+
+    async def _hello(self, stream: Stream) -> Hello:
+        async with asyncio.timeout(HELLO_S):
+            message = read_from_host(await stream.socket.recv())
+        if not isinstance(message, Hello):
+            raise BadMessageError("the first message of a host is hello")
+        return message
+
+    async def _catch_up(self, hello: Hello) -> None:
+        """Give the store's watch a moment if another relay has shown the host a later revision."""
+        deadline = time.monotonic() + BEHIND_S
+        while hello.have is not None and hello.have.epoch == self.documents.version.epoch:
+            if hello.have <= self.documents.version or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.05)
+
+    async def _send(self, stream: Stream) -> None:
+        while True:
+            await stream.news.wait()
+            stream.news.clear()
+            await send_changes(stream, self.closures, self.documents)
+            await send_refusals(stream, self.documents)
+
+    async def _receive(self, stream: Stream) -> None:
+        while True:
+            message = read_from_host(await stream.socket.recv())
+            if not isinstance(message, Reported):
+                raise BadMessageError("a host says hello once")
+            stream.report, stream.heard = message, time.time()
+            stream.news.set()  # its claims
+            await asyncio.sleep(REPORT_S)
+
+    def _note_left(self, stream: Stream) -> None:
+        """Remember what a host said last, for a while."""
+        now = time.time()
+        if stream.report is not None:
+            self.left[stream.host] = stream
+            stream.forget()
+        for host in [host for host, one in self.left.items() if now - one.heard > FORGET_S]:
+            del self.left[host]
+
+    def _end(self, stream: Stream, code: int, reason: str) -> None:
+        """Without waiting for it."""
+        task = asyncio.get_running_loop().create_task(stream.end(code, reason))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+def certificate_of(socket: ServerConnection) -> dict[str, object]:
+    found = socket.transport.get_extra_info("ssl_object")
+    assert isinstance(found, ssl.SSLObject), "a relay serves by TLS only"
+    return dict(found.getpeercert() or {})
+
+
+async def first_of(*ways: Awaitable[object]) -> None:
+    """Until one of them ends; the others end with it. What it raises is raised."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError, ConnectionClosed, TimeoutError, BadMessageError):
+                await task
+
+
+class Watcher:
+    """A thread that follows the store and hands each revision to a relay's loop. Use as a context manager."""
+
+    def __init__(self, store: Store, relay: Relay) -> None:
+        self._store, self._relay, self._documents = store, relay, relay.documents
+        self._loop = asyncio.get_running_loop()
+        self._is_ending = threading.Event()
+        self._is_silent = False
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_ending.set()
+
+    def _follow(self) -> None:
+        while not self._is_ending.is_set():
+            try:
+                self._watch()
+            except GoneError:
+                self._start_anew()
+            except StoreError as error:
+                self._note_silence(error)
+
+    def _watch(self) -> None:
+        """As long as something comes."""
+        for change in self._store.watch(self._documents.revision, timeout=LOOK_S):
+            documents = self._documents.after(change)
+            self._hand(partial(self._relay.take, documents, change))
+            self._documents = documents
+            if self._is_ending.is_set():
+                return
+        self._note_answer()
+
+    def _start_anew(self) -> None:
+        try:
+            documents = Documents.of(self._store.snapshot())
+        except StoreError as error:
+            self._note_silence(error)
+            return
+        LOGGER.warning(
+            "the store doesn't know what came after %s: a snapshot of %s is served instead",
+            self._documents.version,
+            documents.version,
+        )
+        self._documents = documents
+        self._hand(partial(self._relay.restart, documents))
+
+    def _hand(self, call: Callable[[], None]) -> None:
+        """Have the loop do it, and wait until it has."""
+        done = threading.Event()
+
+        def do() -> None:
+            try:
+                call()
+            finally:
+                done.set()
+
+        self._loop.call_soon_threadsafe(do)
+        while not done.wait(LOOK_S) and not self._is_ending.is_set():
+            pass
+
+    def _note_silence(self, error: StoreError) -> None:
+        if not self._is_silent:
+            LOGGER.warning("the store can't be read; hosts keep what they have: %s", error)
+        self._is_silent = True
+        self._is_ending.wait(RETRY_S)
+
+    def _note_answer(self) -> None:
+        if self._is_silent:
+            LOGGER.warning("the store can be read again")
+        self._is_silent = False

@@ -1,0 +1,144 @@
+"""A relay's door: its socket, its limits, and its end.
+
+Owns where a relay listens, and what a connection may cost. Must not know what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.sslproto
+import ipaddress
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_REUSEADDR,
+    SO_SNDBUF,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    gethostname,
+    socket,
+)
+from typing import NamedTuple
+
+from websockets.asyncio.server import serve
+
+from sgdataplane.control.documents import Documents
+from sgdataplane.control.store import Store
+from sgdataplane.errors import EndpointError
+from sgdataplane.relay.server import Relay, Watcher, first_of
+from sgdataplane.relay.summary import Summarizing
+from sgdataplane.relay.tls import TlsFiles, relay_context
+from sgdataplane.relay.wire import LARGEST_FROM_HOST
+from sgdataplane.visible import visible
+
+PING_S, PONG_S, CLOSE_S = 5.0, 8.0, 2.0  # together the 15 s after which a silent peer is gone
+HANDSHAKE_S, OPEN_S = 5.0, 10.0
+BACKLOG = 4096
+# What one connection keeps: asyncio reads TLS into 256 KB each otherwise, and the kernel keeps megabytes for a host
+# that doesn't read.
+READ, UNSENT, SEND_BUFFER = 16 << 10, 1 << 15, 1 << 18  # bytes
+QUEUE = 4  # messages that have come and aren't read
+
+
+class Door(NamedTuple):
+    """Where a relay listens."""
+
+    host: str
+    port: int
+
+
+def door_at(text: str) -> Door:
+    """ADDRESS:PORT. ValueError."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+        at = Door(host, int(port))
+        if not 0 <= at.port < 65536:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{visible(text)}: not an address and a port, such as 192.0.2.1:8443 or [::]:8443") from None
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a relay serves. `name`: what it is called in the store; "" for this machine's name and its port.
+    `snapshots`: how many hosts a second get all that they need."""
+
+    door: Door
+    tls: TlsFiles
+    snapshots: float
+    name: str = ""
+
+
+def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. `ready`: called with the URL and the revision once it does. EndpointError,
+    StoreError."""
+    context = relay_context(how.tls)
+    allow_descriptors()
+    with closing(_listening(how.door)) as listening:
+        asyncio.run(_serve(store, listening, context, how, ready))
+
+
+async def _serve(
+    store: Store, door: socket, context: ssl.SSLContext, how: Serving, ready: Callable[[str, int], None]
+) -> None:
+    ends = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ends.set)
+    asyncio.sslproto.SSLProtocol.max_size = READ
+    relay = Relay(Documents.of(store.snapshot()), how.snapshots)
+    quiet = logging.getLogger("sgdataplane.relay.websockets")
+    quiet.setLevel(logging.CRITICAL)  # who can't speak WebSocket, or has no certificate, must not fill the log
+    with Watcher(store, relay):
+        async with serve(
+            relay.serve,
+            sock=door,
+            ssl=context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=CLOSE_S,
+            compression=None,
+            open_timeout=OPEN_S,
+            ping_interval=PING_S,
+            ping_timeout=PONG_S,
+            close_timeout=CLOSE_S,
+            max_size=LARGEST_FROM_HOST,
+            max_queue=QUEUE,
+            write_limit=UNSENT,
+            server_header=None,
+            logger=quiet,
+        ):
+            host, port = door.getsockname()[:2]
+            url = f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
+            ready(url, relay.documents.revision)
+            summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{port}")
+            await first_of(summarizing.run(), ends.wait())
+
+
+def _listening(at: Door) -> socket:
+    door = socket(AF_INET6 if ":" in at.host else AF_INET, SOCK_STREAM, IPPROTO_TCP)
+    try:
+        door.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        door.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
+        door.bind((at.host, at.port))
+    except OSError as error:
+        door.close()
+        raise EndpointError(f"{at.host}:{at.port}", f"can't listen there: {error.strerror}") from error
+    return door
+
+
+def allow_descriptors() -> None:
+    """As many as this process may have: each host needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

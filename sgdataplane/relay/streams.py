@@ -1,0 +1,157 @@
+"""The streams of a relay's hosts: what each has got, what it may have to hear of, and what it has reported.
+
+Owns what is sent to whom, and in which order. Is given documents and open sockets. Must not know stores or TLS.
+
+A stream has no queue. It notes which paths may have changed for its host, and sends what they are like when it gets to
+it. So a host that reads slowly skips what lies between, and costs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from sys import intern
+from types import TracebackType
+from typing import Self
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from sgdataplane.control.documents import Documents, Fields, ResourceKind
+from sgdataplane.control.history import Version
+from sgdataplane.control.hosts import host_of
+from sgdataplane.control.store import Path
+from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_of, parts, spell
+
+LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
+SHORT = 16  # letters of a digest that are kept for each object that was sent
+REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
+SEND_S = 15.0  # in which a host must take what is sent to it
+
+
+class Turnstile:
+    """Who enters does so alone, and not more often than so many times a second; the others wait in order."""
+
+    def __init__(self, per_second: float) -> None:
+        self._gap, self._next, self._lock = 1 / per_second, 0.0, asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self._lock.acquire()
+        now = time.monotonic()
+        if self._next > now:
+            try:
+                await asyncio.sleep(self._next - now)
+            except BaseException:
+                self._lock.release()
+                raise
+        self._next = max(self._next, now) + self._gap
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+@dataclass(eq=False)
+class Stream:
+    """Of one host. `sent`: the digest of each object that the host has. `version`: of what was sent last. `needed`: the
+    last revision that may concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if
+    nothing of it has changed. `report`: the last one, which came at `heard`."""
+
+    host: str
+    serial: str
+    socket: ServerConnection
+    since: float = field(default_factory=time.time)
+    sent: dict[Path, int] = field(default_factory=dict)
+    version: Version | None = None
+    needed: int = 0
+    pending: set[Path] = field(default_factory=set)
+    must_hear: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    report: Reported | None = None
+    heard: float = 0.0
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
+        """Something of these may be different now."""
+        self.pending.update(paths)
+        self.needed = revision
+        self.must_hear |= must_hear
+        self.news.set()
+
+    def answer(self, hello: Hello, closure: Mapping[Path, Fields], version: Version) -> Iterator[str]:
+        """The messages of the first change: how the closure differs from what the host has."""
+        digests = {intern(path): digest_of(fields) for path, fields in closure.items()}
+        puts = [path for path, digest in digests.items() if hello.digests.get(path) != digest]
+        deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
+        self.sent = {path: int(digest[:SHORT], 16) for path, digest in digests.items()}
+        self.version, self.needed = version, version.revision
+        return parts(((path, canonical(closure[path])) for path in puts), version, deletes)
+
+    def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
+        """The messages that tell the host of these objects, None being one that it doesn't get (any more); none if it
+        has all of them so."""
+        texts: dict[Path, str] = {}
+        deletes = []
+        for path, fields in found.items():
+            if fields is None:
+                if self.sent.pop(path, None) is not None:
+                    deletes.append(path)
+                continue
+            digest = int(digest_of(fields)[:SHORT], 16)
+            if self.sent.get(path) != digest:
+                self.sent[intern(path)] = digest
+                texts[path] = canonical(fields)
+        if not (texts or deletes or self.must_hear):
+            return iter(())
+        self.version, self.must_hear = version, False
+        return parts(iter(texts.items()), version, tuple(sorted(deletes)))
+
+    def forget(self) -> None:
+        """What only an open stream needs."""
+        self.sent, self.pending = {}, set()
+
+    async def send(self, messages: Iterable[str]) -> None:
+        """ConnectionClosed; TimeoutError if the host doesn't read."""
+        for text in messages:
+            async with asyncio.timeout(SEND_S):
+                await self.socket.send(text)
+
+    async def end(self, code: int, reason: str) -> None:
+        with suppress(ConnectionClosed):
+            await self.socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+
+
+async def send_changes(stream: Stream, closures: Closures, documents: Documents) -> None:
+    """All that has come since the last call. ConnectionClosed; TimeoutError."""
+    paths, stream.pending = stream.pending, set()
+    before = stream.version
+    messages = stream.differences(closures.some(stream.host, paths), documents.version)
+    if stream.version is before and before is not None:  # nothing is different after all
+        stream.needed = before.revision
+    await stream.send(messages)
+
+
+def refusals(stream: Stream, documents: Documents) -> dict[str, str]:
+    """The ENIs that a host claims and doesn't have, and why."""
+    found = {}
+    for eni in stream.report.claims if stream.report else ():
+        body = documents.of_kind[ResourceKind.ENI].get(eni)
+        if body is None:
+            found[eni] = "the store has no such ENI"
+        elif host_of(documents, body) not in (None, stream.host):
+            found[eni] = "another host has this ENI: detach it there first"
+    return found
+
+
+async def send_refusals(stream: Stream, documents: Documents) -> None:
+    """Which claims don't count, if that has changed. ConnectionClosed; TimeoutError."""
+    found = refusals(stream, documents)
+    if found != stream.refused:
+        stream.refused = found
+        await stream.send([spell(Refused(found))])

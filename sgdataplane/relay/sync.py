@@ -1,0 +1,302 @@
+"""A host's side: follows one relay of several, writes what comes as generations, and reports what the agent enforces.
+
+Owns when it connects, what it publishes, and what it reports. Must not know how the agent enforces, or what a policy
+means. Nothing that a relay sends names a file: generations have names of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from sgdataplane import __version__
+from sgdataplane.control.agentplace import AgentPlace, Enforcement
+from sgdataplane.control.following import SilentError
+from sgdataplane.control.history import Version
+from sgdataplane.control.publishing import Publisher
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.relay.part import HostPart, OlderError, Receiving
+from sgdataplane.relay.tls import TlsFiles, host_context
+from sgdataplane.relay.wire import (
+    LARGEST_FROM_RELAY,
+    BadMessageError,
+    HostChange,
+    Refused,
+    Reported,
+    read_from_relay,
+    spell,
+)
+from sgdataplane.statefile import Memory, load_native
+from sgdataplane.visible import visible
+
+PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 10.0  # silence of 15 s ends a stream
+SHORTEST_S, LONGEST_S = 0.1, 10.0  # until it connects again: between 0 and a time that doubles
+REPORT_S = 10.0  # a report is sent this often, if nothing is new
+LOOK_S, EAGER_S = 1.0, 0.02  # until the agent is asked again; the latter while it is to say something new
+RETRY_S = 5.0  # after which what couldn't be published is tried again
+QUEUE = 4
+
+LOGGER = logging.getLogger("sgdataplane.sync")
+
+
+@dataclass
+class Folder:
+    """The generations of this host. `published`: the current one. `same_until`: the last version for which it is right.
+    `is_damaged`: it can't be read, so even the same version is written anew. One thread at a time uses it."""
+
+    publisher: Publisher
+    published: HostPart = field(default_factory=HostPart)
+    same_until: Version | None = None
+    is_damaged: bool = False
+    memory: Memory = field(default_factory=Memory)
+
+    @staticmethod
+    def open(path: Path) -> Folder:
+        """What the last process has left. One that can't be read is as good as none, but nothing older may follow."""
+        publisher = Publisher(path.absolute())
+        version = publisher.version()
+        if version is None:
+            return Folder(publisher)
+        try:
+            part = HostPart.of(version, _read(publisher.current))
+        except (OSError, ValueError, AttributeError, RecursionError, BadMessageError) as error:
+            LOGGER.warning("%s can't be used, all is fetched anew: %s", publisher.current, visible(str(error)))
+            return Folder(publisher, HostPart(version), version, is_damaged=True)
+        return Folder(publisher, part, version)
+
+    def publish(self, part: HostPart, *, may_go_back: bool) -> None:
+        """Make it what the agent reads. SgDataplaneError: then the generation before stays."""
+        version, until = part.version, self.same_until
+        assert version is not None, "only what a relay has sent is published"
+        is_later = until is None or version >= until
+        if until is not None and is_later and not self.is_damaged and part.objects == self.published.objects:
+            self.same_until = version
+            return
+        document = part.document()
+        load_native(dict(document), profile="unlimited", memory=self.memory)
+        self.publisher.publish(version, document, always=may_go_back or self.is_damaged)
+        self.published, self.same_until, self.is_damaged = part, version, False
+
+
+def _read(folder: Path) -> dict[str, object]:
+    """The document that a generation's files make."""
+    document: dict[str, object] = {}
+    for file in sorted(folder.iterdir()):
+        for section, found in json.loads(file.read_bytes()).items():
+            known = document.setdefault(section, found)
+            if known is not found and isinstance(known, list):
+                known.extend(found)
+    return document
+
+
+class HostSync:
+    """`relays`: URLs, which are tried in turn. `place`: asks the agent. `may_go_back`: an operator has said that the
+    first thing that comes may be older than what is here. `run` in one event loop, once."""
+
+    def __init__(
+        self,
+        relays: Sequence[str],
+        context: ssl.SSLContext,
+        folder: Folder,
+        place: AgentPlace,
+        *,
+        may_go_back: bool = False,
+    ) -> None:
+        self._relays, self._context, self._folder, self._place = relays, context, folder, place
+        self._may_go_back, self._goes_back = may_go_back, False
+        self.part = folder.published  # what the relay has sent
+        self.report = Reported()
+        self._trouble = ""  # why the relays can't be followed
+        self._enforced: Version | None = None
+        self._arrived, self._reported = asyncio.Event(), asyncio.Event()
+        self._attempts = 0
+        self._refused: dict[str, str] = {}
+
+    async def run(self) -> NoReturn:
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._enforce())
+        raise AssertionError("both go on for ever")
+
+    # the relay
+
+    async def _follow(self) -> NoReturn:
+        turn = 0
+        while True:
+            url = self._relays[turn % len(self._relays)]
+            try:
+                await self._stream(url)
+            except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
+                self._note(url, error)
+            turn += 1
+            self._attempts += 1
+            longest = min(LONGEST_S, SHORTEST_S * 2 ** min(self._attempts, 10))
+            await asyncio.sleep(random.uniform(0, longest))  # it only spreads hosts over time
+
+    async def _stream(self, url: str) -> None:
+        """Until it ends; what ends it is raised."""
+        async with connect(
+            url,
+            ssl=self._context,
+            proxy=None,
+            compression=None,
+            open_timeout=OPEN_S,
+            ping_interval=PING_S,
+            ping_timeout=PONG_S,
+            close_timeout=CLOSE_S,
+            max_size=LARGEST_FROM_RELAY,
+            max_queue=QUEUE,
+            user_agent_header=None,
+        ) as socket:
+            await socket.send(spell(self.part.hello(__version__)))
+            reporting = asyncio.create_task(self._send_reports(socket))
+            try:
+                await self._receive(socket)
+            finally:
+                reporting.cancel()
+
+    async def _receive(self, socket: ClientConnection) -> NoReturn:
+        receiving = Receiving(self.part, may_go_back=self._may_go_back)
+        while True:
+            text = await socket.recv()
+            message = read_from_relay(text)
+            if isinstance(message, Refused):
+                self._note_refused(dict(message.enis))
+            elif self._take(receiving, message, len(text)):
+                self._attempts, self._trouble = 0, ""
+                self._arrived.set()
+
+    def _take(self, receiving: Receiving, change: HostChange, letters: int) -> bool:
+        before = self.part.version
+        if not receiving.take(change, letters):
+            return False
+        self.part, self._may_go_back = receiving.part, False
+        self._goes_back |= before is not None and change.version < before
+        return True
+
+    async def _send_reports(self, socket: ClientConnection) -> None:
+        try:
+            while True:
+                self._reported.clear()
+                await socket.send(spell(self.report))
+                try:
+                    async with asyncio.timeout(REPORT_S):
+                        await self._reported.wait()
+                except TimeoutError:
+                    pass
+        except ConnectionClosed:
+            pass  # the stream's end says why
+
+    def _note(self, url: str, error: Exception) -> None:
+        """Why a stream has ended, once for each reason."""
+        said = visible(f"{url}: {_told(error)}")
+        if said != self._trouble:
+            LOGGER.warning("no stream from the relay, all stays as it is: %s", said)
+        self._trouble = said
+
+    def _note_refused(self, enis: dict[str, str]) -> None:
+        for eni, why in enis.items():
+            if self._refused.get(eni) != why:
+                LOGGER.warning("%s is attached here, but isn't this host's: %s", eni, why)
+        self._refused = enis
+
+    # the agent
+
+    async def _enforce(self) -> NoReturn:
+        pause, tried, error = 0.0, 0.0, ""
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._arrived.wait()
+            except TimeoutError:
+                pass
+            is_news = self._arrived.is_set()
+            self._arrived.clear()
+            if is_news or (error and time.monotonic() - tried > RETRY_S):
+                error, tried = await self._publish(), time.monotonic()
+            found = await self._look()
+            self._note_report(found, error)
+            is_settled = self._enforced == self._folder.same_until or bool(found.error or found.failed)
+            pause = LOOK_S if is_settled else min(LOOK_S, max(EAGER_S, (time.monotonic() - tried) / 10))
+
+    async def _publish(self) -> str:
+        """Why it couldn't be; "" if it could."""
+        part, goes_back = self.part, self._goes_back
+        if part.version is None:
+            return ""
+        try:
+            await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
+        except SgDataplaneError as error:
+            LOGGER.warning("%s isn't published: %s", part.version, error)
+            return str(error)
+        self._goes_back = False
+        return ""
+
+    async def _look(self) -> Enforcement:
+        """What the agent says; the error also if it says nothing."""
+        version = self._folder.published.version
+        try:
+            return await asyncio.to_thread(self._place.look, version or Version(0, 0))
+        except SilentError as error:
+            return Enforcement(error=f"no agent: {error}")
+        except HostError as error:
+            return Enforcement(error=str(error))
+
+    def _note_report(self, found: Enforcement, error: str) -> None:
+        if found.is_enforced and not self._folder.is_damaged:
+            self._enforced = self._folder.same_until
+        report = Reported(self._enforced, found.failed, error or found.error, found.attached)
+        if report != self.report:
+            self.report = report
+            self._reported.set()
+
+
+def run_sync(  # noqa: PLR0913  # what the command line says
+    relays: Sequence[str],
+    tls: TlsFiles,
+    folder: Path,
+    socket: Path,
+    *,
+    may_go_back: bool,
+    ready: Callable[[str], None],
+) -> None:
+    """Follow until SIGTERM or Ctrl-C; what was begun is published whole. `ready`: called once, with what is here.
+    EndpointError."""
+    context, opened = host_context(tls), Folder.open(folder)
+
+    async def follow() -> None:
+        sync = HostSync(relays, context, opened, AgentPlace(opened.publisher, socket), may_go_back=may_go_back)
+        task = asyncio.create_task(sync.run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        ready(f"{opened.publisher.current} has {opened.published.version or 'nothing yet'}")
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(follow())
+
+
+def _told(error: Exception) -> str:
+    """Why a stream has ended, for people."""
+    if isinstance(error, ConnectionClosed):
+        end = error.rcvd or error.sent
+        if end is None:
+            return "the connection was lost, or the relay has said nothing for 15 s"
+        return f"the relay has ended it: {end.reason or 'without a reason'} ({end.code})"
+    if isinstance(error, TimeoutError):
+        return "the relay doesn't answer"
+    return str(error) or type(error).__name__

@@ -1,0 +1,62 @@
+"""From the store to packets: a real relay, a real sync, and the real agent, which enforces and is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.control.publishing import Publisher
+from sgdataplane.control.sqlite import SqliteStore
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.flood import wait_until
+from tests.support.pair import Session
+from tests.support.relaying import Plant, hosts_of, ports_in, rebind, set_ports, url_of, write_state
+from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+
+pytestmark = pytest.mark.daemon
+
+
+@pytest.fixture
+def agent(tmp_path: Path, plant: Plant) -> Iterator[AgentBench]:
+    """It reads what host-1 gets."""
+    with agent_in(tmp_path) as agent:
+        agent.state = Publisher(plant.folder_of("host-1")).current
+        agent.configure()
+        yield agent
+
+
+def has_read(agent: AgentBench, revision: int) -> bool:
+    return bool(agent.status()["state"]["generation"] == f"{revision:012}")
+
+
+def test_packets_obey_what_the_store_says(  # noqa: PLR0917  # fixtures
+    bench: Bench,  # noqa: F811
+    agent: AgentBench,
+    store: SqliteStore,
+    store_file: Path,
+    plant: Plant,
+    web: Session,  # noqa: F811
+    dns: Session,  # noqa: F811
+) -> None:
+    bench.attach()
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    plant.sync("host-1", url_of(plant.relay(store_file)), socket=agent.socket)
+    wait_until(lambda: ports_in(plant.folder_of("host-1")) == {WEB})
+    agent.start()
+    for port, asked, other in ((DNS, dns, web), (WEB, web, dns)):
+        revision = set_ports(store, "sg-a", port)
+        wait_until(partial(has_read, agent, revision))
+        assert not other.passes(beside=asked)
+        wait_until(partial(is_told, store, [0, revision]))
+    rebind(store, "eni-a", "host-2")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "closed"})
+
+
+def is_told(store: SqliteStore, enforced: list[int]) -> bool:
+    """Whether the relay says that it is in force on host-1, of which nothing later is needed."""
+    found = hosts_of(store).get("host-1", {})
+    return found.get("enforced") == enforced and found["needed"] == enforced[1] and not found["error"]

@@ -1,0 +1,48 @@
+"""From the store to a host's folder: a real relay and a real sync, as processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgdataplane.control.publishing import Publisher
+from sgdataplane.control.sqlite import SqliteStore
+from tests.support.attachbench import DNS, WEB, state_of
+from tests.support.flood import wait_until
+from tests.support.relaying import Plant, ports_in, rebind, set_ports, url_of, write_state
+
+
+def test_a_change_of_the_store_arrives_as_a_generation(store: SqliteStore, store_file: Path, plant: Plant) -> None:
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    sync = plant.sync("host-1", url_of(plant.relay(store_file)))
+    folder = plant.folder_of("host-1")
+    wait_until(lambda: ports_in(folder) == {WEB})
+    revision = set_ports(store, "sg-a", DNS)
+    wait_until(lambda: ports_in(folder) == {DNS})
+    version = Publisher(folder).version()
+    assert version is not None
+    assert version.revision == revision
+    assert sync.process.poll() is None
+
+
+def test_a_host_that_has_no_eni_hears_of_none(store: SqliteStore, store_file: Path, plant: Plant) -> None:
+    """Until one is bound to it; and the other one hears that it is gone."""
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    url = url_of(plant.relay(store_file))
+    for host in ("host-1", "host-2"):
+        plant.sync(host, url)
+    one, two = map(plant.folder_of, ("host-1", "host-2"))
+    wait_until(lambda: Publisher(one).version() is not None and Publisher(two).version() is not None)
+    assert (ports_in(one), ports_in(two)) == ({WEB}, set())
+    rebind(store, "eni-a", "host-2")
+    wait_until(lambda: (ports_in(one), ports_in(two)) == (set(), {WEB}))
+
+
+def test_both_end_at_sigterm_without_an_error(store: SqliteStore, store_file: Path, plant: Plant) -> None:
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    relay = plant.relay(store_file)
+    sync = plant.sync("host-1", url_of(relay))
+    wait_until(lambda: ports_in(plant.folder_of("host-1")) == {WEB})
+    assert relay.end() == 0
+    sync.wait_for("no stream from the relay")
+    assert sync.end() == 0
+    assert ports_in(plant.folder_of("host-1")) == {WEB}, "what is there stays"
