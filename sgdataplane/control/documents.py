@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TypeAlias, cast
 
 from sgdataplane.control.history import EPOCH, Version, epoch_in
+from sgdataplane.control.layered import Layered
 from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
 
@@ -59,7 +60,7 @@ INSTANCES = "instances"  # and that of instances
 HOSTS = "hosts"  # and that of the hosts that there are
 
 Fields = dict[str, Json]
-OfKind: TypeAlias = Mapping[ResourceKind, Mapping[str, Body]]
+OfKind: TypeAlias = Mapping[ResourceKind, Layered[str, Body]]
 
 
 def path_of(kind: ResourceKind, name: str) -> Path:
@@ -133,20 +134,22 @@ def prefixes_in(body: Body) -> Iterator[Prefix]:
 class Taken:
     """Which addresses of each VPC are taken. Delegated prefixes are of few lengths, which are tried one by one."""
 
-    owners: Mapping[tuple[str, Prefix], Path] = field(default_factory=dict)
+    owners: Layered[tuple[str, Prefix], Path] = field(default_factory=Layered)
     lengths: Mapping[tuple[str, int], Counter[int]] = field(default_factory=dict)  # VPC, family -> length -> how many
 
     def after(self, gone: Iterable[Body], come: Mapping[Path, Body]) -> Taken:
         """The same once these ENIs are gone and those have come."""
-        owners, lengths = dict(self.owners), {key: Counter(counts) for key, counts in self.lengths.items()}
-        for vpc_id, prefix in chain.from_iterable(map(_addresses, gone)):
-            owners.pop((vpc_id, prefix), None)
-            lengths[vpc_id, prefix.family_bits][prefix.length] -= 1
-        for path, body in come.items():
-            for vpc_id, prefix in _addresses(body):
-                owners[vpc_id, prefix] = path
-                lengths.setdefault((vpc_id, prefix.family_bits), Counter())[prefix.length] += 1
-        return Taken(owners, {key: +counts for key, counts in lengths.items() if any(counts.values())})
+        counts: dict[tuple[str, int], Counter[int]] = {}
+        left = [*chain.from_iterable(map(_addresses, gone))]
+        taken = {key: path for path, body in come.items() for key in _addresses(body)}
+        for step, keys in ((-1, left), (1, taken)):
+            for vpc_id, prefix in keys:
+                space = vpc_id, prefix.family_bits
+                if space not in counts:
+                    counts[space] = Counter(self.lengths.get(space, ()))
+                counts[space][prefix.length] += step
+        lengths = {**self.lengths, **{space: +found for space, found in counts.items()}}
+        return Taken(self.owners.after(taken, left), {space: found for space, found in lengths.items() if found})
 
     def others(self, vpc_id: str, prefix: Prefix) -> Iterator[Path]:
         """The ENIs with an address or a prefix that lies in this one, or that it lies in."""
@@ -183,8 +186,8 @@ class Documents:
 
     revision: int = 0
     guards: Mapping[str, int] = field(default_factory=dict)
-    of_kind: OfKind = field(default_factory=lambda: {kind: {} for kind in ResourceKind})
-    users: Mapping[Path, AbstractSet[Path]] = field(default_factory=dict)
+    of_kind: OfKind = field(default_factory=lambda: {kind: Layered() for kind in ResourceKind})
+    users: Layered[Path, AbstractSet[Path]] = field(default_factory=Layered)
     taken: Taken = field(default_factory=Taken)
 
     @staticmethod
@@ -223,17 +226,20 @@ def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
 
 def _changed(of_kind: OfKind, change: Revision) -> OfKind:
     """The documents after a change. One that is replaced keeps its place."""
-    copies = {kind_of(path): dict(of_kind[kind_of(path)]) for path in change.deletes | change.puts.keys()}
-    for path in change.deletes:
-        copies[kind_of(path)].pop(name_of(path), None)
+    puts: dict[ResourceKind, dict[str, Body]] = {}
+    deletes: dict[ResourceKind, list[str]] = {}
     for path, body in change.puts.items():
-        copies[kind_of(path)][name_of(path)] = body
-    return {**of_kind, **copies}
+        puts.setdefault(kind_of(path), {})[name_of(path)] = body
+    for path in change.deletes:
+        deletes.setdefault(kind_of(path), []).append(name_of(path))
+    kinds = puts.keys() | deletes.keys()
+    changed = {kind: of_kind[kind].after(puts.get(kind, {}), deletes.get(kind, ())) for kind in kinds}
+    return {**of_kind, **changed}
 
 
 def _used(
-    users: Mapping[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
-) -> dict[Path, AbstractSet[Path]]:
+    users: Layered[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
+) -> Layered[Path, AbstractSet[Path]]:
     """Which documents name which, after those that were replaced or deleted, and those that were put."""
     copies: dict[Path, set[Path]] = {}
 
@@ -248,10 +254,8 @@ def _used(
     for path, body in puts.items():
         for target in references(kind_of(path), body):
             users_of(target).add(path)
-    after = {**users, **copies}
-    for target in [target for target, found in copies.items() if not found]:
-        del after[target]
-    return after
+    found = {target: some for target, some in copies.items() if some}
+    return users.after(found, copies.keys() - found.keys())
 
 
 class Workspace:
@@ -292,7 +296,7 @@ class Workspace:
 
     def all(self, kind: ResourceKind) -> Iterator[tuple[str, Body]]:
         """(id, body) of every document of a kind, by id."""
-        found: Mapping[str, Body] = self.documents.of_kind[kind]
+        found = self.documents.of_kind[kind].whole()
         if self.is_changed:
             found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
         return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
