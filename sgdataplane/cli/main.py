@@ -132,6 +132,15 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sgdp sync --relay wss://relay:8443 --folder DIR --tls-ca ca.pem ...",
         ),
     },
+    "hosts": {
+        "hosts": Summary(
+            "list the hosts of the API's store, and what each one enforces", "sgdp hosts --store cloud.db --json"
+        ),
+        "wait": Summary(
+            "wait until a revision of the API's store is in force at all hosts",
+            "sgdp wait --store cloud.db --vpc vpc-1",
+        ),
+    },
     "group": {
         "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
     },
@@ -149,7 +158,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
     "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
     "change it by the cloud's API": ("api", "group"),
-    "enforce it on many hosts": ("relay", "sync"),
+    "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
 }
 TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\

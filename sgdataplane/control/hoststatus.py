@@ -11,8 +11,8 @@ A summary is what one relay says:
 
 `seen` is the store's last revision that the relay knows; `needed` the last one that concerned the host, `enforced` the
 last one that the host said is in force, and `age` how long ago it said anything. So a host has settled a revision that
-it enforces, and one that its relay has seen if nothing after what it enforces concerned it. A relay may leave out
-claims that are bound already.
+it enforces; and while it is connected, one that its relay has seen if nothing after what it enforces concerned it. A
+relay may leave out claims that are bound already.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ class HostWord:
         return is_fresh and (self.is_connected or now - self.heard <= SILENT_S)
 
     def has_settled(self, version: Version) -> bool:
-        """Whether nothing up to that version concerns the host that isn't in force there."""
+        """Whether nothing up to that version concerns the host that isn't in force there. What concerns a host that
+        isn't connected, its relay doesn't find out."""
         if self.enforced >= version:
             return True
-        is_same = self.enforced.epoch == self.seen.epoch == version.epoch
+        is_same = self.is_connected and self.enforced.epoch == self.seen.epoch == version.epoch
         return is_same and self.seen >= version and self.needed <= self.enforced.revision
 
     def standing(self, version: Version, now: float) -> HostStanding:

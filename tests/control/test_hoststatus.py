@@ -44,6 +44,8 @@ FAILED: list[Json] = [{"eni": "eni-1", "why": "refused"}]
         pytest.param(host(7, error="no relay answers"), "Enforced", id="it-is-done-and-complains"),
         pytest.param(host(7, connected=False, age=14.0), "Enforced", id="it-was-heard-14-s-ago"),
         pytest.param(host(7, connected=False, age=16.0), "Unknown", id="it-was-heard-16-s-ago"),
+        pytest.param(host(5, connected=False, age=1.0), "Lagging", id="nobody-knows-what-concerned-it-since"),
+        pytest.param(host(5, needed=5, age=None), "Enforced", id="it-has-just-come"),
         pytest.param(host(7, age=16.0), "Enforced", id="its-stream-lives"),
         pytest.param({**host(0), "enforced": None}, "Lagging", id="it-enforces-nothing"),
     ],

@@ -59,6 +59,7 @@ EXCEPTIONS = {
     ("cli.sync", "relay"),
     ("cli.group", "control.client"),
     ("cli.apistore", "control"),
+    ("cli.hosts", "control"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",

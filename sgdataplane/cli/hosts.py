@@ -1,0 +1,284 @@
+"""`sgdp hosts` and `sgdp wait`: the hosts that relays serve, and whether a revision is in force there.
+
+Owns the arguments, the wording and the documents of `--json`:
+
+    hosts          {"revision", "epoch", "hosts": [{"host", "created": time or null if it was never added, "revoked",
+                   "status": of the store's revision, "connected", "relay", "enforced": {"epoch", "revision"} or null,
+                   "age": seconds since it was heard, or null, "failed": [{"eni", "why"}], "error", "enis": [ids]}]}
+    hosts add      {"host", "revoked"}
+    hosts revoke   {"host", "revoked", "refused_serials"}
+    hosts forget   {"host", "released": [ENI ids], "instances": [ids of those whose tag still names it]}
+    wait           {"revision", "epoch", "enforced": [hosts], "lagging": [hosts], "failed": [{"host", "why"}],
+                   "unknown": [hosts]}
+
+Must not know how a host gets its part, or when it counts as done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, cast
+
+from sgdataplane.cli.apistore import config_of
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model.words import counted, first_of
+
+if TYPE_CHECKING:
+    from sgdataplane.control.documents import Documents
+    from sgdataplane.control.hostwaits import HostItem
+    from sgdataplane.control.store import Store
+
+STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
+CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
+ACTIONS = {
+    "add": Summary("let a host have a stream and claim ENIs; a revoked one, again", "sgdp hosts add web1 --store FILE"),
+    "revoke": Summary("end a host's stream; what it enforces stays so, and its ENIs stay bound to it"),
+    "forget": Summary("release what a host has, so that other hosts may have it; and the host itself"),
+}
+HEADERS = ("HOST", "STATUS", "ENFORCED", "AGE", "RELAY", "ENIS", "WHAT IS WRONG")
+WAIT_S, MOST_WAIT_S = 60, 3_600
+SHOWN = 5  # hosts in one line
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verbs and their own verbs."""
+    hosts = _with_store(verbs.add("hosts", run_list, "The documents of hosts are in the API's store."))
+    actions = Verbs(hosts.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
+    _add(actions, "add", run_add)
+    serial = "only for the certificate of that serial number, as `openssl x509 -noout -serial` shows it"
+    _add(actions, "revoke", run_revoke).add_argument("--serial", default="", metavar="HEX", help=serial)
+    forget = _add(actions, "forget", run_forget)
+    forget.add_argument("enis", nargs="*", metavar="ENI", help="release these only, and keep the host")
+    wait = _with_store(verbs.add("wait", run_wait, "Exit code 1 if it isn't in force at all of them."))
+    wait.add_argument("--revision", type=_number, metavar="N", help="of the store (default: its last one)")
+    wait.add_argument("--epoch", type=_number, metavar="E", help="that the revision is of (default: the store's)")
+    wait.add_argument("--vpc", default="", metavar="ID", help="only what concerns that VPC, at hosts with ENIs in it")
+    patience = f"for how long at most (default: {WAIT_S})"
+    wait.add_argument("--timeout", type=_number, default=WAIT_S, metavar="S", help=patience)
+
+
+def _with_store(parser: Parser) -> Parser:
+    parser.add_argument("--store", metavar="STORE", help=STORE_HELP)
+    parser.add_config(CONFIG_HELP)
+    parser.add_json("keys: pydoc sgdataplane.cli.hosts")
+    return parser
+
+
+def _add(verbs: Verbs, name: str, run: Run) -> Parser:
+    """A verb on one host. What is given before the verb counts, too."""
+    parser = verbs.add(name, run)
+    parser.add_argument("host", metavar="HOST", help="its name, which its certificate has as common name")
+    parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
+    parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
+    parser.add_json("keys: pydoc sgdataplane.cli.hosts")
+    return parser
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return int(text)
+
+
+@contextmanager
+def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
+    """The store that is meant."""
+    from sgdataplane.control.stores import open_store
+
+    with closing(open_store(config_of(arguments).store, create=create)) as store:
+        yield store
+
+
+# hosts
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Prints the hosts."""
+    from sgdataplane.control.documents import Documents
+    from sgdataplane.control.hoststatus import words_in
+    from sgdataplane.control.hostwaits import items
+
+    with opened(arguments) as store:
+        documents, now = Documents.of(store.snapshot()), time.time()
+        found = items(documents, words_in(store.summaries(), now))
+    if arguments.json:
+        hosts = [_described(item, documents, now) for item in found]
+        print_json({"revision": documents.revision, "epoch": documents.version.epoch, "hosts": hosts})
+    elif found:
+        say_block(render_table(HEADERS, (_cells(item, documents, now) for item in found)))
+    else:
+        say("there is no host: `sgdp hosts add` adds one")
+    return Exit.DONE
+
+
+def _described(item: HostItem, documents: Documents, now: float) -> dict[str, Any]:
+    word, stored = item.word, item.stored
+    enforced = word.enforced if word else None
+    is_known = enforced is not None and enforced.revision >= 0
+    return {
+        "host": item.name,
+        "created": iso_time(stored.created) if stored else None,
+        "revoked": bool(stored and stored.is_revoked),
+        "status": _status(item, documents, now),
+        "connected": bool(word and word.is_connected),
+        "relay": word.relay if word else "",
+        "enforced": {"epoch": enforced.epoch, "revision": enforced.revision} if enforced and is_known else None,
+        "age": _age(item, now),
+        "failed": [{"eni": eni, "why": why} for eni, why in word.failed] if word else [],
+        "error": word.error if word else "",
+        "enis": [*item.enis],
+    }
+
+
+def _status(item: HostItem, documents: Documents, now: float) -> str:
+    from sgdataplane.control.hoststatus import standing_of
+
+    return standing_of(item.word, documents.version, now).value.lower()
+
+
+def _age(item: HostItem, now: float) -> float | None:
+    return round(max(0.0, now - item.word.heard), 1) if item.word else None
+
+
+def _cells(item: HostItem, documents: Documents, now: float) -> tuple[str, ...]:
+    word, age = item.word, _age(item, now)
+    enforced = str(word.enforced) if word and word.enforced.revision >= 0 else "-"
+    relay = word.relay if word and word.is_connected else "-"
+    wrong = "; ".join(filter(None, (_standing_word(item), word.why if word else "")))
+    heard = "never" if age is None else f"{age:.0f} s"
+    return item.name, _status(item, documents, now), enforced, heard, relay, str(len(item.enis)), wrong or "-"
+
+
+def _standing_word(item: HostItem) -> str:
+    if item.stored is None:
+        return "never added"
+    return "revoked" if item.stored.is_revoked else ""
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Exit 5 if a host can't be called so."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.hosts import add_host
+    from sgdataplane.control.hoststatus import words_in
+
+    with opened(arguments, create=True) as store:
+        words = words_in(store.summaries(), time.time())
+        claimed = [eni for word in words.values() for eni in word.claims]
+        host = add_host(store, local_call("AddHost"), arguments.host, claimed)
+    if arguments.json:
+        print_json({"host": host.name, "revoked": host.is_revoked})
+    else:
+        say(f"{host.name} may have a stream, with a certificate whose common name is {host.name}")
+    return Exit.DONE
+
+
+def run_revoke(arguments: argparse.Namespace) -> int:
+    """Exit 5 if there is no such host; one that is revoked already stays so."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.hosts import revoke_host
+
+    with opened(arguments) as store:
+        host = revoke_host(store, local_call("RevokeHost"), arguments.host, arguments.serial)
+    if arguments.json:
+        serials = [*host.refused_serials]
+        print_json({"host": host.name, "revoked": host.is_revoked, "refused_serials": serials})
+    elif arguments.serial:
+        say(f"{host.name} gets no stream with that certificate any more")
+    else:
+        say(f"{host.name} gets no stream any more; what it enforces stays so, and its ENIs stay bound to it")
+    return Exit.DONE
+
+
+def run_forget(arguments: argparse.Namespace) -> int:
+    """Exit 5 if there is no such host, or it hasn't one of the ENIs."""
+    from sgdataplane.control.audit import local_call
+    from sgdataplane.control.hosts import Forgotten, forget_host, release_enis
+
+    call, name = local_call("ForgetHost"), arguments.host
+    with opened(arguments) as store:
+        if arguments.enis:
+            forgotten = Forgotten(release_enis(store, call, name, arguments.enis), ())
+        else:
+            forgotten = forget_host(store, call, name)
+    if arguments.json:
+        print_json({"host": name, "released": forgotten.released, "instances": forgotten.instances})
+        return Exit.DONE
+    released = counted(len(forgotten.released), "ENI")
+    say(f"{released} of {name} released" if arguments.enis else f"{name} is forgotten, and {released} released")
+    if forgotten.instances:
+        tagged = first_of(forgotten.instances, SHOWN)
+        say_aside(f"note: the tag sgdp:host of {tagged} still names it; TagResources names another one")
+    return Exit.DONE
+
+
+# wait
+
+
+def run_wait(arguments: argparse.Namespace) -> int:
+    """Exit 1 if the revision isn't in force at all hosts, 5 if there is no such revision or VPC, or no host at all."""
+    from sgdataplane.control.answers import ApiError
+    from sgdataplane.control.engine import Engine
+    from sgdataplane.control.following import Following
+    from sgdataplane.control.hostwaits import items
+    from sgdataplane.control.service import ApiService
+
+    if arguments.timeout > MOST_WAIT_S:
+        arguments.parser.error(f"--timeout is 0 to {MOST_WAIT_S} seconds")
+    with opened(arguments) as store:
+        engine = Engine(store)
+        if not items(engine.documents, {}):
+            expected = "a host that `sgdp hosts add` adds; an API that enforces itself answers SgdpWait"
+            raise StateFileError((Problem(Where(), "InvalidHost.NotFound", "there is no host", expected=expected),))
+        service = ApiService(engine, store, Following(engine, ()))
+        try:
+            answer = service.wait(_call(arguments), Event())
+        except ApiError as error:
+            raise StateFileError((Problem(Where(), error.code, error.message),)) from error
+    return _tell(cast("dict[str, Any]", answer.body), arguments)
+
+
+def _call(arguments: argparse.Namespace) -> Any:  # noqa: ANN401  # control is imported when it is used
+    from dataclasses import replace
+
+    from sgdataplane.control.audit import local_call
+
+    given = {"Revision": arguments.revision, "Epoch": arguments.epoch, "VpcId": arguments.vpc}
+    asked = {name: value for name, value in given.items() if value not in (None, "")}
+    return replace(local_call("SgdpWait"), parameters={**asked, "Timeout": arguments.timeout})
+
+
+def _tell(answer: dict[str, Any], arguments: argparse.Namespace) -> int:
+    failed = [{"host": one["Host"], "why": one["Message"]} for one in answer["Failed"]]
+    is_done = not (answer["Lagging"] or failed or answer["Unknown"])
+    if arguments.json:
+        hosts = {"enforced": answer["Enforced"], "lagging": answer["Lagging"], "failed": failed}
+        version = {"revision": answer["Revision"], "epoch": answer["Epoch"]}
+        print_json({**version, **hosts, "unknown": answer["Unknown"]})
+    else:
+        for line in _lines(answer, arguments.vpc):
+            say(line)
+    return Exit.DONE if is_done else Exit.NO
+
+
+def _lines(answer: dict[str, Any], vpc_id: str) -> Iterator[str]:
+    enforced, lagging, failed, unknown = (answer[name] for name in ("Enforced", "Lagging", "Failed", "Unknown"))
+    count = len(enforced) + len(lagging) + len(failed) + len(unknown)
+    if not count:
+        yield f"no host has an ENI of {vpc_id}" if vpc_id else "all hosts are revoked, and have no ENI"
+        return
+    told = f"{len(enforced):,} of {counted(count, 'host')}" if len(enforced) < count else counted(count, "host")
+    yield f"revision {answer['Revision']} is in force at {told}"
+    if lagging:
+        yield f"not yet at {first_of(lagging, SHOWN)}"
+    yield from (f"failed at {one['Host']}: {one['Message']}" for one in failed[:SHOWN])
+    if len(failed) > SHOWN:
+        yield f"failed at {len(failed) - SHOWN:,} more"
+    if unknown:
+        yield f"unknown at {first_of(unknown, SHOWN)}: not heard for 15 s"
