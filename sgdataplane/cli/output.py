@@ -54,8 +54,8 @@ class Exit(enum.IntEnum):
 EXIT_MEANINGS: Mapping[Exit, str] = {
     Exit.DONE: "the command did its work",
     Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings with `--strict`,"
-    " a port that opens with `--fail-on-open`, an expectation that fails, an ENI that isn't in force, a revision that isn't in"
-    " force at a host",
+    " a port that opens with `--fail-on-open`, an expectation that fails, an ENI that isn't in force, a revision that"
+    " isn't in force at a host",
     Exit.USAGE: "wrong usage of the command line",
     Exit.KERNEL: "the kernel refused, or lacks a feature",
     Exit.NOT_ROOT: "the command needs root",
