@@ -142,6 +142,12 @@ class Links:
             peer = {"ifname": peer_ifname, "net_ns_fd": fd, **({"address": peer_mac} if peer_mac else {})}
             self._netlink.link("add", ifname=ifname, kind="veth", peer=peer)
 
+    def add_bridge(self, ifname: str) -> None:
+        """Make a bridge without ports, which is up."""
+        with self._mapped(f"add bridge {ifname}"):
+            self._netlink.link("add", ifname=ifname, kind="bridge")
+        self.set_up(ifname)
+
     def delete_link(self, ifname: str) -> None:
         """Delete an interface, and with it its veth peer wherever that is; no error if it is gone."""
         with self._mapped(f"delete {ifname}", tolerated=(errno.ENODEV,)):
@@ -164,6 +170,10 @@ class Links:
 
     def set_up(self, ifname: str) -> None:
         self._set(ifname, f"set {ifname} up", state="up")
+
+    def put_into(self, ifname: str, bridge: str) -> None:
+        """Make it a port of a bridge."""
+        self._set(ifname, f"put {ifname} into {bridge}", master=self.index_of(bridge))
 
     def release(self, ifname: str) -> None:
         """Take it out of its bridge, bond or other master."""
@@ -239,15 +249,8 @@ class Links:
             self._change_address("del", entry)
 
     def _change_address(self, verb: str, entry: InterfaceAddress, **more: int) -> None:
-        index = self.index_of(entry.ifname)
-        self._netlink.addr(
-            verb,
-            index=index,
-            family=AF[entry.address.family],
-            address=str(entry.address),
-            prefixlen=entry.length,
-            **more,
-        )
+        address = {"family": AF[entry.address.family], "address": str(entry.address), "prefixlen": entry.length}
+        self._netlink.addr(verb, index=self.index_of(entry.ifname), **address, **more)
 
     # routes and rules: only ours, which have our protocol number
 

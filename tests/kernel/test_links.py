@@ -31,3 +31,17 @@ def test_alternative_names_do_not_count(namespace: str) -> None:
         run_in(namespace, "ip", "link", "property", "add", "dev", "one", "altname", "eth9")
         assert links.link("one") is not None
         assert links.link("eth9") is None
+
+
+def test_an_interface_becomes_a_bridges_port_and_is_released(namespace: str) -> None:
+    with Links(namespace) as links:
+        links.add_bridge("joint")
+        links.add_veth("one", namespace, "other", MAC)
+        links.put_into("one", "joint")
+        there = {link.ifname: link for link in links.links()}
+        assert (there["joint"].kind, there["joint"].is_up) == ("bridge", True)
+        assert (there["one"].master, there["other"].master) == (there["joint"].index, 0)
+        links.release("one")
+        assert {link.master for link in links.links()} == {0}
+        with pytest.raises(HostError, match="none of that name"):
+            links.put_into("one", "none")

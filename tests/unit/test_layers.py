@@ -78,7 +78,7 @@ FOREIGN = {
     "sqlite3": ("control.sqlite", "control.sqlitefile", "control.backup"),
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),
-    "cryptography": ("control.secrets",),
+    "cryptography": ("control.secrets", "lab.hosts.authority"),
     "grpc": ("control.etcdclient",),  # the store in etcd is an extra: `sgdataplane[etcd]`
     "google": ("control.etcdmessages",),
     "websockets": ("relay",),  # the streams to hosts are an extra: `sgdataplane[relay]`

@@ -1,0 +1,1 @@
+"""A lab of whole hosts: each with its own agent, and with the control plane that they follow, on one machine."""

@@ -1,0 +1,84 @@
+"""An authority of a lab's own, and the certificates that it signs.
+
+Owns the files. Names of servers are alternative names, and the user that a client is, or the host, is its common name.
+Must not know who uses them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A certificate and its key, as files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass
+class Authority:
+    """Signs for a day. `folder`: where the files are written. `seen`: where those who read them find that folder."""
+
+    folder: Path
+    seen: Path | None = None
+    _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        constraints = x509.BasicConstraints(ca=True, path_length=0)
+        made = _builder("authority", "authority", self._key).add_extension(constraints, critical=True)
+        usage = x509.KeyUsage(
+            **dict.fromkeys(("digital_signature", "key_cert_sign", "crl_sign"), True),
+            **dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False),
+            encipher_only=False,
+            decipher_only=False,
+        )
+        made = made.add_extension(usage, critical=True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+        self.certificate = self._write("authority.pem", made.sign(self._key, hashes.SHA256()))
+
+    def sign(self, name: str, *addresses: str) -> Signed:
+        """For a server at these addresses, or a client of that name."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        builder = _builder(name, "authority", key)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = self._write(f"{name}.pem", builder.sign(self._key, hashes.SHA256()))
+        file = self.folder / f"{name}.key"
+        file.touch(mode=0o600)
+        pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        file.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+        return Signed(certificate, self._seen(file))
+
+    def _write(self, name: str, certificate: x509.Certificate) -> Path:
+        file = self.folder / name
+        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return self._seen(file)
+
+    def _seen(self, file: Path) -> Path:
+        return (self.seen or self.folder) / file.name
+
+
+def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
+    builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - day).not_valid_after(now + day)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

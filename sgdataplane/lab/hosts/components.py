@@ -1,0 +1,143 @@
+"""The components of a lab of hosts: each is one command in a room, with a log, and can be killed and started again.
+
+Owns their processes, and whether they are well. Must not know which component needs which other.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.daemon.control import Request, ask
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room
+from sgdataplane.lab.patience import patient
+from sgdataplane.visible import visible
+
+WELL_S, POLL_S = patient(60.0), 0.02
+TAIL = 2000  # bytes of a log that an error shows
+
+Health = Callable[["Component"], bool]
+
+
+def runs(_program: Component) -> bool:
+    """Enough for a component that nobody can ask."""
+    return True
+
+
+@dataclass
+class Component:
+    """`is_well`: whether it does its work. `starts`: how often it was started."""
+
+    name: str
+    capsule: Capsule
+    room: Room
+    command: Sequence[str]
+    is_well: Health = runs
+    starts: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Path:
+        """From here."""
+        return self.capsule.room.path(SHARED / f"{self.name}.log")
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def start(self) -> None:
+        """Returns at once. No error if it runs already."""
+        if self.has_ended:
+            with open(self.log, "ab") as log:
+                self.process = self.capsule.start(self.command, self.room, stdout=log, stderr=log)
+            self.starts += 1
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_well(self) -> None:
+        """HostError with the end of its log if it ends, or isn't well in time."""
+
+        def is_ready() -> bool:
+            if self.has_ended:
+                raise HostError(self.name, f"it has ended: {self.said()}")
+            return self.is_well(self)
+
+        wait_for(is_ready, lambda: HostError(self.name, f"it was not ready within {WELL_S:g} s: {self.said()}"))
+
+    def said(self) -> str:
+        """The end of its log."""
+        try:
+            return visible(self.log.read_bytes()[-TAIL:].decode(errors="replace").strip())
+        except OSError:
+            return ""
+
+
+def wait_for(condition: Callable[[], bool], too_late: Callable[[], HostError]) -> None:
+    """Return when it holds. Raise what `too_late` makes after a minute."""
+    deadline = time.monotonic() + WELL_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise too_late()
+        time.sleep(POLL_S)
+
+
+def health_page(url: str) -> Health:
+    """Well if a page of its own loopback says so: etcd's."""
+
+    def is_well(component: Component) -> bool:
+        with suppress(OSError), netns.inside(component.room.netns), urllib.request.urlopen(url, timeout=1) as answer:
+            return b"true" in answer.read()
+        return False
+
+    return is_well
+
+
+def accepts_tls(address: str, port: int, authority: Path) -> Health:
+    """Well if it shows a certificate of that authority there."""
+
+    def is_well(component: Component) -> bool:
+        context = ssl.create_default_context(cafile=str(authority))
+        try:
+            with netns.inside(component.room.netns):
+                plain = socket.create_connection((address, port), timeout=1)
+            with plain, context.wrap_socket(plain, server_hostname=address):
+                return True
+        except ssl.SSLError as error:
+            return error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"  # it serves, but not whoever asks
+        except OSError:
+            return False
+
+    return is_well
+
+
+def agent_answers(agent_socket: Path) -> Health:
+    """Well if the agent has done a cycle."""
+
+    def is_well(_component: Component) -> bool:
+        status = agent_status(agent_socket)
+        return bool(status and status["cycle"]["number"])
+
+    return is_well
+
+
+def agent_status(agent_socket: Path) -> dict[str, Any]:
+    """What the agent says; {} if it doesn't answer."""
+    try:
+        status = ask(agent_socket, Request.STATUS)["status"]
+    except HostError:
+        return {}
+    return status if isinstance(status, dict) else {}

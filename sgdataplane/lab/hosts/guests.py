@@ -1,0 +1,83 @@
+"""Workloads on the hosts of a lab: a namespace for each, plugged into its VPC's segment, and bound to its ENI.
+
+Owns how one is made, and how it goes. They are bound by `sgdp attach`, as any workload is. Must not know where the ENI
+comes from, or policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sgdataplane.errors import HostError
+from sgdataplane.host.links import Links
+from sgdataplane.host.routing import router_ifname
+from sgdataplane.lab.hosts import wires
+from sgdataplane.lab.hosts.capsule import Capsule, sgdp
+from sgdataplane.lab.hosts.components import wait_for
+from sgdataplane.lab.hosts.hostslab import Host
+from sgdataplane.lab.hosts.wires import Plug
+
+IFNAME = "eth0"
+OBEYS = ("in force", "closed")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """`name`: of its namespace on its host. `segment`: the number of its VPC."""
+
+    name: str
+    host: Host
+    eni_id: str
+    plug: Plug
+    segment: int = 1
+
+    @property
+    def netns(self) -> str:
+        """From here."""
+        return self.host.room.named(self.name)
+
+    @property
+    def port(self) -> str:
+        """The other end of its link, on its host."""
+        return router_ifname(self.eni_id)
+
+
+def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
+    """Make them. No packet reaches one before the agent says that its policy is in force. HostError if it doesn't."""
+    of_host: dict[str, list[Guest]] = {}
+    for guest in found:
+        of_host.setdefault(guest.host.name, []).append(guest)
+        _make(capsule, guest)
+
+    def bind_all(on_one: list[Guest]) -> None:
+        for guest in on_one:
+            _bind(capsule, guest)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(bind_all, of_host.values()))
+
+
+def _make(capsule: Capsule, guest: Guest) -> None:
+    room = guest.host.room
+    capsule.run(["ip", "netns", "add", guest.name], room)
+    wires.plug_in(room, guest.netns, guest.plug, guest.segment, guest.port)
+
+
+def _bind(capsule: Capsule, guest: Guest) -> None:
+    """Its end of the link is up only once it obeys: to nothing at all (closed) while the host doesn't know the ENI."""
+    named = ("--netns", guest.name, "--ifname", guest.plug.ifname)
+    capsule.run(sgdp("attach", "--eni", guest.eni_id, *named), guest.host.room)
+    said = f"the agent doesn't say that its policy is in force: {guest.host.agent.name}.log"
+    wait_for(lambda: guest.host.outcomes().get(guest.eni_id) in OBEYS, lambda: HostError(guest.eni_id, said))
+    with Links(guest.host.room.netns) as links:
+        links.set_up(guest.port)
+
+
+def end(capsule: Capsule, guest: Guest) -> None:
+    """Unbind it, and remove it with its link."""
+    with Links(guest.host.room.netns) as links:
+        links.delete_link(guest.port)
+    capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
+    capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)

@@ -1,0 +1,240 @@
+"""A whole lab of hosts: three members of etcd, API servers, relays, and hosts with `sgdp sync` and `sgdp agent` each.
+
+Owns which component runs where, with which certificate, and in which order they are started. Must not know actions, or
+what the policy says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from sgdataplane.lab.hosts import components, wires
+from sgdataplane.lab.hosts.authority import Authority, Signed
+from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room, sgdp
+from sgdataplane.lab.hosts.components import Component
+
+MEMBERS, APIS, RELAYS = 3, 2, 2
+FIRST_MEMBER, FIRST_API, FIRST_RELAY, FIRST_HOST = 11, 21, 31, 101  # numbers of their rooms
+CLIENT_PORT, PEER_PORT, HEALTH_PORT, API_PORT, RELAY_PORT = 2379, 2380, 2381, 8443, 8444
+TLS, KEY_FILE = SHARED / "tls", SHARED / "api.key"
+FOLDER, AGENT_CONFIG = Path("/run/sgdataplane/state"), Path("/run/sgdataplane/agent.toml")
+AGENT_SOCKET = Path("/run/sgdataplane/agent.sock")
+AGENT = f"""state = "{FOLDER}/current"
+state_directory = "/run/sgdataplane/kept"
+"""
+# Who may do what in etcd (docs/etcd.md).
+ROLES = """
+role add api
+role grant-permission api readwrite --prefix sgdp/
+role add relay
+role grant-permission relay read --prefix sgdp/
+role grant-permission relay readwrite --prefix sgdp/summary/
+user add root --no-password
+user add api --no-password
+user add relay --no-password
+user grant-role root root
+user grant-role api api
+user grant-role relay relay
+auth enable
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host. `number`: from 1."""
+
+    number: int
+    room: Room
+    agent: Component
+    sync: Component | None
+
+    @property
+    def name(self) -> str:
+        return self.room.name
+
+    @property
+    def agent_socket(self) -> Path:
+        """From here."""
+        return self.room.path(AGENT_SOCKET)
+
+    def outcomes(self) -> dict[str, str]:
+        """ENI -> what the agent says of it; {} if it doesn't answer."""
+        return {eni["eni"]: eni["outcome"] for eni in components.agent_status(self.agent_socket).get("enis", ())}
+
+    @property
+    def folder(self) -> Path:
+        """Where its policy is written, from here."""
+        return self.room.path(FOLDER)
+
+
+@dataclass
+class HostsLab:
+    """All of it. `key`: an access key and its secret."""
+
+    capsule: Capsule
+    authority: Authority
+    fabric: Room
+    members: list[Component] = field(default_factory=list)
+    apis: list[Component] = field(default_factory=list)
+    relays: list[Component] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
+    key: tuple[str, str] = ("", "")
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        of_hosts = (component for host in self.hosts for component in (host.sync, host.agent) if component)
+        return (*self.members, *self.apis, *self.relays, *of_hosts)
+
+    @property
+    def api_urls(self) -> tuple[str, ...]:
+        """Where each API serves; the capsule itself can reach them."""
+        numbers = range(FIRST_API, FIRST_API + len(self.apis))
+        return tuple(f"https://{wires.management_address(number)}:{API_PORT}" for number in numbers)
+
+    @property
+    def authority_file(self) -> Path:
+        """The authority's certificate, from here."""
+        return self.capsule.room.path(self.authority.certificate)
+
+    def store(self, client: str) -> str:
+        """As `--store` names it, for that user of etcd."""
+        numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
+        at = ",".join(f"{wires.management_address(number)}:{CLIENT_PORT}" for number in numbers)
+        one = self.certificates[client]
+        return f"etcd://{at}?ca={self.authority.certificate}&cert={one.certificate}&key={one.key}"
+
+    @cached_property
+    def certificates(self) -> dict[str, Signed]:
+        """Of etcd's users."""
+        return {name: self.authority.sign(name) for name in ("root", "api", "relay")}
+
+    def host(self, name: str) -> Host:
+        return next(host for host in self.hosts if host.name == name)
+
+
+@contextmanager
+def hosts_lab(hosts: int, vpcs: int = 1, *, apis: int = APIS, relays: int = RELAYS) -> Iterator[HostsLab]:
+    """A lab with so many hosts, up while the block runs. HostError, with the end of the log, if a component isn't well.
+
+    Whatever ends this process, nothing of the lab is left.
+    """
+    with ExitStack() as stack:
+        capsule = stack.enter_context(Capsule())
+        wires.make_management(capsule.room)
+        authority = Authority(capsule.room.path(TLS), TLS)
+        lab = HostsLab(capsule, authority, capsule.make_room("fabric"))
+        _add_members(lab)
+        started(lab.members)
+        _give_roles(lab)
+        lab.key = _make_key(lab)
+        _add_apis(lab, apis)
+        _add_relays(lab, relays)
+        for number in range(1, hosts + 1):
+            lab.hosts.append(_make_host(lab, number, vpcs))
+        started(lab.components)
+        yield lab
+
+
+def started(found: Sequence[Component]) -> None:
+    """All of them, and each is well."""
+    for component in found:
+        component.start()
+    for component in found:
+        component.wait_well()
+
+
+def _room(lab: HostsLab, name: str, number: int) -> tuple[Room, str, Signed]:
+    """A room on the management network, its address, and a certificate of its name that is good there."""
+    room, address = lab.capsule.make_room(name), wires.management_address(number)
+    wires.join_management(lab.capsule.room, room, number)
+    return room, address, lab.authority.sign(name, address)
+
+
+def _add_members(lab: HostsLab) -> None:
+    numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
+    peers = {f"etcd{index}": wires.management_address(number) for index, number in enumerate(numbers, 1)}
+    for number, name in zip(numbers, peers, strict=True):
+        room, address, own = _room(lab, name, number)
+        health = f"http://127.0.0.1:{HEALTH_PORT}"
+        files = ("cert-file", own.certificate), ("key-file", own.key), ("trusted-ca-file", lab.authority.certificate)
+        tls = [word for prefix in ("--", "--peer-") for flag, file in files for word in (prefix + flag, str(file))]
+        client, peer = f"https://{address}:{CLIENT_PORT}", f"https://{address}:{PEER_PORT}"
+        command = [
+            *("etcd", "--name", name, "--data-dir", str(SHARED / name)),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", ",".join(f"{one}=https://{at}:{PEER_PORT}" for one, at in peers.items())),
+            *("--listen-metrics-urls", health, "--log-level", "warn"),
+            *(*tls, "--client-cert-auth", "--peer-client-cert-auth"),
+        ]
+        lab.members.append(Component(name, lab.capsule, room, command, components.health_page(f"{health}/health")))
+
+
+def _give_roles(lab: HostsLab) -> None:
+    root, member = lab.certificates["root"], lab.members[0]
+    files = ("--cacert", lab.authority.certificate, "--cert", root.certificate, "--key", root.key)
+    at = f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
+    for line in ROLES.split("\n"):
+        if line:
+            lab.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *line.split()], member.room)
+
+
+def _make_key(lab: HostsLab) -> tuple[str, str]:
+    command = sgdp("api", "keys", "create", "--store", lab.store("api"), "--key-file", str(KEY_FILE), "--json")
+    made = json.loads(lab.capsule.run(command))
+    return made["access_key_id"], made["access_key_secret"]
+
+
+def _add_apis(lab: HostsLab, count: int) -> None:
+    for index in range(count):
+        name = f"api{index + 1}"
+        room, address, own = _room(lab, name, FIRST_API + index)
+        where = ("--store", lab.store("api"), "--key-file", str(KEY_FILE), "--listen", f"{address}:{API_PORT}")
+        command = sgdp("api", *where, "--tls-cert", str(own.certificate), "--tls-key", str(own.key))
+        lab.apis.append(
+            Component(name, lab.capsule, room, command, components.accepts_tls(address, API_PORT, lab.authority_file))
+        )
+
+
+def _add_relays(lab: HostsLab, count: int) -> None:
+    for index in range(count):
+        name = f"relay{index + 1}"
+        room, address, own = _room(lab, name, FIRST_RELAY + index)
+        where = ("--store", lab.store("relay"), "--listen", f"{address}:{RELAY_PORT}")
+        command = sgdp("relay", *where, *_tls(lab, own))
+        lab.relays.append(
+            Component(name, lab.capsule, room, command, components.accepts_tls(address, RELAY_PORT, lab.authority_file))
+        )
+
+
+def _make_host(lab: HostsLab, number: int, vpcs: int) -> Host:
+    name = f"host{number}"
+    room, _, own = _room(lab, name, FIRST_HOST + number - 1)
+    for vpc in range(1, vpcs + 1):
+        wires.join_segment(lab.fabric, room, number, vpc)
+    room.path(AGENT_CONFIG).write_text(AGENT, "utf-8")
+    agent = Component(
+        f"{name}.agent",
+        lab.capsule,
+        room,
+        sgdp("agent", "--config", str(AGENT_CONFIG)),
+        components.agent_answers(room.path(AGENT_SOCKET)),
+    )
+    return Host(number, room, agent, _sync(lab, name, room, own) if lab.relays else None)
+
+
+def _sync(lab: HostsLab, name: str, room: Room, own: Signed) -> Component:
+    numbers = range(FIRST_RELAY, FIRST_RELAY + len(lab.relays))
+    urls = [word for n in numbers for word in ("--relay", f"wss://{wires.management_address(n)}:{RELAY_PORT}")]
+    command = sgdp("sync", *urls, "--folder", str(FOLDER), *_tls(lab, own))
+    return Component(f"{name}.sync", lab.capsule, room, command)
+
+
+def _tls(lab: HostsLab, own: Signed) -> tuple[str, ...]:
+    files = {"cert": own.certificate, "key": own.key, "ca": lab.authority.certificate}
+    return tuple(word for flag, file in files.items() for word in (f"--tls-{flag}", str(file)))

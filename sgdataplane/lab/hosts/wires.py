@@ -1,0 +1,97 @@
+"""What joins the rooms of a lab of hosts: a management network, and a network for each VPC between the hosts.
+
+Owns addresses and links. Must not know what is said on them, or policy.
+
+    management   a bridge in the capsule; each room has one address there, and no route to anything else
+    data         a bridge for each VPC in the room `fabric`, and one on each host, joined by a link. The host ends of
+                 workloads' links are ports of their host's bridge, so that a VPC is one segment over all hosts
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.host.routing import QUIET
+from sgdataplane.lab.hosts.capsule import Room
+from sgdataplane.net.values import Address, Family, Prefix
+
+MANAGEMENT = "mgmt"  # the bridge, and every interface that leads to it
+NETWORK = Prefix.parse("198.18.0.0/16")  # reserved for tests of networks (RFC 2544)
+CAPSULE_NUMBER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """What a workload has: its interface, with the ENI's MAC and its addresses, each with the length of its subnet."""
+
+    ifname: str
+    mac: str
+    addresses: tuple[tuple[Address, int], ...]
+
+
+def management_address(number: int) -> str:
+    """Of the room with that number, which is 1 to 65534."""
+    return str(Address(NETWORK.family_bits, NETWORK.first + number))
+
+
+def make_management(capsule: Room) -> None:
+    """The bridge, which is also how the capsule itself takes part."""
+    with Links(capsule.netns) as links:
+        links.add_bridge(MANAGEMENT)
+        links.add_address(_at(MANAGEMENT, CAPSULE_NUMBER))
+
+
+def join_management(capsule: Room, room: Room, number: int) -> None:
+    """Give the room its address there."""
+    port = f"m{number}"
+    with Links(capsule.netns) as links, Links(room.netns) as inside:
+        links.add_veth(port, room.netns, MANAGEMENT, "")
+        links.put_into(port, MANAGEMENT)
+        links.set_up(port)
+        inside.add_address(_at(MANAGEMENT, number))
+        inside.set_up(MANAGEMENT)
+
+
+def _at(ifname: str, number: int) -> InterfaceAddress:
+    return InterfaceAddress(ifname, Address.parse(management_address(number)), NETWORK.length)
+
+
+def segment_ifname(number: int) -> str:
+    """The bridge of the VPC with that number, on each host and in the fabric."""
+    return f"vpc{number}"
+
+
+def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> None:
+    """A bridge of that VPC on the host, and its link to the fabric; the fabric's bridge is made with the first."""
+    bridge, port = segment_ifname(number), f"h{host_number}v{number}"
+    with Links(fabric.netns) as links, Links(host.netns) as inside:
+        if links.link(bridge) is None:
+            links.add_bridge(bridge)
+        inside.add_bridge(bridge)
+        links.add_veth(port, host.netns, f"up{number}", "")
+        for there, ifname in ((links, port), (inside, f"up{number}")):
+            there.put_into(ifname, bridge)
+            there.set_up(ifname)
+
+
+def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> None:
+    """A link from a workload's namespace (as we see it) to the host's bridge of that VPC. Its other end, `port`, is
+    still down."""
+    with Links(host.netns) as outside:
+        outside.add_veth(port, namespace, plug.ifname, plug.mac)
+        outside.put_into(port, segment_ifname(number))
+    with netns.inside(namespace):
+        sysctl.write_all(QUIET)
+    with Links(namespace) as links:
+        links.set_up("lo")
+        links.set_up(plug.ifname)
+        for address, length in plug.addresses:
+            links.add_address(InterfaceAddress(plug.ifname, address, length))
+
+
+def subnet_length(address: Address, blocks: tuple[Prefix, ...]) -> int:
+    """The length of the VPC's block that has the address; of the usual one if none has it."""
+    usual = 16 if address.family is Family.IPV4 else 64
+    return next((block.length for block in blocks if address in block), usual)

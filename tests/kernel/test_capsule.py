@@ -1,0 +1,123 @@
+"""A capsule: what runs there ends with its maker, whatever ends that, and nothing of it is seen outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room
+from tests.support.flood import wait_until
+
+pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).resolve().parents[2]
+# Makes a room, with a process there that has left its parent, and says who they are.
+MAKER = """
+import subprocess, sys, time
+from sgdataplane.lab.hosts.capsule import Capsule
+with Capsule() as capsule:
+    room = capsule.make_room("one")
+    capsule.run(["ip", "netns", "add", "workload"], room)
+    capsule.run(["sh", "-c", "setsid sleep 600 > /dev/null 2>&1 &"], room)
+    print(capsule.room.pid, room.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def capsule() -> Iterator[Capsule]:
+    with Capsule() as made:
+        yield made
+
+
+def test_rooms_have_namespaces_of_their_own_and_share_one_folder(capsule: Capsule) -> None:
+    before = netns.list_names()
+    rooms = [capsule.make_room(name) for name in ("one", "two")]
+    for room in rooms:
+        capsule.run(["ip", "netns", "add", "same"], room)
+        capsule.run(["touch", f"/run/sgdataplane/{room.name}", str(SHARED / room.name)], room)
+    inodes = {netns.inode_of(name) for room in rooms for name in (room.netns, room.named("same"))}
+    assert len(inodes | {netns.inode_of(capsule.room.netns), netns.inode_of(netns.OWN_NETNS)}) == 6
+    assert [os.listdir(room.path("/run/sgdataplane")) for room in rooms] == [["one"], ["two"]]
+    assert set(os.listdir(rooms[0].path(SHARED))) == {"one", "two"}
+    assert netns.list_names() == before
+    assert not SHARED.exists()
+
+
+def test_loopback_is_up_and_sys_shows_the_rooms_interfaces(capsule: Capsule) -> None:
+    room = capsule.make_room("one")
+    with Links(room.netns) as links:
+        assert [(link.ifname, link.is_up) for link in links.links() if link.ifname == "lo"] == [("lo", True)]
+        links.add_bridge("only0")
+    assert "only0" in capsule.run(["ls", "/sys/class/net"], room)
+    assert "only0" not in capsule.run(["ls", "/sys/class/net"])
+
+
+def test_a_process_is_seen_by_its_own_number_and_can_be_killed(capsule: Capsule) -> None:
+    process = capsule.start(["sleep", "600"], capsule.make_room("one"))
+    wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text("ascii") == "sleep\n")
+    process.kill()
+    assert process.wait(20) == -signal.SIGKILL
+
+
+def test_a_command_that_fails_says_why(capsule: Capsule) -> None:
+    assert capsule.run(["echo", "said"]) == "said\n"
+    with pytest.raises(HostError, match="no such thing"):
+        capsule.run(["sh", "-c", "echo no such thing >&2; exit 3"])
+    with pytest.raises(HostError, match="not done in"):
+        capsule.run(["sleep", "600"], seconds=0.05)
+
+
+def test_nothing_is_left_when_the_block_ends() -> None:
+    with Capsule() as capsule:
+        pids = _children_of(capsule.room, capsule.make_room("one"))
+    wait_until(lambda: not any(map(_is_there, pids)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_nothing_is_left_when_the_maker_is_killed(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", MAKER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as maker:
+        assert maker.stdout is not None
+        capsule, room = (Room("", int(word)) for word in maker.stdout.readline().split())
+        pids = _children_of(capsule, room)
+        assert len(pids) == 4, "the first process, the room's, the one that left its parent, and the one outside"
+        maker.send_signal(number)
+    wait_until(lambda: not any(map(_is_there, pids)))
+
+
+def test_when_the_first_process_is_killed_all_others_are() -> None:
+    with Capsule() as capsule:
+        process = capsule.start(["sleep", "600"], capsule.make_room("one"))
+        os.kill(capsule.room.pid, signal.SIGKILL)
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def _children_of(capsule: Room, room: Room) -> set[int]:
+    """All processes in the capsule's PID namespace, as we see them, and the one that waits for the first."""
+    theirs = _pids_of(capsule.pid)
+    found = {int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _pids_of(int(entry)) == theirs}
+    assert {capsule.pid, room.pid} <= found
+    return found | {int(Path(f"/proc/{capsule.pid}/stat").read_text("ascii").rpartition(")")[2].split()[1])}
+
+
+def _pids_of(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _is_there(pid: int) -> bool:
+    """Unless it is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

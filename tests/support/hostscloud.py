@@ -1,0 +1,107 @@
+"""What tests ask a lab of hosts for: calls to its APIs, and workloads for the ENIs that these make.
+
+Owns the calls, which are sent again to the other API until one answers, and what is placed where. Must not know what is
+expected.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from sgdataplane.control.client import ApiClient
+from sgdataplane.control.client import RefusedError as RefusedByApiError
+from sgdataplane.errors import EndpointError
+from sgdataplane.host import netns
+from sgdataplane.lab.hosts import guests
+from sgdataplane.lab.hosts.guests import Guest
+from sgdataplane.lab.hosts.hostslab import Host, HostsLab
+from sgdataplane.lab.hosts.wires import Plug
+from sgdataplane.lab.patience import patient
+from sgdataplane.net.values import Address
+
+ASK_S, PAUSE_S = patient(60.0), 0.1
+AGAIN = ("ServiceUnavailable", "InternalError", "Throttling")  # what a client sends a call again for
+BLOCK, LENGTH = "10.0.0.0/16", 16
+
+
+class Cloud:
+    """One VPC with one VSwitch. `asked`: how many calls were answered; `refused`: how many were sent again."""
+
+    def __init__(self, lab: HostsLab, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(lab.authority_file))
+        self.lab, self.asked, self.refused = lab, 0, 0
+        self._clients = itertools.cycle([ApiClient(url, *lab.key) for url in lab.api_urls])
+        self.workloads: dict[str, Guest] = {}
+        self.vpc = str(self.ask("CreateVpc", CidrBlock=BLOCK)["VpcId"])
+        switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
+        self.switch = str(switch["VSwitchId"])
+
+    def ask(self, action: str, **parameters: object) -> dict[str, Any]:
+        """Any API's answer. A call that wasn't answered is sent again, with the same token."""
+        is_write = not action.startswith(("Describe", "Sgdp"))
+        said = parameters | ({"ClientToken": secrets.token_hex(16)} if is_write else {})
+        deadline = time.monotonic() + ASK_S
+        while True:
+            try:
+                with netns.inside(self.lab.capsule.room.netns):
+                    answer = next(self._clients).ask(action, **said)
+            except (EndpointError, RefusedByApiError) as error:
+                is_final = isinstance(error, RefusedByApiError) and not error.code.startswith(AGAIN)
+                if is_final or time.monotonic() > deadline:
+                    raise
+                self.refused += 1
+                time.sleep(PAUSE_S)
+            else:
+                self.asked += 1
+                return answer
+
+    def group(self, *rules: dict[str, object]) -> str:
+        """A new group with these rules of ingress."""
+        made = self.ask("CreateSecurityGroup", VpcId=self.vpc)
+        group = str(made["SecurityGroupId"])
+        if rules:
+            self.ask("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=list(rules))
+        return group
+
+    def instance(self, name: str, group: str, host: Host) -> str:
+        """A new instance on that host, in that group; its primary ENI."""
+        tags = [{"Key": "sgdp:host", "Value": host.name}]
+        made = self.ask("RunInstances", VSwitchId=self.switch, SecurityGroupId=group, InstanceName=name, Tag=tags)
+        (instance,) = made["InstanceIdSets"]["InstanceIdSet"]
+        found = self.ask("DescribeNetworkInterfaces", InstanceId=instance)["NetworkInterfaceSets"]
+        (eni,) = found["NetworkInterfaceSet"]
+        self.place(name, eni, host)
+        return str(eni["NetworkInterfaceId"])
+
+    def place(self, name: str, eni: dict[str, Any], host: Host) -> Guest:
+        """What is to run on that host with this ENI; `start` makes it."""
+        address = Address.parse(eni["PrivateIpAddress"])
+        plug = Plug(guests.IFNAME, eni["MacAddress"], ((address, LENGTH),))
+        self.workloads[name] = Guest(name, host, eni["NetworkInterfaceId"], plug)
+        return self.workloads[name]
+
+    def start(self, names: Iterable[str] = ()) -> None:
+        """Make these workloads, or all."""
+        guests.start_all(self.lab.capsule, [self.workloads[name] for name in names or self.workloads])
+
+    def netns(self, name: str) -> str:
+        return self.workloads[name].netns
+
+    def address(self, name: str) -> str:
+        return str(self.workloads[name].plug.addresses[0][0])
+
+    def settle(self) -> dict[str, Any]:
+        """Until the API says that everything asked for is in force on all hosts."""
+        answer = self.ask("SgdpWait", Timeout=int(ASK_S))
+        assert (answer["Lagging"], answer["Failed"], answer["Unknown"]) == ([], [], []), answer
+        return answer
+
+
+def rule(port: int, protocol: str = "TCP", source: str = "0.0.0.0/0", policy: str = "Accept") -> dict[str, object]:
+    return {"IpProtocol": protocol, "PortRange": f"{port}/{port}", "SourceCidrIp": source, "Policy": policy}
