@@ -6,13 +6,13 @@ Owns the wording of these commands. Must not know how a store keeps anything.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import chosen
-from sgdataplane.cli.output import Columns, Exit, print_json, say, say_aside
-from sgdataplane.model import words
+from sgdataplane.cli.output import Columns, Exit, print_json, say, say_aside, whole_seconds
 from sgdataplane.model.words import counted
 from sgdataplane.visible import json_text
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.store import Store
 
-AUDIT_HEADERS = ("REVISION", "TIME", "ACTION", "KEY", "SOURCE", "CHANGED")
-AUDIT_WIDTHS = (8, 24, 28, 24, 15)
-SHOWN = 3  # changed documents in one line
+AUDIT_HEADERS = ("REVISION", "TIME (UTC)", "ACTION", "DONE BY", "CHANGED")
+AUDIT_WIDTHS = (8, 20, 26, 39)  # enough for most actions, and for a key that is used on this host
+SHOWN = 3  # changed objects that one line names; more are counted by kind
 
 
 def config_of(arguments: argparse.Namespace) -> ApiConfig:
@@ -57,7 +57,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
         if arguments.since < gone:
             say_aside(f"note: the records up to revision {gone} have been pruned")
         records = audit.read(store, arguments.since)
-        for line in map(json_text, records) if arguments.json else _lines(records):
+        for line in map(json_text, records) if arguments.json else audit_lines(records):
             say(line)
     return Exit.DONE
 
@@ -78,14 +78,36 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
+def audit_lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """A header, and a line for each record; nothing if there is none."""
     columns = Columns(*AUDIT_WIDTHS)
     for number, record in enumerate(records):
         if not number:
             yield columns.line(AUDIT_HEADERS)
-        changed = words.first_of(record.get("changed", []), SHOWN)
-        told = (str(record.get(key) or "-") for key in ("revision", "time", "action", "key", "source"))
-        yield columns.line((*told, changed))
+        at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
+        yield columns.line((str(record["revision"]), at, action, _done_by(record), _changed(record.get("changed", []))))
+
+
+def _done_by(record: Mapping[str, Any]) -> str:
+    """A key and where it was used, or a user of this host."""
+    key, source = str(record.get("key") or ""), str(record.get("source") or "-")
+    if key:
+        return f"{key} from {source}"
+    user = source.removeprefix("uid:")
+    return f"{'root' if user == '0' else f'user {user}'} on this host"
+
+
+def _changed(paths: Sequence[str]) -> str:
+    """The objects behind these documents; by kind, if they are many."""
+    objects = [(_kind(path), path.partition("/")[2]) for path in paths]
+    if len(objects) <= SHOWN:
+        return ", ".join(f"{kind} {name}".rstrip() for kind, name in objects)
+    return ", ".join(counted(number, kind) for kind, number in Counter(kind for kind, _ in objects).items())
+
+
+def _kind(path: str) -> str:
+    kind = path.partition("/")[0]
+    return {"vpc": "VPC", "network_interface": "ENI"}.get(kind, kind.replace("_", " "))
 
 
 # the store's file

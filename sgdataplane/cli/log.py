@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_roo
 from sgdataplane.cli.output import Columns, Exit, endpoint, iso_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
 from sgdataplane.model import words
-from sgdataplane.model.decision import RULE
+from sgdataplane.model.decision import DEFAULT, RULE
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
@@ -38,6 +38,8 @@ NAMES = {0x0806: "arp", 0x8100: "802.1q", 0x88A8: "802.1ad", 0x888E: "eapol"}  #
 Entry = Denied | Unlogged | Forged  # Unlogged: a number of packets; Forged: logged by others in our name
 Format = Callable[[str, CloudState | None, Entry], str | None]  # place, its state, entry -> a line, or None for none
 NOTHING = "-"
+HEADERS = ("TIME (LOCAL)", "ENI", "DIRECTION", "PROTOCOL", "FROM > TO", "DENIED BY")
+USUAL_WAY = len("198.51.100.7:49152 > 10.20.30.40:443")
 WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
@@ -64,28 +66,39 @@ def run(arguments: argparse.Namespace) -> int:
     there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
-    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns_of(sources))
+    columns = columns_of(sources)
+    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns)
     with Follow(sources) as follow:
         say_aside(f"listening in {words.counted(len(sources), 'namespace')}")
+        if arguments.format == "text":
+            say(columns.line(HEADERS), flush=True)
+        count = 0
         with suppress(KeyboardInterrupt):
             until = None if arguments.follow else time.monotonic() + arguments.seconds
-            _show(follow.told(until), eni_id, shown_as)
-        _show(follow.rest(), eni_id, shown_as)
+            for line in _lines(follow.told(until), eni_id, shown_as):
+                say(line, flush=True)
+                count += 1
+        for line in _lines(follow.rest(), eni_id, shown_as):
+            say(line, flush=True)
+            count += 1
+    if not count and not arguments.follow:
+        say_aside(f"no packet was denied in {arguments.seconds:g} s")
     return Exit.DONE
 
 
-def _show(told: Iterable[Told], eni_id: str | None, written: Format) -> None:
-    """Prints the packets of that ENI, or of all if None; numbers of packets are always printed."""
+def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterator[str]:
+    """The packets of that ENI, or of all if None, as lines; numbers of packets are always told."""
     for source, entry in told:
         if eni_id is None or not isinstance(entry, Denied) or entry.eni_id == eni_id:
             line = written(source.name, source.state, entry)
             if line is not None:
-                say(line, flush=True)
+                yield line
 
 
 def columns_of(sources: Iterable[Followed]) -> Columns:
     """Wide enough for the ENIs there."""
-    return Columns(0, max((len(eni) for source in sources for eni in source.interfaces), default=0))
+    eni = max((len(eni) for source in sources for eni in source.interfaces), default=0)
+    return Columns(len(HEADERS[0]), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
 
 
 def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Columns | None = None) -> str:
@@ -103,8 +116,17 @@ def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Col
     who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
     judged_as = entry.decision.direction if entry.decision else entry.direction
     rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
-    way = (f"{entry.direction.value:7}", f"{_protocol(entry):6}", f"{ends[0]} > {ends[1]}")
-    return (columns or Columns()).line((at, who, *way, f"{_cause(entry)}{rules}"))
+    way = (entry.direction.value, _protocol(entry), f"{ends[0]} > {ends[1]}")
+    return (columns or columns_of(())).line((at, who, *way, f"{_reason(entry)}{rules}"))
+
+
+def _reason(entry: Denied) -> str:
+    """What denied it, and what that means unless it is a rule."""
+    decision = entry.decision
+    if decision is None or decision.cause == RULE:
+        return _cause(entry)
+    why = "no rule matches" if decision.cause == DEFAULT else words.because(decision)
+    return f"{decision.cause}: {why}"
 
 
 def _end(address: Address | None, port: int | None) -> str:

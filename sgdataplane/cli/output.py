@@ -261,19 +261,18 @@ def _inked(line: Sequence[tuple[str, str]]) -> str:
 
 
 class Columns:
-    """Lines that come one by one, with their cells below each other where a terminal shows them: a column is as wide as
-    its widest cell so far. `widths`: of the first columns, where they are known before."""
+    """Lines that come one by one, with their cells below each other. `widths`: of the first columns, where they are
+    known before. Where a terminal shows them, a column is as wide as its widest cell so far."""
 
     def __init__(self, *widths: int) -> None:
         self._widths = list(widths)
 
     def line(self, cells: Sequence[str]) -> str:
         shown = tuple(map(one_line, cells))
-        if not sys.stdout.isatty():
-            return "  ".join(shown)
-        self._widths += [0] * (len(shown) - len(self._widths))
-        self._widths[: len(shown)] = map(max, self._widths, map(_width, shown))
-        return _line(shown, self._widths[: len(shown)], [False] * len(shown))
+        widths = self._widths if sys.stdout.isatty() else [*self._widths]
+        widths += [0] * (len(shown) - len(widths))
+        widths[: len(shown)] = map(max, widths, map(_width, shown))
+        return _line(shown, widths[: len(shown)], [False] * len(shown))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from contextlib import nullcontext, suppress
 
 import pytest
 
-from sgdataplane.cli.log import FLOW_FIELDS
+from sgdataplane.cli.log import FLOW_FIELDS, HEADERS
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links
@@ -181,6 +182,8 @@ def test_the_command_tells_of_attached_workloads(bench: Bench, web: Session, dns
             assert log.stderr is not None
             try:
                 assert "listening" in log.stderr.readline()
+                if form == "text":
+                    assert re.split(" {2,}", log.stdout.readline().strip()) == list(HEADERS)
                 assert not dns.passes(beside=web)
                 line = log.stdout.readline()
                 log.send_signal(signal.SIGINT)
@@ -193,7 +196,7 @@ def test_the_command_tells_of_attached_workloads(bench: Bench, web: Session, dns
 def check_line(form: str, line: str) -> None:
     if form == "text":
         assert line.split()[1:4] == ["eni-a", "ingress", "udp"]
-        assert line.rstrip().endswith(f"> {HERE['instance'][0]}:5353  default")
+        assert line.rstrip().endswith(f"> {HERE['instance'][0]}:5353  default: no rule matches")
         return
     entry = json.loads(line)
     if form == "json":

@@ -41,6 +41,7 @@ UNSTEADY = [
         (r"\blast cycle: .*|(?<=in force) +\d+\b", "CYCLE"),
         (r"(?<=[:.\]])(?:3[2-9]|[45]\d|6[0-5])\d{3}\b", "PORT"),  # of the range from which the kernel takes them
         (r"\b(vpc|sg|sgr|i|eni)-[0-9a-z]{17}\b", r"\1-ID"),  # as the API makes them
+        (r"\bLTAI[0-9A-Za-z]{20}\b", "KEY"),
         (r"\b(?!00)[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "MAC"),
         (r"(?<=REPLIED) +\d\d\b", " LEFT"),
         (r" {2,}", "  "),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sgdataplane.cli.apistore import audit_lines
 from sgdataplane.cli.main import main
 from sgdataplane.control.keys import Keyring
 from sgdataplane.control.secrets import SecretBox
@@ -147,6 +148,25 @@ def test_the_audit_is_shown_and_can_be_gone_on_with(api: Command) -> None:
     out, _ = api("audit")
     assert [line.split()[0] for line in out.splitlines()] == ["REVISION", "1", "2", "3", "4"]
     assert "DeleteAccessKey" in out
+    assert f"root on this host  access key {made[0]}".split() == out.splitlines()[1].split()[-7:]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"key": "LTAI1", "source": "192.0.2.1", "changed": ["security_group/sg-a"]},
+         ["LTAI1 from 192.0.2.1", "security group sg-a"]),
+        ({"key": "", "source": "uid:1000", "changed": ["vpc/v", "network_interface/e"]},
+         ["user 1000 on this host", "VPC v, ENI e"]),
+        ({"key": "", "source": "uid:0", "changed": [*(f"instance/{i}" for i in range(3)), "vpc/v"]},
+         ["root on this host", "3 instances, 1 VPC"]),
+    ],
+)  # fmt: skip
+def test_a_record_of_the_audit_says_who_did_what_in_words(record: dict[str, Any], words: list[str]) -> None:
+    told = {"revision": 7, "time": "2026-11-28T05:39:42.993Z", "action": "Any", **record}
+    header, line = audit_lines(iter([told]))
+    assert re.split(" {2,}", header) == ["REVISION", "TIME (UTC)", "ACTION", "DONE BY", "CHANGED"]
+    assert re.split(" {2,}", line) == ["7", "2026-11-28T05:39:42Z", "Any", *words]
 
 
 def test_the_audit_is_pruned_and_says_so(api: Command) -> None:

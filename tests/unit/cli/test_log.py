@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from sgdataplane.cli.log import FLOW_FIELDS, as_flowlog, as_json, as_text
+from sgdataplane.cli.log import FLOW_FIELDS, HEADERS, as_flowlog, as_json, as_text, columns_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
@@ -41,13 +42,22 @@ def test_json_is_as_its_schema_says(entry: Denied | Unlogged | Forged) -> None:
 
 
 def test_text() -> None:
-    assert as_text("i-a", STATE, DENIED).endswith("eni-a  ingress  tcp     192.0.2.7:4242 > 10.0.0.1:22  sgr-1 of sg-a")
-    assert as_text("i-a", STATE, REPLY).endswith("default (ingress rules, of a reply)")
-    assert as_text("i-a", STATE, FRAME).endswith("egress   0x88cc  - > -  fence.other")
+    columns = re.split(" {2,}", as_text("i-a", STATE, DENIED))
+    assert columns[1:] == ["eni-a", "ingress", "tcp", "192.0.2.7:4242 > 10.0.0.1:22", "sgr-1 of sg-a"]
+    assert as_text("i-a", STATE, REPLY).endswith("default: no rule matches (ingress rules, of a reply)")
+    assert as_text("i-a", STATE, FRAME).endswith("  fence.other: the frame is neither IP nor ARP")
+    assert "  0x88cc    - > -  " in as_text("i-a", STATE, FRAME)
     assert "- of i-a" in as_text("i-a", STATE, STRANGE)
     assert "rule.sg-of-old.sgr-7" in as_text("i-a", STATE, STRANGE)
     assert as_text("i-a", STATE, MORE).endswith("i-a: 4,321 more denied and not logged: ingress default")
     assert as_text("i-a", STATE, FORGED).endswith("4,321 logged in the name of our rules by others, and not believed")
+
+
+def test_each_column_of_the_text_stands_below_its_header() -> None:
+    columns = columns_of([])
+    header, line = columns.line(HEADERS), as_text("i-a", STATE, replace(DENIED, eni_id="eni"), columns=columns)
+    for title, begins in zip(HEADERS, ("", "eni ", "ingress ", "tcp ", "192.0.2.7:4242 > ", "sgr-1 "), strict=True):
+        assert line[header.index(title) :].startswith(begins), title
 
 
 def test_flowlog_has_the_vendors_fields() -> None:

@@ -169,9 +169,9 @@ def test_a_cell_is_one_line_and_harmless() -> None:
     assert table.splitlines() == [f"name{space}  port", f"{SHOWN}     1", f"a\\nb{space}     2"]
 
 
-def test_lines_that_come_one_by_one_are_aligned_at_a_terminal_alone() -> None:
+def test_lines_that_come_one_by_one_are_aligned_as_far_as_widths_are_known() -> None:
     columns, rows = Columns(5), [("eni-a", "10.0.0.1:22", "default"), ("e", "8.8.8.8:5", "spoofed")]
-    assert [columns.line(row) for row in rows] == ["eni-a  10.0.0.1:22  default", "e  8.8.8.8:5  spoofed"]
+    assert [columns.line(row) for row in rows] == ["eni-a  10.0.0.1:22  default", "e      8.8.8.8:5  spoofed"]
     with at_a_terminal():
         assert [columns.line(row) for row in rows] == ["eni-a  10.0.0.1:22  default", "e      8.8.8.8:5    spoofed"]
 
