@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             if proven.proof is not None:
                 say_aside(f"{each.title}: {proven.proof}")
             text = text or TABLES[arguments.stage](tables(proven))
-        head = one_line(f"# {each.title}" + (f"; options: {unlike}" if unlike else ""))
+        comment = "" if arguments.stage == "policy" else "# "  # that one is for people alone
+        head = one_line(f"{comment}{each.title}" + (f"; options: {unlike}" if unlike else ""))
         if arguments.output is None:
             say_block(f"{head}\n{text}", end="")
         files[f"{each.name}.{SUFFIXES[arguments.stage]}"] = f"{head}\n{text}"

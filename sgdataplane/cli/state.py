@@ -139,16 +139,22 @@ def summary(state: CloudState) -> str:
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:
-    """Prints a line for each, the gravest first; after all findings of one code, what to do about them."""
+    """Prints a line for each, the gravest first, and what to do about it below; once, where it is the same for several
+    in a row."""
     order = list(COLOURS)
     rows = sorted(findings, key=lambda finding: (order.index(finding.severity.value), finding.code))
     width = max((len(finding.code) for finding in rows), default=0)
-    for (severity, code), group in groupby(rows, key=lambda finding: (finding.severity.value, finding.code)):
-        for finding in group:
-            about = " ".join(value for _, value in finding.subject)
-            text = f"{about}: {finding.message}" if about else finding.message
-            say_hanging(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  ", text)
-        say_hanging(f"{'':9}{'':{width}}  ", f"-> {finding.advice}", "dim")
+    for advice, group in groupby(rows, key=lambda finding: finding.advice):
+        for number, finding in enumerate(group):
+            _say_finding(finding, width)
+            if not number:
+                say_hanging(f"{'':9}{'':{width}}  ", f"-> {advice}", "dim")
+
+
+def _say_finding(finding: Finding, width: int) -> None:
+    severity, about = finding.severity.value, " ".join(value for _, value in finding.subject)
+    text = f"{about}: {finding.message}" if about else finding.message
+    say_hanging(f"{paint(f'{severity:7}', COLOURS[severity])}  {finding.code:{width}}  ", text)
 
 
 def import_state(arguments: argparse.Namespace) -> int:

@@ -76,8 +76,12 @@ class Block:
         return self.kind.partition(" ")[2]
 
     @property
+    def is_prompted(self) -> bool:
+        return self.kind == "" and self.text.startswith((USER, SUPERUSER))
+
+    @property
     def is_run(self) -> bool:
-        return self.word != "not run" and self.kind == "" and self.text.startswith((USER, SUPERUSER))
+        return self.is_prompted and self.word != "not run"
 
     @property
     def prompt(self) -> str:

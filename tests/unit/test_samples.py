@@ -13,7 +13,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from sgdataplane.statefile import load
-from tests.support.samples import EXAMPLES, ROOT, SUPERUSER, Block, blocks, fits, scene
+from tests.support.samples import EXAMPLES, ROOT, SUPERUSER, USER, Block, blocks, fits, scene
 
 MADE = {"kernels.md"}  # by a run of the suite
 PAGES = (
@@ -72,6 +72,14 @@ def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden:
 def test_every_block_is_held_to_something(page: Path) -> None:
     assert [block.text for block in blocks(page) if not is_held(block)] == []
     assert re.search(r"^ +```", page.read_text("utf-8"), re.MULTILINE) is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_output_looks_like_a_command(page: Path) -> None:
+    """A reader types what follows a prompt: no line that a command prints may begin with one."""
+    outputs = (output for block in blocks(page) if block.is_prompted for _, output in block.commands())
+    lines = (line for output in outputs for line in output.splitlines())
+    assert [line for line in lines if line.startswith((USER, SUPERUSER))] == []
 
 
 def is_held(block: Block) -> bool:

@@ -47,7 +47,7 @@ def test_an_eni_is_named_by_its_id_or_its_instance(name: str, path: Path, capsys
     found = json.loads(capsys.readouterr().out)
     assert (found["eni"], found["port"]) == ("eni-web", 443)
     assert main(["compile", str(path), "--eni", name, "--stage", "policy"]) == 0
-    assert capsys.readouterr().out.startswith("# instance i-web: eth0 = eni-web\n")
+    assert capsys.readouterr().out.startswith("instance i-web: eth0 = eni-web\n")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ ODD = GOOD.replace(
     "      - {security_group_rule_id: sgr-2, type: ingress, ip_protocol: tcp, port_range: 80/80,"
     " cidr_ip: 10.1.0.0/8}\n",
 )
+SHOP = Path(__file__).resolve().parents[3] / "examples" / "shop.yaml"
 BAD = GOOD.replace("[sg-a]", "[sg-b]").replace("vpc_id: vpc-a\n", "vpc_id: vpc-b\n")
 
 
@@ -67,6 +68,13 @@ def test_check_lists_findings_the_gravest_first_in_columns(state: Path, capsys: 
         "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits; it is read as 10.0.0.0/8",
         f"                          -> {KINDS['MaskedHostBits'].advice}",
     ]
+
+
+def test_advice_stands_below_the_first_finding_that_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", SHOP) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok:", "info", "->", "info", "info"]
+    assert lines[2].strip() == f"-> {KINDS['TieDecidedByDrop'].advice}"
 
 
 @pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (ODD, 1)], ids=["nothing odd", "findings"])
