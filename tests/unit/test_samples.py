@@ -82,6 +82,13 @@ def test_no_output_looks_like_a_command(page: Path) -> None:
     assert [line for line in lines if line.startswith((USER, SUPERUSER))] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_changes_the_machines_own_network(page: Path) -> None:
+    """A reader may paste what is run here: links and addresses are made in namespaces that the page makes."""
+    commands = (command for block in blocks(page) if block.is_run for command, _ in block.commands())
+    assert [command for command in commands if re.match(r"(ip (?!-n |netns )|nft |sysctl )", command)] == []
+
+
 def is_held(block: Block) -> bool:
     """Run, the same as a file in examples/, part of one, or said not to be run."""
     if block.is_run or block.word == "not run":
