@@ -36,7 +36,7 @@ def run_suite(folder: Path, text: str, *options: str) -> subprocess.CompletedPro
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "SGDP_TEST_"))}
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "-p", "tests.conftest", *options, str(file)],
-        cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ UNITS = ("sgdataplane.service", "sgdataplane-boot.service")
 API = "sgdataplane-api.service"
 LIBRARIES = ("sgdataplane", "sgdataplane-api")
 STATE = ROOT / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
-COMMAND_S = 60
+COMMAND_S = 300
 EXPOSURE = {**dict.fromkeys(UNITS, 3.0), API: 1.0}  # of 10; "OK" is below 5
 
 

@@ -25,7 +25,7 @@ from tests.support.links import wait_carried
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 LINKS = {"peer": "out", "instance": "eni-a"}  # a router's, where there is one
-ARRIVAL = patient(20.0)
+ARRIVAL = patient(60.0)
 Pair = Mapping[str, str]  # role -> namespace
 
 
