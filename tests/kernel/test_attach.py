@@ -289,7 +289,7 @@ def test_an_interface_that_gets_another_mac_gets_its_link_local_address(bench: B
         links.add_address(former)
         links.delete_address(now)
         solicit_routers(bench.place)
-        assert spoofed(bench.place) == 1
+        assert spoofed(bench.place) >= 1  # the kernel itself may have said something, too
 
 
 REFUSALS = [
