@@ -373,7 +373,7 @@ def test_a_dry_run_says_that_it_would_have_passed(client: Client) -> None:
         client.refused("RunInstances", **(asked | {"SecurityGroupId": "sg-none"})) == "InvalidSecurityGroupId.NotFound"
     )
     documents = client.engine.documents
-    assert (documents.of_kind[ResourceKind.INSTANCE], documents.revision) == ({}, revision - 1)
+    assert (dict(documents.of_kind[ResourceKind.INSTANCE]), documents.revision) == ({}, revision - 1)
 
 
 def test_what_is_not_there_is_said_so(client: Client) -> None:
