@@ -7,20 +7,23 @@ means. Nothing that a relay sends names a file: generations have names of ours.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
+import os
 import random
 import signal
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 
 from sgdataplane import __version__
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
@@ -50,6 +53,24 @@ RETRY_S = 5.0  # after which what couldn't be published is tried again
 QUEUE = 4
 
 LOGGER = logging.getLogger("sgdataplane.sync")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """While the block runs, this process alone writes generations there. HostError if another one does."""
+    lock = path / ".lock"
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(str(lock), error.strerror or str(error)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise HostError(str(path), "another `sgdp sync` writes there") from None
+    finally:
+        os.close(handle)
 
 
 @dataclass
@@ -275,10 +296,10 @@ def run_sync(  # noqa: PLR0913  # what the command line says
     ready: Callable[[str], None],
 ) -> None:
     """Follow until SIGTERM or Ctrl-C; what was begun is published whole. `ready`: called once, with what is here.
-    EndpointError."""
-    context, opened = host_context(tls), Folder.open(folder)
+    EndpointError, HostError."""
+    context = host_context(tls)
 
-    async def follow() -> None:
+    async def follow(opened: Folder) -> None:
         sync = HostSync(relays, context, opened, AgentPlace(opened.publisher, socket), may_go_back=may_go_back)
         task = asyncio.create_task(sync.run())
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -287,16 +308,19 @@ def run_sync(  # noqa: PLR0913  # what the command line says
         with suppress(asyncio.CancelledError):
             await task
 
-    asyncio.run(follow())
+    with held(folder):
+        asyncio.run(follow(Folder.open(folder)))
 
 
 def _told(error: Exception) -> str:
     """Why a stream has ended, for people."""
     if isinstance(error, ConnectionClosed):
-        end = error.rcvd or error.sent
-        if end is None:
-            return "the connection was lost, or the relay has said nothing for 15 s"
-        return f"the relay has ended it: {end.reason or 'without a reason'} ({end.code})"
+        end, ours = error.rcvd, error.sent
+        if end is not None and error.rcvd_then_sent is not False:
+            return f"the relay has ended it: {end.reason or 'without a reason'} ({end.code})"
+        if ours is not None and ours.code == CloseCode.INTERNAL_ERROR:
+            return "the relay has said nothing for 15 s"
+        return f"it was ended here: {ours.reason} ({ours.code})" if ours is not None else "the connection was lost"
     if isinstance(error, TimeoutError):
         return "the relay doesn't answer"
     return str(error) or type(error).__name__
