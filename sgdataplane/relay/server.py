@@ -23,6 +23,7 @@ from sgdataplane.control.documents import Documents, ResourceKind, kind_of
 from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.complaints import complaints_of
 from sgdataplane.relay.streams import REPORT_S, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
@@ -55,6 +56,7 @@ class Relay:
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Stream] = {}  # streams that have ended, the last one of each host
         self._pace = Turnstile(snapshots)
+        self._complaints = complaints_of(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
     # what the store says
@@ -114,12 +116,12 @@ class Relay:
         except OtherProtocolError as error:
             await stream.end(OTHER_PROTOCOL, str(error))
         except BadMessageError as error:
-            LOGGER.warning("%s has sent what is no message: %s", peer.host, error)
+            self._complaints.note(peer.host, f"{peer.host} has sent what is no message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
         except ConnectionClosed:
             pass
         except TimeoutError:
-            LOGGER.warning("%s doesn't read or say anything: its stream ends", peer.host)
+            self._complaints.note(peer.host, f"{peer.host} doesn't read, or has said nothing: its stream ends")
             socket.transport.abort()
         finally:
             if self.streams.get(peer.host) is stream:

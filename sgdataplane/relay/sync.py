@@ -15,7 +15,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.relay.complaints import complaints_of
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import (
@@ -140,11 +141,10 @@ class HostSync:
         self._may_go_back, self._goes_back = may_go_back, False
         self.part = folder.published  # what the relay has sent
         self.report = Reported()
-        self._trouble = ""  # why the relays can't be followed
+        self._complaints = complaints_of(LOGGER)
         self._enforced: Version | None = None
         self._arrived, self._reported = asyncio.Event(), asyncio.Event()
         self._attempts = 0
-        self._refused: dict[str, str] = {}
 
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
@@ -159,12 +159,14 @@ class HostSync:
         turn = 0
         while True:
             url = self._relays[turn % len(self._relays)]
+            begun = time.monotonic()
             try:
                 await self._stream(url)
             except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
-                self._note(url, error)
+                told = visible(f"{url}: {_told(error)}")
+                self._complaints.note(url, f"no stream from the relay, all stays as it is: {told}")
             turn += 1
-            self._attempts += 1
+            self._attempts = 1 if time.monotonic() - begun > LONGEST_S else self._attempts + 1
             longest = min(LONGEST_S, SHORTEST_S * 2 ** min(self._attempts, 10))
             await asyncio.sleep(random.uniform(0, longest))  # it only spreads hosts over time
 
@@ -196,9 +198,8 @@ class HostSync:
             text = await socket.recv()
             message = read_from_relay(text)
             if isinstance(message, Refused):
-                self._note_refused(dict(message.enis))
+                self._note_refused(message.enis)
             elif self._take(receiving, message, len(text)):
-                self._attempts, self._trouble = 0, ""
                 self._arrived.set()
 
     def _take(self, receiving: Receiving, change: HostChange, letters: int) -> bool:
@@ -222,18 +223,12 @@ class HostSync:
         except ConnectionClosed:
             pass  # the stream's end says why
 
-    def _note(self, url: str, error: Exception) -> None:
-        """Why a stream has ended, once for each reason."""
-        said = visible(f"{url}: {_told(error)}")
-        if said != self._trouble:
-            LOGGER.warning("no stream from the relay, all stays as it is: %s", said)
-        self._trouble = said
-
-    def _note_refused(self, enis: dict[str, str]) -> None:
-        for eni, why in enis.items():
-            if self._refused.get(eni) != why:
-                LOGGER.warning("%s is attached here, but isn't this host's: %s", eni, why)
-        self._refused = enis
+    def _note_refused(self, enis: Mapping[str, str]) -> None:
+        if not enis:
+            self._complaints.forget("refused")
+            return
+        told = "; ".join(f"{eni}: {why}" for eni, why in enis.items())
+        self._complaints.note("refused", f"attached here, but not this host's: {told}")
 
     # the agent
 
@@ -262,8 +257,9 @@ class HostSync:
         try:
             await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
         except SgDataplaneError as error:
-            LOGGER.warning("%s isn't published: %s", part.version, error)
+            self._complaints.note("published", f"{part.version} isn't published: {error}")
             return str(error)
+        self._complaints.forget("published")
         self._goes_back = False
         return ""
 
