@@ -31,7 +31,7 @@ from sgdataplane.errors import Problem, StateFileError, Where
 
 T = TypeVar("T")
 TAG = "sgdp:host"  # of an instance: the host of those of its ENIs that nothing else binds
-FIELD = "host"  # in `about` of an ENI: the host that claimed it, or that AttachNetworkInterface named
+FIELD = "host"  # in `about` of an ENI: the host that claimed it, or that a call named for it
 LONGEST = 253
 NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 SERIAL = re.compile(r"[0-9A-F]{1,40}")
@@ -93,7 +93,7 @@ def hosts_in(documents: Documents) -> dict[str, StoredHost]:
 
 
 def host_of(documents: Documents, eni: Body) -> str | None:
-    """The host that an ENI is bound to: the one that claimed it or that AttachNetworkInterface named; else the one that
+    """The host that an ENI is bound to: the one that claimed it or that a call named for it; else the one that
     its instance's tag names; else the only host that there is. A host that is revoked counts: to revoke moves nothing.
     """
     return bound(eni, _instance_of(documents, eni), documents.of_kind[ResourceKind.HOST])
@@ -180,7 +180,7 @@ def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Stored
 
 
 def forget_host(store: Store, call: Call, name: str) -> Forgotten:
-    """Remove it, and release what is bound to it by a claim or AttachNetworkInterface. StateFileError if there is no
+    """Remove it, and release what is bound to it by a claim or a call. StateFileError if there is no
     such host, and nothing is bound to one of that name."""
 
     def decide(workspace: Workspace) -> Forgotten:
@@ -203,7 +203,7 @@ def release_enis(store: Store, call: Call, name: str, enis: Iterable[str]) -> tu
     def decide(workspace: Workspace) -> tuple[str, ...]:
         wrong = [eni for eni in wanted if _field(workspace, eni) != name]
         if wrong:
-            expected = f"an ENI that {name} has by a claim or by AttachNetworkInterface"
+            expected = f"an ENI that {name} has by a claim, or by a call that named it"
             problems = (Problem(Where(), "InvalidHost.Eni", "not an ENI of this host", eni, expected) for eni in wrong)
             raise StateFileError(tuple(problems))
         _release(workspace, wanted)

@@ -279,6 +279,17 @@ def test_an_eni_moves_by_detach_and_attach(client: Client) -> None:
     assert host_at(client, eni_id) is None
 
 
+def test_an_eni_of_any_kind_moves_at_once(client: Client) -> None:
+    """Also a primary one, which can't be detached."""
+    _, eni_id = instance(client, {"SgdpHost": "a"})
+    client.asked("ModifyNetworkInterfaceAttribute", {"SgdpHost": "b"}, NetworkInterfaceId=eni_id)
+    assert host_at(client, eni_id) == "b"
+    client("ModifyNetworkInterfaceAttribute", NetworkInterfaceId=eni_id, NetworkInterfaceName="n")
+    assert host_at(client, eni_id) == "b"
+    client.engine.change(lambda scope: bind(scope, "a", [eni_id]), call("Claim"))
+    assert host_at(client, eni_id) == "b", "the old host claims it in vain"
+
+
 def test_attach_without_a_host_keeps_the_one_that_claimed_it(client: Client) -> None:
     instance_id, eni_id = secondary(client)
     client.engine.change(lambda scope: bind(scope, "a", [eni_id]), call("Claim"))
@@ -306,6 +317,7 @@ def test_a_call_that_names_no_host_of_ours_is_refused(
     ]
     if not more:
         calls.append(("AttachNetworkInterface", {"NetworkInterfaceId": eni_id, "InstanceId": instance_id}))
+        calls.append(("ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": eni_id}))
     for action, asked in calls:
         with pytest.raises(ApiError) as raised:
             client.asked(action, said, **asked)

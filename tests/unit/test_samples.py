@@ -38,7 +38,7 @@ NOT_RUN = {
     "tests/control/test_etcd_partition.py runs it, on three members with TLS": 1,
     "tests/packages/test_wheel.py makes a release": 1,
     "tests/kernel/test_units_api.py runs it on a machine with systemd": 2,
-    "tests/relay/test_many_hosts.py runs it": 4,
+    "tests/relay/test_many_hosts.py runs it": 3,
     "tests/traffic/test_api.py runs it, where the SDK is installed": 2,
     "tests/traffic/test_scenarios.py runs all scenarios": 2,
 }

@@ -210,7 +210,7 @@ def delete(scope: Scope) -> Body:
 
 
 def modify(scope: Scope) -> Body:
-    """ModifyNetworkInterfaceAttribute: its name, groups (all of them anew), and timeouts."""
+    """ModifyNetworkInterfaceAttribute: its name, groups (all of them anew), timeouts; SgdpHost moves it to a host."""
     eni_id = scope.required("NetworkInterfaceId")
     body = scope.find(ResourceKind.ENI, eni_id)
     given: Fields = {}
@@ -233,7 +233,8 @@ def modify(scope: Scope) -> Body:
         for name, key in (("delete_on_release", "DeleteOnRelease"), ("source_dest_check", "SourceDestCheck"))
         if scope.has(key)
     }
-    scope.change(ResourceKind.ENI, eni_id, given, **more, **flags)
+    moved = {FIELD: scope.host} if scope.host else {}
+    scope.change(ResourceKind.ENI, eni_id, given, **more, **flags, **moved)
     return DONE
 
 
