@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def test_rooms_have_namespaces_of_their_own_and_share_one_folder(capsule: Capsul
     assert len(inodes | {netns.inode_of(capsule.room.netns), netns.inode_of(netns.OWN_NETNS)}) == 6
     assert [os.listdir(room.path("/run/sgdataplane")) for room in rooms] == [["one"], ["two"]]
     assert set(os.listdir(rooms[0].path(SHARED))) == {"one", "two"}
+    assert [capsule.run(["hostname"], room) for room in rooms] == ["one\n", "two\n"]
+    assert socket.gethostname() not in ("one", "two")
     assert netns.list_names() == before
     assert not SHARED.exists()
 

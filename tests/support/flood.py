@@ -5,7 +5,8 @@
     flood.allowed, flood.denied                   Count(sent, received), complete when the block has ended
 
 A `Flood` opens many sessions and is received by sockets; it never has more than WINDOW allowed packets under way, so
-no socket buffer overflows. A `DenseFlood` is two sessions as fast as can be, counted by rules behind ours, then
+no socket buffer overflows. A `PacedFlood` is the same with a pause after each two packets, for tests that last and
+leave the machine to others. A `DenseFlood` is two sessions as fast as can be, counted by rules behind ours, then
 dropped. What is missing at the end was lost in between, or refused by the rules of the sending side.
 """
 
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +36,7 @@ from tests.support.nft import nft
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SOURCES, BURST = 1000, 128, 100
+PAUSE_S = 0.001
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
 DEADLINE = patient(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
@@ -63,6 +66,8 @@ class Counters:
 class Flood:
     """Runs from `__enter__` to `__exit__`, which waits until everything that was sent and accepted has arrived."""
 
+    sender = "send"
+
     def __init__(
         self, folder: Path, source: str, target: str, allowed: Sequence[Target], denied: Sequence[Target]
     ) -> None:
@@ -77,7 +82,7 @@ class Flood:
         try:
             self._start("receive", self._namespaces["receive"])
             wait_until(lambda: self._counters[READY] == 1)
-            self._start("send", self._namespaces["send"])
+            self._start(self.sender, self._namespaces["send"])
             wait_until(lambda: self.allowed.received > 0)
         except BaseException:
             kill_all(self._processes)
@@ -102,6 +107,12 @@ class Flood:
     def _start(self, role: str, namespace: str) -> None:
         command = [sys.executable, "-m", "tests.support.flood", role, namespace, str(self._path), *self._words]
         self._processes.append(subprocess.Popen(command, cwd=ROOT))
+
+
+class PacedFlood(Flood):
+    """Some 900 packets of each kind a second."""
+
+    sender = "send-paced"
 
 
 class DenseFlood(Flood):
@@ -166,7 +177,7 @@ class _Stop:
         self.is_set = True
 
 
-def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
+def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target], pause: float = 0.0) -> None:
     """An allowed and a denied packet in turn, until SIGTERM: from each source port to a target, then to the next, so
     that with many targets a session has expired before its turn comes again."""
     stop = _Stop()
@@ -181,6 +192,8 @@ def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]
             counters[SENT_ALLOWED] += _has_sent(source, good)
             _has_sent(source, bad)
             counters[SENT_DENIED] += 1
+            if pause:
+                time.sleep(pause)
 
 
 def send_fast(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
@@ -252,7 +265,9 @@ def main(arguments: Sequence[str]) -> None:
     role, namespace, path, *words = arguments
     netns.enter(namespace)
     allowed, denied = ([(w.rpartition("/")[0], int(w.rpartition("/")[2])) for w in text.split(",")] for text in words)
-    {"send": send, "send-fast": send_fast, "receive": receive}[role](Counters(Path(path)), allowed, denied)
+    paced = partial(send, pause=PAUSE_S)
+    roles: dict[str, Callable[..., None]] = {"send": send, "send-paced": paced, "send-fast": send_fast}
+    {**roles, "receive": receive}[role](Counters(Path(path)), allowed, denied)
 
 
 if __name__ == "__main__":

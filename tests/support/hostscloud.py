@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.client import ApiClient
-from sgdataplane.control.client import RefusedError as RefusedByApiError
+from sgdataplane.control.client import ApiClient, RefusedError
 from sgdataplane.errors import EndpointError
 from sgdataplane.host import netns
 from sgdataplane.lab.hosts import guests
@@ -42,6 +41,11 @@ class Cloud:
         switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
         self.switch = str(switch["VSwitchId"])
 
+    def ask_once(self, action: str, **parameters: object) -> dict[str, Any]:
+        """One API's answer, whatever that is."""
+        with netns.inside(self.lab.capsule.room.netns):
+            return next(self._clients).ask(action, **parameters)
+
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
         """Any API's answer. A call that wasn't answered is sent again, with the same token."""
         is_write = not action.startswith(("Describe", "Sgdp"))
@@ -49,10 +53,9 @@ class Cloud:
         deadline = time.monotonic() + ASK_S
         while True:
             try:
-                with netns.inside(self.lab.capsule.room.netns):
-                    answer = next(self._clients).ask(action, **said)
-            except (EndpointError, RefusedByApiError) as error:
-                is_final = isinstance(error, RefusedByApiError) and not error.code.startswith(AGAIN)
+                answer = self.ask_once(action, **said)
+            except (EndpointError, RefusedError) as error:
+                is_final = isinstance(error, RefusedError) and not error.code.startswith(AGAIN)
                 if is_final or time.monotonic() > deadline:
                     raise
                 self.refused += 1
@@ -66,7 +69,7 @@ class Cloud:
         made = self.ask("CreateSecurityGroup", VpcId=self.vpc)
         group = str(made["SecurityGroupId"])
         if rules:
-            self.ask("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=list(rules))
+            self.open(group, *rules)
         return group
 
     def instance(self, name: str, group: str, host: Host) -> str:
@@ -90,6 +93,14 @@ class Cloud:
         """Make these workloads, or all."""
         guests.start_all(self.lab.capsule, [self.workloads[name] for name in names or self.workloads])
 
+    def open(self, group: str, *rules: dict[str, object]) -> int:
+        """The revision that has these rules."""
+        return int(self.ask("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=list(rules))["revision"])
+
+    def shut(self, group: str, *rules: dict[str, object]) -> int:
+        """The revision that hasn't."""
+        return int(self.ask("RevokeSecurityGroup", SecurityGroupId=group, Permissions=list(rules))["revision"])
+
     def netns(self, name: str) -> str:
         return self.workloads[name].netns
 
@@ -97,11 +108,19 @@ class Cloud:
         return str(self.workloads[name].plug.addresses[0][0])
 
     def settle(self) -> dict[str, Any]:
-        """Until the API says that everything asked for is in force on all hosts."""
-        answer = self.ask("SgdpWait", Timeout=int(ASK_S))
-        assert (answer["Lagging"], answer["Failed"], answer["Unknown"]) == ([], [], []), answer
-        return answer
+        """Until the API says that everything asked for is in force on all hosts. One that was silent is unknown for a
+        while."""
+        deadline = time.monotonic() + ASK_S
+        while True:
+            answer = self.ask("SgdpWait", Timeout=5)
+            if not (answer["Lagging"] or answer["Failed"] or answer["Unknown"]):
+                return answer
+            if time.monotonic() > deadline:
+                said = "\n".join(f"{one.name}: {one.said()}" for one in self.lab.components)
+                raise AssertionError(f"{answer}\n{said}")
 
 
-def rule(port: int, protocol: str = "TCP", source: str = "0.0.0.0/0", policy: str = "Accept") -> dict[str, object]:
-    return {"IpProtocol": protocol, "PortRange": f"{port}/{port}", "SourceCidrIp": source, "Policy": policy}
+def rule(ports: int | str, protocol: str = "TCP") -> dict[str, object]:
+    """It lets a port, or FIRST/LAST, in from everywhere."""
+    said = f"{ports}/{ports}" if isinstance(ports, int) else ports
+    return {"IpProtocol": protocol, "PortRange": said, "SourceCidrIp": "0.0.0.0/0", "Policy": "Accept"}

@@ -61,13 +61,13 @@ def observer() -> str:
 
 def load(namespace: str, text: str) -> None:
     """Run nft commands in a namespace."""
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "nft", "-f", "-"]
+    command = ["nsenter", f"--net={netns.path_of(namespace)}", "nft", "-f", "-"]
     subprocess.run(command, input=text, text=True, check=True, capture_output=True)
 
 
 def listed(namespace: str, what: str) -> list[dict[str, Any]]:
     """What nft lists in a namespace, as values."""
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "nft", "-j", "list", *what.split()]
+    command = ["nsenter", f"--net={netns.path_of(namespace)}", "nft", "-j", "list", *what.split()]
     done = subprocess.run(command, text=True, check=True, capture_output=True)
     found: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
     return found

@@ -4,8 +4,8 @@ Owns these namespaces, the rooms in a capsule, and starting processes there. Mus
 
     capsule  a PID namespace, a mount namespace with a /run of its own, and a network namespace. Its first process waits
              until our end of a pipe closes; so the kernel kills everything there once we are gone, by kill -9 too
-    room     a network and a mount namespace in the capsule, with a /run/netns and a /run/sgdataplane of its own; a
-             process that does nothing keeps it
+    room     a network and a mount namespace in the capsule, with a /run/netns, a /run/sgdataplane and a host name of its
+             own; a process that does nothing keeps it
 
 Nothing of a capsule has a name outside. From here, a namespace is a path below /proc, and files are below `Room.path`.
 """
@@ -31,6 +31,7 @@ CLONE_NEWPID = 0x20000000  # linux/sched.h
 END_S = patient(20.0)
 SHARED = Path("/run/lab")  # a folder that all rooms of a capsule see, and nobody else
 READY = b"ready\n"
+KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}  # namespaces of a room, and how /proc calls them
 # The first process reaps whatever is left to it, as it ignores its children's ends.
 CAPSULE = f"""
 mount -t proc proc /proc
@@ -43,6 +44,7 @@ trap '' CHLD
 exec cat > /dev/null
 """
 ROOM = """
+hostname "$0"
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run/netns
 mount -t tmpfs -o mode=755 tmpfs /run/sgdataplane
@@ -74,7 +76,8 @@ class Room:
 
     def enter(self) -> list[str]:
         """What a command begins with that is to run in there."""
-        return ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", f"--net={self.netns}", "--wd=/"]
+        kinds = (f"--{kind}=/proc/{self.pid}/ns/{file}" for kind, file in KINDS.items())
+        return ["nsenter", *kinds, "--wd=/"]
 
 
 class Capsule:
@@ -116,8 +119,8 @@ class Capsule:
 
     def make_room(self, name: str) -> Room:
         """HostError if the kernel refuses."""
-        alone = ("unshare", "--mount", "--net", "--propagation", "private")
-        process = self.start([*alone, "sh", "-euc", ROOM], stdout=subprocess.PIPE)
+        alone = ("unshare", "--mount", "--net", "--uts", "--propagation", "private")
+        process = self.start([*alone, "sh", "-euc", ROOM, name], stdout=subprocess.PIPE)
         _wait_ready(process, f"room {name}")
         return Room(name, process.pid)
 

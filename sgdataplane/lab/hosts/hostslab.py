@@ -113,6 +113,12 @@ class HostsLab:
         """Of etcd's users."""
         return {name: self.authority.sign(name) for name in ("root", "api", "relay")}
 
+    def run_etcdctl(self, *words: str) -> str:
+        """As etcd's root, at its first member. HostError if it fails."""
+        root, at = self.certificates["root"], f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
+        files = ("--cacert", self.authority.certificate, "--cert", root.certificate, "--key", root.key)
+        return self.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
+
     def host(self, name: str) -> Host:
         return next(host for host in self.hosts if host.name == name)
 
@@ -136,6 +142,8 @@ def hosts_lab(hosts: int, vpcs: int = 1, *, apis: int = APIS, relays: int = RELA
         _add_relays(lab, relays)
         for number in range(1, hosts + 1):
             lab.hosts.append(_make_host(lab, number, vpcs))
+        started([*lab.relays, *lab.apis])
+        _add_to_store(lab)
         started(lab.components)
         yield lab
 
@@ -176,12 +184,8 @@ def _add_members(lab: HostsLab) -> None:
 
 
 def _give_roles(lab: HostsLab) -> None:
-    root, member = lab.certificates["root"], lab.members[0]
-    files = ("--cacert", lab.authority.certificate, "--cert", root.certificate, "--key", root.key)
-    at = f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
-    for line in ROLES.split("\n"):
-        if line:
-            lab.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *line.split()], member.room)
+    for line in filter(None, ROLES.split("\n")):
+        lab.run_etcdctl(*line.split())
 
 
 def _make_key(lab: HostsLab) -> tuple[str, str]:
@@ -226,6 +230,12 @@ def _make_host(lab: HostsLab, number: int, vpcs: int) -> Host:
         components.agent_answers(room.path(AGENT_SOCKET)),
     )
     return Host(number, room, agent, _sync(lab, name, room, own) if lab.relays else None)
+
+
+def _add_to_store(lab: HostsLab) -> None:
+    """Only then may they have streams."""
+    for host in lab.hosts if lab.relays else ():
+        lab.capsule.run(sgdp("hosts", "add", host.name, "--store", lab.store("api")))
 
 
 def _sync(lab: HostsLab, name: str, room: Room, own: Signed) -> Component:

@@ -36,6 +36,11 @@ def management_address(number: int) -> str:
     return str(Address(NETWORK.family_bits, NETWORK.first + number))
 
 
+def management_port(number: int) -> str:
+    """The capsule's end of that room's link, which can be set down to cut the room off."""
+    return f"m{number}"
+
+
 def make_management(capsule: Room) -> None:
     """The bridge, which is also how the capsule itself takes part."""
     with Links(capsule.netns) as links:
@@ -45,7 +50,7 @@ def make_management(capsule: Room) -> None:
 
 def join_management(capsule: Room, room: Room, number: int) -> None:
     """Give the room its address there."""
-    port = f"m{number}"
+    port = management_port(number)
     with Links(capsule.netns) as links, Links(room.netns) as inside:
         links.add_veth(port, room.netns, MANAGEMENT, "")
         links.put_into(port, MANAGEMENT)
