@@ -4,8 +4,8 @@ Owns these namespaces, the rooms in a capsule, and starting processes there. Mus
 
     capsule  a PID namespace, a mount namespace with a /run of its own, and a network namespace. Its first process waits
              until our end of a pipe closes; so the kernel kills everything there once we are gone, by kill -9 too
-    room     a network and a mount namespace in the capsule, with a /run/netns, a /run/sgdataplane and a host name of its
-             own; a process that does nothing keeps it
+    room     a network and a mount namespace in it, with a /run/netns, a /run/sgdataplane and a host name of its own; a
+             process that does nothing keeps it
 
 Nothing of a capsule has a name outside. From here, a namespace is a path below /proc, and files are below `Room.path`.
 """
