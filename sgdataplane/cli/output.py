@@ -207,17 +207,31 @@ def room() -> int:
 
 def say_hanging(lead: str, text: str, colour: str = "") -> None:
     """Prints `text` beside `lead`, on as many lines as it needs."""
+    for before, line in _hung(lead, text, room()):
+        say(before + (paint(line, colour) if colour else line))
+
+
+def hanging(lead: str, text: str) -> str:
+    """`text` beside `lead`, on as many lines as a terminal needs; in a pipe, one line. It has no colours."""
+    return "\n".join(f"{before}{line}" for before, line in _hung(lead, text, _space()))
+
+
+def _hung(lead: str, text: str, space: int) -> Iterator[tuple[str, str]]:
     beside = _width(lead)
-    for line in textwrap.wrap(one_line(text), max(MIN_ROOM, room() - beside), break_on_hyphens=False) or [""]:
-        say(lead + (paint(line, colour) if colour else line))
+    for line in textwrap.wrap(one_line(text), max(MIN_ROOM, space - beside), break_on_hyphens=False) or [""]:
+        yield lead, line
         lead = " " * beside
+
+
+def _space() -> int:
+    return room() if _has_terminal() else sys.maxsize
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> str:
     """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
     Each cell is one line, whatever is in it; but where a terminal hasn't room for that, cells take several, unless
     there are so many rows that only a program would read them. `indent`: spaces before each line."""
-    space = room() - indent if _has_terminal() else sys.maxsize
+    space = _space() - indent
     return "\n".join(" " * indent + line for line in _table_lines(headers, rows, space))
 
 

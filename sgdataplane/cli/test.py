@@ -26,7 +26,7 @@ from sgdataplane.cli.arguments import (
     usual_state,
 )
 from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, paint, print_json, say
+from sgdataplane.cli.output import Exit, hanging, paint, print_json, say, say_block
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.words import counted
@@ -155,7 +155,7 @@ def print_text(tested: Sequence[Tested]) -> None:
     for each in failed:
         say(f"{paint('fails', 'red')}  {each.row.where}: {each.row.text}")
         for mistake in each.mistakes:
-            say(f"       {mistake}")
+            say_block(hanging("       ", mistake))
     holds = "holds" if len(tested) - len(failed) == 1 else "hold"
     fails = "fails" if len(failed) == 1 else "fail"
     counts = f"{len(tested) - len(failed)} {holds}, {len(failed)} {fails}"

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane import __version__
-from sgdataplane.cli.output import one_line, paint, render_table
+from sgdataplane.cli.output import hanging, one_line, paint, render_table
 from sgdataplane.lab.expect import ProbeResult, explain_result, result_as_json
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import ACCEPT, Probe, ProbeEnd
@@ -28,12 +28,12 @@ Pair = tuple[ProbeEnd, ProbeEnd]
 def probe_as_text(cell: ProbeResult, note: str = "") -> str:
     """One probe: its ends and service, expected beside observed, and why. `note`: see status.notes."""
     expected, observed = cell.expected, cell.observed
-    lines = (
-        f"{cell.probe}{note}",
-        f"  expected: {_outcome(expected.verdict, expected.where)} by {words.ranked(expected.decision)}",
-        f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
-    )
-    return "\n".join(map(one_line, lines if cell.agrees else (*lines, paint("  these disagree", "red"))))
+    lines = [
+        one_line(f"{cell.probe}{note}"),
+        hanging("  expected: ", f"{_outcome(expected.verdict, expected.where)} by {words.ranked(expected.decision)}"),
+        hanging("  observed: ", f"{_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})"),
+    ]
+    return "\n".join(lines if cell.agrees else (*lines, paint("  these disagree", "red")))
 
 
 def _outcome(verdict: str, where: str) -> str:
