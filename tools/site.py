@@ -32,7 +32,7 @@ STYLE = """\
 .md-typeset table:not([class]) code { white-space: nowrap; }
 .md-grid { max-width: 72rem; }
 .md-typeset pre > code { font-size: .8em; } /* a line of 100 columns, as the samples are, fits beside both lists */
-.md-typeset .highlight pre:has(.gp) :is(.m, .nb) { color: inherit; } /* an address isn't a number, `test` isn't the shell's */
+.md-typeset .highlight pre:has(.gp) :is(.m, .nb) { color: inherit; } /* of others than the shell's */
 """
 
 

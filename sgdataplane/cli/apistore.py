@@ -9,10 +9,11 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import chosen
-from sgdataplane.cli.output import Columns, Exit, print_json, say, say_aside, whole_seconds
+from sgdataplane.cli.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.model.words import counted
 from sgdataplane.visible import json_text
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.store import Store
 
-AUDIT_HEADERS = ("REVISION", "TIME (UTC)", "ACTION", "DONE BY", "CHANGED")
-AUDIT_WIDTHS = (8, 20, 26, 39)  # enough for most actions, and for a key that is used on this host
+AUDIT_HEADERS = ("REVISION", "TIME (UTC)", "DONE BY", "ACTION, AND WHAT IT CHANGED")
+AT_ONCE = 1_000  # records of one table; the next ones have a table of their own
 SHOWN = 3  # changed objects that one line names; more are counted by kind
 
 
@@ -57,8 +58,8 @@ def run_audit(arguments: argparse.Namespace) -> int:
         if arguments.since < gone:
             say_aside(f"note: the records up to revision {gone} have been pruned")
         records = audit.read(store, arguments.since)
-        for line in map(json_text, records) if arguments.json else audit_lines(records):
-            say(line)
+        for text in map(json_text, records) if arguments.json else audit_tables(records):
+            say_block(text)
     return Exit.DONE
 
 
@@ -78,14 +79,15 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def audit_lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """A header, and a line for each record; nothing if there is none."""
-    columns = Columns(*AUDIT_WIDTHS)
-    for number, record in enumerate(records):
-        if not number:
-            yield columns.line(AUDIT_HEADERS)
-        at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
-        yield columns.line((str(record["revision"]), at, action, _done_by(record), _changed(record.get("changed", []))))
+def audit_tables(records: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """The records for people; nothing if there is none."""
+    while batch := list(islice(records, AT_ONCE)):
+        yield render_table(AUDIT_HEADERS, map(_row, batch))
+
+
+def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
+    at, action = whole_seconds(str(record.get("time", ""))), str(record.get("action", "-"))
+    return str(record["revision"]), at, _done_by(record), f"{action} {_changed(record.get('changed', []))}"
 
 
 def _done_by(record: Mapping[str, Any]) -> str:
