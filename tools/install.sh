@@ -31,7 +31,7 @@ install_packages() {
 
 install_command() {
     install -d "$root$prefix/bin" "$root$prefix/lib/cni"
-    install -m 755 tools/sgdp tools/sgdataplane-cni tools/sgdataplane-oci "$root$prefix/bin"
+    install -m 755 tools/sgdp tools/sgdataplane-cni tools/sgdataplane-oci tools/sgdataplane-runc "$root$prefix/bin"
     ln -sf ../../bin/sgdataplane-cni "$root$prefix/lib/cni/sgdataplane"  # where Debian's engines look for plugins
     .venv/bin/python -I tools/manuals.py "$share" "$zsh"
 }
@@ -106,7 +106,8 @@ uninstall_agent() {
     rm -f "$root$prefix/bin/sgdp" "$root$prefix/bin/sgdataplane-cni" "$root$prefix/lib/cni/sgdataplane" \
         "$share/man/man1/sgdp.1" "$share/man/man1"/sgdp-*.1 "$share/man/man1"/sgdataplane-*.1 \
         "$share/bash-completion/completions/sgdp" "$share/zsh/$zsh/_sgdp" "$share/fish/vendor_completions.d/sgdp.fish" \
-        "$root$prefix/bin/sgdataplane-oci" "$root$prefix/share/containers/oci/hooks.d"/sgdataplane-*.json \
+        "$root$prefix/bin/sgdataplane-oci" "$root$prefix/bin/sgdataplane-runc" \
+        "$root$prefix/share/containers/oci/hooks.d"/sgdataplane-*.json \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$prefix/lib/sysctl.d/sgdataplane.conf" \
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"

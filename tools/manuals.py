@@ -21,7 +21,7 @@ import shtab
 from sgdataplane import __version__
 from sgdataplane.cli.main import build_parser
 from sgdataplane.cli.output import EXIT_MEANINGS
-from sgdataplane.cni import hook, plugin
+from sgdataplane.cni import hook, plugin, runtime
 
 Pages: TypeAlias = Iterator[tuple[str, str]]
 SUMMARY = "enforce cloud security groups with nftables, and try them in a lab"
@@ -48,7 +48,7 @@ SHELLS: Mapping[str, str] = {  # the file that each shell looks for, in `share`
 
 
 def pages() -> Pages:
-    """Each page's name and text: of sgdp, of each verb, such as sgdp-lab-up, of the CNI plugin and of the OCI hook."""
+    """Each page's name and text: of sgdp, of each verb, such as sgdp-lab-up, and of what container runtimes run."""
     parser = build_parser()
     examples = (_example(verb) for verb, _ in _verbs_of(parser).values())
     more = (
@@ -58,7 +58,7 @@ def pages() -> Pages:
         _section("environment", *_terms(ENVIRONMENT)),
     )
     yield from _with_verbs(parser, SUMMARY, (), more)
-    for program in (plugin, hook):
+    for program in (plugin, hook, runtime):
         yield from _with_verbs(program.build_parser(), PROGRAM_SUMMARY, ("sgdp",), ())
 
 

@@ -3,7 +3,8 @@
 Owns when a hook of a container binds or unbinds. Must not know how.
 
     bind      at `createRuntime`: the namespace has its interfaces, and nothing runs in it. The container starts only if
-              this succeeds.
+              this succeeds. With `--early` the interface may come later, as with docker from version 28 on: the
+              namespace is closed before it comes.
     unbind    at `poststop`: the container has ended
 
 An engine starts the hook for containers with the annotation `sgdataplane/bind` (docs/containers.md).
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = parser_of("sgdataplane-oci", "The OCI hook; container engines run it.")
     words = "bind: when a container is created; unbind: when it has ended"
     parser.add_argument("step", choices=(BIND, UNBIND), help=words)
+    parser.add_argument("--early", action="store_true", help="bind: the engine may make the interface later")
     return parser
 
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_binding = arguments.step == BIND
     with guarded():
         try:
-            asked = read_state(sys.stdin.buffer.read(MAX_BYTES + 1), is_binding=is_binding)
+            asked = read_state(sys.stdin.buffer.read(MAX_BYTES + 1), is_binding=is_binding, is_early=arguments.early)
             config = config_at(arguments.config, is_undoing=not is_binding)
             if is_binding:
                 add(asked, config)

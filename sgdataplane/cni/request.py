@@ -129,8 +129,9 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
     )
 
 
-def read_state(text: bytes, *, is_binding: bool) -> CniRequest:
-    """What an OCI runtime tells its hooks: the state of a container. CniError if that isn't valid."""
+def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniRequest:
+    """What an OCI runtime tells its hooks: the state of a container. `is_early`: the interface may come later. CniError
+    if that isn't valid."""
     state = _config(text)
     container, annotations = _word(state, "id"), _object(state, "annotations")
     attachment = named_attachment(OCI, container)
@@ -143,7 +144,9 @@ def read_state(text: bytes, *, is_binding: bool) -> CniRequest:
         _refuse(f"annotation {BIND}", eni, "an ENI's id, or the id or name of its instance")
     if not isinstance(ifname, str) or not IFNAME.fullmatch(ifname):
         _refuse(f"annotation {INTERFACE}", ifname, "the name of an interface")
-    return CniRequest(CniCommand.ADD, VERSIONS[-1], OCI, attachment, ifname, f"/proc/{pid}/ns/net", eni, {})
+    return CniRequest(
+        CniCommand.ADD, VERSIONS[-1], OCI, attachment, ifname, f"/proc/{pid}/ns/net", eni, None if is_early else {}
+    )
 
 
 def command_of(environment: Mapping[str, str]) -> CniCommand:

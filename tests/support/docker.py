@@ -65,7 +65,7 @@ def docker_in(folder: Path, place: str, settings: Mapping[str, object]) -> Itera
     finally:
         process.terminate()
         process.wait()
-        wait_until(lambda: _is_removed(cgroup2() / place))
+        wait_until(lambda: is_removed(cgroup2() / place))
         netns.remove(place)
 
 
@@ -83,7 +83,7 @@ def _start(docker: Docker, folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
 
 
-def _is_removed(folder: Path) -> bool:
+def is_removed(folder: Path) -> bool:
     with suppress(OSError):
         folder.rmdir()
     return not folder.exists()
