@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import build_parser
-from sgdataplane.cni import hook, plugin
+from sgdataplane.cni import hook, plugin, runtime
 from tests.support.checkers import checker
 
 COMPLETE = r"""
@@ -32,7 +32,7 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 PARSERS = {
     parser.prog.replace(" ", "-"): parser
-    for parser in (*verbs(build_parser()), plugin.build_parser(), hook.build_parser())
+    for parser in (*verbs(build_parser()), plugin.build_parser(), hook.build_parser(), runtime.build_parser())
 }
 
 
