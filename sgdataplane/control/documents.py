@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TypeAlias, cast
 
 from sgdataplane.control.history import EPOCH, Version, epoch_in
-from sgdataplane.control.layered import Layered
+from sgdataplane.control.layered import Layered, Stepping
 from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
 
@@ -60,7 +60,7 @@ INSTANCES = "instances"  # and that of instances
 HOSTS = "hosts"  # and that of the hosts that there are
 
 Fields = dict[str, Json]
-OfKind: TypeAlias = Mapping[ResourceKind, Layered[str, Body]]
+OfKind: TypeAlias = Mapping[ResourceKind, Stepping[str, Body]]
 
 
 def path_of(kind: ResourceKind, name: str) -> Path:
@@ -202,7 +202,7 @@ class Documents:
         return Documents(
             change.revision,
             {**self.guards, **dict.fromkeys(change.guards, change.revision)},
-            _changed(self.of_kind, change),
+            changed(self.of_kind, change),
             _used(self.users, former, change.puts),
             self.taken.after(gone.values(), come) if gone or come else self.taken,
         )
@@ -224,7 +224,7 @@ def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
     return {path: body for path, body in bodies.items() if kind_of(path) is ResourceKind.ENI}
 
 
-def _changed(of_kind: OfKind, change: Revision) -> OfKind:
+def changed(of_kind: OfKind, change: Revision) -> OfKind:
     """The documents after a change. One that is replaced keeps its place."""
     puts: dict[ResourceKind, dict[str, Body]] = {}
     deletes: dict[ResourceKind, list[str]] = {}
@@ -233,8 +233,7 @@ def _changed(of_kind: OfKind, change: Revision) -> OfKind:
     for path in change.deletes:
         deletes.setdefault(kind_of(path), []).append(name_of(path))
     kinds = puts.keys() | deletes.keys()
-    changed = {kind: of_kind[kind].after(puts.get(kind, {}), deletes.get(kind, ())) for kind in kinds}
-    return {**of_kind, **changed}
+    return {**of_kind, **{kind: of_kind[kind].after(puts.get(kind, {}), deletes.get(kind, ())) for kind in kinds}}
 
 
 def _used(

@@ -6,9 +6,32 @@ Owns the encoding. Must not know any store.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
 
 from sgdataplane.control.store import Body, Json, Path
+
+T = TypeVar("T")
+
+
+class Decoded(Mapping[Path, Body], Generic[T]):
+    """Documents that are made of their texts when somebody asks for them, anew each time: texts take a fifth of the
+    memory. `read`: makes a document of a text."""
+
+    def __init__(self, texts: Mapping[Path, T], read: Callable[[T], Body]) -> None:
+        self._texts, self._read = texts, read
+
+    def __getitem__(self, path: Path) -> Body:
+        return self._read(self._texts[path])
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._texts
 
 
 def encode(value: Json | Body) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.control import etcdkeys
+from sgdataplane.control.encoded import Decoded
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdclient import Bell, Cluster, EtcdError, pages, pairs
 from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
@@ -171,7 +172,7 @@ class EtcdStore:
             values = {path: value for path, value in values.items() if path not in entry.deletes}
             values |= entry.puts
             guards |= dict.fromkeys(entry.guards, number)
-        return Snapshot(revision, {path: read_value(value) for path, value in values.items()}, guards)
+        return Snapshot(revision, Decoded(values, read_value), guards)
 
     def _look(self) -> tuple[int, bytes, int]:
         """The last revision, the value of what is pending (b"" if nothing is), and etcd's own revision of both."""

@@ -1,6 +1,6 @@
-"""A mapping that never changes, of which the next one is cheap: it shares what stays.
+"""Mappings that never change, of which the next one is cheap: it shares what stays.
 
-Owns this. Must not know what is in it.
+Owns what such a mapping does, and the one that most use. Must not know what is in it.
 
 Most entries are in a dict that many mappings share. What was changed since is in two small ones over it. When these
 have grown, the next mapping gets a dict of its own. So a step costs what it changes, and a look-up is up to three of a
@@ -9,6 +9,7 @@ dict. Whoever goes through all entries has them put together, once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
@@ -45,7 +46,21 @@ class _Layers(Generic[K, V]):
         return found
 
 
-class Layered(Mapping[K, V], Generic[K, V]):
+class Stepping(Mapping[K, V], ABC):
+    """A mapping that never changes, and what makes the next one."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def after(self, puts: Mapping[K, V], deletes: Collection[K] = ()) -> Stepping[K, V]:
+        """The same without some entries, and then with others."""
+
+    @abstractmethod
+    def whole(self) -> Mapping[K, V]:
+        """All entries, where going through them costs least. Not to be changed."""
+
+
+class Layered(Stepping[K, V]):
     """In the order of a dict: what is replaced keeps its place, and what is new comes last."""
 
     __slots__ = ("_layers",)
@@ -54,7 +69,6 @@ class Layered(Mapping[K, V], Generic[K, V]):
         self._layers = entries if isinstance(entries, _Layers) else _Layers(dict(entries or {}))
 
     def after(self, puts: Mapping[K, V], deletes: Collection[K] = ()) -> Layered[K, V]:
-        """The same without some entries, and then with others."""
         layers = self._layers
         changes = len(layers.over) + len(layers.late) + len(puts) + len(deletes)
         if changes > min(MOST, len(layers.base)):
@@ -75,7 +89,6 @@ class Layered(Mapping[K, V], Generic[K, V]):
         return Layered(_Layers(base, over, late))
 
     def whole(self) -> dict[K, V]:
-        """All entries. Not to be changed."""
         layers = self._layers
         if layers.over or layers.late:
             self._layers = layers = _Layers(layers.put_together())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from sgdataplane.control.encoded import decode, encode, encode_each
+from sgdataplane.control.encoded import Decoded, decode, encode, encode_each
 from sgdataplane.control.store import (
     KEPT,
     SUMMARY_S,
@@ -46,7 +46,7 @@ class MemoryStore:
     def snapshot(self) -> Snapshot:
         with self._opened():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
-        return Snapshot(revision, {path: decode(text) for path, text in documents.items()}, guards)
+        return Snapshot(revision, Decoded[str](documents, decode), guards)
 
     def commit(self, write: Write) -> int:
         require_writable(write)

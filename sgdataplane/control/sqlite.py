@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path as File
 
 from sgdataplane.control import sqlitefile
-from sgdataplane.control.encoded import decode, decode_names, encode, encode_each, encode_names, join, split
+from sgdataplane.control.encoded import Decoded, decode, decode_names, encode, encode_each, encode_names, join, split
 from sgdataplane.control.sqlitefile import unavailable
 from sgdataplane.control.store import (
     KEPT,
@@ -60,7 +60,7 @@ class SqliteStore:
 
     def snapshot(self) -> Snapshot:
         with self._reading() as db, _transaction(db, "DEFERRED"):
-            documents = {path: decode(body) for path, body in db.execute("SELECT path, body FROM documents")}
+            documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), decode)
             return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
 
     def commit(self, write: Write) -> int:

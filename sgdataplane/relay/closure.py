@@ -30,9 +30,10 @@ from sgdataplane.relay.turned import HostOf, Turned
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Which groups, lists and VPCs a host gets. `own`: whole; `named`: groups without rules; `near`: the groups whose
+    """What a host gets. `enis`: its own; `own`: groups, whole; `named`: groups without rules; `near`: the groups whose
     members it gets; `lists`, `vpcs`: their paths."""
 
+    enis: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     near: frozenset[str] = frozenset()
@@ -71,19 +72,18 @@ class Closures:
     def of(self, host: str) -> dict[Path, Fields]:
         """Path -> native object of all that a host gets. The objects are not to be changed."""
         shape = self._shape(host)
-        enis = self._topics.enis_of_host(host)
-        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in enis} - {""}
+        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
         paths = [*shape.vpcs, *shape.lists, *(path_of(ResourceKind.INSTANCE, name) for name in instances)]
         paths += [path_of(ResourceKind.GROUP, name) for name in shape.own | shape.named]
         far = (self._topics.members(group) for group in shape.near)
-        paths += [path_of(ResourceKind.ENI, name) for name in set(enis).union(*far)]
-        found = {path: self._object(host, shape, path) for path in sorted(paths)}
+        paths += [path_of(ResourceKind.ENI, name) for name in shape.enis.union(*far)]
+        found = {path: self._object(shape, path) for path in sorted(paths)}
         return {path: fields for path, fields in found.items() if fields is not None}
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
         """The same of a few paths; None of what a host doesn't get."""
         shape = self._shape(host)
-        return {path: self._object(host, shape, path) for path in paths}
+        return {path: self._object(shape, path) for path in paths}
 
     def after(self, documents: Documents, change: Revision) -> frozenset[str]:
         """Go on to the next revision; the hosts that may have to hear of it."""
@@ -108,6 +108,7 @@ class Closures:
         groups = {name_of(path) for path in named_paths if kind_of(path) is ResourceKind.GROUP}
         vpcs = {topics.groups[group].vpc_id for group in own | groups if group in topics.groups}
         return Shape(
+            frozenset(topics.enis_of_host(host)),
             own,
             frozenset(groups - own),
             frozenset(near for group in own for near in topics.near_of(group)),
@@ -121,7 +122,7 @@ class Closures:
 
     # what a host gets of a document
 
-    def _object(self, host: str, shape: Shape, path: Path) -> Fields | None:
+    def _object(self, shape: Shape, path: Path) -> Fields | None:
         kind, name = kind_of(path), name_of(path)
         body = self._documents.of_kind[kind].get(name)
         if body is None:
@@ -132,24 +133,23 @@ class Closures:
             case ResourceKind.GROUP:
                 return state_in(body) if name in shape.own else stub(body) if name in shape.named else None
             case ResourceKind.INSTANCE:
-                return state_in(body) if self._has_instance(host, name) else None
-            case ResourceKind.ENI if self._topics.host.get(name) == host:
-                return self._own_eni(host, state_in(body))
+                return state_in(body) if self._has_instance(shape, name) else None
+            case ResourceKind.ENI if name in shape.enis:
+                return self._own_eni(shape, state_in(body))
             case ResourceKind.ENI:
                 return far_end(body, shape.near)
         return None
 
-    def _own_eni(self, host: str, state: Fields) -> Fields:
+    def _own_eni(self, shape: Shape, state: Fields) -> Fields:
         instance = str(state.get("instance_id", ""))
-        if not instance or self._has_instance(host, instance):
+        if not instance or self._has_instance(shape, instance):
             return state
         return {name: value for name, value in state.items() if name != "instance_id"}
 
-    def _has_instance(self, host: str, instance: str) -> bool:
+    def _has_instance(self, shape: Shape, instance: str) -> bool:
         """Whether its primary ENI is here. An instance without one would be no valid state; one of the classic network
         needs none."""
-        topics = self._topics
-        own = (eni for eni in topics.enis_of_instance(instance) if topics.host.get(eni) == host)
+        own = shape.enis.intersection(self._topics.enis_of_instance(instance))
         return any(self._is_enough(self._state(ResourceKind.ENI, eni)) for eni in own)
 
     def _is_enough(self, state: Fields) -> bool:
@@ -165,7 +165,7 @@ class Closures:
         found = {host for eni in turned.enis for host in eni.reshaped}
         for group in turned.groups:
             if group.before != group.after:
-                found |= self._topics.hosts_in(group.name)
+                found.update(self._topics.hosts_in(group.name))
             if group.is_moved:
                 found |= self._topics.followers(path_of(ResourceKind.GROUP, group.name))
         return found
@@ -191,7 +191,9 @@ class Closures:
         topics, name = self._topics, name_of(path)
         match kind_of(path):
             case ResourceKind.INSTANCE:
-                news.note({topics.host[eni] for eni in topics.enis_of_instance(name) if eni in topics.host}, [path])
+                found = map(self._documents.of_kind[ResourceKind.ENI].get, topics.enis_of_instance(name))
+                hosts = (self._host_of(self._documents, body) for body in found if body)
+                news.note([host for host in hosts if host is not None], [path])
             case ResourceKind.VPC:
                 for host in topics.audience_of_vpc(name):
                     enis = (path_of(ResourceKind.ENI, eni) for eni in topics.enis_of_host(host))

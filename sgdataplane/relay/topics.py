@@ -8,9 +8,9 @@ A topic is a group, the members of a group, a list, a VPC or an instance; `audie
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from sys import intern
 
 from sgdataplane.control.documents import (
     RULE_REFERENCES,
@@ -68,14 +68,13 @@ class Topics:
     """All of it at one revision. Names are ids; paths are those of documents."""
 
     def __init__(self) -> None:
-        self.host: dict[str, str] = {}  # ENI -> host
         self.groups: dict[str, GroupFacts] = {}
-        self._members: dict[str, set[str]] = {}  # group -> its ENIs that are members
-        self._namers: dict[Path, set[str]] = {}  # group or list -> the groups whose rules name it
+        self._members: dict[str, list[str]] = {}  # group -> its ENIs that are members
+        self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
         self._of_instance: dict[str, tuple[str, ...]] = {}  # instance -> ENIs
         self._enis: dict[str, tuple[str, ...]] = {}  # host -> ENIs
-        self._own: dict[str, Counter[str]] = {}  # host -> group -> how many of its ENIs are in it
-        self._hosts: dict[str, set[str]] = {}  # group -> the hosts that have ENIs in it
+        self._own: dict[str, dict[str, int]] = {}  # host -> group -> how many of its ENIs are in it
+        self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it
 
     # what is asked
 
@@ -89,8 +88,8 @@ class Topics:
         """The groups of a host's ENIs."""
         return frozenset(self._own.get(host, ()))
 
-    def members(self, group: str) -> frozenset[str] | set[str]:
-        return self._members.get(group, NOBODY)
+    def members(self, group: str) -> Collection[str]:
+        return self._members.get(group, ())
 
     def enis_of_instance(self, instance: str) -> tuple[str, ...]:
         return self._of_instance.get(instance, ())
@@ -107,15 +106,15 @@ class Topics:
                 if other is not None and other.vpc_id == facts.vpc_id:
                     yield name_of(path)
 
-    def hosts_in(self, group: str) -> frozenset[str] | set[str]:
+    def hosts_in(self, group: str) -> Collection[str]:
         """The hosts that have ENIs in a group."""
-        return self._hosts.get(group, NOBODY)
+        return self._hosts.get(group, ())
 
     def followers(self, path: Path) -> set[str]:
         """The hosts that get a group, as it is or without its rules, or a list."""
         found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
         for group in self._namers.get(path, ()):
-            found |= self.hosts_in(group)
+            found.update(self.hosts_in(group))
         return found
 
     def listeners(self, group: str) -> set[str]:
@@ -123,7 +122,7 @@ class Topics:
         found = set(self.hosts_in(group))
         for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
             if group in self.near_of(other):
-                found |= self.hosts_in(other)
+                found.update(self.hosts_in(other))
         return found
 
     def audience_of_vpc(self, vpc: str) -> set[str]:
@@ -142,7 +141,7 @@ class Topics:
         for path in old - new:
             _drop(self._namers, path, group)
         for path in new - old:
-            self._namers.setdefault(path, set()).add(group)
+            self._namers.setdefault(path, []).append(group)
 
     def put_eni(self, eni: str, before: EniFacts | None, after: EniFacts | None) -> None:
         """`before`: what was put last; None for an ENI that wasn't there, or isn't any more."""
@@ -152,23 +151,27 @@ class Topics:
             self._add(eni, after)
 
     def _add(self, eni: str, facts: EniFacts) -> None:
-        for group in facts.groups if facts.is_member else ():
-            self._members.setdefault(group, set()).add(eni)
+        groups = [*map(intern, facts.groups)]
+        for group in groups if facts.is_member else ():
+            self._members.setdefault(group, []).append(eni)
         if facts.instance:
             _append(self._of_instance, facts.instance, eni)
         if facts.host is not None:
-            self.host[eni] = facts.host
-            _append(self._enis, facts.host, eni)
-            self._own.setdefault(facts.host, Counter()).update(facts.groups)
-            for group in facts.groups:
-                self._hosts.setdefault(group, set()).add(facts.host)
+            self._bind(eni, intern(facts.host), groups)
+
+    def _bind(self, eni: str, host: str, groups: Iterable[str]) -> None:
+        _append(self._enis, host, eni)
+        own = self._own.setdefault(host, {})
+        for group in groups:
+            if group not in own:
+                self._hosts.setdefault(group, []).append(host)
+            own[group] = own.get(group, 0) + 1
 
     def _remove(self, eni: str, facts: EniFacts) -> None:
         for group in facts.groups if facts.is_member else ():
             _drop(self._members, group, eni)
         _take_out(self._of_instance, facts.instance, eni)
         if facts.host is not None:
-            del self.host[eni]
             _take_out(self._enis, facts.host, eni)
             self._unbind(facts.host, facts.groups)
 
@@ -194,8 +197,8 @@ def _take_out(many: dict[str, tuple[str, ...]], key: str, value: str) -> None:
         many.pop(key, None)
 
 
-def _drop(sets: dict[str, set[str]], key: str, value: str) -> None:
-    found = sets.get(key, set())
-    found.discard(value)
+def _drop(lists: dict[str, list[str]], key: str, value: str) -> None:
+    found = lists[key]
+    found.remove(value)
     if not found:
-        sets.pop(key, None)
+        del lists[key]

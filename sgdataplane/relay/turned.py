@@ -87,7 +87,7 @@ class Turned:
         enis = dict.fromkeys((*map(name_of, paths.get(ResourceKind.ENI, ())), *_bound_anew(both, paths, topics)))
         return Turned(
             tuple(_turned_groups(both, paths.get(ResourceKind.GROUP, ()), topics)),
-            tuple(_turned_enis(both, enis, topics, host_of)),
+            tuple(_turned_enis(both, enis, host_of)),
             tuple(path for kind in OTHERS for path in paths.get(kind, ()) if both.is_changed(path)),
         )
 
@@ -120,10 +120,10 @@ def _turned_groups(both: _Both, paths: Iterable[Path], topics: Topics) -> Iterat
             yield TurnedGroup(name, topics.groups.get(name), GroupFacts.of(after) if after else None, is_stub_changed)
 
 
-def _turned_enis(both: _Both, names: Iterable[str], topics: Topics, host_of: HostOf) -> Iterator[TurnedEni]:
+def _turned_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator[TurnedEni]:
     for name in names:
         before, after = both.of(ResourceKind.ENI, name)
-        old = EniFacts.of(before, topics.host.get(name)) if before else None
+        old = EniFacts.of(before, host_of(both.before, before)) if before else None
         new = EniFacts.of(after, host_of(both.after, after)) if after else None
         if _differ(before, after) or old != new:
             is_far_changed = (before and far_end(before)) != (after and far_end(after))

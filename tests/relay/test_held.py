@@ -1,0 +1,83 @@
+"""Documents as a relay holds them: hosts get the same, secrets aren't there, and they take little memory."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+
+from bench.fleet import Fleet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdataplane.control.documents import Documents, ResourceKind, about
+from sgdataplane.control.history import EPOCH
+from sgdataplane.control.hosts import StoredHost
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.store import Body, Revision, Snapshot, Write
+from sgdataplane.model.state import CloudState
+from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.held import HeldDocuments, hold
+from tests.support import gen
+from tests.support.tenants import HOSTS, Tenants
+
+
+@settings(max_examples=8, database=None)
+@given(gen.states(), gen.states(), st.integers(0, 1 << 32))
+def test_hosts_get_the_same(one: CloudState, other: CloudState, number: int) -> None:
+    tenants = Tenants((one, other), random.Random(number))
+    held = HeldDocuments.of(Snapshot(1, everything(tenants.documents), {}))
+    closures, expected = Closures(held), Closures(tenants.documents)
+    for _, after, change in tenants.revisions(10):
+        held = held.after(change)
+        assert closures.step(held, change) == expected.step(after, change)
+        assert [closures.of(host) for host in HOSTS] == [expected.of(host) for host in HOSTS]
+
+
+def everything(documents: Documents) -> dict[str, Body]:
+    return {f"{kind}/{name}": body for kind, found in documents.of_kind.items() for name, body in found.items()}
+
+
+KEY: Body = {"state": {}, "about": {"secret": "sealed", "name": "k"}}
+ENI: Body = {
+    "state": {"network_interface_id": "eni-1", "vpc_id": "vpc-1", "security_group_ids": ["sg-1"]},
+    "about": {"host": "a", "name": "a name", "tags": {"a": "b"}, "vswitch_id": "vsw-1"},
+}
+
+
+def test_what_no_host_needs_is_not_held() -> None:
+    store = MemoryStore()
+    puts = {"access_key/k": KEY, "network_interface/eni-1": ENI, "host/a": StoredHost("a", 1.0, is_revoked=True).body()}
+    store.commit(Write({}, {**puts, EPOCH: {"state": {}, "about": {"epoch": 7}}, "vswitch/vsw-1": ENI}))
+    held = hold(store)
+    held = held.after(Revision(2, {"access_key/other": KEY}, frozenset({"vswitch/vsw-1"}), frozenset()))
+    assert (held.get("access_key/k"), held.get("access_key/other"), held.get("vswitch/vsw-1")) == (None, None, None)
+    assert held.get("network_interface/eni-1") == {**ENI, "about": {"host": "a"}}
+    assert StoredHost.of("a", held.of_kind[ResourceKind.HOST]["a"]).is_revoked
+    assert (held.version.epoch, held.version.revision) == (7, 2)
+    assert "k" not in held.of_kind[ResourceKind.ACCESS_KEY]
+
+
+def test_an_instance_keeps_its_tags() -> None:
+    body: Body = {"state": {"instance_id": "i-1"}, "about": {"tags": {"sgdp:host": "b"}, "created": "now"}}
+    held = HeldDocuments.of(Snapshot(1, {"instance/i-1": body}, {}))
+    assert about(held.of_kind[ResourceKind.INSTANCE]["i-1"]) == {"tags": {"sgdp:host": "b"}}
+
+
+MOST_BYTES, TIMES_LESS = 600, 4  # an ENI, with half an instance, its share of groups, and what leads to its hosts
+
+
+def test_an_eni_takes_little_memory() -> None:
+    fleet = Fleet(300)
+    tracemalloc.start()
+    try:
+        documents = dict(fleet.documents())
+        whole = tracemalloc.get_traced_memory()[0]
+        held = HeldDocuments.of(Snapshot(1, documents, {}))
+        closures = Closures(held)
+        small = tracemalloc.get_traced_memory()[0] - whole
+    finally:
+        tracemalloc.stop()
+    print(small / fleet.enis, whole / fleet.enis)
+    assert len(closures.hosts()) == fleet.hosts
+    assert small < MOST_BYTES * fleet.enis
+    assert small * TIMES_LESS < whole
