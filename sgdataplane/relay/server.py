@@ -24,6 +24,7 @@ from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.complaints import complaints_of
+from sgdataplane.relay.held import hold
 from sgdataplane.relay.streams import REPORT_S, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
@@ -248,7 +249,7 @@ class Watcher:
 
     def _start_anew(self) -> None:
         try:
-            documents = Documents.of(self._store.snapshot())
+            documents = hold(self._store)
         except StoreError as error:
             self._note_silence(error)
             return

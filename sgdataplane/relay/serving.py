@@ -30,9 +30,9 @@ from typing import NamedTuple
 
 from websockets.asyncio.server import serve
 
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.store import Store
 from sgdataplane.errors import EndpointError
+from sgdataplane.relay.held import hold
 from sgdataplane.relay.server import Relay, Watcher, first_of
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
@@ -97,7 +97,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ends.set)
     asyncio.sslproto.SSLProtocol.max_size = READ
-    relay = Relay(Documents.of(store.snapshot()), how.snapshots)
+    relay = Relay(hold(store), how.snapshots)
     quiet = logging.getLogger("sgdataplane.relay.websockets")
     quiet.setLevel(logging.CRITICAL)  # who can't speak WebSocket, or has no certificate, must not fill the log
     with Watcher(store, relay):
