@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-rm -rf build/deb build/sgdataplane_* build/sgdataplane-api_*
+rm -rf build/deb build/sgdataplane_* build/sgdataplane-api_* build/sgdataplane-hosts_*
 mkdir -p build/deb
 git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from - | tar --extract --directory build/deb
 ln -s "$(realpath .venv)" build/deb/.venv
@@ -16,3 +16,4 @@ dpkg-buildpackage --build=binary --no-sign --no-check-builddeps > ../deb.log 2>&
 cd ..
 ls sgdataplane_*.deb
 ls sgdataplane-api_*.deb
+ls sgdataplane-hosts_*.deb

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs this folder's product as files: the locked versions, the command, its man pages and completions, the units, the
-# documents; and what only `sgdp api` needs, apart from that. `make install`, and the Debian packages.
+# documents; and, each apart from that, what only `sgdp api`, or `sgdp relay` and `sgdp sync` need. `make install`, and the
+# Debian packages.
 #
 #   DESTDIR=DIR   below which all of it is put        PREFIX=DIR   default /usr/local
 #   UNITDIR=DIR   default PREFIX/lib/systemd/system
-#   tools/install.sh [install | uninstall] [agent | api]      default: both
+#   tools/install.sh [install | uninstall] [agent | api | hosts]      default: all
 #
 # Not a virtual environment but a folder of packages, which the command puts on its path: so it is the same in DESTDIR as in
 # place, and each file is one that a package manager can know.
@@ -87,17 +88,30 @@ install_agent() {
     install_configuration agent.toml
 }
 
+# Of a part: its users, its folders, and where the agent's status_socket may be.
+install_users() {
+    install_file "$1-door.conf" "$units/sgdataplane.service.d/sgdataplane-$1.conf"
+    install_file "$1-users.conf" "$prefix/lib/sysusers.d/sgdataplane-$1.conf"
+    install_file "$1-folders.conf" "$prefix/lib/tmpfiles.d/sgdataplane-$1.conf"
+    if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+        systemd-sysusers "$prefix/lib/sysusers.d/sgdataplane-$1.conf"
+        systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/sgdataplane-$1.conf"
+    fi
+}
+
 install_api() {
     install_packages "$library-api" api
     install_units sgdataplane-api
-    install_file api-door.conf "$units/sgdataplane.service.d/sgdataplane-api.conf"
-    install_file api-user.conf "$prefix/lib/sysusers.d/sgdataplane-api.conf"
-    install_file api-folders.conf "$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
     install_configuration api.toml
-    if [ -z "$root" ] && [ -d /run/systemd/system ]; then
-        systemd-sysusers "$prefix/lib/sysusers.d/sgdataplane-api.conf"
-        systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
-    fi
+    install_users api
+}
+
+install_hosts() {
+    install_packages "$library-hosts" relay
+    install_units sgdataplane-relay sgdataplane-sync
+    install_configuration relay.toml
+    install_configuration sync.toml
+    install_users hosts
 }
 
 # Configuration, policies and what is in force stay.
@@ -113,12 +127,22 @@ uninstall_agent() {
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
 }
 
-# The store and the user stay, too.
-uninstall_api() {
-    rm -rf "$library-api"
-    rm -f "$root$units/sgdataplane-api.service" "$root$units/sgdataplane.service.d/sgdataplane-api.conf" \
-        "$root$prefix/lib/sysusers.d/sgdataplane-api.conf" "$root$prefix/lib/tmpfiles.d/sgdataplane-api.conf"
+# What a part has written, and its users, stay, too.
+uninstall_part() {
+    rm -rf "$library-$1"
+    rm -f "$root$units/sgdataplane.service.d/sgdataplane-$1.conf" "$root$prefix/lib/sysusers.d/sgdataplane-$1.conf" \
+        "$root$prefix/lib/tmpfiles.d/sgdataplane-$1.conf"
     rmdir "$root$units/sgdataplane.service.d" 2>/dev/null || true
+}
+
+uninstall_api() {
+    rm -f "$root$units/sgdataplane-api.service"
+    uninstall_part api
+}
+
+uninstall_hosts() {
+    rm -f "$root$units/sgdataplane-relay.service" "$root$units/sgdataplane-sync.service"
+    uninstall_part hosts
 }
 
 # Where systemd runs, and what is installed is this machine's own.
@@ -127,13 +151,14 @@ reload_systemd() {
 }
 
 action=${1:-install}
-part=${2:-both}
+part=${2:-all}
 case $action-$part in
-    install-both | uninstall-both)
+    install-all | uninstall-all)
         "${action}_agent"
         "${action}_api"
+        "${action}_hosts"
         ;;
-    install-agent | uninstall-agent | install-api | uninstall-api) "${action}_$part" ;;
-    *) echo "usage: tools/install.sh [install | uninstall] [agent | api]" >&2; exit 2 ;;
+    install-agent | uninstall-agent | install-api | uninstall-api | install-hosts | uninstall-hosts) "${action}_$part" ;;
+    *) echo "usage: tools/install.sh [install | uninstall] [agent | api | hosts]" >&2; exit 2 ;;
 esac
 reload_systemd

@@ -35,10 +35,10 @@ def needed(requirements: list[str], without: Container[str] = ()) -> dict[str, D
     return found
 
 
-def files_of(package: Distribution) -> Iterator[str]:
-    """Relative to its folder of packages; without compiled copies, scripts and what else lies outside."""
+def files_of(package: Distribution, without: Container[str] = (".pyc",)) -> Iterator[str]:
+    """Relative to its folder of packages; without scripts, what else lies outside, and files with these suffixes."""
     for file in package.files or ():
-        if file.parts[0] != ".." and file.suffix != ".pyc":
+        if file.parts[0] != ".." and file.suffix not in without:
             yield str(file)
 
 
@@ -64,8 +64,10 @@ def main() -> None:
         packages = needed(project["optional-dependencies"][extra[0]], (*packages, *OF_DEBIAN))
     else:
         copy_product(folder)
+    # an extra's package is for all machines: websockets does without what is compiled of it
+    without = (".pyc", ".so") if extra else (".pyc",)
     for package in packages.values():
-        for name in files_of(package):
+        for name in files_of(package, without):
             copy(Path(str(package.locate_file(name))), folder / name)
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():

@@ -7,63 +7,75 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.arguments import Parser, Verbs, read_for, reading
 from sgdataplane.cli.output import Exit, say_aside
 from sgdataplane.errors import ExtraError
+from sgdataplane.relay.config import (
+    RELAY_FILE,
+    MissingError,
+    RelayConfig,
+    SyncConfig,
+    load_config,
+    read_name,
+    read_pace,
+)
 
 if TYPE_CHECKING:
     from sgdataplane.relay.tls import TlsFiles
 
+C = TypeVar("C", bound=RelayConfig | SyncConfig)
 EXTRA = "relay"
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
-NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-MOST_SNAPSHOTS = 100_000
 ABOUT = "Hosts connect by `sgdp sync`. Each shows a certificate of the authority, whose common name is the host's name."
 
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     relay = verbs.add("relay", run, ABOUT)
-    relay.add_argument("--store", metavar="STORE", required=True, help=f"the store that is followed: {STORE_HELP}")
-    relay.add_argument("--listen", metavar="ADDRESS:PORT", required=True, help="where hosts connect to")
+    relay.add_argument("--store", metavar="STORE", help=f"the store that is followed: {STORE_HELP}")
+    relay.add_argument("--listen", metavar="ADDRESS:PORT", help="where hosts connect to")
     add_tls(relay, "the relay", "hosts'")
     pace = "so many hosts a second get all that they need, when many connect at once; the others wait (default: 200)"
-    relay.add_argument("--snapshots", metavar="N", type=reading(_pace), default=200.0, help=pace)
+    relay.add_argument("--snapshots", metavar="N", type=reading(read_pace), help=pace)
     name = "what this relay is called in the store, of which there is only one (default: this machine's name and PORT)"
-    relay.add_argument("--name", metavar="N", type=reading(_name), help=name)
+    relay.add_argument("--name", metavar="N", type=reading(read_name), help=name)
+    relay.add_config(f"its configuration, which options override (default: {RELAY_FILE})")
 
 
 def add_tls(parser: Parser, who: str, others: str) -> None:
     """The three files of TLS. `who`: whose certificate; `others`: whose certificates are checked."""
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", required=True, help=f"certificate of {who}, in PEM")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", required=True, help="its key")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help=f"certificate of {who}, in PEM")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     words = f"the authority that signed the {others} certificates"
-    parser.add_argument("--tls-ca", type=Path, metavar="FILE", required=True, help=words)
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help=words)
 
 
-def tls_of(arguments: argparse.Namespace) -> TlsFiles:
+def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, options: Mapping[str, str]) -> C:
+    """What the options and the configuration say. ConfigError; a usage error if something isn't said. `options`: key
+    -> option, of those whose name isn't the key's."""
+    names = {field.name: options.get(field.name, f"--{field.name.replace('_', '-')}") for field in fields(kind)}
+    given = {key: getattr(arguments, name[2:].replace("-", "_")) for key, name in names.items()}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    file = arguments.config or default
+    try:
+        return load_config(kind, file, must_exist=arguments.config is not None, chosen=chosen)
+    except MissingError as error:
+        missing, parser = ", ".join(names[key] for key in error.keys), arguments.parser
+        assert isinstance(parser, Parser)
+        parser.error(f"needed, here or in {file}: {missing}")
+
+
+def tls_of(config: RelayConfig | SyncConfig) -> TlsFiles:
     from sgdataplane.relay.tls import TlsFiles
 
-    return TlsFiles(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
-
-
-def _pace(text: str) -> float:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_SNAPSHOTS:
-        raise ValueError(f"{text!r} is not a number from 1 to {MOST_SNAPSHOTS}")
-    return float(text)
-
-
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is not a relay's name: letters, digits and any of . _ : -, at most 100")
-    return text
+    return TlsFiles(config.tls_cert, config.tls_key, config.tls_ca)
 
 
 @contextmanager
@@ -80,19 +92,20 @@ def extra() -> Iterator[None]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C."""
+    config = config_of(arguments, RelayConfig, RELAY_FILE, {})
     with extra():
         from sgdataplane.relay.serving import Serving, door_at, run_relay
     from sgdataplane.control.stores import open_store
     from sgdataplane.daemon.logs import Notifier
 
-    door = read_for(arguments, lambda: door_at(arguments.listen))
+    door = read_for(arguments, lambda: door_at(config.listen))
 
     def ready(url: str, revision: int) -> None:
         say_aside(f"serving at {url}; revision {revision}")
         sys.stderr.flush()
         Notifier(os.environ).tell("READY=1", f"STATUS=serving at {url}")
 
-    how = Serving(door, tls_of(arguments), arguments.snapshots, arguments.name or "")
-    with closing(open_store(arguments.store, create=False)) as store:
+    how = Serving(door, tls_of(config), config.snapshots, config.name)
+    with closing(open_store(config.store, create=False)) as store:
         run_relay(store, how, ready)
     return Exit.DONE

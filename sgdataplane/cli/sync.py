@@ -9,13 +9,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sgdataplane.cli.arguments import Verbs, reading
 from sgdataplane.cli.output import Exit, say_aside
-from sgdataplane.cli.relay import add_tls, extra, tls_of
+from sgdataplane.cli.relay import add_tls, config_of, extra, tls_of
+from sgdataplane.relay.config import SYNC_FILE, SyncConfig, read_url
 
-SOCKET = Path("/run/sgdataplane/agent.sock")
 ABOUT = "The agent enforces it: set `state` in its configuration to DIR/current. It needs no root."
 
 
@@ -23,31 +22,20 @@ def register(verbs: Verbs) -> None:
     """Adds the verb."""
     sync = verbs.add("sync", run, ABOUT)
     relay = "where the relay serves; can be repeated: the next one is tried when one doesn't answer"
-    sync.add_argument("--relay", metavar="URL", action="append", required=True, type=reading(_url), help=relay)
+    sync.add_argument("--relay", metavar="URL", action="append", type=reading(read_url), help=relay)
     folder = "where the policy is written, which nobody else may; made if it isn't there"
-    sync.add_argument("--folder", metavar="DIR", type=Path, required=True, help=folder)
+    sync.add_argument("--folder", metavar="DIR", type=Path, help=folder)
     add_tls(sync, "this host, whose common name is the host's name", "relays'")
-    socket = f"where the agent says what is in force: its status_socket, or its socket (default: {SOCKET})"
-    sync.add_argument("--agent-socket", metavar="FILE", type=Path, default=SOCKET, help=socket)
+    socket = "where the agent says what is in force: its status_socket, or its socket (default: the agent's socket)"
+    sync.add_argument("--agent-socket", metavar="FILE", type=Path, help=socket)
     accept = "take what the relay has at first, also if it is older than what the folder has"
     sync.add_argument("--accept-epoch", action="store_true", help=accept)
-
-
-def _url(text: str) -> str:
-    """A relay's URL. Without TLS, whoever reads along could change what is enforced."""
-    try:
-        parts = urlsplit(text)
-        is_right = parts.scheme == "wss" and parts.hostname and parts.port and not (parts.query or parts.fragment)
-        is_right = is_right and not parts.username and parts.path in ("", "/")
-    except ValueError:
-        is_right = False
-    if not is_right:
-        raise ValueError(f"{text!r} is not the URL of a relay: wss://HOST:PORT (TLS is always used)")
-    return text
+    sync.add_config(f"its configuration, which options override (default: {SYNC_FILE})")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Follows until SIGTERM or Ctrl-C; what is in force stays so."""
+    config = config_of(arguments, SyncConfig, SYNC_FILE, {"relays": "--relay"})
     with extra():
         from sgdataplane.relay.sync import run_sync
     from sgdataplane.daemon.logs import Notifier
@@ -58,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         Notifier(os.environ).tell("READY=1", f"STATUS={told}")
 
     run_sync(
-        arguments.relay,
-        tls_of(arguments),
-        arguments.folder,
-        arguments.agent_socket,
+        config.relays,
+        tls_of(config),
+        config.folder,
+        config.agent_socket,
         may_go_back=arguments.accept_epoch,
         ready=ready,
     )

@@ -52,8 +52,9 @@ def _store(value: object) -> str | None:
     return value
 
 
+STORE = ValueKind(f"{EXPECTED}; FILE from /, and etcd on loopback or with ?ca=FILE", _store)
 KINDS: Mapping[str, ValueKind | Choice] = {
-    "store": ValueKind(f"{EXPECTED}; FILE from /, and etcd on loopback or with ?ca=FILE", _store),
+    "store": STORE,
     "key_file": PATH,
     "listen": ENDPOINT,
     "tls_cert": PATH,

@@ -31,7 +31,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def packages() -> tuple[Path, Path]:
+def packages() -> tuple[Path, ...]:
     return built_packages()
 
 
@@ -40,7 +40,7 @@ def package(request: pytest.FixtureRequest) -> Path:
     """The agent's."""
     if given := os.environ.get("SGDP_DEB"):
         return Path(given)
-    agent, _ = request.getfixturevalue("packages")
+    agent, *_ = request.getfixturevalue("packages")
     return Path(agent)
 
 

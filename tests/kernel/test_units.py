@@ -26,10 +26,12 @@ from tests.support.sandbox import bounds_of, capabilities
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("sgdataplane.service", "sgdataplane-boot.service")
 API = "sgdataplane-api.service"
-LIBRARIES = ("sgdataplane", "sgdataplane-api")
+VERBS = {API: "api", "sgdataplane-relay.service": "relay", "sgdataplane-sync.service": "sync"}
+OF_HOSTS = tuple(VERBS)[1:]
+LIBRARIES = {"api": "sgdataplane-api", "relay": "sgdataplane-hosts", "sync": "sgdataplane-hosts"}  # of verbs
 STATE = ROOT / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
 COMMAND_S = 300
-EXPOSURE = {**dict.fromkeys(UNITS, 3.0), API: 1.0}  # of 10; "OK" is below 5
+EXPOSURE = {**dict.fromkeys(UNITS, 3.0), API: 1.0, **dict.fromkeys(OF_HOSTS, 1.3)}  # of 10; "OK" is below 5
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +66,7 @@ def units(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("units")
     for unit in EXPOSURE:
         text = (installed / "usr/lib/systemd/system" / unit).read_text("utf-8")
-        assert f"ExecStart=/usr/bin/sgdp {'api' if unit == API else 'agent'}" in text
+        assert f"ExecStart=/usr/bin/sgdp {VERBS.get(unit, 'agent')}" in text
         (folder / unit).write_text(text.replace("/usr/bin/sgdp", str(installed / "usr/bin/sgdp")), "utf-8")
     return folder
 
@@ -91,10 +93,19 @@ def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
     assert_are_locked(found)
 
 
-def test_the_api_has_packages_of_its_own_and_none_that_is_compiled(installed: Path) -> None:
-    folder = installed / "usr/lib/sgdataplane-api"
+@pytest.mark.parametrize(
+    ("library", "needed"),
+    [
+        ("sgdataplane-api", {"anyio", "click", "h11", "idna", "starlette", "typing-extensions", "uvicorn"}),
+        ("sgdataplane-hosts", {"websockets"}),
+    ],
+)
+def test_servers_have_packages_of_their_own_and_none_that_is_compiled(
+    installed: Path, library: str, needed: set[str]
+) -> None:
+    folder = installed / "usr/lib" / library
     found = {canonicalize_name(package.name): package.version for package in distributions(path=[str(folder)])}
-    assert found.keys() == {"anyio", "click", "h11", "idna", "starlette", "typing-extensions", "uvicorn"}
+    assert found.keys() == needed
     assert_are_locked(found)
     assert [path.name for path in folder.rglob("*") if path.suffix == ".so"] == []
 
@@ -110,7 +121,7 @@ def assert_are_locked(found: Mapping[NormalizedName, str]) -> None:
 PROBE = """
 import runpy, sys
 def refused(name, path=None, target=None):
-    if name.partition(".")[0] in ("starlette", "uvicorn", "anyio", "cryptography"):
+    if name.partition(".")[0] in ("starlette", "uvicorn", "anyio", "cryptography", "websockets"):
         print("looked for", name)
 sys.meta_path.insert(0, type("Probe", (), {"find_spec": staticmethod(refused)}))
 sys.argv = sys.argv[1:]
@@ -121,13 +132,15 @@ except SystemExit:
 """
 
 
-@pytest.mark.parametrize("verb", ["agent", "status", "apply", "group", "api"])
-def test_only_the_api_has_its_packages_on_its_path(installed: Path, tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["agent", "status", "apply", "group", "hosts", *LIBRARIES])
+def test_only_servers_have_their_packages_on_their_path(installed: Path, tmp_path: Path, verb: str) -> None:
     """The agent, which is root, neither has them nor looks for them."""
-    words = (verb, "--config", tmp_path / "none.toml") if verb in ("agent", "status", "api") else (verb, "--help")
+    has_config = verb in ("agent", "status", *LIBRARIES)
+    words = (verb, "--config", tmp_path / "none.toml") if has_config else (verb, "--help")
     done = run("/usr/bin/python3", "-I", "-c", PROBE, installed / "usr/bin/sgdp", *words)
     lines = done.stdout.splitlines()
-    assert lines[-1].split() == [str(installed / "usr/lib" / name) for name in LIBRARIES[: 1 + (verb == "api")]]
+    own = [LIBRARIES[verb]] if verb in LIBRARIES else []
+    assert lines[-1].split() == [str(installed / "usr/lib" / name) for name in ("sgdataplane", *own)]
     assert [line for line in lines if line.startswith("looked for")] == [], done.stderr
 
 
@@ -136,17 +149,27 @@ def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:
     for step in ("install", "install", "uninstall"):
         assert run("tools/install.sh", step, DESTDIR=str(tmp_path), PREFIX="/opt/sg").returncode == 0
         kept.write_text("# mine")
-    assert files_below(tmp_path) == ["etc/sgdataplane/agent.toml", "etc/sgdataplane/api.toml"]
+    assert files_below(tmp_path) == [f"etc/sgdataplane/{name}.toml" for name in ("agent", "api", "relay", "sync")]
     assert kept.read_text() == "# mine"
 
 
-def test_the_api_is_a_part_of_its_own(installed: Path, tmp_path: Path) -> None:
-    """What the agent's package has is the same without it: its unit, and its packages."""
-    for part in ("agent", "api"):
+def test_servers_are_parts_of_their_own(installed: Path, tmp_path: Path) -> None:
+    """What the agent's package has is the same without them: its unit, and its packages."""
+    for part in ("agent", "api", "hosts"):
         assert run("tools/install.sh", "install", part, DESTDIR=str(tmp_path / part), PREFIX="/usr").returncode == 0
-    agent, api = (set(files_below(tmp_path / part)) for part in ("agent", "api"))
-    assert (agent & api, agent | api) == (set(), set(files_below(installed)))
+    agent, api, hosts = (set(files_below(tmp_path / part)) for part in ("agent", "api", "hosts"))
+    assert len(agent) + len(api) + len(hosts) == len(files_below(installed))
+    assert agent | api | hosts == set(files_below(installed))
     assert "usr/bin/sgdp" in agent
+    assert {file for file in hosts if not file.startswith("usr/lib/sgdataplane-hosts/")} == {
+        "etc/sgdataplane/relay.toml",
+        "etc/sgdataplane/sync.toml",
+        "usr/lib/systemd/system/sgdataplane-relay.service",
+        "usr/lib/systemd/system/sgdataplane-sync.service",
+        "usr/lib/systemd/system/sgdataplane.service.d/sgdataplane-hosts.conf",
+        "usr/lib/sysusers.d/sgdataplane-hosts.conf",
+        "usr/lib/tmpfiles.d/sgdataplane-hosts.conf",
+    }
     assert {file for file in api if not file.startswith("usr/lib/sgdataplane-api/")} == {
         "etc/sgdataplane/api.toml",
         "usr/lib/systemd/system/sgdataplane-api.service",
@@ -156,6 +179,8 @@ def test_the_api_is_a_part_of_its_own(installed: Path, tmp_path: Path) -> None:
     }
     run("tools/install.sh", "uninstall", "api", DESTDIR=str(tmp_path / "api"), PREFIX="/usr")
     assert files_below(tmp_path / "api") == ["etc/sgdataplane/api.toml"]
+    run("tools/install.sh", "uninstall", "hosts", DESTDIR=str(tmp_path / "hosts"), PREFIX="/usr")
+    assert files_below(tmp_path / "hosts") == ["etc/sgdataplane/relay.toml", "etc/sgdataplane/sync.toml"]
 
 
 def test_containers_have_their_hooks(installed: Path) -> None:
@@ -167,7 +192,7 @@ def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
     run("tools/install.sh", DESTDIR=str(tmp_path), PREFIX="/opt/sg")
     for unit in EXPOSURE:
         text = (tmp_path / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
-        assert "ExecStart=/opt/sg/bin/sgdp a" in text
+        assert f"ExecStart=/opt/sg/bin/sgdp {VERBS.get(unit, 'agent')}" in text
         assert "/usr/" not in text
 
 
@@ -224,6 +249,19 @@ def test_the_api_has_a_user_without_any_right(units: Path) -> None:
     lines = (units / API).read_text("utf-8").splitlines()
     assert {"User=sgdataplane-api", "CapabilityBoundingSet=", "NoNewPrivileges=yes"} <= set(lines)
     assert [line for line in lines if line.startswith("ReadWritePaths=")] == ["ReadWritePaths=/var/lib/sgdataplane-api"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "writes"),
+    [
+        ("sgdataplane-relay.service", []),
+        ("sgdataplane-sync.service", ["ReadWritePaths=/var/lib/sgdataplane-sync"]),
+    ],
+)
+def test_relay_and_sync_have_users_without_any_right(units: Path, unit: str, writes: list[str]) -> None:
+    lines = (units / unit).read_text("utf-8").splitlines()
+    assert {f"User={unit.removesuffix('.service')}", "CapabilityBoundingSet=", "NoNewPrivileges=yes"} <= set(lines)
+    assert [line for line in lines if line.startswith("ReadWritePaths=")] == writes
 
 
 def test_both_units_are_protected_alike(units: Path) -> None:

@@ -96,10 +96,10 @@ class ApiHost:
 
 
 @pytest.fixture
-def host(systemd_machine: Booted, packages: tuple[Path, Path]) -> Iterator[ApiHost]:
+def host(systemd_machine: Booted, packages: tuple[Path, ...]) -> Iterator[ApiHost]:
     """Both packages are installed; nothing is configured yet."""
     machine, host = systemd_machine, ApiHost(systemd_machine)
-    for package in packages:
+    for package in packages[:2]:
         shutil.copy(package, machine.path(f"/root/{package.name}"))
         machine.run("dpkg", "--install", f"/root/{package.name}")
     machine.run("ip", "link", "set", "lo", "up")

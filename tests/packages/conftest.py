@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bootedhost import built_packages
+from tests.support.bootedhost import PACKAGES, built_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,9 +23,9 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the Debian packages: sgdataplane.deb and sgdataplane-api.deb."""
+    """A folder with the Debian packages, without their versions: sgdataplane.deb, sgdataplane-api.deb, ..."""
     folder = tmp_path_factory.mktemp("deb")
-    for built, name in zip(built_packages(), ("sgdataplane", "sgdataplane-api"), strict=True):
+    for built, name in zip(built_packages(), PACKAGES, strict=True):
         built.rename(folder / f"{name}.deb")
     return folder
 

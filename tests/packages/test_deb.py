@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bootedhost import PACKAGES
 from tests.support.checkers import checker
 from tests.unit.test_docs import LINK
 
@@ -24,7 +25,7 @@ def files(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["sgdataplane", "sgdataplane-api"])
+@pytest.mark.parametrize("name", PACKAGES)
 def test_lintian_has_no_complaint(debs: Path, name: str) -> None:
     done = checker(debs, "lintian", "--allow-root", "--fail-on", "error,warning", f"/mnt/{name}.deb")
     assert (done.returncode, done.stdout) == (0, "")
@@ -64,17 +65,18 @@ def test_users_pages_lead_to_each_other(files: Path) -> None:
     assert [way for way in lost if not way[1].removeprefix("../").startswith(elsewhere)] == []
 
 
-def test_the_agent_depends_on_nothing_of_the_apis(debs: Path) -> None:
+def test_the_agent_depends_on_nothing_of_servers(debs: Path) -> None:
     """The API takes only its cryptography from Debian, and that alone."""
     found = {
         name: subprocess.run(
             ["dpkg-deb", "--field", debs / f"{name}.deb", "Depends"], capture_output=True, text=True, check=True
         ).stdout
-        for name in ("sgdataplane", "sgdataplane-api")
+        for name in PACKAGES
     }
     assert {part.split()[0].split(":")[0] for part in found["sgdataplane"].split(", ")} == {"python3", "libc6"}
     own = {part.split()[0] for part in found["sgdataplane-api"].split(", ")} - {"systemd"}
     assert own == {"sgdataplane", "python3-cryptography"}
+    assert {part.split()[0] for part in found["sgdataplane-hosts"].split(", ")} - {"systemd"} == {"sgdataplane"}
 
 
 def test_compiled_parts_load(files: Path) -> None:

@@ -21,16 +21,16 @@ from tests.support.flood import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S = 300
+PACKAGES = ("sgdataplane", "sgdataplane-api", "sgdataplane-hosts")
 AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
 
 
-def built_packages() -> tuple[Path, Path]:
-    """The Debian packages of this folder, built now: the agent's and the API's."""
+def built_packages() -> tuple[Path, ...]:
+    """The Debian packages of this folder, built now, in the order of PACKAGES."""
     built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert built.returncode == 0, built.stderr
-    agent, api = (ROOT / "build" / name for name in built.stdout.split())
-    return agent, api
+    return tuple(ROOT / "build" / name for name in built.stdout.split())
 
 
 @contextmanager
