@@ -11,8 +11,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -122,8 +121,7 @@ class Relay:
         except ConnectionClosed:
             pass
         except TimeoutError:
-            self._complaints.note(peer.host, f"{peer.host} doesn't read, or has said nothing: its stream ends")
-            socket.transport.abort()
+            self._cut_off(stream)
         finally:
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
@@ -142,7 +140,11 @@ class Relay:
             messages = stream.answer(hello, self.closures.of(peer.host), self.documents.version)
             stream.pending.clear()
         await stream.send(messages)
-        await first_of(self._send(stream), self._receive(stream))
+        sending = asyncio.create_task(self._send(stream))
+        try:
+            await self._receive(stream)
+        finally:
+            sending.cancel()
 
     async def _hello(self, stream: Stream) -> Hello:
         async with asyncio.timeout(HELLO_S):
@@ -160,11 +162,21 @@ class Relay:
             await asyncio.sleep(0.05)
 
     async def _send(self, stream: Stream) -> None:
-        while True:
-            await stream.news.wait()
-            stream.news.clear()
-            await send_changes(stream, self.closures, self.documents)
-            await send_refusals(stream, self.documents)
+        try:
+            while True:
+                await stream.news.wait()
+                stream.news.clear()
+                await send_changes(stream, self.closures, self.documents)
+                await send_refusals(stream, self.documents)
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            self._cut_off(stream)
+
+    def _cut_off(self, stream: Stream) -> None:
+        """It couldn't even be told."""
+        self._complaints.note(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
+        stream.socket.transport.abort()
 
     async def _receive(self, stream: Stream) -> None:
         while True:
@@ -195,21 +207,6 @@ def certificate_of(socket: ServerConnection) -> dict[str, object]:
     found = socket.transport.get_extra_info("ssl_object")
     assert isinstance(found, ssl.SSLObject), "a relay serves by TLS only"
     return dict(found.getpeercert() or {})
-
-
-async def first_of(*ways: Awaitable[object]) -> None:
-    """Until one of them ends; the others end with it. What it raises is raised."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError, ConnectionClosed, TimeoutError, BadMessageError):
-                await task
 
 
 class Watcher:

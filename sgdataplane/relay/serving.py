@@ -33,7 +33,7 @@ from websockets.asyncio.server import serve
 from sgdataplane.control.store import Store
 from sgdataplane.errors import EndpointError
 from sgdataplane.relay.held import hold
-from sgdataplane.relay.server import Relay, Watcher, first_of
+from sgdataplane.relay.server import Relay, Watcher
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import LARGEST_FROM_HOST
@@ -44,7 +44,7 @@ HANDSHAKE_S, OPEN_S = 5.0, 10.0
 BACKLOG = 4096
 # What one connection keeps: asyncio reads TLS into 256 KB each otherwise, and the kernel keeps megabytes for a host
 # that doesn't read.
-READ, UNSENT, SEND_BUFFER = 16 << 10, 1 << 15, 1 << 18  # bytes
+READ, UNSENT, SEND_BUFFER = 4 << 10, 1 << 15, 1 << 18  # bytes
 QUEUE = 4  # messages that have come and aren't read
 
 
@@ -123,7 +123,9 @@ async def _serve(
             url = f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
             ready(url, relay.documents.revision)
             summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{port}")
-            await first_of(summarizing.run(), ends.wait())
+            saying = asyncio.create_task(summarizing.run())
+            await ends.wait()
+            saying.cancel()
 
 
 def _listening(at: Door) -> socket:

@@ -30,6 +30,7 @@ from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_o
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 SHORT = 16  # letters of a digest that are kept for each object that was sent
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
+FRAGMENT = 1 << 14  # letters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
 
@@ -120,11 +121,16 @@ class Stream:
         """ConnectionClosed; TimeoutError if the host doesn't read."""
         for text in messages:
             async with asyncio.timeout(SEND_S):
-                await self.socket.send(text)
+                await self.socket.send(text if len(text) <= FRAGMENT else fragments(text))
 
     async def end(self, code: int, reason: str) -> None:
         with suppress(ConnectionClosed):
             await self.socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+
+
+def fragments(text: str) -> Iterator[str]:
+    """A message in pieces: TLS keeps as much memory for each stream as the largest piece that it was ever given."""
+    return (text[start : start + FRAGMENT] for start in range(0, len(text), FRAGMENT))
 
 
 async def send_changes(stream: Stream, closures: Closures, documents: Documents) -> None:
