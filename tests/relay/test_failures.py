@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,10 +25,12 @@ from sgdataplane.control.history import Version, begin_epoch
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.errors import StateFileError
+from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, HostChange, read_from_relay, spell
 from sgdataplane.statefile import load
 from tests.support.attachbench import DNS, WEB, state_of
+from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.etcdserver import running
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.lossyproxy import LossyProxy
@@ -38,11 +41,13 @@ from tests.support.relaying import (
     Running,
     hosts_of,
     ports_in,
+    rebind,
     set_ports,
     url_of,
     write_state,
 )
 
+ESTABLISHED = "01"  # in /proc/net/tcp
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 
 
@@ -235,6 +240,61 @@ def test_many_hosts_that_connect_at_once_are_answered_in_turn(
 
 
 # the host
+
+
+@pytest.mark.slow
+def test_a_host_that_does_not_read_is_ended_and_holds_up_no_other(
+    store: SqliteStore, store_file: Path, plant: Plant
+) -> None:
+    """It is sent more than its kernel and ours keep for it."""
+    write_state(store, large_state(), {"eni-a": "host-1", "eni-b": "host-3"})
+    relay = plant.relay(store_file)
+    url = url_of(relay)
+    door = socket.create_connection((HERE, port_of(url)))
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with RawHost(plant, url, "host-2") as beside, silent_host(plant, door):
+        beside.greet()
+        assert streams_of(relay) == 2
+        begun = time.monotonic()
+        rebind(store, "eni-b", "host-2")
+        assert "network_interface/eni-b" in beside.hear_change().puts
+        assert time.monotonic() - begun < 5.0, "nobody waits for the other"
+        wait_until(lambda: streams_of(relay) == 1)
+        assert time.monotonic() - begun < 15.0 + 5.0
+    with RawHost(plant, url, "host-1") as again:
+        assert len(again.greet().puts) > 5
+
+
+def streams_of(relay: Running) -> int:
+    """The connections that its process has."""
+    table = Path(f"/proc/{relay.process.pid}/net/tcp").read_text("utf-8").splitlines()[1:]
+    inodes = {line.split()[9] for line in table if line.split()[3] == ESTABLISHED}
+    links = (str(entry.readlink()) for entry in Path(f"/proc/{relay.process.pid}/fd").iterdir())
+    return sum(link.removeprefix("socket:[").removesuffix("]") in inodes for link in links)
+
+
+@contextmanager
+def silent_host(plant: Plant, door: socket.socket) -> Iterator[None]:
+    """It says hello and reads nothing, not even pings."""
+    signed = plant.authority.sign("host-1")
+    context = host_context(TlsFiles(signed.certificate, signed.key, plant.authority.certificate))
+    with context.wrap_socket(door, server_hostname=HERE) as secured:
+        host = f"Host: {HERE}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        secured.sendall(f"GET / HTTP/1.1\r\n{host}{key}\r\n".encode())
+        hello = spell(Hello("test")).encode()
+        assert 126 > len(hello) > 10, "one frame with the shortest head; its mask is zero"
+        secured.sendall(bytes((0x81, 0x80 | len(hello), 0, 0, 0, 0)) + hello)
+        yield
+
+
+def large_state() -> CloudState:
+    """An ENI with groups of more than a megabyte, and one with little."""
+    rules = [make_rule(f"ingress tcp {port}/{port} from 0.0.0.0/0", f"sgr-{port}") for port in range(1, 201)]
+    groups = [make_group(f"sg-{number}", rules) for number in range(40)]
+    names = " ".join(group.security_group_id for group in groups)
+    enis = [make_eni("eni-a", "10.0.0.1", names), make_eni("eni-b", "10.0.0.2", "sg-few")]
+    return make_state([*groups, make_group("sg-few")], enis)
 
 
 @contextmanager
