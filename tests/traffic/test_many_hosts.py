@@ -1,0 +1,385 @@
+"""Hosts that follow one control plane: what its API says is what packets between them show, whatever fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from sgdataplane.control.client import RefusedError
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.lab.hosts import guests, wires
+from sgdataplane.lab.hosts.components import Component
+from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, Host, HostsLab, hosts_lab, started
+from tests.support.flood import PacedFlood, wait_until
+from tests.support.hostscloud import Cloud, rule
+from tests.support.streams import CHUNK, Route, Streams
+from tests.support.witness import PROTECTED, Watch, Witness, grown
+
+pytestmark = [pytest.mark.traffic, pytest.mark.slow]
+
+SQL, WEB, STREAM, SIDE = 5432, 8080, 8081, 7000
+WEBS = f"{WEB}/{STREAM}"
+ALLOWED, DENIED = range(5000, 5400), range(5400, 5800)  # so many that each session has expired before its turn comes
+CONNECT_S, SILENT_S = 0.5, 15.0
+DURATION_S = float(os.environ.get("SGDP_KILLS_S", "20"))
+SEED, COUNTED, PACKETS = 71, "counted-", 20
+PLACES = {"web": 0, "db": 1, "far": 2}  # name -> its host's index
+
+
+@dataclass
+class Scene:
+    """Three hosts, with an instance on each. `groups`: of each instance, its own."""
+
+    lab: HostsLab
+    cloud: Cloud
+    groups: dict[str, str]
+
+    def host(self, name: str) -> Host:
+        return self.lab.hosts[PLACES[name]]
+
+    def generation(self, name: str) -> str:
+        """What that instance's host has."""
+        return (self.host(name).folder / "current").readlink().name
+
+    def route(self, port: int) -> Route:
+        """From the web to the database, which are on two hosts."""
+        return Route(self.cloud.netns("web"), self.cloud.netns("db"), self.cloud.address("db"), port)
+
+    def reaches(self, sender: str, receiver: str, port: int) -> bool:
+        """Whether a TCP connection comes about; the listener is up."""
+        at = self.cloud.address(receiver), port
+        with netns.inside(self.cloud.netns(receiver)):
+            listener = socket.create_server(at)
+        with listener, netns.inside(self.cloud.netns(sender)):
+            try:
+                socket.create_connection(at, timeout=CONNECT_S).close()
+            except TimeoutError:
+                return False
+        return True
+
+
+@pytest.fixture
+def scene(whole: Scene) -> Scene:
+    """With everything up, whatever the test before has left."""
+    started(whole.lab.components)
+    return whole
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Scene]:
+    with pytest.MonkeyPatch.context() as patch, hosts_lab(len(PLACES)) as lab:
+        cloud = Cloud(lab, patch)
+        made = Scene(lab, cloud, {name: cloud.group() for name in PLACES})
+        for name, group in made.groups.items():
+            cloud.instance(name, group, made.host(name))
+        cloud.start()
+        cloud.settle()
+        yield made
+
+
+@contextmanager
+def cut_off(scene: Scene, number: int) -> Iterator[None]:
+    """The room with that number is off the management network."""
+    with Links(scene.lab.capsule.room.netns) as links:
+        links.set_down(wires.management_port(number))
+        try:
+            yield
+        finally:
+            links.set_up(wires.management_port(number))
+
+
+@contextmanager
+def stopped(components: Sequence[Component]) -> Iterator[None]:
+    """They are there, and do nothing."""
+    processes = [component.process for component in components if component.process]
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+
+def kill_each_second(lab: HostsLab, seconds: float) -> Counter[str]:
+    """One of the components, which is started again at once. How often each kind was."""
+    chooser, killed = random.Random(SEED), Counter[str]()
+    began = time.monotonic()
+    while (past := time.monotonic() - began) < seconds:
+        component = chooser.choice(lab.components)
+        component.kill()
+        component.start()
+        killed[component.name] += 1
+        threading.Event().wait(max(0.0, killed.total() - past))
+    return killed
+
+
+def groups_of(cloud: Cloud) -> list[dict[str, Any]]:
+    found = cloud.ask("DescribeSecurityGroups", VpcId=cloud.vpc, MaxResults=100)
+    assert not found.get("NextToken")
+    return list(found["SecurityGroups"]["SecurityGroup"])
+
+
+@dataclass
+class Turning:
+    """A thread that lets a UDP session between two hosts in and out, in turn. `shown`: how often each was in force by
+    the API's word, and then by packets; `wrong`: when packets said something else; `made`: names of groups that it has
+    made by the way."""
+
+    cloud: Cloud
+    group: str
+    host: str
+    shown: Counter[str] = field(default_factory=lambda: Counter(open=0, shut=0))
+    wrong: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with netns.inside(self.cloud.netns("web")):
+                sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with netns.inside(self.cloud.netns("db")):
+                receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with sender, receiver:
+                receiver.bind((self.cloud.address("db"), SIDE))
+                while not self._is_ending.is_set():
+                    self._turn("open", sender, receiver)
+                    self._turn("shut", sender, receiver)
+                    self.made.append(f"{COUNTED}{len(self.made)}")
+                    self.cloud.ask("CreateSecurityGroup", VpcId=self.cloud.vpc, SecurityGroupName=self.made[-1])
+        except Exception as error:  # noqa: BLE001  # the test says so
+            self.wrong.append(repr(error))
+
+    def __str__(self) -> str:
+        return f"turned {dict(self.shown)}, made {len(self.made)} groups"
+
+    def _turn(self, way: str, sender: socket.socket, receiver: socket.socket) -> None:
+        revision = (self.cloud.open if way == "open" else self.cloud.shut)(self.group, rule(SIDE, "UDP"))
+        for _ in range(10):
+            if self.host in self.cloud.ask("SgdpWait", Revision=revision, Timeout=3)["Enforced"]:
+                break
+        else:
+            return
+        count = arrived(sender, receiver)
+        self.shown[way] += 1
+        if count != (PACKETS if way == "open" else 0):
+            self.wrong.append(f"{way} since revision {revision}, but {count} of {PACKETS} packets arrived")
+
+
+def arrived(sender: socket.socket, receiver: socket.socket) -> int:
+    """How many of some packets. What was sent earlier has arrived already, or never will."""
+    receiver.settimeout(CONNECT_S)
+    token = os.urandom(8)
+    for _ in range(PACKETS):
+        sender.sendto(token, receiver.getsockname())
+    count = 0
+    try:
+        while count < PACKETS:
+            count += receiver.recv(64) == token
+    except TimeoutError:
+        pass
+    return count
+
+
+def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene: Scene, tmp_path: Path) -> None:
+    """Beside it, another session goes on; a host that the rule doesn't concern hears nothing. Once the rule is back,
+    the same session goes on."""
+    cloud, group = scene.cloud, scene.groups["db"]
+    assert not scene.reaches("web", "db", SQL)
+    cloud.open(group, rule(SQL), rule(WEBS))
+    cloud.settle()
+    assert scene.reaches("web", "db", SQL)
+    watches = tuple(Watch(name, (f"tcp dport {port}",)) for name, port in (("sql", SQL), ("web", STREAM)))
+    witness = Witness(cloud.netns("db"), PROTECTED["instance"], watches, guests.IFNAME)
+    witness.load()
+    elsewhere, here = scene.generation("far"), scene.generation("db")
+    with Streams(tmp_path, [scene.route(SQL), scene.route(STREAM)]) as streams:
+        cloud.shut(group, rule(SQL))
+        assert set(cloud.settle()["Enforced"]) == {host.name for host in scene.lab.hosts}
+        before = witness.counts()
+        more = [count + 64 * CHUNK for count in streams.received()[2:]]
+        wait_until(lambda: all(now > then for now, then in zip(streams.received()[2:], more, strict=True)))
+        wait_until(lambda: grown(before, witness.counts())["in_before", "sql"] > 0)
+        counts = grown(before, witness.counts())
+        assert counts["in_after", "sql"] == 0
+        assert counts["in_after", "web"] > 0
+        cloud.open(group, rule(SQL))
+        cloud.settle()
+        streams.wait_for_more()
+    streams.check()
+    assert scene.generation("far") == elsewhere
+    assert scene.generation("db") != here
+    cloud.shut(group, rule(SQL), rule(WEBS))
+
+
+def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
+    """As soon as it's another host's, the first one lets nothing pass any more at the workload that it still has."""
+    cloud = scene.cloud
+    group = cloud.group(rule(SQL))
+    made = cloud.ask("CreateNetworkInterface", VSwitchId=cloud.switch, SecurityGroupId=group)
+    eni = str(made["NetworkInterfaceId"])
+    (found,) = cloud.ask("DescribeNetworkInterfaces", NetworkInterfaceId=[eni])["NetworkInterfaceSets"][
+        "NetworkInterfaceSet"
+    ]
+    instances = {name: instance_of(cloud, name) for name in ("web", "far")}
+    cloud.ask("AttachNetworkInterface", NetworkInterfaceId=eni, InstanceId=instances["web"])
+    first = cloud.place("moving", found, scene.host("web"))
+    cloud.start(["moving"])
+    cloud.settle()
+    assert scene.reaches("db", "moving", SQL)
+    assert not scene.reaches("db", "moving", WEB)
+
+    cloud.ask("DetachNetworkInterface", NetworkInterfaceId=eni, InstanceId=instances["web"])
+    cloud.ask("AttachNetworkInterface", NetworkInterfaceId=eni, InstanceId=instances["far"])
+    cloud.settle()
+    wait_until(lambda: scene.host("web").outcomes()[eni] == "closed")
+    assert not scene.reaches("db", "moving", SQL)
+    guests.end(scene.lab.capsule, first)
+    cloud.place("moving", found, scene.host("far"))
+    cloud.start(["moving"])
+    cloud.settle()
+    assert scene.host("far").outcomes()[eni] == "in force"
+    assert scene.reaches("db", "moving", SQL)
+    assert not scene.reaches("db", "moving", WEB)
+    assert scene.reaches("far", "moving", SQL)
+
+
+def instance_of(cloud: Cloud, name: str) -> str:
+    (found,) = cloud.ask("DescribeInstances", InstanceName=name)["Instances"]["Instance"]
+    return str(found["InstanceId"])
+
+
+# what fails, and what then (everything else of the scene goes on meanwhile)
+
+
+def test_with_the_whole_control_plane_down_enforcement_goes_on(scene: Scene, tmp_path: Path) -> None:
+    """Agents that start then have the last good policy, even without the folder that they read; writes are refused,
+    and the next change arrives once all is back."""
+    cloud, lab, group = scene.cloud, scene.lab, scene.groups["db"]
+    cloud.open(group, rule(WEBS))
+    cloud.settle()
+    with Streams(tmp_path, [scene.route(STREAM)]) as streams:
+        for component in (*lab.members, *lab.relays):
+            component.kill()
+        for _ in lab.apis:
+            with pytest.raises(RefusedError, match="ServiceUnavailable"):
+                cloud.ask_once("CreateSecurityGroup", VpcId=cloud.vpc)
+        for component in lab.components:
+            component.kill()
+        for host in lab.hosts:
+            host.folder.rename(host.folder.with_name("away"))
+        started([host.agent for host in lab.hosts])
+        for name in PLACES:
+            wait_until(lambda name=name: "in force" in scene.host(name).outcomes().values())  # type: ignore[misc]
+        assert scene.reaches("web", "db", WEB)
+        assert not scene.reaches("web", "db", SQL)
+        streams.wait_for_more()
+        for host in lab.hosts:
+            host.folder.with_name("away").rename(host.folder)
+        started(lab.components)
+        cloud.open(group, rule(SQL))
+        cloud.settle()
+        assert scene.reaches("web", "db", SQL)
+        streams.wait_for_more()
+    streams.check()
+    cloud.shut(group, rule(SQL), rule(WEBS))
+
+
+def test_without_a_majority_of_the_store_nothing_is_written_and_without_one_member_all_is(scene: Scene) -> None:
+    cloud, group = scene.cloud, scene.groups["db"]
+    with cut_off(scene, FIRST_MEMBER):
+        cloud.open(group, rule(WEBS))
+        cloud.settle()
+        assert scene.reaches("web", "db", WEB)
+        with cut_off(scene, FIRST_MEMBER + 1):
+            for _ in scene.lab.apis:
+                with pytest.raises(RefusedError, match="ServiceUnavailable"):
+                    cloud.ask_once("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule(SQL)])
+            assert scene.reaches("web", "db", WEB)
+            assert not scene.reaches("web", "db", SQL)
+    cloud.shut(group, rule(WEBS))
+    cloud.settle()
+    assert not scene.reaches("web", "db", WEB)
+
+
+def test_a_host_that_is_cut_off_is_unknown_and_never_done_and_catches_up(scene: Scene, tmp_path: Path) -> None:
+    cloud, group, name = scene.cloud, scene.groups["db"], scene.host("db").name
+    cloud.open(group, rule(WEBS))
+    cloud.settle()
+    with Streams(tmp_path, [scene.route(STREAM)]) as streams:
+        with cut_off(scene, FIRST_HOST + PLACES["db"]):
+            cloud.open(group, rule(SQL))
+            answer = cloud.ask("SgdpWait", Timeout=60)
+            assert (answer["Unknown"], answer["Lagging"], answer["Failed"]) == ([name], [], [])
+            (found,) = cloud.ask("SgdpDescribeHosts", HostName=[name])["Hosts"]["Host"]
+            assert found["AgeSeconds"] >= SILENT_S
+            assert not scene.reaches("web", "db", SQL)
+            streams.wait_for_more()
+        wait_until(lambda: name in cloud.ask("SgdpWait", Timeout=1)["Enforced"])
+        assert scene.reaches("web", "db", SQL)
+    streams.check()
+    cloud.shut(group, rule(SQL), rule(WEBS))
+
+
+def test_relays_that_missed_a_compaction_begin_anew(scene: Scene) -> None:
+    """They are stopped meanwhile, so that their watches come back too late."""
+    cloud, group = scene.cloud, scene.groups["db"]
+    cloud.settle()
+    with stopped(scene.lab.relays):
+        for ports in (SQL, WEBS):
+            cloud.open(group, rule(ports))
+        cloud.shut(group, rule(SQL))
+        fields = json.loads(scene.lab.run_etcdctl("get", "/", "--write-out=json"))
+        scene.lab.run_etcdctl("compaction", "--physical", str(fields["header"]["revision"]))
+    wait_until(lambda: scene.host("db").name in cloud.ask("SgdpWait", Timeout=1)["Enforced"])
+    assert scene.reaches("web", "db", WEB)
+    assert not scene.reaches("web", "db", SQL)
+    cloud.shut(group, rule(WEBS))
+
+
+def test_killing_a_component_each_second_leaks_and_loses_nothing(scene: Scene, tmp_path: Path) -> None:
+    """Any of etcd's members, APIs, relays, syncs and agents, by kill -9. Meanwhile a rule comes and goes: whenever the
+    API says that it is in force, packets say so, too. Calls whose answer was lost are made once."""
+    cloud, group = scene.cloud, scene.groups["db"]
+    cloud.open(group, rule(f"{ALLOWED[0]}/{ALLOWED[-1]}", "UDP"), rule(WEBS))
+    cloud.settle()
+    address, places = cloud.address("db"), (cloud.netns("web"), cloud.netns("db"))
+    allowed, denied = ([(address, port) for port in ports] for ports in (ALLOWED, DENIED))
+    turning = Turning(cloud, group, scene.host("db").name)
+    streams = Streams(tmp_path, [scene.route(STREAM)])
+    with PacedFlood(tmp_path, *places, allowed, denied) as flood, streams, turning:
+        killed = kill_each_second(scene.lab, DURATION_S)
+    started(scene.lab.components)
+    print(flood.allowed, flood.denied, killed, turning, f"sent again: {cloud.refused}")
+    assert turning.wrong == []
+    assert min(turning.shown.values()) > 0, "neither was seen in force"
+    assert (flood.denied.received, flood.allowed.sent - flood.allowed.received) == (0, 0)
+    assert flood.denied.sent > 100 * DURATION_S
+    streams.check()
+    cloud.settle()
+    names = [one["SecurityGroupName"] for one in groups_of(cloud)]
+    assert sorted(name for name in names if name.startswith(COUNTED)) == sorted(turning.made)
+    assert killed.total() > 0.5 * DURATION_S
