@@ -13,7 +13,18 @@ from typing import Any
 
 from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
 from sgdataplane.cli.nextsteps import next_steps
-from sgdataplane.cli.output import Exit, complain, paint, print_json, render_table, say, say_block, warn, whole_seconds
+from sgdataplane.cli.output import (
+    Exit,
+    complain,
+    hanging,
+    paint,
+    print_json,
+    render_table,
+    say,
+    say_block,
+    warn,
+    whole_seconds,
+)
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
@@ -77,7 +88,7 @@ def run_status(arguments: argparse.Namespace) -> int:
     else:
         _say_status(status)
         for step in next_steps(status, config.bindings):
-            say(f"next: {step}")
+            say_block(hanging("next: ", step))
     return Exit.DONE if status["healthy"] else Exit.NO
 
 

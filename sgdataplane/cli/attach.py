@@ -135,7 +135,7 @@ def run_attach(arguments: argparse.Namespace) -> int:
         warn(line)
     say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
     if done.is_new:
-        say("Not enforced yet: `sgdp apply STATE` does that; the agent, if it runs, does it at once.")
+        say("Not enforced yet: `sgdp apply STATE` does that, or the agent, if it runs.")
     return Exit.DONE
 
 

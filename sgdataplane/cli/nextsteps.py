@@ -17,6 +17,7 @@ from sgdataplane.model.choices import ON_HOSTS
 Words: TypeAlias = tuple[str, ...]
 LOG = ("journalctl", "-u", "sgdataplane", "-n", "20")
 DETACH = ("sgdp", "detach", "--eni", "{eni}")
+OF_NONE = ("InvalidSource.NotFound",)  # there is no state
 OF_OWNERS = ("InvalidSource.Owner", "InvalidSource.Writable")  # of a state whose text is well
 # outcome -> what to do about such ENIs, and the command for the first of them
 OF_ENIS: Mapping[str, tuple[str, Words]] = {
@@ -45,6 +46,8 @@ def _of_files(status: Mapping[str, Any]) -> Iterator[str]:
     state, config = status["state"], status["config"]
     if state["error"] and str(state["error"]).startswith(OF_OWNERS):
         yield _step("see that nobody but root and one user can change the state", "namei", "-l", state["path"])
+    elif state["error"] and str(state["error"]).startswith(OF_NONE):
+        yield _step("put a state there; this writes one to begin with", "sgdp", "init", state["path"])
     elif state["error"]:
         yield _step("correct the state; the agent reads it again by itself", *_check(state["path"], config))
     if config["error"]:

@@ -87,6 +87,12 @@ def enis(*outcomes: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("part", "key", "value", "step"),
     [
+        (
+            "state",
+            "error",
+            "InvalidSource.NotFound: no such file or directory",
+            "put a state there; this writes one to begin with: sgdp init /state",
+        ),
         ("state", "error", "no", "correct the state; the agent reads it again by itself: sgdp check /state"),
         ("cycle", "error", "no", f"find out why the last cycle failed: {LOG} -p err"),
         ("last_good", "error", "no", "make room for the last good policy: df -h /var/lib/x"),
