@@ -40,7 +40,7 @@ def test_a_lab_is_changed_probed_and_removed(where: str, paths: tuple[Path, Path
         assert lab.probe("web", "db", "tcp/5432").observed.verdict == "accept"
         lab.apply(paths[1])
         assert lab.probe("web", "db", "tcp/5432").observed.verdict == "drop"
-        with pytest.raises(AssertionError, match="expected accept, but the policy says drop at ingress, by default; packets"):
+        with pytest.raises(AssertionError, match="expected accept, but the policy says drop at ingress"):
             lab.expect(HOLDS)
         assert all(result.agrees for result in lab.matrix("tcp/5432,tcp/5433"))
     assert lab.name not in lab_names()
@@ -115,7 +115,6 @@ def test_fixtures(workers: list[str], paths: tuple[Path, Path], suite: pytest.Py
         (suite.path / path.name).write_text(path.read_text("utf-8"), "utf-8")
     suite.makeini("[pytest]\nsg_state = state.yaml\n")
     suite.makepyfile(SUITE)
-    before = lab_names()
     result = suite.runpytest_subprocess(*workers)
     result.assert_outcomes(passed=5, failed=2)
     result.stdout.fnmatch_lines_random(
@@ -124,7 +123,7 @@ def test_fixtures(workers: list[str], paths: tuple[Path, Path], suite: pytest.Py
             "*expected drop, but the policy says accept, by sgr-pg of sg-db (priority 1); packets show accept: *",
         ]
     )
-    assert lab_names() == before
+    assert [name for name in lab_names() if name.startswith("py")] == []
 
 
 def test_a_state_must_be_named(suite: pytest.Pytester) -> None:
