@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from operator import or_
 
 from sgdataplane.contract.fields import Field
@@ -35,7 +36,9 @@ from tests.support.packetspace import INDEX, PRIORITY, TRACKED, Packets, Space, 
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next
 MOST_CALLS = 10_000
+CONDITIONS = (Match, MapPriority, MapCount, InSet)
 Returns = tuple[Place, ...]  # where the jumps on the way here go back to, the last one first
+Way = tuple[Place, Returns]  # all that packets can still meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,21 @@ class _Walk:
     table: Table
     with_sets: bool
     space: Space
-    _known: dict[tuple[Place, Packets, Returns], Path] = field(default_factory=dict)
-    _reads: dict[str, frozenset[Field]] = field(default_factory=dict)
-    _unread: dict[tuple[str, Returns], Packets] = field(default_factory=dict)
+    _known: dict[tuple[Way, Packets], Path] = field(default_factory=dict)
+    _reads: dict[Place, frozenset[Field]] = field(default_factory=dict)
+    _unread: dict[Way, Packets] = field(default_factory=dict)
 
     def most(self, place: Place, packets: Packets, returns: Returns) -> Path:
-        """From this rule on."""
-        key = (place, packets, returns)
+        """From this rule on. What nothing asks for from here on is forgotten, so that packets that differ in it alone
+        are one."""
+        way = (place, returns)
+        if way not in self._unread:
+            behind = frozenset[Field]().union(*map(self.reads, returns))
+            read = self.reads(place) | (behind - {PRIORITY} if self._writes(place) else behind)
+            every = zip(TRACKED, self.space.all, strict=True)
+            self._unread[way] = tuple(0 if name in read else values for name, values in every)
+        packets = tuple(map(or_, packets, self._unread[way]))
+        key = (way, packets)
         if key not in self._known:
             self._known[key] = self._most(place, packets, returns)
         return self._known[key]
@@ -108,37 +119,40 @@ class _Walk:
             case None:
                 return self.most(following, end.packets, returns)
             case Verdict(VerdictKind.GOTO, chain):
-                return self._enter(chain, end.packets, returns)
+                return self.most((chain, 0), end.packets, returns)
             case Verdict(VerdictKind.JUMP, chain):
-                return self._enter(chain, end.packets, (following, *returns))
+                return self.most((chain, 0), end.packets, (following, *returns))
             case Verdict(VerdictKind.RETURN):
                 return self._back(end.packets, returns)
             case _:
                 return Path()
 
-    def _enter(self, chain: str, packets: Packets, returns: Returns) -> Path:
-        """What nothing asks for from here on is forgotten, so that packets that differ in it alone are one."""
-        key = (chain, returns)
-        if key not in self._unread:
-            read = self.reads(chain).union(*(self.reads(name) for name, _ in returns))
-            every = zip(TRACKED, self.space.all, strict=True)
-            self._unread[key] = tuple(0 if name in read else values for name, values in every)
-        return self.most((chain, 0), tuple(map(or_, packets, self._unread[key])), returns)
-
     def _back(self, packets: Packets, returns: Returns) -> Path:
         return self.most(returns[0], packets, returns[1:]) if returns else Path()
 
-    def reads(self, chain: str) -> frozenset[Field]:
-        """The tracked fields that rules of this chain and of all below it look at."""
-        if chain not in self._reads:
-            found: set[Field] = set()
-            for rule in self.table.chain[chain].rules:
-                for statement in rule.statements:
-                    found |= read_by(statement) if isinstance(statement, Match | OfMap) else set()
-                    for target in self._targets(statement):
-                        found |= self.reads(target)
-            self._reads[chain] = frozenset(found)
-        return self._reads[chain]
+    def reads(self, place: Place) -> frozenset[Field]:
+        """The tracked fields that this rule, those behind it in its chain, and all below them look at."""
+        if place not in self._reads:
+            name, index = place
+            rules = self.table.chain[name].rules
+            found: set[Field] = set(self.reads((name, index + 1))) if index < len(rules) else set()
+            for statement in rules[index].statements if index < len(rules) else ():
+                found |= read_by(statement) if isinstance(statement, Match | OfMap) else set()
+                for target in self._targets(statement):
+                    found |= self.reads((target, 0))
+            self._reads[place] = frozenset(found)
+        return self._reads[place]
+
+    def _writes(self, place: Place) -> bool:
+        """Whether whoever comes back from here has another priority than he came with, as from a leaf."""
+        name, index = place
+        for rule in self.table.chain[name].rules[index:]:
+            if any(isinstance(statement, Verdict | VerdictMap) for statement in rule.statements):
+                return False
+            sure = takewhile(lambda statement: not isinstance(statement, CONDITIONS), rule.statements)
+            if any(isinstance(statement, SetPriority) for statement in sure):
+                return True
+        return False
 
     def _targets(self, statement: Statement) -> set[str]:
         """The chains that a statement can go to."""
