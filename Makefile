@@ -53,6 +53,9 @@ sdks: setup ## get the cloud's official SDKs, which tests of the API use; they s
 engines: setup ## unpack docker, containerd, podman and libvirt for tests, which skip without; nothing is installed
 	@tools/setup-engines.sh $(ENGINES)
 
+# Tests start hundreds of interpreters. Whatever the environment says, bytecode is kept, so that each doesn't compile anew.
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 test: lint sdks engines ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
