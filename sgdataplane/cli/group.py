@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, read_for
 from sgdataplane.cli.output import Exit, print_json, render_table, say, say_block
+from sgdataplane.model import words
 from sgdataplane.model.naming import listed, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
@@ -37,6 +38,7 @@ ACTIONS = {
 RULE_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "PROTOCOL", "PORTS", "REMOTE")
 GROUP_HEADERS = ("GROUP", "NAME", "TYPE", "VPC", "RULES", "INSTANCES")
 EVERY_PORT = "-1/-1"
+SHOWN = 5  # hosts in one line
 NAMED = ("Group", "PrefixList")  # remotes that have a name besides the id
 # What a rule says, but for its ports' list and sources, which these commands never write.
 SAID = ("Direction", "IpProtocol", "PortRange", "Policy", "Priority", "NicType", "SourcePortRange", "PortRangeListId")
@@ -154,8 +156,8 @@ def _no_such_rule(arguments: argparse.Namespace, group: str, near: Sequence[Answ
         print_json({"changed": False})
         return Exit.NO
     others = (f"{one['SecurityGroupRuleId']}: {one['Policy'].lower()}, priority {one['Priority']}" for one in near)
-    words = f"the same with another verdict or priority: {'; '.join(others)}" if near else f"`sgdp group show {group}`"
-    say(f"no rule matched; nothing changed ({words})")
+    told = f"the same with another verdict or priority: {'; '.join(others)}" if near else f"`sgdp group show {group}`"
+    say(f"no rule matched; nothing changed ({told})")
     return Exit.NO
 
 
@@ -373,4 +375,5 @@ def _in_force(waited: Answer) -> str:
         return ""
     if _left(waited):
         return f": stored, and not in force everywhere: {_left(waited)}"
-    return f": in force at {', '.join(waited['Enforced'])}" if waited["Enforced"] else ": stored; nothing enforces it"
+    where = words.first_of(waited["Enforced"], SHOWN)
+    return f": in force at {where}" if where else ": stored; nothing enforces it"
