@@ -1,0 +1,111 @@
+"""The results of `bench.scale` as a page with pictures, and the arithmetic for more hosts than one machine can hold.
+
+Owns the wording, and how pictures look. Is given results. Must not know how they were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+Axes = Any  # matplotlib is not type-checked here
+GOAL_MS, GOAL_MB, GOAL_HOSTS = 50, 200, 1250
+COLORS = {"sqlite": ("#0072B2", "o"), "etcd": ("#D55E00", "s")}
+INK = "#333333"
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
+    ("hosts", lambda one: one["case"]["hosts"]),
+    ("there", lambda one: one["case"]["connected"]),
+    ("relays", lambda one: one["case"]["relays"]),
+    ("store", lambda one: one["case"]["store"]),
+    ("rule ms p50", lambda one: one["rule"]["last_ms"].get("p50")),
+    ("rule ms max", lambda one: one["rule"]["last_ms"].get("max")),
+    ("member ms p50", lambda one: one["member"]["last_ms"].get("p50")),
+    ("others heard", lambda one: one["rule"]["others"] + one["member"]["others"]),
+    ("missed", lambda one: one["rule"]["missing"] + one["member"]["missing"]),
+    ("relay MB", lambda one: one["relay"]["memory_mb"]),
+    ("relay MB without hosts", lambda one: one["relay_alone_mb"]),
+    ("relay CPU at rest", lambda one: f"{one['relay']['idle_share']:.0%}"),
+    ("sync MB", lambda one: one["host"]["memory_mb"]),
+    ("sync CPU ms own change", lambda one: one["host"].get("own_ms")),
+    ("sync CPU ms other change", lambda one: one["host"].get("others_ms")),
+    ("settle s", lambda one: one["settle"].get("seconds")),
+    ("all back s", lambda one: one["drop"].get("seconds")),
+    ("etcd watches", lambda one: one["etcd_watches"]),
+)
+
+
+def page(results: dict[str, Any], folder: Path) -> str:
+    """Write scale.md and the pictures; the page's text."""
+    cases = [one for one in results["cases"] if "error" not in one]
+    lines = ["# Many hosts, measured", "", *(f"- {name}: {value}" for name, value in results["facts"].items()), ""]
+    lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines += ["| " + " | ".join(_text(value(one)) for _, value in COLUMNS) + " |" for one in cases]
+    lines += ["", *(f"- {one['case']}: {one['error']}" for one in results["cases"] if "error" in one)]
+    lines += ["", *extrapolated(cases)] if cases else []
+    text = "\n".join(lines).rstrip() + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scale.md").write_text(text, encoding="utf-8")
+    _draw(cases, folder / "scale")
+    return text
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def extrapolated(cases: list[dict[str, Any]], hosts: int = 100_000) -> list[str]:
+    """What so many hosts would need, by the largest case."""
+    one = max(cases, key=lambda case: (case["case"]["hosts"], case["case"]["connected"]))
+    case, relay = one["case"], one["relay"]
+    there = case["connected"] / case["relays"]
+    a_stream = (relay["memory_mb"] - one["relay_alone_mb"]) / there
+    a_host = one["relay_alone_mb"] / case["hosts"]  # with what a relay has of its own, so this is too much
+    relays = -(-hosts // GOAL_HOSTS)
+    streams, alone = a_stream * GOAL_HOSTS, one["relay_alone_mb"]
+    total = a_host * hosts + streams
+    idle = relay["idle_share"] / there * GOAL_HOSTS
+    return [
+        f"## {hosts:,} hosts, by the largest case",
+        "",
+        f"- A relay without hosts has {alone:.0f} MB beside a store of {case['hosts']:,} hosts, which is",
+        f"  {a_host * 1e3:.0f} KB for each. A stream adds {a_stream * 1e3:.0f} KB.",
+        f"- {relays} relays of {GOAL_HOSTS:,} hosts each would have {total:,.0f} MB, {streams:.0f} of them for streams.",
+        f"  At rest, each would take {idle:.0%} of a processor.",
+    ]
+
+
+def _draw(cases: list[dict[str, Any]], target: Path) -> None:
+    panels: tuple[tuple[str, str, Callable[[dict[str, Any]], float | None], float | None], ...] = (
+        (
+            "a rule at the last host",
+            "ms after the commit, median",
+            lambda one: one["rule"]["last_ms"].get("p50"),
+            GOAL_MS,
+        ),
+        ("memory of a relay", "MB", lambda one: one["relay"]["memory_mb"], GOAL_MB),
+        ("memory of a host's sgdp sync", "MB", lambda one: one["host"]["memory_mb"], None),
+    )
+    with rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK}):
+        figure = Figure(figsize=(5 * len(panels), 4.4), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for (title, label, value, goal), place in zip(panels, axes, strict=True):
+            _fill(place, cases, value)
+            if goal is not None:
+                place.axhline(goal, color=INK, linestyle=":", linewidth=1.3, label=f"the goal: {goal}")
+            place.set(title=title, xlabel="hosts of the store", ylabel=label, xscale="log")
+            place.set_ylim(bottom=0)
+            place.legend(frameon=False)
+        figure.savefig(target.with_suffix(".png"), dpi=150)
+        figure.savefig(target.with_suffix(".svg"), metadata={"Date": None})
+
+
+def _fill(place: Axes, cases: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> None:
+    for store, (color, marker) in COLORS.items():
+        points = [(one["case"]["hosts"], value(one)) for one in cases if one["case"]["store"] == store]
+        known = sorted((hosts, found) for hosts, found in points if found is not None)
+        if known:
+            place.plot(*zip(*known, strict=True), color=color, marker=marker, label=f"store: {store}")
