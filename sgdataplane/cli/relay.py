@@ -106,6 +106,6 @@ def run(arguments: argparse.Namespace) -> int:
         Notifier(os.environ).tell("READY=1", f"STATUS=serving at {url}")
 
     how = Serving(door, tls_of(config), config.snapshots, config.name)
-    with closing(open_store(config.store, create=False)) as store:
+    with closing(open_store(config.store, create=False, private=False)) as store:
         run_relay(store, how, ready)
     return Exit.DONE

@@ -80,10 +80,14 @@ class Proposal:
 
 
 class EtcdStore:
-    """A Store. `kept`: how many revisions a watch can go back; `clock`: seconds since 1970.
+    """A Store. `kept`: how many revisions a watch can go back; `clock`: seconds since 1970; `private`: whether access
+    keys are read, which a relay's role needn't allow; without them it is for reading alone.
     StateFileError if another version wrote it; UnavailableError; HostError if a file of TLS can't be read."""
 
-    def __init__(self, access: EtcdAccess, *, kept: int = KEPT, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, access: EtcdAccess, *, kept: int = KEPT, clock: Callable[[], float] = time.time, private: bool = True
+    ) -> None:
+        self._private = private
         self._keys, self._kept, self._clock = Keys(access.name), kept, clock
         self._cluster = Cluster(access)
         self._parcels = Parcels(self._cluster, self._keys)
@@ -165,7 +169,8 @@ class EtcdStore:
     def _snapshot(self) -> Snapshot:
         revision, pending, at = self._look()
         values: dict[Path, bytes] = {}
-        values |= {self._keys.name_in(pair.key, "doc"): pair.value for pair in self._parcels.folder(at, "doc")}
+        for folder in ("doc", "private/doc") if self._private else ("doc",):
+            values |= {self._keys.name_in(pair.key, folder): pair.value for pair in self._parcels.folder(at, folder)}
         guards = self._guards(at)
         if pending:
             number, entry = self._parcels.pending(pending, at)
@@ -279,10 +284,13 @@ class EtcdStore:
         if parcel:
             yield put(keys.of("log", revision), etcdkeys.placed(parcel))
             yield put(keys.of("pending"), etcdkeys.pending_value(parcel, revision))
+            yield from entry.private_operations(keys)
         else:
             yield put(keys.of("log", revision), entry.log)
             yield from entry.operations(keys, revision)
-        for folder in ("log", "parcel"):
+        if entry.private:
+            yield put(keys.of("private/log", revision), entry.private)
+        for folder in ("log", "private/log", "parcel"):
             yield delete(keys.of(folder), keys.of(folder, max(0, revision - self._kept + 1)))
 
     def _questions(self, proposal: Proposal, revision: int) -> Iterator[Message]:
@@ -348,22 +356,25 @@ class EtcdStore:
 
     def _changes(self, after: int) -> list[Revision]:
         """The next ones after `after`, some at a time. GoneError."""
-        first, (_, end) = self._keys.of("log", after + 1), self._keys.folder("log")
+        folders = ("log", "private/log") if self._private else ("log",)
+        ranges = [get(self._keys.of(one, after + 1), self._keys.folder(one)[1], AT_ONCE) for one in folders]
         known = self._head
-        head, logs = self._get(get(self._keys.of("head")), get(first, end, AT_ONCE))
+        head, logs, *private = self._get(get(self._keys.of("head")), *ranges)
         revision = self._noted(etcdkeys.head_of(head), known)
         if after > revision:
             raise GoneError(f"revision {after} hasn't happened: the last one is {revision}")
         numbers = [int(self._keys.name_in(pair.key, "log")) for pair in logs]
         if after < revision and numbers[:1] != [after + 1]:
             raise GoneError(f"what changed in revision {after + 1} isn't kept any more")
-        return [self._change(number, pair.value) for number, pair in zip(numbers, logs, strict=True)]
+        apart = {int(self._keys.name_in(pair.key, "private/log")): pair.value for some in private for pair in some}
+        values = zip(numbers, (pair.value for pair in logs), strict=True)
+        return [self._change(number, log, apart.get(number, b"")) for number, log in values]
 
-    def _change(self, number: int, log: bytes) -> Revision:
+    def _change(self, number: int, log: bytes, private: bytes) -> Revision:
         whole = self._parcels.whole(log)
         if not whole:
             raise GoneError(f"what changed in revision {number} isn't kept any more")
-        return etcdkeys.revision_of(number, whole)
+        return etcdkeys.revision_of(number, whole, private)
 
 
 def first_value(found: list[Message]) -> bytes:

@@ -2,12 +2,14 @@
 
 Owns the layout. Must not know how etcd is called, or in which order things are done. Below NAME/ are
 
-    head                {"format": 1, "revision": R}: the last revision; each commit compares and replaces it
+    head                {"format": 2, "revision": R}: the last revision; each commit compares and replaces it
     doc/PATH            a document
+    private/doc/PATH    one that relays don't need, and so needn't be able to read: an access key
     guard/NAME          the revision that moved it last
     token/NAME          what was answered, and when it is forgotten; a lease removes it some time after that
     audit/R             the audit record of a revision
     log/R               what a revision changed, and who wrote it: a LogEntry. The last ones only
+    private/log/R       what it put of private documents, if it did
     parcel/R/NONCE/I    the text of a change that is too large for one transaction, in pieces
     summary/RELAY       what a relay says of its hosts (etcdsummaries)
     pending             the parcel whose documents aren't all put yet, though its revision is committed
@@ -27,7 +29,8 @@ from sgdataplane.control.store import Answered, Body, Path, Revision, Token, Wri
 from sgdataplane.errors import LimitError, Problem, StateFileError, Where
 from sgdataplane.visible import json_text
 
-FORMAT = 1
+FORMAT = 2
+PRIVATE = "access_key/"  # what begins so is kept apart
 MOST_BYTES, MOST_AT_ONCE = 5 << 18, 1 << 20  # of a document, and of a small commit's: etcd takes 1.5 MB a request
 MOST_OPERATIONS = 100  # of documents and guards: etcd takes 128 a transaction
 LONG = 1 << 14  # bytes from which a value is compressed
@@ -43,6 +46,10 @@ class Keys:
     def of(self, *parts: str | int) -> bytes:
         return "/".join((self.name, *(f"{part:020d}" if isinstance(part, int) else part for part in parts))).encode()
 
+    def document(self, path: Path) -> bytes:
+        """Of a document."""
+        return self.of("private/doc" if path.startswith(PRIVATE) else "doc", path)
+
     def name_in(self, key: bytes, folder: str) -> str:
         return key.decode().removeprefix(f"{self.name}/{folder}/")
 
@@ -55,13 +62,14 @@ class Keys:
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """What one revision changes. `nonce`: whose commit it is. `puts`: documents as etcd's values. `log`: all of it, as
-    another one."""
+    another one, but for private documents; `private`: these, b"" if there are none."""
 
     nonce: str
     puts: Mapping[Path, bytes]
     deletes: frozenset[Path]
     guards: frozenset[str]
     log: bytes
+    private: bytes = b""
 
     @staticmethod
     def of(write: Write, nonce: str) -> LogEntry:
@@ -71,7 +79,10 @@ class LogEntry:
         for path, value in puts.items():
             if len(value) > MOST_BYTES:
                 raise LimitError(f"the document {path} (bytes in etcd)", MOST_BYTES, len(value))
-        return LogEntry(nonce, puts, write.deletes, frozenset(write.guards), packed({"puts": write.puts, **about}))
+        private = {path: body for path, body in write.puts.items() if path.startswith(PRIVATE)}
+        log = packed({"puts": {path: body for path, body in write.puts.items() if path not in private}, **about})
+        private_log = packed({"puts": private}) if private else b""
+        return LogEntry(nonce, puts, write.deletes, frozenset(write.guards), log, private_log)
 
     @staticmethod
     def read(log: bytes) -> LogEntry:
@@ -90,8 +101,13 @@ class LogEntry:
     def operations(self, keys: Keys, revision: int) -> Iterator[Message]:
         """Put and delete the documents, and move the guards."""
         yield from (put(keys.of("guard", name), b"%d" % revision) for name in self.guards)
-        yield from (put(keys.of("doc", path), value) for path, value in self.puts.items())
-        yield from (delete(keys.of("doc", path)) for path in self.deletes)
+        yield from (put(keys.document(path), value) for path, value in self.puts.items())
+        yield from (delete(keys.document(path)) for path in self.deletes)
+
+    def private_operations(self, keys: Keys) -> Iterator[Message]:
+        """Put private documents: they are in no parcel."""
+        private = ((path, value) for path, value in self.puts.items() if path.startswith(PRIVATE))
+        yield from (put(keys.document(path), value) for path, value in private)
 
     def batches(self, keys: Keys, revision: int) -> Iterator[list[Message]]:
         """The same in transactions that etcd takes."""
@@ -106,10 +122,11 @@ class LogEntry:
         yield batch
 
 
-def revision_of(number: int, log: bytes) -> Revision:
-    """What watches get of a revision, from its log."""
-    found = json.loads(unpacked(log))
-    return Revision(number, found["puts"], frozenset(found["deletes"]), frozenset(found["guards"]))
+def revision_of(number: int, log: bytes, private: bytes = b"") -> Revision:
+    """What watches get of a revision, from its log and its private one."""
+    found, more = json.loads(unpacked(log)), json.loads(unpacked(private or b"{}"))
+    puts = found["puts"] | more.get("puts", {})
+    return Revision(number, puts, frozenset(found["deletes"]), frozenset(found["guards"]))
 
 
 # values

@@ -18,8 +18,9 @@ OTHER = re.compile(r"[a-z][a-z0-9+.-]*:")
 EXPECTED = "sqlite:FILE, FILE or etcd://HOST:PORT,..."
 
 
-def open_store(text: str, *, create: bool = True) -> Store:
+def open_store(text: str, *, create: bool = True, private: bool = True) -> Store:
     """`create`: whether to make a file if it isn't there; in etcd there is always a store, perhaps an empty one.
+    `private`: whether access keys are read; in etcd, a role can then do without them.
     StateFileError if the text names no store, or what it names is none; UnavailableError; ExtraError."""
     if not text.startswith(ETCD):
         return SqliteStore(file_of(text), create=create)
@@ -28,7 +29,7 @@ def open_store(text: str, *, create: bool = True) -> Store:
         from sgdataplane.control.etcd import EtcdStore  # noqa: PLC0415  (an extra)
     except ModuleNotFoundError as error:
         raise ExtraError((error.name or "").partition(".")[0], "etcd") from error
-    return EtcdStore(access)
+    return EtcdStore(access, private=private)
 
 
 def file_of(text: str) -> Path:

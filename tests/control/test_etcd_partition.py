@@ -17,12 +17,13 @@ import pytest
 from sgdataplane.control import etcdsummaries
 from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import UnavailableError, Write
+from sgdataplane.control.store import Token, UnavailableError, Write
 from sgdataplane.control.stores import open_store
 from sgdataplane.host import netns
 from tests.support.certificates import Authority, Signed
 from tests.support.etcdload import Load
 from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, started, until
+from tests.support.storewriting import FOREVER
 
 pytestmark = pytest.mark.kernel
 
@@ -114,7 +115,12 @@ def _give_roles(member: Member) -> None:
         "role grant-permission api readwrite --prefix second/",
         "role grant-permission api readwrite --prefix idle/",
         "role add relay",
-        "role grant-permission relay read --prefix sgdp/",
+        "role grant-permission relay read sgdp/head",
+        "role grant-permission relay read sgdp/pending",
+        "role grant-permission relay read --prefix sgdp/doc/",
+        "role grant-permission relay read --prefix sgdp/guard/",
+        "role grant-permission relay read --prefix sgdp/log/",
+        "role grant-permission relay read --prefix sgdp/parcel/",
         "role grant-permission relay readwrite --prefix sgdp/summary/",
         "user add root --no-password",
         "user add api --no-password",
@@ -202,7 +208,7 @@ def _reads(store: EtcdStore) -> bool:
 def test_a_relay_reads_and_watches_and_writes_nothing_but_summaries(site: Site) -> None:
     with (
         closing(open_store(site.store("api", "sgdp"))) as api,
-        closing(open_store(site.store("relay", "sgdp"))) as relay,
+        closing(open_store(site.store("relay", "sgdp"), private=False)) as relay,
     ):
         revision = api.commit(Write({}, {"kind/relayed": {"n": 1}}))
         assert relay.snapshot().documents["kind/relayed"] == {"n": 1}
@@ -215,6 +221,31 @@ def test_a_relay_reads_and_watches_and_writes_nothing_but_summaries(site: Site) 
             for number in range(3):  # etcd's history is compacted between them
                 relay.put_summary("r1", {"n": number})
         assert api.summaries() == {"r1": {"n": 2}}
+
+
+def test_a_relay_cannot_read_access_keys_answers_or_the_audit(site: Site) -> None:
+    """Its role doesn't let it, whatever it asks; what else was in the same commit, it reads."""
+    key, other = "access_key/LTAI-1", "kind/beside"
+    write = Write({}, {key: {"sealed": "secret"}, other: {"n": 1}}, token=Token("t", "d", {"Id": "a"}, FOREVER))
+    with (
+        closing(open_store(site.store("api", "sgdp"))) as api,
+        closing(open_store(site.store("relay", "sgdp"), private=False)) as relay,
+        closing(open_store(site.store("relay", "sgdp"))) as curious,
+    ):
+        revision = api.commit(write)
+        assert api.snapshot().documents[key] == {"sealed": "secret"}
+        assert next(api.watch(revision - 1)).puts == write.puts
+        assert key not in relay.snapshot().documents
+        assert next(relay.watch(revision - 1)).puts == {other: {"n": 1}}
+        asked: tuple[Callable[[], object], ...] = (
+            curious.snapshot,
+            lambda: next(curious.watch(revision - 1)),
+            relay.events,
+            lambda: relay.answered("t"),
+        )
+        for ask in asked:
+            with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
+                ask()
 
 
 def test_nobody_comes_out_of_their_own_keys(site: Site) -> None:
