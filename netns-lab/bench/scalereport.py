@@ -73,8 +73,8 @@ def extrapolated(cases: list[dict[str, Any]], hosts: int = 100_000) -> list[str]
         "",
         f"- A relay without hosts has {alone:.0f} MB beside a store of {case['hosts']:,} hosts, which is",
         f"  {a_host * 1e3:.0f} KB for each. A stream adds {a_stream * 1e3:.0f} KB.",
-        f"- {relays} relays of {GOAL_HOSTS:,} hosts each would have {total:,.0f} MB, {streams:.0f} of them for streams.",
-        f"  At rest, each would take {idle:.0%} of a processor.",
+        f"- {relays} relays of {GOAL_HOSTS:,} hosts each would have {total:,.0f} MB, {streams:.0f} of these for",
+        f"  streams. At rest, each would take {idle:.0%} of a processor.",
     ]
 
 

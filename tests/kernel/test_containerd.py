@@ -98,7 +98,7 @@ class Web:
     def __init__(self, containerd: Containerd, agent: AgentBench, number: int = 0) -> None:
         self._containerd, self.out = containerd, agent.folder / "out"
         self.out.mkdir(exist_ok=True)
-        self.pod = Pod(ANNOTATED, number, containerd.place)
+        self.pod = Pod(ANNOTATED, number)
         containerd.run_pod(self.pod)
 
     def start(self) -> None:
@@ -177,7 +177,7 @@ def test_what_the_policy_lets_in_later_comes(containerd: Containerd, agent: Agen
 def test_without_an_agent_no_pod_starts_and_the_kubelet_is_told_why(containerd: Containerd, agent: AgentBench) -> None:
     agent.end()
     with pytest.raises(grpc.RpcError, match="no agent is running"):
-        containerd.run_pod(Pod(ANNOTATED, 0, containerd.place))
+        containerd.run_pod(Pod(ANNOTATED, 0))
     assert Registry(agent.folder / "attached").load() == ()
     agent.start()
     with running(containerd, agent, 1):
@@ -186,5 +186,5 @@ def test_without_an_agent_no_pod_starts_and_the_kubelet_is_told_why(containerd: 
 
 def test_a_pod_that_names_no_eni_does_not_start(containerd: Containerd, agent: AgentBench) -> None:
     with pytest.raises(grpc.RpcError, match="no ENI is named"):
-        containerd.run_pod(Pod({}, 0, containerd.place))
+        containerd.run_pod(Pod({}, 0))
     assert agent.status()["enis"] == []

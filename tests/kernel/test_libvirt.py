@@ -15,7 +15,7 @@ from tests.support.agentbench import AgentBench, agent_in
 from tests.support.builders import mac_of
 from tests.support.engines import needs
 from tests.support.flood import wait_until
-from tests.support.libvirt import BRIDGED, NEEDED, SHARED, Libvirt, libvirt_in
+from tests.support.libvirt import BRIDGED, NEEDED, SHARED, Libvirt, can_limit_memory, libvirt_in
 from tests.support.pair import join, plug, switch_on
 from tests.support.pinged import (
     ALLOWED,
@@ -33,6 +33,8 @@ from tests.support.pinged import (
 )
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
+if not can_limit_memory():
+    pytestmark += [pytest.mark.optional, pytest.mark.skip(reason="needs control groups that limit memory")]
 TIMES = [2, pytest.param(50, marks=pytest.mark.slow)]
 
 

@@ -22,8 +22,6 @@ from typing import Any, TypeAlias
 import grpc
 
 from sgdataplane.host import netns
-from tests.support.booted import cgroup2
-from tests.support.docker import is_removed
 from tests.support.engines import pack_image
 from tests.support.flood import wait_until
 
@@ -92,7 +90,6 @@ class Pod:
 
     annotations: Mapping[str, str]
     number: int
-    cgroup: str
     id: str = ""
     containers: list[str] = field(default_factory=list)
 
@@ -101,7 +98,7 @@ class Pod:
         """PodSandboxConfig."""
         entries = [{1: key, 2: value} for key, value in self.annotations.items()]
         name = {1: "web", 2: f"uid-{self.number}", 3: "default", 4: self.number}
-        return {1: name, 2: "web", 7: entries, 8: {1: f"/{self.cgroup}"}}
+        return {1: name, 2: "web", 7: entries}
 
 
 class Containerd:
@@ -166,7 +163,6 @@ def containerd_in(folder: Path, place: str) -> Iterator[Containerd]:
     `bin`."""
     found = Containerd(folder, place)
     (folder / "config.toml").write_text(CONFIG.format(folder=folder, image=IMAGE), "utf-8")
-    (cgroup2() / place).mkdir()
     inside = ["nsenter", f"--net={netns.path_of(place)}", "unshare", "--mount", "--propagation", "unchanged"]
     command = [*inside, "sh", "-c", IN_A_PLACE, "containerd", "--config", str(folder / "config.toml")]
     with open(folder / "containerd.log", "wb") as log:
@@ -183,7 +179,6 @@ def containerd_in(folder: Path, place: str) -> Iterator[Containerd]:
         found.end_all()
         process.terminate()
         process.wait()
-        wait_until(lambda: is_removed(cgroup2() / place))
 
 
 def _archive(folder: Path) -> Path:

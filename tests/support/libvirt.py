@@ -27,6 +27,7 @@ for folder in /var/lib /var/cache /var/log; do mount -t tmpfs tmpfs $folder; don
 umount /sys/fs/cgroup/unified 2> /dev/null
 exec libvirtd -f "$2"
 """
+CGROUPS = Path("/sys/fs/cgroup")
 SETTINGS = 'unix_sock_group = "root"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
 DOMAIN = """
 <domain type='lxc' xmlns:lxc='http://libvirt.org/schemas/domain/lxc/1.0'>
@@ -49,6 +50,12 @@ SHARED = "<lxc:namespace><lxc:sharenet type='netns' value='{}'/></lxc:namespace>
 BRIDGED = """<interface type='bridge'>
   <source bridge='{bridge}'/><mac address='{mac}'/><guest dev='eth0'/><ip address='{address}' prefix='24'/>
 </interface>"""
+
+
+def can_limit_memory() -> bool:
+    """Whether groups of processes can be limited here, which the driver insists on."""
+    second = CGROUPS / "cgroup.subtree_control"
+    return (CGROUPS / "memory").exists() or (second.exists() and "memory" in second.read_text("ascii").split())
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,6 @@ def libvirt_in(folder: Path, place: str) -> Iterator[Libvirt]:
             found.destroy_all()
         process.terminate()
         process.wait()
-        for group in Path("/sys/fs/cgroup").glob("*/machine"):
+        for group in (*CGROUPS.glob("machine"), *CGROUPS.glob("*/machine")):
             with suppress(OSError):  # somebody else's
                 group.rmdir()
