@@ -22,7 +22,8 @@ from pathlib import Path
 from sgdataplane.visible import visible
 
 BIND = "sgdataplane/bind"  # as sgdataplane.cni.request has it
-MAKES = ("create", "run")  # the runtime's commands that read a bundle
+MAKES = ("create", "run", "restore")  # the runtime's commands that read a bundle
+DESCRIPTION = Path("config.json")  # in the bundle
 MAX_BYTES = 16 << 20
 OWN = ("--with", "--hook", "--config")
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if (bundle := bundle_of(handed)) is not None:
             hook = options.hook or Path(sys.argv[0]).resolve().parent / "sgdataplane-oci"
-            protect(bundle / "config.json", hook, options.config)
+            protect(bundle / DESCRIPTION, hook, options.config)
     except (OSError, ValueError) as error:
         return _failed(str(error))
     try:
@@ -71,14 +72,15 @@ def _own(given: Sequence[str]) -> int:
 
 
 def bundle_of(arguments: Sequence[str]) -> Path | None:
-    """The folder with the description of a container that the runtime is about to make; None if it makes none."""
+    """The folder with the description of a container that the runtime is about to make; None if it makes none. A
+    container may be named `create`, so without a folder the word alone doesn't count."""
     if not any(command in arguments for command in MAKES):
         return None
     for argument, value in zip(arguments, [*arguments[1:], ""], strict=True):
         name, _, joined = argument.partition("=")
         if name in ("--bundle", "-bundle", "-b", "--b"):
             return Path(joined or value)
-    return Path()
+    return Path() if DESCRIPTION.exists() else None
 
 
 def protect(file: Path, hook: Path, config: str | None) -> None:

@@ -20,7 +20,7 @@ BUNDLES = {
     "as containerd asks": (["--root", "/r", "--log", "/l", "create", "--bundle", "/b", "--pid-file", "/p", "c1"], "/b"),
     "short": (["create", "-b", "/b", "c1"], "/b"),
     "joined": (["run", "--bundle=/b", "c1"], "/b"),
-    "where it is started": (["create", "c1"], "."),
+    "from a checkpoint": (["restore", "--image-path", "/i", "--bundle", "/b", "c1"], "/b"),
     "a start": (["--root", "/r", "start", "c1"], None),
     "an exec": (["exec", "--process", "/p.json", "c1"], None),
     "its version": (["--version"], None),
@@ -31,6 +31,13 @@ BUNDLES = {
 @pytest.mark.parametrize(("arguments", "expected"), BUNDLES.values(), ids=BUNDLES)
 def test_the_bundle_is_found(arguments: list[str], expected: str | None) -> None:
     assert bundle_of(arguments) == (None if expected is None else Path(expected))
+
+
+def test_without_a_bundle_it_is_where_the_runtime_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundle_of(["delete", "create"]) is None  # a container of that name
+    described(tmp_path, ANNOTATED)
+    assert bundle_of(["create", "c1"]) == Path()
 
 
 def described(folder: Path, description: object) -> Path:
