@@ -114,7 +114,7 @@ def places(config: ApiConfig) -> list[Place]:
         from sgdataplane.control.publishing import Publisher
 
         return [AgentPlace(Publisher(config.folder.absolute()), config.agent_socket)]
-    say_aside("note: neither a lab nor a folder is named: the API is served, and nothing is enforced")
+    say_aside("note: neither a lab nor a folder is named: nothing is enforced here; `sgdp relay` tells other hosts")
     return []
 
 

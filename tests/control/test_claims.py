@@ -169,8 +169,8 @@ def test_a_thread_goes_on_after_an_error(site: Site, monkeypatch: pytest.MonkeyP
     assert not refusals
 
 
-def test_two_processes_bind_the_same_claim_once(site: Site) -> None:
-    """As two servers of one store do."""
+def test_two_servers_of_one_store_bind_the_same_claim_once(store: Store) -> None:
+    site = Site(store)
     other = Engine(site.store, "seed", counted_ids())
     keepers = [site.keeper, ClaimKeeper(other, HostBoard(site.store))]
     before = site.engine.revision
