@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-import shtab
-
 from sgdataplane import __version__
+from sgdataplane.cli.completion import actions_of, completion, verbs_of
 from sgdataplane.cli.main import build_parser
 from sgdataplane.cli.output import EXIT_MEANINGS
 from sgdataplane.cni import hook, plugin, runtime
@@ -50,7 +49,7 @@ SHELLS: Mapping[str, str] = {  # the file that each shell looks for, in `share`
 def pages() -> Pages:
     """Each page's name and text: of sgdp, of each verb, such as sgdp-lab-up, and of what container runtimes run."""
     parser = build_parser()
-    examples = (_example(verb) for verb, _ in _verbs_of(parser).values())
+    examples = (_example(verb) for verb, _ in verbs_of(parser).values())
     more = (
         _section("examples", _literal("\n".join(filter(None, examples)))),
         _section("exit status", *_terms({str(int(code)): words for code, words in EXIT_MEANINGS.items()})),
@@ -64,7 +63,7 @@ def pages() -> Pages:
 
 def _with_verbs(parser: ArgumentParser, summary: str, above: Sequence[str], more: Iterable[str]) -> Pages:
     """A parser's page, then those of its verbs. `above`: the pages over it; `more`: sections after its own."""
-    name, verbs = parser.prog.replace(" ", "-"), _verbs_of(parser)
+    name, verbs = parser.prog.replace(" ", "-"), verbs_of(parser)
     near = (*above, *(f"{name}-{verb}" for verb in sorted(verbs)))
     see = ",\n".join(f".BR {_escaped(page)} (1)" for page in near)
     yield name, "".join((_head(parser, name, summary), *_sections(parser), *more, _section("see also", see)))
@@ -100,7 +99,7 @@ def _sections(parser: ArgumentParser) -> Iterator[str]:
     for group in parser._action_groups:
         terms = {term: words for action in group._group_actions for term, words in _described(action, formatter)}
         if terms:
-            about = [_escaped(group.description)] if group.description and not _of_verbs(parser) else []
+            about = [_escaped(group.description)] if group.description and not actions_of(parser) else []
             yield _section(group.title or "", *about, *_terms(terms))
 
 
@@ -128,42 +127,6 @@ def _escaped(text: str) -> str:
     """As text, whatever is in it. A line of a page that begins with a dot or a quote is a request to roff."""
     spelt = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga").replace("'", "\\(aq")
     return "\n".join(f"\\&{line}" if line.startswith(".") else line for line in spelt.splitlines())
-
-
-def completion(shell: str) -> str:
-    """What `shell` loads. A list of verbs says of each what `sgdp --help` says."""
-    parser = build_parser()
-    _prepare(parser)
-    found: str = shtab.complete(parser, shell=shell)
-    return found
-
-
-def _prepare(parser: ArgumentParser) -> None:
-    for verb, summary in _verbs_of(parser).values():
-        verb.description = summary
-        _prepare(verb)
-    for action in filter(_reads_a_path, parser._actions):
-        action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]
-
-
-def _reads_a_path(action: Action) -> bool:
-    try:
-        return callable(action.type) and isinstance(action.type("x"), Path)
-    except (argparse.ArgumentTypeError, TypeError, ValueError):  # whatever argparse takes for a refusal
-        return False
-
-
-def _verbs_of(parser: ArgumentParser) -> Mapping[str, tuple[ArgumentParser, str]]:
-    """Each with what the list of verbs says of it."""
-    return {
-        listed.dest: (action.choices[listed.dest], listed.help or "")
-        for action in _of_verbs(parser)
-        for listed in action._choices_actions
-    }
-
-
-def _of_verbs(parser: ArgumentParser) -> list[argparse._SubParsersAction[ArgumentParser]]:
-    return [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
 
 
 def main() -> None:

@@ -149,6 +149,11 @@ VERBS: dict[str, dict[str, Summary]] = {
             "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
         ),
     },
+    "completion": {
+        "completion": Summary(
+            "print what bash, zsh or fish loads to complete our commands", "sgdp completion bash > ~/.sgdp-completion"
+        ),
+    },
 }
 # how `sgdp --help` groups them
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -159,6 +164,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
     "change it by the cloud's API": ("api", "group"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
+    "make it convenient": ("completion",),
 }
 TEXT_WIDTH = 66  # of what a verb does, beside its name
 ABOUT = """\
@@ -228,7 +234,7 @@ class TopParser(Parser):
             formatter.start_section(title)
             for verb in verbs:
                 what = textwrap.wrap(summaries[verb].what, TEXT_WIDTH)
-                lines = [f"{verb:10}{what[0]}", *(f"{'':10}{line}" for line in (*what[1:], summaries[verb].example))]
+                lines = [f"{verb:12}{what[0]}", *(f"{'':12}{line}" for line in (*what[1:], summaries[verb].example))]
                 formatter.add_text("\n".join(lines))
             formatter.end_section()
         formatter.start_section(self._optionals.title)

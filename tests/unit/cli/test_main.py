@@ -134,7 +134,7 @@ def test_every_verb_is_listed_with_what_its_module_says() -> None:
     assert listed == main.build_parser().format_help()
     for summaries in main.VERBS.values():
         for verb, (what, example) in summaries.items():
-            assert f"  {verb:10}{what.split(' ')[0]} " in listed
+            assert f"  {verb:12}{what.split(' ')[0]} " in listed
             assert f"  {example}\n" in listed
             assert example.removeprefix("sudo ").startswith(f"sgdp {verb}")
 
