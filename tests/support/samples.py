@@ -29,7 +29,8 @@ BLOCK = re.compile(
 USER, SUPERUSER, ANYTHING = "$ ", "# ", "..."
 CACHES = {"__pycache__", ".pytest_cache"}
 PATIENCE_S = 60.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100"}
+AUTHOR = {f"GIT_{who}_{what}": "reader@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100", **AUTHOR}
 # What is another in each run, and what stands for it. Columns are as wide as what is in them.
 UNSTEADY = [
     (re.compile(pattern), word)
