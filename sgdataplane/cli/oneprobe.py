@@ -9,7 +9,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import NODE_HELP, Parser, flow_of, read_for, settle_ports
-from sgdataplane.net.ports import FORMS
 from sgdataplane.net.values import Protocol
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def add_probe(parser: Parser, words: str = "the sender") -> None:
     """FROM, TO and WHAT; `--from` and `--to`, which go with `Parser.add_flow`. `words`: what FROM is."""
     parser.add_argument("sender", nargs="?", metavar="FROM", help=f"{words}: {NODE_HELP}")
     parser.add_argument("receiver", nargs="?", metavar="TO", help="the receiver, likewise")
-    parser.add_argument("what", nargs="?", metavar="WHAT", help=f"the service: {FORMS}")
+    parser.add_argument("what", nargs="?", metavar="WHAT", help="the service: tcp/22, tcp/ssh, icmp or proto/132")
     long_form = "in place of FROM, TO and WHAT, with --port or --protocol: "
     parser.add_argument("--from", dest="from_end", metavar="NODE", help=f"{long_form}the sender")
     parser.add_argument("--to", dest="to_end", metavar="NODE|IP", help="and the receiver")
