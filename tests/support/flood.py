@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import itertools
 import mmap
-import os
 import re
 import selectors
 import signal
@@ -37,6 +36,7 @@ from tests.support.nft import nft
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SOURCES, BURST = 1000, 128, 100
 PAUSE_S = 0.001
+STINT, REST_S = 16, 0.001  # the sender rests after so many of each kind: what it floods needs the processor, too
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
 DEADLINE = patient(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
@@ -184,9 +184,11 @@ def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]
     sources = [socket.socket(_family_of(allowed[0]), socket.SOCK_DGRAM) for _ in range(SOURCES)]
     for number in itertools.count():
         good, bad = allowed[number % len(allowed)], denied[number % len(denied)]
-        for source in sources:
+        for index, source in enumerate(sources):
+            if index % STINT == 0:
+                time.sleep(REST_S)
             while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= WINDOW and not stop.is_set:
-                os.sched_yield()
+                time.sleep(REST_S)
             if stop.is_set:
                 return
             counters[SENT_ALLOWED] += _has_sent(source, good)
@@ -240,6 +242,7 @@ def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Targ
         for key, _ in selector.select(0.1):
             assert isinstance(key.fileobj, socket.socket)
             counters[key.data] += _drain(key.fileobj)
+        time.sleep(REST_S)  # many at once cost less than one by one
 
 
 def _bound(target: Target) -> socket.socket:

@@ -10,12 +10,12 @@ so a denied one is one packet.
 from __future__ import annotations
 
 import itertools
-import os
 import selectors
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.support.flood import (
     GOT_ALLOWED,
     GOT_DENIED,
     READY,
+    REST_S,
     ROOT,
     SENT_ALLOWED,
     SENT_DENIED,
@@ -36,6 +37,7 @@ from tests.support.flood import (
     _Stop,
 )
 
+STINT = 8  # connections and lone SYNs, then a rest
 BACKLOG = 500  # connections made but not accepted yet
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
@@ -59,8 +61,10 @@ def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]
     """A connection and a lone SYN in turn, until SIGTERM."""
     stop = _Stop()
     for number in itertools.count():
+        if number % STINT == 0:
+            time.sleep(REST_S)
         while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= BACKLOG and not stop.is_set:
-            os.sched_yield()
+            time.sleep(REST_S)
         if stop.is_set:
             return
         _connect(allowed[number % len(allowed)])
@@ -96,6 +100,7 @@ def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Targ
         for key, _ in selector.select(0.1):
             assert isinstance(key.fileobj, socket.socket)
             counters[key.data] += _accept_all(key.fileobj)
+        time.sleep(REST_S)
 
 
 def _accept_all(listener: socket.socket) -> int:
