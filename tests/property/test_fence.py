@@ -79,7 +79,9 @@ def test_fence_and_policy_are_what_decide_says(shard: int, at: Placement) -> Non
         tables: dict[str, tuple[Table, Table]] = {}
         for packet in sent(state, random.Random(packet_seed)):
             eni = state.eni[packet.eni_id]
-            table, fence = tables.setdefault(packet.eni_id, made(state, eni, options, at))
+            if packet.eni_id not in tables:
+                tables[packet.eni_id] = made(state, eni, options, at)
+            table, fence = tables[packet.eni_id]
             fields = wire.opening(packet, IFNAME, at)
             framed = frame(eni, fields, packet.family)
             passes = passes_at_the_host if at is Placement.HOST else passes_when_routed
