@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control.sqlite import SqliteStore
-from tests.support.relaying import Plant, plant_in
+from tests.support.attachbench import WEB, state_of
+from tests.support.relaying import Plant, Running, plant_in, write_state
 
 
 @pytest.fixture
@@ -28,3 +29,16 @@ def store(store_file: Path) -> Iterator[SqliteStore]:
 def plant(tmp_path: Path) -> Iterator[Plant]:
     with plant_in(tmp_path / "plant") as plant:
         yield plant
+
+
+@pytest.fixture
+def relay(store: SqliteStore, store_file: Path, plant: Plant) -> Running:
+    """Its store has one ENI, which is host-1's."""
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    return plant.relay(store_file)
+
+
+@pytest.fixture
+def folder(plant: Plant) -> Path:
+    """Where host-1's generations are."""
+    return plant.folder_of("host-1")

@@ -36,7 +36,18 @@ from sgdataplane.relay.wire import (
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.certificates import Authority, Signed
 from tests.support.flood import DEADLINE, wait_until
-from tests.support.relaying import HERE, Plant, RawHost, Running, put_host, rebind, set_ports, url_of, write_state
+from tests.support.relaying import (
+    HERE,
+    Plant,
+    RawHost,
+    Running,
+    port_of,
+    put_host,
+    rebind,
+    set_ports,
+    url_of,
+    write_state,
+)
 
 NO_STREAM = (OSError, ConnectionClosed, InvalidMessage, EOFError)
 TOO_BIG = 1009  # WebSocket's own code
@@ -60,10 +71,6 @@ def believing(plant: Plant) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(plant.authority.certificate)
     return context
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2])
 
 
 # who may have a stream

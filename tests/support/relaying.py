@@ -22,6 +22,7 @@ from websockets.sync.client import connect
 
 from sgdataplane.control.audit import local_call
 from sgdataplane.control.documents import Documents, Fields, Workspace
+from sgdataplane.control.history import Version
 from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.importing import _put
 from sgdataplane.control.publishing import Publisher
@@ -127,6 +128,10 @@ def url_of(relay: Running) -> str:
     return relay.wait_for(r"serving at (\S+); ")[1]
 
 
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
 # what a store has
 
 
@@ -211,6 +216,13 @@ def document_in(folder: Path) -> dict[str, Any]:
             if known is not found and isinstance(known, list):
                 known.extend(found)
     return document
+
+
+def version_in(folder: Path) -> Version:
+    """Of the current generation."""
+    found = Publisher(folder).version()
+    assert found is not None
+    return found
 
 
 def ports_in(folder: Path, group: str = "sg-a") -> set[int]:
