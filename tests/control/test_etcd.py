@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -163,30 +163,6 @@ def test_a_large_commit_is_whole_wherever_its_writer_dies(
         assert other.commit(Write({"g": 2}, {"new/0": {"n": -1}}, frozenset({"new/1"}))) == 3
         del puts["new/1"]
         assert other.snapshot().documents == {"kind/2": {"n": 2}, **puts, "new/0": {"n": -1}}
-
-
-@pytest.mark.parametrize("count", [1, 400])
-def test_access_keys_are_apart_from_what_relays_read(
-    store: EtcdStore, etcd: Members, etcd_name: str, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a small commit and in a large one, also while that isn't in its place yet."""
-    former, new = {"access_key/a": {"sealed": "first"}}, {"access_key/b": {"sealed": "second"}}
-    store.commit(Write({}, former))
-    write = Write({}, {**numbered(count), **new}, frozenset(former))
-    with monkeypatch.context() as patch, suppress(DyingError):
-        patch.setattr(LogEntry, "batches", _dying(0))
-        store.commit(write)
-    with opened(etcd_name) as other, closing(EtcdStore(EtcdAccess.of(etcd_name), private=False)) as relay:
-        assert other.snapshot().documents == write.puts
-        assert relay.snapshot().documents == numbered(count)
-        assert [change.puts for change in other.watch(0, timeout=0)] == [former, write.puts]
-        assert [change.puts for change in relay.watch(0, timeout=0)] == [{}, numbered(count)]
-        other.commit(Write({}))
-        assert other.snapshot().documents == write.puts
-    for folder in ("doc", "log", "parcel"):
-        found = control(etcd.all[0], "get", "--prefix", f"{store._keys.name}/{folder}/")
-        assert "sealed" not in found
-    assert control(etcd.all[0], "get", "--prefix", f"{store._keys.name}/private/").count("sealed") == 3
 
 
 def _dying(after: int) -> Callable[[LogEntry, Keys, int], Iterator[list[Message]]]:
