@@ -77,7 +77,7 @@ class Relay:
         """Go on from a snapshot: each host hears of what is different."""
         self.documents, self.closures = documents, Closures(documents)
         for stream in self.streams.values():
-            stream.note({*stream.sent, *self.closures.of(stream.host)}, documents.revision)
+            stream.is_all_new = True
         self._tell_all()
         self._end_revoked()
 
@@ -122,6 +122,8 @@ class Relay:
             pass
         except TimeoutError:
             self._cut_off(stream)
+        except Exception:  # a bug of ours; the other streams go on
+            LOGGER.exception("the stream of %s ends", peer.host)
         finally:
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
@@ -172,6 +174,9 @@ class Relay:
             pass
         except TimeoutError:
             self._cut_off(stream)
+        except Exception:  # a bug of ours: a stream that goes on in silence would be worse than one that ends
+            LOGGER.exception("the stream of %s ends", stream.host)
+            stream.socket.transport.abort()
 
     def _cut_off(self, stream: Stream) -> None:
         """It couldn't even be told."""
@@ -210,10 +215,11 @@ def certificate_of(socket: ServerConnection) -> dict[str, object]:
 
 
 class Watcher:
-    """A thread that follows the store and hands each revision to a relay's loop. Use as a context manager."""
+    """A thread that follows the store and hands each revision to a relay's loop. Use as a context manager. `failed`: is
+    called in the loop with what nobody has foreseen; then nothing is followed any more."""
 
-    def __init__(self, store: Store, relay: Relay) -> None:
-        self._store, self._relay, self._documents = store, relay, relay.documents
+    def __init__(self, store: Store, relay: Relay, failed: Callable[[Exception], None]) -> None:
+        self._store, self._relay, self._documents, self._failed = store, relay, relay.documents, failed
         self._loop = asyncio.get_running_loop()
         self._is_ending = threading.Event()
         self._is_silent = False
@@ -226,6 +232,12 @@ class Watcher:
         self._is_ending.set()
 
     def _follow(self) -> None:
+        try:
+            self._follow_on()
+        except Exception as error:  # noqa: BLE001  # the process ends with it
+            self._loop.call_soon_threadsafe(self._failed, error)
+
+    def _follow_on(self) -> None:
         while not self._is_ending.is_set():
             try:
                 self._watch()
@@ -261,16 +273,21 @@ class Watcher:
     def _hand(self, call: Callable[[], None]) -> None:
         """Have the loop do it, and wait until it has."""
         done = threading.Event()
+        raised: list[Exception] = []
 
         def do() -> None:
             try:
                 call()
+            except Exception as error:  # noqa: BLE001  # it is the thread's
+                raised.append(error)
             finally:
                 done.set()
 
         self._loop.call_soon_threadsafe(do)
         while not done.wait(LOOK_S) and not self._is_ending.is_set():
             pass
+        for error in raised:
+            raise error
 
     def _note_silence(self, error: StoreError) -> None:
         if not self._is_silent:

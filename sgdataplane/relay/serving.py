@@ -100,7 +100,14 @@ async def _serve(
     relay = Relay(hold(store), how.snapshots)
     quiet = logging.getLogger("sgdataplane.relay.websockets")
     quiet.setLevel(logging.CRITICAL)  # who can't speak WebSocket, or has no certificate, must not fill the log
-    with Watcher(store, relay):
+    bugs: list[Exception] = []
+
+    def fail(error: Exception) -> None:
+        """A relay that follows no more must not go on as if it did."""
+        bugs.append(error)
+        ends.set()
+
+    with Watcher(store, relay, fail):
         async with serve(
             relay.serve,
             sock=door,
@@ -126,6 +133,8 @@ async def _serve(
             saying = asyncio.create_task(summarizing.run())
             await ends.wait()
             saying.cancel()
+    for error in bugs:
+        raise error
 
 
 def _listening(at: Door) -> socket:

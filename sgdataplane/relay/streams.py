@@ -61,8 +61,8 @@ class Turnstile:
 @dataclass(eq=False)
 class Stream:
     """Of one host. `sent`: the digest of each object that the host has. `version`: of what was sent last. `needed`: the
-    last revision that may concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if
-    nothing of it has changed. `report`: the last one, which came at `heard`."""
+    last revision that may concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't
+    known which. `must_hear`: also if nothing of it has changed. `report`: the last one, which came at `heard`."""
 
     host: str
     serial: str
@@ -73,6 +73,7 @@ class Stream:
     needed: int = 0
     pending: set[Path] = field(default_factory=set)
     must_hear: bool = False
+    is_all_new: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     report: Reported | None = None
     heard: float = 0.0
@@ -137,7 +138,11 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
     """All that has come since the last call. ConnectionClosed; TimeoutError."""
     paths, stream.pending = stream.pending, set()
     before = stream.version
-    messages = stream.differences(closures.some(stream.host, paths), documents.version)
+    found: Mapping[Path, Fields | None] = closures.some(stream.host, paths)
+    if stream.is_all_new:
+        stream.is_all_new = False
+        found = dict.fromkeys(stream.sent) | closures.of(stream.host)
+    messages = stream.differences(found, documents.version)
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision
     await stream.send(messages)
