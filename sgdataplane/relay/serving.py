@@ -40,7 +40,7 @@ from sgdataplane.relay.wire import LARGEST_FROM_HOST
 from sgdataplane.visible import visible
 
 PING_S, PONG_S, CLOSE_S = 5.0, 8.0, 2.0  # together the 15 s after which a silent peer is gone
-HANDSHAKE_S, OPEN_S = 5.0, 10.0
+HANDSHAKE_S = OPEN_S = 30.0  # when all hosts come at once, the last one waits for long
 BACKLOG = 4096
 # What one connection keeps: asyncio reads TLS into 256 KB each otherwise, and the kernel keeps megabytes for a host
 # that doesn't read.

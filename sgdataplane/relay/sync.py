@@ -17,7 +17,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,7 +46,7 @@ from sgdataplane.relay.wire import (
 from sgdataplane.statefile import Memory, load_native
 from sgdataplane.visible import visible
 
-PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 10.0  # silence of 15 s ends a stream
+PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 30.0  # silence of 15 s ends a stream
 SHORTEST_S, LONGEST_S = 0.1, 10.0  # until it connects again: between 0 and a time that doubles
 REPORT_S = 10.0  # a report is sent this often, if nothing is new
 LOOK_S, EAGER_S = 1.0, 0.02  # until the agent is asked again; the latter while it is to say something new
@@ -189,8 +189,16 @@ class HostSync:
             reporting = asyncio.create_task(self._send_reports(socket))
             try:
                 await self._receive(socket)
+            except (BadMessageError, OlderError) as error:
+                await self._say_why(socket, str(error))
+                raise
             finally:
                 reporting.cancel()
+
+    async def _say_why(self, socket: ClientConnection, why: str) -> None:
+        """The last report of a stream that is ended here; the next stream's say what is so then."""
+        with suppress(ConnectionClosed):
+            await socket.send(spell(replace(self.report, error=why)))
 
     async def _receive(self, socket: ClientConnection) -> NoReturn:
         receiving = Receiving(self.part, may_go_back=self._may_go_back)

@@ -109,6 +109,7 @@ def test_a_store_that_went_back_is_refused_until_somebody_says_so(
     sync.wait_for(r"the relay has revision 1, which is older than revision 2 here: .*sgdp api restored")
     assert ports_in(folder) == {DNS}
     with closing(SqliteStore(old)) as restored:
+        wait_until(lambda: "is older than revision 2 here" in hosts_of(restored).get("host-1", {}).get("error", ""))
         begun = begin_epoch(restored, local_call("RestoreStore"))
     wait_until(lambda: ports_in(folder) == {WEB})
     assert version_in(folder) == begun
