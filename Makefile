@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-slow test-vm test-debian12 bench bench-quick lint \
+.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
     ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -75,6 +75,10 @@ bench: setup ## run the benchmark beside other filters, for about 20 minutes; wr
 bench-quick: setup ## run fewer rounds of it, for less than 3 minutes; writes into build/bench-quick
 	@tools/setup-bench.sh $(PEERS)
 	$(BENCH) --quick --out build/bench-quick
+
+bench-scale: setup ## measure many hosts with streams to real relays, for less than 15 minutes; writes into netns-lab/bench/results
+	@tools/setup-bench.sh $(PEERS)
+	PYTHONPATH=netns-lab $(PYTHON) -m bench.scale --out netns-lab/bench/results
 
 lint: setup ## run ruff and mypy
 	$(PYTHON) -m ruff check --quiet

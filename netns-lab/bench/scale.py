@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +38,6 @@ from sgdataplane.control.store import Path as StorePath
 
 HOSTS_A_RELAY, SNAPSHOTS = 1250, 200
 PATIENCE_S, QUIET_S = 600.0, 0.3
-OWN_CHANGES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,9 @@ class Measuring:
             if name == "own" or self.fleet.vpcs > 1:
                 time.sleep(1.0)
                 before = sync.cpu_s
-                self.changes("rule", [vpc] * OWN_CHANGES)
+                self.changes("rule", [vpc] * self.case.changes)
                 time.sleep(1.0)
-                costs[f"{name}_ms"] = (sync.cpu_s - before) / OWN_CHANGES * 1e3
+                costs[f"{name}_ms"] = (sync.cpu_s - before) / self.case.changes * 1e3
         return {**costs, "memory_mb": sync.memory_mb(), "peak_mb": sync.memory_mb("VmHWM")}
 
     def relay_cost(self) -> dict[str, Any]:
@@ -250,6 +249,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="where results and pictures go")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
     parser.add_argument("--only", type=int, metavar="N", help="the Nth case alone, from 0 on")
+    parser.add_argument("--changes", type=int, metavar="N", help="of each kind, in each case")
     parser.add_argument("--redraw", action="store_true", help="page and pictures anew, from the results that are there")
     options = parser.parse_args()
     file = options.out / "scale.json"
@@ -257,7 +257,8 @@ def main() -> int:
         isolate("bench.scale")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         cases = QUICK if options.quick else FULL
-        run(cases if options.only is None else cases[options.only : options.only + 1], file)
+        chosen = cases if options.only is None else cases[options.only : options.only + 1]
+        run([replace(case, changes=options.changes or case.changes) for case in chosen], file)
     print(page(json.loads(file.read_text(encoding="utf-8")), options.out))
     return 0
 

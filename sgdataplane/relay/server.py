@@ -132,21 +132,25 @@ class Relay:
         if why := self.refusal(peer):
             await stream.end(REVOKED, why)
             return
-        hello = await self._hello(stream)
-        if (before := self.streams.get(peer.host)) is not None:
-            self._end(before, NEWER_STREAM, "the same host has connected anew")
-        self.streams[peer.host] = stream
-        self.left.pop(peer.host, None)
-        await self._catch_up(hello)
-        async with self._pace:
-            messages = stream.answer(hello, self.closures.of(peer.host), self.documents.version)
-            stream.pending.clear()
-        await stream.send(messages)
+        await self._begin(stream)
         sending = asyncio.create_task(self._send(stream))
         try:
             await self._receive(stream)
         finally:
             sending.cancel()
+
+    async def _begin(self, stream: Stream) -> None:
+        """Hear what the host has, and send what it hasn't. A host's hello is large, and isn't kept."""
+        hello = await self._hello(stream)
+        if (before := self.streams.get(stream.host)) is not None:
+            self._end(before, NEWER_STREAM, "the same host has connected anew")
+        self.streams[stream.host] = stream
+        self.left.pop(stream.host, None)
+        await self._catch_up(hello)
+        async with self._pace:
+            messages = stream.answer(hello, self.closures.of(stream.host), self.documents.version)
+            stream.pending.clear()
+        await stream.send(messages)
 
     async def _hello(self, stream: Stream) -> Hello:
         async with asyncio.timeout(HELLO_S):
