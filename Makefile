@@ -20,6 +20,8 @@ PEERS := $(or $(SGDP_BENCH_PEERS),/var/tmp/sgdataplane-bench-peers)
 SDKS := $(or $(SGDP_SDKS),/var/tmp/sgdataplane-sdks)
 # Container engines, unpacked for the tests and not installed.
 ENGINES := $(or $(SGDP_ENGINES),/var/tmp/sgdataplane-engines)
+# What a slow test of libvirt's virtual machines needs besides.
+GUESTS := libvirt-daemon-driver-qemu qemu-system-x86 seabios linux-image-cloud-amd64
 BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
 
 help: ## this list
@@ -59,7 +61,8 @@ test test-slow: export PYTHONDONTWRITEBYTECODE :=
 test: lint sdks engines ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
-test-slow: sdks engines ## run the slow tests: scale and soak
+test-slow: sdks ## run the slow tests: scale and soak
+	@tools/setup-engines.sh $(ENGINES) $(GUESTS)
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
 test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a part: VM=6.12-uml TESTS=tests/kernel, or SUITES=edges

@@ -5,13 +5,21 @@
 # a mount namespace of their own (tests/support/engines.py). Made once and kept; to have newer ones, remove the folder.
 # Without a network it says so and ends well: the tests skip, which `.ci/run` doesn't let pass.
 #
-#   tools/setup-engines.sh FOLDER
+#   tools/setup-engines.sh FOLDER [PACKAGE...]     those packages, too
 set -eu
 cd "$(dirname "$0")/.."
 
 folder=$1
+shift
 packages="docker.io docker-cli containerd runc crun podman netavark containernetworking-plugins busybox-static
-    libvirt-daemon-driver-lxc libvirt-clients iptables"
+    libvirt-daemon-driver-lxc libvirt-clients iptables $*"
+
+has_all() {
+    [ -r "$folder/unpacked" ] || return
+    for package in $packages; do
+        grep --quiet --line-regexp --fixed-strings "$package" "$folder/unpacked" || return
+    done
+}
 
 # Not every release has all of them; what needs one that isn't there skips.
 available() {
@@ -38,7 +46,7 @@ unpack() {
         ln -sf "$name-nft" "$folder.new/tree/usr/sbin/$name" || return
     done
     rm -r "$folder.new/debs"
-    echo $packages >"$folder.new/unpacked"
+    printf '%s\n' $packages >"$folder.new/unpacked"
     rm -rf --one-file-system "$folder"
     mv "$folder.new" "$folder"
 }
@@ -46,7 +54,7 @@ unpack() {
 # Two `make` at a time must not both write; the second finds everything done.
 exec 9<tools/setup-engines.sh
 flock 9
-[ "$(cat "$folder/unpacked" 2>/dev/null)" != "$(echo $packages)" ] || exit 0
+! has_all || exit 0
 if [ "$(id -u)" -ne 0 ]; then
     echo "the container engines for tests aren't here, and to get them needs root; tests that need them skip" >&2
     exit 0
