@@ -37,10 +37,13 @@ fetch() {
         --reinstall --no-install-recommends --download-only $(available) >/dev/null
 }
 
-# With the names that an installation would give to alternatives.
+# Where this machine has them, and with the names that an installation would give to alternatives.
 unpack() {
     for package in "$folder.new"/debs/*.deb; do
         dpkg-deb --extract "$package" "$folder.new/tree" || return
+    done
+    for name in bin sbin lib; do
+        [ ! -d "$folder.new/tree/$name" ] || cp -a "$folder.new/tree/$name" "$folder.new/tree/usr/" || return
     done
     for name in iptables ip6tables; do
         ln -sf "$name-nft" "$folder.new/tree/usr/sbin/$name" || return
