@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sgdataplane.cli import labhosts
 from sgdataplane.cli.arguments import (
     Parser,
     Run,
@@ -83,7 +84,7 @@ def register(verbs: Verbs) -> None:
 
 def _register_changes(actions: Verbs) -> None:
     up = _add(actions, "up", run_up)
-    up.add_state()
+    up.add_state(nargs="?")
     up.add_choices(CHOICES, IN_LAB)
     hosts = "spread the instances of each VPC over N hosts (default: 1)"
     up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help=hosts)
@@ -91,6 +92,7 @@ def _register_changes(actions: Verbs) -> None:
     up.add_argument("--external", nargs="+", action="extend", metavar="IP", help=external)
     scale = "multiply all session timeouts by X (default: 1)"
     up.add_argument("--time-scale", type=read_factor, default=1.0, metavar="X", help=scale)
+    labhosts.add_arguments(up)
     more = "Returns when it is in force. Policy options that aren't given keep the values that the lab has."
     apply = _add(actions, "apply", run_apply, more)
     apply.add_state()
@@ -150,7 +152,10 @@ def _hosts(text: str) -> int:
 
 def run_up(arguments: argparse.Namespace) -> int:
     """Builds the lab and lists its nodes."""
+    labhosts.refuse_unfit(arguments)
     require_root(arguments.verb)
+    if arguments.api:
+        return labhosts.run(arguments)
     record = replace(
         manage.default_record(arguments.name),
         choices=choices_of(arguments, IN_LAB),

@@ -11,11 +11,13 @@ import http.client
 import json
 import os
 import secrets
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sgdataplane.control.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
 from sgdataplane.errors import EndpointError, SgDataplaneError
@@ -24,7 +26,7 @@ from sgdataplane.visible import visible
 VERSION = "2014-05-26"
 ANSWER_S = 60.0
 LARGEST = 64 << 20  # bytes of an answer
-CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+SCHEMES = ("http", "https")
 EXAMPLE = "a URL such as http://127.0.0.1:8080"
 # Where a client finds what it needs; the last two are the cloud's own names.
 URL, KEY, SECRET = "SGDP_API", "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"
@@ -43,11 +45,12 @@ class RefusedError(SgDataplaneError):
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """`url`: http://HOST:PORT or https://HOST:PORT."""
+    """`url`: http://HOST:PORT or https://HOST:PORT. `authority`: of its certificate; None for the system's."""
 
     url: str
     key: str
     secret: str
+    authority: Path | None = None
 
     @classmethod
     def of_environment(cls) -> ApiClient:
@@ -56,7 +59,7 @@ class ApiClient:
         if missing:
             raise ValueError(f"set {', '.join(missing)}: {URL} is {EXAMPLE}, and `sgdp api keys create` makes a key")
         url = os.environ[URL]
-        if urlsplit(url).scheme not in CONNECTIONS or not urlsplit(url).netloc:
+        if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).netloc:
             raise ValueError(f"{URL}: {visible(url)} is not {EXAMPLE}")
         return cls(url, os.environ[KEY], os.environ[SECRET])
 
@@ -64,7 +67,10 @@ class ApiClient:
         """The answer's fields, and `revision` if something was written. RefusedError; EndpointError if none comes."""
         split = urlsplit(self.url)
         query = dict(flat(parameters))
-        door = CONNECTIONS[split.scheme](split.netloc, timeout=ANSWER_S)
+        try:
+            door = self._door(split)
+        except OSError as error:  # of the authority's file
+            raise EndpointError(str(self.authority), error.strerror or str(error)) from error
         try:
             door.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
             answer = door.getresponse()
@@ -73,6 +79,12 @@ class ApiClient:
             raise EndpointError(self.url, f"no answer: {error}") from error
         finally:
             door.close()
+
+    def _door(self, url: SplitResult) -> http.client.HTTPConnection:
+        if url.scheme == "http":
+            return http.client.HTTPConnection(url.netloc, timeout=ANSWER_S)
+        context = ssl.create_default_context(cafile=self.authority)
+        return http.client.HTTPSConnection(url.netloc, timeout=ANSWER_S, context=context)
 
     def _headers(self, action: str, query: Mapping[str, str], host: str) -> dict[str, str]:
         headers = {

@@ -6,45 +6,36 @@ expected.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
-
-from sgdataplane.control.client import ApiClient, RefusedError
+from sgdataplane.control.client import RefusedError
 from sgdataplane.errors import EndpointError
-from sgdataplane.host import netns
-from sgdataplane.lab.hosts import guests
+from sgdataplane.lab.hosts import guests, wires
 from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
-from sgdataplane.lab.hosts.wires import Plug
+from sgdataplane.lab.hosts.housekeeping import LabClient, guest_of
 from sgdataplane.lab.patience import patient
-from sgdataplane.net.values import Address
 
 ASK_S, PAUSE_S = patient(60.0), 0.1
 AGAIN = ("ServiceUnavailable", "InternalError", "Throttling")  # what a client sends a call again for
-BLOCK, LENGTH = "10.0.0.0/16", 16
+BLOCK, IFNAME = "10.0.0.0/16", "eth0"
 
 
 class Cloud:
     """One VPC with one VSwitch. `asked`: how many calls were answered; `refused`: how many were sent again."""
 
-    def __init__(self, lab: HostsLab, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SSL_CERT_FILE", str(lab.authority_file))
+    def __init__(self, lab: HostsLab) -> None:
         self.lab, self.asked, self.refused = lab, 0, 0
-        self._clients = itertools.cycle([ApiClient(url, *lab.key) for url in lab.api_urls])
+        self.ask_once = LabClient(lab).ask
         self.workloads: dict[str, Guest] = {}
+        for host in lab.hosts:
+            wires.join_segment(lab.fabric, host.room, host.number, 1)
         self.vpc = str(self.ask("CreateVpc", CidrBlock=BLOCK)["VpcId"])
         switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
         self.switch = str(switch["VSwitchId"])
-
-    def ask_once(self, action: str, **parameters: object) -> dict[str, Any]:
-        """One API's answer, whatever that is."""
-        with netns.inside(self.lab.capsule.room.netns):
-            return next(self._clients).ask(action, **parameters)
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
         """Any API's answer. A call that wasn't answered is sent again, with the same token."""
@@ -84,9 +75,7 @@ class Cloud:
 
     def place(self, name: str, eni: dict[str, Any], host: Host) -> Guest:
         """What is to run on that host with this ENI; `start` makes it."""
-        address = Address.parse(eni["PrivateIpAddress"])
-        plug = Plug(guests.IFNAME, eni["MacAddress"], ((address, LENGTH),))
-        self.workloads[name] = Guest(name, host, eni["NetworkInterfaceId"], plug)
+        self.workloads[name] = guest_of(eni, name, host)
         return self.workloads[name]
 
     def start(self, names: Iterable[str] = ()) -> None:
@@ -105,7 +94,7 @@ class Cloud:
         return self.workloads[name].netns
 
     def address(self, name: str) -> str:
-        return str(self.workloads[name].plug.addresses[0][0])
+        return str(self.workloads[name].plug.addresses[0])
 
     def settle(self) -> dict[str, Any]:
         """Until the API says that everything asked for is in force on all hosts. One that was silent is unknown for a

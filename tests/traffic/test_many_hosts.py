@@ -25,7 +25,7 @@ from sgdataplane.lab.hosts import guests, wires
 from sgdataplane.lab.hosts.components import Component
 from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, Host, HostsLab, hosts_lab, started
 from tests.support.flood import PacedFlood, wait_until
-from tests.support.hostscloud import Cloud, rule
+from tests.support.hostscloud import IFNAME, Cloud, rule
 from tests.support.streams import CHUNK, Route, Streams
 from tests.support.witness import PROTECTED, Watch, Witness, grown
 
@@ -81,8 +81,8 @@ def scene(whole: Scene) -> Scene:
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Scene]:
-    with pytest.MonkeyPatch.context() as patch, hosts_lab(len(PLACES)) as lab:
-        cloud = Cloud(lab, patch)
+    with hosts_lab(len(PLACES)) as lab:
+        cloud = Cloud(lab)
         made = Scene(lab, cloud, {name: cloud.group() for name in PLACES})
         for name, group in made.groups.items():
             cloud.instance(name, group, made.host(name))
@@ -213,7 +213,7 @@ def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene:
     cloud.settle()
     assert scene.reaches("web", "db", SQL)
     watches = tuple(Watch(name, (f"tcp dport {port}",)) for name, port in (("sql", SQL), ("web", STREAM)))
-    witness = Witness(cloud.netns("db"), PROTECTED["instance"], watches, guests.IFNAME)
+    witness = Witness(cloud.netns("db"), PROTECTED["instance"], watches, IFNAME)
     witness.load()
     elsewhere, here = scene.generation("far"), scene.generation("db")
     with Streams(tmp_path, [scene.route(SQL), scene.route(STREAM)]) as streams:

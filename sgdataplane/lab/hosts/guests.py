@@ -1,4 +1,4 @@
-"""Workloads on the hosts of a lab: a namespace for each, plugged into its VPC's segment, and bound to its ENI.
+"""Workloads on the hosts of a lab: a namespace for each, an interface for each ENI, plugged into its VPC's segment.
 
 Owns how one is made, and how it goes. They are bound by `sgdp attach`, as any workload is. Must not know where the ENI
 comes from, or policy.
@@ -9,23 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import Links
 from sgdataplane.host.routing import router_ifname
+from sgdataplane.lab.build import VETH
 from sgdataplane.lab.hosts import wires
 from sgdataplane.lab.hosts.capsule import Capsule, sgdp
 from sgdataplane.lab.hosts.components import wait_for
 from sgdataplane.lab.hosts.hostslab import Host
 from sgdataplane.lab.hosts.wires import Plug
 
-IFNAME = "eth0"
 OBEYS = ("in force", "closed")
 
 
 @dataclass(frozen=True)
 class Guest:
-    """`name`: of its namespace on its host. `segment`: the number of its VPC."""
+    """An ENI at a workload. `name`: of its namespace on its host. `segment`: the number of its VPC."""
 
     name: str
     host: Host
@@ -61,7 +62,8 @@ def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
 
 def _make(capsule: Capsule, guest: Guest) -> None:
     room = guest.host.room
-    capsule.run(["ip", "netns", "add", guest.name], room)
+    if not Path(guest.netns).exists():
+        capsule.run(["ip", "netns", "add", guest.name], room)
     wires.plug_in(room, guest.netns, guest.plug, guest.segment, guest.port)
 
 
@@ -76,8 +78,11 @@ def _bind(capsule: Capsule, guest: Guest) -> None:
 
 
 def end(capsule: Capsule, guest: Guest) -> None:
-    """Unbind it, and remove it with its link."""
+    """Unbind it, and remove it with its link; the namespace, too, with its last ENI."""
     with Links(guest.host.room.netns) as links:
         links.delete_link(guest.port)
     capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
-    capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)
+    with Links(guest.netns) as links:
+        is_last = not any(link.kind == VETH for link in links.links())
+    if is_last:
+        capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)

@@ -19,8 +19,10 @@ from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room, sgdp
 from sgdataplane.lab.hosts.components import Component
 
 MEMBERS, APIS, RELAYS = 3, 2, 2
+IMPORT_S = 120.0
 FIRST_MEMBER, FIRST_API, FIRST_RELAY, FIRST_HOST = 11, 21, 31, 101  # numbers of their rooms
 CLIENT_PORT, PEER_PORT, HEALTH_PORT, API_PORT, RELAY_PORT = 2379, 2380, 2381, 8443, 8444
+LOOPBACK = ("127.0.0.1", "::1")
 TLS, KEY_FILE = SHARED / "tls", SHARED / "api.key"
 FOLDER, AGENT_CONFIG = Path("/run/sgdataplane/state"), Path("/run/sgdataplane/agent.toml")
 AGENT_SOCKET = Path("/run/sgdataplane/agent.sock")
@@ -91,10 +93,15 @@ class HostsLab:
         return (*self.members, *self.apis, *self.relays, *of_hosts)
 
     @property
+    def api_targets(self) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports at which APIs serve."""
+        numbers = range(FIRST_API, FIRST_API + len(self.apis))
+        return tuple((wires.management_address(number), API_PORT) for number in numbers)
+
+    @property
     def api_urls(self) -> tuple[str, ...]:
         """Where each API serves; the capsule itself can reach them."""
-        numbers = range(FIRST_API, FIRST_API + len(self.apis))
-        return tuple(f"https://{wires.management_address(number)}:{API_PORT}" for number in numbers)
+        return tuple(f"https://{address}:{port}" for address, port in self.api_targets)
 
     @property
     def authority_file(self) -> Path:
@@ -113,6 +120,10 @@ class HostsLab:
         """Of etcd's users."""
         return {name: self.authority.sign(name) for name in ("root", "api", "relay")}
 
+    def import_state(self, file: Path) -> None:
+        """Put all of a state into the store. HostError with what `sgdp api import` says if it's refused."""
+        self.capsule.run(sgdp("api", "import", str(file), "--store", self.store("api")), seconds=IMPORT_S)
+
     def run_etcdctl(self, *words: str) -> str:
         """As etcd's root, at its first member. HostError if it fails."""
         root, at = self.certificates["root"], f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
@@ -124,7 +135,7 @@ class HostsLab:
 
 
 @contextmanager
-def hosts_lab(hosts: int, vpcs: int = 1, *, apis: int = APIS, relays: int = RELAYS) -> Iterator[HostsLab]:
+def hosts_lab(hosts: int, *, apis: int = APIS, relays: int = RELAYS) -> Iterator[HostsLab]:
     """A lab with so many hosts, up while the block runs. HostError, with the end of the log, if a component isn't well.
 
     Whatever ends this process, nothing of the lab is left.
@@ -141,7 +152,7 @@ def hosts_lab(hosts: int, vpcs: int = 1, *, apis: int = APIS, relays: int = RELA
         _add_apis(lab, apis)
         _add_relays(lab, relays)
         for number in range(1, hosts + 1):
-            lab.hosts.append(_make_host(lab, number, vpcs))
+            lab.hosts.append(_make_host(lab, number))
         started([*lab.relays, *lab.apis])
         _add_to_store(lab)
         started(lab.components)
@@ -156,11 +167,12 @@ def started(found: Sequence[Component]) -> None:
         component.wait_well()
 
 
-def _room(lab: HostsLab, name: str, number: int) -> tuple[Room, str, Signed]:
-    """A room on the management network, its address, and a certificate of its name that is good there."""
+def _room(lab: HostsLab, name: str, number: int, *more: str) -> tuple[Room, str, Signed]:
+    """A room on the management network, its address, and a certificate of its name that is good there, and at more
+    addresses."""
     room, address = lab.capsule.make_room(name), wires.management_address(number)
     wires.join_management(lab.capsule.room, room, number)
-    return room, address, lab.authority.sign(name, address)
+    return room, address, lab.authority.sign(name, address, *more)
 
 
 def _add_members(lab: HostsLab) -> None:
@@ -197,7 +209,7 @@ def _make_key(lab: HostsLab) -> tuple[str, str]:
 def _add_apis(lab: HostsLab, count: int) -> None:
     for index in range(count):
         name = f"api{index + 1}"
-        room, address, own = _room(lab, name, FIRST_API + index)
+        room, address, own = _room(lab, name, FIRST_API + index, *LOOPBACK)  # through the door, too (door.py)
         where = ("--store", lab.store("api"), "--key-file", str(KEY_FILE), "--listen", f"{address}:{API_PORT}")
         command = sgdp("api", *where, "--tls-cert", str(own.certificate), "--tls-key", str(own.key))
         lab.apis.append(
@@ -216,11 +228,9 @@ def _add_relays(lab: HostsLab, count: int) -> None:
         )
 
 
-def _make_host(lab: HostsLab, number: int, vpcs: int) -> Host:
+def _make_host(lab: HostsLab, number: int) -> Host:
     name = f"host{number}"
     room, _, own = _room(lab, name, FIRST_HOST + number - 1)
-    for vpc in range(1, vpcs + 1):
-        wires.join_segment(lab.fabric, room, number, vpc)
     room.path(AGENT_CONFIG).write_text(AGENT, "utf-8")
     agent = Component(
         f"{name}.agent",

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.host.links import RT_TABLE_MAIN, InterfaceAddress, Links, Route, RoutingRule
 from sgdataplane.host.routing import QUIET
 from sgdataplane.lab.hosts.capsule import Room
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.lab.topology import EVERYWHERE, FIRST_TABLE
+from sgdataplane.net.values import Address, Prefix
 
 MANAGEMENT = "mgmt"  # the bridge, and every interface that leads to it
 NETWORK = Prefix.parse("198.18.0.0/16")  # reserved for tests of networks (RFC 2544)
@@ -24,11 +25,16 @@ CAPSULE_NUMBER = 1
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """What a workload has: its interface, with the ENI's MAC and its addresses, each with the length of its subnet."""
+    """What a workload has: its interface, with the ENI's MAC and addresses. `index`: the interface's, 0 for the primary
+    ENI's, by which all leaves that belongs to no other."""
 
-    ifname: str
+    index: int
     mac: str
-    addresses: tuple[tuple[Address, int], ...]
+    addresses: tuple[Address, ...]
+
+    @property
+    def ifname(self) -> str:
+        return f"eth{self.index}"
 
 
 def management_address(number: int) -> str:
@@ -92,11 +98,15 @@ def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> N
     with Links(namespace) as links:
         links.set_up("lo")
         links.set_up(plug.ifname)
-        for address, length in plug.addresses:
-            links.add_address(InterfaceAddress(plug.ifname, address, length))
+        for address in plug.addresses:
+            links.add_address(InterfaceAddress(plug.ifname, address, address.family_bits))
+        _add_routes(links, plug)
 
 
-def subnet_length(address: Address, blocks: tuple[Prefix, ...]) -> int:
-    """The length of the VPC's block that has the address; of the usual one if none has it."""
-    usual = 16 if address.family is Family.IPV4 else 64
-    return next((block.length for block in blocks if address in block), usual)
+def _add_routes(links: Links, plug: Plug) -> None:
+    """Everything is a neighbour, as a VPC is one segment. What comes from the addresses of another ENI leaves by it."""
+    table = FIRST_TABLE + plug.index if plug.index else RT_TABLE_MAIN
+    for family in dict.fromkeys(address.family for address in plug.addresses):
+        links.add_route(Route(plug.ifname, EVERYWHERE[family], table=table))
+    for address in plug.addresses if plug.index else ():
+        links.add_rule(RoutingRule(address.family, table, table, source=Prefix.of(address)))

@@ -1,0 +1,91 @@
+"""A port of this machine's loopback behind which an API of a lab of hosts answers.
+
+Owns the sockets on both sides; what is said passes as it is, so TLS is between the client and the API. Must not know
+what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from sgdataplane.errors import EndpointError
+from sgdataplane.host import netns
+
+CHUNK = 1 << 16
+CONNECT_S = 2.0
+Target = tuple[str, int]
+
+
+@contextmanager
+def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]) -> Iterator[int]:
+    """While the block runs, whoever connects there is connected to the next target that answers, in that namespace.
+    Yields the port, which the kernel chooses for 0. EndpointError if that can't be listened at."""
+    try:
+        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    except OSError as error:
+        raise EndpointError(f"{address}:{port}", error.strerror or str(error)) from error
+    chosen: int = listener.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    door = Door(namespace, targets)
+    thread = threading.Thread(target=_run, args=(loop, door, listener), daemon=True)
+    thread.start()
+    try:
+        yield chosen
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def _run(loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket) -> None:
+    """All of it in one thread, which goes into the namespace and back whenever it makes a socket."""
+    server = loop.run_until_complete(asyncio.start_server(door.serve, sock=listener))
+    loop.run_forever()
+    server.close()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+class Door:
+    """`serve` is called for each connection."""
+
+    def __init__(self, namespace: str, targets: Sequence[Target]) -> None:
+        self._namespace, self._count, self._turns = namespace, len(targets), itertools.cycle(targets)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until both sides have ended."""
+        with suppress(OSError, asyncio.CancelledError):
+            for _ in range(self._count):
+                with suppress(OSError, TimeoutError):
+                    far_reader, far_writer = await self._connect(next(self._turns))
+                    await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+                    break
+        writer.close()
+
+    async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with netns.inside(self._namespace):
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.get_running_loop().sock_connect(made, target)
+            return await asyncio.open_connection(sock=made)
+        except BaseException:
+            made.close()
+            raise
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Everything, and the end of it."""
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        with suppress(OSError):
+            writer.write_eof() if writer.can_write_eof() else writer.close()

@@ -1,0 +1,130 @@
+"""What a lab of hosts does while it is up: an ENI of an instance appears as a workload on a host, and what has ended is
+started again.
+
+Owns which host an instance is on where the API leaves that open, and what is made or ended for a change. It asks the
+API, as anybody does. Must not know how a workload is made.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgdataplane.control.client import ApiClient, RefusedError
+from sgdataplane.errors import EndpointError
+from sgdataplane.host import netns
+from sgdataplane.lab.hosts import guests, wires
+from sgdataplane.lab.hosts.guests import Guest
+from sgdataplane.lab.hosts.hostslab import Host, HostsLab
+from sgdataplane.lab.hosts.wires import Plug
+from sgdataplane.net.values import Address
+
+PAGE = 100
+
+
+class LabClient:
+    """Calls to the lab's APIs, in turn."""
+
+    def __init__(self, lab: HostsLab) -> None:
+        self._namespace = lab.capsule.room.netns
+        self._clients = itertools.cycle([ApiClient(url, *lab.key, lab.authority_file) for url in lab.api_urls])
+
+    def ask(self, action: str, **parameters: object) -> dict[str, Any]:
+        """One API's answer. RefusedError, EndpointError: the next call asks the other one."""
+        with netns.inside(self._namespace):
+            return next(self._clients).ask(action, **parameters)
+
+    def all_of(self, action: str, section: str, entry: str, **parameters: object) -> Iterator[dict[str, Any]]:
+        """Everything that an action describes, page by page. Errors as of `ask`."""
+        token = ""
+        while True:
+            answer = self.ask(action, MaxResults=PAGE, NextToken=token, **parameters)
+            yield from answer[section][entry]
+            token = answer.get("NextToken", "")
+            if not token:
+                return
+
+
+@dataclass
+class Housekeeper:
+    """`guests`: by ENI. `where`: the host of each instance."""
+
+    lab: HostsLab
+    client: LabClient
+    guests: dict[str, Guest] = field(default_factory=dict)
+    where: dict[str, Host] = field(default_factory=dict)
+    _segments: dict[str, int] = field(default_factory=dict)
+
+    def turn(self) -> tuple[list[Guest], list[Guest]]:
+        """Make the workloads equal to what the API has now: which came, and which went. Nothing if no API answers."""
+        for component in self.lab.components:
+            component.start()
+        try:
+            wanted = self._wanted()
+        except (EndpointError, RefusedError):
+            return [], []
+        gone = [guest for eni, guest in self.guests.items() if wanted.get(eni) != guest]
+        for guest in gone:
+            guests.end(self.lab.capsule, guest)
+            del self.guests[guest.eni_id]
+        come = [guest for eni, guest in wanted.items() if eni not in self.guests]
+        guests.start_all(self.lab.capsule, come)
+        self.guests |= {guest.eni_id: guest for guest in come}
+        return come, gone
+
+    def _wanted(self) -> dict[str, Guest]:
+        bound = {
+            eni: host["HostName"]
+            for host in self.client.all_of("SgdpDescribeHosts", "Hosts", "Host")
+            for eni in host["NetworkInterfaceIds"]["NetworkInterfaceId"]
+        }
+        described = self.client.all_of("DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet")
+        of_instance: dict[str, list[dict[str, Any]]] = {}
+        for eni in described:
+            if eni.get("InstanceId"):
+                of_instance.setdefault(eni["InstanceId"], []).append(eni)
+        self.where = {
+            instance: self._host_of(instance, [bound.get(eni["NetworkInterfaceId"], "") for eni in enis])
+            for instance, enis in of_instance.items()
+        }
+        found = (guest for instance, enis in of_instance.items() for guest in self._guests_of(instance, enis))
+        return {guest.eni_id: guest for guest in found}
+
+    def _host_of(self, instance: str, bound: list[str]) -> Host:
+        """Where its ENIs are bound; else where it is; else where the fewest are."""
+        named = [host for host in self.lab.hosts if host.name in bound]
+        if named:
+            return named[0]
+        if instance in self.where:
+            return self.where[instance]
+        used = Counter(host.name for host in self.where.values())
+        self.where[instance] = min(self.lab.hosts, key=lambda host: used[host.name])
+        return self.where[instance]
+
+    def _guests_of(self, instance: str, enis: list[dict[str, Any]]) -> Iterator[Guest]:
+        """The primary ENI is eth0; each other one keeps the number that it got."""
+        known = {eni: guest.plug.index for eni, guest in self.guests.items() if guest.name == instance}
+        free = (number for number in itertools.count() if number not in known.values())
+        for eni in sorted(enis, key=lambda eni: (eni["Type"] != "Primary", eni["NetworkInterfaceId"])):
+            index = known[eni["NetworkInterfaceId"]] if eni["NetworkInterfaceId"] in known else next(free)
+            yield guest_of(eni, instance, self.where[instance], index, self._segment(eni["VpcId"]))
+
+    def _segment(self, vpc_id: str) -> int:
+        """The number of its VPC, which is joined on all hosts when it is first seen."""
+        if vpc_id not in self._segments:
+            number = len(self._segments) + 1
+            for host in self.lab.hosts:
+                wires.join_segment(self.lab.fabric, host.room, host.number, number)
+            self._segments[vpc_id] = number
+        return self._segments[vpc_id]
+
+
+def guest_of(eni: dict[str, Any], name: str, host: Host, index: int = 0, segment: int = 1) -> Guest:
+    """What DescribeNetworkInterfaces says of an ENI, as a workload on that host."""
+    texts = [one["PrivateIpAddress"] for one in eni["PrivateIpSets"]["PrivateIpSet"]]
+    texts += [one["Ipv6Address"] for one in eni.get("Ipv6Sets", {}).get("Ipv6Set", ())]
+    plug = Plug(index, eni["MacAddress"], tuple(map(Address.parse, texts)))
+    return Guest(name, host, eni["NetworkInterfaceId"], plug, segment)
