@@ -46,9 +46,7 @@ def _run(loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket) -
     server = loop.run_until_complete(asyncio.start_server(door.serve, sock=listener))
     loop.run_forever()
     server.close()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(door.end())
     loop.close()
 
 
@@ -57,16 +55,36 @@ class Door:
 
     def __init__(self, namespace: str, targets: Sequence[Target]) -> None:
         self._namespace, self._count, self._turns = namespace, len(targets), itertools.cycle(targets)
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until both sides have ended."""
-        with suppress(OSError, asyncio.CancelledError):
+        with self._kept(writer), suppress(OSError, asyncio.CancelledError):
             for _ in range(self._count):
                 with suppress(OSError, TimeoutError):
                     far_reader, far_writer = await self._connect(next(self._turns))
-                    await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+                    with self._kept(far_writer):
+                        await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
                     break
-        writer.close()
+
+    async def end(self) -> None:
+        """End all connections at once."""
+        for writer in self._open:
+            writer.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close their sockets in the next step
+
+    @contextmanager
+    def _kept(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        self._open.add(writer)
+        try:
+            yield
+        finally:
+            self._open.discard(writer)
+            writer.close()
 
     async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         with netns.inside(self._namespace):
