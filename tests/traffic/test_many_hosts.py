@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import socket
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from sgdataplane.control.client import RefusedError
 from sgdataplane.host import netns
-from sgdataplane.host.links import Links
-from sgdataplane.lab.hosts import guests, wires
-from sgdataplane.lab.hosts.components import Component
+from sgdataplane.lab.hosts import guests
+from sgdataplane.lab.hosts.capsule import sgdp
 from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, Host, HostsLab, hosts_lab, started
 from tests.support.flood import PacedFlood, wait_until
 from tests.support.hostscloud import IFNAME, Cloud, rule
+from tests.support.hostsfailing import COUNTED, Turning, cut_off, kill_each_second, restored, saved, stopped
 from tests.support.streams import CHUNK, Route, Streams
 from tests.support.witness import PROTECTED, Watch, Witness, grown
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 
-SQL, WEB, STREAM, SIDE = 5432, 8080, 8081, 7000
+SQL, WEB, STREAM = 5432, 8080, 8081
 WEBS = f"{WEB}/{STREAM}"
 ALLOWED, DENIED = range(5000, 5400), range(5400, 5800)  # so many that each session has expired before its turn comes
 CONNECT_S, SILENT_S = 0.5, 15.0
 DURATION_S = float(os.environ.get("SGDP_KILLS_S", "20"))
-SEED, COUNTED, PACKETS = 71, "counted-", 20
 PLACES = {"web": 0, "db": 1, "far": 2}  # name -> its host's index
 
 
@@ -54,6 +47,11 @@ class Scene:
     def generation(self, name: str) -> str:
         """What that instance's host has."""
         return (self.host(name).folder / "current").readlink().name
+
+    def sync_log(self, name: str) -> str:
+        sync = self.host(name).sync
+        assert sync is not None
+        return sync.log.read_text("utf-8", "replace")
 
     def route(self, port: int) -> Route:
         """From the web to the database, which are on two hosts."""
@@ -91,117 +89,10 @@ def whole() -> Iterator[Scene]:
         yield made
 
 
-@contextmanager
-def cut_off(scene: Scene, number: int) -> Iterator[None]:
-    """The room with that number is off the management network."""
-    with Links(scene.lab.capsule.room.netns) as links:
-        links.set_down(wires.management_port(number))
-        try:
-            yield
-        finally:
-            links.set_up(wires.management_port(number))
-
-
-@contextmanager
-def stopped(components: Sequence[Component]) -> Iterator[None]:
-    """They are there, and do nothing."""
-    processes = [component.process for component in components if component.process]
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
-
-
-def kill_each_second(lab: HostsLab, seconds: float) -> Counter[str]:
-    """One of the components, which is started again at once. How often each kind was."""
-    chooser, killed = random.Random(SEED), Counter[str]()
-    began = time.monotonic()
-    while (past := time.monotonic() - began) < seconds:
-        component = chooser.choice(lab.components)
-        component.kill()
-        component.start()
-        killed[component.name] += 1
-        threading.Event().wait(max(0.0, killed.total() - past))
-    return killed
-
-
 def groups_of(cloud: Cloud) -> list[dict[str, Any]]:
     found = cloud.ask("DescribeSecurityGroups", VpcId=cloud.vpc, MaxResults=100)
     assert not found.get("NextToken")
     return list(found["SecurityGroups"]["SecurityGroup"])
-
-
-@dataclass
-class Turning:
-    """A thread that lets a UDP session between two hosts in and out, in turn. `shown`: how often each was in force by
-    the API's word, and then by packets; `wrong`: when packets said something else; `made`: names of groups that it has
-    made by the way."""
-
-    cloud: Cloud
-    group: str
-    host: str
-    shown: Counter[str] = field(default_factory=lambda: Counter(open=0, shut=0))
-    wrong: list[str] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._is_ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with netns.inside(self.cloud.netns("web")):
-                sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            with netns.inside(self.cloud.netns("db")):
-                receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            with sender, receiver:
-                receiver.bind((self.cloud.address("db"), SIDE))
-                while not self._is_ending.is_set():
-                    self._turn("open", sender, receiver)
-                    self._turn("shut", sender, receiver)
-                    self.made.append(f"{COUNTED}{len(self.made)}")
-                    self.cloud.ask("CreateSecurityGroup", VpcId=self.cloud.vpc, SecurityGroupName=self.made[-1])
-        except Exception as error:  # noqa: BLE001  # the test says so
-            self.wrong.append(repr(error))
-
-    def __str__(self) -> str:
-        return f"turned {dict(self.shown)}, made {len(self.made)} groups"
-
-    def _turn(self, way: str, sender: socket.socket, receiver: socket.socket) -> None:
-        revision = (self.cloud.open if way == "open" else self.cloud.shut)(self.group, rule(SIDE, "UDP"))
-        for _ in range(10):
-            if self.host in self.cloud.ask("SgdpWait", Revision=revision, Timeout=3)["Enforced"]:
-                break
-        else:
-            return
-        count = arrived(sender, receiver)
-        self.shown[way] += 1
-        if count != (PACKETS if way == "open" else 0):
-            self.wrong.append(f"{way} since revision {revision}, but {count} of {PACKETS} packets arrived")
-
-
-def arrived(sender: socket.socket, receiver: socket.socket) -> int:
-    """How many of some packets. What was sent earlier has arrived already, or never will."""
-    receiver.settimeout(CONNECT_S)
-    token = os.urandom(8)
-    for _ in range(PACKETS):
-        sender.sendto(token, receiver.getsockname())
-    count = 0
-    try:
-        while count < PACKETS:
-            count += receiver.recv(64) == token
-    except TimeoutError:
-        pass
-    return count
 
 
 def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene: Scene, tmp_path: Path) -> None:
@@ -310,11 +201,11 @@ def test_with_the_whole_control_plane_down_enforcement_goes_on(scene: Scene, tmp
 
 def test_without_a_majority_of_the_store_nothing_is_written_and_without_one_member_all_is(scene: Scene) -> None:
     cloud, group = scene.cloud, scene.groups["db"]
-    with cut_off(scene, FIRST_MEMBER):
+    with cut_off(scene.lab, FIRST_MEMBER):
         cloud.open(group, rule(WEBS))
         cloud.settle()
         assert scene.reaches("web", "db", WEB)
-        with cut_off(scene, FIRST_MEMBER + 1):
+        with cut_off(scene.lab, FIRST_MEMBER + 1):
             for _ in scene.lab.apis:
                 with pytest.raises(RefusedError, match="ServiceUnavailable"):
                     cloud.ask_once("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule(SQL)])
@@ -330,7 +221,7 @@ def test_a_host_that_is_cut_off_is_unknown_and_never_done_and_catches_up(scene: 
     cloud.open(group, rule(WEBS))
     cloud.settle()
     with Streams(tmp_path, [scene.route(STREAM)]) as streams:
-        with cut_off(scene, FIRST_HOST + PLACES["db"]):
+        with cut_off(scene.lab, FIRST_HOST + PLACES["db"]):
             cloud.open(group, rule(SQL))
             answer = cloud.ask("SgdpWait", Timeout=60)
             assert (answer["Unknown"], answer["Lagging"], answer["Failed"]) == ([name], [], [])
@@ -358,6 +249,29 @@ def test_relays_that_missed_a_compaction_begin_anew(scene: Scene) -> None:
     assert scene.reaches("web", "db", WEB)
     assert not scene.reaches("web", "db", SQL)
     cloud.shut(group, rule(WEBS))
+
+
+def test_hosts_keep_what_is_newer_than_a_restored_store_until_an_operator_says_so(scene: Scene) -> None:
+    cloud, lab, group = scene.cloud, scene.lab, scene.groups["db"]
+    cloud.open(group, rule(SQL))
+    cloud.settle()
+    copy = saved(lab)
+    cloud.open(group, rule(WEBS))
+    cloud.settle()
+    for component in (*lab.apis, *lab.relays, *lab.members):
+        component.kill()
+    restored(lab, copy)
+    generation, heard = scene.generation("db"), len(scene.sync_log("db"))
+    started([*lab.members, *lab.relays])
+    wait_until(lambda: "accept-epoch" in scene.sync_log("db")[heard:])
+    assert scene.generation("db") == generation
+    assert scene.reaches("web", "db", WEB)
+    lab.capsule.run(sgdp("api", "restored", "--store", lab.store("api")))
+    started(lab.components)
+    cloud.settle()
+    assert not scene.reaches("web", "db", WEB)
+    assert scene.reaches("web", "db", SQL)
+    cloud.shut(group, rule(SQL))
 
 
 def test_killing_a_component_each_second_leaks_and_loses_nothing(scene: Scene, tmp_path: Path) -> None:

@@ -34,7 +34,12 @@ ROLES = """
 role add api
 role grant-permission api readwrite --prefix sgdp/
 role add relay
-role grant-permission relay read --prefix sgdp/
+role grant-permission relay read sgdp/head
+role grant-permission relay read sgdp/pending
+role grant-permission relay read --prefix sgdp/doc/
+role grant-permission relay read --prefix sgdp/guard/
+role grant-permission relay read --prefix sgdp/log/
+role grant-permission relay read --prefix sgdp/parcel/
 role grant-permission relay readwrite --prefix sgdp/summary/
 user add root --no-password
 user add api --no-password
