@@ -31,7 +31,7 @@ def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]
         raise EndpointError(f"{address}:{port}", error.strerror or str(error)) from error
     chosen: int = listener.getsockname()[1]
     loop = asyncio.new_event_loop()
-    door = Door(namespace, targets)
+    door = Doorway(namespace, targets)
     thread = threading.Thread(target=_run, args=(loop, door, listener), daemon=True)
     thread.start()
     try:
@@ -41,7 +41,7 @@ def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]
         thread.join()
 
 
-def _run(loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket) -> None:
+def _run(loop: asyncio.AbstractEventLoop, door: Doorway, listener: socket.socket) -> None:
     """All of it in one thread, which goes into the namespace and back whenever it makes a socket."""
     server = loop.run_until_complete(asyncio.start_server(door.serve, sock=listener))
     loop.run_forever()
@@ -50,7 +50,7 @@ def _run(loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket) -
     loop.close()
 
 
-class Door:
+class Doorway:
     """`serve` is called for each connection."""
 
     def __init__(self, namespace: str, targets: Sequence[Target]) -> None:
