@@ -129,7 +129,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     "sync": {
         "sync": Summary(
             "get this host's part of the policy from a relay, for the agent",
-            "sgdp sync --relay wss://relay:8443 --folder DIR --tls-ca ca.pem ...",
+            "sgdp sync --relay wss://relay:8443 --folder DIR ...",
         ),
     },
     "hosts": {

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 from sgdataplane.cli.arguments import Parser, Verbs, read_for, reading
 from sgdataplane.cli.output import Exit, say_aside
 from sgdataplane.errors import ExtraError
-from sgdataplane.relay.config import (
+from sgdataplane.relay.arguments import (
     RELAY_FILE,
     MissingError,
     RelayConfig,
     SyncConfig,
-    load_config,
     read_name,
     read_pace,
 )
@@ -60,6 +59,8 @@ def add_tls(parser: Parser, who: str, others: str) -> None:
 def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, options: Mapping[str, str]) -> C:
     """What the options and the configuration say. ConfigError; a usage error if something isn't said. `options`: key
     -> option, of those whose name isn't the key's."""
+    from sgdataplane.relay.config import load_config
+
     names = {field.name: options.get(field.name, f"--{field.name.replace('_', '-')}") for field in fields(kind)}
     given = {key: getattr(arguments, name[2:].replace("-", "_")) for key, name in names.items()}
     chosen = {key: value for key, value in given.items() if value is not None}

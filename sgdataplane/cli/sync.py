@@ -13,7 +13,7 @@ from pathlib import Path
 from sgdataplane.cli.arguments import Verbs, reading
 from sgdataplane.cli.output import Exit, say_aside
 from sgdataplane.cli.relay import add_tls, config_of, extra, tls_of
-from sgdataplane.relay.config import SYNC_FILE, SyncConfig, read_url
+from sgdataplane.relay.arguments import SYNC_FILE, SyncConfig, read_url
 
 ABOUT = "The agent enforces it: set `state` in its configuration to DIR/current. It needs no root."
 

@@ -19,8 +19,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgdataplane.visible import visible
-
 BIND = "sgdataplane/bind"  # as sgdataplane.cni.request has it
 MAKES = ("create", "run", "restore")  # the runtime's commands that read a bundle
 DESCRIPTION = Path("config.json")  # in the bundle
@@ -59,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(why: str) -> int:
-    sys.stderr.write(f"sgdataplane-runc: {visible(why)}\n")
+    from sgdataplane.cli.output import complain  # noqa: PLC0415  # only what fails needs it
+
+    complain(why, "sgdataplane-runc:")
     return 1
 
 

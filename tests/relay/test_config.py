@@ -10,7 +10,8 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.errors import ConfigError
-from sgdataplane.relay.config import KINDS, MissingError, RelayConfig, SyncConfig, load_config
+from sgdataplane.relay.arguments import MissingError, RelayConfig, SyncConfig
+from sgdataplane.relay.config import KINDS, load_config
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 SAMPLES = {RelayConfig: SYSTEMD / "relay.toml", SyncConfig: SYSTEMD / "sync.toml"}

@@ -18,6 +18,8 @@ EXAMPLES = {"state.yaml", "state.schema.json", "new.yaml", "before.yaml", "after
 INSTALLED = {
     "/etc/sgdataplane/api.toml",
     "/etc/sgdataplane/agent.toml",
+    "/etc/sgdataplane/relay.toml",
+    "/etc/sgdataplane/sync.toml",
     "agent.toml",
 }  # tools/install.sh; tests/vm looks at the package itself
 FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
