@@ -55,6 +55,7 @@ class Relay:
         self.documents, self.closures = documents, Closures(documents)
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Stream] = {}  # streams that have ended, the last one of each host
+        self.ended = 0  # streams, since somebody took their memory back
         self._pace = Turnstile(snapshots)
         self._complaints = complaints_of(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
@@ -125,6 +126,7 @@ class Relay:
         except Exception:  # a bug of ours; the other streams go on
             LOGGER.exception("the stream of %s ends", peer.host)
         finally:
+            self.ended += 1
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,9 +59,25 @@ class Turnstile:
         self._lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Which objects a host has, and a part of each one's digest: 16 bytes an object, where a dict would have 90. All
+    streams share the paths."""
+
+    paths: tuple[Path, ...] = ()
+    digests: array[int] = field(default_factory=lambda: array("Q"))
+
+    @staticmethod
+    def of(digests: Mapping[Path, int]) -> Sent:
+        return Sent(tuple(digests), array("Q", digests.values()))
+
+    def by_path(self) -> dict[Path, int]:
+        return dict(zip(self.paths, self.digests, strict=True))
+
+
 @dataclass(eq=False)
 class Stream:
-    """Of one host. `sent`: the digest of each object that the host has. `version`: of what was sent last. `needed`: the
+    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the
     last revision that may concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't
     known which. `must_hear`: also if nothing of it has changed. `report`: the last one, which came at `heard`."""
 
@@ -68,7 +85,7 @@ class Stream:
     serial: str
     socket: ServerConnection
     since: float = field(default_factory=time.time)
-    sent: dict[Path, int] = field(default_factory=dict)
+    sent: Sent = field(default_factory=Sent)
     version: Version | None = None
     needed: int = 0
     pending: set[Path] = field(default_factory=set)
@@ -91,7 +108,7 @@ class Stream:
         digests = {intern(path): digest_of(fields) for path, fields in closure.items()}
         puts = [path for path, digest in digests.items() if hello.digests.get(path) != digest]
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
-        self.sent = {path: int(digest[:SHORT], 16) for path, digest in digests.items()}
+        self.sent = Sent.of({path: int(digest[:SHORT], 16) for path, digest in digests.items()})
         self.version, self.needed = version, version.revision
         return parts(((path, canonical(closure[path])) for path in puts), version, deletes)
 
@@ -99,24 +116,24 @@ class Stream:
         """The messages that tell the host of these objects, None being one that it doesn't get (any more); none if it
         has all of them so."""
         texts: dict[Path, str] = {}
-        deletes = []
+        deletes, sent = [], self.sent.by_path()
         for path, fields in found.items():
             if fields is None:
-                if self.sent.pop(path, None) is not None:
+                if sent.pop(path, None) is not None:
                     deletes.append(path)
                 continue
             digest = int(digest_of(fields)[:SHORT], 16)
-            if self.sent.get(path) != digest:
-                self.sent[intern(path)] = digest
+            if sent.get(path) != digest:
+                sent[intern(path)] = digest
                 texts[path] = canonical(fields)
         if not (texts or deletes or self.must_hear):
             return iter(())
-        self.version, self.must_hear = version, False
+        self.version, self.must_hear, self.sent = version, False, Sent.of(sent)
         return parts(iter(texts.items()), version, tuple(sorted(deletes)))
 
     def forget(self) -> None:
         """What only an open stream needs."""
-        self.sent, self.pending = {}, set()
+        self.sent, self.pending = Sent(), set()
 
     async def send(self, messages: Iterable[str]) -> None:
         """ConnectionClosed; TimeoutError if the host doesn't read."""
@@ -141,7 +158,7 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
     found: Mapping[Path, Fields | None] = closures.some(stream.host, paths)
     if stream.is_all_new:
         stream.is_all_new = False
-        found = dict.fromkeys(stream.sent) | closures.of(stream.host)
+        found = dict.fromkeys(stream.sent.paths) | closures.of(stream.host)
     messages = stream.differences(found, documents.version)
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision

@@ -20,11 +20,13 @@ from sgdataplane.control.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.store import Json, Store, StoreError
 from sgdataplane.errors import LimitError
+from sgdataplane.relay.held import give_back
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Stream
 
 EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
 MOST_FAILED, MOST_CLAIMS = 20, 1_000  # of one host: a summary must fit into the store
+MANY_ENDED = 100  # streams, whose memory is worth the time to take it back
 AGELESS = ("time", "age")
 
 LOGGER = logging.getLogger("sgdataplane.relay")
@@ -53,6 +55,9 @@ class Summarizing:
                     trouble = str(error)
                 else:
                     said, at, trouble = new, time.monotonic(), ""
+            if self.relay.ended >= MANY_ENDED:
+                self.relay.ended = 0
+                give_back()
             await asyncio.sleep(EACH_S)
 
 
