@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,8 +28,8 @@ from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_of, parts, spell
 
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
-SHORT = 16  # letters of a digest that are kept for each object that was sent
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
+DIGEST = 16  # bytes
 FRAGMENT = 1 << 14  # letters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
@@ -61,24 +60,23 @@ class Turnstile:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Which objects a host has, and a part of each one's digest: 16 bytes an object, where a dict would have 90. All
-    streams share the paths."""
+    """Which objects a host has, and each one's digest: 24 bytes an object, where a dict would have 100. All streams
+    share the paths."""
 
     paths: tuple[Path, ...] = ()
-    digests: array[int] = field(default_factory=lambda: array("Q"))
+    digests: bytes = b""
 
     @staticmethod
-    def of(digests: Mapping[Path, int]) -> Sent:
-        return Sent(tuple(digests), array("Q", digests.values()))
+    def of(digests: Mapping[Path, bytes]) -> Sent:
+        return Sent(tuple(digests), b"".join(digests.values()))
 
-    def by_path(self) -> dict[Path, int]:
-        return dict(zip(self.paths, self.digests, strict=True))
+    def by_path(self) -> dict[Path, bytes]:
+        return {path: self.digests[number * DIGEST : (number + 1) * DIGEST] for number, path in enumerate(self.paths)}
 
 
 @dataclass(eq=False)
 class Stream:
-    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the
-    last revision that may concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't
+    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't
     known which. `must_hear`: also if nothing of it has changed. `report`: the last one, which came at `heard`."""
 
     host: str
@@ -108,7 +106,7 @@ class Stream:
         digests = {intern(path): digest_of(fields) for path, fields in closure.items()}
         puts = [path for path, digest in digests.items() if hello.digests.get(path) != digest]
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
-        self.sent = Sent.of({path: int(digest[:SHORT], 16) for path, digest in digests.items()})
+        self.sent = Sent.of({path: bytes.fromhex(digest) for path, digest in digests.items()})
         self.version, self.needed = version, version.revision
         return parts(((path, canonical(closure[path])) for path in puts), version, deletes)
 
@@ -122,7 +120,7 @@ class Stream:
                 if sent.pop(path, None) is not None:
                     deletes.append(path)
                 continue
-            digest = int(digest_of(fields)[:SHORT], 16)
+            digest = bytes.fromhex(digest_of(fields))
             if sent.get(path) != digest:
                 sent[intern(path)] = digest
                 texts[path] = canonical(fields)
