@@ -22,7 +22,9 @@ from tests.support.sandbox import kept_in
 
 pytestmark = [pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
 TOUCHES_NOTHING = {"iptables": False, "ip6tables": False, "bridge": "none", "userland-proxy": False}
-RUN = ("run", "--detach", "--name", "web", "--network", "none", *SLEEP)
+# Docker 20 switches IPv6 off where it makes no network.
+IPV6 = [f"--sysctl=net.ipv6.conf.{which}.disable_ipv6=0" for which in ("all", "default")]
+RUN = ("run", "--detach", "--name", "web", "--network", "none", *IPV6, *SLEEP)
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,8 @@ def docker(daemon: Docker, agent: AgentBench, monkeypatch: pytest.MonkeyPatch) -
     agent.write(pinged_state())
     agent.start()
     yield daemon
-    daemon.remove(*daemon("ps", "--all", "--quiet").split())
+    for container in daemon("ps", "--all", "--quiet").split():
+        daemon.remove(container)
     subprocess.run([sys.executable, "-m", "sgdataplane", "clear", *bindings(agent)], check=True)
     agent.end()
 
