@@ -105,8 +105,8 @@ class AgentBench:
         return {eni["eni"]: eni["outcome"] for eni in self.status()["enis"]}
 
     def events(self, word: str) -> list[str]:
-        """Lines of its log with that word."""
-        return [line for line in self.log.read_text("utf-8").splitlines() if line.split()[1:2] == [word]]
+        """Lines of its log with that word, which stands behind time and level."""
+        return [line for line in self.log.read_text("utf-8").splitlines() if line.split()[2:3] == [word]]
 
     def causes(self) -> list[frozenset[str]]:
         """Why each cycle ran that has ended so far. A busy machine may make two cycles of what comes at once."""
