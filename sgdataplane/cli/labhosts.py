@@ -14,7 +14,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import Parser, chosen, read_for
-from sgdataplane.cli.output import Exit, say, say_aside
+from sgdataplane.cli.output import Exit, say, say_aside, warn
+from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
 from sgdataplane.model.words import counted
 from sgdataplane.visible import visible
@@ -92,9 +93,17 @@ def _keep(lab: HostsLab, state: Path | None) -> None:
     if state is not None:
         lab.import_state(state.absolute())
     keeper, never = Housekeeper(lab, LabClient(lab)), Event()
+    trouble = ""
     while True:
-        come, gone = keeper.turn()
-        _say_changes(come, gone)
+        try:
+            come, gone = keeper.turn()
+        except HostError as error:
+            if str(error) != trouble:
+                warn(f"{error}; it is tried again")
+            trouble = str(error)
+        else:
+            _say_changes(come, gone)
+            trouble = ""
         never.wait(EACH_S)
 
 

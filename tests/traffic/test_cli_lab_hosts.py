@@ -17,6 +17,11 @@ from typing import IO
 import pytest
 
 from sgdataplane.control.client import KEY, SECRET, URL, ApiClient
+from sgdataplane.errors import HostError
+from sgdataplane.host.links import Links
+from sgdataplane.host.routing import router_ifname
+from sgdataplane.lab.hosts.hostslab import hosts_lab
+from sgdataplane.lab.hosts.housekeeping import Housekeeper, LabClient
 from tests.support.flood import wait_until
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
@@ -112,6 +117,28 @@ def test_a_lab_whose_command_is_killed_is_gone() -> None:
 
 def is_ending(pid: str) -> bool:
     return "Z" in Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[:1]
+
+
+def test_a_workload_that_cannot_be_made_is_tried_again() -> None:
+    """Somebody's interface has the name that its link needs. What was made of it is gone meanwhile."""
+    with hosts_lab(1) as lab:
+        keeper, (host,) = Housekeeper(lab, LabClient(lab)), lab.hosts
+        vpc = keeper.client.ask("CreateVpc", CidrBlock="10.0.0.0/16")["VpcId"]
+        switch = keeper.client.ask("CreateVSwitch", VpcId=vpc, CidrBlock="10.0.0.0/16", ZoneId="cn-hangzhou-a")
+        group = keeper.client.ask("CreateSecurityGroup", VpcId=vpc)["SecurityGroupId"]
+        made = {"VSwitchId": switch["VSwitchId"], "SecurityGroupId": group}
+        assert keeper.turn() == ([], [])
+        keeper.client.ask("RunInstances", **made)
+        (eni,) = keeper.client.all_of("DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet")
+        name = eni["NetworkInterfaceId"]
+        with Links(host.room.netns) as links:
+            links.add_bridge(router_ifname(name))
+            with pytest.raises(HostError, match="exists"):
+                keeper.turn()
+            links.delete_link(router_ifname(name))
+        ((guest,), _) = keeper.turn()
+        assert (guest.eni_id, keeper.turn()) == (name, ([], []))
+        wait_until(lambda: host.outcomes() == {name: "in force"})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,3 +87,11 @@ def end(capsule: Capsule, guest: Guest) -> None:
         is_last = not any(link.kind == VETH for link in links.links())
     if is_last:
         capsule.run(["ip", "netns", "delete", guest.name], guest.host.room)
+
+
+def discard(capsule: Capsule, guest: Guest) -> None:
+    """Remove what there is of one that couldn't be made."""
+    with suppress(HostError), Links(guest.host.room.netns) as links:
+        links.delete_link(guest.port)
+    with suppress(HostError):
+        capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgdataplane.control.client import ApiClient, RefusedError
-from sgdataplane.errors import EndpointError
+from sgdataplane.errors import EndpointError, HostError
 from sgdataplane.host import netns
 from sgdataplane.lab.hosts import guests, wires
 from sgdataplane.lab.hosts.guests import Guest
@@ -59,7 +59,8 @@ class Housekeeper:
     _segments: dict[str, int] = field(default_factory=dict)
 
     def turn(self) -> tuple[list[Guest], list[Guest]]:
-        """Make the workloads equal to what the API has now: which came, and which went. Nothing if no API answers."""
+        """Make the workloads equal to what the API has now: which came, and which went. Nothing if no API answers.
+        HostError if that can't be done: the next turn tries again."""
         for component in self.lab.components:
             component.start()
         try:
@@ -71,7 +72,12 @@ class Housekeeper:
             guests.end(self.lab.capsule, guest)
             del self.guests[guest.eni_id]
         come = [guest for eni, guest in wanted.items() if eni not in self.guests]
-        guests.start_all(self.lab.capsule, come)
+        try:
+            guests.start_all(self.lab.capsule, come)
+        except HostError:
+            for guest in come:
+                guests.discard(self.lab.capsule, guest)
+            raise
         self.guests |= {guest.eni_id: guest for guest in come}
         return come, gone
 
