@@ -81,11 +81,12 @@ class Room:
 
 
 class Capsule:
-    """Use it as a context manager."""
+    """Use it as a context manager. Several threads may start processes."""
 
     def __init__(self) -> None:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
         self._own = self._theirs = -1
         self.room = Room("capsule", 0)
 
@@ -142,8 +143,8 @@ class Capsule:
                 env=python_environment(),
                 start_new_session=True,
             )
-        self._started = [one for one in self._started if one.poll() is None]
-        self._started.append(process)
+        with self._lock:
+            self._started = [*(one for one in self._started if one.poll() is None), process]
         return process
 
     def run(self, command: Sequence[str], room: Room | None = None, seconds: float = END_S) -> str:
