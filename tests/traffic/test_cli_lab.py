@@ -1,4 +1,4 @@
-"""`sgdp lab` as people and programs use it: JSON keys, exit codes, real processes."""
+"""`sgdp lab` as people and programs use it: JSON keys, exit codes; a whole life of a lab, and `exec`, as processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +46,34 @@ CELL_KEYS = ["verdict", "reason", "security_group_id", "security_group_rule_id",
 CELL_KEYS += ["expected", "observed", "from", "to", "protocol", "port"]
 
 
-def sgdp(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `sgdp lab ...` as a process of its own."""
+@dataclass(frozen=True)
+class Said:
+    stdout: str
+    stderr: str
+
+
+def sgdp(*arguments: str, code: int = 0) -> Said:
+    """Run `sgdp lab ...` in this process, which costs less than one of its own."""
+    out, error = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(error):
+        try:
+            found = main(["lab", *arguments])
+        except SystemExit as end:  # of argparse
+            found = int(end.code or 0)
+    return checked(Said(out.getvalue(), error.getvalue()), found, code)
+
+
+def in_a_process(*arguments: str, code: int = 0) -> Said:
+    """The same, where it is passed on what a process is given, and what it gives."""
     command = [sys.executable, "-m", "sgdataplane", "lab", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return checked(Said(done.stdout, done.stderr), done.returncode, code)
+
+
+def checked(said: Said, found: int, code: int) -> Said:
+    assert found == code, said.stdout + said.stderr
+    assert "Traceback" not in said.stderr
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -202,17 +226,17 @@ def test_disagreement_is_exit_1_and_explained(name: str, placement: str) -> None
 
 @pytest.mark.placement("instance")
 def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
-    done = sgdp(
+    done = in_a_process(
         "exec", "--name", name, "first", "sh", "-c", "echo out; echo err >&2; ls /sys/class/net; exit 7", code=7
     )
     assert (done.stdout.split(), done.stderr) == (["out", "eth0", "lo"], "err\n")
     command = [sys.executable, "-m", "sgdataplane", "lab", "exec", "--name", name, "i-a", "--", "cat"]
     piped = subprocess.run(command, cwd=ROOT, input="hello", capture_output=True, text=True, check=True, timeout=30)
     assert piped.stdout == "hello"
-    assert "no such command" in sgdp("exec", "--name", name, "i-a", "no-such-command", code=127).stderr
-    assert sgdp("exec", "i-a", "--name", name, "--", "echo", "--", "-n").stdout == "-- -n\n"
+    assert "no such command" in in_a_process("exec", "--name", name, "i-a", "no-such-command", code=127).stderr
+    assert in_a_process("exec", "i-a", "--name", name, "--", "echo", "--", "-n").stdout == "-- -n\n"
     for nothing in (("--",), ("--name", "lab"), ()):
-        assert "which command?" in sgdp("exec", "--name", name, "i-a", *nothing, code=2).stderr
+        assert "which command?" in in_a_process("exec", "--name", name, "i-a", *nothing, code=2).stderr
 
 
 def test_labs_are_listed(name: str, placement: str) -> None:
@@ -340,15 +364,15 @@ def test_hosts_are_shown(lab_name: str, state: Path) -> None:
 
 
 def test_apply_changes_the_policy(lab_name: str, placement: str, state: Path, tmp_path: Path) -> None:
-    sgdp("up", str(state), "--name", lab_name, "--placement", placement)
+    in_a_process("up", str(state), "--name", lab_name, "--placement", placement)
     try:
         other = tmp_path / "other.yaml"
         other.write_text(STATE.replace("22/22", "23/23"))
-        assert "in force for 2 ENIs" in sgdp("apply", str(other), "--name", lab_name).stdout
-        cell = sgdp(
+        assert "in force for 2 ENIs" in in_a_process("apply", str(other), "--name", lab_name).stdout
+        cell = in_a_process(
             "probe", "--json", "--name", lab_name, "--from", "i-a", "--to", "i-b", "--protocol", "tcp", "--port", "22"
         )
         assert json.loads(cell.stdout)["observed"] == "drop"
     finally:
-        sgdp("down", "--name", lab_name)
+        in_a_process("down", "--name", lab_name)
     labs.assert_gone(lab_name)
