@@ -72,7 +72,7 @@ def _shared_part(around: Surroundings) -> Part:
         # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.
         passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
-        shared = shared_chains(hook, around.options)
+        shared = shared_chains(around.placement, hook, around.options)
         chains += skeleton.gate_chain(site, hook), skeleton.entry_chain(site, hook, timeouts, passing)
         chains += shared.link, shared.checks, shared.errors, *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
@@ -109,7 +109,7 @@ class EniPart:
 def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
     """Made again only if something about the ENI changes, or where its rules begin."""
     site = SITES[placement]
-    shared = {hook: shared_chains(hook, options) for hook in Direction}
+    shared = {hook: shared_chains(placement, hook, options) for hook in Direction}
     opening = {hook: eni_chain(site, hook, link, shared[hook], options) for hook in Direction}
     errors = {hook: errors_chain(hook, link, shared[hook]) for hook in Direction}
     optional = verdicts.cause_names().union(chain.name for chain in shared[Direction.EGRESS].far)

@@ -51,7 +51,7 @@ from sgdataplane.contract.fields import (
     Field,
 )
 from sgdataplane.contract.priority import CODES
-from sgdataplane.contract.sites import Site
+from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -104,21 +104,22 @@ class SharedChains:
 
 
 @lru_cache(maxsize=16)
-def shared_chains(hook: Direction, options: Options) -> SharedChains:
-    """The chains at a hook that need no address of the ENI: the same objects in all tables."""
+def shared_chains(placement: Placement, hook: Direction, options: Options) -> SharedChains:
+    """The chains at a hook that need no address of the ENI: the same objects in all tables of a placement."""
+    at = SITES[placement], hook
     if hook is Direction.INGRESS:
-        link = [_discovery(hook, shape, shape.sources) for shape in always.DISCOVERY[hook]]
-        link += [_dhcp(hook, family, options, None) for family in Family]
+        link = [_discovery(*at, shape, shape.sources) for shape in always.DISCOVERY[hook]]
+        link += [_dhcp(*at, family, options, None) for family in Family]
         checks = []
     else:
-        link = [_discovery(hook, shape, always.UNNUMBERED) for shape in always.DISCOVERY[hook]]
-        link += [_dhcp(hook, family, options, always.DHCP_UNNUMBERED[family]) for family in Family]
-        checks = [_discovery(hook, shape, None) for shape in always.DISCOVERY[hook] if shape.sources is None]
-        checks += [_dhcp(hook, family, options, None) for family in Family]
+        link = [_discovery(*at, shape, always.UNNUMBERED) for shape in always.DISCOVERY[hook]]
+        link += [_dhcp(*at, family, options, always.DHCP_UNNUMBERED[family]) for family in Family]
+        checks = [_discovery(*at, shape, None) for shape in always.DISCOVERY[hook] if shape.sources is None]
+        checks += [_dhcp(*at, family, options, None) for family in Family]
     return SharedChains(
         content_chain(f"{hook.value}-link", tuple(link)),
         content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
-        content_chain(f"errors-{hook.value}", tuple(_passing_errors(hook))),
+        content_chain(f"errors-{hook.value}", tuple(_passing_errors(*at))),
         (_foreign(hook),) if hook is Direction.INGRESS else (),
         (content_chain("egress-far", (_far_discovery(_routed(options)),)),) if hook is Direction.EGRESS else (),
     )
@@ -129,9 +130,10 @@ def _routed(options: Options) -> tuple[Prefix, ...]:
     return always.on_link((), options, Placement.HOST)
 
 
-def _passing_errors(hook: Direction) -> Iterator[Rule]:
-    yield accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS))
-    yield accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS))
+def _passing_errors(site: Site, hook: Direction) -> Iterator[Rule]:
+    yield rule(SetPriority(0))  # it said that the session is accepted
+    yield accept(site, hook, "icmp-error", _icmp(always.ICMP_ERRORS))
+    yield accept(site, hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS))
 
 
 def _foreign(hook: Direction) -> Chain:
@@ -152,14 +154,15 @@ def _refused(hook: Direction) -> Iterator[Rule]:
     is_related = is_value(Field.CT_STATE, CtState.RELATED)
     yield rule(is_related, _icmp(always.ICMP_ERRORS), RETURN)
     yield rule(is_related, _icmpv6(always.ICMPV6_ERRORS), RETURN)
-    for protocol in OF_ERRORS:
-        yield drop(hook, "icmp-error-refused", is_related, is_value(Field.L4PROTO, protocol))
+    others = (Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
+    yield rule(is_related, *others, RETURN)
+    yield drop(hook, "icmp-error-refused", is_related)
 
 
-def _discovery(hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
+def _discovery(site: Site, hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
     """IPv6 neighbour discovery and MLD (`always.is_discovery`) from these sources; None: from any source."""
     source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
-    return accept(hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
+    return accept(site, hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
 
 
 def _icmp(types: Iterable[int]) -> Match:
@@ -170,13 +173,14 @@ def _icmpv6(types: Iterable[int]) -> Match:
     return Match(Field.ICMPV6_TYPE, tuple(Range.of(number) for number in sorted(types)))
 
 
-def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | None) -> Rule:
+def _dhcp(site: Site, hook: Direction, family: Family, options: Options, source: Prefix | None) -> Rule:
     """DHCP between the ENI and its gateway (`always.is_dhcp`); on egress from this source, or from any (None)."""
     client, server, everyone = always.DHCP[family]
     servers = [address.value for address in options.gateways if address.family is family]
     is_egress = hook is Direction.EGRESS
     far = sorted([*servers, everyone.value] if is_egress else servers)
     return accept(
+        site,
         hook,
         "always",
         *([] if source is None else [Match(SOURCE[family], (prefix_range(source),))]),

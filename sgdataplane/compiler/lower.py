@@ -6,6 +6,10 @@ what one side of a profile needs besides, or what the kernel holds.
 Chains that hold sets or maps without a name, and all chains below them, are named by a hash of their rules. So equal
 chains are one chain, and a name never changes its meaning: an update adds new chains, leads to them in one step, and
 removes those that nothing leads to.
+
+What the rule that decides by addresses does is a `RuleEnd`: an accept counts by its name and notes the verdict in the
+priority; a refusal writes its rank there, by which the base chain finds its leaf. A step does that itself, so that it
+leads to no chain: an old kernel walks each way to a chain at each commit. Where a look-up decides, a chain does it.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.inflight import has_nameless_set
 from sgdataplane.nft.ir import (
+    RETURN,
     Chain,
     Count,
     Counter,
@@ -36,6 +41,7 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetPriority,
+    Statement,
     VerdictMap,
     goto,
     joined,
@@ -51,31 +57,62 @@ Asked = tuple[tuple[Field, Interval], ...]  # conditions of a step
 
 @dataclass(frozen=True)
 class NamedChain:
-    """A chain, and the counter that it counts in, if any."""
+    """A chain, and the counters that it counts in."""
 
     chain: Chain
-    counter: Counter | None = None
+    counters: tuple[Counter, ...] = ()
 
 
 ChainMemo = Recent[Hashable, NamedChain]  # chains that are named after their content
 NamedChains = Mapping[str, NamedChain]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class RuleEnd:
+    """How a decision by addresses is carried out. `beaten_by`: the ranks that it leaves alone, which are those of
+    stronger permissions; `counter`: None if packets are counted by rank. Compared by identity."""
+
+    decision: Decision
+    beaten_by: tuple[Range, ...]
+    statements: tuple[Statement, ...]
+    counter: Counter | None
+
+    @classmethod
+    def of(cls, decision: Decision, beaten_by: tuple[Range, ...], rank: int) -> RuleEnd:
+        """`rank`: of the decision, if it refuses."""
+        if decision.verdict is not Fate.ACCEPT:
+            return cls(decision, beaten_by, (SetPriority(rank),), None)
+        counter, noted = counter_of(decision), SetPriority(CODES[decision.direction, decision.verdict])
+        return cls(decision, beaten_by, (Count(counter.name), noted), counter)
+
+
 @dataclass
 class AllSides:
-    """What all sides have made in this compile: chains by what they were made from, and rules of steps. Sides have most
-    steps in common."""
+    """What all sides have made in this compile: chains by what they were made from, ends, and rules of steps. Sides
+    have most steps in common."""
 
     chains: dict[Hashable, NamedChain] = field(default_factory=dict)
-    _steps: dict[tuple[Asked, str], SaidRule] = field(default_factory=dict)
+    _ends: dict[tuple[Decision, tuple[Range, ...], int], RuleEnd] = field(default_factory=dict)
+    _steps: dict[tuple[Asked, RuleEnd], SaidRule] = field(default_factory=dict)
 
-    def step(self, asked: Asked, target: str) -> SaidRule:
-        """The rule that leads packets to the target for which all of this holds, always the same object."""
-        key = (asked, target)
+    def end(self, decision: Decision, beaten_by: tuple[Range, ...], rank: int) -> RuleEnd:
+        """The end of a decision, always the same object."""
+        key = (decision, beaten_by, rank)
+        found = self._ends.get(key)
+        if found is None:
+            found = self._ends[key] = RuleEnd.of(*key)
+        return found
+
+    def step(self, asked: Asked, end: RuleEnd) -> SaidRule:
+        """The rule that decides packets for which all of this holds, always the same object. Others, and packets with
+        ranks that beat it, go on to the next step, which the same ranks beat."""
+        key = (asked, end)
         found = self._steps.get(key)
         if found is None:
-            matches = (Match(name, (Range(*interval),)) for name, interval in asked)
-            found = self._steps[key] = said(rule(*matches, goto(target)))
+            matches = [Match(name, (Range(*interval),)) for name, interval in asked]
+            if end.beaten_by:
+                matches.append(Match(Field.PACKET_PRIORITY, end.beaten_by, negate=True))
+            found = self._steps[key] = said(rule(*matches, *end.statements, RETURN))
         return found
 
 
@@ -119,11 +156,20 @@ class Lowering:
         compile may have made it."""
         return self._known(key, lambda: NamedChain(content_chain(prefix, rules())))
 
-    def steps(self, asked: Iterable[tuple[Asked, str]]) -> str:
+    def steps(self, asked: Sequence[tuple[Asked, RuleEnd]]) -> str:
         """Keep the chain that asks for conditions one after the other, and return its name."""
-        steps = [self.shared.step(conditions, target) for conditions, target in asked]
+        steps = [self.shared.step(conditions, end) for conditions, end in asked]
         texts = tuple([text for _, text in steps])
-        return self._known(texts, lambda: NamedChain(content_chain("steps", tuple([made for made, _ in steps]), texts)))
+
+        def made() -> NamedChain:
+            chain = content_chain("steps", tuple([made for made, _ in steps]), texts)
+            return NamedChain(chain, tuple([end.counter for _, end in asked if end.counter is not None]))
+
+        return self._known(texts, made)
+
+    def end(self, end: RuleEnd) -> str:
+        """Keep the chain that carries a decision by addresses out, and return its name."""
+        return self._known((end.decision, end.beaten_by, end.statements), lambda: _end(end))
 
     def _known(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
         named = self.memo.get(key, lambda: self.shared.chains.get(key) or make())
@@ -146,10 +192,10 @@ class Lowering:
 
     def inline(self, name: str) -> tuple[Rule, ...]:
         """The rules of a chain, for use in one with a stable name, so that a packet goes through one chain less. If
-        they are many, can't change in place or count, it is one rule that goes to the chain."""
+        they are many or can't change in place, or if it is an end, it is one rule that goes to the chain."""
         named = self._found(name)
         rules = named.chain.rules
-        is_fixed = any(has_nameless_set(entry) for entry in rules) or name.startswith(LEAF)
+        is_fixed = any(has_nameless_set(entry) for entry in rules) or name.startswith((LEAF, RANKED))
         if is_fixed or len(rules) > MANY_PROTOCOLS:
             return (rule(goto(name)),)
         self._inlined[name] = named
@@ -166,6 +212,10 @@ class Lowering:
         self.before, self.chains = {**found, **self._inlined}, {}
         return found
 
+    def counters(self) -> dict[str, Counter]:
+        """The counters of all chains that are needed, by name."""
+        return {counter.name: counter for named in self.before.values() for counter in named.counters}
+
     def seal(self, *, keeps_chains: bool) -> None:
         """Keep for the next compile what chains were made from; or all of them by name, where diagrams tell which chain
         each node became."""
@@ -176,27 +226,42 @@ class Lowering:
         else:
             self.before = {}
 
-    def leaf(self, decision: Decision, before: Sequence[SaidRule] = ()) -> str:
-        """The chain that carries out a decision. It counts by the decision's name, notes the verdict in the packet's
-        priority, and returns to the base chain. `before`: rules that come first."""
-        return self._known((LEAF, decision, *(text for _, text in before)), lambda: _leaf(decision, before))
+    def leaf(self, decision: Decision) -> str:
+        """The chain to which a rank leads. It counts by the decision's name, logs what is refused, notes the verdict in
+        the packet's priority, and returns to the base chain."""
+        return self._known((LEAF, decision), lambda: _leaf(decision))
 
 
-LEAF = "leaf"
+LEAF, RANKED = "leaf", "rank."
 Chooser = Callable[[Field, Targets], tuple[Rule, ...]]
 
 
-def _leaf(decision: Decision, before: Sequence[SaidRule]) -> NamedChain:
-    counter = Counter(counter_name(decision), names.comment(_counted(decision)))
+def counter_of(decision: Decision) -> Counter:
+    return Counter(counter_name(decision), names.comment(_counted(decision)))
+
+
+def _leaf(decision: Decision) -> NamedChain:
+    counter = counter_of(decision)
     decided = SetPriority(CODES[decision.direction, decision.verdict])
     if decision.verdict is Fate.ACCEPT:
-        end = [said(rule(Count(counter.name), decided))]
+        rules = [said(rule(Count(counter.name), decided))]
     else:
-        end = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
-    prefix = names.identifier(LEAF, decision.direction.value, decision.security_group_rule_id or decision.cause)
+        rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+    return NamedChain(_of_decision(LEAF, decision, rules), (counter,))
+
+
+def _end(end: RuleEnd) -> NamedChain:
+    gives_way = [said(rule(Match(Field.PACKET_PRIORITY, end.beaten_by), RETURN))] if end.beaten_by else []
+    prefix = RANKED.removesuffix(".") if end.counter is None else LEAF
+    chain = _of_decision(prefix, end.decision, [*gives_way, said(rule(*end.statements))])
+    return NamedChain(chain, () if end.counter is None else (end.counter,))
+
+
+def _of_decision(prefix: str, decision: Decision, every: Sequence[SaidRule]) -> Chain:
+    name = names.identifier(prefix, decision.direction.value, decision.security_group_rule_id or decision.cause)
     words = describe(decision)
-    rules, texts = zip(*before, *end, strict=True)
-    return NamedChain(content_chain(prefix, rules, texts, comment=names.comment(words), origin=words), counter)
+    rules, texts = zip(*every, strict=True)
+    return content_chain(name, rules, texts, comment=names.comment(words), origin=words)
 
 
 @cache
@@ -211,20 +276,20 @@ def said(made: Rule) -> SaidRule:
 
 @dataclass
 class DiagramChains:
-    """The chains of one diagram. `fields`: where packets have what it asks for; `leaf`: the chain of a decision.
-    `before`: what nodes of an earlier diagram became, with the same fields and leaves. `names`: the nodes that were
+    """The chains of one diagram. `fields`: where packets have what it asks for; `end`: how a decision is carried out.
+    `before`: what nodes of an earlier diagram became, with the same fields and ends. `names`: the nodes that were
     looked at."""
 
     lowering: Lowering
     fields: Sequence[Field]
-    leaf: Callable[[Decision], str]
+    end: Callable[[Decision], RuleEnd]
     before: Mapping[Node, str] = field(default_factory=dict)
     names: dict[Node, str] = field(default_factory=dict)
 
     def chain(self, node: Node) -> str:
         """The chain that a node becomes."""
         if isinstance(node, Leaf):
-            return self.leaf(node.decision)
+            return self.lowering.end(self.end(node.decision))
         found = self.names.get(node)
         if found is None:
             found = self.before.get(node) or (self._steps(node) if isinstance(node, Steps) else self._branch(node))
@@ -238,10 +303,9 @@ class DiagramChains:
         self.before = {}
 
     def _steps(self, node: Steps) -> str:
-        return self.lowering.steps(
-            (tuple([(self.fields[dim], interval) for dim, interval in step.conditions]), self.leaf(step.decision))
-            for step in node.steps
-        )
+        asked = [tuple([(self.fields[dim], interval) for dim, interval in step.conditions]) for step in node.steps]
+        ends = [self.end(step.decision) for step in node.steps]
+        return self.lowering.steps(list(zip(asked, ends, strict=True)))
 
     def _branch(self, node: Branch) -> str:
         targets = [(interval, self.chain(child)) for interval, child in node.segments]

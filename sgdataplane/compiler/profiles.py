@@ -80,9 +80,9 @@ class Profiles:
         root = side.root(names.comment(f"groups {', '.join(profile.security_group_ids)}"))
         winners = side.winners()
         needed = lowering.needed([root, *winners.values()])
+        counters = lowering.counters()
         side.seal(keeps_diagrams=len(permissions) >= FEWEST and len(self.policy.profiles) <= MOST_PROFILES)
         chains = {name: named.chain for name, named in needed.items()}
-        counters = {named.counter.name: named.counter for named in needed.values() if named.counter is not None}
         digest = side_digest(chains.values(), winners)
         kins, ranks = self._kins if side.names_kins else None, tuple(side.ranks)
         is_same = found is not None and found.ranks == ranks and found.maps.kins is self._kins

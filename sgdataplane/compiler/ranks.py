@@ -1,4 +1,5 @@
-"""How strong a permission is, as a number, so that the kernel can compare one on a group with another one.
+"""How strong a permission is, as a number, so that the kernel can compare one on a group with another one. Refusals by
+addresses have such a number, too, by which their leaf is found.
 
 Owns the numbers. Is given the permissions of all profiles in order. Must not know maps or chains.
 
@@ -29,7 +30,7 @@ Ranks = Mapping[Decision, int]
 
 
 def ranks_of(decisions: Iterable[Decision], inner: Mapping[Direction, int]) -> Ranks:
-    """The ranks of permissions on groups, which are different. `inner`: the level of inner accept on each side."""
+    """The ranks of these permissions, which are different. `inner`: the level of inner accept on each side."""
     found: dict[Decision, int] = {}
     taken: set[int] = set()
     for decision in sorted(set(decisions), key=_identity):
@@ -40,15 +41,24 @@ def ranks_of(decisions: Iterable[Decision], inner: Mapping[Direction, int]) -> R
 
 @dataclass(frozen=True)
 class Strength:
-    """How strong the permissions of one side of a profile are. `ranks`: of those on groups, in their order."""
+    """How strong the permissions of one side of a profile are. `ranks`: of those on groups, in their order; `refusals`:
+    of others that refuse."""
 
     ranks: Ranks
     inner: int
+    refusals: Ranks
 
     @classmethod
     def of(cls, permissions: Sequence[Permission], ranks: Ranks, inner: int) -> Strength:
         own = [permission.decision for permission in permissions if isinstance(permission.remote, GroupRef)]
-        return cls({decision: ranks[decision] for decision in own}, inner)
+        others = refusals_of(permissions)
+        return cls({decision: ranks[decision] for decision in own}, inner, {other: ranks[other] for other in others})
+
+    def of_refusal(self, decision: Decision) -> int:
+        """The rank by which a refusal's leaf is found; 0 if it accepts."""
+        if decision.verdict is not Verdict.DROP:
+            return 0
+        return self.ranks[decision] if decision in self.ranks else self.refusals[decision]
 
     @property
     def first(self) -> tuple[Range, ...]:
@@ -67,6 +77,12 @@ class Strength:
         before = list(self.ranks).index(decision)
         peers = (rank for rank in list(self.ranks.values())[:before] if rank >> SLOT_BITS == own)
         return (*stronger, *map(Range.of, sorted(peers)))
+
+
+def refusals_of(permissions: Iterable[Permission]) -> tuple[Decision, ...]:
+    """The permissions on no group that refuse."""
+    others = (permission.decision for permission in permissions if not isinstance(permission.remote, GroupRef))
+    return tuple([decision for decision in others if decision.verdict is Verdict.DROP])
 
 
 @cache

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of
+from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of, refusals_of
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.ranges import Ranges, united
 from sgdataplane.net.values import Direction, Family
@@ -20,10 +21,11 @@ Addresses = Mapping[Remote, Mapping[Family, Ranges]]
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The ranks of all permissions on groups. `on_groups`: these, of each profile; `is_inner_first`: whether
-    the profile begins with inner accept; `spoken`: the groups. Compared by identity."""
+    """The ranks of all permissions on groups, and of other refusals. `on_groups`, `refusals`: these, of each profile;
+    `is_inner_first`: whether the profile begins with inner accept; `spoken`: the groups. Compared by identity."""
 
     on_groups: Mapping[Direction, tuple[tuple[Permission, ...], ...]]
+    refusals: Mapping[Direction, tuple[tuple[Decision, ...], ...]]
     is_inner_first: Mapping[Direction, tuple[bool, ...]]
     inner: Mapping[Direction, int]
     ranks: Ranks
@@ -33,14 +35,17 @@ class Order:
     def of(cls, profiles: Sequence[Profile], before: Order | None) -> Order:
         """`before`: that of an earlier policy; the same object if nothing of it differs."""
         on_groups = {side: tuple([profile.on_groups[side] for profile in profiles]) for side in Direction}
+        refusals = {side: tuple([refusals_of(p.permissions(side)) for p in profiles]) for side in Direction}
         is_first = {side: tuple([begins_inner(p.permissions(side)) for p in profiles]) for side in Direction}
-        if before is not None and before.on_groups == on_groups and before.is_inner_first == is_first:
+        asked = (on_groups, refusals, is_first)
+        if before is not None and (before.on_groups, before.refusals, before.is_inner_first) == asked:
             return before
         inner = {side: inner_level(on_groups[side], is_first[side]) for side in Direction}
         every = [permission for of_side in on_groups.values() for some in of_side for permission in some]
-        ranks = ranks_of((permission.decision for permission in every), inner)
+        others = [decision for of_side in refusals.values() for some in of_side for decision in some]
+        ranks = ranks_of([*(permission.decision for permission in every), *others], inner)
         spoken = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
-        return cls(on_groups, is_first, inner, ranks, spoken)
+        return cls(on_groups, refusals, is_first, inner, ranks, spoken)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ know hooks' chains, epochs, or interfaces.
     groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group.
                      Inner accept has nothing to do with protocol and port: where it comes before all rules, it has a
                      map of its own, which is asked last, and its kins are in no other map
-    address-...      the diagram of all other permissions. It ends at the leaf of the one that decides, which notes the
-                     verdict in the priority. A leaf that a rank is stronger than leaves the rank there
+    address-...      the diagram of all other permissions. The one that decides notes an accept in the priority, or
+                     writes its rank there if it refuses. If a rank is stronger, it leaves that there
 
 All of this returns to the base chain, where a rank leads to the leaf of its permission. Nothing of this leads to the
 next thing by itself. So an old kernel, which goes through a chain once for each way there at each commit, goes through
@@ -29,7 +29,7 @@ from typing import Protocol
 from sgdataplane.compiler.cuts import MAX_STEPS, Cutting, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
 from sgdataplane.compiler.kins import NO_KINS, Kins, Ranking, Strengths
-from sgdataplane.compiler.lower import DiagramChains, Lowering, said
+from sgdataplane.compiler.lower import DiagramChains, Lowering, RuleEnd, said
 from sgdataplane.compiler.ranks import Strength
 from sgdataplane.compiler.shared import Addresses
 from sgdataplane.compiler.skeleton import SaidRule
@@ -117,7 +117,7 @@ class Side:
     """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
     need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own. `before`: the same
     side in an earlier compile, from which parts are taken over. For the next one: `diagrams`, `groups`: by kind;
-    `leaves`: of permissions on groups."""
+    `leaves`: of permissions with ranks."""
 
     profile: str
     site: Site
@@ -136,7 +136,7 @@ class Side:
     leaves: dict[Decision, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._leaf = cache(self._made_leaf)
+        self._end = cache(self._made_end)
         inner = [(p.decision, p.remote) for p in self.permissions if p.decision.cause == INNER_ACCEPT]
         # A prefix that is delegated to a member is a block of addresses, and may be of a stronger inner accept.
         if self.strength.first and not any(self.far[remote][f] for _, remote in inner if remote for f in Family):
@@ -145,7 +145,7 @@ class Side:
     def seal(self, *, keeps_diagrams: bool) -> None:
         """It is compiled: keep what the next compile may take over, and no more."""
         self.before, self.kins = None, NO_KINS
-        self._leaf.cache_clear()
+        self._end.cache_clear()
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
         self.lowering.seal(keeps_chains=keeps_diagrams)
@@ -171,10 +171,11 @@ class Side:
         return (*apart, rule(IS_IPV6, goto(six)), rule(goto(make(PacketKind(Family.IPV4)))))
 
     def winners(self) -> dict[int, str]:
-        """The leaf of each permission on a group, by rank."""
+        """The leaf of each permission on a group and of each other refusal, by rank."""
         known = {} if self.before is None else self.before.leaves
-        self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in self.strength.ranks}
-        return {rank: self.leaves[d] for d, rank in self.strength.ranks.items()}
+        ranks = {**self.strength.ranks, **self.strength.refusals}
+        self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in ranks}
+        return {rank: self.leaves[d] for d, rank in ranks.items()}
 
     def _kin_rules(self) -> Iterator[Rule]:
         yield rule(NO_PRIORITY)
@@ -214,8 +215,8 @@ class Side:
         look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
         asked = [box for box in boxes if box is not None]
         found = cutting(asked, kind.family, look_ups, None if known is None else known.cutting)
-        names = known.chains.names if known is not None and self._has_same_leaves else {}
-        chains = DiagramChains(self.lowering, self._fields(kind.family), self._leaf, names)
+        names = known.chains.names if known is not None and self._has_same_ends else {}
+        chains = DiagramChains(self.lowering, self._fields(kind.family), self._end, names)
         self.diagrams[kind] = KindDiagram(boxes, found, chains)
         return self._named(kind, address_name, self.lowering.inline(chains.chain(found.node)))
 
@@ -244,11 +245,10 @@ class Side:
             return ((remote.first, remote.last),) if remote.family is family else ()
         return None if remote is None else self.far[remote][family]
 
-    def _made_leaf(self, decision: Decision) -> str:
-        """The leaf of a decision by address: one on a group may be stronger."""
-        beaten_by = self.strength.beaten_by(decision)
-        before = [_gives_way(beaten_by)] if beaten_by else []
-        return self.lowering.leaf(decision, before)
+    def _made_end(self, decision: Decision) -> RuleEnd:
+        """How a decision by addresses is carried out: one on a group may be stronger."""
+        strength = self.strength
+        return self.lowering.shared.end(decision, strength.beaten_by(decision), strength.of_refusal(decision))
 
     # groups
 
@@ -292,11 +292,14 @@ class Side:
         return self.before is not None and list(self.before.strength.ranks.items()) == list(self.strength.ranks.items())
 
     @cached_property
-    def _has_same_leaves(self) -> bool:
-        """Whether each leaf gives way to the same ranks. Those of permissions by addresses depend on levels alone, as
-        long as there are any ranks."""
+    def _has_same_ends(self) -> bool:
+        """Whether each permission by addresses leaves the same ranks alone, and has the same one itself, if any. That
+        depends on levels alone, as long as there are any ranks of groups."""
         before = self.before
         if before is None or before.strength.inner != self.strength.inner:
+            return False
+        refusals = self.strength.refusals
+        if any(refusals.get(decision, rank) != rank for decision, rank in before.strength.refusals.items()):
             return False
         has_ranks = bool(before.strength.ranks), bool(self.strength.ranks)
         is_by_level = not self.has_delegated and not before.has_delegated and has_ranks[0] is has_ranks[1]

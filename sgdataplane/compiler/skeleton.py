@@ -152,10 +152,10 @@ def fixed_counters() -> tuple[Counter, ...]:
     return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
 
-def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Counts and accepts packets that meet the conditions."""
-    verdict = goto(EGRESS_PASS) if hook is Direction.EGRESS else ACCEPT
-    return rule(*conditions, Count(fixed_counter(hook, cause)), verdict)
+def accept(site: Site, hook: Direction, cause: str, *conditions: Statement) -> Rule:
+    """Counts and accepts packets that meet the conditions; those that leave are approved, too."""
+    is_leaving = hook is Direction.EGRESS and site.is_leaving(hook)
+    return rule(*conditions, Count(fixed_counter(hook, cause)), goto(EGRESS_PASS) if is_leaving else ACCEPT)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:

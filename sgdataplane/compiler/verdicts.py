@@ -8,11 +8,11 @@ its interfaces with their slots. Must not know rules of users.
                           chain, the profile and, by rank, a leaf. Each of them returns with what it found in the
                           packet's priority. One rule accepts for each side, and whatever else comes back is refused
     <hook>-related        ICMP errors of these sessions
-    <side>-accept         marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
-                          With more than FEW interfaces, each has a chain of its own for this, <side>-marks.<ifname>,
-                          and one that writes the mark, <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only
-                          accepted
-    egress-pass           marks the packet as approved, for the fence, and accepts it; names the secret
+    <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
+                          With more than FEW interfaces, each has a chain of its own that writes the mark,
+                          <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only accepted
+    egress-pass           where packets leave at egress: marks the packet as approved, for the fence, and accepts it;
+                          names the secret
     leaf                  (lower.py) a rule decides: counts; logs what it refuses; notes the verdict in the priority
     <side>-refuse         unmarks the session, counts for the packet's ENI, drops
     <hook>-drop.<cause>   dropped before any rule is asked: counts, logs, counts for the packet's ENI, if its interface
@@ -35,11 +35,10 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
-from sgdataplane.contract.priority import CODES, RANKS
+from sgdataplane.contract.priority import ACCEPTED, CODES, RANKS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
     EGRESS_PASS,
-    LOOPBACK,
     PROFILES,
     WINNERS,
     accept_name,
@@ -55,6 +54,7 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     MEMBER,
+    RETURN,
     Chain,
     Count,
     InSet,
@@ -108,17 +108,31 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
     `slots`: the slot of the ENI on each interface. `secret`: 0 if packets aren't marked.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
-    yield Chain(EGRESS_PASS, (rule(*approve),))
+    if site.is_leaving(Direction.EGRESS):
+        yield Chain(EGRESS_PASS, (rule(*approve),))
     for hook in Direction:
         end = approve if site.is_leaving(hook) else (ACCEPT,)
         sessions = list(_sessions(site, hook, slots, epoch))
         own = [rule(*known, IS_OWN, is_other, *end) for is_other in OTHERS for known in sessions]
-        to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
-        related = (rule(*known, to_errors) for known in sessions)
-        yield Chain(related_name(hook), tuple(related))
-        yield _base(site, hook, [*own, *(rule(*them, jump(related_name(hook))) for them in ARE_ERRORS)])
-        marks = {ifname: site.marks.accepted(hook, epoch, slot) for ifname, slot in slots.items()}
-        yield from _accept(hook, marks, approve)
+        yield _related(site, hook, sessions)
+        yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
+    for side in Direction:
+        marks = {ifname: site.marks.accepted(side, epoch, slot) for ifname, slot in slots.items()}
+        written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
+        for hook in Direction:
+            yield _accept(site, hook, side, written, approve if site.is_leaving(hook) else (ACCEPT,))
+        if not is_few(slots):
+            yield from (Chain(_epoch_name(side, ifname), (rule(mark),)) for ifname, mark in written.items())
+
+
+def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
+    """Leads ICMP errors of these sessions to the chain of their ENI, by one rule: an old kernel walks each way there at
+    each commit."""
+    others = (Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
+    noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
+    to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
+    known = is_value(Field.PACKET_PRIORITY, ACCEPTED)
+    return Chain(related_name(hook), (rule(*others, RETURN), rule(SetPriority(0)), *noted, rule(known, to_errors)))
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
@@ -154,7 +168,7 @@ def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
     a verdict is refused."""
     asked = rule(_leads(PROFILES)), rule(IS_RANK, _leads(WINNERS))
-    ends = [(CODES[side, Fate.ACCEPT], accept_name(side)) for side in Direction]
+    ends = [(CODES[side, Fate.ACCEPT], accept_name(hook, side)) for side in Direction]
     ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
     decided = (rule(is_value(Field.PACKET_PRIORITY, code), goto(end)) for code, end in ends)
     rest = rule(jump(gate_name(hook))), *asked, *decided, rule(goto(refuse_name(hook)))
@@ -165,50 +179,26 @@ def _leads(name: str) -> VerdictMap:
     return VerdictMap(Field.PACKET_PRIORITY, name=name)
 
 
-def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> Iterator[Chain]:
-    """Marks the session as accepted by this side of the packet's ENI, and approves the packet if it leaves. The ENI is
-    the one at the interface by which the packet leaves, if that is known already, else by which it came.
+def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, SetMark], end: Statements) -> Chain:
+    """Marks the session as accepted by this side of the packet's ENI, and ends so.
 
     One statement writes epoch and slot. Otherwise another ENI could write to the same entry in between, and leave one
     ENI's epoch beside the other's slot. `marks`: what to write, by interface.
     """
-    ends = ((Field.OIFNAME, approve), (Field.IIFNAME, (ACCEPT,)))
-    written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
-    unmarked = [rule(*them, *leaves) for them in (IS_BEHIND_AH, *ARE_ERRORS) for leaves in _approving(approve)]
-    first = rule(SetPriority(0)), *unmarked
+    asked = site.interface(hook)
+    unmarked = (rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
     if is_few(marks):
-        rules = [rule(is_value(asked, ifname), mark, *end) for asked, end in ends for ifname, mark in written.items()]
-        yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
-        return
-    rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
-    yield Chain(accept_name(side), (*first, *rules, rule(DROP)))
-    for (epoch, chain), mark in zip(_mark_chains(side, tuple(written), approve), written.values(), strict=True):
-        yield Chain(epoch, (rule(mark),))
-        yield chain
-
-
-@lru_cache(maxsize=16)
-def _mark_chains(side: Direction, ifnames: tuple[str, ...], approve: Statements) -> tuple[tuple[str, Chain], ...]:
-    """For each interface, the name of the chain that writes the mark, and the one that leads there and accepts; the
-    same objects in all epochs."""
-    approving = tuple(rule(*leaves) for leaves in _approving(approve))
-    named = [(names.identifier(f"{side.value}-epoch", ifname), _mark_name(side, ifname)) for ifname in ifnames]
-    return tuple((epoch, Chain(name, (rule(jump(epoch)), *approving))) for epoch, name in named)
-
-
-def _approving(approve: Statements) -> Iterator[Statements]:
-    """Statements that accept a packet, and approve it if it leaves. Where the outgoing interface isn't known yet, any
-    match on it fails, also a negated one."""
-    if approve != (ACCEPT,):
-        yield Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True), *approve
-    yield (ACCEPT,)
+        rules = [*(rule(is_value(asked, ifname), mark, *end) for ifname, mark in marks.items()), rule(DROP)]
+    else:
+        rules = [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
+    return Chain(accept_name(hook, side), (rule(SetPriority(0)), *unmarked, *rules))
 
 
 def mark_maps(ifnames: Collection[str]) -> list[Map]:
     """By side: interface -> the chain that marks sessions as accepted by its ENI. None up to FEW interfaces."""
     found: list[Map] = []
     for side in Direction if not is_few(ifnames) else ():
-        elements = tuple((ifname, goto(_mark_name(side, ifname))) for ifname in sorted(ifnames))
+        elements = tuple((ifname, jump(_epoch_name(side, ifname))) for ifname in sorted(ifnames))
         found.append(Map(marks_name(side), KeyType.IFNAME, elements))
     return found
 
@@ -217,8 +207,9 @@ def marks_name(side: Direction) -> str:
     return f"{side.value}-marks"
 
 
-def _mark_name(side: Direction, ifname: str) -> str:
-    return names.identifier(marks_name(side), ifname)
+@lru_cache(maxsize=1 << 13)
+def _epoch_name(side: Direction, ifname: str) -> str:
+    return names.identifier(f"{side.value}-epoch", ifname)
 
 
 LOGGED_A_SECOND = 100  # for each rule that refuses, and for each other cause

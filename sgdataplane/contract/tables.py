@@ -52,9 +52,9 @@ def drop_name(hook: Direction, cause: str) -> str:
     return names.identifier(f"{hook.value}-drop", cause)
 
 
-def accept_name(side: Direction) -> str:
-    """The chain for packets that rules of that direction accept."""
-    return f"{side.value}-accept"
+def accept_name(hook: Direction, side: Direction) -> str:
+    """The chain at a hook for packets that rules of that direction accept."""
+    return names.identifier(f"{hook.value}-accept", side.value)
 
 
 def refuse_name(side: Direction) -> str:

@@ -74,7 +74,8 @@ def jump(chain: str) -> Verdict:
 class Match:
     """Holds when `field & mask` lies in one of `ranges` (disjoint, sorted), or in none of them if `negate`.
 
-    It never holds for a packet that lacks the field, negated or not: the kernel ends the rule there.
+    It never holds for a packet that lacks the field, negated or not: the kernel ends the rule there. But an interface
+    that isn't known is an empty name, so that a negated match on it holds.
     """
 
     field: Field

@@ -18,7 +18,7 @@ What Linux 6.1 does (net/netfilter/nf_tables_api.c):
   So a base chain whose rules are written anew costs its visits once more, whatever differs. (`nf_tables_bind_set` means
   to leave out a map that the chain asks already, but compares with a field that isn't set yet.) All else that is walked
   so is left out: rules come in the order of their chains' names, so that what they lead to is mostly empty yet. It's at
-  most some third of a small table's visits (tests/property/test_visits.py), and less where paths multiply.
+  most two fifths of a small table's visits (tests/property/test_visits.py), and less where paths multiply.
 
 Kernels since upstream commit 8e1a1bc4f5a4 (6.12.66) go through the rules of each chain once, and since a67fd55f6a09
 through none when a rule is added. `remembered` is how many chains they enter. (They go through a chain once more for

@@ -52,9 +52,9 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     ),
     (("ingress-related", "egress-related", "errors-"), "related", {"accept": "an ICMP error of an accepted session"}),
     (
-        ("ingress-accept", "egress-accept", "ingress-marks", "egress-marks"),
+        ("ingress-accept", "egress-accept", "ingress-epoch", "egress-epoch"),
         "accepted",
-        {"continue": "", "goto": "", "accept": "passes; its session is noted as accepted"},
+        {"continue": "", "accept": "passes; its session is noted as accepted"},
     ),
     (("ingress-refuse", "egress-refuse"), "refused", {"drop": "is dropped; its session is noted as refused"}),
     (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
@@ -75,7 +75,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("eni-",), "ENI", {}),
     (("profile-",), "profile", {}),
     (("groups-", "group-protocol-", "group-port-", "kins-", "rank-"), "groups", {}),
-    (("address-", "protocol-", "port-", "source-port-", "local-", "remote-", "steps-"), "rules", {}),
+    (("address-", "protocol-", "port-", "source-port-", "local-", "remote-", "steps-", "rank."), "rules", {}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter

@@ -27,7 +27,7 @@ from sgdataplane.model.state import (
 from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Range
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Outcome
 
 Ranges = tuple[Range, ...]  # disjoint and sorted
 
@@ -55,7 +55,7 @@ class Claim:
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
-    """The chain of the fixed part that carries out this verdict of a direction's rules."""
+    """What stands for the chains of the fixed part that carry out this verdict of a direction's rules."""
     return f"{direction.value}-{'accept' if verdict is Verdict.ACCEPT else 'refuse'}"
 
 

@@ -118,7 +118,7 @@ class Crossing:
 
     def known(self) -> dict[Field, Key | None]:
         """The fields with a known value. A packet that leaves may have come by any interface or none; a packet that
-        comes in doesn't know its outgoing interface yet."""
+        comes in doesn't know its outgoing interface yet: the kernel compares an empty name (nft_meta.c)."""
         other = other_family(self.family)
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
@@ -127,7 +127,7 @@ class Crossing:
         if self.is_leaving:
             known[Field.OIFNAME] = self.ifname
         else:
-            known |= {Field.IIFNAME: self.ifname, Field.OIFNAME: LACKING}
+            known |= {Field.IIFNAME: self.ifname, Field.OIFNAME: ""}
         if self.family is Family.IPV4:
             known |= {Field.IP6_HOPLIMIT: LACKING, Field.ND_TARGET: LACKING}
         return known

@@ -18,6 +18,7 @@ from sgdataplane.contract.counters import eni_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_SYN, CtDirection, CtState, Field, KeyType
 from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import accept_name, refuse_name
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
@@ -25,12 +26,20 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import Ranges, end_chain, united
 from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached
-from sgdataplane.proof.step import Effect, Effects
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Effect, Effects, Outcome
 
 Value = TypeVar("Value")
 JUDGE = {side: f"judge-{side.value}" for side in Direction}  # that side's rules decide
 ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}  # carry it out
+
+
+def ends_at(hook: Direction) -> dict[str, str]:
+    """The chains at a hook that carry verdicts out, each with what it stands for."""
+    accepting = {accept_name(hook, side): end_chain(side, Verdict.ACCEPT) for side in Direction}
+    return {**accepting, **{refuse_name(side): end_chain(side, Verdict.DROP) for side in Direction}}
+
+
+EVERY_END = frozenset(name for hook in Direction for name in ends_at(hook))
 # The last address by type, and the fields with addresses by family.
 LAST = {KeyType.IPV4: Family.IPV4.last, KeyType.IPV6: Family.IPV6.last, KeyType.BITS128: Family.IPV6.last}
 ADDRESSES = {

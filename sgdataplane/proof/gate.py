@@ -18,7 +18,7 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
-from sgdataplane.proof.fixed import ENDS, JUDGE, Common, FixedClause, end_clauses
+from sgdataplane.proof.fixed import ENDS, JUDGE, Common, FixedClause, end_clauses, ends_at
 from sgdataplane.proof.gatewalk import GateWalk, place_behind
 from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.priority import OnePriority
@@ -120,9 +120,9 @@ class GateCheck:
         basis = self.namespace.basis(ifname)
         return ProvenGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 
-    def stops(self, beginning: Beginning) -> dict[str, str]:
+    def stops(self, hook: Direction, beginning: Beginning) -> dict[str, str]:
         """The chains at which a walk stops: where verdicts are carried out, and where rules of an ENI begin."""
-        stops = {**{name: name for name in ENDS}, **self.beginnings}
+        stops = {**ends_at(hook), **self.beginnings}
         stops.pop(beginning.chain, None)
         return stops
 
@@ -150,7 +150,8 @@ class _InterfaceCheck:
             for side in Direction:
                 roots = {name for name in reached if judging(name) is side}
                 self.roots[side, crossing.family] = roots | self.roots.get((side, crossing.family), set())
-            for name, (side, verdict) in ENDS.items():
+            for name, end in ends_at(crossing.hook).items():
+                side, verdict = ENDS[end]
                 clauses = list(end_clauses(link, side, verdict))
                 self._end(crossing, Beginning(name, clauses, code=CODES[side, verdict]))
 
@@ -175,7 +176,7 @@ class _InterfaceCheck:
         structure = self.gate.structure
         passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
-        stops = self.gate.stops(beginning)
+        stops = self.gate.stops(crossing.hook, beginning)
         program = Program(
             structure.table, FieldReading(crossing.known(), axes, passing=passing), stops, structure.lookups
         )

@@ -14,8 +14,8 @@ from sgdataplane.nft.ir import Match, Range, SetPriority
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import PRIORITY, Program
-from sgdataplane.proof.step import RuleStep
-from sgdataplane.proof.walk import Mismatch, Outcome, Place, State, Walk
+from sgdataplane.proof.step import Outcome, RuleStep
+from sgdataplane.proof.walk import Mismatch, Place, State, Walk
 
 IS_RANK = Match(PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 

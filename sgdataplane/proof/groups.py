@@ -22,8 +22,8 @@ from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
 from sgdataplane.proof.priority import Priorities, atoms_of
 from sgdataplane.proof.program import PRIORITY
 from sgdataplane.proof.ranks import RankMaps
-from sgdataplane.proof.step import Effect, Effects
-from sgdataplane.proof.walk import Mismatch, Outcome, State, Walk
+from sgdataplane.proof.step import Effect, Effects, Outcome
+from sgdataplane.proof.walk import Mismatch, State, Walk
 
 NOBODY_SAYS: Outcome = ((), "no permission on a group")
 

@@ -33,8 +33,8 @@ from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.step import Bound
-from sgdataplane.proof.walk import Mismatch, Outcome, Walk
+from sgdataplane.proof.step import Bound, Outcome
+from sgdataplane.proof.walk import Mismatch, Walk
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
 
@@ -74,7 +74,8 @@ class ProvenGroups:
 
 @dataclass(frozen=True, slots=True)
 class ProvenAddresses:
-    """What the second walk has shown. `heads`: what entries ask first about the priority; `leaves`: by name."""
+    """What the second walk has shown. `heads`: what entries ask first about the priority; `leaves`: by name; `ranks`:
+    where the ranks lead that some of these write."""
 
     borders: Sequence[str]
     entries: Sequence[str]
@@ -83,6 +84,11 @@ class ProvenAddresses:
     names: AbstractSet[str]
     heads: Mapping[str, Bound]
     leaves: Mapping[str, ProvenLeaf]
+    ranks: Mapping[int, Outcome]
+
+    def has_same_ranks(self, winners: Winners) -> bool:
+        """Whether these ranks lead to the same leaves as before."""
+        return all(winners.leaves.get(rank) == outcome for rank, outcome in self.ranks.items())
 
 
 @dataclass
@@ -124,7 +130,8 @@ class KindCheck:
     def addresses(self) -> Program:
         """The chains for addresses, and all behind them."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
-        program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
+        ranks = self.shared.winners.leaves
+        program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS, ranks=ranks)
         for name in self._borders:
             program.add(name)
             program.behead(name)
@@ -151,6 +158,7 @@ class KindCheck:
             and found.borders == self._borders
             and self.shared.structure.changed.isdisjoint(found.names)
             and found.claims == self.side.of_addresses
+            and found.has_same_ranks(self.shared.winners)
             and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
         )
         return found if is_same else None
@@ -194,7 +202,7 @@ class KindCheck:
         heads, names = self.addresses.heads, frozenset(self.addresses.steps)
         check_heads(heads, leaves.values())
         self.chains |= names
-        return self._of_addresses(entries, names, heads, leaves)
+        return self._of_addresses(entries, names, heads, leaves, self.addresses.asked)
 
     def _of_addresses(
         self,
@@ -202,15 +210,18 @@ class KindCheck:
         names: AbstractSet[str],
         heads: Mapping[str, Bound],
         leaves: Mapping[str, ProvenLeaf],
+        ranks: Mapping[int, Outcome],
     ) -> ProvenAddresses:
         side = self.side
-        return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves)
+        return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
     def _partly_proven(self, groups: ProvenGroups) -> ProvenAddresses | None:
         """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right:
         an earlier leaf may be wrong by now to which no packet comes any more."""
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
         if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
+            return None
+        if not old.has_same_ranks(self.shared.winners):
             return None
         walk = PartialWalk(self.shared, self.kind, self.side, old.claims, old.blocks, old.leaves)
         if not walk.is_right(entries):
@@ -225,7 +236,7 @@ class KindCheck:
         heads = walk.program.heads
         new = [leaf for name, leaf in leaves.items() if heads != old.heads or old.leaves.get(name) is not leaf]
         names = (old.names | walk.names) - {name for name in structure.changed if name not in structure.table.chain}
-        found = self._of_addresses(entries, names, heads, leaves)
+        found = self._of_addresses(entries, names, heads, leaves, {**old.ranks, **walk.program.asked})
         try:
             check_heads(heads, new)
             self._compared(groups.others, found)

@@ -16,8 +16,7 @@ from sgdataplane.nft.ir import Range
 from sgdataplane.proof.priority import UNSET
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import RankOrder, WrongRanksError
-from sgdataplane.proof.step import Bound
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Bound, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,6 @@ def check_heads(heads: Mapping[str, Bound], leaves: Iterable[ProvenLeaf]) -> Non
     """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
     too."""
     for (name, head), leaf in product(heads.items(), leaves):
-        for item in head.ranges:
-            if not any(bound.first <= item.first and item.last <= bound.last for bound in leaf.bound):  # type: ignore[operator]
-                problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
-                raise WrongRanksError(problem, leaf.outcome)
+        if not head.is_within(Bound(leaf.bound)):
+            problem = f"chain {name} returns priorities that chain {leaf.name} doesn't give way to"
+            raise WrongRanksError(problem, leaf.outcome)

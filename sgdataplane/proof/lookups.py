@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Count, Datum, Key, Map, MapKey, MapPage, Range, Verdict
+from sgdataplane.nft.ir import Count, Datum, Key, Map, MapKey, MapPage, Range, Verdict, VerdictMap
+from sgdataplane.proof.axes import MalformedError
 
 PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
 Sign = str | int  # stands for a value of a map
@@ -119,3 +120,15 @@ def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bo
 
 def _kept(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
     return before if before is not None and before.values == values else LookupPage(None, values)
+
+
+def among(vmap: VerdictMap, value: Key) -> Verdict | None:
+    """The verdict of the range that holds the value."""
+    return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
+
+
+def verdict_of(value: Datum, name: str) -> Verdict:
+    """What a map of that name holds, if it is a verdict. MalformedError if not."""
+    if not isinstance(value, Verdict):
+        raise MalformedError(f"map {name} holds no verdicts")
+    return value

@@ -52,7 +52,8 @@ class PartialWalk:
 
     def __post_init__(self) -> None:
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
-        self.program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS)
+        ranks = self.shared.winners.leaves
+        self.program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS, ranks=ranks)
 
     def is_right(self, entries: Sequence[str]) -> bool:
         """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if

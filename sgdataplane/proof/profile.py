@@ -23,7 +23,7 @@ from sgdataplane.proof.kinds import SessionKind
 from sgdataplane.proof.leaves import Standing
 from sgdataplane.proof.ranks import Winners
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Outcome
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ProvenKind:
     def _has_same_ranks(self, winners: Winners) -> bool:
         if winners is self.winners:
             return True
-        is_clear = winners.doubled.isdisjoint(self.ranks.values())
+        is_clear = winners.doubled.isdisjoint(self.ranks.values()) and self.addresses.has_same_ranks(winners)
         return is_clear and self.ranks == KindCheck.own_ranks(winners, self.side)
 
     def has_same_claims(self, side: SideClaims) -> bool:

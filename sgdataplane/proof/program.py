@@ -14,7 +14,6 @@ from sgdataplane.contract.fields import PAIRED, PORTS, SESSION_PORTS, Field, Key
 from sgdataplane.nft.ir import (
     RETURN,
     Count,
-    Datum,
     Exceeds,
     InSet,
     Key,
@@ -32,8 +31,20 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
-from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.step import Bound, Effect, Effects, FieldReading, RuleStep, Test, bound_of, grouped
+from sgdataplane.proof.ends import ends_of, is_end
+from sgdataplane.proof.lookups import Lookup, among, verdict_of
+from sgdataplane.proof.step import (
+    Bound,
+    Effect,
+    Effects,
+    FieldReading,
+    Outcome,
+    RuleStep,
+    Test,
+    bound_of,
+    grouped,
+    way_out,
+)
 
 TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
@@ -42,6 +53,7 @@ UNPROVABLE = {
     Log: "a log has no counter right before it",
 }
 PRIORITY = Field.PACKET_PRIORITY
+NO_KEYS = (LACKING, "")  # no map has them: interfaces have names
 
 
 def _nowhere(_: str) -> bool:
@@ -52,7 +64,8 @@ def _nowhere(_: str) -> bool:
 class Program:
     """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
     the outcome of packets that come to it. `is_border`: whether a chain of that name isn't entered either; its name is
-    the outcome. `codes`: outcomes by the priority that says so.
+    the outcome. `codes`: outcomes by the priority that says so; `ranks`: effects and outcomes by rank, of those that
+    lead to one.
 
     `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
     maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
@@ -60,8 +73,9 @@ class Program:
     `heads`: what entries ask first about the priority, if packets return by it; that isn't among the steps.
     `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop; and `leaves`:
     chains that return each packet with one of the codes, which comes in place of a stop. `bounds`: what some of these
-    ask first about the priority. `borders`: those that were met. `cuts`: for each axis the ranges
-    that the table asks for.
+    ask first about the priority. Rules that do so, too, are ends (ends.py): they are read as a way to such a chain.
+    `asked`: the ranks that leaves write. `borders`: those that were met. `cuts`: for each axis the ranges that the
+    table asks for.
     """
 
     table: Table
@@ -70,6 +84,7 @@ class Program:
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     is_border: Callable[[str], bool] = _nowhere
     codes: Mapping[int, str] = field(default_factory=dict)
+    ranks: Mapping[int, Outcome | None] = field(default_factory=dict)
     steps: dict[str, list[RuleStep]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
     maps: set[str] = field(default_factory=set)
@@ -80,6 +95,7 @@ class Program:
     leaves: set[str] = field(default_factory=set)
     bounds: dict[str, Bound] = field(default_factory=dict)
     heads: dict[str, Bound] = field(default_factory=dict)
+    asked: dict[int, Outcome] = field(default_factory=dict)
     _targets: set[str] = field(default_factory=set)
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
 
@@ -102,7 +118,7 @@ class Program:
         waiting, seen = [root], set[str]()
         while waiting:
             name = waiting.pop()
-            if name in seen or name in self.stops or self._is_border(name):
+            if name in seen or is_end(name) or name in self.stops or self._is_border(name):
                 continue
             seen.add(name)
             if name not in self.steps:
@@ -126,25 +142,39 @@ class Program:
         """Returns where the chain leads."""
         self._targets = set()
         steps = self.steps[name] = list(self._steps(name))
+        for end, decided, beaten_by in ends_of(steps, self._decided) if self.codes else ():
+            self._note_leaf(end, decided, beaten_by)
         bound = bound_of(steps)
-        leaf, stop = self._leaf(steps if bound is None else steps[1:]), _way_out(steps)
+        leaf, stop = self._leaf(steps if bound is None else steps[1:]), way_out(steps)
         if leaf is not None:
-            self.leaves.add(name)
-            self.outs[name] = leaf
-            if bound is not None:
-                self.bounds[name] = bound
+            self._note_leaf(name, leaf, bound)
         elif stop in self.stops or self._is_border(stop):
             self.outs[name] = steps[0].effects, stop
         return self._targets
 
-    def _leaf(self, steps: Sequence[RuleStep]) -> tuple[Effects, str] | None:
+    def _note_leaf(self, name: str, outcome: Outcome, bound: Bound | None) -> None:
+        self.leaves.add(name)
+        self.outs[name] = outcome
+        if bound is not None:
+            self.bounds[name] = bound
+
+    def _leaf(self, steps: Sequence[RuleStep]) -> Outcome | None:
         """What these steps do to each packet before they return it with a code, and what that stands for. None if they
         don't."""
-        if len(steps) != 1 or not steps[0].is_plain or steps[0].verdict not in (None, RETURN):
+        is_one = len(steps) == 1 and steps[0].is_plain and steps[0].verdict in (None, RETURN)
+        return self._decided(steps[0].effects) if is_one else None
+
+    def _decided(self, effects: Effects) -> Outcome | None:
+        """What a packet has met after these effects and the leaf of its rank, and what its code stands for. None if it
+        has neither."""
+        last = effects[-1] if effects else None
+        if not isinstance(last, SetPriority):
             return None
-        last = steps[0].effects[-1] if steps[0].effects else None
-        code = self.codes.get(last.value) if isinstance(last, SetPriority) else None
-        return None if code is None else (steps[0].effects[:-1], code)
+        code, led = self.codes.get(last.value), self.ranks.get(last.value)
+        if led is not None:
+            self.asked[last.value] = led
+            return effects[:-1] + led[0], led[1]
+        return None if code is None else (effects[:-1], code)
 
     def _steps(self, name: str) -> Iterator[RuleStep]:
         """The steps of a chain, up to the first one that takes every packet and doesn't return it. Rules that only have
@@ -224,7 +254,7 @@ class Program:
             step.problem = f"{asked.name} is no map that holds counters"
         elif asked.field not in self.reading.known:
             step.problem = f"it counts by {asked.field.name.lower()}, about which the proof knows nothing"
-        elif value is not LACKING:
+        elif value not in NO_KEYS:
             self.keys.add((asked.name, value))
             found = self._lookup(asked.name).get(value)
             return found if isinstance(found, Count) else None
@@ -321,7 +351,7 @@ class Program:
             step.numbers = vmap.name
         elif vmap.field in self.reading.known:
             value = self.reading.known[vmap.field]
-            return value is not LACKING and self._known(step, vmap, value)
+            return value is not LACKING and value not in NO_KEYS and self._known(step, vmap, value)
         elif (axis := self._axis.get(id(vmap.field))) is None:
             step.problem = f"it looks up {vmap.field.name.lower()}, about which the proof knows nothing"
         else:
@@ -332,7 +362,7 @@ class Program:
         return True
 
     def _known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:
-        found = self._element(vmap.name, value) if vmap.name else _among(vmap, value)
+        found = self._element(vmap.name, value) if vmap.name else among(vmap, value)
         if found is not None:
             self._decide(step, found)
         return found is not None
@@ -344,7 +374,7 @@ class Program:
             return RETURN if key in self.reading.passing else None
         self.keys.add((name, key))
         value = self._lookup(name).get(key)
-        return None if value is None else _verdict(value, name)
+        return None if value is None else verdict_of(value, name)
 
     def numbered(self, name: str, value: int) -> Verdict | None:
         """The verdict of a priority in a named map."""
@@ -361,25 +391,7 @@ class Program:
             yield from ((Range.of(key), RETURN) for key in self.reading.passing)
             return
         for key, value in sorted(self._lookup(vmap.name).singles().items()):
-            yield Range.of(key), _verdict(value, vmap.name)
+            yield Range.of(key), verdict_of(value, vmap.name)
 
     def _lookup(self, name: str) -> Lookup:
         return self.lookups[name] if name in self.lookups else Lookup.of(self.table.map[name])
-
-
-def _way_out(steps: Sequence[RuleStep]) -> str:
-    """The chain that the first of these steps sends all packets to for good; "" if it doesn't."""
-    first = steps[0] if steps else None
-    verdict = first.verdict if first is not None and first.is_plain else None
-    return verdict.chain if verdict is not None and verdict.kind is VerdictKind.GOTO else ""
-
-
-def _among(vmap: VerdictMap, value: Key) -> Verdict | None:
-    """The verdict of the range that holds the value."""
-    return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
-
-
-def _verdict(value: Datum, name: str) -> Verdict:
-    if not isinstance(value, Verdict):
-        raise MalformedError(f"map {name} holds no verdicts")
-    return value

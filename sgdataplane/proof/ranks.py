@@ -23,8 +23,7 @@ from sgdataplane.nft.ir import Verdict as Lead
 from sgdataplane.proof.claims import end_chain
 from sgdataplane.proof.far import KinAtoms, KinNumbers
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import FieldReading
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import FieldReading, Outcome
 
 
 class WrongRanksError(Exception):

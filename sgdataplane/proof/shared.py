@@ -15,8 +15,8 @@ from sgdataplane.net.values import Family
 from sgdataplane.proof.claims import Claim, ClaimMemo, KnownRules, Ranges
 from sgdataplane.proof.far import KinAtoms, Kinships, remote_ranges
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
+from sgdataplane.proof.step import Outcome
 from sgdataplane.proof.structure import Structure
-from sgdataplane.proof.walk import Outcome
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
 

@@ -36,7 +36,7 @@ from sgdataplane.proof.fixed import (
     other_clauses,
     uplink_clauses,
 )
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ class Namespace:
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:
         """What must happen to a packet with these fields at a hook; interp.tracked() adds those of its session. `end`:
-        the chain that is to carry out its verdict, if that has been found already. `is_adopting`: while its ENI is
-        being adopted."""
+        what stands for the chain that is to carry out its verdict, if that has been found already. `is_adopting`: while
+        its ENI is being adopted."""
         family = family_of(fields)
         ifname = str(fields[self.wanted.site.interface(hook)])
         link, fields = self.link(hook, family, ifname), tracked(fields)

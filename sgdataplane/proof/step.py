@@ -58,6 +58,7 @@ class FieldReading:
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | MapPriority
 Effects = tuple[Effect, ...]
+Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
 Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
 
@@ -164,6 +165,10 @@ class Bound:
 
     ranges: tuple[Range, ...]
 
+    def is_within(self, other: Bound) -> bool:
+        """Whether each range is in one of the other's."""
+        return all(any(o.first <= r.first and r.last <= o.last for o in other.ranges) for r in self.ranges)  # type: ignore[operator]
+
 
 def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
     """What the chain asks first, if that is the priority, and nothing else is asked or done then."""
@@ -173,3 +178,10 @@ def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
     (match,), verdict = first.asked, first.verdict
     is_bound = verdict.kind is VerdictKind.RETURN and not match.negate and match.mask is None
     return Bound(match.ranges) if is_bound else None
+
+
+def way_out(steps: Sequence[RuleStep]) -> str:
+    """The chain that the first of these steps sends all packets to for good; "" if it doesn't."""
+    first = steps[0] if steps else None
+    verdict = first.verdict if first is not None and first.is_plain else None
+    return verdict.chain if verdict is not None and verdict.kind is VerdictKind.GOTO else ""

@@ -46,7 +46,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import MalformedError, holds, name_patterns, patterns
 from sgdataplane.proof.claims import Ranges
-from sgdataplane.proof.fixed import ENDS, LAST, Common, Own, renamed
+from sgdataplane.proof.fixed import EVERY_END, LAST, Common, Own, ends_at, renamed
 from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.proven import ProvenGate, Roots, judging
 from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
@@ -167,7 +167,7 @@ class _Reading:
         return len(pairs) == len({pair[:2] for pair in pairs}) == len({pair[::2] for pair in pairs})
 
     def _read(self, hook: Direction) -> None:
-        begins = [(hook.value, hook.value), *((name, name) for name in ENDS)]
+        begins = [(hook.value, hook.value), *((name, name) for name in ends_at(hook))]
         done, waiting = set(begins), begins
         for one, other in waiting:  # grows on the way
             for pair in self._chain(hook, one, other):
@@ -177,7 +177,7 @@ class _Reading:
 
     def _is_stop(self, one: str, other: str) -> bool:
         """Whether the way through the fixed part ends there, as it must at both or at none."""
-        if one in ENDS or other in ENDS:
+        if one in EVERY_END or other in EVERY_END:
             require(one == other)
             return True
         side = judging(one)

@@ -19,12 +19,11 @@ from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
 from sgdataplane.proof.priority import OnePriority, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Effects, Limits, RuleStep
+from sgdataplane.proof.step import Effects, Limits, Outcome, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 PROTOCOL = 0  # the axis of protocols is the first one
 
-Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Place = tuple[str, int]  # a chain and the step in it that is next
 
 

@@ -31,7 +31,7 @@ from sgdataplane.nft.ir import RETURN, Chain, Key, Table, VerdictKind, goto, rul
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ICMP_TYPE, family_of
-from sgdataplane.proof.fixed import ENDS
+from sgdataplane.proof.fixed import ends_at
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.kindcheck import ProfileMismatch
 from sgdataplane.proof.kinds import LOCAL, SessionKind
@@ -82,7 +82,7 @@ class Counterexample:
 def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
     """One line for people."""
     family = family_of(fields)
-    interface = fields.get(Field.OIFNAME, fields.get(Field.IIFNAME, "?"))
+    interface = fields.get(Field.OIFNAME) or fields.get(Field.IIFNAME, "?")
     ends = (fields.get(names[family], 0) for names in (SOURCE, DESTINATION))
     source, destination = (str(Address(family.bits, int(end))) for end in ends)
     ports = [fields.get(name) for name in (Field.TH_SPORT, Field.TH_DPORT)]
@@ -132,8 +132,8 @@ class _Place(NamedTuple):
 
     @property
     def end(self) -> str:
-        """The chain, if it carries verdicts out; else ""."""
-        return self.chain if self.chain in ENDS else ""
+        """What the chain stands for, if it carries verdicts out; else ""."""
+        return ends_at(self.hook).get(self.chain, "")
 
 
 def _shown(

@@ -1,8 +1,7 @@
 """How many paths lead through compiled tables: bounds that today's figures fill, so that what makes more of them fails.
 
 A kernel without memory walks each of them at each commit, some 20 to 60 ns a visit. The goal is 100 visits an ENI at
-1,000 ENIs in host placement, without memory: 100,000. It is **not met**: there are 325 an ENI. Most of them are steps
-of the 100 sides of profiles, each of which leads to a leaf (docs/decisions/051-parts-return.md).
+1,000 ENIs in host placement, without memory: 100,000 (docs/decisions/075-steps-decide.md).
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from tests.support.paths import check_paths
 
 SCENARIOS = sorted((Path(__file__).resolve().parents[2] / "netns-lab" / "scenarios").glob("*/state*.yaml"))
 STATES = [*(case / "state.yaml" for case in CASES), *SCENARIOS]
-HOST = {10: (964, 418), 20: (1_840, 736), 50: (4_976, 1_944), 100: (11_690, 4_717)}
-WHOLE_HOST = {1_000: (325_230, 138_812)}
-SMALL = 302  # of a policy of a few rules
+HOST = {10: (498, 355), 20: (908, 620), 50: (2_514, 1_622), 100: (5_834, 3_657)}
+WHOLE_HOST = {1_000: (95_598, 52_412)}
+SMALL = 192  # of a policy of a few rules
 INSTANCE = {  # at 100 rules (kinships, host: 30), the greater of two seeds
-    "typical": 731,
-    "alternating": 709,
-    "nested_cidrs": 811,
-    "overlapping_ports": 517,
-    "five_tuple": 729,
-    "prefix_lists": 387,
-    "port_lists": 937,
-    "mixture": 733,
-    "kinships": 415,
-    "host": 335,
+    "typical": 416,
+    "alternating": 356,
+    "nested_cidrs": 372,
+    "overlapping_ports": 350,
+    "five_tuple": 286,
+    "prefix_lists": 182,
+    "port_lists": 348,
+    "mixture": 468,
+    "kinships": 392,
+    "host": 198,
 }
 
 

@@ -45,8 +45,8 @@ from sgdataplane.proof.axes import LACKING, Span
 from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import FieldReading
-from sgdataplane.proof.walk import Mismatch, Outcome, State, Walk
+from sgdataplane.proof.step import FieldReading, Outcome
+from sgdataplane.proof.walk import Mismatch, State, Walk
 
 SHARDS, TABLES = 4, 200
 FAR, LOCAL, PRIORITY = Field.IP_SADDR, Field.IP_DADDR, Field.PACKET_PRIORITY

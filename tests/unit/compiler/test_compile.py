@@ -72,7 +72,8 @@ def test_member_that_joins_is_one_element_and_no_chain() -> None:
 def test_epoch_moves_only_the_chains_that_name_it() -> None:
     first, second = compiled(example(), 1), compiled(example(), 2)
     moved = {name for name in first.chain if first.chain[name] != second.chain[name]}
-    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-accept", "-related")}
+    ends = ("", "-accept.ingress", "-accept.egress", "-related")
+    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ends}
     assert with_epoch(first, 2) == second
 
 
@@ -92,7 +93,7 @@ def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
 def test_every_chain_ends_in_a_verdict_for_every_packet() -> None:
     for chain in compiled(example()).chains:
         # these are jumped to, and come back
-        if not re.search("-link-|-checks-|-related$|^errors-|^eni-|^profile-|^groups-|^rank-|^leaf", chain.name):
+        if not re.search("-link-|-checks-|-related$|^errors-|^eni-|^profile-|^groups-|^rank|^leaf|^steps-", chain.name):
             kind = chain.rules[-1].statements[-1]
             assert getattr(kind, "kind", None) in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.GOTO), chain
 

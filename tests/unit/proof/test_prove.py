@@ -69,7 +69,7 @@ def without_leaf(table: Table) -> Table:
     """The stronger rule of sg-0, a drop, accepts instead."""
     leaf = counting(table, next(c.name for c in table.counters if c.name.startswith("rule.sg-0") and "drop" in c.name))
     count = leaf.rules[-2].statements[0]
-    accepting = Rule((count, SetPriority(0), goto("ingress-accept")))
+    accepting = Rule((count, SetPriority(0), goto("ingress-accept.ingress")))
     return with_chain(table, leaf.name, lambda rules: (*rules[:-2], accepting))
 
 
@@ -237,12 +237,12 @@ def test_a_packet_behind_an_authentication_header_marks_no_session() -> None:
 
 def test_an_icmp_error_marks_no_session() -> None:
     """That its own addresses are right says nothing of its session's: a spoofed one would pass from then on."""
-    wrong = with_chain(compiled(), "egress-accept", lambda rules: rules[:1] + rules[3:])
-    assert "ct state related" in rule_text(compiled().chain["egress-accept"].rules[2])
+    wrong = with_chain(compiled(), "egress-accept.egress", lambda rules: rules[:1] + rules[3:])
+    assert "ct state related" in rule_text(compiled().chain["egress-accept.egress"].rules[2])
     found = prove(specification(), wrong).counterexample
     assert found is not None
     assert found.fields[Field.CT_STATE] == CtState.RELATED
-    assert (found.fields[Field.L4PROTO], found.chain) == (1, "egress-accept")
+    assert (found.fields[Field.L4PROTO], found.chain) == (1, "egress-accept.egress")
 
 
 def test_an_icmp_error_unmarks_no_session() -> None:

@@ -27,7 +27,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.far import KinNumbers
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, RankOrder, Winners, WrongRanksError
-from sgdataplane.proof.walk import Outcome
+from sgdataplane.proof.step import Outcome
 
 
 def outcome(name: str) -> Outcome:

@@ -149,7 +149,7 @@ def test_another_slot_or_counter_is_refused() -> None:
     policy = replace(resolve(state, interfaces, DEFAULTS), placement=Placement.HOST)
     table = compile_policy(policy, DEFAULTS)
     assert prove(wanted, table).holds
-    for chain in ("ingress-marks.veth-3",):
+    for chain in ("ingress-epoch.veth-3",):
         other = replace(table.chain[chain], rules=table.chain[chain.replace("-3", "-2")].rules)
         wrong = replace(table, chains=tuple(other if c.name == chain else c for c in table.chains))
         assert not prove(wanted, wrong).holds, chain

@@ -266,7 +266,7 @@ def with_map(table: Table, changed: Map) -> Table:
 
 
 @pytest.mark.parametrize(
-    "statement", [ACCEPT, DROP, goto("ingress-accept"), VerdictMap(Field.IIFNAME, ((Range.of("eth1"), DROP),))]
+    "statement", [ACCEPT, DROP, goto("ingress-accept.ingress"), VerdictMap(Field.IIFNAME, ((Range.of("eth1"), DROP),))]
 )
 def test_such_a_chain_may_do_nothing_else(statement: VerdictMap) -> None:
     """Also where all that leads to it is proven already."""
