@@ -76,8 +76,9 @@ class Sent:
 
 @dataclass(eq=False)
 class Stream:
-    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't
-    known which. `must_hear`: also if nothing of it has changed. `report`: the last one, which came at `heard`."""
+    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
+    concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't known which. `must_hear`:
+    also if nothing of it has changed. `report`: the last one, which came at `heard`."""
 
     host: str
     serial: str
