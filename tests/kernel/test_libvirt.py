@@ -13,7 +13,7 @@ import pytest
 from sgdataplane.host import netns
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.builders import mac_of
-from tests.support.engines import needs
+from tests.support.engines import needs, not_on_debian12
 from tests.support.flood import wait_until
 from tests.support.libvirt import BRIDGED, NEEDED, SHARED, Libvirt, can_limit_memory, libvirt_in
 from tests.support.pair import join, plug, switch_on
@@ -33,6 +33,7 @@ from tests.support.pinged import (
 )
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.usefixtures("engines"), needs(*NEEDED)]
+pytestmark += not_on_debian12("its libvirtd ends at once in the tests' namespaces")
 if not can_limit_memory():
     pytestmark += [pytest.mark.optional, pytest.mark.skip(reason="needs control groups that limit memory")]
 TIMES = [2, pytest.param(50, marks=pytest.mark.slow)]

@@ -10,6 +10,7 @@ afterwards.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -67,3 +68,10 @@ def pack_image(file: Path) -> Path:
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
     return file
+
+
+def not_on_debian12(why: str) -> list[pytest.MarkDecorator]:
+    """Marks that skip there, which is let pass; none elsewhere."""
+    if platform.freedesktop_os_release().get("VERSION_ID") != "12":
+        return []
+    return [pytest.mark.optional, pytest.mark.skip(reason=f"Debian 12: {why}")]
