@@ -14,7 +14,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +29,7 @@ NEEDED = ("containerd", "ctr", "runc", "bridge", "host-local", "loopback")
 IMAGE = "docker.io/library/tiny:latest"
 SLEEP = ("/bin/busybox", "sleep", "600")
 CALL_S = 60
+SOCKETS = Path("/run/containerd")  # wherever its state is
 # Its sockets, and control groups of the second version alone. Namespaces that it names are seen outside, too.
 IN_A_PLACE = """
 mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd
@@ -179,6 +180,8 @@ def containerd_in(folder: Path, place: str) -> Iterator[Containerd]:
         found.end_all()
         process.terminate()
         process.wait()
+        with suppress(OSError):  # the machine's own is in use
+            SOCKETS.rmdir()
 
 
 def _archive(folder: Path) -> Path:
