@@ -4,6 +4,7 @@ in which it waits for the rest, before any policy. A neighbour's datagrams are p
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
-from sgdataplane.compiler.fence import ENIS_OF_UPLINK
+from sgdataplane.compiler.fence import ENIS_OF_UPLINK, FRAGMENTS, FRAGMENTS_ELSEWHERE
 from sgdataplane.host import netns, sysctl
 from tests.fence.bench import token, unfenced
 from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Party, host_bench
@@ -108,10 +109,14 @@ def test_flood_of_fragments_leaves_the_neighbours_theirs(
     assert completed(unlimited, family) == completed(hosted, family) == ATTEMPTS
     flood(family, senders[0], ends, FLOOD)
     assert completed(unlimited, family) == 0  # the harm
-    before = hosted.drops().get("fence.fragments", 0)
+    before, began = hosted.drops().get("fence.fragments", 0), time.monotonic()
     flood(family, senders[1], ends, 8 * count)
+    seconds = time.monotonic() - began
+    list(hosted.frames_until_barrier(OUTSIDE))  # a busy machine has much of the flood in its queues now
     assert completed(hosted, family) == ATTEMPTS
-    assert hosted.drops()["fence.fragments"] > before
+    limit = FRAGMENTS if who == "instance" else FRAGMENTS_ELSEWHERE[0]
+    was_slow = 8 * count < limit.per_second * seconds + limit.burst  # on a busy machine no more than is allowed
+    assert was_slow or hosted.drops()["fence.fragments"] > before
 
 
 @by_family
