@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,13 @@ import pytest
 from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expectations import one_probe
 from sgdataplane.lab.manage import down
+from tests.support.flood import wait_until
 from tests.support.sdks import Driver, RefusedError, command_of, driver
 
 pytestmark = [pytest.mark.traffic, pytest.mark.optional]  # an SDK isn't there without a network (`make sdks`)
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ("drive_today.py", "drive_yesterday.py", "drive_today.cjs")
-WAIT_S = 60
+WAIT_S = 3  # an SDK itself waits no longer than 10 s for an answer
 SQL, WEB = "tcp/5432", "tcp/443"
 
 
@@ -46,7 +47,14 @@ class World:
 
     def settle(self) -> None:
         """Until the API says that everything asked for is in force."""
-        answer = self.ask("SgdpWait", Timeout=WAIT_S)
+        answer: Mapping[str, Any] = {}
+
+        def has_settled() -> bool:
+            nonlocal answer
+            answer = self.ask("SgdpWait", Timeout=WAIT_S)
+            return not answer["Lagging"]
+
+        wait_until(has_settled)
         assert (answer["Lagging"], answer["Failed"], answer["Unknown"]) == ([], [], []), answer
         assert answer["Enforced"] == [f"lab {self.lab}"]
 
