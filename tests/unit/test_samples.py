@@ -58,8 +58,16 @@ def with_marks(page: Path) -> ParameterSet:
     return pytest.param(page, id=name_of(page), marks=[pytest.mark.traffic] if needs_root(page) else [])
 
 
-@pytest.mark.parametrize("page", [with_marks(page) for page in PAGES if any(block.is_run for block in blocks(page))])
+RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
+
+
+# The others are in test_samples_more.py, for another worker.
+@pytest.mark.parametrize("page", [with_marks(page) for page in RUN[::2]])
 def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden: bool) -> None:
+    check(page, tmp_path, update_golden=update_golden)
+
+
+def check(page: Path, tmp_path: Path, *, update_golden: bool) -> None:
     before = page.read_text("utf-8")
     with scene(tmp_path, with_root=needs_root(page)) as found:
         after = found.page(before)

@@ -1,0 +1,14 @@
+"""The other half of the pages of test_samples.py, so that two workers share what takes long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_samples import RUN, check, with_marks
+
+
+@pytest.mark.parametrize("page", [with_marks(page) for page in RUN[1::2]])
+def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, update_golden: bool) -> None:
+    check(page, tmp_path, update_golden=update_golden)
