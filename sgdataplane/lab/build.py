@@ -30,7 +30,7 @@ from sgdataplane.nft.ir import Chain, Match, Range, SetPacketMark, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-READY_DEADLINE_S = patient(10.0)
+READY_DEADLINE_S = patient(30.0)  # a carrier comes at once, but on a machine with far more work than processors
 POLL_S = 0.002
 VETH = "veth"
 LINK_GROUP = 71  # of all finished links: the kernel deletes a group as fast as one link
