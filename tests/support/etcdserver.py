@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,34 @@ from pathlib import Path
 
 import pytest
 
+NAP_S = 0.01
 PATIENCE_S = 30.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
 HEARTBEAT_MS, ELECTION_MS = 50, 500
 # The process's end can't lose what the kernel has, so tests of commits needn't wait for the disk.
 FAST = ("--unsafe-no-fsync",)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """The block takes no longer, but for what the machine holds it up: a thread beside it says how late it wakes."""
+    is_over, late = threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not is_over.is_set():
+            asleep = time.monotonic()
+            is_over.wait(NAP_S)
+            late[0] += max(0.0, time.monotonic() - asleep - NAP_S)
+
+    watching = threading.Thread(target=watch)
+    began = time.monotonic()
+    watching.start()
+    try:
+        yield
+    finally:
+        took = time.monotonic() - began
+        is_over.set()
+        watching.join()
+    assert took - late[0] < seconds
 
 
 def until(is_true: Callable[[], bool], what: str) -> None:
