@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.counters import counter_name, eni_counter
 from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.tables import accept_name, refuse_name
 from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
@@ -25,7 +26,7 @@ from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
 
 EPOCH, SECRET = 7, 0x12345678
-JUDGED = {f"{direction.value}-{end}" for direction in Direction for end in ("accept", "refuse")}
+JUDGED = {name for hook in Direction for side in Direction for name in (accept_name(hook, side), refuse_name(side))}
 STATES_PER_SHARD, PACKETS = 250, 200
 QUICK, SHARDS = 4, 8  # 8 x 250 states x 200 packets; the second half is slow, as test_proof.py asks of every packet
 
