@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tracemalloc
 
 from bench.fleet import Fleet
@@ -17,6 +18,7 @@ from sgdataplane.control.store import Body, Revision, Snapshot, Write
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, hold
+from sgdataplane.relay.streams import Sent
 from tests.support import gen
 from tests.support.tenants import HOSTS, Tenants
 
@@ -81,3 +83,15 @@ def test_an_eni_takes_little_memory() -> None:
     assert len(closures.hosts()) == fleet.hosts
     assert small < MOST_BYTES * fleet.enis
     assert small * TIMES_LESS < whole
+
+
+def test_what_was_sent_takes_little_and_says_the_same() -> None:
+    digests = {sys.intern(f"network_interface/eni-{number}"): (1 << 64) - 1 - number for number in range(400)}
+    tracemalloc.start()
+    try:
+        sent = Sent.of(digests)
+        size = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert sent.by_path() == digests
+    assert size < 20 * len(digests)
