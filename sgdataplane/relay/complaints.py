@@ -21,7 +21,7 @@ class Complaints:
         self._log, self._clock = log, clock
         self._said: dict[str, tuple[float, str]] = {}
 
-    def note(self, subject: str, line: str) -> None:
+    def say(self, subject: str, line: str) -> None:
         """Log it, unless there was one about this subject a moment ago, or the same."""
         at, last = self._said.get(subject, (-EACH_S, ""))
         now = self._clock()

@@ -117,7 +117,7 @@ class Relay:
         except OtherProtocolError as error:
             await stream.end(OTHER_PROTOCOL, str(error))
         except BadMessageError as error:
-            self._complaints.note(peer.host, f"{peer.host} has sent what is no message: {error}")
+            self._complaints.say(peer.host, f"{peer.host} has sent what is no message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
         except ConnectionClosed:
             pass
@@ -186,7 +186,7 @@ class Relay:
 
     def _cut_off(self, stream: Stream) -> None:
         """It couldn't even be told."""
-        self._complaints.note(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
+        self._complaints.say(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
         stream.socket.transport.abort()
 
     async def _receive(self, stream: Stream) -> None:

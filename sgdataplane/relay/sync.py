@@ -164,7 +164,7 @@ class HostSync:
                 await self._stream(url)
             except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
                 told = visible(f"{url}: {_told(error)}")
-                self._complaints.note(url, f"no stream from the relay, all stays as it is: {told}")
+                self._complaints.say(url, f"no stream from the relay, all stays as it is: {told}")
             turn += 1
             self._attempts = 1 if time.monotonic() - begun > LONGEST_S else self._attempts + 1
             longest = min(LONGEST_S, SHORTEST_S * 2 ** min(self._attempts, 10))
@@ -236,7 +236,7 @@ class HostSync:
             self._complaints.forget("refused")
             return
         told = "; ".join(f"{eni}: {why}" for eni, why in enis.items())
-        self._complaints.note("refused", f"attached here, but not this host's: {told}")
+        self._complaints.say("refused", f"attached here, but not this host's: {told}")
 
     # the agent
 
@@ -265,7 +265,7 @@ class HostSync:
         try:
             await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
         except SgDataplaneError as error:
-            self._complaints.note("published", f"{part.version} isn't published: {error}")
+            self._complaints.say("published", f"{part.version} isn't published: {error}")
             return str(error)
         self._complaints.forget("published")
         self._goes_back = False

@@ -13,7 +13,7 @@ class Log:
 
     def note(self, subject: str, line: str, after: float = 0.0) -> None:
         self.now += after
-        self.complaints.note(subject, line)
+        self.complaints.say(subject, line)
 
 
 def test_about_one_subject_there_is_one_line_in_a_while() -> None:
