@@ -61,18 +61,18 @@ def extrapolated(cases: list[dict[str, Any]], hosts: int = 100_000) -> list[str]
     """What so many hosts would need, by the largest case."""
     one = max(cases, key=lambda case: (case["case"]["hosts"], case["case"]["connected"]))
     case, relay = one["case"], one["relay"]
-    there = case["connected"] / case["relays"]
-    a_stream = (relay["memory_mb"] - one["relay_alone_mb"]) / there
-    a_host = one["relay_alone_mb"] / case["hosts"]  # with what a relay has of its own, so this is too much
+    there, alone = case["connected"] / case["relays"], one["relay_alone_mb"]
+    base = min(other["relay_alone_mb"] for other in cases if other["case"]["store"] == case["store"])
+    a_stream, a_host = (relay["memory_mb"] - alone) / there, (alone - base) / case["hosts"]
     relays = -(-hosts // GOAL_HOSTS)
-    streams, alone = a_stream * GOAL_HOSTS, one["relay_alone_mb"]
-    total = a_host * hosts + streams
+    streams = a_stream * GOAL_HOSTS
+    total = base + a_host * hosts + streams
     idle = relay["idle_share"] / there * GOAL_HOSTS
     return [
         f"## {hosts:,} hosts, by the largest case",
         "",
-        f"- A relay without hosts has {alone:.0f} MB beside a store of {case['hosts']:,} hosts, which is",
-        f"  {a_host * 1e3:.0f} KB for each. A stream adds {a_stream * 1e3:.0f} KB.",
+        f"- A relay has {base:.0f} MB beside a small store, and {alone:.0f} MB beside one of {case['hosts']:,} hosts:",
+        f"  {a_host * 1e3:.1f} KB for each host. A stream adds {a_stream * 1e3:.0f} KB.",
         f"- {relays} relays of {GOAL_HOSTS:,} hosts each would have {total:,.0f} MB, {streams:.0f} of these for",
         f"  streams. At rest, each would take {idle:.0%} of a processor.",
     ]
