@@ -32,7 +32,6 @@ from bench.facts import facts
 from bench.fleet import GROUPS_A_VPC, Fleet, host_name
 from bench.isolation import isolate
 from bench.scaleplant import Etcd, Plant, fill
-from bench.scalereport import page
 from sgdataplane.control.store import Body, Store, Write
 from sgdataplane.control.store import Path as StorePath
 
@@ -262,6 +261,8 @@ def main() -> int:
         cases = QUICK if options.quick else FULL
         chosen = cases if options.only is None else cases[options.only : options.only + 1]
         run([replace(case, changes=options.changes or case.changes) for case in chosen], file)
+    from bench.scalereport import page  # noqa: PLC0415  # it draws, and needs matplotlib
+
     print(page(json.loads(file.read_text(encoding="utf-8")), options.out))
     return 0
 

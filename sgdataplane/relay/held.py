@@ -14,7 +14,7 @@ import gc
 import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.control.documents import (
     Documents,
@@ -29,7 +29,7 @@ from sgdataplane.control.documents import (
 )
 from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.layered import Layered, Stepping
-from sgdataplane.control.store import Body, Revision, Snapshot, Store
+from sgdataplane.control.store import Body, Path, Revision, Snapshot, Store
 
 # What stays of `about`; None: all of it.
 ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
@@ -38,6 +38,7 @@ ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
     ResourceKind.HOST: None,
     ResourceKind.STORE: None,
 }
+KINDS = frozenset(map(str, ResourceKind))
 LEFT_OUT = (ResourceKind.VSWITCH, ResourceKind.ACCESS_KEY)
 # What most texts have in them, so that it takes no room in each: it is part of no format, and may change at any time.
 COMMON = (
@@ -106,7 +107,7 @@ class HeldDocuments(Documents):
     def of(snapshot: Snapshot) -> HeldDocuments:
         texts: dict[ResourceKind, dict[str, bytes]] = {kind: {} for kind in ResourceKind}
         for path, body in snapshot.documents.items():
-            if (kind := kind_of(path)) not in LEFT_OUT:
+            if is_known(path) and (kind := kind_of(path)) not in LEFT_OUT:
                 texts[kind][name_of(path)] = _packed(body, ABOUT.get(kind, ()))
         return HeldDocuments(
             snapshot.revision, of_kind={kind: PackedBodies(kind, Layered(texts[kind])) for kind in texts}
@@ -114,6 +115,17 @@ class HeldDocuments(Documents):
 
     def after(self, change: Revision) -> HeldDocuments:
         return HeldDocuments(change.revision, of_kind=changed(self.of_kind, change))
+
+
+def is_known(path: Path) -> bool:
+    """Whether a document is of a kind that there is. A newer API may have more of them, which no host of ours needs."""
+    return path.partition("/")[0] in KINDS
+
+
+def known(change: Revision) -> Revision:
+    """A revision without what isn't known."""
+    puts = {path: body for path, body in change.puts.items() if is_known(path)}
+    return replace(change, puts=puts, deletes=frozenset(filter(is_known, change.deletes)))
 
 
 def hold(store: Store) -> HeldDocuments:

@@ -23,7 +23,7 @@ from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.complaints import complaints_of
-from sgdataplane.relay.held import hold
+from sgdataplane.relay.held import hold, known
 from sgdataplane.relay.streams import REPORT_S, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
@@ -254,7 +254,7 @@ class Watcher:
 
     def _watch(self) -> None:
         """As long as something comes."""
-        for change in self._store.watch(self._documents.revision, timeout=LOOK_S):
+        for change in map(known, self._store.watch(self._documents.revision, timeout=LOOK_S)):
             documents = self._documents.after(change)
             self._hand(partial(self._relay.take, documents, change))
             self._documents = documents

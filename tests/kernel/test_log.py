@@ -196,7 +196,7 @@ def test_the_command_tells_of_attached_workloads(bench: Bench, web: Session, dns
 def check_line(form: str, line: str) -> None:
     if form == "text":
         assert line.split()[1:4] == ["eni-a", "ingress", "udp"]
-        assert line.rstrip().endswith(f"> {HERE['instance'][0]}:5353  default: no rule matches")
+        assert " ".join(line.split()).endswith(f"> {HERE['instance'][0]}:5353 default: no rule matches")
         return
     entry = json.loads(line)
     if form == "json":

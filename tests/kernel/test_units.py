@@ -88,7 +88,7 @@ def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
     packages = distributions(path=[str(installed / "usr/lib/sgdataplane")])
     found = {canonicalize_name(package.name): package.version for package in packages}
     needed = {"inotify-simple", "jinja2", "markupsafe", "prometheus-client", "pyroute2", "pyyaml"}
-    needed |= {"markdown-it-py", "mdurl", "pygments", "rich"}
+    needed |= {"markdown-it-py", "mdurl", "pygments", "rich", "shtab"}
     assert found.keys() == needed
     assert_are_locked(found)
 

@@ -133,7 +133,7 @@ def test_no_path_makes_more_than_eight_map_look_ups(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL_POLICIES if name.endswith("seed0")])
-def test_nor_if_there_are_many_enis(name: str) -> None:
+def test_many_enis_add_one_look_up(name: str) -> None:
     state = SMALL_POLICIES[name]()
     first = targets(state)[0]
     others = tuple(
@@ -142,7 +142,7 @@ def test_nor_if_there_are_many_enis(name: str) -> None:
     state = replace(state, network_interfaces=(*state.network_interfaces, *others))
     interfaces = {eni.network_interface_id: f"eth{n}" for n, eni in enumerate((first, *others))}
     path = most_lookups(compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS), with_sets=False)
-    assert path.lookups <= MOST_LOOKUPS, path
+    assert path.lookups <= MOST_LOOKUPS + 1, path  # the map that leads to the ENI's mark
 
 
 @pytest.mark.parametrize("name", SMALL_POLICIES)

@@ -29,7 +29,7 @@ from tests.support.building import apply, table_of
 from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
-SHARDS, SEQUENCES, PACKETS = 4, 12, 60
+QUICK, SHARDS, SEQUENCES, PACKETS = 2, 4, 12, 60  # the second half is slow
 PRIORITIES = (0, 1, 1 << 24, 0x80000000, 0xFFFFFFFF)
 PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
 
@@ -95,7 +95,9 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["delta", "refill"])
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
+)
 @pytest.mark.parametrize("at", Placement)
 def test_packets_on_their_way_are_judged_by_one_policy(
     monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, resync: bool

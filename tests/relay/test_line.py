@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.control.store import Write
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.flood import wait_until
 from tests.support.relaying import Plant, ports_in, rebind, set_ports, url_of, write_state
@@ -46,3 +47,18 @@ def test_both_end_at_sigterm_without_an_error(store: SqliteStore, store_file: Pa
     sync.wait_for("no stream from the relay")
     assert sync.end() == 0
     assert ports_in(plant.folder_of("host-1")) == {WEB}, "what is there stays"
+
+
+def test_what_a_newer_api_has_besides_ends_no_relay(store: SqliteStore, store_file: Path, plant: Plant) -> None:
+    """A kind of document that this version doesn't know: in the snapshot, and in a revision."""
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    store.commit(Write({}, {"later_kind/one": {"state": {"vpc_id": "vpc-1"}}}))
+    relay = plant.relay(store_file)
+    plant.sync("host-1", url_of(relay))
+    folder = plant.folder_of("host-1")
+    wait_until(lambda: ports_in(folder) == {WEB})
+    store.commit(Write({}, {"later_kind/two": {"state": {}}}, frozenset({"later_kind/one"})))
+    store.commit(Write({}, {}, frozenset({"later_kind/two"})))
+    set_ports(store, "sg-a", DNS)
+    wait_until(lambda: ports_in(folder) == {DNS})
+    assert relay.process.poll() is None
