@@ -60,6 +60,7 @@ GROUPS, RULES = 50, 20  # an ENI is in one group
 RATE = 100_000  # packets a second
 GOAL_MS = 1.0  # more than without a load
 SPELL_NS, REST_S = 400_000_000, 0.04
+TRIES = 10
 PAUSE_S = 0.5  # how long the loader does nothing, or works
 RUN = 0  # where in their shared memory the loader says whether to send
 
@@ -156,16 +157,21 @@ class Scene:
     table: Table
 
     def window(self, kind: str) -> Window:
-        """A window of that kind. A load begins where no table is, a refill or a removal where one is."""
+        """A window of that kind, in which packets were received: a small load may end while the stream rests."""
+        for _ in range(TRIES):
+            found = self._window(kind)
+            if self._received():
+                return found
+        raise BenchError(f"no packet of the stream was received ({kind})")
+
+    def _window(self, kind: str) -> Window:
+        """A load begins where no table is, a refill or a removal where one is."""
         _remove(self.elsewhere)
         _remove(self.here)
         if kind in ("refill", "removal"):
             _load(self.here, self.table)
         self._received()
-        found = self.stream.during(lambda: self._do(kind))
-        if not self._received():
-            raise BenchError(f"no packet of the stream was received ({kind})")
-        return found
+        return self.stream.during(lambda: self._do(kind))
 
     def _do(self, kind: str) -> None:
         match kind:

@@ -12,11 +12,11 @@ from tests.support.relaying import Plant, RawHost, Running, url_of
 
 
 def test_a_relay_that_cannot_follow_ends(relay: Running, store: SqliteStore, store_file: Path, plant: Plant) -> None:
-    """Such as one of an older version, beside an API that keeps a new kind of documents."""
+    """A document that isn't what all of its kind are."""
     with RawHost(plant, url_of(relay), "host-1") as host:
         assert host.greet().puts
-        store.commit(Write({}, {"kind_of_tomorrow/1": {}}))
+        store.commit(Write({}, {"security_group/odd": {"state": {"rules": [7]}}}))
         assert relay.process.wait(DEADLINE) == Exit.INTERNAL
-        relay.wait_for("kind_of_tomorrow")
+        relay.wait_for("Error")
     again = plant.relay(store_file)
     assert again.process.wait(DEADLINE) == Exit.INTERNAL
