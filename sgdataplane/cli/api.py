@@ -22,16 +22,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, load_state, read_for
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
 from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block
-from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
+from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
 
 if TYPE_CHECKING:
@@ -147,25 +146,13 @@ def _revision(text: str) -> int:
     return int(text)
 
 
-@contextmanager
-def extra() -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "sgdataplane":
-            raise
-        raise ExtraError(package, EXTRA) from error
-
-
 # the API
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
     config = config_of(arguments)
-    with extra():
+    with extra(EXTRA):
         from sgdataplane.control.serve import listen_at
 
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
@@ -188,7 +175,7 @@ def run_create(arguments: argparse.Namespace) -> int:
         _note_idle(policy_of(policy, arguments.policy))
     config = config_of(arguments)
     key_file = config.key_file or key_file_of(config.store)
-    with extra():
+    with extra(EXTRA):
         import sgdataplane.control.secrets  # noqa: F401  (before a store is made)
     with closing(open_store(config.store)) as store:
         call = local_call("CreateAccessKey")

@@ -9,14 +9,15 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from sgdataplane.cli.output import COLOUR_CHOICES, Exit, complain, say, say_aside
-from sgdataplane.errors import LabError, PrivilegeError
+from sgdataplane.errors import ExtraError, LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
@@ -57,6 +58,18 @@ def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
     except (LabError, ValueError) as error:
         parser: Parser = arguments.parser
         parser.error(str(error))
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """A package that isn't there while the block imports becomes an ExtraError. `name`: of the extra that has it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "sgdataplane":
+            raise
+        raise ExtraError(package, name) from error
 
 
 # types of one argument

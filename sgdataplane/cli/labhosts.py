@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import Parser, chosen, read_for
+from sgdataplane.cli.arguments import Parser, chosen, extra, read_for
 from sgdataplane.cli.output import Exit, say, say_aside, warn
 from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
@@ -55,9 +55,7 @@ def refuse_unfit(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Builds it, says how to reach it, and keeps it until Ctrl-C or SIGTERM. Nothing of it stays."""
-    from sgdataplane.cli.api import extra
-
-    with extra():
+    with extra("api"):
         from sgdataplane.control.serve import listen_at
         from sgdataplane.lab.hosts.door import open_door
         from sgdataplane.lab.hosts.hostslab import hosts_lab

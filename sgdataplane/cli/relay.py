@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sgdataplane.cli.arguments import Parser, Verbs, read_for, reading
+from sgdataplane.cli.arguments import Parser, Verbs, extra, read_for, reading
 from sgdataplane.cli.output import Exit, say_aside
-from sgdataplane.errors import ExtraError
 from sgdataplane.relay.arguments import (
     RELAY_FILE,
     MissingError,
@@ -79,22 +78,10 @@ def tls_of(config: RelayConfig | SyncConfig) -> TlsFiles:
     return TlsFiles(config.tls_cert, config.tls_key, config.tls_ca)
 
 
-@contextmanager
-def extra() -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "sgdataplane":
-            raise
-        raise ExtraError(package, EXTRA) from error
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C."""
     config = config_of(arguments, RelayConfig, RELAY_FILE, {})
-    with extra():
+    with extra(EXTRA):
         from sgdataplane.relay.serving import Serving, door_at, run_relay
     from sgdataplane.control.stores import open_store
     from sgdataplane.daemon.logs import Notifier

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from sgdataplane.cli.arguments import Verbs, reading
+from sgdataplane.cli.arguments import Verbs, extra, reading
 from sgdataplane.cli.output import Exit, say_aside
-from sgdataplane.cli.relay import add_tls, config_of, extra, tls_of
+from sgdataplane.cli.relay import EXTRA, add_tls, config_of, tls_of
 from sgdataplane.relay.arguments import SYNC_FILE, SyncConfig, read_url
 
 ABOUT = "The agent enforces it: set `state` in its configuration to DIR/current. It needs no root."
@@ -36,7 +36,7 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Follows until SIGTERM or Ctrl-C; what is in force stays so."""
     config = config_of(arguments, SyncConfig, SYNC_FILE, {"relays": "--relay"})
-    with extra():
+    with extra(EXTRA):
         from sgdataplane.relay.sync import run_sync
     from sgdataplane.daemon.logs import Notifier
 
