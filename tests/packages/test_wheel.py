@@ -124,7 +124,7 @@ def test_a_release_is_all_of_it_with_checksums_and_twice_the_same(tmp_path: Path
         assert "no release: there are uncommitted changes" in run("tools/release.sh", code=1, cwd=folder)
     assert sums[0] == sums[1]
     kinds = [re.sub(r".*?(\.whl|\.tar\.gz|\.deb)$", r"\1", line) for line in sums[0].splitlines()]
-    assert sorted(kinds) == [".deb", ".deb", ".tar.gz", ".whl"]
+    assert sorted(kinds) == [".deb", ".deb", ".deb", ".tar.gz", ".whl"]
 
 
 def test_versions_are_equal_everywhere() -> None:
