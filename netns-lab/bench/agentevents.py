@@ -32,7 +32,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.events import LINK_GROUP, ROUTE, Message, Subscription, link_of, number_of
 from sgdataplane.host.links import Links
-from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.commits import EVENT_GROUP, CommitReader
 

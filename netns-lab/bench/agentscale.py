@@ -41,7 +41,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of
 from sgdataplane.host.identity import held, identity_of
-from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState, Eni, GroupRef, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
 from sgdataplane.nft.commits import EVENT_GROUP, CommitReader

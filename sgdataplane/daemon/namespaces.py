@@ -29,7 +29,7 @@ from sgdataplane.host.events import (
     number_of_ended,
 )
 from sgdataplane.host.identity import Identity, found
-from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
 

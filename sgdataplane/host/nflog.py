@@ -80,6 +80,10 @@ class Nflog(Nfnetlink):
             raise HostError(f"nflog group {group}", error.strerror or str(error)) from error
         self._socket.setblocking(False)
 
+    def keep(self) -> None:
+        """It listens, so that nobody else can use it."""
+        self.close()
+
     def fileno(self) -> int:
         return self._socket.fileno()
 

@@ -32,7 +32,7 @@ from sgdataplane.errors import (
 )
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute
-from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, call_aside
+from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink
 from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.elements import key_at
@@ -167,14 +167,17 @@ class NetlinkKernel:
             self._netlink = Nfnetlink()
 
     def close(self) -> None:
-        """Closes the socket in another thread, since the kernel may still have to free what was deleted."""
-        call_aside(self._netlink.close)
+        """What the socket owns goes with it."""
+        self._netlink.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._netlink.keep()
+        else:
+            self.close()
 
     def run(self, *transactions: Transaction) -> None:
         if any(operation.verb is Verb.PRUNE for entry in transactions for operation in entry.operations):

@@ -24,7 +24,8 @@ from sgdataplane.contract.tables import NETDEV
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription
-from sgdataplane.host.nfnetlink import NETLINK_NETFILTER, Nfnetlink
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.ir import Chain, Match, Rule, Table, is_value, prefix_range, rule
 from sgdataplane.nft.kernel import NetlinkKernel

@@ -23,7 +23,8 @@ from sgdataplane.host.netlink import (
     attribute,
     parse_attributes,
 )
-from sgdataplane.host.nfnetlink import AF_UNSPEC, GENMSG, NETLINK_NETFILTER, message_kind
+from sgdataplane.host.nfnetlink import AF_UNSPEC, GENMSG, message_kind
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 
 SUBSYSTEM, PACKET, VERDICT, CONFIG = 3, 0, 1, 2  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_*
 COMMAND, PARAMETERS, BIND, COPY_PACKET = 1, 2, 1, 2  # NFQA_CFG_*, NFQNL_*

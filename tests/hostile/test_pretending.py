@@ -14,7 +14,8 @@ from sgdataplane.host import netns, nflog
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import HEADER, attribute
 from sgdataplane.host.nflog import Nflog
-from sgdataplane.host.nfnetlink import GENMSG, NETLINK_NETFILTER, Nfnetlink, message_kind
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.host.rtnetlink import Rtnetlink
 from sgdataplane.lab.packetlog import open_log
 from sgdataplane.nft.uapi import GETGEN, SUBSYSTEM

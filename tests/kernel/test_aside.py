@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.host import netns, nfnetlink
+from sgdataplane.host import netns, nfsocket
 
 pytestmark = pytest.mark.kernel
 
@@ -19,8 +19,8 @@ def test_threads_keep_no_namespace_that_the_caller_is_in(namespace: str) -> None
         seen.append(Path(netns.OWN_NETNS).stat().st_ino)
         done.set()
 
-    nfnetlink._pool.cache_clear()  # so that its first thread is made here
+    nfsocket._pool.cache_clear()  # so that its first thread is made here
     with netns.inside(namespace):
-        nfnetlink.call_aside(look)
+        nfsocket.call_aside(look)
         assert done.wait(20)
     assert seen != [netns.path_of(namespace).stat().st_ino]

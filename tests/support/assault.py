@@ -24,7 +24,7 @@ from functools import cache
 from sgdataplane.contract.tables import TABLE, dispatch_name
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import HEADER, NLM_F_REQUEST, attribute
-from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.net.values import Direction
 from tests.support import rawnft
 from tests.support.rawnft import In, Message

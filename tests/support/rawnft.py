@@ -19,7 +19,8 @@ from sgdataplane.host.netlink import (
     nested,
     parse_attributes,
 )
-from sgdataplane.host.nfnetlink import GENMSG, NETLINK_NETFILTER, Nfnetlink
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink
+from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 
 INET, NETDEV = 1, 5  # NFPROTO_*
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x400, 0x800

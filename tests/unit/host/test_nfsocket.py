@@ -4,12 +4,12 @@ import subprocess
 import sys
 import threading
 
-from sgdataplane.host.nfnetlink import MOST_PENDING, call_aside
+from sgdataplane.host.nfsocket import MOST_PENDING, call_aside
 from tests.support.flood import wait_until
 
 ENDING = """
 import atexit
-from sgdataplane.host.nfnetlink import call_aside
+from sgdataplane.host.nfsocket import call_aside
 atexit.register(call_aside, lambda: print(2))
 call_aside(lambda: print(1))
 """

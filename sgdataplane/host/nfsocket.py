@@ -1,0 +1,203 @@
+"""Netfilter's sockets: opened, kept for those who come next, and closed by other threads.
+
+Owns when a socket is closed. Is given calls and network namespaces. Must not know what is sent.
+
+Closing a netfilter socket waits until the kernel has freed everything that was deleted in its namespace, one RCU grace
+period later (nft_rcv_nl_event; some 16 ms), and commits there wait for it. So a socket that is no longer used is kept
+for whoever needs one in its namespace next, and closed once nobody has needed one there for a moment. By then the
+kernel has mostly freed all. Other threads close it, so nobody waits. A kept socket keeps its namespace alive.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+
+from sgdataplane.errors import HostError, UnsupportedError, module_needed
+from sgdataplane.host import netns
+from sgdataplane.host.netlink import SOL_NETLINK, opened
+
+NETLINK_NETFILTER = 12
+CAP_ACK, EXT_ACK = 10, 11  # errors quote no request, and say what in it was wrong
+SO_SNDBUFFORCE = 32
+SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's network namespace
+KEPT_S = 0.1
+MOST_KEPT = 64
+MOST_PENDING = 64  # each holds two descriptors and a thread, for long if others' commits are large
+
+
+@dataclass(slots=True)
+class NetfilterSocket:
+    """A socket, the inode of its network namespace, the number of the last message that was sent by it, and how much it
+    takes in one piece."""
+
+    socket: socket.socket
+    namespace: int
+    sequence: int = 0
+    room: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.room = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+
+    def make_room(self, size: int) -> None:
+        """The kernel takes a batch in one piece only."""
+        if size > self.room:
+            self.room = 2 * size
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, self.room)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing waits to be read, and no message was lost: who controls the namespace could send some."""
+        try:
+            self.socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
+def open_socket() -> NetfilterSocket:
+    """One that was kept, or a new one, in the network namespace that the calling thread is in; it stays there. OSError,
+    or UnsupportedError if the kernel has no nfnetlink."""
+    namespace = os.stat(netns.OWN_NETNS).st_ino
+    return _KEEPER.take(namespace) or _opened(namespace)
+
+
+def _opened(namespace: int) -> NetfilterSocket:
+    try:
+        made = opened(NETLINK_NETFILTER)
+    except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:
+            raise UnsupportedError("netfilter", module_needed("nfnetlink")) from error
+        raise
+    for option in (CAP_ACK, EXT_ACK):
+        made.setsockopt(SOL_NETLINK, option, 1)
+    return NetfilterSocket(made, namespace)
+
+
+def renewed(held: NetfilterSocket) -> NetfilterSocket:
+    """Another one in its namespace. That one is closed."""
+    fd = fcntl.ioctl(held.socket, SIOCGSKNS)
+    try:
+        with netns.inside(f"/proc/self/fd/{fd}"):
+            made = _opened(held.namespace)
+    finally:
+        os.close(fd)
+    close_socket(held)
+    return made
+
+
+def keep_socket(held: NetfilterSocket) -> None:
+    """Have it for whoever needs one next in its namespace. Nothing that it was asked may be unanswered."""
+    _KEEPER.keep(held)
+
+
+def close_socket(held: NetfilterSocket) -> None:
+    """Have another thread close it."""
+    call_aside(held.socket.close)
+
+
+class _Keeper:
+    """Those that nobody uses now; the one that was used last is the last."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._kept: list[NetfilterSocket] = []
+        self._until = dict[int, float]()  # when those of a namespace are closed
+        self._is_watched = False
+
+    def take(self, namespace: int) -> NetfilterSocket | None:
+        """One of that namespace, if there is one."""
+        while (found := self._found(namespace)) is not None:
+            if found.is_clean:
+                return found
+            close_socket(found)
+        return None
+
+    def _found(self, namespace: int) -> NetfilterSocket | None:
+        with self._changed:
+            if namespace in self._until:
+                self._until[namespace] = time.monotonic() + KEPT_S
+                for number in range(len(self._kept) - 1, -1, -1):
+                    if self._kept[number].namespace == namespace:
+                        return self._kept.pop(number)
+        return None
+
+    def keep(self, held: NetfilterSocket) -> None:
+        """All of a namespace are closed together: closing one while others work there would hold their commits up."""
+        with self._changed:
+            self._kept.append(held)
+            self._until[held.namespace] = time.monotonic() + KEPT_S
+            oldest = self._kept.pop(0) if len(self._kept) > MOST_KEPT else None
+            if not self._is_watched:
+                threading.Thread(target=self._watch, name="nfsocket", daemon=True).start()
+                self._is_watched = True
+            if len(self._kept) == 1:
+                self._changed.notify()
+        if oldest is not None:
+            close_socket(oldest)
+
+    def _watch(self) -> None:
+        _leave()
+        while True:
+            for held in self._ended():
+                close_socket(held)
+
+    def _ended(self) -> list[NetfilterSocket]:
+        """Wait until the time of some is over, and take these out."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._kept)
+            self._changed.wait(max(min(self._until.values()) - time.monotonic(), 0))
+            now = time.monotonic()
+            ended = {namespace for namespace, until in self._until.items() if until <= now}
+            for namespace in ended:
+                del self._until[namespace]
+            gone = [held for held in self._kept if held.namespace in ended]
+            self._kept = [held for held in self._kept if held.namespace not in ended]
+        return gone
+
+
+_KEEPER = _Keeper()
+_ROOM = threading.BoundedSemaphore(MOST_PENDING)
+
+
+def call_aside(call: Callable[[], object]) -> None:
+    """Have another thread call it soon, and before the process ends. Waits while MOST_PENDING calls are pending."""
+    _ROOM.acquire()
+    try:
+        _pool().submit(call).add_done_callback(lambda _: _ROOM.release())
+    except RuntimeError:  # the process is ending
+        _ROOM.release()
+        call()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MOST_PENDING, "aside", initializer=_leave)
+
+
+def _leave() -> None:
+    """Leave the namespace in which the caller started this thread; the thread would keep it alive."""
+    with suppress(HostError):  # without the privilege, nobody is in another namespace
+        netns.enter_nowhere()
+
+
+def _forget() -> None:
+    """In a child after a fork: the threads are the parent's, and so are the sockets."""
+    global _KEEPER, _ROOM  # noqa: PLW0603
+    _KEEPER = _Keeper()
+    _ROOM = threading.BoundedSemaphore(MOST_PENDING)
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
