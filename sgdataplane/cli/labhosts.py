@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import Parser, chosen, extra, read_for
+from sgdataplane.cli.arguments import Parser, choices_of, chosen, extra, read_for
 from sgdataplane.cli.output import Exit, say, say_aside, warn
 from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
@@ -45,7 +45,7 @@ def refuse_unfit(arguments: argparse.Namespace) -> None:
         if arguments.state is None:
             arguments.parser.error("the following arguments are required: STATE")
         return
-    names = [f"--{name.replace('_', '-')}" for name in chosen(arguments)]
+    names = [f"--{name.replace('_', '-')}" for name in chosen(arguments) if name != "placement"]
     names += ["--external"] if arguments.external else []
     names += ["--time-scale"] if arguments.time_scale != 1.0 else []
     names += ["--name"] if arguments.name != "lab" else []
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     at = read_for(arguments, lambda: listen_at(arguments.listen or LISTEN))
     with manage.terminated_like_interrupted(), suppress(KeyboardInterrupt):
         say_aside(f"building {counted(arguments.hosts, 'host')} and their control plane")
-        with hosts_lab(arguments.hosts) as lab:
+        with hosts_lab(arguments.hosts, choices_of(arguments).placement) as lab:
             inside = lab.capsule.room.netns
             with open_door(at.host, at.port, inside, lab.api_targets) as port:
                 host = f"[{at.host}]" if ":" in at.host else at.host

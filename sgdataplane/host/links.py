@@ -26,6 +26,7 @@ from sgdataplane.net.values import Address, Family, Prefix
 AF = {Family.IPV4: 2, Family.IPV6: 10}
 FAMILIES = {number: family for family, number in AF.items()}
 RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
+RTPROT_STATIC = 4  # routes of an administrator
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
 RT_SCOPE_HOST = 254
@@ -102,10 +103,11 @@ class Links:
     """rtnetlink in one namespace. Errors are HostError and name the namespace and the object.
 
     `name` has to lead there until the first call that changes something or reads more than links and addresses.
+    `protocol`: whose routes and rules these are; all others are neither seen nor touched.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, protocol: int = RTPROT_OURS) -> None:
+        self.name, self._protocol = name, protocol
         with netns.inside(name):
             self._reader = Rtnetlink()  # the socket stays bound to the namespace
 
@@ -252,13 +254,13 @@ class Links:
         address = {"family": AF[entry.address.family], "address": str(entry.address), "prefixlen": entry.length}
         self._netlink.addr(verb, index=self.index_of(entry.ifname), **address, **more)
 
-    # routes and rules: only ours, which have our protocol number
+    # routes and rules: only those with our protocol number
 
     def routes(self) -> frozenset[Route]:
         names = {link.index: link.ifname for link in self.links()}
         with self._mapped("list routes"):
             dumped = [m for family in Family for m in self._netlink.get_routes(family=AF[family])]
-        return frozenset(_route_of(message, names) for message in dumped if message["proto"] == RTPROT_OURS)
+        return frozenset(_route_of(message, names) for message in dumped if message["proto"] == self._protocol)
 
     def add_route(self, route: Route) -> None:
         with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
@@ -281,7 +283,7 @@ class Links:
             oif=self.index_of(route.ifname),
             table=route.table,
             type=RTN_TYPES[route.kind],
-            proto=RTPROT_OURS,
+            proto=self._protocol,
             **optional,
         )
 
@@ -291,7 +293,7 @@ class Links:
                 _rule_of(message, family)
                 for family in Family
                 for message in self._netlink.get_rules(family=AF[family])
-                if message.get_attr("FRA_PROTOCOL") == RTPROT_OURS
+                if message.get_attr("FRA_PROTOCOL") == self._protocol
             )
 
     def add_rule(self, rule: RoutingRule) -> None:
@@ -315,7 +317,7 @@ class Links:
             family=AF[rule.family],
             priority=rule.priority,
             table=rule.table,
-            protocol=RTPROT_OURS,
+            protocol=self._protocol,
             **optional,
         )
 

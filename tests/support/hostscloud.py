@@ -13,7 +13,7 @@ from typing import Any
 
 from sgdataplane.control.client import RefusedError
 from sgdataplane.errors import EndpointError
-from sgdataplane.lab.hosts import guests, wires
+from sgdataplane.lab.hosts import guests, routers, wires
 from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
 from sgdataplane.lab.hosts.housekeeping import LabClient, guest_of
@@ -31,7 +31,7 @@ class Cloud:
         self.lab, self.asked, self.refused = lab, 0, 0
         self.ask_once = LabClient(lab).ask
         self.workloads: dict[str, Guest] = {}
-        for host in lab.hosts:
+        for host in () if lab.placement.is_outside else lab.hosts:
             wires.join_segment(lab.fabric, host.room, host.number, 1)
         self.vpc = str(self.ask("CreateVpc", CidrBlock=BLOCK)["VpcId"])
         switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
@@ -103,6 +103,7 @@ class Cloud:
         while True:
             answer = self.ask("SgdpWait", Timeout=5)
             if not (answer["Lagging"] or answer["Failed"] or answer["Unknown"]):
+                routers.join_all(self.lab.fabric, self.workloads.values())
                 return answer
             if time.monotonic() > deadline:
                 said = "\n".join(f"{one.name}: {one.said()}" for one in self.lab.components)

@@ -77,9 +77,10 @@ def reaches(sender: str, address: str, port: int, receiver: str) -> bool:
     return done.returncode == 0
 
 
-def test_an_eni_appears_on_a_host_and_what_the_api_says_is_what_packets_show() -> None:
+@pytest.mark.parametrize("words", [(), ("--placement", "host")], ids=["instance", "host"])
+def test_an_eni_appears_on_a_host_and_what_the_api_says_is_what_packets_show(words: tuple[str, ...]) -> None:
     """The instances of a state are spread over the hosts; each end of the connections is on another one."""
-    with running("--hosts", "2", str(SHOP)) as lab:
+    with running("--hosts", "2", *words, str(SHOP)) as lab:
         places = {
             instance: (address, host, inside) for address, instance, host, inside in (lab.placed() for _ in range(5))
         }
@@ -146,7 +147,7 @@ def test_a_workload_that_cannot_be_made_is_tried_again() -> None:
     [
         (("--listen", "127.0.0.1:0"), "--listen needs --api"),
         ((), "the following arguments are required: STATE"),
-        (("--api", "--time-scale", "2", "--placement", "host"), "--placement, --time-scale can't be given"),
+        (("--api", "--time-scale", "2", "--on-change", "keep"), "--on-change, --time-scale can't be given"),
         (("--api", "--listen", "192.0.2.1:80"), "plain HTTP is served on loopback only"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sgdataplane.host import netns
 from sgdataplane.lab.hosts import guests
 from sgdataplane.lab.hosts.capsule import sgdp
 from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, Host, HostsLab, hosts_lab, started
+from sgdataplane.model.options import Placement
 from tests.support.flood import PacedFlood, wait_until
 from tests.support.hostscloud import IFNAME, Cloud, rule
 from tests.support.hostsfailing import COUNTED, Turning, cut_off, kill_each_second, restored, saved, stopped
@@ -53,6 +54,14 @@ class Scene:
         assert sync is not None
         return sync.log.read_text("utf-8", "replace")
 
+    def witness(self, name: str, watches: Sequence[Watch]) -> Witness:
+        """Counters around the policy of that instance."""
+        guest, placement = self.cloud.workloads[name], self.lab.placement
+        at = (guest.router, guest.port) if placement.is_outside else (guest.netns, IFNAME)
+        found = Witness(at[0], PROTECTED[placement.value], tuple(watches), at[1])
+        found.load()
+        return found
+
     def route(self, port: int) -> Route:
         """From the web to the database, which are on two hosts."""
         return Route(self.cloud.netns("web"), self.cloud.netns("db"), self.cloud.address("db"), port)
@@ -77,9 +86,9 @@ def scene(whole: Scene) -> Scene:
     return whole
 
 
-@pytest.fixture(scope="module")
-def whole() -> Iterator[Scene]:
-    with hosts_lab(len(PLACES)) as lab:
+@pytest.fixture(scope="module", params=[placement.value for placement in Placement])
+def whole(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with hosts_lab(len(PLACES), Placement(request.param)) as lab:
         cloud = Cloud(lab)
         made = Scene(lab, cloud, {name: cloud.group() for name in PLACES})
         for name, group in made.groups.items():
@@ -104,8 +113,7 @@ def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene:
     cloud.settle()
     assert scene.reaches("web", "db", SQL)
     watches = tuple(Watch(name, (f"tcp dport {port}",)) for name, port in (("sql", SQL), ("web", STREAM)))
-    witness = Witness(cloud.netns("db"), PROTECTED["instance"], watches, IFNAME)
-    witness.load()
+    witness = scene.witness("db", watches)
     elsewhere, here = scene.generation("far"), scene.generation("db")
     with Streams(tmp_path, [scene.route(SQL), scene.route(STREAM)]) as streams:
         cloud.shut(group, rule(SQL))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgdataplane.attach.router import PREFIX
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import Links
 from sgdataplane.host.routing import router_ifname
@@ -33,6 +34,7 @@ class Guest:
     host: Host
     eni_id: str
     plug: Plug
+    vpc_id: str
     segment: int = 1
 
     @property
@@ -42,8 +44,13 @@ class Guest:
 
     @property
     def port(self) -> str:
-        """The other end of its link, on its host."""
+        """The other end of its link, on its host; in host placement it is in the router once the agent knows it."""
         return router_ifname(self.eni_id)
+
+    @property
+    def router(self) -> str:
+        """The router of its VPC on its host, in host placement; from here."""
+        return self.host.room.named(f"{PREFIX}{self.vpc_id}")
 
 
 def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
@@ -65,23 +72,26 @@ def _make(capsule: Capsule, guest: Guest) -> None:
     room = guest.host.room
     if not Path(guest.netns).exists():
         capsule.run(["ip", "netns", "add", guest.name], room)
-    wires.plug_in(room, guest.netns, guest.plug, guest.segment, guest.port)
+    bridge = 0 if guest.host.placement.is_outside else guest.segment
+    wires.plug_in(room, guest.netns, guest.plug, bridge, guest.port)
 
 
 def _bind(capsule: Capsule, guest: Guest) -> None:
-    """Its end of the link is up only once it obeys: to nothing at all (closed) while the host doesn't know the ENI."""
+    """Its end of the link is up only once it obeys: to nothing at all (closed) while the host doesn't know the ENI. In
+    host placement, that is the agent's own work."""
     named = ("--netns", guest.name, "--ifname", guest.plug.ifname)
     capsule.run(sgdp("attach", "--eni", guest.eni_id, *named), guest.host.room)
     said = f"the agent doesn't say that its policy is in force: {guest.host.agent.name}.log"
     wait_for(lambda: guest.host.outcomes().get(guest.eni_id) in OBEYS, lambda: HostError(guest.eni_id, said))
-    with Links(guest.host.room.netns) as links:
-        links.set_up(guest.port)
+    if not guest.host.placement.is_outside:
+        with Links(guest.host.room.netns) as links:
+            links.set_up(guest.port)
 
 
 def end(capsule: Capsule, guest: Guest) -> None:
     """Unbind it, and remove it with its link; the namespace, too, with its last ENI."""
-    with Links(guest.host.room.netns) as links:
-        links.delete_link(guest.port)
+    with Links(guest.netns) as links:
+        links.delete_link(guest.plug.ifname)
     capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
     with Links(guest.netns) as links:
         is_last = not any(link.kind == VETH for link in links.links())
@@ -91,7 +101,8 @@ def end(capsule: Capsule, guest: Guest) -> None:
 
 def discard(capsule: Capsule, guest: Guest) -> None:
     """Remove what there is of one that couldn't be made."""
-    with suppress(HostError), Links(guest.host.room.netns) as links:
-        links.delete_link(guest.port)
+    for namespace, ifname in ((guest.netns, guest.plug.ifname), (guest.host.room.netns, guest.port)):
+        with suppress(HostError), Links(namespace) as links:
+            links.delete_link(ifname)
     with suppress(HostError):
         capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)

@@ -17,6 +17,7 @@ from sgdataplane.lab.hosts import components, wires
 from sgdataplane.lab.hosts.authority import Authority, Signed
 from sgdataplane.lab.hosts.capsule import SHARED, Capsule, Room, sgdp
 from sgdataplane.lab.hosts.components import Component
+from sgdataplane.model.options import Placement
 
 MEMBERS, APIS, RELAYS = 3, 2, 2
 IMPORT_S = 120.0
@@ -28,6 +29,9 @@ FOLDER, AGENT_CONFIG = Path("/run/sgdataplane/state"), Path("/run/sgdataplane/ag
 AGENT_SOCKET = Path("/run/sgdataplane/agent.sock")
 AGENT = f"""state = "{FOLDER}/current"
 state_directory = "/run/sgdataplane/kept"
+"""
+IN_ROUTERS = f"""placement = "{Placement.HOST.value}"
+uplinks = ["{wires.UPLINK}"]
 """
 # Who may do what in etcd (docs/etcd.md).
 ROLES = """
@@ -53,12 +57,13 @@ auth enable
 
 @dataclass(frozen=True)
 class Host:
-    """One host. `number`: from 1."""
+    """One host. `number`: from 1. `placement`: where its agent enforces policies."""
 
     number: int
     room: Room
     agent: Component
     sync: Component | None
+    placement: Placement = Placement.INSTANCE
 
     @property
     def name(self) -> str:
@@ -81,11 +86,12 @@ class Host:
 
 @dataclass
 class HostsLab:
-    """All of it. `key`: an access key and its secret."""
+    """All of it. `key`: an access key and its secret. `placement`: of all hosts."""
 
     capsule: Capsule
     authority: Authority
     fabric: Room
+    placement: Placement = Placement.INSTANCE
     members: list[Component] = field(default_factory=list)
     apis: list[Component] = field(default_factory=list)
     relays: list[Component] = field(default_factory=list)
@@ -140,7 +146,9 @@ class HostsLab:
 
 
 @contextmanager
-def hosts_lab(hosts: int, *, apis: int = APIS, relays: int = RELAYS) -> Iterator[HostsLab]:
+def hosts_lab(
+    hosts: int, placement: Placement = Placement.INSTANCE, *, apis: int = APIS, relays: int = RELAYS
+) -> Iterator[HostsLab]:
     """A lab with so many hosts, up while the block runs. HostError, with the end of the log, if a component isn't well.
 
     Whatever ends this process, nothing of the lab is left.
@@ -149,7 +157,7 @@ def hosts_lab(hosts: int, *, apis: int = APIS, relays: int = RELAYS) -> Iterator
         capsule = stack.enter_context(Capsule())
         wires.make_management(capsule.room)
         authority = Authority(capsule.room.path(TLS), TLS)
-        lab = HostsLab(capsule, authority, capsule.make_room("fabric"))
+        lab = HostsLab(capsule, authority, capsule.make_room("fabric"), placement)
         _add_members(lab)
         started(lab.members)
         _give_roles(lab)
@@ -236,7 +244,7 @@ def _add_relays(lab: HostsLab, count: int) -> None:
 def _make_host(lab: HostsLab, number: int) -> Host:
     name = f"host{number}"
     room, _, own = _room(lab, name, FIRST_HOST + number - 1)
-    room.path(AGENT_CONFIG).write_text(AGENT, "utf-8")
+    room.path(AGENT_CONFIG).write_text(AGENT + (IN_ROUTERS if lab.placement.is_outside else ""), "utf-8")
     agent = Component(
         f"{name}.agent",
         lab.capsule,
@@ -244,7 +252,7 @@ def _make_host(lab: HostsLab, number: int) -> Host:
         sgdp("agent", "--config", str(AGENT_CONFIG)),
         components.agent_answers(room.path(AGENT_SOCKET)),
     )
-    return Host(number, room, agent, _sync(lab, name, room, own) if lab.relays else None)
+    return Host(number, room, agent, _sync(lab, name, room, own) if lab.relays else None, lab.placement)
 
 
 def _add_to_store(lab: HostsLab) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from sgdataplane.control.client import ApiClient, RefusedError
 from sgdataplane.errors import EndpointError, HostError
 from sgdataplane.host import netns
-from sgdataplane.lab.hosts import guests, wires
+from sgdataplane.lab.hosts import guests, routers, wires
 from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
 from sgdataplane.lab.hosts.wires import Plug
@@ -79,6 +79,7 @@ class Housekeeper:
                 guests.discard(self.lab.capsule, guest)
             raise
         self.guests |= {guest.eni_id: guest for guest in come}
+        routers.join_all(self.lab.fabric, self.guests.values())
         return come, gone
 
     def _wanted(self) -> dict[str, Guest]:
@@ -122,7 +123,7 @@ class Housekeeper:
         """The number of its VPC, which is joined on all hosts when it is first seen."""
         if vpc_id not in self._segments:
             number = len(self._segments) + 1
-            for host in self.lab.hosts:
+            for host in () if self.lab.placement.is_outside else self.lab.hosts:
                 wires.join_segment(self.lab.fabric, host.room, host.number, number)
             self._segments[vpc_id] = number
         return self._segments[vpc_id]
@@ -133,4 +134,4 @@ def guest_of(eni: dict[str, Any], name: str, host: Host, index: int = 0, segment
     texts = [one["PrivateIpAddress"] for one in eni["PrivateIpSets"]["PrivateIpSet"]]
     texts += [one["Ipv6Address"] for one in eni.get("Ipv6Sets", {}).get("Ipv6Set", ())]
     plug = Plug(index, eni["MacAddress"], tuple(map(Address.parse, texts)))
-    return Guest(name, host, eni["NetworkInterfaceId"], plug, segment)
+    return Guest(name, host, eni["NetworkInterfaceId"], plug, eni["VpcId"], segment)

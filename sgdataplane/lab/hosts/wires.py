@@ -3,8 +3,9 @@
 Owns addresses and links. Must not know what is said on them, or policy.
 
     management   a bridge in the capsule; each room has one address there, and no route to anything else
-    data         a bridge for each VPC in the room `fabric`, and one on each host, joined by a link. The host ends of
-                 workloads' links are ports of their host's bridge, so that a VPC is one segment over all hosts
+    data         a bridge for each VPC in the room `fabric`. In instance placement there is one on each host, too,
+                 joined by a link; the host ends of workloads' links are ports of their host's bridge, so that a VPC is
+                 one segment over all hosts. In host placement, routers are joined to the fabric's bridge (routers.py)
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import RT_TABLE_MAIN, InterfaceAddress, Links, Route, RoutingRule
 from sgdataplane.host.routing import QUIET
 from sgdataplane.lab.hosts.capsule import Room
-from sgdataplane.lab.topology import EVERYWHERE, FIRST_TABLE
+from sgdataplane.lab.topology import EVERYWHERE, FIRST_TABLE, GATEWAYS
 from sgdataplane.net.values import Address, Prefix
 
 MANAGEMENT = "mgmt"  # the bridge, and every interface that leads to it
+UPLINK = "uplink"  # of a router, in host placement
 NETWORK = Prefix.parse("198.18.0.0/16")  # reserved for tests of networks (RFC 2544)
 CAPSULE_NUMBER = 1
 
@@ -75,24 +77,33 @@ def segment_ifname(number: int) -> str:
 
 
 def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> None:
-    """A bridge of that VPC on the host, and its link to the fabric; the fabric's bridge is made with the first."""
-    bridge, port = segment_ifname(number), f"h{host_number}v{number}"
-    with Links(fabric.netns) as links, Links(host.netns) as inside:
+    """A bridge of that VPC on the host, and its link to the fabric."""
+    bridge, ifname = segment_ifname(number), f"up{number}"
+    with Links(host.netns) as inside:
+        inside.add_bridge(bridge)
+        add_port(fabric, number, f"h{host_number}v{number}", host.netns, ifname)
+        inside.put_into(ifname, bridge)
+        inside.set_up(ifname)
+
+
+def add_port(fabric: Room, number: int, port: str, namespace: str, ifname: str) -> None:
+    """A link to the fabric's bridge of that VPC, which is made with the first; its end in `namespace` is still down."""
+    bridge = segment_ifname(number)
+    with Links(fabric.netns) as links:
         if links.link(bridge) is None:
             links.add_bridge(bridge)
-        inside.add_bridge(bridge)
-        links.add_veth(port, host.netns, f"up{number}", "")
-        for there, ifname in ((links, port), (inside, f"up{number}")):
-            there.put_into(ifname, bridge)
-            there.set_up(ifname)
+        links.add_veth(port, namespace, ifname, "")
+        links.put_into(port, bridge)
+        links.set_up(port)
 
 
 def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> None:
-    """A link from a workload's namespace (as we see it) to the host's bridge of that VPC. Its other end, `port`, is
-    still down."""
+    """A link from a workload's namespace (as we see it) to the host, or, if that has one, its bridge of the VPC with
+    this `number` (0: none). Its other end, `port`, is still down."""
     with Links(host.netns) as outside:
         outside.add_veth(port, namespace, plug.ifname, plug.mac)
-        outside.put_into(port, segment_ifname(number))
+        if number:
+            outside.put_into(port, segment_ifname(number))
     with netns.inside(namespace):
         sysctl.write_all(QUIET)
     with Links(namespace) as links:
@@ -100,13 +111,15 @@ def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> N
         links.set_up(plug.ifname)
         for address in plug.addresses:
             links.add_address(InterfaceAddress(plug.ifname, address, address.family_bits))
-        _add_routes(links, plug)
+        _add_routes(links, plug, is_segment=bool(number))
 
 
-def _add_routes(links: Links, plug: Plug) -> None:
-    """Everything is a neighbour, as a VPC is one segment. What comes from the addresses of another ENI leaves by it."""
+def _add_routes(links: Links, plug: Plug, *, is_segment: bool) -> None:
+    """Everything is a neighbour if the VPC is one segment, and behind the router otherwise. What comes from the
+    addresses of another ENI leaves by it."""
     table = FIRST_TABLE + plug.index if plug.index else RT_TABLE_MAIN
     for family in dict.fromkeys(address.family for address in plug.addresses):
-        links.add_route(Route(plug.ifname, EVERYWHERE[family], table=table))
+        gateway = None if is_segment else GATEWAYS[family]
+        links.add_route(Route(plug.ifname, EVERYWHERE[family], gateway, table=table))
     for address in plug.addresses if plug.index else ():
         links.add_rule(RoutingRule(address.family, table, table, source=Prefix.of(address)))
