@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sgdataplane.control.client import RefusedError
@@ -18,6 +19,7 @@ from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
 from sgdataplane.lab.hosts.housekeeping import LabClient, guest_of
 from sgdataplane.lab.patience import patient
+from tests.support.sdks import Driver
 
 ASK_S, PAUSE_S = patient(60.0), 0.1
 AGAIN = ("ServiceUnavailable", "InternalError", "Throttling")  # what a client sends a call again for
@@ -25,17 +27,33 @@ BLOCK, IFNAME = "10.0.0.0/16", "eth0"
 
 
 class Cloud:
-    """One VPC with one VSwitch. `asked`: how many calls were answered; `refused`: how many were sent again."""
+    """One VPC with one VSwitch. `asked`: how many calls were answered; `sent_again`: how many requests were
+    sent again."""
 
     def __init__(self, lab: HostsLab) -> None:
-        self.lab, self.asked, self.refused = lab, 0, 0
+        self.lab, self.asked, self._again = lab, 0, 0
+        self._sdk: Driver | None = None
         self.ask_once = LabClient(lab).ask
+        self._call: Callable[..., dict[str, Any]] = self.ask_once
         self.workloads: dict[str, Guest] = {}
         for host in () if lab.placement.is_outside else lab.hosts:
             wires.join_segment(lab.fabric, host.room, host.number, 1)
         self.vpc = str(self.ask("CreateVpc", CidrBlock=BLOCK)["VpcId"])
         switch = self.ask("CreateVSwitch", VpcId=self.vpc, CidrBlock=BLOCK, ZoneId="cn-hangzhou-a")
         self.switch = str(switch["VSwitchId"])
+
+    @contextmanager
+    def through(self, sdk: Driver) -> Iterator[None]:
+        """Meanwhile, calls are made by a cloud's SDK, which itself sends again what wasn't answered."""
+        self._sdk, self._call = sdk, sdk
+        try:
+            yield
+        finally:
+            self._sdk, self._call = None, self.ask_once
+
+    @property
+    def sent_again(self) -> int:
+        return self._again + (self._sdk.again if self._sdk else 0)
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
         """Any API's answer. A call that wasn't answered is sent again, with the same token."""
@@ -44,12 +62,12 @@ class Cloud:
         deadline = time.monotonic() + ASK_S
         while True:
             try:
-                answer = self.ask_once(action, **said)
+                answer = self._call(action, **said)
             except (EndpointError, RefusedError) as error:
                 is_final = isinstance(error, RefusedError) and not error.code.startswith(AGAIN)
                 if is_final or time.monotonic() > deadline:
                     raise
-                self.refused += 1
+                self._again += 1
                 time.sleep(PAUSE_S)
             else:
                 self.asked += 1

@@ -26,7 +26,7 @@ from sgdataplane.lab.hosts.hostslab import FIRST_MEMBER, PEER_PORT, HostsLab
 from tests.support.hostscloud import Cloud, rule
 
 SIDE, ARRIVAL_S = 7000, 0.5
-SEED, COUNTED, PACKETS = 71, "counted-", 20
+SEED, PACKETS = 71, 20
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def kill_each_second(lab: HostsLab, seconds: float) -> Counter[str]:
 class Turning:
     """A thread that lets a UDP session between two hosts in and out, in turn. `shown`: how often each was in force by
     the API's word, and then by packets; `wrong`: when packets said something else; `made`: names of groups that it has
-    made by the way."""
+    made by the way, which all begin with `prefix`."""
 
     cloud: Cloud
     group: str
@@ -78,6 +78,7 @@ class Turning:
     shown: Counter[str] = field(default_factory=lambda: Counter(open=0, shut=0))
     wrong: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
+    prefix: str = field(default_factory=lambda: f"made-{os.urandom(4).hex()}-")
 
     def __enter__(self) -> Self:
         self._is_ending = threading.Event()
@@ -100,7 +101,7 @@ class Turning:
                 while not self._is_ending.is_set():
                     self._turn("open", sender, receiver)
                     self._turn("shut", sender, receiver)
-                    self.made.append(f"{COUNTED}{len(self.made)}")
+                    self.made.append(f"{self.prefix}{len(self.made)}")
                     self.cloud.ask("CreateSecurityGroup", VpcId=self.cloud.vpc, SecurityGroupName=self.made[-1])
         except Exception as error:  # noqa: BLE001  # the test says so
             self.wrong.append(repr(error))

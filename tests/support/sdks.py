@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ class RefusedError(Exception):
 
 
 class Driver:
-    """One SDK that waits for what to do."""
+    """One SDK that waits for what to do. `again`: how many requests it has sent again, if it does that."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+        self._process, self.again = process, 0
 
-    def __call__(self, action: str, **parameters: object) -> Mapping[str, Any]:
-        """The answer's fields. RefusedError, with the code that the SDK's exception has."""
+    def __call__(self, action: str, **parameters: object) -> dict[str, Any]:
+        """The answer's fields, and `revision` if the SDK shows one. RefusedError, with the code that its exception
+        has."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -53,17 +54,18 @@ class Driver:
         line = stdout.readline()
         assert line, "the SDK's process has ended"
         said = json.loads(line)
+        self.again = said.get("again", 0)
         if "refused" in said:
             raise RefusedError(said["refused"], said["kind"])
-        body: Mapping[str, Any] = said["body"]
-        return body
+        body: dict[str, Any] = said["body"]
+        return body | ({"revision": int(said["revision"])} if said.get("revision") else {})
 
 
 @contextmanager
-def driver(client: str, endpoint: str, key: str, secret: str) -> Iterator[Driver]:
-    """`endpoint`: HOST:PORT."""
+def driver(client: str, endpoint: str, key: str, secret: str, authority: Path | None = None) -> Iterator[Driver]:
+    """`endpoint`: HOST:PORT. `authority`: of its certificate; the client then sends again what wasn't answered."""
     command, environment = command_of(client)
-    arguments = [*command, endpoint, key, secret]
+    arguments = [*command, endpoint, key, secret, *([] if authority is None else [str(authority)])]
     with subprocess.Popen(
         arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as process:
