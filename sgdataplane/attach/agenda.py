@@ -46,7 +46,7 @@ class Agenda:
     in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
     at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
     policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `may_fork`: a second process may
-    help, as there is much to build."""
+    help, as all is to be visited."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD

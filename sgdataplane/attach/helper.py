@@ -1,9 +1,10 @@
-"""A second process at a start: it enforces half of the namespaces, which the first one then finds in force.
+"""A second process at a start: it visits half of the namespaces, and hands back what it did and found there.
 
 Owns that process, and what it hands back. Is given what to do in each namespace. Must not know how that is done.
 
-It is a fork, so it has the state, and it ends with its parent. What it hands back only saves work: the parent looks at
-each namespace itself, and does whatever isn't done there. While the helper works, nobody else touches its half.
+It is a fork, so it has the state, and it ends with its parent. While it works, nobody else touches its half. The parent
+visits each namespace of which it hands back nothing. Of the others, whoever listens to them compares generation, stamp
+and links with the report, as for namespaces that the parent itself has visited.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from sgdataplane.attach.report import Key, NamespaceReport
-from sgdataplane.enforce import ApplyReport, Cache, TableSummary
+from sgdataplane.enforce import Cache, TableSummary
 
-MANY = 100  # namespaces to build: fewer take less than a second
+MANY = 100  # namespaces to visit: fewer take less than a second
 POLL_S, PATIENCE_S = 0.05, 2.0  # it may take twice as long as we did for our half, and PATIENCE_S
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHUNK = 1 << 16
@@ -32,21 +33,15 @@ Work = Mapping[Key, Callable[[], NamespaceReport]]
 
 @dataclass
 class Handed:
-    """What a helper did, by namespace, and what it built. Nothing if it failed."""
+    """A helper's reports, by namespace, where nothing is left to do; and what it built. Nothing if it failed. `proven`,
+    which is large, stays with the helper."""
 
-    applied: Mapping[Key, ApplyReport] = field(default_factory=dict)
+    reports: Mapping[Key, NamespaceReport] = field(default_factory=dict)
     summaries: Mapping[str, TableSummary] = field(default_factory=dict)
-
-    def completed(self, report: NamespaceReport) -> NamespaceReport:
-        """The report, with what the helper changed there."""
-        applied = self.applied.get(report.key)
-        if applied is None or report.applied is None or report.applied.changed:
-            return report
-        return replace(report, applied=applied)
 
 
 def is_worth(count: int) -> bool:
-    """Whether a helper saves time with so many namespaces to build."""
+    """Whether a helper saves time with so many namespaces to visit."""
     return count >= MANY and len(os.sched_getaffinity(0)) > 1
 
 
@@ -64,7 +59,7 @@ def helper(work: Work, cache: Cache, between: Callable[[], None]) -> Iterator[Ha
         yield handed
         data = b"".join(_read(answer, 2 * time.monotonic() - started + PATIENCE_S, between))
         with suppress(EOFError, pickle.UnpicklingError):
-            handed.applied, handed.summaries = pickle.loads(data)  # our own process wrote it
+            handed.reports, handed.summaries = pickle.loads(data)  # our own process wrote it
     finally:
         os.close(answer)
         os.kill(child, signal.SIGKILL)
@@ -97,12 +92,18 @@ def _help(work: Work, cache: Cache, told: int, parent: int) -> NoReturn:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
             reports = [call() for call in work.values()]
-            applied = {report.key: report.applied for report in reports if report.applied is not None}
+            done = {report.key: replace(report, proven=None) for report in reports if _is_done(report)}
             proven = [report.proven for report in reports if report.proven is not None]
             with open(told, "wb") as file:
-                pickle.dump((applied, dict(cache.summaries(proven) or {})), file)
+                pickle.dump((done, dict(cache.summaries(proven) or {})), file)
     finally:
         os._exit(0)
+
+
+def _is_done(report: NamespaceReport) -> bool:
+    """Whether its policy is in force at all its ENIs, and nothing is left to do."""
+    is_whole = report.proven is not None and report.error is None and report.is_settled
+    return is_whole and all(eni.refusal is None for eni in report.enis)
 
 
 def _read(answer: int, until: float, between: Callable[[], None]) -> Iterable[bytes]:

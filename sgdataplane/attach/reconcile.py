@@ -7,6 +7,7 @@ asks: `sgdp apply` once, or the agent in each cycle.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -35,7 +36,7 @@ from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 
-OWN_SHARE = 4 / 9  # beside a helper: we also look at what that has done, which takes a fifth of doing it
+OWN_SHARE = 1 / 2  # beside a helper
 
 
 def reconcile(
@@ -97,13 +98,16 @@ def _reconcile_workloads(
         with helper({key: work[key] for key in helpers}, agenda.cache, agenda.between) as handed:
             reports = reported(own)
         agenda.cache.learn(handed.summaries)
-        reports |= {key: handed.completed(report) for key, report in reported(helpers).items()}
+        for key, report in handed.reports.items():
+            with suppress(Exception):  # whatever it is, we visit the namespace ourselves
+                reports[key] = _with_proven(report, groups[key], state, manner, agenda)
+        reports |= reported([key for key in helpers if key not in reports])
     return [reports[key] for key in groups]
 
 
 def _shares(groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> tuple[list[Key], list[Key]]:
-    """Our own share, and the helper's, of which we do a fifth once more. ENIs with the same groups stay together, since
-    a process proves the rules of a group once."""
+    """Our own share, and the helper's. ENIs with the same groups stay together, since a process proves the rules of a
+    group once."""
 
     def profiles(key: Key) -> list[tuple[str, ...]]:
         return [state.eni[binding.eni_id].security_group_ids for binding in groups[key]]
@@ -111,6 +115,15 @@ def _shares(groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> tuple
     keys = sorted(groups, key=profiles)
     own = round(len(keys) * OWN_SHARE)
     return keys[:own], keys[own:]
+
+
+def _with_proven(
+    report: NamespaceReport, bindings: Sequence[Binding], state: CloudState, manner: Manner, agenda: Agenda
+) -> NamespaceReport:
+    """A helper's report, with what it proved: as at a restart, we build that only if somebody needs more than its
+    summary."""
+    desired = Desired(state, {binding.eni_id: binding.ifname for binding in bindings}, manner.options)
+    return replace(report, proven=agenda.built(report.key, desired, manner.settings))
 
 
 def _reconcile_workload(

@@ -272,8 +272,9 @@ class Agent:
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
         self._journal.tell(report, lambda: self._serve_at(config))
+        self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
         self._reconciler.remember()
-        self._count(lambda: self._counts.note_cycle(report))
+        self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
 
     def _serve_at(self, config: Config) -> dict[str, str]:
         """Where the configuration says; why that fails."""

@@ -67,8 +67,9 @@ class Counts:
             self._tell()
         return self._ledger
 
-    def note_cycle(self, report: CycleReport) -> None:
-        """Read the counters that have to be read after this cycle."""
+    def note_cycle(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
+        """Read the counters that have to be read after this cycle. `between`: called before each namespace's; it may
+        ask for an answer."""
         if report.host is None:
             return
         previous = {entry.key: entry for entry in self._namespaces}
@@ -77,13 +78,13 @@ class Counts:
             if entry.applied is not None and entry.applied.counted:
                 self._note_removed(entry, entry.applied.counted, previous.get(entry.key))
         if LOOKING & report.causes:
-            self._refresh(self._namespaces)
+            self._refresh(self._namespaces, between=between)
             self._forget_ended(report.host.namespaces)
             self.store()
             return
         changed = [entry for entry in self._namespaces if entry.applied is not None and entry.applied.changed]
         if changed:
-            self._refresh(changed, CHANGED_S)
+            self._refresh(changed, CHANGED_S, between)
             self._touch()
 
     def _note_removed(
@@ -98,11 +99,18 @@ class Counts:
         with suppress(SgDataplaneError, OSError):
             self.ledger.note_last(cookie_of(entry), scope_of(entry), ours, now())
 
-    def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
-        """Read these, the longest unread first, while there is time."""
+    def _refresh(
+        self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S, between: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read these, the longest unread first, while there is time. Each is noted before `between` is called again."""
         until = self._clock() + seconds
+
+        def read(entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
+            between()
+            return self._read(entry)
+
         found = read_while_time(
-            namespaces, self._read, lambda entry: self._read_at.get(entry.key, NEVER)[0], lambda: self._clock() < until
+            namespaces, read, lambda entry: self._read_at.get(entry.key, NEVER)[0], lambda: self._clock() < until
         )
         for entry, (cookie, counters) in found:
             self._read_at[entry.key] = self._clock(), now()

@@ -211,8 +211,7 @@ class Reconciler:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
             heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset(), links={})
-        has_much = Cause.START in causes and not self._cache.known
-        return Agenda(self._previous, heard, self._beat, cache=self._cache, may_fork=has_much)
+        return Agenda(self._previous, heard, self._beat, cache=self._cache, may_fork=Cause.START in causes)
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool

@@ -12,6 +12,7 @@ import pytest
 
 from sgdataplane.attach import helper, reconcile
 from sgdataplane.attach.discover import BindRule
+from sgdataplane.attach.reconcile import is_as_reported
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER
 from sgdataplane.contract.tables import TABLE
@@ -99,6 +100,24 @@ def test_the_helper_does_its_share_and_the_report_has_it(start: Start, builds: l
     assert len(builds) == round(len(ENIS) * reconcile.OWN_SHARE)
     assert not any(changed(start()))
     assert len(builds) == round(len(ENIS) * reconcile.OWN_SHARE), "and a restart builds nothing"
+
+
+def test_a_restart_has_help_too_and_sees_what_differs(start: Start, places: list[str], builds: list[object]) -> None:
+    start()
+    for place in places:
+        nft(place, f"flush chain inet {TABLE} ingress")
+    builds.clear()
+    assert all(changed(start()))
+    assert len(builds) == round(len(ENIS) * reconcile.OWN_SHARE), "the helper has repaired the others"
+
+
+def test_what_others_do_after_the_helper_was_there_is_noticed(start: Start, places: list[str]) -> None:
+    start()
+    host = start().host
+    assert host is not None
+    for place in places:
+        nft(place, f"flush chain inet {TABLE} ingress")
+    assert not any(is_as_reported(report) for report in host.namespaces)
 
 
 def test_a_few_namespaces_need_no_helper(start: Start, builds: list[object], monkeypatch: pytest.MonkeyPatch) -> None:

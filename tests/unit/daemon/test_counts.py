@@ -89,6 +89,20 @@ def test_what_a_removed_rule_had_counted_is_on_disk_soon(tmp_path: Path, kernel:
     assert packets(counts_on(tmp_path, kernel), "eni-1") == 7
 
 
+def test_who_asks_while_all_is_read_is_answered_and_nothing_is_counted_twice(tmp_path: Path, kernel: Kernel) -> None:
+    found, asked = counts_on(tmp_path, kernel), list[int]()
+
+    def ask() -> None:
+        kernel.packets += 3
+        assert found.as_json("eni-1")["scopes"]
+        asked.append(packets(found, "eni-1"))
+
+    found.note_cycle(cycle(Cause.TIMER, namespace(1)), ask)
+    found.note_cycle(cycle(Cause.TIMER, namespace(1)), ask)
+    assert asked == [3, 6]
+    assert packets(found, "eni-1") == 6
+
+
 def test_a_cycle_that_changed_nothing_reads_nothing(tmp_path: Path, kernel: Kernel) -> None:
     found = counts_on(tmp_path, kernel)
     found.note_cycle(cycle(Cause.LINK, namespace(1)))
