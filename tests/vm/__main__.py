@@ -108,8 +108,9 @@ def _build_package(tree: Path) -> Path:
     source = tree / "src"
     subprocess.run([str(TOOLS / "checkout.sh"), str(tree)], check=True)
     command = [str(TOOLS / "chroot.sh"), str(tree), "sh", "-c", "cd /src && tools/deb.sh"]
-    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2]
-    return source / "build" / built
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    (agent,) = (name for name in built if name.startswith("sgdataplane_"))
+    return source / "build" / agent
 
 
 def _commit() -> str:
