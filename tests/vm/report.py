@@ -65,11 +65,14 @@ def add(results: Path, commit: str, note: str, seconds: float) -> None:
 
 
 def take_over(some: Path, results: Path) -> None:
-    """Of a machine that ran a part: that part's results take the place of those of before."""
+    """Of a machine that ran a part: that part's results take the place of those of before, if there are any."""
+    results.mkdir(parents=True, exist_ok=True)
     for path in (*some.glob("*.xml"), *some.glob("commits.json")):
         shutil.copy(path, results)
         shutil.copy(some / "commit", results / f"{path.stem}.commit")
-    shutil.copy(some / "note", results)
+    for name in ("note", "kernel"):
+        if (some / name).exists():
+            shutil.copy(some / name, results)
 
 
 def take_over_cases(some: Path, results: Path, suite_of: Callable[[str], str]) -> None:
@@ -188,7 +191,8 @@ def _details(result: MachineResult) -> Iterator[str]:
 
 
 def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
-    """Milliseconds, and beside them how many times a plain commit of that kernel."""
+    """Milliseconds, and beside them how many times a plain commit of that kernel; of each machine but the first, how
+    many times as long it takes as the first."""
     if not results:
         return
     names = list(dict.fromkeys(name for result in results for name in result.commits))
@@ -197,12 +201,20 @@ def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
     yield "commits would take as long, on the same kernel and in the same run. (A plain commit adds one rule without a"
     yield 'jump, to a table in a namespace of its own.) "An unrelated goto" is a rule of another table, added beside'
     yield "the table of host placement."
-    heads = (f"{result.machine} ({result.kernel})" for result in results)
-    yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(results) + 1) + "|")
+    first, *others = results
+    heads = [f"{result.machine} ({result.kernel})" for result in results]
+    heads += [f"{other.machine} : {first.machine}" for other in others]
+    yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|")
     for name in names:
-        cells = (result.commits.get(name) for result in results)
-        said = (f"{cell['ms']:.1f} ({cell['ratio']:.0f} x)" if cell else "-" for cell in cells)
+        cells = [result.commits.get(name) for result in results]
+        said = [f"{cell['ms']:.2f} ({cell['ratio']:.0f} x)" if cell else "-" for cell in cells]
+        said += [_times(cell, cells[0]) for cell in cells[1:]]
         yield f"| {name} | {' | '.join(said)} |"
+
+
+def _times(cell: Mapping[str, float] | None, first: Mapping[str, float] | None) -> str:
+    """How many times the milliseconds of the first."""
+    return f"{cell['ms'] / first['ms']:.1f}" if cell and first else "-"
 
 
 def _safe(text: str) -> str:

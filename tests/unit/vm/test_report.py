@@ -68,8 +68,10 @@ def test_commits_stand_beside_each_other() -> None:
     more = {"a rule comes": {"ms": 3.0, "ratio": 10.0}, "an ENI comes": {"ms": 1.0, "ratio": 3.0}}
     there = MachineResult("m2", "6.12", commits=more)
     text = page([here, there])
-    assert "| a rule comes | 9.0 (30 x) | 3.0 (10 x) |" in text
-    assert "| an ENI comes | - | 1.0 (3 x) |" in text
+    assert "| commit | m1 (6.1) | m2 (6.12) | m2 : m1 |" in text
+    assert "| a rule comes | 9.00 (30 x) | 3.00 (10 x) | 0.3 |" in text
+    assert "| an ENI comes | - | 1.00 (3 x) | - |" in text
+    assert "| a rule comes | 9.00 (30 x) |\n" in page([here])
 
 
 def test_what_tests_print_becomes_no_markup_and_no_control_character() -> None:
@@ -94,6 +96,17 @@ def test_a_part_takes_the_place_of_what_was_there_and_says_of_which_commit(tmp_p
         "fence": ("", 1),
     }
     assert (found.note, found.commit, found.seconds) == ("", "abc", 60.0)
+
+
+def test_a_part_makes_the_page_of_a_machine_that_has_never_run(tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    some.mkdir()
+    (some / "edges.xml").write_text(JUNIT, "utf-8")
+    (some / "kernel").write_text("6.1.0-1\n", "utf-8")
+    add(some, "def", "", 60)
+    take_over(some, tmp_path / "m" / "results")
+    found = read("m", tmp_path / "m" / "results")
+    assert (found.kernel, [(suite.name, suite.commit) for suite in found.suites]) == ("6.1.0-1", [("edges", "def")])
 
 
 def test_a_test_that_is_run_again_takes_its_own_place_and_a_new_one_stands_beside(tmp_path: Path) -> None:
