@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 BOOT_AGAIN = 75
-SUITE_S = 2400
+SUITE_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,16 @@ class Suite:
     marks: str = "not slow and not vm"
 
 
-# Everything that depends on the kernel: what it does with our tables, sessions, frames and packets.
+# Everything that depends on the kernel: what it does with our tables, sessions, frames and packets. What takes longest
+# comes first, so that its failures are known early.
 ON_ANY_KERNEL = (
+    Suite("kernel", ("tests/kernel", "tests/agent")),
+    Suite("sessions", ("tests/sessions",)),
     Suite("features", ("tests/features",)),
     Suite("hostile", ("tests/hostile",)),
     Suite("fence", ("tests/fence",)),
-    Suite("kernel", ("tests/kernel", "tests/agent")),
     Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
     Suite("edges", ("tests/edges",)),
-    Suite("sessions", ("tests/sessions",)),
 )
 # Once more with a module that changes how all bridges of a machine work, so that no test loads it.
 WITH_BRIDGE_NETFILTER = Suite("bridges-netfilter", ("tests/features/test_bridge.py",))
