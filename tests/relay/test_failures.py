@@ -152,6 +152,28 @@ def test_a_host_goes_to_the_next_relay(
             ends.end(signal.SIGKILL)
 
 
+def test_a_host_stays_at_its_relay_when_the_other_one_comes_back(
+    relay: Running, store: SqliteStore, store_file: Path, plant: Plant, folder: Path
+) -> None:
+    """Nobody is dropped so that relays have equally many. When its own one ends, the host goes to the other one."""
+    urls = [url_of(relay), url_of(plant.relay(store_file))]
+    sync = plant.sync("host-1", *urls)
+    wait_until(lambda: ports_in(folder) == {WEB})
+    relay.end(signal.SIGKILL)
+    sync.wait_for(f"no stream from the relay.*{urls[0]}")
+    set_ports(store, "sg-a", DNS)
+    wait_until(lambda: ports_in(folder) == {DNS})
+    back = plant.relay(store_file, port_of(urls[0]))
+    assert url_of(back) == urls[0]
+    for port in (WEB, DNS, WEB):
+        set_ports(store, "sg-a", port)
+        wait_until(lambda port=port: ports_in(folder) == {port})  # type: ignore[misc]
+    back.end(signal.SIGKILL)
+    set_ports(store, "sg-a", DNS)
+    wait_until(lambda: ports_in(folder) == {DNS})
+    assert len([line for line in sync.said if "no stream" in line]) == 1, "of the relay that was killed"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["host", "relay"])
 def test_a_silent_network_ends_a_stream_in_15_s(
