@@ -4,112 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sgdataplane.control.client import RefusedError
-from sgdataplane.host import netns
 from sgdataplane.lab.hosts import guests
 from sgdataplane.lab.hosts.capsule import sgdp
-from sgdataplane.lab.hosts.door import open_door
-from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, Host, HostsLab, hosts_lab, started
-from sgdataplane.model.options import Placement
+from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, started
 from tests.support.flood import PacedFlood, wait_until
-from tests.support.hostscloud import IFNAME, Cloud, rule
+from tests.support.hostscloud import Cloud, rule
 from tests.support.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
-from tests.support.sdks import Driver, driver
-from tests.support.streams import CHUNK, Route, Streams
-from tests.support.witness import PROTECTED, Watch, Witness, grown
+from tests.support.hostsscene import PLACES, Scene
+from tests.support.sdks import Driver
+from tests.support.streams import CHUNK, Streams
+from tests.support.witness import Watch, grown
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 
 SQL, WEB, STREAM = 5432, 8080, 8081
 WEBS = f"{WEB}/{STREAM}"
 ALLOWED, DENIED = range(5000, 5400), range(5400, 5800)  # so many that each session has expired before its turn comes
-CONNECT_S, SILENT_S = 0.5, 15.0
+SILENT_S = 15.0
 DURATION_S = float(os.environ.get("SGDP_KILLS_S", "30"))
 OWN_S = 10.0  # with our own client in place of the SDK
-PLACES = {"web": 0, "db": 1, "far": 2}  # name -> its host's index
-
-
-@dataclass
-class Scene:
-    """Three hosts, with an instance on each. `groups`: of each instance, its own."""
-
-    lab: HostsLab
-    cloud: Cloud
-    groups: dict[str, str]
-
-    def host(self, name: str) -> Host:
-        return self.lab.hosts[PLACES[name]]
-
-    def generation(self, name: str) -> str:
-        """What that instance's host has."""
-        return (self.host(name).folder / "current").readlink().name
-
-    def sync_log(self, name: str) -> str:
-        sync = self.host(name).sync
-        assert sync is not None
-        return sync.log.read_text("utf-8", "replace")
-
-    def witness(self, name: str, watches: Sequence[Watch]) -> Witness:
-        """Counters around the policy of that instance."""
-        guest, placement = self.cloud.workloads[name], self.lab.placement
-        at = (guest.router, guest.port) if placement.is_outside else (guest.netns, IFNAME)
-        found = Witness(at[0], PROTECTED[placement.value], tuple(watches), at[1])
-        found.load()
-        return found
-
-    def route(self, port: int) -> Route:
-        """From the web to the database, which are on two hosts."""
-        return Route(self.cloud.netns("web"), self.cloud.netns("db"), self.cloud.address("db"), port)
-
-    def reaches(self, sender: str, receiver: str, port: int) -> bool:
-        """Whether a TCP connection comes about; the listener is up."""
-        at = self.cloud.address(receiver), port
-        with netns.inside(self.cloud.netns(receiver)):
-            listener = socket.create_server(at)
-        with listener, netns.inside(self.cloud.netns(sender)):
-            try:
-                socket.create_connection(at, timeout=CONNECT_S).close()
-            except TimeoutError:
-                return False
-        return True
-
-
-@pytest.fixture
-def scene(whole: Scene) -> Scene:
-    """With everything up, whatever the test before has left."""
-    started(whole.lab.components)
-    return whole
-
-
-@pytest.fixture(scope="module", params=[placement.value for placement in Placement])
-def whole(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    with hosts_lab(len(PLACES), Placement(request.param)) as lab:
-        cloud = Cloud(lab)
-        made = Scene(lab, cloud, {name: cloud.group() for name in PLACES})
-        for name, group in made.groups.items():
-            cloud.instance(name, group, made.host(name))
-        cloud.start()
-        cloud.settle()
-        yield made
-
-
-@pytest.fixture
-def sdk(scene: Scene) -> Iterator[Driver]:
-    """The cloud's official Python SDK, at the one address behind which all APIs are."""
-    lab = scene.lab
-    with (
-        open_door("127.0.0.1", 0, lab.capsule.room.netns, lab.api_targets) as port,
-        driver("drive_today.py", f"127.0.0.1:{port}", *lab.key, lab.authority_file) as made,
-    ):
-        yield made
 
 
 def groups_of(cloud: Cloud) -> list[dict[str, Any]]:
