@@ -25,6 +25,7 @@ from sgdataplane.model.words import CAUSES
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
+from sgdataplane.relay.metrics import ABOUT, INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX, Told
 from sgdataplane.statefile.schema import state_schema
 from tools import apiactions, commands, schemas
 from tools.commands import table
@@ -105,7 +106,22 @@ def metrics() -> str:
         "## Of the API",
         "`sgdp api` serves these at `/metrics`. `request_seconds` is a histogram.",
         table(("metric", "labels", "means"), of_api),
+        "## Of relays",
+        "`sgdp relay` serves these if its configuration has `metrics`.",
+        _of_hosts(RELAY_PREFIX, RELAY_METRICS),
+        "## Of `sgdp sync`",
+        "`sgdp sync` serves these, on each host, if its configuration has `metrics`.",
+        _of_hosts(SYNC_PREFIX, SYNC_METRICS),
     )
+
+
+def _of_hosts(prefix: str, metrics: Mapping[str, Told]) -> str:
+    rows = [
+        (f"`{prefix}_{name}`", f"`{kind.label}`" if kind.label else "", _words(kind.words, kind.values))
+        for name, kind in metrics.items()
+    ]
+    about = (f"`{prefix}_{INFO}`", "`version`, `python`", ABOUT)
+    return table(("metric", "labels", "means"), (*rows, about))
 
 
 def _words(words: str, values: Iterable[str]) -> str:

@@ -55,9 +55,11 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     from sgdataplane.control.claims import ClaimKeeper
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Following
+    from sgdataplane.control.hostlags import HostLags
     from sgdataplane.control.hoststatus import HostBoard
     from sgdataplane.control.http import Api
     from sgdataplane.control.keys import Keyring
+    from sgdataplane.control.metrics import ApiMetrics
     from sgdataplane.control.secrets import SecretBox
     from sgdataplane.control.serve import ApiServer
     from sgdataplane.control.service import ApiService
@@ -77,7 +79,9 @@ def run(config: ApiConfig, at: ListenAt) -> int:
             followed(engine),
             ClaimKeeper(engine, board),
         ):
-            api = Api(ApiService(engine, store, following, profile, board), admission, AccessLog(say))
+            lags = HostLags(lambda: engine.documents, board)
+            log = AccessLog(say, ApiMetrics(lags.look, config.tls_cert))
+            api = Api(ApiService(engine, store, following, profile, board), admission, log)
             server = ApiServer(api, at)
             say_aside(f"serving at {server.url}; revision {engine.revision}")
             sys.stdout.flush()

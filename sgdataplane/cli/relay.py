@@ -57,11 +57,11 @@ def add_tls(parser: Parser, who: str, others: str) -> None:
 
 def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, options: Mapping[str, str]) -> C:
     """What the options and the configuration say. ConfigError; a usage error if something isn't said. `options`: key
-    -> option, of those whose name isn't the key's."""
+    -> option, of those whose name isn't the key's. A key may have none."""
     from sgdataplane.relay.config import load_config
 
     names = {field.name: options.get(field.name, f"--{field.name.replace('_', '-')}") for field in fields(kind)}
-    given = {key: getattr(arguments, name[2:].replace("-", "_")) for key, name in names.items()}
+    given = {key: getattr(arguments, name[2:].replace("-", "_"), None) for key, name in names.items()}
     chosen = {key: value for key, value in given.items() if value is not None}
     file = arguments.config or default
     try:
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.flush()
         Notifier(os.environ).tell("READY=1", f"STATUS=serving at {url}")
 
-    how = Serving(door, tls_of(config), config.snapshots, config.name)
+    how = Serving(door, tls_of(config), config.snapshots, config.name, config.metrics)
     with closing(open_store(config.store, create=False, private=False)) as store:
         run_relay(store, how, ready)
     return Exit.DONE

@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Follows until SIGTERM or Ctrl-C; what is in force stays so."""
     config = config_of(arguments, SyncConfig, SYNC_FILE, {"relays": "--relay"})
     with extra(EXTRA):
-        from sgdataplane.relay.sync import run_sync
+        from sgdataplane.relay.metrics import SYNC_PREFIX, SyncMetrics, serve_metrics, text_of
+        from sgdataplane.relay.sync import LOGGER, HostSync, run_sync
     from sgdataplane.daemon.logs import Notifier
 
     def ready(told: str) -> None:
@@ -45,12 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.flush()
         Notifier(os.environ).tell("READY=1", f"STATUS={told}")
 
+    tls = tls_of(config)
+
+    async def measure(sync: HostSync) -> None:
+        await serve_metrics(text_of(SyncMetrics(sync, tls), SYNC_PREFIX), config.metrics, LOGGER)
+
     run_sync(
         config.relays,
-        tls_of(config),
+        tls,
         config.folder,
         config.agent_socket,
         may_go_back=arguments.accept_epoch,
         ready=ready,
+        beside=measure,
     )
     return Exit.DONE

@@ -163,6 +163,7 @@ class HostBoard:
         self._store, self._clock = store, clock
         self._lock = threading.Lock()
         self._words: dict[str, HostWord] = {}
+        self._relays: dict[str, float] = {}
         self._read_at = float("-inf")
 
     def look(self, most_s: float = 0.0) -> Mapping[str, HostWord]:
@@ -177,11 +178,23 @@ class HostBoard:
     def now(self) -> float:
         return self._clock()
 
+    @property
+    def known(self) -> Mapping[str, HostWord]:
+        """As it was read last; never waits for the store."""
+        return self._words
+
+    def relays(self) -> int:
+        """How many have said something in the last SILENT_S, as far as it was read."""
+        now = self._clock()
+        return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
+
     def _read(self) -> None:
         try:
-            words = words_in(self._store.summaries(), self._clock())
+            summaries = self._store.summaries()
         except StoreError:
             return
+        words = words_in(summaries, self._clock())
+        self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
         gone = {name: replace(word, is_connected=False, claims=()) for name, word in self._words.items()}
         self._words = {**gone, **words}
         self._read_at = time.monotonic()

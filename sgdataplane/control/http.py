@@ -190,7 +190,7 @@ class Api:
             return f"it can't tell: {type(error).__name__}"
 
     async def _show_metrics(self, _: Request) -> Response:
-        text = self._log.metrics.text(self._in_flight)
+        text = await asyncio.to_thread(self._log.metrics.text, self._in_flight)
         return Response(text, media_type=self._log.metrics.content_type)
 
     def _no_route(self, request: Request, error: Exception) -> Response:

@@ -5,8 +5,7 @@ writes that page from METRICS. Must not know who asks.
 The agent's thread reports what happened, and another thread asks for the text. Both only share the library's objects,
 which are thread-safe, and values that are replaced as a whole and never changed.
 
-Namespaces are read when the text is asked for, not by the agent's thread. A text is reused for ten times as long as it
-took to make, so that making texts takes at most a tenth of one processor, however many ask.
+Namespaces are read when the text is asked for, not by the agent's thread.
 """
 
 from __future__ import annotations
@@ -32,16 +31,15 @@ from prometheus_client.registry import Collector
 
 from sgdataplane import __version__
 from sgdataplane.attach.report import EniOutcome, NamespaceReport
-from sgdataplane.daemon import logs
 from sgdataplane.daemon.cycle import READING, CycleReport
 from sgdataplane.daemon.readings import Readings
+from sgdataplane.daemon.scrape import KeptText
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
 from sgdataplane.observe.capacity import read_neighbour_uses
 from sgdataplane.visible import visible
 
 PREFIX = "sgdataplane"
-KEPT_S, KEPT_TIMES = 0.1, 10.0
 MAX_OF_EACH = 2000  # ENIs, and namespaces, that have series of their own
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STEPS = ("staged", "switched", "swept")
@@ -113,7 +111,6 @@ class Metrics(Collector):
         self._status, self._clock = status, clock
         self._readings = readings or Readings()
         self._namespaces: tuple[NamespaceReport, ...] = ()
-        self._text, self._kept_until = b"", float("-inf")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
         self._registry = registry = CollectorRegistry()
         about = Info(f"{PREFIX}_build", METRICS["build_info"].words, registry=registry)
@@ -126,6 +123,7 @@ class Metrics(Collector):
         self._delays = _counts(registry, "drift_delays_total")
         ProcessCollector(registry=registry)
         registry.register(self)
+        self._kept = KeptText(lambda: generate_latest(registry), CONTENT_TYPE_LATEST, clock)
 
     # what happens
 
@@ -174,16 +172,7 @@ class Metrics(Collector):
     def text(self) -> tuple[str, bytes] | None:
         """The content type, and the metrics in Prometheus' text format, as they are or were a moment ago. None if
         making the text failed, and the log says why."""
-        started = self._clock()
-        if started >= self._kept_until:
-            try:
-                self._text = generate_latest(self._registry)
-            except Exception:  # noqa: BLE001  # a bug, or no memory; the next attempt may succeed
-                self._text = b""
-                logs.LOGGER.exception("metrics-failed")
-            now = self._clock()
-            self._kept_until = now + max(KEPT_S, KEPT_TIMES * (now - started))
-        return (CONTENT_TYPE_LATEST, self._text) if self._text else None
+        return self._kept()
 
     def collect(self) -> Iterator[Metric]:
         """For the library."""

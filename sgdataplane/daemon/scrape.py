@@ -1,7 +1,11 @@
 """Serving metrics: HTTP on an address of this host, in a thread of its own.
 
-Owns the listening socket, the thread, and the part of HTTP that is understood: one GET /metrics, one answer, close. Is
-given what makes the text. Must not know what is in it. clients.py limits clients, sizes and times.
+Owns the listening socket, the thread, the part of HTTP that is understood: one GET /metrics, one answer, close; and for
+how long a text is served again. Is given what makes the text. Must not know what is in it. clients.py limits clients,
+sizes and times.
+
+A text is reused for ten times as long as it took to make, so that making texts takes at most a tenth of one processor,
+however many ask (decision 033).
 """
 
 from __future__ import annotations
@@ -19,8 +23,30 @@ from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, Clients
 
 PATH = b"/metrics"
 PLAIN = "text/plain; charset=utf-8"
+KEPT_S, KEPT_TIMES = 0.1, 10.0
 
 MakeText = Callable[[], tuple[str, bytes] | None]  # the content type, and the text; None: there is none now
+
+
+class KeptText:
+    """What `make` made, as it is or was a moment ago. `kind`: its content type. For one thread."""
+
+    def __init__(self, make: Callable[[], bytes], kind: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._make, self._kind, self._clock = make, kind, clock
+        self._text, self._until = b"", float("-inf")
+
+    def __call__(self) -> tuple[str, bytes] | None:
+        """None if making it failed, and the log says why."""
+        started = self._clock()
+        if started >= self._until:
+            try:
+                self._text = self._make()
+            except Exception:  # noqa: BLE001  # a bug, or no memory; the next attempt may succeed
+                self._text = b""
+                logs.LOGGER.exception("metrics-failed")
+            now = self._clock()
+            self._until = now + max(KEPT_S, KEPT_TIMES * (now - started))
+        return (self._kind, self._text) if self._text else None
 
 
 def reply(asked: bytes, make_text: MakeText) -> bytes | None:

@@ -20,7 +20,8 @@ MOST_SNAPSHOTS = 100_000
 class RelayConfig:
     """store: what is followed.    listen: an address and a port.    tls_cert, tls_key, tls_ca: the relay's certificate,
     its key, and the authority of hosts' certificates.    snapshots: how many hosts a second get all that they
-    need.    name: what the relay is called in the store; "" for this machine's name and the port."""
+    need.    name: what the relay is called in the store; "" for this machine's name and the port.    metrics: the
+    address and port for Prometheus; "" for none."""
 
     store: str
     listen: str
@@ -29,13 +30,14 @@ class RelayConfig:
     tls_ca: Path
     snapshots: float = 200.0
     name: str = ""
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncConfig:
     """relays: their URLs, tried in this order.    folder: where the policy is written.    tls_cert, tls_key, tls_ca:
     this host's certificate, its key, and the authority of relays' certificates.    agent_socket: where the agent says
-    what is in force."""
+    what is in force.    metrics: the address and port for Prometheus; "" for none."""
 
     relays: tuple[str, ...]
     folder: Path
@@ -43,6 +45,7 @@ class SyncConfig:
     tls_key: Path
     tls_ca: Path
     agent_socket: Path = Path("/run/sgdataplane/agent.sock")
+    metrics: str = ""
 
 
 class MissingError(Exception):

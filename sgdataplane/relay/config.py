@@ -21,7 +21,7 @@ from sgdataplane.relay.arguments import (
     read_name,
     read_url,
 )
-from sgdataplane.settings import ENDPOINT, PATH, ReadsValue, SettingsFile, ValueKind
+from sgdataplane.settings import ENDPOINT, PATH, ReadsValue, SettingsFile, ValueKind, or_nothing
 
 C = TypeVar("C", bound=RelayConfig | SyncConfig)
 
@@ -55,12 +55,14 @@ KINDS: Mapping[type, Mapping[str, ReadsValue]] = {
         **TLS,
         "snapshots": ValueKind(f"a number from 1 to {MOST_SNAPSHOTS}", _pace),
         "name": ValueKind("letters, digits and any of . _ : -, at most 100", _or_none(read_name)),
+        "metrics": or_nothing(ENDPOINT),
     },
     SyncConfig: {
         "relays": ValueKind("a list of URLs, each as wss://HOST:PORT", _urls),
         "folder": PATH,
         **TLS,
         "agent_socket": PATH,
+        "metrics": or_nothing(ENDPOINT),
     },
 }
 

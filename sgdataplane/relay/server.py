@@ -23,8 +23,21 @@ from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.complaints import complaints_of
+from sgdataplane.relay.counts import (
+    BUG,
+    HELLO,
+    NO_HOST,
+    NO_MESSAGE,
+    OF_STORE,
+    OTHER,
+    REPLACED,
+    REPORT,
+    UNREAD,
+    WAS_REVOKED,
+    RelayCounts,
+)
 from sgdataplane.relay.held import hold, known
-from sgdataplane.relay.streams import REPORT_S, Stream, Turnstile, send_changes, send_refusals
+from sgdataplane.relay.streams import REPORT_S, Left, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
@@ -42,6 +55,7 @@ HELLO_S = 10.0  # in which a host must say hello
 BEHIND_S = 5.0  # for which a host waits that has seen a later revision than we
 LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
+MOST_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
 
 LOGGER = logging.getLogger("sgdataplane.relay")
@@ -52,9 +66,9 @@ class Relay:
     lives in one event loop."""
 
     def __init__(self, documents: Documents, snapshots: float = SNAPSHOTS) -> None:
-        self.documents, self.closures = documents, Closures(documents)
+        self.documents, self.closures, self.counts = documents, Closures(documents), RelayCounts()
         self.streams: dict[str, Stream] = {}
-        self.left: dict[str, Stream] = {}  # streams that have ended, the last one of each host
+        self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self._pace = Turnstile(snapshots)
         self._complaints = complaints_of(LOGGER)
@@ -65,6 +79,7 @@ class Relay:
     def take(self, documents: Documents, change: Revision) -> None:
         """Go on to the next revision."""
         before, self.documents = self.documents, documents
+        self.counts.revisions += 1
         is_other_epoch = documents.version.epoch != before.version.epoch
         for host, paths in self.closures.step(documents, change).items():
             if stream := self.streams.get(host):
@@ -77,6 +92,7 @@ class Relay:
     def restart(self, documents: Documents) -> None:
         """Go on from a snapshot: each host hears of what is different."""
         self.documents, self.closures = documents, Closures(documents)
+        self.counts.snapshots += 1
         for stream in self.streams.values():
             stream.is_all_new = True
         self._tell_all()
@@ -89,7 +105,7 @@ class Relay:
     def _end_revoked(self) -> None:
         for stream in list(self.streams.values()):
             if why := self.refusal(Peer(stream.host, stream.serial)):
-                self._end(stream, REVOKED, why)
+                self._end(stream, REVOKED, why, WAS_REVOKED)
 
     def refusal(self, peer: Peer) -> str:
         """Why a host gets no stream; "" if it does."""
@@ -109,14 +125,17 @@ class Relay:
         try:
             peer = peer_in(cast("dict[str, Any]", certificate_of(socket)))
         except ValueError as error:
+            self.counts.ended[NO_HOST] += 1
             await Stream("", "", socket).end(REVOKED, str(error))
             return
-        stream = Stream(peer.host, peer.serial, socket)
+        stream = Stream(peer.host, peer.serial, socket, self.counts)
         try:
             await self._serve(stream, peer)
         except OtherProtocolError as error:
+            stream.why_ended = OTHER
             await stream.end(OTHER_PROTOCOL, str(error))
         except BadMessageError as error:
+            stream.why_ended = NO_MESSAGE
             self._complaints.say(peer.host, f"{peer.host} has sent what is no message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
         except ConnectionClosed:
@@ -124,14 +143,17 @@ class Relay:
         except TimeoutError:
             self._cut_off(stream)
         except Exception:  # a bug of ours; the other streams go on
+            stream.why_ended = BUG
             LOGGER.exception("the stream of %s ends", peer.host)
         finally:
             self.ended += 1
+            self.counts.ended[stream.why_ended] += 1
             if self.streams.get(peer.host) is stream:
                 self._note_left(self.streams.pop(peer.host))
 
     async def _serve(self, stream: Stream, peer: Peer) -> None:
         if why := self.refusal(peer):
+            stream.why_ended = WAS_REVOKED
             await stream.end(REVOKED, why)
             return
         await self._begin(stream)
@@ -145,7 +167,7 @@ class Relay:
         """Hear what the host has, and send what it hasn't. A host's hello is large, and isn't kept."""
         hello = await self._hello(stream)
         if (before := self.streams.get(stream.host)) is not None:
-            self._end(before, NEWER_STREAM, "the same host has connected anew")
+            self._end(before, NEWER_STREAM, "the same host has connected anew", REPLACED)
         self.streams[stream.host] = stream
         self.left.pop(stream.host, None)
         await self._catch_up(hello)
@@ -156,9 +178,10 @@ class Relay:
 
     async def _hello(self, stream: Stream) -> Hello:
         async with asyncio.timeout(HELLO_S):
-            message = read_from_host(await stream.socket.recv())
+            message = read_from_host(text := await stream.socket.recv())
         if not isinstance(message, Hello):
             raise BadMessageError("the first message of a host is hello")
+        self.counts.note_received(HELLO, text)
         return message
 
     async def _catch_up(self, hello: Hello) -> None:
@@ -181,19 +204,22 @@ class Relay:
         except TimeoutError:
             self._cut_off(stream)
         except Exception:  # a bug of ours: a stream that goes on in silence would be worse than one that ends
+            stream.why_ended = BUG
             LOGGER.exception("the stream of %s ends", stream.host)
             stream.socket.transport.abort()
 
     def _cut_off(self, stream: Stream) -> None:
         """It couldn't even be told."""
+        stream.why_ended = UNREAD
         self._complaints.say(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
         stream.socket.transport.abort()
 
     async def _receive(self, stream: Stream) -> None:
         while True:
-            message = read_from_host(await stream.socket.recv())
+            message = read_from_host(text := await stream.socket.recv())
             if not isinstance(message, Reported):
                 raise BadMessageError("a host says hello once")
+            self.counts.note_received(REPORT, text)
             stream.report, stream.heard = message, time.time()
             stream.news.set()  # its claims
             await asyncio.sleep(REPORT_S)
@@ -202,13 +228,20 @@ class Relay:
         """Remember what a host said last, for a while."""
         now = time.time()
         if stream.report is not None:
-            self.left[stream.host] = stream
-            stream.forget()
-        for host in [host for host, one in self.left.items() if now - one.heard > FORGET_S]:
+            self.left[stream.host] = Left(now, stream.since, stream.needed, stream.report, stream.heard)
+        self.forget_left(now)
+
+    def forget_left(self, now: float) -> None:
+        """Those that have gone long ago, and those that are too many."""
+        while self.left:
+            host, one = next(iter(self.left.items()))
+            if len(self.left) <= MOST_LEFT and now - one.at <= FORGET_S:
+                break
             del self.left[host]
 
-    def _end(self, stream: Stream, code: int, reason: str) -> None:
-        """Without waiting for it."""
+    def _end(self, stream: Stream, code: int, reason: str, why: str) -> None:
+        """Without waiting for it. `why`: as it is counted."""
+        stream.why_ended = why
         task = asyncio.get_running_loop().create_task(stream.end(code, reason))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -258,6 +291,7 @@ class Watcher:
             documents = self._documents.after(change)
             self._hand(partial(self._relay.take, documents, change))
             self._documents = documents
+            self._relay.counts.store_read = time.time()
             if self._is_ending.is_set():
                 return
         self._note_answer()
@@ -274,6 +308,7 @@ class Watcher:
             documents.version,
         )
         self._documents = documents
+        self._relay.counts.store_read = time.time()
         self._hand(partial(self._relay.restart, documents))
 
     def _hand(self, call: Callable[[], None]) -> None:
@@ -299,9 +334,11 @@ class Watcher:
         if not self._is_silent:
             LOGGER.warning("the store can't be read; hosts keep what they have: %s", error)
         self._is_silent = True
+        self._relay.counts.errors[OF_STORE] += 1
         self._is_ending.wait(RETRY_S)
 
     def _note_answer(self) -> None:
+        self._relay.counts.store_read = time.time()
         if self._is_silent:
             LOGGER.warning("the store can be read again")
         self._is_silent = False

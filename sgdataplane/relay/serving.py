@@ -33,7 +33,8 @@ from websockets.asyncio.server import serve
 from sgdataplane.control.store import Store
 from sgdataplane.errors import EndpointError
 from sgdataplane.relay.held import hold
-from sgdataplane.relay.server import Relay, Watcher
+from sgdataplane.relay.metrics import RELAY_PREFIX, RelayMetrics, serve_metrics, text_of
+from sgdataplane.relay.server import LOGGER, Relay, Watcher
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import LARGEST_FROM_HOST
@@ -72,12 +73,14 @@ def door_at(text: str) -> Door:
 @dataclass(frozen=True, slots=True)
 class Serving:
     """How a relay serves. `name`: what it is called in the store; "" for this machine's name and its port.
-    `snapshots`: how many hosts a second get all that they need."""
+    `snapshots`: how many hosts a second get all that they need. `metrics`: the address and port for Prometheus; ""
+    for none."""
 
     door: Door
     tls: TlsFiles
     snapshots: float
     name: str = ""
+    metrics: str = ""
 
 
 def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> None:
@@ -130,9 +133,14 @@ async def _serve(
             url = f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
             ready(url, relay.documents.revision)
             summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{port}")
-            saying = asyncio.create_task(summarizing.run())
+            text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
+            beside = [
+                asyncio.create_task(summarizing.run()),
+                asyncio.create_task(serve_metrics(text, how.metrics, LOGGER)),
+            ]
             await ends.wait()
-            saying.cancel()
+            for task in beside:
+                task.cancel()
     for error in bugs:
         raise error
 

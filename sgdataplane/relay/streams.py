@@ -25,6 +25,7 @@ from sgdataplane.control.history import Version
 from sgdataplane.control.hosts import host_of
 from sgdataplane.control.store import Path
 from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
 from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_of, parts, spell
 
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
@@ -78,11 +79,12 @@ class Sent:
 class Stream:
     """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
     concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't known which. `must_hear`:
-    also if nothing of it has changed. `report`: the last one, which came at `heard`."""
+    also if nothing of it has changed. `report`: the last one, which came at `heard`. `why_ended`: one of ENDS."""
 
     host: str
     serial: str
     socket: ServerConnection
+    counts: RelayCounts = field(default_factory=RelayCounts)
     since: float = field(default_factory=time.time)
     sent: Sent = field(default_factory=Sent)
     version: Version | None = None
@@ -94,6 +96,7 @@ class Stream:
     report: Reported | None = None
     heard: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
+    why_ended: str = CLOSED
 
     def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
         """Something of these may be different now."""
@@ -109,6 +112,7 @@ class Stream:
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
         self.sent = Sent.of({path: bytes.fromhex(digest) for path, digest in digests.items()})
         self.version, self.needed = version, version.revision
+        self.counts.answers[RESUMED if hello.have else SNAPSHOT] += 1
         return parts(((path, canonical(closure[path])) for path in puts), version, deletes)
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
@@ -130,19 +134,28 @@ class Stream:
         self.version, self.must_hear, self.sent = version, False, Sent.of(sent)
         return parts(iter(texts.items()), version, tuple(sorted(deletes)))
 
-    def forget(self) -> None:
-        """What only an open stream needs."""
-        self.sent, self.pending = Sent(), set()
-
-    async def send(self, messages: Iterable[str]) -> None:
+    async def send(self, messages: Iterable[str], kind: str = CHANGE) -> None:
         """ConnectionClosed; TimeoutError if the host doesn't read."""
         for text in messages:
+            self.counts.note_sent(kind, text)
             async with asyncio.timeout(SEND_S):
                 await self.socket.send(text if len(text) <= FRAGMENT else fragments(text))
 
     async def end(self, code: int, reason: str) -> None:
         with suppress(ConnectionClosed):
             await self.socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a stream that has ended leaves: what its host said last. It keeps no socket. `at`: when it ended, in seconds
+    since 1970; the others as of a stream."""
+
+    at: float
+    since: float
+    needed: int
+    report: Reported
+    heard: float
 
 
 def fragments(text: str) -> Iterator[str]:
@@ -181,4 +194,4 @@ async def send_refusals(stream: Stream, documents: Documents) -> None:
     found = refusals(stream, documents)
     if found != stream.refused:
         stream.refused = found
-        await stream.send([spell(Refused(found))])
+        await stream.send([spell(Refused(found))], REFUSED)

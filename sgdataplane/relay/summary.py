@@ -2,7 +2,8 @@
 
 Owns the form of a summary, and when one is written. Must not know who reads it.
 
-    {"time": seconds since 1970, "epoch", "seen": the last revision that the relay has seen, "hosts": {host: of it}}
+    {"time": seconds since 1970, "process": a text that no other relay has, "epoch", "seen": the last revision that the
+     relay has seen, "hosts": {host: of it}}
     of a host: {"connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null,
                 "needed": the last revision that may concern it, "failed": [{"eni", "why"}], "error": text,
                 "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet]}
@@ -12,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from sgdataplane.control.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.store import Json, Store, StoreError
 from sgdataplane.errors import LimitError
+from sgdataplane.relay.counts import OF_SUMMARY
 from sgdataplane.relay.held import give_back
 from sgdataplane.relay.server import Relay
-from sgdataplane.relay.streams import Stream
+from sgdataplane.relay.streams import Left, Stream
 
 EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
 MOST_FAILED, MOST_CLAIMS = 20, 1_000  # of one host: a summary must fit into the store
+FIRST_NAME_S, NAME_S = 6.0, 60.0  # after which a relay looks for another one of its name; that one writes each 5 s
 MANY_ENDED = 100  # streams, whose memory is worth the time to take it back
 AGELESS = ("time", "age")
 
@@ -34,11 +38,13 @@ LOGGER = logging.getLogger("sgdataplane.relay")
 
 @dataclass
 class Summarizing:
-    """Writes them. `name`: of the relay."""
+    """Writes them. `name`: of the relay, which it alone should have. `process`: what tells it from another relay."""
 
     store: Store
     relay: Relay
     name: str
+    process: str = field(default_factory=lambda: secrets.token_hex(8))
+    look_at: float = field(default_factory=lambda: time.monotonic() + FIRST_NAME_S)
 
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
@@ -48,8 +54,9 @@ class Summarizing:
             body = summary_of(self.relay, time.time())
             if (new := _ageless(body)) != said or time.monotonic() - at > AT_LEAST_S:
                 try:
-                    await asyncio.to_thread(self.store.put_summary, self.name, body)
+                    await self._write(body, is_first=said is None)
                 except (StoreError, LimitError) as error:
+                    self.relay.counts.errors[OF_SUMMARY] += 1
                     if str(error) != trouble:
                         LOGGER.warning("nobody hears how the hosts are: %s", error)
                     trouble = str(error)
@@ -60,33 +67,52 @@ class Summarizing:
                 give_back()
             await asyncio.sleep(EACH_S)
 
+    async def _write(self, body: Fields, *, is_first: bool) -> None:
+        if not is_first and time.monotonic() >= self.look_at:
+            self.look_at = time.monotonic() + NAME_S
+            self._note_name(await asyncio.to_thread(self._is_name_taken))
+        await asyncio.to_thread(self.store.put_summary, self.name, {**body, "process": self.process})
+
+    def _is_name_taken(self) -> bool:
+        """Whether somebody else has written since this one did."""
+        found = self.store.summaries().get(self.name)
+        return found is not None and found.get("process") != self.process
+
+    def _note_name(self, is_taken: bool) -> None:
+        if is_taken and not self.relay.counts.is_name_taken:
+            words = "another relay is also called %s, and each of them writes over what the other one says: rename one"
+            LOGGER.warning(words, self.name)
+        self.relay.counts.is_name_taken = is_taken
+
 
 def summary_of(relay: Relay, now: float) -> Fields:
-    hosts: Fields = {name: _left(stream, now) for name, stream in relay.left.items()}
-    hosts |= {name: _described(stream, relay.documents, now) for name, stream in relay.streams.items()}
+    relay.forget_left(now)
+    hosts: Fields = {name: _left(one, now) for name, one in relay.left.items()}
+    hosts |= {
+        name: {**_described(stream, now), "connected": True, "claims": _new_claims(stream, relay.documents)}
+        for name, stream in relay.streams.items()
+    }
     version = relay.documents.version
     return {"time": now, "epoch": version.epoch, "seen": version.revision, "hosts": hosts}
 
 
-def _described(stream: Stream, documents: Documents, now: float) -> Fields:
+def _left(one: Left, now: float) -> Fields:
+    """Of a host whose stream has ended: what it said last."""
+    return {**_described(one, now), "connected": False, "claims": []}
+
+
+def _described(stream: Stream | Left, now: float) -> Fields:
     report = stream.report
     failed: list[Json] = [{"eni": eni, "why": why} for eni, why in report.failed[:MOST_FAILED]] if report else []
     enforced = report.enforced if report else None
     return {
-        "connected": True,
         "since": stream.since,
         "enforced": None if enforced is None else [enforced.epoch, enforced.revision],
         "needed": stream.needed,
         "failed": failed,
         "error": report.error if report else "",
         "age": None if report is None else round(now - stream.heard, 1),
-        "claims": _new_claims(stream, documents),
     }
-
-
-def _left(stream: Stream, now: float) -> Fields:
-    """Of a host whose stream has ended: what it said last."""
-    return {**_described(stream, Documents(), now), "connected": False, "claims": []}
 
 
 def _new_claims(stream: Stream, documents: Documents) -> list[Json]:

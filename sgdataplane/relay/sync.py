@@ -15,7 +15,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.relay.complaints import complaints_of
+from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import (
@@ -83,6 +84,7 @@ class Folder:
     published: HostPart = field(default_factory=HostPart)
     same_until: Version | None = None
     is_damaged: bool = False
+    generations: int = 0  # written by this process
     memory: Memory = field(default_factory=Memory)
 
     @staticmethod
@@ -111,6 +113,7 @@ class Folder:
         load_native(dict(document), profile="unlimited", memory=self.memory)
         self.publisher.publish(version, document, always=may_go_back or self.is_damaged)
         self.published, self.same_until, self.is_damaged = part, version, False
+        self.generations += 1
 
 
 def _read(folder: Path) -> dict[str, object]:
@@ -140,7 +143,7 @@ class HostSync:
         self._relays, self._context, self._folder, self._place = relays, context, folder, place
         self._may_go_back, self._goes_back = may_go_back, False
         self.part = folder.published  # what the relay has sent
-        self.report = Reported()
+        self.report, self.counts = Reported(), SyncCounts()
         self._complaints = complaints_of(LOGGER)
         self._enforced: Version | None = None
         self._arrived, self._reported = asyncio.Event(), asyncio.Event()
@@ -153,6 +156,11 @@ class HostSync:
             tasks.create_task(self._enforce())
         raise AssertionError("both go on for ever")
 
+    @property
+    def written(self) -> Version | None:
+        """The last version for which the current generation is right."""
+        return self._folder.same_until
+
     # the relay
 
     async def _follow(self) -> NoReturn:
@@ -163,8 +171,11 @@ class HostSync:
             try:
                 await self._stream(url)
             except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
+                self.counts.failures[_counted(error, was_open=self.counts.is_connected)] += 1
                 told = visible(f"{url}: {_told(error)}")
                 self._complaints.say(url, f"no stream from the relay, all stays as it is: {told}")
+            finally:
+                self.counts.note_end()
             turn += 1
             self._attempts = 1 if time.monotonic() - begun > LONGEST_S else self._attempts + 1
             longest = min(LONGEST_S, SHORTEST_S * 2 ** min(self._attempts, 10))
@@ -205,6 +216,8 @@ class HostSync:
         while True:
             text = await socket.recv()
             message = read_from_relay(text)
+            if not self.counts.is_connected:
+                self.counts.note_open()
             if isinstance(message, Refused):
                 self._note_refused(message.enis)
             elif self._take(receiving, message, len(text)):
@@ -232,6 +245,7 @@ class HostSync:
             pass  # the stream's end says why
 
     def _note_refused(self, enis: Mapping[str, str]) -> None:
+        self.counts.refused = len(enis)
         if not enis:
             self._complaints.forget("refused")
             return
@@ -265,10 +279,11 @@ class HostSync:
         try:
             await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
         except SgDataplaneError as error:
+            self.counts.failures[PUBLISH] += 1
             self._complaints.say("published", f"{part.version} isn't published: {error}")
             return str(error)
         self._complaints.forget("published")
-        self._goes_back = False
+        self._goes_back, self.counts.generations = False, self._folder.generations
         return ""
 
     async def _look(self) -> Enforcement:
@@ -298,22 +313,33 @@ def run_sync(  # noqa: PLR0913  # what the command line says
     *,
     may_go_back: bool,
     ready: Callable[[str], None],
+    beside: Callable[[HostSync], Coroutine[None, None, None]],
 ) -> None:
     """Follow until SIGTERM or Ctrl-C; what was begun is published whole. `ready`: called once, with what is here.
-    EndpointError, HostError."""
+    `beside`: what runs as long. EndpointError, HostError."""
     context = host_context(tls)
 
     async def follow(opened: Folder) -> None:
         sync = HostSync(relays, context, opened, AgentPlace(opened.publisher, socket), may_go_back=may_go_back)
-        task = asyncio.create_task(sync.run())
+        task, other = asyncio.create_task(sync.run()), asyncio.create_task(beside(sync))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         ready(f"{opened.publisher.current} has {opened.published.version or 'nothing yet'}")
         with suppress(asyncio.CancelledError):
             await task
+        other.cancel()
 
     with held(folder):
         asyncio.run(follow(Folder.open(folder)))
+
+
+def _counted(error: Exception, *, was_open: bool) -> str:
+    """Which of the counted failures it is."""
+    if isinstance(error, OlderError):
+        return OLDER
+    if isinstance(error, BadMessageError):
+        return NO_MESSAGE
+    return ENDED if was_open else UNREACHABLE
 
 
 def _told(error: Exception) -> str:

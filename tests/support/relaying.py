@@ -100,6 +100,14 @@ class Plant:
         options += ["--folder", str(self.folder_of(host)), "--agent-socket", str(socket or self.folder / "none.sock")]
         return self._started("sync", *options, *self.tls(self.authority.sign(host)), *more)
 
+    def measured(self) -> tuple[int, tuple[object, ...]]:
+        """The port where metrics will be served, and the options of what serves them there."""
+        with socket.create_server((HERE, 0)) as door:
+            port = int(door.getsockname()[1])
+        file = self.folder / f"{port}.toml"
+        file.write_text(f'metrics = "{HERE}:{port}"\n', "ascii")
+        return port, ("--config", file)
+
     def is_running(self, number: int) -> bool:
         """The process of that number in the order in which they were started."""
         return self._running[number].process.poll() is None

@@ -53,6 +53,7 @@ EXCEPTIONS = {
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
+    ("relay.metrics", "daemon.scrape"),  # served as the agent's are
     ("cli.api", "control"),
     ("cli.relay", "control.stores"),
     ("cli.relay", "relay"),
@@ -76,7 +77,7 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
-    "prometheus_client": ("daemon.metrics", "control.metrics"),
+    "prometheus_client": ("daemon.metrics", "control.metrics", "relay.metrics"),
     "sqlite3": ("control.sqlite", "control.sqlitefile", "control.backup"),
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),

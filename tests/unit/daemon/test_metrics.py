@@ -11,9 +11,10 @@ import pytest
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
-from sgdataplane.daemon.metrics import ERRORS, KEPT_S, KEPT_TIMES, Metrics
+from sgdataplane.daemon.metrics import ERRORS, Metrics
 from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.schedule import Cause
+from sgdataplane.daemon.scrape import KEPT_S, KEPT_TIMES
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import BindingError, HostError, KernelError, LimitError, Problem, ProofError, Where

@@ -1,0 +1,62 @@
+"""What a relay remembers of hosts that have gone: what each one said last, for a while, and nothing that costs much."""
+
+from __future__ import annotations
+
+import weakref
+from typing import cast
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from sgdataplane.control.documents import Documents
+from sgdataplane.control.history import Version
+from sgdataplane.relay import server
+from sgdataplane.relay.server import FORGET_S, Relay
+from sgdataplane.relay.streams import Stream
+from sgdataplane.relay.summary import summary_of
+from sgdataplane.relay.wire import Reported
+
+
+class Socket:
+    """In place of a connection."""
+
+
+def leave(relay: Relay, host: str, socket: Socket | None = None) -> None:
+    """A host's stream ends, which has reported."""
+    stream = Stream(host, "1", cast(ServerConnection, socket or Socket()), since=7.0)
+    stream.report, stream.needed = Reported(Version(0, 3), error="why"), 4
+    relay._note_left(stream)
+
+
+@pytest.fixture
+def relay() -> Relay:
+    return Relay(Documents())
+
+
+def test_what_it_said_last_is_told_and_its_socket_is_let_go(relay: Relay) -> None:
+    socket = Socket()
+    gone = weakref.ref(socket)
+    leave(relay, "host-1", socket)
+    del socket
+    assert gone() is None
+    told = summary_of(relay, relay.left["host-1"].at)["hosts"]
+    assert isinstance(told, dict)
+    found = told["host-1"]
+    assert isinstance(found, dict)
+    assert (found["connected"], found["enforced"], found["needed"], found["error"]) == (False, [0, 3], 4, "why")
+    assert (found["since"], found["claims"]) == (7.0, [])
+
+
+def test_after_a_while_it_is_forgotten_without_another_that_leaves(relay: Relay) -> None:
+    leave(relay, "host-1")
+    at = relay.left["host-1"].at
+    assert summary_of(relay, at + FORGET_S - 1)["hosts"] != {}
+    assert summary_of(relay, at + FORGET_S + 1)["hosts"] == {}
+    assert relay.left == {}
+
+
+def test_of_too_many_the_first_ones_are_forgotten(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_LEFT", 3)
+    for number in range(5):
+        leave(relay, f"host-{number}")
+    assert list(relay.left) == ["host-2", "host-3", "host-4"]
