@@ -47,7 +47,9 @@ def test_lintian_has_no_complaint(debs: Path, name: str) -> None:
         f"{DOCUMENTS}/systemd/README.md",
         f"{DOCUMENTS}/examples/agent.toml",
         f"{DOCUMENTS}/examples/monitoring/grafana-dashboard.json",
+        f"{DOCUMENTS}/examples/monitoring/grafana-hosts-dashboard.json",
         f"{DOCUMENTS}/examples/monitoring/sgdataplane-alerts.yml",
+        f"{DOCUMENTS}/examples/monitoring/sgdataplane-hosts-alerts.yml",
         f"{DOCUMENTS}/examples/scenarios/20-three-tier/state.yaml",
     ],
 )
