@@ -213,7 +213,8 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int, digest: str) -> 
     if not 1 <= epoch <= last:
         raise InternalError(f"epoch {epoch} is outside 1..{last}")
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
-    moving = _epoch_chains(site.placement, ifnames, epoch, secret)
+    first = tuple(skeleton.first_rules(table, site))
+    moving = _epoch_chains(site.placement, ifnames, epoch, secret, first)
     stamp = skeleton.applied(epoch, digest, secret)
     own = {entry.name: entry for entry in (stamp, *_epoch_sets(site.placement, ifnames, epoch))}
     maps = [entry for entry in table.maps if entry.name not in own]
@@ -242,9 +243,12 @@ def _places(chains: ById[tuple[Chain, ...]]) -> dict[str, int]:
 
 
 @lru_cache(maxsize=4)
-def _epoch_chains(placement: Placement, ifnames: tuple[str, ...], epoch: int, secret: int) -> tuple[Chain, ...]:
+def _epoch_chains(
+    placement: Placement, ifnames: tuple[str, ...], epoch: int, secret: int, first: tuple[tuple[Rule, ...], ...]
+) -> tuple[Chain, ...]:
     site = SITES[placement]
-    return tuple(verdicts.epoch_chains(site, site.marks.slots(ifnames), epoch, secret))
+    by_hook = dict(zip(Direction, first, strict=True))
+    return tuple(verdicts.epoch_chains(site, site.marks.slots(ifnames), epoch, secret, by_hook))
 
 
 @lru_cache(maxsize=4)

@@ -3,10 +3,11 @@
 Owns all chains that read or write the mark or name the epoch, and those that drop. Is given where the table stands, and
 its interfaces with their slots. Must not know rules of users.
 
-    <hook>                base chain: sessions accepted in this epoch pass, but no AH over IPv6. It names epoch and
-                          slot; with more than FEW interfaces, a set has them for each. All else goes through the ENI's
-                          chain, the profile and, by rank, a leaf. Each of them returns with what it found in the
-                          packet's priority. One rule accepts for each side, and whatever else comes back is refused
+    <hook>                base chain: in a router, packets at an uplink pass first (skeleton.py). Then sessions accepted
+                          in this epoch, but no AH over IPv6. It names epoch and slot; with more than FEW interfaces, a
+                          set has them for each. All else goes through the ENI's chain, the profile and, by rank, a
+                          leaf. Each of them returns with what it found in the packet's priority. One rule accepts for
+                          each side, and whatever else comes back is refused
     <hook>-related        ICMP errors of these sessions
     <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own that writes the mark,
@@ -80,7 +81,8 @@ FEW = 2  # up to this many interfaces the base chain asks for each; a look-up co
 # Over IPv6, conntrack looks behind an authentication header for a packet's session, whereas rules see the header's own
 # number, 51. So such a packet never passes by its session, and never marks one as accepted.
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
-OTHERS = (Match(Field.L4PROTO, (Range.of(AH),), negate=True), is_value(Field.NFPROTO, Nfproto.IPV4))  # either holds
+IS_NO_AH = Match(Field.L4PROTO, (Range.of(AH),), negate=True)
+IS_AH_OVER_IPV4 = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV4))
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
 # session's entry, and a packet that a helper expects inherits the mark, but neither was accepted itself. Nor does an
@@ -102,10 +104,13 @@ def is_few(slots: Collection[str]) -> bool:
     return len(slots) <= FEW
 
 
-def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) -> Iterator[Chain]:
+def epoch_chains(
+    site: Site, slots: Mapping[str, int], epoch: int, secret: int, first: Mapping[Direction, Sequence[Rule]]
+) -> Iterator[Chain]:
     """The chains that name the epoch or the secret; all of them change together.
 
-    `slots`: the slot of the ENI on each interface. `secret`: 0 if packets aren't marked.
+    `slots`: the slot of the ENI on each interface. `secret`: 0 if packets aren't marked. `first`: rules that come
+    before all others in each base chain.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     if site.is_leaving(Direction.EGRESS):
@@ -113,9 +118,11 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
     for hook in Direction:
         end = approve if site.is_leaving(hook) else (ACCEPT,)
         sessions = list(_sessions(site, hook, slots, epoch))
-        own = [rule(*known, IS_OWN, is_other, *end) for is_other in OTHERS for known in sessions]
+        own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
+        behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
+        related = rule(IS_RELATED, jump(related_name(hook)))
         yield _related(site, hook, sessions)
-        yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
+        yield _base(site, hook, [*first[hook], *own, *behind_ah, related])
     for side in Direction:
         marks = {ifname: site.marks.accepted(side, epoch, slot) for ifname, slot in slots.items()}
         written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
