@@ -49,7 +49,7 @@ from sgdataplane.contract.tables import (
     refuse_name,
     related_name,
 )
-from sgdataplane.net.values import AH, Direction
+from sgdataplane.net.values import AH, TCP, Direction
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -81,6 +81,7 @@ FEW = 2  # up to this many interfaces the base chain asks for each; a look-up co
 # Over IPv6, conntrack looks behind an authentication header for a packet's session, whereas rules see the header's own
 # number, 51. So such a packet never passes by its session, and never marks one as accepted.
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
+IS_TCP = is_value(Field.L4PROTO, TCP)
 IS_NO_AH = Match(Field.L4PROTO, (Range.of(AH),), negate=True)
 IS_AH_OVER_IPV4 = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV4))
 
@@ -190,15 +191,17 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, Se
     """Marks the session as accepted by this side of the packet's ENI, and ends so.
 
     One statement writes epoch and slot. Otherwise another ENI could write to the same entry in between, and leave one
-    ENI's epoch beside the other's slot. `marks`: what to write, by interface.
+    ENI's epoch beside the other's slot. `marks`: what to write, by interface. For few of them, TCP comes first, as most
+    sessions that are opened are TCP's, and it is neither AH nor an ICMP error.
     """
     asked = site.interface(hook)
     unmarked = (rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
     if is_few(marks):
-        rules = [*(rule(is_value(asked, ifname), mark, *end) for ifname, mark in marks.items()), rule(DROP)]
+        marked = [(is_value(asked, ifname), mark, *end) for ifname, mark in marks.items()]
+        usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), rule(DROP)]
     else:
-        rules = [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
-    return Chain(accept_name(hook, side), (rule(SetPriority(0)), *unmarked, *rules))
+        usual, rules = [], [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
+    return Chain(accept_name(hook, side), (rule(SetPriority(0)), *usual, *unmarked, *rules))
 
 
 def mark_maps(ifnames: Collection[str]) -> list[Map]:
