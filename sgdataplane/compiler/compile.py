@@ -63,10 +63,10 @@ def _shared_part(around: Surroundings) -> Part:
     maps = [skeleton.adopting(), *verdicts.mark_maps(slots)]
     arriving = ACCEPT
     if around.uplinks:
-        of_uplinks = skeleton.uplink_chains(around.private)
-        arriving = goto(of_uplinks[0][0].name)
-        chains += of_uplinks[0]
-        maps += of_uplinks[1]
+        of_uplinks, local = skeleton.uplink_chain(around.private)
+        arriving = goto(of_uplinks.name)
+        chains.append(of_uplinks)
+        maps += local
     for hook in Direction:
         uplink, timeouts = (ACCEPT, around.elsewhere) if site.is_leaving(hook) else (arriving, ())
         # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.

@@ -125,20 +125,21 @@ def _first_rules(entry: Chain, interface: Field, names: Iterable[str]) -> Iterat
             yield rule(one.statements[0], *later, one.statements[-1])
 
 
-def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
+def uplink_chain(private: Sequence[Prefix]) -> tuple[Chain, list[Map]]:
     """Drops packets that come by an uplink and claim to be from an ENI on this host, which has these private addresses
-    (ingress filtering, RFC 2827). Packets enter by the first of the chains."""
-    spoofed = Chain(f"{UPLINK}-spoofed", (drop(Direction.EGRESS, "spoofed"),))
+    (ingress filtering, RFC 2827). An element leads to the end at once: an old kernel walks each way there, by each
+    chain that leads here, at each commit."""
+    spoofed = goto(drop_name(Direction.EGRESS, "spoofed"))
     of_family = {family: [p for p in private if p.family is family] for family in Family}
     maps, rules = [], []
     for family, prefixes in of_family.items():
         singles = sorted({p.first for p in prefixes if p.first == p.last})
         key_type = KeyType.IPV4 if family is Family.IPV4 else KeyType.IPV6
-        maps.append(Map(f"local-{family.value}", key_type, tuple((value, goto(spoofed.name)) for value in singles)))
+        maps.append(Map(f"local-{family.value}", key_type, tuple((value, spoofed) for value in singles)))
         rules.append(rule(VerdictMap(SOURCE[family], name=maps[-1].name)))
         blocks = merged(p for p in prefixes if p.first != p.last)
-        rules += [rule(Match(SOURCE[family], blocks), goto(spoofed.name))] if blocks else []
-    return [content_chain(UPLINK, (*rules, rule(ACCEPT))), spoofed], maps
+        rules += [rule(Match(SOURCE[family], blocks), spoofed)] if blocks else []
+    return content_chain(UPLINK, (*rules, rule(ACCEPT))), maps
 
 
 def midstream_chain(site: Site) -> Chain:
