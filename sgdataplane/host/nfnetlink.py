@@ -12,7 +12,8 @@ import socket
 import struct
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Self
 
 from sgdataplane.host.netlink import (
@@ -37,16 +38,29 @@ BATCH_BEGIN, BATCH_END, BATCH_GENERATION = 0x10, 0x11, 1  # NFNL_MSG_BATCH_*, NF
 ERROR_OFFSET = 2  # NLMSGERR_ATTR_OFFS
 GENMSG = struct.Struct("=BBH")  # family, version, resource id
 AF_UNSPEC = 0
+_NUMBERS = map((0xFFFFFFFF).__and__, count(1))  # of the messages of all batches
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchMessage:
-    """One message of a batch. `flags`: in addition to those that every request has."""
+    """One message of a batch. `flags`: in addition to those that every request has. `packed`: its bytes in a batch,
+    made once. So it has one number, by which the kernel's answers name it, in all batches; no other message has that
+    for very long."""
 
     kind: int
     family: int
     attributes: bytes
     flags: int = 0
+    _packed: bytes = field(default=b"", init=False, compare=False, repr=False)
+
+    @property
+    def packed(self) -> bytes:
+        if not self._packed:
+            self._packed = _packed(self)
+        return self._packed
+
+
+BATCH_END_MESSAGE = BatchMessage(BATCH_END, AF_UNSPEC, b"")
 
 
 class BatchError(OSError):
@@ -123,33 +137,32 @@ class Nfnetlink:
     ) -> None:
         """Do all of them at once, or none: BatchError. `generation`: only if nobody has committed since that one.
         `is_trial`: the kernel checks them, and does nothing."""
-        first = self._held.sequence + 1
         asked = b"" if generation is None else attribute(BATCH_GENERATION, struct.pack("!I", generation))
-        parts = [_packed(BatchMessage(BATCH_BEGIN, AF_UNSPEC, asked), first, subsystem)]
-        last = len(messages)
-        parts += [
-            _packed(entry, first + number, acknowledged=number == last) for number, entry in enumerate(messages, 1)
-        ]
-        if not is_trial:  # the kernel drops a batch without an end
-            parts.append(_packed(BatchMessage(BATCH_END, AF_UNSPEC, b""), first + last + 1, subsystem))
-        data = b"".join(parts)
+        parts = [_packed(BatchMessage(BATCH_BEGIN, AF_UNSPEC, asked), subsystem)]
+        parts += [entry.packed for entry in messages[:-1]]
+        parts += [_packed(entry, flags=NLM_F_ACK) for entry in messages[-1:]]
+        ending = () if is_trial else (_packed(BATCH_END_MESSAGE, subsystem),)  # the kernel drops a batch without an end
+        data = b"".join((*parts, *ending))
         self._held.make_room(len(data))
-        self._held.sequence = first + last + 1
         self._socket.send(data)
-        self._judge(first, last)
+        self._judge(parts)
 
-    def _judge(self, first: int, last: int) -> None:
+    def _judge(self, parts: Sequence[bytes]) -> None:
         """Read the kernel's answers to a batch: each error, and the acknowledgement of the last message, which comes
         even if that failed. An error about the first header is about the batch as a whole."""
         worst: BatchError | None = None
+        last = _number_of(parts[-1])
+        places: dict[int, int] = {}
         for sequence, flags, payload in self._answers():
-            number = sequence - first
-            if not 0 <= number <= last:
-                continue
             (code,) = CODE.unpack_from(payload)
-            if code and (worst is None or number - 1 < worst.index):
-                worst = BatchError(-code, number - 1, _offset_in(payload) if flags & NLM_F_ACK_TLVS else -1)
-            if number == last or (code and number == 0):
+            if code and not places:
+                places = {_number_of(part): place for place, part in reversed([*enumerate(parts)])}
+            place = places.get(sequence, 0 if sequence == last else -1)
+            if place < 0:
+                continue
+            if code and (worst is None or place - 1 < worst.index):
+                worst = BatchError(-code, place - 1, _offset_in(payload) if flags & NLM_F_ACK_TLVS else -1)
+            if sequence == last or (code and place == 0):
                 break
         else:
             worst = worst or BatchError(errno.ENOBUFS, -1)
@@ -180,10 +193,13 @@ class Nfnetlink:
         self._socket.send(request(kind, flags, body, self._held.sequence))
 
 
-def _packed(message: BatchMessage, sequence: int, resource: int = 0, *, acknowledged: bool = False) -> bytes:
-    flags = message.flags | (NLM_F_ACK if acknowledged else 0)
+def _packed(message: BatchMessage, resource: int = 0, flags: int = 0) -> bytes:
     body = GENMSG.pack(message.family, 0, socket.htons(resource)) + message.attributes
-    return request(message.kind, flags, body, sequence) + bytes(-len(body) & 3)
+    return request(message.kind, message.flags | flags, body, next(_NUMBERS)) + bytes(-len(body) & 3)
+
+
+def _number_of(packed: bytes) -> int:
+    return int(HEADER.unpack_from(packed)[3])
 
 
 def _offset_in(payload: bytes) -> int:

@@ -35,7 +35,7 @@ from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation, without_policy
-from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb, addition
 
 Named = Chain | Map | Counter | Timeout
 Objects = Mapping[tuple[Kind, str], Named]
@@ -328,11 +328,11 @@ def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
     maps = [entry for entry in found if isinstance(entry, Map)]
     chains = [entry for entry in found if isinstance(entry, Chain)]
     others = sorted((entry for entry in found if not isinstance(entry, Map)), key=_rank)
-    yield from (Operation(Verb.ADD, _KINDS[type(entry)], entry) for entry in others)
-    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in chains if not entry.ways.maps)
-    yield from (Operation(Verb.ADD, Kind.MAP, entry) for entry in maps)
-    yield from (Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps)
-    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in chains if entry.ways.maps)
+    yield from (addition(_KINDS[type(entry)], entry) for entry in others)
+    yield from (addition(Kind.RULES, entry) for entry in chains if not entry.ways.maps)
+    yield from (addition(Kind.MAP, entry) for entry in maps)
+    yield from (addition(Kind.ELEMENTS, entry) for entry in maps)
+    yield from (addition(Kind.RULES, entry) for entry in chains if entry.ways.maps)
 
 
 def _closings(entries: Iterable[Named]) -> Iterator[Operation]:

@@ -68,6 +68,9 @@ class Operation:
     kind: Kind
     subject: Subject
     size: int = field(init=False, compare=False, repr=False)
+    sent: dict[tuple[str, str], tuple[Messages, ...]] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )  # its messages, by table and family, once they are kept
 
     def __post_init__(self) -> None:
         is_known = (
@@ -132,13 +135,42 @@ class Transaction:
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
         """The messages to the kernel, in the same parts as the text's lines."""
-        table, writer = Table(self.name, family=self.family), Writer()
+        table, writer, where = Table(self.name, family=self.family), Writer(), (self.name, self.family)
         for entry in self.operations:
-            for messages in _said(writer, table, entry):
+            for messages in _said(writer, table, entry) if entry.sent is None else _sent(writer, table, entry, where):
                 yield messages, entry
 
     def __str__(self) -> str:
         return "".join(f"{line}\n" for line, _ in self.lines())
+
+
+MOST_KEPT = 1 << 12  # additions
+SMALL = 64  # rules or elements of an addition that is kept
+_KEPT: dict[tuple[Kind, int], Operation] = {}
+
+
+def addition(kind: Kind, subject: Subject) -> Operation:
+    """The operation that adds it. Many tables have the same objects: of these it is always the same, and from the
+    second time on what it is in a batch is kept. So no batch may have it twice: a rule finds its unnamed set by a
+    number."""
+    key = kind, id(subject)  # the operation keeps the subject, so that its number stays its own
+    found = _KEPT.get(key)
+    if found is None:
+        found = Operation(Verb.ADD, kind, subject)
+        if found.size <= SMALL:
+            if len(_KEPT) >= MOST_KEPT:
+                _KEPT.clear()
+            _KEPT[key] = found
+    elif found.sent is None:
+        object.__setattr__(found, "sent", {})
+    return found
+
+
+def _sent(writer: Writer, table: Table, entry: Operation, where: tuple[str, str]) -> tuple[Messages, ...]:
+    assert entry.sent is not None
+    if where not in entry.sent:
+        entry.sent[where] = tuple(_said(writer, table, entry))
+    return entry.sent[where]
 
 
 T_co = TypeVar("T_co", covariant=True)
