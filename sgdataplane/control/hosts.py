@@ -96,7 +96,8 @@ def host_of(documents: Documents, eni: Body) -> str | None:
     """The host that an ENI is bound to: the one that claimed it or that a call named for it; else the one that
     its instance's tag names; else the only host that there is. A host that is revoked counts: to revoke moves nothing.
     """
-    return bound(eni, _instance_of(documents, eni), documents.of_kind[ResourceKind.HOST])
+    instance = None if about(eni).get(FIELD) else _instance_of(documents, eni)
+    return bound(eni, instance, documents.of_kind[ResourceKind.HOST])
 
 
 def bound(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:

@@ -16,16 +16,18 @@ tenants that its own don't name (tests/relay/test_closure.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sgdataplane.control.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
 from sgdataplane.control.hosts import host_of
 from sgdataplane.control.store import Path, Revision
 from sgdataplane.model.state import NetworkType
+from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.objects import far_end, is_primary, stub
 from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
 from sgdataplane.relay.turned import HostOf, Turned
+from sgdataplane.relay.wire import canonical, digest_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,14 @@ class Closures:
     """
 
     def __init__(self, documents: Documents, host_of: HostOf = host_of) -> None:
-        self._documents, self._host_of, self._topics = documents, host_of, Topics()
+        self._documents, self._host_of = documents, host_of
+        self._topics = Topics(len(documents.of_kind[ResourceKind.INSTANCE]))
+        self._known = KnownDigests()
         for name, body in documents.of_kind[ResourceKind.GROUP].items():
             self._topics.put_group(name, GroupFacts.of(body))
         for name, body in documents.of_kind[ResourceKind.ENI].items():
             self._topics.put_eni(name, None, EniFacts.of(body, host_of(documents, body)))
+        self._topics.pack()
 
     def hosts(self) -> frozenset[str]:
         """Those that ENIs are bound to."""
@@ -79,6 +84,41 @@ class Closures:
         paths += [path_of(ResourceKind.ENI, name) for name in shape.enis.union(*far)]
         found = {path: self._object(shape, path) for path in sorted(paths)}
         return {path: fields for path, fields in found.items() if fields is not None}
+
+    def digests(self, host: str) -> tuple[dict[Path, bytes], dict[Path, str]]:
+        """Path -> digest of all that a host gets; and path -> text (`canonical`) of those objects whose digest nobody
+        had asked for yet."""
+        shape = self._shape(host)
+        digests, texts = dict[Path, bytes](), dict[Path, str]()
+        for path, seen in self._views(shape):
+            digest = None if seen is None else self._known.get(path, seen)
+            if digest is None:
+                fields = self._object(shape, path)
+                if fields is None:
+                    continue
+                texts[path] = canonical(fields)
+                digest = digest_in(texts[path])
+                if seen is not None:
+                    self._known.put(path, seen, digest)
+            digests[path] = digest
+        return digests, texts
+
+    def _views(self, shape: Shape) -> Iterator[tuple[Path, Hashable]]:
+        """Path of all that a host may get, and what its object follows from besides its document; None of what no
+        other host gets so."""
+        instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
+        for kind, names in ((ResourceKind.ENI, shape.enis), (ResourceKind.INSTANCE, instances)):
+            yield from ((path_of(kind, name), None) for name in names)
+        yield from ((path, ()) for path in (*shape.vpcs, *shape.lists))
+        for is_whole, groups in ((True, shape.own), (False, shape.named)):
+            yield from ((path_of(ResourceKind.GROUP, name), is_whole) for name in groups)
+        through: dict[str, list[str]] = {}
+        for group in sorted(shape.near):
+            for eni in self._topics.members(group):
+                through.setdefault(eni, []).append(group)
+        yield from (
+            (path_of(ResourceKind.ENI, eni), tuple(groups)) for eni, groups in through.items() if eni not in shape.enis
+        )
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
         """The same of a few paths; None of what a host doesn't get."""
@@ -96,6 +136,8 @@ class Closures:
         before = {host: self._shape(host) for host in self._reshaped(turned)}
         news = _News()
         self._note_audience(news, turned)
+        for path in (*change.puts, *change.deletes):
+            self._known.forget(path)
         self._go_on(documents, turned)
         self._note_audience(news, turned)
         for host, shape in before.items():

@@ -2,19 +2,22 @@
 
 Owns what is left out, and how the rest is kept. Must not know which host gets what.
 
-A document is kept as a compressed text, and made of it anew whenever somebody asks. Of what the API tells besides the
-state, only that stays which says where something is bound, what a host may, and which epoch it is. VSwitches and access
-keys aren't held at all: what a relay doesn't have, nobody can take from it.
+A document is kept as a text that is compressed against another one of its VPC, and made of it anew whenever somebody
+asks: so an ENI takes some 60 bytes, with its id. Of what the API tells besides the state, only that stays which says
+where something is bound, what a host may, and which epoch it is. VSwitches and access keys aren't held at all: what a
+relay doesn't have, nobody can take from it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from json import JSONDecoder, JSONEncoder
+from typing import cast
 
 from sgdataplane.control.documents import (
     Documents,
@@ -25,11 +28,14 @@ from sgdataplane.control.documents import (
     changed,
     kind_of,
     name_of,
+    path_of,
     state_in,
 )
 from sgdataplane.control.hosts import FIELD
-from sgdataplane.control.layered import Layered, Stepping
+from sgdataplane.control.importing import IDS
+from sgdataplane.control.layered import Stepping
 from sgdataplane.control.store import Body, Path, Revision, Snapshot, Store
+from sgdataplane.relay.table import Table
 
 # What stays of `about`; None: all of it.
 ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
@@ -38,6 +44,7 @@ ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
     ResourceKind.HOST: None,
     ResourceKind.STORE: None,
 }
+ENCODER, DECODER = JSONEncoder(separators=(",", ":")), JSONDecoder()
 KINDS = frozenset(map(str, ResourceKind))
 LEFT_OUT = (ResourceKind.VSWITCH, ResourceKind.ACCESS_KEY)
 # What most texts have in them, so that it takes no room in each: it is part of no format, and may change at any time.
@@ -51,46 +58,92 @@ COMMON = (
     b'"type":"secondary""type":"primary"},"about":{"host":"'
 )
 LEVEL, WINDOW, ROOM = 1, -15, 5  # of zlib: fast, without a header, and with little to set up
+MOST_EXAMPLES = 16_384
+AS_IT_IS = 1 << 15  # beside an example's number: the text has the object's id
+
+
+class Examples:
+    """Texts that others are compressed against, as those of one VPC have much in common: all revisions share them, and
+    none ever changes."""
+
+    def __init__(self) -> None:
+        self._texts: list[bytes] = [COMMON]
+        self._numbers: dict[str, int] = {}
+
+    def number_for(self, like: str, text: bytes) -> int:
+        """Of the example for all that are `like` this text; the first such text becomes it."""
+        number = self._numbers.get(like)
+        if number is None:
+            number = 0
+            if len(self._texts) < MOST_EXAMPLES:
+                number = self._numbers[like] = len(self._texts)
+                self._texts.append(COMMON + text)
+        return number
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._texts[number]
 
 
 class PackedBodies(Stepping[str, Body]):
     """Documents of one kind, by id."""
 
-    __slots__ = ("_kind", "_texts")
+    __slots__ = ("_examples", "_kind", "_texts")
 
-    def __init__(self, kind: ResourceKind, texts: Layered[str, bytes] | None = None) -> None:
+    def __init__(self, kind: ResourceKind, texts: Table | None = None, examples: Examples | None = None) -> None:
         self._kind = kind
-        self._texts: Layered[str, bytes] = texts if texts is not None else Layered()
+        self._texts = Table() if texts is None else texts
+        self._examples = Examples() if examples is None else examples
 
     def after(self, puts: Mapping[str, Body], deletes: Collection[str] = ()) -> PackedBodies:
         if self._kind in LEFT_OUT:
             return self
-        kept = ABOUT.get(self._kind, ())
-        texts = {name: _packed(body, kept) for name, body in puts.items()}
-        return PackedBodies(self._kind, self._texts.after(texts, deletes))
+        texts = self._texts.copy()
+        for name in deletes:
+            texts.pop(name)
+        for name, body in puts.items():
+            texts.put(name, self.packed(name, body))
+        return PackedBodies(self._kind, texts, self._examples)
+
+    def has(self, name: str, packed: bytes) -> bool:
+        """Whether there is a document that is packed so."""
+        return self._texts.get(name) == packed
+
+    def packed(self, name: str, body: Body) -> bytes:
+        """The number of an example (2 bytes), and [state, about] or [state] against it. The state has no id, unless it
+        is another one than the document's."""
+        kept, state = ABOUT.get(self._kind, ()), state_in(body)
+        more: Fields = {name: value for name, value in about(body).items() if kept is None or name in kept}
+        has_name = state.get(IDS.get(self._kind, "")) == name
+        if has_name:
+            state = {key: value for key, value in state.items() if key != IDS[self._kind]}
+        text = ENCODER.encode([state, more] if more else [state]).encode()
+        number = self._examples.number_for(str(state.get("vpc_id", "")), text)
+        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, ROOM, zlib.Z_DEFAULT_STRATEGY, self._examples[number])
+        head = (number if has_name else number | AS_IT_IS).to_bytes(2, "big")
+        return head + packer.compress(text) + packer.flush()
 
     def whole(self) -> Mapping[str, Body]:
         return self
 
     def __getitem__(self, name: str) -> Body:
-        found: dict[str, object] = json.loads(zlib.decompressobj(WINDOW, COMMON).decompress(self._texts[name]))
-        return found  # type: ignore[return-value]
+        found = self._texts.get(name)
+        if found is None:
+            raise KeyError(name)
+        number = int.from_bytes(found[:2], "big")
+        example = self._examples[number & ~AS_IT_IS]
+        state, *more = DECODER.decode(zlib.decompressobj(WINDOW, example).decompress(found[2:]).decode())
+        if not number & AS_IT_IS:
+            state = {IDS[self._kind]: name, **state}
+        return {"state": state, "about": more[0] if more else {}}
 
     def __contains__(self, name: object) -> bool:
-        return name in self._texts
+        return isinstance(name, str) and name in self._texts
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
     def __len__(self) -> int:
         return len(self._texts)
-
-
-def _packed(body: Body, kept: tuple[str, ...] | None) -> bytes:
-    more: Fields = {name: value for name, value in about(body).items() if kept is None or name in kept}
-    text = json.dumps({"state": state_in(body), "about": more}, separators=(",", ":"))
-    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, ROOM, zlib.Z_DEFAULT_STRATEGY, COMMON)
-    return packer.compress(text.encode()) + packer.flush()
 
 
 def _nothing() -> OfKind:
@@ -105,16 +158,33 @@ class HeldDocuments(Documents):
 
     @staticmethod
     def of(snapshot: Snapshot) -> HeldDocuments:
-        texts: dict[ResourceKind, dict[str, bytes]] = {kind: {} for kind in ResourceKind}
-        for path, body in snapshot.documents.items():
-            if is_known(path) and (kind := kind_of(path)) not in LEFT_OUT:
-                texts[kind][name_of(path)] = _packed(body, ABOUT.get(kind, ()))
-        return HeldDocuments(
-            snapshot.revision, of_kind={kind: PackedBodies(kind, Layered(texts[kind])) for kind in texts}
-        )
+        paths = [path for path in snapshot.documents if is_held(path)]
+        tables = {kind: Table(count) for kind, count in Counter(map(kind_of, paths)).items()}
+        held = {kind: PackedBodies(kind, tables.get(kind)) for kind in ResourceKind}
+        for path in paths:
+            kind, name = kind_of(path), name_of(path)
+            tables[kind].put(name, held[kind].packed(name, snapshot.documents[path]))
+        return HeldDocuments(snapshot.revision, of_kind=held)
 
     def after(self, change: Revision) -> HeldDocuments:
         return HeldDocuments(change.revision, of_kind=changed(self.of_kind, change))
+
+    def change_to(self, snapshot: Snapshot) -> Revision:
+        """What leads from here to a snapshot, whatever came between."""
+        puts, there = dict[Path, Body](), {kind: set[str]() for kind in ResourceKind}
+        for path, body in snapshot.documents.items():
+            if is_held(path):
+                kind, name = kind_of(path), name_of(path)
+                held = cast(PackedBodies, self.of_kind[kind])
+                there[kind].add(name)
+                if not held.has(name, held.packed(name, body)):
+                    puts[path] = body
+        gone = (path_of(kind, name) for kind, held in self.of_kind.items() for name in held if name not in there[kind])
+        return Revision(snapshot.revision, puts, frozenset(gone), frozenset())
+
+
+def is_held(path: Path) -> bool:
+    return is_known(path) and kind_of(path) not in LEFT_OUT
 
 
 def is_known(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from sgdataplane.control.documents import Documents, ResourceKind, kind_of
+from sgdataplane.control.documents import ResourceKind, kind_of
 from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
@@ -36,7 +36,7 @@ from sgdataplane.relay.counts import (
     WAS_REVOKED,
     RelayCounts,
 )
-from sgdataplane.relay.held import hold, known
+from sgdataplane.relay.held import HeldDocuments, give_back, known
 from sgdataplane.relay.streams import REPORT_S, Left, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
@@ -65,7 +65,7 @@ class Relay:
     """`documents`: what is served at first. `snapshots`: how many answers to `hello` are made in a second at most. It
     lives in one event loop."""
 
-    def __init__(self, documents: Documents, snapshots: float = SNAPSHOTS) -> None:
+    def __init__(self, documents: HeldDocuments, snapshots: float = SNAPSHOTS) -> None:
         self.documents, self.closures, self.counts = documents, Closures(documents), RelayCounts()
         self.streams: dict[str, Stream] = {}
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
@@ -76,7 +76,7 @@ class Relay:
 
     # what the store says
 
-    def take(self, documents: Documents, change: Revision) -> None:
+    def take(self, documents: HeldDocuments, change: Revision) -> None:
         """Go on to the next revision."""
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
@@ -89,14 +89,11 @@ class Relay:
         if any(kind_of(path) is ResourceKind.HOST for path in (*change.puts, *change.deletes)):
             self._end_revoked()
 
-    def restart(self, documents: Documents) -> None:
-        """Go on from a snapshot: each host hears of what is different."""
-        self.documents, self.closures = documents, Closures(documents)
+    def restart(self, documents: HeldDocuments, change: Revision) -> None:
+        """Go on from a snapshot: each host hears of it, and of what is different."""
+        self.take(documents, change)
         self.counts.snapshots += 1
-        for stream in self.streams.values():
-            stream.is_all_new = True
         self._tell_all()
-        self._end_revoked()
 
     def _tell_all(self) -> None:
         for stream in self.streams.values():
@@ -172,9 +169,10 @@ class Relay:
         self.left.pop(stream.host, None)
         await self._catch_up(hello)
         async with self._pace:
-            messages = stream.answer(hello, self.closures.of(stream.host), self.documents.version)
-            stream.pending.clear()
-        await stream.send(messages)
+            answer = stream.answer(hello, self.closures, self.documents.version)
+            if not answer.has_news:
+                self._pace.give_back()
+        await stream.send(answer.messages)
 
     async def _hello(self, stream: Stream) -> Hello:
         async with asyncio.timeout(HELLO_S):
@@ -298,10 +296,12 @@ class Watcher:
 
     def _start_anew(self) -> None:
         try:
-            documents = hold(self._store)
+            change = self._documents.change_to(self._store.snapshot())
         except StoreError as error:
             self._note_silence(error)
             return
+        documents = self._documents.after(change)
+        give_back()
         LOGGER.warning(
             "the store doesn't know what came after %s: a snapshot of %s is served instead",
             self._documents.version,
@@ -309,7 +309,7 @@ class Watcher:
         )
         self._documents = documents
         self._relay.counts.store_read = time.time()
-        self._hand(partial(self._relay.restart, documents))
+        self._hand(partial(self._relay.restart, documents, change))
 
     def _hand(self, call: Callable[[], None]) -> None:
         """Have the loop do it, and wait until it has."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from sys import intern
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -26,12 +26,12 @@ from sgdataplane.control.hosts import host_of
 from sgdataplane.control.store import Path
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
-from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_of, parts, spell
+from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, parts, spell
 
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
 DIGEST = 16  # bytes
-FRAGMENT = 1 << 14  # letters of a message that are given to TLS at once
+FRAGMENT = 1 << 12  # letters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
 
@@ -53,6 +53,10 @@ class Turnstile:
         self._next = max(self._next, now) + self._gap
         return self
 
+    def give_back(self) -> None:
+        """Whoever has entered lets the next one come at once."""
+        self._next -= self._gap
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -61,25 +65,35 @@ class Turnstile:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Which objects a host has, and each one's digest: 24 bytes an object, where a dict would have 100. All streams
-    share the paths."""
+    """Which objects a host has, and each one's digest: 24 bytes an object, where a dict would have 200. In place of a
+    path there are 64 bits of Python's keyed hash, so that no path stays in memory: two of a host's paths are one in
+    10^10 times alike, if it has 100,000."""
 
-    paths: tuple[Path, ...] = ()
+    names: bytes = b""
     digests: bytes = b""
 
     @staticmethod
-    def of(digests: Mapping[Path, bytes]) -> Sent:
-        return Sent(tuple(digests), b"".join(digests.values()))
+    def of(digests: Mapping[int, bytes]) -> Sent:
+        return Sent(array("q", digests).tobytes(), b"".join(digests.values()))
 
-    def by_path(self) -> dict[Path, bytes]:
-        return {path: self.digests[number * DIGEST : (number + 1) * DIGEST] for number, path in enumerate(self.paths)}
+    def by_name(self) -> dict[int, bytes]:
+        """hash(path) -> digest."""
+        names, digests = array("q", self.names), self.digests
+        return {name: digests[place * DIGEST : (place + 1) * DIGEST] for place, name in enumerate(names)}
+
+
+class Answer(NamedTuple):
+    """To `hello`. `has_news`: whether the host gets or loses anything."""
+
+    messages: Iterator[str]
+    has_news: bool
 
 
 @dataclass(eq=False)
 class Stream:
     """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
-    concern the host. `pending`: the paths that it may have to hear of; `is_all_new`: it isn't known which. `must_hear`:
-    also if nothing of it has changed. `report`: the last one, which came at `heard`. `why_ended`: one of ENDS."""
+    concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if nothing of it has changed.
+    `report`: the last one, which came at `heard`. `why_ended`: one of ENDS."""
 
     host: str
     serial: str
@@ -91,7 +105,6 @@ class Stream:
     needed: int = 0
     pending: set[Path] = field(default_factory=set)
     must_hear: bool = False
-    is_all_new: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     report: Reported | None = None
     heard: float = 0.0
@@ -105,30 +118,34 @@ class Stream:
         self.must_hear |= must_hear
         self.news.set()
 
-    def answer(self, hello: Hello, closure: Mapping[Path, Fields], version: Version) -> Iterator[str]:
-        """The messages of the first change: how the closure differs from what the host has."""
-        digests = {intern(path): digest_of(fields) for path, fields in closure.items()}
-        puts = [path for path, digest in digests.items() if hello.digests.get(path) != digest]
+    def answer(self, hello: Hello, closures: Closures, version: Version) -> Answer:
+        """The first change: how what the host gets differs from what it has."""
+        digests, texts = closures.digests(self.host)
+        puts = sorted(path for path, digest in digests.items() if hello.digests.get(path) != digest.hex())
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
-        self.sent = Sent.of({path: bytes.fromhex(digest) for path, digest in digests.items()})
+        self.sent = Sent.of({hash(path): digest for path, digest in digests.items()})
         self.version, self.needed = version, version.revision
         self.counts.answers[RESUMED if hello.have else SNAPSHOT] += 1
-        return parts(((path, canonical(closure[path])) for path in puts), version, deletes)
+        self.pending.clear()
+        unspelt = closures.some(self.host, [path for path in puts if path not in texts])
+        texts = {**texts, **{path: canonical(fields) for path, fields in unspelt.items() if fields is not None}}
+        return Answer(parts(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes))
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
         """The messages that tell the host of these objects, None being one that it doesn't get (any more); none if it
         has all of them so."""
         texts: dict[Path, str] = {}
-        deletes, sent = [], self.sent.by_path()
+        deletes, sent = [], self.sent.by_name()
         for path, fields in found.items():
             if fields is None:
-                if sent.pop(path, None) is not None:
+                if sent.pop(hash(path), None) is not None:
                     deletes.append(path)
                 continue
-            digest = bytes.fromhex(digest_of(fields))
-            if sent.get(path) != digest:
-                sent[intern(path)] = digest
-                texts[path] = canonical(fields)
+            text = canonical(fields)
+            digest = digest_in(text)
+            if sent.get(hash(path)) != digest:
+                sent[hash(path)] = digest
+                texts[path] = text
         if not (texts or deletes or self.must_hear):
             return iter(())
         self.version, self.must_hear, self.sent = version, False, Sent.of(sent)
@@ -167,11 +184,7 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
     """All that has come since the last call. ConnectionClosed; TimeoutError."""
     paths, stream.pending = stream.pending, set()
     before = stream.version
-    found: Mapping[Path, Fields | None] = closures.some(stream.host, paths)
-    if stream.is_all_new:
-        stream.is_all_new = False
-        found = dict.fromkeys(stream.sent.paths) | closures.of(stream.host)
-    messages = stream.differences(found, documents.version)
+    messages = stream.differences(closures.some(stream.host, paths), documents.version)
     if stream.version is before and before is not None:  # nothing is different after all
         stream.needed = before.revision
     await stream.send(messages)

@@ -24,6 +24,7 @@ from sgdataplane.control.documents import (
 )
 from sgdataplane.control.store import Body, Path
 from sgdataplane.relay.objects import is_member, is_primary
+from sgdataplane.relay.table import Table, added, listed, packed, without
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -65,14 +66,14 @@ class EniFacts:
 
 
 class Topics:
-    """All of it at one revision. Names are ids; paths are those of documents."""
+    """All of it at one revision. Names are ids; paths are those of documents. `instances`: about how many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, instances: int = 0) -> None:
         self.groups: dict[str, GroupFacts] = {}
-        self._members: dict[str, list[str]] = {}  # group -> its ENIs that are members
+        self._members: dict[str, bytes] = {}  # group -> its ENIs that are members (`listed`)
         self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
-        self._of_instance: dict[str, tuple[str, ...]] = {}  # instance -> ENIs
-        self._enis: dict[str, tuple[str, ...]] = {}  # host -> ENIs
+        self._of_instance = Table(instances)  # instance -> ENIs (`listed`)
+        self._enis: dict[str, bytes] = {}  # host -> ENIs (`listed`)
         self._own: dict[str, dict[str, int]] = {}  # host -> group -> how many of its ENIs are in it
         self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it
 
@@ -81,18 +82,18 @@ class Topics:
     def hosts(self) -> frozenset[str]:
         return frozenset(self._enis)
 
-    def enis_of_host(self, host: str) -> tuple[str, ...]:
-        return self._enis.get(host, ())
+    def enis_of_host(self, host: str) -> list[str]:
+        return listed(self._enis.get(host, b""))
 
     def own_groups(self, host: str) -> frozenset[str]:
         """The groups of a host's ENIs."""
         return frozenset(self._own.get(host, ()))
 
     def members(self, group: str) -> Collection[str]:
-        return self._members.get(group, ())
+        return listed(self._members.get(group, b""))
 
-    def enis_of_instance(self, instance: str) -> tuple[str, ...]:
-        return self._of_instance.get(instance, ())
+    def enis_of_instance(self, instance: str) -> list[str]:
+        return listed(self._of_instance.get(instance) or b"")
 
     def near_of(self, group: str) -> Iterator[str]:
         """The groups whose members a group's policy asks about: itself, and those of its VPC that its rules name."""
@@ -132,6 +133,11 @@ class Topics:
 
     # what changes
 
+    def pack(self) -> None:
+        """Once all is there: take less memory for it."""
+        self._members = {group: packed(names) for group, names in self._members.items()}
+        self._enis = {host: packed(names) for host, names in self._enis.items()}
+
     def put_group(self, group: str, facts: GroupFacts | None) -> None:
         """None: it is gone."""
         before = self.groups.pop(group, None)
@@ -153,14 +159,14 @@ class Topics:
     def _add(self, eni: str, facts: EniFacts) -> None:
         groups = [*map(intern, facts.groups)]
         for group in groups if facts.is_member else ():
-            self._members.setdefault(group, []).append(eni)
+            self._members[group] = added(self._members.get(group, b""), eni)
         if facts.instance:
-            _append(self._of_instance, facts.instance, eni)
+            self._of_instance.put(facts.instance, added(self._of_instance.get(facts.instance) or b"", eni))
         if facts.host is not None:
             self._bind(eni, intern(facts.host), groups)
 
     def _bind(self, eni: str, host: str, groups: Iterable[str]) -> None:
-        _append(self._enis, host, eni)
+        self._enis[host] = added(self._enis.get(host, b""), eni)
         own = self._own.setdefault(host, {})
         for group in groups:
             if group not in own:
@@ -169,8 +175,9 @@ class Topics:
 
     def _remove(self, eni: str, facts: EniFacts) -> None:
         for group in facts.groups if facts.is_member else ():
-            _drop(self._members, group, eni)
-        _take_out(self._of_instance, facts.instance, eni)
+            _take_out(self._members, group, eni)
+        if facts.instance and (left := without(self._of_instance.pop(facts.instance) or b"", eni)):
+            self._of_instance.put(facts.instance, left)
         if facts.host is not None:
             _take_out(self._enis, facts.host, eni)
             self._unbind(facts.host, facts.groups)
@@ -186,15 +193,9 @@ class Topics:
             del self._own[host]
 
 
-def _append(many: dict[str, tuple[str, ...]], key: str, value: str) -> None:
-    many[key] = (*many.get(key, ()), value)
-
-
-def _take_out(many: dict[str, tuple[str, ...]], key: str, value: str) -> None:
-    if left := tuple(one for one in many.get(key, ()) if one != value):
+def _take_out(many: dict[str, bytes], key: str, name: str) -> None:
+    if left := without(many.pop(key), name):
         many[key] = left
-    else:
-        many.pop(key, None)
 
 
 def _drop(lists: dict[str, list[str]], key: str, value: str) -> None:

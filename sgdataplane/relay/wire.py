@@ -22,16 +22,17 @@ A path is `kind/id`, as in the store, and an object is in the native format (sta
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias
 
 from sgdataplane.control.documents import SECTIONS, Fields, ResourceKind, kind_of
 from sgdataplane.control.history import Version
 from sgdataplane.control.importing import IDS
 from sgdataplane.control.store import Path
-from sgdataplane.statefile.fields import is_id
+from sgdataplane.statefile.fields import ID, is_id
 from sgdataplane.visible import json_text, visible
 
 PROTOCOL = 1
@@ -46,6 +47,8 @@ MOST_ENIS, MOST_FAILED, LONGEST_TEXT = 5_000, 100, 500  # of a report: attached,
 LARGEST_NUMBER = 2**62
 DIGEST = 32  # letters
 DEEPEST = 8  # levels of an object
+PATH = re.compile(f"(?:{'|'.join(SECTIONS)})/(?:{ID.pattern})")
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 Objects: TypeAlias = Mapping[Path, Fields]  # what a host gets: path -> native object
 
@@ -100,11 +103,16 @@ class Refused:
 
 def canonical(fields: Fields) -> str:
     """The text of an object of which its digest is made: the same for all that mean the same JSON."""
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return CANONICAL.encode(fields)
 
 
 def digest_of(fields: Fields) -> str:
-    return sha256(canonical(fields).encode()).hexdigest()[:DIGEST]
+    return digest_in(canonical(fields)).hex()
+
+
+def digest_in(text: str) -> bytes:
+    """Of an object's text, in bytes."""
+    return sha256(text.encode()).digest()[: DIGEST // 2]
 
 
 # what is sent
@@ -191,7 +199,8 @@ def _hello(found: dict[str, Any]) -> Hello:
         raise OtherProtocolError(f"this relay speaks protocol {PROTOCOL}, and not {protocol}")
     digests = _mapping(found, "digests", MOST_OBJECTS)
     for path, digest in digests.items():
-        _require_path(path)
+        if PATH.fullmatch(path) is None:
+            _require_path(path)
         if not isinstance(digest, str) or len(digest) != DIGEST:
             raise BadMessageError(f"digests.{path}: a digest is a text of {DIGEST} letters")
     return Hello(_text(found.get("version"), "version"), _version_or_none(found, "have"), digests)
@@ -249,10 +258,9 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _require_path(path: object) -> ResourceKind:
     """The kind of what a path names."""
-    kind, _, name = path.partition("/") if isinstance(path, str) else ("", "", "")
-    if kind not in list(SECTIONS) or not is_id(name):
+    if not isinstance(path, str) or PATH.fullmatch(path) is None:
         raise BadMessageError(f"{path}: not a path of a state, such as security_group/sg-1")
-    return kind_of(cast(str, path))
+    return kind_of(path)
 
 
 def _eni(value: object) -> str:

@@ -20,6 +20,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni, EniType, GroupRef, PrefixListRef
 from sgdataplane.policy.reach import Reach
 from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.statefile import load_native
 from tests.support import gen
 from tests.support.tenants import HOSTS, Tenants
@@ -179,6 +180,12 @@ def test_no_host_misses_what_concerns_it(shard: int) -> None:
             told = {host: after_news(closures, host, told[host], news.get(host, ())) for host in HOSTS}
             assert told == everything(Closures(after)) == everything(closures)
             assert closures.hosts() == {host for host in HOSTS if told[host]}
+            for host in HOSTS:
+                digests, texts = closures.digests(host)
+                assert digests == {path: digest_in(canonical(fields)) for path, fields in told[host].items()}
+                assert texts == {path: canonical(told[host][path]) for path in texts}
+                seen["known"] += len(digests) - len(texts)
+                seen["unknown"] += len(texts)
             state_before, state = state, tenants.state
             for host in HOSTS:
                 own = own_enis(before, host) & own_enis(after, host)
@@ -200,3 +207,4 @@ def test_no_host_misses_what_concerns_it(shard: int) -> None:
     assert seen["heard"] > WORLDS * 10
     assert seen["unheard"] > WORLDS * 10
     assert seen["heard in vain"] < seen["heard"] / 10
+    assert min(seen["known"], seen["unknown"]) > WORLDS * 10

@@ -214,9 +214,10 @@ def test_many_hosts_that_connect_at_once_are_answered_in_turn(
 
     async def answer(name: str) -> HostChange:
         async with connect(url, ssl=contexts[name], compression=None, proxy=None, open_timeout=60) as socket:
-            await socket.send(spell(Hello("test")))
+            await socket.send(spell(Hello("test", None, {"vpc/vpc-gone": "0" * 32})))
             found = read_from_relay(await socket.recv())
             assert isinstance(found, HostChange)
+            assert found.deletes == ("vpc/vpc-gone",)
             return found
 
     async def all_at_once() -> list[HostChange]:

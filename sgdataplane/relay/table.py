@@ -1,0 +1,145 @@
+"""Many small values by name, in little more memory than their bytes.
+
+Owns how they lie there. Must not know what they mean.
+
+A dict takes some 250 bytes for a name and a value of 30 bytes each; this takes 65. The entries are lines in a few
+texts, chosen by the hash of the name: "\\n", name, "\\t", value, and "\\n" at the end. What a line can't have in it is
+escaped, so no value can look like another entry. A look-up is a search in one text of some 32 lines (1 us), and a
+change makes that text anew (2 us).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+LINES = 32  # of a text
+WORTH_PACKING, LEVEL = 200, 1  # bytes; of zlib
+NEWLINE, TAB, ESCAPE = b"\n", b"\t", b"\\"
+
+
+class Table:
+    """Names with bytes. `copy` shares all texts. Not for several threads that change it at once. `expected`: how many
+    entries will come."""
+
+    __slots__ = ("_count", "_texts")
+
+    def __init__(self, expected: int = 0) -> None:
+        self._texts: list[bytes] = [NEWLINE] * max(1, expected // LINES)
+        self._count = 0
+
+    def copy(self) -> Table:
+        made = Table()
+        made._texts, made._count = self._texts.copy(), self._count
+        return made
+
+    def get(self, name: str) -> bytes | None:
+        text = self._texts[hash(name) % len(self._texts)]
+        key = _key(name)
+        at = text.find(key)
+        return None if at < 0 else _plain(text[at + len(key) : text.index(NEWLINE, at + len(key))])
+
+    def put(self, name: str, value: bytes) -> None:
+        if self._count >= 2 * LINES * len(self._texts):
+            self._spread()
+        place, key = hash(name) % len(self._texts), _key(name)
+        text = self._texts[place]
+        at = text.find(key)
+        if at >= 0:
+            text = text[:at] + text[text.index(NEWLINE, at + len(key)) :]
+            self._count -= 1
+        self._texts[place] = b"%b%b%b\n" % (text[:-1], key, _escaped(value))
+        self._count += 1
+
+    def pop(self, name: str) -> bytes | None:
+        """Take it out; None if it isn't there."""
+        place, key = hash(name) % len(self._texts), _key(name)
+        text = self._texts[place]
+        at = text.find(key)
+        if at < 0:
+            return None
+        end = text.index(NEWLINE, at + len(key))
+        self._texts[place] = text[:at] + text[end:]
+        self._count -= 1
+        return _plain(text[at + len(key) : end])
+
+    def _spread(self) -> None:
+        """Twice as many texts."""
+        entries = [*self.items()]
+        self._texts, self._count = [NEWLINE] * (2 * len(self._texts)), 0
+        for name, value in entries:
+            self.put(name, value)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """In no order that means anything."""
+        for text in self._texts:
+            for line in text[1:-1].split(NEWLINE) if len(text) > 1 else ():
+                name, _, value = line.partition(TAB)
+                yield _name(name), _plain(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.items())
+
+    def __contains__(self, name: str) -> bool:
+        return self._texts[hash(name) % len(self._texts)].find(_key(name)) >= 0
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def _key(name: str) -> bytes:
+    """How the line of an entry begins, with the end of the line before."""
+    if name.isprintable() and "\\" not in name:
+        return f"\n{name}\t".encode()
+    return b"\n%b\t" % _escaped(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
+
+
+def _name(line: bytes) -> str:
+    return _plain(line.replace(b"\\t", TAB)).decode("utf-8", "surrogatepass")
+
+
+def _escaped(value: bytes) -> bytes:
+    if ESCAPE in value:
+        value = value.replace(ESCAPE, b"\\b")
+    return value.replace(NEWLINE, b"\\n") if NEWLINE in value else value
+
+
+def _plain(value: bytes) -> bytes:
+    return value.replace(b"\\n", NEWLINE).replace(b"\\b", ESCAPE) if ESCAPE in value else value
+
+
+# names that belong to one name, as one value
+
+
+class Packed(bytes):
+    """Such a value, compressed."""
+
+    __slots__ = ()
+
+
+def packed(names: bytes) -> bytes:
+    """The same, smaller. What is changed of it later isn't."""
+    return names if isinstance(names, Packed) or len(names) < WORTH_PACKING else Packed(zlib.compress(names, LEVEL))
+
+
+def added(names: bytes, name: str) -> bytes:
+    """With one more, which isn't among them."""
+    return _unpacked(names) + _key(name)[1:]
+
+
+def without(names: bytes, name: str) -> bytes:
+    """Without one of them. ValueError if it isn't."""
+    names, key = _unpacked(names), _key(name)[1:]
+    at = (TAB + names).index(TAB + key)
+    return names[:at] + names[at + len(key) :]
+
+
+def listed(names: bytes) -> list[str]:
+    names = _unpacked(names)
+    if ESCAPE in names:
+        return [_name(one) for one in names.split(TAB)[:-1]]
+    return names.decode("utf-8", "surrogatepass").split("\t")[:-1]
+
+
+def _unpacked(names: bytes) -> bytes:
+    return zlib.decompress(names) if isinstance(names, Packed) else names

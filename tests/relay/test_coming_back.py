@@ -1,0 +1,110 @@
+"""All hosts come back at once: nobody is dropped, each ends with what it is to have, and only those that get anything
+new are counted at the relay's pace."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path as File
+
+import pytest
+from bench.fleet import Fleet, host_name
+from websockets.asyncio.client import ClientConnection, connect
+
+from sgdataplane.control.documents import Documents, Fields
+from sgdataplane.control.history import Version
+from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.control.store import Path, Write
+from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.wire import Hello, HostChange, digest_of, read_from_relay, spell
+from tests.support.crowdedrelay import contexts_of
+from tests.support.flood import wait_until
+from tests.support.relaying import Plant, hosts_of, url_of
+
+AT_ONCE = 200  # handshakes that this process has under way
+
+
+@dataclass
+class Host:
+    """`objects`: what it has."""
+
+    name: str
+    context: ssl.SSLContext
+    objects: dict[Path, Fields] = field(default_factory=dict)
+    version: Version | None = None
+    socket: ClientConnection | None = None
+
+    async def come(self, url: str, turn: asyncio.Semaphore) -> int:
+        """How many objects the relay sends."""
+        async with turn:
+            self.socket = await connect(
+                url, ssl=self.context, compression=None, proxy=None, open_timeout=120, ping_interval=None, max_size=None
+            )
+        digests = {path: digest_of(fields) for path, fields in self.objects.items()}
+        await self.socket.send(spell(Hello("test", self.version, digests)))
+        sent, has_more = 0, True
+        while has_more:
+            found = read_from_relay(await self.socket.recv())
+            assert isinstance(found, HostChange)
+            self.objects = {path: fields for path, fields in self.objects.items() if path not in found.deletes}
+            self.objects.update(found.puts)
+            self.version, sent, has_more = found.version, sent + len(found.puts), found.has_more
+        return sent
+
+    async def is_there(self) -> None:
+        """ConnectionClosed if its stream has ended."""
+        assert self.socket is not None
+        await (await self.socket.ping())
+
+    def vanish(self) -> None:
+        assert self.socket is not None
+        self.socket.transport.abort()
+
+
+async def all_come(hosts: list[Host], url: str) -> dict[str, int]:
+    turn = asyncio.Semaphore(AT_ONCE)
+    sent = await asyncio.gather(*(host.come(url, turn) for host in hosts))
+    await asyncio.gather(*(host.is_there() for host in hosts))
+    return {host.name: count for host, count in zip(hosts, sent, strict=True)}
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hosts_that_come_back_at_once_get_what_differs(
+    store: SqliteStore, store_file: File, plant: Plant, count: int
+) -> None:
+    fleet = Fleet(count, enis_a_host=4, rules=4)
+    store.commit(Write({}, dict(fleet.documents())))
+    pace = count // 3
+    relay = plant.relay(store_file, 0, "--snapshots", str(pace))
+    url = url_of(relay)
+    names = [host_name(number) for number in range(count)]
+    hosts = [Host(name, context) for name, context in contexts_of(plant, names).items()]
+
+    async def go() -> tuple[dict[str, int], dict[str, dict[Path, Fields]], dict[str, int], float]:
+        first = await all_come(hosts, url)
+        for host in hosts:
+            host.vanish()
+        store.commit(Write({}, dict([fleet.group(0, 2, more=77)])))  # concerns hosts of one VPC
+        for host in hosts[::5]:
+            host.objects, host.version = {}, None
+        had = {host.name: host.objects for host in hosts}
+        begin = time.monotonic()
+        return first, had, await all_come(hosts, url), time.monotonic() - begin
+
+    first, had, again, seconds = asyncio.run(go())
+    closures = Closures(Documents.of(store.snapshot()))
+    for host in hosts:
+        assert host.objects == closures.of(host.name)
+        assert host.version == Version(0, 2)
+        assert first[host.name] == len(host.objects)
+        new = [path for path, fields in host.objects.items() if had[host.name].get(path) != fields]
+        assert again[host.name] == len(new)
+    sent = sorted(again.values())
+    paced = sum(objects > 0 for objects in sent)
+    assert count / 5 < paced < count / 2, "some have lost all, a few miss one rule, and most miss nothing"
+    assert {0, 1} < {*sent}
+    assert seconds > (paced - 2) / pace
+    assert relay.process.poll() is None
+    wait_until(lambda: hosts_of(store).keys() == {*names})
