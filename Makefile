@@ -80,7 +80,7 @@ bench-quick: setup ## run fewer rounds of it, for less than 3 minutes; writes in
 	$(BENCH) --quick --out build/bench-quick
 
 bench-scale: setup ## measure many hosts with streams to real relays, for less than 15 minutes; writes into netns-lab/bench/results
-	@tools/setup-bench.sh $(PEERS)
+	@tools/setup-bench.sh
 	PYTHONPATH=netns-lab $(PYTHON) -m bench.scale --out netns-lab/bench/results
 
 lint: setup ## run ruff and mypy

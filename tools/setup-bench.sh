@@ -3,11 +3,11 @@
 # They are Debian's packages of this machine's release, but not installed on it: some of them would start at once, and
 # again at every boot. Made once and kept; to have newer ones, remove the tree.
 #
-#   tools/setup-bench.sh TREE
+#   tools/setup-bench.sh [TREE]      without a tree: matplotlib alone, which is all that `make bench-scale` needs
 set -eu
 cd "$(dirname "$0")/.."
 
-tree=$1
+tree=${1:-}
 peers="nftables iptables ipset firewalld foomuuri ufw dbus"
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -41,6 +41,6 @@ make_tree() {
 # Two `make` at a time must not both write; the second finds everything done.
 exec 9<tools/setup-bench.sh
 flock 9
-[ -d "$tree" ] || make_tree
+[ -z "$tree" ] || [ -d "$tree" ] || make_tree
 env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip --quiet install --no-deps --require-hashes \
     --only-binary :all: --requirement requirements-bench.lock

@@ -16,16 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import queue
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 from bench.errors import BenchError
 from bench.facts import facts
@@ -37,16 +39,20 @@ from sgdataplane.control.store import Path as StorePath
 
 HOSTS_A_RELAY, SNAPSHOTS = 1250, 200
 PATIENCE_S, QUIET_S = 600.0, 0.3
+STORES = ("sqlite", "etcd")
+TOTAL_S = 870.0  # of all cases: with what begins and ends them, less than 15 minutes
+CLOSING_S = 20.0  # that ending a case may take
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`hosts`: of the store; `connected`: how many of them are there."""
+    """`hosts`: of the store; `connected`: how many of them are there. `most_s`: after which it is given up."""
 
     hosts: int
     connected: int
     store: str
     changes: int
+    most_s: float = 120.0
 
     @property
     def relays(self) -> int:
@@ -58,14 +64,12 @@ QUICK = (
     Case(100, 100, "sqlite", 20),
     Case(1000, 1000, "sqlite", 20),
     Case(1000, 1000, "etcd", 20),
-    Case(10_000, 1250, "sqlite", 20),
+    Case(10_000, 1250, "sqlite", 20, 240.0),
 )
 FULL = (
-    *(Case(hosts, hosts, "sqlite", 50) for hosts in (10, 100, 1000)),
-    *(Case(hosts, hosts, "etcd", 50) for hosts in (10, 100, 1000)),
-    Case(10_000, 1250, "sqlite", 50),
-    Case(10_000, 10_000, "sqlite", 50),
-    Case(10_000, 10_000, "etcd", 50),
+    *(Case(hosts, hosts, store, 20, 60.0) for hosts in (10, 100) for store in STORES),
+    *(Case(1000, 1000, store, 20, 120.0) for store in STORES),
+    *(Case(10_000, 10_000, store, 20, 420.0) for store in STORES),
 )
 
 
@@ -85,8 +89,14 @@ class Measuring:
             return {}
         begin = time.monotonic()
         self.plant.start_crowds(names, min(4, -(-len(names) // 200)))
+        signed = time.monotonic()
         ready = self._wait_ready()
-        return {"seconds": max(one["at"] for one in ready) - begin, "objects": max(one["objects"] for one in ready)}
+        return {
+            "seconds": max(one["at"] for one in ready) - begin,
+            "certificates_s": signed - begin,
+            "objects": max(one["objects"] for one in ready),
+            "failures": sum(one["failures"] for one in ready),
+        }
 
     def _wait_ready(self) -> list[dict[str, Any]]:
         found = [crowd.wait_for(r'"event": "ready".*', PATIENCE_S) for crowd in self.plant.crowds]
@@ -163,6 +173,7 @@ class Measuring:
         idle = [(relay.cpu_s - then) / (time.monotonic() - begin) for relay, then in zip(relays, before, strict=True)]
         return {
             "memory_mb": max(relay.memory_mb() for relay in relays),
+            "least_memory_mb": min(relay.memory_mb() for relay in relays),
             "peak_mb": max(relay.memory_mb("VmHWM") for relay in relays),
             "idle_share": max(idle),
         }
@@ -192,9 +203,12 @@ def _available(lines: queue.Queue[str]) -> Iterable[str]:
             return
 
 
-def measure(case: Case, folder: Path) -> dict[str, Any]:
-    fleet = Fleet(case.hosts)
-    with ExitStack() as stack:
+def measure(case: Case, folder: Path, seconds: float, result: dict[str, Any]) -> None:
+    """Adds to the result as it goes, so that what was measured is there if a later step fails. BenchError, also if it
+    takes longer."""
+    with ExitStack() as stack, at_most(seconds):
+        require_descriptors(case)
+        fleet = Fleet(case.hosts)
         etcd = Etcd(folder / "etcd") if case.store == "etcd" else None
         if etcd:
             stack.callback(etcd.started.end)
@@ -203,28 +217,52 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         begin = time.monotonic()
         store = fill(spec, fleet)
         stack.callback(store.close)
-        result: dict[str, Any] = {"fill_s": time.monotonic() - begin}
+        result["fill_s"] = time.monotonic() - begin
         plant = stack.enter_context(Plant(folder, spec))
         before = etcd.watches if etcd else 0
+        told("relays start")
+        begin = time.monotonic()
         plant.start_relays(case.relays, SNAPSHOTS)
+        result["relays_start_s"] = time.monotonic() - begin
         result["relay_alone_mb"] = max(relay.memory_mb() for relay in plant.relays)
         measuring = Measuring(case, fleet, store, plant)
         told("hosts connect")
         result["settle"] = measuring.settle()
         result["relay"] = measuring.relay_cost()
+        result["etcd_watches"] = etcd.watches - before if etcd else None
         told("changes")
         for what in ("rule", "member"):
             result[what] = summed(measuring.changes(what, measuring.vpcs(case.changes)))
         result["host"] = measuring.own_cost()
-        result["etcd_watches"] = etcd.watches - before if etcd else None
         told("drop")
-        try:
-            result["drop"] = measuring.drop()
-        except BenchError as error:  # the rest has been measured
-            result["drop"] = {"error": str(error)}
+        result["drop"] = measuring.drop()
         result["crowd_mb_a_host"] = sum(crowd.memory_mb() for crowd in plant.crowds) / max(1, case.connected - 1)
         result["relay"]["after_drop_mb"] = max(relay.memory_mb() for relay in plant.relays)
-        return result
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """BenchError once so much time has passed, wherever the run is then."""
+
+    def give_up(*_: object) -> NoReturn:
+        raise BenchError(f"given up after {seconds:.0f} s")
+
+    if seconds <= 0:
+        raise BenchError("no time is left")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def require_descriptors(case: Case) -> None:
+    """BenchError if a process may not have a descriptor for each of its streams."""
+    most, hard = max(min(case.connected, HOSTS_A_RELAY), case.connected // 4) + 500, getrlimit(RLIMIT_NOFILE)[1]
+    if hard < most:
+        raise BenchError(f"a process may have {hard} descriptors, and needs {most}: raise `ulimit -Hn`")
 
 
 def told(what: str) -> None:
@@ -250,8 +288,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.scale", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where results and pictures go")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
-    parser.add_argument("--only", type=int, metavar="N", help="the Nth case alone, from 0 on")
+    parser.add_argument("--only", type=int, metavar="N", help="the Nth case alone, from 0 on; results of others stay")
     parser.add_argument("--changes", type=int, metavar="N", help="of each kind, in each case")
+    parser.add_argument("--minutes", type=float, metavar="N", default=TOTAL_S / 60, help="of all cases together")
     parser.add_argument("--redraw", action="store_true", help="page and pictures anew, from the results that are there")
     options = parser.parse_args()
     file = options.out / "scale.json"
@@ -260,27 +299,40 @@ def main() -> int:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         cases = QUICK if options.quick else FULL
         chosen = cases if options.only is None else cases[options.only : options.only + 1]
-        run([replace(case, changes=options.changes or case.changes) for case in chosen], file)
+        chosen = tuple(replace(case, changes=options.changes or case.changes) for case in chosen)
+        run(chosen, file, options.minutes * 60, former(file) if options.only is not None else [])
     from bench.scalereport import page  # noqa: PLC0415  # it draws, and needs matplotlib
 
     print(page(json.loads(file.read_text(encoding="utf-8")), options.out))
     return 0
 
 
-def run(cases: Iterable[Case], file: Path) -> None:
+def former(file: Path) -> list[dict[str, Any]]:
+    """The results that are there."""
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["cases"] if file.exists() else []
+    return found
+
+
+def run(cases: Sequence[Case], file: Path, seconds: float, results: list[dict[str, Any]]) -> None:
     """Results are written after each case: what is there stays, if a later one fails."""
-    results: dict[str, Any] = {"facts": facts(), "cases": []}
+    deadline = time.monotonic() + seconds
     for case in cases:
         begin = time.monotonic()
-        with TemporaryDirectory(prefix="sgdp-scale-") as folder:
+        found: dict[str, Any] = {"case": asdict(case) | {"relays": case.relays}}
+        with TemporaryDirectory(prefix="sgdp-scale-", ignore_cleanup_errors=True) as folder:
             try:
-                found: dict[str, Any] = measure(case, Path(folder))
-            except BenchError as error:
-                found = {"error": str(error)}
-        results["cases"].append({"case": asdict(case) | {"relays": case.relays}, **found})
-        told(f"{case}: {time.monotonic() - begin:.0f} s")
+                measure(case, Path(folder), min(case.most_s, deadline - begin - CLOSING_S), found)
+            except Exception as error:  # noqa: BLE001  # the other cases are measured
+                found["error"] = f"{type(error).__name__}: {error}"[:500]
+        found["seconds"] = time.monotonic() - begin
+        told(f"{case}: {found['seconds']:.0f} s{', ' + found['error'] if 'error' in found else ''}")
+        results = [one for one in results if not is_same(one["case"], found["case"])] + [found]
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps({"facts": facts(), "cases": results}, indent=1) + "\n", encoding="utf-8")
+
+
+def is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("hosts", "connected", "store"))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from sgdataplane.control.store import Store, Write
 from sgdataplane.control.stores import open_store
 
 HERE, DAY, A_COMMIT = "127.0.0.1", dt.timedelta(days=1), 5_000  # documents
+MANY = 2_000  # hosts, of which each pinging its relay would be most of what one machine can do
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -113,10 +114,10 @@ class Started:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def end(self) -> None:
+    def end(self, seconds: float = 10) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -221,7 +222,7 @@ class Plant:
             ]
             crowd = Started.of([sys.executable, "-m", "bench.scalehosts"], reads_errors=False)
             files = {"authority": str(self._signer.authority), "key": str(self._signer.key)}
-            crowd.write(json.dumps({"hosts": mine, **files}))
+            crowd.write(json.dumps({"hosts": mine, "pings": len(names) <= MANY, **files}))
             self.crowds.append(crowd)
 
     def start_sync(self, name: str) -> Started:
@@ -237,5 +238,9 @@ class Plant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in (*self.crowds, *([self.sync] if self.sync else []), *self.relays):
-            one.end()
+        started = (*self.crowds, *([self.sync] if self.sync else []), *self.relays)
+        for one in started:
+            one.process.terminate()
+        deadline = time.monotonic() + 10
+        for one in started:
+            one.end(max(0.1, deadline - time.monotonic()))

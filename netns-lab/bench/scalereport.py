@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+T = TypeVar("T")
 Axes = Any  # matplotlib is not type-checked here
 GOAL_MS, GOAL_MB, GOAL_HOSTS = 50, 200, 1250
 COLORS = {"sqlite": ("#0072B2", "o"), "etcd": ("#D55E00", "s")}
@@ -32,25 +33,40 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
     ("sync MB", lambda one: one["host"]["memory_mb"]),
     ("sync CPU ms own change", lambda one: one["host"].get("own_ms")),
     ("sync CPU ms other change", lambda one: one["host"].get("others_ms")),
+    ("relays start s", lambda one: one["relays_start_s"]),
     ("settle s", lambda one: one["settle"].get("seconds")),
     ("all back s", lambda one: one["drop"].get("seconds")),
+    ("streams lost", lambda one: one["settle"].get("failures", 0) + one["drop"].get("failures", 0)),
     ("etcd watches", lambda one: one["etcd_watches"]),
 )
 
 
 def page(results: dict[str, Any], folder: Path) -> str:
     """Write scale.md and the pictures; the page's text."""
-    cases = [one for one in results["cases"] if "error" not in one]
+    cases = [one for one in results["cases"] if "relay" in one]
     lines = ["# Many hosts, measured", "", *(f"- {name}: {value}" for name, value in results["facts"].items()), ""]
     lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(_text(value(one)) for _, value in COLUMNS) + " |" for one in cases]
-    lines += ["", *(f"- {one['case']}: {one['error']}" for one in results["cases"] if "error" in one)]
+    lines += ["| " + " | ".join(_text(_known(value, one)) for _, value in COLUMNS) + " |" for one in cases]
+    lines += ["", *(_failed(one) for one in results["cases"] if "error" in one)]
     lines += ["", *extrapolated(cases)] if cases else []
     text = "\n".join(lines).rstrip() + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scale.md").write_text(text, encoding="utf-8")
     _draw(cases, folder / "scale")
     return text
+
+
+def _known(value: Callable[[dict[str, Any]], T], one: dict[str, Any]) -> T | None:
+    """None if the case ended before it was measured."""
+    try:
+        return value(one)
+    except KeyError:
+        return None
+
+
+def _failed(one: dict[str, Any]) -> str:
+    case = one["case"]
+    return f"- {case['hosts']:,} hosts, {case['connected']:,} there, {case['store']}: {one['error']}"
 
 
 def _text(value: object) -> str:
@@ -105,7 +121,7 @@ def _draw(cases: list[dict[str, Any]], target: Path) -> None:
 
 def _fill(place: Axes, cases: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> None:
     for store, (color, marker) in COLORS.items():
-        points = [(one["case"]["hosts"], value(one)) for one in cases if one["case"]["store"] == store]
+        points = [(one["case"]["hosts"], _known(value, one)) for one in cases if one["case"]["store"] == store]
         known = sorted((hosts, found) for hosts, found in points if found is not None)
         if known:
             place.plot(*zip(*known, strict=True), color=color, marker=marker, label=f"store: {store}")

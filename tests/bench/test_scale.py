@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
+from bench import scale
+from bench.errors import BenchError
 from bench.fleet import Fleet, host_name
-from bench.scale import FULL, Case, summed
+from bench.scale import FULL, Case, at_most, former, require_descriptors, run, summed
 
 from sgdataplane.control.documents import Documents, native
 from sgdataplane.control.store import Snapshot
@@ -40,6 +44,45 @@ def test_what_is_missing_is_counted() -> None:
     one = {"commit_ms": 1.0, "last_ms": None, "concerned": 5, "missing": 5, "others": 2}
     found = summed([one, {**one, "last_ms": 8.0, "missing": 0, "others": 0}])
     assert (found["missing"], found["others"], found["last_ms"]["max"]) == (5, 2, 8.0)
+
+
+def test_a_case_that_takes_too_long_says_so_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured before stays, in the results and on the page."""
+
+    def measured(case: Case, _: Path, seconds: float, result: dict[str, Any]) -> None:
+        with at_most(min(seconds, case.most_s)):
+            result["relay_alone_mb"] = 40.0
+            result["relay"] = {"memory_mb": 50.0, "idle_share": 0.1}
+            if case.hosts == 100:
+                Event().wait(60)
+            if case.hosts == 1000:
+                raise ValueError("a bug")
+
+    monkeypatch.setattr(scale, "measure", measured)
+    file = tmp_path / "out" / "scale.json"
+    cases = [Case(hosts, hosts, "sqlite", 1, 0.2) for hosts in (10, 100, 1000, 20)]
+    run(cases, file, 60, [])
+    found = json.loads(file.read_text())["cases"]
+    errors = [one.get("error") for one in found]
+    assert errors == [None, "BenchError: given up after 0 s", "ValueError: a bug", None]
+    assert all(one["relay"]["memory_mb"] == 50.0 for one in found)
+    run(cases[:1], file, 60, former(file))
+    assert [one["case"]["hosts"] for one in json.loads(file.read_text())["cases"]] == [100, 1000, 20, 10]
+
+
+def test_there_is_no_time_left_for_a_case(tmp_path: Path) -> None:
+    run([Case(10, 10, "sqlite", 1)], tmp_path / "scale.json", 0.0, [])
+    (one,) = json.loads((tmp_path / "scale.json").read_text())["cases"]
+    assert one["error"] == "BenchError: no time is left"
+
+
+def test_too_few_descriptors_are_found_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "getrlimit", lambda _: (1024, 1024))
+    require_descriptors(Case(100, 100, "sqlite", 1))
+    with pytest.raises(BenchError, match="1024 descriptors, and needs 3000"):
+        require_descriptors(Case(10_000, 10_000, "sqlite", 1))
 
 
 @pytest.mark.daemon
