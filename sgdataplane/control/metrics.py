@@ -19,7 +19,6 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
-    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -28,6 +27,7 @@ from sgdataplane import __version__
 from sgdataplane.control.certificates import ends_in
 from sgdataplane.control.hostlags import HostCounts
 from sgdataplane.control.hoststatus import HostStanding
+from sgdataplane.control.processes import ProcessUsage
 
 PREFIX = "sgdataplane_api"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
@@ -72,7 +72,7 @@ class ApiMetrics:
         Gauge(*_named("certificate_expiry_timestamp_seconds"), registry=registry).set(_end_of(certificate))
         about = Info(f"{PREFIX}_build", API_METRICS["build_info"][0], registry=registry)
         about.info({"version": __version__, "python": platform.python_version()})
-        ProcessCollector(registry=registry)
+        ProcessUsage(registry=registry)
 
     def note(self, action: str, code: str, seconds: float) -> None:
         self._requests.labels(action, code).inc()

@@ -18,7 +18,6 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Info,
-    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -28,6 +27,7 @@ from prometheus_client.registry import Collector
 from sgdataplane import __version__
 from sgdataplane.control.certificates import ends_in
 from sgdataplane.control.history import Version
+from sgdataplane.control.processes import ProcessUsage
 from sgdataplane.daemon.scrape import KeptText, MetricsServer
 from sgdataplane.relay.counts import ANSWERS, ENDS, MESSAGES, RELAY_ERRORS, SYNC_FAILURES
 from sgdataplane.relay.tls import TlsFiles
@@ -105,7 +105,7 @@ def text_of(collector: Collector, prefix: str) -> Callable[[], tuple[str, bytes]
     Info(f"{prefix}_build", ABOUT, registry=registry).info(
         {"version": __version__, "python": platform.python_version()}
     )
-    ProcessCollector(registry=registry)
+    ProcessUsage(registry=registry)
     registry.register(collector)
     return KeptText(lambda: generate_latest(registry), CONTENT_TYPE_LATEST)
 

@@ -77,7 +77,7 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
-    "prometheus_client": ("daemon.metrics", "control.metrics", "relay.metrics"),
+    "prometheus_client": ("daemon.metrics", "control.metrics", "control.processes", "relay.metrics"),
     "sqlite3": ("control.sqlite", "control.sqlitefile", "control.backup"),
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),
