@@ -237,8 +237,13 @@ def test_a_packet_behind_an_authentication_header_marks_no_session() -> None:
 
 def test_an_icmp_error_marks_no_session() -> None:
     """That its own addresses are right says nothing of its session's: a spoofed one would pass from then on."""
-    wrong = with_chain(compiled(), "egress-accept.egress", lambda rules: rules[:1] + rules[3:])
-    assert "ct state related" in rule_text(compiled().chain["egress-accept.egress"].rules[2])
+    of_errors = "ct state related meta l4proto 1 "
+    assert any(rule_text(one).startswith(of_errors) for one in compiled().chain["egress-accept.egress"].rules)
+
+    def without_errors(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return tuple(one for one in rules if not rule_text(one).startswith(of_errors))
+
+    wrong = with_chain(compiled(), "egress-accept.egress", without_errors)
     found = prove(specification(), wrong).counterexample
     assert found is not None
     assert found.fields[Field.CT_STATE] == CtState.RELATED
