@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, entry_name, gate_name
+from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, UPLINK, entry_name, gate_name
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
@@ -38,6 +38,7 @@ class TraceStep(NamedTuple):
 ENTRIES = tuple(entry_name(hook) for hook in Direction)
 GATES = tuple(gate_name(hook) for hook in Direction)
 SESSION_WORDS = "the policy in force has accepted its session: passes"
+INTERFACE_WORDS = "its interface is lo, an internal one or an uplink: passes"
 
 # The first entry with a fitting prefix holds. Its words depend on what the rule did. How the compiler finds the rule
 # that decides (profiles, groups, rules) has no words: the leaf says which one that is.
@@ -46,7 +47,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
         ENTRIES,
         "entry",
         {
-            "accept": "its interface is lo, an internal one or an uplink: passes",
+            "accept": INTERFACE_WORDS,
             "drop": "no policy knows its interface",
         },
     ),
@@ -81,8 +82,9 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
 
 
-def step_of(event: Event, decided: str) -> TraceStep:
-    """`decided`: what decided, in words, if the rule counts that."""
+def step_of(event: Event, decided: str, *, is_elsewhere: bool = False) -> TraceStep:
+    """`decided`: what decided, in words, if the rule counts that. `is_elsewhere`: the packet's interface is known to
+    carry no ENI."""
     if event.family == "netdev":
         words = "the frame passes the fence" if event.verdict == "accept" else decided
         return TraceStep("fence", event.chain, event.verdict, event.target, words)
@@ -93,16 +95,16 @@ def step_of(event: Event, decided: str) -> TraceStep:
     if event.chain.startswith("leaf."):
         words = "" if event.verdict == "return" else decided  # a stronger rule on a group is there
         return TraceStep("leaf", event.chain, event.verdict, event.target, words)
-    return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event))
+    return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event, is_elsewhere))
 
 
-def _entry(event: Event) -> str:
+def _entry(event: Event, is_elsewhere: bool) -> str:
     """The words for a rule of the base chain, or of the one that leads to the ENI's."""
     if event.verdict == "accept":
-        return SESSION_WORDS
+        return INTERFACE_WORDS if is_elsewhere else SESSION_WORDS
     if event.target.startswith(GATES):
         return "its session isn't accepted yet, so the rules are asked"
-    return "its interface carries no ENI" if event.target.startswith(ENTRIES) else ""
+    return "its interface carries no ENI" if event.target.startswith((*ENTRIES, UPLINK)) else ""
 
 
 def is_policy(event: Event) -> bool:
@@ -201,25 +203,27 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
     counted = [(event, scene.counter_of(event)) for event in events]
     found = (scene.decision(name) for _, name in reversed(counted))
     decision = next((entry for entry in found if entry is not None), None)
-    steps = tuple(_steps(scene, counted))
+    is_elsewhere = bool(ifname) and ifname not in scene.enis
+    steps = tuple(_steps(scene, counted, is_elsewhere))
     kind = AT_FENCE if first.family == NETDEV else POLICY
-    reason = _reason(decision, steps, verdict)
+    reason = _reason(decision, steps, verdict, is_elsewhere)
     return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, decision, steps)
 
 
-def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[TraceStep]:
+def _steps(scene: Scene, counted: Iterable[tuple[Event, str]], is_elsewhere: bool) -> Iterator[TraceStep]:
     """Each decision is worded once."""
     said = ""
     for event, counter in counted:
         decision = scene.decision(counter)
-        yield step_of(event, "" if decision is None or counter == said else words.sentence(decision))
+        decided = "" if decision is None or counter == said else words.sentence(decision)
+        yield step_of(event, decided, is_elsewhere=is_elsewhere)
         said = counter or said
 
 
-def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: str) -> str:
+def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: str, is_elsewhere: bool) -> str:
     if decision is not None:
         return decision.reason
     stations = {step.station for step in steps} - {"timeouts"}
-    if verdict == "accept" and stations <= {"entry", "approved"} and steps:
-        return INTERFACE if steps[-1].chain in ENTRIES else SESSION
+    if verdict == "accept" and stations <= {"entry", "approved", "uplink"} and steps:
+        return INTERFACE if is_elsewhere or steps[-1].chain in ENTRIES else SESSION
     return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sgdataplane.contract.sites import INSTANCE, SITES
+from sgdataplane.contract.sites import HOST, INSTANCE, SITES
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Direction, Prefix
@@ -109,6 +109,23 @@ def test_the_reason_is_that_of_who_decided(
     (gate,) = gates_of(counters, *(event(*words) for words in events))
     assert (gate.reason, gate.verdict, gate.direction) == (expected, events[-1][1], Direction.INGRESS)
     assert gate.eni_id == "eni-a"
+
+
+@pytest.mark.parametrize(
+    ("hook", "rest"),
+    [("egress", (("goto", "uplink-x"), ("accept", ""))), ("ingress", (("accept", ""),))],
+    ids=["arriving", "leaving"],
+)
+def test_a_packet_at_an_uplink_passes_by_its_interface_and_no_session(
+    hook: str, rest: tuple[tuple[str, str], ...]
+) -> None:
+    """A router's base chains begin with its uplinks."""
+    scene = Scene(HOST, {"eni-a": "eni-a"}, {2: "up0", 3: "eni-a"}, lambda _: "", {})
+    chains = (hook, "uplink-x")
+    told = [replace(event(chain, *words), oif=2) for chain, words in zip(chains, rest, strict=False)]
+    (gate,) = gates(scene, told)
+    assert (gate.reason, gate.verdict, gate.eni_id) == ("interface", "accept", "")
+    assert "session" not in " ".join(step.words for step in gate.steps)
 
 
 def test_a_chain_that_gives_timeouts_and_decides_nothing_is_not_told() -> None:
