@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -36,12 +37,17 @@ class Workload:
     @classmethod
     def of(cls, binding: Binding) -> Self | None:
         """The workload that was attached; None if its whole name wasn't kept."""
-        word, _, value = binding.named.partition(" ")
+        return cls._of(binding.named, binding.path)
+
+    @classmethod
+    @lru_cache(maxsize=1 << 12)  # each cycle asks for all of them
+    def _of(cls, named: str, path: str) -> Self | None:
+        word, _, value = named.partition(" ")
         naming = next((naming for naming in Naming if naming.value == word), None)
         if naming is Naming.NETNS:
-            return cls(naming, binding.path)  # the name may be a short form of it
+            return cls(naming, path)  # the name may be a short form of it
         found = None if naming is None or not value or "\\" in value else cls(naming, value)
-        return found if found is not None and str(found) == binding.named else None
+        return found if found is not None and str(found) == named else None
 
     def __str__(self) -> str:
         """For people."""

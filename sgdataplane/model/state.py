@@ -325,4 +325,10 @@ def _either(record: Record, earlier: Record | None) -> Record:
 
 def _id_of(record: object) -> object:
     """The id of any record of a state: its first field."""
-    return getattr(record, fields(record)[0].name)  # type: ignore[arg-type]
+    kind = type(record)
+    if kind not in _FIRST_FIELDS:
+        _FIRST_FIELDS[kind] = fields(kind)[0].name  # type: ignore[arg-type]
+    return getattr(record, _FIRST_FIELDS[kind])
+
+
+_FIRST_FIELDS: dict[type, str] = {}

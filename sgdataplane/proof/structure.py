@@ -64,6 +64,12 @@ class Mentions:
         )
 
 
+@lru_cache(maxsize=1 << 12)
+def _mentions_of(chain: ById[Chain]) -> Mentions:
+    """Tables of ENIs with the same groups have mostly the same chains."""
+    return Mentions.of(chain.value)
+
+
 @dataclass(frozen=True)
 class Structure:
     """`facts`, `lookups`: for all chains and maps. `targets`: where each chain can lead, by its rules or by maps.
@@ -119,7 +125,7 @@ class Structure:
         for name in changed:
             facts.pop(name, None)
             if name in table.chain:
-                facts[name] = Mentions.of(table.chain[name])
+                facts[name] = _mentions_of(ById(table.chain[name]))
         targets = _targets_of(facts, lookups, before, changed, changed_maps)
         turned = changed.union(before.asking(changed_maps))
         for name in before.depth:

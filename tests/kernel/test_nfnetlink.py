@@ -58,6 +58,16 @@ def test_a_batch_is_taken_whole_or_not_at_all(namespace: str, door: Nfnetlink) -
     )
 
 
+def test_an_error_is_about_the_place_that_a_message_has_in_its_batch(namespace: str, door: Nfnetlink) -> None:
+    one, other, missing = table("a"), table("b"), table("missing", DELTABLE)
+    for number, batch in enumerate(([missing, one, other], [one, missing, other], [one, other, missing])):
+        with pytest.raises(BatchError) as caught:
+            door.commit(SUBSYSTEM, batch)
+        assert (caught.value.errno, caught.value.index) == (errno.ENOENT, number)
+    door.commit(SUBSYSTEM, [one, other])
+    assert nft(namespace, "list tables").split()[2::3] == ["a", "b"]
+
+
 def test_a_batch_is_of_its_generation(namespace: str, door: Nfnetlink) -> None:
     before = generation(door)
     nft(namespace, "add table inet other")

@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, Map, Table, goto, rule
-from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
+from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb, addition
 from tests.support.kernel_contract import CREATION, TABLE
 
 CHAIN = Chain("c", (rule(ACCEPT), rule(DROP)), origin="sg-a sgr-1 ingress")
@@ -28,6 +28,21 @@ MAP = Map("m", KeyType.IPV4, tuple((number, goto("c")) for number in range(1100)
 def test_operation_that_does_not_exist_is_a_bug(verb: Verb, kind: Kind, subject: Subject) -> None:
     with pytest.raises(InternalError, match="no such operation"):
         Operation(verb, kind, subject)
+
+
+def test_what_tables_share_is_the_same_message_for_all_and_one_for_each_family() -> None:
+    counter = Counter("shared")
+
+    def sent(family: str) -> list[object]:
+        added = Transaction("t", (addition(Kind.COUNTER, counter),), family)
+        return [message for messages, _ in added.requests() for message in messages]
+
+    assert sent("inet") == sent("inet")
+    (first,), (again,), (elsewhere,) = sent("inet"), sent("inet"), sent("netdev")
+    assert first is again
+    assert elsewhere != first
+    anew = Transaction("t", (Operation(Verb.ADD, Kind.COUNTER, counter),))
+    assert [message for messages, _ in anew.requests() for message in messages] == [first]
 
 
 def test_operations_with_nothing_to_add_are_left_out() -> None:
