@@ -23,7 +23,7 @@ from tests.support.sdks import Driver
 
 ASK_S, PAUSE_S = patient(60.0), 0.1
 AGAIN = ("ServiceUnavailable", "InternalError", "Throttling")  # what a client sends a call again for
-BLOCK, IFNAME = "10.0.0.0/16", "eth0"
+BLOCK, IFNAME, HOST_TAG = "10.0.0.0/16", "eth0", "sgdp:host"
 
 
 class Cloud:
@@ -81,9 +81,9 @@ class Cloud:
             self.open(group, *rules)
         return group
 
-    def instance(self, name: str, group: str, host: Host) -> str:
-        """A new instance on that host, in that group; its primary ENI."""
-        tags = [{"Key": "sgdp:host", "Value": host.name}]
+    def instance(self, name: str, group: str, host: Host, *, is_tagged: bool = True) -> str:
+        """A new instance that is to run on that host, which its tag names, in that group; its primary ENI."""
+        tags = [{"Key": HOST_TAG, "Value": host.name}] if is_tagged else []
         made = self.ask("RunInstances", VSwitchId=self.switch, SecurityGroupId=group, InstanceName=name, Tag=tags)
         (instance,) = made["InstanceIdSets"]["InstanceIdSet"]
         found = self.ask("DescribeNetworkInterfaces", InstanceId=instance)["NetworkInterfaceSets"]

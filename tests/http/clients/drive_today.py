@@ -1,6 +1,6 @@
 """Does what it reads, a line of JSON each, through the cloud's official Python SDK: {"action", "parameters"} becomes
-the SDK's own request, and its answer a line: {"body", "revision"} or {"refused", "kind"}. Actions of ours go the SDK's
-generic way.
+the SDK's own request, and its answer a line: {"body", "revision"} or {"refused", "kind"}. Actions and parameters of
+ours go the SDK's generic way.
 
     drive_today.py ENDPOINT KEY SECRET [AUTHORITY]
 
@@ -55,7 +55,7 @@ ECS = Client(Config(access_key_id=KEY, access_key_secret=SECRET, endpoint=ENDPOI
 
 
 def do(action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    if action.startswith("Sgdp"):
+    if any(name.startswith("Sgdp") for name in (action, *parameters)):
         params = Params(
             action=action, version="2014-05-26", protocol=PROTOCOL.upper(), pathname="/", method="POST", auth_type="AK",
             style="RPC", req_body_type="formData", body_type="json",
