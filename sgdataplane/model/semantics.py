@@ -6,8 +6,9 @@ the compiler must agree with it, and is tested against it, but shares none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from sgdataplane.model import always
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
@@ -37,6 +38,10 @@ class Candidate:
     rule: SecurityGroupRule | None = None
 
 
+Strength = tuple[int, bool, bool, str, str]  # a smaller one is stronger
+# A rule as what it can decide, with its strength; and what makes these for the rules of a group in one direction.
+Pooled = tuple[Strength, SecurityGroupRule, Candidate]
+OfGroup = Callable[[SecurityGroup, Direction], Sequence[Pooled]]
 Holds = Callable[[Eni, Packet, Options, Placement], bool]
 
 
@@ -82,15 +87,15 @@ def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = D
 
 
 def ordered_candidates(
-    state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS
+    state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS, of_group: OfGroup | None = None
 ) -> Iterator[Candidate]:
     """Everything that can decide packets of an ENI in one direction, strongest first. The default comes last and holds
-    for all packets.
+    for all packets. `of_group`: group_candidates(), or what remembers its results.
 
     The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
     have the same verdict, so their order by id changes no verdict; it only says which of them is named.
     """
-    inner, custom = inner_candidates(state, eni, direction), rule_candidates(state, eni, direction)
+    inner, custom = inner_candidates(state, eni, direction), rule_candidates(state, eni, direction, of_group)
     if direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
         yield from custom
         yield from inner
@@ -158,19 +163,28 @@ def has_inner_accept(group: SecurityGroup) -> bool:
     return group.security_group_type is GroupType.NORMAL and group.inner_access_policy is Verdict.ACCEPT
 
 
-def rule_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterator[Candidate]:
+def rule_candidates(
+    state: CloudState, eni: Eni, direction: Direction, of_group: OfGroup | None = None
+) -> Iterator[Candidate]:
     """The pooled rules of all the ENI's groups that are for this direction and interface, strongest first."""
-    pooled = [
-        (state.group[group_id], rule)
-        for group_id in eni.security_group_ids
-        for rule in state.group[group_id].rules
-        if rule.direction is direction and is_on_interface(state, eni, rule)
-    ]
-    for group, rule in sorted(pooled, key=strength):
-        yield Candidate(of_rule(group.security_group_id, rule), group, rule)
+    groups = [state.group[group_id] for group_id in eni.security_group_ids]
+    every = [entry for group in groups for entry in (of_group or group_candidates)(group, direction)]
+    for _, rule, candidate in sorted(every, key=itemgetter(0)):
+        if is_on_interface(state, eni, rule):
+            yield candidate
 
 
-def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, bool, str, str]:
+def group_candidates(group: SecurityGroup, direction: Direction) -> list[Pooled]:
+    """The rules of one group that are for a direction."""
+    return [pooled(group, rule) for rule in group.rules if rule.direction is direction]
+
+
+def pooled(group: SecurityGroup, rule: SecurityGroupRule) -> Pooled:
+    """One rule of a group."""
+    return strength((group, rule)), rule, Candidate(of_rule(group.security_group_id, rule), group, rule)
+
+
+def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> Strength:
     """Sort key: priority ascending, drop before accept. Ties have equal verdicts, and an order all the same: rules on
     groups come first, then ids decide."""
     group, rule = entry

@@ -73,8 +73,17 @@ def between(one: Sequence[T], other: Sequence[T]) -> tuple[Sequence[T], Sequence
 
 
 def _alike(one: Sequence[object], other: Sequence[object]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a is not b and a != b), min(len(one), len(other)))
+    """How many are equal at the beginning, found in strides."""
+    if type(one) is not type(other):
+        one, other = list(one), list(other)
+    at, stride, length = 0, LONGEST, min(len(one), len(other))
+    while at < length and stride:
+        end = min(at + stride, length)
+        if one[at:end] == other[at:end]:
+            at = end
+        else:
+            stride //= 4
+    return at
 
 
 @dataclass(frozen=True, slots=True)

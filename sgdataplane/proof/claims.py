@@ -7,14 +7,15 @@ compiled, but for the name of each rule's counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import itemgetter
 
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Candidate, ordered_candidates
+from sgdataplane.model.semantics import Candidate, Pooled, ordered_candidates, pooled
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -26,10 +27,12 @@ from sgdataplane.model.state import (
 )
 from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
+from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import Count, Range
 from sgdataplane.proof.step import Outcome
 
 Ranges = tuple[Range, ...]  # disjoint and sorted
+Hull = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +48,15 @@ class RuleAxis:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One candidate: its decision, and the packets that it is about. `remote`: None for any far address. `ranges`: in
-    the order of AXES, None for any value. `block`: the far addresses, if the remote is a CIDR block."""
+    the order of AXES, None for any value. `block`: the far addresses, if the remote is a CIDR block; `hull`: then also
+    the first and last of these and of the ports, for a quick look."""
 
     decision: Decision
     outcome: Outcome
     remote: Remote | None
     ranges: tuple[Ranges | None, ...]
     block: Ranges | None = None
+    hull: Hull | None = None
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
@@ -64,42 +69,128 @@ STOPS = {name: name for name in (end_chain(direction, verdict) for direction in 
 
 def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> list[Claim]:
     """The candidates that can hold in a family, strongest first. The last one holds for every packet."""
-    return ClaimMemo().claims(state, ordered_candidates(state, eni, direction, options), family)
+    memo = ClaimMemo()
+    return memo.claims(state, memo.candidates(state, eni, direction, options), family)
 
 
-Said = tuple[Outcome, Claim | None]  # what a candidate asks for, and where, if that can be in a family
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What a candidate asks for, and where, if that can be in a family. `is_fixed`: whether that follows from its rule
+    alone. Compared by identity."""
+
+    outcome: Outcome
+    claim: Claim | None
+    is_on_group: bool
+    is_fixed: bool
+
+
 Known = tuple[SecurityGroupRule, Said]  # the rule is kept, so that its identity is no other one's
 # By rule, group, length of addresses, and whether there can be any: a group as remote may be of another VPC.
 KnownRules = Mapping[tuple[int, str, int, bool], Known]
+# By group and direction, and what the group is besides its rules.
+KnownGroups = Mapping[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]]
+Before = tuple[Sequence[Candidate], Sequence[Said]]  # candidates, and what they say
+LEAST = 4096  # rules that are remembered anyway
 
 
 @dataclass
 class ClaimMemo:
-    """Remembers claims that follow from their rule alone. `before`: those of an earlier state."""
+    """Remembers claims that follow from their rule alone, the rules of groups in order, and candidates without a rule.
+    `before`, `groups`, `others`: those of an earlier state."""
 
     before: KnownRules = field(default_factory=dict)
+    groups: KnownGroups = field(default_factory=dict)
+    others: Mapping[Decision, Candidate] = field(default_factory=dict)
     found: dict[tuple[int, str, int, bool], Known] = field(default_factory=dict)
+    found_others: dict[Decision, Candidate] = field(default_factory=dict)
+    found_groups: dict[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]] = field(default_factory=dict)
+    _asked: int = 0
 
-    def claims(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Claim]:
+    def candidates(self, state: CloudState, eni: Eni, direction: Direction, options: Options) -> list[Candidate]:
+        """The candidates of decide(). Where nothing of one can be another than before, it is the same object."""
+        found = list(ordered_candidates(state, eni, direction, options, self._of_group))
+        for place in [place for place, candidate in enumerate(found) if candidate.rule is None]:
+            found[place] = self._of_no_rule(found[place])
+        return found
+
+    def _of_no_rule(self, candidate: Candidate) -> Candidate:
+        known = self.found_others.get(candidate.decision) or self.others.get(candidate.decision)
+        if known is None or not _is_like(known.group, candidate.group):
+            known = candidate
+        self.found_others[candidate.decision] = known
+        return known
+
+    def _of_group(self, group: SecurityGroup, direction: Direction) -> Sequence[Pooled]:
+        key = group.security_group_id, direction
+        known = self.found_groups.get(key) or self.groups.get(key)
+        if known is None or known[0] is not group:
+            kept = {} if known is None else _kept(*known, group)
+            rules = [rule for rule in group.rules if rule.direction is direction]
+            made = [_same(kept.get(rule.security_group_rule_id), rule) or pooled(group, rule) for rule in rules]
+            known = group, sorted(made, key=itemgetter(0))
+        self.found_groups[key] = known
+        return known[1]
+
+    def claims(self, state: CloudState, candidates: Sequence[Candidate], family: Family) -> list[Claim]:
         """The claims of an ENI's candidates for one direction."""
-        return [claim for _, claim in self.said(state, candidates, family) if claim is not None]
+        return [said.claim for said in self.said(state, candidates, family) if said.claim is not None]
 
-    def said(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Said]:
-        """What each candidate says about a family."""
-        bits = family.bits
-        return [self._said(state, candidate, family, bits) for candidate in candidates]
+    def said(
+        self, state: CloudState, candidates: Sequence[Candidate], family: Family, before: Before = ((), ())
+    ) -> list[Said]:
+        """What each candidate says about a family. `before`: what others said, most of which are the same objects."""
+        known, said = before
+        start, end = same_ends(known, candidates)
+        turned = [self._said(state, one, family) for one in candidates[start : len(candidates) - end]]
+        found = [*said[:start], *turned, *said[len(said) - end :]]
+        self._asked += len(candidates)
+        for place in [place for place, one in enumerate(found) if not one.is_fixed]:
+            found[place] = self._said(state, candidates[place], family)
+        return found
 
-    def _said(self, state: CloudState, candidate: Candidate, family: Family, bits: int) -> Said:
+    def _said(self, state: CloudState, candidate: Candidate, family: Family) -> Said:
         rule, group, decision = candidate.rule, candidate.group, candidate.decision
         if rule is None or group is None or rule.port_list_id:
-            return expected(decision), _claim(state, candidate, family)
-        has_remote = not isinstance(rule.remote, GroupRef) or _has_remote(state, group, rule, family)
-        key = (id(rule), decision.security_group_id, bits, has_remote)
+            return self._made(state, candidate, family, is_fixed=rule is None)
+        is_on_group = isinstance(rule.remote, GroupRef)
+        has_remote = not is_on_group or _has_remote(state, group, rule, family)
+        key = (id(rule), decision.security_group_id, family.bits, has_remote)
         known = self.found.get(key) or self.before.get(key)
         if known is None:
-            known = rule, (expected(decision), _claim(state, candidate, family))
+            known = rule, self._made(state, candidate, family, is_fixed=not is_on_group)
         self.found[key] = known
         return known[1]
+
+    @staticmethod
+    def _made(state: CloudState, candidate: Candidate, family: Family, *, is_fixed: bool) -> Said:
+        claim = _claim(state, candidate, family)
+        return Said(expected(candidate.decision), claim, _is_on_group(candidate), is_fixed)
+
+    @property
+    def rules(self) -> KnownRules:
+        """For the next state. Rules that nobody has asked for are forgotten in the end."""
+        every = {**self.before, **self.found} if self.found else self.before
+        return every if len(every) <= max(LEAST, 4 * self._asked) else self.found
+
+
+def _kept(before: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
+    """What a group's rules were, by id, if the group is the same but for other rules."""
+    return {entry[1].security_group_rule_id: entry for entry in entries} if _is_like(before, group) else {}
+
+
+def _is_like(one: SecurityGroup | None, other: SecurityGroup | None) -> bool:
+    """Whether they are one group, whatever its rules are."""
+    return one is other or (one is not None and other is not None and replace(one, rules=other.rules) == other)
+
+
+def _same(entry: Pooled | None, rule: SecurityGroupRule) -> Pooled | None:
+    """The entry, if it is of an equal rule."""
+    return entry if entry is not None and (entry[1] is rule or entry[1] == rule) else None
+
+
+def _is_on_group(candidate: Candidate) -> bool:
+    is_inner = candidate.rule is None and candidate.group is not None
+    return is_inner or (candidate.rule is not None and isinstance(candidate.rule.remote, GroupRef))
 
 
 def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
@@ -112,8 +203,14 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
     if not _has_remote(state, group, rule, family):
         return None
     ranges, remote = tuple([axis.of_rule(state, rule, family) for axis in AXES]), rule.remote
-    block = (Range(remote.first, remote.last),) if isinstance(remote, Prefix) else None
-    return None if () in ranges else Claim(decision, outcome, remote, ranges, block)
+    if () in ranges:
+        return None
+    if not isinstance(remote, Prefix):
+        return Claim(decision, outcome, remote, ranges)
+    ports = ranges[PORT]
+    first, last = (0, 0xFFFF) if ports is None else (int(ports[0].first), int(ports[-1].last))
+    hull = remote.first, remote.last, first, last
+    return Claim(decision, outcome, remote, ranges, (Range(remote.first, remote.last),), hull)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -166,6 +263,7 @@ AXES = (
     RuleAxis("source_port", lambda _: 0xFFFF, _source_ports),
     RuleAxis("port", lambda _: 0xFFFF, _ports),
 )
+PORT = [axis.name for axis in AXES].index("port")
 ANYTHING: tuple[Ranges | None, ...] = (None,) * len(AXES)
 
 

@@ -33,7 +33,7 @@ from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.step import Bound, Outcome
+from sgdataplane.proof.step import Bound, Outcome, counter_of
 from sgdataplane.proof.walk import Mismatch, Walk
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
@@ -182,8 +182,9 @@ class KindCheck:
         if groups is None or groups.ranks != self.own:
             groups = self._proven_groups()
         if addresses is None or addresses.entries != groups.entries:
-            addresses = self._partly_proven(groups)
-        if addresses is None:
+            proven = self._partly_proven(groups)
+            if proven is not None:
+                return groups, *proven
             addresses = self._proven_addresses(groups.entries)
         return groups, addresses, self._compared(groups.others, addresses)
 
@@ -215,7 +216,7 @@ class KindCheck:
         side = self.side
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
-    def _partly_proven(self, groups: ProvenGroups) -> ProvenAddresses | None:
+    def _partly_proven(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
         """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right:
         an earlier leaf may be wrong by now to which no packet comes any more."""
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
@@ -228,29 +229,33 @@ class KindCheck:
             return None
         structure, leaves, places = self.shared.structure, dict(old.leaves), self.side.places
         again = {name for name in structure.changed if leaves.pop(name, None) and name in structure.table.chain}
+        others = walk.new_program()
         for name in again:  # also if no packet comes there any more
-            walk.program.add(name)
+            others.add(name)
         for name in self._gone(leaves):
             del leaves[name]
-        leaves |= {leaf.name: leaf for name in walk.left | again for leaf in leaf_of(walk.program, name, places)}
+        leaves |= {leaf.name: leaf for name in walk.left - again for leaf in leaf_of(walk.program, name, places)}
+        leaves |= {leaf.name: leaf for name in again for leaf in leaf_of(others, name, places)}
         heads = walk.program.heads
         new = [leaf for name, leaf in leaves.items() if heads != old.heads or old.leaves.get(name) is not leaf]
         names = (old.names | walk.names) - {name for name in structure.changed if name not in structure.table.chain}
-        found = self._of_addresses(entries, names, heads, leaves, {**old.ranks, **walk.program.asked})
+        found = self._of_addresses(entries, names, heads, leaves, {**old.ranks, **walk.program.asked, **others.asked})
         try:
             check_heads(heads, new)
-            self._compared(groups.others, found)
+            standing = self._compared(groups.others, found)
         except WrongRanksError:
             return None
         self.cells += walk.cells
         self.chains |= walk.names
-        return found
+        return found, standing
 
     def _gone(self, leaves: Mapping[str, ProvenLeaf]) -> list[str]:
         """Leaves of candidates that there are no more."""
         before = () if self.earlier is None else self.earlier[2].order
         gone = {outcome for outcome in between(before, self.side.order)[0] if outcome not in self.side.places}
-        return [name for name, leaf in leaves.items() if leaf.outcome in gone] if gone else []
+        counters = set(map(counter_of, gone))
+        some = [item for item in leaves.items() if counter_of(item[1].outcome) in counters] if gone else []
+        return [name for name, leaf in some if leaf.outcome in gone]
 
     def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
         """Compare leaves with all ranks, unless that was done before, and the result would be the same."""

@@ -16,7 +16,7 @@ from sgdataplane.nft.ir import Range
 from sgdataplane.proof.priority import UNSET
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import RankOrder, WrongRanksError
-from sgdataplane.proof.step import Bound, Outcome
+from sgdataplane.proof.step import Bound, Outcome, counter_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ class Standing:
         moved = self._moved(before)
         if moved is None:
             return leaves.values()
-        return [e for name, e in leaves.items() if known.get(name) is not e or (moved and e.outcome in moved)]
+        counters = set(map(counter_of, moved))
+        some = [e for name, e in leaves.items() if known.get(name) is not e or counter_of(e.outcome) in counters]
+        return [e for e in some if known.get(e.name) is not e or e.outcome in moved]
 
     def _moved(self, before: Standing) -> AbstractSet[Outcome] | None:
         """The candidates whose place among the ranks may be another one now. None: maybe all. Others than these came

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 
 from sgdataplane.model.state import Remote
@@ -21,7 +21,7 @@ from sgdataplane.net.values import AH, PORT_PROTOCOLS
 from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Range
 from sgdataplane.proof.axes import Axis
-from sgdataplane.proof.claims import AXES, Claim, Ranges
+from sgdataplane.proof.claims import AXES, PORT, Claim, Ranges
 from sgdataplane.proof.kinds import FAR, PROTOCOL, SessionKind
 from sgdataplane.proof.order import BoxOrder, meet
 from sgdataplane.proof.program import Program
@@ -31,7 +31,7 @@ from sgdataplane.proof.shared import Shared, SideClaims, far_of
 from sgdataplane.proof.walk import Mismatch, Walk
 
 MOST_CLAIMS, MOST_WALKS = 16, 12  # between what is the same at both ends of the order; boxes
-PORT, PORTS = [axis.name for axis in AXES].index("port"), 0xFFFF
+PORTS = 0xFFFF
 Blocks = Mapping[Remote, Ranges]
 
 
@@ -51,9 +51,13 @@ class PartialWalk:
     cells: int = 0
 
     def __post_init__(self) -> None:
+        self.program = self.new_program()
+
+    def new_program(self, within: Mapping[int, tuple[int, int]] | None = None) -> Program:
+        """`within`: the numbers that it reads look-ups for, by axis."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
-        ranks = self.shared.winners.leaves
-        self.program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS, ranks=ranks)
+        ranks, lookups = self.shared.winners.leaves, structure.lookups
+        return Program(structure.table, reading, {}, lookups, codes=DECISIONS, ranks=ranks, within=within or {})
 
     def is_right(self, entries: Sequence[str]) -> bool:
         """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if
@@ -62,6 +66,7 @@ class PartialWalk:
             parts = [(box, self._claims_in(box)) for box in self._boxes(entries)]
             if sum(len(claims) for _, claims in parts) > len(self.side.of_addresses):
                 return False
+            self.program = self.new_program(_hull([box for box, _ in parts]))
             for (box, claims), entry in product(parts, entries):
                 self._walk(entry, box, claims)
         except (UntoldError, Mismatch):
@@ -75,16 +80,15 @@ class PartialWalk:
             raise UntoldError
         return [box for box in found if not any(_is_in(box, other) for other in found if other is not box)]
 
-    @cached_property
-    def _hulls(self) -> Sequence[tuple[Claim, int, int, int, int]]:
-        """Each claim with its first and last far address and port."""
-        last, every = self.side.family.last, self.side.of_addresses
-        return [(claim, *_ends(self.side.far(claim), last), *_ends(claim.ranges[PORT], PORTS)) for claim in every]
-
     def _claims_in(self, box: RegionBox) -> list[Claim]:
         """The claims that can hold for packets of a box."""
         (low, high), (first, last) = _ends(box[FAR], self.side.family.last), _ends(box[PORT], PORTS)
-        near = [c for c, a, b, p, q in self._hulls if a <= high and b >= low and p <= last and q >= first]
+        near = [
+            claim
+            for claim in self.side.of_addresses
+            if (hull := claim.hull) is None
+            or (hull[0] <= high and hull[1] >= low and hull[2] <= last and hull[3] >= first)
+        ]
         return [claim for claim in near if is_met(box, (*claim.ranges, self.side.far(claim)))]
 
     def _of_chains(self, entries: Sequence[str]) -> list[RegionBox]:
@@ -144,6 +148,16 @@ class PartialWalk:
 def _ends(ranges: Covered, last: int) -> tuple[int, int]:
     """The first and the last number of ranges, of which there is one at least."""
     return (0, last) if ranges is None else (int(ranges[0].first), int(ranges[-1].last))
+
+
+def _hull(boxes: Sequence[RegionBox]) -> Mapping[int, tuple[int, int]]:
+    """The first and the last number that any of the boxes has, by axis; not of axes that a box has all of."""
+    found = {}
+    for axis, covered in enumerate(zip(*boxes, strict=True)):
+        ends = [_ends(ranges, 0) for ranges in covered if ranges]
+        if len(ends) == len(boxes):
+            found[axis] = min(first for first, _ in ends), max(last for _, last in ends)
+    return found
 
 
 def _near(ranges: Sequence[Range], within: Covered) -> Sequence[Range]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from sgdataplane.contract.sites import Site
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import ordered_candidates
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.proof.kindcheck import KindCheck, ProvenAddresses, ProvenGroups
@@ -101,11 +100,16 @@ class ProfileCheck:
         """ProfileMismatch if chains and rules differ anywhere."""
         _, eni = self.carriers[0]
         for direction in Direction:
-            candidates = list(ordered_candidates(self.state, eni, direction, self.options))
+            candidates = self.shared.claims.candidates(self.state, eni, direction, self.options)
             for family in Family:
-                side = SideClaims.of(self.state, self.shared, candidates, family)
+                side = SideClaims.of(self.state, self.shared, candidates, family, self._earlier(direction, family))
                 for kind in kinds_of(self.site, direction, family):
                     self.kinds[kind] = self._known(kind, side) or self._checked(kind, side)
+
+    def _earlier(self, direction: Direction, family: Family) -> SideClaims | None:
+        """What an earlier proof compared with in that direction and family."""
+        kinds = (found for profile, _ in self.known for found in profile.kinds.items())
+        return next((known.side for k, known in kinds if k.direction is direction and k.family is family), None)
 
     def _known(self, kind: SessionKind, side: SideClaims) -> ProvenKind | None:
         """The kind as an earlier proof left it, if that still holds."""

@@ -43,6 +43,7 @@ from sgdataplane.proof.step import (
     Test,
     bound_of,
     grouped,
+    near,
     way_out,
 )
 
@@ -65,8 +66,8 @@ class Program:
     """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
     the outcome of packets that come to it. `is_border`: whether a chain of that name isn't entered either; its name is
     the outcome. `codes`: outcomes by the priority that says so; `ranks`: effects and outcomes by rank, of those that
-    lead to one.
-
+    lead to one. `within`: if only packets matter whose number on an axis is between these two, by axis: other entries
+    of look-ups aren't read.
     `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
     maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
 
@@ -85,6 +86,7 @@ class Program:
     is_border: Callable[[str], bool] = _nowhere
     codes: Mapping[int, str] = field(default_factory=dict)
     ranks: Mapping[int, Outcome | None] = field(default_factory=dict)
+    within: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     steps: dict[str, list[RuleStep]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
     maps: set[str] = field(default_factory=set)
@@ -355,10 +357,11 @@ class Program:
         elif (axis := self._axis.get(id(vmap.field))) is None:
             step.problem = f"it looks up {vmap.field.name.lower()}, about which the proof knows nothing"
         else:
-            step.groups, step.axis = grouped(self._entries(vmap)), axis
+            step.groups, step.axis = grouped(near(self._entries(vmap), self.within.get(axis))), axis
             step.reads_port |= vmap.field in OF_PORTS
             self._targets.update(verdict.chain for verdict, _ in step.groups if verdict.chain)
             self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
+            return bool(step.groups or axis not in self.within)
         return True
 
     def _known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:

@@ -5,27 +5,53 @@ Owns what is read once for all of them, and what the next table's proofs start f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.semantics import Candidate
 from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
-from sgdataplane.proof.claims import Claim, ClaimMemo, KnownRules, Ranges
+from sgdataplane.proof.claims import Before, Claim, ClaimMemo, KnownGroups, KnownRules, Ranges
 from sgdataplane.proof.far import KinAtoms, Kinships, remote_ranges
 from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
-from sgdataplane.proof.step import Outcome
+from sgdataplane.proof.step import Outcome, counter_of
 from sgdataplane.proof.structure import Structure
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
+
+
+class ByCounter(Mapping[Outcome, int]):
+    """The place of each outcome in a list, found by the counter that it begins with: hashing an outcome is slow."""
+
+    def __init__(self, order: Sequence[Outcome]) -> None:
+        self._order = order
+        self._place = {counter_of(outcome): place for place, outcome in enumerate(order)}
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no two have the same counter."""
+        return len(self._place) == len(self._order)
+
+    def __getitem__(self, outcome: Outcome) -> int:
+        place = self._place[counter_of(outcome)]
+        if self._order[place] != outcome:
+            raise KeyError(outcome)
+        return place
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
 
 
 @dataclass(frozen=True)
 class SideClaims:
     """The claims of one direction in one family, strongest first, and the address blocks of the groups and prefix lists
     that they name. `order`: what all candidates ask for in the order of decide(), `on_groups`: those on groups, for
-    both families, and `ranked`: these and the claims."""
+    both families, and `ranked`: these and the claims. `said`: the candidates, and what each of them says."""
 
     claims: Sequence[Claim]
     family: Family
@@ -33,17 +59,25 @@ class SideClaims:
     order: Sequence[Outcome]
     on_groups: Sequence[Outcome]
     ranked: Sequence[Outcome]
+    said: Before
 
     @classmethod
-    def of(cls, state: CloudState, shared: Shared, candidates: Sequence[Candidate], family: Family) -> SideClaims:
-        said = shared.claims.said(state, candidates, family)
-        claims = [claim for _, claim in said if claim is not None]
-        remotes = dict.fromkeys(claim.remote for claim in claims if claim.block is None and claim.remote is not None)
+    def of(
+        cls,
+        state: CloudState,
+        shared: Shared,
+        candidates: Sequence[Candidate],
+        family: Family,
+        before: SideClaims | None = None,
+    ) -> SideClaims:
+        """`before`: those of an earlier state."""
+        said = shared.claims.said(state, candidates, family, ((), ()) if before is None else before.said)
+        claims = [one.claim for one in said if one.claim is not None]
+        remotes = dict.fromkeys([c.remote for c in claims if c.block is None and c.remote is not None])
         blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}
-        asked = [(outcome, claim, _is_on_group(c)) for (outcome, claim), c in zip(said, candidates, strict=True)]
-        on_groups = [outcome for outcome, _, is_on_group in asked if is_on_group]
-        ranked = [outcome for outcome, claim, is_on_group in asked if is_on_group or claim is not None]
-        return cls(claims, family, blocks, [outcome for outcome, _ in said], on_groups, ranked)
+        on_groups = [one.outcome for one in said if one.is_on_group]
+        ranked = [one.outcome for one in said if one.is_on_group or one.claim is not None]
+        return cls(claims, family, blocks, [one.outcome for one in said], on_groups, ranked, (candidates, said))
 
     @cached_property
     def of_groups(self) -> list[Claim]:
@@ -58,7 +92,8 @@ class SideClaims:
     @cached_property
     def places(self) -> Mapping[Outcome, int]:
         """The place of each candidate in the order."""
-        return {outcome: place for place, outcome in enumerate(self.order)}
+        places = ByCounter(self.order)
+        return places if places.is_clear else {outcome: place for place, outcome in enumerate(self.order)}
 
     def far(self, claim: Claim) -> Ranges | None:
         """The far addresses of a claim; None for any."""
@@ -68,11 +103,6 @@ class SideClaims:
 def far_of(claim: Claim, blocks: Mapping[Remote, Ranges]) -> Ranges | None:
     """The far addresses of a claim; None for any. `blocks`: of groups and prefix lists."""
     return claim.block if claim.block is not None or claim.remote is None else blocks[claim.remote]
-
-
-def _is_on_group(candidate: Candidate) -> bool:
-    is_inner = candidate.rule is None and candidate.group is not None
-    return is_inner or (candidate.rule is not None and isinstance(candidate.rule.remote, GroupRef))
 
 
 @dataclass
@@ -87,7 +117,7 @@ class Shared:
     claims: ClaimMemo = field(init=False)
 
     def __post_init__(self) -> None:
-        self.claims = ClaimMemo(self.before.claims)
+        self.claims = ClaimMemo(self.before.claims, self.before.groups, self.before.others)
 
     @cached_property
     def rank_maps(self) -> RankMaps:
@@ -102,13 +132,17 @@ class Shared:
     def remembered(self) -> Remembered:
         """For the next proof."""
         maps = self.rank_maps if "rank_maps" in self.__dict__ else self.before.rank_maps
-        return Remembered(self.winners, self.claims.found or self.before.claims, maps)
+        groups, others = self.claims.found_groups or self.before.groups, self.claims.found_others or self.before.others
+        return Remembered(self.winners, self.claims.rules, maps, groups, others)
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What all profiles of the next table start from: where ranks lead, claims, and maps that were looked through."""
+    """What all profiles of the next table start from: where ranks lead, claims, maps that were looked through,
+    the rules of groups in order, and candidates without a rule."""
 
     winners: Winners = NO_WINNERS
     claims: KnownRules = field(default_factory=dict)
     rank_maps: RankMaps | None = None
+    groups: KnownGroups = field(default_factory=dict)
+    others: Mapping[Decision, Candidate] = field(default_factory=dict)

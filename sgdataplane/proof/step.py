@@ -143,6 +143,25 @@ class RuleStep:
             self.hit |= atoms
 
 
+Entries = Iterable[tuple[Range, Verdict]]  # of a look-up
+
+
+def near(entries: Entries, within: tuple[int, int] | None) -> Entries:
+    """The entries that have numbers between these two. MalformedError unless the ranges of all are disjoint and
+    sorted."""
+    return entries if within is None else _near(list(entries), *within)
+
+
+def _near(entries: Sequence[tuple[Range, Verdict]], low: Key, high: Key) -> Entries:
+    before: Key | None = None
+    for item, _ in entries:
+        first, last = item.first, item.last
+        if (before is not None and not before < first) or first > last:  # type: ignore[operator]
+            raise MalformedError(f"range {first}-{last} is out of order")
+        before = last
+    return [entry for entry in entries if entry[0].first <= high and entry[0].last >= low]  # type: ignore[operator]
+
+
 def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
     """The ranges of each verdict. MalformedError unless all ranges together are disjoint and sorted."""
     found: dict[object, tuple[Verdict, list[Range]]] = {}
@@ -157,6 +176,12 @@ def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
         else:
             found[key] = (verdict, [item])
     return tuple((verdict, tuple(ranges)) for verdict, ranges in found.values())
+
+
+def counter_of(outcome: Outcome) -> str:
+    """The counter that packets meet first; "" if none. Many outcomes are told apart by it: hashing one is slow."""
+    first = outcome[0][0] if outcome[0] else None
+    return first.counter if isinstance(first, Count) else ""
 
 
 @dataclass(frozen=True, slots=True)
