@@ -300,7 +300,7 @@ class DiagramChains:
         """Remember what nodes became, for the next diagram, if those chains are still there."""
         there = self.lowering.before
         self.names |= {node: name for node, name in self.before.items() if name in there}
-        self.before = {}
+        self.before, self.end = {}, _no_end
 
     def _steps(self, node: Steps) -> str:
         asked = [tuple([(self.fields[dim], interval) for dim, interval in step.conditions]) for step in node.steps]
@@ -308,11 +308,21 @@ class DiagramChains:
         return self.lowering.steps(list(zip(asked, ends, strict=True)))
 
     def _branch(self, node: Branch) -> str:
-        targets = [(interval, self.chain(child)) for interval, child in node.segments]
+        targets: list[tuple[Interval, str]] = []
+        made: dict[int, str] = {}  # by the identity of a node: many segments lead to one
+        for interval, child in node.segments:
+            name = made.get(id(child))
+            if name is None:
+                name = made[id(child)] = self.chain(child)
+            targets.append((interval, name))
         asked, name = self.fields[node.dim], prefix_of(node.dim)
         if node.dim == BY_PROTOCOL and len(targets) <= MANY_PROTOCOLS:
             return self.lowering.one_by_one(asked, name, targets)
         return self.lowering.look_up(asked, name, targets)
+
+
+def _no_end(decision: Decision) -> RuleEnd:
+    raise InternalError(f"{describe(decision)}: these chains are made")
 
 
 def prefix_of(dim: Dim) -> str:

@@ -145,7 +145,7 @@ class Side:
     def seal(self, *, keeps_diagrams: bool) -> None:
         """It is compiled: keep what the next compile may take over, and no more."""
         self.before, self.kins = None, NO_KINS
-        self._end.cache_clear()
+        del self._end  # which refers to this side: Python would keep all of it until it looks for such cycles
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
         self.lowering.seal(keeps_chains=keeps_diagrams)

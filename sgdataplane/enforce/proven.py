@@ -141,17 +141,21 @@ def build(
     what was built for one that has much in common with it (default: `previous`). What these have in common with it
     isn't compiled or proven again.
     """
-    started, similar = time.monotonic(), similar or previous
+    started = time.monotonic()
+    with no_collection():
+        made = _made(desired, settings, previous, similar or previous)
+    taken = time.monotonic() - started
+    return Proven(desired, settings.time_scale, settings.prove, Build.done(made), taken)
+
+
+def _made(desired: Desired, settings: Settings, previous: Proven | None, similar: Proven | None) -> Made:
     like = None if similar is None else similar.made
     memo = Memo() if like is None else like.memo.next()
     policy = _policy(desired, settings.time_scale, None if like is None else like.resolved)
     table = compile_policy(policy, desired.options, FIRST_EPOCH, memo=memo)
     proof = _proof(desired, settings, table, (previous, similar)) if settings.prove else None
-    with no_collection():
-        visits = Visits.of(table, None if like is None else like.visits)
-    made = Made(table, visits, proof, memo, policy.memo)
-    taken = time.monotonic() - started
-    return Proven(desired, settings.time_scale, settings.prove, Build.done(made), taken)
+    visits = Visits.of(table, None if like is None else like.visits)
+    return Made(table, visits, proof, memo, policy.memo)
 
 
 @dataclass
