@@ -130,7 +130,7 @@ def _groups(size: int, turn: int, is_changed: bool) -> tuple[SecurityGroup, ...]
     rules = (*policy(size), CHANGE) if is_changed else policy(size)
     most = max(size - 1, 2)
     made = [_permission(rule, number, 1 + (LAST_PRIORITY - 1) * number // most) for number, rule in enumerate(rules)]
-    made[0] = replace(made[0], port_range=PortRange(rules[0].port, rules[0].port + turn))
+    made[0] = _wider(made[0], turn)
     starts = range(0, len(made), GROUP_RULES)
     return tuple(SecurityGroup(f"sg-probe-{n:04}", VPC, rules=tuple(made[n : n + GROUP_RULES])) for n in starts)
 
@@ -149,6 +149,12 @@ def _permission(rule: Rule, number: int, priority: int) -> SecurityGroupRule:
     """Always the same object, as a state that is loaded anew keeps the rules that say the same."""
     source = Prefix.parse(rule.source if "/" in rule.source else f"{rule.source}/32")
     return _accept(number, rule.protocol, source, PortRange(rule.port, rule.port), priority)
+
+
+@cache
+def _wider(rule: SecurityGroupRule, turn: int) -> SecurityGroupRule:
+    assert rule.port_range is not None
+    return replace(rule, port_range=PortRange(rule.port_range.first, rule.port_range.first + turn))
 
 
 def _accept(
@@ -172,4 +178,9 @@ def _mac(number: int) -> str:
 
 
 def _eni(eni_id: str, mac: str, address: str, groups: Iterable[str]) -> Eni:
-    return Eni(eni_id, VPC, mac, (Address.parse(address),), tuple(groups), "i-bench")
+    return _same_eni(eni_id, mac, address, tuple(groups))
+
+
+@cache
+def _same_eni(eni_id: str, mac: str, address: str, groups: tuple[str, ...]) -> Eni:
+    return Eni(eni_id, VPC, mac, (Address.parse(address),), groups, "i-bench")
