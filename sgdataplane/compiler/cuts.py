@@ -10,8 +10,9 @@ the end of a path, never more look-ups and never a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 
 from sgdataplane.compiler.diagram import (
@@ -136,13 +137,6 @@ class _Region:
                 found |= some
         return found
 
-    def part(self, dim: Dim, piece: _Piece) -> tuple[tuple[Interval, ...], int, tuple[int, ...]]:
-        """The part of the region in a piece of one dimension: its intervals, the boxes that can decide there, and the
-        boxes that don't cover all of its interval."""
-        intervals = (*self.intervals[:dim], piece.interval, *self.intervals[dim + 1 :])
-        still = self.open[dim] & ~piece.everywhere
-        return intervals, piece.left, (*self.open[:dim], still, *self.open[dim + 1 :])
-
 
 @dataclass(slots=True)
 class _Piece:
@@ -163,11 +157,16 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """`steps`: how many are left in a piece, halfway between the mean and the most."""
+    """`steps`: how many are left in a piece, halfway between the mean and the most. `pieces`: makes them; mostly, only
+    those of the dimension that is chosen are needed."""
 
     dim: Dim
-    pieces: Sequence[_Piece]
+    pieces: Callable[[], Sequence[_Piece]]
     steps: float
+
+    @classmethod
+    def of(cls, dim: Dim, pieces: Callable[[], Sequence[_Piece]], steps: Sequence[int]) -> _Cut:
+        return cls(dim, pieces, (sum(steps) / len(steps) + max(steps)) / 2)
 
 
 @dataclass
@@ -183,8 +182,12 @@ class _Cutter:
     def take_over(self, before: Cutting, move: Renumbering) -> None:
         """Start with the nodes of an earlier diagram that are about the same boxes."""
         self._shared = before.branches
-        gone = move.mask_of_gone
-        self._memo = {(move(m), asked, left): n for (m, asked, left), n in before.nodes.items() if not m & gone}
+        low, behind, ahead, gone = move.mask_before, move.start + move.gone, move.start + move.come, move.mask_of_gone
+        self._memo = {  # move(m), without a call for each
+            ((m & low) | (m >> behind << ahead), asked, left): node
+            for (m, asked, left), node in before.nodes.items()
+            if not m & gone
+        }
 
     def everything(self, look_ups: int) -> Cutting:
         """TooManyCellsError if there are too many cells; there are fewer with less growth."""
@@ -192,19 +195,28 @@ class _Cutter:
         opens = tuple(self.boxes.bounded(dim, every) for dim in DIMS)
         subset = up_to(every, ~_Region(self.boxes.whole, every, opens).undecided())
         is_many = subset & (subset - 1)
+        opens = tuple([some & subset for some in opens])
         node = self._node(self.boxes.whole, subset, opens, look_ups) if is_many else self._leaf(subset)
         return Cutting(self.boxes, look_ups, node, self._memo, self._shared, self.room.taken, self.growth)
 
     def _node(self, intervals: tuple[Interval, ...], subset: int, opens: Sequence[int], look_ups: int) -> Node:
         """Regions share their node if they differ only in dimensions that no box asks for. `subset`: the boxes that can
-        decide there; `opens`: as in _Region, and maybe more."""
-        opens = tuple([some & subset for some in opens])
+        decide there; `opens`: as in _Region."""
         asked = tuple([interval if some else None for interval, some in zip(intervals, opens, strict=True)])
         key = (subset, asked, look_ups)
         found = self._memo.get(key)
         if found is None:
-            found = self._memo[key] = self.made(_Region(intervals, subset, opens), look_ups)
+            found = self._memo[key] = self.made(_Region(intervals, subset, tuple(opens)), look_ups)
         return found
+
+    def _part(self, region: _Region, dim: Dim, piece: _Piece, look_ups: int) -> Node:
+        """The node of the part of a region that is in a piece of one dimension."""
+        left = piece.left
+        if not left & (left - 1):
+            return self._leaf(left)
+        intervals, opens = list(region.intervals), [some & left for some in region.open]
+        intervals[dim], opens[dim] = piece.interval, opens[dim] & ~piece.everywhere
+        return self._node(tuple(intervals), left, opens, look_ups)
 
     def _leaf(self, subset: int) -> Node:
         """That of a single box."""
@@ -219,7 +231,7 @@ class _Cutter:
         if look_ups > 0 and steps > MAX_STEPS:
             found = _chosen([self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim]])
             if found.steps <= WORTHWHILE * steps:
-                return self._parts(region, found.dim, found.pieces, look_ups - 1)
+                return self._parts(region, found.dim, found.pieces(), look_ups - 1)
         self._take(steps)
         return self.boxes.steps([(index, self._conditions(region, index)) for index in bits(region.subset)])
 
@@ -253,24 +265,24 @@ class _Cutter:
         return self._parts(region, BY_PROTOCOL, pieces, look_ups - (len(pieces) > MANY_PROTOCOLS))
 
     def _pieces(self, region: _Region, dim: Dim) -> list[_Piece]:
-        found = self.boxes.pieces(dim, region.subset, region.intervals[dim])
-        elsewhere = ~region.undecided(dim)
-        return [_Piece(interval, some, some, up_to(some, some & elsewhere)) for interval, some in found]
+        return _pieces(self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim))
 
     def _cut(self, region: _Region, dim: Dim, limit: float) -> _Cut:
         """The finest cut of a dimension that has at most so many pieces, with the boxes in them."""
-        pieces, elsewhere, most = self._pieces(region, dim), ~region.undecided(dim), MAX_STEPS
-        while len(pieces) > 1 and _size(pieces) > limit:
+        found, elsewhere = self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim)
+        lefts = [up_to(some, some & elsewhere) for _, some in found]
+        if len(lefts) == 1 or _size(lefts) <= limit:
+            return _Cut.of(dim, partial(_pieces, found, elsewhere), list(map(int.bit_count, lefts)))
+        pieces, most = _pieces(found, elsewhere), MAX_STEPS
+        while len(pieces) > 1 and _size([piece.left for piece in pieces]) > limit:
             pieces = _joined(pieces, elsewhere, most)
             most *= 2
-        steps = [piece.steps for piece in pieces]
-        return _Cut(dim, pieces, (sum(steps) / len(steps) + max(steps)) / 2)
+        return _Cut.of(dim, lambda: pieces, [piece.steps for piece in pieces])
 
     def _parts(self, region: _Region, dim: Dim, pieces: Sequence[_Piece], look_ups: int) -> Node:
         segments: list[tuple[Interval, Node]] = []
         for piece in pieces:
-            left = piece.left
-            node = self._node(*region.part(dim, piece), look_ups) if left & (left - 1) else self._leaf(left)
+            node = self._part(region, dim, piece, look_ups)
             if segments and segments[-1][1] is node:
                 segments[-1] = ((segments[-1][0][0], piece.interval[1]), node)
             else:
@@ -295,9 +307,15 @@ def _chosen(cuts: Sequence[_Cut]) -> _Cut:
     return next(cut for cut in cuts if cut.steps * ABOUT <= best)
 
 
-def _size(pieces: Sequence[_Piece]) -> int:
-    """How many boxes there are in different pieces, and how many pieces."""
-    return len(pieces) + sum(left.bit_count() for left in {piece.left for piece in pieces})
+def _pieces(found: Iterable[tuple[Interval, int]], elsewhere: int) -> list[_Piece]:
+    """`found`: intervals, each with the boxes that cover it; `elsewhere`: the boxes that cover all of the region in all
+    other dimensions."""
+    return [_Piece(interval, some, some, up_to(some, some & elsewhere)) for interval, some in found]
+
+
+def _size(lefts: Sequence[int]) -> int:
+    """How many boxes there are in different pieces, and how many pieces. `lefts`: the boxes in each piece."""
+    return len(lefts) + sum(map(int.bit_count, set(lefts)))
 
 
 def _joined(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]:
