@@ -8,9 +8,10 @@ from typing import cast
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.history import Version
+from sgdataplane.control.store import Snapshot
 from sgdataplane.relay import server
+from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import FORGET_S, Relay
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.summary import summary_of
@@ -30,7 +31,7 @@ def leave(relay: Relay, host: str, socket: Socket | None = None) -> None:
 
 @pytest.fixture
 def relay() -> Relay:
-    return Relay(Documents())
+    return Relay(HeldDocuments.of(Snapshot(0, {}, {})))
 
 
 def test_what_it_said_last_is_told_and_its_socket_is_let_go(relay: Relay) -> None:

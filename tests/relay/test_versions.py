@@ -153,7 +153,7 @@ def test_a_host_of_an_older_version_gets_what_it_understands(relay: Running, sto
 def has_all(text: str | bytes, recorded: str) -> bool:
     """Whether it says what was recorded, and perhaps more."""
     found, expected = json.loads(text), json.loads(recorded)
-    return {key: found.get(key, ...) for key in expected} == expected
+    return bool({key: found.get(key, ...) for key in expected} == expected)
 
 
 def test_a_relay_of_an_older_version_is_followed(plant: Plant, folder: Path, played: Callable[..., Player]) -> None:
