@@ -160,11 +160,13 @@ def _run_cloud(machine: Machine, cache: Cache, job: Path, seconds: float) -> Non
     _make_disk(job, disk)
     (kernel,) = (tree / "boot").glob("vmlinuz-*")
     (initrd,) = (tree / "boot").glob("initrd.img-*")
+    # The image is only read, also by user-mode kernels that run meanwhile and hold its lock.
+    image = f"file={cache.of(machine.release, 'image')},file.locking=off"
     command = [
         *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator(kernel), "-cpu", "max", "-smp", "2"),
         *("-m", str(MEMORY_MB), "-nic", "none", "-nographic", "-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", "root=/dev/vda rw console=ttyS0 quiet"),
-        *("-drive", f"file={cache.of(machine.release, 'image')},if=virtio,format=raw,snapshot=on"),
+        *("-drive", f"{image},if=virtio,format=raw,snapshot=on"),
         *("-drive", f"file={disk},if=virtio,format=raw"),
     ]
     _run(command, job, seconds, os.environ | {"TMPDIR": str(job)})  # what it writes on its disk
