@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 BOOT_AGAIN = 75
-SUITE_S = 3600
+SUITE_S, END_S = 3600, 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,6 @@ def _pytest(suite: Suite) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     marks = ["-m", suite.marks] if suite.marks else []
     command = [".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, report, *suite.tests]
-    # Interrupted, pytest still says what came of the tests that have run.
-    limit = f"timeout --signal=INT --kill-after=60 {SUITE_S}"
+    # Interrupted, pytest still says what came of the tests that have run. A test of floods may take minutes to end.
+    limit = f"timeout --signal=INT --kill-after={END_S} {SUITE_S}"
     return f"{limit} {shlex.join(command)} || failed=$((failed | ($? == 1 ? 1 : 2)))"
