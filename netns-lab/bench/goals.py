@@ -92,9 +92,12 @@ def _factor(number: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """Rows of one kind. `records`: numbers of the decision records that say what was tried for those that are short."""
+
     title: str
     about: str
     goals: tuple[Goal, ...]
+    records: tuple[str, ...]
 
 
 class NoSamplesError(Exception):
@@ -110,35 +113,41 @@ def sections(results: Results) -> tuple[Section, ...]:
             "A policy of 1,000 rules uses the whole quota of an ENI. Five-tuple sets are made as ClassBench makes them "
             f"from real ones, in its kinds {', '.join(KINDS)}; a row is about the worst of these.",
             tuple(map(of_figures, COMPILING)),
+            ("061", "016", "046"),
         ),
         Section(
             "Changes",
             "From a state in memory to rules in force: compile, proof, fence and kernel. Each change leads to a policy "
             "that the process has never seen.",
             (*map(of_figures, CHANGES), _change(results)),
+            ("061", "062"),
         ),
         Section(
             "A host of 1,000 ENIs, in 50 combinations of 1,000 rules, with 65,536 addresses in groups",
             "Host placement, in one router. Changes are as above, with the proof. The kernel's memory is the growth of "
             "SUnreclaim, VmallocUsed and Percpu in /proc/meminfo.",
             tuple(map(of_figures, FULL_HOST)),
+            ("076", "059", "075"),
         ),
         Section(
             "The agent",
             "Its own process, with a namespace for each ENI. A change begins with the rename of a state file; a plug, "
             "with the interface's arrival.",
             tuple(map(of_figures, AGENT)),
+            ("072", "063", "055"),
         ),
         Section(
             "Packets",
             "Ratios are taken round by round. In instance placement the floor is one established rule in `input` and "
             "one in `output`; in host placement it is one in the router's `forward`.",
             tuple(_packets(results)),
+            ("074", "042", "043"),
         ),
         Section(
             "Beside other filters",
             "Speed of ours : theirs, at the same number of rules.",
             tuple(_beside_peers(results)),
+            ("061", "074"),
         ),
     )
 

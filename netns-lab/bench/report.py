@@ -6,6 +6,7 @@ Owns wording and rounding. It is given results. Must not know how they were meas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from bench.goals import Goal, Section, goals, sections
 from bench.measures import ESTABLISHED, Measure, Spread, differences, ratios, spread
@@ -13,6 +14,7 @@ from bench.results import Results
 from bench.variants import Variant
 
 NONE = "-"
+RECORDS = Path(__file__).resolve().parents[2] / "docs" / "decisions"
 PACKETS = (*ESTABLISHED, Measure.ONE_WAY)
 Cell = Callable[[Variant], str]
 
@@ -47,6 +49,13 @@ def _section(section: Section) -> Iterator[str]:
     yield f"\n### {section.title}\n"
     yield f"{section.about}\n"
     yield table(("goal", "wanted", "measured", "quartiles", "verdict"), map(_goal_row, section.goals))
+    yield f"\nWhat was tried for rows that are short: decision records {', '.join(map(_link, section.records))}."
+
+
+def _link(record: str) -> str:
+    """From netns-lab/bench/results."""
+    (path,) = RECORDS.glob(f"{record}-*.md")
+    return f"[{record}](../../../docs/decisions/{path.name})"
 
 
 def _goal_row(goal: Goal) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from bench.costs import FULL_ONLY
-from bench.goals import Goal, goals
+from bench.goals import Goal, goals, sections
 from bench.measures import Measure, Spread, differences, ratios, spread
-from bench.report import report
+from bench.report import RECORDS, report
 from bench.results import Results, read
 from bench.variants import ALL_PEERS, HOST, INSTANCE, OURS, Variant, variants
 
@@ -138,3 +138,12 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     results.give_up(PEER, "no such package")
     results.write(tmp_path / "results.json")
     assert report(read(tmp_path / "results.json"), []) == report(results, [])
+
+
+def test_each_section_names_the_records_of_what_was_tried() -> None:
+    text = report(made_results(), ())
+    for section in sections(made_results()):
+        assert section.records
+        for record in section.records:
+            (path,) = RECORDS.glob(f"{record}-*.md")
+            assert f"[{record}](../../../docs/decisions/{path.name})" in text
