@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 LEAST = 1 << 20  # new objects after which all are looked through
 
@@ -52,7 +53,7 @@ def no_collection() -> Iterator[None]:
 
 def _promote() -> None:
     """Let all objects count as old; unless the program that uses us keeps some out of all collections."""
-    if gc.get_freeze_count():
+    if _is_kept_out():
         return
     if _GROWTH.add(gc.get_count()[0]):
         gc.collect()
@@ -60,3 +61,9 @@ def _promote() -> None:
     else:
         gc.freeze()
         gc.unfreeze()
+
+
+@cache
+def _is_kept_out() -> bool:
+    """Whether the program that uses us keeps some out. Asked once, since the answer takes a walk of these."""
+    return gc.get_freeze_count() > 0

@@ -35,7 +35,7 @@ from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.importing import IDS
 from sgdataplane.control.layered import Stepping
 from sgdataplane.control.store import Body, Path, Revision, Snapshot, Store
-from sgdataplane.relay.table import Table
+from sgdataplane.relay.table import Lines
 
 # What stays of `about`; None: all of it.
 ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
@@ -89,9 +89,9 @@ class PackedBodies(Stepping[str, Body]):
 
     __slots__ = ("_examples", "_kind", "_texts")
 
-    def __init__(self, kind: ResourceKind, texts: Table | None = None, examples: Examples | None = None) -> None:
+    def __init__(self, kind: ResourceKind, texts: Lines | None = None, examples: Examples | None = None) -> None:
         self._kind = kind
-        self._texts = Table() if texts is None else texts
+        self._texts = Lines() if texts is None else texts
         self._examples = Examples() if examples is None else examples
 
     def after(self, puts: Mapping[str, Body], deletes: Collection[str] = ()) -> PackedBodies:
@@ -159,7 +159,7 @@ class HeldDocuments(Documents):
     @staticmethod
     def of(snapshot: Snapshot) -> HeldDocuments:
         paths = [path for path in snapshot.documents if is_held(path)]
-        tables = {kind: Table(count) for kind, count in Counter(map(kind_of, paths)).items()}
+        tables = {kind: Lines(count) for kind, count in Counter(map(kind_of, paths)).items()}
         held = {kind: PackedBodies(kind, tables.get(kind)) for kind in ResourceKind}
         for path in paths:
             kind, name = kind_of(path), name_of(path)

@@ -82,7 +82,7 @@ class Sent:
         return {name: digests[place * DIGEST : (place + 1) * DIGEST] for place, name in enumerate(names)}
 
 
-class Answer(NamedTuple):
+class FirstChange(NamedTuple):
     """To `hello`. `has_news`: whether the host gets or loses anything."""
 
     messages: Iterator[str]
@@ -118,7 +118,7 @@ class Stream:
         self.must_hear |= must_hear
         self.news.set()
 
-    def answer(self, hello: Hello, closures: Closures, version: Version) -> Answer:
+    def answer(self, hello: Hello, closures: Closures, version: Version) -> FirstChange:
         """The first change: how what the host gets differs from what it has."""
         digests, texts = closures.digests(self.host)
         puts = sorted(path for path, digest in digests.items() if hello.digests.get(path) != digest.hex())
@@ -129,7 +129,7 @@ class Stream:
         self.pending.clear()
         unspelt = closures.some(self.host, [path for path in puts if path not in texts])
         texts = {**texts, **{path: canonical(fields) for path, fields in unspelt.items() if fields is not None}}
-        return Answer(parts(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes))
+        return FirstChange(parts(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes))
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
         """The messages that tell the host of these objects, None being one that it doesn't get (any more); none if it

@@ -18,7 +18,7 @@ WORTH_PACKING, LEVEL = 200, 1  # bytes; of zlib
 NEWLINE, TAB, ESCAPE = b"\n", b"\t", b"\\"
 
 
-class Table:
+class Lines:
     """Names with bytes. `copy` shares all texts. Not for several threads that change it at once. `expected`: how many
     entries will come."""
 
@@ -28,8 +28,8 @@ class Table:
         self._texts: list[bytes] = [NEWLINE] * max(1, expected // LINES)
         self._count = 0
 
-    def copy(self) -> Table:
-        made = Table()
+    def copy(self) -> Lines:
+        made = Lines()
         made._texts, made._count = self._texts.copy(), self._count
         return made
 

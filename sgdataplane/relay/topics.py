@@ -24,7 +24,7 @@ from sgdataplane.control.documents import (
 )
 from sgdataplane.control.store import Body, Path
 from sgdataplane.relay.objects import is_member, is_primary
-from sgdataplane.relay.table import Table, added, listed, packed, without
+from sgdataplane.relay.table import Lines, added, listed, packed, without
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -72,7 +72,7 @@ class Topics:
         self.groups: dict[str, GroupFacts] = {}
         self._members: dict[str, bytes] = {}  # group -> its ENIs that are members (`listed`)
         self._namers: dict[Path, list[str]] = {}  # group or list -> the groups whose rules name it
-        self._of_instance = Table(instances)  # instance -> ENIs (`listed`)
+        self._of_instance = Lines(instances)  # instance -> ENIs (`listed`)
         self._enis: dict[str, bytes] = {}  # host -> ENIs (`listed`)
         self._own: dict[str, dict[str, int]] = {}  # host -> group -> how many of its ENIs are in it
         self._hosts: dict[str, list[str]] = {}  # group -> the hosts that have ENIs in it

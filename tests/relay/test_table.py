@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdataplane.relay.digests import KnownDigests
-from sgdataplane.relay.table import LINES, WORTH_PACKING, Packed, Table, added, listed, packed, without
+from sgdataplane.relay.table import LINES, WORTH_PACKING, Lines, Packed, added, listed, packed, without
 
 # Names that begin and end like others, and all that lines are made of.
 NAMES = st.one_of(
@@ -21,7 +21,7 @@ ACTIONS = st.lists(st.tuples(NAMES, st.one_of(st.none(), VALUES)), max_size=60)
 @settings(max_examples=200, database=None)
 @given(ACTIONS)
 def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) -> None:
-    table, expected = Table(), dict[str, bytes]()
+    table, expected = Lines(), dict[str, bytes]()
     for name, value in actions:
         before, said = table.copy(), dict(expected)
         if value is None:
@@ -35,7 +35,7 @@ def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) 
 
 
 def test_a_table_grows() -> None:
-    table, expected = Table(), {f"eni-{number}": str(number).encode() for number in range(20 * LINES)}
+    table, expected = Lines(), {f"eni-{number}": str(number).encode() for number in range(20 * LINES)}
     for name, value in expected.items():
         table.put(name, value)
     assert dict(table.items()) == expected
@@ -72,7 +72,7 @@ def test_an_entry_takes_little_more_than_its_bytes() -> None:
     names = [f"eni-{number:018}" for number in range(10_000)]
     tracemalloc.start()
     try:
-        table = Table(len(names))
+        table = Lines(len(names))
         for name in names:
             table.put(name, bytes(30))
         size = tracemalloc.get_traced_memory()[0]

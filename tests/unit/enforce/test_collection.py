@@ -10,12 +10,22 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.collection import _GROWTH, LEAST, no_collection
+from sgdataplane.collection import _GROWTH, LEAST, _is_kept_out, no_collection
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.state import CloudState
 from tests.support.hardpolicies import POLICIES, targets
 
 ROUNDS = 3
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept_out() -> Iterator[None]:
+    """The suite keeps what it collected out of all collections (conftest.py)."""
+    gc.unfreeze()
+    _is_kept_out.cache_clear()
+    yield
+    gc.freeze()
+    _is_kept_out.cache_clear()
 
 
 @contextmanager
