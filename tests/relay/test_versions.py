@@ -257,8 +257,9 @@ def test_a_field_of_a_newer_api_that_an_older_host_doesnt_know_is_refused_and_to
     assert body is not None
     state = dict(json.loads(json.dumps(body["state"])))
     change(store, {path: {**body, "state": {**state, "later_field": True}}})
-    sync.wait_for(r"isn't published: .*later_field")
-    wait_until(lambda: "later_field" in hosts_of(store)["host-1"]["error"])
+    sync.wait_for(r"isn't published: .*UnknownKey")
+    sync.wait_for(r"at: +.*later_field")
+    wait_until(lambda: "later_field" in hosts_of(store).get("host-1", {}).get("error", ""))
     assert ports_in(folder) == {DNS}
     change(store, {path: {**body, "later_part": True}})
     wait_until(lambda: "later_field" not in hosts_of(store)["host-1"]["error"])

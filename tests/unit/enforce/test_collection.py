@@ -1,123 +1,17 @@
-"""The garbage collector during builds: what a build makes counts as old at once, and needs no collector to be freed."""
+"""Tests of the garbage collector, in a process where nothing else was made."""
 
 from __future__ import annotations
 
-import gc
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
-
-from sgdataplane.collection import _GROWTH, LEAST, _is_kept_out, no_collection
-from sgdataplane.enforce import Desired, Proven, build
-from sgdataplane.model.state import CloudState
-from tests.support.hardpolicies import POLICIES, targets
-
-ROUNDS = 3
+ALONE = Path(__file__).with_name("collection_alone.py")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_kept_out() -> Iterator[None]:
-    """The suite keeps what it collected out of all collections (conftest.py)."""
-    gc.unfreeze()
-    _is_kept_out.cache_clear()
-    yield
-    gc.freeze()
-    _is_kept_out.cache_clear()
-
-
-@contextmanager
-def _kept_garbage() -> Iterator[list[object]]:
-    """Everything that only the collector can free, and that became garbage in the block."""
-    gc.collect()
-    flags, was_on = gc.get_debug(), gc.isenabled()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        found: list[object] = []
-        yield found
-        gc.collect()
-        found += gc.garbage
-    finally:
-        gc.garbage.clear()
-        gc.set_debug(flags)
-        if was_on:
-            gc.enable()
-
-
-def _desired(state: CloudState) -> Desired:
-    return Desired(state, {targets(state)[0].network_interface_id: "eth0"})
-
-
-def _without_a_rule(state: CloudState, place: int) -> CloudState:
-    first, *others = state.security_groups
-    fewer = replace(first, rules=(*first.rules[:place], *first.rules[place + 1 :]))
-    return replace(state, security_groups=(fewer, *others))
-
-
-@pytest.mark.parametrize("name", ["typical", "five_tuple"])
-def test_no_build_leaves_anything_that_only_the_collector_can_free(name: str) -> None:
-    state = POLICIES[name](0, 80)
-    current: Proven = build(_desired(state))
-    with _kept_garbage() as garbage:
-        for place in range(ROUNDS):
-            current = build(_desired(_without_a_rule(state, place)), previous=current)
-    assert not {type(entry).__qualname__ for entry in garbage if type(entry).__module__.startswith("sgdataplane")}
-
-
-def test_garbage_in_a_cycle_is_seen_by_that_test() -> None:
-    with _kept_garbage() as garbage:
-        cycle: list[object] = [_desired(POLICIES["typical"](0, 20))]
-        cycle.append(cycle)
-        del cycle
-    assert any(isinstance(entry, Desired) for entry in garbage)
-
-
-def test_what_a_pause_leaves_is_old() -> None:
-    gc.collect()
-    with no_collection():
-        assert not gc.isenabled()
-        made = [[number] for number in range(5_000)]
-    assert gc.isenabled()
-    young = {id(entry) for generation in (0, 1) for entry in gc.get_objects(generation)}
-    assert not young & set(map(id, made))
-
-
-def test_a_cycle_that_was_made_in_a_pause_is_freed_once_there_may_be_twice_as_many_objects() -> None:
-    class Node:
-        own: Node
-
-    freed: list[str] = []
-    with no_collection():
-        node = Node()
-        node.own = node
-        _when_freed(node, freed)
-        del node
-    assert not freed
-    _GROWTH.add(LEAST + len(gc.get_objects()))
-    with no_collection():
-        pass
-    assert freed == ["freed"]
-
-
-def _when_freed(entry: object, freed: list[str]) -> None:
-    weakref.finalize(entry, freed.append, "freed")
-
-
-def test_objects_that_a_program_keeps_out_of_all_collections_stay_so() -> None:
-    gc.freeze()
-    try:
-        kept = gc.get_freeze_count()
-        with no_collection():
-            pass
-        assert gc.get_freeze_count() >= kept > 0
-    finally:
-        gc.unfreeze()
-
-
-def test_a_pause_inside_of_another_one_changes_nothing() -> None:
-    with no_collection(), no_collection():
-        pass
-    assert gc.isenabled()
+def test_a_build_and_the_collector() -> None:
+    """Without the suite's configuration, which keeps what it collected out of all collections."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run([*command, str(ALONE)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
