@@ -10,11 +10,13 @@ change makes that text anew (2 us).
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 
 LINES = 32  # of a text
 WORTH_PACKING, LEVEL = 200, 1  # bytes; of zlib
+PLAIN = re.compile(r"[\w./:-]+", re.ASCII)  # names that are written as they are
 NEWLINE, TAB, ESCAPE = b"\n", b"\t", b"\\"
 
 
@@ -89,7 +91,7 @@ class Lines:
 
 def _key(name: str) -> bytes:
     """How the line of an entry begins, with the end of the line before."""
-    if name.isprintable() and "\\" not in name:
+    if PLAIN.fullmatch(name):
         return f"\n{name}\t".encode()
     return b"\n%b\t" % _escaped(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
 
