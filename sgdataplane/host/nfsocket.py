@@ -138,14 +138,21 @@ class _Keeper:
         with self._changed:
             self._kept.append(held)
             self._until[held.namespace] = time.monotonic() + KEPT_S
-            oldest = self._kept.pop(0) if len(self._kept) > MOST_KEPT else None
-            if not self._is_watched:
-                threading.Thread(target=self._watch, name="nfsocket", daemon=True).start()
-                self._is_watched = True
+            self._is_watched = self._is_watched or self._begins()
+            room = MOST_KEPT if self._is_watched else 0
+            gone = [self._kept.pop(0) for _ in range(len(self._kept) - room)]
             if len(self._kept) == 1:
                 self._changed.notify()
-        if oldest is not None:
-            close_socket(oldest)
+        for one in gone:
+            close_socket(one)
+
+    def _begins(self) -> bool:
+        """Whether there is memory for the thread that closes them."""
+        try:
+            threading.Thread(target=self._watch, name="nfsocket", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _watch(self) -> None:
         _leave()

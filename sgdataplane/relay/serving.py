@@ -129,10 +129,8 @@ async def _serve(
             server_header=None,
             logger=quiet,
         ):
-            host, port = door.getsockname()[:2]
-            url = f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
-            ready(url, relay.documents.revision)
-            summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{port}")
+            ready(_url_of(door), relay.documents.revision)
+            summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
             text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
             beside = [
                 asyncio.create_task(summarizing.run()),
@@ -143,6 +141,11 @@ async def _serve(
                 task.cancel()
     for error in bugs:
         raise error
+
+
+def _url_of(door: socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"wss://[{host}]:{port}" if ":" in host else f"wss://{host}:{port}"
 
 
 def _listening(at: Door) -> socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -99,3 +100,17 @@ def test_no_more_than_so_many_are_kept(namespace: str, monkeypatch: pytest.Monke
         for door in made:
             door.keep()
         wait_until(lambda: [door._socket.fileno() == -1 for door in made] == [True, True, False, False])
+
+
+def test_without_memory_for_a_thread_nothing_is_kept(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nfsocket.call_aside(lambda: None)  # its pool has a thread
+    with netns.inside(namespace):
+        door = Nfnetlink()
+    kept = door._socket
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        door.keep()
+    wait_until(lambda: kept.fileno() == -1)
