@@ -9,24 +9,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from sgdataplane.daemon.metrics import METRICS, PREFIX, Metrics
 from sgdataplane.daemon.status import Status
+from tests.support.alerting import BY, LABEL, MONITORING, OF_PROMETHEUS, at_4h, judge, series
 from tests.support.checkers import checker
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "examples" / "monitoring"
-RULES, DASHBOARD = FOLDER / "sgdataplane-alerts.yml", FOLDER / "grafana-dashboard.json"
+RULES, DASHBOARD = MONITORING / "sgdataplane-alerts.yml", MONITORING / "grafana-dashboard.json"
 ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text("utf-8"))["groups"][0]["rules"]
 BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 NAME = re.compile(rf"\b{PREFIX}_\w+")
-LABEL = re.compile(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"")
-BY = re.compile(r"\bby \(([\w, ]+)\)")
-OF_PROMETHEUS = {"instance", "job", "le"}
 HERE = 'instance="h", job="sgdataplane"'
 WELL: Mapping[str, str] = {  # series of a host where all is well
     f"up{{{HERE}}}": "1x300",
@@ -152,7 +148,7 @@ def test_the_dashboards_panels_are_complete_and_dont_overlap() -> None:
 
 def test_promtool_accepts_them() -> None:
     for command in (("check", "rules", "/mnt/sgdataplane-alerts.yml"), ("check", "config", "/mnt/prometheus.yml")):
-        done = checker(FOLDER, "promtool", *command)
+        done = checker(MONITORING, "promtool", *command)
         assert done.returncode == 0, done.stderr
         assert f"{len(ALERTS)} rules found" in done.stdout
 
@@ -163,45 +159,18 @@ def test_promtool_accepts_what_the_agent_says(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.fixture
-def tested(tmp_path: Path) -> Path:
-    """A folder with the rules, for promtool."""
-    (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
-    return tmp_path
-
-
-def judge(folder: Path, tests: list[dict[str, Any]]) -> None:
-    document = {"rule_files": [RULES.name], "evaluation_interval": "1m", "tests": tests}
-    (folder / "test.yml").write_text(yaml.safe_dump(document), "utf-8")
-    done = checker(folder, "promtool", "test", "rules", "/mnt/test.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def series(changed: Mapping[str, str]) -> list[dict[str, str]]:
-    for part in changed:
-        assert sum(part in name for name in WELL) == 1, part
-    return [
-        {"series": name, "values": next((new for part, new in changed.items() if part in name), values)}
-        for name, values in WELL.items()
-    ]
-
-
-def at_4h(query: str, found: Mapping[str, int]) -> dict[str, Any]:
-    samples = [{"labels": labels, "value": value} for labels, value in found.items()]
-    return {"expr": query, "eval_time": "4h", "exp_samples": samples}
-
-
-def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tested: Path) -> None:
+def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tmp_path: Path) -> None:
     assert ILL.keys() == {alert["alert"] for alert in ALERTS}
     firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
     cases: dict[str, Mapping[str, str]] = {"": {}, **ILL}
     judge(
-        tested,
+        tmp_path,
+        RULES,
         [
             {
                 "interval": "1m",
                 "name": alert or "well",
-                "input_series": series(changed),
+                "input_series": series(WELL, changed),
                 "promql_expr_test": [at_4h(firing, {f'{{alertname="{alert}"}}': 1} if alert else {})],
             }
             for alert, changed in cases.items()
@@ -209,10 +178,10 @@ def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tested: Path)
     )
 
 
-def test_each_panel_of_the_dashboard_shows_something(tested: Path) -> None:
+def test_each_panel_of_the_dashboard_shows_something(tmp_path: Path) -> None:
     """On a host where everything is wrong: some panels show only what is."""
     changed = {part: new for fault in ILL.values() for part, new in fault.items() if part != "up{"}
     values = {"$instance": ".*", "$namespace": ".*", "$__rate_interval": "5m", "$__range": "1h"}
     plain = [re.sub(r"\$\w+", lambda found: values[found[0]], query) for query in QUERIES]
     tests = [at_4h(f"count({query}) > bool 0", {"{}": 1}) for query in plain]
-    judge(tested, [{"interval": "1m", "input_series": series(changed), "promql_expr_test": tests}])
+    judge(tmp_path, RULES, [{"interval": "1m", "input_series": series(WELL, changed), "promql_expr_test": tests}])

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from sgdataplane.control.hoststatus import HostStanding
 from sgdataplane.control.metrics import API_METRICS, ApiMetrics
 from sgdataplane.control.metrics import PREFIX as API_PREFIX
 from sgdataplane.relay.metrics import INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX
-from tests.packages.test_monitoring import BY, FOLDER, LABEL, OF_PROMETHEUS, ROOT, at_4h
+from tests.support.alerting import BY, LABEL, MONITORING, OF_PROMETHEUS, at_4h, judge, series
 from tests.support.checkers import checker
 
-RULES, DASHBOARD = FOLDER / "sgdataplane-hosts-alerts.yml", FOLDER / "grafana-hosts-dashboard.json"
+ROOT = Path(__file__).resolve().parents[2]
+RULES, DASHBOARD = MONITORING / "sgdataplane-hosts-alerts.yml", MONITORING / "grafana-hosts-dashboard.json"
 ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text("utf-8"))["groups"][0]["rules"]
 BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
@@ -167,10 +167,10 @@ def test_the_dashboards_panels_are_complete_and_dont_overlap() -> None:
 
 
 def test_promtool_accepts_them() -> None:
-    done = checker(FOLDER, "promtool", "check", "rules", f"/mnt/{RULES.name}")
+    done = checker(MONITORING, "promtool", "check", "rules", f"/mnt/{RULES.name}")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{len(ALERTS)} rules found" in done.stdout
-    done = checker(FOLDER, "promtool", "check", "config", "/mnt/prometheus.yml")
+    done = checker(MONITORING, "promtool", "check", "config", "/mnt/prometheus.yml")
     assert done.returncode == 0, done.stderr
     assert f"{RULES.name}" in done.stdout
 
@@ -181,40 +181,18 @@ def test_promtool_accepts_what_the_api_says(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.fixture
-def tested(tmp_path: Path) -> Path:
-    """A folder with the rules, for promtool."""
-    (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
-    return tmp_path
-
-
-def judge(folder: Path, tests: list[dict[str, Any]]) -> None:
-    document = {"rule_files": [RULES.name], "evaluation_interval": "1m", "tests": tests}
-    (folder / "test.yml").write_text(yaml.safe_dump(document), "utf-8")
-    done = checker(folder, "promtool", "test", "rules", "/mnt/test.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def series(changed: Mapping[str, str]) -> list[dict[str, str]]:
-    for part in changed:
-        assert sum(part in name for name in WELL) == 1, part
-    return [
-        {"series": name, "values": next((new for part, new in changed.items() if part in name), values)}
-        for name, values in WELL.items()
-    ]
-
-
-def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tested: Path) -> None:
+def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tmp_path: Path) -> None:
     assert ILL.keys() == {alert["alert"] for alert in ALERTS}
     firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
     cases: dict[str, Mapping[str, str]] = {"": {}, **ILL}
     judge(
-        tested,
+        tmp_path,
+        RULES,
         [
             {
                 "interval": "1m",
                 "name": alert or "well",
-                "input_series": series(changed),
+                "input_series": series(WELL, changed),
                 "promql_expr_test": [at_4h(firing, {f'{{alertname="{alert}"}}': 1} if alert else {})],
             }
             for alert, changed in cases.items()
@@ -222,18 +200,18 @@ def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tested: Path)
     )
 
 
-def test_no_alert_fires_where_there_are_no_hosts(tested: Path) -> None:
+def test_no_alert_fires_where_there_are_no_hosts(tmp_path: Path) -> None:
     """An API that serves one host alone, or none."""
     none = {f'api_hosts{{{API}, standing="enforced"': "0x300", "api_relays": "0x300"}
-    alone = [one for one in series(none) if "sgdataplane-api" in one["series"]]
-    judge(tested, [{"interval": "1m", "input_series": alone, "promql_expr_test": [at_4h("ALERTS", {})]}])
+    alone = [one for one in series(WELL, none) if "sgdataplane-api" in one["series"]]
+    judge(tmp_path, RULES, [{"interval": "1m", "input_series": alone, "promql_expr_test": [at_4h("ALERTS", {})]}])
 
 
-def test_each_panel_of_the_dashboard_shows_something(tested: Path) -> None:
+def test_each_panel_of_the_dashboard_shows_something(tmp_path: Path) -> None:
     """At a site where everything is wrong: some panels show only what is."""
     more = {'kind="store"': "0+1x300", "sync_error": "1x300"}
     changed = more | {part: new for fault in ILL.values() for part, new in fault.items() if "up{" not in part}
     values = {"$relay": ".*", "$host": ".*", "$__rate_interval": "5m", "$__range": "1h"}
     plain = [re.sub(r"\$\w+", lambda found: values[found[0]], query) for query in QUERIES]
     tests = [at_4h(f"count({query}) > bool 0", {"{}": 1}) for query in plain]
-    judge(tested, [{"interval": "1m", "input_series": series(changed), "promql_expr_test": tests}])
+    judge(tmp_path, RULES, [{"interval": "1m", "input_series": series(WELL, changed), "promql_expr_test": tests}])
