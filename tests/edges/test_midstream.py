@@ -157,12 +157,12 @@ def test_a_window_ends_by_itself_and_what_was_adopted_stays(scene: Scene) -> Non
     ifname = scene.lab.site.ifname
     remove(scene.enforced)
     used, silent = (scene.connect(scene.near, scene.outside, Family.IPV6, 443) for _ in range(2))
-    window = Settings(adoption_window=1.5)
+    window = Settings(adoption_window=4.0)  # still open after two looks and an apply on a slow machine
     scene.enforce(*RULES, settings=window)
     scene.forget_all()  # what it was told of when the window opened, too (tests/sessions/test_seeding.py)
     exchange(*used)
     left = windows(scene)
-    assert 0 < left[ifname] <= 1500
+    assert 0 < left[ifname] <= 4000
     anew = scene.enforce(*RULES, settings=replace(window, resync=True))
     assert (anew.is_refill, anew.adopting) == (True, ())
     assert 0 < windows(scene)[ifname] <= left[ifname]
