@@ -44,18 +44,19 @@ ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
     ResourceKind.HOST: None,
     ResourceKind.STORE: None,
 }
-ENCODER, DECODER = JSONEncoder(separators=(",", ":")), JSONDecoder()
+# Sorted, so that documents which are equal are one text.
+ENCODER, DECODER = JSONEncoder(separators=(",", ":"), sort_keys=True), JSONDecoder()
 KINDS = frozenset(map(str, ResourceKind))
 LEFT_OUT = (ResourceKind.VSWITCH, ResourceKind.ACCESS_KEY)
 # What most texts have in them, so that it takes no room in each: it is part of no format, and may change at any time.
 COMMON = (
-    b'"type":"ingress","ip_protocol":"tcp","port_range":"80/80","cidr_ip":"10.0.0.0/8","priority":1,'
-    b'"security_group_rule_id":"sgr-"},{"source_security_group_id":"prefix_list_id":"policy":"drop",'
-    b'"security_group_type":"normal","inner_access_policy":"Accept","rules":[{"security_group_name":"'
-    b'"about":{"tags":{"sgdp:host":"{"state":{"instance_id":"i-","instance_name":""},"about":{}}'
-    b'{"state":{"network_interface_id":"eni-","vpc_id":"vpc-","mac_address":"00:16:3e:",'
-    b'"private_ip_addresses":["10."],"ipv6_addresses":["security_group_ids":["sg-","sg-"],"instance_id":"i-",'
-    b'"type":"secondary""type":"primary"},"about":{"host":"'
+    b'"prefix_list_id":"source_security_group_id":"policy":"drop",'
+    b'"inner_access_policy":"Accept","rules":[{"cidr_ip":"10.0.0.0/8","ip_protocol":"tcp","port_range":"80/80",'
+    b'"priority":1,"security_group_rule_id":"sgr-","type":"ingress"},{"security_group_name":"'
+    b'"security_group_type":"normal","vpc_id":"vpc-"{"about":{"tags":{"sgdp:host":"[{"instance_name":""}]'
+    b'"instance_id":"i-","ipv6_addresses":["mac_address":"00:16:3e:","network_interface_id":"eni-",'
+    b'"private_ip_addresses":["10."],"security_group_ids":["sg-","sg-"],"type":"secondary""type":"primary",'
+    b'"vpc_id":"vpc-"},{"host":"'
 )
 LEVEL, WINDOW, ROOM = 1, -15, 5  # of zlib: fast, without a header, and with little to set up
 MOST_EXAMPLES = 16_384

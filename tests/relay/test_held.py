@@ -53,6 +53,15 @@ def test_a_snapshot_is_taken_over_as_one_revision(one: CloudState, other: CloudS
     assert not held.change_to(Snapshot(12, after, {})).puts
 
 
+def test_another_order_of_fields_is_no_change() -> None:
+    group: Body = {"state": {"security_group_id": "sg-1", "vpc_id": "vpc-1"}, "about": {}}
+    turned: Body = {"about": {}, "state": {"vpc_id": "vpc-1", "security_group_id": "sg-1"}}
+    held = HeldDocuments.of(Snapshot(1, {"security_group/sg-1": group}, {}))
+    assert not held.change_to(Snapshot(2, {"security_group/sg-1": turned}, {})).puts
+    renamed: Body = {**turned, "state": {"vpc_id": "vpc-2", "security_group_id": "sg-1"}}
+    assert held.change_to(Snapshot(2, {"security_group/sg-1": renamed}, {})).puts == {"security_group/sg-1": renamed}
+
+
 def everything(documents: Documents) -> dict[str, Body]:
     return {f"{kind}/{name}": body for kind, found in documents.of_kind.items() for name, body in found.items()}
 
