@@ -127,6 +127,12 @@ def _read(folder: Path) -> dict[str, object]:
     return document
 
 
+def wait_s(attempts: int) -> float:
+    """Seconds until the next attempt, after this many. Hosts that lost a relay at one moment come back spread over all
+    of a time that doubles with each attempt ("full jitter"), as chance needn't be secret for that."""
+    return random.uniform(0, min(LONGEST_S, SHORTEST_S * 2 ** min(attempts, 10)))
+
+
 class HostSync:
     """`relays`: URLs, which are tried in turn. `place`: asks the agent. `may_go_back`: an operator has said that the
     first thing that comes may be older than what is here. `run` in one event loop, once."""
@@ -178,8 +184,7 @@ class HostSync:
                 self.counts.note_end()
             turn += 1
             self._attempts = 1 if time.monotonic() - begun > LONGEST_S else self._attempts + 1
-            longest = min(LONGEST_S, SHORTEST_S * 2 ** min(self._attempts, 10))
-            await asyncio.sleep(random.uniform(0, longest))  # it only spreads hosts over time
+            await asyncio.sleep(wait_s(self._attempts))
 
     async def _stream(self, url: str) -> None:
         """Until it ends; what ends it is raised."""
