@@ -130,11 +130,11 @@ def _by_others(lab: SessionLab, *words: object) -> Outcome:
 CASES = [
     pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
     for name, disturb, few, many in (
-        ("changes", change, 60, 1000),
-        ("refills", refill, 15, 300),
-        ("restarts", restart, 15, 300),
-        ("kills", kill, 12, 300),
-        ("kills in parts", kill_in_parts, 12, 300),
+        ("changes", change, 24, 1000),
+        ("refills", refill, 6, 300),
+        ("restarts", restart, 6, 300),
+        ("kills", kill, 6, 300),
+        ("kills in parts", kill_in_parts, 6, 300),
     )
     for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
 ]
