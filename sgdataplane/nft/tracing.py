@@ -25,7 +25,7 @@ MESSAGE = 17  # NFT_MSG_TRACE
 NFTRACE = 12  # NFT_META_NFTRACE
 TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID = 1, 2, 3, 4, 5, 6
 NETWORK, TRANSPORT, IIF, OIF, NFPROTO, POLICY = 8, 9, 10, 12, 15, 16
-BY_POLICY, BY_RULE = 1, 3  # NFT_TRACETYPE_*: the chain's policy; a rule; 2 is a return to the chain before
+BY_POLICY, BY_RETURN, BY_RULE = 1, 2, 3  # NFT_TRACETYPE_*: the chain's policy; a return to the chain before; a rule
 CODES = {0: "drop", 1: "accept", -1: "continue", -3: "jump", -4: "goto", -5: "return"}
 FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
 
@@ -78,12 +78,13 @@ def marking(limit: int) -> bytes:
 
 
 def parse_event(kind: int, payload: bytes) -> Event | None:
-    """The event in a message; None if the message is about something else."""
+    """The event in a message; None if the message is about something else, or about the end of a chain. Linux 6.1 calls
+    a rule that returns BY_RETURN, as it does the end of a chain, which has no rule; later ones call it BY_RULE."""
     if kind != uapi.kind_of(MESSAGE):
         return None
     found = parse_attributes(payload[GENMSG.size :])
-    how = number_of(found.get(TYPE, b""))
-    if how not in (BY_RULE, BY_POLICY):
+    how, handle = number_of(found.get(TYPE, b"")), number_of(found.get(HANDLE, b""))
+    if how not in (BY_RULE, BY_POLICY) and not (how == BY_RETURN and handle):
         return None
     verdict = parse_attributes(found.get(VERDICT, b""))
     code = int.from_bytes(
@@ -94,7 +95,7 @@ def parse_event(kind: int, payload: bytes) -> Event | None:
         FAMILY_NAMES.get(payload[0], str(payload[0])),
         text_of(found[TABLE]),
         text_of(found[CHAIN]),
-        number_of(found.get(HANDLE, b"")),
+        handle,
         CODES.get(code, str(code)),
         text_of(verdict.get(uapi.VERDICT_CHAIN, b"")),
         number_of(found.get(IIF, b"")),
