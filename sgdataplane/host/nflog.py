@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 
 SUBSYSTEM, PACKET, CONFIG = 4, 0, 1  # NFNL_SUBSYS_ULOG, NFULNL_MSG_*
 COMMAND, MODE, THRESHOLD = 1, 2, 5  # NFULA_CFG_*
-BIND, COPY_PACKET = 1, 2  # NFULNL_CFG_CMD_*, NFULNL_COPY_*
+BIND, UNBIND, COPY_PACKET = 1, 2, 2  # NFULNL_CFG_CMD_*, NFULNL_COPY_*
 HEADER_OF_PACKET, TIMESTAMP, CAME_BY, LEAVES_BY, PAYLOAD, PREFIX = 1, 3, 4, 5, 9, 10  # NFULA_*
 NETDEV, INGRESS, EGRESS = 5, 0, 1  # NFPROTO_NETDEV, and its hooks
 MAC_HEADER = 14
@@ -79,6 +80,14 @@ class Nflog(Nfnetlink):
                 raise UnsupportedError("nflog", NEEDS) from error
             raise HostError(f"nflog group {group}", error.strerror or str(error)) from error
         self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """From here on others may listen, whenever another thread closes the socket."""
+        with suppress(OSError):  # there is no such group, or it is another socket's
+            self._send(
+                message_kind(SUBSYSTEM, CONFIG), 0, socket.AF_UNSPEC, attribute(COMMAND, bytes([UNBIND])), self.group
+            )
+        super().close()
 
     def keep(self) -> None:
         """It listens, so that nobody else can use it."""

@@ -16,8 +16,9 @@ import pytest
 
 from sgdataplane.cli.log import FLOW_FIELDS, HEADERS
 from sgdataplane.errors import HostError
-from sgdataplane.host import netns
+from sgdataplane.host import netns, nfnetlink
 from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.host.nfsocket import NetfilterSocket
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
 from sgdataplane.observe.denied import Denied, EnforcedPlace, Listener, Unlogged
@@ -165,6 +166,16 @@ def test_a_namespace_that_nobody_else_has_is_let_go(place: EnforcedPlace) -> Non
     with Follow([source]) as follow:
         assert list(follow.told(None)) == []  # ends, as nothing is left
     Listener(place).close()  # nobody listens any more
+
+
+def test_who_has_stopped_makes_room_at_once(place: EnforcedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    closing: list[NetfilterSocket] = []
+    monkeypatch.setattr(nfnetlink, "close_socket", closing.append)  # no other thread has come to it yet
+    Listener(place).close()
+    Listener(place).close()
+    assert closing
+    for held in closing:
+        held.socket.close()
 
 
 def test_the_command_tells_of_attached_workloads(bench: Bench, web: Session, dns: Session) -> None:
