@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from json import JSONDecoder, JSONEncoder
+from json import JSONDecoder
 from typing import cast
 
 from sgdataplane.control.documents import (
@@ -36,6 +36,7 @@ from sgdataplane.control.importing import IDS
 from sgdataplane.control.layered import Stepping
 from sgdataplane.control.store import Body, Path, Revision, Snapshot, Store
 from sgdataplane.relay.table import Lines
+from sgdataplane.relay.wire import canonical
 
 # What stays of `about`; None: all of it.
 ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
@@ -44,8 +45,7 @@ ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
     ResourceKind.HOST: None,
     ResourceKind.STORE: None,
 }
-# Sorted, so that documents which are equal are one text.
-ENCODER, DECODER = JSONEncoder(separators=(",", ":"), sort_keys=True), JSONDecoder()
+DECODER = JSONDecoder()
 KINDS = frozenset(map(str, ResourceKind))
 LEFT_OUT = (ResourceKind.VSWITCH, ResourceKind.ACCESS_KEY)
 # What most texts have in them, so that it takes no room in each: it is part of no format, and may change at any time.
@@ -117,7 +117,7 @@ class PackedBodies(Stepping[str, Body]):
         has_name = state.get(IDS.get(self._kind, "")) == name
         if has_name:
             state = {key: value for key, value in state.items() if key != IDS[self._kind]}
-        text = ENCODER.encode([state, more] if more else [state]).encode()
+        text = canonical([state, more] if more else [state]).encode()
         number = self._examples.number_for(str(state.get("vpc_id", "")), text)
         packer = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW, ROOM, zlib.Z_DEFAULT_STRATEGY, self._examples[number])
         head = (number if has_name else number | AS_IT_IS).to_bytes(2, "big")

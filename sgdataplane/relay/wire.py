@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NoReturn, TypeAlias
@@ -101,9 +101,9 @@ class Refused:
     enis: Mapping[str, str]
 
 
-def canonical(fields: Fields) -> str:
+def canonical(value: Fields | Sequence[Fields]) -> str:
     """The text of an object of which its digest is made: the same for all that mean the same JSON."""
-    return CANONICAL.encode(fields)
+    return CANONICAL.encode(value)
 
 
 def digest_of(fields: Fields) -> str:
