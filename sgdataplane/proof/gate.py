@@ -18,7 +18,7 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
-from sgdataplane.proof.fixed import ENDS, JUDGE, Common, FixedClause, end_clauses, ends_at
+from sgdataplane.proof.fixed import ENDS, IS_ICMP, IS_RELATED, JUDGE, Common, FixedClause, end_clauses, ends_at
 from sgdataplane.proof.gatewalk import GateWalk, place_behind
 from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.priority import OnePriority
@@ -217,9 +217,11 @@ def _walk(program: Program, space: Space, beginning: Beginning) -> GateWalk:
         with_ports=space.with_ports(),
         priorities=OnePriority(order.full[0]),
         rules=JUDGE.values(),
+        reset=space.region((IS_RELATED, IS_ICMP) if beginning.code is None else ()),
         behind=place_behind(program, beginning.chain),
     )
 
 
 def _conditions(beginning: Beginning) -> Iterator[Match]:
-    return (match for clause in beginning.clauses for match in clause.conditions)
+    yield from (match for clause in beginning.clauses for match in clause.conditions)
+    yield from (IS_RELATED, IS_ICMP)

@@ -34,10 +34,12 @@ def _asks_for_rank(step: RuleStep) -> bool:
 
 @dataclass(kw_only=True)
 class GateWalk(Walk):
-    """`rules`: the outcomes of packets that come to where rules begin; `behind`: where these packets must return to."""
+    """`rules`: the outcomes of packets that come to where rules begin; `behind`: where these packets must return to.
+    `reset`: the packets that pass with priority 0; all others that pass keep the one that they came with."""
 
     priorities: OnePriority
     rules: Collection[str]
+    reset: Cell
     behind: Place | None = None
 
     def go_on(self, cell: Cell, code: int) -> None:
@@ -59,7 +61,9 @@ class GateWalk(Walk):
         effects, stop = outcome
         if stop in self.rules and (self.behind is None or state.returns != (self.behind,)):
             self._fail(state, "packets that rules are asked about don't return to the base chain")
-        if stop == "accept" and self.priorities.value(effects):
-            self._fail(state, "a priority is left on packets that pass")
         others = tuple(effect for effect in effects if not isinstance(effect, SetPriority))
+        if stop == "accept" and others != effects:
+            if self.priorities.value(effects):
+                self._fail(state, "a priority is left on packets that pass")
+            self._fail(state._replace(holes=(*state.holes, self.reset)), "packets that pass lose their priority")
         super()._end((others, stop), state)

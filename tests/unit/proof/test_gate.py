@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import Eni
-from sgdataplane.nft.ir import Chain, Table
+from sgdataplane.nft.ir import ACCEPT, Chain, Rule, SetPriority, Table
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.specification import Specification
@@ -47,6 +49,27 @@ def test_gate_that_is_wrong_is_refused_though_another_one_is_alike() -> None:
         found = prove(wanted, wrong, start).counterexample
         assert found is not None
         assert f"at {name}" in str(found)
+
+
+@pytest.mark.parametrize("prefix", ["ingress", "egress", "ingress-link-"])
+def test_packets_that_pass_unjudged_keep_their_priority(prefix: str) -> None:
+    """Those of accepted sessions, and discovery: to write 0 where they are accepted is refused."""
+    wanted, table = host(ENIS[:2], [MEMBER])
+    before = proven_by(prove(wanted, table))
+    chain = next(c for c in table.chains if c.name.startswith(prefix) and any(map(accepts, c.rules)))
+    rules = tuple(losing_priority(each) if accepts(each) else each for each in chain.rules)
+    for start in (None, before):
+        proof = prove(wanted, with_chain(table, replace(chain, rules=rules)), start)
+        assert not proof.holds
+        assert "packets that pass lose their priority" in str(proof)
+
+
+def accepts(found: Rule) -> bool:
+    return found.statements[-1] == ACCEPT
+
+
+def losing_priority(found: Rule) -> Rule:
+    return replace(found, statements=(*found.statements[:-1], SetPriority(0), ACCEPT))
 
 
 def with_chain(table: Table, chain: Chain) -> Table:
