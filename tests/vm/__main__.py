@@ -84,7 +84,8 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
     whole = RESULTS / machine.name
     job = RESULTS / "some" / machine.name if part.is_any else whole
     if machine.kind == "uml":
-        write_job(job, suites.of_chosen(part.tests) if part.tests else suites.on_any_kernel(part.suites))
+        names = part.suites or suites.usual(is_first=machine == MACHINES[0])
+        write_job(job, suites.of_chosen(part.tests) if part.tests else suites.on_user_mode_kernel(names))
     else:
         package = _build_package(cache.of(machine.release, "tree"))
         write_job(job, suites.on_stock_debian(package.name))

@@ -151,6 +151,7 @@ def page(results: Sequence[MachineResult]) -> str:
         "`make test-vm` runs the tests in virtual machines with Debian's kernels, and writes this page.",
         "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
+        "The suites agent and hostile run on the first kernel, and on others if they are asked for (`SUITES=`).",
         'The column "minutes" is the time of the tests alone, by the machine\'s own clock.',
         'In the column "commit", "A, 16 of them B" means that the suite ran at commit A, 16 of its tests again at B.',
         "",

@@ -25,23 +25,27 @@ class Suite:
 # Everything that depends on the kernel: what it does with our tables, sessions, frames and packets. What takes longest
 # comes first, so that its failures are known early.
 ON_ANY_KERNEL = (
-    Suite("kernel", ("tests/kernel", "tests/agent")),
+    Suite("kernel", ("tests/kernel",)),
     Suite("sessions", ("tests/sessions",)),
     Suite("features", ("tests/features",)),
-    Suite("hostile", ("tests/hostile",)),
     Suite("fence", ("tests/fence",)),
     Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
     Suite("edges", ("tests/edges",)),
 )
+# What depends more on us than on the kernel: one kernel of them all is enough, unless another one is asked for.
+ON_ONE_KERNEL = (
+    Suite("agent", ("tests/agent",)),
+    Suite("hostile", ("tests/hostile",)),
+)
 # Once more with a module that changes how all bridges of a machine work, so that no test loads it.
 WITH_BRIDGE_NETFILTER = Suite("bridges-netfilter", ("tests/features/test_bridge.py",))
 COMMITS = "commits"  # the table of bench.commits
-SUITES = (*(suite.name for suite in ON_ANY_KERNEL), WITH_BRIDGE_NETFILTER.name, COMMITS)
+ALL_SUITES = (*ON_ANY_KERNEL, *ON_ONE_KERNEL)
+SUITES = (*(suite.name for suite in ALL_SUITES), WITH_BRIDGE_NETFILTER.name, COMMITS)
 # Of the tests of the units those that need a real process 1 most. Each installs the package, which is slow here.
 UNITS = (
     "tests/kernel/test_units_boot.py::test_it_is_kept_in",
     "tests/kernel/test_units_boot.py::test_killed_or_hung_it_is_started_anew_and_the_rules_stay",
-    "tests/kernel/test_units_package.py::test_boot_unit_enforces_what_is_attached_by_the_last_good_policy",
 )
 STOCK = (
     Suite("package", ("tests/vm/test_package.py",), "vm"),
@@ -57,21 +61,27 @@ fi
 """
 
 
-def on_any_kernel(names: Collection[str] = ()) -> str:
-    """The job of a user-mode kernel: all suites and the table of commits, or those of these names."""
-    parts = {suite.name: _pytest(suite) for suite in ON_ANY_KERNEL}
+def on_user_mode_kernel(names: Collection[str]) -> str:
+    """The job of a user-mode kernel: these suites, of SUITES."""
+    parts = {suite.name: _pytest(suite) for suite in ALL_SUITES}
     parts |= {
         WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=$((failed | 2))\n{_pytest(WITH_BRIDGE_NETFILTER)}"
     }
     bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
     parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=$((failed | 2))"}
-    return _job(part for name, part in parts.items() if not names or name in names)
+    return _job(part for name, part in parts.items() if name in names)
+
+
+def usual(*, is_first: bool) -> list[str]:
+    """The suites that a user-mode kernel runs if none is asked for. `is_first`: of all kernels."""
+    left_out = set() if is_first else {suite.name for suite in ON_ONE_KERNEL}
+    return [name for name in SUITES if name not in left_out]
 
 
 def suite_of(module: str) -> str:
     """Which suite has this module of tests (`tests.kernel.test_x`), "" if none has."""
     path = f"{module.replace('.', '/')}.py"
-    return next((suite.name for suite in ON_ANY_KERNEL if any(path.startswith(test) for test in suite.tests)), "")
+    return next((suite.name for suite in ALL_SUITES if any(path.startswith(test) for test in suite.tests)), "")
 
 
 def of_chosen(tests: Sequence[str]) -> str:
