@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over, take_over_cases
-from tests.vm.suites import suite_of
+from tests.vm.suites import SUITES, on_user_mode_kernel, suite_of, usual
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -113,7 +113,7 @@ def test_a_test_that_is_run_again_takes_its_own_place_and_a_new_one_stands_besid
     whole, some = tmp_path / "whole", tmp_path / "some"
     again = """<testsuite>
 <testcase classname="tests.kernel.test_a" name="test_fails"/>
-<testcase classname="tests.agent.test_b" name="test_new"/>
+<testcase classname="tests.kernel.test_b" name="test_new"/>
 <testcase classname="tests.edges.test_c" name="test_of_a_suite_that_never_ran"/>
 </testsuite>"""
     for folder, name, text, commit in ((whole, "kernel", JUNIT, "abc"), (some, "chosen", again, "def")):
@@ -133,4 +133,13 @@ def test_modules_belong_to_suites() -> None:
     found = [
         suite_of(f"tests.{name}") for name in ("agent.test_x", "traffic.test_scenarios", "traffic.test_y", "unit.x")
     ]
-    assert found == ["kernel", "scenarios", "", ""]
+    assert found == ["agent", "scenarios", "", ""]
+
+
+def test_what_tries_our_own_code_runs_on_the_first_kernel() -> None:
+    first, others = (usual(is_first=is_first) for is_first in (True, False))
+    assert {*first} - {*others} == {"agent", "hostile"}
+    assert first == list(SUITES)
+    job = on_user_mode_kernel(["agent"])
+    assert "tests/agent" in job
+    assert "tests/kernel" not in job
