@@ -12,34 +12,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.enforce import Desired
-from sgdataplane.enforce.fence import fence_of
 from sgdataplane.enforce.run import run
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.options import Options, Placement
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.options import Placement
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Map, Match, Range, Rule, Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import render_table
 from sgdataplane.statefile import load
-from tests.support import gen
 from tests.support.building import table_of
+from tests.support.doors import GOLDEN, Both, check_generated, check_golden
 from tests.support.nft import load_text
 
 pytestmark = pytest.mark.kernel
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cases").iterdir())
 SEED, STATES, PART = int(os.environ.get("SGDP_TEST_SEED", "4700")), 25, 50
-Both = Callable[[Table], None]
 
 
 @pytest.fixture
@@ -101,11 +95,7 @@ def _unstamped(entry: Map) -> Map:
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
 def test_goldens(both: Both, case: Path) -> None:
-    state = load(next(case.glob("state.*"))).state
-    for eni in state.network_interfaces:
-        desired = Desired(state, {eni.network_interface_id: "eth0"})
-        both(with_epoch(table_of(desired), 3, 7))
-        both(fence_of(desired, ("eth0",), 7))
+    check_golden(both, case)
 
 
 @pytest.mark.parametrize(
@@ -113,23 +103,8 @@ def test_goldens(both: Both, case: Path) -> None:
 )
 def test_generated_states(both: Both, placement: str, shard: int) -> None:
     """25 tables for each placement and shard: 50, or 1,000 with the slow ones; and as many fences."""
-    where, number = Placement(placement), SEED + shard
-    uplinks = ("up*",) if where is Placement.HOST else ()
-    print(f"seed {number}, {where.value} placement")
-
-    @seed(number)
-    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(gen.states(), gen.options(), st.integers(1, 9))
-    def is_same(state: CloudState, options: Options, epoch: int) -> None:
-        vpc_id = state.network_interfaces[0].vpc_id
-        enis = [eni.network_interface_id for eni in state.network_interfaces if eni.vpc_id == vpc_id]
-        interfaces = {eni_id: f"eth{number}" for number, eni_id in enumerate(enis)}
-        desired = Desired(state, interfaces, options, where, uplinks)
-        both(with_epoch(table_of(desired), epoch, 5))
-        there = tuple(sorted({"eth0", "eth1"} & set(interfaces.values())))
-        both(fence_of(desired, there, 5 if where is Placement.INSTANCE else 0))
-
-    is_same()
+    print(f"seed {SEED + shard}, {placement} placement")
+    check_generated(both, Placement(placement), SEED + shard, STATES)
 
 
 def test_a_table_that_differs_in_one_rule_is_told_apart(both: Both) -> None:

@@ -11,21 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
 
-from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook, KeyType, Nfproto
-from sgdataplane.enforce import Desired
-from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import list_attributes, parse_attributes
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.lab.replay.wire import ReplayTable
 from sgdataplane.lab.watch import WatchTable
-from sgdataplane.model.options import Options, Placement
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.options import Placement
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -57,16 +51,12 @@ from sgdataplane.nft.text import render_table
 from sgdataplane.nft.tracing import MarkingTable
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import FAMILIES, SUBSYSTEM
-from sgdataplane.statefile import load
-from tests.support import gen
-from tests.support.building import table_of
+from tests.support.doors import GOLDEN, Both, check_generated, check_golden
 from tests.support.nft import listing, load_text, nft
 
 pytestmark = pytest.mark.kernel
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cases").iterdir())
 GETRULE, GETSET = 7, 10
 AT_MOST, AT_LEAST = (number.to_bytes(4, "big") for number in (3, 5))  # NFT_CMP_LTE, NFT_CMP_GTE
-Both = Callable[[Table], None]
 
 
 @pytest.fixture
@@ -154,30 +144,11 @@ def _unnumbered(attributes: dict[int, bytes]) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
 def test_goldens(both: Both, case: Path) -> None:
-    state = load(next(case.glob("state.*"))).state
-    for eni in state.network_interfaces:
-        desired = Desired(state, {eni.network_interface_id: "eth0"})
-        both(with_epoch(table_of(desired), 3, 7))
-        both(fence_of(desired, ("eth0",), 7))
+    check_golden(both, case)
 
 
 def test_generated_states(both: Both, placement: str) -> None:
-    where = Placement(placement)
-    uplinks = ("up*",) if where is Placement.HOST else ()
-
-    @seed(1)
-    @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(gen.states(), gen.options(), st.integers(1, 9))
-    def is_same(state: CloudState, options: Options, epoch: int) -> None:
-        vpc_id = state.network_interfaces[0].vpc_id
-        enis = [eni.network_interface_id for eni in state.network_interfaces if eni.vpc_id == vpc_id]
-        interfaces = {eni_id: f"eth{number}" for number, eni_id in enumerate(enis)}
-        desired = Desired(state, interfaces, options, where, uplinks)
-        both(with_epoch(table_of(desired), epoch, 5))
-        there = tuple(sorted({"eth0", "eth1"} & set(interfaces.values())))
-        both(fence_of(desired, there, 5 if where is Placement.INSTANCE else 0))
-
-    is_same()
+    check_generated(both, Placement(placement), 1, 12)
 
 
 V4, V6 = (Range.of(int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))

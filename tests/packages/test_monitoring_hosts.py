@@ -9,18 +9,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sgdataplane.control.hoststatus import HostStanding
 from sgdataplane.control.metrics import API_METRICS, ApiMetrics
 from sgdataplane.control.metrics import PREFIX as API_PREFIX
 from sgdataplane.relay.metrics import INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX
-from tests.support.alerting import BY, LABEL, MONITORING, OF_PROMETHEUS, at_4h, judge, series
+from tests.support.alerting import (
+    BY,
+    LABEL,
+    MONITORING,
+    OF_PROMETHEUS,
+    alerts_of,
+    at_4h,
+    each_fires_alone,
+    judge,
+    layout_faults,
+    series,
+)
 from tests.support.checkers import checker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES, DASHBOARD = MONITORING / "sgdataplane-hosts-alerts.yml", MONITORING / "grafana-hosts-dashboard.json"
-ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text("utf-8"))["groups"][0]["rules"]
+ALERTS = alerts_of(RULES)
 BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
@@ -153,17 +162,7 @@ def test_each_alert_is_documented_and_says_what_to_run() -> None:
 
 
 def test_the_dashboards_panels_are_complete_and_dont_overlap() -> None:
-    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
-    assert [panel["title"] for panel in PANELS if not panel["description"]] == []
-    assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
-    taken = [
-        (x, y)
-        for box in (panel["gridPos"] for panel in BOARD["panels"])
-        for x in range(box["x"], box["x"] + box["w"])
-        for y in range(box["y"], box["y"] + box["h"])
-    ]
-    assert len(taken) == len(set(taken))
-    assert max(x for x, _ in taken) < 24
+    assert layout_faults(BOARD) == []
 
 
 def test_promtool_accepts_them() -> None:
@@ -182,22 +181,7 @@ def test_promtool_accepts_what_the_api_says(tmp_path: Path) -> None:
 
 
 def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tmp_path: Path) -> None:
-    assert ILL.keys() == {alert["alert"] for alert in ALERTS}
-    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
-    cases: dict[str, Mapping[str, str]] = {"": {}, **ILL}
-    judge(
-        tmp_path,
-        RULES,
-        [
-            {
-                "interval": "1m",
-                "name": alert or "well",
-                "input_series": series(WELL, changed),
-                "promql_expr_test": [at_4h(firing, {f'{{alertname="{alert}"}}': 1} if alert else {})],
-            }
-            for alert, changed in cases.items()
-        ],
-    )
+    each_fires_alone(tmp_path, RULES, WELL, ILL)
 
 
 def test_no_alert_fires_where_there_are_no_hosts(tmp_path: Path) -> None:

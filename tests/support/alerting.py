@@ -5,8 +5,10 @@ Owns how promtool is asked. Is given rules and series. Must not know whose they 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,43 @@ def series(well: Mapping[str, str], changed: Mapping[str, str]) -> list[dict[str
 def at_4h(query: str, found: Mapping[str, int]) -> dict[str, Any]:
     samples = [{"labels": labels, "value": value} for labels, value in found.items()]
     return {"expr": query, "eval_time": "4h", "exp_samples": samples}
+
+
+def each_fires_alone(folder: Path, rules: Path, well: Mapping[str, str], ill: Mapping[str, Mapping[str, str]]) -> None:
+    """Each alert fires where its own series are changed so, and no other does; none where all is well."""
+    assert ill.keys() == {alert["alert"] for alert in alerts_of(rules)}
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    cases: dict[str, Mapping[str, str]] = {"": {}, **ill}
+    tests = [
+        {
+            "interval": "1m",
+            "name": alert or "well",
+            "input_series": series(well, changed),
+            "promql_expr_test": [at_4h(firing, {f'{{alertname="{alert}"}}': 1} if alert else {})],
+        }
+        for alert, changed in cases.items()
+    ]
+    judge(folder, rules, tests)
+
+
+def alerts_of(rules: Path) -> list[dict[str, Any]]:
+    found = yaml.safe_load(rules.read_text("utf-8"))["groups"][0]["rules"]
+    assert isinstance(found, list)
+    return found
+
+
+def layout_faults(board: Mapping[str, Any]) -> list[str]:
+    """Titles of panels without a number or a place of their own, without a description, or with a fixed datasource."""
+    panels, faults = board["panels"], []
+    numbers = Counter(panel["id"] for panel in panels)
+    taken = Counter(cell for panel in panels for cell in _cells(panel["gridPos"]))
+    for panel in panels:
+        is_alone = numbers[panel["id"]] == 1 and all(taken[x, y] == 1 and x < 24 for x, y in _cells(panel["gridPos"]))
+        is_row = panel["type"] == "row"
+        if not is_alone or not (is_row or (panel["description"] and panel["datasource"]["uid"] == "${datasource}")):
+            faults.append(panel["title"])
+    return faults
+
+
+def _cells(box: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+    return itertools.product(range(box["x"], box["x"] + box["w"]), range(box["y"], box["y"] + box["h"]))
