@@ -163,9 +163,7 @@ def test_an_operator_may_go_back_and_what_was_later_is_gone(publisher: Publisher
         assert max(names) == name_of_generation(version)
 
 
-def test_attached_enis_are_told_whatever_is_in_force(
-    bench: Bench, agent: AgentBench, publisher: Publisher
-) -> None:
+def test_attached_enis_are_told_whatever_is_in_force(bench: Bench, agent: AgentBench, publisher: Publisher) -> None:
     bench.attach()
     place = AgentPlace(publisher, agent.socket)
     publisher.publish(Version(0, 1), {"version": 1})

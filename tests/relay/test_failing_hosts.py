@@ -61,9 +61,9 @@ def test_a_host_that_does_not_read_is_ended_and_holds_up_no_other(
         begun = time.monotonic()
         rebind(store, "eni-b", "host-2")
         assert "network_interface/eni-b" in beside.hear_change().puts
-        assert time.monotonic() - begun < 5.0, "nobody waits for the other"
+        assert time.monotonic() - begun < 15.0, "the other one is ended after 15 s: nobody waits for that"
         wait_until(lambda: streams_of(relay) == 1)
-        assert time.monotonic() - begun < 15.0 + 5.0
+        assert time.monotonic() - begun < 2 * 15.0
     with RawHost(plant, url, "host-1") as again:
         assert len(again.greet().puts) > 5
 

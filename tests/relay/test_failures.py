@@ -190,12 +190,12 @@ def test_a_silent_network_ends_a_stream_in_15_s(
             proxy.go_deaf()
             set_ports(store, "sg-a", DNS)
             wait_until(lambda: ports_in(folder) == {DNS})
-            assert time.monotonic() - begun < 15.0 + 5.0
+            assert time.monotonic() - begun < 2 * 15.0
             sync.wait_for("the relay has said nothing for 15 s")
         else:
             sync.process.send_signal(signal.SIGSTOP)
             wait_until(lambda: hosts_of(store)["host-1"]["connected"] is False)
-            assert time.monotonic() - begun < 15.0 + 5.0
+            assert time.monotonic() - begun < 2 * 15.0
     finally:
         proxy.close()
 

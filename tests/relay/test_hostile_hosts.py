@@ -144,7 +144,7 @@ def test_a_revoked_host_is_ended_at_once_and_refused_until_it_may_again(
         begun = time.monotonic()
         put_host(store, StoredHost("host-1", 0.0, is_revoked=True))
         assert one.end() == (REVOKED, "the host host-1 is revoked")
-        assert time.monotonic() - begun < 1.0 + 2.0, "within a second; the rest is a busy machine's"
+        assert time.monotonic() - begun < 15.0, "silence would have ended it only after 15 s"
         with RawHost(plant, url, "host-1") as again:
             assert again.end()[0] == REVOKED
         put_host(store, StoredHost("host-1", 0.0))
@@ -169,9 +169,7 @@ def serial_of(signed: Signed, spelling: str) -> str:
 
 
 @pytest.mark.parametrize("spelling", ["openssl", "small", "colons"])
-def test_one_certificate_of_a_host_can_be_revoked(
-    store: SqliteStore, plant: Plant, url: str, spelling: str
-) -> None:
+def test_one_certificate_of_a_host_can_be_revoked(store: SqliteStore, plant: Plant, url: str, spelling: str) -> None:
     lost = plant.authority.sign("host-1")
     with RawHost(plant, url, "host-1", lost) as stolen:
         stolen.greet()
@@ -257,4 +255,4 @@ def test_a_flood_of_reports_stops_no_other_host(store: SqliteStore, plant: Plant
         begun = time.monotonic()
         revision = set_ports(store, "sg-a", DNS)
         assert beside.hear_change().version == Version(0, revision)
-        assert time.monotonic() - begun < 3.0
+        assert time.monotonic() - begun < 15.0, "silence ends the hostile one after 15 s: nobody waits for that"

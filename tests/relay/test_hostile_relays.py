@@ -208,7 +208,15 @@ def test_refusals_are_shown_once(fake: Serving, plant: Plant) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ws://127.0.0.1:1", "http://127.0.0.1:1", "wss://127.0.0.1", "127.0.0.1:1", "wss://a:b@h:1", "wss://h:1/?x", "wss://h:x"],
+    [
+        "ws://127.0.0.1:1",
+        "http://127.0.0.1:1",
+        "wss://127.0.0.1",
+        "127.0.0.1:1",
+        "wss://a:b@h:1",
+        "wss://h:1/?x",
+        "wss://h:x",
+    ],
 )
 def test_only_tls_is_followed(plant: Plant, url: str) -> None:
     sync = plant.sync("host-1", url)

@@ -238,9 +238,10 @@ def test_a_wait_for_a_vpc_is_about_the_hosts_with_its_enis(pair: Site) -> None:
     ],
 )
 def test_what_can_t_be_waited_for(pair: Site, words: list[str], code: int, message: str) -> None:
+    """And isn't: to wait takes at least a minute."""
     began = time.monotonic()
     assert message in pair("wait", *words, code=code)[1]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_without_any_host_there_is_nothing_to_wait_for(site: Site) -> None:
