@@ -40,6 +40,7 @@ class Machine:
     kind: Literal["uml", "cloud"]
 
 
+# In the order in which they start: what takes longest comes first.
 MACHINES = (
     Machine("6.12-uml", "trixie", "uml"),
     Machine("6.1-uml", "bookworm", "uml"),
@@ -224,10 +225,3 @@ def _started(command: Sequence[str], output: int, environment: dict[str, str]) -
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(ALIVE_S)
-
-
-def groups() -> Sequence[Sequence[Machine]]:
-    """One after the other; those of a group run side by side. A user-mode kernel has one processor, and what is tested
-    on Debian's own kernels seldom needs more."""
-    kinds = dict.fromkeys(machine.kind for machine in MACHINES)
-    return [[machine for machine in MACHINES if machine.kind == kind] for kind in kinds]

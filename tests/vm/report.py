@@ -152,6 +152,7 @@ def page(results: Sequence[MachineResult]) -> str:
         "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
         "The suites agent and hostile run on the first kernel, and on others if they are asked for (`SUITES=`).",
+        "The suite kernel is tests/kernel without test_cni and test_units, which try no kernel.",
         'The column "minutes" is the time of the tests alone, by the machine\'s own clock.',
         'In the column "commit", "A, 16 of them B" means that the suite ran at commit A, 16 of its tests again at B.',
         "",
