@@ -22,7 +22,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.net.values import Family
 from sgdataplane.nft.transaction import PART
 from tests.support.applier import QUICK, Outcome
-from tests.support.flood import ROOT, Flood, Target, wait_until
+from tests.support.flood import ROOT, Flood, Target, wait_for_packets, wait_until
 from tests.support.nft import listing
 from tests.support.sessionlab import Place, SessionLab, session_lab
 from tests.support.steps import ALLOWED, DENIED, FIRST, state_at
@@ -33,6 +33,7 @@ from tests.support.witness import OUTSIDE, Counts, Watch, Witness, grown
 pytestmark = pytest.mark.traffic
 
 SEED = 20240
+PACKETS = 20  # of each kind and flood, after each change
 FLOODED, STREAMS = ALLOWED[:-2], ALLOWED[-2:]
 SYN = "tcp flags & (syn | ack) == syn"
 WATCHES = tuple(
@@ -89,34 +90,35 @@ def targets(place: Place, family: Family, ports: Sequence[int]) -> list[Target]:
     return [(place.address(family), port) for port in ports]
 
 
-def change(lab: SessionLab, count: int) -> Outcome:
-    return _apply(lab, count, resync=False)
+def change(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
+    return _apply(lab, running, count, resync=False)
 
 
-def refill(lab: SessionLab, count: int) -> Outcome:
-    return _apply(lab, count, resync=True)
+def refill(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
+    return _apply(lab, running, count, resync=True)
 
 
-def _apply(lab: SessionLab, count: int, *, resync: bool) -> Outcome:
+def _apply(lab: SessionLab, running: Sequence[Flood], count: int, *, resync: bool) -> Outcome:
     for step in range(FIRST + 1, FIRST + 1 + count):
         report = lab.apply(state_at(step), replace(QUICK, resync=resync))
         assert (report.changed, report.is_refill) == (True, resync)
+        wait_for_packets(running, PACKETS)
     return Outcome(FIRST + count)
 
 
-def restart(lab: SessionLab, count: int) -> Outcome:
+def restart(lab: SessionLab, _: Sequence[Flood], count: int) -> Outcome:
     return _by_others(lab, "restarts", FIRST + 1, count)
 
 
-def kill(lab: SessionLab, count: int, part: int = PART) -> Outcome:
+def kill(lab: SessionLab, _: Sequence[Flood], count: int, part: int = PART) -> Outcome:
     outcome = _by_others(lab, "kills", FIRST + 1, count, SEED, part)
     assert outcome.in_the_middle >= 1, "no process was killed in the middle of an apply"
     return outcome
 
 
-def kill_in_parts(lab: SessionLab, count: int) -> Outcome:
+def kill_in_parts(lab: SessionLab, running: Sequence[Flood], count: int) -> Outcome:
     """Each stage is made in many commits."""
-    return kill(lab, count, part=30)
+    return kill(lab, running, count, part=30)
 
 
 def _by_others(lab: SessionLab, *words: object) -> Outcome:
@@ -142,21 +144,21 @@ CASES = [
 
 @pytest.mark.parametrize(("disturb", "count"), CASES)
 def test_nothing_leaks_and_nothing_is_lost(
-    scene: Scene, tmp_path: Path, disturb: Callable[[SessionLab, int], Outcome], count: int
+    scene: Scene, tmp_path: Path, disturb: Callable[[SessionLab, Sequence[Flood], int], Outcome], count: int
 ) -> None:
     scene.lab.apply(state_at(FIRST), QUICK)
     before = scene.counts()
     with ExitStack() as stack:
         streams = stack.enter_context(Streams(tmp_path, routes(scene.lab)))
         running = [stack.enter_context(flood) for flood in floods(scene.lab, tmp_path)]
-        outcome, so_far = disturb(scene.lab, count), streams.received()
+        outcome, so_far = disturb(scene.lab, running, count), streams.received()
     print(outcome, [(type(flood).__name__, flood.allowed, flood.denied) for flood in running])
     streams.check()
     assert all(report.received > then for report, then in zip(streams.reports, so_far, strict=True))
     for flood in running:
-        assert flood.allowed.received == flood.allowed.sent > 20 * count
+        assert flood.allowed.received == flood.allowed.sent > PACKETS * count
         assert flood.denied.received == 0
-        assert flood.denied.sent > 20 * count
+        assert flood.denied.sent > PACKETS * count
     wait_until(lambda: not gaps(scene, before), must=False)
     assert gaps(scene, before) == []
     with scene.fresh() as fresh:

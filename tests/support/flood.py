@@ -36,8 +36,7 @@ from tests.support.nft import nft
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SOURCES, BURST = 1000, 128, 100
 PAUSE_S = 0.001
-# The sender rests after so many of each kind: what it floods needs the processor, too, longer where all takes longer.
-STINT, REST_S = 16, max(0.001, patient(0.0005))
+STINT, REST_S = 16, 0.001  # the sender rests after so many of each kind
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
 DEADLINE = patient(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
@@ -145,6 +144,13 @@ class DenseFlood(Flood):
         return [int(number) for number in re.findall(r"counter packets (\d+)", text)]
 
 
+def wait_for_packets(floods: Sequence[Flood], count: int) -> None:
+    """Until each flood has sent so many packets more of both kinds, however fast the machine is."""
+    before = [min(flood.allowed.sent, flood.denied.sent) for flood in floods]
+    pairs = list(zip(floods, before, strict=True))
+    wait_until(lambda: all(min(flood.allowed.sent, flood.denied.sent) > sent + count for flood, sent in pairs))
+
+
 def wait_until(condition: Callable[[], bool], *, must: bool = True) -> None:
     """Return when it holds, or, unless it must, at the deadline."""
     deadline = time.monotonic() + DEADLINE
@@ -178,16 +184,28 @@ class _Stop:
         self.is_set = True
 
 
+class Pace:
+    """Both sides rest for as long as they have worked, since what is flooded needs the processor, too: longer on a slow
+    machine than on a quick one."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def rest(self) -> None:
+        time.sleep(max(REST_S, time.monotonic() - self._began))
+        self._began = time.monotonic()
+
+
 def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target], pause: float = 0.0) -> None:
     """An allowed and a denied packet in turn, until SIGTERM: from each source port to a target, then to the next, so
     that with many targets a session has expired before its turn comes again."""
-    stop = _Stop()
+    stop, pace = _Stop(), Pace()
     sources = [socket.socket(_family_of(allowed[0]), socket.SOCK_DGRAM) for _ in range(SOURCES)]
     for number in itertools.count():
         good, bad = allowed[number % len(allowed)], denied[number % len(denied)]
         for index, source in enumerate(sources):
-            if index % STINT == 0:
-                time.sleep(REST_S)
+            if index % STINT == 0 and not pause:
+                pace.rest()
             while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= WINDOW and not stop.is_set:
                 time.sleep(REST_S)
             if stop.is_set:
@@ -234,7 +252,7 @@ def _has_sent(source: socket.socket, target: Target) -> bool:
 
 def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
     """Count what comes, until SIGTERM."""
-    stop, selector = _Stop(), selectors.DefaultSelector()
+    stop, selector, pace = _Stop(), selectors.DefaultSelector(), Pace()
     for index, targets in ((GOT_ALLOWED, allowed), (GOT_DENIED, denied)):
         for target in targets:
             selector.register(_bound(target), selectors.EVENT_READ, index)
@@ -243,7 +261,7 @@ def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Targ
         for key, _ in selector.select(0.1):
             assert isinstance(key.fileobj, socket.socket)
             counters[key.data] += _drain(key.fileobj)
-        time.sleep(REST_S)  # many at once cost less than one by one
+        pace.rest()  # many at once cost less than one by one
 
 
 def _bound(target: Target) -> socket.socket:

@@ -32,6 +32,7 @@ from tests.support.flood import (
     SENT_DENIED,
     Counters,
     Flood,
+    Pace,
     Target,
     _family_of,
     _Stop,
@@ -59,10 +60,10 @@ class SynFlood(UdpFlood):
 
 def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
     """A connection and a lone SYN in turn, until SIGTERM."""
-    stop = _Stop()
+    stop, pace = _Stop(), Pace()
     for number in itertools.count():
         if number % STINT == 0:
-            time.sleep(REST_S)
+            pace.rest()
         while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= BACKLOG and not stop.is_set:
             time.sleep(REST_S)
         if stop.is_set:
@@ -89,7 +90,7 @@ def _knock(target: Target) -> None:
 
 def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
     """Accept and count until SIGTERM."""
-    stop, selector = _Stop(), selectors.DefaultSelector()
+    stop, selector, pace = _Stop(), selectors.DefaultSelector(), Pace()
     for index, targets in ((GOT_ALLOWED, allowed), (GOT_DENIED, denied)):
         for target in targets:
             listener = socket.create_server(target, family=_family_of(target), backlog=2 * BACKLOG)
@@ -100,7 +101,7 @@ def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Targ
         for key, _ in selector.select(0.1):
             assert isinstance(key.fileobj, socket.socket)
             counters[key.data] += _accept_all(key.fileobj)
-        time.sleep(REST_S)
+        pace.rest()
 
 
 def _accept_all(listener: socket.socket) -> int:
