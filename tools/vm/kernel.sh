@@ -25,12 +25,16 @@ cd "$source"
 # them, and takes back none but all.
 sed --in-place 's/DEFINE_LONGS(HOST_FP_SIZE, 2696)/DEFINE_LONGS(HOST_FP_SIZE, 12288)/' arch/x86/um/user-offsets.c
 grep --quiet 'HOST_FP_SIZE, 12288' arch/x86/um/user-offsets.c
-# Linux maps a page that a process missed, and those around it. Of these Linux 6.1 tells the host of one alone, so that
-# the process misses each of them once more: a start of Python takes half as long again.
-if grep --quiet 'flush_tlb_page(vma, address);' arch/um/kernel/trap.c; then
+# What a user-mode kernel of 6.1 does and one of 6.12 doesn't, so that processes take twice as long to start there:
+if grep --quiet 'force_flush_all();' arch/um/kernel/process.c; then
+    # of the pages that it maps around a missed one it tells the host of that one alone, and each of them is missed again
     around='max(vma->vm_start, address \& ~0xffffUL), min(vma->vm_end, (address | 0xffffUL) + 1)'
     sed --in-place "s/flush_tlb_page(vma, address);/flush_tlb_range(vma, $around);/" arch/um/kernel/trap.c
+    # a new process begins as a copy of its parent on the host, and has all pages of that mapped anew, also before exec()
+    sed --in-place 's/^\tforce_flush_all();$//' arch/um/kernel/process.c
+    sed --in-place 's/^\tif (from_mm)$/\tif (0)/' arch/um/kernel/skas/mmu.c
     grep --quiet 'flush_tlb_range(vma, max' arch/um/kernel/trap.c
+    grep --quiet 'if (0)' arch/um/kernel/skas/mmu.c
 fi
 make --silent ARCH=um KCONFIG_ALLCONFIG=/mnt/uml.config allnoconfig
 grep '^CONFIG' /mnt/uml.config | grep --invert-match --line-regexp --fixed-strings --file .config > /mnt/left-out || true
