@@ -150,6 +150,7 @@ def page(results: Sequence[MachineResult]) -> str:
         "",
         "`make test-vm` runs the tests in virtual machines with Debian's kernels, and writes this page.",
         "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
+        "Only `arch/um`, which makes it such a process, is changed (`tools/vm/kernel.sh`).",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
         "The suites agent and hostile run on the first kernel, and on others if they are asked for (`SUITES=`).",
         "The suite kernel is tests/kernel without test_cni and test_units, which try no kernel.",
