@@ -133,11 +133,11 @@ class LabFolder:
         return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
-        """Remove the folder with the lock in it, and those above if this was the last lab."""
+        """Remove the folder with the lock in it, and the one above if this was the last lab. The next one stays: where
+        others have mounted something on it in a mount namespace of theirs, the kernel would detach that."""
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # other labs are there
             self.path.parent.rmdir()
-            self.path.parent.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
         """Write a file whole or not at all, even if we die. It isn't flushed, as no lab outlives its machine."""
