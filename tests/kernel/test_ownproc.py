@@ -69,7 +69,7 @@ def test_mounts_are_replaced_and_nothing_stays_open(names: tuple[str, str], monk
         sysctl.write(LIMIT, "5000000")
         before = len(os.listdir("/proc/self/fd"))
         assert {sysctl.read(LIMIT) for _ in range(20)} == {"5000000"}
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before  # sockets of an earlier test may be closed meanwhile
 
 
 @pytest.mark.usefixtures("is_ours")
