@@ -15,10 +15,9 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Self
 
 from bench.errors import BenchError
@@ -201,20 +200,23 @@ class Ends:
         self._control = _connected(path.udp(PROBE), PORT)
         self._sent = 0
 
-    @cached_property
-    def session(self) -> tuple[socket.socket, socket.socket]:
-        """A UDP session that has seen packets in both directions: its client and its server."""
-        server, client = self.path.udp(RECEIVER, PORT), _connected(self.path.udp(PROBE), PORT)
-        server.connect(client.getsockname())
-        for here, there in ((client, server), (server, client)):
-            here.send(b"session")
-            there.recv(64)
-        return client, server
+    @contextmanager
+    def session(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """A new UDP session that has seen packets in both directions: its client and its server. Each has another port:
+        one whose place in the kernel's hash tables is crowded would cost 250 ns more, in every round."""
+        with self.path.udp(RECEIVER, PORT) as server, _connected(self.path.udp(PROBE), PORT) as client:
+            server.connect(client.getsockname())
+            for here, there in ((client, server), (server, client)):
+                here.send(b"session")
+                there.recv(64)
+            yield client, server
 
-    @cached_property
-    def connection(self) -> tuple[socket.socket, socket.socket]:
-        """An established TCP connection that sends each message as a segment: its client and its server."""
-        return self._connect()
+    @contextmanager
+    def connection(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """A new TCP connection that sends each message as a segment: its client and its server."""
+        client, server = self._connect()
+        with client, server:
+            yield client, server
 
     def _connect(self) -> tuple[socket.socket, socket.socket]:
         client = self.path.tcp(PROBE)

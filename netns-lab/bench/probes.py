@@ -31,17 +31,17 @@ TCP_DATA_SEGS_OUT = 156  # offset of tcpi_data_segs_out in struct tcp_info (linu
 def udp_session(ends: Ends, seconds: float) -> Figures:
     """Packets of a session that was answered, to the instance and from it."""
     batch, inward, outward = Batch(), list[float](), list[float]()
-    client, server = ends.session
-    for _ in _slices(seconds):
-        inward.append(_send(batch, client, server))
-        outward.append(_send(batch, server, client))
+    with ends.session() as (client, server):
+        for _ in _slices(seconds):
+            inward.append(_send(batch, client, server))
+            outward.append(_send(batch, server, client))
     return {Measure.UDP_IN: statistics.median(inward), Measure.UDP_OUT: statistics.median(outward)}
 
 
 def tcp_connection(ends: Ends, seconds: float) -> Figures:
     """Data segments of an established connection, with the few acknowledgements that come at once."""
-    client, server = ends.connection
-    return {Measure.TCP_IN: _stream(client, server, seconds), Measure.TCP_OUT: _stream(server, client, seconds)}
+    with ends.connection() as (client, server):
+        return {Measure.TCP_IN: _stream(client, server, seconds), Measure.TCP_OUT: _stream(server, client, seconds)}
 
 
 def one_way(ends: Ends, seconds: float) -> Figures:
