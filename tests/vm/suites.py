@@ -24,11 +24,11 @@ class Suite:
 
 
 # They try what container runtimes say to us, and files that are installed.
-OF_NO_KERNEL = ("tests/kernel/test_cni.py", "tests/kernel/test_units.py")
+WITHOUT_KERNEL = ("tests/kernel/test_cni.py", "tests/kernel/test_units.py")
 # Everything that depends on the kernel: what it does with our tables, sessions, frames and packets. What takes longest
 # comes first, so that its failures are known early.
 ON_ANY_KERNEL = (
-    Suite("kernel", ("tests/kernel",), without=OF_NO_KERNEL),
+    Suite("kernel", ("tests/kernel",), without=WITHOUT_KERNEL),
     Suite("sessions", ("tests/sessions",)),
     Suite("features", ("tests/features",)),
     Suite("fence", ("tests/fence",)),
