@@ -97,6 +97,7 @@ def test_killed_and_refused_in_the_middle_of_a_change_it_leaks_and_loses_nothing
         die_at(attached, agent, 2, "sweep", "killed-before")
         be_refused_at(attached, agent, 3, "switch", "unheard")
         be_refused_at(attached, agent, 4, "sweep", "refused")
+        be_refused_at(attached, agent, 5, "stage", "refused")
         assert "No buffer space" in agent.events("leftovers-not-removed")[0]
 
 

@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sgdataplane.cli.main import main
@@ -92,6 +92,11 @@ class FaultyKernel:
             die()
         if fault == "unheard":
             raise KernelError("Could not process rule: Interrupted system call")
+
+    def run_each(self, commits: Sequence[tuple[Transaction, ...]]) -> Iterator[tuple[Transaction, ...]]:
+        for commit in commits:
+            self.run(*commit)
+            yield commit
 
 
 def with_faults() -> None:
