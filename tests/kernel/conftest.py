@@ -31,11 +31,11 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def packages() -> tuple[Path, ...]:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """Built now, unless SGDP_DEBS names those that are there, in the order of PACKAGES."""
     if given := os.environ.get("SGDP_DEBS"):
         return tuple(map(Path, given.split(":")))
-    return built_packages()
+    return built_packages(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the Debian packages, without their versions: sgdataplane.deb, sgdataplane-api.deb, ..."""
     folder = tmp_path_factory.mktemp("deb")
-    for built, name in zip(built_packages(), PACKAGES, strict=True):
+    for built, name in zip(built_packages(folder), PACKAGES, strict=True):
         built.rename(folder / f"{name}.deb")
     return folder
 

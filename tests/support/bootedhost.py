@@ -26,11 +26,12 @@ AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
 STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
 
 
-def built_packages() -> tuple[Path, ...]:
-    """The Debian packages of this folder, built now, in the order of PACKAGES."""
-    built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
+def built_packages(folder: Path) -> tuple[Path, ...]:
+    """The Debian packages, built now into that folder, in the order of PACKAGES."""
+    command = ["tools/deb.sh", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert built.returncode == 0, built.stderr
-    return tuple(ROOT / "build" / name for name in built.stdout.split())
+    return tuple(folder / name for name in built.stdout.split())
 
 
 @contextmanager
