@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,13 @@ class Site:
         wait_until(lambda: outcomes(self.machine) == {"eni-a": "in force"})
 
     def set_ports(self, *ports: int) -> None:
-        store = SqliteStore(self.machine.path(STORE))
-        try:
-            set_ports(store, "sg-a", *ports)
-        finally:
-            store.close()
+        """From within: SQLite follows each link of a path, so none that leads into another root."""
+
+        def work() -> None:
+            with closing(SqliteStore(Path(STORE))) as store:
+                set_ports(store, "sg-a", *ports)
+
+        self.machine.inside(work)
 
     def host(self) -> Any:  # noqa: ANN401  # a document
         """What `sgdp hosts` says of the only one."""
@@ -90,6 +93,8 @@ class Site:
         return found
 
     def settle(self) -> None:
+        """The last revision is in force. Until the relay has told of the host, it is unknown: that would end a wait."""
+        wait_until(lambda: self.host()["status"] != "unknown")
         said = self.run(f"sgdp wait --timeout 60 --store {STORE}", check=False)
         assert "is in force at 1 host" in said, (said, self.run(f"journalctl -u {RELAY} -u {SYNC} | tail -n 30"))
 

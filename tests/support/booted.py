@@ -12,9 +12,11 @@ Owns booting and ending it, and running commands in it. Must not know what is in
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.support.flood import wait_until
 
 IN_A_VM = "SGDP_VM"  # in the environment: this machine is a virtual one, made for the tests
 COMMAND_S = patient(120)
+CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 # $1 the tree, $2 the folder for layers, $3 the cgroup. If we are in a chroot, nsenter(1) leaves it: process 1 has to be
 # at its namespace's own root.
@@ -104,6 +107,18 @@ class Booted:
     def path(self, inside: str) -> Path:
         """The file of that path in there, from here."""
         return Path(f"/proc/{self.pid}/root{inside}")
+
+    def inside(self, work: Callable[[], object]) -> None:
+        """Call it where paths are the machine's. A thread that ends does it, since a thread can't come back."""
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._join, work).result()
+
+    def _join(self, work: Callable[[], object]) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open(f"/proc/{self.pid}/ns/mnt", "rb") as there:
+            for refused in (libc.unshare(CLONE_FS), libc.setns(there.fileno(), CLONE_NEWNS)):
+                assert not refused, os.strerror(ctypes.get_errno())
+        work()
 
     def end(self) -> None:
         """At once, as when the power fails; what was written stays for the next boot."""

@@ -20,13 +20,14 @@ from tests.support.flood import wait_until
 
 NEEDED = ("libvirtd", "virsh")
 # Its /run but for the named namespaces, and its folders below /var; control groups of the first version if there are
-# any, since the driver doesn't start where both are. Of the drivers that are unpacked, that of QEMU would end the daemon,
-# since there is no user for it. $1 is an empty folder.
+# any, since the driver doesn't start where both are. QEMU's driver, if it is unpacked, would end the daemon, for want
+# of a user. $1 is an empty folder.
 IN_A_PLACE = """
 mount --rbind /run/netns "$1" && mount -t tmpfs tmpfs /run && mkdir /run/netns && mount --rbind "$1" /run/netns
 for folder in /var/lib /var/cache /var/log; do mount -t tmpfs tmpfs $folder; done
 umount /sys/fs/cgroup/unified 2> /dev/null
-mkdir /run/drivers && ln -s /usr/lib/*/libvirt/connection-driver/* /run/drivers && rm -f /run/drivers/libvirt_driver_qemu.so
+mkdir /run/drivers && ln -s /usr/lib/*/libvirt/connection-driver/* /run/drivers
+rm -f /run/drivers/libvirt_driver_qemu.so
 export LIBVIRT_DRIVER_DIR=/run/drivers
 exec libvirtd -f "$2"
 """
