@@ -5,7 +5,6 @@ Owns the references between objects, as the kernel judges them. Is given transac
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -55,6 +54,12 @@ class _Held:
     counters: dict[str, Counter] = field(default_factory=dict)
     timeouts: dict[str, Timeout] = field(default_factory=dict)
     packets: dict[str, int] = field(default_factory=dict)
+
+    def copied(self) -> _Held:
+        """Nothing that changes is shared."""
+        elements = {name: dict(held) for name, held in self.elements.items()}
+        chains, maps, counters = dict(self.chains), dict(self.maps), dict(self.counters)
+        return _Held(chains, set(self.dropping), maps, elements, counters, dict(self.timeouts), dict(self.packets))
 
 
 class FakeKernel:
@@ -160,7 +165,7 @@ class FakeKernel:
 
     def _after(self, *transactions: Transaction) -> dict[TableKey, _Held]:
         """All tables as they will be; KernelError if an operation can't be done."""
-        tables = copy.deepcopy(self._tables)
+        tables = {name: held.copied() for name, held in self._tables.items()}
         for transaction, operation in ((entry, operation) for entry in transactions for operation in entry.operations):
             try:
                 _do(tables, (transaction.family, transaction.name), operation)

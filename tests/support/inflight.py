@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import Chain, Map, Match, Rule, Statement, Table, VerdictMap
@@ -26,21 +27,35 @@ class Commit:
     def on_the_way(self, chance: random.Random) -> Table:
         """The table as a packet on its way meets it. Each look-up is before or after the commit, by chance; the rules
         are the old ones. A base chain that is born lets it pass, as if it were not there."""
-        dying = self._chains_that({Verb.FLUSH, Verb.DELETE})
-        chains = [_emptied(c) if c.name in dying and chance.random() < 0.7 else c for c in self.before.chains]
-        born = [replace(c, rules=()) for c in self.after.chains if c.name not in self.before.chain and not c.hook]
-        return replace(self.before, chains=(*chains, *born), maps=tuple(self._maps(chance)))
+        dying = self._dying
+        chains = [dying[c.name] if c.name in dying and chance.random() < 0.7 else c for c in self.before.chains]
+        return replace(self.before, chains=(*chains, *self._unborn), maps=tuple(self._maps(chance)))
 
     def at_once_after(self, chance: random.Random) -> Table:
         """The table as the first packets after the commit meet it: sets without a name may not be filled yet."""
-        born = self._chains_that({Verb.ADD})
-        chains = (_emptied(c) if c.name in born and chance.random() < 0.7 else c for c in self.after.chains)
+        born = self._born
+        chains = (born[c.name] if c.name in born and chance.random() < 0.7 else c for c in self.after.chains)
         return replace(self.after, chains=tuple(chains))
 
-    def _chains_that(self, verbs: set[Verb]) -> set[str]:
-        """The chains whose rules this commit takes away, or adds."""
+    @cached_property
+    def _dying(self) -> dict[str, Chain]:
+        """The chains whose rules this commit takes away, emptied, by name."""
+        return self._emptied(self.before, {Verb.FLUSH, Verb.DELETE})
+
+    @cached_property
+    def _born(self) -> dict[str, Chain]:
+        """The chains whose rules it adds, emptied, by name."""
+        return self._emptied(self.after, {Verb.ADD})
+
+    @cached_property
+    def _unborn(self) -> list[Chain]:
+        """The chains that it adds, without rules. No packet on its way meets a new base chain."""
+        return [replace(c, rules=()) for c in self.after.chains if c.name not in self.before.chain and not c.hook]
+
+    def _emptied(self, table: Table, verbs: set[Verb]) -> dict[str, Chain]:
         ops = self.transaction.operations
-        return {o.subject.name for o in ops if o.verb in verbs and o.kind in (Kind.RULES, Kind.CHAIN)}
+        names = {o.subject.name for o in ops if o.verb in verbs and o.kind in (Kind.RULES, Kind.CHAIN)}
+        return {name: _emptied(table.chain[name]) for name in names & table.chain.keys()}
 
     def _maps(self, chance: random.Random) -> Iterator[Map]:
         for entry in self.before.maps:
