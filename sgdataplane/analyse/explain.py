@@ -151,7 +151,7 @@ def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
 
 
 def _has(eni: Eni, here: Eni, packet: Packet) -> bool:
-    return eni.vpc_id == here.vpc_id and any(packet.remote in own for own in eni.private_prefixes)
+    return eni.vpc_id == here.vpc_id and eni.has_private(packet.remote)
 
 
 def near_misses(state: CloudState, packet: Packet, decision: Decision, options: Options) -> Iterator[NearMiss]:

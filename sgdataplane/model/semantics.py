@@ -118,7 +118,7 @@ def is_spoofed(eni: Eni, packet: Packet) -> bool:
     that is. (An allowed address pair may be shared, so packets from it may also come from outside.)"""
     if packet.direction is Direction.EGRESS:
         return not any(packet.local in own for own in eni.own_prefixes)
-    return any(packet.remote in private for private in eni.private_prefixes)
+    return eni.has_private(packet.remote)
 
 
 def is_foreign(eni: Eni, packet: Packet) -> bool:
@@ -248,7 +248,7 @@ def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, rem
 def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool:
     """Whether an ENI of the group has this private address now (an internet interface has no private one)."""
     return any(
-        any(address in prefix for prefix in eni.private_prefixes)
+        eni.has_private(address)
         for eni in state.enis_of_group[group.security_group_id]
         if eni.nic_type is NicType.INTRANET
     )

@@ -189,6 +189,10 @@ class Eni:
         """Its addresses and delegated prefixes, which are members of its groups."""
         return tuple(Prefix.of(address) for address in self.addresses) + self.delegated_prefixes
 
+    def has_private(self, address: Address) -> bool:
+        """Whether it is one of its addresses, or in a delegated prefix."""
+        return address in self.addresses or any(address in prefix for prefix in self.delegated_prefixes)
+
     @property
     def own_prefixes(self) -> tuple[Prefix, ...]:
         """The addresses that it may send from and receive for: its private ones and the allowed pairs, which may be
