@@ -27,7 +27,8 @@ from tests.support.edits import EDITS, edited
 from tests.support.mutate import mutants
 
 POLICIES = ("typical", "mixture", "prefix_lists", "kinships")
-RULES, STEPS, MUTANTS = 30, 5, 6
+RULES, STEPS = 30, 5
+MUTANTS = [3, pytest.param(12, marks=pytest.mark.slow)]  # of each step
 SEEDS, TRIES = range(2), 50
 Edit = Callable[[CloudState, random.Random], CloudState]
 
@@ -97,7 +98,8 @@ def test_state_that_changes_without_its_table_is_refused(edit: Edit, where: Plac
 
 @pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, where: Placement) -> None:
+@pytest.mark.parametrize("many", MUTANTS)
+def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, where: Placement, many: int) -> None:
     """Whichever state before is known."""
     what = f"{policy}, {where.value}"
     chance = random.Random(what)
@@ -106,7 +108,7 @@ def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, wher
     for number in range(STEPS):
         desired = desired_of(edited(steps[-1].desired.state, chance), where)
         steps.append(build(desired, previous=steps[-1]))
-        for mutant in mutants(steps[-1].table, chance, MUTANTS):
+        for mutant in mutants(steps[-1].table, chance, many):
             known = known_of(chance.choice(steps))
             verdicts[holds(desired, mutant.table, known, f"{what}, step {number}: {mutant.what}")] += 1
         assert holds(desired, steps[-1].table, known_of(steps[0]), f"{what}, step {number}")
