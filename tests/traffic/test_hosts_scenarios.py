@@ -42,13 +42,24 @@ def test_the_first_step_of_a_scenario_holds_between_hosts(name: str, placement: 
         lab.import_state(step.state)
         keeper = Housekeeper(lab, LabClient(lab))
         wanted = {eni.network_interface_id for eni in state.eni.values() if eni.instance_id}
-        wait_until(lambda: keeper.turn() is not None and in_force(lab) == wanted == set(keeper.guests))
+        wait_until(lambda: is_settled(keeper, wanted))
+        keeper.turn()  # all routers are there now, to be joined
         assert {host.number for host in keeper.where.values()} == set(range(1, HOSTS + 1))
         if not lab.placement.is_outside:
             answer_as_gateways(lab)
         result = run_step(as_seen(keeper, state), replace(step, rows=rows), scenario.services)
         assert result.mistakes == ()
         assert {cell.expected.verdict for cell in result.matrix} == {"accept", "drop"}
+
+
+def is_settled(keeper: Housekeeper, wanted: set[str]) -> bool:
+    """Whether these ENIs are all there, and obey the last revision: what binds the last one changes others' policies,
+    too."""
+    keeper.turn()
+    if not (in_force(keeper.lab) == wanted == set(keeper.guests)):
+        return False
+    answer = keeper.client.ask("SgdpWait", Timeout=5)
+    return not (answer["Lagging"] or answer["Failed"] or answer["Unknown"])
 
 
 def in_force(lab: HostsLab) -> set[str]:
