@@ -160,6 +160,7 @@ class KindCheck:
             and found.claims == self.side.of_addresses
             and found.has_same_ranks(self.shared.winners)
             and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
+            and not self._gone(found.leaves)
         )
         return found if is_same else None
 
@@ -178,15 +179,25 @@ class KindCheck:
     def _check(self) -> tuple[ProvenGroups, ProvenAddresses, Standing]:
         if not self.winners.doubled.isdisjoint(self.own.values()):
             raise WrongRanksError("several ranks stand for one decision")
-        groups, addresses = self._groups, self._addresses
+        groups = self._groups
         if groups is None or groups.ranks != self.own:
             groups = self._proven_groups()
-        if addresses is None or addresses.entries != groups.entries:
-            proven = self._partly_proven(groups)
-            if proven is not None:
-                return groups, *proven
+        found = self._kept(groups) or self._partly_proven(groups)
+        if found is None:
             addresses = self._proven_addresses(groups.entries)
-        return groups, addresses, self._compared(groups.others, addresses)
+            found = addresses, self._compared(groups.others, addresses)
+        return groups, *found
+
+    def _kept(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
+        """The second walk of an earlier proof, if its leaves are right among the present ranks. One that isn't may be
+        one to which no packet comes any more."""
+        found = self._addresses
+        if found is None or found.entries != groups.entries:
+            return None
+        try:
+            return found, self._compared(groups.others, found)
+        except WrongRanksError:
+            return None
 
     def _proven_groups(self) -> ProvenGroups:
         walk, names = self._groups_walk(), frozenset(self.groups.steps)
@@ -217,8 +228,8 @@ class KindCheck:
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
     def _partly_proven(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
-        """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right:
-        an earlier leaf may be wrong by now to which no packet comes any more."""
+        """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right,
+        for the same reason."""
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
         if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
             return None
@@ -250,7 +261,7 @@ class KindCheck:
         return found, standing
 
     def _gone(self, leaves: Mapping[str, ProvenLeaf]) -> list[str]:
-        """Leaves of candidates that there are no more."""
+        """Leaves of candidates that there are no more. (A step's leaf stays when its chain goes.)"""
         before = () if self.earlier is None else self.earlier[2].order
         gone = {outcome for outcome in between(before, self.side.order)[0] if outcome not in self.side.places}
         counters = set(map(counter_of, gone))

@@ -9,6 +9,7 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import ProofError
+from sgdataplane.model.decision import Verdict
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address
@@ -48,6 +49,26 @@ def test_interface_that_comes_is_proven_and_no_other() -> None:
     assert anew == {"veth-5"}
     back = proven_by(prove(*host(ENIS[:5], [MEMBER]), after))
     assert {name for name, gate in back.gates.items() if after.gates.get(name) is not gate} == set()
+
+
+@pytest.mark.parametrize("where", Placement)
+def test_step_that_went_before_its_candidate_is_in_no_way(where: Placement) -> None:
+    """Members of a group have no delegated prefix any more; later the group's members aren't let in any more."""
+
+    def desired(delegated: str, inner: Verdict) -> Desired:
+        enis = [
+            make_eni("eni-own", "10.0.0.1", "sg-a sg-b"),
+            make_eni("eni-a", "10.0.1.1 10.0.2.0/28", "sg-a"),
+            make_eni("eni-b", f"10.0.1.2 {delegated}", "sg-b"),
+        ]
+        return Desired(
+            make_state([make_group("sg-a"), make_group("sg-b", inner=inner)], enis), {"eni-own": "v1"}, placement=where
+        )
+
+    made = build(desired("10.0.3.0/28", Verdict.ACCEPT))
+    made = build(desired("", Verdict.ACCEPT), previous=made)
+    made = build(desired("", Verdict.DROP), previous=made)
+    assert made.table == build(made.desired).table
 
 
 def test_interface_whose_eni_has_another_address_is_proven_anew() -> None:
