@@ -15,7 +15,9 @@ from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
 from pyroute2 import IPRoute
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_NEWROUTE
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
@@ -27,12 +29,13 @@ AF = {Family.IPV4: 2, Family.IPV6: 10}
 FAMILIES = {number: family for family, number in AF.items()}
 RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
 RTPROT_STATIC = 4  # routes of an administrator
+AHEAD = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE  # `ip route prepend`
+IPV6_METRIC = 256  # the kernel's own for networks on a link; others have 1024
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
 RT_SCOPE_HOST = 254
 RTNH_F_ONLINK = 4
-IFA_F_NODAD = 2
-IFF_UP = 1
+IFA_F_NODAD, IFF_UP = 2, 1
 # IFLA_*, IFA_*, linux/if_link.h and if_addr.h
 LINK_MASTER, LINK_OPERSTATE, LINK_INFO, INFO_KIND = 10, 16, 18, 1
 ADDRESS, LOCAL_ADDRESS = 1, 2
@@ -263,29 +266,26 @@ class Links:
         return frozenset(_route_of(message, names) for message in dumped if message["proto"] == self._protocol)
 
     def add_route(self, route: Route) -> None:
+        """One of ours comes before another to the same place with the usual metric, which stays."""
+        is_ours, is_ipv6 = self._protocol == RTPROT_OURS, route.destination.family is Family.IPV6
         with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
-            self._change_route("add", route)
+            self._change_route(AHEAD if is_ours else "add", route, IPV6_METRIC if is_ours and is_ipv6 else 0)
 
     def delete_route(self, route: Route) -> None:
         with self._mapped(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):
             self._change_route("del", route)
 
-    def _change_route(self, verb: str, route: Route) -> None:
+    def _change_route(self, verb: object, route: Route, metric: int = 0) -> None:
         optional: dict[str, object] = {"scope": RT_SCOPE_HOST} if route.kind == "local" else {}
+        if metric:
+            optional["priority"] = metric
         if route.gateway is not None:
             optional |= {"gateway": str(route.gateway), "flags": RTNH_F_ONLINK}
         if route.source is not None:
             optional["prefsrc"] = str(route.source)
-        self._netlink.route(
-            verb,
-            family=AF[route.destination.family],
-            dst=str(route.destination),
-            oif=self.index_of(route.ifname),
-            table=route.table,
-            type=RTN_TYPES[route.kind],
-            proto=self._protocol,
-            **optional,
-        )
+        kind = {"family": AF[route.destination.family], "type": RTN_TYPES[route.kind], "proto": self._protocol}
+        where = {"dst": str(route.destination), "oif": self.index_of(route.ifname), "table": route.table}
+        self._netlink.route(verb, **kind, **where, **optional)
 
     def rules(self) -> frozenset[RoutingRule]:
         with self._mapped("list routing rules"):

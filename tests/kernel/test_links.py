@@ -1,11 +1,12 @@
-"""Interfaces that are looked for by name."""
+"""Interfaces that are looked for by name, and routes beside those of others."""
 
 from __future__ import annotations
 
 import pytest
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.links import Links
+from sgdataplane.host.links import RTPROT_STATIC, InterfaceAddress, Links, Route
+from sgdataplane.net.values import Address, Prefix
 from tests.support.labs import run_in
 
 pytestmark = pytest.mark.kernel
@@ -45,3 +46,34 @@ def test_an_interface_becomes_a_bridges_port_and_is_released(namespace: str) -> 
         assert {link.master for link in links.links()} == {0}
         with pytest.raises(HostError, match="none of that name"):
             links.put_into("one", "none")
+
+
+@pytest.mark.parametrize(
+    ("there", "far"), [("10.0.0.4/32", "169.254.2.3"), ("2001:db8::4/128", "fe80::3")], ids=["ipv4", "ipv6"]
+)
+def test_a_route_of_ours_comes_before_an_administrators_which_stays(namespace: str, there: str, far: str) -> None:
+    """As an ENI comes to a host that sent its packets to another one until then."""
+    destination = Prefix.parse(there)
+    with Links(namespace) as ours, Links(namespace, RTPROT_STATIC) as theirs:
+        ours.add_veth("uplink", namespace, "one", MAC)
+        for ifname in ("uplink", "one"):
+            ours.set_up(ifname)
+        ours.add_address(InterfaceAddress("uplink", Address.parse("169.254.2.1"), 24))
+        away, here = Route("uplink", destination, Address.parse(far)), Route("one", destination)
+        theirs.add_route(away)
+        assert way_to(namespace, there) == "uplink"
+        ours.add_route(here)
+        ours.add_route(here)  # once
+        assert way_to(namespace, there) == "one"
+        assert (set(ours.routes()), set(theirs.routes())) == ({here}, {away})
+        ours.delete_route(here)
+        assert way_to(namespace, there) == "uplink"
+        ours.add_route(here)
+        theirs.delete_route(away)
+        assert way_to(namespace, there) == "one"
+
+
+def way_to(namespace: str, there: str) -> str:
+    """The interface by which packets leave."""
+    words = run_in(namespace, "ip", "route", "get", there.partition("/")[0]).split()
+    return words[words.index("dev") + 1]
