@@ -19,21 +19,20 @@ from itertools import chain, islice
 from sgdataplane.contract.tables import is_address, members_name
 from sgdataplane.model.state import Eni, GroupRef, Remote
 from sgdataplane.net.values import AH, PORT_PROTOCOLS
-from sgdataplane.nft.changes import between
 from sgdataplane.nft.ir import Map, Range
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, Ranges
 from sgdataplane.proof.far import NO_MEMBER
 from sgdataplane.proof.groups import GroupOrder, GroupsWalk
 from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
-from sgdataplane.proof.leaves import ProvenLeaf, Standing, check_heads, leaf_of
+from sgdataplane.proof.leaves import Leaves, ProvenLeaf, Standing, check_heads, gone_of, leaf_of
 from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.partial import PartialWalk
 from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.ranks import DECISIONS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
-from sgdataplane.proof.step import Bound, Outcome, counter_of
+from sgdataplane.proof.step import Bound, Outcome
 from sgdataplane.proof.walk import Mismatch, Walk
 
 MOST_FAR = 16  # far addresses that are tried to show a difference
@@ -160,7 +159,7 @@ class KindCheck:
             and found.claims == self.side.of_addresses
             and found.has_same_ranks(self.shared.winners)
             and all(self.side.blocks.get(remote, ranges) == ranges for remote, ranges in found.blocks.items())
-            and not self._gone(found.leaves)
+            and not self._gone_of(found.leaves)
         )
         return found if is_same else None
 
@@ -189,8 +188,7 @@ class KindCheck:
         return groups, *found
 
     def _kept(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
-        """The second walk of an earlier proof, if its leaves are right among the present ranks. One that isn't may be
-        one to which no packet comes any more."""
+        """The earlier second walk, unless a leaf is wrong by now. That may be one to which no packet comes any more."""
         found = self._addresses
         if found is None or found.entries != groups.entries:
             return None
@@ -228,8 +226,7 @@ class KindCheck:
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
     def _partly_proven(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
-        """The same by an earlier proof, and a walk of what changed since. None if that doesn't show that all is right,
-        for the same reason."""
+        """The same by an earlier proof and a walk of what changed since; None if that doesn't show that it's right."""
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
         if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
             return None
@@ -243,7 +240,7 @@ class KindCheck:
         others = walk.new_program()
         for name in again:  # also if no packet comes there any more
             others.add(name)
-        for name in self._gone(leaves):
+        for name in self._gone_of(leaves):
             del leaves[name]
         leaves |= {leaf.name: leaf for name in walk.left - again for leaf in leaf_of(walk.program, name, places)}
         leaves |= {leaf.name: leaf for name in again for leaf in leaf_of(others, name, places)}
@@ -260,13 +257,8 @@ class KindCheck:
         self.chains |= walk.names
         return found, standing
 
-    def _gone(self, leaves: Mapping[str, ProvenLeaf]) -> list[str]:
-        """Leaves of candidates that there are no more. (A step's leaf stays when its chain goes.)"""
-        before = () if self.earlier is None else self.earlier[2].order
-        gone = {outcome for outcome in between(before, self.side.order)[0] if outcome not in self.side.places}
-        counters = set(map(counter_of, gone))
-        some = [item for item in leaves.items() if counter_of(item[1].outcome) in counters] if gone else []
-        return [name for name, leaf in some if leaf.outcome in gone]
+    def _gone_of(self, leaves: Leaves) -> list[str]:
+        return [] if self.earlier is None else gone_of(leaves, self.earlier[2].order, self.side.order, self.side.places)
 
     def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
         """Compare leaves with all ranks, unless that was done before, and the result would be the same."""

@@ -78,6 +78,15 @@ def leaf_of(program: Program, name: str, known: Container[Outcome]) -> Iterator[
         yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else ())
 
 
+def gone_of(leaves: Leaves, before: Sequence[Outcome], now: Sequence[Outcome], places: Container[Outcome]) -> list[str]:
+    """Leaves of candidates that there are no more. (A step's leaf stays when its chain goes.) `before`, `now`:
+    the order of candidates; `places`: that of the latter."""
+    gone = {outcome for outcome in between(before, now)[0] if outcome not in places}
+    counters = set(map(counter_of, gone))
+    some = [item for item in leaves.items() if counter_of(item[1].outcome) in counters] if gone else []
+    return [name for name, leaf in some if leaf.outcome in gone]
+
+
 def check_heads(heads: Mapping[str, Bound], leaves: Iterable[ProvenLeaf]) -> None:
     """Packets that a chain for addresses returns at once would come to some leaf. Each of these has to return them,
     too."""

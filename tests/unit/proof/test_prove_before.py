@@ -9,10 +9,9 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import ProofError
-from sgdataplane.model.decision import Verdict
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.net.values import Address
+from sgdataplane.net.values import Address, Verdict
 from sgdataplane.nft.ir import Chain, Table
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
