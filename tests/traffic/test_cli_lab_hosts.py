@@ -89,7 +89,7 @@ def test_an_eni_appears_on_a_host_and_what_the_api_says_is_what_packets_show(wor
         _, web_host, from_web = places["i-web1"]
         name, (db, _, to_db) = next((name, places[name]) for name in ("i-db1", "i-db2") if places[name][1] != web_host)
         settle(lab.client)
-        assert reaches(from_web, db, 5432, to_db)
+        wait_until(lambda: reaches(from_web, db, 5432, to_db))
         assert not reaches(from_web, db, 5433, to_db)
         lab.client.ask("RevokeSecurityGroup", SecurityGroupId="sg-db", SecurityGroupRuleId=["sgr-from-web"])
         settle(lab.client)

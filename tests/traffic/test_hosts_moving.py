@@ -92,6 +92,7 @@ def test_sessions_stop_at_the_old_host_and_are_judged_anew_at_the_new_one(
     eni = cloud.instance("mover", group, old)
     plugged_in(cloud, "mover")
     cloud.settle()
+    comes_through(scene)
     with (
         talk(cloud, "db", "mover", IN, SOCK_STREAM) as theirs,
         talk(cloud, "mover", "db", OUT, SOCK_STREAM) as own,
@@ -139,6 +140,7 @@ def test_strict_syn_at_the_new_host_ends_what_others_have_opened(scene: Scene, g
     eni = cloud.instance("mover", group, old)
     plugged_in(cloud, "mover")
     cloud.settle()
+    comes_through(scene)
     with with_choice(scene, "far", "strict_syn = true\n"), talk(cloud, "db", "mover", IN, SOCK_STREAM) as theirs:
         named(cloud, eni, new)
         cloud.settle()

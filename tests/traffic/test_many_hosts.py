@@ -68,7 +68,8 @@ def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene:
 
 
 def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
-    """As soon as it's another host's, the first one lets nothing pass any more at the workload that it still has."""
+    """As soon as it's another host's, the first one lets nothing pass any more at the workload that it still has. A
+    bridge knows where it is once it has sent something."""
     cloud = scene.cloud
     group = cloud.group(rule(SQL))
     made = cloud.ask("CreateNetworkInterface", VSwitchId=cloud.switch, SecurityGroupId=group)
@@ -81,7 +82,7 @@ def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
     first = cloud.place("moving", found, scene.host("web"))
     cloud.start(["moving"])
     cloud.settle()
-    assert scene.reaches("db", "moving", SQL)
+    wait_until(lambda: scene.reaches("db", "moving", SQL))
     assert not scene.reaches("db", "moving", WEB)
 
     cloud.ask("DetachNetworkInterface", NetworkInterfaceId=eni, InstanceId=instances["web"])
@@ -94,9 +95,9 @@ def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
     cloud.start(["moving"])
     cloud.settle()
     assert scene.host("far").outcomes()[eni] == "in force"
-    assert scene.reaches("db", "moving", SQL)
+    wait_until(lambda: scene.reaches("db", "moving", SQL))
     assert not scene.reaches("db", "moving", WEB)
-    assert scene.reaches("far", "moving", SQL)
+    wait_until(lambda: scene.reaches("far", "moving", SQL))
 
 
 def instance_of(cloud: Cloud, name: str) -> str:
