@@ -3,7 +3,8 @@
 Owns how such a rule looks, and the names of these leaves, which say all that they do. Must not know ranks.
 
 A leaf returns packets whose rank it leaves alone. Such a rule lets them go on to the next one instead. So all rules
-behind it must be of this kind, too, and leave the same ranks alone.
+behind it must be of this kind, too, and leave the same ranks alone. A walk doesn't follow these packets, so each rule
+answers for all that are behind it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def ends_of(
     """Make such steps of a chain ways to their leaves. Yields each leaf's name, what becomes of packets there, and what
     it leaves alone. `decided`: what effects decide, if they do. A step has a problem if packets that it leaves alone
     may be decided behind it."""
-    behind: Bound | None = NOTHING  # what the rule behind leaves alone, if it is an end; nothing is behind the last one
+    behind: Bound | None = NOTHING  # what all rules behind leave alone, if they are ends; none is behind the last one
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
         bound = _bound_of(step)
@@ -39,7 +40,7 @@ def ends_of(
         name = _name(step.effects, bound.ranges)
         step.effects, step.asked, step.asked_first, step.verdict = (), (), (), goto(name)
         yield name, outcome, bound if bound.ranges else None
-        behind = bound
+        behind = None if step.problem else bound
 
 
 def _bound_of(step: RuleStep) -> Bound | None:

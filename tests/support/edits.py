@@ -1,16 +1,17 @@
-"""What people do to a state: rules come, go and turn, ENIs come, go and move, prefix lists grow and shrink. By chance,
-several at once."""
+"""What people do to a state: rules come, go and turn, ENIs come, go and move, prefixes are delegated, groups let their
+members in or not, prefix lists grow and shrink. By chance, several at once."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
-from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, PrefixListRef, SecurityGroup
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.model.state import CloudState, Eni, GroupType, PrefixListEntry, PrefixListRef, SecurityGroup
+from sgdataplane.net.values import Address, Family, Prefix, Verdict
 from tests.support.hardpolicies import TARGET
 
 FIRST = {Family.IPV4: Address.parse("198.18.0.0").value, Family.IPV6: Address.parse("2001:db8:18::").value}
+FIRST_DELEGATED = Address.parse("198.20.0.0").value
 NEWCOMER = "eni-new-"
 
 
@@ -112,6 +113,28 @@ def _around(address: Address, chance: random.Random) -> Prefix:
     return Prefix(address.family_bits, address.value & ~host, length)
 
 
+def _delegate(state: CloudState, chance: random.Random) -> CloudState:
+    """An ENI's last delegated prefix goes, or it gets one that nobody is likely to have."""
+    eni = chance.choice(state.network_interfaces)
+    one = Prefix(32, FIRST_DELEGATED + (chance.randrange(1 << 12) << 4), 28)
+    return _with_eni(state, eni, replace(eni, ipv4_prefixes=eni.ipv4_prefixes[:-1] or (one,)))
+
+
+def _turn_inner(state: CloudState, chance: random.Random) -> CloudState:
+    """Members of a normal group, often of a target's, accept each other, or don't any more. There is another member."""
+    enis = state.network_interfaces
+    target = next((eni for eni in enis if eni.network_interface_id.startswith(TARGET)), enis[0])
+    group = state.group[chance.choice((target, chance.choice(enis))).security_group_ids[0]]
+    if group.security_group_type is not GroupType.NORMAL:
+        return state
+    turned = Verdict.DROP if group.inner_access_policy is Verdict.ACCEPT else Verdict.ACCEPT
+    state = _with_group(state, group, replace(group, inner_access_policy=turned))
+    is_alone = sum(group.security_group_id in eni.security_group_ids for eni in enis) < 2
+    if not is_alone or enis[-1] is target:
+        return state
+    return _with_eni(state, enis[-1], replace(enis[-1], security_group_ids=(group.security_group_id,)))
+
+
 def _drop_entry(state: CloudState, chance: random.Random) -> CloudState:
     lists = tuple(
         replace(entry, entries=entry.entries[:-1]) if chance.random() < 0.5 else entry for entry in state.prefix_lists
@@ -134,4 +157,16 @@ def _add_entry(state: CloudState, chance: random.Random) -> CloudState:
     return replace(state, prefix_lists=lists)
 
 
-EDITS = (_drop_rule, _turn_rule, _add_rule, _move_eni, _add_eni, _drop_eni, _renumber_eni, _drop_entry, _add_entry)
+EDITS = (
+    _drop_rule,
+    _turn_rule,
+    _add_rule,
+    _move_eni,
+    _add_eni,
+    _drop_eni,
+    _renumber_eni,
+    _delegate,
+    _turn_inner,
+    _drop_entry,
+    _add_entry,
+)

@@ -83,6 +83,14 @@ def test_step_that_leaves_ranks_to_what_does_not_is_a_problem(behind: Rule) -> N
     assert program(accepting(TCP, beaten_by(WEAK)), behind).steps["steps"][0].problem
 
 
+def test_a_wrong_step_is_a_problem_of_all_before_it() -> None:
+    """All packets that come to the first one go no further in a walk, so nothing but it can tell of what is behind."""
+    udp = is_value(Field.CT_PROTOCOL, 17)
+    wrong = accepting(TCP, beaten_by(WEAK, negate=False))
+    found = program(accepting(TCP, beaten_by(STRONG)), accepting(udp, beaten_by(STRONG)), wrong, refusing())
+    assert [bool(step.problem) for step in found.steps["steps"]] == [True, True, False, False]
+
+
 def test_step_may_leave_fewer_ranks_alone_than_those_behind_it() -> None:
     found = program(
         accepting(TCP), accepting(is_value(Field.CT_PROTOCOL, 17), beaten_by(STRONG)), refusing(beaten_by(WEAK))
