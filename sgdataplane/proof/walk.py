@@ -143,7 +143,9 @@ class Walk:
     def _asked(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
         """The packets whose priority is as these matches of a step ask. Mismatch if it isn't known of some."""
         if self.priorities is None:
-            self._fail(state, f"chain {chain}: it asks for the priority")
+            cell = _narrowed(state.cell, step.limits)
+            if cell is not None:
+                self._fail(state._replace(cell=cell), f"chain {chain}: it asks for the priority")
             return ()
         axis, unset, chosen = self.priorities.asked(matches, state.effects)
         cell = _narrowed(state.cell, (*step.limits, (axis, unset))) if unset else None
