@@ -61,7 +61,7 @@ class PartialWalk:
 
     def is_right(self, entries: Sequence[str]) -> bool:
         """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if
-        that is no less work than to walk everything."""
+        that is no less work than to walk everything, or if a changed chain has a problem, whoever meets it."""
         try:
             parts = [(box, self._claims_in(box)) for box in self._boxes(entries)]
             if sum(len(claims) for _, claims in parts) > len(self.side.of_addresses):
@@ -71,8 +71,9 @@ class PartialWalk:
                 self._walk(entry, box, claims)
         except (UntoldError, Mismatch):
             return False
-        self.names |= self.program.steps.keys()
-        return True
+        read = self.program.steps
+        self.names |= read.keys()
+        return not any(step.problem for name in self.shared.structure.changed & read.keys() for step in read[name])
 
     def _boxes(self, entries: Sequence[str]) -> list[RegionBox]:
         found = list(dict.fromkeys([*self._of_claims(), *self._of_chains(entries)]))
