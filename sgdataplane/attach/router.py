@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.enforce import remove
@@ -70,7 +71,7 @@ def fill(router: str, enis: Ends, before: Ends | None = None) -> None:
                 links.set_up(ifname)
         introduce(router, _neighbours(ends), None if older is None else _neighbours(older))
         routes = links.routes() if older is None else _routes(older)
-        sync(routes, _routes(ends), links.add_route, links.delete_route)
+        sync(routes, _routes(ends), partial(links.add_route, is_first=True), links.delete_route)
     with netns.inside(router):
         sysctl.write_all(FORWARDING)
 

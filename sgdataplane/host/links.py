@@ -265,11 +265,11 @@ class Links:
             dumped = [m for family in Family for m in self._netlink.get_routes(family=AF[family])]
         return frozenset(_route_of(message, names) for message in dumped if message["proto"] == self._protocol)
 
-    def add_route(self, route: Route) -> None:
-        """One of ours comes before another to the same place with the usual metric, which stays."""
-        is_ours, is_ipv6 = self._protocol == RTPROT_OURS, route.destination.family is Family.IPV6
+    def add_route(self, route: Route, *, is_first: bool = False) -> None:
+        """`is_first`: before another one to the same place with the usual metric, which stays."""
+        metric = IPV6_METRIC if is_first and route.destination.family is Family.IPV6 else 0
         with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
-            self._change_route(AHEAD if is_ours else "add", route, IPV6_METRIC if is_ours and is_ipv6 else 0)
+            self._change_route(AHEAD if is_first else "add", route, metric)
 
     def delete_route(self, route: Route) -> None:
         with self._mapped(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):

@@ -62,13 +62,13 @@ def test_a_route_of_ours_comes_before_an_administrators_which_stays(namespace: s
         away, here = Route("uplink", destination, Address.parse(far)), Route("one", destination)
         theirs.add_route(away)
         assert way_to(namespace, there) == "uplink"
-        ours.add_route(here)
-        ours.add_route(here)  # once
+        ours.add_route(here, is_first=True)
+        ours.add_route(here, is_first=True)  # once
         assert way_to(namespace, there) == "one"
         assert (set(ours.routes()), set(theirs.routes())) == ({here}, {away})
         ours.delete_route(here)
         assert way_to(namespace, there) == "uplink"
-        ours.add_route(here)
+        ours.add_route(here, is_first=True)
         theirs.delete_route(away)
         assert way_to(namespace, there) == "one"
 
