@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -116,8 +117,10 @@ def behind_a_bridge(scene: Scene, namespace: str, mac: str = "") -> Spot:
 
 
 def wait_for_ports(namespace: str, count: int) -> None:
-    """A port carries nothing before the kernel has noticed that its link is up."""
+    """A port carries nothing before the kernel has noticed that its link is up; nor does a bridge."""
     wait_until(lambda: run_in(namespace, "bridge", "link", "show").count("state forwarding") == count)
+    shown = ("ip", "-json", "link", "show", "type", "bridge")
+    wait_until(lambda: {link["operstate"] for link in json.loads(run_in(namespace, *shown))} == {"UP"})
 
 
 OF_PLACEMENT = {"instance": {"fence.other-mac", "fence.unapproved"}, "host": {"fence.other-mac", "fence.spoofed"}}
