@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.attach import router
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import RTPROT_STATIC, InterfaceAddress, Links, Route
 from sgdataplane.net.values import Address, Prefix
+from tests.support.builders import mac_of, make_eni
 from tests.support.labs import run_in
 
 pytestmark = pytest.mark.kernel
@@ -71,6 +73,19 @@ def test_a_route_of_ours_comes_before_an_administrators_which_stays(namespace: s
         ours.add_route(here, is_first=True)
         theirs.delete_route(away)
         assert way_to(namespace, there) == "one"
+
+
+def test_a_router_sends_what_is_for_an_eni_that_has_come_to_it(namespace: str) -> None:
+    """Although an administrator's route still leads to the host where it was."""
+    eni = make_eni("eni-a", "10.0.0.4 2001:db8::4", "sg-a")
+    with Links(namespace) as links, Links(namespace, RTPROT_STATIC) as theirs:
+        links.add_veth("uplink", namespace, "one", mac_of("eni-a"))
+        links.set_up("uplink")
+        links.add_address(InterfaceAddress("uplink", Address.parse("169.254.2.1"), 24))
+        for address, far in zip(eni.addresses, ("169.254.2.3", "fe80::3"), strict=True):
+            theirs.add_route(Route("uplink", Prefix.of(address), Address.parse(far)))
+    router.fill(namespace, {"one": eni})
+    assert {way_to(namespace, str(address)) for address in eni.addresses} == {"one"}
 
 
 def way_to(namespace: str, there: str) -> str:

@@ -40,19 +40,19 @@ class Commit:
     @cached_property
     def _dying(self) -> dict[str, Chain]:
         """The chains whose rules this commit takes away, emptied, by name."""
-        return self._emptied(self.before, {Verb.FLUSH, Verb.DELETE})
+        return self._all_emptied(self.before, {Verb.FLUSH, Verb.DELETE})
 
     @cached_property
     def _born(self) -> dict[str, Chain]:
         """The chains whose rules it adds, emptied, by name."""
-        return self._emptied(self.after, {Verb.ADD})
+        return self._all_emptied(self.after, {Verb.ADD})
 
     @cached_property
     def _unborn(self) -> list[Chain]:
         """The chains that it adds, without rules. No packet on its way meets a new base chain."""
         return [replace(c, rules=()) for c in self.after.chains if c.name not in self.before.chain and not c.hook]
 
-    def _emptied(self, table: Table, verbs: set[Verb]) -> dict[str, Chain]:
+    def _all_emptied(self, table: Table, verbs: set[Verb]) -> dict[str, Chain]:
         ops = self.transaction.operations
         names = {o.subject.name for o in ops if o.verb in verbs and o.kind in (Kind.RULES, Kind.CHAIN)}
         return {name: _emptied(table.chain[name]) for name in names & table.chain.keys()}
