@@ -165,10 +165,8 @@ def bridge_uplink(passage: Passage) -> None:
     run_in(router, "ip", "address", "flush", "dev", way)
     run_in(router, "ip", "link", "set", "br0", "up")
     for gateway, far, length in zip(GATEWAYS.values(), passage.far.addresses, LENGTHS.values(), strict=True):
-        is_ipv6 = length > 32
-        run_in(router, "ip", "address", "replace", f"{gateway}/{length}", "dev", "br0", *(["nodad"] * is_ipv6))
-        run_in(router, "ip", "-6" if is_ipv6 else "-4", "route", "delete", far)
-        run_in(router, "ip", "route", "add", far, "dev", "br0")
+        run_in(router, "ip", "address", "replace", f"{gateway}/{length}", "dev", "br0", *(["nodad"] * (length > 32)))
+        run_in(router, "ip", "route", "replace", far, "dev", "br0")
     wait_until(lambda: json.loads(run_in(router, "ip", "-json", "link", "show", "br0"))[0]["operstate"] == "UP")
     passage.uplink = "br0"
 
