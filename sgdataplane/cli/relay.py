@@ -85,7 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
         from sgdataplane.relay.serving import Serving, door_at, run_relay
     from sgdataplane.control.stores import open_store
     from sgdataplane.daemon.logs import Notifier
+    from sgdataplane.relay import memory
 
+    memory.use_one_heap()
     door = read_for(arguments, lambda: door_at(config.listen))
 
     def ready(url: str, revision: int) -> None:

@@ -47,6 +47,15 @@ SECTIONS = {
     ResourceKind.INSTANCE: "instances",
     ResourceKind.ENI: "network_interfaces",
 }
+# The same: the field that is an object's id.
+IDS = {
+    ResourceKind.VPC: "vpc_id",
+    ResourceKind.PREFIX_LIST: "prefix_list_id",
+    ResourceKind.PORT_LIST: "port_list_id",
+    ResourceKind.GROUP: "security_group_id",
+    ResourceKind.INSTANCE: "instance_id",
+    ResourceKind.ENI: "network_interface_id",
+}
 # What a rule refers to, by the native field that does so.
 RULE_REFERENCES = {
     "source_security_group_id": ResourceKind.GROUP,

@@ -19,6 +19,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sgdataplane.control import etcdkeys
@@ -37,6 +38,7 @@ from sgdataplane.control.store import (
     ConflictError,
     GoneError,
     Path,
+    Reading,
     Revision,
     Snapshot,
     Token,
@@ -104,11 +106,14 @@ class EtcdStore:
 
     def snapshot(self) -> Snapshot:
         while True:
-            try:
+            with suppress(GoneError):
                 return self._snapshot()
-            except EtcdError as error:
-                if error.code != "OUT_OF_RANGE":  # compacted while we read
-                    raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        revision, pending, at = self._look()
+        values = self._values(at, self._parcels.pending(pending, at).entry)
+        yield Reading(revision, ((path, read_value(value)) for path, value in values))
 
     def commit(self, write: Write) -> int:
         require_writable(write)
@@ -168,16 +173,19 @@ class EtcdStore:
 
     def _snapshot(self) -> Snapshot:
         revision, pending, at = self._look()
-        values: dict[Path, bytes] = {}
+        number, entry = self._parcels.pending(pending, at)
+        guards = self._guards(at) | dict.fromkeys(entry.guards, number)
+        return Snapshot(revision, Decoded(dict(self._values(at, entry)), read_value), guards)
+
+    def _values(self, at: int, pending: LogEntry) -> Iterator[tuple[Path, bytes]]:
+        """Of all documents, at a revision of etcd's and with what is pending there."""
+        changed = {*pending.puts, *pending.deletes}
         for folder in ("doc", "private/doc") if self._private else ("doc",):
-            values |= {self._keys.name_in(pair.key, folder): pair.value for pair in self._parcels.folder(at, folder)}
-        guards = self._guards(at)
-        if pending:
-            number, entry = self._parcels.pending(pending, at)
-            values = {path: value for path, value in values.items() if path not in entry.deletes}
-            values |= entry.puts
-            guards |= dict.fromkeys(entry.guards, number)
-        return Snapshot(revision, Decoded(values, read_value), guards)
+            for pair in self._parcels.folder(at, folder):
+                path = self._keys.name_in(pair.key, folder)
+                if path not in changed:
+                    yield path, pair.value
+        yield from pending.puts.items()
 
     def _look(self) -> tuple[int, bytes, int]:
         """The last revision, the value of what is pending (b"" if nothing is), and etcd's own revision of both."""
@@ -217,10 +225,12 @@ class EtcdStore:
         they were so. As long as the head is the same, they are."""
         while True:
             revision, pending, at = self._look()
-            if not pending:
+            if pending:
+                self._parcels.unpack(pending)
+                continue
+            with suppress(GoneError):
+                _require_unmoved(proposal.write, self._guards(at))
                 break
-            self._parcels.unpack(pending)
-        _require_unmoved(proposal.write, self._guards(at))
         if not proposal.parcel:
             entry = proposal.entry
             proposal.parcel = self._parcels.post(entry.log, "parcel", revision + 1, entry.nonce)

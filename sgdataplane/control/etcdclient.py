@@ -20,7 +20,7 @@ import grpc
 
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdmessages import CLASSES, METHODS, Message, make
-from sgdataplane.control.store import UnavailableError
+from sgdataplane.control.store import GoneError, UnavailableError
 from sgdataplane.errors import HostError
 
 HAS_LEADER = (("hasleader", "true"),)
@@ -256,9 +256,15 @@ class Bell:
 
 
 def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: int, revision: int) -> Iterator[Message]:
-    """Each key from `first` to before `end`, at a revision of etcd's, in pages of so many."""
+    """Each key from `first` to before `end`, at a revision of etcd's, in pages of so many. GoneError if etcd has
+    compacted that revision."""
     while True:
-        answer = call(make("RangeRequest", key=first, range_end=end, limit=size, revision=revision))
+        try:
+            answer = call(make("RangeRequest", key=first, range_end=end, limit=size, revision=revision))
+        except EtcdError as error:
+            if error.code == "OUT_OF_RANGE":
+                raise GoneError("more was committed meanwhile than is kept") from error
+            raise
         yield from answer.kvs
         if not answer.more:
             return

@@ -26,6 +26,9 @@ class Pending(NamedTuple):
     entry: LogEntry
 
 
+NOTHING_PENDING = Pending(0, LogEntry("", {}, frozenset(), frozenset(), b""))
+
+
 @dataclass(frozen=True, slots=True)
 class Parcels:
     """Of the store with these keys."""
@@ -52,6 +55,8 @@ class Parcels:
 
     def pending(self, value: bytes, at: int = 0) -> Pending:
         """What the value of `pending` means."""
+        if not value:
+            return NOTHING_PENDING
         found = json.loads(value)
         log = b"".join(pair.value for pair in self.folder(at, found["parcel"]))
         return Pending(found["revision"], LogEntry.read(log))

@@ -11,7 +11,7 @@ from typing import cast
 
 from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import record_of
-from sgdataplane.control.documents import SECTIONS, Documents, Fields, ResourceKind, Workspace, native
+from sgdataplane.control.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
 from sgdataplane.control.scope import written_at
 from sgdataplane.control.store import ConflictError, Store, Write
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -19,15 +19,6 @@ from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.statefile.load import load_native
-
-IDS = {  # the field that is an object's id
-    ResourceKind.VPC: "vpc_id",
-    ResourceKind.PREFIX_LIST: "prefix_list_id",
-    ResourceKind.PORT_LIST: "port_list_id",
-    ResourceKind.GROUP: "security_group_id",
-    ResourceKind.INSTANCE: "instance_id",
-    ResourceKind.ENI: "network_interface_id",
-}
 
 
 def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:

@@ -20,6 +20,7 @@ from sgdataplane.control.store import (
     ConflictError,
     GoneError,
     Path,
+    Reading,
     Revision,
     Snapshot,
     UnavailableError,
@@ -47,6 +48,11 @@ class MemoryStore:
         with self._opened():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
         return Snapshot(revision, Decoded[str](documents, decode), guards)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        seen = self.snapshot()
+        yield Reading(seen.revision, iter(seen.documents.items()))
 
     def commit(self, write: Write) -> int:
         require_writable(write)

@@ -28,6 +28,7 @@ from sgdataplane.control.store import (
     Body,
     ConflictError,
     GoneError,
+    Reading,
     Revision,
     Snapshot,
     Token,
@@ -62,6 +63,13 @@ class SqliteStore:
         with self._reading() as db, _transaction(db, "DEFERRED"):
             documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), decode)
             return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        with self._reading() as db, _transaction(db, "DEFERRED"):
+            revision = _revision(db)
+            with closing(db.execute("SELECT path, body FROM documents")) as rows:
+                yield Reading(revision, ((path, decode(body)) for path, body in rows))
 
     def commit(self, write: Write) -> int:
         require_writable(write)

@@ -12,6 +12,7 @@ decides again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -40,7 +41,8 @@ class ConflictError(StoreError):
 
 
 class GoneError(StoreError):
-    """The revision that a watch starts from isn't kept any more: take a snapshot instead."""
+    """The revision that a watch starts from isn't kept any more: take a snapshot instead. Or the one that is being read
+    isn't: read again."""
 
 
 class UnavailableError(StoreError):
@@ -55,6 +57,14 @@ class Snapshot:
     revision: int
     documents: Mapping[Path, Body]
     guards: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The documents at one revision, one after the other, each once and in no order that means anything."""
+
+    revision: int
+    documents: Iterator[tuple[Path, Body]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,10 @@ class Store(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Everything, at one revision."""
+
+    def reading(self) -> AbstractContextManager[Reading]:
+        """The documents of a snapshot for who needs each but once: they never are in memory all at once. GoneError,
+        while they come, if so much was committed meanwhile that they can't be read on."""
 
     def commit(self, write: Write) -> int:
         """Write it, durably; its revision. All of its guards move. ConflictError, UnavailableError; LimitError for what

@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Store
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 
@@ -23,6 +22,8 @@ def open_store(text: str, *, create: bool = True, private: bool = True) -> Store
     `private`: whether access keys are read; in etcd, a role can then do without them.
     StateFileError if the text names no store, or what it names is none; UnavailableError; ExtraError."""
     if not text.startswith(ETCD):
+        from sgdataplane.control.sqlite import SqliteStore  # noqa: PLC0415  (a relay of etcd's needs none of it)
+
         return SqliteStore(file_of(text), create=create)
     access = EtcdAccess.of(text)
     try:

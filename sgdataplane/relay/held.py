@@ -10,16 +10,15 @@ relay doesn't have, nobody can take from it.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import zlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from json import JSONDecoder
 from typing import cast
 
 from sgdataplane.control.documents import (
+    IDS,
     Documents,
     Fields,
     OfKind,
@@ -32,9 +31,9 @@ from sgdataplane.control.documents import (
     state_in,
 )
 from sgdataplane.control.hosts import FIELD
-from sgdataplane.control.importing import IDS
 from sgdataplane.control.layered import Stepping
-from sgdataplane.control.store import Body, Path, Revision, Snapshot, Store
+from sgdataplane.control.store import Body, GoneError, Path, Reading, Revision, Store
+from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.table import Lines
 from sgdataplane.relay.wire import canonical
 
@@ -158,22 +157,22 @@ class HeldDocuments(Documents):
     of_kind: OfKind = field(default_factory=_nothing)
 
     @staticmethod
-    def of(snapshot: Snapshot) -> HeldDocuments:
-        paths = [path for path in snapshot.documents if is_held(path)]
-        tables = {kind: Lines(count) for kind, count in Counter(map(kind_of, paths)).items()}
-        held = {kind: PackedBodies(kind, tables.get(kind)) for kind in ResourceKind}
-        for path in paths:
-            kind, name = kind_of(path), name_of(path)
-            tables[kind].put(name, held[kind].packed(name, snapshot.documents[path]))
-        return HeldDocuments(snapshot.revision, of_kind=held)
+    def read(seen: Reading) -> HeldDocuments:
+        tables = {kind: Lines() for kind in ResourceKind}
+        held = {kind: PackedBodies(kind, table) for kind, table in tables.items()}
+        for path, body in seen.documents:
+            if is_held(path):
+                kind, name = kind_of(path), name_of(path)
+                tables[kind].put(name, held[kind].packed(name, body))
+        return HeldDocuments(seen.revision, of_kind=held)
 
     def after(self, change: Revision) -> HeldDocuments:
         return HeldDocuments(change.revision, of_kind=changed(self.of_kind, change))
 
-    def change_to(self, snapshot: Snapshot) -> Revision:
-        """What leads from here to a snapshot, whatever came between."""
+    def change_to(self, seen: Reading) -> Revision:
+        """What leads from here to what is read, whatever came between."""
         puts, there = dict[Path, Body](), {kind: set[str]() for kind in ResourceKind}
-        for path, body in snapshot.documents.items():
+        for path, body in seen.documents:
             if is_held(path):
                 kind, name = kind_of(path), name_of(path)
                 held = cast(PackedBodies, self.of_kind[kind])
@@ -181,7 +180,7 @@ class HeldDocuments(Documents):
                 if not held.has(name, held.packed(name, body)):
                     puts[path] = body
         gone = (path_of(kind, name) for kind, held in self.of_kind.items() for name in held if name not in there[kind])
-        return Revision(snapshot.revision, puts, frozenset(gone), frozenset())
+        return Revision(seen.revision, puts, frozenset(gone), frozenset())
 
 
 def is_held(path: Path) -> bool:
@@ -201,15 +200,8 @@ def known(change: Revision) -> Revision:
 
 def hold(store: Store) -> HeldDocuments:
     """All documents of a store, as they are now. StoreError."""
-    documents = HeldDocuments.of(store.snapshot())
-    give_back()
-    return documents
-
-
-def give_back() -> None:
-    """Memory that isn't used any more: a third of all after the documents were read, or many streams have ended. The
-    collector and the C library would keep it for long. It takes some 20 ms."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # it is glibc's
-        trim(0)
+    while True:
+        with suppress(GoneError), store.reading() as seen:
+            documents = HeldDocuments.read(seen)
+            give_back()
+            return documents

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.control.documents import SECTIONS, Fields, ResourceKind, kind_of, path_of
+from sgdataplane.control.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of, path_of
 from sgdataplane.control.history import Version
-from sgdataplane.control.importing import IDS
 from sgdataplane.control.store import Path
 from sgdataplane.relay.wire import MOST_LETTERS, MOST_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
 

@@ -36,7 +36,8 @@ from sgdataplane.relay.counts import (
     WAS_REVOKED,
     RelayCounts,
 )
-from sgdataplane.relay.held import HeldDocuments, give_back, known
+from sgdataplane.relay.held import HeldDocuments, known
+from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.streams import REPORT_S, Left, Stream, Turnstile, send_changes, send_refusals
 from sgdataplane.relay.tls import Peer, peer_in, plain_serial
 from sgdataplane.relay.wire import (
@@ -125,6 +126,7 @@ class Relay:
             self.counts.ended[NO_HOST] += 1
             await Stream("", "", socket).end(REVOKED, str(error))
             return
+        forget_opening(socket)
         stream = Stream(peer.host, peer.serial, socket, self.counts)
         try:
             await self._serve(stream, peer)
@@ -251,6 +253,13 @@ def certificate_of(socket: ServerConnection) -> dict[str, object]:
     return dict(found.getpeercert() or {})
 
 
+def forget_opening(socket: ServerConnection) -> None:
+    """What opened the WebSocket, of which each stream would keep 2 KB."""
+    if socket.request is not None:
+        socket.request.headers.clear()
+    socket.response = None
+
+
 class Watcher:
     """A thread that follows the store and hands each revision to a relay's loop. Use as a context manager. `failed`: is
     called in the loop with what nobody has foreseen; then nothing is followed any more."""
@@ -296,7 +305,8 @@ class Watcher:
 
     def _start_anew(self) -> None:
         try:
-            change = self._documents.change_to(self._store.snapshot())
+            with self._store.reading() as seen:
+                change = self._documents.change_to(seen)
         except StoreError as error:
             self._note_silence(error)
             return

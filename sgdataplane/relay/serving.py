@@ -45,7 +45,7 @@ HANDSHAKE_S = OPEN_S = 30.0  # when all hosts come at once, the last one waits f
 BACKLOG = 4096
 # What one connection keeps: asyncio reads TLS into 256 KB each otherwise, and the kernel keeps megabytes for a host
 # that doesn't read.
-READ, UNSENT, SEND_BUFFER = 4 << 10, 1 << 15, 1 << 18  # bytes
+READ, UNSENT, SEND_BUFFER = 2 << 10, 1 << 15, 1 << 18  # bytes
 QUEUE = 4  # messages that have come and aren't read
 
 

@@ -23,9 +23,10 @@ from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.store import Json, Store, StoreError
 from sgdataplane.errors import LimitError
 from sgdataplane.relay.counts import OF_SUMMARY
-from sgdataplane.relay.held import give_back
+from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Left, Stream
+from sgdataplane.relay.wire import canonical, digest_in
 
 EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
 MOST_FAILED, MOST_CLAIMS = 20, 1_000  # of one host: a summary must fit into the store
@@ -45,27 +46,34 @@ class Summarizing:
     name: str
     process: str = field(default_factory=lambda: secrets.token_hex(8))
     look_at: float = field(default_factory=lambda: time.monotonic() + FIRST_NAME_S)
+    said: bytes = b""  # the digest of what was written last, but for ages; b"" if nothing was
+    said_at: float = 0.0
+    trouble: str = ""
 
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
-        said: object = None
-        at, trouble = 0.0, ""
         while True:
-            body = summary_of(self.relay, time.time())
-            if (new := _ageless(body)) != said or time.monotonic() - at > AT_LEAST_S:
-                try:
-                    await self._write(body, is_first=said is None)
-                except (StoreError, LimitError) as error:
-                    self.relay.counts.errors[OF_SUMMARY] += 1
-                    if str(error) != trouble:
-                        LOGGER.warning("nobody hears how the hosts are: %s", error)
-                    trouble = str(error)
-                else:
-                    said, at, trouble = new, time.monotonic(), ""
+            await self._say()
             if self.relay.ended >= MANY_ENDED:
                 self.relay.ended = 0
                 give_back()
             await asyncio.sleep(EACH_S)
+
+    async def _say(self) -> None:
+        """If something is new, or nothing was said for a while."""
+        body = summary_of(self.relay, time.time())
+        new = digest_in(canonical(_ageless(body)))
+        if new == self.said and time.monotonic() - self.said_at <= AT_LEAST_S:
+            return
+        try:
+            await self._write(body, is_first=not self.said)
+        except (StoreError, LimitError) as error:
+            self.relay.counts.errors[OF_SUMMARY] += 1
+            if str(error) != self.trouble:
+                LOGGER.warning("nobody hears how the hosts are: %s", error)
+            self.trouble = str(error)
+        else:
+            self.said, self.said_at, self.trouble = new, time.monotonic(), ""
 
     async def _write(self, body: Fields, *, is_first: bool) -> None:
         if not is_first and time.monotonic() >= self.look_at:
@@ -123,8 +131,7 @@ def _new_claims(stream: Stream, documents: Documents) -> list[Json]:
     return [*new[:MOST_CLAIMS]]
 
 
-def _ageless(value: object) -> object:
+def _ageless(value: Fields) -> Fields:
     """Without what changes by itself."""
-    if not isinstance(value, dict):
-        return value
-    return {key: _ageless(inner) for key, inner in value.items() if key not in AGELESS}
+    left = ((key, inner) for key, inner in value.items() if key not in AGELESS)
+    return {key: _ageless(inner) if isinstance(inner, dict) else inner for key, inner in left}

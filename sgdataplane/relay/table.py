@@ -66,16 +66,20 @@ class Lines:
         return _plain(text[at + len(key) : end])
 
     def _spread(self) -> None:
-        """Twice as many texts."""
-        entries = [*self.items()]
-        self._texts, self._count = [NEWLINE] * (2 * len(self._texts)), 0
-        for name, value in entries:
-            self.put(name, value)
+        """Twice as many texts: of each, some lines stay, and the others go as many places further as there were."""
+        count, further = len(self._texts), []
+        for place, text in enumerate(self._texts):
+            lines: tuple[list[bytes], list[bytes]] = [], []
+            for line in _lines(text):
+                lines[hash(_name(line.partition(TAB)[0])) % (2 * count) != place].append(line)
+            self._texts[place], gone = (NEWLINE.join((b"", *some, b"")) if some else NEWLINE for some in lines)
+            further.append(gone)
+        self._texts += further
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """In no order that means anything."""
         for text in self._texts:
-            for line in text[1:-1].split(NEWLINE) if len(text) > 1 else ():
+            for line in _lines(text):
                 name, _, value = line.partition(TAB)
                 yield _name(name), _plain(value)
 
@@ -87,6 +91,10 @@ class Lines:
 
     def __len__(self) -> int:
         return self._count
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return text[1:-1].split(NEWLINE) if len(text) > 1 else []
 
 
 def _key(name: str) -> bytes:

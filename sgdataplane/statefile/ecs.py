@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sgdataplane.errors import Where
+from sgdataplane.model.ids import is_id
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names as names_of
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs_answers import EcsAnswer, EcsAnswers, Item, by_group
-from sgdataplane.statefile.fields import Fields, Place, is_id
+from sgdataplane.statefile.fields import Fields, Place
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
 

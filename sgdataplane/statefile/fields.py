@@ -7,21 +7,17 @@ native names (state.md, A). Must not know formats, records or what fields mean.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sgdataplane.errors import Where
+from sgdataplane.model.ids import ID_EXPECTED, is_id
 from sgdataplane.statefile.guesses import Guess, no_guess
 from sgdataplane.statefile.problems import Problems
 
 E = TypeVar("E", bound=enum.Enum)
 T = TypeVar("T")
-
-# Ids become part of nft comments (128 bytes for group and rule together) and of namespace names.
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-ID_EXPECTED = "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 63 characters"
 
 Place = str | tuple[str, ...] | Where
 
@@ -195,10 +191,6 @@ class Reader:
 
 def _with_guess(expected: str, guess: str) -> str:
     return f"{expected}; perhaps {guess}" if guess else expected
-
-
-def is_id(value: str) -> bool:
-    return ID.fullmatch(value) is not None
 
 
 def is_text(value: str) -> bool:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
+from sgdataplane.model.ids import ID
 from sgdataplane.model.state import ConnectionTracking, EniType, GroupType, NetworkType, NicType
 from sgdataplane.net.values import TCP, UDP, Direction, Verdict
-from sgdataplane.statefile.fields import ID
 from sgdataplane.statefile.records import MAX_TAG_KEY, MAX_TAGS, TIMEOUTS
 
 Shape: TypeAlias = Mapping[str, Any]

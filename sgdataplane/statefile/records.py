@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
+from sgdataplane.model.ids import ID_EXPECTED, is_id
 from sgdataplane.model.state import (
     ConnectionTracking,
     Eni,
@@ -30,7 +31,7 @@ from sgdataplane.model.state import (
 )
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.statefile.fields import ID_EXPECTED, Fields, Reader, is_id, is_text
+from sgdataplane.statefile.fields import Fields, Reader, is_text
 from sgdataplane.statefile.guesses import block_meant, ports_meant
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, made_rule_id

@@ -17,7 +17,7 @@ from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdkeys import Keys, LogEntry
 from sgdataplane.control.etcdmessages import Message
-from sgdataplane.control.store import Body, ConflictError, Snapshot, Store, Token, UnavailableError, Write
+from sgdataplane.control.store import Body, ConflictError, GoneError, Snapshot, Store, Token, UnavailableError, Write
 from sgdataplane.control.stores import open_store
 from sgdataplane.errors import LimitError, StateFileError
 from tests.support.etcdserver import FAST, Members, control, running, until
@@ -156,6 +156,8 @@ def test_a_large_commit_is_whole_wherever_its_writer_dies(
     with opened(etcd_name) as other:
         for _ in range(2):
             assert other.snapshot() == expected
+            with other.reading() as seen:
+                assert (seen.revision, dict(seen.documents)) == (2, expected.documents)
             assert next(other.watch(1)).puts == puts
             answered = other.answered("large")
             assert answered is not None
@@ -285,6 +287,18 @@ def test_a_watch_goes_on_when_etcd_forgets_its_history(store: EtcdStore, etcd: M
         compact(etcd)
         store.commit(Write({}, {"kind/id": {}}))
         assert [*behind, waiting.result(PATIENCE_S).revision] == [2, 3, 4, 5, 6]
+
+
+def test_who_reads_on_after_a_compaction_has_to_begin_again(etcd: Members, etcd_name: str) -> None:
+    with opened(etcd_name) as store:
+        store.commit(Write({}, numbered(2_500)))
+        with store.reading() as seen:
+            next(seen.documents)
+            store.commit(Write({}, {"kind/0": {}}))
+            compact(etcd)
+            with pytest.raises(GoneError, match="more was committed meanwhile than is kept"):
+                dict(seen.documents)
+        assert len(store.snapshot().documents) == 2_500
 
 
 def test_etcd_s_history_is_compacted_as_commits_go_on(etcd: Members, etcd_name: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.control.audit import local_call
-from sgdataplane.control.documents import SECTIONS, Documents, native
-from sgdataplane.control.importing import IDS, import_state
+from sgdataplane.control.documents import IDS, SECTIONS, Documents, native
+from sgdataplane.control.importing import import_state
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Store
 from sgdataplane.errors import StateFileError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import pytest
 
@@ -48,6 +49,33 @@ def test_it_begins_empty(store: Store) -> None:
     assert (seen.revision, seen.documents, seen.guards) == (0, {}, {})
     assert store.events() == []
     assert list(store.watch(0, timeout=0)) == []
+
+
+def numbered(count: int) -> dict[str, Body]:
+    return {f"kind/{number}": {"n": number} for number in range(count)}
+
+
+def test_documents_are_read_one_by_one_at_one_revision(store: Store) -> None:
+    """Whatever is committed meanwhile; so many that no store reads them at once."""
+    documents = numbered(2_500)
+    store.commit(Write({}, documents))
+    with store.reading() as seen:
+        assert seen.revision == 1
+        read = dict(islice(seen.documents, 10))
+        store.commit(Write({}, {"kind/1": {}, "new/1": {}}, frozenset({"kind/2", "kind/2499"})))
+        read |= seen.documents
+    assert read == documents
+    with store.reading() as seen:
+        assert (seen.revision, dict(seen.documents)) == (2, store.snapshot().documents)
+
+
+def test_who_reads_no_further_leaves_the_store_as_it_was(store: Store) -> None:
+    store.commit(Write({}, numbered(2_500)))
+    for _ in range(2):
+        with store.reading() as seen:
+            next(seen.documents)
+        put(store, "kind/id", {})
+    assert len(store.snapshot().documents) == 2_501
 
 
 def test_a_commit_is_there_with_everything_that_belongs_to_it(store: Store) -> None:
@@ -318,11 +346,17 @@ def test_every_commit_of_many_threads_has_one_audit_record(store: Store) -> None
 # the end
 
 
+def read_all(store: Store) -> None:
+    with store.reading() as seen:
+        dict(seen.documents)
+
+
 @pytest.mark.parametrize(
     "use",
     [
         pytest.param(lambda store: store.commit(Write({})), id="commit"),
         pytest.param(lambda store: store.snapshot(), id="snapshot"),
+        pytest.param(read_all, id="reading"),
         pytest.param(lambda store: list(store.watch(0, timeout=0)), id="watch"),
         pytest.param(lambda store: store.answered("t"), id="answered"),
         pytest.param(lambda store: store.events(), id="events"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from bench.fleet import Fleet
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from sgdataplane.control.documents import Documents, ResourceKind, about
 from sgdataplane.control.history import EPOCH
 from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Body, Revision, Snapshot, Write
+from sgdataplane.control.store import Body, GoneError, Path, Reading, Revision, Write
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, hold
@@ -26,7 +28,7 @@ from tests.support.tenants import HOSTS, Tenants
 @given(gen.states(), gen.states(), st.integers(0, 1 << 32))
 def test_hosts_get_the_same(one: CloudState, other: CloudState, number: int) -> None:
     tenants = Tenants((one, other), random.Random(number))
-    held = HeldDocuments.of(Snapshot(1, everything(tenants.documents), {}))
+    held = HeldDocuments.read(reading(1, everything(tenants.documents)))
     closures, expected = Closures(held), Closures(tenants.documents)
     for _, after, change in tenants.revisions(10):
         held = held.after(change)
@@ -39,27 +41,31 @@ def test_hosts_get_the_same(one: CloudState, other: CloudState, number: int) -> 
 def test_a_snapshot_is_taken_over_as_one_revision(one: CloudState, other: CloudState, number: int) -> None:
     """Whatever came between: hosts get what they would get of the snapshot alone, and what didn't change isn't read."""
     tenants = Tenants((one, other), random.Random(number))
-    held = HeldDocuments.of(Snapshot(1, everything(tenants.documents), {}))
+    held = HeldDocuments.read(reading(1, everything(tenants.documents)))
     closures, before = Closures(held), everything(tenants.documents)
     for _ in tenants.revisions(10):
         pass
     after = everything(tenants.documents)
-    change = held.change_to(Snapshot(11, after, {}))
+    change = held.change_to(reading(11, after))
     assert change.deletes == before.keys() - after.keys()
     assert change.puts.keys() <= {path for path, body in after.items() if before.get(path) != body}
     held = held.after(change)
     closures.step(held, change)
     assert [closures.of(host) for host in HOSTS] == [Closures(tenants.documents).of(host) for host in HOSTS]
-    assert not held.change_to(Snapshot(12, after, {})).puts
+    assert not held.change_to(reading(12, after)).puts
 
 
 def test_another_order_of_fields_is_no_change() -> None:
     group: Body = {"state": {"security_group_id": "sg-1", "vpc_id": "vpc-1"}, "about": {}}
     turned: Body = {"about": {}, "state": {"vpc_id": "vpc-1", "security_group_id": "sg-1"}}
-    held = HeldDocuments.of(Snapshot(1, {"security_group/sg-1": group}, {}))
-    assert not held.change_to(Snapshot(2, {"security_group/sg-1": turned}, {})).puts
+    held = HeldDocuments.read(reading(1, {"security_group/sg-1": group}))
+    assert not held.change_to(reading(2, {"security_group/sg-1": turned})).puts
     renamed: Body = {**turned, "state": {"vpc_id": "vpc-2", "security_group_id": "sg-1"}}
-    assert held.change_to(Snapshot(2, {"security_group/sg-1": renamed}, {})).puts == {"security_group/sg-1": renamed}
+    assert held.change_to(reading(2, {"security_group/sg-1": renamed})).puts == {"security_group/sg-1": renamed}
+
+
+def reading(revision: int, documents: Mapping[Path, Body]) -> Reading:
+    return Reading(revision, iter(documents.items()))
 
 
 def everything(documents: Documents) -> dict[str, Body]:
@@ -86,9 +92,33 @@ def test_what_no_host_needs_is_not_held() -> None:
     assert "k" not in held.of_kind[ResourceKind.ACCESS_KEY]
 
 
+class Busy(MemoryStore):
+    """So much is committed while it is read for the first time that it can't be read on."""
+
+    reads = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        with super().reading() as seen:
+            self.reads += 1
+            yield Reading(seen.revision, self._cut(seen) if self.reads == 1 else seen.documents)
+
+    @staticmethod
+    def _cut(seen: Reading) -> Iterator[tuple[Path, Body]]:
+        yield next(seen.documents)
+        raise GoneError("more was committed meanwhile than is kept")
+
+
+def test_what_can_t_be_read_on_is_read_again() -> None:
+    store = Busy()
+    store.commit(Write({}, {"network_interface/eni-1": ENI, "network_interface/eni-2": ENI}))
+    assert [*hold(store).of_kind[ResourceKind.ENI]] == ["eni-1", "eni-2"]
+    assert store.reads == 2
+
+
 def test_an_instance_keeps_its_tags() -> None:
     body: Body = {"state": {"instance_id": "i-1"}, "about": {"tags": {"sgdp:host": "b"}, "created": "now"}}
-    held = HeldDocuments.of(Snapshot(1, {"instance/i-1": body}, {}))
+    held = HeldDocuments.read(reading(1, {"instance/i-1": body}))
     assert about(held.of_kind[ResourceKind.INSTANCE]["i-1"]) == {"tags": {"sgdp:host": "b"}}
 
 
@@ -101,7 +131,7 @@ def test_an_eni_takes_little_memory() -> None:
     try:
         documents = dict(fleet.documents())
         whole = tracemalloc.get_traced_memory()[0]
-        held = HeldDocuments.of(Snapshot(1, documents, {}))
+        held = HeldDocuments.read(reading(1, documents))
         closures = Closures(held)
         small = tracemalloc.get_traced_memory()[0] - whole
     finally:

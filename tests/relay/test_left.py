@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from sgdataplane.control.history import Version
-from sgdataplane.control.store import Snapshot
+from sgdataplane.control.store import Reading
 from sgdataplane.relay import server
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import FORGET_S, Relay
@@ -31,7 +31,7 @@ def leave(relay: Relay, host: str, socket: Socket | None = None) -> None:
 
 @pytest.fixture
 def relay() -> Relay:
-    return Relay(HeldDocuments.of(Snapshot(0, {}, {})))
+    return Relay(HeldDocuments.read(Reading(0, iter(()))))
 
 
 def test_what_it_said_last_is_told_and_its_socket_is_let_go(relay: Relay) -> None:

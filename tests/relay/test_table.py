@@ -35,7 +35,11 @@ def test_a_table_says_what_a_dict_says(actions: list[tuple[str, bytes | None]]) 
 
 
 def test_a_table_grows() -> None:
-    table, expected = Lines(), {f"eni-{number}": str(number).encode() for number in range(20 * LINES)}
+    numbers = range(20 * LINES)
+    odd = {
+        f"{number}{odd}": f"\t{number}\n\\".encode() for number, odd in zip(numbers, "\t\n\\é" * LINES, strict=False)
+    }
+    table, expected = Lines(), {f"eni-{number}": str(number).encode() for number in numbers} | odd
     for name, value in expected.items():
         table.put(name, value)
     assert dict(table.items()) == expected

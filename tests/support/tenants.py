@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from sgdataplane.control.documents import (
+    IDS,
     SECTIONS,
     Documents,
     ResourceKind,
@@ -23,7 +24,6 @@ from sgdataplane.control.documents import (
     state_in,
 )
 from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.importing import IDS
 from sgdataplane.control.store import Body, Path, Revision, Snapshot
 from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import CloudState, NetworkType
