@@ -55,6 +55,8 @@ STOCK = (
     Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
     Suite("units", UNITS, ""),
 )
+# One processor, but a third of their time tests wait for packets and the kernel.
+IN_PAIRS = ("-n", "2", "--dist", "loadscope")
 NO_MODULES = """
 lsmod > /job/results/modules-at-boot
 if grep -qE '^(nf_conntrack|nf_tables) ' /job/results/modules-at-boot; then
@@ -66,10 +68,9 @@ fi
 
 def on_user_mode_kernel(names: Collection[str]) -> str:
     """The job of a user-mode kernel: these suites, of SUITES."""
-    parts = {suite.name: _pytest(suite) for suite in ALL_SUITES}
-    parts |= {
-        WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=$((failed | 2))\n{_pytest(WITH_BRIDGE_NETFILTER)}"
-    }
+    parts = {suite.name: _pytest(suite, *IN_PAIRS) for suite in ALL_SUITES}
+    bridges = _pytest(WITH_BRIDGE_NETFILTER, *IN_PAIRS)
+    parts |= {WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=$((failed | 2))\n{bridges}"}
     bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
     parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=$((failed | 2))"}
     return _job(part for name, part in parts.items() if name in names)
@@ -116,11 +117,11 @@ def on_stock_debian(package: str) -> str:
     return "\n".join([*lines, "esac", ""])
 
 
-def _pytest(suite: Suite) -> str:
+def _pytest(suite: Suite, *more: str) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     marks = ["-m", suite.marks] if suite.marks else []
     left_out = [f"--ignore={module}" for module in suite.without]
-    options = ["-q", "-p", "no:cacheprovider", *marks, *left_out, report]
+    options = ["-q", "-p", "no:cacheprovider", *marks, *left_out, *more, report]
     command = [".venv/bin/python", "-m", "pytest", *options, *suite.tests]
     # Interrupted, pytest still says what came of the tests that have run. A test of floods may take minutes to end.
     limit = f"timeout --signal=INT --kill-after={END_S} {SUITE_S}"
