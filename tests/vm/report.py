@@ -153,7 +153,6 @@ def page(results: Sequence[MachineResult]) -> str:
         "Only `arch/um`, which makes it such a process, is changed (`tools/vm/kernel.sh`).",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
         "The suites agent and hostile run on the first kernel, and on others if they are asked for (`SUITES=`).",
-        "The suite kernel leaves out test_cni and test_units: they try files, and what container runtimes say.",
         'The column "minutes" is the time of the tests alone, by the machine\'s own clock.',
         'In the column "commit", "A, 16 of them B" means that the suite ran at commit A, 16 of its tests again at B.',
         "",

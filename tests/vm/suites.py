@@ -15,20 +15,17 @@ SUITE_S, END_S = 3600, 600
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One run of pytest; its results are in <name>.xml. `without`: modules that are left out."""
+    """One run of pytest; its results are in <name>.xml."""
 
     name: str
     tests: tuple[str, ...]
     marks: str = "not slow and not vm"
-    without: tuple[str, ...] = ()
 
 
-# They try what container runtimes say to us, and files that are installed.
-WITHOUT_KERNEL = ("tests/kernel/test_cni.py", "tests/kernel/test_units.py")
 # Everything that depends on the kernel: what it does with our tables, sessions, frames and packets. What takes longest
 # comes first, so that its failures are known early.
 ON_ANY_KERNEL = (
-    Suite("kernel", ("tests/kernel",), without=WITHOUT_KERNEL),
+    Suite("kernel", ("tests/kernel",)),
     Suite("sessions", ("tests/sessions",)),
     Suite("features", ("tests/features",)),
     Suite("fence", ("tests/fence",)),
@@ -120,8 +117,7 @@ def on_stock_debian(package: str) -> str:
 def _pytest(suite: Suite, *more: str) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     marks = ["-m", suite.marks] if suite.marks else []
-    left_out = [f"--ignore={module}" for module in suite.without]
-    options = ["-q", "-p", "no:cacheprovider", *marks, *left_out, *more, report]
+    options = ["-q", "-p", "no:cacheprovider", *marks, *more, report]
     command = [".venv/bin/python", "-m", "pytest", *options, *suite.tests]
     # Interrupted, pytest still says what came of the tests that have run. A test of floods may take minutes to end.
     limit = f"timeout --signal=INT --kill-after={END_S} {SUITE_S}"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over, take_over_cases
-from tests.vm.suites import SUITES, WITHOUT_KERNEL, on_user_mode_kernel, suite_of, usual
+from tests.vm.suites import SUITES, on_user_mode_kernel, suite_of, usual
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -141,13 +141,5 @@ def test_what_tries_our_own_code_runs_on_the_first_kernel() -> None:
     assert {*first} - {*others} == {"agent", "hostile"}
     assert first == list(SUITES)
     job = on_user_mode_kernel(["agent"])
-    assert "test_cni" not in job
     assert "tests/agent" in job
     assert "tests/kernel" not in job
-
-
-def test_the_page_says_what_is_left_out() -> None:
-    job = on_user_mode_kernel(["kernel"])
-    for module in WITHOUT_KERNEL:
-        assert f"--ignore={module}" in job
-        assert Path(module).stem in page([])
