@@ -32,9 +32,15 @@ OWN_S = 10.0  # with our own client in place of the SDK
 
 
 def groups_of(cloud: Cloud) -> list[dict[str, Any]]:
-    found = cloud.ask("DescribeSecurityGroups", VpcId=cloud.vpc, MaxResults=100)
-    assert not found.get("NextToken")
-    return list(found["SecurityGroups"]["SecurityGroup"])
+    """All of them, page by page: five minutes make more than one has."""
+    groups: list[dict[str, Any]] = []
+    page: dict[str, str] = {}
+    while True:
+        found = cloud.ask("DescribeSecurityGroups", VpcId=cloud.vpc, MaxResults=100, **page)
+        groups += found["SecurityGroups"]["SecurityGroup"]
+        if not found.get("NextToken"):
+            return groups
+        page = {"NextToken": found["NextToken"]}
 
 
 def test_a_rule_that_goes_ends_a_session_between_hosts_at_its_next_packet(scene: Scene, tmp_path: Path) -> None:
