@@ -144,6 +144,7 @@ class NamespaceWatch:
         self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
             self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number next
+            self._loud.add(key)  # or has had it before this one: so nothing that was heard says all about it
         lost = [key for key, number in self._workloads.items() if number in ended]
         for key in lost:
             del self._workloads[key]

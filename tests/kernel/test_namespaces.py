@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +17,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, identity_of
 from sgdataplane.host.links import Links
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 
 pytestmark = pytest.mark.kernel
 MAC = "02:00:00:00:00:07"
@@ -49,19 +50,27 @@ class Scene:
 
 @pytest.fixture
 def scene(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
-    router, workload = make_lab_name(), make_lab_name()
-    for name in (router, workload):
+    """In a namespace where nobody else numbers namespaces."""
+    with ExitStack() as stack:
+        stack.enter_context(netns.nowhere())
+        watch = stack.enter_context(closing(NamespaceWatch()))
+        yield stack.enter_context(followed(Scene(make_lab_name(), make_lab_name(), watch)))
+
+
+@contextmanager
+def followed(made: Scene) -> Iterator[Scene]:
+    """Its namespaces exist, and the watch listens to them."""
+    for name in (made.router, made.workload):
         netns.create(name)
-    with Links(router) as links:
-        links.add_veth("end", workload, "eth0", MAC)
-    watch = NamespaceWatch()
-    made = Scene(router, workload, watch)
-    watch.follow(made.report)
-    watch.take_quiet()
-    yield made
-    watch.close()
-    for name in (router, workload):
-        netns.remove(name)
+    try:
+        with Links(made.router) as links:
+            links.add_veth("end", made.workload, "eth0", MAC)
+        made.watch.follow(made.report)
+        made.watch.take_quiet()
+        yield made
+    finally:
+        for name in (made.router, made.workload):
+            netns.remove(name)
 
 
 def test_router_of_which_links_were_heard_is_not_quiet_and_its_workload_is(scene: Scene) -> None:
@@ -94,6 +103,24 @@ def test_nothing_is_quiet_after_doubt(scene: Scene) -> None:
     assert scene.hear()
     scene.watch.doubt()
     assert (set(scene.watch.take_quiet()), scene.watch.take_links()) == (set(), {})
+
+
+def test_router_with_the_number_of_one_that_has_ended_is_looked_at_as_a_whole(make_lab_name: Callable[[], str]) -> None:
+    """Its predecessor's end is still waiting to be read."""
+    earlier, router, workload = (make_lab_name() for _ in range(3))
+    with ExitStack() as stack:
+        stack.enter_context(netns.nowhere())
+        netns.create(earlier)
+        number = number_of(earlier)
+        watch = stack.enter_context(closing(NamespaceWatch()))
+        netns.remove(earlier)
+        assert select.select([watch.links], [], [], DEADLINE)[0]
+        scene = stack.enter_context(followed(Scene(router, workload, watch)))
+        assert number_of(router) == number
+        with Links(router) as links:
+            links.set_mac("end", OTHER_MAC)
+        assert scene.hear()
+        assert (router in watch.take_quiet(), watch.take_links()) == (False, {})
 
 
 def test_of_a_hosted_workload_only_the_end_is_heard(scene: Scene) -> None:
