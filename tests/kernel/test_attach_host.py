@@ -102,6 +102,7 @@ def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
         assert bench.apply(state_of(WEB, without="eni-b"), *HOST)["eni-b"] == "closed"
         sent = web.send()
         assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "in force"
+        web.wait_carried()
         web.must_pass()
         assert sent not in web.read()
 
@@ -145,6 +146,7 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
             assert f"up0 of {ROUTER}: no ENI is bound to it" in capsys.readouterr().err
             sent = web.send()
             assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST, "--uplink", "up0") == 0
+            web.wait_carried()
             web.must_pass()
             assert sent not in web.read()
         assert bench.sgdp("clear") == 0
@@ -293,6 +295,7 @@ def test_a_connection_that_runs_goes_on_when_its_link_moves(bench: Bench, home: 
         with Session(bench.pair, DNS) as dns:
             dns.send()
             assert bench.apply(state_of(DNS), *HOST)["exit"] == "0"
+            dns.wait_carried()
             dns.must_pass()
         server.setblocking(False)
         with pytest.raises(BlockingIOError):

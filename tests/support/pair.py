@@ -138,8 +138,9 @@ class Session:
     it isn't the one that it has here. `waits`: until both links carry packets."""
 
     def __init__(self, pair: Pair, port: int, client: str = "", *, waits: bool = True) -> None:
-        for role in HERE if waits else ():
-            wait_carried(pair[role], "eth0")
+        self._pair = pair
+        if waits:
+            self.wait_carried()
         self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0, address=client)
         self._client.connect(self._server.getsockname())
         self._number = 0
@@ -150,6 +151,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._server.close()
         self._client.close()
+
+    def wait_carried(self) -> None:
+        """Until both links carry packets: also after one of them has been moved, or closed and opened."""
+        for role in HERE:
+            wait_carried(self._pair[role], "eth0")
 
     def send(self) -> bytes:
         """One packet to the instance; its content, which no other one has."""
