@@ -22,12 +22,11 @@ Prints lines of JSON (costs.py), each as soon as it is known:
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench.costs import begin, tell
+from bench.costs import begin, most_memory_mb, tell
 from bench.isolation import isolate
 from bench.path import add_ends
 from sgdataplane.enforce import Desired, Proven, Settings, build, enforce
@@ -99,7 +98,7 @@ def measure(enis: int) -> None:
     begin("prove")
     proven = build(desired, previous=compiled)
     assert proven.proof is not None
-    tell(prove=proven.proof.seconds, mb_proven=_peak_mb())
+    tell(prove=proven.proof.seconds, mb_proven=most_memory_mb())
     enforce(NAMESPACE, proven, compiled)
     for turn in range(CHANGES + 1):
         for name, change in (("rule", with_rule), ("member", with_member)):
@@ -122,7 +121,7 @@ def _tell_program(compiled: Proven) -> None:
     begin("program")
     began = time.perf_counter()
     enforce(NAMESPACE, compiled)
-    tell(program=time.perf_counter() - began, mb=_peak_mb())
+    tell(program=time.perf_counter() - began, mb=most_memory_mb())
     tell(kernel_mb=settled_kernel_mb() - before)
 
 
@@ -134,10 +133,6 @@ def _put_in_force(desired: Desired, current: Proven) -> tuple[float, Proven]:
     assert report.changed
     assert not report.is_refill
     return took, proven
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def settled_kernel_mb() -> float:

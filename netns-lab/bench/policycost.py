@@ -34,7 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench.costs import begin, tell
+from bench.costs import begin, most_memory_mb, tell
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.model.options import DEFAULTS
@@ -104,7 +104,7 @@ def measured(name: str, state: CloudState, *, with_lookups: bool) -> PolicyCost:
         resolving,
         compiling,
         rendering,
-        _peak_mb(),
+        round(most_memory_mb()),
     )
 
 
@@ -131,16 +131,12 @@ def tell_costs(state: CloudState) -> None:
     desired = Desired(state, {targets(state)[0].network_interface_id: "eth0"})
     begin("both", "compile")
     compiling, compiled = _timed(lambda: build(desired, Settings(prove=False)))
-    tell(compile=compiling, compile_mb=_peak_mb())
+    tell(compile=compiling, compile_mb=most_memory_mb())
     tell(bytes=len(render_table(compiled.table).encode()))
     begin("prove")
     proof = build(desired, previous=compiled).proof
     assert proof is not None
-    tell(prove=proof.seconds, both=compiling + proof.seconds, mb=_peak_mb())
-
-
-def _peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    tell(prove=proof.seconds, both=compiling + proof.seconds, mb=most_memory_mb())
 
 
 def main() -> None:

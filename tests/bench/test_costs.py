@@ -4,6 +4,7 @@ row."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -196,3 +197,12 @@ def test_a_quick_run_measures_only_what_is_quick_and_nothing_after_its_time(monk
     late = measure_costs(lambda _: None, time.monotonic(), is_quick=False)
     assert late.samples == {}
     assert late.why["typical"] == "no time was left in this run"
+
+
+def test_memory_is_that_of_the_program_alone() -> None:
+    """The parent has 200 MB when it starts the program."""
+    measure = "from bench.costs import most_memory_mb; print(most_memory_mb())"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = f"import subprocess, sys; held = b'x' * (200 << 20); subprocess.run([sys.executable, '-c', {measure!r}])"
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True, env=env)
+    assert 1 < float(done.stdout) < 100
