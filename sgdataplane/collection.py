@@ -5,7 +5,8 @@ Owns the pause, and what becomes of the values after it. Must not know the work.
 After a pause, the collector would look through all that was made, to find what is reachable: mostly everything. It
 would take two fifths of a compile's time, half of a proof's, and now and then more than half of an apply's in a large
 router (measured with CPython 3.13). So what was made counts as old at once: freeze() and unfreeze() join lists and
-look at no object. It is looked through when all objects are, which happens here, once there may be twice as many.
+look at no object. It is looked through when all objects are: by tidy(), once there may be twice as many, or by the
+pause after which there may be three times as many, if nobody calls that.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ class _Growth:
     def __init__(self) -> None:
         self._more, self._most = 0, LEAST
 
-    def add(self, more: int) -> bool:
+    @property
+    def is_due(self) -> bool:
         """Whether it is time to look at all."""
-        self._more += more
         return self._more > self._most
 
-    def begin(self) -> None:
-        """All were looked at."""
+    @property
+    def is_overdue(self) -> bool:
+        """Whether that can't wait until nobody waits for us."""
+        return self._more > 2 * self._most
+
+    def add(self, more: int) -> None:
+        self._more += more
+
+    def look(self) -> None:
+        """At all."""
+        gc.collect()
         self._more, self._most = 0, max(LEAST, len(gc.get_objects()))
 
 
@@ -55,12 +65,19 @@ def _promote() -> None:
     """Let all objects count as old; unless the program that uses us keeps some out of all collections."""
     if _is_kept_out():
         return
-    if _GROWTH.add(gc.get_count()[0]):
-        gc.collect()
-        _GROWTH.begin()
+    _GROWTH.add(gc.get_count()[0])
+    if _GROWTH.is_overdue:
+        _GROWTH.look()
     else:
         gc.freeze()
         gc.unfreeze()
+
+
+def tidy() -> None:
+    """Look through all objects if it is time for that. It takes up to a second: a program that lives long calls this
+    when it has done what somebody waited for."""
+    if _GROWTH.is_due and not _is_kept_out():
+        _GROWTH.look()
 
 
 @cache

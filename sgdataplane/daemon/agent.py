@@ -31,6 +31,7 @@ from sgdataplane.attach.again import containers_of, follows_names
 from sgdataplane.attach.agenda import Heard
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport
+from sgdataplane.collection import tidy
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
@@ -275,6 +276,7 @@ class Agent:
         self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
         self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
+        tidy()
 
     def _serve_at(self, config: Config) -> dict[str, str]:
         """Where the configuration says; why that fails."""
