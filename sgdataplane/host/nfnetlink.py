@@ -21,6 +21,7 @@ from sgdataplane.host.netlink import (
     HEADER,
     NLM_F_ACK,
     NLM_F_DUMP,
+    NLM_F_REQUEST,
     NLMSG_ERROR,
     answer,
     attribute,
@@ -37,6 +38,7 @@ NLM_F_ACK_TLVS = 0x200  # of an error: attributes follow the request's header
 BATCH_BEGIN, BATCH_END, BATCH_GENERATION = 0x10, 0x11, 1  # NFNL_MSG_BATCH_*, NFNL_BATCH_GENID
 ERROR_OFFSET = 2  # NLMSGERR_ATTR_OFFS
 GENMSG = struct.Struct("=BBH")  # family, version, resource id
+HEADERS = struct.Struct("=IHHIIBBH")  # HEADER and GENMSG
 AF_UNSPEC = 0
 _NUMBERS = map((0xFFFFFFFF).__and__, count(1))  # of the messages of all batches
 
@@ -55,9 +57,13 @@ class BatchMessage:
 
     @property
     def packed(self) -> bytes:
+        self.pack()
+        return self._packed
+
+    def pack(self) -> None:
+        """Make `packed` now, as a thread does that works ahead."""
         if not self._packed:
             self._packed = _packed(self)
-        return self._packed
 
 
 BATCH_END_MESSAGE = BatchMessage(BATCH_END, AF_UNSPEC, b"")
@@ -194,8 +200,10 @@ class Nfnetlink:
 
 
 def _packed(message: BatchMessage, resource: int = 0, flags: int = 0) -> bytes:
-    body = GENMSG.pack(message.family, 0, socket.htons(resource)) + message.attributes
-    return request(message.kind, message.flags | flags, body, next(_NUMBERS)) + bytes(-len(body) & 3)
+    attributes, flags = message.attributes, flags | message.flags | NLM_F_REQUEST
+    length, number = HEADERS.size + len(attributes), next(_NUMBERS)
+    headers = HEADERS.pack(length, message.kind, flags, number, 0, message.family, 0, socket.htons(resource))
+    return headers + attributes + bytes(-length & 3)
 
 
 def _number_of(packed: bytes) -> int:

@@ -237,6 +237,8 @@ class NetlinkKernel:
         for transaction in transactions:
             for number, (some, operation) in enumerate(transaction.requests()):
                 found = self._others(operation) if operation.verb is Verb.PRUNE else some
+                for message in found:
+                    message.pack()
                 made.messages.extend(found)
                 made.lines.extend([(transaction, number)] * len(found))
         return made

@@ -69,6 +69,7 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
 MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
 Messages = tuple[BatchMessage, ...]
+_NEW_RULE = uapi.kind_of(uapi.NEWRULE)
 # What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
 DELETED = {
     "chain": (uapi.DELCHAIN, uapi.CHAIN_NAME, b""),
@@ -88,7 +89,13 @@ _NUMBERS = map((0xFFFFFFFF).__and__, count(1))
 
 
 class Writer:
-    """The messages of a batch. Each call gives those for the line that the call of the same name in text.py gives."""
+    """The messages of a batch. Each call gives those for the line that the call of the same name in text.py gives.
+    `is_keeping`: chains and counters are kept as they are encoded, for the next namespace that has them."""
+
+    def __init__(self, *, is_keeping: bool = True) -> None:
+        self._chain = _chain_of if is_keeping else _chain_of.__wrapped__
+        self._counter = _counter_of if is_keeping else _counter_of.__wrapped__
+        self._is_keeping = is_keeping
 
     def add_table(self, table: Table, flags: int = 0) -> Messages:
         return (_message(uapi.NEWTABLE, table, word(uapi.TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
@@ -106,7 +113,7 @@ class Writer:
 
     def add_chain(self, table: Table, chain: Chain) -> Messages:
         if chain.hook is None:
-            return _chain_of(table.name, table.family, chain.name, chain.comment)
+            return self._chain(table.name, table.family, chain.name, chain.comment)
         parts = name(uapi.CHAIN_NAME, chain.name) + _hook(table, chain.hook)
         return (_message(uapi.NEWCHAIN, table, parts, NLM_F_CREATE),)
 
@@ -116,13 +123,15 @@ class Writer:
 
     def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
         rules = _Rules(table.name, table.family, chain)
-        return iter(_rules_of(rules) if all(map(_is_lasting, chain.rules[:1])) else rules.encoded())
+        is_kept = self._is_keeping and all(map(_is_lasting, chain.rules[:1]))
+        return iter(_rules_of(rules) if is_kept else rules.encoded())
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
         """Appends a rule to the chain. `more`: instructions after the rule's own."""
         encoded = encode_rule(rule, table.family, _NUMBERS)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
-        return (*sets, _rule_message(table, chain, _body(rule, encoded.instructions + more)))
+        where = _named(table.name) + name(uapi.RULE_CHAIN, chain)
+        return (*sets, _rule_message(table.family, where + _body(rule, encoded.instructions + more)))
 
     def add_map(self, table: Table, entry: Map) -> Messages:
         noted = _set_noted(_orders(entry), entry.comment)
@@ -139,7 +148,7 @@ class Writer:
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
-        return _counter_of(table.name, table.family, counter)
+        return self._counter(table.name, table.family, counter)
 
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
         """States that the timeout doesn't name keep the namespace's timeouts."""
@@ -155,8 +164,8 @@ class Writer:
         return ()
 
 
-def _rule_message(table: Table, chain: str, body: bytes) -> BatchMessage:
-    return _message(uapi.NEWRULE, table, name(uapi.RULE_CHAIN, chain) + body, NLM_F_CREATE | NLM_F_APPEND)
+def _rule_message(family: str, attributes: bytes) -> BatchMessage:
+    return BatchMessage(_NEW_RULE, uapi.FAMILIES[family], attributes, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def _body(rule: Rule, instructions: bytes) -> bytes:
@@ -194,8 +203,9 @@ class _Rules:
         return hash((self.family, self.chain.name, () if self.chain.texts else self.chain.rules))
 
     def encoded(self) -> tuple[Messages, ...]:
-        table, called = Table(self.table, family=self.family), self.chain.name
-        return tuple(_BODIES.messages(table, called, entry) for entry in self.chain.rules)
+        table = Table(self.table, family=self.family)
+        where = _named(self.table) + name(uapi.RULE_CHAIN, self.chain.name)
+        return tuple(_BODIES.messages(table, where, entry) for entry in self.chain.rules)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -216,10 +226,12 @@ class _Bodies:
         self._most = most
         self._known: dict[tuple[int, str], tuple[Rule, bytes]] = {}  # the rule stays, so that its number does
 
-    def messages(self, table: Table, chain: str, rule: Rule) -> Messages:
+    def messages(self, table: Table, where: bytes, rule: Rule) -> Messages:
+        """`where`: the names of table and chain."""
         key = id(rule), table.family
-        if key in self._known:
-            return (_rule_message(table, chain, self._known[key][1]),)
+        found = self._known.get(key)
+        if found is not None:
+            return (_rule_message(table.family, where + found[1]),)
         encoded = encode_rule(rule, table.family, _NUMBERS)
         body = _body(rule, encoded.instructions)
         if not encoded.sets and _is_lasting(rule):
@@ -227,7 +239,7 @@ class _Bodies:
                 self._known.clear()
             self._known[key] = rule, body
         sets = (message for asked in encoded.sets for message in _nameless(table, asked))
-        return (*sets, _rule_message(table, chain, body))
+        return (*sets, _rule_message(table.family, where + body))
 
 
 _BODIES = _Bodies(1 << 14)

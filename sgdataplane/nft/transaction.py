@@ -99,11 +99,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Operations on the table `name` of `family`. Those that do nothing (no rules or elements to add) are left out."""
+    """Operations on the table `name` of `family`. Those that do nothing (no rules or elements to add) are left out.
+    `is_part`: it is one of several, as the load is a long one."""
 
     name: str
     operations: tuple[Operation, ...] = ()
     family: str = "inet"
+    is_part: bool = False
 
     @classmethod
     def of(cls, table: Table, operations: Iterable[Operation]) -> Transaction:
@@ -124,7 +126,7 @@ class Transaction:
                 room = PART
             found[-1].append(entry)
             room -= weight
-        return tuple(replace(self, operations=tuple(part)) for part in found)
+        return tuple(replace(self, operations=tuple(part), is_part=len(found) > 1) for part in found)
 
     def lines(self) -> Iterator[tuple[str, Operation]]:
         """The nft text with the operation that each line comes from. Long lists of elements take several lines."""
@@ -134,8 +136,10 @@ class Transaction:
                 yield line, entry
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
-        """The messages to the kernel, in the same parts as the text's lines."""
-        table, writer, where = Table(self.name, family=self.family), Writer(), (self.name, self.family)
+        """The messages to the kernel, in the same parts as the text's lines. Those of a long load aren't kept: hardly
+        another namespace has the same, and they would be tens of megabytes."""
+        table, where = Table(self.name, family=self.family), (self.name, self.family)
+        writer = Writer(is_keeping=not self.is_part)
         for entry in self.operations:
             for messages in _said(writer, table, entry) if entry.sent is None else _sent(writer, table, entry, where):
                 yield messages, entry

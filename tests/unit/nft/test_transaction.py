@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, Map, Table, goto, rule
-from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb, addition
+from sgdataplane.nft.transaction import PART, Kind, Operation, Subject, Transaction, Verb, addition
 from tests.support.kernel_contract import CREATION, TABLE
 
 CHAIN = Chain("c", (rule(ACCEPT), rule(DROP)), origin="sg-a sgr-1 ingress")
@@ -43,6 +43,25 @@ def test_what_tables_share_is_the_same_message_for_all_and_one_for_each_family()
     assert elsewhere != first
     anew = Transaction("t", (Operation(Verb.ADD, Kind.COUNTER, counter),))
     assert [message for messages, _ in anew.requests() for message in messages] == [first]
+
+
+def test_messages_of_a_long_load_are_not_kept() -> None:
+    """A short one keeps each chain and counter, since other namespaces have the same."""
+    kinds: dict[Kind, Subject] = {Kind.CHAIN: CHAIN, Kind.RULES: CHAIN, Kind.COUNTER: Counter("n")}
+    operations = tuple(Operation(Verb.ADD, kind, subject) for kind, subject in kinds.items())
+    others = (Operation(Verb.ADD, Kind.CHAIN, Chain(f"c{number}", ())) for number in range(PART + 1))
+
+    def sent(transaction: Transaction) -> list[int]:
+        made = [message for messages, _ in transaction.requests() for message in messages][:4]
+        held.extend(made)
+        return list(map(id, made))
+
+    held: list[object] = []  # so that no two have one id
+    short = Transaction("t", operations)
+    assert sent(short) == sent(short)
+    first, *_ = Transaction("t", (*operations, *others)).parts()
+    assert not set(sent(first)) & set(sent(first))
+    assert held[:4] == held[-4:]
 
 
 def test_operations_with_nothing_to_add_are_left_out() -> None:
