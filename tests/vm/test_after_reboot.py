@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.booted import ThisMachine
@@ -11,16 +9,6 @@ from tests.support.bootedhost import AGENT, BOOT, attach, status
 from tests.vm.conftest import both_sessions, make_workload
 
 pytestmark = [pytest.mark.daemon, pytest.mark.vm]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _clean(machine: ThisMachine) -> Iterator[None]:
-    """What test_package.py left is removed in the end."""
-    yield
-    machine.run("dpkg", "--purge", "sgdataplane")
-    machine.run("rm", "-rf", "/etc/sgdataplane", "/var/lib/sgdataplane")
-    for name in ("p", "w"):
-        machine.run("ip", "netns", "delete", name)
 
 
 def test_both_units_came_up_before_the_network_and_nobody_helped(machine: ThisMachine) -> None:
