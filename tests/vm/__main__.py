@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import report, suites
-from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, install_packages, run, write_job
+from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, install_packages, many_mappings, run, write_job
 
 CACHE = Path(os.environ.get("SGDP_VM_CACHE", "/var/tmp/sgdataplane-vm"))
 RESULTS = ROOT / "build" / "vm"
@@ -73,7 +73,7 @@ def _names() -> list[str]:
 
 def _run_all(chosen: Sequence[Machine], cache: Cache, part: Part) -> list[report.MachineResult]:
     """One more at once than there are processors: each keeps little more than one busy, two thirds of the time."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1) as pool:
+    with many_mappings(), ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1) as pool:
         return list(pool.map(lambda machine: _run_one(machine, cache, part), chosen))
 
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,9 @@ NEEDED = ("mmdebstrap", "qemu-system-x86", "e2fsprogs")  # Debian's packages
 MEMORY_MB = 3072
 CONSOLE, LOG, EXIT = "console.log", "log", "exit"
 ALIVE_S = 60.0  # a machine that is told to end
+# A user-mode kernel maps pages of its processes one by one in the host. With the default, 65,530 mappings, a large
+# process dies of SIGSEGV or SIGBUS where it forks: 6.1's kernel then maps all pages at once.
+MAPPINGS, MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count"), 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,19 @@ class Outcome:
     code: int | None
     results: Path
     seconds: float
+
+
+@contextmanager
+def many_mappings() -> Iterator[None]:
+    """User-mode kernels that run meanwhile may have large processes. Nothing changes where the host doesn't let us."""
+    before = MAPPINGS.read_text("ascii")
+    with suppress(OSError):
+        MAPPINGS.write_text(str(max(MOST_MAPPINGS, int(before))), "ascii")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            MAPPINGS.write_text(before, "ascii")
 
 
 def write_job(folder: Path, script: str) -> None:

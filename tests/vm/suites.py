@@ -47,8 +47,8 @@ STOCK = (
     Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
     Suite("units", ("tests/vm/test_units.py",), "vm"),
 )
-# One processor, but a third of their time tests wait for packets and the kernel. Those of ALONE stay by themselves: two
-# children that had only forked died of SIGBUS and SIGSEGV in 6.1's user-mode kernel, beside other tests' processes.
+# One processor, but a third of their time tests wait for packets and the kernel. ALONE come first, beside the machines
+# of stock kernels, which leave nothing idle.
 IN_PAIRS = ("-n", "2", "--dist", "loadscope")
 ALONE = {"kernel"}
 NO_MODULES = """
