@@ -166,7 +166,8 @@ def test_interfaces_that_come_and_go_are_enforced(attached: Bench, agent: AgentB
         for number in (1, 2, 3):
             come(number)
             assert attached.attach("--netns", attached.place, eni=f"eni-{number}", ifname=f"eth{number}") == 0
-        wait_until(lambda: set(agent.outcomes().values()) == {"in force"})
+        there = {"eni-a", "eni-1", "eni-2", "eni-3"}
+        wait_until(lambda: agent.outcomes() == dict.fromkeys(there, "in force"))
         assert all(is_fenced(attached.place, number) for number in (1, 2, 3))
         for number in (2, 1, 3):
             near.delete_link(f"eth{number}")
