@@ -86,8 +86,8 @@ def take_over_cases(some: Path, results: Path, suite_of: Callable[[str], str]) -
             _replace(next(tree.getroot().iter("testsuite")), ours)
             tree.write(path, "utf-8")
             before = _said(path.with_suffix(".commit")) or _said(results / "commit")
-            said = f"{before}, {len(ours)} of them {_said(some / 'commit')}"
-            path.with_suffix(".commit").write_text(said, "utf-8")
+            said = [*before.split(", "), f"{len(ours)} of them {_said(some / 'commit')}"]
+            path.with_suffix(".commit").write_text(", ".join(dict.fromkeys(said)), "utf-8")
 
 
 def _replace(suite: ET.Element, chosen: Mapping[tuple[str, str], ET.Element]) -> None:
