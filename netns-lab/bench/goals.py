@@ -127,7 +127,7 @@ def sections(results: Results) -> tuple[Section, ...]:
             "Host placement, in one router. Changes are as above, with the proof. The kernel's memory is the growth of "
             "SUnreclaim, VmallocUsed and Percpu in /proc/meminfo.",
             tuple(map(of_figures, FULL_HOST)),
-            ("076", "059", "075"),
+            ("080", "076", "059"),
         ),
         Section(
             "The agent",
