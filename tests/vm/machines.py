@@ -28,8 +28,8 @@ NEEDED = ("mmdebstrap", "qemu-system-x86", "e2fsprogs")  # Debian's packages
 MEMORY_MB = 3072
 CONSOLE, LOG, EXIT = "console.log", "log", "exit"
 ALIVE_S = 60.0  # a machine that is told to end
-# A user-mode kernel maps pages of its processes one by one in the host. With the default, 65,530 mappings, a large
-# process dies of SIGSEGV or SIGBUS where it forks: 6.1's kernel then maps all pages at once.
+# A user-mode kernel maps pages of its processes one by one in the host. With the default, 65,530 mappings, 6.1's kernel
+# kills a child of a process of 400 MB that forks, as it then maps all pages at once.
 MAPPINGS, MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count"), 1 << 20
 
 
