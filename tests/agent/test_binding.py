@@ -133,8 +133,7 @@ def test_what_comes_to_an_enforced_namespace_passes_nothing_until_it_is_enforced
         sent = web.send()
         call(pair["instance"], "eni-a")
         wait_until(lambda: agent.outcomes() == {"eni-b": "closed", **IN_FORCE})
-        web.must_pass()
-        assert sent not in web.read()
+        assert sent not in web.must_pass()
     assert only_web_passes(pair)
 
 

@@ -120,8 +120,7 @@ def test_a_start_without_any_policy_is_closed(bench: Bench, agent: AgentBench, w
     sent = web.send()
     agent.write(state_of(WEB))
     wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
-    web.must_pass()
-    assert sent not in web.read()
+    assert sent not in web.must_pass()
 
 
 def test_a_fresh_agent_waits_for_a_state_and_is_healthy(bench: Bench, agent: AgentBench, web: Session) -> None:

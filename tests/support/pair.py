@@ -61,8 +61,8 @@ def join_by_router(names: Pair) -> None:
         with Links(router) as links:
             links.add_veth(LINKS[role], names[role], "eth0", mac_of("eni-a") if role == "instance" else "")
         wire_up(router, LINKS[role], names[role], addresses)
-        _know(names[role], "eth0", map(str, GATEWAYS.values()), _mac_of(router, LINKS[role]))
-        _know(router, LINKS[role], addresses, _mac_of(names[role], "eth0"))
+        know(names[role], "eth0", map(str, GATEWAYS.values()), mac_at(router, LINKS[role]))
+        know(router, LINKS[role], addresses, mac_at(names[role], "eth0"))
 
 
 def wire_up(router: str, ifname: str, node: str, addresses: Iterable[str]) -> None:
@@ -109,15 +109,15 @@ def introduce(names: Pair) -> None:
     """Each end knows the other's hardware address, for good: a flood outruns the search for it, and packets that wait
     for its end are dropped."""
     for role, other in (("peer", "instance"), ("instance", "peer")):
-        _know(names[role], "eth0", HERE[other], _mac_of(names[other], "eth0"))
+        know(names[role], "eth0", HERE[other], mac_at(names[other], "eth0"))
 
 
-def _mac_of(namespace: str, ifname: str) -> str:
+def mac_at(namespace: str, ifname: str) -> str:
     with Links(namespace) as links:
         return next(link.mac for link in links.links() if link.ifname == ifname)
 
 
-def _know(namespace: str, ifname: str, addresses: Iterable[str], mac: str) -> None:
+def know(namespace: str, ifname: str, addresses: Iterable[str], mac: str) -> None:
     with netns.inside(namespace):
         for address in addresses:
             command = f"ip neigh replace {address} lladdr {mac} dev {ifname} nud permanent"
@@ -164,11 +164,12 @@ class Session:
         self._client.send(content)
         return content
 
-    def must_pass(self) -> None:
-        """One more packet, which has to arrive."""
-        content = self.send()
-        while self._server.recv(64) != content:
-            pass
+    def must_pass(self) -> list[bytes]:
+        """One more packet, which has to arrive; what has arrived before it, and was not read yet."""
+        content, before = self.send(), list[bytes]()
+        while (found := self._server.recv(64)) != content:
+            before.append(found)
+        return before
 
     def passes(self, beside: Session) -> bool:
         """Whether one more packet arrives, before one of `beside`, which takes the same way and has to."""
@@ -176,10 +177,20 @@ class Session:
         beside.must_pass()
         return content in self.read()
 
-    def answer(self) -> None:
-        """One packet back, which may be refused."""
+    def answer(self) -> bytes:
+        """One packet back, which may be refused; its content, which no other one has."""
+        self._number += 1
+        content = f"answer {self._number}".encode()
         with suppress(PermissionError):
-            self._server.sendto(b"answer", self._client.getsockname())
+            self._server.sendto(content, self._client.getsockname())
+        return content
+
+    def must_be_answered(self) -> list[bytes]:
+        """One more packet back, which has to arrive; what has arrived before it, and was not read yet."""
+        content, before = self.answer(), list[bytes]()
+        while (found := self._client.recv(64)) != content:
+            before.append(found)
+        return before
 
     def read(self) -> list[bytes]:
         """What has arrived and was not read yet."""
