@@ -141,9 +141,10 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
 
 
 def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
-    """The packet as seen by the ENI that has the remote address; None if no ENI of the same VPC has it."""
+    """The packet as seen by the ENI that has the remote address; None if no ENI of the same VPC has it, or one
+    whose policy isn't known here."""
     here = state.eni[packet.eni_id]
-    eni = next((eni for eni in state.network_interfaces if eni is not here and _has(eni, here, packet)), None)
+    eni = next((eni for eni in state.judged_enis if eni is not here and _has(eni, here, packet)), None)
     if eni is None:
         return None
     eni_id, way = eni.network_interface_id, packet.direction.other

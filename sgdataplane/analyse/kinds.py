@@ -98,9 +98,9 @@ def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interv
 
 
 def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[EniKind, ...]:
-    """All ENIs of the state by kind, in the order of each kind's first ENI."""
+    """All ENIs with a policy by kind, in the order of each kind's first ENI."""
     found: dict[tuple[str, tuple[str, ...], NicType, frozenset[AddressClass]], list[Eni]] = {}
-    for eni in state.network_interfaces:
+    for eni in state.judged_enis:
         groups = tuple(sorted(eni.security_group_ids))
         found.setdefault((eni.vpc_id, groups, eni.nic_type, frozenset(_places(eni, segments))), []).append(eni)
     return tuple(

@@ -134,7 +134,7 @@ def pools_of(state: CloudState, options: Options) -> Iterator[Pool]:
     """The pools of all ENIs, and one for each group without ENIs."""
     passing = (*map(Prefix.of, options.gateways), *DHCP, *options.metadata)
     found: dict[tuple[tuple[str, ...], NicType], list[Eni]] = {}
-    for eni in state.network_interfaces:
+    for eni in state.judged_enis:
         found.setdefault((tuple(sorted(eni.security_group_ids)), eni.nic_type), []).append(eni)
     for enis in found.values():
         yield Pool(resolve_profile(state, enis[0], options), tuple(enis), passing)

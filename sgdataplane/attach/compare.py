@@ -1,5 +1,5 @@
-"""A bound interface beside its ENI: where they differ, so that packets are dropped; and what stands in for an ENI that
-the state doesn't have.
+"""A bound interface beside its ENI: where they differ, so that packets are dropped; and what stands in for an ENI whose
+policy the state doesn't have.
 
 Owns the wording of these differences, and the stand-in. Must not know namespaces, or what is done about it.
 
@@ -119,16 +119,26 @@ NO_GROUP = SecurityGroup("(none)", "", GroupType.ENTERPRISE, Verdict.DROP)  # no
 
 
 def with_closed(state: CloudState, eni_ids: Collection[str]) -> CloudState:
-    """The state, with a stand-in for each of these ENIs that it doesn't have."""
-    missing = sorted(set(eni_ids) - state.eni.keys())
+    """The state, with a stand-in for each of these ENIs whose policy it doesn't have. One that is a member only stays a
+    member, under another id: whoever has its address may be on another host."""
+    missing = {eni_id for eni_id in eni_ids if not _has_policy(state.eni.get(eni_id))}
     if not missing:
         return state
-    stand_ins = tuple(Eni(eni_id, "", NO_MAC, (), (NO_GROUP.security_group_id,)) for eni_id in missing)
-    enis = sorted((*state.network_interfaces, *stand_ins), key=lambda eni: eni.network_interface_id)
+    stand_ins = (Eni(eni_id, "", NO_MAC, (), (NO_GROUP.security_group_id,)) for eni_id in missing)
+    known = (_beside(eni) if eni.network_interface_id in missing else eni for eni in state.network_interfaces)
+    enis = sorted((*known, *stand_ins), key=lambda eni: eni.network_interface_id)
     return replace(state, security_groups=(NO_GROUP, *state.security_groups), network_interfaces=tuple(enis))
 
 
+def _beside(member: Eni) -> Eni:
+    return replace(member, network_interface_id=f"({member.network_interface_id})")  # no id of a state has brackets
+
+
+def _has_policy(eni: Eni | None) -> bool:
+    return eni is not None and not eni.member_only
+
+
 def known_eni(state: CloudState, eni_id: str) -> Eni | None:
-    """The ENI; None if the state doesn't have it, or only a stand-in for it."""
+    """The ENI; None if the state doesn't have its policy, or only a stand-in for it."""
     eni = state.eni.get(eni_id)
-    return None if eni is None or eni.security_group_ids == (NO_GROUP.security_group_id,) else eni
+    return None if eni is None or eni.member_only or eni.security_group_ids == (NO_GROUP.security_group_id,) else eni

@@ -83,7 +83,7 @@ def claims_of(state: CloudState, means: Collection[Means], places: Sequence[Labe
     then nothing passes until the state has that ENI."""
     by_mac: dict[str, set[str]] = {}
     if Means.MAC in means:
-        for eni in state.network_interfaces:
+        for eni in state.judged_enis:
             by_mac.setdefault(eni.mac_address, set()).add(eni.network_interface_id)
     is_alias = Means.ALIAS in means
     found: list[EniClaim] = []

@@ -121,7 +121,7 @@ def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -
 
 
 def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
-    return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
+    return hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
 
 
 def _found(state: CloudState, binding: Binding, place: str | None, there: Veths) -> Hosted | NamespaceReport:
@@ -204,7 +204,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         assert group.proven is not None
         router.take_down(name, waiting)
         applied = enforce(name, group.proven, group.previous, manner.settings)
-        enis = {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni}
+        enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
         router.fill(name, enis, group.before)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
@@ -257,5 +257,5 @@ def _look(state: CloudState, binding: Binding) -> EniReport:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
-        outcome = EniOutcome.IN_FORCE if binding.eni_id in state.eni else EniOutcome.CLOSED
+        outcome = EniOutcome.IN_FORCE if known_eni(state, binding.eni_id) is not None else EniOutcome.CLOSED
         return EniReport(binding, outcome, (str(told(error)),))

@@ -67,7 +67,11 @@ class Meaning(NamedTuple):
 # `make docs` writes docs/reference/outcomes.md from this.
 OUTCOMES: Mapping[EniOutcome, Meaning] = {
     EniOutcome.IN_FORCE: Meaning("the interface obeys the ENI's policy", "what the policy accepts", "nothing"),
-    EniOutcome.CLOSED: Meaning("the state has no such ENI", "nothing", "add the ENI to the state, or `sgdp detach`"),
+    EniOutcome.CLOSED: Meaning(
+        "the state has no such ENI, or only as a member of groups",
+        "nothing",
+        "add the ENI to the state, or bind it to this host, or `sgdp detach`",
+    ),
     EniOutcome.ABSENT: Meaning(
         "the namespace has no interface of that name",
         "nothing at others there; in host placement, what the policy accepts",

@@ -114,7 +114,7 @@ class NamespaceRules:
 def namespaces(state: CloudState, eni: str | None, placement: Placement) -> list[NamespaceRules]:
     """All namespaces; only that of `eni` if given. In host placement these are routers, on a host that has all ENIs of
     the state."""
-    owners = state.network_interfaces if eni is None else (state.eni[eni_of(state, eni)],)
+    owners = state.judged_enis if eni is None else (state.eni[eni_of(state, eni)],)
     around = _around_router if placement.is_outside else _around_instance
     done, found = set[str](), list[NamespaceRules]()
     for owner in owners:
@@ -130,7 +130,7 @@ def _around_instance(state: CloudState, eni: Eni) -> NamespaceRules:
 
 
 def _around_router(state: CloudState, eni: Eni) -> NamespaceRules:
-    ids = [other.network_interface_id for other in state.network_interfaces if other.vpc_id == eni.vpc_id]
+    ids = [other.network_interface_id for other in state.judged_enis if other.vpc_id == eni.vpc_id]
     return _rules_of(eni.vpc_id, f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids})
 
 

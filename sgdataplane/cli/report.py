@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sgdataplane.attach.compare import known_eni
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, require_root, say_choices
@@ -141,7 +142,7 @@ def _of_lab(state: CloudState, name: str) -> Observed:
 
 def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
     """From the ENIs of the state that are attached on this host; why not, if there are none."""
-    bindings = [binding for binding in attached if binding.eni_id in state.eni]
+    bindings = [binding for binding in attached if known_eni(state, binding.eni_id)]
     if not bindings:
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
         return Unobserved(f"no lab was named with --name, and {how}.")

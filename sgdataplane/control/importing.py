@@ -18,12 +18,14 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.load import load_native
 
 
 def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:
     """Put every object of the state into the store; the revision. Nothing is put, with StateFileError, if the store has
     one of these ids already, or would not be a valid state. LimitError if the store can't hold it."""
+    require_whole(state)
     _check_classic(state)
     while True:
         workspace = Workspace(Documents.of(store.snapshot()))

@@ -70,9 +70,9 @@ def listed(ids: tuple[str, ...]) -> str:
 
 
 def names_of_enis(state: CloudState) -> dict[str, tuple[str, ...]]:
-    """The other names of each ENI, by its id: the id and the name of its instance."""
+    """The other names of each ENI with a policy, by its id: the id and the name of its instance."""
     owner = state.instance
-    return {eni.network_interface_id: _names(owner.get(eni.instance_id)) for eni in state.network_interfaces}
+    return {eni.network_interface_id: _names(owner.get(eni.instance_id)) for eni in state.judged_enis}
 
 
 def _names(instance: Instance | None) -> tuple[str, ...]:

@@ -154,7 +154,10 @@ class ConnectionTracking:
 
 @dataclass(frozen=True, slots=True)
 class Eni:
-    """An elastic network interface: what a policy protects. The first private address is the primary one."""
+    """An elastic network interface: what a policy protects. The first private address is the primary one.
+
+    `member_only`: the state knows only which groups it is a member of, and not all of these, as it is on another host.
+    It has no policy here, and may have no MAC."""
 
     network_interface_id: str
     vpc_id: str
@@ -169,6 +172,7 @@ class Eni:
     allowed_address_pairs: tuple[Prefix, ...] = ()
     nic_type: NicType = NicType.INTRANET
     connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
+    member_only: bool = False
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -274,6 +278,12 @@ class CloudState:
     @cached_property
     def eni(self) -> Mapping[str, Eni]:
         return EniById(self.network_interfaces)
+
+    @cached_property
+    def judged_enis(self) -> tuple[Eni, ...]:
+        """Those with a policy: all but members only."""
+        enis = self.network_interfaces
+        return tuple(eni for eni in enis if not eni.member_only) if any(eni.member_only for eni in enis) else enis
 
     @cached_property
     def members(self) -> Members:

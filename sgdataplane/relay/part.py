@@ -15,6 +15,8 @@ from sgdataplane.control.history import Version
 from sgdataplane.control.store import Path
 from sgdataplane.relay.wire import MOST_LETTERS, MOST_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
 
+MEMBER_ONLY: Fields = {"member_only": True}
+
 
 class OlderError(Exception):
     """A relay has sent an older version than the host has. The text is for people."""
@@ -42,11 +44,12 @@ class HostPart:
         return Hello(program, self.version, {path: digest_of(fields) for path, fields in self.objects.items()})
 
     def document(self) -> dict[str, object]:
-        """As the agent reads it. The id comes first in each object."""
+        """As the agent reads it. The id comes first in each object. An ENI that is bound to another host comes without
+        a MAC, and is said to be a member only: the agent enforces no policy for it."""
         sections: dict[str, object] = {"version": 1}
         for path in sorted(self.objects):
             kind, fields = kind_of(path), self.objects[path]
-            named = {IDS[kind]: fields[IDS[kind]], **fields}
+            named = {IDS[kind]: fields[IDS[kind]], **fields, **(MEMBER_ONLY if is_far(path, fields) else {})}
             cast("list[object]", sections.setdefault(SECTIONS[kind], [])).append(named)
         return sections
 
@@ -65,6 +68,11 @@ class HostPart:
         return HostPart(version, objects, letters)
 
 
+def is_far(path: Path, fields: Fields) -> bool:
+    """Whether that is an ENI of another host: those have no MAC. (Each ENI of a store has one.)"""
+    return kind_of(path) is ResourceKind.ENI and "mac_address" not in fields
+
+
 def _by_path(kind: ResourceKind | None, found: object) -> dict[Path, Fields]:
     """The objects of one section."""
     if kind is None or not isinstance(found, list):
@@ -73,7 +81,7 @@ def _by_path(kind: ResourceKind | None, found: object) -> dict[Path, Fields]:
     for fields in found:
         if not isinstance(fields, dict) or not isinstance(name := fields.get(IDS[kind]), str):
             raise BadMessageError(f"a {kind} has no {IDS[kind]}")
-        objects[path_of(kind, name)] = fields
+        objects[path_of(kind, name)] = {key: value for key, value in fields.items() if key not in MEMBER_ONLY}
     return objects
 
 

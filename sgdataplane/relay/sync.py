@@ -29,7 +29,7 @@ from sgdataplane import __version__
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
 from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.control.publishing import Publisher, files
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.relay.complaints import complaints_of
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
@@ -78,7 +78,8 @@ def held(path: Path) -> Iterator[None]:
 @dataclass
 class Folder:
     """The generations of this host. `published`: the current one. `same_until`: the last version for which it is right.
-    `is_damaged`: it can't be read, so even the same version is written anew. One thread at a time uses it."""
+    `is_damaged`: it can't be read, or isn't as we would write it, as an earlier program wrote it. Then even the same
+    version is written anew. One thread at a time uses it."""
 
     publisher: Publisher
     published: HostPart = field(default_factory=HostPart)
@@ -95,11 +96,12 @@ class Folder:
         if version is None:
             return Folder(publisher)
         try:
-            part = HostPart.of(version, _read(publisher.current))
+            document = _read(publisher.current)
+            part = HostPart.of(version, document)
         except (OSError, ValueError, AttributeError, RecursionError, BadMessageError) as error:
             LOGGER.warning("%s can't be used, all is fetched anew: %s", publisher.current, visible(str(error)))
             return Folder(publisher, HostPart(version), version, is_damaged=True)
-        return Folder(publisher, part, version)
+        return Folder(publisher, part, version, is_damaged=files(part.document()) != files(document))
 
     def publish(self, part: HostPart, *, may_go_back: bool) -> None:
         """Make it what the agent reads. SgDataplaneError: then the generation before stays."""

@@ -26,6 +26,7 @@ from sgdataplane.net.values import Family
 from sgdataplane.statefile import ecs_answers as calls
 from sgdataplane.statefile import ecs_names as names_of
 from sgdataplane.statefile.dump_native import as_plain
+from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
@@ -34,7 +35,8 @@ REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
 
 
 def dump_ecs(state: CloudState) -> dict[str, str]:
-    """File name -> text of every answer."""
+    """File name -> text of every answer. StateFileError if the state has ENIs as members only: the cloud has none."""
+    require_whole(state)
     return {f"{name}.json": json_text(answer, indent=1) + "\n" for name, answer in answers(state)}
 
 

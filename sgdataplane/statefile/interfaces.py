@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.model.state import Eni, EniType, NicType
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model.state import CloudState, Eni, EniType, NicType
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile.sections import Draft, Index
 
@@ -76,6 +77,19 @@ def check_within_vpc(draft: EniDraft, index: Index) -> None:
         if blocks and not any(block.first <= prefix.first and prefix.last <= block.last for block in blocks):
             where, message = draft.fields.where_is(name, text), f"{text} is outside the blocks of {vpc.vpc_id}"
             index.refuse(where, "InvalidIp.OutOfVpc", message, text, "within " + " ".join(map(str, blocks)))
+
+
+def require_whole(state: CloudState) -> None:
+    """StateFileError if the state knows ENIs only as members of groups, as the part of one host does: who takes it for
+    the whole would make ENIs of these."""
+    message, expected = "the state has only a part of this ENI", "the whole state, not what one host gets of it"
+    problems = (
+        Problem(Where(), "InvalidState.MemberOnly", message, eni.network_interface_id, expected)
+        for eni in state.network_interfaces
+        if eni.member_only
+    )
+    if found := tuple(problems):
+        raise StateFileError(found)
 
 
 def own_prefixes(eni: Eni) -> Iterator[tuple[str, Prefix, str]]:

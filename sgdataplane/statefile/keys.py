@@ -290,6 +290,13 @@ NETWORK_INTERFACE: Keys = {
     "connection_tracking": Key(
         "Idle timeouts of its sessions.", {"$ref": "#/$defs/connection_tracking"}, ("timeouts", "conntrack")
     ),
+    "member_only": Key(
+        "Whether only this much is known of it, as it is on another host: a member of these groups and perhaps of more."
+        " Such an ENI has no policy here. If it is attached here, nothing passes.",
+        FLAG,
+        ("far", "elsewhere", "remote"),
+        default=False,
+    ),
 }
 CONNECTION_TRACKING: Keys = {
     each.name: Key(

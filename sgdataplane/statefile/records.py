@@ -255,6 +255,7 @@ def read_eni(reader: Reader) -> Eni | None:
     return Eni(
         eni_id, vpc_id, mac or "", addresses[:1] + tuple(sorted(addresses[1:])), groups, instance_id, eni_type,
         tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, read_tracking(reader),
+        reader.flag("member_only"),
     )  # fmt: skip
 
 
@@ -335,14 +336,15 @@ def parse_mac(text: str) -> str:
 
 
 def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
-    """Every ENI with a MAC: its own, or one that is made for it and that no other ENI has."""
+    """Every ENI with a MAC: its own, or one that is made for it and that no other ENI has. A member only needs none."""
     enis = tuple(enis)
     taken = {eni.mac_address for eni in enis}
     made: list[Eni] = []
     for eni in enis:
-        mac = eni.mac_address or free_mac(eni.network_interface_id, taken)
+        is_made = not (eni.mac_address or eni.member_only)
+        mac = free_mac(eni.network_interface_id, taken) if is_made else eni.mac_address
         taken.add(mac)
-        made.append(eni if eni.mac_address else replace(eni, mac_address=mac))
+        made.append(replace(eni, mac_address=mac) if is_made else eni)
     return tuple(made)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_the_classic_network_has_the_apis_id(
     state.write_text(CLASSIC % (vpc, kind, vpc), "utf-8")
     assert main(["api", "import", str(state), "--store", str(tmp_path / "store")]) == code
     assert ("InvalidVpcId.Classic" in capsys.readouterr().err) is (code == 5)
+
+
+def test_what_one_host_gets_is_no_state_to_import(store: Store) -> None:
+    """Its members of groups would become ENIs."""
+    state = load(SHOP).state
+    last = replace(state.network_interfaces[-1], member_only=True)
+    part = replace(state, network_interfaces=(*state.network_interfaces[:-1], last))
+    with pytest.raises(StateFileError, match=rf"(?s)InvalidState\.MemberOnly.*{last.network_interface_id}"):
+        import_state(store, part, "seed", local_call("ImportState"))
+    assert not store.snapshot().documents
 
 
 def test_the_whole_store_has_to_be_a_valid_state(store: Store) -> None:

@@ -19,10 +19,11 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, held, identity_of
 from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import link_local
 from sgdataplane.observe.hits import read_hits
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
-from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.builders import as_member, mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.links import add_fallback, veths_in
@@ -94,16 +95,17 @@ def test_a_connection_that_runs_when_it_is_attached_goes_on(bench: Bench) -> Non
             assert receiver.recv(64) == b"still there"
 
 
-def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("state", [state_of(WEB, eni="eni-b"), as_member(state_of(WEB), "eni-a")])
+def test_an_eni_whose_policy_the_state_has_not_passes_nothing(bench: Bench, state: CloudState) -> None:
     with Session(bench.pair, WEB) as web:
         bench.attach()
         assert send_frame(bench)
-        assert bench.apply(state_of(WEB, eni="eni-b")) == {"eni-a": "closed", "exit": "1"}
-        sent = web.send()
+        assert bench.apply(state) == {"eni-a": "closed", "exit": "1"}
+        sent, answer = web.send(), web.answer()
         assert not send_frame(bench)
         assert bench.apply(state_of(WEB)) == {"eni-a": "in force", "exit": "0"}
-        web.must_pass()
-        assert sent not in web.read()
+        assert sent not in web.must_pass()
+        assert answer not in web.must_be_answered()
 
 
 def test_a_workload_that_ends_takes_its_namespace_with_it_and_stays_listed(
@@ -183,8 +185,7 @@ def test_of_two_enis_in_a_namespace_one_is_detached(bench: Bench) -> None:
         sent = web.send()
         bench.attach()
         assert bench.apply(both)["eni-a"] == "in force"
-        web.must_pass()
-        assert sent not in web.read()
+        assert sent not in web.must_pass()
 
 
 def test_who_keeps_what_is_in_force_changes_only_what_differs(bench: Bench) -> None:

@@ -21,15 +21,16 @@ from sgdataplane.attach.report import Manner
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.model.options import Placement
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of, with_second_vpc
-from tests.support.builders import make_group, make_rule
+from tests.support.builders import as_member, make_group, make_rule
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
-from tests.support.pair import HERE, Session
+from tests.support.pair import HERE, Session, know, mac_at
 
 pytestmark = pytest.mark.kernel
 OUTSIDE = "192.0.2.9"
@@ -92,19 +93,28 @@ def test_ipv6_takes_the_same_way(bench: Bench) -> None:
             opened[DNS].recv(64)
 
 
-def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
-    assert bench.apply(state_of(WEB, without="eni-b"), *HOST) == {"eni-a": "in force", "eni-b": "closed", "exit": "1"}
-    assert veths_in("sgdp-+none").keys() == {"eni-b"}  # nobody knows its VPC
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(state_of(WEB, without="eni-b"), id="unknown"),
+        pytest.param(as_member(state_of(WEB), "eni-b"), id="member-only"),
+    ],
+)
+def test_an_eni_whose_policy_the_state_has_not_passes_nothing(bench: Bench, state: CloudState) -> None:
+    assert bench.apply(state, *HOST) == {"eni-a": "in force", "eni-b": "closed", "exit": "1"}
+    assert veths_in("sgdp-+none").keys() == {"eni-b"}  # a VPC's router has routes to its ENIs, and this isn't one of it
     assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
     assert not netns.exists("sgdp-+none")
+    for role, other in (("peer", "instance"), ("instance", "peer")):  # or packets wait until a neighbour answers
+        know(bench.pair[role], "eth0", [HERE[other][0]], mac_at(ROUTER, ENIS[role]))
     with Session(bench.pair, WEB) as web:
         web.must_pass()
-        assert bench.apply(state_of(WEB, without="eni-b"), *HOST)["eni-b"] == "closed"
-        sent = web.send()
+        assert bench.apply(state, *HOST)["eni-b"] == "closed"
+        sent, answer = web.send(), web.answer()
         assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "in force"
         web.wait_carried()
-        web.must_pass()
-        assert sent not in web.read()
+        assert sent not in web.must_pass()
+        assert answer not in web.must_be_answered()
 
 
 def test_from_instance_placement_and_back_home(bench: Bench, home: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,8 +157,7 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
             sent = web.send()
             assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST, "--uplink", "up0") == 0
             web.wait_carried()
-            web.must_pass()
-            assert sent not in web.read()
+            assert sent not in web.must_pass()
         assert bench.sgdp("clear") == 0
         assert f"namespace {ROUTER} stays, since it has these interfaces: up0" in capsys.readouterr().err
         assert nft(ROUTER, "list tables") == ""

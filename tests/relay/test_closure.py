@@ -20,6 +20,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni, EniType, GroupRef, PrefixListRef
 from sgdataplane.policy.reach import Reach
 from sgdataplane.relay.closure import Closures
+from sgdataplane.relay.part import is_far
 from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.statefile import load_native
 from tests.support import gen
@@ -70,6 +71,8 @@ def check_nothing_else(closure: dict[Path, Fields], state: CloudState, own: set[
     for path, fields in closure.items():
         if kind_of(path) is ResourceKind.GROUP and name_of(path) not in groups:
             assert fields.keys() <= {"security_group_id", "vpc_id", "security_group_type", "service_managed"}
+        if kind_of(path) is ResourceKind.ENI:
+            assert is_far(path, fields) == (name_of(path) not in own), "a host takes those without a MAC for members"
         if kind_of(path) is ResourceKind.ENI and name_of(path) not in own:
             assert fields.keys() <= {
                 "network_interface_id", "vpc_id", "private_ip_addresses", "ipv6_addresses", "ipv4_prefixes",

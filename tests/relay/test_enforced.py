@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.builders import make_eni, make_group, make_state
 from tests.support.flood import wait_until
 from tests.support.pair import Session
-from tests.support.relaying import Plant, hosts_of, ports_in, rebind, set_ports, url_of, write_state
+from tests.support.relaying import Plant, document_in, hosts_of, ports_in, rebind, set_ports, url_of, write_state
 from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
 
 pytestmark = pytest.mark.daemon
@@ -54,6 +57,48 @@ def test_packets_obey_what_the_store_says(  # noqa: PLR0917  # fixtures
         wait_until(partial(is_told, store, [0, revision]))
     rebind(store, "eni-a", "host-2")
     wait_until(lambda: agent.outcomes() == {"eni-a": "closed"})
+
+
+def test_an_eni_that_is_bound_to_another_host_is_closed(  # noqa: PLR0917  # fixtures
+    bench: Bench,  # noqa: F811
+    agent: AgentBench,
+    store: SqliteStore,
+    store_file: Path,
+    plant: Plant,
+    web: Session,  # noqa: F811
+) -> None:
+    """Host-1 knows it as a member of a group that the rules of its own ENI name, and that group without rules: no
+    policy follows from that. A basic group without rules would let everything out."""
+    bench.attach()
+    write_state(store, beside_a_listener(state_of(WEB)), {"eni-a": "host-2", "eni-b": "host-1"})
+    plant.sync("host-1", url_of(plant.relay(store_file)), socket=agent.socket)
+    wait_until(lambda: set(members_in(plant.folder_of("host-1"))) == {"eni-a"})
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "closed"}
+    question, answer = web.send(), web.answer()
+    revision = rebind(store, "eni-a", "host-1")
+    wait_until(partial(has_read, agent, revision))
+    assert agent.outcomes() == {"eni-a": "in force"}
+    assert not members_in(plant.folder_of("host-1"))
+    assert question not in web.must_pass()
+    assert answer not in web.must_be_answered()
+
+
+def beside_a_listener(state: CloudState) -> CloudState:
+    """And an ENI whose group lets in what comes from eni-a's."""
+    other = make_state([make_group("sg-b", ["ingress all from sg-a"])], [make_eni("eni-b", "10.0.0.7", "sg-b")])
+    return replace(
+        state,
+        instances=state.instances + other.instances,
+        security_groups=state.security_groups + other.security_groups,
+        network_interfaces=state.network_interfaces + other.network_interfaces,
+    )
+
+
+def members_in(folder: Path) -> list[str]:
+    """The ENIs that the agent is told to know as members only."""
+    enis = document_in(folder).get("network_interfaces", [])
+    return [eni["network_interface_id"] for eni in enis if eni.get("member_only")]
 
 
 def is_told(store: SqliteStore, enforced: list[int]) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from sgdataplane.control.documents import Fields
 from sgdataplane.control.history import Version
+from sgdataplane.control.publishing import Publisher
 from sgdataplane.relay import part as module
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
+from sgdataplane.relay.sync import Folder
 from sgdataplane.relay.wire import BadMessageError, HostChange, Objects, digest_of
 from sgdataplane.statefile import load_native
+from tests.support.relaying import document_in
 
 
 def vpcs(*names: str, block: str = "10.0.0.0/8") -> Objects:
@@ -92,6 +98,46 @@ def test_the_document_is_a_state_with_ids_first_and_is_read_back() -> None:
     again = HostPart.of(Version(0, 5), document)
     assert again == ONE
     assert again.hello("1").digests == {path: digest_of(fields) for path, fields in ONE.objects.items()}
+
+
+ENI: Fields = {"network_interface_id": "eni-1", "vpc_id": "vpc-1", "private_ip_addresses": ["10.0.0.1"]}
+GROUPS: Fields = {"security_group_ids": ["sg-1"]}
+FAR: Objects = {
+    **vpcs("vpc-1"),
+    "security_group/sg-1": {"security_group_id": "sg-1", "vpc_id": "vpc-1"},
+    "network_interface/eni-1": {**ENI, **GROUPS},
+    "network_interface/eni-2": {
+        **ENI,
+        **GROUPS,
+        "network_interface_id": "eni-2",
+        "private_ip_addresses": ["10.0.0.2"],
+        "mac_address": "00:16:3e:00:00:02",
+    },
+}
+
+
+def test_an_eni_of_another_host_is_said_to_be_a_member_only() -> None:
+    """A relay sends it without a MAC."""
+    part = received(HostPart(), HostChange(Version(0, 5), FAR))
+    document = part.document()
+    enis = load_native(dict(document)).state.eni
+    assert {name: eni.member_only for name, eni in enis.items()} == {"eni-1": True, "eni-2": False}
+    assert HostPart.of(Version(0, 5), document) == part, "the relay's digests are of what it sent"
+
+
+def test_what_an_earlier_program_wrote_in_another_way_is_written_anew(tmp_path: Path) -> None:
+    part = received(HostPart(), HostChange(Version(0, 5), FAR))
+    document = part.document()
+    for eni in document["network_interfaces"]:  # type: ignore[attr-defined]
+        eni.pop("member_only", None)
+    Publisher(tmp_path).publish(Version(0, 5), document)
+    for generations in (1, 0):
+        folder = Folder.open(tmp_path)
+        assert (folder.published, folder.is_damaged) == (part, bool(generations))
+        folder.publish(part, may_go_back=False)
+        assert folder.generations == generations
+        found = document_in(tmp_path)["network_interfaces"]
+        assert {eni["network_interface_id"] for eni in found if eni.get("member_only")} == {"eni-1"}
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,32 @@ def make_state(
     )
 
 
+def as_member(state: CloudState, eni_id: str) -> CloudState:
+    """The state as a host has it to which that ENI isn't bound: a member of groups without rules."""
+    far = state.eni[eni_id]
+    member = Eni(
+        eni_id,
+        far.vpc_id,
+        "",
+        far.private_ip_addresses,
+        far.security_group_ids,
+        ipv6_addresses=far.ipv6_addresses,
+        ipv4_prefixes=far.ipv4_prefixes,
+        ipv6_prefixes=far.ipv6_prefixes,
+        member_only=True,
+    )
+    own = {group for eni in state.network_interfaces if eni is not far for group in eni.security_group_ids}
+    return dataclasses.replace(
+        state,
+        instances=tuple(one for one in state.instances if one.instance_id != far.instance_id),
+        security_groups=tuple(
+            group if group.security_group_id in own else dataclasses.replace(group, rules=())
+            for group in state.security_groups
+        ),
+        network_interfaces=tuple(member if eni is far else eni for eni in state.network_interfaces),
+    )
+
+
 def make_prefix_list(prefix_list_id: str, words: str) -> PrefixList:
     cidrs = tuple(Prefix.parse(word) for word in words.split())
     family = cidrs[0].family if cidrs else Family.IPV4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sgdataplane.attach.compare import Interfaces, look, with_closed
+from sgdataplane.attach.compare import Interfaces, known_eni, look, with_closed
 from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import Desired, build
 from sgdataplane.host.identity import Identity
@@ -12,11 +12,17 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, GroupRef, Instance
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Verdict
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.builders import as_member, make_eni, make_group, make_packet, make_state
 
 STATE = make_state(
     [make_group("sg-a", ["ingress all from 0.0.0.0/0", "ingress all from sg-a"])],
     [make_eni("eni-b", "10.0.0.2 2001:db8::2", "sg-a")],
+)
+
+
+STATE_OF_TWO = make_state(
+    [make_group("sg-a", ["ingress all from sg-b"]), make_group("sg-b", ["egress all to 0.0.0.0/0 drop"])],
+    [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-b")],
 )
 
 
@@ -36,6 +42,18 @@ def test_the_table_with_stand_ins_is_proven_and_the_state_stays_in_order() -> No
     )
     build(Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}))
     build(Desired(state, {"eni-c": "eth0"}))
+
+
+def test_who_is_a_member_only_stays_a_member_beside_its_stand_in() -> None:
+    """A policy that names its group lets its addresses in: they may be in use on another host."""
+    far = as_member(STATE_OF_TWO, "eni-b")
+    state = with_closed(far, ["eni-a", "eni-b"])
+    assert [*state.eni] == ["(eni-b)", "eni-a", "eni-b"]
+    assert known_eni(state, "eni-a") == STATE_OF_TWO.eni["eni-a"]
+    assert known_eni(far, "eni-b") is known_eni(state, "eni-b") is None
+    assert decide(state, make_packet("ingress tcp/1 10.0.0.2")).verdict is Verdict.ACCEPT
+    assert decide(state, make_packet("ingress tcp/1 10.0.0.3")).verdict is Verdict.DROP
+    build(Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}))
 
 
 def test_a_stand_in_needs_no_vpc() -> None:
