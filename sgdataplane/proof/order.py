@@ -16,6 +16,8 @@ from operator import and_, xor
 
 from sgdataplane.proof.axes import Atoms, runs
 
+MOST_KNOWN = 1 << 12  # sets of atoms whose boxes are kept, of each axis: a walk asks for them again soon, or hardly
+
 Cell = tuple[Atoms, ...]
 Boxes = int
 
@@ -83,6 +85,8 @@ class _Dimension:
         """(boxes that meet the set, boxes that hold all of it); the set isn't empty."""
         found = self._known.get(atoms)
         if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             found = self._known[atoms] = self._asked(atoms)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from sgdataplane.model.semantics import ordered_candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Count, Range, goto
+from sgdataplane.proof import order
 from sgdataplane.proof.axes import MalformedError
 from sgdataplane.proof.claims import Before, ClaimMemo, Said
+from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.shared import ByCounter
 from sgdataplane.proof.step import Outcome, near
 from tests.support.hardpolicies import POLICIES, targets
@@ -101,3 +104,16 @@ def test_entries_far_from_what_matters_are_left_out_but_must_be_in_order() -> No
     assert [verdict.chain for _, verdict in near(entries, (2, 5))] == ["low", "here"]
     with pytest.raises(MalformedError):
         near([*entries, (Range(8, 8), goto("again"))], (5, 5))
+
+
+def test_what_is_forgotten_of_an_axis_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(1)
+    full, most = (0xFF, 0xFF), 2
+    cells = [(chance.randrange(1, 256), chance.randrange(1, 256)) for _ in range(60)]
+    known, forgetful = (BoxOrder(full, [*cells[:20], full], range(21)) for _ in range(2))
+    expected = [known.relevant(cell, known.all) for cell in cells]
+    monkeypatch.setattr(order, "MOST_KNOWN", most)
+    assert [forgetful.relevant(cell, forgetful.all) for cell in cells] == expected
+    assert len(set(expected)) > most
+    assert [forgetful.relevant(cell, forgetful.all) for cell in cells] == expected
+    assert all(len(dimension._known) <= most for _, dimension in forgetful._dimensions)
