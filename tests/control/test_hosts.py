@@ -297,6 +297,18 @@ def test_attach_without_a_host_keeps_the_one_that_claimed_it(client: Client) -> 
     assert host_at(client, eni_id) == "a"
 
 
+def test_attach_to_a_tagged_instance_takes_it_from_the_host_that_claimed_it(client: Client) -> None:
+    """As an ENI moves: its old host still has the interface, and claims it as soon as it is detached."""
+    instance_id, eni_id = secondary(client)
+    client("TagResources", ResourceType="instance", ResourceId=[instance_id], **TAGGED)
+    client.engine.change(lambda scope: bind(scope, "a", [eni_id]), call("Claim"))
+    assert host_at(client, eni_id) == "a"
+    client("AttachNetworkInterface", NetworkInterfaceId=eni_id, InstanceId=instance_id)
+    assert host_at(client, eni_id) == "b"
+    client.engine.change(lambda scope: bind(scope, "a", [eni_id]), call("Claim"))
+    assert host_at(client, eni_id) == "b", "the tag binds it now"
+
+
 @pytest.mark.parametrize(
     ("said", "more", "code"),
     [

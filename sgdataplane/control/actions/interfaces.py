@@ -11,7 +11,7 @@ from typing import cast
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
 from sgdataplane.control.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
-from sgdataplane.control.hosts import FIELD
+from sgdataplane.control.hosts import FIELD, tagged
 from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
@@ -170,17 +170,19 @@ class Chooser:
 
 
 def attach(scope: Scope) -> Body:
-    """AttachNetworkInterface: a secondary ENI becomes the instance's; SgdpHost says at which host."""
+    """AttachNetworkInterface: a secondary ENI becomes the instance's; SgdpHost says at which host. If the instance's
+    tag names one, no earlier claim counts: the host that it leaves claims an ENI as soon as it's detached."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
-    scope.find(ResourceKind.INSTANCE, instance_id)
+    instance = scope.find(ResourceKind.INSTANCE, instance_id)
     if state.get("instance_id"):
         raise ApiError(
             "InvalidOperation.InvalidEniState", f"{eni_id} is attached to {state['instance_id']}.", FORBIDDEN
         )
     is_first = not scope.workspace.enis_of(instance_id)
     given: Fields = {"instance_id": instance_id, "type": "primary" if is_first else "secondary"}
-    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if scope.host else {}))
+    is_named = bool(scope.host or tagged(instance))
+    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}))
     return DONE
 
 
