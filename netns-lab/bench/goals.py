@@ -120,14 +120,14 @@ def sections(results: Results) -> tuple[Section, ...]:
             "From a state in memory to rules in force: compile, proof, fence and kernel. Each change leads to a policy "
             "that the process has never seen.",
             (*map(of_figures, CHANGES), _change(results)),
-            ("061", "062"),
+            ("061", "062", "082"),
         ),
         Section(
             "A host of 1,000 ENIs, in 50 combinations of 1,000 rules, with 65,536 addresses in groups",
             "Host placement, in one router. Changes are as above, with the proof. The kernel's memory is the growth of "
             "SUnreclaim, VmallocUsed and Percpu in /proc/meminfo.",
             tuple(map(of_figures, FULL_HOST)),
-            ("080", "076", "059"),
+            ("080", "076", "082", "059"),
         ),
         Section(
             "The agent",

@@ -265,5 +265,5 @@ def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Ta
 
 def _site_of(table: Table) -> Site:
     """Where a compiled table stands, which its base chains show."""
-    hooks = {side: table.chain[side.value].hook for side in Direction}
+    hooks = {side: table.chain_of(side.value).hook for side in Direction}
     return next(site for site in SITES.values() if site.hooks == hooks)

@@ -69,7 +69,7 @@ class Profiles:
         """The side, compiled anew unless all that it follows from is equal."""
         permissions, order = profile.permissions(direction), self._order
         far = {remote: self._far.ranges[remote] for remote in profile.references[direction]}
-        strength = Strength.of(permissions, order.ranks, order.inner[direction])
+        strength = Strength.of(profile, direction, order.ranks, order.inner[direction])
         basis = (permissions, far, strength)
         if found is not None and found.is_for(basis, self._kins):
             return replace(found, origin=origin)

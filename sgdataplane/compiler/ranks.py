@@ -16,10 +16,9 @@ from functools import cache
 
 from sgdataplane.contract import names
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
-from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Range
-from sgdataplane.policy.resolve import Permission
+from sgdataplane.policy.resolve import Permission, Profile
 
 SLOT_BITS = 22
 SLOTS = 1 << SLOT_BITS  # of each level
@@ -49,9 +48,9 @@ class Strength:
     refusals: Ranks
 
     @classmethod
-    def of(cls, permissions: Sequence[Permission], ranks: Ranks, inner: int) -> Strength:
-        own = [permission.decision for permission in permissions if isinstance(permission.remote, GroupRef)]
-        others = refusals_of(permissions)
+    def of(cls, profile: Profile, side: Direction, ranks: Ranks, inner: int) -> Strength:
+        own = [permission.decision for permission in profile.on_groups[side]]
+        others = profile.refusals[side]
         return cls({decision: ranks[decision] for decision in own}, inner, {other: ranks[other] for other in others})
 
     def of_refusal(self, decision: Decision) -> int:
@@ -77,12 +76,6 @@ class Strength:
         before = list(self.ranks).index(decision)
         peers = (rank for rank in list(self.ranks.values())[:before] if rank >> SLOT_BITS == own)
         return (*stronger, *map(Range.of, sorted(peers)))
-
-
-def refusals_of(permissions: Iterable[Permission]) -> tuple[Decision, ...]:
-    """The permissions on no group that refuse."""
-    others = (permission.decision for permission in permissions if not isinstance(permission.remote, GroupRef))
-    return tuple([decision for decision in others if decision.verdict is Verdict.DROP])
 
 
 @cache

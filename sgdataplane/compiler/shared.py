@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of, refusals_of
+from sgdataplane.compiler.ranks import Ranks, begins_inner, inner_level, ranks_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.ranges import Ranges, united
@@ -35,7 +35,7 @@ class Order:
     def of(cls, profiles: Sequence[Profile], before: Order | None) -> Order:
         """`before`: that of an earlier policy; the same object if nothing of it differs."""
         on_groups = {side: tuple([profile.on_groups[side] for profile in profiles]) for side in Direction}
-        refusals = {side: tuple([refusals_of(p.permissions(side)) for p in profiles]) for side in Direction}
+        refusals = {side: tuple([profile.refusals[side] for profile in profiles]) for side in Direction}
         is_first = {side: tuple([begins_inner(p.permissions(side)) for p in profiles]) for side in Direction}
         asked = (on_groups, refusals, is_first)
         if before is not None and (before.on_groups, before.refusals, before.is_inner_first) == asked:

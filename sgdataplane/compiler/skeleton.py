@@ -103,11 +103,11 @@ def first_rules(table: Table, site: Site) -> Iterator[tuple[Rule, ...]]:
     """By hook, the rules that its base chain begins with: packets at an uplink do there at once what they do in the
     entry chain, as no ENI can have accepted them there. Only uplinks with names of their own: a name that ends in *
     may stand for ENIs' interfaces, too."""
-    ways = ((one.statements[0], one.statements[-1]) for one in table.chain[entry_name(Direction.EGRESS)].rules)
+    ways = ((one.statements[0], one.statements[-1]) for one in table.chain_of(entry_name(Direction.EGRESS)).rules)
     names = [str(asked.ranges[0].first) for asked, way in ways if isinstance(asked, Match) and _is_uplink(way)]
     enis = table.elements_of(dispatch_name(Direction.EGRESS))
     few = [name for name in names if name not in enis and not name.endswith("*")][:FEW_UPLINKS]
-    return (tuple(_first_rules(table.chain[entry_name(hook)], site.interface(hook), few)) for hook in Direction)
+    return (tuple(_first_rules(table.chain_of(entry_name(hook)), site.interface(hook), few)) for hook in Direction)
 
 
 def _is_uplink(way: Statement) -> bool:

@@ -29,7 +29,7 @@ the whole table when it comes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS
 from sgdataplane.contract import names
@@ -94,6 +94,11 @@ ARE_ERRORS = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF
 IS_RANK = Match(Field.PACKET_PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 Statements = tuple[Statement, ...]
 
+# Rules that name no epoch are made once: a rule that is the same object is encoded once, too.
+UNSET, DROPPED = rule(SetPriority(0)), rule(DROP)
+NO_ERROR = tuple(Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
+BEFORE_RELATED = (rule(*NO_ERROR, RETURN), UNSET)
+
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     """The direction whose rules judge a packet: its hook's for an opening packet, the other one for a reply."""
@@ -121,9 +126,8 @@ def epoch_chains(
         sessions = list(_sessions(site, hook, slots, epoch))
         own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
         behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
-        related = rule(IS_RELATED, jump(related_name(hook)))
         yield _related(site, hook, sessions)
-        yield _base(site, hook, [*first[hook], *own, *behind_ah, related])
+        yield _base(site, hook, [*first[hook], *own, *behind_ah, _to_related(hook)])
     for side in Direction:
         marks = {ifname: site.marks.accepted(side, epoch, slot) for ifname, slot in slots.items()}
         written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
@@ -133,14 +137,21 @@ def epoch_chains(
             yield from (Chain(_epoch_name(side, ifname), (rule(mark),)) for ifname, mark in written.items())
 
 
+@cache
+def _to_related(hook: Direction) -> Rule:
+    return rule(IS_RELATED, jump(related_name(hook)))
+
+
 def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
     """Leads ICMP errors of these sessions to the chain of their ENI, by one rule: an old kernel walks each way there at
     each commit."""
-    others = (Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
-    to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
-    known = is_value(Field.PACKET_PRIORITY, ACCEPTED)
-    return Chain(related_name(hook), (rule(*others, RETURN), rule(SetPriority(0)), *noted, rule(known, to_errors)))
+    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, _to_errors(hook, site.interface(hook))))
+
+
+@cache
+def _to_errors(hook: Direction, interface: Field) -> Rule:
+    return rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), VerdictMap(interface, name=errors_name(hook)))
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
@@ -175,12 +186,16 @@ def _sessions_name(side: Direction) -> str:
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
     a verdict is refused."""
+    return Chain(hook.value, (*rules, *_judging(hook)), site.hooks[hook])
+
+
+@cache
+def _judging(hook: Direction) -> tuple[Rule, ...]:
     asked = rule(_leads(PROFILES)), rule(IS_RANK, _leads(WINNERS))
     ends = [(CODES[side, Fate.ACCEPT], accept_name(hook, side)) for side in Direction]
     ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
     decided = (rule(is_value(Field.PACKET_PRIORITY, code), goto(end)) for code, end in ends)
-    rest = rule(jump(gate_name(hook))), *asked, *decided, rule(goto(refuse_name(hook)))
-    return Chain(hook.value, (*rules, *rest), site.hooks[hook])
+    return rule(jump(gate_name(hook))), *asked, *decided, rule(goto(refuse_name(hook)))
 
 
 def _leads(name: str) -> VerdictMap:
@@ -195,13 +210,18 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, Se
     sessions that are opened are TCP's, and it is neither AH nor an ICMP error.
     """
     asked = site.interface(hook)
-    unmarked = (rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
     if is_few(marks):
         marked = [(is_value(asked, ifname), mark, *end) for ifname, mark in marks.items()]
-        usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), rule(DROP)]
+        usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), DROPPED]
     else:
         usual, rules = [], [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
-    return Chain(accept_name(hook, side), (rule(SetPriority(0)), *usual, *unmarked, *rules))
+    return Chain(accept_name(hook, side), (UNSET, *usual, *_unmarked(end), *rules))
+
+
+@lru_cache(maxsize=64)
+def _unmarked(end: Statements) -> tuple[Rule, ...]:
+    """Accepts what must not mark its session."""
+    return tuple(rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
 
 
 def mark_maps(ifnames: Collection[str]) -> list[Map]:
@@ -253,9 +273,9 @@ def refuse_chain(side: Direction) -> Chain:
     do ICMP errors: only a session's own packets decide about it."""
     unmark = SetMark(other_half(side), 0)
     is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
-    are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *map(_is_no, OF_ERRORS))
+    are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *NO_ERROR)
     kinds = ((is_other,), are_no_errors)
-    families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), _is_no(AH)))
+    families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), IS_NO_AH))
     unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
     counted = [_counted(side, asked) for asked in (Field.OIFNAME, Field.IIFNAME)]
     return Chain(refuse_name(side), (*unmarked, *counted, rule(DROP)))
@@ -265,10 +285,6 @@ def drops_map(side: Direction, ifnames: Iterable[str]) -> Map:
     """Interface -> the counter of packets dropped for its ENI. `ifnames`: the interfaces that carry ENIs."""
     elements = tuple((ifname, Count(eni_counter(side, ifname))) for ifname in sorted(ifnames))
     return Map(_drops_name(side), KeyType.IFNAME, elements, holds=KeyType.COUNTER)
-
-
-def _is_no(protocol: int) -> Match:
-    return Match(Field.L4PROTO, (Range.of(protocol),), negate=True)
 
 
 def _counted(side: Direction, asked: Field) -> Rule:

@@ -8,9 +8,11 @@ names; both ends of a range are part of it.
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import TypeVar
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
@@ -325,6 +327,13 @@ class Table:
     @cached_property
     def chain(self) -> dict[str, Chain]:
         return {chain.name: chain for chain in self.chains}
+
+    def chain_of(self, name: str) -> Chain:
+        """The same for one name, without an index of all. KeyError."""
+        place = bisect_left(self.chains, name, key=attrgetter("name"))
+        if place == len(self.chains) or self.chains[place].name != name:
+            raise KeyError(name)
+        return self.chains[place]
 
     @cached_property
     def map(self) -> dict[str, Map]:

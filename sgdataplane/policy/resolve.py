@@ -53,7 +53,8 @@ class RemoteAddresses:
 @dataclass(frozen=True)
 class Profile:
     """The policy of every ENI with this set of groups. The last permission of each direction is its default.
-    `on_groups`: the permissions whose remote is a group. `references`: remotes whose addresses the state tells."""
+    `on_groups`: the permissions whose remote is a group. `refusals`: the others that refuse. `references`: remotes
+    whose addresses the state tells."""
 
     security_group_ids: tuple[str, ...]
     nic_type: NicType
@@ -70,8 +71,17 @@ class Profile:
         }
 
     @cached_property
+    def refusals(self) -> Mapping[Direction, tuple[Decision, ...]]:
+        return {side: tuple(_refusals(self.permissions(side))) for side in Direction}
+
+    @cached_property
     def references(self) -> Mapping[Direction, tuple[Remote, ...]]:
         return {side: tuple(_references(self.permissions(side))) for side in Direction}
+
+
+def _refusals(permissions: Iterable[Permission]) -> Iterable[Decision]:
+    others = (permission.decision for permission in permissions if not isinstance(permission.remote, GroupRef))
+    return (decision for decision in others if decision.verdict is Verdict.DROP)
 
 
 def _references(permissions: Iterable[Permission]) -> Iterable[Remote]:
