@@ -4,8 +4,9 @@ Owns the order of these steps, tokens, and the copy of the documents that reads 
 Must not know HTTP, or what single actions do.
 
 Writes of one process go one after the other, so that two of them never conflict; if another process has committed
-meanwhile, the store says so, and the call is decided anew on what is there now. Reads wait for nothing: they take the
-documents of the last revision, which never change.
+meanwhile, the store says so, and the call is decided anew on what is there now. So is a call that would be refused:
+what it asks for may have been made by another process a moment ago. Reads wait for nothing: they take the documents of
+the last revision that has come, which never change.
 """
 
 from __future__ import annotations
@@ -111,6 +112,11 @@ class Engine:
                     return self._decide(action, call, token)
                 except ConflictError:
                     self._catch_up()
+                except ApiError:
+                    known = self.revision
+                    self._catch_up()
+                    if self.revision == known:
+                        raise
         raise ApiError("OperationConflict", "Others change the same objects all the time; try again.", 409)
 
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:

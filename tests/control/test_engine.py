@@ -14,6 +14,7 @@ import pytest
 from sgdataplane.control import engine
 from sgdataplane.control.answers import Answer
 from sgdataplane.control.documents import Documents, Workspace
+from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import state_of
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.store import Write
@@ -91,6 +92,16 @@ def test_writes_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
         answers = list(pool.map(lambda _: client.ask("CreateSecurityGroup", VpcId=vpc_id), range(40)))
     assert sorted(answer.revision or 0 for answer in answers) == list(range(3, 43))
     assert max(most) == 1
+
+
+def test_a_write_isnt_refused_for_what_another_server_has_just_made() -> None:
+    """As clients find that ask several servers in turn. What is wrong is still refused."""
+    store = MemoryStore()
+    one, other = (Client(Engine(store, "seed", counted_ids())) for _ in range(2))
+    vpc_id, _ = one.network()
+    assert other.engine.revision == 0
+    assert other.text("CreateSecurityGroup", "SecurityGroupId", VpcId=vpc_id)
+    assert other.refused("CreateSecurityGroup", VpcId="vpc-none") == "InvalidVpcId.NotFound"
 
 
 def test_documents_go_on_to_new_ones_and_stay_as_they_are() -> None:

@@ -19,6 +19,7 @@ from sgdataplane.lab.hosts.guests import Guest
 from sgdataplane.lab.hosts.hostslab import Host, HostsLab
 from sgdataplane.lab.hosts.housekeeping import LabClient, guest_of
 from sgdataplane.lab.patience import patient
+from tests.support.flood import wait_until
 from tests.support.sdks import Driver
 
 ASK_S, PAUSE_S = patient(60.0), 0.1
@@ -86,8 +87,16 @@ class Cloud:
         tags = [{"Key": HOST_TAG, "Value": host.name}] if is_tagged else []
         made = self.ask("RunInstances", VSwitchId=self.switch, SecurityGroupId=group, InstanceName=name, Tag=tags)
         (instance,) = made["InstanceIdSets"]["InstanceIdSet"]
-        found = self.ask("DescribeNetworkInterfaces", InstanceId=instance)["NetworkInterfaceSets"]
-        (eni,) = found["NetworkInterfaceSet"]
+        found: list[dict[str, Any]] = []
+
+        def is_seen() -> bool:
+            """The other API answers, and follows the store."""
+            answer = self.ask("DescribeNetworkInterfaces", InstanceId=instance)["NetworkInterfaceSets"]
+            found.extend(answer["NetworkInterfaceSet"])
+            return bool(found)
+
+        wait_until(is_seen)
+        (eni,) = found
         self.place(name, eni, host)
         return str(eni["NetworkInterfaceId"])
 
