@@ -112,6 +112,7 @@ network_interfaces:
     security_group_ids: [sg-web]
     allowed_address_pairs: [192.0.2.9, "2001:db8:f::/64"]
     connection_tracking: {tcp_established_timeout: 700, tcp_closed_and_time_wait_timeout: 15, udp_timeout: 60}
+    member_only: false
 """
 DIRECTION_IN, DIRECTION_OUT = Direction.INGRESS, Direction.EGRESS
 FOREIGN = GroupRef("sg-foreign")
