@@ -13,13 +13,17 @@ fi
 tree=$1
 shift
 
-# The network is the host's, so its names and its certificate authorities are needed too.
+# The network is the host's, so its names and its certificate authorities are needed too. Several may use a tree at once:
+# one after the other writes these.
 share_network_settings() {
+    exec 9<"$tree"
+    flock 9
     cp --remove-destination /etc/resolv.conf /etc/hosts "$tree/etc/"
     if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
         cp /usr/local/share/ca-certificates/*.crt "$tree/usr/local/share/ca-certificates/"
         chroot "$tree" update-ca-certificates >/dev/null 2>&1
     fi
+    exec 9<&-
 }
 
 # The tree itself becomes a mount point, since tests remount "/" of a mount namespace of their own.
