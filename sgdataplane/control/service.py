@@ -72,7 +72,10 @@ class ApiService:
                 is_stopping.wait(min(STEP_S, left))
 
     def _version(self, call: Call) -> Version:
-        """What is waited for. ApiError if there never was such a revision, as after a restore, or no such VPC."""
+        """What is waited for; the store's last revision if none is asked for, also if it hasn't come to this process
+        yet. ApiError if there never was such a revision, as after a restore, or no such VPC."""
+        if "Revision" not in call.parameters:
+            self._engine.catch_up()
         known = self._engine.version
         asked = Version(_number(call, "Epoch", known.epoch), _number(call, "Revision", known.revision))
         if asked > self._engine.version:

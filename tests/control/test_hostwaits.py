@@ -70,6 +70,16 @@ def test_a_host_is_done_once_it_says_so(many: ManyHosts) -> None:
     assert many.result() == {"Enforced": ["a", "b"]}
 
 
+def test_what_another_server_has_committed_is_waited_for(many: ManyHosts) -> None:
+    """A client asks several in turn, and its own last change is what it means."""
+    last = many.engine.revision
+    many.say(a=host(last), b=host(last))
+    assert many.result() == {"Enforced": ["a", "b"]}
+    Client(Engine(many.store, "seed", counted_ids())).group(many.vpcs["a"])
+    assert many.engine.revision == last
+    assert many.result() == {"Lagging": ["a", "b"]}
+
+
 def test_a_wait_ends_when_the_last_host_says_so(many: ManyHosts) -> None:
     last = many.engine.revision
     many.say(a=host(last), b=host(last - 1, needed=last))

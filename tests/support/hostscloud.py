@@ -87,18 +87,23 @@ class Cloud:
         tags = [{"Key": HOST_TAG, "Value": host.name}] if is_tagged else []
         made = self.ask("RunInstances", VSwitchId=self.switch, SecurityGroupId=group, InstanceName=name, Tag=tags)
         (instance,) = made["InstanceIdSets"]["InstanceIdSet"]
+        eni = self.eni(InstanceId=instance)
+        self.place(name, eni, host)
+        return str(eni["NetworkInterfaceId"])
+
+    def eni(self, **asked: object) -> dict[str, Any]:
+        """The only one of which this is so. The API that is asked may see it a moment later than the one that made
+        it."""
         found: list[dict[str, Any]] = []
 
         def is_seen() -> bool:
-            """The other API answers, and follows the store."""
-            answer = self.ask("DescribeNetworkInterfaces", InstanceId=instance)["NetworkInterfaceSets"]
+            answer = self.ask("DescribeNetworkInterfaces", **asked)["NetworkInterfaceSets"]
             found.extend(answer["NetworkInterfaceSet"])
             return bool(found)
 
         wait_until(is_seen)
         (eni,) = found
-        self.place(name, eni, host)
-        return str(eni["NetworkInterfaceId"])
+        return eni
 
     def place(self, name: str, eni: dict[str, Any], host: Host) -> Guest:
         """What is to run on that host with this ENI; `start` makes it."""

@@ -80,9 +80,7 @@ def test_an_eni_moves_from_host_to_host_with_its_policy(scene: Scene) -> None:
     group = cloud.group(rule(SQL))
     made = cloud.ask("CreateNetworkInterface", VSwitchId=cloud.switch, SecurityGroupId=group)
     eni = str(made["NetworkInterfaceId"])
-    (found,) = cloud.ask("DescribeNetworkInterfaces", NetworkInterfaceId=[eni])["NetworkInterfaceSets"][
-        "NetworkInterfaceSet"
-    ]
+    found = cloud.eni(NetworkInterfaceId=[eni])
     instances = {name: instance_of(cloud, name) for name in ("web", "far")}
     cloud.ask("AttachNetworkInterface", NetworkInterfaceId=eni, InstanceId=instances["web"])
     first = cloud.place("moving", found, scene.host("web"))
