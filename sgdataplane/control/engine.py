@@ -104,6 +104,7 @@ class Engine:
     def _write(self, action: Action, call: Call) -> Answer:
         token = _token_of(call)
         with self._writing:
+            is_behind = True  # what was refused once on the store's last documents stays so
             for _ in range(TRIES):
                 answered = self._store.answered(token.name) if token else None
                 if token and answered:
@@ -114,9 +115,11 @@ class Engine:
                     self._catch_up()
                 except ApiError:
                     known = self.revision
-                    self._catch_up()
+                    if is_behind:
+                        self._catch_up()
                     if self.revision == known:
                         raise
+                    is_behind = False
         raise ApiError("OperationConflict", "Others change the same objects all the time; try again.", 409)
 
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
