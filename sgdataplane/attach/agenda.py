@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport
-from sgdataplane.enforce import Cache, Desired, Proven, Settings
+from sgdataplane.enforce import Cache, Desired, Proven, Settings, TableSummary
 from sgdataplane.errors import BindingError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
@@ -45,18 +45,19 @@ class Agenda:
     """For one reconcile. `report`: of the previous one, whose quiet namespaces are certainly as it says, and were made
     in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
     at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
-    policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `may_fork`: a second process may
-    help, as all is to be visited."""
+    policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `helped`: called with the number in
+    commits of a second process that has helped, while no other one can have it; None: there may be none."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
     between: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     cache: Cache = field(default_factory=Cache)
-    may_fork: bool = False
+    helped: Callable[[int], None] | None = None
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)
+    _touched: dict[Key, bool] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
     @property
@@ -69,17 +70,34 @@ class Agenda:
         places = {key: number for number, key in enumerate(self.heard.order, 1)}
 
         def place(key: Key) -> tuple[int, bool]:
+            if not self._is_touched(key, state):
+                return places.get(key, 0), True
             return 0 if self._comes_first(key, state) else places.get(key, 0), not self._is_narrowed(key, state)
 
         return sorted(keys, key=place)
 
+    def _is_touched(self, key: Key, state: CloudState) -> bool:
+        """Whether this state can mean another policy than what is in force there."""
+        if key not in self._touched:
+            previous = self.in_force.get(key)
+            self._touched[key] = previous is not None and self._reach(previous, state).touches(
+                previous.desired.interfaces
+            )
+        return self._touched[key]
+
     def _is_narrowed(self, key: Key, state: CloudState) -> bool:
-        previous = self.in_force.get(key)
-        return previous is not None and self._reach(previous, state).narrows(previous.desired.interfaces)
+        previous = self.in_force[key]
+        return self._reach(previous, state).narrows(previous.desired.interfaces)
 
     def _comes_first(self, key: Key, state: CloudState) -> bool:
-        previous = self.in_force.get(key)
-        return key not in self.heard.disturbed and previous is not None and self.is_touched(previous, state)
+        return key not in self.heard.disturbed and self._is_touched(key, state)
+
+    def is_due(self, key: Key, state: CloudState) -> bool:
+        """Whether it certainly needs a look now, so that a second process may take it. Of what something was heard, we
+        look ourselves, while there is time."""
+        if key in self.heard.order:
+            return False
+        return key not in self.heard.quiet or self._comes_first(key, state)
 
     def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
         """The report of a namespace that needs no look now: it is as it should be, or has to wait. Else None."""
@@ -88,7 +106,7 @@ class Agenda:
             return None
         if previous.is_gone:
             return previous if key in self.heard.quiet else None
-        is_touched = previous.proven is not None and self.is_touched(previous.proven, state)
+        is_touched = self._is_touched(key, state)
         if key in self.heard.order and not self._comes_first(key, state):
             return self._waiting(previous, is_touched=is_touched)
         if key not in self.heard.quiet or not previous.is_settled or previous.proven is None or is_touched:
@@ -137,21 +155,18 @@ class Agenda:
             return None
         return ends.difference(*links)
 
-    def is_touched(self, previous: Proven, state: CloudState) -> bool:
-        """Whether this state can mean another policy there."""
-        return self._reach(previous, state).touches(previous.desired.interfaces)
-
     def _reach(self, previous: Proven, state: CloudState) -> Reach:
         old = previous.desired.state
         if id(old) not in self._reaches:
             self._reaches[id(old)] = old, Reach(old, state)
         return self._reaches[id(old)][1]
 
-    def built(self, key: Key, desired: Desired, settings: Settings) -> Proven:
-        """What is in force there, if the new state means the same for it; else it is built now. ProofError."""
+    def built(self, key: Key, desired: Desired, settings: Settings, known: TableSummary | None = None) -> Proven:
+        """What is in force there, if the new state means the same for it; else it is built, now or (`known`: of what
+        another process has built) when somebody asks for it. ProofError."""
         previous = self.in_force.get(key)
-        if previous is None or not previous.is_of(desired, settings) or self.is_touched(previous, desired.state):
-            return self.cache.build(desired, settings, previous)
+        if previous is None or not previous.is_of(desired, settings) or self._is_touched(key, desired.state):
+            return self.cache.build(desired, settings, previous, known)
         return previous.on(desired.state)
 
 

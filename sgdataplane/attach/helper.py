@@ -1,10 +1,10 @@
-"""A second process at a start: it visits half of the namespaces, and hands back what it did and found there.
+"""A second process: it visits half of the namespaces that need a visit, and hands back what it did and found there.
 
 Owns that process, and what it hands back. Is given what to do in each namespace. Must not know how that is done.
 
-It is a fork, so it has the state, and it ends with its parent. While it works, nobody else touches its half. The parent
-visits each namespace of which it hands back nothing. Of the others, whoever listens to them compares generation, stamp
-and links with the report, as for namespaces that the parent itself has visited.
+It is a fork, so it has the state and what is in force, and it ends with its parent. While it works, nobody else touches
+its half. The parent visits each namespace of which it hands back nothing. Who listens to the kernel's events learns its
+number in commits before any other process can have that number, so that its commits aren't taken for others'.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import pickle
 import select
 import signal
+import struct
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,22 +23,23 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from sgdataplane.attach.report import Key, NamespaceReport
-from sgdataplane.enforce import Cache, TableSummary
+from sgdataplane.enforce import TableSummary, own_process
 
-MANY = 100  # namespaces to visit: fewer take less than a second
+MANY = 16  # namespaces to visit: for ten, the process takes as long as it saves
 POLL_S, PATIENCE_S = 0.05, 2.0  # it may take twice as long as we did for our half, and PATIENCE_S
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHUNK = 1 << 16
+NUMBER = struct.Struct("=I")  # comes first in the answer
 Work = Mapping[Key, Callable[[], NamespaceReport]]
 
 
 @dataclass
 class Handed:
-    """A helper's reports, by namespace, where nothing is left to do; and what it built. Nothing if it failed. `proven`,
-    which is large, stays with the helper."""
+    """By namespace, where nothing is left to do: a helper's reports, and the summaries of the tables that it put in
+    force. Nothing if it failed. `proven`, which is large, stays with the helper."""
 
     reports: Mapping[Key, NamespaceReport] = field(default_factory=dict)
-    summaries: Mapping[str, TableSummary] = field(default_factory=dict)
+    summaries: Mapping[Key, TableSummary] = field(default_factory=dict)
 
 
 def is_worth(count: int) -> bool:
@@ -46,31 +48,39 @@ def is_worth(count: int) -> bool:
 
 
 @contextmanager
-def helper(work: Work, cache: Cache, between: Callable[[], None]) -> Iterator[Handed]:
+def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]) -> Iterator[Handed]:
     """Run the block while another process does this work. After the block, wait for that and fill in what it hands
-    back. `between`: called while waiting."""
+    back. `between`: called while waiting. `ended`: called with that process's number in commits once it has ended and
+    no other one can have that number yet."""
     handed, started = Handed(), time.monotonic()
-    made = _forked(work, cache)
+    made = _forked(work)
     if made is None:
         yield handed
         return
     child, answer = made
+    data = b""
     try:
         yield handed
         data = b"".join(_read(answer, 2 * time.monotonic() - started + PATIENCE_S, between))
         with suppress(EOFError, pickle.UnpicklingError):
-            handed.reports, handed.summaries = pickle.loads(data)  # our own process wrote it
+            handed.reports, handed.summaries = pickle.loads(data[NUMBER.size :])  # our own process wrote it
     finally:
         os.close(answer)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        try:
+            if len(data) >= NUMBER.size:
+                ended(*NUMBER.unpack_from(data))
+        finally:
+            os.waitpid(child, 0)
 
 
-def _forked(work: Work, cache: Cache) -> tuple[int, int] | None:
+def _forked(work: Work) -> tuple[int, int] | None:
     """The process, and where it answers; None if the machine has no room for it."""
     answer, told = os.pipe()
     with warnings.catch_warnings():
-        # Python warns of forks beside threads. Those of ours wait for work, or close sockets, and hold no lock.
+        # Python warns of forks beside threads. Ours wait for work, close sockets or serve metrics; should one hold a
+        # lock that the child needs, the child waits in vain, and its work is done here a little later.
         warnings.simplefilter("ignore", DeprecationWarning)
         parent = os.getpid()
         try:
@@ -78,7 +88,7 @@ def _forked(work: Work, cache: Cache) -> tuple[int, int] | None:
         except OSError:
             child = -1
     if child == 0:
-        _help(work, cache, told, parent)
+        _help(work, told, parent)
     os.close(told)
     if child > 0:
         return child, answer
@@ -86,16 +96,17 @@ def _forked(work: Work, cache: Cache) -> tuple[int, int] | None:
     return None
 
 
-def _help(work: Work, cache: Cache, told: int, parent: int) -> NoReturn:
+def _help(work: Work, told: int, parent: int) -> NoReturn:
     """In the child: do it all, and tell. Whatever fails, the parent does."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
-            reports = [call() for call in work.values()]
-            done = {report.key: replace(report, proven=None) for report in reports if _is_done(report)}
-            proven = [report.proven for report in reports if report.proven is not None]
             with open(told, "wb") as file:
-                pickle.dump((done, dict(cache.summaries(proven) or {})), file)
+                file.write(NUMBER.pack(own_process()))
+                file.flush()
+                reports = [report for report in (call() for call in work.values()) if _is_done(report)]
+                summaries = {report.key: report.proven.summary for report in reports if report.proven is not None}
+                pickle.dump(({report.key: replace(report, proven=None) for report in reports}, summaries), file)
     finally:
         os._exit(0)
 

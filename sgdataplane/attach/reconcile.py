@@ -29,7 +29,7 @@ from sgdataplane.attach.report import (
 )
 from sgdataplane.attach.workload import Workload
 from sgdataplane.collection import no_collection
-from sgdataplane.enforce import Desired, enforce, is_in_force
+from sgdataplane.enforce import Desired, TableSummary, enforce, is_in_force
 from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
@@ -91,39 +91,40 @@ def _reconcile_workloads(
         return {key: agenda.settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
 
     order = agenda.ordered(groups, state)
-    if not agenda.may_fork or not is_worth(len(order)):
+    if agenda.helped is None or not is_worth(len(due := [key for key in order if agenda.is_due(key, state)])):
         reports = reported(order)
     else:
-        own, helpers = _shares(groups, state)
-        with helper({key: work[key] for key in helpers}, agenda.cache, agenda.between) as handed:
-            reports = reported(own)
-        agenda.cache.learn(handed.summaries)
+        theirs = _helpers_share(due, groups, state)
+        with helper({key: work[key] for key in theirs}, agenda.between, agenda.helped) as handed:
+            reports = reported([key for key in order if key not in theirs])
         for key, report in handed.reports.items():
             with suppress(Exception):  # whatever it is, we visit the namespace ourselves
-                reports[key] = _with_proven(report, groups[key], state, manner, agenda)
-        reports |= reported([key for key in helpers if key not in reports])
+                reports[key] = _with_proven(report, handed.summaries[key], state, manner, agenda)
+        reports |= reported([key for key in theirs if key not in reports])
     return [reports[key] for key in groups]
 
 
-def _shares(groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> tuple[list[Key], list[Key]]:
-    """Our own share, and the helper's. ENIs with the same groups stay together, since a process proves the rules of a
-    group once."""
+def _helpers_share(
+    keys: Sequence[Key], groups: Mapping[Key, Sequence[Binding]], state: CloudState
+) -> Mapping[Key, None]:
+    """The namespaces that a helper visits, in the order in which they come. ENIs with the same groups stay together,
+    since a process proves the rules of a group once."""
 
     def profiles(key: Key) -> list[tuple[str, ...]]:
         return [state.eni[binding.eni_id].security_group_ids for binding in groups[key]]
 
-    keys = sorted(groups, key=profiles)
-    own = round(len(keys) * OWN_SHARE)
-    return keys[:own], keys[own:]
+    every = sorted(keys, key=profiles)
+    theirs = set(every[round(len(every) * OWN_SHARE) :])
+    return {key: None for key in keys if key in theirs}
 
 
 def _with_proven(
-    report: NamespaceReport, bindings: Sequence[Binding], state: CloudState, manner: Manner, agenda: Agenda
+    report: NamespaceReport, known: TableSummary, state: CloudState, manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
     """A helper's report, with what it proved: as at a restart, we build that only if somebody needs more than its
     summary."""
-    desired = Desired(state, {binding.eni_id: binding.ifname for binding in bindings}, manner.options)
-    return replace(report, proven=agenda.built(report.key, desired, manner.settings))
+    desired = Desired(state, {eni.binding.eni_id: eni.binding.ifname for eni in report.enis}, manner.options)
+    return replace(report, proven=agenda.built(report.key, desired, manner.settings, known))
 
 
 def _reconcile_workload(

@@ -44,12 +44,12 @@ from sgdataplane.daemon.control import (
     spell_refusal,
 )
 from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
-from sgdataplane.daemon.cycle import ASKED, LOOKING, CycleReport, Reconciler
+from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.metrics import Metrics
-from sgdataplane.daemon.namespaces import NamespaceWatch
+from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
@@ -84,7 +84,8 @@ class Agent:
         self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
         stack.callback(self._meanwhile.close)
         known = ProvenFile(config.state_directory)
-        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat, self._meanwhile.run, known)
+        beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper)
+        self._reconciler = Reconciler(self._registry, last_good, known, beside)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         self._metrics = Metrics(self._status)
@@ -189,7 +190,12 @@ class Agent:
         self._schedule.add(Cause.LINK)
 
     def _hear_rules(self) -> None:
-        drifts, is_due = self._namespaces.rules_changed()
+        self._note_rules(*self._namespaces.rules_changed())
+
+    def _hear_helper(self, process: int) -> None:
+        self._handle(lambda: self._note_rules(*self._namespaces.rules_changed_beside(process)))
+
+    def _note_rules(self, drifts: list[Drift], is_due: bool) -> None:
         self._journal.note_drifts(drifts)
         if drifts or is_due:
             self._schedule.add(Cause.DRIFT)

@@ -114,24 +114,32 @@ class CycleReport:
         return {key: found is None or found.is_refill for key, found in applied.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the caller does while a cycle runs. `beat`: called now and then. `aside`: calls a function that may take
+    long, and returns after it. `helped`: of Agenda."""
+
+    beat: Callable[[], None] = lambda: None
+    aside: Aside = lambda work: work()
+    helped: Callable[[int], None] | None = None
+
+
 class Reconciler:
-    """Keeps, from one cycle to the next, the policy and what is in force by namespace and in which manner. `beat`:
-    called now and then in a cycle. `aside`: calls a function that may take long, and returns after it."""
+    """Keeps, from one cycle to the next, the policy and what is in force by namespace and in which manner."""
 
     def __init__(
         self,
         registry: Registry,
         last_good: LastGood,
-        beat: Callable[[], None] = lambda: None,
-        aside: Aside = lambda work: work(),
         proven_file: ProvenFile | None = None,
+        beside: Beside = Beside(),
     ) -> None:
         self._registry, self._last_good, self._proven_file = registry, last_good, proven_file
         self._policy: Policy | None = None
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
         self._sights, self._deferred = Sights(), list[Build]()
-        self._beat, self._aside = beat, aside
+        self._beside = beside
 
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD
@@ -175,7 +183,7 @@ class Reconciler:
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
         """source -> state -> policy, if the causes ask for it; else the previous policy."""
         if self._policy is None or READING & set(causes):
-            self._aside(partial(self._read, source, profile))
+            self._beside.aside(partial(self._read, source, profile))
         assert self._policy is not None
         return self._policy
 
@@ -211,7 +219,7 @@ class Reconciler:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
             heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset(), links={})
-        return Agenda(self._previous, heard, self._beat, cache=self._cache, may_fork=Cause.START in causes)
+        return Agenda(self._previous, heard, self._beside.beat, cache=self._cache, helped=self._beside.helped)
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
@@ -231,10 +239,10 @@ class Reconciler:
         """Keep the policy for a start without a state, even if one ENI was refused, since the others obey it."""
         is_new = policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state)
         if is_new and host is not None:
-            self._aside(partial(self._last_good.store, policy.state))
+            self._beside.aside(partial(self._last_good.store, policy.state))
 
     def remember(self) -> None:
         """Keep what the next start needs to build nothing. Call it once the cycle is told."""
         summaries = None if self._proven_file is None else self._cache.summaries(self._previous.in_force.values())
         if self._proven_file is not None and summaries is not None:
-            self._aside(partial(self._proven_file.store, summaries))
+            self._beside.aside(partial(self._proven_file.store, summaries))

@@ -8,6 +8,8 @@ reports. Must not know what is done about events.
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -32,6 +34,8 @@ from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
+PATIENCE_S = 0.5  # with others who commit without end; their events are read later, as usual
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
@@ -51,7 +55,8 @@ class NamespaceWatch:
         modules.require(modules.NFTABLES)
         self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
-        self._commits = CommitReader(TABLE, own_process())
+        self._own = {own_process()}
+        self._commits = CommitReader(TABLE, self._own)
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._workloads: dict[Identity, int] = {}  # in host placement
@@ -186,6 +191,19 @@ class NamespaceWatch:
                 changed.add(message.number)
         self._hear(changed | carrying)
         return drifts, is_lossy or bool(carrying)
+
+    def rules_changed_beside(self, process: int) -> tuple[list[Drift], bool]:
+        """The same for all that has been told up to now, in which commits of that process are ours, too: it has ended,
+        and no other one has its number yet."""
+        drifts, is_needed, until = list[Drift](), False, time.monotonic() + PATIENCE_S
+        self._own.add(process)
+        try:
+            while select.select([self.rules], [], [], 0)[0] and time.monotonic() < until:
+                some, is_lossy = self.rules_changed()
+                drifts, is_needed = drifts + some, is_needed or is_lossy
+        finally:
+            self._own.remove(process)
+        return drifts, is_needed
 
     def _read(self, number: int, message: Message) -> list[Commit]:
         """The commits of others that end with this message. If it can't be read, the namespace is looked at."""

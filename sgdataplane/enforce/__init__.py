@@ -5,6 +5,7 @@ from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.proven import Build, Cache, Proven, TableSummary, build
 from sgdataplane.enforce.sessions import Epochs, KernelSessions
 from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_enforced, is_in_force, remove
+from sgdataplane.nft.commits import own_process
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -25,5 +26,6 @@ __all__ = [
     "enforce",
     "is_enforced",
     "is_in_force",
+    "own_process",
     "remove",
 ]

@@ -175,17 +175,23 @@ class Cache:
     _last: Proven | None = None
     _most: int = 0
 
-    def build(self, desired: Desired, settings: Settings, previous: Proven | None = None) -> Proven:
-        """Call build() with the most similar table that was built, now or when its result is asked for."""
-        known = None if previous is not None or not settings.prove else self._known(desired, settings.time_scale)
+    def build(
+        self,
+        desired: Desired,
+        settings: Settings,
+        previous: Proven | None = None,
+        known: TableSummary | None = None,
+    ) -> Proven:
+        """Call build() with the most similar table that was built, now or when its result is asked for. `known`: of the
+        table, if another process of this program has built it."""
+        if known is None and previous is None and settings.prove:
+            known = self._known(desired, settings.time_scale)
         if known is None:
             return self._built(desired, settings, previous)
-        later = Build(lambda: self._built_again(desired, settings, known), known)
+        # A table that isn't built yet isn't waited for: it would wait for the one before it, and so on.
+        before = previous if previous is not None and previous.build.is_done else None
+        later = Build(lambda: self._built_again(desired, settings, before, known), known)
         return Proven(desired, settings.time_scale, settings.prove, later)
-
-    def learn(self, known: Mapping[str, TableSummary]) -> None:
-        """What another process of this program has built."""
-        self.known = {**self.known, **known}
 
     def _known(self, desired: Desired, time_scale: float) -> TableSummary | None:
         digest = self._digest(desired, time_scale) if self.known else None
@@ -196,11 +202,11 @@ class Cache:
             self._inputs = Inputs(desired.state, self._inputs)
         return self._inputs.digest(desired, time_scale)
 
-    def _built_again(self, desired: Desired, settings: Settings, known: TableSummary) -> Made:
-        made = self._built(desired, settings, None).made
+    def _built_again(self, desired: Desired, settings: Settings, previous: Proven | None, known: TableSummary) -> Made:
+        made = self._built(desired, settings, previous).made
         if stamp_of(made.table).digest != known.digest:
             self.known = {}
-            raise RuntimeError("an earlier process of this program made another table of the same policy")
+            raise RuntimeError("another process of this program made another table of the same policy")
         return made
 
     def summaries(self, in_force: Collection[Proven]) -> Mapping[str, TableSummary] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.host.netlink import parse_attributes, text_of
@@ -74,10 +74,10 @@ class _Unended:
 
 
 class CommitReader:
-    """Puts commits together from messages, for each namespace by itself. `own`: the process whose commits aren't
+    """Puts commits together from messages, for each namespace by itself. `own`: the processes whose commits aren't
     told."""
 
-    def __init__(self, table: str, own: int | None = None) -> None:
+    def __init__(self, table: str, own: Collection[int] = ()) -> None:
         self._table, self._own = table, own
         self._open: dict[int, _Unended] = {}
 
@@ -98,7 +98,7 @@ class CommitReader:
     def _ended(self, number: int, entry: _Unended, payload: bytes) -> Iterator[Commit]:
         found = parse_attributes(payload[GENMSG.size :])
         (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])
-        if process == self._own:
+        if process in self._own:
             return
         self._count(entry)
         if entry.changes:

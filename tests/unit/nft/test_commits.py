@@ -51,7 +51,7 @@ def test_each_commit_is_told_by_itself() -> None:
 
 
 def test_own_commits_are_neither_told_nor_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, read = CommitReader("ours", own=7), list[bytes]()
+    reader, read = CommitReader("ours", own={7}), list[bytes]()
 
     def noted(data: bytes) -> dict[int, bytes]:
         read.append(data)
