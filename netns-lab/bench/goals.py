@@ -134,7 +134,7 @@ def sections(results: Results) -> tuple[Section, ...]:
             "Its own process, with a namespace for each ENI. A change begins with the rename of a state file; a plug, "
             "with the interface's arrival.",
             tuple(map(of_figures, AGENT)),
-            ("072", "063", "055"),
+            ("083", "072", "063", "055"),
         ),
         Section(
             "Packets",
