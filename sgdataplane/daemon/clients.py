@@ -13,6 +13,7 @@ import errno
 import selectors
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 MAX_REQUEST_BYTES = 4096
@@ -109,6 +110,8 @@ class Clients:
     def _drop(self, client: _Client) -> None:
         del self._clients[client.door.fileno()]
         self._selector.unregister(client.door)
+        with suppress(OSError):  # it has gone
+            client.door.shutdown(socket.SHUT_RDWR)  # a helper (attach/helper.py) may have the connection, too
         client.door.close()
         self._open()
 

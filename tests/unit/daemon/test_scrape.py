@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import socket
 import threading
+import time
 
 import pytest
 
-from sgdataplane.daemon.clients import MAX_REQUEST_BYTES
+from sgdataplane.daemon.clients import MAX_REQUEST_BYTES, Clients
 from sgdataplane.daemon.scrape import MetricsServer, reply
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n"
 
@@ -64,6 +67,37 @@ def test_anything_else_is_refused(asked: bytes, expected: int) -> None:
 
 def test_metrics_that_cannot_be_told_are_an_error_of_ours() -> None:
     assert status(reply(GET, lambda: None)) == 500
+
+
+def test_a_client_sees_the_end_though_a_child_has_the_connection_too() -> None:
+    waits, ends = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as door, selectors.DefaultSelector() as selector:
+        clients = Clients(door, selector, lambda _, asked: reply(asked, metrics), time.monotonic)
+        with socket.create_connection(door.getsockname()) as client:
+            serve(selector)
+            child = os.fork()
+            if child == 0:
+                os.close(ends)
+                os.read(waits, 1)
+                os._exit(0)
+            client.settimeout(DEADLINE)
+            client.sendall(GET)
+            serve(selector)
+            serve(selector)
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            has_ended = os.waitpid(child, os.WNOHANG) != (0, 0)
+        clients.close()
+    os.close(ends)
+    os.waitpid(child, 0)
+    os.close(waits)
+    assert not has_ended
+    assert status(answer) == 200
+
+
+def serve(selector: selectors.BaseSelector) -> None:
+    """What is ready, or soon will be."""
+    for key, _ in selector.select(DEADLINE):
+        key.data()
 
 
 def serving() -> list[str]:
