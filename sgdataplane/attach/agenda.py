@@ -92,12 +92,15 @@ class Agenda:
     def _comes_first(self, key: Key, state: CloudState) -> bool:
         return key not in self.heard.disturbed and self._is_touched(key, state)
 
-    def is_due(self, key: Key, state: CloudState) -> bool:
-        """Whether it certainly needs a look now, so that a second process may take it. Of what something was heard, we
-        look ourselves, while there is time."""
-        if key in self.heard.order:
-            return False
-        return key not in self.heard.quiet or self._comes_first(key, state)
+    def due(self, keys: Iterable[Key], state: CloudState) -> tuple[list[Key], list[Key]]:
+        """The namespaces that certainly need a look now, so that a second process may take some: those whose new policy
+        may refuse more, and all others. Of what something was heard, we look ourselves, while there is time."""
+        found: tuple[list[Key], list[Key]] = [], []
+        for key in keys:
+            is_touched = self._comes_first(key, state)
+            if key not in self.heard.order and (is_touched or key not in self.heard.quiet):
+                found[not (is_touched and self._is_narrowed(key, state))].append(key)
+        return found
 
     def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
         """The report of a namespace that needs no look now: it is as it should be, or has to wait. Else None."""

@@ -91,31 +91,29 @@ def _reconcile_workloads(
         return {key: agenda.settled(key, groups[key], state) or agenda.look(key, work[key]) for key in keys}
 
     order = agenda.ordered(groups, state)
-    if agenda.helped is None or not is_worth(len(due := [key for key in order if agenda.is_due(key, state)])):
+    due = agenda.due(order, state)
+    if agenda.helped is None or not is_worth(sum(map(len, due))):
         reports = reported(order)
     else:
-        theirs = _helpers_share(due, groups, state)
-        with helper({key: work[key] for key in theirs}, agenda.between, agenda.helped) as handed:
+        theirs = {key for some in due for key in _helpers_share(some, groups, state)}
+        with helper({key: work[key] for key in order if key in theirs}, agenda.between, agenda.helped) as handed:
             reports = reported([key for key in order if key not in theirs])
         for key, report in handed.reports.items():
             with suppress(Exception):  # whatever it is, we visit the namespace ourselves
                 reports[key] = _with_proven(report, handed.summaries[key], state, manner, agenda)
-        reports |= reported([key for key in theirs if key not in reports])
+        reports |= reported([key for key in order if key in theirs and key not in reports])
     return [reports[key] for key in groups]
 
 
-def _helpers_share(
-    keys: Sequence[Key], groups: Mapping[Key, Sequence[Binding]], state: CloudState
-) -> Mapping[Key, None]:
-    """The namespaces that a helper visits, in the order in which they come. ENIs with the same groups stay together,
-    since a process proves the rules of a group once."""
+def _helpers_share(keys: Iterable[Key], groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> Sequence[Key]:
+    """The namespaces that a helper visits. ENIs with the same groups stay together, since a process proves the rules of
+    a group once."""
 
     def profiles(key: Key) -> list[tuple[str, ...]]:
         return [state.eni[binding.eni_id].security_group_ids for binding in groups[key]]
 
     every = sorted(keys, key=profiles)
-    theirs = set(every[round(len(every) * OWN_SHARE) :])
-    return {key: None for key in keys if key in theirs}
+    return every[round(len(every) * OWN_SHARE) :]
 
 
 def _with_proven(

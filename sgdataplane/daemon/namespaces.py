@@ -198,7 +198,8 @@ class NamespaceWatch:
         drifts, is_needed, until = list[Drift](), False, time.monotonic() + PATIENCE_S
         self._own.add(process)
         try:
-            while select.select([self.rules], [], [], 0)[0] and time.monotonic() < until:
+            # before the first report nothing is followed, and what was told is dropped then
+            while self._numbers and select.select([self.rules], [], [], 0)[0] and time.monotonic() < until:
                 some, is_lossy = self.rules_changed()
                 drifts, is_needed = drifts + some, is_needed or is_lossy
         finally:

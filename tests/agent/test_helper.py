@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,6 +183,29 @@ def test_a_change_has_help_and_so_has_the_next_one(host: Host, builds: list[obje
         assert entry.proven is not None
         assert entry.proven.table == build(Desired(opening(81), interfaces, DEFAULT_MANNER.options)).table
     assert len(host.ended) == 4
+
+
+def test_both_processes_begin_with_what_narrows(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sg-0 narrows and sg-1 widens. By groups alone, the agent would have those of one, and the helper of the other."""
+    host.start()
+    shares, narrowing = (
+        list[list[str]](),
+        {eni.network_interface_id for eni in ENIS if "sg-0" in eni.security_group_ids},
+    )
+
+    @contextmanager
+    def noted(work: helper.Work, *_: object) -> Iterator[helper.Handed]:
+        ids = {entry.key: entry.enis[0].binding.eni_id for entry in host.last.namespaces}
+        shares[:] = [[ids[key] for key in ids if key not in work], [ids[key] for key in work]]
+        yield helper.Handed()
+
+    monkeypatch.setattr(reconcile, "helper", noted)
+    more = [[], [RULES[1], make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-80")]]
+    host.change(make_state([make_group(f"sg-{n}", rules) for n, rules in enumerate(more)], ENIS))
+    own, theirs = shares
+    assert own
+    assert all(narrowing.intersection(share) for share in shares)
+    assert [eni in narrowing for eni in theirs] == sorted((eni in narrowing for eni in theirs), reverse=True)
 
 
 def test_what_does_not_change_and_what_something_was_heard_of_is_not_the_helpers(host: Host) -> None:
