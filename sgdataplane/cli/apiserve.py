@@ -9,8 +9,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from sgdataplane.cli.output import Exit, say, say_aside
 from sgdataplane.model.choices import IN_LAB
 
 if TYPE_CHECKING:
+    from sgdataplane.control.background import Background
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Place
@@ -76,12 +76,13 @@ def run(config: ApiConfig, at: ListenAt) -> int:
         board = HostBoard(store)
         with (
             Following(engine, places(config), profile) as following,
-            followed(engine),
-            ClaimKeeper(engine, board),
+            take_over(engine) as taking_over,
+            ClaimKeeper(engine, board) as claiming,
         ):
             lags = HostLags(lambda: engine.documents, board)
             log = AccessLog(say, ApiMetrics(lags.look, config.tls_cert))
-            api = Api(ApiService(engine, store, following, profile, board), admission, log)
+            threads = (*following.threads, taking_over, claiming)
+            api = Api(ApiService(engine, store, following, board, threads), admission, log)
             server = ApiServer(api, at)
             say_aside(f"serving at {server.url}; revision {engine.revision}")
             sys.stdout.flush()
@@ -122,24 +123,16 @@ def places(config: ApiConfig) -> list[Place]:
     return []
 
 
-@contextmanager
-def followed(engine: Engine) -> Iterator[None]:
-    """While the block runs, what other processes commit is taken over."""
+def take_over(engine: Engine) -> Background:
+    """Return the thread that takes over what other processes commit."""
+    from sgdataplane.control.background import Background
     from sgdataplane.control.store import StoreError
 
-    is_ending = threading.Event()
-
-    def follow() -> None:
-        while not is_ending.is_set():
+    def follow(ending: threading.Event) -> None:
+        while not ending.is_set():
             try:
                 engine.follow(timeout=FOLLOW_S)
             except StoreError:  # calls are answered with it; once the store is back, this goes on
-                is_ending.wait(FOLLOW_S)
+                ending.wait(FOLLOW_S)
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_ending.set()
-        thread.join()
+    return Background("taking over what others commit", follow)

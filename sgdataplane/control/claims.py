@@ -13,9 +13,9 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Mapping
-from typing import Self
 
 from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.background import Background
 from sgdataplane.control.documents import Documents, ResourceKind, about, path_of, state_in
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.hosts import FIELD, hosts_in, named_host
@@ -65,21 +65,12 @@ def bind(scope: Scope, host: str, enis: Collection[str]) -> Body:
     return {}
 
 
-class ClaimKeeper:
+class ClaimKeeper(Background):
     """A thread that binds what hosts claim. Use as a context manager; leaving it ends the thread."""
 
     def __init__(self, engine: Engine, board: HostBoard) -> None:
+        super().__init__("claims of hosts", self._keep)
         self._engine, self._board = engine, board
-        self._is_ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_ending.set()
-        self._thread.join()
 
     def turn(self) -> None:
         """Look once."""
@@ -96,9 +87,6 @@ class ClaimKeeper:
         except ApiError as error:  # at the next turn, it is tried again
             LOGGER.warning("%s isn't bound to the host %s: %s", ", ".join(enis[:3]), host, error)
 
-    def _keep(self) -> None:
-        while not self._is_ending.wait(EVERY_S):
-            try:
-                self.turn()
-            except Exception:  # a bug of ours must not end it
-                LOGGER.exception("claims of hosts aren't bound")
+    def _keep(self, ending: threading.Event) -> None:
+        while not ending.wait(EVERY_S):
+            self.turn()

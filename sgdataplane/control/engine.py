@@ -55,7 +55,7 @@ class Engine:
     """Answers calls; safe for use by several threads. `profile`: of quotas. `new_id`: makes ids from a prefix."""
 
     def __init__(self, store: Store, profile: str = "seed", new_id: Callable[[str], str] = random_id) -> None:
-        self._store, self._profile, self._new_id = store, profile, new_id
+        self._store, self.profile, self._new_id = store, profile, new_id
         self.documents = Documents.of(store.snapshot())  # of the last revision; reads are answered from them
         self._writing = threading.Lock()
         self.moved = threading.Condition()  # held to replace the documents, and notified then
@@ -125,7 +125,7 @@ class Engine:
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
         workspace = Workspace(self.documents)
         body = action.run(Scope(workspace, call, self._new_id))
-        validate(workspace, self._profile)
+        validate(workspace, self.profile)
         if str(call.parameters.get("DryRun", "")).lower() == "true":
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")
         if not workspace.is_changed and token is None:

@@ -147,6 +147,9 @@ class EtcdStore:
     def summaries(self) -> Mapping[str, Body]:
         return self._summaries.all()
 
+    def summary(self, relay: str) -> Body | None:
+        return self._summaries.of(relay)
+
     def close(self) -> None:
         self._bell.is_closed = True
         self._cluster.close()

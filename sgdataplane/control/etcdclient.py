@@ -9,6 +9,7 @@ writes makes it such that twice is the same as once.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -27,6 +28,7 @@ HAS_LEADER = (("hasleader", "true"),)
 TRY_S, IN_ALL_S = 1.0, 2.4  # of one member, and of the cluster: a caller has its answer within 3 s
 PAUSE_S, AGAIN_S = 0.05, 0.2  # before the next member is asked, and before a cluster is that didn't answer at all
 PROGRESS_S, SILENT_S = 1.0, 3.0  # a watch asks its member so often for a sign of life, and gives it up after that time
+LOGGER = logging.getLogger("sgdataplane.control.etcd")
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # a page of the log may be larger than the 4 MB of old
     ("grpc.max_send_message_length", -1),
@@ -241,6 +243,8 @@ class Bell:
                 self._cluster.watch(self._create, self._heard)
             except UnavailableError:  # closed
                 return
+            except Exception:  # those who wait must go on hearing of commits
+                LOGGER.exception("the watch of etcd failed, and starts again")
             self._ring()
             with self._news:
                 self._news.wait_for(lambda: self.is_closed, PAUSE_S)

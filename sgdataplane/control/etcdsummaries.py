@@ -11,16 +11,17 @@ etcd holds. So this compacts them, but not what somebody may be reading: a snaps
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sgdataplane.control import etcdkeys
-from sgdataplane.control.etcdclient import Cluster, EtcdError
+from sgdataplane.control.etcdclient import Cluster, EtcdError, pages
 from sgdataplane.control.etcdkeys import Keys
 from sgdataplane.control.etcdmessages import make
-from sgdataplane.control.etcdparcels import Parcels
 from sgdataplane.control.store import SUMMARY_S, Body
+from sgdataplane.control.summaries import SummaryReader
 from sgdataplane.errors import LimitError
 
+A_PAGE = 4  # summaries in one answer of etcd's: each has up to 1.5 MB
 COMPACT_S = 60.0  # how long etcd keeps what a summary was before, and a bit longer
 
 
@@ -29,7 +30,7 @@ class Summaries:
 
     def __init__(self, cluster: Cluster, keys: Keys, clock: Callable[[], float]) -> None:
         self._cluster, self._keys, self._clock = cluster, keys, clock
-        self._parcels = Parcels(cluster, keys)
+        self._reader = SummaryReader()
         self._compacted_at, self._revision = time.monotonic(), 0  # etcd's own at that time
 
     def put(self, relay: str, body: Body) -> None:
@@ -44,12 +45,27 @@ class Summaries:
             self._compacted_at, self._revision = time.monotonic(), answer.header.revision
 
     def all(self) -> dict[str, Body]:
-        found: dict[str, Body] = {}
-        for pair in self._parcels.folder(0, "summary"):
-            said = etcdkeys.read_value(pair.value)
-            if said["until"] > self._clock():
-                found[self._keys.name_in(pair.key, "summary")] = said["body"]
-        return found
+        """Return the last summary of each relay, by its name. What isn't a summary is skipped."""
+        values = pages(self._cluster.call, *self._keys.folder("summary"), A_PAGE, 0)
+        return self._current(self._reader.read_all((self._relay_of(pair.key), pair.value) for pair in values))
+
+    def of(self, relay: str) -> Body | None:
+        """Return the last summary of one relay. A relay's role needs to read no other."""
+        answer = self._cluster.call(make("RangeRequest", key=self._keys.of("summary", relay)))
+        return self._current(self._reader.read_all((relay, pair.value) for pair in answer.kvs)).get(relay)
+
+    def _relay_of(self, key: bytes) -> str:
+        return key.decode(errors="replace").removeprefix(f"{self._keys.name}/summary/")
+
+    def _current(self, values: Mapping[str, Body]) -> dict[str, Body]:
+        """Return the summaries in these values whose time isn't over."""
+        now = self._clock()
+        timed = ((relay, value.get("until"), value.get("body")) for relay, value in values.items())
+        return {
+            relay: body
+            for relay, until, body in timed
+            if isinstance(until, (int, float)) and until > now and isinstance(body, dict)
+        }
 
 
 def compact(cluster: Cluster, revision: int) -> None:

@@ -11,9 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self
 
+from sgdataplane.control.background import Background
 from sgdataplane.control.documents import Documents, native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.history import Version
@@ -64,20 +67,21 @@ class Following:
     def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
         self._engine, self._profile = engine, profile
         self.reached = tuple(Reached(place) for place in places)
-        self._is_ending = False
-        self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in self.reached]
+        works = ((f"enforcing at {one.place.name}", partial(self._follow, one)) for one in self.reached)
+        self.threads = [Background(name, work) for name, work in works]
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        for thread in self.threads:
+            self._stack.enter_context(thread)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_ending = True
+        for thread in self.threads:
+            thread.end()
         with self._engine.moved:
             self._engine.moved.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._stack.close()
 
     def wait(self, version: Version, timeout: float) -> dict[str, Json]:
         """SgdpWait's answer, when all places have settled the version or the time is up."""
@@ -102,9 +106,9 @@ class Following:
             "Unknown": [one.place.name for one in failed if one.is_silent],
         }
 
-    def _follow(self, one: Reached) -> None:
+    def _follow(self, one: Reached, ending: threading.Event) -> None:
         memory = Memory()
-        while self._has_news(one):
+        while self._has_news(one, ending):
             documents = self._engine.documents
             version = documents.version
             try:
@@ -118,14 +122,14 @@ class Following:
             else:
                 self._note(one, enforced=version)
 
-    def _has_news(self, one: Reached) -> bool:
+    def _has_news(self, one: Reached, ending: threading.Event) -> bool:
         """True once there is a revision that this place hasn't settled, or nobody has said that the last one is in
         force, and it's time to ask again; False at the end."""
         with self._engine.moved:
-            while not self._is_ending and one.is_settled(self._engine.version):
+            while not ending.is_set() and one.is_settled(self._engine.version):
                 if not self._engine.moved.wait(RETRY_S if one.is_silent else None):
                     break
-        return not self._is_ending
+        return not ending.is_set()
 
     def _note(
         self, one: Reached, *, enforced: Version = NONE, failed: Version = NONE, why: str = "", is_silent: bool = False

@@ -22,13 +22,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from sgdataplane.control.following import NONE
 from sgdataplane.control.history import Version
-from sgdataplane.control.store import Body, Json, Store, StoreError
+from sgdataplane.control.store import SUMMARY_S, Body, Json, Store, StoreError
 
 SILENT_S = 15.0  # after which nobody knows what is in force at a host
 MOST_TOLD = 3  # failures in one line
+# What is believed of one summary: a relay of ours writes less.
+MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
+MAX_NUMBER = 1 << 62
+MAX_WORDS = 200_000  # of hosts that are remembered
 
 
 class HostStanding(enum.StrEnum):
@@ -110,8 +115,8 @@ def _rank(word: HostWord) -> tuple[bool, float, float]:
 def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostWord]]:
     hosts = summary.get("hosts")
     at, epoch, seen = _number(summary.get("time")), _whole(summary.get("epoch")), _whole(summary.get("seen"), -1)
-    for name, said in hosts.items() if isinstance(hosts, dict) else ():
-        if isinstance(said, dict):
+    for name, said in islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ():
+        if isinstance(said, dict) and len(name) <= MAX_NAME:
             yield (
                 name,
                 HostWord(
@@ -121,17 +126,18 @@ def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostWor
                     said.get("connected") is True and abs(now - at) <= SILENT_S,
                     _number(said.get("since")),
                     Version(epoch, seen),
-                    _whole(said.get("needed"), 1 << 62),
+                    _whole(said.get("needed"), MAX_NUMBER),
                     _version(said.get("enforced")),
                     tuple(_failures(said.get("failed"))),
                     _text(said.get("error")),
-                    tuple(one for one in _list(said.get("claims")) if isinstance(one, str)),
+                    tuple(one for one in _list(said.get("claims"))[:MAX_CLAIMS] if isinstance(one, str)),
                 ),
             )
 
 
 def _failures(value: Json) -> Iterator[tuple[str, str]]:
-    return ((_text(one.get("eni")), _text(one.get("why"))) for one in _list(value) if isinstance(one, dict))
+    failures = (one for one in _list(value)[:MAX_FAILURES] if isinstance(one, dict))
+    return ((_text(one.get("eni")), _text(one.get("why"))) for one in failures)
 
 
 def _version(value: Json) -> Version:
@@ -144,15 +150,17 @@ def _list(value: Json) -> list[Json]:
 
 
 def _text(value: Json) -> str:
-    return value if isinstance(value, str) else ""
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
 
 
 def _number(value: Json) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and -MAX_NUMBER <= value <= MAX_NUMBER else 0.0  # type: ignore[arg-type, operator]
 
 
 def _whole(value: Json, other: int = 0) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else other
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and -1 <= value <= MAX_NUMBER else other  # type: ignore[return-value, operator]
 
 
 class HostBoard:
@@ -195,6 +203,11 @@ class HostBoard:
             return
         words = words_in(summaries, self._clock())
         self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
-        gone = {name: replace(word, is_connected=False, claims=()) for name, word in self._words.items()}
-        self._words = {**gone, **words}
+        self._words = dict(islice({**words, **self._gone(words)}.items(), MAX_WORDS))
         self._read_at = time.monotonic()
+
+    def _gone(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
+        """Return the last words about hosts of which no relay says anything any more."""
+        since = self._clock() - SUMMARY_S
+        gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}
+        return {name: replace(word, is_connected=False, claims=()) for name, word in gone.items()}

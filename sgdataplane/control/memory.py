@@ -93,6 +93,9 @@ class MemoryStore:
             now = self._clock()
             return {relay: decode(text) for relay, (text, until) in self._summaries.items() if until > now}
 
+    def summary(self, relay: str) -> Body | None:
+        return self.summaries().get(relay)
+
     def close(self) -> None:
         with self._news:
             self._is_closed = True

@@ -6,13 +6,14 @@ Owns which of them answers what. Must not know HTTP.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
 from typing import cast
 
 from sgdataplane.control import extensions, hostwaits
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.background import Background
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
@@ -28,21 +29,22 @@ STEP_S = 0.25  # a wait looks so often whether the service stops
 
 class ApiService:
     """Answers calls in any of several threads (http.CallHandler). `following`: what enforces in this process; `board`:
-    what hosts say that others serve."""
+    what hosts say that others serve; `threads`: those without which it isn't healthy."""
 
     def __init__(
         self,
         engine: Engine,
         store: Store,
         following: Following,
-        profile: str = "seed",
         board: HostBoard | None = None,
+        threads: Sequence[Background] = (),
     ) -> None:
         self._engine, self._store, self._following = engine, store, following
+        self._threads = tuple(threads)
         self._board = board or HostBoard(store)
         self._ours: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDiff": partial(extensions.diff, profile=profile),
-            "SgdpExplain": partial(extensions.explain, profile=profile),
+            "SgdpDiff": partial(extensions.diff, profile=engine.profile),
+            "SgdpExplain": partial(extensions.explain, profile=engine.profile),
             "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
             "SgdpDescribeHosts": partial(hostwaits.describe, board=self._board),
         }
@@ -103,8 +105,8 @@ class ApiService:
             self._store.answered("")
         except UnavailableError as error:
             return f"the store can't be reached: {error}"
-        failed = [one for one in self._following.reached if one.why]
-        return "; ".join(f"{one.place.name}: {one.why.splitlines()[0]}" for one in failed)
+        failed = [f"{one.place.name}: {one.why.splitlines()[0]}" for one in self._following.reached if one.why]
+        return "; ".join([*failed, *filter(None, (thread.trouble for thread in self._threads))])
 
 
 def _joined(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:

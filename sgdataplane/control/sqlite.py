@@ -36,6 +36,7 @@ from sgdataplane.control.store import (
     Write,
     require_writable,
 )
+from sgdataplane.control.summaries import SummaryReader
 
 POLL_S = 0.02  # how soon a watch notices the commit of another process; of this one it is told at once
 AT_ONCE = 100  # revisions that a watch reads at once
@@ -53,6 +54,7 @@ class SqliteStore:
         with unavailable(path):
             self._file = sqlitefile.use(path, create=create)
             self._writer = self._file.connect()
+        self._summary_reader = SummaryReader()
         self._writing = threading.Lock()
         self._news = threading.Condition()
         self._readers: list[sqlite3.Connection] = []  # idle ones; who reads takes one out
@@ -115,7 +117,13 @@ class SqliteStore:
     def summaries(self) -> Mapping[str, Body]:
         with self._reading() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ?"
-            return {relay: decode(body) for relay, body in db.execute(query, (self._clock(),))}
+            with closing(db.execute(query, (self._clock(),))) as rows:
+                return self._summary_reader.read_all(rows)
+
+    def summary(self, relay: str) -> Body | None:
+        with self._reading() as db:
+            query = "SELECT relay, body FROM summaries WHERE until > ? AND relay = ?"
+            return self._summary_reader.read_all(db.execute(query, (self._clock(), relay))).get(relay)
 
     def close(self) -> None:
         with self._news:

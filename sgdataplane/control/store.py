@@ -149,7 +149,11 @@ class Store(Protocol):
         has it, and it may be lost with the machine. ValueError as for a commit; LimitError, UnavailableError."""
 
     def summaries(self) -> Mapping[str, Body]:
-        """What each relay said last, by the relay's name; not of one that has said nothing for SUMMARY_S."""
+        """What each relay said last, by the relay's name; not of one that has said nothing for SUMMARY_S, nor of one
+        that wrote anything but a summary."""
+
+    def summary(self, relay: str) -> Body | None:
+        """What this relay said last, in the same way."""
 
     def close(self) -> None:
         """Let go of files and connections. Nothing is lost."""

@@ -20,9 +20,9 @@ SNAPSHOT, RESUMED = "snapshot", "resumed"
 ANSWERS = (SNAPSHOT, RESUMED)
 HELLO, REPORT, CHANGE, REFUSED = "hello", "report", "change", "refused"
 MESSAGES = (HELLO, REPORT, CHANGE, REFUSED)
-# store: it couldn't be read.    summary: it wasn't written.
-OF_STORE, OF_SUMMARY = "store", "summary"
-RELAY_ERRORS = (OF_STORE, OF_SUMMARY)
+# store: it couldn't be read.    summary: it wasn't written.    task: one beside the streams failed, and started again.
+OF_STORE, OF_SUMMARY, OF_TASK = "store", "summary", "task"
+RELAY_ERRORS = (OF_STORE, OF_SUMMARY, OF_TASK)
 # What stops a host. unreachable: no stream could be opened.    ended: by the relay, or with the connection.    bad
 # message: the relay sent none of ours.    older: it sent an older version.    publish: a generation wasn't written.
 UNREACHABLE, ENDED, OLDER, PUBLISH = "unreachable", "ended", "older", "publish"

@@ -73,7 +73,9 @@ RELAY_METRICS: Mapping[str, Told] = {
     "received_bytes_total": Told("Bytes of hosts' messages, without TLS."),
     "sent_bytes_total": Told("Bytes of messages to hosts, without TLS."),
     "errors_total": Told(
-        "What failed, and is tried again: reading the store, or writing the summary.", "kind", RELAY_ERRORS
+        "What failed, and is tried again: reading the store, writing the summary, a task beside the streams.",
+        "kind",
+        RELAY_ERRORS,
     ),
     "name_taken": Told("1 if another relay writes under the same name."),
     "certificate_expiry_timestamp_seconds": Told(EXPIRY, "certificate", CERTIFICATES),

@@ -20,9 +20,9 @@ from websockets.exceptions import ConnectionClosed
 
 from sgdataplane.control.documents import ResourceKind, kind_of
 from sgdataplane.control.hosts import StoredHost
+from sgdataplane.control.limitedlog import limit_log
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
-from sgdataplane.relay.complaints import complaints_of
 from sgdataplane.relay.counts import (
     BUG,
     HELLO,
@@ -72,7 +72,7 @@ class Relay:
         self.left: dict[str, Left] = {}  # of hosts whose stream has ended, in the order in which they did
         self.ended = 0  # streams, since somebody took their memory back
         self._pace = Turnstile(snapshots)
-        self._complaints = complaints_of(LOGGER)
+        self._trouble_log = limit_log(LOGGER)
         self._ending: set[asyncio.Task[None]] = set()
 
     # what the store says
@@ -135,7 +135,7 @@ class Relay:
             await stream.end(OTHER_PROTOCOL, str(error))
         except BadMessageError as error:
             stream.why_ended = NO_MESSAGE
-            self._complaints.say(peer.host, f"{peer.host} has sent what is no message: {error}")
+            self._trouble_log.write(peer.host, f"{peer.host} has sent what is no message: {error}")
             await stream.end(BAD_MESSAGE, str(error))
         except ConnectionClosed:
             pass
@@ -211,7 +211,7 @@ class Relay:
     def _cut_off(self, stream: Stream) -> None:
         """It couldn't even be told."""
         stream.why_ended = UNREAD
-        self._complaints.say(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
+        self._trouble_log.write(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
         stream.socket.transport.abort()
 
     async def _receive(self, stream: Stream) -> None:

@@ -12,9 +12,10 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from socket import (
     AF_INET,
     AF_INET6,
@@ -26,12 +27,13 @@ from socket import (
     gethostname,
     socket,
 )
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from websockets.asyncio.server import serve
 
 from sgdataplane.control.store import Store
 from sgdataplane.errors import EndpointError
+from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.relay.held import hold
 from sgdataplane.relay.metrics import RELAY_PREFIX, RelayMetrics, serve_metrics, text_of
 from sgdataplane.relay.server import LOGGER, Relay, Watcher
@@ -41,6 +43,7 @@ from sgdataplane.relay.wire import LARGEST_FROM_HOST
 from sgdataplane.visible import visible
 
 PING_S, PONG_S, CLOSE_S = 5.0, 8.0, 2.0  # together the 15 s after which a silent peer is gone
+RESTART_S = 1.0  # after which a task that failed starts again
 HANDSHAKE_S = OPEN_S = 30.0  # when all hosts come at once, the last one waits for long
 BACKLOG = 4096
 # What one connection keeps: asyncio reads TLS into 256 KB each otherwise, and the kernel keeps megabytes for a host
@@ -133,14 +136,27 @@ async def _serve(
             summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
             text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
             beside = [
-                asyncio.create_task(summarizing.run()),
-                asyncio.create_task(serve_metrics(text, how.metrics, LOGGER)),
+                asyncio.create_task(keep_running("writing summaries", summarizing.run, relay.counts)),
+                asyncio.create_task(
+                    keep_running("serving metrics", partial(serve_metrics, text, how.metrics, LOGGER), relay.counts)
+                ),
             ]
             await ends.wait()
             for task in beside:
                 task.cancel()
     for error in bugs:
         raise error
+
+
+async def keep_running(name: str, run: Callable[[], Awaitable[None]], counts: RelayCounts) -> NoReturn:
+    """Run a task until this is cancelled. If it ends earlier, log and count it, and start it again."""
+    while True:
+        try:
+            await run()
+        except Exception:  # noqa: BLE001  # whatever it is: the next attempt may go well
+            LOGGER.exception("%s failed, and starts again", name)
+        counts.errors[OF_TASK] += 1
+        await asyncio.sleep(RESTART_S)
 
 
 def _url_of(door: socket) -> str:

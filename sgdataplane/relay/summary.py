@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from sgdataplane.control.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.control.hosts import FIELD
@@ -29,7 +29,9 @@ from sgdataplane.relay.streams import Left, Stream
 from sgdataplane.relay.wire import canonical, digest_in
 
 EACH_S, AT_LEAST_S = 1.0, 5.0  # if something is new; if nothing is
-MOST_FAILED, MOST_CLAIMS = 20, 1_000  # of one host: a summary must fit into the store
+# A summary must fit into the store, and whoever reads it takes no more (control/summaries.py).
+MAX_FAILURES, MAX_CLAIMS, MAX_WHY = 20, 1_000, 500  # of one host; characters
+MAX_ALL_FAILURES, MAX_ALL_CLAIMS, MAX_ALL_WHY = 10_000, 100_000, 4 << 20  # of all hosts of a relay
 FIRST_NAME_S, NAME_S = 6.0, 60.0  # after which a relay looks for another one of its name; that one writes each 5 s
 MANY_ENDED = 100  # streams, whose memory is worth the time to take it back
 AGELESS = ("time", "age")
@@ -83,7 +85,7 @@ class Summarizing:
 
     def _is_name_taken(self) -> bool:
         """Whether somebody else has written since this one did."""
-        found = self.store.summaries().get(self.name)
+        found = self.store.summary(self.name)
         return found is not None and found.get("process") != self.process
 
     def _note_name(self, is_taken: bool) -> None:
@@ -93,32 +95,48 @@ class Summarizing:
         self.relay.counts.is_name_taken = is_taken
 
 
+class Shares(NamedTuple):
+    """What a summary holds of one host: failures, claims, and characters of each reason."""
+
+    failures: int
+    claims: int
+    why: int
+
+    @classmethod
+    def among(cls, hosts: int) -> Shares:
+        """Return the share of each of so many hosts."""
+        count = max(1, hosts)
+        failures = min(MAX_FAILURES, MAX_ALL_FAILURES // count)
+        why = min(MAX_WHY, MAX_ALL_WHY // (count * (failures + 1)))
+        return cls(failures, min(MAX_CLAIMS, MAX_ALL_CLAIMS // count), why)
+
+
 def summary_of(relay: Relay, now: float) -> Fields:
+    """Return what a relay says now. Its hosts share what a summary can hold."""
     relay.forget_left(now)
-    hosts: Fields = {name: _left(one, now) for name, one in relay.left.items()}
-    hosts |= {
-        name: {**_described(stream, now), "connected": True, "claims": _new_claims(stream, relay.documents)}
-        for name, stream in relay.streams.items()
+    shares = Shares.among(len(relay.left) + len(relay.streams))
+    hosts: Fields = {
+        name: {**_described(one, now, shares), "connected": False, "claims": []} for name, one in relay.left.items()
     }
+    for name, stream in relay.streams.items():
+        claims = _new_claims(stream, relay.documents)[: shares.claims]
+        hosts[name] = {**_described(stream, now, shares), "connected": True, "claims": claims}
     version = relay.documents.version
     return {"time": now, "epoch": version.epoch, "seen": version.revision, "hosts": hosts}
 
 
-def _left(one: Left, now: float) -> Fields:
-    """Of a host whose stream has ended: what it said last."""
-    return {**_described(one, now), "connected": False, "claims": []}
-
-
-def _described(stream: Stream | Left, now: float) -> Fields:
+def _described(stream: Stream | Left, now: float, shares: Shares) -> Fields:
+    """Return what a host said last, as far as its share allows."""
     report = stream.report
-    failed: list[Json] = [{"eni": eni, "why": why} for eni, why in report.failed[:MOST_FAILED]] if report else []
+    failures = report.failed[: shares.failures] if report else ()
+    failed: list[Json] = [{"eni": eni, "why": why[: shares.why]} for eni, why in failures]
     enforced = report.enforced if report else None
     return {
         "since": stream.since,
         "enforced": None if enforced is None else [enforced.epoch, enforced.revision],
         "needed": stream.needed,
         "failed": failed,
-        "error": report.error if report else "",
+        "error": report.error[: shares.why] if report else "",
         "age": None if report is None else round(now - stream.heard, 1),
     }
 
@@ -127,8 +145,7 @@ def _new_claims(stream: Stream, documents: Documents) -> list[Json]:
     """Those that nobody has yet: of others the host hears itself."""
     enis = documents.of_kind[ResourceKind.ENI]
     claims = stream.report.claims if stream.report else ()
-    new = [eni for eni in claims if (body := enis.get(eni)) is not None and not about(body).get(FIELD)]
-    return [*new[:MOST_CLAIMS]]
+    return [eni for eni in claims if (body := enis.get(eni)) is not None and not about(body).get(FIELD)]
 
 
 def _ageless(value: Fields) -> Fields:

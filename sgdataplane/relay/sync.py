@@ -29,9 +29,9 @@ from sgdataplane import __version__
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
 from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
+from sgdataplane.control.limitedlog import limit_log
 from sgdataplane.control.publishing import Publisher, files
 from sgdataplane.errors import HostError, SgDataplaneError
-from sgdataplane.relay.complaints import complaints_of
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import TlsFiles, host_context
@@ -152,7 +152,7 @@ class HostSync:
         self._may_go_back, self._goes_back = may_go_back, False
         self.part = folder.published  # what the relay has sent
         self.report, self.counts = Reported(), SyncCounts()
-        self._complaints = complaints_of(LOGGER)
+        self._trouble_log = limit_log(LOGGER)
         self._enforced: Version | None = None
         self._arrived, self._reported = asyncio.Event(), asyncio.Event()
         self._attempts = 0
@@ -181,7 +181,7 @@ class HostSync:
             except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
                 self.counts.failures[_counted(error, was_open=self.counts.is_connected)] += 1
                 told = visible(f"{url}: {_told(error)}")
-                self._complaints.say(url, f"no stream from the relay, all stays as it is: {told}")
+                self._trouble_log.write(url, f"no stream from the relay, all stays as it is: {told}")
             finally:
                 self.counts.note_end()
             turn += 1
@@ -254,10 +254,10 @@ class HostSync:
     def _note_refused(self, enis: Mapping[str, str]) -> None:
         self.counts.refused = len(enis)
         if not enis:
-            self._complaints.forget("refused")
+            self._trouble_log.forget("refused")
             return
         told = "; ".join(f"{eni}: {why}" for eni, why in enis.items())
-        self._complaints.say("refused", f"attached here, but not this host's: {told}")
+        self._trouble_log.write("refused", f"attached here, but not this host's: {told}")
 
     # the agent
 
@@ -287,9 +287,9 @@ class HostSync:
             await asyncio.to_thread(self._folder.publish, part, may_go_back=goes_back)
         except SgDataplaneError as error:
             self.counts.failures[PUBLISH] += 1
-            self._complaints.say("published", f"{part.version} isn't published: {error}")
+            self._trouble_log.write("published", f"{part.version} isn't published: {error}")
             return str(error)
-        self._complaints.forget("published")
+        self._trouble_log.forget("published")
         self._goes_back, self.counts.generations = False, self._folder.generations
         return ""
 

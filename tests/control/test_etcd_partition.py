@@ -120,13 +120,15 @@ def _give_roles(member: Member) -> None:
         "role grant-permission relay read --prefix sgdp/guard/",
         "role grant-permission relay read --prefix sgdp/log/",
         "role grant-permission relay read --prefix sgdp/parcel/",
-        "role grant-permission relay readwrite --prefix sgdp/summary/",
+        "role add relay-1",
+        "role grant-permission relay-1 readwrite sgdp/summary/r1",
         "user add root --no-password",
         "user add api --no-password",
         "user add relay --no-password",
         "user grant-role root root",
         "user grant-role api api",
         "user grant-role relay relay",
+        "user grant-role relay relay-1",
         "auth enable",
     ):
         control(member, *words.split())
@@ -218,6 +220,9 @@ def test_a_relay_reads_and_watches_and_writes_nothing_but_summaries(site: Site) 
             for number in range(3):  # etcd's history is compacted between them
                 relay.put_summary("r1", {"n": number})
         assert api.summaries() == {"r1": {"n": 2}}
+        assert relay.summary("r1") == {"n": 2}
+        with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
+            relay.put_summary("r2", {"n": 1})  # another relay's
 
 
 def test_a_relay_cannot_read_access_keys_answers_or_the_audit(site: Site) -> None:

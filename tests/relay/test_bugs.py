@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from sgdataplane.cli.output import Exit
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Write
+from sgdataplane.relay import serving
+from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from tests.support.flood import DEADLINE
 from tests.support.relaying import Plant, RawHost, Running, url_of
 
@@ -20,3 +25,28 @@ def test_a_relay_that_cannot_follow_ends(relay: Running, store: SqliteStore, sto
         relay.wait_for("Error")
     again = plant.relay(store_file)
     assert again.process.wait(DEADLINE) == Exit.INTERNAL
+
+
+def test_a_task_beside_the_streams_that_fails_starts_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes summaries: without it, nobody hears of the relay's hosts any more."""
+    monkeypatch.setattr(serving, "RESTART_S", 0.0)
+    counts, begun = RelayCounts(), [0]
+
+    async def work() -> None:
+        begun[0] += 1
+        if begun[0] < 4:
+            raise ZeroDivisionError("a bug")
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        task = asyncio.create_task(serving.keep_running("the work", work, counts))
+        async with asyncio.timeout(DEADLINE):
+            while begun[0] < 4:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert counts.errors[OF_TASK] == 3
+    assert [record.getMessage() for record in caplog.records] == ["the work failed, and starts again"] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from typing import cast
 
@@ -10,6 +11,7 @@ from websockets.asyncio.server import ServerConnection
 
 from sgdataplane.control.history import Version
 from sgdataplane.control.store import Reading
+from sgdataplane.control.summaries import read_summary
 from sgdataplane.relay import server
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import FORGET_S, Relay
@@ -22,10 +24,13 @@ class Socket:
     """In place of a connection."""
 
 
-def leave(relay: Relay, host: str, socket: Socket | None = None) -> None:
+REPORT = Reported(Version(0, 3), error="why")
+
+
+def leave(relay: Relay, host: str, socket: Socket | None = None, report: Reported = REPORT) -> None:
     """A host's stream ends, which has reported."""
     stream = Stream(host, "1", cast(ServerConnection, socket or Socket()), since=7.0)
-    stream.report, stream.needed = Reported(Version(0, 3), error="why"), 4
+    stream.report, stream.needed = report, 4
     relay._note_left(stream)
 
 
@@ -61,3 +66,13 @@ def test_of_too_many_the_first_ones_are_forgotten(relay: Relay, monkeypatch: pyt
     for number in range(5):
         leave(relay, f"host-{number}")
     assert list(relay.left) == ["host-2", "host-3", "host-4"]
+
+
+def test_a_summary_that_is_full_of_failures_can_still_be_read(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 hosts that all say as much as a report may have."""
+    monkeypatch.setattr(server, "MOST_LEFT", 10_000)
+    failed = tuple((f"eni-{number:020d}", "w" * 500) for number in range(100))
+    for number in range(10_000):
+        leave(relay, f"host-{number}", report=Reported(Version(0, 3), failed, error="e" * 500))
+    body = summary_of(relay, relay.left["host-1"].at)
+    assert len(read_summary(json.dumps(body).encode())["hosts"]) == 10_000

@@ -1,0 +1,102 @@
+"""Read the summaries that relays wrote, within bounds.
+
+A summary comes from another machine. If somebody has taken that machine over, the summary may be anything. So what
+isn't a summary is skipped: it costs no other relay its word, and little memory.
+
+Owns how large a summary may be. Must not know where it is kept, or what its fields mean (hoststatus.py).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from sgdataplane.control.limitedlog import limit_log
+from sgdataplane.control.store import Body
+from sgdataplane.visible import visible
+
+MAX_TEXT, MAX_TOTAL = 8 << 20, 128 << 20  # bytes of JSON, of one relay and of all: 10,000 hosts have about 2 MB
+MAX_CONTAINERS, MAX_COMMAS = 100_000, 500_000  # of one relay: they bound the objects that its text becomes
+MAX_RELAYS = 256  # whose summaries are read
+MAX_NAME = 80  # characters of a relay's name in the log
+
+LOGGER = logging.getLogger("sgdataplane.control")
+
+
+class SummaryError(ValueError):
+    """A value isn't a summary."""
+
+
+class SummaryReader:
+    """Read summaries, and log each relay whose summary is skipped once. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._log = limit_log(LOGGER)
+
+    def read_all(self, values: Iterable[tuple[str, object]]) -> dict[str, Body]:
+        """Return the summaries among these pairs of a relay's name and its value.
+
+        At most MAX_RELAYS values and MAX_TOTAL bytes are read.
+        """
+        found: dict[str, Body] = {}
+        total = 0
+        for count, (relay, value) in enumerate(values):
+            if count == MAX_RELAYS or total > MAX_TOTAL:
+                self._log.write("", f"there are more summaries than are read: the first {count} relays are heard")
+                break
+            text, body = self._read(relay, value)
+            total += len(text)
+            if body is not None:
+                found[relay] = body
+        return found
+
+    def _read(self, relay: str, value: object) -> tuple[bytes, Body | None]:
+        text = b""
+        try:
+            text = decompress(value)
+            body = read_summary(text)
+        except SummaryError as error:
+            self._log.write(relay, f"the summary of the relay {visible(relay[:MAX_NAME])} is skipped: {error}")
+            return text, None
+        self._log.forget(relay)
+        return text, body
+
+
+def read_summary(text: bytes) -> dict[str, Any]:
+    """Return the JSON object of a text. SummaryError if it isn't one, or has more values than a summary may have."""
+    if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS or text.count(b",") > MAX_COMMAS:
+        raise SummaryError("it has too many values")
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise SummaryError("it isn't JSON") from None
+    if not isinstance(found, dict):
+        raise SummaryError("it isn't a JSON object")
+    return found
+
+
+def decompress(value: object) -> bytes:
+    """Return the text of a value: a string, UTF-8, or UTF-8 that zlib has compressed, which begins with an x.
+
+    Raises SummaryError if it is anything else, or longer than MAX_TEXT. No more than that is decompressed.
+    """
+    if isinstance(value, str):
+        value = value.encode(errors="replace")
+    if not isinstance(value, bytes):
+        raise SummaryError("it isn't text")
+    text = value
+    if value.startswith(b"x"):
+        try:
+            text = zlib.decompressobj().decompress(value, MAX_TEXT + 1)
+        except zlib.error:
+            raise SummaryError("it isn't compressed as it says") from None
+    if len(text) > MAX_TEXT:
+        raise SummaryError(f"it has more than {MAX_TEXT} bytes")
+    return text
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} isn't JSON")
