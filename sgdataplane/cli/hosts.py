@@ -51,7 +51,8 @@ def register(verbs: Verbs) -> None:
     """Adds the verbs and their own verbs."""
     hosts = _with_store(verbs.add("hosts", run_list, "The documents of hosts are in the API's store."))
     actions = Verbs(hosts.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
-    _add(actions, "add", run_add)
+    issued = "accept certificates that were issued before it was revoked, too"
+    _add(actions, "add", run_add).add_argument("--accept-issued", action="store_true", help=issued)
     serial = "only for the certificate of that serial number, as `openssl x509 -noout -serial` shows it"
     _add(actions, "revoke", run_revoke).add_argument("--serial", default="", metavar="HEX", help=serial)
     forget = _add(actions, "forget", run_forget)
@@ -167,27 +168,30 @@ def run_add(arguments: argparse.Namespace) -> int:
     from sgdataplane.control.audit import local_call
     from sgdataplane.control.hosts import add_host
     from sgdataplane.control.hoststatus import words_in
+    from sgdataplane.control.refusals import NEVER
 
     with opened(arguments, create=True) as store:
         words = words_in(store.summaries(), time.time())
         claimed = [eni for word in words.values() for eni in word.claims]
-        host = add_host(store, local_call("AddHost"), arguments.host, claimed)
+        call = local_call("AddHost")
+        host, refusal = add_host(store, call, arguments.host, claimed, accepts_issued=arguments.accept_issued)
     if arguments.json:
         print_json({"host": host.name, "revoked": host.is_revoked})
-    else:
-        say(f"{host.name} may have a stream, with a certificate whose common name is {host.name}")
+        return Exit.DONE
+    later = "" if refusal.issued_until == NEVER else f" and that was issued after {iso_time(refusal.issued_until)}"
+    say(f"{host.name} may have a stream, with a certificate whose common name is {host.name}{later}")
     return Exit.DONE
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Exit 5 if there is no such host; one that is revoked already stays so."""
     from sgdataplane.control.audit import local_call
-    from sgdataplane.control.hosts import revoke_host
+    from sgdataplane.control.hosts import revoke_host, serial_of
 
     with opened(arguments) as store:
-        host = revoke_host(store, local_call("RevokeHost"), arguments.host, arguments.serial)
+        host, refusal = revoke_host(store, local_call("RevokeHost"), arguments.host, arguments.serial)
     if arguments.json:
-        serials = [*host.refused_serials]
+        serials = sorted(filter(None, map(serial_of, refusal.serials)))
         print_json({"host": host.name, "revoked": host.is_revoked, "refused_serials": serials})
     elif arguments.serial:
         say(f"{host.name} gets no stream with that certificate any more")

@@ -75,7 +75,8 @@ def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, optio
 def tls_of(config: RelayConfig | SyncConfig) -> TlsFiles:
     from sgdataplane.relay.tls import TlsFiles
 
-    return TlsFiles(config.tls_cert, config.tls_key, config.tls_ca)
+    revoked = config.tls_crl if isinstance(config, SyncConfig) else None
+    return TlsFiles(config.tls_cert, config.tls_key, config.tls_ca, revoked)
 
 
 def run(arguments: argparse.Namespace) -> int:

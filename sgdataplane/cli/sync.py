@@ -26,6 +26,8 @@ def register(verbs: Verbs) -> None:
     folder = "where the policy is written, which nobody else may; made if it isn't there"
     sync.add_argument("--folder", metavar="DIR", type=Path, help=folder)
     add_tls(sync, "this host, whose common name is the host's name", "relays'")
+    crl = "list of certificates that this authority has revoked, in PEM; read again when it is replaced"
+    sync.add_argument("--tls-crl", metavar="FILE", type=Path, help=crl)
     socket = "where the agent says what is in force: its status_socket, or its socket (default: the agent's socket)"
     sync.add_argument("--agent-socket", metavar="FILE", type=Path, help=socket)
     accept = "take what the relay has at first, also if it is older than what the folder has"

@@ -36,6 +36,7 @@ class ResourceKind(enum.StrEnum):
     ACCESS_KEY = "access_key"
     STORE = "store"
     HOST = "host"
+    REFUSAL = "refusal"
 
 
 # Of the kinds that a state has: the section of the native format.
@@ -126,7 +127,7 @@ def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
         return LISTS
     if kind is ResourceKind.INSTANCE:
         return INSTANCES
-    if kind is ResourceKind.HOST:
+    if kind in (ResourceKind.HOST, ResourceKind.REFUSAL):
         return HOSTS
     return name if kind is ResourceKind.VPC else str(state_in(body).get("vpc_id", ""))
 

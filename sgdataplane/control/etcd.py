@@ -205,8 +205,7 @@ class EtcdStore:
 
     def _commit(self, write: Write, entry: LogEntry) -> int:
         known, deadline = self._head, time.monotonic() + BUSY_S
-        audit = packed(write.audit)
-        if len(audit) > PIECE:
+        if len(audit := packed(write.audit)) > PIECE:
             audit = etcdkeys.placed(self._parcels.post(audit, "record", known + 1, entry.nonce))
         proposal = Proposal(write, entry, audit)
         while True:
@@ -249,8 +248,8 @@ class EtcdStore:
             _require_unmoved(proposal.write, found.guards)
         if found.token is not None:
             raise ConflictError("the token was used meanwhile")
-        if (known, proposal.token_at) == (found.head, found.token_at):
-            proposal.parcel = ""  # somebody has cleared it away
+        if (known, proposal.token_at) == (found.head, found.token_at):  # somebody has cleared it away
+            proposal.parcel = ""
         proposal.token_at = found.token_at
 
     def _try(self, proposal: Proposal, revision: int) -> Found | None:
@@ -261,8 +260,8 @@ class EtcdStore:
             success=list(self._operations(proposal, revision)),
             failure=list(self._questions(proposal, revision)),
         )
-        if (size := request.ByteSize()) > LARGEST:
-            raise LimitError("a commit with its answer (bytes in etcd)", LARGEST, size)
+        if request.ByteSize() > LARGEST:
+            raise LimitError("a commit with its answer (bytes in etcd)", LARGEST, request.ByteSize())
         try:
             answer = self._cluster.call(request)
         except EtcdError as error:

@@ -3,7 +3,8 @@
 Owns what a host's document holds, what a host may be called, the binding, and the commits that an operator makes of
 them. Must not know how anything gets to a host, or what hosts report.
 
-    host/NAME   about: {"created": seconds since 1970, "revoked": bool, "refused_serials": [of certificates, as text]}
+    host/NAME   about: {"created": seconds since 1970, "revoked": bool}; as earlier versions wrote it also
+                "refused_serials": [of certificates, as text], which refusals.py has now
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import record_of
@@ -26,6 +27,7 @@ from sgdataplane.control.documents import (
     path_of,
     state_in,
 )
+from sgdataplane.control.refusals import NEVER, RefusedCertificates
 from sgdataplane.control.store import Body, ConflictError, Path, Store, Write
 from sgdataplane.errors import Problem, StateFileError, Where
 
@@ -54,12 +56,9 @@ class StoredHost:
         return path_of(ResourceKind.HOST, self.name)
 
     def body(self) -> Body:
-        said: Fields = {
-            "created": self.created,
-            "revoked": self.is_revoked,
-            "refused_serials": [*self.refused_serials],
-        }
-        return {"about": said}
+        said: Fields = {"created": self.created, "revoked": self.is_revoked}
+        more: Fields = {"refused_serials": [*self.refused_serials]} if self.refused_serials else {}
+        return {"about": {**said, **more}}
 
     @staticmethod
     def of(name: str, body: Body) -> StoredHost:
@@ -137,6 +136,13 @@ def _instance_of(documents: Documents, eni: Body) -> Body | None:
 # what an operator does
 
 
+class Admitted(NamedTuple):
+    """Whether a host may have a stream, and which of its certificates are refused."""
+
+    host: StoredHost
+    refusal: RefusedCertificates
+
+
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """What a host was forgotten with. `released`: the ENIs that it had. `instances`: those whose tag still names it."""
@@ -145,44 +151,52 @@ class Forgotten:
     instances: tuple[str, ...]
 
 
-def add_host(store: Store, call: Call, name: str, claimed: Iterable[str] = ()) -> StoredHost:
-    """A host may have a stream and claim ENIs from now on; one that was revoked, again. If there was one host only,
-    what was bound to it for that reason stays with it, if it is of an instance or in `claimed`. StateFileError if it
-    can't be called so."""
+def add_host(
+    store: Store, call: Call, name: str, claimed: Iterable[str] = (), *, accepts_issued: bool = False
+) -> Admitted:
+    """Let a host have a stream and claim ENIs from now on; one that was revoked, again.
+
+    Certificates that were revoked stay so. If the host itself was revoked, that means all that were issued until then,
+    unless `accepts_issued` says that they count again. If there was one host only, what was bound to it for that reason
+    stays with it, if it is of an instance or in `claimed`. StateFileError if a host can't be called so.
+    """
     if not is_host_name(name):
         raise _refused("InvalidHost.Malformed", "a host can't be called so", name, EXPECTED)
 
-    def decide(workspace: Workspace) -> StoredHost:
+    def decide(workspace: Workspace) -> Admitted:
         hosts = hosts_in(workspace.documents)
         if name not in hosts and len(hosts) == 1:
             _keep_bound(workspace, next(iter(hosts)), frozenset(claimed))
-        host = replace(hosts.get(name, StoredHost(name, call.now)), is_revoked=False)
-        workspace.puts[host.path] = host.body()
-        return host
+        host, refusal = hosts.get(name, StoredHost(name, call.now)), _refusal(workspace, name)
+        refusal = replace(refusal, issued_until=NEVER) if accepts_issued else _of_revoked(host, refusal, call.now)
+        return Admitted(*_put(workspace, replace(host, is_revoked=False), refusal))
 
     return _commit(store, call, decide)
 
 
-def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> StoredHost:
-    """Its stream ends and it gets no other one; what it enforces stays so, and its ENIs stay bound to it. `serial`:
-    only for one of its certificates. StateFileError if there is no such host, or it is no serial number."""
+def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitted:
+    """End a host's stream, and let it have no other one. What it enforces stays so, and its ENIs stay bound to it.
 
-    def decide(workspace: Workspace) -> StoredHost:
-        host = _find(workspace.documents, name)
+    With `serial`, that is about one of its certificates only. StateFileError if there is no such host, or it is no
+    serial number.
+    """
+
+    def decide(workspace: Workspace) -> Admitted:
+        host, refusal = _find(workspace.documents, name), _refusal(workspace, name)
         if serial:
-            serials = tuple(sorted({*host.refused_serials, _serial(serial)}))
-            host = replace(host, refused_serials=serials)
-        else:
-            host = replace(host, is_revoked=True)
-        workspace.puts[host.path] = host.body()
-        return host
+            return Admitted(*_put(workspace, host, refusal.refusing([_serial(serial)])))
+        if not host.is_revoked:
+            refusal = refusal.refusing((), call.now)
+        return Admitted(*_put(workspace, replace(host, is_revoked=True), refusal))
 
     return _commit(store, call, decide)
 
 
 def forget_host(store: Store, call: Call, name: str) -> Forgotten:
-    """Remove it, and release what is bound to it by a claim or a call. StateFileError if there is no
-    such host, and nothing is bound to one of that name."""
+    """Remove a host, and release what is bound to it by a claim or a call. What is revoked of it stays revoked.
+
+    StateFileError if there is no such host, and nothing is bound to one of that name.
+    """
 
     def decide(workspace: Workspace) -> Forgotten:
         documents = workspace.documents
@@ -191,6 +205,8 @@ def forget_host(store: Store, call: Call, name: str) -> Forgotten:
         if not released:
             _find(documents, name)
         _release(workspace, released)
+        if host := hosts_in(documents).get(name):
+            _put(workspace, host, _of_revoked(host, _refusal(workspace, name), call.now))
         workspace.delete(ResourceKind.HOST, name)
         return Forgotten(tuple(released), tuple(instances))
 
@@ -250,6 +266,30 @@ def _commit(store: Store, call: Call, decide: Callable[[Workspace], T]) -> T:
         except ConflictError:
             continue
         return result
+
+
+def _refusal(workspace: Workspace, name: str) -> RefusedCertificates:
+    """Return what is refused of a host's certificates, also where an earlier version has noted it."""
+    documents = workspace.documents
+    refusal = RefusedCertificates.of(name, documents.of_kind[ResourceKind.REFUSAL].get(name))
+    host = hosts_in(documents).get(name)
+    return refusal.refusing(host.refused_serials) if host else refusal
+
+
+def _of_revoked(host: StoredHost, refusal: RefusedCertificates, now: float) -> RefusedCertificates:
+    """Return the refusal of a host that may be revoked, of which an earlier version has noted no time."""
+    is_untimed = host.is_revoked and refusal.issued_until == NEVER
+    return refusal.refusing((), now) if is_untimed else refusal
+
+
+def _put(
+    workspace: Workspace, host: StoredHost, refusal: RefusedCertificates
+) -> tuple[StoredHost, RefusedCertificates]:
+    host = replace(host, refused_serials=())
+    workspace.puts[host.path] = host.body()
+    if not refusal.is_empty or workspace.documents.of_kind[ResourceKind.REFUSAL].get(host.name):
+        workspace.puts[refusal.path] = refusal.body()
+    return host, refusal
 
 
 def _find(documents: Documents, name: str) -> StoredHost:

@@ -36,6 +36,7 @@ from sgdataplane.statefile.quotas import PROFILES, Quotas
 
 MANAGED = "InvalidOperation.ResourceManagedByCloudProduct"
 STATUSES = {MANAGED: 403}
+NO_PART_OF_STATES = (ResourceKind.ACCESS_KEY, ResourceKind.HOST, ResourceKind.REFUSAL)
 
 
 def validate(workspace: Workspace, profile: str) -> None:
@@ -86,7 +87,7 @@ def _part(workspace: Workspace) -> dict[str, object]:
 
 def _whole(workspace: Workspace) -> set[Path]:
     """What has to be checked: what was changed, and the ENIs that a change can make wrong."""
-    found = {path for path in workspace.puts if kind_of(path) not in (ResourceKind.ACCESS_KEY, ResourceKind.HOST)}
+    found = {path for path in workspace.puts if kind_of(path) not in NO_PART_OF_STATES}
     enis = {path for path in found | workspace.deletes if kind_of(path) is ResourceKind.ENI}
     enis |= {other for path in enis for other in _overlapping(workspace, path)}
     enis |= {other for path in enis for other in _siblings(workspace, path)}

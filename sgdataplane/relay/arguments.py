@@ -37,7 +37,8 @@ class RelayConfig:
 class SyncConfig:
     """relays: their URLs, tried in this order.    folder: where the policy is written.    tls_cert, tls_key, tls_ca:
     this host's certificate, its key, and the authority of relays' certificates.    agent_socket: where the agent says
-    what is in force.    metrics: the address and port for Prometheus; "" for none."""
+    what is in force.    metrics: the address and port for Prometheus; "" for none.    tls_crl: the authority's list of
+    revoked certificates, so that no revoked relay is believed."""
 
     relays: tuple[str, ...]
     folder: Path
@@ -46,6 +47,7 @@ class SyncConfig:
     tls_ca: Path
     agent_socket: Path = Path("/run/sgdataplane/agent.sock")
     metrics: str = ""
+    tls_crl: Path | None = None
 
 
 class MissingError(Exception):

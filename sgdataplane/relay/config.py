@@ -61,6 +61,7 @@ KINDS: Mapping[type, Mapping[str, ReadsValue]] = {
         "relays": ValueKind("a list of URLs, each as wss://HOST:PORT", _urls),
         "folder": PATH,
         **TLS,
+        "tls_crl": PATH,
         "agent_socket": PATH,
         "metrics": or_nothing(ENDPOINT),
     },

@@ -42,6 +42,7 @@ ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {
     ResourceKind.ENI: (FIELD,),
     ResourceKind.INSTANCE: ("tags",),
     ResourceKind.HOST: None,
+    ResourceKind.REFUSAL: None,
     ResourceKind.STORE: None,
 }
 DECODER = JSONDecoder()

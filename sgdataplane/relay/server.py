@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from sgdataplane.control.documents import ResourceKind, kind_of
 from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.limitedlog import limit_log
+from sgdataplane.control.refusals import RefusedCertificates
 from sgdataplane.control.store import GoneError, Revision, Store, StoreError
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import (
@@ -39,7 +40,7 @@ from sgdataplane.relay.counts import (
 from sgdataplane.relay.held import HeldDocuments, known
 from sgdataplane.relay.memory import give_back
 from sgdataplane.relay.streams import REPORT_S, Left, Stream, Turnstile, send_changes, send_refusals
-from sgdataplane.relay.tls import Peer, peer_in, plain_serial
+from sgdataplane.relay.tls import Peer, peer_in
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
     NEWER_STREAM,
@@ -58,6 +59,7 @@ LOOK_S, RETRY_S = 1.0, 1.0
 FORGET_S = 600.0  # after which nothing is known any more of a host that has gone
 MOST_LEFT = 10_000  # of which something is known
 SNAPSHOTS = 200.0  # answers to `hello` in a second
+DECIDING = (ResourceKind.HOST, ResourceKind.REFUSAL)  # documents that say who gets a stream
 
 LOGGER = logging.getLogger("sgdataplane.relay")
 
@@ -87,7 +89,7 @@ class Relay:
                 stream.note(paths, documents.revision)
         if is_other_epoch:
             self._tell_all()
-        if any(kind_of(path) is ResourceKind.HOST for path in (*change.puts, *change.deletes)):
+        if any(kind_of(path) in DECIDING for path in (*change.puts, *change.deletes)):
             self._end_revoked()
 
     def restart(self, documents: HeldDocuments, change: Revision) -> None:
@@ -102,19 +104,26 @@ class Relay:
 
     def _end_revoked(self) -> None:
         for stream in list(self.streams.values()):
-            if why := self.refusal(Peer(stream.host, stream.serial)):
+            if stream.peer and (why := self.refusal(stream.peer)):
                 self._end(stream, REVOKED, why, WAS_REVOKED)
 
+    def end_expired(self, now: float) -> None:
+        """End the streams whose certificate has ended. `now` is in seconds since 1970."""
+        for stream in list(self.streams.values()):
+            if stream.peer and stream.peer.ends <= now:
+                self._end(stream, REVOKED, "the certificate has ended", NO_HOST)
+
     def refusal(self, peer: Peer) -> str:
-        """Why a host gets no stream; "" if it does."""
-        body = self.documents.of_kind[ResourceKind.HOST].get(peer.host)
+        """Return why a host gets no stream; "" if it does."""
+        of_kind = self.documents.of_kind
+        body = of_kind[ResourceKind.HOST].get(peer.host)
         if body is None:
-            return ""
+            return f"the host {peer.host} isn't known here: `sgdp hosts add {peer.host}` makes it known"
         host = StoredHost.of(peer.host, body)
         if host.is_revoked:
             return f"the host {peer.host} is revoked"
-        is_refused = peer.serial in map(plain_serial, host.refused_serials)
-        return "this certificate is revoked" if is_refused else ""
+        refusal = RefusedCertificates.of(peer.host, of_kind[ResourceKind.REFUSAL].get(peer.host))
+        return refusal.refusing(host.refused_serials).why(peer.serial, peer.issued)
 
     # streams
 
@@ -124,10 +133,10 @@ class Relay:
             peer = peer_in(cast("dict[str, Any]", certificate_of(socket)))
         except ValueError as error:
             self.counts.ended[NO_HOST] += 1
-            await Stream("", "", socket).end(REVOKED, str(error))
+            await Stream("", socket).end(REVOKED, str(error))
             return
         forget_opening(socket)
-        stream = Stream(peer.host, peer.serial, socket, self.counts)
+        stream = Stream(peer.host, socket, self.counts, peer=peer)
         try:
             await self._serve(stream, peer)
         except OtherProtocolError as error:

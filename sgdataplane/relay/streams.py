@@ -1,6 +1,6 @@
 """The streams of a relay's hosts: what each has got, what it may have to hear of, and what it has reported.
 
-Owns what is sent to whom, and in which order. Is given documents and open sockets. Must not know stores or TLS.
+Owns what is sent to whom, and in which order. Is given documents and open sockets. Must not know stores.
 
 A stream has no queue. It notes which paths may have changed for its host, and sends what they are like when it gets to
 it. So a host that reads slowly skips what lies between, and costs no memory.
@@ -26,6 +26,7 @@ from sgdataplane.control.hosts import host_of
 from sgdataplane.control.store import Path
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
+from sgdataplane.relay.tls import Peer
 from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, parts, spell
 
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
@@ -93,10 +94,10 @@ class FirstChange(NamedTuple):
 class Stream:
     """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
     concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if nothing of it has changed.
-    `report`: the last one, which came at `heard`. `why_ended`: one of ENDS."""
+    `report`: the last one, which came at `heard`. `why_ended`: one of ENDS. `peer`: whose certificate
+    opened it."""
 
     host: str
-    serial: str
     socket: ServerConnection
     counts: RelayCounts = field(default_factory=RelayCounts)
     since: float = field(default_factory=time.time)
@@ -110,6 +111,7 @@ class Stream:
     heard: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
     why_ended: str = CLOSED
+    peer: Peer | None = None
 
     def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
         """Something of these may be different now."""

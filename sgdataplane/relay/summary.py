@@ -55,6 +55,7 @@ class Summarizing:
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
         while True:
+            self.relay.end_expired(time.time())
             await self._say()
             if self.relay.ended >= MANY_ENDED:
                 self.relay.ended = 0

@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import signal
-import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,10 +30,10 @@ from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
 from sgdataplane.control.limitedlog import limit_log
 from sgdataplane.control.publishing import Publisher, files
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import EndpointError, HostError, SgDataplaneError
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
-from sgdataplane.relay.tls import TlsFiles, host_context
+from sgdataplane.relay.tls import HostTls, TlsFiles, end_of
 from sgdataplane.relay.wire import (
     LARGEST_FROM_RELAY,
     BadMessageError,
@@ -142,13 +141,13 @@ class HostSync:
     def __init__(
         self,
         relays: Sequence[str],
-        context: ssl.SSLContext,
+        tls: HostTls,
         folder: Folder,
         place: AgentPlace,
         *,
         may_go_back: bool = False,
     ) -> None:
-        self._relays, self._context, self._folder, self._place = relays, context, folder, place
+        self._relays, self._tls, self._folder, self._place = relays, tls, folder, place
         self._may_go_back, self._goes_back = may_go_back, False
         self.part = folder.published  # what the relay has sent
         self.report, self.counts = Reported(), SyncCounts()
@@ -178,7 +177,7 @@ class HostSync:
             begun = time.monotonic()
             try:
                 await self._stream(url)
-            except (BadMessageError, OlderError, WebSocketException, OSError, EOFError) as error:
+            except (BadMessageError, OlderError, EndpointError, WebSocketException, OSError, EOFError) as error:
                 self.counts.failures[_counted(error, was_open=self.counts.is_connected)] += 1
                 told = visible(f"{url}: {_told(error)}")
                 self._trouble_log.write(url, f"no stream from the relay, all stays as it is: {told}")
@@ -192,7 +191,7 @@ class HostSync:
         """Until it ends; what ends it is raised."""
         async with connect(
             url,
-            ssl=self._context,
+            ssl=self._tls.context(),
             proxy=None,
             compression=None,
             open_timeout=OPEN_S,
@@ -205,6 +204,7 @@ class HostSync:
         ) as socket:
             await socket.send(spell(self.part.hello(__version__)))
             reporting = asyncio.create_task(self._send_reports(socket))
+            watching = asyncio.create_task(self._watch_certificate(socket))
             try:
                 await self._receive(socket)
             except (BadMessageError, OlderError) as error:
@@ -212,6 +212,16 @@ class HostSync:
                 raise
             finally:
                 reporting.cancel()
+                watching.cancel()
+
+    async def _watch_certificate(self, socket: ClientConnection) -> None:
+        """End the stream once the relay's certificate has ended, or may have been revoked."""
+        ends = end_of(socket.transport.get_extra_info("ssl_object").getpeercert())
+        while time.time() < ends and not self._tls.is_replaced:
+            await asyncio.sleep(LOOK_S)
+        has_ended = time.time() >= ends
+        why = "the relay's certificate has ended" if has_ended else "another list of revoked certificates is there"
+        await socket.close(CloseCode.GOING_AWAY, why)
 
     async def _say_why(self, socket: ClientConnection, why: str) -> None:
         """The last report of a stream that is ended here; the next stream's say what is so then."""
@@ -324,10 +334,10 @@ def run_sync(  # noqa: PLR0913  # what the command line says
 ) -> None:
     """Follow until SIGTERM or Ctrl-C; what was begun is published whole. `ready`: called once, with what is here.
     `beside`: what runs as long. EndpointError, HostError."""
-    context = host_context(tls)
+    checked = HostTls(tls)
 
     async def follow(opened: Folder) -> None:
-        sync = HostSync(relays, context, opened, AgentPlace(opened.publisher, socket), may_go_back=may_go_back)
+        sync = HostSync(relays, checked, opened, AgentPlace(opened.publisher, socket), may_go_back=may_go_back)
         task, other = asyncio.create_task(sync.run()), asyncio.create_task(beside(sync))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -36,7 +36,7 @@ def test_the_sample_documents_every_key(kind: Kind, tmp_path: Path) -> None:
     assert re.findall(r"^(\w+) = ", text, re.MULTILINE) == PACKAGED[kind]
     said = load_config(kind, written(tmp_path, re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)), must_exist=True)
     for entry in fields(kind):  # what is commented out shows the default, if there is one
-        if entry.default not in (MISSING, "") and entry.name not in PACKAGED[kind]:
+        if entry.default not in (MISSING, "", None) and entry.name not in PACKAGED[kind]:
             assert getattr(said, entry.name) == entry.default, entry.name
 
 

@@ -204,9 +204,9 @@ def test_many_hosts_that_connect_at_once_are_answered_in_turn(
     store: SqliteStore, store_file: Path, plant: Plant
 ) -> None:
     """None is dropped, and no more are answered in a second than the relay is to."""
-    write_state(store, state_of(WEB), {"eni-a": "host-7"})
-    url = url_of(plant.relay(store_file, 0, "--snapshots", "20"))
     names = [f"host-{number}" for number in range(60)]
+    write_state(store, state_of(WEB), {"eni-a": "host-7"}, names)
+    url = url_of(plant.relay(store_file, 0, "--snapshots", "20"))
     contexts = {}
     for name in names:
         signed = plant.authority.sign(name)

@@ -29,7 +29,7 @@ REPORT = Reported(Version(0, 3), error="why")
 
 def leave(relay: Relay, host: str, socket: Socket | None = None, report: Reported = REPORT) -> None:
     """A host's stream ends, which has reported."""
-    stream = Stream(host, "1", cast(ServerConnection, socket or Socket()), since=7.0)
+    stream = Stream(host, cast(ServerConnection, socket or Socket()), since=7.0)
     stream.report, stream.needed = report, 4
     relay._note_left(stream)
 

@@ -122,7 +122,7 @@ def test_a_relay_counts_streams_and_what_is_said(store: SqliteStore, measured: M
 
 def test_each_refusal_is_counted_by_its_reason(store: SqliteStore, measured: Measured, plant: Plant) -> None:
     url = url_of(measured.running)
-    for name, text in (("bad", "{}"), ("other", '{"kind": "hello", "protocol": 99}')):
+    for name, text in (("host-3", "{}"), ("host-4", '{"kind": "hello", "protocol": 99}')):
         with RawHost(plant, url, name) as host:
             host.say(text)
             assert host.end()[0] > 4000
@@ -218,9 +218,7 @@ def served(store: Path) -> Iterator[Service]:
 
 def test_the_api_counts_hosts(store: SqliteStore, store_file: Path, plant: Plant) -> None:
     """By what a real relay says of them."""
-    write_state(store, state_of(WEB), {"eni-a": "host-1"})
-    for name in ("host-1", "host-2"):
-        put_host(store, StoredHost(name, 1.0))
+    write_state(store, state_of(WEB), {"eni-a": "host-1"}, ("host-1", "host-2"))
     with served(store_file) as api:
         at = Measured("api", port_of(api.url), plant.relay(store_file))
         at.reaches(2, "hosts", standing="unknown")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeAlias, cast
@@ -36,6 +36,7 @@ from tests.support.flood import DEADLINE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = "127.0.0.1"
+KNOWN_HOSTS = tuple(f"host-{number}" for number in range(1, 10))
 Message: TypeAlias = Hello | Reported
 
 
@@ -90,10 +91,10 @@ class Plant:
         """As options."""
         return "--tls-cert", signed.certificate, "--tls-key", signed.key, "--tls-ca", self.authority.certificate
 
-    def relay(self, store: object, port: int = 0, *more: object) -> Running:
+    def relay(self, store: object, port: int = 0, *more: object, signed: Signed | None = None) -> Running:
         """Not waited for."""
-        at = ("--listen", f"{HERE}:{port}")
-        return self._started("relay", "--store", store, *at, *self.tls(self.authority.sign("relay", HERE)), *more)
+        at, signed = ("--listen", f"{HERE}:{port}"), signed or self.authority.sign("relay", HERE)
+        return self._started("relay", "--store", store, *at, *self.tls(signed), *more)
 
     def sync(self, host: str, *relays: str, socket: Path | None = None, more: tuple[object, ...] = ()) -> Running:
         options = [option for url in relays for option in ("--relay", url)]
@@ -143,9 +144,13 @@ def port_of(url: str) -> int:
 # what a store has
 
 
-def write_state(store: Store, state: CloudState, hosts: dict[str, str] | None = None) -> int:
-    """Put all that a state has into a store, each ENI of `hosts` bound to its host; the revision."""
+def write_state(
+    store: Store, state: CloudState, hosts: dict[str, str] | None = None, known: Iterable[str] = KNOWN_HOSTS
+) -> int:
+    """Put all that a state has into a store, each ENI of `hosts` bound to its host; the revision. The hosts
+    `known` may have streams."""
     workspace = Workspace(Documents.of(store.snapshot()))
+    workspace.puts.update({host.path: host.body() for host in (StoredHost(name, 0.0) for name in known)})
     _put(workspace, state, local_call("ImportState"))
     for eni, host in (hosts or {}).items():
         bind(workspace, eni, host)

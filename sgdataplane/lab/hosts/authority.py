@@ -47,11 +47,14 @@ class Authority:
         made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         self.certificate = self._write("authority.pem", made.sign(self._key, hashes.SHA256()))
 
-    def sign(self, name: str, *addresses: str) -> Signed:
-        """For a server at these addresses, or a client of that name."""
+    def sign(
+        self, name: str, *addresses: str, begins: dt.datetime | None = None, ends: dt.datetime | None = None
+    ) -> Signed:
+        """Sign for a server at these addresses, or a client of that name: for a day before and after now, unless said
+        otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-        builder = _builder(name, "authority", key)
+        builder = _builder(name, "authority", key, begins, ends)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(issuer, critical=False)
         if names:
@@ -72,12 +75,18 @@ class Authority:
         return (self.seen or self.folder) / file.name
 
 
-def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    begins: dt.datetime | None = None,
+    ends: dt.datetime | None = None,
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     day = dt.timedelta(days=1)
     builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - day).not_valid_after(now + day)
+    return builder.not_valid_before(begins or now - day).not_valid_after(ends or now + day)
 
 
 def _name(text: str) -> x509.Name:
