@@ -6,6 +6,7 @@ Owns both, and what makes a copy whole. Must not know what documents say. A copy
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from sgdataplane.control.history import EPOCH, PRUNED, Version, begin_epoch, epo
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.sqlitefile import (
     connect,
+    error_code,
     refused,
     remove,
     require_exists,
@@ -30,6 +32,7 @@ from sgdataplane.control.store import Body
 from sgdataplane.errors import StateFileError
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 
+DIGEST = "copied"  # the table of a copy that has its digest
 UNUSED = "a store that nobody uses: stop `sgdp api` first"
 
 
@@ -38,6 +41,7 @@ def back_up(store: Path, copy: Path) -> int:
     there is no such store, it isn't whole, or there is a file; UnavailableError."""
     with unavailable(store), closing(use(store, create=False)) as used, unavailable(copy):
         with _copied(used.path, "rw", copy) as (made, revision):
+            _write_digest(made)
             try:
                 os.link(made, copy)
             except FileExistsError:
@@ -54,6 +58,7 @@ def restore(copy: Path, store: Path, call: Call) -> tuple[Version, Path | None]:
     store = store.resolve()
     with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
         with _copied(copy, "ro", store) as (made, _):
+            _take_digest(copy, made)
             version = _begun(made, call, at_least=_epoch_of(store) + 1)
             with closing(connect(made)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
@@ -61,6 +66,36 @@ def restore(copy: Path, store: Path, call: Call) -> tuple[Version, Path | None]:
             made.replace(store)
             sync_folder(store.parent)
         return version, former
+
+
+def _write_digest(made: Path) -> None:
+    """Note in a copy the digest of all that is in it."""
+    with closing(connect(made)) as db:
+        digest = _digest(db)
+        with db:
+            db.execute(f"CREATE TABLE {DIGEST} (sha256 TEXT NOT NULL)")
+            db.execute(f"INSERT INTO {DIGEST} VALUES (?)", (digest,))
+
+
+def _take_digest(copy: Path, made: Path) -> None:
+    """Check by its digest that a copy is what it was when it was made, and take the digest out. A copy that an earlier
+    version made has none. StateFileError."""
+    with _undamaged(copy), closing(connect(made)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (DIGEST,)).fetchone():
+            return
+        noted = [row[0] for row in db.execute(f"SELECT sha256 FROM {DIGEST}")]
+        with db:
+            db.execute(f"DROP TABLE {DIGEST}")
+        if noted != [_digest(db)]:
+            raise _damaged(copy, "something in it isn't as it was when it was made", "its digest differs")
+
+
+def _digest(db: sqlite3.Connection) -> str:
+    """Return the SHA-256 of all that a database has, as SQL."""
+    found = hashlib.sha256()
+    for line in db.iterdump():
+        found.update(line.encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def _begun(made: Path, call: Call, at_least: int) -> Version:
@@ -115,7 +150,7 @@ def _undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+        if error_code(error) & 0xFF != sqlite3.SQLITE_CORRUPT:
             raise
         raise _damaged(path, "the file is damaged", str(error)) from error
 

@@ -131,6 +131,13 @@ def _renew(db: sqlite3.Connection) -> None:
         raise
 
 
+def error_code(error: sqlite3.Error) -> int:
+    """Return SQLite's number of an error. What Python itself finds wrong, such as text that isn't UTF-8, has none:
+    that is damage, too."""
+    found: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return found
+
+
 @contextmanager
 def unavailable(path: Path) -> Iterator[None]:
     """What the disk or SQLite refuses becomes an UnavailableError, a file that isn't SQLite's a StateFileError; what is
@@ -140,7 +147,7 @@ def unavailable(path: Path) -> Iterator[None]:
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InternalError):
         raise
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+        if error_code(error) == sqlite3.SQLITE_NOTADB:
             raise _not_a_store(path) from error
         raise UnavailableError(f"{path}: {error}") from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -16,12 +17,14 @@ import pytest
 
 from sgdataplane.control import backup, sqlitefile
 from sgdataplane.control.audit import local_call
-from sgdataplane.control.backup import back_up
+from sgdataplane.control.backup import DIGEST, back_up
 from sgdataplane.control.history import EPOCH, epoch_in, prune_audit
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Snapshot, UnavailableError, Write
 from sgdataplane.errors import StateFileError
 from tests.support.storewriting import COUNTER, PARTS, count_up
+
+SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
 
 
 @pytest.fixture
@@ -316,3 +319,50 @@ def test_a_full_disk_refuses_both_whole(path: Path, tmp_path: Path, disk: Path) 
     assert names(disk) == before - {"filler"}
     assert read(small).documents == {"kind/id": {"n": 1}}
     assert restore(tmp_path / "copy", small)[0] == 11  # control
+
+
+def test_a_copy_with_a_flipped_bit_is_refused_or_says_the_same(path: Path, tmp_path: Path) -> None:
+    """SQLite's own check sees damaged pages, but no letter that became another one."""
+    print(f"seed {SEED}")
+    chance, copy, store = random.Random(SEED), tmp_path / "copy", tmp_path / "other"
+    back_up(path, copy)
+    whole, flipped = copy.read_bytes(), tmp_path / "flipped"
+    told = set()
+    for _ in range(150):
+        bit = chance.randrange(len(whole) * 8)
+        flipped.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        try:
+            restore(flipped, store)
+        except StateFileError:
+            told.add("refused")
+        else:
+            told.add("restored")
+            assert {**read(store).documents, EPOCH: None} == {**read(path).documents, EPOCH: None}
+            assert events(store) == events(path)
+        store.unlink(missing_ok=True)
+    assert told == {"refused", "restored"}
+
+
+def events(path: Path) -> list[object]:
+    with closing(SqliteStore(path, create=False)) as store:
+        return [one.record for one in store.events() if one.record.get("action") != "RestoreStore"]
+
+
+def test_a_letter_that_became_another_one_is_noticed(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    back_up(path, copy)
+    with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("UPDATE documents SET body = replace(body, '1', '2')")
+    with pytest.raises(StateFileError, match=r"InvalidStore\.Damaged"):
+        restore(copy, path)
+    copy.unlink()
+    back_up(path, copy)
+    assert restore(copy, path)[0] == 11  # control
+
+
+def test_a_copy_of_an_earlier_version_which_has_no_digest_comes_back(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    back_up(path, copy)
+    with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute(f"DROP TABLE {DIGEST}")
+    assert restore(copy, path)[0] == 11
