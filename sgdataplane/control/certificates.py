@@ -1,4 +1,4 @@
-"""When certificates end.
+"""When certificates end, and who may read their keys.
 
 Owns as much of X.509 as that takes: RFC 5280, section 4.1. Is given files of our own, in PEM. Must not know TLS.
 
@@ -10,11 +10,24 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sgdataplane.errors import EndpointError
+
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 VERSION, UTC_TIME = 0xA0, 0x17  # tags
+
+
+def require_private(key: Path) -> None:
+    """Raise EndpointError if everybody on this machine can read or change a certificate's key."""
+    with suppress(OSError):  # who opens it says what is wrong
+        mode = key.stat().st_mode
+        if mode & 0o006:
+            what = "read" if mode & 0o004 else "change"
+            words = f"everybody on this machine can {what} this key (mode {mode & 0o777:04o}); it must be 0600 or 0640"
+            raise EndpointError(str(key), words)
 
 
 def ends_in(file: Path) -> list[float]:

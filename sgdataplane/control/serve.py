@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sgdataplane.control.certificates import require_private
 from sgdataplane.control.http import JSON, Api
 from sgdataplane.errors import EndpointError
 from sgdataplane.visible import json_text, visible
@@ -211,6 +212,8 @@ class ApiServer(uvicorn.Server):
 
 
 def _config(api: Api, at: ListenAt) -> uvicorn.Config:
+    if at.key is not None:
+        require_private(at.key)
     config = uvicorn.Config(
         api.app,
         ws="none",

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,9 +102,22 @@ def test_a_handshake_that_doesnt_come_is_not_waited_for(
         assert read_all(client) == b""
 
 
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o600, True), (0o640, True), (0o644, False), (0o602, False)])
+def test_a_key_that_everybody_can_read_or_change_is_refused(
+    serve: Serve, pem: tuple[Path, Path], mode: int, is_taken: bool
+) -> None:
+    pem[1].chmod(mode)
+    try:
+        with nullcontext() if is_taken else pytest.raises(EndpointError, match="everybody on this machine can"):
+            serve(listen_at("127.0.0.1:0", *pem))
+    finally:
+        pem[1].chmod(0o600)
+
+
 def test_what_is_no_certificate_is_refused(serve: Serve, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("text")
+    text.chmod(0o600)
     for files in ((text, text), (tmp_path / "absent", text)):
         with pytest.raises(EndpointError, match="not a certificate and its key in PEM"):
             serve(listen_at("127.0.0.1:0", *files))
