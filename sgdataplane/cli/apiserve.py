@@ -69,8 +69,8 @@ def run(config: ApiConfig, at: ListenAt) -> int:
 
     key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
     with closing(open_store(config.store)) as store:
-        engine = Engine(store, profile)
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
+        engine = Engine(store, profile, rights=keyring)
         verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits)
         board = HostBoard(store)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sgdataplane.control.answers import FORBIDDEN, ApiError, Call
+from sgdataplane.control.answers import ApiError, Call
 from sgdataplane.control.parameters import read_pairs, tables, together, typed, unknown_action
+from sgdataplane.control.permissions import forbidden
 from sgdataplane.control.signature import SignedParts, Signer, Verifier
 from sgdataplane.control.throttle import Throttle
 
@@ -22,6 +23,7 @@ VERSIONS = ("2014-05-26", "2016-04-28")  # of the ECS API, and of the VPC API, w
 FORM = "application/x-www-form-urlencoded"
 ONCE = ("host", "authorization", "content-type")  # and x-acs-*: headers that mustn't come twice
 NO_TYPE = 415
+KEY_ACTIONS = 3  # a key may call as often, in all, as this many of its actions
 SHOWN = 128  # characters of a key's or action's name in the log
 
 Permits: TypeAlias = Callable[[Call], bool]
@@ -59,6 +61,7 @@ class Admission:
     ) -> None:
         self._verifier, self._permits, self._clock = verifier, permits, clock
         self._throttle = throttle or Throttle()
+        self._key_throttle = self._throttle.times(KEY_ACTIONS)
 
     def admit(self, incoming: Incoming, asker: Asker) -> Call:
         """The call, or ApiError."""
@@ -68,8 +71,7 @@ class Admission:
         pairs = together(query, form)
         claim = self._verifier.claim(parts)
         asker.key, asker.action = claim.key[:SHOWN], claim.action[:SHOWN]
-        signer = self._verifier.verify(claim, now)
-        self._check(signer, now)
+        signer = self._verifier.verify(claim, now, lambda one: self._check(one, now))
         parameters = typed(signer.action, pairs)
         call = Call(
             action=signer.action,
@@ -81,12 +83,13 @@ class Admission:
             extensions=parameters.extensions,
         )
         if not self._permits(call):
-            words = "User not authorized to operate on the specified resource, or this API doesn't support RAM."
-            raise ApiError("Forbidden.RAM", words, FORBIDDEN)
+            raise forbidden()
         return call
 
     def _check(self, signer: Signer, now: float) -> None:
-        """All actions that aren't known share one throttle, so that a key can't make as many as it likes."""
+        """Refuse what a key asks for too often. All actions that aren't known share one throttle, so that a key can't
+        make as many as it likes."""
+        self._key_throttle.take(signer.key.id, "", now)
         is_known = signer.action in tables()
         self._throttle.take(signer.key.id, signer.action if is_known else "", now)
         if not is_known:

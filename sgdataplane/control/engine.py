@@ -24,6 +24,7 @@ from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
 from sgdataplane.control.audit import record_of
 from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.history import Version
+from sgdataplane.control.permissions import ALL_RIGHTS, Rights, forbidden, targets_of_change
 from sgdataplane.control.scope import Scope
 from sgdataplane.control.store import (
     Answered,
@@ -52,10 +53,17 @@ def random_id(prefix: str) -> str:
 
 
 class Engine:
-    """Answers calls; safe for use by several threads. `profile`: of quotas. `new_id`: makes ids from a prefix."""
+    """Answers calls; safe for use by several threads. `profile`: of quotas. `new_id`: makes ids from a prefix.
+    `rights`: of the keys that call."""
 
-    def __init__(self, store: Store, profile: str = "seed", new_id: Callable[[str], str] = random_id) -> None:
-        self._store, self.profile, self._new_id = store, profile, new_id
+    def __init__(
+        self,
+        store: Store,
+        profile: str = "seed",
+        new_id: Callable[[str], str] = random_id,
+        rights: Rights = ALL_RIGHTS,
+    ) -> None:
+        self._store, self.profile, self._new_id, self.rights = store, profile, new_id, rights
         self.documents = Documents.of(store.snapshot())  # of the last revision; reads are answered from them
         self._writing = threading.Lock()
         self.moved = threading.Condition()  # held to replace the documents, and notified then
@@ -125,6 +133,8 @@ class Engine:
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
         workspace = Workspace(self.documents)
         body = action.run(Scope(workspace, call, self._new_id))
+        if self.rights.denies(call, targets_of_change(workspace)):
+            raise forbidden()
         validate(workspace, self.profile)
         if str(call.parameters.get("DryRun", "")).lower() == "true":
             raise ApiError("DryRunOperation", "The call would have passed: nothing was changed.")

@@ -17,7 +17,7 @@ from sgdataplane.control.audit import told
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
 from sgdataplane.control.following import state_of
 from sgdataplane.control.history import PRUNED, pruned_in
-from sgdataplane.control.scope import Scope
+from sgdataplane.control.scope import MAX_TOKEN, Scope
 from sgdataplane.control.store import Body, Json, Store
 from sgdataplane.control.validation import validate
 from sgdataplane.model.state import CloudState
@@ -28,6 +28,7 @@ from sgdataplane.statefile import load_native
 
 MOST_CHANGES = 1_000  # in one answer; the others are only counted
 MOST_EVENTS = 1_000
+MAX_REVISION = 1 << 62
 EVENT = {  # an audit record's fields, as the API names them
     "revision": "Revision",
     "time": "Time",
@@ -113,8 +114,10 @@ def _own(state: CloudState, eni_id: str, far: Address) -> Address:
 def describe_events(scope: Scope, store: Store) -> Body:
     """SgdpDescribeEvents: the audit records, in order, from the revision after After."""
     after = scope.number("After", 0)
-    if scope.has("NextToken"):
-        after = int(scope.text("NextToken")) if scope.text("NextToken").isdecimal() else after
+    token = scope.text("NextToken")
+    if token.isascii() and token.isdecimal() and len(token) <= MAX_TOKEN:
+        after = int(token)
+    after = min(after, MAX_REVISION)
     size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
     events = store.events(after, size)
     shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]

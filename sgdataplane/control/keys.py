@@ -11,13 +11,13 @@ from __future__ import annotations
 import secrets
 import string
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
 from sgdataplane.control.audit import record_of
-from sgdataplane.control.permissions import BUILT_IN, AccessPolicy, PolicyError, read_policy
+from sgdataplane.control.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
 from sgdataplane.control.store import (
     Body,
     ConflictError,
@@ -185,6 +185,12 @@ class Keyring:
         with self._lock:
             key, policy = self._keys.get(f"{KIND}/{call.key}", (None, None))
         return key is not None and policy is not None and key.revoked is None and policy.permits(call)
+
+    def denies(self, call: Call, targets: Iterable[CallTarget]) -> bool:
+        """Whether the policy of the call's key denies its action on any of these explicitly."""
+        with self._lock:
+            _, policy = self._keys.get(f"{KIND}/{call.key}", (None, None))
+        return policy is not None and policy.denies(call.action, targets)
 
     def _catch_up(self) -> None:
         try:

@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -24,6 +24,7 @@ from pathlib import Path
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
 
 SKEW_S = 15 * 60  # seconds that a timestamp may be off, either way
+KEPT_S = 3 * SKEW_S  # seconds for which nonces are kept at least
 MAX_NONCES, MAX_NONCES_OF_A_KEY = 1_000_000, 500_000  # some 100 bytes each in memory
 OF_KEY, OF_NONCE = 8, 16  # bytes of a record
 RECORD = OF_KEY + OF_NONCE
@@ -33,9 +34,10 @@ AT_ONCE = 4096 * RECORD
 @dataclass
 class _Step:
     """The nonces that were signed in one quarter of an hour. `file`: where they are noted, None for nowhere; `read`: up
-    to where `used` has what is noted there."""
+    to where `used` has what is noted there; `seen`: when something was noted last, in monotonic seconds."""
 
     file: int | None
+    seen: float
     read: int = 0
     used: dict[bytes, set[bytes]] = field(default_factory=dict)
 
@@ -51,11 +53,12 @@ class _Step:
                 self._add(data[start : start + RECORD])
             self.read += whole
 
-    def note(self, record: bytes) -> None:
+    def note(self, record: bytes, now: float) -> None:
         """OSError if the disk doesn't take all of it; then it isn't noted."""
         if self.file is not None and os.pwrite(self.file, record, self.read) != RECORD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.read += RECORD
+        self.seen = max(self.seen, now)
         self._add(record)
 
     def _add(self, record: bytes) -> None:
@@ -67,9 +70,14 @@ class Nonces:
     where they are noted, None for memory alone; it is made if it isn't there. OSError if it can't be."""
 
     def __init__(
-        self, folder: Path | None = None, most: int = MAX_NONCES, most_of_a_key: int = MAX_NONCES_OF_A_KEY
+        self,
+        folder: Path | None = None,
+        most: int = MAX_NONCES,
+        most_of_a_key: int = MAX_NONCES_OF_A_KEY,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._most, self._most_of_a_key = folder, most, most_of_a_key
+        self._monotonic = monotonic
         self._threads = threading.Lock()
         self._steps: dict[int, _Step] = {}  # by the time of signing
         self._lock: int | None = None
@@ -91,7 +99,7 @@ class Nonces:
                 for number in range(int((now - SKEW_S) // SKEW_S), int((now + SKEW_S) // SKEW_S) + 1):
                     self._step(number).take_over()
                 self._require_unused(of_key, of_nonce)
-                self._step(int(signed_at // SKEW_S)).note(of_key + of_nonce)
+                self._step(int(signed_at // SKEW_S)).note(of_key + of_nonce, self._monotonic())
         except OSError as error:
             words = f"The nonce of the request can't be noted: {error.strerror or error}"
             raise ApiError("ServiceUnavailable", words, UNAVAILABLE) from error
@@ -100,10 +108,17 @@ class Nonces:
         of_this_key = [step.used.get(of_key, set()) for step in self._steps.values()]
         if any(of_nonce in used for used in of_this_key):
             raise ApiError("SignatureNonceUsed", "Specified signature nonce was used already.")
-        count = sum(step.count for step in self._steps.values())
-        if sum(map(len, of_this_key)) >= self._most_of_a_key or count >= self._most:
+        if sum(map(len, of_this_key)) >= self._share():
             words = "Too many requests were signed in the last minutes; nonces can't be kept for more."
             raise ApiError("Throttling.User", words, extra={"x-acs-retry-after": str(SKEW_S * 1000)})
+
+    def _share(self) -> int:
+        """Return how many nonces one key may have. Once there are as many as fit, all keys have the same share, so that
+        none can use up what others need."""
+        if sum(step.count for step in self._steps.values()) < self._most:
+            return self._most_of_a_key
+        keys = {key for step in self._steps.values() for key in step.used}
+        return min(self._most_of_a_key, self._most // (len(keys) + 1))
 
     def _step(self, number: int) -> _Step:
         if number not in self._steps:
@@ -112,13 +127,18 @@ class Nonces:
 
     def _opened(self, number: int) -> _Step:
         if self._lock is None:
-            return _Step(None)
+            return _Step(None, self._monotonic())
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return _Step(os.open(str(number), flags, 0o600, dir_fd=self._lock))
+        return _Step(os.open(str(number), flags, 0o600, dir_fd=self._lock), self._monotonic())
 
     def _forget(self, now: float) -> None:
-        """The steps whose requests are too old by now, whoever noted them."""
-        for number in [number for number in self._steps if (number + 2) * SKEW_S < now]:
+        """Forget the steps whose requests are too old by now, whoever noted them.
+
+        A clock that jumped ahead may be put right again. So a step is kept until this process has had it for KEPT_S by
+        a clock that doesn't jump.
+        """
+        unused = [number for number, step in self._steps.items() if step.seen < self._monotonic() - KEPT_S]
+        for number in [number for number in unused if (number + 2) * SKEW_S < now]:
             step = self._steps.pop(number)
             if step.file is not None and self._folder is not None:
                 os.close(step.file)

@@ -18,10 +18,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
+from typing import Protocol, cast
 
-from sgdataplane.control.answers import Call
-from sgdataplane.control.hosts import TAG
+from sgdataplane.control.answers import FORBIDDEN, ApiError, Call
+from sgdataplane.control.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
+from sgdataplane.control.hosts import TAG, named_host
 from sgdataplane.control.store import Json
 from sgdataplane.errors import Problem, StateFileError, Where
 
@@ -48,6 +49,15 @@ SUBJECTS = {
     "Instance": "instance",
     "Hosts": "host",
 }
+CHANGED = {
+    ResourceKind.GROUP: "securitygroup",
+    ResourceKind.ENI: "eni",
+    ResourceKind.INSTANCE: "instance",
+    ResourceKind.PREFIX_LIST: "prefixlist",
+    ResourceKind.PORT_LIST: "portrangelist",
+    ResourceKind.VPC: "vpc",
+    ResourceKind.VSWITCH: "vswitch",
+}  # kind of document -> kind of resource
 BY_EXTENSION = "SgdpHost"  # of the parameters named Sgdp*, the one that names a resource; so does a tag
 # The parameters that name resources, wherever they stand in a call.
 NAMING = {f"{word}Id{plural}": kind for word, kind in SUBJECTS.items() for plural in ("", "s")}
@@ -102,6 +112,11 @@ class AccessPolicy:
         names = names_of(call.action)
         return all(self._permits(names, resource) for resource in resources_of(call))
 
+    def denies(self, action: str, targets: Iterable[CallTarget]) -> bool:
+        """Whether a statement denies the action on any of these explicitly."""
+        names, denying = names_of(action), [one for one in self.statements if one.effect is Effect.DENY]
+        return any(one.covers(names, target) for target in targets for one in denying)
+
     def idle(self, actions: Iterable[str]) -> list[str]:
         """The patterns of actions that match none of these, in lower case: perhaps slips of the pen."""
         names = [name for action in actions for name in names_of(action)]
@@ -130,6 +145,35 @@ def matches(pattern: str, text: str) -> bool:
     return True
 
 
+class Rights(Protocol):
+    """What keys may do, by their policies."""
+
+    def permits(self, call: Call, /) -> bool:
+        """Whether the key's policy allows a call on all that its parameters name."""
+
+    def denies(self, call: Call, targets: Iterable[CallTarget], /) -> bool:
+        """Whether the key's policy explicitly denies a call's action on any of these."""
+
+
+class AllRights:
+    """Everybody may do everything: for calls that no key makes."""
+
+    def permits(self, _: Call, /) -> bool:
+        return True
+
+    def denies(self, _: Call, __: Iterable[CallTarget], /) -> bool:
+        return False
+
+
+ALL_RIGHTS = AllRights()
+
+
+def forbidden() -> ApiError:
+    """Return the cloud's error for what a key's policy doesn't permit."""
+    words = "User not authorized to operate on the specified resource, or this API doesn't support RAM."
+    return ApiError("Forbidden.RAM", words, FORBIDDEN)
+
+
 # what a call asks for
 
 
@@ -147,6 +191,32 @@ def resources_of(call: Call) -> tuple[CallTarget, ...]:
     if subject and (call.action.startswith(MAKES) or all(one.kind != subject for one in named)):
         named.add(_resource(subject, "*"))
     return tuple(named) or (CallTarget("ecs", "*", "*"),)
+
+
+def targets_of_change(workspace: Workspace) -> Iterator[CallTarget]:
+    """Yield what a call changes or takes away that was there before, whatever its parameters name: so a call on an
+    instance is about the ENIs that it changes, too, and about the hosts that they come from and go to."""
+    documents = workspace.documents
+    for path in sorted(workspace.changed):
+        kind, before = kind_of(path), documents.get(path)
+        if before is None or kind not in CHANGED:
+            continue
+        yield _resource(CHANGED[kind], name_of(path))
+        enis = [name_of(path)] if kind is ResourceKind.ENI else []
+        enis = workspace.enis_of(name_of(path)) if kind is ResourceKind.INSTANCE else enis
+        for eni in enis:
+            yield from (_resource("host", host) for host in _hosts_moved(workspace, eni))
+
+
+def _hosts_moved(workspace: Workspace, eni: str) -> set[str]:
+    """Return the host that an ENI leaves, and the one that it goes to, if it moves."""
+    found = []
+    for get in (lambda kind, name: workspace.documents.get(path_of(kind, name)), workspace.get):
+        body = get(ResourceKind.ENI, eni)
+        instance = get(ResourceKind.INSTANCE, str(state_in(body).get("instance_id", ""))) if body else None
+        found.append(named_host(body, instance) if body else "")
+    before, after = found
+    return {before, after} - {""} if before != after else set()
 
 
 def _subject(action: str) -> str:

@@ -6,7 +6,6 @@ Owns how parameters are read and how pages, filters and times are. Must not know
 from __future__ import annotations
 
 import base64
-import fnmatch
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,14 @@ from typing import TypeVar, cast
 from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError, Call
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, state_in
 from sgdataplane.control.hosts import TAG
+from sgdataplane.control.permissions import matches
 from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import MANAGED
 
 T = TypeVar("T")
 MOST_A_PAGE, A_PAGE = 100, 10
+MAX_TEXTS = 100  # of a list of ids, as in the cloud
+MAX_TOKEN = 32  # characters of a NextToken
 REGION = "cn-sgdataplane"
 # The cloud's code for an id that isn't there.
 UNKNOWN = {
@@ -76,17 +78,22 @@ class Scope:
         value = self.call.parameters.get(name, default)
         return value if isinstance(value, bool) else str(value).lower() == "true"
 
-    def texts(self, name: str) -> list[str]:
-        """A list of texts; one that is given as JSON text, too, as DescribeInstances has them."""
+    def texts(self, name: str, separator: str = "") -> list[str]:
+        """Return a list of at most MAX_TEXTS texts; one that is given as JSON text, too, as DescribeInstances has them.
+
+        With a separator, each text may be several. ApiError if the list is longer, or no list of texts.
+        """
         value = self.call.parameters.get(name)
         if isinstance(value, str) and value.startswith("["):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                raise ApiError(f"InvalidParameter.{name}", f"{name} isn't a list as JSON has it") from None
+            value = _listed(name, value)
         if value is None or value == "":
             return []
-        return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+        found = [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+        if separator:
+            found = [part for text in found for part in text.split(separator)]
+        if len(found) > MAX_TEXTS:
+            raise ApiError(f"InvalidParameter.{name}", f"{name} has {len(found)} entries, and may have {MAX_TEXTS}")
+        return found
 
     def objects(self, name: str) -> list[Fields]:
         value = self.call.parameters.get(name)
@@ -214,9 +221,9 @@ def tag_items(body: Body) -> list[Json]:
 
 
 def is_like(text: str, pattern: str) -> bool:
-    """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for."""
-    escaped = pattern.replace("[", "[[]").replace("?", "[?]")
-    return not pattern or fnmatch.fnmatchcase(text, escaped)
+    """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for. Nothing of a
+    pattern stays in memory."""
+    return not pattern or matches(pattern, text)
 
 
 def is_in_resource_group(scope: Scope, body: Body) -> bool:
@@ -232,8 +239,20 @@ def _token(start: int) -> str:
     return base64.urlsafe_b64encode(str(start).encode()).decode()
 
 
+def _listed(name: str, text: str) -> list[Json]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or any(isinstance(entry, (list, dict)) for entry in found):
+        raise ApiError(f"InvalidParameter.{name}", f"{name} isn't a list of texts as JSON has it")
+    return found
+
+
 def _start(token: str) -> int:
     try:
+        if len(token) > MAX_TOKEN:
+            raise ValueError
         return max(0, int(base64.urlsafe_b64decode(token.encode()).decode())) if token else 0
     except ValueError:
         raise ApiError("InvalidParameter.NextToken", "the token isn't one of ours") from None

@@ -17,12 +17,14 @@ from sgdataplane.control.background import Background
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
+from sgdataplane.control.hiding import hide_unseen
 from sgdataplane.control.history import Version
 from sgdataplane.control.hoststatus import HostBoard
 from sgdataplane.control.hostwaits import HostWait
 from sgdataplane.control.scope import UNKNOWN, Scope
 from sgdataplane.control.store import Body, Json, Store, UnavailableError
 
+TELLING_OTHERS = ("SgdpDiff", "SgdpExplain")  # these name more than they are asked for
 WAIT_S, MOST_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
@@ -52,7 +54,12 @@ class ApiService:
     def call(self, call: Call) -> Answer:
         """ApiError if it's refused."""
         ours = self._ours.get(call.action)
-        return Answer(self._engine.read(ours, call)) if ours else self._engine.call(call)
+        if ours is None:
+            return self._engine.call(call)
+        body = self._engine.read(ours, call)
+        if call.action in TELLING_OTHERS:
+            body = hide_unseen(body, self._engine.documents, call, self._engine.rights)
+        return Answer(body)
 
     def wait(self, call: Call, is_stopping: Event) -> Answer:
         """SgdpWait: until a revision is in force everywhere, or nobody knows more soon, or the time is up."""

@@ -95,15 +95,21 @@ class Verifier:
         """What a request says of itself. Nothing of it is proven yet."""
         return claim_of(parts, accepts_v1=self._accepts_v1)
 
-    def verify(self, claim: SignatureClaim, now: float) -> Signer:
+    def verify(self, claim: SignatureClaim, now: float, check: Callable[[Signer], object] = lambda _: None) -> Signer:
+        """Return who signed a request, and note its nonce.
+
+        `check` is called before that with who signed it, and may refuse it: what is refused uses up no nonce. ApiError.
+        """
         signed_at = _time(claim.date)
         if abs(now - signed_at) > SKEW_S:
             raise ApiError("InvalidTimeStamp.Expired", _expired(claim.date, now))
         key = self._find(claim.key)
         if not hmac.compare_digest(claim.sign(key.secret, claim.to_sign).encode(), claim.signature.encode()):
             raise ApiError("SignatureDoesNotMatch", _mismatch(claim))
+        signer = Signer(key, claim.action, claim.version)
+        check(signer)
         self._nonces.use(key.id, claim.nonce, signed_at, now)
-        return Signer(key, claim.action, claim.version)
+        return signer
 
     def _find(self, name: str) -> AccessKey:
         key = self._find_key(name)

@@ -30,6 +30,10 @@ class Throttle:
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
+    def times(self, count: int) -> Throttle:
+        """Return a throttle of its own with so many times the rate and the burst."""
+        return Throttle(self._rate * count, self._burst * count)
+
     def take(self, key: str, action: str, now: float) -> None:
         """Throttling.User if there is nothing left."""
         with self._lock:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.nonces import RECORD, SKEW_S, Nonces
+from sgdataplane.control.nonces import KEPT_S, RECORD, SKEW_S, Nonces
 
 NOW = 1_800_000_000.0  # long after today: a new Nonces forgets by the real clock
 
@@ -33,14 +33,27 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 
 def test_they_are_forgotten_in_time_and_never_too_many(folder: Path | None) -> None:
-    nonces = Nonces(folder, most=4, most_of_a_key=3)
+    clock = [0.0]
+    nonces = Nonces(folder, most=4, most_of_a_key=3, monotonic=lambda: clock[0])
     assert [refusal(nonces, name) for name in "abc"] == ["", "", ""]
     assert refusal(nonces, "d") == "Throttling.User"
     assert refusal(nonces, "a") == "SignatureNonceUsed"
     assert refusal(nonces, "a", key="two") == ""
     assert refusal(nonces, "b", key="two") == "Throttling.User"
+    assert refusal(nonces, "a", key="three") == "", "two keys can't use up what a third one needs"
     later = NOW + 3 * SKEW_S
+    assert refusal(nonces, "d", signed=later, now=later) == "Throttling.User"
+    clock[0] += 1.01 * KEPT_S
     assert refusal(nonces, "d", signed=later, now=later) == ""
+
+
+@pytest.mark.parametrize("jump", [3 * SKEW_S, 86_400.0, 10 * 365 * 86_400.0])
+def test_a_replay_is_refused_after_the_clock_has_jumped_and_was_put_right(folder: Path | None, jump: float) -> None:
+    nonces = Nonces(folder)
+    assert refusal(nonces, "a") == ""
+    assert refusal(nonces, "b", signed=NOW + jump, now=NOW + jump) == ""
+    assert refusal(nonces, "a", now=NOW + 60) == "SignatureNonceUsed"
+    assert refusal(nonces, "c", now=NOW + 60) == ""
 
 
 @pytest.mark.parametrize("signed", [NOW - SKEW_S, NOW, NOW + SKEW_S])
@@ -109,10 +122,10 @@ def test_what_a_full_disk_left_is_written_over(tmp_path: Path, monkeypatch: pyte
 def test_files_of_old_requests_are_removed(tmp_path: Path) -> None:
     refusal(Nonces(tmp_path), "a", signed=1_000.0, now=1_000.0)
     assert any(file.stat().st_size for file in tmp_path.iterdir())
-    nonces = Nonces(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    clock = [0.0]
+    nonces = Nonces(tmp_path, monotonic=lambda: clock[0])
     for day in range(3):
-        now = NOW + day * 86_400
+        now, clock[0] = NOW + day * 86_400, clock[0] + 86_400
         assert refusal(nonces, "a", signed=now, now=now) == ""
         assert len(list(tmp_path.iterdir())) == 3
     assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path, *tmp_path.iterdir()) if file != tmp_path)

@@ -46,7 +46,7 @@ def delete_vpc(scope: Scope) -> Body:
 
 
 def describe_vpcs(scope: Scope) -> Body:
-    ids = [one for text in scope.texts("VpcId") for one in text.split(",")]
+    ids = scope.texts("VpcId", ",")
     found = [
         entry
         for entry in scope.workspace.all(ResourceKind.VPC)

@@ -1,0 +1,213 @@
+"""What a key may not do by way of something else, what it may not see in an answer, and what its reads may cost."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from sgdataplane.control.answers import Call
+from sgdataplane.control.audit import local_call
+from sgdataplane.control.documents import ResourceKind
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.following import Following
+from sgdataplane.control.hiding import HIDDEN
+from sgdataplane.control.hosts import add_host
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.permissions import AccessPolicy, CallTarget, read_policy
+from sgdataplane.control.service import ApiService
+from sgdataplane.control.store import Json, Write
+from tests.support.controlling import Client, counted_ids
+
+OWNER = "LTAI-owner"
+
+
+@dataclass
+class Keys:
+    """One key has a policy, and the other one may do everything."""
+
+    policy: AccessPolicy
+
+    def permits(self, call: Call, /) -> bool:
+        return call.key == OWNER or self.policy.permits(call)
+
+    def denies(self, call: Call, targets: Iterable[CallTarget], /) -> bool:
+        return call.key != OWNER and self.policy.denies(call.action, targets)
+
+
+def policy(*denied: str, action: str = "*") -> AccessPolicy:
+    """All is allowed but these resources, if any."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    refused = {"Effect": "Deny", "Action": action, "Resource": [f"acs:ecs:*:*:{one}" for one in denied]}
+    return read_policy(json.dumps({"Version": "1", "Statement": [everything, *([refused] if denied else [])]}))
+
+
+class Shop:
+    """Two instances of two groups at two hosts, and a key with a policy."""
+
+    def __init__(self) -> None:
+        self.store, self.keys = MemoryStore(), Keys(policy())
+        for host in ("host-a", "host-b"):
+            add_host(self.store, local_call("AddHost"), host)
+        self.engine = Engine(self.store, "seed", counted_ids(), self.keys)
+        self.owner, self.key = Client(self.engine, key=OWNER), Client(self.engine)
+        self.vpc, self.switch = self.owner.network()
+        self.groups = [self.owner.group(self.vpc) for _ in range(3)]
+        self.instances = [self._instance(group, host) for group, host in zip(self.groups, "ab", strict=False)]
+        self.enis = [self.primary(one) for one in self.instances]
+        self.service = ApiService(self.engine, self.store, Following(self.engine, ()))
+
+    def _instance(self, group: str, host: str) -> str:
+        more: dict[str, Json] = {"Tag": [{"Key": "sgdp:host", "Value": f"host-{host}"}]}
+        made = self.owner("RunInstances", VSwitchId=self.switch, SecurityGroupIds=[group], **more)
+        return cast("Any", made)["InstanceIdSets"]["InstanceIdSet"][0]
+
+    def primary(self, instance: str) -> str:
+        enis = self.engine.documents.of_kind[ResourceKind.ENI].whole()
+        return next(eni for eni, body in enis.items() if cast("Any", body)["state"].get("instance_id") == instance)
+
+    def deny(self, *resources: str) -> None:
+        self.keys.policy = policy(*resources)
+
+    def explain(self, key: str = "LTAI-test", **parameters: Json) -> dict[str, Any]:
+        call = Call("SgdpExplain", parameters, "request-1", key, "127.0.0.1", time.time())
+        return cast("dict[str, Any]", self.service.call(call).body)
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+# what a call changes
+
+
+@pytest.mark.parametrize("denied", ["eni/{eni}", "securitygroup/{none}"])
+def test_a_deny_on_an_eni_holds_for_calls_on_its_instance(shop: Shop, denied: str) -> None:
+    """To join a group by the instance changes its primary ENI."""
+    shop.deny(denied.format(eni=shop.enis[0], none="sg-none"))
+    asked: dict[str, Json] = {"SecurityGroupId": shop.groups[2], "InstanceId": shop.instances[0]}
+    if denied.startswith("eni"):
+        assert shop.key.refused("JoinSecurityGroup", **asked) == "Forbidden.RAM"
+        shop.key("JoinSecurityGroup", **{**asked, "InstanceId": shop.instances[1]})
+        shop.owner("JoinSecurityGroup", **asked)
+    else:
+        shop.key("JoinSecurityGroup", **asked)
+
+
+def test_a_deny_on_an_eni_holds_when_its_instance_is_deleted(shop: Shop) -> None:
+    shop.deny(f"eni/{shop.enis[0]}")
+    assert shop.key.refused("DeleteInstance", InstanceId=[shop.instances[0]]) == "Forbidden.RAM"
+    assert shop.engine.documents.get(f"network_interface/{shop.enis[0]}") is not None
+    shop.key("DeleteInstance", InstanceId=[shop.instances[1]])
+
+
+def test_a_deny_on_a_host_holds_for_what_moves_there_or_away_by_an_instance(shop: Shop) -> None:
+    shop.deny("host/host-a")
+    tag: Json = [{"Key": "sgdp:host", "Value": "host-b"}]
+    away: dict[str, Json] = {"ResourceType": "instance", "ResourceId": [shop.instances[0]], "Tag": tag}
+    assert shop.key.refused("TagResources", **away) == "Forbidden.RAM"
+    gone: dict[str, Json] = {"ResourceType": "instance", "ResourceId": [shop.instances[0]], "TagKey": ["sgdp:host"]}
+    assert shop.key.refused("UntagResources", **gone) == "Forbidden.RAM"
+    secondary = shop.owner.text(
+        "CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=shop.switch, SecurityGroupId=shop.groups[0]
+    )
+    there: dict[str, Json] = {"NetworkInterfaceId": secondary, "InstanceId": shop.instances[0]}
+    assert shop.key.refused("AttachNetworkInterface", **there) == "Forbidden.RAM"
+    shop.key("AttachNetworkInterface", **{**there, "InstanceId": shop.instances[1]})
+    other: Json = [{"Key": "team", "Value": "x"}]
+    shop.key("TagResources", **{**away, "Tag": other})
+
+
+def test_what_a_call_makes_is_not_denied_by_what_is_there(shop: Shop) -> None:
+    shop.deny(f"eni/{shop.enis[0]}", f"securitygroup/{shop.groups[0]}")
+    shop.key("RunInstances", VSwitchId=shop.switch, SecurityGroupIds=[shop.groups[1]])
+
+
+# what an answer shows
+
+
+def test_explain_shows_no_id_that_the_key_may_not_see(shop: Shop) -> None:
+    near, far = shop.enis
+    address = cast("Any", shop.engine.documents.get(f"network_interface/{far}"))["state"]["private_ip_addresses"][0]
+    asked: dict[str, Json] = {"NetworkInterfaceId": near, "SourceIp": address, "Port": 22}
+    shop.owner(
+        "AuthorizeSecurityGroup",
+        SecurityGroupId=shop.groups[0],
+        Permissions=[{"IpProtocol": "TCP", "PortRange": "22/22", "SourceGroupId": shop.groups[1], "Policy": "accept"}],
+    )
+    whole = json.dumps(shop.explain(OWNER, **asked))
+    assert far in whole
+    shop.deny(f"eni/{far}", f"securitygroup/{shop.groups[1]}")
+    told = json.dumps(shop.explain(**asked))
+    assert near in told
+    assert HIDDEN in told
+    assert far not in told
+    assert shop.groups[1] not in told.replace(shop.groups[0], "")
+
+
+# what reading costs
+
+
+def test_patterns_stay_nowhere(shop: Shop) -> None:
+    """A megabyte a call stayed for good."""
+    shop.key("DescribeSecurityGroups", SecurityGroupName="warm")
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            shop.key("DescribeSecurityGroups", SecurityGroupName=f"*{number}" + "a?[" * 15_000)
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "is_found"),
+    [
+        ("a-web", "*web", True),
+        ("a-web", "a*b", True),
+        ("a-web", "web", False),
+        ("a[?]", "a[?]", True),
+        ("ax", "a?", False),
+    ],
+)
+def test_only_a_star_stands_for_others(shop: Shop, text: str, pattern: str, is_found: bool) -> None:
+    group = shop.owner.group(shop.vpc, SecurityGroupName="sgname")
+    put = {**cast("Any", shop.store.snapshot().documents[f"security_group/{group}"])}
+    put["state"] = {**put["state"], "security_group_name": text}
+    shop.store.commit(Write({}, {f"security_group/{group}": put}))
+    shop.engine.catch_up()
+    found = cast("Any", shop.key("DescribeSecurityGroups", SecurityGroupName=pattern))
+    assert (found["TotalCount"] == 1) is is_found
+
+
+DEEP = "[" * 30_000 + "]" * 30_000
+
+
+@pytest.mark.parametrize(
+    ("action", "parameters"),
+    [
+        ("DescribeInstances", {"InstanceIds": json.dumps([f"i-{n}" for n in range(101)])}),
+        ("DescribeInstances", {"InstanceIds": DEEP}),
+        ("DescribeInstances", {"InstanceIds": '[["i-1"]]'}),
+        ("DescribeInstances", {"InstanceIds": "[" + "9" * 5_000 + "]"}),
+        ("DescribeSecurityGroups", {"SecurityGroupIds": json.dumps(["sg-1"] * 101)}),
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId": [f"eni-{n}" for n in range(101)]}),
+        ("DescribeSecurityGroups", {"MaxResults": 10, "NextToken": "OTk5" * 2_000}),
+        ("DescribeVpcs", {"VpcId": ",".join(f"vpc-{n}" for n in range(101))}),
+    ],
+)
+def test_long_lists_and_odd_texts_are_refused(shop: Shop, action: str, parameters: dict[str, Json]) -> None:
+    assert shop.key.refused(action, **parameters).startswith("InvalidParameter")
+
+
+@pytest.mark.parametrize("token", ["9" * 30, "9" * 5_000, "٣", "-1"])
+def test_events_after_anything_are_told(shop: Shop, token: str) -> None:
+    call = Call("SgdpDescribeEvents", {"NextToken": token}, "r", "LTAI-test", "127.0.0.1", time.time())
+    assert "Events" in shop.service.call(call).body
