@@ -15,7 +15,7 @@ from sgdataplane.control.actions.rules import canonical, native_rule
 from sgdataplane.control.answers import ApiError
 from sgdataplane.control.audit import told
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
-from sgdataplane.control.following import state_of
+from sgdataplane.control.following import LastState
 from sgdataplane.control.history import PRUNED, pruned_in
 from sgdataplane.control.scope import MAX_TOKEN, Scope
 from sgdataplane.control.store import Body, Json, Store
@@ -40,11 +40,11 @@ EVENT = {  # an audit record's fields, as the API names them
 }
 
 
-def diff(scope: Scope, profile: str) -> Body:
+def diff(scope: Scope, profile: str, last: LastState) -> Body:
     """SgdpDiff: what would change if a group had these rules, or this inner policy. Nothing is written."""
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
-    before = state_of(scope.workspace.documents, profile)
+    before = last.of(scope.workspace.documents)
     state = {**state_in(body), "rules": cast(Json, _proposed(scope, rules_in(body)))}
     if scope.has("InnerAccessPolicy"):
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
@@ -78,9 +78,9 @@ def _state(workspace: Workspace, profile: str) -> CloudState:
     return load_native(native(bodies), profile=profile).state
 
 
-def explain(scope: Scope, profile: str) -> Body:
+def explain(scope: Scope, last: LastState) -> Body:
     """SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
-    state = state_of(scope.workspace.documents, profile)
+    state = last.of(scope.workspace.documents)
     flow = explain_flow(state, _packet(scope, state))
     ends = [end_as_json(end) for end in flow.ends]
     return {"Passes": flow.passes, "Ends": cast(Json, ends)}

@@ -140,6 +140,23 @@ class Following:
             one.moved.notify_all()
 
 
+class LastState:
+    """The state of the last documents that somebody asked for: many ask about the same. Safe for several threads."""
+
+    def __init__(self, profile: str) -> None:
+        self._profile, self._lock = profile, threading.Lock()
+        self._memory, self._found = Memory(), (NONE, CloudState())
+
+    def of(self, documents: Documents) -> CloudState:
+        """Return the state that all documents make."""
+        with self._lock:
+            version, state = self._found
+            if version != documents.version:
+                state = state_of(documents, self._profile, self._memory)
+                self._found = documents.version, state
+            return state
+
+
 def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:
     """The state that all documents make. It was validated when they were written. `memory`: of former ones."""
     return load_native(native(documents.bodies()), profile=profile, memory=memory).state

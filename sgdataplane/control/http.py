@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,17 +30,16 @@ from starlette.routing import Route
 from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.pacing import Cooldown, Pace
 from sgdataplane.control.parameters import unknown_action
-from sgdataplane.control.throttle import refused
+from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
 from sgdataplane.visible import json_text, visible
 
-WAITING = frozenset({"SgdpWait"})  # actions that may take as long as they are asked to
 JSON = "application/json;charset=utf-8"
 TOO_LARGE, TOO_SLOW, NO_METHOD, INTERNAL, GONE = 413, 408, 405, 500, 499
 DRAINED = 8  # times the largest body: what is read and thrown away, so that the client can read why
+HEALTH_S = 5.0
 UNKNOWN_ERROR = "The request processing has failed due to some unknown error."
-
-T = TypeVar("T")
 
 
 class CallHandler(Protocol):
@@ -57,17 +56,17 @@ class CallHandler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ApiLimits:
-    """`body`: bytes. `body_s`, `call_s`, `wait_s`: seconds for a body, for a call, and for one that waits. `requests`:
-    at a time. `calls`, `waits`: their threads."""
+class ApiLimits(WorkLimits):
+    """Also what a request may be: `body` bytes that come within `body_s` seconds. Bodies of more than `small_body`
+    bytes are read `large_bodies` at a time. `requests`: so many whose body has come are worked on at a time.
+    `refusals`: so many a second are answered of those that no key has signed."""
 
     body: int = 1 << 20
+    small_body: int = 64 << 10
+    large_bodies: int = 64
     body_s: float = 20.0
-    call_s: float = 30.0
-    wait_s: float = 3700.0
     requests: int = 512
-    calls: int = 8
-    waits: int = 64
+    refusals: float = 200.0
 
 
 class Api:
@@ -78,10 +77,11 @@ class Api:
     ) -> None:
         self._engine, self._admission = engine, admission
         self._log, self._limits = log or AccessLog(), limits or ApiLimits()
-        self._in_flight = self._waiting = 0
+        self._in_flight = self._in_work = 0
         self._is_stopping = Event()
-        self._calls = ThreadPoolExecutor(self._limits.calls, "call")
-        self._waits = ThreadPoolExecutor(self._limits.waits, "wait")
+        self._workers = Workers(self._limits)
+        self._large_bodies = asyncio.Semaphore(self._limits.large_bodies)
+        self._pace, self._cooldown = Pace(self._limits.refusals), Cooldown()
         routes = [
             Route("/", self._serve, methods=["GET", "POST"]),
             Route("/healthz", self._show_health),
@@ -96,8 +96,7 @@ class Api:
     def close(self) -> None:
         """Once nothing comes any more."""
         self.stop()
-        self._calls.shutdown()
-        self._waits.shutdown()
+        self._workers.close()
 
     # around a request
 
@@ -107,7 +106,7 @@ class Api:
         try:
             return _done(access, await self._answer(request, access))
         except ApiError as error:
-            return _refused(access, error)
+            return await self._refuse(access, error)
         except ClientDisconnect:
             return _refused(access, ApiError("ClientClosedRequest", "The client went away.", GONE))
         except Exception:  # noqa: BLE001  # a bug: the log gets the traceback, the client doesn't
@@ -117,47 +116,41 @@ class Api:
             self._in_flight -= 1
             self._log.note(access)
 
+    async def _refuse(self, access: Access, error: ApiError) -> Response:
+        """Return the refusal; one of a request that no key has signed, when its turn has come."""
+        if not access.asker.has_signed and not await self._pace.wait():
+            error = ApiError(error.code, error.message, error.status, {**error.extra, "connection": "close"})
+        return _refused(access, error)
+
     async def _answer(self, request: Request, access: Access) -> Answer:
         if request.method not in ("GET", "POST"):
             raise _no_method()
-        if self._in_flight > self._limits.requests or self._is_stopping.is_set():
-            raise _unavailable("The service is busy, or stops. Nothing was done.")
         incoming = _incoming(request, access, await self._body(request))
-        found = await self._run(self._calls, self._limits.call_s, partial(self._begin, incoming, access))
-        return await self._wait(found) if isinstance(found, Call) else found
-
-    def _begin(self, incoming: Incoming, access: Access) -> Answer | Call:
-        """In a thread: the answer; or the call, if it has to wait for it elsewhere."""
-        call = self._admission.admit(incoming, access.asker)
-        return call if call.action in WAITING else self._engine.call(call)
-
-    async def _wait(self, call: Call) -> Answer:
-        if self._waiting >= self._limits.waits:
-            raise refused(1.0)
-        self._waiting += 1
+        if self._in_work >= self._limits.requests or self._is_stopping.is_set():
+            raise unavailable("The service is busy, or stops. Nothing was done.")
+        self._in_work += 1
         try:
-            work = partial(self._engine.wait, call, self._is_stopping)
-            return await self._run(self._waits, self._limits.wait_s, work)
+            return await self._work(incoming, access)
         finally:
-            self._waiting -= 1
+            self._in_work -= 1
 
-    async def _run(self, threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. If it takes too long, the client is told so, and it goes on."""
-        job = threads.submit(work)
-        future = asyncio.wrap_future(job)
-        await asyncio.wait({future}, timeout=seconds)
-        if future.done():
-            return future.result()
-        if job.cancel():  # it hasn't begun
-            raise _unavailable(f"The service is busy, for {seconds:g} s already. Nothing was done.")
-        words = "It isn't known whether it was done: send it again, with the same ClientToken."
-        raise _unavailable(f"No answer within {seconds:g} s. {words}")
+    async def _work(self, incoming: Incoming, access: Access) -> Answer:
+        admit = partial(self._admission.admit, incoming, access.asker)
+        call = await self._workers.check(len(incoming.query) + len(incoming.body), admit)
+        carry_out = partial(self._engine.wait, call, self._is_stopping)
+        if call.action not in WAITING:
+            carry_out = partial(self._engine.call, call)
+        return await self._workers.call(call.action, call.key, carry_out)
 
     # its body
 
     async def _body(self, request: Request) -> bytes:
+        declared = request.headers.get("content-length", "")
+        is_small = len(declared) <= 12 and int(declared or 0) <= self._limits.small_body
+        if "transfer-encoding" in request.headers:
+            is_small = False
         try:
-            async with asyncio.timeout(self._limits.body_s):
+            async with asyncio.timeout(self._limits.body_s), nullcontext() if is_small else self._large_bodies:
                 return await self._read(request)
         except TimeoutError:
             words = f"The body didn't come within {self._limits.body_s:g} s. Nothing was done."
@@ -176,28 +169,32 @@ class Api:
 
     # beside the API
 
-    async def _show_health(self, _: Request) -> Response:
+    async def _show_health(self, request: Request) -> Response:
+        await self._cooldown.wait(_other_end(request))
         why = "it stops" if self._is_stopping.is_set() else await self._health()
         return Response(f"{visible(why) or 'ok'}\n", UNAVAILABLE if why else 200, media_type="text/plain")
 
     async def _health(self) -> str:
-        """Asked in the threads of calls: if these are all taken, that is the answer."""
+        """Return why it isn't healthy. It is asked where calls are carried out: if nothing is free there for a while,
+        that is the answer."""
         try:
-            return await self._run(self._calls, 5.0, self._engine.why_unhealthy)
-        except ApiError:
+            async with asyncio.timeout(HEALTH_S):
+                return await self._workers.call("", "", self._engine.why_unhealthy)
+        except (ApiError, TimeoutError):
             return "it is busy"
         except Exception as error:  # noqa: BLE001  # whatever it is, it isn't healthy
             return f"it can't tell: {type(error).__name__}"
 
-    async def _show_metrics(self, _: Request) -> Response:
+    async def _show_metrics(self, request: Request) -> Response:
+        await self._cooldown.wait(_other_end(request))
         text = await asyncio.to_thread(self._log.metrics.text, self._in_flight)
         return Response(text, media_type=self._log.metrics.content_type)
 
-    def _no_route(self, request: Request, error: Exception) -> Response:
+    async def _no_route(self, request: Request, error: Exception) -> Response:
         """For another path, or another method."""
         is_lost = isinstance(error, HTTPException) and error.status_code == NOT_FOUND
         access = _begun(request)
-        response = _refused(access, unknown_action(request.url.path) if is_lost else _no_method())
+        response = await self._refuse(access, unknown_action(request.url.path) if is_lost else _no_method())
         self._log.note(access)
         return response
 
@@ -217,6 +214,11 @@ def _incoming(request: Request, access: Access, body: bytes) -> Incoming:
     headers = tuple(request.headers.items())
     query: bytes = request.scope["query_string"]
     return Incoming(request.method, query, headers, body, access.source, access.request_id)
+
+
+def _other_end(request: Request) -> tuple[str, int]:
+    """Return the address and port of a connection's other end."""
+    return (request.client.host, request.client.port) if request.client else ("", 0)
 
 
 def _begun(request: Request) -> Access:
@@ -246,7 +248,3 @@ def _response(access: Access, body: Mapping[str, object], headers: Mapping[str, 
 
 def _no_method() -> ApiError:
     return ApiError("UnsupportedHTTPMethod", "This http method is not supported.", NO_METHOD)
-
-
-def _unavailable(words: str) -> ApiError:
-    return ApiError("ServiceUnavailable", words, UNAVAILABLE, {"retry-after": "1"})

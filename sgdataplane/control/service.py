@@ -16,7 +16,7 @@ from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
 from sgdataplane.control.background import Background
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
+from sgdataplane.control.following import Following, LastState
 from sgdataplane.control.hiding import hide_unseen
 from sgdataplane.control.history import Version
 from sgdataplane.control.hoststatus import HostBoard
@@ -44,9 +44,10 @@ class ApiService:
         self._engine, self._store, self._following = engine, store, following
         self._threads = tuple(threads)
         self._board = board or HostBoard(store)
+        last = LastState(engine.profile)
         self._ours: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDiff": partial(extensions.diff, profile=engine.profile),
-            "SgdpExplain": partial(extensions.explain, profile=engine.profile),
+            "SgdpDiff": partial(extensions.diff, profile=engine.profile, last=last),
+            "SgdpExplain": partial(extensions.explain, last=last),
             "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
             "SgdpDescribeHosts": partial(hostwaits.describe, board=self._board),
         }

@@ -95,6 +95,11 @@ class Verifier:
         """What a request says of itself. Nothing of it is proven yet."""
         return claim_of(parts, accepts_v1=self._accepts_v1)
 
+    def require_known(self, key: str) -> None:
+        """Raise ApiError if there is no such key, or it is revoked. "" is left to what reads the whole request."""
+        if key:
+            self._find(key)
+
     def verify(self, claim: SignatureClaim, now: float, check: Callable[[Signer], object] = lambda _: None) -> Signer:
         """Return who signed a request, and note its nonce.
 
@@ -104,7 +109,7 @@ class Verifier:
         if abs(now - signed_at) > SKEW_S:
             raise ApiError("InvalidTimeStamp.Expired", _expired(claim.date, now))
         key = self._find(claim.key)
-        if not hmac.compare_digest(claim.sign(key.secret, claim.to_sign).encode(), claim.signature.encode()):
+        if not _are_equal(claim.sign(key.secret, claim.to_sign), claim.signature):
             raise ApiError("SignatureDoesNotMatch", _mismatch(claim))
         signer = Signer(key, claim.action, claim.version)
         check(signer)
@@ -124,7 +129,7 @@ def claim_of(parts: SignedParts, *, accepts_v1: bool = True) -> SignatureClaim:
     if "authorization" in parts.headers:
         return _acs3(parts)
     if "Signature" not in parts.query and "Signature" not in parts.form:
-        raise _missing("Signature")
+        raise missing("Signature")
     if not accepts_v1:
         raise ApiError("UnsupportedSignatureMethod", f"This endpoint accepts {ALGORITHM} only.")
     return _v1(parts)
@@ -140,7 +145,7 @@ def _acs3(parts: SignedParts) -> SignatureClaim:
         raise ApiError("IncompleteSignature", f"The Authorization header is not of the form {form}.")
     signed = found["headers"].split(";")
     _check_signed_headers(parts, signed)
-    if not hmac.compare_digest(hashlib.sha256(parts.body).hexdigest(), parts.headers["x-acs-content-sha256"].lower()):
+    if not _are_equal(hashlib.sha256(parts.body).hexdigest(), parts.headers["x-acs-content-sha256"].lower()):
         raise ApiError("SignatureDoesNotMatch", "x-acs-content-sha256 is not the SHA-256 of the body that came.")
     canonical = acs3_canonical(parts, signed)
     return SignatureClaim(
@@ -160,7 +165,7 @@ def _check_signed_headers(parts: SignedParts, signed: list[str]) -> None:
     """All that we read is there, and signed; so is the type of a body."""
     for name in SIGNED:
         if not parts.headers.get(name):
-            raise _missing(name)
+            raise missing(name)
     needed = {*SIGNED, *(("content-type",) if parts.body else ())}
     if left := sorted(needed - set(signed)):
         raise ApiError("IncompleteSignature", f"These headers are not signed: {', '.join(left)}.")
@@ -186,7 +191,7 @@ def _v1(parts: SignedParts) -> SignatureClaim:
     pairs = {**parts.query, **parts.form}
     for name in ("AccessKeyId", "Timestamp", "SignatureNonce", "Action", "Version"):
         if not pairs.get(name):
-            raise _missing(name)
+            raise missing(name)
     _check_method(pairs)
     _refuse_token(pairs.get("SecurityToken", ""))
     return SignatureClaim(
@@ -254,7 +259,12 @@ def _expired(date: str, now: float) -> str:
     return f"Specified time stamp or date value is expired. It says {date}, and it is {here} here."
 
 
-def _missing(name: str) -> ApiError:
+def _are_equal(ours: str, theirs: str) -> bool:
+    """Compare in a time that says nothing about either. Theirs may be any text."""
+    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))
+
+
+def missing(name: str) -> ApiError:
     words = f'The input parameter "{name}" that is mandatory for processing this request is not supplied.'
     return ApiError("MissingParameter", words)
 

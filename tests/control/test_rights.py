@@ -65,7 +65,7 @@ class Shop:
     def _instance(self, group: str, host: str) -> str:
         more: dict[str, Json] = {"Tag": [{"Key": "sgdp:host", "Value": f"host-{host}"}]}
         made = self.owner("RunInstances", VSwitchId=self.switch, SecurityGroupIds=[group], **more)
-        return cast("Any", made)["InstanceIdSets"]["InstanceIdSet"][0]
+        return str(cast("Any", made)["InstanceIdSets"]["InstanceIdSet"][0])
 
     def primary(self, instance: str) -> str:
         enis = self.engine.documents.of_kind[ResourceKind.ENI].whole()
@@ -74,7 +74,7 @@ class Shop:
     def deny(self, *resources: str) -> None:
         self.keys.policy = policy(*resources)
 
-    def explain(self, key: str = "LTAI-test", **parameters: Json) -> dict[str, Any]:
+    def explain(self, parameters: dict[str, Json], key: str = "LTAI-test") -> dict[str, Any]:
         call = Call("SgdpExplain", parameters, "request-1", key, "127.0.0.1", time.time())
         return cast("dict[str, Any]", self.service.call(call).body)
 
@@ -141,10 +141,10 @@ def test_explain_shows_no_id_that_the_key_may_not_see(shop: Shop) -> None:
         SecurityGroupId=shop.groups[0],
         Permissions=[{"IpProtocol": "TCP", "PortRange": "22/22", "SourceGroupId": shop.groups[1], "Policy": "accept"}],
     )
-    whole = json.dumps(shop.explain(OWNER, **asked))
+    whole = json.dumps(shop.explain(asked, OWNER))
     assert far in whole
     shop.deny(f"eni/{far}", f"securitygroup/{shop.groups[1]}")
-    told = json.dumps(shop.explain(**asked))
+    told = json.dumps(shop.explain(asked))
     assert near in told
     assert HIDDEN in told
     assert far not in told

@@ -22,7 +22,7 @@ from sgdataplane.control.access import AccessLog
 from sgdataplane.control.admission import Admission
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
-from sgdataplane.control.http import Api
+from sgdataplane.control.http import Api, ApiLimits
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.parameters import ParameterField, Table, tables
 from sgdataplane.control.serve import ApiServer, listen_at
@@ -33,6 +33,7 @@ from tests.http.conftest import Running
 from tests.http.signing import KEYS, Reply, Signed, acs3, send_on, v1
 
 FEW, MANY = 2_000, 20_000
+UNHURRIED = ApiLimits(refusals=1e6)
 ODD = (
     "",
     " ",
@@ -263,7 +264,7 @@ def service(lines: list[str]) -> Iterator[Running]:
     engine = Engine(store)
     with Following(engine, []) as following:
         admission = Admission(Verifier(KEYS.get), throttle=Throttle(1e6, 1e6))
-        api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append))
+        api = Api(ApiService(engine, store, following), admission, AccessLog(lines.append), UNHURRIED)
         running = Running(ApiServer(api, listen_at("127.0.0.1:0")))
         yield running
         running.stop()

@@ -1,0 +1,58 @@
+"""Make those who get nothing done wait, so that they can't keep the process busy.
+
+Owns how soon a refusal is answered, and how often a connection is shown health and metrics. Must not know why a request
+is refused.
+
+What a client without a key sends is cheap to refuse, but thousands of connections that ask again at once would leave no
+time for others. So refusals leave at a rate, one after the other: whoever waits for one sends nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+BURST = 50  # that leave at once
+MAX_HELD_S = 30.0  # for which a refusal is held; then the connection ends without it
+SHOWN_S, MAX_SHOWN = 1.0, 5_000  # how often one connection is shown the same, and how many connections are remembered
+
+
+class Pace:
+    """Lets so many pass a second, in the order in which they come. Lives in one event loop."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gap, self._clock = 1 / rate, clock
+        self._next = clock() - BURST * self._gap
+
+    def take(self) -> float:
+        """Return for how many seconds the next one has to wait."""
+        now = self._clock()
+        self._next = max(self._next, now - BURST * self._gap) + self._gap
+        return max(0.0, self._next - now)
+
+    async def wait(self) -> bool:
+        """Wait for a turn; False if that would take too long."""
+        delay = self.take()
+        if delay > MAX_HELD_S:
+            self._next -= self._gap
+            return False
+        await asyncio.sleep(delay)
+        return True
+
+
+class Cooldown:
+    """Lets one connection have the same only once in SHOWN_S. Lives in one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next: dict[tuple[str, int], float] = {}
+
+    async def wait(self, connection: tuple[str, int]) -> None:
+        """Wait until a connection, known by its other end, may have it again."""
+        now = self._clock()
+        if len(self._next) >= MAX_SHOWN:
+            self._next = {one: at for one, at in self._next.items() if at > now}
+        at = max(self._next.get(connection, 0.0), now)
+        self._next[connection] = at + SHOWN_S
+        await asyncio.sleep(at - now)

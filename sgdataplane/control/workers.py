@@ -1,0 +1,135 @@
+"""The threads in which requests are checked and calls carried out, and each key's share of them.
+
+Owns how many there are of each kind, and who waits for one. Must not know HTTP, or what a call does.
+
+    admission   requests are checked here, before anybody knows who sent them; those with much text in a thread of their
+                own, as one of them takes as long as a hundred others
+    call        ordinary calls; of one key only some at a time
+    heavy       calls that compute for long (SgdpDiff, SgdpExplain), one after the other; of one key only some may wait
+    wait        calls that wait (SgdpWait) and may take an hour; of one key only some
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sgdataplane.control.answers import UNAVAILABLE, ApiError
+from sgdataplane.control.throttle import refused
+
+T = TypeVar("T")
+HEAVY = frozenset({"SgdpDiff", "SgdpExplain"})
+WAITING = frozenset({"SgdpWait"})
+LARGE = 32 << 10  # bytes of a request from which it is checked apart
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLimits:
+    """How many threads there are, and how much of them one key may have.
+
+    `calls_of_key` run at a time, and others of the key wait for them. Of `heavy_of_key` and `waits_of_key`, those that
+    run and those that wait for a thread count; more are refused. `call_s`, `wait_s`: seconds.
+    """
+
+    calls: int = 8
+    calls_of_key: int = 4
+    heavy_of_key: int = 2
+    waits: int = 64
+    waits_of_key: int = 16
+    call_s: float = 30.0
+    heavy_s: float = 20.0
+    wait_s: float = 3700.0
+
+
+class Workers:
+    """Runs work in these threads for one event loop."""
+
+    def __init__(self, limits: WorkLimits) -> None:
+        self.limits = limits
+        self._small, self._large = ThreadPoolExecutor(2, "admission"), ThreadPoolExecutor(1, "admission-large")
+        self._calls, self._heavy = ThreadPoolExecutor(limits.calls, "call"), ThreadPoolExecutor(1, "heavy")
+        self._waits = ThreadPoolExecutor(limits.waits, "wait")
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._used: Counter[str] = Counter()  # turns, by key
+        self._of_key: Counter[tuple[str, str]] = Counter()  # heavy calls and waits, by kind and key
+
+    def close(self) -> None:
+        """Wait until all that was begun is done."""
+        for pool in (self._small, self._large, self._calls, self._heavy, self._waits):
+            pool.shutdown()
+
+    async def check(self, size: int, work: Callable[[], T]) -> T:
+        """Run what checks a request of so many bytes."""
+        return await _run(self._large if size > LARGE else self._small, self.limits.call_s, work)
+
+    async def call(self, action: str, key: str, work: Callable[[], T]) -> T:
+        """Run a call of a key. ApiError also if the key has too many, or it takes too long."""
+        if action in WAITING:
+            async with self._share("wait", key, self.limits.waits_of_key, self.limits.waits):
+                return await _run(self._waits, self.limits.wait_s, work)
+        if action in HEAVY:
+            async with self._share("heavy", key, self.limits.heavy_of_key, 4 * self.limits.heavy_of_key):
+                return await _run(self._heavy, self.limits.heavy_s, work)
+        async with self._turn(key):
+            return await _run(self._calls, self.limits.call_s, work)
+
+    @asynccontextmanager
+    async def _share(self, kind: str, key: str, most: int, most_of_all: int) -> AsyncIterator[None]:
+        total = sum(count for (other, _), count in self._of_key.items() if other == kind)
+        if self._of_key[kind, key] >= most or total >= most_of_all:
+            raise refused(1.0)
+        self._of_key[kind, key] += 1
+        try:
+            yield
+        finally:
+            self._of_key[kind, key] -= 1
+            if not self._of_key[kind, key]:
+                del self._of_key[kind, key]
+
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncIterator[None]:
+        """Wait until the key has fewer calls under way than it may have."""
+        turn = self._turns.setdefault(key, asyncio.Semaphore(self.limits.calls_of_key))
+        self._used[key] += 1
+        try:
+            async with asyncio.timeout(self.limits.call_s):
+                await turn.acquire()
+        except TimeoutError:
+            raise busy(self.limits.call_s) from None
+        else:
+            try:
+                yield
+            finally:
+                turn.release()
+        finally:
+            self._used[key] -= 1
+            if not self._used[key]:
+                del self._used[key], self._turns[key]
+
+
+async def _run(threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T]) -> T:
+    """Return what `work` returns or raises. If it takes too long, the client is told so, and it goes on."""
+    job = threads.submit(work)
+    future = asyncio.wrap_future(job)
+    await asyncio.wait({future}, timeout=seconds)
+    if future.done():
+        return future.result()
+    if job.cancel():  # it hasn't begun
+        raise busy(seconds)
+    words = "It isn't known whether it was done: send it again, with the same ClientToken."
+    raise unavailable(f"No answer within {seconds:g} s. {words}")
+
+
+def busy(seconds: float) -> ApiError:
+    """Return the error for what found no thread in time."""
+    return unavailable(f"The service is busy, for {seconds:g} s already. Nothing was done.")
+
+
+def unavailable(words: str) -> ApiError:
+    """Return the cloud's error for what may go well later."""
+    return ApiError("ServiceUnavailable", words, UNAVAILABLE, {"retry-after": "1"})
