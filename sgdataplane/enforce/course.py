@@ -75,7 +75,8 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Cours
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
         held = _held(stamp, wish)
-        steps = plan(None if held is None else fitted(kernel, held), inventory, fitted(kernel, wanted))
+        known = None if held is None else fitted(kernel, held)
+        steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
     return Course(inventory, stamp, epoch, newcomers, adopting, steps)
 
 

@@ -148,7 +148,7 @@ def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | 
         held = None if previous is None else _held(there, previous)
     if held is None:
         return plan(None, there, fitted(kernel, table))
-    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, table))
+    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, table), may_miss=kernel.may_miss())
 
 
 def _devices(there: Inventory) -> frozenset[str]:

@@ -9,6 +9,7 @@ generation of that moment. So a packet that is on its way during a commit goes t
   - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, and may accept;
   - old rules meet new elements, which neither policy meant;
   - a priority that an old element gave it must still be a key of the maps that it asks next;
+  - on some kernels a key that the commit gives another value has neither value for a moment (Kernel.may_miss);
   - a base chain made in that commit is empty for it, so its policy decides, which takes effect at once.
 And the kernel fills a set or map of ranges a moment after the commit that makes it: packets in the new rules find it
 empty. Hence there are three transactions. `stage` adds new objects, which nothing refers to yet, and elements by
@@ -17,8 +18,8 @@ have no set without a name. `sweep` deletes what nothing refers to any more, inc
 elements by priorities that no packet has any more; and it lets new base chains drop what no rule decides. The kernel
 keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
 until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
-changes. If rules and elements change together, the first one leads to rules that ask other maps (detour.py). If what
-is held isn't known, it leads to a copy of the desired table under other names, so that only base chains change in
+changes. If rules and elements change together, or a key gets another value on such a kernel, the first one leads to
+rules that ask other maps (detour.py). If what is held isn't known, it leads to a copy of the desired table under other names, so that only base chains change in
 place.
 """
 
@@ -65,11 +66,12 @@ class Plan:
     is_refill: bool = False
 
 
-def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
+def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: bool = True) -> Plan:
     """How to get from the kernel's table to `desired`; no changes if it is there already.
 
     `held`: the table that the caller believes to be there. That is trusted only if its stamp is the kernel's and nobody
-    has committed anything since; else everything that the inventory names is written anew.
+    has committed anything since; else everything that the inventory names is written anew. `may_miss`: what the kernel
+    says of itself (Kernel.may_miss).
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
@@ -79,7 +81,7 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
     if _has_misfits(inventory, desired, held if is_certain and inventory.is_derived else None):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     if held is not None and is_certain:
-        return Plan(_delta(held, inventory.generation, desired))
+        return Plan(_delta(held, inventory.generation, desired, may_miss=may_miss))
     copy = without_policy(copied(desired, f".{inventory.generation}"))
     if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
@@ -148,10 +150,10 @@ def removal(inventory: Inventory, name: str, family: str) -> Change:
     return Change(Transaction.of(table, ()), Transaction.of(table, opened), Transaction.of(table, deleted))
 
 
-def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
+def _delta(held: Table, generation: int, desired: Table, *, may_miss: bool) -> tuple[Change, ...]:
     if held is desired or held == desired:
         return ()
-    if can_switch_at_once(held, desired):
+    if can_switch_at_once(held, desired, may_miss=may_miss):
         return (_difference(held, generation, desired),)
     between = without_policy(detour(held, desired, f".{generation}"))
     return _and_on(_difference(held, generation, between), between, generation, desired)

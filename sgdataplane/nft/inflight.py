@@ -35,16 +35,19 @@ from sgdataplane.nft.ir import (
 )
 
 
-def can_switch_at_once(held: Table, desired: Table) -> bool:
+def can_switch_at_once(held: Table, desired: Table, *, may_miss: bool) -> bool:
     """Whether every packet on its way during the switch is judged as one of the two tables would judge it.
 
     That holds if it meets old rules and only look-ups that haven't changed, or if it meets rules that haven't changed
     and at most one look-up that has. It doesn't hold if old rules meet new elements, or if a packet makes a look-up in
-    old elements and one in new elements.
+    old elements and one in new elements. `may_miss`: nor does it if a key of a map gets another value, since a look-up
+    may then find neither (Kernel.may_miss).
     """
     moved = [entry.name for entry in changes(held.maps, desired.maps).come.values() if is_moved(held, desired, entry)]
     if not moved:
         return True
+    if may_miss and any(edit(held, desired, name).is_replacing for name in moved):
+        return False
     chains = changes(held.chains, desired.chains)
     kept = ((chains.gone[name], chain) for name, chain in chains.come.items() if name in chains.gone)
     changed = [(before, chain) for before, chain in kept if before.rules != chain.rules]
@@ -63,7 +66,8 @@ def is_kept(entry: Map) -> bool:
 class Edit:
     """The elements with which a map that stays becomes another one, each part as a map: added before the switch
     (`early`), deleted and added by it (`gone`, `come`), and deleted after it (`late`). The kernel refuses to add a key
-    again with another value, so that such an element goes and comes."""
+    again with another value, so that such an element goes and comes. It takes the old one away a moment before the new
+    one is there for packets that came before the commit: most kernels have these look again, others let them miss."""
 
     early: Map
     gone: Map
@@ -74,6 +78,11 @@ class Edit:
     def is_moving(self) -> bool:
         """Whether the switch changes elements."""
         return bool(self.gone.elements or self.come.elements)
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether the switch gives a key another value."""
+        return not {key for key, _ in self.gone.elements}.isdisjoint(key for key, _ in self.come.elements)
 
 
 def edit(held: Table, desired: Table, name: str) -> Edit:

@@ -30,7 +30,7 @@ from sgdataplane.errors import (
     PrivilegeError,
     UnsupportedError,
 )
-from sgdataplane.host import netns, quiet
+from sgdataplane.host import btf, netns, quiet
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute
 from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink
 from sgdataplane.nft import uapi
@@ -152,6 +152,9 @@ class Kernel(Protocol):
 
     def settle(self) -> None:
         """Wait until all packets that are now on their way through the rules have left them."""
+
+    def may_miss(self) -> bool:
+        """Whether a look-up during a commit may find neither element of a key that the commit gives another value."""
 
     def pace(self) -> Pace:
         """How fast the kernel validates chains at a commit. KernelError or HostError if that can't be measured."""
@@ -283,6 +286,11 @@ class NetlinkKernel:
     def settle(self) -> None:
         """Packets pass the rules under RCU's read lock, so a grace period is enough."""
         quiet.wait()
+
+    def may_miss(self) -> bool:
+        """Linux b2f742c846ca (6.16.8, 6.12.48) looks again if it finds nothing during a commit, and what it needs for
+        that is in each namespace since then. A kernel that doesn't say what it has may miss."""
+        return "base_seq" not in (btf.members("netns_nftables") or ())
 
     def pace(self) -> Pace:
         """Measured once in a process, in two new namespaces that nobody else sees."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
@@ -25,6 +26,7 @@ from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.policy.resolve import interfaces_of
 from tests.support import gen, wire
+from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
 from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
@@ -32,6 +34,7 @@ from tests.support.inflight import Commit, RecordingKernel
 QUICK, SHARDS, SEQUENCES, PACKETS = 2, 4, 12, 60  # the second half is slow
 PRIORITIES = (0, 1, 1 << 24, 0x80000000, 0xFFFFFFFF)
 PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
+MISSING = pytest.mark.parametrize("may_miss", [False, True], ids=["looks-again", "may-miss"])
 
 
 class NoSessions:
@@ -68,10 +71,15 @@ def probes(wanted: Sequence[Desired], chance: random.Random) -> list[tuple[str, 
 
 
 def check_commit(
-    commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]], chance: random.Random, desired: Desired
+    commit: Commit,
+    packets: Sequence[tuple[str, dict[Field, Key]]],
+    chance: random.Random,
+    desired: Desired,
+    *,
+    may_miss: bool,
 ) -> int:
     """How many packets the commit judges anew. Their sessions are new, or marked before it with an older epoch, or with
-    its epoch if the rules accept them. They come with some priority."""
+    its epoch if the rules accept them. They come with some priority. `may_miss`: as the kernel of the commit says."""
     epoch = stamp_of(commit.before).epoch if STAMP_MAP in commit.before.map else 0
     layout, changed = desired.site.marks, 0
     slots = list(layout.slots(desired.interfaces.values()).values())
@@ -83,7 +91,7 @@ def check_commit(
         fields = {**unmarked, Field.PACKET_PRIORITY: chance.choice(PRIORITIES)}
         fields |= {Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else {}
         before, after = (verdict(table, hook, fields) for table in (commit.before, commit.after))
-        for between in (commit.on_the_way(chance), commit.at_once_after(chance)):
+        for between in (commit.on_the_way(chance, may_miss=may_miss), commit.at_once_after(chance)):
             assert verdict(between, hook, fields) in (before, after), (hook, fields, str(commit.transaction))
         changed += before is not after
     return changed
@@ -99,8 +107,9 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
     "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
 )
 @pytest.mark.parametrize("at", Placement)
+@MISSING
 def test_packets_on_their_way_are_judged_by_one_policy(
-    monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, resync: bool
+    monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, resync: bool, may_miss: bool
 ) -> None:
     judged_anew, with_sets = [], 0
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", PARTS[shard % len(PARTS)])
@@ -113,13 +122,14 @@ def test_packets_on_their_way_are_judged_by_one_policy(
         second = edited(first, chance)
         nonlocal with_sets
         kernel, previous = RecordingKernel(TABLE), None
+        kernel.is_missing = may_miss
         for state in (first, second, edited(second, chance), other):
             desired = desired_of(state, at)
             kernel.commits.clear()
             report = apply(kernel, NoSessions(), desired, previous, Settings(resync=resync))
             event(f"{len(kernel.commits)} commits")
             packets = probes([desired, previous or desired], chance)
-            judged = [check_commit(commit, packets, chance, desired) for commit in kernel.commits]
+            judged = [check_commit(commit, packets, chance, desired, may_miss=may_miss) for commit in kernel.commits]
             assert sum(count > 0 for count in judged) <= 1, "a policy came into force in two steps"
             judged_anew.append(sum(judged))
             wanted = with_generation(with_epoch(table_of(desired), report.epoch), kernel.generation)
@@ -131,3 +141,49 @@ def test_packets_on_their_way_are_judged_by_one_policy(
     check()
     assert sum(judged_anew) > 100, "hardly any packet's verdict ever changed: this proves nothing"
     assert with_sets or at is Placement.INSTANCE
+
+
+ROUNDS, KINS = 40, ("sg-x", "sg-x sg-z", "sg-y", "sg-y sg-z")
+MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
+
+
+def regrouped(chance: random.Random) -> CloudState:
+    """Two ENIs, whose rules tell members of other groups apart, and eight more, each in some of those groups."""
+    rules = [
+        *(f"ingress {what} from sg-{name}" for what, name in (("tcp 80/80", "x"), ("tcp 80/80", "y drop"))),
+        *(f"egress {what} to sg-{name}" for what, name in (("udp 53/53", "y drop 2"), ("tcp 1/99", "x drop"))),
+    ]
+    named = [make_group(name, []) for name in ("sg-x", "sg-y", "sg-z")]
+    mine = [make_eni(f"eni-{name}", f"10.0.0.{number} 2001:db8:1::{number}", f"sg-{name}") for number, name in enumerate("ab", 1)]
+    others = [make_eni(f"eni-{n}", f"10.0.1.{n} 2001:db8::{n}", chance.choice(KINS)) for n in range(1, 9)]
+    groups = [make_group("sg-a", rules), make_group("sg-b", rules[1:]), *named]
+    return make_state(groups, [*mine, *others])
+
+
+def with_another_mac(state: CloudState, chance: random.Random) -> CloudState:
+    """Its link-local address is another one, so that its interface leads to another chain."""
+    fresh = replace(state.eni["eni-a"], mac_address=chance.choice(MACS))
+    enis = (fresh if eni.network_interface_id == "eni-a" else eni for eni in state.network_interfaces)
+    return replace(state, network_interfaces=tuple(enis))
+
+
+@pytest.mark.parametrize("what", ["groups", "chains"])
+@pytest.mark.parametrize("at", Placement)
+@MISSING
+def test_a_key_that_gets_another_value_is_judged_by_either(at: Placement, what: str, may_miss: bool) -> None:
+    """Addresses whose groups change, and interfaces whose chains do, with nothing else."""
+    chance, kernel = random.Random(f"{at}-{what}"), RecordingKernel(TABLE)
+    kernel.is_missing = may_miss
+    replaced, fixed = 0, regrouped(chance)
+    previous, interfaces = None, {"eni-a": "eth0" if at is Placement.INSTANCE else "v-0"}
+    for _ in range(ROUNDS):
+        state = regrouped(chance) if what == "groups" else with_another_mac(fixed, chance)
+        desired = Desired(state, interfaces, placement=at)
+        kernel.commits.clear()
+        apply(kernel, NoSessions(), desired, previous, Settings(adoption_window=0, prove=False))
+        packets = probes([desired, previous or desired], chance)
+        for commit in kernel.commits:
+            check_commit(commit, packets, chance, desired, may_miss=may_miss)
+        replaced += any(commit.has_replaced for commit in kernel.commits)
+        previous = desired
+    assert replaced > ROUNDS // 4

@@ -66,6 +66,8 @@ class FakeKernel:
     """`interfaces` are those it has; `count` and `packets_of` stand for packets that meet a counter; `settled` says how
     often one waited."""
 
+    is_missing = False  # whether its look-ups may miss a key that a commit gives another value
+
     def __init__(self, interfaces: Iterable[str] = ()) -> None:
         self.generation = 1
         self.settled = 0
@@ -88,6 +90,9 @@ class FakeKernel:
 
     def settle(self) -> None:
         self.settled += 1
+
+    def may_miss(self) -> bool:
+        return self.is_missing
 
     def pace(self) -> Pace:
         return REMEMBERING

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import Chain, Map, Match, Rule, Statement, Table, VerdictMap
+from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.nft.ir import Chain, Map, MapKey, Match, Rule, Statement, Table, VerdictMap
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
 from tests.support.fakekernel import FakeKernel
 
@@ -24,12 +25,19 @@ class Commit:
     transaction: Transaction
     after: Table
 
-    def on_the_way(self, chance: random.Random) -> Table:
+    def on_the_way(self, chance: random.Random, *, may_miss: bool = False) -> Table:
         """The table as a packet on its way meets it. Each look-up is before or after the commit, by chance; the rules
-        are the old ones. A base chain that is born lets it pass, as if it were not there."""
+        are the old ones. A base chain that is born lets it pass, as if it were not there. `may_miss`: as on a kernel
+        where a look-up may find neither element of a key that the commit deletes and adds."""
         dying = self._dying
         chains = [dying[c.name] if c.name in dying and chance.random() < 0.7 else c for c in self.before.chains]
-        return replace(self.before, chains=(*chains, *self._unborn), maps=tuple(self._maps(chance)))
+        maps = [self._missed(m) if may_miss and chance.random() < 0.5 else m for m in self._maps(chance)]
+        return replace(self.before, chains=(*chains, *self._unborn), maps=tuple(maps))
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether it gives a key that packets may ask for another element."""
+        return any(self._replaced.get(entry.name) for entry in self.before.maps if entry.name != STAMP_MAP)
 
     def at_once_after(self, chance: random.Random) -> Table:
         """The table as the first packets after the commit meet it: sets without a name may not be filled yet."""
@@ -46,6 +54,26 @@ class Commit:
     def _born(self) -> dict[str, Chain]:
         """The chains whose rules it adds, emptied, by name."""
         return self._all_emptied(self.after, {Verb.ADD})
+
+    @cached_property
+    def _replaced(self) -> dict[str, set[MapKey]]:
+        """The keys that it deletes and adds, by map."""
+        gone, come = self._keys(Verb.DELETE, Verb.FLUSH), self._keys(Verb.ADD)
+        return {name: gone[name] & come.get(name, set()) for name in gone}
+
+    def _keys(self, *verbs: Verb) -> dict[str, set[MapKey]]:
+        """The keys of elements that it adds or deletes, by map."""
+        found: dict[str, set[MapKey]] = {}
+        for entry in self.transaction.operations:
+            if entry.verb in verbs and entry.kind is Kind.ELEMENTS and isinstance(entry.subject, Map):
+                held = self.before.map[entry.subject.name] if entry.verb is Verb.FLUSH else entry.subject
+                found.setdefault(held.name, set()).update(key for key, _ in held.elements)
+        return found
+
+    def _missed(self, entry: Map) -> Map:
+        """The map as a look-up finds it that comes between the old element and the new one."""
+        replaced = self._replaced.get(entry.name, set())
+        return replace(entry, elements=tuple(e for e in entry.elements if e[0] not in replaced)) if replaced else entry
 
     @cached_property
     def _unborn(self) -> list[Chain]:

@@ -47,6 +47,9 @@ NEW_RULES = stamped(replace(TABLE, chains=(TABLE.chains[0], LEAF, NEW_LEAF, NEW_
 # one member leaves, one joins, one moves
 NEW_MEMBERS = replace(MEMBERS, elements=((0x0A000001, goto("timed")), (0x0A000003, goto("leaf-1"))))
 JOINED = stamped(replace(TABLE, maps=(TABLE.maps[0], NEW_MEMBERS)), 2, 33)
+# one leaves, one joins
+OTHERS = replace(MEMBERS, elements=(MEMBERS.elements[0], (0x0A000003, goto("leaf-1"))))
+MORE_MEMBERS = stamped(replace(TABLE, maps=(TABLE.maps[0], OTHERS)), 2, 34)
 ALL_NEW = stamped(replace(NEW_RULES, maps=(TABLE.maps[0], NEW_MEMBERS), timeouts=()), 2, 44)
 
 
@@ -118,7 +121,8 @@ def test_undone_first_stage_leaves_no_table() -> None:
     ("desired", "changes"),
     [
         pytest.param(NEW_RULES, 1, id="rules"),
-        pytest.param(JOINED, 1, id="elements"),
+        pytest.param(JOINED, 2, id="elements-by-way-of-a-detour"),
+        pytest.param(MORE_MEMBERS, 1, id="elements-of-other-keys"),
         pytest.param(ALL_NEW, 2, id="both-by-way-of-a-copy"),
     ],
 )
@@ -133,8 +137,24 @@ def test_difference_ends_in_the_desired_table_and_is_known_to(desired: Table, ch
     assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
 
 
+@pytest.mark.parametrize(
+    ("desired", "may_miss", "changes"),
+    [
+        pytest.param(JOINED, False, 1, id="in-place-where-look-ups-are-repeated"),
+        pytest.param(JOINED, True, 2, id="by-a-detour-where-they-miss"),
+        pytest.param(MORE_MEMBERS, True, 1, id="other-keys-in-place-everywhere"),
+    ],
+)
+def test_a_key_changes_its_value_as_the_kernel_allows(desired: Table, may_miss: bool, changes: int) -> None:
+    kernel = loaded()
+    steps = plan(FIRST, kernel.inventory(NAME), desired, may_miss=may_miss)
+    assert (len(steps.changes), steps.is_refill) == (changes, False)
+    run(kernel, steps)
+    assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+
+
 def test_difference_is_no_more_than_what_differs() -> None:
-    steps = plan(FIRST, loaded().inventory(NAME), JOINED)
+    steps = plan(FIRST, loaded().inventory(NAME), JOINED, may_miss=False)
     stamp, members = 6 + 6, 2 + 2  # deleted and added; the first time the stamp holds the generation too
     assert sizes(steps) == [(0, stamp + members, 0)]
 
@@ -326,7 +346,7 @@ def elements(transaction: Transaction) -> dict[str, list[tuple[Verb, object]]]:
 
 def test_an_element_by_priority_comes_with_its_chain_and_goes_with_it() -> None:
     kernel = loaded(KINS)
-    (change,) = plan(KINS, kernel.inventory(NAME), OTHER_KINS).changes
+    (change,) = plan(KINS, kernel.inventory(NAME), OTHER_KINS, may_miss=False).changes
     assert elements(change.stage) == {"leaves": [(Verb.ADD, ((8, goto("leaf-8")),))]}
     assert elements(change.switch) == {"members": [(Verb.DELETE, ((5, 7),)), (Verb.ADD, ((5, 8),))]}
     assert elements(change.sweep) == {"leaves": [(Verb.DELETE, ((7, goto("leaf-7")),))]}
