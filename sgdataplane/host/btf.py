@@ -16,9 +16,9 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MOST = 1 << 26  # bytes; Debian's kernels have 5 MB of it
 MAGIC, HEADER = 0xEB9F, struct.Struct("=HBBIIIII")
 STRUCT, MEMBER, WORD = 4, 3, 4  # a kind of type; words of a member; bytes of a word
-# By kind of type: the words behind the first three, and those of each entry of the list that follows. Kind 0 isn't used.
+# By kind of type: the words behind the first three, and those of each entry of the list that follows. None has kind 0.
 _SIZES = {1: (1, 0), 3: (3, 0), 4: (0, 3), 5: (0, 3), 6: (0, 2), 13: (0, 2), 14: (1, 0), 15: (0, 3), 17: (1, 0)}
-_SIZES |= {19: (0, 3)} | {kind: (0, 0) for kind in (2, 7, 8, 9, 10, 11, 12, 16, 18)}
+_SIZES |= {19: (0, 3)} | dict.fromkeys((2, 7, 8, 9, 10, 11, 12, 16, 18), (0, 0))
 
 
 @cache

@@ -19,8 +19,8 @@ elements by priorities that no packet has any more; and it lets new base chains 
 keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
 until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
 changes. If rules and elements change together, or a key gets another value on such a kernel, the first one leads to
-rules that ask other maps (detour.py). If what is held isn't known, it leads to a copy of the desired table under other names, so that only base chains change in
-place.
+rules that ask other maps (detour.py). If what is held isn't known, it leads to a copy of the desired table under other
+names, so that only base chains change in place.
 """
 
 from __future__ import annotations

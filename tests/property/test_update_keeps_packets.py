@@ -154,7 +154,10 @@ def regrouped(chance: random.Random) -> CloudState:
         *(f"egress {what} to sg-{name}" for what, name in (("udp 53/53", "y drop 2"), ("tcp 1/99", "x drop"))),
     ]
     named = [make_group(name, []) for name in ("sg-x", "sg-y", "sg-z")]
-    mine = [make_eni(f"eni-{name}", f"10.0.0.{number} 2001:db8:1::{number}", f"sg-{name}") for number, name in enumerate("ab", 1)]
+    mine = [
+        make_eni(f"eni-{name}", f"10.0.0.{number} 2001:db8:1::{number}", f"sg-{name}")
+        for number, name in enumerate("ab", 1)
+    ]
     others = [make_eni(f"eni-{n}", f"10.0.1.{n} 2001:db8::{n}", chance.choice(KINS)) for n in range(1, 9)]
     groups = [make_group("sg-a", rules), make_group("sg-b", rules[1:]), *named]
     return make_state(groups, [*mine, *others])
