@@ -115,7 +115,8 @@ def undo(stage: Transaction) -> Transaction:
         return replace(stage, operations=tuple(Operation(Verb.DELETE, Kind.TABLE, entry) for entry in tables))
     made = [entry for entry in added if not isinstance(entry, Table)]
     new = {entry.name for entry in made if isinstance(entry, Map)}
-    early = [entry for entry in stage.operations if entry.kind is Kind.ELEMENTS and entry.subject.name not in new]
+    elements = (entry for entry in stage.operations if entry.kind is Kind.ELEMENTS)
+    early = [e for e in elements if isinstance(e.subject, Map) and e.subject.name not in new and not e.subject.lifetime]
     return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *_deletions(made)))
 
 
@@ -181,7 +182,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     edits = [edit(held, desired, name) for name in changed]
     made = _creations(entry for entry in new if not _is_live(entry))
     early, late = (_each(Verb.ADD, [e.early for e in edits]), _each(Verb.DELETE, [e.late for e in edits]))
-    stage = Transaction.of(desired, [*made, *early])
+    stage = Transaction.of(desired, [*made, *early, *_away(e.come for e in edits)])
     sweep = Transaction.of(desired, [*late, *_deletions(gone), *_closings(new)])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
@@ -198,6 +199,13 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     ]
     ending = frozenset(entry.name for entry in gone if isinstance(entry, Counter))
     return Change(stage, Transaction.of(desired, switch), sweep, ending)
+
+
+def _away(coming: Iterable[Map]) -> Iterator[Operation]:
+    """Takes away those of these elements that expire and may still be there, since before Linux 6.12 an element that is
+    added again keeps the time that it has left. To delete one that isn't there is an error, so each is added first."""
+    expiring = [entry for entry in coming if entry.lifetime]
+    yield from (Operation(verb, Kind.ELEMENTS, entry) for entry in expiring for verb in (Verb.ADD, Verb.DELETE))
 
 
 def _each(verb: Verb, maps: Iterable[Map]) -> Iterator[Operation]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.sites import INSTANCE
-from sgdataplane.contract.tables import TABLE
+from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
@@ -112,6 +112,19 @@ def test_applying_twice_commits_nothing(namespace: str, settings_: Settings) -> 
             assert not enforce(namespace, ONE, previous, settings_).changed
         assert kernel.inventory(TABLE).generation == generation
     assert nft(namespace, "-a list ruleset").count("\n") == before.count("\n")
+
+
+def test_an_eni_that_returns_gets_a_whole_adoption_window(namespace: str) -> None:
+    """Its first one, of ten seconds, is still open then."""
+    both = replace(ONE, interfaces={"eni-a": "eth0", "eni-0": "again"})
+    short = replace(DEFAULT_SETTINGS, adoption_window=10.0)
+    enforce(namespace, both, settings=short)
+    with NetlinkKernel(namespace) as kernel:
+        assert 0 < kernel.inventory(TABLE).expiring[ADOPTING]["again"] <= 10_000
+        enforce(namespace, ONE, both, short)
+        report = enforce(namespace, both, ONE, replace(short, adoption_window=3600.0))
+        assert (report.adopting, report.is_refill) == (("again",), False)
+        assert kernel.inventory(TABLE).expiring[ADOPTING]["again"] > 10_000
 
 
 def test_others_tables_stay_byte_for_byte(namespace: str) -> None:

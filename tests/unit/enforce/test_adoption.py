@@ -15,7 +15,7 @@ from sgdataplane.host.conntrack import Bound, SessionTuple, Tracked
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, Address, Prefix
-from sgdataplane.nft.delta import plan
+from sgdataplane.nft.delta import plan, undo
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key
 from sgdataplane.nft.outline import stamp_of
@@ -92,6 +92,29 @@ def test_only_an_interface_that_is_new_gets_one_later(previous: Desired | None) 
     report = put(kernel, BOTH, previous, adoption_window=2.5)
     assert (report.adopting, report.is_refill) == (("eth1",), previous is None)
     assert opened(kernel) == {"eth1"}
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["while-its-window-is-open", "after-it"])
+def test_an_interface_that_returns_gets_a_whole_window(is_there: bool) -> None:
+    """Before Linux 6.12 an element that is added again keeps the time that it has left. So the stage takes it away."""
+    kernel = FakeKernel()
+    put(kernel, BOTH)
+    put(kernel, ONE, BOTH)
+    if not is_there:
+        _expire(kernel)
+    held, wanted = kernel.table(TABLE), with_adoption(with_epoch(table_of(BOTH), 2), ("eth1",), 5000)
+    change, *_ = plan(held, kernel.inventory(TABLE), wanted).changes
+    lines = [line for line in str(change.stage).splitlines() if f"{TABLE} {ADOPTING}" in line]
+    assert lines == [
+        f'add element inet {TABLE} {ADOPTING} {{ "eth1" timeout 5000ms : return }}',
+        f'delete element inet {TABLE} {ADOPTING} {{ "eth1" }}',
+    ]
+    kernel.run(change.stage)
+    assert "eth1" not in opened(kernel)
+    kernel.run(undo(change.stage))
+    kernel.run(change.stage)
+    kernel.run(change.switch)
+    assert "eth1" in opened(kernel)
 
 
 def test_sessions_of_new_interfaces_are_seeded_before_the_kernel_holds_a_rule() -> None:
