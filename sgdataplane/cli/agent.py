@@ -117,6 +117,7 @@ def _say_status(status: dict[str, Any]) -> None:
         warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:
         _say_drift(drift["last"], drift["count"])
+    _say_faults(status["kernel"])
     for line in status["warnings"]:
         warn(line)
     _print_enis(status["enis"])
@@ -127,6 +128,19 @@ def _say_drift(last: dict[str, str], count: int) -> None:
     where = f"at {last['at']} in {last['namespace']}"
     say(f"others have changed our rules {often} since the agent started, last {where}")
     say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
+
+
+def _say_faults(kernel: dict[str, Any]) -> None:
+    """The kernel's faults that another kernel hasn't; all of them are in the JSON."""
+    felt = [fault for fault in kernel["faults"] if fault["felt"]]
+    if not felt:
+        return
+    said = kernel["version"]
+    made_of = f" ({said})" if said and not kernel["release"].startswith(said) else ""
+    say(f"kernel: Linux {kernel['release']}{made_of}, with faults that a newer one hasn't:")
+    for fault in felt:
+        perhaps = "" if fault["certain"] else "perhaps: "
+        say_block(hanging(f"  {fault['name']}: ", f"{perhaps}{fault['effect']}; so {fault['answer']}"))
 
 
 def _because(causes: Iterable[str]) -> str:

@@ -16,6 +16,9 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     bind          error: why some namespaces could not be searched for interfaces to bind, or null; refused: ambiguous
                   labels and names, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
+    kernel        of the machine: release; version: the upstream version that it is made of, or null; faults: those
+                  that concern us, {name, certain, felt, effect, answer, source}; certain: false if it perhaps has it;
+                  felt: whether another kernel would serve better; answer: what we do about it
     warnings      one line for each flowtable that carries sessions past the policy, for each namespace where an ENI was
                   bound before its name led elsewhere, and for each nearly full neighbour table of the machine
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
@@ -37,11 +40,23 @@ from sgdataplane.attach.discover import NOT_LOOKED
 from sgdataplane.attach.report import EniOutcome, EniReport, Key, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
+from sgdataplane.host.kernelversion import running
 from sgdataplane.model.choices import ON_HOSTS
+from sgdataplane.nft.faults import faults_of, looks_again
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def kernel_as_json() -> dict[str, object]:
+    """The kernel of this machine."""
+    kernel = running()
+    return {
+        "release": kernel.release,
+        "version": kernel.words,
+        "faults": [found.as_json() for found in faults_of(kernel, looks_again())],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +253,7 @@ class Status:
             },
             "bind": self._bind_as_json(),
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
+            "kernel": kernel_as_json(),
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
             "enis": [self._eni_as_json(eni) for eni in self._those(eni_id)],

@@ -30,13 +30,14 @@ from sgdataplane.errors import (
     PrivilegeError,
     UnsupportedError,
 )
-from sgdataplane.host import btf, netns, quiet
+from sgdataplane.host import netns, quiet
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute
 from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink
 from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.elements import key_at
 from sgdataplane.nft.encode import map_key_bytes
+from sgdataplane.nft.faults import looks_again
 from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.outline import Outline
 from sgdataplane.nft.snapshot import (
@@ -288,9 +289,8 @@ class NetlinkKernel:
         quiet.wait()
 
     def may_miss(self) -> bool:
-        """Linux b2f742c846ca (6.16.8, 6.12.48) looks again if it finds nothing during a commit, and what it needs for
-        that is in each namespace since then. A kernel that doesn't say what it has may miss."""
-        return "base_seq" not in (btf.members("netns_nftables") or ())
+        """A kernel that doesn't say what it does may miss."""
+        return not looks_again()
 
     def pace(self) -> Pace:
         """Measured once in a process, in two new namespaces that nobody else sees."""

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # Single modules that may import one thing more, with the reason.
 EXCEPTIONS = {
     ("nft.kernel", "host"),  # a socket belongs to the namespace it was made in
+    ("nft.faults", "host"),  # which kernel runs, and what it says of itself
     ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too

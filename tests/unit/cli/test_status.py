@@ -18,6 +18,7 @@ from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.identity import Identity
+from sgdataplane.host.kernelversion import RunningKernel
 from sgdataplane.model.state import CloudState
 
 REFUSAL = str(StateFileError(tuple(Problem(Where("s.yaml", n), "Unknown", "no such key", f"k{n}") for n in (1, 2))))
@@ -200,3 +201,35 @@ def test_where_no_agent_runs_it_is_said_how_to_start_one(
     config.write_text(f'socket = "{tmp_path / "none.sock"}"\n', "utf-8")
     assert main(["status", "--config", str(config)]) == 3
     assert capsys.readouterr().err.endswith(f"no agent is running there; start it: {command}\n")
+
+
+DEBIAN_12 = RunningKernel("6.1.0-57-cloud-amd64", (6, 1, 192))
+UBUNTU = RunningKernel("6.8.0-45-generic", (6, 8, None))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        pytest.param(
+            (DEBIAN_12, False),
+            ["kernel: Linux 6.1.0-57-cloud-amd64 (6.1.192), with", "  missed-keys: a look-up", "  walks-every-path: "],
+            id="debian-12",
+        ),
+        pytest.param((UBUNTU, None), ["kernel: Linux 6.8.0-45-generic, with", "  missed-keys: perhaps: "], id="ubuntu"),
+        pytest.param((RunningKernel("6.18.44", (6, 18, 44)), True), [], id="nothing-to-gain"),
+    ],
+)
+def test_faults_of_the_kernel_are_named_with_our_answer(
+    status: Status,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: tuple[RunningKernel, bool | None],
+    expected: list[str],
+) -> None:
+    note(status, Cause.STATE)
+    monkeypatch.setattr("sgdataplane.daemon.status.running", lambda: kernel[0])
+    monkeypatch.setattr("sgdataplane.daemon.status.looks_again", lambda: kernel[1])
+    assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert [words for words in expected if words not in said] == []
+    assert ("kernel: " in said) is bool(expected)
