@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import report, suites
+from tests.vm import races, report, suites
 from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, install_packages, many_mappings, run, write_job
 
 CACHE = Path(os.environ.get("SGDP_VM_CACHE", "/var/tmp/sgdataplane-vm"))
@@ -83,6 +83,8 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
     if machine.kind == "uml":
         names = part.suites or suites.usual(is_first=machine == MACHINES[0])
         write_job(job, suites.of_chosen(part.tests) if part.tests else suites.on_user_mode_kernel(names))
+    elif machine.kind == "race":
+        write_job(job, suites.under_a_debugger(races.WAYS))
     else:
         package = _build_package(cache.of(machine.release, "tree"))
         write_job(job, suites.on_stock_debian(package.name))

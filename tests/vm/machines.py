@@ -17,10 +17,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Literal
+
+from tests.vm import races
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools" / "vm"
@@ -36,11 +40,11 @@ MAPPINGS, MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count"), 1 << 20
 @dataclass(frozen=True, slots=True)
 class Machine:
     """`uml`: a kernel built from Debian's source as a process of this machine. `cloud`: Debian's own binary, in qemu,
-    with systemd as process 1."""
+    with systemd as process 1. `race`: the same, with a debugger that forces races between its two processors."""
 
     name: str
     release: str
-    kind: Literal["uml", "cloud"]
+    kind: Literal["uml", "cloud", "race"]
 
 
 # In the order in which they start: what takes longest comes first.
@@ -49,6 +53,8 @@ MACHINES = (
     Machine("6.1-uml", "bookworm", "uml"),
     Machine("6.12-cloud", "trixie", "cloud"),
     Machine("6.1-cloud", "bookworm", "cloud"),
+    Machine("6.12-race", "trixie", "race"),
+    Machine("6.1-race", "bookworm", "race"),
 )
 
 
@@ -152,7 +158,7 @@ def write_job(folder: Path, script: str) -> None:
 
 def run(machine: Machine, cache: Cache, job: Path, seconds: float) -> Outcome:
     """Boot it with that job, and wait until it has turned itself off, or for so long. What it says is in CONSOLE."""
-    runs = {"uml": _run_uml, "cloud": _run_cloud}
+    runs = {"uml": _run_uml, "cloud": _run_cloud, "race": _run_race}
     begin = time.monotonic()
     runs[machine.kind](machine, cache, job, seconds)
     found = job / "results" / EXIT
@@ -180,7 +186,24 @@ def _processor_of(machine: Machine) -> int:
     return processors[MACHINES.index(machine) % len(processors)]
 
 
-def _run_cloud(machine: Machine, cache: Cache, job: Path, seconds: float) -> None:
+def _run_race(machine: Machine, cache: Cache, job: Path, seconds: float) -> None:
+    """Functions are where the console says that they are, and the machine stops a thousand times: that nothing waits
+    for its disk then, its writes may be lost."""
+    stub, over = job / "stub", Event()
+    door = ("-chardev", f"socket,id=stub,path={stub},server=on,wait=off", "-gdb", "chardev:stub")
+    begin = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        tallies = pool.submit(races.force_all, stub, races.Console(job / CONSOLE, over), len(races.WAYS))
+        try:
+            _run_cloud(machine, cache, job, seconds, door)
+        finally:
+            over.set()
+        stub.unlink(missing_ok=True)
+        races.write(tallies.result(), job / "results" / "races.xml", time.monotonic() - begin)
+
+
+def _run_cloud(machine: Machine, cache: Cache, job: Path, seconds: float, door: Sequence[str] = ()) -> None:
+    """`door`: options of qemu for a debugger."""
     tree = cache.of(machine.release, "tree")
     disk = job.parent / f"{job.name}.disk"
     _make_disk(job, disk)
@@ -188,12 +211,14 @@ def _run_cloud(machine: Machine, cache: Cache, job: Path, seconds: float) -> Non
     (initrd,) = (tree / "boot").glob("initrd.img-*")
     # The image is only read, also by user-mode kernels that run meanwhile and hold its lock.
     image = f"file={cache.of(machine.release, 'image')},file.locking=off"
+    fast = ",cache=unsafe" if door else ""
     command = [
         *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator(kernel), "-cpu", "max", "-smp", "2"),
         *("-m", str(MEMORY_MB), "-nic", "none", "-nographic", "-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", "root=/dev/vda rw console=ttyS0 quiet"),
-        *("-drive", f"{image},if=virtio,format=raw,snapshot=on"),
-        *("-drive", f"file={disk},if=virtio,format=raw"),
+        *("-drive", f"{image},if=virtio,format=raw,snapshot=on{fast}"),
+        *("-drive", f"file={disk},if=virtio,format=raw{fast}"),
+        *door,
     ]
     _run(command, job, seconds, os.environ | {"TMPDIR": str(job)})  # what it writes on its disk
     # A machine that was ended from outside has left a journal; 1 says that something was put right.

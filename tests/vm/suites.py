@@ -111,6 +111,22 @@ def on_stock_debian(package: str) -> str:
     return "\n".join([*lines, "esac", ""])
 
 
+RACE_SWITCHES, RACE_MEMBERS = 60, 200  # each switch is a race, until enough have been forced
+FLOODS = Suite("floods", ("tests/kernel/test_regroup_under_flood.py", "tests/kernel/test_edits_under_flood.py"))
+
+
+def under_a_debugger(ways: Iterable[str]) -> str:
+    """The job of a machine in which races are forced: first floods without, then changes of each of these ways, while
+    the console says where the kernel's functions are."""
+    racing = (
+        f"timeout {SUITE_S} .venv/bin/python -m tests.vm.racing /dev/ttyS0 {way} {RACE_SWITCHES} {RACE_MEMBERS}"
+        " || failed=$((failed | 2))"
+        for way in ways
+    )
+    lines = ["uname -r > /job/results/kernel", "export SGDP_PATIENCE=10", "failed=0", *racing, _pytest(FLOODS)]
+    return "\n".join([*lines, "exit $failed", ""])
+
+
 def _pytest(suite: Suite, *more: str) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     options = ["-q", "-p", "no:cacheprovider", "-m", suite.marks, *more, report]
