@@ -36,9 +36,9 @@ def _others(turn: int, members: int) -> list[Eni]:
     return [make_eni(f"eni-{n}", f"10.9.{n >> 8}.{n & 255}", KINS[turn]) for n in range(1, members)]
 
 
-def both_turns(pair: Pair) -> tuple[Desired, Desired]:
+def both_turns(pair: Pair, members: int = MEMBERS) -> tuple[Desired, Desired]:
     """The same two objects serve all changes, so that each is built once."""
-    first, second = (desired_at(pair, regrouped(turn)) for turn in range(len(KINS)))
+    first, second = (desired_at(pair, regrouped(turn, members)) for turn in range(len(KINS)))
     return first, second
 
 

@@ -152,6 +152,8 @@ def page(results: Sequence[MachineResult]) -> str:
         "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
         "Only `arch/um`, which makes it such a process, is changed (`tools/vm/kernel.sh`).",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
+        "`race` machines run it, too. A debugger forces a look-up on one processor to race with a commit on the other:",
+        "in place, which harms where look-ups miss and so is the control, and as the product changes its maps there.",
         "The suites agent and hostile run on the first kernel, and on others if they are asked for (`SUITES=`).",
         'The column "minutes" is the time of the tests alone, by the machine\'s own clock.',
         'In the column "commit", "A, 16 of them B" means that the suite ran at commit A, 16 of its tests again at B.',

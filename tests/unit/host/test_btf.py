@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ class Names:
         return len(self.data) - len(name) - 1
 
 
-def made(structs: dict[str, tuple[str, ...]], magic: int = btf.MAGIC) -> bytes:
+def made(structs: Mapping[str, tuple[str, ...]], magic: int = btf.MAGIC) -> bytes:
     """BTF with types of several kinds before each struct."""
     names, types = Names(), b""
     for name, members in structs.items():

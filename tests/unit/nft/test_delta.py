@@ -47,7 +47,6 @@ NEW_RULES = stamped(replace(TABLE, chains=(TABLE.chains[0], LEAF, NEW_LEAF, NEW_
 # one member leaves, one joins, one moves
 NEW_MEMBERS = replace(MEMBERS, elements=((0x0A000001, goto("timed")), (0x0A000003, goto("leaf-1"))))
 JOINED = stamped(replace(TABLE, maps=(TABLE.maps[0], NEW_MEMBERS)), 2, 33)
-# one leaves, one joins
 OTHERS = replace(MEMBERS, elements=(MEMBERS.elements[0], (0x0A000003, goto("leaf-1"))))
 MORE_MEMBERS = stamped(replace(TABLE, maps=(TABLE.maps[0], OTHERS)), 2, 34)
 ALL_NEW = stamped(replace(NEW_RULES, maps=(TABLE.maps[0], NEW_MEMBERS), timeouts=()), 2, 44)
@@ -135,22 +134,6 @@ def test_difference_ends_in_the_desired_table_and_is_known_to(desired: Table, ch
     assert plan(desired, kernel.inventory(NAME), desired) == Plan()
     run(kernel, plan(desired, kernel.inventory(NAME), FIRST))
     assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
-
-
-@pytest.mark.parametrize(
-    ("desired", "may_miss", "changes"),
-    [
-        pytest.param(JOINED, False, 1, id="in-place-where-look-ups-are-repeated"),
-        pytest.param(JOINED, True, 2, id="by-a-detour-where-they-miss"),
-        pytest.param(MORE_MEMBERS, True, 1, id="other-keys-in-place-everywhere"),
-    ],
-)
-def test_a_key_changes_its_value_as_the_kernel_allows(desired: Table, may_miss: bool, changes: int) -> None:
-    kernel = loaded()
-    steps = plan(FIRST, kernel.inventory(NAME), desired, may_miss=may_miss)
-    assert (len(steps.changes), steps.is_refill) == (changes, False)
-    run(kernel, steps)
-    assert kernel.table(NAME) == with_generation(desired, kernel.generation)
 
 
 def test_difference_is_no_more_than_what_differs() -> None:
