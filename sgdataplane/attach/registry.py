@@ -1,15 +1,14 @@
 """Which ENI is bound to which interface of which namespace: /run/sgdataplane/attached/bindings.json.
 
-Owns that file, and the lock, which is on its folder. Is given bindings. Must not know the kernel, or whether a
-namespace still exists. The file is in /run, since no namespace survives a reboot."""
+Owns that file, and the lock beside it, in a folder that only we can use. Is given bindings. Must not know the kernel,
+or whether a namespace still exists. The file is in /run, since no namespace survives a reboot."""
 
 from __future__ import annotations
 
 import enum
-import fcntl
+import errno
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,14 @@ from typing import NoReturn
 from sgdataplane.errors import BindingError, HostError, Problem, Where
 from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.identity import Identity
+from sgdataplane.host.private import NO_ROOM, make_private_folder, open_lock, wait_for_lock, words_of
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
 
 ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
-LOCK_S, POLL_S = 30.0, 0.02
+LOCK_S = 30.0
+RECORD, LOCK = "bindings.json", "lock"
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
 # Keys that older entries don't have, and what holds for those.
@@ -125,19 +126,30 @@ class Registry:
 
     def __init__(self, folder: Path = ATTACHED_DIR) -> None:
         self._folder = folder
-        self.path = folder / "bindings.json"
+        self.path = folder / RECORD
         self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and its bindings
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long, or
+        others than we could use it."""
+        make_private_folder(self._folder, (RECORD, LOCK))
+        lock = self._open_lock()
         try:
-            _wait_lock(lock)
+            if not wait_for_lock(lock, LOCK_S):
+                raise HostError("attached ENIs", f"another process has been working on them for {LOCK_S:g} s")
             yield
         finally:
             os.close(lock)
+
+    def _open_lock(self) -> int:
+        """On a full disk without a lock's file, the folder is the lock: nobody else can open that, either."""
+        try:
+            return open_lock(self._folder / LOCK)
+        except OSError as error:
+            if error.errno in (*NO_ROOM, errno.ENOENT):
+                return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            raise HostError(str(self._folder / LOCK), words_of(error)) from error
 
     def load(self) -> tuple[Binding, ...]:
         """All bindings, by ENI. BindingError unless the file is exactly what this or an earlier version of `store`
@@ -153,26 +165,25 @@ class Registry:
         return self._read[1]
 
     def store(self, bindings: Iterable[Binding]) -> None:
-        """Replace all bindings in one step. They needn't survive a reboot, as their interfaces don't."""
+        """Replace all bindings in one step; they needn't survive a reboot, as their interfaces don't. HostError, and
+        nothing is changed, if the file can't be written."""
         entries = [_encoded(binding) for binding in in_order(bindings)]
         text = json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n"
-        replace_file(self.path, text.encode(), Survives.THE_WRITER)
+        with self._writing():
+            replace_file(self.path, text.encode(), Survives.THE_WRITER, mode=0o600)
 
     def forget(self) -> None:
-        """Remove all bindings."""
-        self.path.unlink(missing_ok=True)
+        """Remove all bindings. HostError if that can't be done."""
+        with self._writing():
+            self.path.unlink(missing_ok=True)
 
-
-def _wait_lock(lock: int) -> None:
-    deadline = time.monotonic() + LOCK_S
-    while True:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise HostError("attached ENIs", f"another process has been working on them for {LOCK_S:g} s") from None
-        time.sleep(POLL_S)
+            yield
+        except OSError as error:
+            detail = f"the record of attached ENIs can't be written: {words_of(error)}"
+            raise HostError(str(self.path), detail) from error
 
 
 def _encoded(binding: Binding) -> dict[str, object]:

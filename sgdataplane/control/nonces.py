@@ -5,7 +5,7 @@ Owns how they are remembered, and for how long. Must not know how requests are s
 A nonce counts as long as its request's timestamp could be accepted. It is noted in a file of its quarter of an hour,
 before its request is accepted: 8 bytes of the key's digest and 16 of the nonce's. The end of the process loses nothing;
 the end of the machine may lose what was noted in the seconds before it, since nothing is synced. Processes that share
-the folder lock it, and first read what the others have noted.
+the folder share a lock in it, and first read what the others have noted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
+from sgdataplane.host.private import make_private_folder, open_lock
 
+LOCK = "lock"
 SKEW_S = 15 * 60  # seconds that a timestamp may be off, either way
 KEPT_S = 3 * SKEW_S  # seconds for which nonces are kept at least
 MAX_NONCES, MAX_NONCES_OF_A_KEY = 1_000_000, 500_000  # some 100 bytes each in memory
@@ -67,7 +69,8 @@ class _Step:
 
 class Nonces:
     """The nonces that were used, as long as their requests could be sent again. Safe for several threads. `folder`:
-    where they are noted, None for memory alone; it is made if it isn't there. OSError if it can't be."""
+    where they are noted, None for memory alone; it is made if it isn't there. OSError or HostError if it can't be,
+    or others can use it."""
 
     def __init__(
         self,
@@ -82,8 +85,8 @@ class Nonces:
         self._steps: dict[int, _Step] = {}  # by the time of signing
         self._lock: int | None = None
         if folder is not None:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            make_private_folder(folder)
+            self._lock = open_lock(folder / LOCK)
             for number in (int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()):
                 self._steps[number] = self._opened(number)
             with self._locked():
@@ -129,7 +132,8 @@ class Nonces:
         if self._lock is None:
             return _Step(None, self._monotonic())
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return _Step(os.open(str(number), flags, 0o600, dir_fd=self._lock), self._monotonic())
+        assert self._folder is not None
+        return _Step(os.open(self._folder / str(number), flags, 0o600), self._monotonic())
 
     def _forget(self, now: float) -> None:
         """Forget the steps whose requests are too old by now, whoever noted them.

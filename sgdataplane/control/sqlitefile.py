@@ -180,6 +180,11 @@ def take_lock(path: Path, kind: int, expected: str) -> IO[bytes]:
     with suppress(FileExistsError):
         os.close(make_private(file))
     lock = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    owner = os.fstat(lock.fileno()).st_uid
+    if owner not in (os.geteuid(), path.parent.stat().st_uid):
+        lock.close()
+        expected = "a lock that belongs to us, or to the owner of the folder"
+        raise refused(file, "Owner", f"the lock belongs to user {owner}", expected=expected)
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -44,6 +44,7 @@ from pathlib import Path
 from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, Clients
 from sgdataplane.daemon.logs import event
 from sgdataplane.errors import HostError
+from sgdataplane.host.private import make_private_folder, open_lock
 from sgdataplane.visible import json_text
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -252,10 +253,12 @@ def _require_ours(folder: Path) -> None:
 
 
 def _locked(path: Path) -> int:
-    """Take the lock beside the socket, which only one process can hold. HostError if an agent runs already."""
+    """Take the lock beside the socket, which only one process can hold. HostError if an agent runs already, or others
+    than we could take it."""
+    beside = path.with_suffix(".lock")
+    make_private_folder(path.parent, (path.name, beside.name, *BESIDE), may_be_read=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_lock(beside)
     except OSError as error:
         raise _not_made(path, error) from error
     try:
@@ -266,6 +269,7 @@ def _locked(path: Path) -> int:
     return lock
 
 
+BESIDE = ("attached", "labs")  # what else there is in /run/sgdataplane
 OURS, OURS_AND_GROUP = 0o600, 0o660  # the group is the folder's, if that says so (setgid)
 
 

@@ -17,12 +17,14 @@ import stat
 from pathlib import Path
 from typing import TypeVar
 
+from sgdataplane.daemon.statefolder import COUNTERS, make_state_folder
+from sgdataplane.errors import HostError
 from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import words_of
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.ledger import Base, Ledger, Sum
 
 T = TypeVar("T")
-NAME = "counters.json"
 VERSION = 1
 MAX_BYTES = 64 << 20
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -32,7 +34,7 @@ class LedgerFile:
     """`error`: why the ledger isn't on disk, or why the file there was refused; "" if all is well."""
 
     def __init__(self, folder: Path, boot: str | None = None) -> None:
-        self.path = folder / NAME
+        self.path = folder / COUNTERS
         self.error = ""
         self._boot = _boot_id() if boot is None else boot
 
@@ -54,10 +56,10 @@ class LedgerFile:
         enough, but an empty file would lose all counts."""
         text = json.dumps(_encoded(ledger, self._boot), separators=(",", ":"))
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_state_folder(self.path.parent)
             replace_file(self.path, text.encode("ascii"), Survives.THE_MACHINE, mode=0o600)
-        except OSError as error:
-            self.error = f"{self.path}: {error.strerror or error}"
+        except (HostError, OSError) as error:
+            self.error = f"{self.path}: {words_of(error)}" if isinstance(error, OSError) else str(error)
             return
         self.error = ""
 

@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from sgdataplane.daemon.statefolder import PROVEN, make_state_folder
 from sgdataplane.enforce import TableSummary
 from sgdataplane.enforce.inputs import program
+from sgdataplane.errors import HostError
 from sgdataplane.host.files import Survives, replace_file
 
-NAME = "proven.json"
 VERSION = 1
 MAX_BYTES = 64 << 20
 
@@ -30,17 +31,19 @@ class ProvenFile:
     """It is never needed, so no error is raised."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / PROVEN
         self._program = program()
 
     def load(self) -> Mapping[str, TableSummary]:
         """None of them if the file isn't this program's."""
         try:
+            if self.path.parent.exists():
+                make_state_folder(self.path.parent)  # who else can write there could say what was proven
             found = self.path.stat()
             if not self._program or not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
                 return {}
             return self._decoded(json.loads(self.path.read_bytes()))
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
+        except (HostError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
             return {}
 
     def _decoded(self, document: dict[str, object]) -> Mapping[str, TableSummary]:
@@ -65,7 +68,7 @@ class ProvenFile:
         }
         counters = [sorted(names) for names in places]
         document = {"version": VERSION, "program": self._program, "counters": counters, "tables": tables}
-        with suppress(OSError):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(HostError, OSError):
+            make_state_folder(self.path.parent)
             data = json.dumps(document, separators=(",", ":")).encode("ascii")
             replace_file(self.path, data, Survives.THE_WRITER, mode=0o600)

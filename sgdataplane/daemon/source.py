@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from sgdataplane.errors import SgDataplaneError
+from sgdataplane.daemon.statefolder import LAST_GOOD, make_state_folder
+from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import words_of
 from sgdataplane.host.watch import PathWatch
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, SoleOwner, dump_native, load
@@ -93,9 +95,6 @@ def source_of(path: Path) -> StateSource:
     return WatchedFiles(path)
 
 
-LAST_GOOD = "last-good.yaml"
-
-
 class LastGood:
     """The last good policy on disk. `error`: why it isn't there; "" if it is, or there is none."""
 
@@ -123,10 +122,10 @@ class LastGood:
         if self.is_stored(state):
             return
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_state_folder(self.path.parent)
             replace_file(self.path, dump_native(state).encode(), Survives.AS_NEW, mode=0o600)
-        except OSError as error:
-            self.error = f"{self.path}: {error.strerror or error}"
+        except (HostError, OSError) as error:
+            self.error = f"{self.path}: {words_of(error)}" if isinstance(error, OSError) else str(error)
             self._stored = None
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)

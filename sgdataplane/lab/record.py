@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
@@ -21,6 +20,7 @@ from typing import IO
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import make_private_folder, open_lock, wait_for_lock
 from sgdataplane.lab.parts import check_lab_name
 from sgdataplane.model.choices import CHOICES, IN_LAB, Choices, read_choices
 from sgdataplane.model.state import CloudState
@@ -29,7 +29,7 @@ from sgdataplane.statefile import dump_native, load
 LABS_DIR = Path("/run/sgdataplane/labs")
 VERSION = 1
 LOCK_S = 30.0
-POLL_S = 0.02
+LOCK = "lock"
 CHANGING, UP = "changing", "up"
 
 
@@ -74,27 +74,20 @@ class LabFolder:
 
     def _is_current(self, file: IO[str]) -> bool:
         try:
-            return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+            return os.path.samestat(os.fstat(file.fileno()), (self.path / LOCK).stat())
         except FileNotFoundError:
             return False
 
     def _open_lock(self) -> IO[str]:
         while True:
             with suppress(FileNotFoundError):  # another verb removed it between these steps
-                self.path.mkdir(parents=True, exist_ok=True)
-                return open(self.path / "lock", "a+", encoding="ascii")
+                make_private_folder(self.path.parent)
+                make_private_folder(self.path)
+                return open(open_lock(self.path / LOCK), encoding="ascii")
 
     def _wait_lock(self, file: IO[str], kind: int) -> None:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    what = f"another verb has been working on it for {LOCK_S:g} s"
-                    raise LabError(f"lab {self.name}", what) from None
-            time.sleep(POLL_S)
+        if not wait_for_lock(file.fileno(), LOCK_S, kind):
+            raise LabError(f"lab {self.name}", f"another verb has been working on it for {LOCK_S:g} s")
 
     def load(self) -> LabRecord | None:
         """The record; None if there is none. LabError if it can't be read."""
@@ -146,7 +139,7 @@ class LabFolder:
 
 def up_since(name: str) -> float:
     """When the lab was built, in seconds since 1970: its lock was made first and is never written to."""
-    return (LABS_DIR / check_lab_name(name) / "lock").stat().st_mtime
+    return (LABS_DIR / check_lab_name(name) / LOCK).stat().st_mtime
 
 
 def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:

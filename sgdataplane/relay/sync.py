@@ -66,6 +66,8 @@ def held(path: Path) -> Iterator[None]:
     except OSError as error:
         raise HostError(str(lock), error.strerror or str(error)) from error
     try:
+        if os.fstat(handle).st_uid != os.geteuid():  # who could hold it for good
+            raise HostError(str(lock), f"it belongs to another user; expected user {os.geteuid()}")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.ledgerfile import NAME as COUNTS
-from sgdataplane.daemon.provenfile import NAME as PROVEN
-from sgdataplane.daemon.source import LAST_GOOD
+from sgdataplane.daemon.statefolder import COUNTERS, LAST_GOOD, PROVEN
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
 from tests.support.agentbench import AgentBench, agent_in
@@ -29,7 +27,7 @@ class Disk:
     """A tiny file system in the mount namespace of the tests. `spoil` makes it one that can't be written to."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._filling = folder, folder / "filling"
+        self.folder, self._filling = folder, folder / f".{LAST_GOOD}.filling"
 
     def spoil(self, how: str) -> None:
         if how == "read-only":
@@ -56,7 +54,7 @@ class Disk:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     folder = tmp_path / "var"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "disk", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "disk", folder], check=True)
     yield Disk(folder)
     subprocess.run(["umount", "--lazy", folder], check=True)
 
@@ -93,7 +91,7 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             disk.mend(how)
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
-    files = {LAST_GOOD, COUNTS, PROVEN}
+    files = {LAST_GOOD, COUNTERS, PROVEN}
     wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= files)  # nothing half-written
     assert holds(attached, larger_state(3))
 

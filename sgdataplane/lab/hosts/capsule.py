@@ -47,7 +47,7 @@ ROOM = """
 hostname "$0"
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run/netns
-mount -t tmpfs -o mode=755 tmpfs /run/sgdataplane
+mount -t tmpfs -o mode=700 tmpfs /run/sgdataplane
 ip link set lo up
 echo ready
 exec sleep infinity

@@ -54,7 +54,7 @@ def test_another_programs_file_is_ignored(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_no_file_stops_nothing(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / provenfile.NAME)
+    os.mkfifo(tmp_path / "proven.json")
     assert ProvenFile(tmp_path).load() == {}
     (tmp_path / "file").touch()
     ProvenFile(tmp_path / "file").store(SUMMARIES)

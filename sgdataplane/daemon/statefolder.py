@@ -1,0 +1,17 @@
+"""The agent's state directory: made so that only we can use it.
+
+Owns the names of the files in it. Must not know what they hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgdataplane.host.private import make_private_folder
+
+LAST_GOOD, PROVEN, COUNTERS = "last-good.yaml", "proven.json", "counters.json"
+
+
+def make_state_folder(path: Path) -> None:
+    """Make or tighten it. HostError if others can use it, and that can't be changed."""
+    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS))
