@@ -36,12 +36,13 @@ ARGUMENT, CAPABILITY = "SGDP_ENI", "eni"
 ANNOTATIONS, ANNOTATION = "io.kubernetes.cri.pod-annotations", "sgdataplane/eni"
 # For an OCI hook. Not the annotation above: CRI-O hands annotations to hooks and to plugins.
 BIND, INTERFACE = "sgdataplane/bind", "sgdataplane/interface"
-OCI = "oci"  # in the place of a network's name
+OCI = "oci:"  # begins the attachments of OCI hooks; no network's name has a colon
 MAX_PID = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 VALID = "cni.dev/valid-attachments"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a network's name and a container's id
 ENI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")  # its id, or the id or name of its instance
-MADE, SHORT = re.compile(r"[0-9a-f]{64}"), 12
+SHORT = 12
+MADE, MADE_PART = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{12}")
 PLACE = re.compile(r"/[\x21-\x7e]{1,4094}")
 
 
@@ -91,9 +92,9 @@ class CniCommand(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CniRequest:
-    """`attachment`: NETWORK/CONTAINER, which is unique together with `ifname`. `netns`: "" in a DEL whose namespace has
-    ended. `eni`: as it is named, "" if it isn't. `previous`: the result of the plugins before this one; None if it is
-    the first. `valid`: for a GC, the attachments that stay: (attachment, interface)."""
+    """`attachment`: NETWORK/CONTAINER, or oci:CONTAINER for a hook; it is unique together with `ifname`. `netns`: "" in
+    a DEL whose namespace has ended. `eni`: as it is named, "" if it isn't. `previous`: the result of the plugins before
+    this one; None if it is the first. `valid`: for a GC, the attachments that stay: (attachment, interface)."""
 
     command: CniCommand
     version: str
@@ -134,9 +135,9 @@ def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniR
     if that isn't valid."""
     state = _config(text)
     container, annotations = _word(state, "id"), _object(state, "annotations")
-    attachment = named_attachment(OCI, container)
+    attachment = OCI + shown_container(container)
     if not is_binding:
-        return CniRequest(CniCommand.DEL, VERSIONS[-1], OCI, attachment)
+        return CniRequest(CniCommand.DEL, VERSIONS[-1], attachment=attachment)
     pid, eni, ifname = state.get("pid"), annotations.get(BIND), annotations.get(INTERFACE, "eth0")
     if type(pid) is not int or not 0 < pid < MAX_PID:  # a bool is an int, too
         _refuse("pid", pid, "a process")
@@ -145,7 +146,7 @@ def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniR
     if not isinstance(ifname, str) or not IFNAME.fullmatch(ifname):
         _refuse(f"annotation {INTERFACE}", ifname, "the name of an interface")
     return CniRequest(
-        CniCommand.ADD, VERSIONS[-1], OCI, attachment, ifname, f"/proc/{pid}/ns/net", eni, None if is_early else {}
+        CniCommand.ADD, VERSIONS[-1], "", attachment, ifname, f"/proc/{pid}/ns/net", eni, None if is_early else {}
     )
 
 
@@ -266,5 +267,13 @@ def _attachment(entry: object, network: str) -> tuple[str, str]:
 
 
 def named_attachment(network: str, container: str) -> str:
-    """NETWORK/CONTAINER. Of a number that an engine made, only as much as engines show."""
-    return f"{network}/{container[:SHORT] if MADE.fullmatch(container) else container}"
+    """NETWORK/CONTAINER."""
+    return f"{network}/{shown_container(container)}"
+
+
+def shown_container(container: str) -> str:
+    """The container's id; of a number that an engine made, only as much as engines show. An id that looks like such a
+    part gets a sign that no id has."""
+    if MADE.fullmatch(container):
+        return container[:SHORT]
+    return f"{container}~" if MADE_PART.fullmatch(container) else container

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from sgdataplane.attach.manage import named_as
+from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cni.request import (
     MAX_BYTES,
     MAX_VALID,
@@ -14,6 +16,7 @@ from sgdataplane.cni.request import (
     CniCommand,
     CniError,
     CniRequest,
+    named_attachment,
     read_request,
     read_state,
     version_in,
@@ -186,9 +189,9 @@ BOUND = {"sgdataplane/bind": "eni-a"}
 def test_the_state_of_an_oci_container_is_read() -> None:
     text = json.dumps({**STATE, "annotations": {**BOUND, "sgdataplane/interface": "net1"}}).encode()
     asked = read_state(text, is_binding=True)
-    wanted = CniRequest(CniCommand.ADD, "1.1.0", "oci", "oci/9f3a", "net1", "/proc/4711/ns/net", "eni-a", {})
+    wanted = CniRequest(CniCommand.ADD, "1.1.0", "", "oci:9f3a", "net1", "/proc/4711/ns/net", "eni-a", {})
     assert asked == wanted
-    assert read_state(json.dumps({"id": "9f3a", "pid": 0}).encode(), is_binding=False).attachment == "oci/9f3a"
+    assert read_state(json.dumps({"id": "9f3a", "pid": 0}).encode(), is_binding=False).attachment == "oci:9f3a"
 
 
 BAD_STATES: dict[str, dict[str, object]] = {
@@ -210,3 +213,16 @@ def test_a_bad_state_of_a_container_is_refused(state: dict[str, object]) -> None
     with pytest.raises(CniError) as raised:
         read_state(json.dumps({**STATE, **state}).encode(), is_binding=True)
     assert raised.value.code is CniCode.CONFIGURATION
+
+
+def test_no_network_and_no_id_names_another_ones_attachment() -> None:
+    """A network may be named like whatever else binds, and an id may look like what is shown of another one."""
+    made = "9f3a61c0b2d4" + 52 * "0"
+    of_hook = read_state(json.dumps({"id": made}).encode(), is_binding=False).attachment
+    networks = ("oci", "docker", "podman", "lab", "container", "netns")
+    others = [named_attachment(network, made) for network in networks]
+    others += [named_attachment("oci", made[:12]), read_state(b'{"id": "9f3a61c0b2d4"}', is_binding=False).attachment]
+    assert of_hook == "oci:9f3a61c0b2d4"
+    assert len({of_hook, *others}) == 1 + len(others)
+    words = {*map(str, (Workload(naming, f"oci:{made[:12]}") for naming in Naming))}
+    assert named_as(of_hook) not in words
