@@ -48,6 +48,7 @@ from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconc
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import Notifier, event
+from sgdataplane.daemon.loglimit import LogLimit
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
@@ -71,9 +72,12 @@ class _Watch(Protocol):
 
 
 class Agent:
-    """Made and run by `run_agent`. `config_file`: the configuration's file, for a reload."""
+    """Made and run by `run_agent`. `config_file`: the configuration's file, for a reload. `limit`: of the log."""
 
-    def __init__(self, config: Config, config_file: Path, chosen: Mapping[str, object], stack: ExitStack) -> None:
+    def __init__(
+        self, config: Config, config_file: Path, chosen: Mapping[str, object], stack: ExitStack, limit: LogLimit
+    ) -> None:
+        self._limit = limit
         self._config, self._config_file, self._chosen = config, config_file, chosen
         self._started_with = config
         self._is_ending = self._is_in_cycle = False
@@ -126,6 +130,7 @@ class Agent:
                 self._handle(key.data)
             self._handle(self._serve)
             self._count(self._counts.store_if_due)
+            self._handle(self._limit.flush)
             if self._turns.wait_s == 0.0:
                 self._schedule.add(Cause.TURN)
             causes = self._schedule.take()
@@ -136,12 +141,13 @@ class Agent:
                 self._handle(self._reconciler.build_one)
         self._notifier.tell("STOPPING=1")
         event(logging.INFO, "stopped", removed="nothing")
+        self._limit.forget()
 
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
             return 0.0
         asked = self._control.wait_s, self._status_server.wait_s
-        waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s)
+        waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s, self._limit.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 
     @property
@@ -321,6 +327,7 @@ class Agent:
             self._turns.forget()
         for key, is_repair in report.repaired.items():
             self._turns.note(key, report.looked[key], is_repair=is_repair)
+            self._limit.forget()
         self._turns.left, self._turns.is_owed = host.left, bool(host.owed)
         self._namespaces.leave(host.left)
 
@@ -374,11 +381,11 @@ def _signals() -> socket.socket:
 def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *, once: bool = False) -> Status:
     """Run until SIGTERM or SIGINT, or `once`: for one cycle; return the status at the end. HostError if another agent
     runs, or the kernel can't report events. `chosen`: choices that override the configuration, also after a reload."""
-    logs.set_up(config.log_level)
+    limit = logs.set_up(config.log_level)
     if once:
         config = replace(config, metrics="", status_socket="")  # there would be no time to ask
     with ExitStack() as stack:
-        agent = Agent(config, config_file, chosen, stack)
+        agent = Agent(config, config_file, chosen, stack, limit)
         unusual = "; ".join(config.choices.unlike(ON_HOSTS)) or "nothing"
         event(logging.INFO, "started", state=config.state, placement=config.choices.placement.value, chosen=unusual)
         agent.run(once=once)

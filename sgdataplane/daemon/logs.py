@@ -1,7 +1,8 @@
 """How the agent logs, and what it tells systemd.
 
 Owns the form of a line, `event key=value ...`, which goes to stderr, with its time, or with its fields to journald; and
-the datagrams of sd_notify(3). Is given the environment. Must not know what the agent does."""
+the datagrams of sd_notify(3). `left_out` in a line: how many like it were left out before (loglimit.py). Is given the
+environment. Must not know what the agent does."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from sgdataplane.daemon.loglimit import LogLimit
 from sgdataplane.visible import json_text, visible
 
 LOGGER = logging.getLogger("sgdataplane.agent")
@@ -28,7 +30,8 @@ def _line(record: logging.LogRecord) -> str:
     text = record.getMessage()
     if record.exc_info:
         text += f" traceback={spelt(logging.Formatter().formatException(record.exc_info))}"
-    return visible(text)
+    left_out = getattr(record, "left_out", 0)
+    return visible(f"{text} left_out={left_out}" if left_out else text)
 
 
 class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # its stream is stderr
@@ -67,7 +70,7 @@ def _priority(record: logging.LogRecord) -> int:
 def _entry(record: logging.LogRecord) -> Iterator[str]:
     """The lines KEY=value of an entry. Others' text is on one line, so it can't begin another field."""
     yield f"MESSAGE={_line(record)}\nPRIORITY={_priority(record)}\nSYSLOG_IDENTIFIER=sgdp\n"
-    for key, value in getattr(record, "fields", {}).items():
+    for key, value in {**getattr(record, "fields", {}), "left_out": getattr(record, "left_out", 0) or None}.items():
         if value is not None:
             yield f"SGDP_{key.upper()}={visible(_text(value))}\n"
 
@@ -78,12 +81,16 @@ def leads_to_journal(environment: Mapping[str, str], descriptor: int) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def set_up(level: str) -> None:
-    """Log from now on, also what other parts of the product log."""
+def set_up(level: str) -> LogLimit:
+    """Log from now on, also what other parts of the product log. Return what limits how much others can have us log."""
     logger = logging.getLogger("sgdataplane")
-    logger.handlers[:] = [_ToJournal() if leads_to_journal(os.environ, sys.stderr.fileno()) else _ToStderr()]
+    handler = _ToJournal() if leads_to_journal(os.environ, sys.stderr.fileno()) else _ToStderr()
+    limit = LogLimit(handler.emit)
+    handler.addFilter(limit)
+    logger.handlers[:] = [handler]
     logger.propagate = False
     set_level(level)
+    return limit
 
 
 def set_level(level: str) -> None:

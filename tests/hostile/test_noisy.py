@@ -1,0 +1,60 @@
+"""Root in a workload's namespace makes its link flap: the agent's log grows at a bounded rate, and says how much it
+left out."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.daemon.loglimit import BURST, EVERY_S
+from sgdataplane.host.links import Links
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import WEB, Bench, state_of
+from tests.support.flood import wait_until
+from tests.support.pair import made_pair
+
+pytestmark = [pytest.mark.kernel, pytest.mark.daemon, pytest.mark.placement("host")]
+CYCLES = 3 * BURST
+
+
+@pytest.fixture
+def agent(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[AgentBench]:
+    with ExitStack() as stack:
+        pair = stack.enter_context(made_pair(make_lab_name))
+        bench = Bench(pair, 0, tmp_path, lambda: "")
+        assert bench.attach("--netns", pair["instance"]) == 0
+        stack.callback(bench.sgdp, "clear")
+        agent = stack.enter_context(agent_in(tmp_path))
+        agent.configure(placement="host")  # where nobody has to wait for its turn
+        agent.write(state_of(WEB))
+        agent.start()
+        agent.place = pair  # type: ignore[attr-defined]
+        yield agent
+
+
+def told(agent: AgentBench, word: str) -> tuple[int, int]:
+    """How many lines there are, and how many events they stand for."""
+    lines = agent.events(word)
+    left_out = (int(found[1]) for line in lines if (found := re.search(r" left_out=(\d+)", line)))
+    return len(lines), len(lines) + sum(left_out)
+
+
+def test_a_flapping_link_fills_no_log(agent: AgentBench) -> None:
+    pair, before, started = agent.place, agent.cycles, time.monotonic()  # type: ignore[attr-defined]
+    with Links(pair["instance"]) as links:
+        while agent.cycles < before + CYCLES:
+            number = agent.cycles
+            links.set_down("eth0")
+            links.set_up("eth0")
+            wait_until(lambda number=number: agent.cycles > number)  # type: ignore[misc]
+    lines, _ = told(agent, "cycle")
+    # the first cycle, and one more rate for each other cause
+    assert lines <= 2 * BURST + 2 + (time.monotonic() - started) / EVERY_S
+    wait_until(lambda: told(agent, "cycle")[1] == agent.cycles)  # each is logged or counted
+    assert f"number={agent.cycles} " in agent.events("cycle")[-1]
+    assert agent.outcomes() == {"eni-a": "in force"}
