@@ -169,7 +169,7 @@ def outcomes() -> str:
 
 
 def _status_of(outcome: EniOutcome) -> str:
-    return "healthy, 0" if outcome is EniOutcome.IN_FORCE else f"not healthy, {Exit.NO:d}"
+    return "healthy, 0" if outcome.is_fine else f"not healthy, {Exit.NO:d}"
 
 
 def _code(code: Exit | None) -> str:

@@ -7,7 +7,8 @@ enforced: the reconcile after it treats these bindings like any other.
     a container's name or id                bound again in the container that runs under it now
     a process, or a path below /proc        never, as process numbers are used again
     an alias or a MAC                       attach/discover.py does that, by the interface's label
-    an attachment of a container runtime    never, as the runtime makes a new one for each namespace
+    an attachment of a container runtime    never, as the runtime makes a new one for each namespace; so it ends with
+                                            its namespace, whether the runtime has said so or not
 
 The namespace need not have the interface yet: if rules come before the link, it is closed from its first packet. If the
 previous namespace lives on, its binding is superseded, and its rules stay. If it lives on and the name leads to a place
@@ -24,6 +25,7 @@ from pathlib import Path
 from sgdataplane.attach import router
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import known_eni
+from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.registry import Binding, Means, current, is_same_interface
 from sgdataplane.attach.report import Refusal, told
 from sgdataplane.attach.router import move_home
@@ -37,15 +39,17 @@ from sgdataplane.net.values import link_local
 
 Locate = Callable[[Workload], str | None]  # None: unknown at the moment
 LINK_LOCAL_LENGTH = 64
-NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning"}
+NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning", STOPPED}
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """All bindings, some of them bound where their workload is now, and why others weren't."""
+    """All bindings, some of them bound where their workload is now, and why others weren't. `ended`: what a container
+    runtime had bound, whose namespaces have ended; they aren't among the bindings."""
 
     bindings: tuple[Binding, ...]
     refusals: tuple[Refusal, ...]
+    ended: tuple[Binding, ...] = ()
 
 
 def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> Again:
@@ -53,10 +57,14 @@ def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> 
     is."""
     now = {binding.eni_id: binding for binding in current(bindings)}
     superseded = [binding for binding in bindings if binding.superseded and not _is_gone(binding, agenda)]
-    refusals = []
+    refusals, ended = [], []
     for binding in current(bindings):
         is_gone = _is_gone(binding, agenda)
-        led = _led(binding, locate, None if is_gone else agenda)
+        if is_gone and binding.means is Means.RUNTIME:
+            let_go(binding)
+            ended.append(now.pop(binding.eni_id))
+            continue
+        led = _led(binding, locate, agenda, is_gone=is_gone)
         if isinstance(led, Binding):
             led = _unowned(led, (*now.values(), *superseded))
         if isinstance(led, Binding):
@@ -67,7 +75,7 @@ def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> 
                 let_go(binding)
         elif led is not None and not is_gone:
             refusals.append(led)
-    return Again((*now.values(), *superseded), tuple(refusals))
+    return Again((*now.values(), *superseded), tuple(refusals), tuple(ended))
 
 
 def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
@@ -98,23 +106,24 @@ def _is_gone(binding: Binding, agenda: Agenda) -> bool:
         return False
 
 
-def _led(binding: Binding, locate: Locate, agenda: Agenda | None) -> Binding | Refusal | None:
+def _led(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> Binding | Refusal | None:
     """The binding where its name leads now, or why it can't be bound there. None: nothing is there, or it is bound
-    there already. `agenda`: None if the namespace where it is bound has ended."""
+    there already. `is_gone`: the namespace where it is bound has ended. The agenda notes what its engine says then."""
     workload = _named(binding)
     if workload is None:
         return None
     try:
         path = locate(workload)
         if path is None:
-            return None if agenda is None else _as_before(binding, agenda)
-        if (
-            agenda is not None and os.stat(path).st_ino == binding.identity.inode
-        ):  # no two living namespaces share an inode
+            return None if is_gone else _as_before(binding, agenda)
+        if not is_gone and os.stat(path).st_ino == binding.identity.inode:  # no two living namespaces share an inode
             return None
         return _at(path, binding, workload)
     except BindingError as error:
-        return None if error.problem.code in NOWHERE else _refusal(binding, error.problem.message)
+        if error.problem.code not in NOWHERE:
+            return _refusal(binding, error.problem.message)
+        agenda.said[binding.eni_id] = error
+        return None
     except (SgDataplaneError, OSError):  # nothing is there now
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
+from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
 from sgdataplane.enforce import Cache, Desired, Proven, Settings, TableSummary
-from sgdataplane.errors import BindingError
+from sgdataplane.errors import BindingError, HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
@@ -46,7 +48,9 @@ class Agenda:
     in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
     at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
     policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `helped`: called with the number in
-    commits of a second process that has helped, while no other one can have it; None: there may be none."""
+    commits of a second process that has helped, while no other one can have it; None: there may be none. `noting`:
+    around what is committed in a namespace, if somebody else has to know that it was we. `said`: of ENIs, why their
+    containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
@@ -54,9 +58,12 @@ class Agenda:
     clock: Callable[[], float] = time.monotonic
     cache: Cache = field(default_factory=Cache)
     helped: Callable[[int], None] | None = None
+    noting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)
+    said: dict[str, BindingError] = field(default_factory=dict)
+    unrecorded: HostError | None = None
     _touched: dict[Key, bool] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
@@ -108,7 +115,8 @@ class Agenda:
         if previous is None or tuple(eni.binding for eni in previous.enis) != tuple(bindings):
             return None
         if previous.is_gone:
-            return previous if key in self.heard.quiet else None
+            is_news = any(eni.binding.eni_id in self.said for eni in previous.enis)
+            return previous if key in self.heard.quiet and not is_news else None
         is_touched = self._is_touched(key, state)
         if key in self.heard.order and not self._comes_first(key, state):
             return self._waiting(previous, is_touched=is_touched)
@@ -136,6 +144,17 @@ class Agenda:
         if key in self.heard.order:
             self.looked[key] = self.clock() - started
         return report
+
+    def ended(self, binding: Binding) -> EniReport:
+        """The report of an ENI whose namespace has ended: as its engine says, now or when it was asked last."""
+        error, previous = self.said.get(binding.eni_id), self.report.by_key.get(binding.identity)
+        if error is not None and error.problem.code == STOPPED:
+            return EniReport(binding, EniOutcome.STOPPED)
+        if error is not None:
+            return EniReport(binding, EniOutcome.GONE, (error.problem.message,))
+        before = () if previous is None else previous.enis
+        known = next((eni for eni in before if eni.binding.eni_id == binding.eni_id and eni.outcome.is_ended), None)
+        return EniReport(binding, EniOutcome.GONE) if known is None else replace(known, binding=binding)
 
     def is_known_gone(self, binding: Binding) -> bool:
         """Whether we know that its namespace has ended, without a search."""

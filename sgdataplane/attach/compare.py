@@ -87,7 +87,21 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     if link is None:
         return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
-    return EniReport(binding, EniOutcome.IN_FORCE, warnings)
+    outcome = EniOutcome.MISADDRESSED if _is_misaddressed(link, there, eni) else EniOutcome.IN_FORCE
+    return EniReport(binding, outcome, warnings)
+
+
+def _is_misaddressed(link: Link, there: Interfaces, eni: Eni) -> bool:
+    """Whether the interface has addresses of a family of the ENI's, and none of them is the ENI's. Without any address,
+    it may lead to a guest that has them."""
+    found = [
+        entry.address for entry in there.addresses if entry.ifname == link.ifname and entry.address not in LINK_LOCAL
+    ]
+    for family in {address.family for address in eni.addresses}:
+        mine = [address for address in found if address.family is family]
+        if mine and not any(address in own for address in mine for own in eni.own_prefixes):
+            return True
+    return False
 
 
 def _meant(state: CloudState, eni_id: str) -> tuple[str, ...]:

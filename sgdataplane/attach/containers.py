@@ -32,6 +32,10 @@ MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both contain all labels of a c
 WANTED = ("init", "start", "rename")  # podman sends the first one before anything runs in the container
 NAME, ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}"), re.compile(r"[0-9a-f]{64}")
 MIN_ID = 12  # digits of an id, as engines show it
+STOPPED = "InvalidContainer.Stopped"  # on purpose, as the engine says
+ENDED = ("exited", "stopped", "created")
+FAILURES = ("OOMKilled", "Dead", "Error", "Restarting")
+ON_PURPOSE = (0, 128 + 2, 128 + 9, 128 + 15)  # it ended by itself, or by SIGINT, SIGKILL, SIGTERM
 
 
 def pid_of(container: str) -> int:
@@ -50,8 +54,11 @@ def pid_of(container: str) -> int:
         message = f"{' and '.join(ENGINES)} each run one of that name"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
     if not running:
-        message = "the container is not running, so it has no namespace"
-        refuse(where, "InvalidContainer.NotRunning", message, container, "a container that has been started")
+        ended = [answer for answer in answers.values() if answer.pid == 0]
+        words = "; ".join(answer.words for answer in ended if answer.words)
+        message = f"the container is not running, so it has no namespace: {words}"
+        code = STOPPED if all(answer.is_stopped for answer in ended) else "InvalidContainer.NotRunning"
+        refuse(where, code, message, container, "a container that has been started")
     return running.pop()
 
 
@@ -198,11 +205,13 @@ def _end(network: str, end: dict[str, Any]) -> NetworkEnd:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The process of the container; 0 if it doesn't run; None if the engine named none, and `words` says why."""
+    """The process of the container; 0 if it doesn't run; None if the engine named none. `words`: why it doesn't run, or
+    why there is no answer. `is_stopped`: it doesn't run, and that is on purpose."""
 
     pid: int | None = None
     words: str = ""
     is_there: bool = True
+    is_stopped: bool = False
 
 
 def _ask(engine: str, container: str) -> _Answer:
@@ -227,10 +236,25 @@ def _request(engine: str, path: str) -> tuple[int, bytes]:
 
 def _found(text: bytes) -> _Answer:
     try:
-        pid = json.loads(text)["State"]["Pid"]
+        state = json.loads(text)["State"]
+        pid = state["Pid"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return _Answer(words="its answer has no process")
-    return _Answer(pid) if type(pid) is int and pid >= 0 else _Answer(words=f"its process is {pid!r}")
+    if type(pid) is not int or pid < 0:
+        return _Answer(words=f"its process is {pid!r}")
+    return _Answer(pid) if pid else _not_running(state)
+
+
+def _not_running(state: dict[str, object]) -> _Answer:
+    """Whether somebody has stopped it, or its program has ended well, or it has failed. An engine stops a container by
+    SIGTERM, then by SIGKILL. podman says whether it was that; docker only says how the program ended."""
+    status, code = state.get("Status"), state.get("ExitCode")
+    if status not in ENDED or type(code) is not int:
+        return _Answer(0, f"its state is {status!r}" if isinstance(status, str) else "it has no state")
+    if any(state.get(key) for key in FAILURES):
+        return _Answer(0, f"it has failed (exit code {code})")
+    is_stopped = bool(state.get("StoppedByUser")) or code in ON_PURPOSE
+    return _Answer(0, f"it has ended with exit code {code}", is_stopped=is_stopped)
 
 
 def _complaint(status: int, text: bytes) -> str:

@@ -22,6 +22,7 @@ from fnmatch import fnmatchcase
 from sgdataplane.attach.again import let_go
 from sgdataplane.attach.registry import Binding, Means, Registry, current
 from sgdataplane.attach.report import Refusal, told
+from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
@@ -207,8 +208,12 @@ def discover(registry: Registry, state: CloudState, rule: BindRule, sights: Sigh
         for binding in current(bindings):
             if binding.eni_id in again & ended:
                 let_go(binding)
-        if again:
-            registry.store(now)
+        try:
+            if again:
+                registry.store(now)
+        except HostError as error:  # each that can't be bound says why
+            refused = tuple(Refusal(new.eni_id, f"it can't be bound: {error}", (str(new),)) for new in matched.bindings)
+            matched, now = Matched((), (*matched.refusals, *refused)), tuple(bindings)
     there = {binding.identity for binding in now}
     left = {binding.named for binding in bindings if binding.identity not in there and binding.eni_id not in ended}
     numbers = frozenset(place.number for place in places)

@@ -21,12 +21,17 @@ from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceRe
 from sgdataplane.attach.router import Ends, Hosted, Veths, Where, hosted, move_in, where_is
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
+from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 
-LASTING = (EniOutcome.IN_FORCE, EniOutcome.CLOSED)  # until something is heard, or the state changes
+LASTING = (
+    EniOutcome.IN_FORCE,
+    EniOutcome.CLOSED,
+    EniOutcome.MISADDRESSED,
+)  # until something is heard, or the state changes
 
 
 @dataclass(slots=True)
@@ -64,12 +69,15 @@ def reconcile_hosted(
     placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
-    moving = _record(registry, bindings, groups, reports)
+    moving = _record(registry, bindings, groups, reports, agenda)
+    if agenda.unrecorded is not None:  # nobody would know where the ends came from
+        kept, refused = _without_unrecorded(groups, bindings, agenda.unrecorded)
+        groups, reports = _groups(state, kept, manner, agenda), reports + refused
     rested = {group.router: report for group in groups if (report := _at_rest(group, agenda)) is not None}
     for group in groups:
         if group.router not in rested:
             _move_in(group, manner, agenda)
-    moved = _record(registry, moving, groups, reports)
+    moved = _record(registry, moving, groups, reports, agenda)
     reports += [
         rested.get(group.router) or _enforced(group, _waiting(group, groups), state, manner, agenda) for group in groups
     ]
@@ -79,8 +87,33 @@ def reconcile_hosted(
     return reports
 
 
+def record(registry: Registry, bindings: Sequence[Binding], agenda: Agenda) -> None:
+    """Store the bindings; the agenda notes if they can't be written."""
+    try:
+        registry.store(bindings)
+    except HostError as error:
+        agenda.unrecorded = error
+
+
+def _without_unrecorded(
+    groups: Iterable[_Group], recorded: Sequence[Binding], error: HostError
+) -> tuple[list[Hosted], list[NamespaceReport]]:
+    """The entries that are recorded as they are, and reports of the others, which stay where they are."""
+    entries = [entry for group in groups for entry in group.entries]
+    there = {binding.eni_id: binding for binding in current(recorded)}
+    kept = [entry for entry in entries if entry.binding in recorded]
+    others = [there[entry.binding.eni_id] for entry in entries if entry.binding not in recorded]
+    return kept, [
+        NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=error) for binding in others
+    ]
+
+
 def _record(
-    registry: Registry, known: Sequence[Binding], groups: Iterable[_Group], reports: Iterable[NamespaceReport]
+    registry: Registry,
+    known: Sequence[Binding],
+    groups: Iterable[_Group],
+    reports: Iterable[NamespaceReport],
+    agenda: Agenda,
 ) -> tuple[Binding, ...]:
     """Store the bindings with their host ends where they are now; those whose namespace has ended have none any
     more."""
@@ -88,7 +121,7 @@ def _record(
     there += [eni.binding for report in reports for eni in report.enis]
     now = in_order((*there, *(binding for binding in known if binding.superseded)))
     if now != tuple(known):
-        registry.store(now)
+        record(registry, now, agenda)
     return now
 
 
@@ -111,11 +144,11 @@ def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -
     """The binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
     try:
         if agenda.is_known_gone(binding):
-            return _ended(binding)
+            return _ended(binding, agenda)
         if agenda.is_quiet(binding) and (where := where_is(binding, None, there)) is not None:
             return _hosted(state, binding, where)
         with found(binding.identity, binding.path) as place:
-            return _found(state, binding, place, there)
+            return _found(state, binding, place, there, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=told(error))
 
@@ -124,10 +157,12 @@ def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
     return hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
 
 
-def _found(state: CloudState, binding: Binding, place: str | None, there: Veths) -> Hosted | NamespaceReport:
+def _found(
+    state: CloudState, binding: Binding, place: str | None, there: Veths, agenda: Agenda
+) -> Hosted | NamespaceReport:
     if place is None:
         let_go(binding)
-        return _ended(binding)
+        return _ended(binding, agenda)
     where = where_is(binding, place, there)
     if where is not None:
         return _hosted(state, binding, where)
@@ -139,8 +174,8 @@ def _found(state: CloudState, binding: Binding, place: str | None, there: Veths)
     raise HostError(str(binding), detail)
 
 
-def _ended(binding: Binding) -> NamespaceReport:
-    return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), EniOutcome.GONE),))
+def _ended(binding: Binding, agenda: Agenda) -> NamespaceReport:
+    return NamespaceReport(binding.identity, (agenda.ended(replace(binding, host_end=None)),))
 
 
 def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda: Agenda) -> list[_Group]:
@@ -203,7 +238,8 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
             raise group.error
         assert group.proven is not None
         router.take_down(name, waiting)
-        applied = enforce(name, group.proven, group.previous, manner.settings)
+        with agenda.noting(str(netns.path_of(name))):
+            applied = enforce(name, group.proven, group.previous, manner.settings)
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
         router.fill(name, enis, group.before)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
@@ -228,7 +264,7 @@ def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniRepo
     known = {} if last is None else {eni.binding: eni for eni in last.enis}
     before = None if last is None or last.desired is None else last.desired.state
     return tuple(
-        _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding)
+        _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding, agenda)
         for entry in group.entries
     )
 
@@ -246,13 +282,14 @@ def _kept(
     return report if is_same and (is_certain or not report.warnings) else None
 
 
-def _look(state: CloudState, binding: Binding) -> EniReport:
+def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
     """Remove our rules from the workload itself. Its root may prevent that, which is only a warning."""
     try:
         with found(binding.identity, binding.path) as place:
             if place is None:
-                return EniReport(binding, EniOutcome.GONE)
-            remove(place)
+                return agenda.ended(binding)
+            with agenda.noting(place):
+                remove(place)
             with Links(place) as links:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)

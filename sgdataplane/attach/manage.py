@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.attach.again import take_mac
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
+from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
 from sgdataplane.attach.report import told
 from sgdataplane.attach.router import leave, move_home
@@ -28,8 +29,8 @@ from sgdataplane.model.state import CloudState, Eni
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
     """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
-    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER of a runtime; such an
-    interface may come later, and from now on it passes nothing until its policy is in force."""
+    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER or oci:CONTAINER of a runtime;
+    such an interface may come later, and from now on it passes nothing until its policy is in force."""
 
     eni_id: str
     workload: Workload
@@ -85,7 +86,7 @@ class Cleared:
 def attach(registry: Registry, request: AttachRequest) -> Attached:
     """Bind as requested, or raise BindingError and change nothing. What is bound like this already stays bound."""
     eni = None if request.state is None else request.state.eni[request.eni_id]
-    path = request.workload.locate()
+    path, commits = request.workload.locate(), CommitFile(registry.folder)
     with registry.locked(), ExitStack() as stack:
         place = _held(stack, request.workload, path)
         binding = request.binding_at(path, identity_of(place))
@@ -93,14 +94,17 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
         link = _link(binding, links.links())
         bindings = registry.load()
         kept, previous = _beside(bindings, binding)
-        warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni and link else ()
+        if eni and link:
+            _require_mac(binding, eni, link, set_mac=request.set_mac)
         if previous is not None:
             binding = replace(binding, host_end=previous.host_end)
         registry.store((*kept, binding))
+        warnings = _fit(binding, eni, link, links) if eni and link else ()
         if request.attachment:
-            _close(place, binding)
+            with commits.noting(place):
+                _close(place, binding)
         for ended in set(bindings) - {*kept, previous}:
-            _release(ended, is_last=not any(_is_enforced_with(ended, other) for other in kept))
+            _release(ended, commits, is_last=not any(_is_enforced_with(ended, other) for other in kept))
     return Attached(binding, previous is None, warnings)
 
 
@@ -156,15 +160,18 @@ def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding,
     return tuple(other for other in bindings if other.eni_id != new.eni_id), same
 
 
-def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool) -> tuple[str, ...]:
-    """Check the MAC, or set it; return warnings about the addresses."""
-    difference = mac_difference(link, eni)
-    if difference and not set_mac:
+def _require_mac(binding: Binding, eni: Eni, link: Link, *, set_mac: bool) -> None:
+    """Refuse a MAC that isn't the ENI's, if it isn't to be set."""
+    if mac_difference(link, eni) and not set_mac:
         expected = f"{eni.mac_address}; --set-mac gives it to the interface"
         refuse(
             str(binding), "InvalidMacAddress.Differs", "the interface doesn't have the ENI's MAC", link.mac, expected
         )
-    if difference:
+
+
+def _fit(binding: Binding, eni: Eni, link: Link, links: Links) -> tuple[str, ...]:
+    """Set the MAC if it differs; return warnings about the addresses."""
+    if mac_difference(link, eni):
         take_mac(links, link, eni.mac_address)
         link = replace(link, mac=eni.mac_address)
     return tuple(f"{binding}: {line}" for line in warnings_of(link, Interfaces.read(links), eni))
@@ -173,6 +180,7 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
 def detach(registry: Registry, eni_id: str) -> Detached:
     """Undo a binding, and the ones that it superseded. With the last binding of a namespace our rules go, and nothing
     is judged there any more. In host placement the link's host end moves back to where it was, and is down there."""
+    commits = CommitFile(registry.folder)
     with registry.locked():
         bindings = registry.load()
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
@@ -181,11 +189,11 @@ def detach(registry: Registry, eni_id: str) -> Detached:
             expected = f"one of {known}" if known else "an attached ENI; there is none"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         for superseded in set(bindings) - {*kept, *current(bindings)}:
-            _release(superseded, is_last=not any(_is_enforced_with(superseded, other) for other in kept))
+            _release(superseded, commits, is_last=not any(_is_enforced_with(superseded, other) for other in kept))
         (binding,) = (other for other in current(bindings) if other.eni_id == eni_id)
         is_gone = not is_there(binding.identity, binding.path)
         others = sum(_is_enforced_with(binding, other) for other in kept)
-        end_at, left = _release(binding, is_last=not others)
+        end_at, left = _release(binding, commits, is_last=not others)
         registry.store(kept)  # last: after a crash before this, the binding still leads to the rules
     return Detached(binding, is_gone, others, end_at, left)
 
@@ -197,7 +205,7 @@ def _is_enforced_with(one: Binding, other: Binding) -> bool:
     return one.host_end.router == other.host_end.router
 
 
-def _release(binding: Binding, *, is_last: bool) -> tuple[str, str]:
+def _release(binding: Binding, commits: CommitFile, *, is_last: bool) -> tuple[str, str]:
     """Undo what was done for a binding. Return where its host end is if it could not go home, and what of ours stays,
     in words; "" for none."""
     end = binding.host_end
@@ -206,12 +214,14 @@ def _release(binding: Binding, *, is_last: bool) -> tuple[str, str]:
             end_at = move_home(binding, place)
             return end_at, leave(end.router, (end.ifname,)) if is_last else ""
         if place is not None and is_last:
-            remove(place)
+            with commits.noting(place):
+                remove(place)
     return "", ""
 
 
 def clear(registry: Registry) -> Cleared:
     """Detach everything that is attached. What fails stays attached, and doesn't stop the rest."""
+    commits = CommitFile(registry.folder)
     with registry.locked():
         todo = list(registry.load())
         kept: list[Binding] = []
@@ -222,7 +232,7 @@ def clear(registry: Registry) -> Cleared:
             binding = todo.pop(0)
             is_last = not any(_is_enforced_with(binding, other) for other in (*kept, *todo))
             try:
-                left.append(_release(binding, is_last=is_last)[1])
+                left.append(_release(binding, commits, is_last=is_last)[1])
                 done += not binding.superseded
             except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
                 kept.append(binding)

@@ -6,7 +6,7 @@ asks: `sgdp apply` once, or the agent in each cycle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,8 @@ from sgdataplane.attach.again import Locate, bound_again, give_mac
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.helper import helper, is_worth
-from sgdataplane.attach.hosted import reconcile_hosted
+from sgdataplane.attach.hosted import reconcile_hosted, record
+from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
 from sgdataplane.attach.report import (
     DEFAULT_MANNER,
@@ -27,10 +28,11 @@ from sgdataplane.attach.report import (
     NamespaceReport,
     told,
 )
+from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.collection import no_collection
 from sgdataplane.enforce import Desired, TableSummary, enforce, is_in_force
-from sgdataplane.errors import ContainedError
+from sgdataplane.errors import ContainedError, HostError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
@@ -48,17 +50,17 @@ def reconcile(
 ) -> HostReport:
     """Make everything that is attached obey the state. A namespace that fails doesn't keep others from it. What was
     attached by a name is bound where the name leads now (`locate`); if that fails, it stays bound and the report says
-    why. `agenda`: what the caller knows since the previous reconcile.
+    why. `agenda`: what the caller knows since the previous reconcile; without it, commits are noted for the agent.
 
     BindingError, and nothing is changed, if instance placement is asked for while some ENIs are in host placement.
     """
-    agenda = agenda or Agenda()
+    agenda = agenda or Agenda(noting=CommitFile(registry.folder).noting)
     with registry.locked(), no_collection():  # what is built stays, and is looked through again and again
         previous = registry.load()
         again = bound_again(previous, agenda, locate)
         bindings = in_order(again.bindings)
         if bindings != previous:
-            registry.store(bindings)
+            record(registry, bindings, agenda)
         if manner.placement is Placement.HOST:
             superseded = [binding for binding in bindings if binding.superseded]
             reports = reconcile_hosted(registry, state, bindings, manner, agenda)
@@ -66,7 +68,32 @@ def reconcile(
         else:
             _require_instance_placement(bindings)
             reports = _reconcile_workloads(state, bindings, manner, agenda)
-    return HostReport(tuple(reports), frozenset(agenda.left), frozenset(agenda.owed), again.refusals)
+        _leave_routers(again.ended, reports)
+        if agenda.unrecorded is not None:
+            reports = _refused_unrecorded(reports, registry.load(), agenda.unrecorded)
+    left, owed = frozenset(agenda.left), frozenset(agenda.owed)
+    unrecorded = "" if agenda.unrecorded is None else str(agenda.unrecorded)
+    return HostReport(tuple(reports), left, owed, again.refusals, again.ended, unrecorded)
+
+
+def _refused_unrecorded(
+    reports: Iterable[NamespaceReport], recorded: Collection[Binding], error: HostError
+) -> list[NamespaceReport]:
+    """The reports, in which ENIs are refused whose bindings aren't in the record. What was enforced stays in force:
+    else a workload that starts again would be open because a disk is full. All other ENIs are as usual."""
+
+    def checked(eni: EniReport) -> EniReport:
+        is_recorded = eni.binding in recorded or eni.outcome.is_ended
+        return eni if is_recorded else replace(eni, outcome=EniOutcome.REFUSED, refusal=eni.refusal or error)
+
+    return [replace(report, enis=tuple(map(checked, report.enis))) for report in reports]
+
+
+def _leave_routers(ended: Iterable[Binding], reports: Iterable[NamespaceReport]) -> None:
+    """Remove the routers in which only these had an end."""
+    ends = [binding.host_end for binding in ended if binding.host_end is not None]
+    for name in sorted({end.router for end in ends} - {report.key for report in reports}):
+        leave(name, [end.ifname for end in ends])
 
 
 def _require_instance_placement(bindings: Sequence[Binding]) -> None:
@@ -132,7 +159,7 @@ def _reconcile_workload(
     try:
         with found(key, bindings[0].path) as place:
             if place is None:
-                return NamespaceReport(key, tuple(EniReport(binding, EniOutcome.GONE) for binding in bindings))
+                return NamespaceReport(key, tuple(agenda.ended(binding) for binding in bindings))
             return _enforced(place, state, bindings, manner, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         refusal = told(error)
@@ -151,7 +178,8 @@ def _enforced(
         raise refusals[bindings[0].eni_id]
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
     proven = agenda.built(key, Desired(state, interfaces, manner.options), manner.settings)
-    applied = enforce(place, proven, agenda.in_force.get(key), manner.settings)
+    with agenda.noting(place):
+        applied = enforce(place, proven, agenda.in_force.get(key), manner.settings)
     with Links(place) as links:
         for binding in bindings:
             give_mac(links, binding, state)

@@ -26,7 +26,7 @@ from sgdataplane.net.values import IFNAME
 ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S = 30.0
-RECORD, LOCK = "bindings.json", "lock"
+RECORD, LOCK, COMMITS = "bindings.json", "lock", "commits"  # the last one: attach/owncommits.py
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
 # Keys that older entries don't have, and what holds for those.
@@ -125,7 +125,7 @@ class Registry:
     """The bindings of this host. Read and change them while holding the lock."""
 
     def __init__(self, folder: Path = ATTACHED_DIR) -> None:
-        self._folder = folder
+        self.folder = folder
         self.path = folder / RECORD
         self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and its bindings
 
@@ -133,7 +133,7 @@ class Registry:
     def locked(self) -> Iterator[None]:
         """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long, or
         others than we could use it."""
-        make_private_folder(self._folder, (RECORD, LOCK))
+        make_private_folder(self.folder, (RECORD, LOCK, COMMITS))
         lock = self._open_lock()
         try:
             if not wait_for_lock(lock, LOCK_S):
@@ -145,11 +145,11 @@ class Registry:
     def _open_lock(self) -> int:
         """On a full disk without a lock's file, the folder is the lock: nobody else can open that, either."""
         try:
-            return open_lock(self._folder / LOCK)
+            return open_lock(self.folder / LOCK)
         except OSError as error:
             if error.errno in (*NO_ROOM, errno.ENOENT):
-                return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            raise HostError(str(self._folder / LOCK), words_of(error)) from error
+                return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            raise HostError(str(self.folder / LOCK), words_of(error)) from error
 
     def load(self) -> tuple[Binding, ...]:
         """All bindings, by ENI. BindingError unless the file is exactly what this or an earlier version of `store`

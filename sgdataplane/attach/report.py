@@ -54,6 +54,18 @@ class EniOutcome(Enum):
     REFUSED = "refused"
     GONE = "gone"
     DISTURBED = "disturbed"
+    STOPPED = "stopped"
+    MISADDRESSED = "misaddressed"
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the namespace has ended."""
+        return self in (EniOutcome.GONE, EniOutcome.STOPPED)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether there is nothing that somebody should see to."""
+        return self in (EniOutcome.IN_FORCE, EniOutcome.STOPPED)
 
 
 class Meaning(NamedTuple):
@@ -91,6 +103,16 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
         "others keep changing our rules there",
         "what their changes let pass, until the next repair",
         "stop the program that the warning names",
+    ),
+    EniOutcome.STOPPED: Meaning(
+        "its container was stopped or has ended well, as the engine says",
+        "nothing, as nothing runs; when it starts, it is bound again by its name",
+        "nothing",
+    ),
+    EniOutcome.MISADDRESSED: Meaning(
+        "the policy is in force, but the interface has only addresses that aren't the ENI's",
+        "nothing from or to these addresses",
+        "give the interface the address that the warning names, or correct the state",
     ),
 }
 
@@ -161,14 +183,14 @@ class NamespaceReport:
     @property
     def is_gone(self) -> bool:
         """Whether it has ended."""
-        return bool(self.enis) and all(eni.outcome is EniOutcome.GONE for eni in self.enis)
+        return bool(self.enis) and all(eni.outcome.is_ended for eni in self.enis)
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do until something changes."""
         if self.is_gone:
             return True
-        is_done = all(eni.outcome not in (EniOutcome.REFUSED, EniOutcome.GONE) for eni in self.enis)
+        is_done = all(eni.outcome is not EniOutcome.REFUSED and not eni.outcome.is_ended for eni in self.enis)
         return self.applied is not None and not self.applied.leftover and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
@@ -194,12 +216,15 @@ class NamespaceReport:
 class HostReport:
     """What is in force on this host, by namespace. The next reconcile starts from it, and changes only what differs.
     `left`: namespaces that wait for their turn to be looked at; their reports are older. `owed`: those of them that get
-    another policy. `refusals`: names that lead elsewhere than their ENIs are bound."""
+    another policy. `refusals`: names that lead elsewhere than their ENIs are bound. `ended`: bindings that ended with
+    their namespaces. `unrecorded`: why the record of bindings isn't as it should be; "" if it is."""
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
     owed: frozenset[Key] = frozenset()
     refusals: tuple[Refusal, ...] = ()
+    ended: tuple[Binding, ...] = ()
+    unrecorded: str = ""
 
     @cached_property
     def in_force(self) -> Mapping[Key, Proven]:
@@ -236,7 +261,7 @@ class HostReport:
     @property
     def lost(self) -> tuple[Binding, ...]:
         """Bindings whose namespace has ended."""
-        return tuple(eni.binding for eni in self.enis if eni.outcome is EniOutcome.GONE)
+        return tuple(eni.binding for eni in self.enis if eni.outcome.is_ended)
 
     @cached_property
     def unknown_timeouts(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ CAUSES = {
     "resync": "somebody asked to write all rules again",
     "turn": "it was the turn of a namespace that had to wait",
 }  # of daemon/schedule.py
-COLOURS = {"in force": "green", "refused": "red"}
+COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}
 
 
 def register(verbs: Verbs) -> None:

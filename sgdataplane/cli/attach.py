@@ -11,7 +11,8 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
     attach              new: false if it was already bound so; warnings
     detach              host_end: where the host end of the link is, if it could not go home; else null
                         rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
-    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", explained in
+    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone" | "stopped" |
+                        "misaddressed", explained in
                         docs/reference/outcomes.md; router: the namespace that has its host end, null in instance
                         placement; error: why it could not be done, or null; changed; warnings
                         beside `enis`, warnings: who carries sessions past the policy, by namespace; names of
@@ -54,7 +55,10 @@ from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
-COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
+COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"} | {
+    "stopped": "green",
+    "misaddressed": "yellow",
+}
 # `make docs` writes docs/reference/outcomes.md from this, too. Only the agent finds an ENI disturbed.
 CODES = {
     EniOutcome.IN_FORCE: Exit.DONE,
@@ -62,6 +66,8 @@ CODES = {
     EniOutcome.ABSENT: Exit.NO,
     EniOutcome.GONE: Exit.NO,
     EniOutcome.REFUSED: Exit.KERNEL,
+    EniOutcome.STOPPED: Exit.DONE,
+    EniOutcome.MISADDRESSED: Exit.NO,
 }
 
 
@@ -217,7 +223,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():
         report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
-    warnings = (*map(str, report.refusals), *report.warnings, *read_complaints())
+    unrecorded = (report.unrecorded,) if report.unrecorded else ()
+    warnings = (*map(str, report.refusals), *report.warnings, *unrecorded, *read_complaints())
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
         print_json({"enis": _enis_as_json(report), **more})
@@ -225,7 +232,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
         _print_report(registry, report, warnings)
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
-    if any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere):
+    if report.unrecorded or any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere):
         return Exit.KERNEL
     return max((CODES[eni.outcome] for eni in report.enis), default=Exit.DONE) or (Exit.NO if report.refusals else 0)
 

@@ -27,6 +27,7 @@ OF_ENIS: Mapping[str, tuple[str, Words]] = {
         (*LOG, "SGDP_EVENT=disturbed"),
     ),
     "gone": ("attach {enis} again where the workload runs now, or", DETACH),
+    "misaddressed": ("give the interface of {enis} its address, or correct the state, or", DETACH),
     "absent": ("bring back the interface of {enis}, or", DETACH),
     "closed": ("add {enis} to the state, or", DETACH),
 }

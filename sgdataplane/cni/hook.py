@@ -3,8 +3,8 @@
 Owns when a hook of a container binds or unbinds. Must not know how.
 
     bind      at `createRuntime`: the namespace has its interfaces, and nothing runs in it. The container starts only if
-              this succeeds. With `--early` the interface may come later, as with docker from version 28 on: the
-              namespace is closed before it comes.
+              this succeeds. If it fails, nothing stays bound: not every engine calls `unbind` then. With `--early` the
+              interface may come later, as with docker from version 28 on: the namespace is closed before it comes.
     unbind    at `poststop`: the container has ended
 
 An engine starts the hook for containers with the annotation `sgdataplane/bind` (docs/containers.md).
@@ -13,17 +13,24 @@ An engine starts the hook for containers with the annotation `sgdataplane/bind` 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from syslog import LOG_ERR, syslog
+from typing import NoReturn
 
 from sgdataplane.attach.manage import named_as
 from sgdataplane.cli.output import complain, guarded
 from sgdataplane.cni.plugin import add, config_at, error_of, parser_of, unbind
 from sgdataplane.cni.request import MAX_BYTES, read_state
+from sgdataplane.errors import HostError, TerminatedError
 from sgdataplane.visible import visible
 
 BIND, UNBIND = "bind", "unbind"
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise TerminatedError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             asked = read_state(sys.stdin.buffer.read(MAX_BYTES + 1), is_binding=is_binding, is_early=arguments.early)
             config = config_at(arguments.config, is_undoing=not is_binding)
             if is_binding:
-                add(asked, config)
+                signal.signal(signal.SIGTERM, _interrupt)  # an engine that gives up waiting
+                add(asked, config, takes_back=True)
             else:
                 unbind(config, lambda binding: binding.named == named_as(asked.attachment))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the engine shows it
-            refused = error_of(error)
+        except (Exception, TerminatedError) as error:  # noqa: BLE001  # whatever it is, the engine shows it
+            refused = error_of(error if isinstance(error, Exception) else HostError("the engine", "it ended the hook"))
             words = "; ".join(part for part in (refused.message, refused.details) if part)
             complain(words)
             syslog(LOG_ERR, visible(words))  # engines don't show what a hook prints

@@ -20,12 +20,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sgdataplane.attach.manage import AttachRequest, attach, detach, named_as
+from sgdataplane.attach.manage import Attached, AttachRequest, attach, detach, named_as
 from sgdataplane.attach.registry import Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.attach import meant
@@ -58,24 +58,41 @@ WORDS = {
     ABSENT: "the interface isn't there",
     "gone": "its namespace has ended",
     "disturbed": "others keep changing its rules",
+    "misaddressed": "the interface has only addresses that aren't the ENI's",
 }
 CLOSED = "nothing passes at the interface until its policy is in force"
 Answer = dict[str, object]
 EniReported = dict[str, Any]  # an entry of the agent's status
 
 
-def add(request: CniRequest, config: Config) -> Answer:
-    """Bind the interface, wait for its policy, and hand on what the plugins before this one have made."""
+def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Answer:
+    """Bind the interface, wait for its policy, and hand on what the plugins before this one have made. `takes_back`: if
+    that fails, unbind what was bound here, as the engine won't ask for it."""
     registry = Registry(config.bindings)
     eni_id, _ = meant(request.eni, registry, lambda: config)
     workload = Workload(Naming.NETNS, request.netns)
     asked = AttachRequest(eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment)
-    binding = attach(registry, asked).binding
+    attached = attach(registry, asked)
+    with _undone(config, attached) if takes_back and attached.is_new else nullcontext():
+        _wait(config, attached.binding, (IN_FORCE, ABSENT) if request.previous is None else (IN_FORCE,))
     if request.previous is None:
-        _wait(config, binding, (IN_FORCE, ABSENT))
         return {"cniVersion": request.version, "interfaces": [], "ips": [], "routes": [], "dns": {}}
-    _wait(config, binding, (IN_FORCE,))
     return {**request.previous, **_interfaces(request, request.previous), "cniVersion": request.version}
+
+
+@contextmanager
+def _undone(config: Config, attached: Attached) -> Iterator[None]:
+    """If the block fails, or is interrupted, unbind what was bound. If that fails, too, or we are killed, the binding
+    ends with its namespace (attach/again.py)."""
+    try:
+        yield
+    except BaseException:
+        bound = attached.binding
+        with suppress(SgDataplaneError, OSError):
+            unbind(
+                config, lambda one: (one.named, one.ifname, one.identity) == (bound.named, bound.ifname, bound.identity)
+            )
+        raise
 
 
 def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:

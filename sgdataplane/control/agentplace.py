@@ -74,13 +74,15 @@ class AgentPlace:
             what = f'the agent reads {read["path"]}; set state = "{self._publisher.current}" in its configuration'
             raise HostError("the agent", what)
         enis = cast("list[Status]", status.get("enis", []))
-        attached = tuple(str(eni["eni"]) for eni in enis if eni["outcome"] != "gone")
+        attached = tuple(str(eni["eni"]) for eni in enis if eni["outcome"] not in ("gone", "stopped"))
         if read["generation"] != name_of_generation(version):
             is_refused = read["error"] and read["refused"] == name_of_generation(version)
             return Enforcement(attached=attached, error=str(read["error"]) if is_refused else "")
         cycle = cast(Status, status["cycle"])
         if cycle["error"]:  # then what is said of ENIs may be about the policy before
             return Enforcement(attached=attached, error=str(cycle["error"]))
-        wrong = [eni for eni in enis if eni["outcome"] not in ("in force", "absent", "closed")]
+        wrong = [
+            eni for eni in enis if eni["outcome"] not in ("in force", "absent", "closed", "stopped", "misaddressed")
+        ]
         failed = tuple((str(eni["eni"]), f"{eni['outcome']}: {eni['error'] or ''}") for eni in wrong)
         return Enforcement(not failed, failed, attached)

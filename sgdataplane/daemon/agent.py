@@ -29,6 +29,7 @@ from typing import Protocol, TypeVar
 
 from sgdataplane.attach.again import containers_of, follows_names
 from sgdataplane.attach.agenda import Heard
+from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport
 from sgdataplane.collection import tidy
@@ -47,8 +48,8 @@ from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
-from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.loglimit import LogLimit
+from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
@@ -98,7 +99,7 @@ class Agent:
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
         self._schedule, self._turns = Schedule(config.resync, time.monotonic), Turns(time.monotonic)
-        self._journal = Journal(self._status, self._metrics, self._notifier, self._turns)
+        self._journal = Journal(self._status, self._metrics, self._notifier, self._turns, CommitFile(config.bindings))
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._asking = stack.enter_context(selectors.EpollSelector())  # clients, who are served in a cycle, too
         self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
@@ -129,8 +130,8 @@ class Agent:
             for key, _ in self._selector.select(self._wait_s()):
                 self._handle(key.data)
             self._handle(self._serve)
-            self._count(self._counts.store_if_due)
             self._handle(self._limit.flush)
+            self._count(self._counts.store_if_due)
             if self._turns.wait_s == 0.0:
                 self._schedule.add(Cause.TURN)
             causes = self._schedule.take()
@@ -140,8 +141,8 @@ class Agent:
             elif self._reconciler.is_ahead and not self._is_ending:
                 self._handle(self._reconciler.build_one)
         self._notifier.tell("STOPPING=1")
-        event(logging.INFO, "stopped", removed="nothing")
         self._limit.forget()
+        event(logging.INFO, "stopped", removed="nothing")
 
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
@@ -301,6 +302,7 @@ class Agent:
         """What was heard since the last cycle, and whose turn it is among the namespaces of which something was heard
         or where something was left undone."""
         self._turns.forget_calm()
+        self._journal.forget_ours()
         self._turns.suspect(self._journal.drifted)
         keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
         quiet, numbers = self._namespaces.take_quiet(), self._namespaces.take_quiet_numbers()
@@ -325,9 +327,12 @@ class Agent:
         """If nothing could be done, nobody waits; nor if somebody has asked to look at everything."""
         if ASKED & report.causes:
             self._turns.forget()
-        for key, is_repair in report.repaired.items():
-            self._turns.note(key, report.looked[key], is_repair=is_repair)
             self._limit.forget()
+        ours = self._journal.take_ours()
+        for key, is_repair in report.repaired.items():
+            if key in ours:
+                continue  # nobody disturbs it
+            self._turns.note(key, report.looked[key], is_repair=is_repair)
         self._turns.left, self._turns.is_owed = host.left, bool(host.owed)
         self._namespaces.leave(host.left)
 

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
-from sgdataplane.attach.containers import ENGINES, Events, Started, pid_of
+from sgdataplane.attach.containers import ENGINES, STOPPED, Events, Started, pid_of
 from sgdataplane.errors import BindingError, SgDataplaneError
 
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine, or to find a lost container
 KNOWN = {
+    STOPPED,
     "InvalidContainer.NotFound",
     "InvalidContainer.NotRunning",
     "InvalidContainer.Ambiguous",
@@ -35,6 +36,7 @@ class ContainerWatch:
         self._wanted: frozenset[str] = frozenset()
         self._lost: frozenset[str] = frozenset()
         self._unasked: set[str] = set()
+        self._said: dict[str, str] = {}  # of lost ones, why they don't run
         self._found: dict[str, int | BindingError] = {}
         self._followers: tuple[_Follower, ...] = ()
 
@@ -55,6 +57,7 @@ class ContainerWatch:
         with self._changed:
             new = set(names) - (set() if is_look else self._wanted - (set(lost) - self._lost))
             self._wanted, self._lost = frozenset(names), frozenset(lost)
+            self._said = {name: said for name, said in self._said.items() if name in self._lost}
         if not names:
             self._stop()
         elif not self._followers:
@@ -113,10 +116,16 @@ class ContainerWatch:
         try:
             self._note(name, pid_of(name))
         except BindingError as error:
-            if name not in self._lost and error.problem.code in KNOWN:
+            if error.problem.code in KNOWN and (name not in self._lost or self._is_news(name, error)):
                 self._note(name, error)
         except (SgDataplaneError, OSError):  # its engine doesn't answer; an event may come later
             return
+
+    def _is_news(self, name: str, error: BindingError) -> bool:
+        """Whether something else was said of this lost container before."""
+        with self._changed:
+            said, self._said[name] = self._said.get(name), str(error)
+        return said != str(error)
 
     def _note(self, name: str, found: int | BindingError) -> None:
         with self._changed:

@@ -73,7 +73,7 @@ class CycleReport:
     def is_whole(self) -> bool:
         """Whether nothing has to be tried again. A refused state isn't, before it changes; nor are ambiguous
         interfaces."""
-        is_done = self.host is not None and not self.refused and not self.untidy
+        is_done = self.host is not None and not self.refused and not self.untidy and not self.unrecorded
         return is_done and not self.last_good_error and not self.discovery.error
 
     @property
@@ -93,6 +93,11 @@ class CycleReport:
         reports = () if self.host is None else self.host.namespaces
         left = ((entry.named, entry.applied.leftover) for entry in reports if entry.applied is not None)
         return "; ".join(f"{named}: {leftover}" for named, leftover in left if leftover)
+
+    @property
+    def unrecorded(self) -> str:
+        """Why the record of bindings isn't as it should be; "" if it is."""
+        return "" if self.host is None else self.host.unrecorded
 
     @property
     def refused(self) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 
+from sgdataplane.attach.owncommits import CommitFile, OwnCommits
 from sgdataplane.attach.report import EniOutcome, HostReport, Key
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.logs import Notifier, event
@@ -18,19 +20,27 @@ from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.schedule import Cause, Turns
 from sgdataplane.daemon.status import EniStatus, Status
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host import netns
+from sgdataplane.host.identity import Identity, identity_of
 from sgdataplane.host.timeouts import OTHERS
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
-LEVELS = {EniOutcome.IN_FORCE: logging.INFO, EniOutcome.GONE: logging.WARNING, EniOutcome.REFUSED: logging.ERROR}
+LEVELS = {EniOutcome.IN_FORCE: logging.INFO, EniOutcome.STOPPED: logging.INFO, EniOutcome.REFUSED: logging.ERROR}
 
 
 class Journal:
     """Tells what one agent does. `tell` is for its thread."""
 
-    def __init__(self, status: Status, metrics: Metrics, notifier: Notifier, turns: Turns) -> None:
+    def __init__(
+        self, status: Status, metrics: Metrics, notifier: Notifier, turns: Turns, commits: CommitFile | None = None
+    ) -> None:
+        """`commits`: what other processes of ours have committed; None: nothing is known of that."""
         self._status, self._metrics, self._notifier, self._turns = status, metrics, notifier, turns
+        self._commits = commits
+        self._ours: set[Key] = set()  # where only other processes of ours have changed our tables since the last cycle
         self._drifts: dict[Key, list[Drift]] = {}  # since the last cycle
         self._put_off: dict[Key, list[Drift]] = {}  # from earlier cycles, not repaired yet
         self._faults: dict[str, str] = {}
@@ -46,9 +56,29 @@ class Journal:
         """The namespaces where others have changed our tables, and that weren't repaired yet."""
         return self._drifts.keys() | self._put_off.keys()
 
+    def forget_ours(self) -> None:
+        """Forget what other processes of ours have committed: the OCI hook, the CNI plugin, `sgdp attach`, `apply`.
+        Each has noted it before it gives the registry's lock back, so it is known at the end of a cycle."""
+        if self._commits is None or not self._drifts:
+            return
+        made, before = self._commits.load(), self._drifts
+        kept = {key: [drift for drift in drifts if not _is_ours(drift, made)] for key, drifts in before.items()}
+        self._drifts = {key: drifts for key, drifts in kept.items() if drifts}
+        self._ours |= before.keys() - self._drifts.keys()
+        self._ours -= self._drifts.keys()
+
+    def take_ours(self) -> AbstractSet[Key]:
+        """The namespaces where only other processes of ours have changed our tables since the last call."""
+        ours, self._ours = self._ours, set()
+        return ours
+
     def explained(self, report: CycleReport) -> CycleReport:
         """The report with the causes as they turned out. `sgdp detach` and `clear` remove our rules, then the binding:
-        we hear of the rules first, but nothing has drifted, as nothing is enforced there any more."""
+        we hear of the rules first, but nothing has drifted, as nothing is enforced there any more. What other processes
+        of ours have changed is no drift, either."""
+        self.forget_ours()
+        if self._ours and not self._drifts:
+            report = replace(report, causes=report.causes - {Cause.DRIFT} | {Cause.BINDINGS})
         if report.host is None or self._drifts.keys() <= report.host.by_key.keys():
             return report
         is_drift = not self._drifts.keys().isdisjoint(report.host.by_key)
@@ -69,6 +99,8 @@ class Journal:
         for namespace in report.discovery.left:
             why = "its interface is bound elsewhere now, and our rules stay here"
             event(logging.WARNING, "left-closed", namespace=namespace, why=why)
+        for binding in () if report.host is None else report.host.ended:
+            event(logging.INFO, "unbound", eni=binding.eni_id, at=binding, why="its container's namespace has ended")
         _log_enis(new, before)
         if report.host is not None:
             self._log_drifts(report.host)
@@ -90,7 +122,7 @@ class Journal:
             "not-bound": "; ".join(map(str, report.unclear[:MAX_UNCLEAR])),
             "namespaces-not-searched": report.discovery.error,
             "state-refused": report.refusal,
-            "cycle-incomplete": report.error,
+            "cycle-incomplete": report.error or report.unrecorded,
             "flowtable-bypasses-policy": "" if report.host is None else "; ".join(report.host.warnings),
             "neighbours-nearly-full": "; ".join(self._status.neighbours),
             "leftovers-not-removed": report.untidy,
@@ -129,6 +161,17 @@ class Journal:
         if new:
             event(logging.WARNING, "unknown-timeouts", names=",".join(sorted(new)), at_most_s=OTHERS)
         self._unknown_timeouts |= new
+
+
+def _is_ours(drift: Drift, made: Sequence[OwnCommits]) -> bool:
+    found = [own for own in made if own.process == drift.process]
+    if not found:
+        return False
+    with suppress(SgDataplaneError, OSError):
+        key = drift.key
+        cookie = key.cookie if isinstance(key, Identity) else identity_of(str(netns.path_of(key))).cookie
+        return any(own.include(cookie, drift.process, drift.generation) for own in found)
+    return False  # its router has gone
 
 
 def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:

@@ -223,7 +223,8 @@ def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
     found.update((eni.report.outcome.value,) for eni in enis)
     yield _labelled("enis", found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
-    in_force = {name: int(eni.report.outcome is EniOutcome.IN_FORCE) for name, eni in names.items()}
+    running = {name: eni.report.outcome for name, eni in names.items() if eni.report.outcome is not EniOutcome.STOPPED}
+    in_force = {name: int(outcome is EniOutcome.IN_FORCE) for name, outcome in running.items()}
     yield _labelled("eni_in_force", in_force.items())
     epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
     yield _labelled("eni_epoch", epochs.items())

@@ -16,16 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.attach.reconcile import is_as_reported
-from sgdataplane.attach.report import HostReport, Key, NamespaceReport, told
+from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport, told
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
 from sgdataplane.host.events import (
+    ADDRESS_GROUPS,
     LINK_GROUP,
     NSID_GROUP,
     ROUTE,
     Message,
     Subscription,
+    is_about_address,
     link_of,
     number_of,
     number_of_ended,
@@ -39,12 +41,15 @@ PATIENCE_S = 0.5  # with others who commit without end; their events are read la
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One commit of another program to our tables, in words. `by`: the program and its process."""
+    """One commit of another program to our tables, in words. `by`: the program and its process. `process`,
+    `generation`: by which it may turn out to be one of ours (attach/owncommits.py)."""
 
     key: Key
     namespace: str
     by: str
     changes: str
+    process: int = 0
+    generation: int = 0
 
 
 class NamespaceWatch:
@@ -53,7 +58,7 @@ class NamespaceWatch:
     def __init__(self) -> None:
         """UnsupportedError if the kernel has no nftables, whose commits are listened to."""
         modules.require(modules.NFTABLES)
-        self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
+        self.links = Subscription(ROUTE, (LINK_GROUP, *ADDRESS_GROUPS, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
         self._own = {own_process()}
         self._commits = CommitReader(TABLE, self._own)
@@ -63,6 +68,7 @@ class NamespaceWatch:
         self._looked_at: frozenset[int] = frozenset()
         self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
+        self._misaddressed: frozenset[Identity] = frozenset()  # namespaces of workloads, whose addresses count
         self._loud: set[Key] = set()
         self._links: dict[Key, dict[int, list[str]]] = {}  # of routers: index -> names, of links that were heard
         self._deaf_to: AbstractSet[int | None] = frozenset()
@@ -111,6 +117,9 @@ class NamespaceWatch:
         missed: then it isn't as the report says."""
         there = {entry.key: entry for entry in report.namespaces if not entry.is_gone}
         self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never return
+        self._misaddressed = frozenset(
+            eni.binding.identity for eni in report.enis if eni.outcome is EniOutcome.MISADDRESSED
+        )
         kept = {key: number for key, number in self._numbers.items() if key in there}
         new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
         self._commits.forget(tuple(self._named.keys() - kept.values()))
@@ -141,6 +150,8 @@ class NamespaceWatch:
         messages, is_lossy = self.links.read(self._deaf_to)
         if is_lossy:
             self.doubt()
+        is_readdressed = self._readdressed([message for message in messages if is_about_address(message)])
+        messages = [message for message in messages if not is_about_address(message)]
         self._note_links(messages)
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
         told = {message.number for message in messages} | ended
@@ -153,7 +164,15 @@ class NamespaceWatch:
         lost = [key for key, number in self._workloads.items() if number in ended]
         for key in lost:
             del self._workloads[key]
-        return is_lossy or is_heard or bool(lost)
+        return is_lossy or is_heard or is_readdressed or bool(lost)
+
+    def _readdressed(self, messages: Sequence[Message]) -> bool:
+        """Whether an address has changed where that may put something right. Elsewhere an address causes only
+        warnings."""
+        told = {message.number for message in messages}
+        heard = {key for key in self._misaddressed if self._numbers.get(key, self._workloads.get(key)) in told}
+        self._loud.update(heard)
+        return bool(heard)
 
     def _hear(self, numbers: AbstractSet[int | None], but: Container[Key] = ()) -> bool:
         """Note what was heard; return whether it concerns a namespace where we enforce. `but`: these are noted already,
@@ -187,7 +206,8 @@ class NamespaceWatch:
                 carrying.add(message.number)
             for commit in self._read(message.number, message):
                 by = f"{commit.program}[{commit.process}]"
-                drifts.append(Drift(keys[message.number], self._named[message.number], by, commit.summary))
+                where = keys[message.number], self._named[message.number]
+                drifts.append(Drift(*where, by, commit.summary, commit.process, commit.generation))
                 changed.add(message.number)
         self._hear(changed | carrying)
         return drifts, is_lossy or bool(carrying)

@@ -179,12 +179,12 @@ class Status:
     @property
     def gone(self) -> frozenset[str]:
         """ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
-        return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is EniOutcome.GONE)
+        return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome.is_ended)
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether all ENIs are in force where they are bound now."""
-        return all(eni.report.outcome is EniOutcome.IN_FORCE for eni in self._enis.values())
+        """Whether all ENIs are in force where they are bound now, or were stopped on purpose."""
+        return all(eni.report.outcome.is_fine for eni in self._enis.values())
 
     @property
     def is_disturbed(self) -> bool:
@@ -216,7 +216,7 @@ class Status:
     @property
     def _cycle_error(self) -> str | None:
         cycle = self._cycle
-        return self._bug or (cycle.error or cycle.untidy if cycle else "") or None
+        return self._bug or (cycle.error or cycle.unrecorded or cycle.untidy if cycle else "") or None
 
     def as_json(self, eni_id: str = "") -> dict[str, object]:
         """`eni_id`: with this ENI alone."""

@@ -4,7 +4,16 @@ from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, 
 from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.proven import Build, Cache, Proven, TableSummary, build
 from sgdataplane.enforce.sessions import Epochs, KernelSessions
-from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, is_enforced, is_in_force, remove
+from sgdataplane.enforce.steps import (
+    apply,
+    check_hold,
+    check_kernel,
+    enforce,
+    generation_and_process,
+    is_enforced,
+    is_in_force,
+    remove,
+)
 from sgdataplane.nft.commits import own_process
 
 __all__ = [
@@ -24,6 +33,7 @@ __all__ = [
     "check_hold",
     "check_kernel",
     "enforce",
+    "generation_and_process",
     "is_enforced",
     "is_in_force",
     "own_process",

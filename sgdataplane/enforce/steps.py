@@ -26,6 +26,7 @@ from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
+from sgdataplane.nft import commits
 from sgdataplane.nft.delta import Plan, removal, with_commits_beside
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
@@ -214,6 +215,12 @@ def is_enforced(namespace: str, *, fence: bool) -> bool:
     with NetlinkKernel(namespace) as kernel:
         families = ("inet", NETDEV) if fence else ("inet",)
         return all(kernel.inventory(TABLE, family).stamp is not None for family in families)
+
+
+def generation_and_process(namespace: str) -> tuple[int, int]:
+    """How many commits the namespace has seen, and the number by which the kernel knows this thread in commits."""
+    with netns.inside(namespace):
+        return commits.generation_and_process()
 
 
 def remove(namespace: str) -> bool:

@@ -39,7 +39,8 @@ BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # of one call; what is left stays readable
 DROP_S = 1.0  # a full buffer takes a few hundredths
 ROUTE = socket.NETLINK_ROUTE
-LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
+LINK_GROUP, ADDRESS_GROUPS, NSID_GROUP = 1, (5, 9), 28  # RTNLGRP_*, linux/rtnetlink.h
+ADDRESS_KINDS = (20, 21)  # RTM_NEWADDR, RTM_DELADDR
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
 NETNSA_NSID, NETNSA_FD = 1, 3
 NOT_ASSIGNED = -1
@@ -104,6 +105,11 @@ def number_of_ended(message: Message) -> int | None:
     if message.kind != DELNSID:
         return None
     return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
+
+
+def is_about_address(message: Message) -> bool:
+    """Whether an interface got an address, or lost one."""
+    return message.kind in ADDRESS_KINDS
 
 
 def link_of(message: Message) -> tuple[int, str] | None:

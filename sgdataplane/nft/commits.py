@@ -47,12 +47,14 @@ SHOWN_KINDS = 6
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One commit that changed the table. `process`: the number of the thread that made it, outside of all PID
-    namespaces; `program`: that thread's name. `changes`: words with a name, and how often."""
+    namespaces; `program`: that thread's name. `changes`: words with a name, and how often. `generation`: which commit
+    of its namespace it was; 0: unknown."""
 
     number: int
     process: int
     program: str
     changes: tuple[tuple[str, int], ...]
+    generation: int = 0
 
     @property
     def summary(self) -> str:
@@ -102,7 +104,9 @@ class CommitReader:
             return
         self._count(entry)
         if entry.changes:
-            yield Commit(number, process, text_of(found[uapi.GEN_PROGRAM]), tuple(entry.changes.items()))
+            (generation,) = struct.unpack("!I", found[uapi.GEN_ID])
+            program, changes = text_of(found[uapi.GEN_PROGRAM]), tuple(entry.changes.items())
+            yield Commit(number, process, program, changes, generation)
 
     def _count(self, entry: _Unended) -> None:
         """Count the changes in what hasn't been read yet."""
@@ -131,6 +135,11 @@ def _words(message: int, found: dict[int, bytes]) -> str:
 def own_process() -> int:
     """The calling thread's number in commits, which is the one outside of all PID namespaces. OSError if the kernel
     refuses."""
+    return generation_and_process()[1]
+
+
+def generation_and_process() -> tuple[int, int]:
+    """The generation of the calling thread's namespace, and that number."""
     with Nfnetlink() as door:
-        (process,) = struct.unpack("!I", door.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_PROCESS])
-        return int(process)
+        found = door.ask(uapi.kind_of(uapi.GETGEN))
+    return int.from_bytes(found[uapi.GEN_ID]), int.from_bytes(found[uapi.GEN_PROCESS])

@@ -124,7 +124,7 @@ def test_another_user_can_hold_nothing_that_we_wait_for(
     if is_new:
         use(place)
     else:
-        older = {bind: ["attached"], work_on_a_lab: ["labs", "labs/demo"], serve: ["nonces"]}
+        older: dict[object, list[str]] = {bind: ["attached"], work_on_a_lab: ["labs", "labs/demo"], serve: ["nonces"]}
         for name in older.get(use, []):
             (place / name).mkdir(mode=0o755)
         if use is work_on_a_lab:

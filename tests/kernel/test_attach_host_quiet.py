@@ -70,9 +70,9 @@ def host(
     with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
         made, look = Host(bench), hosted._look
 
-        def noted(state: CloudState, binding: Binding) -> object:
+        def noted(state: CloudState, binding: Binding, agenda: Agenda) -> object:
             made.looked.append(binding.eni_id)
-            return look(state, binding)
+            return look(state, binding, agenda)
 
         monkeypatch.setattr(hosted, "_look", noted)
         yield made

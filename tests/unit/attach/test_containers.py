@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,12 @@ import pytest
 from sgdataplane.attach import containers
 from sgdataplane.errors import BindingError, HostError
 from tests.support.engine import ID, Engine, engine_at, line_of, only, running
+
+
+def ended(code: object, **more: object) -> str:
+    """The answer about a container that has ended with this exit code."""
+    return json.dumps({"State": {"Pid": 0, "Status": "exited", "ExitCode": code, **more}})
+
 
 DEEP = "[" * 100_000
 
@@ -53,7 +60,13 @@ def test_the_next_engine_is_asked_where_one_knows_nothing(docker: Engine) -> Non
 @pytest.mark.parametrize(
     ("status", "text", "code", "words"),
     [
-        pytest.param(200, running(0), "InvalidContainer.NotRunning", "not running", id="stopped"),
+        pytest.param(200, running(0), "InvalidContainer.NotRunning", "it has no state", id="no-state"),
+        pytest.param(200, ended(143), containers.STOPPED, "exit code 143", id="stopped"),
+        pytest.param(200, ended(1, StoppedByUser=True), containers.STOPPED, "exit code 1", id="stopped-by-user"),
+        pytest.param(200, ended(139), "InvalidContainer.NotRunning", "exit code 139", id="crashed"),
+        pytest.param(200, ended(137, OOMKilled=True), "InvalidContainer.NotRunning", "it has failed", id="no-memory"),
+        pytest.param(200, ended("0"), "InvalidContainer.NotRunning", "its state is 'exited'", id="code-a-text"),
+        pytest.param(200, ended(0, Status=["exited"]), "InvalidContainer.NotRunning", "no state", id="state-a-list"),
         pytest.param(
             404, '{"message":"No such container"}', "InvalidContainer.NotFound", "podman: No such", id="unknown"
         ),

@@ -46,7 +46,7 @@ def test_policy_whose_changes_hold_the_kernel_is_told_of_at_each_of_its_enis() -
     assert status.is_healthy
 
 
-@pytest.mark.parametrize("outcome", [outcome for outcome in EniOutcome if outcome is not EniOutcome.IN_FORCE])
+@pytest.mark.parametrize("outcome", [outcome for outcome in EniOutcome if not outcome.is_fine])
 def test_it_is_not_healthy_while_an_eni_is_not_in_force(outcome: EniOutcome) -> None:
     status = Status(Path("/state"), Path("/config"), Path("/last-good"))
     told(status, STAMP_MAP)

@@ -1,0 +1,146 @@
+"""The folder of the bindings can't be written to: full, or read-only. Only the ENIs whose binding would change are
+refused, with words; others are enforced as usual, and so is what starts again, as it would be open otherwise."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.model.state import CloudState
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, join
+
+pytestmark = [pytest.mark.daemon]
+HOW = {"full": errno.ENOSPC, "read-only": errno.EROFS}
+
+
+def state_of(port: int) -> CloudState:
+    rule = make_rule(f"ingress udp {port}/{port} from 0.0.0.0/0", f"sgr-{port}")
+    enis = [make_eni("eni-a", " ".join(HERE["instance"]), "sg-a"), make_eni("eni-b", "10.0.1.2", "sg-a")]
+    return make_state([make_group("sg-a", [rule])], enis)
+
+
+@dataclass
+class Scene:
+    """`a` is joined to a peer; `b` is a namespace that is made anew."""
+
+    agent: AgentBench
+    bench: Bench
+    folder: Path
+    a: str
+    b: str
+
+    def spoil(self, how: str) -> None:
+        if how == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
+            return
+        with suppress(OSError), open(self._filling, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+
+    def mend(self, how: str) -> None:
+        if how == "read-only":
+            subprocess.run(["mount", "-o", "remount,rw", self.folder], check=True)
+        else:
+            self._filling.unlink()
+
+    @property
+    def _filling(self) -> Path:
+        return self.folder / ".bindings.json.filling"
+
+    def plug_b(self) -> None:
+        netns.create(self.b)
+        with Links(self.a) as links:
+            links.add_veth("tob", self.b, "eth0", "")
+
+
+@pytest.fixture
+def scene(tmp_path: Path, make_lab_name: Callable[[], str], capsys: pytest.CaptureFixture[str]) -> Iterator[Scene]:
+    peer, a, b = (make_lab_name() for _ in range(3))
+    folder = tmp_path / "attached"
+    folder.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "record", folder], check=True)
+        stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
+        for name in (peer, a):
+            netns.create(name)
+            stack.callback(netns.remove, name)
+        pair = {"peer": peer, "instance": a}
+        join(pair)
+        agent = stack.enter_context(agent_in(tmp_path))
+        agent.write(state_of(WEB))
+        scene = Scene(agent, Bench(pair, 0, tmp_path, lambda: capsys.readouterr().out), folder, a, b)
+        scene.plug_b()
+        stack.callback(netns.remove, b)
+        assert scene.bench.attach("--netns", a) == 0
+        assert scene.bench.attach("--netns", b, eni="eni-b") == 0
+        yield scene
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_only_what_would_be_recorded_is_refused_and_that_is_closed(scene: Scene, how: str) -> None:
+    agent, words = scene.agent, os.strerror(HOW[how])
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "in force", "eni-b": "in force"}
+    scene.spoil(how)
+    netns.remove(scene.b)
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force", "eni-b": "gone"})
+    scene.plug_b()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force", "eni-b": "refused"})
+    status = agent.status()
+    (b,) = (eni for eni in status["enis"] if eni["eni"] == "eni-b")
+    assert (status["healthy"], words in b["error"], "bindings.json" in b["error"]) == (False, True, True)
+    assert words in status["cycle"]["error"]
+    assert str(WEB) in nft(scene.b, "list ruleset")  # it obeys all the same
+    agent.write(state_of(DNS))
+    wait_until(lambda: str(DNS) in nft(scene.a, "list ruleset"))
+    wait_until(lambda: str(DNS) in nft(scene.b, "list ruleset"))
+    scene.mend(how)
+    wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
+    assert agent.outcomes() == {"eni-a": "in force", "eni-b": "in force"}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_commands_say_what_is_wrong_and_change_nothing(
+    scene: Scene, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, before = os.strerror(HOW[how]), scene.bench.registry.load()
+    scene.spoil(how)
+    with Links(scene.a) as links:
+        macs = {link.ifname: link.mac for link in links.links()}
+    code = scene.bench.attach("--netns", scene.a, "--state", scene.agent.state, "--set-mac", eni="eni-b", ifname="tob")
+    assert code == 5  # it is bound elsewhere; the control of the next one
+    capsys.readouterr()
+    assert scene.bench.sgdp("detach", "--eni", "eni-b") == 3
+    said = capsys.readouterr().err
+    assert ("internal error" in said, words in said, "bindings.json" in said) == (False, True, True)
+    assert scene.bench.registry.load() == before
+    with Links(scene.a) as links:
+        assert {link.ifname: link.mac for link in links.links()} == macs
+    scene.mend(how)
+    assert scene.bench.sgdp("detach", "--eni", "eni-b") == 0
+    scene.spoil(how)
+    arguments = ("--netns", scene.b, "--state", scene.agent.state, "--set-mac")
+    with Links(scene.b) as links:
+        macs = {link.ifname: link.mac for link in links.links()}
+    capsys.readouterr()
+    assert scene.bench.attach(*arguments, eni="eni-b") == 3
+    said = capsys.readouterr().err
+    assert ("internal error" in said, words in said) == (False, True)
+    with Links(scene.b) as links:
+        assert {link.ifname: link.mac for link in links.links()} == macs
+    scene.mend(how)
+    assert scene.bench.attach(*arguments, eni="eni-b") == 0
