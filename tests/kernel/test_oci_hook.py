@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.nft import nft
 from tests.support.ocihook import bind, container, said_to, unbind
+from tests.support.pair import HERE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
 
@@ -181,3 +184,39 @@ def test_who_takes_our_name_and_our_way_is_an_intruder_all_the_same(
     wait_until(lambda: agent.status()["drift"]["count"] > 0)
     assert "by=sgdataplane-oci[" in agent.events("drift")[0]
     wait_until(lambda: "inet sgdataplane" in nft(place_of(workload), "list tables"))
+
+
+def is_answered(place: str) -> bool:
+    """Whether the kernel of the instance answers a SYN to a port where nobody listens."""
+    with netns.inside(place):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with sender:
+        sender.settimeout(0.1)
+        try:
+            sender.connect((HERE["instance"][0], DNS))
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return False
+    return True
+
+
+def test_until_the_hook_has_closed_the_namespace_its_kernel_answers_and_then_no_more(
+    agent: AgentBench, lab_name: str
+) -> None:
+    """What docs/containers.md says of the time between the engine's network and the hook."""
+    netns.create(lab_name)
+    try:
+        with container(lab_name) as process:
+            assert is_answered(lab_name)
+            started, last = time.monotonic(), 0.0
+            hook = bind(agent.config, process.pid)
+            while hook.poll() is None:
+                if is_answered(lab_name):
+                    last = time.monotonic() - started
+            assert hook.returncode == 0
+            assert not any(is_answered(lab_name) for _ in range(5))
+            print(f"the last answer came {last * 1000:.0f} ms after the hook's start")
+            assert unbind(agent.config) == 0
+    finally:
+        netns.remove(lab_name)
