@@ -142,8 +142,8 @@ def test_each_outcome_has_a_step_for_all_its_enis(outcomes: tuple[str, ...], ste
     assert next_steps({**WELL, "enis": enis(*outcomes)}) == steps
 
 
-def test_every_outcome_but_in_force_has_a_step() -> None:
-    assert OF_ENIS.keys() == {outcome.value for outcome in EniOutcome} - {"in force"}
+def test_every_outcome_that_is_not_fine_has_a_step() -> None:
+    assert OF_ENIS.keys() == {outcome.value for outcome in EniOutcome if not outcome.is_fine}
 
 
 def test_who_is_closed_because_there_is_no_policy_needs_only_the_policy() -> None:
