@@ -14,6 +14,7 @@ from pprint import pformat
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, eni_of, load_state, uplinks_of
 from sgdataplane.cli.files import write_folder
 from sgdataplane.cli.output import Exit, one_line, render_table, say, say_aside, say_block
+from sgdataplane.compiler.arp import compile_arp
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.fence import PLACEHOLDER
 from sgdataplane.contract.marks import FIRST_EPOCH
@@ -92,14 +93,14 @@ def refuse_several(found: Sequence[NamespaceRules]) -> None:
         raise StateFileError((problem,))
 
 
-def tables(proven: Proven) -> tuple[Table, Table]:
-    """The tables of policy and fence. The secret mark is random where a policy is put in force; here it is fixed, so
-    that the same state gives the same bytes."""
+def tables(proven: Proven) -> tuple[Table, ...]:
+    """The tables of policy and fence, and the one that marks a router's ARP. The secret mark is random where a policy
+    is put in force; here it is fixed, so that the same state gives the same bytes."""
     desired = proven.desired
-    secret = 0 if desired.placement.is_outside else PLACEHOLDER  # a router's fence needs none
     named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # no other interfaces are known here
-    fence = fence_of(desired, tuple(desired.interfaces.values()), secret, named)
-    return with_epoch(proven.table, FIRST_EPOCH, secret), fence
+    fence = fence_of(desired, tuple(desired.interfaces.values()), PLACEHOLDER, named)
+    beside = (fence, compile_arp(PLACEHOLDER)) if desired.placement.is_outside else (fence,)
+    return with_epoch(proven.table, FIRST_EPOCH, PLACEHOLDER), *beside
 
 
 @dataclass(frozen=True, slots=True)

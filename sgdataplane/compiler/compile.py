@@ -22,10 +22,10 @@ from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.counters import INJECTED, eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
-from sgdataplane.contract.tables import LOOPBACK, dispatch_name
+from sgdataplane.contract.tables import LOOPBACK, dispatch_name, drop_name, pass_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -68,7 +68,7 @@ def _shared_part(around: Surroundings) -> Part:
         chains.append(of_uplinks)
         maps += local
     for hook in Direction:
-        uplink, timeouts = (ACCEPT, around.elsewhere) if site.is_leaving(hook) else (arriving, ())
+        uplink, timeouts = (goto(pass_name(hook)), around.elsewhere) if site.is_leaving(hook) else (arriving, ())
         # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.
         passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
@@ -77,6 +77,8 @@ def _shared_part(around: Surroundings) -> Part:
         chains += shared.link, shared.checks, shared.errors, *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
+    if site.origin is not None:
+        needed |= {drop_name(Direction.INGRESS, INJECTED)}
     for hook in Direction:
         chains += [chain for chain in verdicts.cause_chains(site, hook) if chain.name in needed]
         chains.append(verdicts.refuse_chain(hook))

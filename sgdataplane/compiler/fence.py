@@ -7,10 +7,12 @@ Instance placement, on the way out: a frame sent through a packet socket meets n
 but it meets this hook. Packets that the policy approved carry the secret mark and, unlike such frames, were routed.
 Host placement, on the way in: the policy judges IP packets later, whoever sent them. But conntrack sees them earlier,
 and it has the sessions of all ENIs on this host; so this hook checks whose packet it is. The same holds at an uplink:
-nobody out there is an ENI on this host.
+nobody out there is an ENI on this host. On the way out, only what the router's stack sends leaves: a device that
+somebody has put over an interface of the router, from another namespace, sends past the policy.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
     ingress-<ifname>  base chain, host placement: other-mac; what is usual passes
+    egress-<ifname>   base chain, host placement, names the secret: what carries the mark passes; unapproved
     fence-drop.<cause>  counts, logs, counts for the interface, drops
     fence-<ifname>    instance placement: own ARP and DHCP client pass
                       host placement: fragments, discovery-limit; own ARP and IP pass
@@ -30,6 +32,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from sgdataplane.compiler.fragments import (
+    FRAGMENT_BYTES,
+    FRAGMENTED,
+    FRAGMENTS,
+    FRAGMENTS_ELSEWHERE,
+    IPV4,
+    IPV6,
+    drop_name,
+    fragments_chain,
+    parts_rules,
+)
 from sgdataplane.compiler.skeleton import SaidRule, applied, content_chain, merged, parts, said, said_chain, shared_rule
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
@@ -65,22 +78,17 @@ from sgdataplane.nft.text import render_table, rule_text
 
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are equal for equal states; real secrets are random
 EPOCH = 1  # a fence has no epoch, but every stamp holds one
-IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
+ARP = 0x0806  # IEEE 802's EtherType
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
 NO_REALM = 0xFFFFFFFF  # no route has it: realms are twice 16 bits, and 0 where none is set
-FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 SOLICITATION = 135  # RFC 4861, 4.3
 # How much each ENI may use of what all ENIs of a router share (docs/design/router.md says why). The router knows the
 # MAC of an ENI's address, but each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
-FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)
 QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # for each family; each sender may be a new neighbour
-ENIS_OF_UPLINK = 4  # an uplink may carry as many fragments as this many ENIs may send
-FRAGMENTS_ELSEWHERE = tuple(limit.times(ENIS_OF_UPLINK) for limit in (FRAGMENTS, FRAGMENT_BYTES))
-PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
 MOST_PARTS, MOST_UPLINKS = 4096, 16  # that are remembered
 WHOLE: Mapping[Family, tuple[Match, ...]] = {  # no fragment, and no discovery
     Family.IPV4: (Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),),
@@ -96,16 +104,16 @@ IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 
 @dataclass(frozen=True, slots=True)
 class FencePart:
-    """The chains for one interface, with a placeholder for the secret. `base`: the one at the hook. `digest`: of
-    all; the base chain leads to the others, which are named by their content."""
+    """The chains for one interface, with a placeholder for the secret. `bases`: those at hooks. `digest`: of all; the
+    base chains lead to the others, which are named by their content."""
 
-    base: Chain
+    bases: tuple[Chain, ...]
     chains: tuple[Chain, ...]
     digest: str
 
     @classmethod
-    def of(cls, base: Chain, *chains: Chain) -> FencePart:
-        return cls(base, chains, _digest(base))
+    def of(cls, bases: tuple[Chain, ...], *chains: Chain) -> FencePart:
+        return cls(bases, chains, _digest(*bases))
 
 
 def _digest(*chains: Chain) -> str:
@@ -119,15 +127,15 @@ def compile_fence(
     placement: Placement = Placement.INSTANCE,
     uplinks: Collection[str] = (),
 ) -> Table:
-    """The fence of these interfaces (name -> the ENI that it carries), and of uplinks. `secret`: the mark of approved
-    packets in instance placement; 0 in host placement, which needs no mark. Only host placement has uplinks.
+    """The fence of these interfaces (name -> the ENI that it carries), and of uplinks, which only host placement has.
+    `secret`: the mark of approved packets.
 
     The stamp's digest is of everything but the secret.
     """
     private = tuple(prefix for eni in enis.values() for prefix in eni.private_prefixes)
     found = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
     found += [_uplink(ifname, private) for ifname in uplinks]
-    bases = [_marked(part.base, secret) if secret else part.base for part in found]
+    bases = [_marked(base, secret) for part in found for base in part.bases]
     common = (*_common(options, placement), *_drop_chains(placement))
     chains = [*bases, *(chain for part in found for chain in part.chains), *common]
     counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(fenced_counter, (*enis, *uplinks))]))
@@ -164,18 +172,19 @@ def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Fenc
     common = _common(options, placement)
     other_mac = _drop("other-mac", Match(Field.LINK_SADDR, (Range.of(_mac(eni)),), negate=True))
     if placement.is_outside:
-        fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
+        fragments = fragments_chain(ifname, FRAGMENTS, FRAGMENT_BYTES)
         content = _content(ifname, (*_limits(eni, fragments), *_from_instance(eni, common.special)), eni, common)
-        return FencePart.of(_base("ingress", ifname, (other_mac, *_usual(eni)), content), fragments, content)
+        arriving = _base("ingress", ifname, (other_mac, *_usual(eni)), content)
+        return FencePart.of((arriving, _exit(ifname)), fragments, content)
     content = _content(ifname, _asking_dhcp(eni, common.special), eni, common)
-    return FencePart.of(_base("egress", ifname, (other_mac, *_approved()), content), content)
+    return FencePart.of((_base("egress", ifname, (other_mac, *_approved()), content),), content)
 
 
 @lru_cache(maxsize=MOST_UPLINKS)
 def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
     """Frames that come by an uplink may not claim to be from an ENI on this host (ingress filtering, RFC 2827). The
     policy checks that too, but only for whole datagrams. Requests for the router's MAC and fragments are limited."""
-    fragments = _fragments(ifname, *FRAGMENTS_ELSEWHERE)
+    fragments = fragments_chain(ifname, *FRAGMENTS_ELSEWHERE)
     kinds = {kind: is_value(Field.PROTOCOL, kind) for kind in (IPV4, ARP, IPV6)}
     questions = (
         (kinds[ARP], is_value(Field.ARP_OPERATION, REQUEST)),
@@ -184,12 +193,20 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
     rules = (
         *_spoofed(private, kinds),
         *(rule(kinds[kind], *WHOLE[family], ACCEPT) for kind, family in TYPES.items()),
-        *_parts(fragments, {kind: (found,) for kind, found in kinds.items()}),
+        *parts_rules(fragments, {kind: (found,) for kind, found in kinds.items()}),
         *(_drop("discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
         rule(ACCEPT),
     )
     content = content_chain(names.identifier("fence", ifname), rules)
-    return FencePart.of(_base("ingress", ifname, (), content), fragments, content)
+    return FencePart.of((_base("ingress", ifname, (), content), _exit(ifname)), fragments, content)
+
+
+def _exit(ifname: str) -> Chain:
+    """Frames may leave a router if its own stack has sent them: policy (verdicts.py) and the ARP table (arp.py) mark
+    what it sends. Nothing else is asked, as every packet pays for it; a tag or label is of a device that the user has
+    put on top."""
+    rules = (rule(IS_MARKED, ACCEPT), _drop("unapproved"))
+    return Chain(names.identifier("egress", ifname), rules, Hook("egress", FENCE_PRIORITY, ifname))
 
 
 def _spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
@@ -214,29 +231,9 @@ def _approved() -> Iterator[Rule]:
     return (rule(IS_MARKED, is_routed, is_value(Field.LINK_TYPE, kind), ACCEPT) for kind in TYPES)
 
 
-def _fragments(ifname: str, *limits: Exceeds) -> Chain:
-    """Limits fragments. Incomplete datagrams take memory that all ENIs of a router share, and it holds only a few
-    thousand fragments. They take it before any policy is asked, for as long as the rest may be late."""
-    rules = (shared_rule(limit, goto(_drop_name("fragments"))) for limit in limits)
-    return said_chain(names.identifier("fragments", ifname), rules)
-
-
-def held_fragments(seconds: int, enis: int, uplinks: int) -> int:
-    """The bytes of memory that fragments from so many interfaces take at most, if each is kept for so many seconds."""
-    packets, size = (limit.per_second * seconds + limit.burst for limit in (FRAGMENTS, FRAGMENT_BYTES))
-    return (packets * PACKET_BYTES + size * BYTES_OF_BYTE) * (enis + uplinks * ENIS_OF_UPLINK)
-
-
-def _parts(fragments: Chain, kinds: Mapping[int, tuple[Statement, ...]]) -> Iterator[Rule]:
-    """Sends fragments to their limits. `kinds`: the conditions for each EtherType."""
-    is_part = Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=FRAGMENTED)
-    yield rule(*kinds[IPV4], is_part, jump(fragments.name))
-    yield rule(*kinds[IPV6], is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
-
-
 def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
     """The ENI's limits. Fragments of both families share one; requests have one for each family."""
-    yield from ((entry, rule_text(entry)) for entry in _parts(fragments, {kind: _of_type(kind) for kind in TYPES}))
+    yield from ((entry, rule_text(entry)) for entry in parts_rules(fragments, {kind: _of_type(kind) for kind in TYPES}))
     asking = (
         (_of_type(ARP), Field.ARP_SENDER_IP, Family.IPV4),
         ((*_of_type(IPV6), *IS_DISCOVERY), Field.IP6_SADDR, Family.IPV6),
@@ -245,8 +242,8 @@ def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
         blocks = _blocks(_own(eni, family))
         if blocks:
             of_block = Match(asker, merged(blocks))
-            yield said(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(_drop_name("discovery-limit")))
-        yield shared_rule(*conditions, QUESTIONS, goto(_drop_name("discovery-limit")))
+            yield said(*conditions, of_block, QUESTIONS_OF_BLOCKS, goto(drop_name("discovery-limit")))
+        yield shared_rule(*conditions, QUESTIONS, goto(drop_name("discovery-limit")))
 
 
 def _far(options: Options) -> Rule:
@@ -342,7 +339,7 @@ def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
     own address."""
     yield shared_rule(*_of_type(ARP), jump(other.name))
     yield said(
-        *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(_drop_name("arp-claim"))
+        *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(drop_name("arp-claim"))
     )
     is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
     for own in parts(merged(_own(eni, Family.IPV4))):
@@ -374,23 +371,20 @@ def _mac(eni: Eni) -> int:
 
 
 def _drop(cause: str, *conditions: Statement) -> Rule:
-    return rule(*conditions, goto(_drop_name(cause)))
+    return rule(*conditions, goto(drop_name(cause)))
 
 
 @lru_cache(maxsize=len(Placement))
 def _drop_chains(placement: Placement) -> tuple[Chain, ...]:
-    """In host placement frames come in by the interface, else they leave by it."""
-    by_interface = MapCount(Field.IIFNAME if placement.is_outside else Field.OIFNAME, DROPS)
-    return tuple(_drop_chain(cause, by_interface) for cause in FENCE_CAUSES)
+    """In host placement frames come in by the interface, but for those that nobody approved; else they leave by it."""
+    arriving = {cause for cause in FENCE_CAUSES if placement.is_outside and cause != "unapproved"}
+    asked = {cause: Field.IIFNAME if cause in arriving else Field.OIFNAME for cause in FENCE_CAUSES}
+    return tuple(_drop_chain(cause, MapCount(found, DROPS)) for cause, found in asked.items())
 
 
 def _drop_chain(cause: str, by_interface: MapCount) -> Chain:
     counter = fence_counter(cause)
-    return Chain(_drop_name(cause), (rule(Count(counter), logged(counter)), rule(by_interface), rule(DROP)))
-
-
-def _drop_name(cause: str) -> str:
-    return names.identifier("fence-drop", cause)
+    return Chain(drop_name(cause), (rule(Count(counter), logged(counter)), rule(by_interface), rule(DROP)))
 
 
 def _counted(ifnames: Iterable[str]) -> Map:

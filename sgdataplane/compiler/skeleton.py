@@ -28,7 +28,6 @@ from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import (
     ADOPTING,
     DEFAULT_WINDOW_MS,
-    EGRESS_PASS,
     MIDSTREAM,
     UPLINK,
     dispatch_name,
@@ -36,6 +35,7 @@ from sgdataplane.contract.tables import (
     entry_name,
     errors_name,
     gate_name,
+    pass_name,
 )
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Prefix
 from sgdataplane.nft.ir import (
@@ -186,8 +186,8 @@ def fixed_counters() -> tuple[Counter, ...]:
 
 def accept(site: Site, hook: Direction, cause: str, *conditions: Statement) -> Rule:
     """Counts and accepts packets that meet the conditions; those that leave are approved, too."""
-    is_leaving = hook is Direction.EGRESS and site.is_leaving(hook)
-    return rule(*conditions, Count(fixed_counter(hook, cause)), goto(EGRESS_PASS) if is_leaving else ACCEPT)
+    end = goto(pass_name(hook)) if site.is_leaving(hook) else ACCEPT
+    return rule(*conditions, Count(fixed_counter(hook, cause)), end)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:

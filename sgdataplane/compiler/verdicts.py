@@ -12,8 +12,10 @@ its interfaces with their slots. Must not know rules of users.
     <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own that writes the mark,
                           <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only accepted
-    egress-pass           where packets leave at egress: marks the packet as approved, for the fence, and accepts it;
-                          names the secret
+    <hook>-pass           where packets leave: marks the packet as approved, for the fence, and accepts it; names the
+                          secret
+    sent                  base chain, host placement: what the router itself sends passes; other packets that reach its
+                          stack behind the policy are dropped, as injected; names the secret
     leaf                  (lower.py) a rule decides: counts; logs what it refuses; notes the verdict in the priority
     <side>-refuse         unmarks the session, counts for the packet's ENI, drops
     <hook>-drop.<cause>   dropped before any rule is asked: counts, logs, counts for the packet's ENI, if its interface
@@ -31,21 +33,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 
-from sgdataplane.compiler.skeleton import OF_ERRORS
+from sgdataplane.compiler.skeleton import OF_ERRORS, drop
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
+from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.priority import ACCEPTED, CODES, RANKS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
-    EGRESS_PASS,
+    LOOPBACK,
     PROFILES,
+    SENT,
     WINNERS,
     accept_name,
     drop_name,
     errors_name,
     gate_name,
+    pass_name,
     refuse_name,
     related_name,
 )
@@ -92,6 +96,8 @@ IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
 ARE_ERRORS = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
 IS_RANK = Match(Field.PACKET_PRIORITY, (Range(RANKS[0], RANKS[-1]),))
+NO_CLASS = 0xFFFFFFFF  # no socket has it: classes are twice 16 bits, and 0 where none is set
+HAS_SOCKET = Match(Field.SOCKET_CLASS, (Range.of(NO_CLASS),), negate=True)
 Statements = tuple[Statement, ...]
 
 # Rules that name no epoch are made once: a rule that is the same object is encoded once, too.
@@ -119,15 +125,17 @@ def epoch_chains(
     before all others in each base chain.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
-    if site.is_leaving(Direction.EGRESS):
-        yield Chain(EGRESS_PASS, (rule(*approve),))
+    if site.origin is not None:
+        yield Chain(SENT, tuple(_sent(secret)), site.origin)
     for hook in Direction:
         end = approve if site.is_leaving(hook) else (ACCEPT,)
+        if site.is_leaving(hook):
+            yield Chain(pass_name(hook), (rule(*approve),))
         sessions = list(_sessions(site, hook, slots, epoch))
         own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
         behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
         yield _related(site, hook, sessions)
-        yield _base(site, hook, [*first[hook], *own, *behind_ah, _to_related(hook)])
+        yield _base(site, hook, [*_passing(first[hook], hook, end), *own, *behind_ah, _to_related(hook)])
     for side in Direction:
         marks = {ifname: site.marks.accepted(side, epoch, slot) for ifname, slot in slots.items()}
         written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
@@ -135,6 +143,24 @@ def epoch_chains(
             yield _accept(site, hook, side, written, approve if site.is_leaving(hook) else (ACCEPT,))
         if not is_few(slots):
             yield from (Chain(_epoch_name(side, ifname), (rule(mark),)) for ifname, mark in written.items())
+
+
+def _passing(first: Iterable[Rule], hook: Direction, end: Statements) -> Iterator[Rule]:
+    """The rules, but what leads to the hook's pass chain ends here as that chain does."""
+    for one in first:
+        is_passing = one.statements[-1] == goto(pass_name(hook))
+        yield rule(*one.statements[:-1], *end) if is_passing else one
+
+
+def _sent(secret: int) -> Iterator[Rule]:
+    """What the router itself sends has a socket of the router's; the kernel has some for ICMP, discovery and the like.
+    A packet that a tunnel of the router's has wrapped keeps the mark that it got before. All others come from a device
+    of another namespace that sends by the router's routes: no policy has judged them."""
+    yield rule(is_value(Field.OIFNAME, LOOPBACK), ACCEPT)
+    yield rule(HAS_SOCKET, ACCEPT)
+    if secret:
+        yield rule(is_value(Field.PACKET_MARK, secret), ACCEPT)
+    yield drop(Direction.INGRESS, INJECTED)
 
 
 @cache

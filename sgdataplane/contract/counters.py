@@ -18,6 +18,7 @@ CAUSES = (
     "foreign",
     "icmp-error",
     "icmp-error-refused",
+    "injected",
     "invalid",
     "malformed-discovery",
     "midstream",
@@ -26,6 +27,7 @@ CAUSES = (
     "unknown-interface",
     "untracked",
 )
+INJECTED = "injected"  # into the stack of a router, behind the policy
 PASSING = ("always", "icmp-error")  # those of CAUSES that let packets pass
 ALWAYS = ("discovery", "dhcp", "metadata")  # share the counter of "always"
 # Why the fence drops a frame.

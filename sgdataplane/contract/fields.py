@@ -89,6 +89,8 @@ class Field(enum.Enum):
     PACKET_MARK = ("meta mark", KeyType.MARK)
     PACKET_PRIORITY = ("meta priority", KeyType.CLASSID)
     ROUTE_REALM = ("meta rtclassid", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
+    # The class of the sending socket. None if there is no socket, or if it belongs to another network namespace.
+    SOCKET_CLASS = ("meta cgroup", KeyType.MARK)
     ETHER_SADDR = ("ether saddr", KeyType.MAC)
     ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
     # The same two, without nft's question whether the link is an Ethernet, which costs a packet as much again. No rule

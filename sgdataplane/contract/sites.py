@@ -8,6 +8,7 @@ Owns all that differs between the two placements, as data. Must not know chains.
     host        egress    prerouting      -150    came by               what the instance sent, as it sent it
                 ingress   postrouting      150    leaves by             what the instance is about to get
                           input            150    came by               what the router itself gets (timeouts.py)
+                          output           150    leaves by             what the router itself sends (verdicts.py)
 
 Host placement uses prerouting and postrouting too, and not forward. So the same chains judge what the router forwards,
 what it receives from an instance itself, and what it sends to one.
@@ -24,7 +25,8 @@ from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
-ARRIVING, LEAVING, DELIVERY = Hook("prerouting", -150), Hook("postrouting", 150), Hook("input", 150)
+ARRIVING, LEAVING = Hook("prerouting", -150), Hook("postrouting", 150)
+DELIVERY, ORIGIN = Hook("input", 150), Hook("output", 150)
 FENCE_PRIORITY = 0  # of its hooks, which are of the netdev family
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
@@ -70,12 +72,13 @@ AS_IT_LEFT = SessionEnds(
 class Site:
     """One placement. `marks` fit the largest instance types, which take 32 ENIs, and a host with a thousand ENIs of one
     VPC. `delivery`: the hook that sets timeouts for sessions with the namespace itself, if not the one they arrive
-    at."""
+    at. `origin`: the hook that tells what the namespace itself sends from what others put into its stack."""
 
     placement: Placement
     hooks: Mapping[Direction, Hook]
     marks: MarkLayout
     delivery: Hook | None = None
+    origin: Hook | None = None
 
     def interface(self, side: Direction) -> Field:
         """The field that tells which ENI a packet belongs to, at that side's hook."""
@@ -111,5 +114,6 @@ HOST = Site(
     {Direction.EGRESS: ARRIVING, Direction.INGRESS: LEAVING},
     MarkLayout(11, max_links=1500, is_spread=True),
     DELIVERY,
+    ORIGIN,
 )
 SITES = {site.placement: site for site in (INSTANCE, HOST)}

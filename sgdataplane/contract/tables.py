@@ -11,14 +11,15 @@ from sgdataplane.net.values import Direction, Family
 
 TABLE = "sgdataplane"
 NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
+ARP = "arp"  # the family of the table that marks a router's own ARP
 LOOPBACK = "lo"
 UPLINK = "uplink"  # the chain for packets that come by an uplink
-EGRESS_PASS = "egress-pass"
 MIDSTREAM = "egress-midstream"
 PROFILES = "profiles"  # the map from numbers of profiles' sides to their first chains
 WINNERS = "winners"  # the map from ranks to the leaves of their permissions
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
+SENT = "sent"  # the base chain for packets that the namespace itself sends, where there is one
 DEFAULT_WINDOW_MS = 30_000  # of adoption
 
 
@@ -50,6 +51,11 @@ def errors_name(hook: Direction) -> str:
 def drop_name(hook: Direction, cause: str) -> str:
     """The chain that drops packets for that cause."""
     return names.identifier(f"{hook.value}-drop", cause)
+
+
+def pass_name(hook: Direction) -> str:
+    """The chain at a hook where packets leave that marks a packet as approved, for the fence, and accepts it."""
+    return f"{hook.value}-pass"
 
 
 def accept_name(hook: Direction, side: Direction) -> str:

@@ -10,14 +10,17 @@ written.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from sgdataplane.compiler.fence import compile_fence
+from sgdataplane.compiler.verdicts import HAS_SOCKET
 from sgdataplane.contract.stamp import Stamp
-from sgdataplane.contract.tables import NETDEV, TABLE
+from sgdataplane.contract.tables import ARP, NETDEV, TABLE
+from sgdataplane.enforce.arp import marking
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.run import fitted
 from sgdataplane.errors import UnsupportedError
@@ -26,25 +29,30 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.changes import ById
 from sgdataplane.nft.delta import Plan, plan, removal
-from sgdataplane.nft.ir import Table
+from sgdataplane.nft.ir import ACCEPT, Chain, Table, rule
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
 MOST = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs
-NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV"
+NEEDS_BOTH = "Linux 5.16 or newer with CONFIG_NETFILTER_INGRESS, CONFIG_NETFILTER_EGRESS and CONFIG_NF_TABLES_NETDEV"
+NEEDS_ARP, NEEDS_SOCKETS = "a kernel with CONFIG_NF_TABLES_ARP", "a kernel with CONFIG_CGROUP_NET_CLASSID"
+PROBE = Chain("probe", (rule(HAS_SOCKET, ACCEPT),))
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `steps`: how to put it
-    in force, or to remove it; empty if nothing has to change. `is_live`: there is a fence already."""
+    in force, or to remove it; empty if nothing has to change. `arp`: the same for the table that marks a router's own
+    ARP. `is_live`: there is a fence already."""
 
     ifnames: tuple[str, ...]
     secret: int
     table: Table | None
     steps: Plan
+    arp: Plan
     is_live: bool
 
     def is_first(self, stamp: Stamp | None) -> bool:
@@ -61,19 +69,25 @@ def wanted_fence(
     caller knows."""
     present = kernel.interfaces()
     stamp, there = inventory.stamp, _there(kernel, inventory, previous, present)
-    known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
+    known = next((found.secret for found in (stamp, there.stamp) if found and found.secret), 0)
     fenceable = present | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
     if not ifnames or not settings.fence:
         gone = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
-        return Fence((), known if settings.fence else 0, None, gone, there.exists)
-    secret = 0 if desired.placement.is_outside else known or 1 + secrets.randbelow(0xFFFFFFFF)
+        secret = known if settings.fence else 0
+        return Fence((), secret, None, gone, _marking(kernel, inventory, desired, secret, settings), there.exists)
+    secret = known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
     is_certain = inventory.is_untouched and there.generation == inventory.generation and not settings.resync
     steps = _way_to(kernel, there, table, previous, is_certain=is_certain)
     if not there.exists:
         _check_support(kernel, fence_of(desired, ifnames[:1], secret), there, desired.placement)
-    return Fence(tuple(sorted(ifnames)), secret, table, steps, there.exists)
+    arp = _marking(kernel, inventory, desired, secret, settings)
+    return Fence(tuple(sorted(ifnames)), secret, table, steps, arp, there.exists)
+
+
+def _marking(kernel: Kernel, inventory: Inventory, desired: Desired, secret: int, settings: Settings) -> Plan:
+    return marking(kernel, inventory, secret, settings) if desired.placement.is_outside else Plan()
 
 
 def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, present: frozenset[str]) -> Inventory:
@@ -117,11 +131,10 @@ def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:
 def check_fence(namespace: str, desired: Desired) -> None:
     """UnsupportedError if the kernel can't fence ENIs there, even before their interfaces exist. Changes nothing."""
     eni = desired.state.eni[min(desired.interfaces)]
-    secret = int(not desired.placement.is_outside)
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:
-            table = compile_fence({"lo": eni}, desired.options, secret, desired.placement)
+            table = compile_fence({"lo": eni}, desired.options, 1, desired.placement)
             _check_support(kernel, table, there, desired.placement)
 
 
@@ -129,13 +142,34 @@ def _check_support(kernel: Kernel, table: Table, there: Inventory, placement: Pl
     """UnsupportedError, which names what is missing, if this kernel can't have such a fence, of which nothing is
     `there`. Changes nothing."""
     (change,) = plan(None, there, fitted(kernel, table)).changes
-    try:
+    what, needs = "the netdev egress hook, which fences an instance,", NEEDS_EGRESS
+    if placement.is_outside:
+        what, needs = "the netdev ingress and egress hooks, which fence a router,", NEEDS_BOTH
+    with _needing(what, needs):
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
         kernel.check(whole, f"fence of {placement.value} placement")
+    if placement.is_outside:
+        _check_marking(kernel)
+
+
+def _check_marking(kernel: Kernel) -> None:
+    """UnsupportedError if this kernel can't tell a router's own packets from others'. Changes nothing."""
+    for family, needs in ((ARP, NEEDS_ARP), ("inet", NEEDS_SOCKETS)):
+        probe = Table(f"{TABLE}-probe", family=family)
+        kinds: tuple[tuple[Kind, Table | Chain], ...] = ((Kind.TABLE, probe), (Kind.CHAIN, PROBE))
+        kinds += () if family == ARP else ((Kind.RULES, PROBE),)
+        with _needing("the fence of a router", needs):
+            operations = (Operation(Verb.ADD, kind, subject) for kind, subject in kinds)
+            kernel.check(Transaction.of(probe, operations), f"marks by {family}")
+
+
+@contextmanager
+def _needing(what: str, needs: str) -> Iterator[None]:
+    """Name what is missing if the kernel doesn't support it."""
+    try:
+        yield
     except UnsupportedError as error:
-        if placement.is_outside:
-            raise UnsupportedError("the netdev ingress hook, which fences an instance,", NEEDS_INGRESS) from error
-        raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error
+        raise UnsupportedError(what, needs) from error
 
 
 def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | None, *, is_certain: bool) -> Plan:

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sgdataplane.collection import no_collection
-from sgdataplane.compiler.fence import held_fragments
+from sgdataplane.compiler.fragments import held_fragments
 from sgdataplane.contract.stamp import next_generation
-from sgdataplane.contract.tables import NETDEV, TABLE
+from sgdataplane.contract.tables import ARP, NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import Fence, wanted_fence
@@ -105,7 +105,7 @@ def apply(
         kernel.settle()
         sessions.forget_epochs(epochs.all)
     return replace(
-        _counted(course.epoch, [course.steps, fence.steps], ran, settings),
+        _counted(course.epoch, [course.steps, fence.steps, fence.arp], ran, settings),
         seconds=time.monotonic() - started,
         adopting=course.adopting,
         adoption_window=settings.adoption_window if course.adopting else 0.0,
@@ -124,13 +124,14 @@ def _run(kernel: Kernel, course: Course, fence: Fence) -> Ran:
     def in_order(policy: Plan) -> tuple[Plan, Plan]:
         return (fence.steps, policy) if is_fence_first else (policy, fence.steps)
 
-    steps = course.steps
+    steps, earlier = course.steps, commits_of(fence.arp)
     if steps.changes:
-        beside = commits_of(*in_order(steps)) - commits_of(steps)
+        beside = earlier + commits_of(*in_order(steps)) - commits_of(steps)
         steps = with_commits_beside(steps, beside)
-    elif fence.steps.changes and inventory.is_untouched:
-        commits = commits_of(*in_order(_renewal(0)))
+    elif (fence.steps.changes or earlier) and inventory.is_untouched:
+        commits = earlier + commits_of(*in_order(_renewal(0)))
         steps = _renewal(next_generation(inventory.generation, commits))
+    run(kernel, fence.arp, is_live=False)
     return run(kernel, *in_order(steps), is_live=inventory.exists or fence.is_live)
 
 
@@ -226,7 +227,7 @@ def generation_and_process(namespace: str) -> tuple[int, int]:
 def remove(namespace: str) -> bool:
     """Delete our tables there, and nothing else; return whether there were any."""
     with NetlinkKernel(namespace) as kernel:
-        there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, "inet")}
+        there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, ARP, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}
         for family, inventory in found.items():
             leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True).leftover

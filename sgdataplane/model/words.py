@@ -30,6 +30,7 @@ CAUSES: Mapping[str, str] = {
     "always": "always passes",
     "icmp-error": "an ICMP error that belongs to an accepted session passes",
     "icmp-error-refused": "related ICMP that isn't an error, such as a redirect",
+    "injected": "a device of another namespace put it into the router's stack, behind the policy",
     "invalid": "conntrack finds it invalid: it fits no possible session",
     "untracked": "conntrack doesn't track it",
     "neighbour-claim": "it claims an address of someone else",

@@ -31,6 +31,7 @@ META = {
     6: Field.IIFNAME,
     7: Field.OIFNAME,
     13: Field.ROUTE_REALM,
+    23: Field.SOCKET_CLASS,
     15: Field.NFPROTO,
     16: Field.L4PROTO,
 }

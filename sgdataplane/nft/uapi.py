@@ -9,9 +9,10 @@ from __future__ import annotations
 from sgdataplane.host.nfnetlink import message_kind
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_INET, NFPROTO_NETDEV
-HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
+FAMILIES = {"inet": 1, "arp": 3, "netdev": 5}  # NFPROTO_*
+HOOKS = {  # by family: NF_INET_*, NF_ARP_*, NF_NETDEV_*
     1: ("prerouting", "input", "forward", "output", "postrouting", "ingress"),
+    3: ("input", "output", "forward"),
     5: ("ingress", "egress"),
 }
 

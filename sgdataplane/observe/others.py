@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.contract.tables import NETDEV, TABLE
+from sgdataplane.contract.tables import ARP, NETDEV, TABLE
 from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, refusals_of, text_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.model.options import Placement
 
 SUBSYSTEM, GETTABLE, GETRULE = 10, 1, 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
-OURS = {("inet", TABLE), (NETDEV, TABLE)}
+OURS = {("inet", TABLE), (NETDEV, TABLE), (ARP, TABLE)}
 TABLE_NAME = 1
 RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS = 1, 2, 3, 4
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2

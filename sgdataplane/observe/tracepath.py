@@ -70,7 +70,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
         "mid-stream",
         {"return": "TCP without a known session, in its ENI's adoption window: is judged"},
     ),
-    (("egress-pass",), "approved", {"accept": "passes the policy"}),
+    (("egress-pass", "ingress-pass"), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
     (("timeouts-",), "timeouts", {}),
     (("eni-",), "ENI", {}),

@@ -112,7 +112,7 @@ class EniAtHook:
 
     def passing(self) -> Effects:
         """What is done to an accepted packet: one that leaves is marked for the fence."""
-        return (SetPacketMark(self.secret),) if self.secret and self.is_egress else ()
+        return approval(self.site, self.hook, self.secret)
 
     def accept(self, counter: str, *conditions: Match) -> FixedClause:
         effects = (Count(names.identifier(self.hook.value, counter)), *self.passing())
@@ -128,6 +128,11 @@ class EniAtHook:
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
         """Holds for addresses in one of the prefixes of the family."""
         return Match(asked, united((p.first, p.last) for p in prefixes if p.family is self.family))
+
+
+def approval(site: Site, hook: Direction, secret: int) -> Effects:
+    """What marks a packet for the fence, at a hook where packets leave."""
+    return (SetPacketMark(secret),) if secret and site.is_leaving(hook) else ()
 
 
 def one_of(asked: Field, *values: int | str) -> Match:
@@ -317,12 +322,15 @@ def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause
         yield _dropped(hook, "unknown-interface")
 
 
-def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: bool) -> Iterator[FixedClause]:
-    """Uplinks: all packets pass, but for those that come in and claim to be from an ENI on this host."""
+def uplink_clauses(
+    family: Family, private: Iterable[Prefix], passing: Effects, *, is_leaving: bool
+) -> Iterator[FixedClause]:
+    """Uplinks: all packets pass, but for those that come in and claim to be from an ENI on this host. `passing`: what
+    is done to them."""
     here = Match(SOURCE[family], united((p.first, p.last) for p in private if p.family is family))
     if not is_leaving:
         yield _dropped(Direction.EGRESS, "spoofed", here)
-    yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
+    yield FixedClause((passing, Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
 
 
 def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:

@@ -29,6 +29,7 @@ from sgdataplane.proof.far import KinAtoms, Kinships
 from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.kindcheck import ProfileMismatch
 from sgdataplane.proof.lookups import Lookup
+from sgdataplane.proof.origin import wrong_origin
 from sgdataplane.proof.profile import ProfileCheck, ProvenProfile
 from sgdataplane.proof.proven import ProvenGate, Roots
 from sgdataplane.proof.shared import Remembered, Shared
@@ -228,7 +229,7 @@ class _Work:
             start = _Basis.of(self._before, self._table, wanted)
         except StructureError as error:
             return self._account(None, str(error))
-        wrong = wrong_timeouts(self._namespace, self._table)
+        wrong = wrong_timeouts(self._namespace, self._table) or wrong_origin(self._namespace, self._table)
         if wrong:
             return self._account(None, wrong)
         try:

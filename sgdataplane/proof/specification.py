@@ -31,6 +31,7 @@ from sgdataplane.proof.fixed import (
     EniAtHook,
     FixedClause,
     Own,
+    approval,
     clauses,
     end_clauses,
     other_clauses,
@@ -161,7 +162,9 @@ class Namespace:
             return list(clauses(link, is_adopting=is_adopting))
         if self._is_uplink(ifname):
             private = [prefix for eni in self.enis.values() for prefix in eni.private_prefixes]
-            return list(uplink_clauses(family, private, is_leaving=self.wanted.site.is_leaving(hook)))
+            site = self.wanted.site
+            passing = approval(site, hook, self.secret)
+            return list(uplink_clauses(family, private, passing, is_leaving=site.is_leaving(hook)))
         return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:

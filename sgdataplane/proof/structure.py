@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from sgdataplane.contract.fields import PAIRED, Field, Hook, KeyType
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import DELIVERED
+from sgdataplane.contract.tables import DELIVERED, SENT
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.changes import ById, changes
 from sgdataplane.nft.ir import (
@@ -181,6 +181,8 @@ def _check_hooks(table: Table, site: Site) -> None:
     found = _hooks(ById(table.chains))
     if site.delivery is not None and DELIVERED in found:
         wanted[DELIVERED] = site.delivery
+    if site.origin is not None:
+        wanted[SENT] = site.origin
     if found != wanted:
         raise StructureError(f"base chains stand at {found}, not at {wanted}")
 

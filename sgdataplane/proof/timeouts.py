@@ -20,7 +20,7 @@ from itertools import product
 
 from sgdataplane.contract.counters import fixed_counter
 from sgdataplane.contract.fields import NFPROTO, CtDirection, CtState, Field
-from sgdataplane.contract.tables import DELIVERED, EGRESS_PASS, LOOPBACK
+from sgdataplane.contract.tables import DELIVERED, LOOPBACK, pass_name
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import (
@@ -50,7 +50,7 @@ from sgdataplane.proof.specification import Namespace
 
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
 ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
-PASSES = (ACCEPT, goto(EGRESS_PASS))
+PASSES = (ACCEPT, *(goto(pass_name(hook)) for hook in Direction))
 # TCP and UDP have timeouts. A session's first packet carries no mark of ours, or that of the session it is related to.
 OPENING: Mapping[Field, Key | None] = {
     Field.CT_DIRECTION: CtDirection.ORIGINAL,

@@ -90,7 +90,7 @@ class Bench:
         with netns.inside(self.instance), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
             set_mark(sender, mark)
             sender.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, int(bypass))
-            _try_to_send(sender, frame, ("eth0", protocol))
+            try_to_send(sender, frame, ("eth0", protocol))
 
     def leaves(self, build: Build, protocol: int = 0, mark: int = 0, *, bypass: bool = False) -> bool:
         """Whether such a frame reaches the other end of the link."""
@@ -138,7 +138,7 @@ def set_mark(sender: socket.socket, mark: int) -> None:
     sender.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", mark))
 
 
-def _try_to_send(sender: socket.socket, frame: bytes, target: tuple[str, int]) -> None:
+def try_to_send(sender: socket.socket, frame: bytes, target: tuple[str, int]) -> None:
     try:
         sender.sendto(frame, target)
     except OSError as error:

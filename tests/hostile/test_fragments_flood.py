@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
-from sgdataplane.compiler.fence import ENIS_OF_UPLINK, FRAGMENTS, FRAGMENTS_ELSEWHERE
+from sgdataplane.compiler.fragments import ENIS_OF_UPLINK, FRAGMENTS, FRAGMENTS_ELSEWHERE
 from sgdataplane.host import netns, sysctl
 from tests.fence.bench import token, unfenced
 from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Party, host_bench

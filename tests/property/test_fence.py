@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.fence import IPV4, IPV6, NO_REALM, compile_fence
+from sgdataplane.compiler.fence import NO_REALM, compile_fence
+from sgdataplane.compiler.fragments import IPV4, IPV6
 from sgdataplane.contract.fields import Field
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -54,9 +55,8 @@ def passes_when_routed(table: Table, fence: Table, fields: dict[Field, Key], fra
 
 def made(state: CloudState, eni: Eni, options: Options, placement: Placement) -> tuple[Table, Table]:
     """The policy and the fence of one ENI."""
-    secret = SECRET if placement is Placement.INSTANCE else 0
     policy = replace(resolve(state, {eni.network_interface_id: IFNAME}, options), placement=placement)
-    return compile_policy(policy, options, secret=secret), compile_fence({IFNAME: eni}, options, secret, placement)
+    return compile_policy(policy, options, secret=SECRET), compile_fence({IFNAME: eni}, options, SECRET, placement)
 
 
 def sent(state: CloudState, chance: random.Random) -> Iterator[Packet]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from sgdataplane.compiler.arp import compile_arp
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.fence import fence_of
@@ -47,6 +48,8 @@ def check_generated(both: Both, where: Placement, number: int, count: int) -> No
         desired = Desired(state, interfaces, options, where, uplinks)
         both(with_epoch(table_of(desired), epoch, 5))
         there = tuple(sorted({"eth0", "eth1"} & set(interfaces.values())))
-        both(fence_of(desired, there, 5 if where is Placement.INSTANCE else 0))
+        both(fence_of(desired, there, 5))
+        if where.is_outside:
+            both(compile_arp(5))
 
     is_same()

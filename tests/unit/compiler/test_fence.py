@@ -11,9 +11,9 @@ from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
 from sgdataplane.compiler.skeleton import applied
 from sgdataplane.contract.counters import FENCE_CAUSES
 from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
-from sgdataplane.contract.tables import EGRESS_PASS
+from sgdataplane.contract.tables import pass_name
 from sgdataplane.model.options import DEFAULTS, Placement
-from sgdataplane.net.values import Address, link_local
+from sgdataplane.net.values import Address, Direction, link_local
 from sgdataplane.nft.inflight import has_nameless_set
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table
@@ -144,7 +144,7 @@ HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
 
 @pytest.mark.parametrize(("name", "fields", "cause"), HOST_ROWS, ids=[row[0] for row in HOST_ROWS])
 def test_frame_that_comes_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
-    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, SECRET, Placement.HOST)
     outcome = run(fence, "ingress.eth0", fields, is_flood=False)
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
@@ -166,7 +166,7 @@ FLOOD_ROWS: list[tuple[str, dict[Field, Key], str]] = [
 
 @pytest.mark.parametrize(("name", "fields", "cause"), FLOOD_ROWS, ids=[row[0] for row in FLOOD_ROWS])
 def test_one_frame_of_too_many_that_come_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
-    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, SECRET, Placement.HOST)
     outcome = run(fence, "ingress.eth0", fields, is_flood=True)
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
@@ -193,7 +193,7 @@ UPLINK_ROWS: list[tuple[str, dict[Field, Key], str, str]] = [  # what drops one,
 def test_frame_that_comes_by_an_uplink(
     name: str, fields: dict[Field, Key], one: str, many: str, *, is_flood: bool
 ) -> None:
-    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST, ("up0",))
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, SECRET, Placement.HOST, ("up0",))
     outcome = run(fence, "ingress.up0", fields | {Field.IIFNAME: "up0"}, is_flood=is_flood)
     verdict, counters, logs = expected(many if is_flood else one)
     of_uplink = [counter.replace("eth0", "up0") for counter in counters]
@@ -235,7 +235,7 @@ def test_each_interface_has_its_base_chain_on_its_device() -> None:
 def test_chains_of_an_eni_have_no_sets_without_a_name(where: Placement) -> None:
     """The kernel compares each of these with all others."""
     enis = {f"eth{number}": make_eni(f"eni-{number}", f"10.0.0.{1 + number} 2001:db8::1", "sg") for number in range(3)}
-    fence = compile_fence(enis, DEFAULTS, 0 if where.is_outside else SECRET, where)
+    fence = compile_fence(enis, DEFAULTS, SECRET, where)
     having = {chain.name for chain in fence.chains if any(map(has_nameless_set, chain.rules))}
     assert having
     assert not any("eth" in name for name in having)
@@ -252,7 +252,7 @@ def test_secret_moves_like_the_epoch_and_changes_no_digest() -> None:
     first, second = policy(SECRET), policy(PLACEHOLDER)
     changed = {chain.name for chain in first.chains if chain.rules != second.chain[chain.name].rules}
     # and none where packets come in: they may be read there with their mark
-    assert changed == {"egress", EGRESS_PASS, "egress-accept.ingress", "egress-accept.egress"}
+    assert changed == {"egress", pass_name(Direction.EGRESS), "egress-accept.ingress", "egress-accept.egress"}
     assert stamp_of(first).digest == stamp_of(second).digest == stamp_of(policy(0)).digest
     assert with_epoch(first, 3, PLACEHOLDER) == second
     assert f"{SECRET:#010x}" not in render_table(policy(0))

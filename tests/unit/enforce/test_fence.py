@@ -78,8 +78,10 @@ def held(kernel: Watched) -> Table:
     return replace(table, maps=tuple(entry for entry in table.maps if entry.name != STAMP_MAP))
 
 
-def wanted(desired: Desired) -> Table:
-    fence = fence_of(desired, tuple(desired.interfaces.values()), 0, desired.uplinks)
+def wanted(desired: Desired, kernel: Watched) -> Table:
+    """With the secret that the kernel has."""
+    secret = stamp_of(kernel.table(TABLE, NETDEV)).secret
+    fence = fence_of(desired, tuple(desired.interfaces.values()), secret, desired.uplinks)
     return replace(fence, maps=tuple(entry for entry in fence.maps if entry.name != STAMP_MAP))
 
 
@@ -98,11 +100,11 @@ def test_only_the_chains_of_interfaces_that_differ_are_written(desired: Desired,
     kernel = Watched()
     put(kernel, TWO, None)
     assert put(kernel, desired, TWO) == written
-    assert held(kernel) == wanted(desired)
+    assert held(kernel) == wanted(desired, kernel)
     assert put(kernel, desired, desired) == set()
     assert kernel.inventory(TABLE).is_untouched
     assert put(kernel, TWO, desired) - {"out"} == written - {"out"}
-    assert held(kernel) == wanted(TWO)
+    assert held(kernel) == wanted(TWO, kernel)
 
 
 MORE, OTHERS = router_of("a", "b", "c"), router_of("a", "b", a="10.0.0.77")
@@ -117,7 +119,7 @@ def test_all_are_written_if_what_is_there_is_not_known(previous: Desired | None,
     kernel, desired = Watched(), router_of("a", "c")
     put(kernel, TWO, None)
     assert {"v-a", "v-c", ""} <= put(kernel, desired, previous, settings)
-    assert held(kernel) == wanted(desired)
+    assert held(kernel) == wanted(desired, kernel)
 
 
 def test_all_are_written_after_somebodys_commit() -> None:
@@ -126,7 +128,7 @@ def test_all_are_written_after_somebodys_commit() -> None:
     opened = Operation(Verb.ADD, Kind.RULES, Chain("ingress.v-a", (rule(),)))
     kernel.run(Transaction.of(kernel.table(TABLE, NETDEV), (opened,)))
     assert {"v-a", "v-b", "v-c", ""} <= put(kernel, MORE, TWO)
-    assert held(kernel) == wanted(MORE)
+    assert held(kernel) == wanted(MORE, kernel)
 
 
 def test_all_are_written_if_a_chain_has_gone_with_its_interface() -> None:
@@ -134,5 +136,5 @@ def test_all_are_written_if_a_chain_has_gone_with_its_interface() -> None:
     put(kernel, TWO, None)
     del kernel._tables[NETDEV, TABLE].chains["ingress.v-a"]
     assert {"v-a", "v-b", "v-c"} <= put(kernel, MORE, TWO)
-    assert held(kernel) == wanted(MORE)
+    assert held(kernel) == wanted(MORE, kernel)
     assert stamp_of(kernel.table(TABLE, NETDEV)).digest == stamp_of(fence_of(MORE, ("v-a", "v-b", "v-c"), 0)).digest

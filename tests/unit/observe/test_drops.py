@@ -29,8 +29,8 @@ STATE = make_state(
 )
 POLICY = compile_policy(resolve(STATE, {"eni-a": "eth0"}, DEFAULTS), DEFAULTS, 1)
 FENCES = [
-    compile_fence({"eth0": STATE.eni["eni-a"]}, DEFAULTS, secret, placement)
-    for secret, placement in ((1, Placement.INSTANCE), (0, Placement.HOST))
+    compile_fence({"eth0": STATE.eni["eni-a"]}, DEFAULTS, 1, placement)
+    for placement in (Placement.INSTANCE, Placement.HOST)
 ]
 
 

@@ -51,7 +51,7 @@ def test_gate_that_is_wrong_is_refused_though_another_one_is_alike() -> None:
         assert f"at {name}" in str(found)
 
 
-@pytest.mark.parametrize("prefix", ["ingress", "egress", "ingress-link-"])
+@pytest.mark.parametrize("prefix", ["ingress", "egress", "egress-link-"])
 def test_packets_that_pass_unjudged_keep_their_priority(prefix: str) -> None:
     """Those of accepted sessions, and discovery: to write 0 where they are accepted is refused."""
     wanted, table = host(ENIS[:2], [MEMBER])

@@ -1,0 +1,35 @@
+"""The table that marks the ARP of a router's own kernel, put in force before the fence that asks for the mark.
+
+Owns when it is written. Is given the secret. Must not know what else the fence lets pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sgdataplane.compiler.arp import compile_arp
+from sgdataplane.contract.tables import ARP, TABLE
+from sgdataplane.enforce.desired import Settings
+from sgdataplane.enforce.run import NOTHING
+from sgdataplane.nft.delta import Plan, removal
+from sgdataplane.nft.kernel import Kernel
+from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+MOST = 10  # objects of a kind: there is one chain
+
+
+def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Settings) -> Plan:
+    """How to put the table in force in one commit, or to remove it if `secret` is 0. Empty if the policy's stamp
+    vouches for it. `inventory`: what the kernel holds of the policy's table."""
+    stamp = inventory.stamp
+    if secret and stamp is not None and stamp.secret == secret and inventory.is_untouched and not settings.resync:
+        return Plan()
+    there = kernel.inventory(TABLE, ARP, MOST)
+    if not secret:
+        return Plan((removal(there, TABLE, ARP),)) if there.exists else Plan()
+    table = compile_arp(secret)
+    kinds = (Verb.DELETE, Verb.ADD) if there.exists else (Verb.ADD,)
+    operations = [Operation(verb, Kind.TABLE, table) for verb in kinds]
+    operations += [Operation(Verb.ADD, kind, chain) for chain in table.chains for kind in (Kind.CHAIN, Kind.RULES)]
+    return Plan((replace(NOTHING, switch=Transaction.of(table, operations)),))
