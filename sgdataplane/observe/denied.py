@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.contract.sites import ARRIVING, SITES
 from sgdataplane.host import netns
+from sgdataplane.host.nflog import INGRESS
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
@@ -117,7 +118,9 @@ class Listener:
     def _denied(self, named: LoggedAs) -> Denied:
         logged = named.packet
         if logged.is_netdev:
-            direction, is_arriving = Direction.EGRESS, self._place.placement.is_outside
+            is_arriving = logged.hook == INGRESS
+            is_in = not is_arriving and self._place.placement.is_outside  # it leaves a router
+            direction = Direction.INGRESS if is_in else Direction.EGRESS
         else:
             is_arriving = logged.hook == PREROUTING
             direction = next(side for side in Direction if (self._site.hooks[side] == ARRIVING) == is_arriving)

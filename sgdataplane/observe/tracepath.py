@@ -9,12 +9,12 @@ A gate is a base chain: the policy's (of one ENI and direction), the fence's, or
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, UPLINK, entry_name, gate_name
+from sgdataplane.contract.tables import DELIVERED, NETDEV, SENT, TABLE, UPLINK, entry_name, gate_name
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
@@ -168,12 +168,15 @@ class Scene:
 
 
 def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
-    """What the packet met, in order, without the chain that only sets timeouts of the router's own sessions."""
-    return tuple(_gate(scene, group) for group in _groups(events) if not _is_for_timeouts(group[0]))
+    """What the packet met, in order, without the chains that judge nothing: that which sets timeouts of the router's
+    own sessions, and that which lets the router's own packets go on."""
+    return tuple(_gate(scene, group) for group in _groups(events) if not _judges_nothing(group))
 
 
-def _is_for_timeouts(first: Event) -> bool:
-    return is_policy(first) and first.chain == DELIVERED
+def _judges_nothing(events: Sequence[Event]) -> bool:
+    first, last = events[0], events[-1]
+    is_sent = first.chain == SENT and last.verdict != "drop"
+    return is_policy(first) and (first.chain == DELIVERED or is_sent)
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
@@ -197,6 +200,7 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
     direction = Direction.EGRESS
     if first.family == NETDEV:
         ifname = scene.ifnames.get(first.oif or first.iif, "")
+        direction = Direction.INGRESS if first.oif and scene.site.placement.is_outside else direction
     else:
         direction = next((one for one in Direction if first.chain == one.value), direction)
         ifname = scene.ifnames.get(first.oif if scene.site.is_leaving(direction) else first.iif, "")

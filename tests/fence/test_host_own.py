@@ -80,7 +80,7 @@ def test_the_router_answers_neighbour_discovery(hosted: HostBench) -> None:
         IPv6(src=OWN6, dst="fe80::1", hlim=255) / ICMPv6ND_NS(tgt="fe80::1") / ICMPv6NDOptSrcLLAddr(lladdr=party.mac)
     )
     with nothing_dropped(hosted):
-        party.wire.send(bytes(party.ether() / IPv6(src=OWN6, dst="fe80::1", hlim=255) / question))
+        party.wire.send(bytes(party.ether() / question))
         awaited(party, lambda frame: ICMPv6ND_NA in frame and frame[ICMPv6ND_NA].tgt == "fe80::1")
 
 
