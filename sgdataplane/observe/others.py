@@ -130,8 +130,8 @@ MOST = 100  # flowtables of a namespace; that many complaints are enough
 IN_HARDWARE = 1  # NFT_FLOWTABLE_HW_OFFLOAD
 CONSEQUENCES = {  # by whether the placement is outside the instance
     False: "the fence drops what it sends out of an ENI, so the sessions that it takes over stall",
-    True: "they are neither counted nor logged, and one that a change refuses stops once the change is "
-    "applied, not at its next packet",
+    True: "the fence drops what it sends out of the router, so the sessions that it takes over stall (without the "
+    "fence, they are neither counted nor logged, and one that a change refuses stops once the change is applied)",
 }
 
 

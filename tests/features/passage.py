@@ -60,7 +60,9 @@ class Passage:
         return self.pair["policy"]
 
     def apply(self, *rules: str, **settings: object) -> ApplyReport:
-        """Enforce a state in which eni-a has these rules, each for all addresses of both families."""
+        """Enforce a state in which eni-a has these rules, each for all addresses of both families. A router has a fence
+        only if it is asked for, since that drops what flowtables send."""
+        settings = {"fence": self.placement != "host", **settings}
         wanted = self._desired(state_of(*rules))
         chosen = replace(QUICK, **settings)  # type: ignore[arg-type]  # fields by name
         report = enforce(self.enforced, wanted, self.previous, chosen)

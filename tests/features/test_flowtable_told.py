@@ -63,7 +63,7 @@ def test_apply_says_so_for_people_and_programs(bench: Bench, capsys: pytest.Capt
 
 def test_agent_sees_it_come_and_ends_what_a_change_refuses(bench: Bench, tmp_path: Path) -> None:
     with agent_in(tmp_path) as agent, Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
-        agent.configure(adoption_window=0, placement="host")
+        agent.configure(adoption_window=0, placement="host", fence=False)
         agent.write(state_of(WEB, DNS))
         agent.start()
         assert agent.status()["warnings"] == []
@@ -90,5 +90,5 @@ def test_status_of_a_lab_says_so(lab_name: str, placement: str) -> None:
         (found,) = health.flowtables
         assert (found.family, found.table, found.name, found.devices) == ("inet", TABLE, "f", ("lo",))
         (line,) = health.complaints(Placement(placement))
-        assert ("stall" in line) == (placement == "instance")
+        assert "stall" in line
         assert {"flowtables"} <= health.as_json().keys()

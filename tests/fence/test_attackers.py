@@ -18,7 +18,7 @@ from tests.fence.bench import STATE as INSTANCE_STATE
 from tests.fence.hostbench import GATEWAY, NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
 from tests.fence.test_frames import STOPPED
 from tests.fence.xdp import xdp_sender
-from tests.support.flood import DEADLINE
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft
 
@@ -48,7 +48,7 @@ def test_root_of_an_instance_takes_its_fence_down_until_the_next_apply(lab_name:
 
 HARMS = {  # what root does to the router's tables, and what then passes: the frame's MAC and port
     "fence": ("delete table netdev sgdataplane", OTHER_MAC, PORT),
-    "policy": ("delete table inet sgdataplane", MAC, PORT + 1),
+    "policy": ("delete table inet sgdataplane; delete table netdev sgdataplane", MAC, PORT + 1),
     "rule": ("insert rule inet sgdataplane egress accept", MAC, PORT + 1),
 }
 
@@ -68,6 +68,19 @@ def test_root_of_the_host_takes_a_router_s_tables_down_until_the_next_apply(lab_
         assert arrives()
         manage.apply(lab_name, STATE, enforce_policy)
         assert not arrives()
+
+
+def test_router_without_its_policy_sends_nothing_until_the_next_apply(lab_name: str) -> None:
+    """Nobody marks what its fence would let out."""
+    with host_bench(lab_name) as made:
+        known = token()
+        packet = made.instance.ether() / IP(src=OWN, dst=OUTSIDE.v4) / UDP(sport=PORT, dport=PORT) / Raw(known)
+        assert OUTSIDE.name in made.fate(lambda _: packet).seen_by
+        nft(made.router, "delete table inet sgdataplane")
+        made.instance.wire.send(bytes(packet))
+        wait_until(lambda: "packets 1 " in nft(made.router, "list counter netdev sgdataplane fence.unapproved"))
+        manage.apply(lab_name, STATE, enforce_policy)
+        assert OUTSIDE.name in made.fate(lambda _: packet).seen_by
 
 
 NAMES = {"itself": ("outside", OUTSIDE.v4), "host-outside": ("outside", OWN), "neighbour": ("neighbour", "10.0.0.9")}
