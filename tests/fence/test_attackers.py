@@ -73,14 +73,13 @@ def test_root_of_the_host_takes_a_router_s_tables_down_until_the_next_apply(lab_
 def test_router_without_its_policy_sends_nothing_until_the_next_apply(lab_name: str) -> None:
     """Nobody marks what its fence would let out."""
     with host_bench(lab_name) as made:
-        known = token()
-        packet = made.instance.ether() / IP(src=OWN, dst=OUTSIDE.v4) / UDP(sport=PORT, dport=PORT) / Raw(known)
-        assert OUTSIDE.name in made.fate(lambda _: packet).seen_by
+        head = made.instance.ether() / IP(src=OWN, dst=OUTSIDE.v4) / UDP(sport=PORT, dport=PORT)
+        assert OUTSIDE.name in made.fate(lambda known: head / Raw(known)).seen_by
         nft(made.router, "delete table inet sgdataplane")
-        made.instance.wire.send(bytes(packet))
+        made.instance.wire.send(bytes(head / Raw(token())))
         wait_until(lambda: "packets 1 " in nft(made.router, "list counter netdev sgdataplane fence.unapproved"))
         manage.apply(lab_name, STATE, enforce_policy)
-        assert OUTSIDE.name in made.fate(lambda _: packet).seen_by
+        assert OUTSIDE.name in made.fate(lambda known: head / Raw(known)).seen_by
 
 
 NAMES = {"itself": ("outside", OUTSIDE.v4), "host-outside": ("outside", OWN), "neighbour": ("neighbour", "10.0.0.9")}

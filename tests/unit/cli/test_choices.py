@@ -197,6 +197,7 @@ def test_compile_prints_routers_in_host_placement(state: str, capsys: pytest.Cap
     assert [line for line in said.out.splitlines() if line.startswith("delete table ")] == [
         "delete table inet sgdataplane",
         "delete table netdev sgdataplane",
+        "delete table arp sgdataplane",
     ]
     assert '"up0"' in said.out
     assert "proven" in said.err
