@@ -230,4 +230,6 @@ def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: st
     stations = {step.station for step in steps} - {"timeouts"}
     if verdict == "accept" and stations <= {"entry", "approved", "uplink"} and steps:
         return INTERFACE if is_elsewhere or steps[-1].chain in ENTRIES else SESSION
-    return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN
+    if verdict == "accept" and stations == {"fence"}:
+        return INTERFACE if is_elsewhere else ALWAYS
+    return UNKNOWN
