@@ -33,7 +33,7 @@ def commits(*messages: tuple[int, bytes]) -> list[Commit]:
 def test_a_commit_is_told_at_its_end_with_what_it_changed() -> None:
     rule = message(DELRULE, (2, "egress"))
     (found,) = commits(message(NEWCHAIN, (3, "mine")), rule, rule, end())
-    assert found == Commit(0, 7, "nft", (("chain added: mine", 1), ("rule deleted: egress", 2)))
+    assert found == Commit(0, 7, "nft", (("chain added: mine", 1), ("rule deleted: egress", 2)), 3)
     assert found.summary == "chain added: mine, rule deleted: egress (2x)"
 
 
