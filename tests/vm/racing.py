@@ -31,7 +31,7 @@ SYMBOLS = ("nft_rhash_deactivate", "nft_rhash_lookup", "nft_rhash_activate")
 def main() -> None:
     console, way, switches, members = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     if way != "as-it-is":
-        NetlinkKernel.may_miss = lambda _: way == "by-a-detour"  # type: ignore[method-assign]
+        NetlinkKernel.may_miss = lambda _: way == "by-a-detour"  # type: ignore[method-assign, assignment]
     numbers = count()
     with made_pair(lambda: f"racing-{next(numbers)}") as pair, tempfile.TemporaryDirectory() as folder:
         turns, settings = both_turns(pair, members), Settings(adoption_window=0, fence=False)
