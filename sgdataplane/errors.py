@@ -177,6 +177,21 @@ class HostError(SgDataplaneError):
         return visible(f"{self.subject}: {self.detail}")
 
 
+class MarksError(SgDataplaneError):
+    """A change has to wait: `sessions` are looked through for marks of earlier policies, which the next one could take
+    for its own. `stamp`: of the policy in force."""
+
+    def __init__(self, sessions: int, stamp: object = None) -> None:
+        super().__init__(sessions, stamp)
+        self.sessions, self.stamp = sessions, stamp
+
+    def __str__(self) -> str:
+        return (
+            f"marks of earlier policies are being cleared from {self.sessions:,} sessions; "
+            "the previous policy stays in force until that is done"
+        )
+
+
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM, where a command ends by it as by Ctrl-C: it undoes or completes what it had begun."""
 

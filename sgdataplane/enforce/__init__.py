@@ -1,9 +1,11 @@
 """One namespace made equal to one state."""
 
+from sgdataplane.enforce.clearing import Clearing
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
+from sgdataplane.enforce.epochs import Ageing, Clearance, ClearedEpochs, Epochs
 from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.proven import Build, Cache, Proven, TableSummary, build
-from sgdataplane.enforce.sessions import Epochs, KernelSessions
+from sgdataplane.enforce.sessions import KernelSessions
 from sgdataplane.enforce.steps import (
     apply,
     check_hold,
@@ -18,9 +20,13 @@ from sgdataplane.nft.commits import own_process
 
 __all__ = [
     "DEFAULT_SETTINGS",
+    "Ageing",
     "ApplyReport",
     "Build",
     "Cache",
+    "Clearance",
+    "ClearedEpochs",
+    "Clearing",
     "Desired",
     "Epochs",
     "KernelSessions",

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce.desired import Desired, Settings
+from sgdataplane.enforce.epochs import Clear, Epochs, NextEpoch
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import fitted
-from sgdataplane.enforce.sessions import Epochs
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.nft.snapshot import Inventory, unsettled
 
 SOME = 1000
 
@@ -47,37 +47,55 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The way from what the kernel holds to what is wanted. `inventory`: where it starts. `stamp`: of what is in force,
-    if it can be used. `newcomers`: interfaces that no table here has known so far; `adopting`: the same, if they are to
-    be adopted. `steps`: empty if nothing has to change."""
+    """The way from what the kernel holds to what is wanted. `inventory`: where it starts. `chosen`: the epoch that
+    comes, and what is in force. `newcomers`: interfaces that no table here has known so far; `adopting`: the same, if
+    they are to be adopted. `steps`: empty if nothing has to change."""
 
     inventory: Inventory
-    stamp: Stamp | None
-    epoch: int
+    chosen: NextEpoch
     newcomers: tuple[str, ...]
     adopting: tuple[str, ...]
     steps: Plan
 
+    @property
+    def stamp(self) -> Stamp | None:
+        """Of what is in force, if it can be used."""
+        return self.chosen.stamp
 
-def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:
-    """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
-    settings, digest = wish.settings, wish.proven.summary.digest
+    @property
+    def epoch(self) -> int:
+        return self.chosen.epoch
+
+
+def next_epoch(inventory: Inventory, wish: Wish, clear: Clear) -> NextEpoch:
+    """The epoch that comes. `clear`: makes sure that no session carries the epochs that it is given."""
     epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
-    stamp = epochs.usable(inventory.stamp)
-    on_change = settings.on_change if _is_same_links(inventory, wish) else "revoke"
-    epoch = epochs.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
+    on_change = wish.settings.on_change if _is_same_links(inventory, wish) else "revoke"
+    return epochs.next(inventory, wish.proven.summary.digest, on_change, clear)
+
+
+def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: NextEpoch) -> Course:
+    """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
+    settings, digest, epoch = wish.settings, wish.proven.summary.digest, chosen.epoch
     newcomers = _newcomers(inventory, wish.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
-    if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
+    after = Stamp(epoch, digest, inventory.generation, secret, chosen.is_unsettled)
+    if inventory.stamp == after and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
-        wanted = with_epoch(wish.proven.table, epoch, secret)
+        wanted = _stamped(wish.proven.table, after)
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
-        held = _held(stamp, wish)
+        held = _held(chosen.stamp, wish)
         known = None if held is None else fitted(kernel, held)
         steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
-    return Course(inventory, stamp, epoch, newcomers, adopting, steps)
+    return Course(inventory, chosen, newcomers, adopting, steps)
+
+
+def _stamped(table: Table, stamp: Stamp) -> Table:
+    """The table with that epoch, secret, and whether it is unsettled."""
+    made = with_epoch(table, stamp.epoch, stamp.secret)
+    return unsettled(made) if stamp.is_unsettled else made
 
 
 def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
@@ -98,5 +116,5 @@ def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
     if stamp is None or wish.settings.resync:
         return None
     if stamp.digest == wish.proven.summary.digest:
-        return with_epoch(wish.proven.table, stamp.epoch, stamp.secret)
-    return None if wish.previous is None else with_epoch(wish.previous.table, stamp.epoch, stamp.secret)
+        return _stamped(wish.proven.table, stamp)
+    return None if wish.previous is None else _stamped(wish.previous.table, stamp)

@@ -11,10 +11,13 @@ from typing import Literal
 
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import DEFAULT_WINDOW_MS
+from sgdataplane.enforce.epochs import Ageing
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.others import Flowtable
+
+UNSETTLED = "marks of unknown policies are being cleared from its sessions; until then some may pass that it refuses"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class ApplyReport:
     had more time left than they may have. `fenced`: interfaces behind the fence; an interface that isn't there yet
     can't be. `counted`: the last values of removed rules' counters. `slow`: why each change of this policy holds the
     kernel for more than a second, or "". `flowtables`: those of other programs there, which carry sessions past the
-    policy."""
+    policy. `ageing`: what the next apply has to know of this one. `is_unsettled`: sessions with this epoch may pass
+    that the policy refuses, until their marks are cleared."""
 
     epoch: int
     staged: int
@@ -94,6 +98,16 @@ class ApplyReport:
     counted: Mapping[str, Counted] = field(default_factory=dict)
     slow: str = ""
     flowtables: tuple[Flowtable, ...] = ()
+    ageing: Ageing | None = None
+
+    @property
+    def is_unsettled(self) -> bool:
+        return self.ageing is not None and self.ageing.stamp.is_unsettled
+
+    @property
+    def undone(self) -> str:
+        """What is left to do, or ""."""
+        return self.leftover or (UNSETTLED if self.is_unsettled else "")
 
     @property
     def changed(self) -> bool:

@@ -1,12 +1,8 @@
-"""What an apply does to running sessions: which epoch accepts them, how long old ones may stay silent, and which ones a
-flowtable keeps alive and have to end.
+"""What an apply does to running sessions: it looks after their marks, lets old ones stay silent for so long only, and
+ends those that a flowtable keeps alive.
 
-Owns these three decisions. Is given what is in force, what is wanted, and a namespace. Must not know how rules are
-written.
-
-Epochs go from 1 to the last one of the site, and start again. They form two halves. Before the first epoch of a half is
-used again, all epochs of that half, given long ago, are cleared from the sessions that still carry one. The epoch in
-force is in the other half, so no packet writes a cleared one again.
+Owns the last two decisions. Is given what is in force, what is wanted, and a namespace. Must not know how rules are
+written, or which epoch comes next (epochs.py).
 
 To a flowtable a session is accepted for good. And in host placement `flow add` comes before our postrouting hook, so it
 takes over a session whose packet we are about to refuse. Judging such a session again isn't enough: it has to end. The
@@ -19,11 +15,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
-from sgdataplane.contract.marks import FIRST_EPOCH, MarkLayout
+from sgdataplane.contract.marks import MarkLayout
 from sgdataplane.contract.stamp import Stamp
+from sgdataplane.enforce.clearing import Clearing, at
 from sgdataplane.enforce.desired import Desired
+from sgdataplane.enforce.epochs import UNKNOWN, Clearance
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import Bound, Tracked, clear_mark_fields, end_tracked, shorten_tracked
+from sgdataplane.host.conntrack import Bound, Tracked, end_tracked, shorten_tracked
+from sgdataplane.host.marks import count_everywhere, count_tracked
 from sgdataplane.host.sockets import seed_sessions
 from sgdataplane.host.timeouts import OTHERS, longest_of_tcp, scaled
 from sgdataplane.model.state import ConnectionTracking, Eni
@@ -33,18 +32,24 @@ from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.others import Flowtable, read_flowtables
 from sgdataplane.observe.sessions import Owners, opening_packet
 
+MOST_EVERYWHERE = 100_000  # sessions of the machine; the kernel walks all of them in some 25 ms
+
 
 class Sessions(Protocol):
     """The running sessions of a namespace."""
 
-    def forget_epochs(self, epochs: range) -> int:
-        """Clear these epochs from all sessions, so that their next packets are judged; return how many had one."""
+    def forget_epochs(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        """Clear these epochs, which the rules in force don't write, from all sessions, so that their next packets are
+        judged. False if some may still have one. `stamp`: of what is in force, if it is known."""
 
     def seed(self, own: Collection[Prefix]) -> int:
         """Track the running TCP sessions of sockets with these addresses; return how many weren't tracked yet."""
 
     def shorten(self, longest: Bound) -> int:
         """Leave each session at most that many seconds (None: what it has); return how many had more."""
+
+    def count(self) -> int:
+        """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +58,23 @@ class KernelSessions:
 
     namespace: str
     marks: MarkLayout
+    clearance: Clearance = UNKNOWN
 
-    def forget_epochs(self, epochs: range) -> int:
+    def forget_epochs(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        if self.clearance.covers(epochs, stamp):
+            return True
+        if self._takes_long():
+            return False
+        return Clearing(at(self.namespace), self.marks, epochs).run()
+
+    def _takes_long(self) -> bool:
+        """Whether others would wait too long for a look at these sessions."""
+        most, count = self.clearance.most, self.count()
+        return most is not None and count > 0 and (count > most or count_everywhere() > MOST_EVERYWHERE)
+
+    def count(self) -> int:
         with netns.inside(self.namespace):
-            return clear_mark_fields(self.marks.epoch_fields, epochs)
+            return count_tracked()
 
     def seed(self, own: Collection[Prefix]) -> int:
         with netns.inside(self.namespace):
@@ -65,48 +83,6 @@ class KernelSessions:
     def shorten(self, longest: Bound) -> int:
         with netns.inside(self.namespace):
             return shorten_tracked(longest)
-
-
-@dataclass(frozen=True, slots=True)
-class Epochs:
-    """1..last, in two halves."""
-
-    last: int
-
-    @property
-    def all(self) -> range:
-        return range(FIRST_EPOCH, self.last + 1)
-
-    @property
-    def second_half(self) -> int:
-        """The first epoch of the second half."""
-        return (self.last + 1) // 2
-
-    def usable(self, stamp: Stamp | None) -> Stamp | None:
-        return stamp if stamp is not None and stamp.epoch in self.all else None
-
-    def choose(self, stamp: Stamp | None, digest: str, on_change: str, *, is_certain: bool) -> int:
-        """The epoch to use. A changed policy gets a new one, so that every session is judged once more. So does the
-        same policy unless it `is_certain` that nobody else has changed the rules; else what these accepted would
-        pass."""
-        if stamp is None:
-            return FIRST_EPOCH
-        if on_change == "keep" or (stamp.digest == digest and is_certain):
-            return stamp.epoch
-        return FIRST_EPOCH if stamp.epoch == self.last else stamp.epoch + 1
-
-    def _half_of(self, epoch: int) -> range:
-        is_first = epoch < self.second_half
-        return range(FIRST_EPOCH, self.second_half) if is_first else range(self.second_half, self.last + 1)
-
-    def retire(self, kernel: Kernel, sessions: Sessions, stamp: Stamp | None, epoch: int) -> None:
-        """Make sure that no session carries `epoch` from an earlier use."""
-        old = self.all if stamp is None else self._half_of(epoch)
-        if stamp is not None and stamp.epoch in old:
-            return
-        if sessions.forget_epochs(old):
-            kernel.settle()  # a packet that read such a mark just before may have written it again
-            sessions.forget_epochs(old)
 
 
 @dataclass(frozen=True, slots=True)

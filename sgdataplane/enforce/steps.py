@@ -12,24 +12,27 @@ from dataclasses import replace
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fragments import held_fragments
-from sgdataplane.contract.stamp import next_generation
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE
-from sgdataplane.enforce.course import Course, Wish, plot
+from sgdataplane.enforce.course import Course, Wish, next_epoch, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
+from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
 from sgdataplane.enforce.fence import Fence, wanted_fence
 from sgdataplane.enforce.hold import is_light, pace_of, weigh
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import NOTHING, Ran, commits_of, restamp, run
-from sgdataplane.enforce.sessions import Epochs, KernelSessions, Longest, Sessions, end_refused, has_shorter
-from sgdataplane.errors import KernelError
+from sgdataplane.enforce.sessions import KernelSessions, Longest, Sessions, end_refused, has_shorter
+from sgdataplane.errors import KernelError, MarksError
 from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft import commits
 from sgdataplane.nft.delta import Plan, removal, with_commits_beside
+from sgdataplane.nft.ir import Map
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.nft.transaction import Verb
 
 
 def enforce(
@@ -37,14 +40,17 @@ def enforce(
     proven: Proven,
     previous: Proven | None = None,
     settings: Settings = DEFAULT_SETTINGS,
+    clearance: Clearance = UNKNOWN,
 ) -> ApplyReport:
     """Make the namespace of that name obey what is `proven`. When this returns, it does.
 
     `previous`: what was enforced before, if the caller knows; then only the differences are changed. Without it, or if
     somebody else has changed nftables there since, all rules are written anew. That loses no packet either. Applying
-    the same twice changes nothing.
+    the same twice changes nothing. `clearance`: what is known of its sessions, and how many of them may be looked
+    through.
 
-    KernelError: the kernel refused, and the policy is as it was; the fence, which changes first, may be the new one.
+    MarksError: too many, so that nothing was changed. KernelError: the kernel refused, and the policy is as it was; the
+    fence, which changes first, may be the new one.
     UnsupportedError: the kernel can't load nftables or connection tracking, has no egress hook for the fence, or can't
     list TCP sockets (tcp_diag). HeldError: the change would hold the kernel too long, and nothing was changed.
     """
@@ -56,10 +62,14 @@ def enforce(
             trackers = set_timeouts(settings.time_scale)
             if proven.desired.placement.is_outside:
                 routing.make_room_for_fragments(_held_fragments(proven.desired))
-        report = apply(kernel, KernelSessions(namespace, proven.desired.site.marks), proven, previous, settings)
+        sessions = KernelSessions(namespace, proven.desired.site.marks, clearance)
+        report = apply(kernel, sessions, proven, previous, settings)
         is_revoking = settings.on_change == "revoke"
         flowtables = end_refused(kernel, namespace, proven.desired, report.epoch, is_asked=is_revoking)
     found = replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, flowtables=flowtables)
+    if report.ageing is not None:
+        epochs = Epochs(proven.desired.site.marks.last_epoch)
+        found = replace(found, ageing=report.ageing.after(clearance.ageing, epochs))
     return replace(found, seconds=proven.seconds + time.monotonic() - started)
 
 
@@ -79,31 +89,39 @@ def apply(
 ) -> ApplyReport:
     """Do what enforce() does, on a given kernel and sessions, and without setting the namespace's timeouts.
 
-    1 look at what the kernel holds   2 choose the epoch, and plan   3 weigh how long that holds the kernel   4 clear
-    the epoch from sessions that carry it from an earlier use   5 for ENIs that are new here: have conntrack track
-    running sessions, and shorten sessions that have too much time left   6 run the plan, waiting between its steps
-    until no packet is inside the rules
+    1 look at what the kernel holds   2 plan, and weigh how long that holds the kernel   3 make sure that no session
+    carries the epoch from an earlier use   4 for ENIs that are new here: have conntrack track running sessions, and
+    shorten sessions that have too much time left   5 run the plan, waiting between its steps until no packet is inside
+    the rules   6 where sessions may have carried the epoch all the same: clear all others, and take the next one
 
     The fence is first switched after the table that marks what may pass it. Later it changes before that table. So a
     packet at a new interface passes neither.
     """
+    report = _apply_once(kernel, sessions, Wish(proven, previous, settings))
+    if not report.is_unsettled:
+        return report
+    return _both(report, _apply_once(kernel, sessions, Wish(proven, proven, replace(settings, resync=False))))
+
+
+def _apply_once(kernel: Kernel, sessions: Sessions, wish: Wish) -> ApplyReport:
     started = time.monotonic()
-    desired, wish = proven.desired, Wish(proven, previous, settings)
+    desired, settings = wish.proven.desired, wish.settings
     inventory = _look(kernel, wish)
     fence = wanted_fence(kernel, inventory, desired, settings, _held(wish, inventory))
-    course = plot(kernel, inventory, wish, fence.secret)
+    hoped = next_epoch(inventory, wish, lambda *_: True)
+    course = plot(kernel, inventory, wish, fence.secret, hoped)
     slow = weigh(kernel, course, wish, fence)
-    epochs = Epochs(desired.site.marks.last_epoch)
-    epochs.retire(kernel, sessions, course.stamp, course.epoch)
+    chosen = next_epoch(inventory, wish, sessions.forget_epochs)
+    if chosen.is_held_up:
+        raise MarksError(sessions.count(), inventory.stamp)
+    if chosen != hoped:
+        course = plot(kernel, inventory, wish, fence.secret, chosen)
     # Before the first rules, with which conntrack begins to work: it takes whichever end it hears first for the opener.
     seeded = sessions.seed(_addresses(desired, course.adopting)) if course.adopting else 0
     late = _late(desired, course)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
-    ran = _run(kernel, course, fence)
-    if course.stamp is None and inventory.exists:
-        # The rules that were there marked sessions with an unknown epoch, which may be this one.
-        kernel.settle()
-        sessions.forget_epochs(epochs.all)
+    ran, generation = _run(kernel, course, fence)
+    stamp = Stamp(chosen.epoch, wish.proven.summary.digest, generation, fence.secret, chosen.is_unsettled)
     return replace(
         _counted(course.epoch, [course.steps, fence.steps, fence.arp], ran, settings),
         seconds=time.monotonic() - started,
@@ -113,11 +131,22 @@ def apply(
         shortened=shortened,
         fenced=fence.ifnames,
         slow=slow,
+        ageing=Ageing(inventory.stamp, stamp, stamp),
     )
 
 
-def _run(kernel: Kernel, course: Course, fence: Fence) -> Ran:
-    """Run both plans. The stamp of the policy's table counts the commits of both, and so vouches for both."""
+def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
+    """The report of two applies of the same policy, of which the second one only went on."""
+    numbers = {
+        name: getattr(first, name) + getattr(second, name) for name in ("staged", "switched", "swept", "seconds")
+    }
+    leftover = "; ".join(filter(None, (first.leftover, second.leftover)))
+    return replace(first, epoch=second.epoch, ageing=second.ageing, leftover=leftover, counted=first.counted, **numbers)
+
+
+def _run(kernel: Kernel, course: Course, fence: Fence) -> tuple[Ran, int | None]:
+    """Run both plans. The stamp of the policy's table counts the commits of both, and so vouches for both. Return its
+    generation, too."""
     inventory = course.inventory
     is_fence_first = fence.is_first(inventory.stamp)
 
@@ -132,7 +161,17 @@ def _run(kernel: Kernel, course: Course, fence: Fence) -> Ran:
         commits = earlier + commits_of(*in_order(_renewal(0)))
         steps = _renewal(next_generation(inventory.generation, commits))
     run(kernel, fence.arp, is_live=False)
-    return run(kernel, *in_order(steps), is_live=inventory.exists or fence.is_live)
+    ran = run(kernel, *in_order(steps), is_live=inventory.exists or fence.is_live)
+    found = inventory.stamp.generation if inventory.stamp is not None else None
+    return ran, _generation_of(steps) if steps.changes else found
+
+
+def _generation_of(steps: Plan) -> int | None:
+    """The generation in the stamp that a plan writes last."""
+    maps = (entry.subject for entry in steps.changes[-1].switch.operations if entry.verb is Verb.ADD)
+    stamps = (dict(entry.elements) for entry in maps if isinstance(entry, Map) and entry.name == STAMP_MAP)
+    found = [stamp[GENERATION_KEY] for stamp in stamps if GENERATION_KEY in stamp]
+    return int(found[-1]) if found and isinstance(found[-1], int) else None
 
 
 def _renewal(generation: int) -> Plan:
@@ -202,7 +241,8 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
             return
         inventory = _look(kernel, wish)
         fence = wanted_fence(kernel, inventory, proven.desired, settings, wish.before)
-        weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
+        hoped = next_epoch(inventory, wish, lambda *_: True)
+        weigh(kernel, plot(kernel, inventory, wish, fence.secret, hoped), wish, fence)
 
 
 def is_in_force(namespace: str, proven: Proven) -> bool:

@@ -1,5 +1,5 @@
 """Sessions that the kernel tracks in the calling thread's network namespace: list them, add some, forget some, shorten
-their time, clear fields of their marks.
+their time. marks.py clears fields of their marks.
 
 Owns the shape of these ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h). Is given addresses, ports and
 numbers. Must not know policy, or what a mark means. It speaks netlink itself, since pyroute2's NFCTSocket is seven
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -301,29 +301,3 @@ def _tuple(session: SessionTuple, kind: int) -> bytes:
 
 def _packed(address: Address) -> bytes:
     return address.value.to_bytes(address.family_bits // 8, "big")
-
-
-def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
-    """In every session's mark, set each field (given as a mask) whose value is in `values` to 0; return how many were.
-
-    The other fields of the mark stay, even if the kernel is writing them at the moment. HostError if it refuses.
-    """
-    masks, cleared = tuple(fields), 0
-    with Nfnetlink() as netlink:
-        for entry in _dump(netlink):
-            for mask in _stale(uint(entry[1].get(CTA_MARK, b"")), masks, values):
-                cleared += _clear(netlink, entry, mask)
-    return cleared
-
-
-def _stale(mark: int, masks: Iterable[int], values: Container[int]) -> Iterator[int]:
-    for mask in masks:
-        value = (mark & mask) // (mask & -mask)  # shifted down by the mask's trailing zeros
-        if value and value in values:
-            yield mask
-
-
-def _clear(netlink: Nfnetlink, entry: Entry, mask: int) -> bool:
-    """Set one field of one session's mark to 0; False if the session has ended."""
-    change = attribute(CTA_MARK, bytes(4)) + attribute(CTA_MARK_MASK, mask.to_bytes(4, "big"))
-    return _change(netlink, CT_NEW, entry, change)

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Self
@@ -115,6 +115,33 @@ class Nfnetlink:
         """Send one request that is only acknowledged. `flags`: in addition to those that ask for that."""
         self._send(kind, NLM_F_ACK | flags, family, attributes, resource)
         answer(self._socket, self._held.sequence)
+
+    def tell_all(
+        self, kind: int, requests: Sequence[tuple[int, bytes]], ignored: Container[int] = (), flags: int = 0
+    ) -> None:
+        """Send requests, each of a family and attributes, in one piece. Each is done or refused for itself. One answer
+        says that all are over. OSError: the first refusal with an error that isn't `ignored`. There may be no more than
+        the answers that fit into the socket's buffer, if all are refused: some 150."""
+        first, last = self._held.sequence + 1, self._held.sequence + len(requests)
+        parts = [
+            request(kind, flags | (NLM_F_ACK if number == last else 0), GENMSG.pack(family, 0, 0) + attributes, number)
+            for number, (family, attributes) in enumerate(requests, first)
+        ]
+        self._held.sequence = last
+        data = b"".join(part + bytes(-len(part) & 3) for part in parts)
+        self._held.make_room(len(data))
+        self._socket.send(data)
+        refusal = 0
+        for sequence, _, payload in self._answers():
+            if first <= sequence <= last:
+                (code,) = CODE.unpack_from(payload)
+                refusal = refusal or (-code if -code not in ignored else 0)
+            if sequence == last:
+                break
+        else:
+            refusal = refusal or errno.ENOBUFS
+        if refusal:
+            raise OSError(refusal, os.strerror(refusal))
 
     def dump(self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b"") -> list[tuple[int, dict[int, bytes]]]:
         """Read a whole, consistent list: (family, attributes) of each entry."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from sgdataplane.contract.fields import PAIRED, KeyType
-from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, UNSETTLED_KEY
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, list_attributes, parse_attributes, text_of
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
@@ -292,7 +292,7 @@ def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
 def _elements(entry: Map) -> Iterable[tuple[MapKey, Datum]]:
     if entry.name != STAMP_MAP:
         return entry.elements
-    return (element for element in entry.elements if element[0] != GENERATION_KEY)
+    return (element for element in entry.elements if element[0] not in (GENERATION_KEY, UNSETTLED_KEY))
 
 
 def _names(what: str, wanted: Collection[str], held: Collection[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from itertools import islice
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import PAIRED, Hook, KeyType
-from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, Stamp
+from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, UNSETTLED_KEY, Stamp
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -104,6 +104,11 @@ def with_generation(table: Table, generation: int) -> Table:
     """The table with the generation in its stamp."""
     kept = tuple(element for element in table.map[STAMP_MAP].elements if element[0] != GENERATION_KEY)
     return _with_stamp(table, (*kept, (GENERATION_KEY, generation)))
+
+
+def unsettled(table: Table) -> Table:
+    """The table with a stamp that says that sessions may carry its epoch already."""
+    return _with_stamp(table, (*table.map[STAMP_MAP].elements, (UNSETTLED_KEY, 1)))
 
 
 def without_policy(table: Table) -> Table:

@@ -9,7 +9,8 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.conntrack import clear_mark_fields, end_tracked, list_tracked, shorten_tracked
+from sgdataplane.host.conntrack import end_tracked, list_tracked, shorten_tracked
+from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, set_timeouts
 from tests.support.conntrack import fill, tuple_of

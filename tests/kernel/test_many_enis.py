@@ -14,7 +14,7 @@ from sgdataplane.contract.sites import SITES
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Proven, build, enforce
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import clear_mark_fields
+from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.kernel import NetlinkKernel

@@ -17,8 +17,10 @@ import pytest
 
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import Epochs, Settings, remove
+from sgdataplane.enforce.epochs import NextEpoch
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family
+from sgdataplane.nft.snapshot import Inventory
 from tests.sessions.causes import CAUSES, Way
 from tests.sessions.speaking import control_routes, each_speaks, opened, those_who_pass
 from tests.support.builders import make_rule
@@ -59,7 +61,11 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab
 
 def jump(lab: SessionLab, state: CloudState, epoch: int) -> None:
     """Write the table with that epoch, as if so many changes had been made, and let no session know."""
-    with mock.patch.multiple(Epochs, choose=lambda *_, **__: epoch, retire=lambda *_: None):
+
+    def chosen(epochs: Epochs, inventory: Inventory, *_: object) -> NextEpoch:
+        return NextEpoch(epochs.usable(inventory.stamp), epoch)
+
+    with mock.patch.object(Epochs, "next", chosen):
         assert lab.apply(state, Settings(resync=True)).epoch == epoch
 
 

@@ -65,9 +65,9 @@ class Untouched:
 
     asked: list[object] = field(default_factory=list)
 
-    def forget_epochs(self, epochs: range) -> int:
+    def forget_epochs(self, epochs: Collection[int], stamp: object) -> bool:  # noqa: ARG002
         self.asked.append(epochs)
-        return 0
+        return True
 
     def seed(self, own: Collection[Prefix]) -> int:
         self.asked.append(own)
@@ -75,6 +75,9 @@ class Untouched:
 
     def shorten(self, longest: Bound) -> int:
         self.asked.append(longest)
+        return 0
+
+    def count(self) -> int:
         return 0
 
 

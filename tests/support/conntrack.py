@@ -28,11 +28,13 @@ from sgdataplane.host.conntrack import (
     Accounting,
     SessionTuple,
     Tracked,
+    list_tracked,
 )
 from sgdataplane.host.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, nested
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import TCP, Address, Family
 
+FIRST_SOURCE = 0xC6120000  # 198.18.0.0, for benchmarks (RFC 2544)
 CT_NEW, CREATE = 0, NLM_F_CREATE | NLM_F_EXCL
 CONFIRMED_ASSURED = 0xE  # IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED
 ESTABLISHED = 3
@@ -105,3 +107,21 @@ def _ends(session: SessionTuple, icmp_type: int | None) -> tuple[bytes, bytes]:
     else:
         transport.append(attribute(ICMP_TYPES[family], bytes([icmp_type])))
     return nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, transport)
+
+
+def fill_many(namespace: str, many: int, mark: int = 0) -> None:
+    """Make so many established, marked TCP entries, thousands of them in one message."""
+    model = message(tuple_of("198.18.0.0/1000 198.51.100.1/80"), mark=mark)
+    parts = model.split(socket.inet_aton("198.18.0.0"))
+    kind, family = message_kind(CTNETLINK, CT_NEW), AF[Family.IPV4]
+    with netns.inside(namespace), Nfnetlink() as door:
+        for first in range(0, many, 100):
+            sources = (FIRST_SOURCE + number for number in range(first, min(first + 100, many)))
+            entries = [(family, source.to_bytes(4, "big").join(parts)) for source in sources]
+            door.tell_all(kind, entries, flags=CREATE)
+
+
+def marks_of(namespace: str) -> list[int]:
+    """The marks of all sessions there."""
+    with netns.inside(namespace):
+        return [entry.mark for entry in list_tracked()]

@@ -46,8 +46,8 @@ class Sessions:
         self.kernel, self.seeded = kernel or FakeKernel(), list[tuple[set[str], bool]]()
         self.longest: list[Bound] = []
 
-    def forget_epochs(self, epochs: range) -> int:
-        return 0 * len(epochs)
+    def forget_epochs(self, epochs: Collection[int], stamp: object) -> bool:
+        return len(epochs) > 0 or stamp is None
 
     def seed(self, own: Collection[Prefix]) -> int:
         self.seeded.append((set(map(str, own)), self.kernel.inventory(TABLE).exists))
@@ -56,6 +56,9 @@ class Sessions:
     def shorten(self, longest: Bound) -> int:
         self.longest.append(longest)
         return len(self.longest)
+
+    def count(self) -> int:
+        return 0
 
 
 def put(kernel: FakeKernel, desired: Desired, previous: Desired | None = None, **settings: object) -> ApplyReport:

@@ -86,9 +86,9 @@ class Sessions:
     def __init__(self) -> None:
         self.asked: list[object] = []
 
-    def forget_epochs(self, epochs: range) -> int:
+    def forget_epochs(self, epochs: Collection[int], stamp: object) -> bool:  # noqa: ARG002
         self.asked.append(epochs)
-        return 0
+        return True
 
     def seed(self, own: Collection[Prefix]) -> int:
         self.asked.append(own)
@@ -96,6 +96,9 @@ class Sessions:
 
     def shorten(self, longest: Bound) -> int:
         self.asked.append(longest)
+        return 0
+
+    def count(self) -> int:
         return 0
 
 

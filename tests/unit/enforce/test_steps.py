@@ -10,10 +10,10 @@ import pytest
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.sites import INSTANCE
-from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.contract.stamp import STAMP_MAP, Stamp
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import Desired, Epochs, Settings
-from sgdataplane.errors import KernelError, NotFoundError, ProofError, UnsupportedError
+from sgdataplane.errors import KernelError, MarksError, NotFoundError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
@@ -39,15 +39,20 @@ ONE, TWO = policy("ingress tcp 22/22 from 0.0.0.0/0"), policy("ingress tcp 23/23
 
 
 class Sessions:
-    """Notes which epochs it was asked to forget, and how often the kernel had settled before."""
+    """Notes which epochs it was asked to forget, and when: before that many commits. `tries`: how often it fails."""
 
-    def __init__(self, kernel: FakeKernel, carrying: int = 0) -> None:
-        self.asked: list[tuple[range, int]] = []
-        self._kernel, self._carrying = kernel, carrying
+    def __init__(self, kernel: FakeKernel, tries: int = 0) -> None:
+        self.asked: list[tuple[Collection[int], int]] = []
+        self._kernel, self._tries = kernel, tries
 
-    def forget_epochs(self, epochs: range) -> int:
-        self.asked.append((epochs, self._kernel.settled))
-        return self._carrying
+    def forget_epochs(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        assert stamp == self._kernel.inventory(TABLE).stamp or (stamp is None and epochs == ALL_EPOCHS)
+        self.asked.append((epochs, self._kernel.generation))
+        self._tries -= 1
+        return self._tries < 0
+
+    def count(self) -> int:
+        return 1234
 
     def seed(self, own: Collection[Prefix]) -> int:
         return 0 * len(own)
@@ -139,26 +144,66 @@ def test_epoch_moves_when_the_policy_changes_unless_kept(settings: Settings, des
 )
 def test_epochs_of_a_half_are_forgotten_before_it_is_entered(old: int, new: int, forgotten: range | None) -> None:
     kernel = at_epoch(old)
-    sessions = Sessions(kernel, carrying=3)
-    before = kernel.settled
+    sessions = Sessions(kernel)
+    before = kernel.generation
     assert apply(kernel, sessions, TWO, ONE, REVOKE).epoch == new
-    # twice, and between them all packets leave that may have read an old mark
-    assert sessions.asked == ([(forgotten, before), (forgotten, before + 1)] if forgotten else [])
+    assert sessions.asked == ([(forgotten, before)] if forgotten else [])
     assert old not in (forgotten or ())
 
 
-def test_nothing_is_asked_twice_when_no_session_carries_an_old_epoch() -> None:
+def test_change_waits_while_sessions_may_carry_its_epoch_and_then_comes() -> None:
     kernel = at_epoch(LAST)
-    sessions = Sessions(kernel, carrying=0)
-    apply(kernel, sessions, TWO, ONE, REVOKE)
-    assert len(sessions.asked) == 1
+    sessions, before = Sessions(kernel, tries=2), kernel.generation
+    for _ in range(2):
+        with pytest.raises(MarksError, match="1,234 sessions; the previous policy stays"):
+            apply(kernel, sessions, TWO, ONE, REVOKE)
+        assert kernel.generation == before
+    assert apply(kernel, sessions, TWO, ONE, REVOKE).epoch == 1
+    assert kernel.generation > before
 
 
 def test_first_load_forgets_what_sessions_carry_from_an_earlier_life() -> None:
     kernel = FakeKernel()
-    sessions = Sessions(kernel, carrying=2)
-    apply(kernel, sessions, ONE, None, REVOKE)
-    assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, ALL_EPOCHS]
+    sessions, before = Sessions(kernel), kernel.generation
+    report = apply(kernel, sessions, ONE, None, REVOKE)
+    assert (sessions.asked, report.epoch, report.is_unsettled) == ([(ALL_EPOCHS, before)], 1, False)
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_first_load_waits_for_nothing_and_takes_another_epoch_once_that_is_clear(tries: int) -> None:
+    kernel = FakeKernel()
+    sessions, before = Sessions(kernel, tries), kernel.generation
+    report = apply(kernel, sessions, ONE, None, REVOKE)
+    others = frozenset(ALL_EPOCHS) - {1}
+    assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, others]
+    assert sessions.asked[1][1] > before, "the policy is in force before the sessions are looked through again"
+    while report.is_unsettled:
+        assert (report.epoch, stamp_of(kernel.table(TABLE)).is_unsettled) == (1, True)
+        held, report = kernel.generation, apply(kernel, sessions, ONE, ONE, REVOKE)
+        assert (kernel.generation > held) == (not report.is_unsettled), "meanwhile nothing is written"
+    assert (report.epoch, report.is_refill, len(sessions.asked)) == (2, False, max(2, 2 * tries - 1) - (tries == 3))
+    assert kernel.table(TABLE) == with_generation(with_epoch(table_of(ONE), 2), kernel.generation)
+
+
+def test_change_of_an_unsettled_policy_comes_at_once_and_is_unsettled_too() -> None:
+    kernel = FakeKernel()
+    sessions = Sessions(kernel, tries=99)
+    assert apply(kernel, sessions, ONE, None, KEEP).epoch == 1
+    report = apply(kernel, sessions, TWO, ONE, KEEP)
+    assert (report.epoch, report.is_unsettled, report.is_refill) == (2, True, False)
+    assert sessions.asked[-2][0] == frozenset(ALL_EPOCHS) - {1}
+    assert apply(kernel, Sessions(kernel), TWO, TWO, KEEP).epoch == 3
+
+
+def test_repair_waits_for_nothing() -> None:
+    """Others have changed the rules, when the next epoch is the first of a half."""
+    kernel = at_epoch(LAST)
+    for verb in (Verb.ADD, Verb.DELETE):
+        kernel.run(Transaction(TABLE, (Operation(verb, Kind.CHAIN, Chain("theirs", ())),)))
+    sessions = Sessions(kernel, tries=2)
+    report = apply(kernel, sessions, ONE, ONE, REVOKE)
+    assert (report.epoch, report.is_refill, report.is_unsettled) == (1, True, True)
+    assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).epoch == 2
 
 
 @pytest.mark.parametrize("epoch", [0, LAST + 1])
@@ -170,12 +215,13 @@ def test_unusable_stamp_is_like_none(epoch: int) -> None:
     kernel.run(
         Transaction(TABLE, (Operation(Verb.DELETE, Kind.ELEMENTS, odd), Operation(Verb.ADD, Kind.ELEMENTS, odd)))
     )
-    sessions = Sessions(kernel)
+    sessions, before = Sessions(kernel), kernel.generation
     report = apply(kernel, sessions, ONE, ONE, REVOKE)
-    assert (report.epoch, report.is_refill) == (1, True)
-    # before, since epoch 1 is used anew, and after, since the rules until then marked with an unknown one
-    assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, ALL_EPOCHS]
-    assert sessions.asked[-1][1] == kernel.settled
+    assert (report.epoch, report.is_refill, report.is_unsettled) == (2, True, False)
+    # after the rules until then, which marked with an unknown epoch, have gone
+    (asked,) = sessions.asked
+    assert asked[0] == frozenset(ALL_EPOCHS) - {1}
+    assert before < asked[1] < kernel.generation
 
 
 def test_somebodys_commit_makes_the_next_apply_a_refill_and_then_all_is_well() -> None:

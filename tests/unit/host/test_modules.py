@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, UnsupportedError
-from sgdataplane.host import conntrack, modules, sysctl
+from sgdataplane.host import conntrack, marks, modules, sysctl
 from sgdataplane.host.modules import COUNT, NFTABLES, TRACKING
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.observe.capacity import TableUse, read_table_use
@@ -38,6 +38,9 @@ class ModularKernel:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def ask(self, kind: int) -> dict[int, bytes]:
         self.asked.append(kind)
         if self._refusal:
@@ -61,7 +64,7 @@ def make_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[in
     def make(refusal: int = 0) -> ModularKernel:
         kernel = ModularKernel(tmp_path / "netfilter", refusal)
         monkeypatch.setattr(sysctl, "ROOT", str(tmp_path))
-        for module in ("host.modules", "host.conntrack", "observe.capacity"):
+        for module in ("host.modules", "host.conntrack", "host.marks", "observe.capacity"):
             monkeypatch.setattr(f"sgdataplane.{module}.Nfnetlink", kernel)
         return kernel
 
@@ -106,7 +109,7 @@ def test_another_refusal_is_told_as_what_it_is(
 READERS: dict[str, tuple[Callable[[], object], object]] = {
     "sessions": (conntrack.list_tracked, []),
     "table": (read_table_use, NOTHING),
-    "marks": (lambda: conntrack.clear_mark_fields((0xFF,), range(9)), 0),
+    "marks": (lambda: marks.clear_mark_fields((0xFF,), range(9)), 0),
     "forgotten": (lambda: conntrack.forget(tuple_of("10.0.0.1/1 10.0.0.2/2")), None),
 }
 

@@ -1,0 +1,72 @@
+"""Clearing: make sure that no session of a namespace carries certain epochs, so that these can be used again.
+
+Owns how often the sessions are looked through, and when that is given up. Is given epochs that the rules in force don't
+write. Must not know which epoch comes next.
+
+A packet reads a mark and writes it again. So a packet on its way may put back what was cleared meanwhile, and only a
+pass that finds nothing shows that nothing is left. Before each pass, all packets leave that were on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+from sgdataplane.contract.marks import MarkLayout
+from sgdataplane.host import netns, quiet
+from sgdataplane.host.marks import MarkPass, count_tracked
+
+MOST_PASSES = 4  # the second mostly finds nothing; root of a namespace could put marks back without end
+Place = Callable[[], AbstractContextManager[str | None]]  # a path to the namespace, held meanwhile; None: it has ended
+
+
+def at(namespace: str) -> Place:
+    """The place of a namespace with that name or path, which lasts."""
+    return partial(nullcontext, namespace)
+
+
+@dataclass
+class Clearing:
+    """`slices` does it, and notes how many sessions it has `seen`, in how many `passes`. `is_clear`: no session carries
+    one of the epochs, as long as nobody writes them. A clearing that ends half-way has only done some of the work of
+    the next one."""
+
+    place: Place
+    marks: MarkLayout
+    epochs: Collection[int]
+    settle: Callable[[], None] = field(default_factory=lambda: quiet.wait)
+    seen: int = field(default=0, init=False)
+    passes: int = field(default=0, init=False)
+    is_clear: bool = field(default=False, init=False)
+
+    def slices(self) -> Generator[None, None, None]:
+        """Yield between two slices. HostError or KernelError if the kernel refuses."""
+        while self.passes < MOST_PASSES:
+            found = self._begun()
+            if found is None:
+                return
+            self.passes += 1
+            with found:
+                while found.step():
+                    yield
+                self.seen += found.seen
+            self.is_clear = not found.cleared and not found.is_endless
+            if self.is_clear or found.is_endless:
+                return
+
+    def run(self) -> bool:
+        """Do it to its end; return whether it's clear."""
+        for _ in self.slices():
+            pass
+        return self.is_clear
+
+    def _begun(self) -> MarkPass | None:
+        """The next pass; None if there is no namespace any more."""
+        with self.place() as place:
+            if place is None:
+                return None
+            with netns.inside(place):
+                if count_tracked():
+                    self.settle()
+                return MarkPass(self.marks.epoch_fields, self.epochs)

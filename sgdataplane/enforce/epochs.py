@@ -1,0 +1,155 @@
+"""Which epoch the next policy has, and which epochs no session may carry before that.
+
+Owns these decisions. Is given stamps. Must not know how marks are cleared, or rules written.
+
+Epochs go from 1 to the last one of the site, and start again. They form two halves. Before the first epoch of a half is
+used again, all epochs of that half, given long ago, are cleared from the sessions that still carry one. The epoch in
+force is in the other half, so no packet writes a cleared one again: it can be done ahead, at any time after the other
+half was entered.
+
+Where no stamp says what sessions may carry, the policy doesn't wait. It comes into force with a stamp that says that it
+is unsettled: sessions may carry its epoch that it never accepted. Then all other epochs are cleared, and the same
+policy takes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.contract.stamp import Stamp
+from sgdataplane.nft.snapshot import Inventory
+
+Clear = Callable[[Collection[int], Stamp | None], bool]  # whether no session carries these, under that stamp
+
+
+@dataclass(frozen=True, slots=True)
+class NextEpoch:
+    """`stamp`: of what is in force, if it can be used. `epoch`: of what comes. `is_unsettled`: sessions may carry it
+    already. `is_held_up`: it can't come yet, since sessions carry it."""
+
+    stamp: Stamp | None
+    epoch: int
+    is_unsettled: bool = False
+    is_held_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """1..last, in two halves."""
+
+    last: int
+
+    @property
+    def all(self) -> range:
+        return range(FIRST_EPOCH, self.last + 1)
+
+    @property
+    def second_half(self) -> int:
+        """The first epoch of the second half."""
+        return (self.last + 1) // 2
+
+    def usable(self, stamp: Stamp | None) -> Stamp | None:
+        return stamp if stamp is not None and stamp.epoch in self.all else None
+
+    def choose(self, stamp: Stamp | None, digest: str, on_change: str, *, is_certain: bool) -> int:
+        """The epoch to use. A changed policy gets a new one, so that every session is judged once more. So does the
+        same policy unless it `is_certain` that nobody else has changed the rules; else what these accepted would
+        pass."""
+        if stamp is None:
+            return FIRST_EPOCH
+        if on_change == "keep" or (stamp.digest == digest and is_certain):
+            return stamp.epoch
+        return self.after(stamp.epoch)
+
+    def after(self, epoch: int) -> int:
+        return FIRST_EPOCH if epoch == self.last else epoch + 1
+
+    def half_of(self, epoch: int) -> range:
+        is_first = epoch < self.second_half
+        return range(FIRST_EPOCH, self.second_half) if is_first else range(self.second_half, self.last + 1)
+
+    def others(self, epoch: int) -> frozenset[int]:
+        return frozenset(self.all) - {epoch}
+
+    def next(self, inventory: Inventory, digest: str, on_change: str, clear: Clear) -> NextEpoch:
+        """The next epoch, once it is clear."""
+        stamp = self.usable(inventory.stamp)
+        if stamp is None:
+            is_first = not inventory.exists or inventory.is_inert  # else rules mark sessions with an unknown epoch
+            return NextEpoch(None, FIRST_EPOCH, is_unsettled=not (is_first and clear(self.all, None)))
+        if stamp.is_unsettled:
+            is_clear = clear(self.others(stamp.epoch), stamp)
+            if not is_clear and stamp.digest == digest and inventory.is_untouched:
+                return NextEpoch(stamp, stamp.epoch, is_unsettled=True)
+            return NextEpoch(stamp, self.after(stamp.epoch), is_unsettled=not is_clear)
+        epoch = self.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
+        half = self.half_of(epoch)
+        is_clear = stamp.epoch in half or clear(half, stamp)
+        # What others have changed is repaired at once. What is in force untouched may stay until that can be replaced.
+        is_known = inventory.is_untouched
+        return NextEpoch(stamp, epoch, is_unsettled=not is_clear and not is_known, is_held_up=not is_clear and is_known)
+
+    def due(self, stamp: Stamp) -> Collection[int]:
+        """The epochs to clear ahead of their use, while that stamp is in force; few changes need any."""
+        if stamp.is_unsettled:
+            return self.others(stamp.epoch)
+        half = self.half_of(stamp.epoch)
+        if stamp.epoch < half.start + len(half) // 2:
+            return ()
+        return self.half_of(self.after(half.stop - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """Of one namespace. `found`, `stamp`: before and after an apply. `since`: the first stamp of a row of our own
+    applies, in all of which the same epochs were due and nobody wrote any of them."""
+
+    found: Stamp | None
+    stamp: Stamp
+    since: Stamp
+
+    def after(self, previous: Ageing | None, epochs: Epochs) -> Ageing:
+        """The same, with what is known of the apply before it."""
+        if previous is None or previous.stamp != self.found:
+            return self
+        old, new = previous.stamp, self.stamp
+        is_same = not old.is_unsettled and not new.is_unsettled and old.epoch in epochs.half_of(new.epoch)
+        return replace(self, since=previous.since) if is_same or old == new else self
+
+
+def aged(known: Ageing | None, stamp: object) -> Ageing | None:
+    """What is known of the last apply, if that stamp is in force."""
+    if (known is not None and known.stamp == stamp) or not isinstance(stamp, Stamp):
+        return known
+    return Ageing(stamp, stamp, stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedEpochs:
+    """Epochs that no session of a namespace carries, while the row of applies lasts that began with that stamp."""
+
+    since: Stamp
+    epochs: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """What is known of the sessions' marks in a namespace, and what an apply may do there. `ageing`: of the apply
+    before. `clear`: epochs that no session carries, as long as that holds. `most`: how many sessions it may look
+    through itself, since others wait for it; None: any number."""
+
+    ageing: Ageing | None = None
+    clear: frozenset[int] = frozenset()
+    most: int | None = None
+
+    @classmethod
+    def of(cls, ageing: Ageing | None, known: ClearedEpochs | None, most: int) -> Clearance:
+        is_so = known is not None and ageing is not None and known.since == ageing.since
+        return cls(ageing, known.epochs if known is not None and is_so else frozenset(), most)
+
+    def covers(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        return stamp is not None and self.ageing is not None and self.ageing.stamp == stamp and self.clear >= {*epochs}
+
+
+UNKNOWN = Clearance()
