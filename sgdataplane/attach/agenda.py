@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
-from sgdataplane.enforce import Cache, Desired, Proven, Settings, TableSummary
+from sgdataplane.enforce import Cache, Clearance, ClearedEpochs, Desired, Proven, Settings, TableSummary
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
+MOST_AT_ONCE = 2000  # sessions of a namespace that are looked through while others wait: up to 50 ms
 SLICE_S = 0.025  # per reconcile, for namespaces of which something was heard; the rest of them have to wait
 
 
@@ -50,7 +51,8 @@ class Agenda:
     policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `helped`: called with the number in
     commits of a second process that has helped, while no other one can have it; None: there may be none. `noting`:
     around what is committed in a namespace, if somebody else has to know that it was we. `said`: of ENIs, why their
-    containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written."""
+    containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written. `cleared`: what was
+    cleared ahead; None: nobody does that, so that each apply looks through all sessions itself."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
@@ -59,6 +61,7 @@ class Agenda:
     cache: Cache = field(default_factory=Cache)
     helped: Callable[[int], None] | None = None
     noting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    cleared: Mapping[Key, ClearedEpochs] | None = None
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)
@@ -176,6 +179,14 @@ class Agenda:
         if links is None or not all(names[-1] in ends for names in links):
             return None
         return ends.difference(*links)
+
+    def clearance(self, key: Key) -> Clearance:
+        """What an apply there knows of its sessions, and how many it may look through."""
+        if self.cleared is None:
+            return Clearance()
+        previous, known = self.report.by_key.get(key), self.cleared.get(key)
+        ageing = None if previous is None else previous.ageing
+        return Clearance.of(ageing, known, MOST_AT_ONCE)
 
     def _reach(self, previous: Proven, state: CloudState) -> Reach:
         old = previous.desired.state

@@ -17,7 +17,7 @@ from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, with_closed
 from sgdataplane.attach.registry import Binding, Registry, current, in_order
-from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, told
+from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, told
 from sgdataplane.attach.router import Ends, Hosted, Veths, Where, hosted, move_in, where_is
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
@@ -239,13 +239,15 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         assert group.proven is not None
         router.take_down(name, waiting)
         with agenda.noting(str(netns.path_of(name))):
-            applied = enforce(name, group.proven, group.previous, manner.settings)
+            applied = enforce(name, group.proven, group.previous, manner.settings, agenda.clearance(name))
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
         router.fill(name, enis, group.before)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
-        return NamespaceReport(name, refused, proven=group.previous, error=told(error))
+        refusal = told(error)
+        last = aged(refusal, agenda.report.by_key.get(name))
+        return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=last)
     reports = _finished(group, state, agenda)
     return NamespaceReport(name, reports, group.proven, applied, unbound=tuple(sorted(unbound)))
 

@@ -26,6 +26,7 @@ from sgdataplane.attach.report import (
     Key,
     Manner,
     NamespaceReport,
+    aged,
     told,
 )
 from sgdataplane.attach.router import leave
@@ -165,7 +166,8 @@ def _reconcile_workload(
         refusal = told(error)
         kept = None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)  # else we know nothing
         refused = tuple(EniReport(binding, EniOutcome.REFUSED) for binding in bindings)
-        return NamespaceReport(key, refused, proven=kept, error=refusal)
+        known = aged(refusal, agenda.report.by_key.get(key))
+        return NamespaceReport(key, refused, proven=kept, error=refusal, aged=known)
 
 
 def _enforced(
@@ -179,7 +181,7 @@ def _enforced(
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
     proven = agenda.built(key, Desired(state, interfaces, manner.options), manner.settings)
     with agenda.noting(place):
-        applied = enforce(place, proven, agenda.in_force.get(key), manner.settings)
+        applied = enforce(place, proven, agenda.in_force.get(key), manner.settings, agenda.clearance(key))
     with Links(place) as links:
         for binding in bindings:
             give_mac(links, binding, state)

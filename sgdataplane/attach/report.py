@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sgdataplane.attach.registry import Binding, in_order
-from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
-from sgdataplane.errors import ContainedError, InternalError, SgDataplaneError
+from sgdataplane.enforce import DEFAULT_SETTINGS, Ageing, ApplyReport, Desired, Proven, Settings, epochs
+from sgdataplane.errors import ContainedError, InternalError, MarksError, SgDataplaneError
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.links import Link
 from sgdataplane.model.choices import ON_HOSTS
@@ -38,6 +38,12 @@ def told(error: Exception) -> Told:
         LOGGER.error("an unforeseen error in one namespace; all others are unaffected", exc_info=error)
         return ContainedError(error, f"{Path(frame.filename).name}:{frame.lineno} {frame.name}")
     return error
+
+
+def aged(error: Told, last: NamespaceReport | None) -> Ageing | None:
+    """What is still known of the last apply, after one that failed."""
+    known = None if last is None else last.ageing
+    return epochs.aged(known, error.stamp) if isinstance(error, MarksError) else known
 
 
 SUPERSEDED = "and its rules stay in force, beside those of the namespace that its name leads to now"
@@ -160,7 +166,7 @@ class EniReport:
 class NamespaceReport:
     """What was done in one namespace. `proven`: what it obeys. `applied`: None if nothing could be done; `error` says
     why. `unbound`: its other interfaces that are up; these pass nothing, either. `links`: all its links, as they were
-    then; () if they weren't read."""
+    then; () if they weren't read. `aged`: what is known of an earlier apply, if there was none now."""
 
     key: Key
     enis: tuple[EniReport, ...]
@@ -169,6 +175,12 @@ class NamespaceReport:
     error: Told | None = None
     unbound: tuple[str, ...] = ()
     links: tuple[Link, ...] = field(default=(), compare=False, repr=False)
+    aged: Ageing | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def ageing(self) -> Ageing | None:
+        """What the last apply noted for the next one."""
+        return self.aged if self.applied is None else self.applied.ageing
 
     @property
     def desired(self) -> Desired | None:
@@ -191,7 +203,7 @@ class NamespaceReport:
         if self.is_gone:
             return True
         is_done = all(eni.outcome is not EniOutcome.REFUSED and not eni.outcome.is_ended for eni in self.enis)
-        return self.applied is not None and not self.applied.leftover and is_done
+        return self.applied is not None and not self.applied.undone and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
         """The warnings about one of its ENIs, and about all of them together."""

@@ -34,6 +34,7 @@ from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport
 from sgdataplane.collection import tidy
 from sgdataplane.daemon import logs
+from sgdataplane.daemon.clearing import Clearer
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.daemon.control import (
@@ -89,7 +90,9 @@ class Agent:
         self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
         stack.callback(self._meanwhile.close)
         known = ProvenFile(config.state_directory)
-        beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper)
+        self._clearer = Clearer()
+        stack.callback(self._clearer.close)
+        beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
         self._reconciler = Reconciler(self._registry, last_good, known, beside)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
@@ -111,6 +114,9 @@ class Agent:
         for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
         self._signals = stack.enter_context(_signals())
+        self._register_all()
+
+    def _register_all(self) -> None:
         self._register(self._asking, lambda: None)  # each round serves them
         self._register(self._namespaces.links, self._hear_links)
         self._register(self._namespaces.rules, self._hear_rules)
@@ -119,6 +125,7 @@ class Agent:
         self._register(self._paths, self._hear_bindings)
         self._register(self._signals, self._hear_signals)
         self._register(self._containers, self._hear_containers)
+        self._register(self._clearer, self._hear_cleared)
 
     def _register(self, watch: _Watch, call: Callable[[], None]) -> None:
         self._selector.register(watch, selectors.EVENT_READ, call)
@@ -126,6 +133,7 @@ class Agent:
     def run(self, *, once: bool) -> None:
         """Run until a signal ends it, or `once`: for one cycle."""
         self._schedule.add(Cause.START)
+        self._clearer.is_idle = once
         while not self._is_ending:
             for key, _ in self._selector.select(self._wait_s()):
                 self._handle(key.data)
@@ -195,6 +203,10 @@ class Agent:
     def _hear_containers(self) -> None:
         self._containers.read()
         self._schedule.add(Cause.LINK)
+
+    def _hear_cleared(self) -> None:
+        if self._clearer.read() & self._reconciler.undone:
+            self._schedule.add(Cause.TURN)
 
     def _hear_rules(self) -> None:
         self._note_rules(*self._namespaces.rules_changed())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
+from sgdataplane.daemon.clearing import Clearer, duties
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
@@ -91,7 +93,7 @@ class CycleReport:
     def untidy(self) -> str:
         """What the kernel refused to remove once the policy was in force, by namespace; "" if nothing."""
         reports = () if self.host is None else self.host.namespaces
-        left = ((entry.named, entry.applied.leftover) for entry in reports if entry.applied is not None)
+        left = ((entry.named, entry.applied.undone) for entry in reports if entry.applied is not None)
         return "; ".join(f"{named}: {leftover}" for named, leftover in left if leftover)
 
     @property
@@ -122,11 +124,12 @@ class CycleReport:
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What the caller does while a cycle runs. `beat`: called now and then. `aside`: calls a function that may take
-    long, and returns after it. `helped`: of Agenda."""
+    long, and returns after it. `helped`: of Agenda. `clearer`: clears marks ahead."""
 
     beat: Callable[[], None] = lambda: None
     aside: Aside = lambda work: work()
     helped: Callable[[int], None] | None = None
+    clearer: Clearer | None = None
 
 
 class Reconciler:
@@ -151,12 +154,13 @@ class Reconciler:
     ) -> CycleReport:
         """Run one cycle. Whatever input or kernel do, nothing is raised. `heard`: what was heard since the previous
         cycle began; a cycle that looks at everything ignores it."""
-        started = time.monotonic()
-        policy = self._read_policy(causes, source, manner.profile)
-        agenda = self._agenda(causes, manner, heard)
-        discovery = self._bind(policy.state, bind, agenda.heard)
-        host, error = self._enforce(policy.state, manner, agenda, is_resync=Cause.RESYNC in causes)
-        self._keep(policy, host)
+        started, clearer = time.monotonic(), self._beside.clearer
+        with nullcontext() if clearer is None else clearer.giving_way():
+            policy = self._read_policy(causes, source, manner.profile)
+            agenda = self._agenda(causes, manner, heard)
+            discovery = self._bind(policy.state, bind, agenda.heard)
+            host, error = self._enforce(policy.state, manner, agenda, is_resync=Cause.RESYNC in causes)
+            self._keep(policy, host)
         seconds = time.monotonic() - started
         what = (frozenset(causes), policy, host, error)
         return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked)
@@ -224,7 +228,15 @@ class Reconciler:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
             heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset(), links={})
-        return Agenda(self._previous, heard, self._beside.beat, cache=self._cache, helped=self._beside.helped)
+        beside = self._beside
+        return Agenda(
+            self._previous,
+            heard,
+            beside.beat,
+            cache=self._cache,
+            helped=beside.helped,
+            cleared=None if beside.clearer is None else beside.clearer.known,
+        )
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
@@ -236,6 +248,8 @@ class Reconciler:
         except (SgDataplaneError, OSError) as error:
             return None, str(error)
         self._previous, self._manner = host, manner
+        if self._beside.clearer is not None:
+            self._beside.clearer.follow(duties(host))
         self._cache.forget_others(host.in_force.values())
         self._deferred = [each.build for each in host.in_force.values() if not each.build.is_done]
         return host, ""
