@@ -44,9 +44,9 @@ from sgdataplane.nft.ir import (
     Statement,
     VerdictMap,
     goto,
-    joined,
     rule,
 )
+from sgdataplane.nft.order import joined
 from sgdataplane.nft.text import rule_text
 
 Targets = Sequence[tuple[Interval, str]]  # chains by what a packet has; the intervals are sorted and cover all values

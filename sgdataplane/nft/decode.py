@@ -6,7 +6,6 @@ doesn't know are reported, never guessed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -24,10 +23,10 @@ from sgdataplane.nft.ir import (
     MapCount,
     MapPriority,
     Match,
+    OneIn,
     Range,
-    SetMark,
-    SetPacketMark,
-    SetPriority,
+    Remember,
+    SessionsExceed,
     SetTimeout,
     Statement,
     Verdict,
@@ -49,6 +48,7 @@ from sgdataplane.nft.layout import (
 )
 from sgdataplane.nft.registers import Register, Registers
 from sgdataplane.nft.uapi import number_of
+from sgdataplane.nft.writes import limit_of, mark_set, priority_set
 
 Attributes = Mapping[int, bytes]
 LOOKED_UP = "a look-up of a value"
@@ -124,6 +124,8 @@ class _RuleReader:
             "objref": self._objref,
             "limit": self._limit,
             "log": self._log,
+            "numgen": self._numgen,
+            "dynset": self._dynset,
         }
         if name not in takers:
             raise UnreadableError(name)
@@ -155,10 +157,10 @@ class _RuleReader:
     def _set(self, what: str, key: int, held: Register) -> Statement:
         if (what, key) == ("meta", PRIORITY_KEY):
             found, self.found = self.found, None
-            return _priority_set(held, found)
+            return priority_set(held, found)
         if key != MARK_KEY or self.found is not None:
             raise UnreadableError(f"{what} set, key {key}")
-        return _mark_set(what, held)
+        return mark_set(what, held)
 
     def _payload(self, attributes: Attributes) -> None:
         if uapi.PAYLOAD_DREG not in attributes:
@@ -200,6 +202,9 @@ class _RuleReader:
     def _cmp(self, attributes: Attributes) -> None:
         held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
         data = _value(attributes[uapi.CMP_DATA])
+        if held.below and op == uapi.EQ and not any(data):
+            self.statements.append(OneIn(held.below))
+            return
         if held.xor or not held.fields:
             raise UnreadableError("cmp of a value")
         if len(held.fields) > 1:
@@ -279,12 +284,38 @@ class _RuleReader:
             self._look_up(held, name, number_of(attributes[uapi.LOOKUP_DREG]))
 
     def _in_set(self, held: Register, name: str, paired: KeyType, attributes: Attributes) -> None:
-        second = self.registers.behind(number_of(attributes[uapi.LOOKUP_SREG]), LONGEST[paired])
+        asked, interface = self._pair(held, number_of(attributes[uapi.LOOKUP_SREG]), paired)
+        is_negated = bool(number_of(attributes.get(uapi.LOOKUP_FLAGS, b"")))
+        self.statements.append(InSet(asked, interface, name, is_negated, held.mask))
+
+    def _pair(self, held: Register, number: int, paired: KeyType) -> tuple[Field, Field]:
+        """What that register holds, and the one behind it."""
+        second = self.registers.behind(number, LONGEST[paired])
         is_plain = len(held.fields) == len(second.fields) == 1 and not (held.part or held.xor or held.is_swapped)
         if not is_plain or second.fields[0].key_type is not KeyType.IFNAME or held.fields[0].key_type is not paired:
             raise UnreadableError("a look-up in a set of pairs")
-        is_negated = bool(number_of(attributes.get(uapi.LOOKUP_FLAGS, b"")))
-        self.statements.append(InSet(held.fields[0], second.fields[0], name, is_negated, held.mask))
+        return held.fields[0], second.fields[0]
+
+    def _numgen(self, attributes: Attributes) -> None:
+        kind, offset = (number_of(attributes.get(name, b"")) for name in (uapi.NUMGEN_KIND, uapi.NUMGEN_OFFSET))
+        if kind != uapi.NUMGEN_RANDOM or offset:
+            raise UnreadableError("numgen of a kind that we don't write")
+        below = number_of(attributes[uapi.NUMGEN_MODULUS])
+        self.registers.put(number_of(attributes[uapi.NUMGEN_DREG]), Register(below=below))
+
+    def _dynset(self, attributes: Attributes) -> None:
+        """An element that packets add. We write those with a count of sessions, and those that expire."""
+        name, number = text_of(attributes[uapi.DYNSET_SET]), number_of(attributes[uapi.DYNSET_KEY])
+        held, paired = self.registers.get(number), self.sets.paired(name)
+        if paired is None or held.mask is None or number_of(attributes[uapi.DYNSET_OP]) != uapi.DYNSET_ADD:
+            raise UnreadableError("dynset of a kind that we don't write")
+        asked, interface = self._pair(held, number, paired)
+        timeout = number_of(attributes.get(uapi.DYNSET_TIMEOUT, b""))
+        if timeout and uapi.DYNSET_EXPRESSION not in attributes:
+            self.statements.append(Remember(asked, interface, name, timeout, held.mask))
+        else:
+            most = limit_of(attributes, timeout)
+            self.statements.append(SessionsExceed(asked, interface, name, most, held.mask))
 
     def _look_up(self, held: Register, name: str, into: int) -> None:
         (asked,) = held.fields
@@ -350,25 +381,6 @@ class _RuleReader:
             raise UnreadableError("limit")
         if self.found is not None:
             raise UnreadableError(LOOKED_UP)
-
-
-def _mark_set(what: str, held: Register) -> Statement:
-    """`meta mark set V`, `ct mark set V`, or `ct mark set ct mark & KEEP | V`, which the kernel has as mask and xor."""
-    if held.value:
-        value = int.from_bytes(held.value, sys.byteorder)
-        return SetPacketMark(value) if what == "meta" else SetMark(0, value)
-    if what == "ct" and held.fields == (Field.CT_MARK,) and held.mask is not None and not held.mask & held.xor:
-        return SetMark(held.mask, held.xor)
-    raise UnreadableError(f"{what} mark set to something computed")
-
-
-def _priority_set(held: Register, found: MapPriority | None) -> Statement:
-    """`found`: what was looked up right before, into a register that holds nothing else."""
-    if held.value and found is None:
-        return SetPriority(int.from_bytes(held.value, sys.byteorder))
-    if found is None or held.fields or held.value:
-        raise UnreadableError("meta priority set to something computed")
-    return found
 
 
 def _value(data: bytes) -> bytes:

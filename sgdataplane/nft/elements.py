@@ -15,8 +15,9 @@ from sgdataplane.host.netlink import ATTRIBUTE, aligned, attribute, list_attribu
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, key_bytes, map_key_bytes, range_bytes, size_of
-from sgdataplane.nft.ir import Count, Datum, Map, MapKey, Verdict, is_set, joined
+from sgdataplane.nft.ir import Count, Datum, Map, MapKey, Verdict, is_set
 from sgdataplane.nft.layout import LONGEST, Order, order_of_key
+from sgdataplane.nft.order import joined
 from sgdataplane.nft.wire import name, word
 
 INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)

@@ -20,6 +20,7 @@ from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
     Exceeds,
+    Filling,
     InSet,
     Key,
     Log,
@@ -27,8 +28,11 @@ from sgdataplane.nft.ir import (
     MapKey,
     MapPriority,
     Match,
+    OneIn,
     Range,
+    Remember,
     Rule,
+    SessionsExceed,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -156,7 +160,10 @@ class _Writer:
                 self._load(asked)
                 self.parts.append(wire.refer_by(name))
             case (InSet() as condition,):
-                self._in_set(condition)
+                self._load_pair(condition)
+                self.parts.append(wire.is_in(condition.name, is_other=condition.negate))
+            case (SessionsExceed() | Remember() as filling,):
+                self._fill(filling)
             case (effect,):
                 self.parts += _effect(effect)
 
@@ -189,19 +196,22 @@ class _Writer:
         if _is_plain(match):
             self.known[match.field] = span.first
 
-    def _mask(self, condition: Match | InSet) -> None:
+    def _mask(self, condition: Match | InSet | Filling) -> None:
         if condition.mask is not None:
             mask = number_bytes(condition.field, condition.mask)
             self.parts.append(wire.masked(mask, bytes(len(mask))))
 
-    def _in_set(self, condition: InSet) -> None:
-        self._load(condition.field)
-        self._mask(condition)
-        behind = wire.BEHIND[size_of(condition.field)]
-        self.parts += (
-            wire.meta(META_KEYS[condition.interface], behind),
-            wire.is_in(condition.name, is_other=condition.negate),
-        )
+    def _fill(self, filling: Filling) -> None:
+        self._load_pair(filling)
+        if isinstance(filling, SessionsExceed):
+            self.parts.append(wire.count_sessions(filling.name, filling.most))
+        else:
+            self.parts.append(wire.remember(filling.name, filling.milliseconds))
+
+    def _load_pair(self, asked: InSet | Filling) -> None:
+        self._load(asked.field)
+        self._mask(asked)
+        self.parts.append(wire.meta(META_KEYS[asked.interface], wire.BEHIND[size_of(asked.field)]))
 
     def _look_up(self, asked: VerdictMap) -> None:
         self._load(asked.field)
@@ -260,6 +270,8 @@ def _states(match: Match) -> Iterator[bytes]:
 
 def _effect(statement: Statement) -> tuple[bytes, ...]:
     match statement:
+        case OneIn(number):
+            return wire.random_below(number), wire.compare(bytes(4))
         case Verdict():
             return (wire.decide(statement),)
         case Count(counter):

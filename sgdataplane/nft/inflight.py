@@ -57,9 +57,9 @@ def can_switch_at_once(held: Table, desired: Table, *, may_miss: bool) -> bool:
 
 
 def is_kept(entry: Map) -> bool:
-    """Whether the map is never copied or moved: the stamp, and maps whose elements expire, which are only added
-    together with the rules that ask them."""
-    return entry.name == STAMP_MAP or entry.lifetime > 0
+    """Whether the map is never copied or moved: the stamp, maps whose elements expire, which are only added together
+    with the rules that ask them, and sets that packets fill."""
+    return entry.name == STAMP_MAP or entry.lifetime > 0 or entry.room > 0
 
 
 @dataclass(frozen=True, slots=True)

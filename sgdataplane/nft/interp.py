@@ -25,7 +25,10 @@ from sgdataplane.nft.ir import (
     MapKey,
     MapPriority,
     Match,
+    OneIn,
     Range,
+    Remember,
+    SessionsExceed,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -157,19 +160,23 @@ class _Walk:
             match statement:
                 case Verdict():
                     return statement
-                case Match() | InSet() | Exceeds() | MapPriority() | MapCount():
+                case Match() | InSet() | Exceeds() | OneIn() | SessionsExceed() | MapPriority() | MapCount():
                     if not self._goes_on(statement):
                         return None
                 case VerdictMap():
                     return self._look_up(statement)
                 case Log(counter):
                     self._log(counter, is_last=statement is statements[-1])
+                case Remember():
+                    """Only later packets meet it."""
                 case _:
                     self._do(statement)
         return None
 
-    def _goes_on(self, condition: Match | InSet | Exceeds | MapPriority | MapCount) -> bool:
+    def _goes_on(self, condition: Match | InSet | Exceeds | OneIn | SessionsExceed | MapPriority | MapCount) -> bool:
         match condition:
+            case OneIn() | SessionsExceed():
+                return bool(self.is_flood)  # by default, the sessions before it are few
             case InSet():
                 return self._is_in_set(condition)
             case Match():

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from operator import attrgetter
-from typing import TypeVar
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.net.values import Prefix
@@ -151,6 +150,37 @@ class Exceeds:
 
 
 @dataclass(frozen=True, slots=True)
+class OneIn:
+    """Holds for one packet in so many, chosen at random."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsExceed:
+    """Adds the packet's session to those that a named set counts for the pair of `field & mask` and the name of the
+    packet's `interface`. Holds when more than `most` of them are still tracked and open. The kernel keeps the sessions
+    with the set's element, which outlasts the rule."""
+
+    field: Field
+    interface: Field
+    name: str
+    most: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Adds this pair to a named set, for so many milliseconds. Does nothing if the set has the pair."""
+
+    field: Field
+    interface: Field
+    name: str
+    milliseconds: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """Writes the conntrack mark: `(mark & keep) | value`. Does nothing to a packet without a conntrack entry."""
 
@@ -198,8 +228,9 @@ class MapCount:
 
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
-OfMap = VerdictMap | MapPriority | MapCount | InSet  # may ask a named map or set
-Statement = Match | Exceeds | OfMap | Log | Effect | Verdict
+Filling = SessionsExceed | Remember  # add elements to a named set
+OfMap = VerdictMap | MapPriority | MapCount | InSet | Filling  # may ask or fill a named map or set
+Statement = Match | Exceeds | OneIn | OfMap | Log | Effect | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +314,8 @@ class Map:
 
     `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
     map; its `elements` here are those to add, and all of them have the verdict `return`.
+
+    `room`: if it isn't 0, packets add the elements, up to so many, and only the kernel knows them.
     """
 
     name: str
@@ -291,6 +324,7 @@ class Map:
     comment: str = ""
     holds: KeyType | None = None
     lifetime: int = 0
+    room: int = 0
 
 
 def is_set(entry: Map) -> bool:
@@ -359,35 +393,3 @@ class Table:
         if name not in self._elements:
             self._elements[name] = dict(self.map[name].elements)
         return self._elements[name]
-
-
-Value = TypeVar("Value")
-
-
-def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
-    """The entries, with neighbours that touch and have the same value joined. (Names don't touch.)"""
-    found: list[tuple[Range, Value]] = []
-    for span, value in entries:
-        before, said = found[-1] if found else (None, None)
-        if before and said == value and not isinstance(before.last, str) and before.last + 1 == span.first:
-            found[-1] = Range(before.first, span.last), value
-        else:
-            found.append((span, value))
-    return found
-
-
-def targets_first(targets: Mapping[str, Collection[str]]) -> list[str]:
-    """The names in such an order that each comes after all that it leads to. `targets`: where each name leads, which is
-    to other names of the mapping. Names in a cycle, and those that lead to one, are left out."""
-    sources: dict[str, list[str]] = {name: [] for name in targets}
-    for name, others in targets.items():
-        for other in others:
-            sources[other].append(name)
-    left = {name: len(others) for name, others in targets.items()}
-    found = [name for name, count in left.items() if not count]
-    for name in found:
-        for source in sources[name]:
-            left[source] -= 1
-            if not left[source]:
-                found.append(source)
-    return found

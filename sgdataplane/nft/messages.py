@@ -281,6 +281,9 @@ def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> by
 def _map_shape(entry: Map) -> bytes:
     flags, held = uapi.SET_TIMEOUT if entry.lifetime else 0, entry.holds
     key = KINDS[entry.key_type], LONGEST[entry.key_type]
+    if entry.room:
+        size = nested(uapi.SET_DESCRIPTION, [word(uapi.DESCRIBED_SIZE, entry.room)])
+        return _shape(flags | uapi.SET_FILLED, key, None) + size
     if is_set(entry):
         return _shape(flags, key, None)
     if held is KeyType.COUNTER:

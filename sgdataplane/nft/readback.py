@@ -42,10 +42,10 @@ from sgdataplane.nft.ir import (
     VerdictMap,
     goto,
     is_set,
-    joined,
     rule,
 )
 from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, map_key_of, order_of_key, verdict_of
+from sgdataplane.nft.order import joined
 from sgdataplane.nft.snapshot import Inventory, MapShape, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
@@ -158,7 +158,7 @@ class _TableReader:
     def paired(self, name: str) -> KeyType | None:
         """As `Sets` says."""
         shape = self.maps.get(name)
-        is_ours = shape is not None and shape.holds is KeyType.NOTHING and not shape.expires
+        is_ours = shape is not None and shape.holds is KeyType.NOTHING and (shape.room or not shape.expires)
         return PAIRED.get(shape.key_type) if shape is not None and shape.key_type is not None and is_ours else None
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
@@ -184,7 +184,7 @@ class _TableReader:
             except UnreadableError as error:
                 self.odd.append(f"map {name}: {error}")
                 continue
-            yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires))
+            yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires), shape.room)
 
     def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[MapKey, Datum]]:
         if held is KeyType.NOTHING:
@@ -285,7 +285,7 @@ def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
         kind = "set" if is_set(mine) else "map"
         if MapShape.of(mine) != MapShape.of(theirs):
             yield f"{kind} {name} is of another kind"
-        elif not mine.lifetime and set(_elements(mine)) != set(_elements(theirs)):
+        elif not (mine.lifetime or mine.room) and set(_elements(mine)) != set(_elements(theirs)):
             yield f"{kind} {name} has other elements"
 
 

@@ -17,7 +17,7 @@ FIRST_WORD, REGISTER_WORDS = 8, 4  # NFT_REG32_00; how many of these words one o
 class Register:
     """What a register holds: neighbouring fields of the packet, after `mask` and `xor`; or a value. `part`: how many
     bytes of its only field it has, where it hasn't all of them. `is_swapped`: a value of the machine's byte order has
-    been put into the other one."""
+    been put into the other one. `below`: it has a random number below this one."""
 
     fields: tuple[Field, ...] = ()
     lengths: tuple[int, ...] = ()
@@ -26,6 +26,7 @@ class Register:
     xor: int = 0
     value: bytes = b""
     is_swapped: bool = False
+    below: int = 0
 
     @property
     def size(self) -> int:

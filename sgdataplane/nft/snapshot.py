@@ -54,16 +54,17 @@ MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some t
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """A map's or set's types, and whether its elements expire. `key_type` is None for those that we would never make
-    (other keys, intervals, ...); `holds` is, if it holds verdicts."""
+    """A map's or set's types, whether its elements expire, and how many packets may add. `key_type` is None for those
+    that we would never make (other keys, intervals, ...); `holds` is, if it holds verdicts."""
 
     key_type: KeyType | None
     holds: KeyType | None = None
     expires: bool = False
+    room: int = 0
 
     @classmethod
     def of(cls, entry: Map) -> MapShape:
-        return cls(entry.key_type, entry.holds, entry.lifetime > 0)
+        return cls(entry.key_type, entry.holds, entry.lifetime > 0, entry.room)
 
 
 @dataclass(frozen=True)
@@ -312,18 +313,20 @@ def is_map(found: Mapping[int, bytes]) -> bool:
 
 
 def shape_of(found: Mapping[int, bytes]) -> MapShape:
-    kind, data = _flags(found) & ~uapi.SET_TIMEOUT, number_of(found.get(uapi.SET_DATA_TYPE, b""))
+    kind, data = _flags(found) & ~(uapi.SET_TIMEOUT | uapi.SET_FILLED), number_of(found.get(uapi.SET_DATA_TYPE, b""))
     is_of_counters = kind == uapi.SET_OBJECT and number_of(found[uapi.SET_OBJECT_KIND]) == uapi.OBJ_COUNTER
     is_of_data = kind == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES)
-    is_sized = any(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
-    is_ours = (is_of_data or is_of_counters or not kind) and not is_sized
+    room = sum(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
+    is_filled = bool(_flags(found) & uapi.SET_FILLED)
+    is_ours = (is_of_data or is_of_counters or not kind) and bool(room) == is_filled
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
     if (key_type in PAIRED) != (kind == 0):
         key_type = None
     held = KeyType.COUNTER if is_of_counters else HELD_TYPES.get(data)
-    return MapShape(key_type, held if is_map(found) else KeyType.NOTHING, bool(_flags(found) & uapi.SET_TIMEOUT))
+    holds = held if is_map(found) else KeyType.NOTHING
+    return MapShape(key_type, holds, bool(_flags(found) & uapi.SET_TIMEOUT), room)
 
 
 def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:

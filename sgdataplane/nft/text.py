@@ -27,8 +27,11 @@ from sgdataplane.nft.ir import (
     MapKey,
     MapPriority,
     Match,
+    OneIn,
     Range,
+    Remember,
     Rule,
+    SessionsExceed,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -129,11 +132,17 @@ def add_rules(table: Table, chain: Chain) -> Iterator[str]:
 def add_map(table: Table, entry: Map) -> str:
     name, keys = f"{_in(table)} {names.checked(entry.name)}", _MAP_KEYS[entry.key_type]
     if is_set(entry):
-        return f"add set {name} {{ type {keys}; }}"
+        return f"add set {name} {{ type {keys};{_filled(entry)} }}"
     data = _MAP_KEYS[entry.holds] if entry.holds else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
     return f"add map {name} {{ type {keys} : {data};{more} }}"
+
+
+def _filled(entry: Map) -> str:
+    """What is said of a set that packets fill."""
+    flags = "dynamic,timeout" if entry.lifetime else "dynamic"
+    return f" size {entry.room}; flags {flags};" if entry.room else ""
 
 
 # Elements a line: few enough that a refusal points to its neighbourhood, enough that 65,536 members parse fast.
@@ -196,8 +205,9 @@ def statement_text(statement: Statement) -> str:
         case MapCount(field, name):
             return f"counter name {field.word} map @{names.checked(name)}"
         case InSet(field, interface, name, negate, mask):
-            part = "" if mask is None else f" & {mask:#010x}"
-            return f"{field.word}{part} . {interface.word} {'!= ' if negate else ''}@{names.checked(name)}"
+            return f"{_pair(field, interface, mask)} {'!= ' if negate else ''}@{names.checked(name)}"
+        case OneIn() | SessionsExceed() | Remember():
+            return _of_sessions(statement)
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
             return (
@@ -207,6 +217,20 @@ def statement_text(statement: Statement) -> str:
             return verdict_text(statement)
         case _:
             return _effect(statement)
+
+
+def _of_sessions(statement: OneIn | SessionsExceed | Remember) -> str:
+    match statement:
+        case OneIn(number):
+            return f"numgen random mod {number} 0"
+        case SessionsExceed(field, interface, name, most, mask):
+            return f"add @{names.checked(name)} {{ {_pair(field, interface, mask)} ct count over {most} }}"
+        case Remember(field, interface, name, milliseconds, mask):
+            return f"add @{names.checked(name)} {{ {_pair(field, interface, mask)} timeout {milliseconds}ms }}"
+
+
+def _pair(field: Field, interface: Field, mask: int | None) -> str:
+    return f"{field.word}{'' if mask is None else f' & {mask:#010x}'} . {interface.word}"
 
 
 def _effect(effect: Effect) -> str:

@@ -60,8 +60,8 @@ from sgdataplane.nft.ir import (
     VerdictMap,
     goto,
     rule,
-    targets_first,
 )
+from sgdataplane.nft.order import targets_first
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 Exits = Mapping[str, int]  # chain -> how often something leads there

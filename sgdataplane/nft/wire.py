@@ -144,6 +144,32 @@ def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool
 
 
 @_once
+def random_below(modulus: int) -> bytes:
+    """Loads a random number."""
+    kind = word(uapi.NUMGEN_MODULUS, modulus), word(uapi.NUMGEN_KIND, uapi.NUMGEN_RANDOM), word(uapi.NUMGEN_OFFSET, 0)
+    return _expression("numgen", attribute(uapi.NUMGEN_DREG, REGISTER), *kind)
+
+
+@_once
+def count_sessions(into: str, most: int) -> bytes:
+    """Adds the packet's session to those of the key in the registers. The rule goes on if they are more than `most`."""
+    limit = word(uapi.CONNLIMIT_COUNT, most), word(uapi.CONNLIMIT_FLAGS, uapi.CONNLIMIT_ABOVE)
+    counted = text(uapi.EXPRESSION_NAME, "connlimit"), nested(uapi.EXPRESSION_DATA, limit)
+    return _fill(into, nested(uapi.DYNSET_EXPRESSION, counted))
+
+
+@_once
+def remember(into: str, milliseconds: int) -> bytes:
+    """Adds the key in the registers."""
+    return _fill(into, attribute(uapi.DYNSET_TIMEOUT, U64.pack(milliseconds)))
+
+
+def _fill(into: str, *more: bytes) -> bytes:
+    key = word(uapi.DYNSET_OP, uapi.DYNSET_ADD), attribute(uapi.DYNSET_KEY, REGISTER)
+    return _expression("dynset", name(uapi.DYNSET_SET, into), *key, *more)
+
+
+@_once
 def has_header(number: int) -> bytes:
     """Whether an IPv6 packet has this extension header."""
     header = attribute(uapi.EXTHDR_TYPE, bytes([number])), word(uapi.EXTHDR_OFFSET, 0), word(uapi.EXTHDR_LENGTH, 1)

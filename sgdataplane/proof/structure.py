@@ -31,8 +31,8 @@ from sgdataplane.nft.ir import (
     Table,
     Verdict,
     VerdictMap,
-    targets_first,
 )
+from sgdataplane.nft.order import targets_first
 from sgdataplane.proof.lookups import Lookup
 
 MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: chains one after the other, gotos counted (nft_chain_validate)

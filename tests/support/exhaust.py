@@ -13,7 +13,8 @@ from dataclasses import replace
 from sgdataplane.contract.fields import Field
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import RETURN, Key, Match, Table, Verdict, VerdictKind, targets_first
+from sgdataplane.nft.ir import RETURN, Key, Match, Table, Verdict, VerdictKind
+from sgdataplane.nft.order import targets_first
 from tests.support.diagrams import Node, shrunk
 from tests.support.meaning import PLACE, WRITABLE, End, Meanings, Reading
 from tests.support.variables import INTERFACES, LOOPBACK, NUMBER, PARTS, WAY, Packet, Variable, Variables, lowest

@@ -28,7 +28,10 @@ from sgdataplane.nft.ir import (
     MapPriority,
     Match,
     OfMap,
+    OneIn,
     Range,
+    Remember,
+    SessionsExceed,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -197,6 +200,8 @@ class Reading:
                 return self._lead(verdict, place, state)
             case Exceeds():
                 return self._fault
+            case OneIn() | SessionsExceed() | Remember():  # as long as nobody has too many sessions
+                return self._rules(place.next_rule, state)
             case Log():
                 is_last = place.statement == len(statements) - 1
                 return self._rules(place.next_rule, state) if is_last else self._fault

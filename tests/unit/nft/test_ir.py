@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.nft.ir import Range, joined
+from sgdataplane.nft.ir import Range
+from sgdataplane.nft.order import joined
 
 Entries = list[tuple[Range, str]]
 
