@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from sgdataplane.cli.output import COLOUR_CHOICES, Exit, complain, say, say_aside
 from sgdataplane.errors import ExtraError, LabError, PrivilegeError
-from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
+from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
@@ -156,6 +156,16 @@ def _several(choice: Several) -> Callable[[str], list[str]]:
     return read
 
 
+def _bounded(choice: Number) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        if choice.read(number) is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {choice.expected}")
+        return number
+
+    return read
+
+
 # the parser
 
 
@@ -265,6 +275,8 @@ class Parser(argparse.ArgumentParser):
                 case Several():
                     words += "; A,B,... or `none`"
                     group.add_argument(option, type=_several(choice), metavar="LIST", help=words)
+                case Number():
+                    group.add_argument(option, type=_bounded(choice), metavar="N", help=words)
 
 
 class Summary(NamedTuple):

@@ -51,7 +51,7 @@ def register(verbs: Verbs) -> None:
     words = "write a file for each namespace into a new or empty folder; nft loads each of the texts"
     parser.add_argument("-o", dest="output", type=Path, metavar="FOLDER", help=words)
     parser.add_uplinks()
-    parser.add_choices(("placement", *JUDGING))
+    parser.add_choices(("placement", *JUDGING, "sessions_per_eni"))
 
 
 def run(arguments: argparse.Namespace) -> int:

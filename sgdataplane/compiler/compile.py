@@ -20,6 +20,7 @@ from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shar
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
+from sgdataplane.compiler.sessionlimit import limit_chain, limit_sets
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import INJECTED, eni_counter
@@ -76,6 +77,9 @@ def _shared_part(around: Surroundings) -> Part:
         chains += skeleton.gate_chain(site, hook), skeleton.entry_chain(site, hook, timeouts, passing)
         chains += shared.link, shared.checks, shared.errors, *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
+        if site.placement.is_outside:
+            chains.append(limit_chain(site, hook, around.options.sessions_per_eni))
+    maps += limit_sets(around.options.sessions_per_eni if site.placement.is_outside else 0)
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
     if site.origin is not None:
         needed |= {drop_name(Direction.INGRESS, INJECTED)}

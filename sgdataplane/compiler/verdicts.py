@@ -11,7 +11,8 @@ its interfaces with their slots. Must not know rules of users.
     <hook>-related        ICMP errors of these sessions
     <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own that writes the mark,
-                          <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only accepted
+                          <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only accepted. In a router, packets
+                          that open a session come to the limit first (sessionlimit.py)
     <hook>-pass           where packets leave: marks the packet as approved, for the fence, and accepts it; names the
                           secret
     sent                  base chain, host placement: what the router itself sends passes; other packets that reach its
@@ -33,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 
+from sgdataplane.compiler.sessionlimit import opening_rule
 from sgdataplane.compiler.skeleton import OF_ERRORS, drop
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, fixed_counter
@@ -241,7 +243,8 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, Se
         usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), DROPPED]
     else:
         usual, rules = [], [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
-    return Chain(accept_name(hook, side), (UNSET, *usual, *_unmarked(end), *rules))
+    limited = [opening_rule(side)] if site.placement.is_outside and hook is side else []
+    return Chain(accept_name(hook, side), (UNSET, *limited, *usual, *_unmarked(end), *rules))
 
 
 @lru_cache(maxsize=64)

@@ -23,6 +23,7 @@ CAUSES = (
     "malformed-discovery",
     "midstream",
     "neighbour-claim",
+    "session-limit",
     "spoofed",
     "unknown-interface",
     "untracked",

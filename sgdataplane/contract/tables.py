@@ -63,6 +63,14 @@ def accept_name(hook: Direction, side: Direction) -> str:
     return names.identifier(f"{hook.value}-accept", side.value)
 
 
+LIMIT = "limit-"  # the names of chains that limit how many sessions an ENI holds
+
+
+def limit_name(side: Direction) -> str:
+    """The chain for packets that open a session which this side's rules accept."""
+    return f"{LIMIT}{side.value}"
+
+
 def refuse_name(side: Direction) -> str:
     """The chain for packets that rules of that direction refuse."""
     return f"{side.value}-refuse"

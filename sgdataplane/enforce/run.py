@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
-from sgdataplane.contract.tables import TABLE
+from sgdataplane.contract.tables import TABLE, limit_name
 from sgdataplane.errors import KernelError, PrivilegeError
 from sgdataplane.host.nflog import NEEDS
+from sgdataplane.net.values import Direction
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.delta import Change, Plan, undo
-from sgdataplane.nft.ir import Chain, Log, Map, Rule, Table, rule
+from sgdataplane.nft.ir import Chain, Log, Map, OneIn, Rule, SessionsExceed, Table, rule
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
@@ -155,26 +156,56 @@ def restamp(generation: int) -> Transaction:
 
 FEATURE = "nflog"
 LOGGER = logging.getLogger("sgdataplane.nflog")
+LIMITS = tuple(limit_name(side) for side in Direction)
 PROBE = Chain("probe", (rule(Log("probe", LOG_GROUP, 1)),))
 
 
 def fitted(kernel: Kernel, table: Table) -> Table:
-    """The table as this kernel can have it: without logs if it can't log. The digest stays that of the whole table,
-    which is the policy's. A kernel that learns to log (a module) does so with the next table that is written anew
-    (`resync`). PrivilegeError if we may not ask."""
-    return table if can_log(kernel) else without_logs(table)
+    """The table as this kernel can have it: without logs if it can't log, and without limits of sessions if it can't
+    count them. The digest stays that of the whole table, which is the policy's. A kernel that learns to (a module) does
+    so with the next table that is written anew (`resync`). PrivilegeError if we may not ask."""
+    found = table if can_log(kernel) else without_logs(table)
+    limits = [chain for name in LIMITS if (chain := chain_in(table, name)) is not None and chain.rules]
+    return found if not limits or can_limit(kernel, limits[0]) else without_limits(found)
+
+
+def can_limit(kernel: Kernel, limit: Chain) -> bool:
+    """Whether the kernel takes such a chain's statements; logs a warning if not. Changes nothing."""
+    parts = [part for entry in limit.rules for part in entry.statements if isinstance(part, OneIn | SessionsExceed)]
+    counted = [part for part in parts if isinstance(part, SessionsExceed)]
+    sets = [Map(part.name, KeyType.MARK_IFNAME, (), holds=KeyType.NOTHING, room=1) for part in counted]
+    return _can(
+        kernel, Chain("probe", (rule(*parts),)), sets, "sessions aren't limited", "nft_connlimit and nft_numgen"
+    )
+
+
+def chain_in(table: Table, name: str) -> Chain | None:
+    try:
+        return table.chain_of(name)
+    except KeyError:
+        return None
+
+
+def without_limits(table: Table) -> Table:
+    """The table with limits that limit nothing."""
+    chains = tuple(replace(chain, rules=()) if chain.name in LIMITS else chain for chain in table.chains)
+    return replace(table, chains=chains)
 
 
 def can_log(kernel: Kernel) -> bool:
     """Whether the kernel takes a rule that logs; logs a warning if not. Changes nothing."""
+    return _can(kernel, PROBE, (), "denied packets are counted but not logged", NEEDS)
+
+
+def _can(kernel: Kernel, chain: Chain, sets: Iterable[Map], otherwise: str, needs: str) -> bool:
     probe = Table(f"{TABLE}-probe")
-    kinds = ((Kind.TABLE, probe), (Kind.CHAIN, PROBE), (Kind.RULES, PROBE))
+    kinds = ((Kind.TABLE, probe), *((Kind.MAP, one) for one in sets), (Kind.CHAIN, chain), (Kind.RULES, chain))
     try:
         kernel.check(Transaction.of(probe, (Operation(Verb.ADD, kind, subject) for kind, subject in kinds)), FEATURE)
     except PrivilegeError:
         raise
     except KernelError as error:
-        LOGGER.warning("denied packets are counted but not logged: %s; logging needs %s", error.detail, NEEDS)
+        LOGGER.warning("%s: %s; that needs %s", otherwise, error.detail, needs)
         return False
     return True
 

@@ -125,7 +125,29 @@ class Several:
         return ",".join(map(str, value)) or "none"  # type: ignore[call-overload]  # likewise
 
 
-Choice = OneOf | Switch | Several
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from 0 to `most`."""
+
+    meaning: str
+    most: int
+
+    @property
+    def expected(self) -> str:
+        return f"a number from 0 to {self.most}"
+
+    def read(self, plain: object) -> object | None:
+        is_number = isinstance(plain, int) and not isinstance(plain, bool)
+        return plain if is_number and 0 <= plain <= self.most else None  # type: ignore[operator]  # it is a number
+
+    def plain(self, value: object) -> object:
+        return value
+
+    def text(self, value: object) -> str:
+        return str(value)
+
+
+Choice = OneOf | Switch | Several | Number
 CHOICES: Mapping[str, Choice] = {
     "profile": OneOf("which set of the cloud's quotas applies", ("seed", "2026", "unlimited")),
     "placement": OneOf(
@@ -143,11 +165,17 @@ CHOICES: Mapping[str, Choice] = {
     "strict_syn": Switch("at ingress, too, drop such TCP packets instead of judging them"),
     "metadata": Several("destinations that every ENI can always reach", "addresses or CIDR blocks", Prefix.parse),
     "gateways": Several("the ENIs' gateways, with which DHCP always passes", "addresses", Address.parse),
+    "sessions_per_eni": Number(
+        "with host placement: how many sessions that an ENI has opened, and how many that were opened to it from "
+        "outside, may be open at once; 0 means any number",
+        1 << 24,
+    ),
     "on_change": OneOf(
         "when the policy changes, judge running sessions again, or let them go on until they expire", ("revoke", "keep")
     ),
 }
-JUDGING = ("profile", *OF_OPTIONS)  # what an answer about a state depends on
+# What an answer about a state depends on: no verdict depends on how many sessions there are.
+JUDGING = ("profile", *(name for name in OF_OPTIONS if name != "sessions_per_eni"))
 
 
 def read_choices(plain: Mapping[str, object]) -> dict[str, object]:

@@ -19,6 +19,8 @@ DHCP_BROADCAST = Address.parse("255.255.255.255")
 DHCPV6_SERVERS = Address.parse("ff02::1:2")  # RFC 8415, 7.1
 CLOUD_METADATA = Prefix.parse("100.100.100.200")
 
+SESSIONS_PER_ENI = 32_768  # CHOSEN: a sixteenth of the conntrack table that the package sets, an eighth of the kernel's
+
 
 class Placement(Enum):
     """Where a policy is enforced, as seen from the instances that it protects. INSTANCE: in the instance's own
@@ -44,6 +46,9 @@ class Options:
     strict_syn             whether such packets are dropped at ingress, too
     metadata               destinations that an ENI can always reach
     gateways               addresses of the ENIs' gateways, with which DHCP always passes
+    sessions_per_eni       where ENIs share a router's conntrack table: how many sessions that an ENI has opened may be
+                           open at once, and how many that were opened to it from outside; 0: any number. No verdict
+                           of decide() depends on it
     """
 
     inner_accept_egress: Literal["first", "custom_first"] = "first"
@@ -51,6 +56,7 @@ class Options:
     strict_syn: bool = False
     metadata: tuple[Prefix, ...] = ()
     gateways: tuple[Address, ...] = (GATEWAY_IPV4, GATEWAY_IPV6)
+    sessions_per_eni: int = SESSIONS_PER_ENI
 
 
 DEFAULTS = Options()

@@ -34,6 +34,7 @@ CAUSES: Mapping[str, str] = {
     "invalid": "conntrack finds it invalid: it fits no possible session",
     "untracked": "conntrack doesn't track it",
     "neighbour-claim": "it claims an address of someone else",
+    "session-limit": "its ENI has as many sessions as one may have",
     "unknown-interface": "its interface has no policy",
     # the fence knows these
     "fence.arp-claim": "ARP that claims an address of someone else",

@@ -70,6 +70,11 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
         "mid-stream",
         {"return": "TCP without a known session, in its ENI's adoption window: is judged"},
     ),
+    (
+        ("limit-",),
+        "session limit",
+        {"continue": "its ENI may open another session", "return": "its session was accepted before"},
+    ),
     (("egress-pass", "ingress-pass"), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
     (("timeouts-",), "timeouts", {}),

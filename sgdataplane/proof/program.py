@@ -14,7 +14,6 @@ from sgdataplane.contract.fields import PAIRED, PORTS, SESSION_PORTS, Field, Key
 from sgdataplane.nft.ir import (
     RETURN,
     Count,
-    Exceeds,
     InSet,
     Key,
     Log,
@@ -34,6 +33,8 @@ from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.ends import ends_of, is_end
 from sgdataplane.proof.lookups import Lookup, among, verdict_of
 from sgdataplane.proof.step import (
+    APART,
+    UNPROVABLE,
     Bound,
     Effect,
     Effects,
@@ -41,18 +42,14 @@ from sgdataplane.proof.step import (
     Outcome,
     RuleStep,
     Test,
+    Unprovable,
     bound_of,
     grouped,
     near,
     way_out,
 )
 
-TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
-UNPROVABLE = {
-    Exceeds: "a limit decides by the packets that came before",
-    Log: "a log has no counter right before it",
-}
 PRIORITY = Field.PACKET_PRIORITY
 NO_KEYS = (LACKING, "")  # no map has them: interfaces have names
 
@@ -224,13 +221,13 @@ class Program:
                 if not self._ask(step, statement):
                     return None
             elif isinstance(statement, Verdict):
-                if statement.kind is VerdictKind.JUMP and statement.chain.startswith(TIMEOUTS):
+                if statement.kind is VerdictKind.JUMP and statement.chain.startswith(APART):
                     return None
                 self._decide(step, statement)
                 return step
             elif isinstance(statement, VerdictMap):
                 return step if self._look_up(step, statement) else None
-            elif isinstance(statement, Exceeds | Log):
+            elif isinstance(statement, Unprovable):
                 step.problem = UNPROVABLE[type(statement)]
                 return step
             elif not isinstance(statement, SetTimeout):

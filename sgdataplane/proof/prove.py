@@ -28,6 +28,7 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.proof.far import KinAtoms, Kinships
 from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.kindcheck import ProfileMismatch
+from sgdataplane.proof.limits import wrong_limits
 from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.origin import wrong_origin
 from sgdataplane.proof.profile import ProfileCheck, ProvenProfile
@@ -229,7 +230,11 @@ class _Work:
             start = _Basis.of(self._before, self._table, wanted)
         except StructureError as error:
             return self._account(None, str(error))
-        wrong = wrong_timeouts(self._namespace, self._table) or wrong_origin(self._namespace, self._table)
+        wrong = (
+            wrong_timeouts(self._namespace, self._table)
+            or wrong_origin(self._namespace, self._table)
+            or wrong_limits(start.shared.structure, wanted.site)
+        )
         if wrong:
             return self._account(None, wrong)
         try:

@@ -9,12 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import Field
+from sgdataplane.contract.tables import LIMIT
 from sgdataplane.nft.ir import (
     Count,
+    Exceeds,
     Key,
+    Log,
     MapPriority,
     Match,
+    OneIn,
     Range,
+    Remember,
+    SessionsExceed,
     SetMark,
     SetPacketMark,
     SetPriority,
@@ -60,6 +66,16 @@ Effect = Count | SetMark | SetPacketMark | SetPriority | MapPriority
 Effects = tuple[Effect, ...]
 Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
+TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
+APART = (TIMEOUTS, LIMIT)  # jumps there are checked apart; those to a limit, too (limits.py)
+Unprovable = Exceeds | Log | OneIn | SessionsExceed | Remember
+UNPROVABLE = {
+    Exceeds: "a limit decides by the packets that came before",
+    Log: "a log has no counter right before it",
+    OneIn: "a random number decides",
+    SessionsExceed: "a count of sessions decides",
+    Remember: "it decides about packets that come later",
+}
 Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
 
 

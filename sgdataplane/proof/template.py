@@ -47,8 +47,8 @@ from sgdataplane.nft.ir import (
 from sgdataplane.proof.axes import MalformedError, holds, name_patterns, patterns
 from sgdataplane.proof.claims import Ranges
 from sgdataplane.proof.fixed import EVERY_END, LAST, Common, Own, ends_at, renamed
-from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.proven import ProvenGate, Roots, judging
+from sgdataplane.proof.step import APART
 from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
 
 BY_NUMBER = (PROFILES, WINNERS)  # the maps that are asked for a priority, in this order
@@ -330,9 +330,9 @@ class _Reading:
         """Reads two verdicts. Returns whether no packet comes back."""
         require(one.kind is other.kind)
         if one.chain:
-            is_timeout = one.chain.startswith(TIMEOUTS)
-            require(other.chain.startswith(TIMEOUTS) == is_timeout)
-            if not (is_timeout and one.kind is VerdictKind.JUMP):  # a jump there does nothing else (timeouts.py)
+            is_apart = one.chain.startswith(APART)
+            require(other.chain.startswith(APART) == is_apart)
+            if not (is_apart and one.kind is VerdictKind.JUMP):  # a jump there is checked apart
                 self._seen.ways.append((one.chain, other.chain))
         return one.kind is not VerdictKind.JUMP
 

@@ -32,7 +32,9 @@ from sgdataplane.nft.ir import (
     Key,
     MapCount,
     Match,
+    OneIn,
     Rule,
+    SessionsExceed,
     SetTimeout,
     Statement,
     Table,
@@ -44,9 +46,9 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.proof.axes import LACKING, holds, representatives
-from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.proven import RULES
 from sgdataplane.proof.specification import Namespace
+from sgdataplane.proof.step import TIMEOUTS
 
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
 ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
@@ -162,7 +164,7 @@ class _OpeningWalk:
                     return (), False
             elif isinstance(statement, InSet) and not self._may_be_in(statement):
                 return (), False
-            elif isinstance(statement, Match | InSet | Exceeds | MapCount):
+            elif isinstance(statement, Match | InSet | Exceeds | OneIn | SessionsExceed | MapCount):
                 is_sure = False
             elif isinstance(statement, Verdict):
                 return (statement,), is_sure
@@ -174,6 +176,8 @@ class _OpeningWalk:
     def _may_be_in(self, asked: InSet) -> bool:
         """Whether a packet may have what the set asks for, at whatever interface."""
         if asked.negate or asked.field not in self.known or asked.name not in self.table.map:
+            return True
+        if self.table.map[asked.name].room:
             return True
         value = self.known[asked.field]
         if not isinstance(value, int):

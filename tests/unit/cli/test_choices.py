@@ -26,6 +26,7 @@ GIVEN: dict[str, tuple[tuple[str, ...], object]] = {
     "strict_syn": (("--strict-syn",), True),
     "metadata": (("--metadata", "192.0.2.1,2001:db8::/64"), (Prefix.parse("192.0.2.1"), Prefix.parse("2001:db8::/64"))),
     "gateways": (("--gateways", "10.0.0.1"), (Address.parse("10.0.0.1"),)),
+    "sessions_per_eni": (("--sessions-per-eni", "1000"), 1000),
     "on_change": (("--on-change", "keep"), "keep"),
 }
 FLOW = ("--eni", "e", "--direction", "egress", "--protocol", "tcp", "--port", "ssh", "--remote", "10.0.0.1")
@@ -33,12 +34,12 @@ ATTACH = ("--eni", "e", "--netns", "n", "--ifname", "i")
 # Each verb, and the choices that its answer depends on.
 TAKES: dict[tuple[str, ...], Sequence[str]] = {
     ("check", "S"): JUDGING,
-    ("compile", "S"): (*JUDGING, "placement"),
+    ("compile", "S"): (*JUDGING, "placement", "sessions_per_eni"),
     ("explain", "S", *FLOW): JUDGING,
     ("diff", "S", "T"): JUDGING,
     ("report", "S", "--html", "F"): JUDGING,
     ("lab", "up", "S"): tuple(CHOICES),
-    ("lab", "apply", "S"): (*JUDGING, "on_change"),
+    ("lab", "apply", "S"): (*JUDGING, "sessions_per_eni", "on_change"),
     ("replay", "C", "--state", "S"): (*JUDGING, "placement"),
     ("apply", "S"): tuple(CHOICES),
     ("agent",): tuple(CHOICES),
@@ -102,13 +103,16 @@ def test_a_verb_takes_the_choices_that_its_answer_depends_on(
         (("--metadata", "a,,b"), "is not a list of"),
         (("--gateways", "10.0.0.0/24"), "is not a list of addresses"),
         (("--profile", "2025"), "invalid choice"),
+        (("--sessions-per-eni", "-1"), "expected one argument"),
+        (("--sessions-per-eni", "many"), "'many' is not a number from 0 to 16777216"),
+        (("--sessions-per-eni", "16777217"), "'16777217' is not a number from 0 to 16777216"),
     ],
 )
 def test_what_is_no_value_is_a_usage_error(
     words: tuple[str, ...], said: str, state: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["check", state, *words])
+        main(["compile", state, *words])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
