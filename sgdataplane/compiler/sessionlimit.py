@@ -43,9 +43,9 @@ from sgdataplane.nft.ir import (
     rule,
 )
 
-COUNTED = 512
-SLACK = 5, 4  # a sample of COUNTED has a deviation of 4.4 %: an honest ENI just below its limit loses nothing
-PAUSE_MS = 10_000  # for how long a full ENI opens no session before it is asked again
+COUNTED = 256
+SLACK = 4, 3  # a sample of COUNTED has a deviation of 6 %: an honest ENI just below its limit loses nothing
+PAUSE_MS = 20_000  # for how long a full ENI opens no session before it is asked again
 ROOM = 4096  # elements of a set: more than a router has ENIs
 
 # A session from an ENI to another one of the same router is its opener's, whose half of the mark says so already.

@@ -199,9 +199,10 @@ def can_log(kernel: Kernel) -> bool:
 
 def _can(kernel: Kernel, chain: Chain, sets: Iterable[Map], otherwise: str, needs: str) -> bool:
     probe = Table(f"{TABLE}-probe")
-    kinds = ((Kind.TABLE, probe), *((Kind.MAP, one) for one in sets), (Kind.CHAIN, chain), (Kind.RULES, chain))
+    made = [Operation(Verb.ADD, Kind.TABLE, probe), *(Operation(Verb.ADD, Kind.MAP, one) for one in sets)]
+    made += (Operation(Verb.ADD, kind, chain) for kind in (Kind.CHAIN, Kind.RULES))
     try:
-        kernel.check(Transaction.of(probe, (Operation(Verb.ADD, kind, subject) for kind, subject in kinds)), FEATURE)
+        kernel.check(Transaction.of(probe, made), FEATURE)
     except PrivilegeError:
         raise
     except KernelError as error:

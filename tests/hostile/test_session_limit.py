@@ -255,7 +255,7 @@ def test_updates_under_a_flood_neither_reset_the_count_nor_lose_a_session(router
 
 
 def test_sampling_bounds_a_large_flood(make_lab_name: Callable[[], str]) -> None:
-    """At a limit where one in eight is counted."""
+    """At a limit where one in sixteen is counted."""
     limit = 4096
     with running(make_lab_name(), limit) as router:
         router.open(A, OUTSIDE, limit)

@@ -103,7 +103,7 @@ def test_a_verb_takes_the_choices_that_its_answer_depends_on(
         (("--metadata", "a,,b"), "is not a list of"),
         (("--gateways", "10.0.0.0/24"), "is not a list of addresses"),
         (("--profile", "2025"), "invalid choice"),
-        (("--sessions-per-eni", "-1"), "expected one argument"),
+        (("--sessions-per-eni", "-1"), "'-1' is not a number from 0 to 16777216"),
         (("--sessions-per-eni", "many"), "'many' is not a number from 0 to 16777216"),
         (("--sessions-per-eni", "16777217"), "'16777217' is not a number from 0 to 16777216"),
     ],
