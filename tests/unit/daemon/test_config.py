@@ -44,6 +44,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         placement = "host"
         inner_accept_egress = "custom_first"
         midstream_egress = "judge"
+sessions_per_eni = 1000
         strict_syn = true
         metadata = ["192.0.2.1", "2001:db8::/64"]
         gateways = ["10.0.0.1"]
