@@ -16,7 +16,14 @@ from functools import cached_property, lru_cache
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
-from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
+from sgdataplane.compiler.eni import (
+    EniInterface,
+    ends_chain,
+    eni_chain,
+    errors_chain,
+    passing_errors,
+    shared_chains,
+)
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.parts import Joined, Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
@@ -64,10 +71,10 @@ def _shared_part(around: Surroundings) -> Part:
     maps = [skeleton.adopting(), *verdicts.mark_maps(slots)]
     arriving = ACCEPT
     if around.uplinks:
-        of_uplinks, local = skeleton.uplink_chain(around.private)
-        arriving = goto(of_uplinks.name)
-        chains.append(of_uplinks)
-        maps += local
+        of_uplinks, here = skeleton.uplink_chains(around.private)
+        arriving = goto(of_uplinks[0].name)
+        chains += of_uplinks
+        maps += here
     for hook in Direction:
         uplink, timeouts = (goto(pass_name(hook)), around.elsewhere) if site.is_leaving(hook) else (arriving, ())
         # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.
@@ -75,7 +82,7 @@ def _shared_part(around: Surroundings) -> Part:
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
         shared = shared_chains(around.placement, hook, around.options)
         chains += skeleton.gate_chain(site, hook), skeleton.entry_chain(site, hook, timeouts, passing)
-        chains += shared.link, shared.checks, shared.errors, *shared.foreign
+        chains += shared.link, shared.checks, passing_errors(around.placement, hook), *shared.foreign
         chains += [chain for chain in shared.far if chain.name in around.needed]
         if site.placement.is_outside:
             chains.append(limit_chain(site, hook, around.options.sessions_per_eni))
@@ -93,17 +100,19 @@ def _shared_part(around: Surroundings) -> Part:
 
 @dataclass(frozen=True)
 class EniPart:
-    """What a table has for one ENI: its chains by hook, for any packet, and for ICMP errors about sessions that it
-    accepted. At ingress, all ENIs share the latter. `optional`: chains that a table has if an ENI needs them."""
+    """What a table has for one ENI: its chains by hook, for any packet; `errors`: for ICMP errors that it sends about
+    sessions that it accepted; `ends`: what checks which sessions its errors are about. `optional`: chains that a table
+    has if an ENI needs them."""
 
     ifname: str
     opening: Mapping[Direction, Chain]
-    errors: Mapping[Direction, Chain]
+    errors: Chain
+    ends: Chain
     optional: frozenset[str]
 
     @cached_property
     def part(self) -> Part:
-        return Part.of([*self.opening.values(), self.errors[Direction.EGRESS]], ())
+        return Part.of([*self.opening.values(), self.errors, self.ends], ())
 
     @cached_property
     def needed(self) -> frozenset[str]:
@@ -115,20 +124,19 @@ class EniPart:
 def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
     """Made again only if something about the ENI changes, or where its rules begin."""
     site = SITES[placement]
-    shared = {hook: shared_chains(placement, hook, options) for hook in Direction}
-    opening = {hook: eni_chain(site, hook, link, shared[hook], options) for hook in Direction}
-    errors = {hook: errors_chain(hook, link, shared[hook]) for hook in Direction}
-    optional = verdicts.cause_names().union(chain.name for chain in shared[Direction.EGRESS].far)
-    return EniPart(link.ifname, opening, errors, optional)
+    ends = ends_chain(site, link)
+    of_hook = {Direction.EGRESS: ends}
+    opening = {hook: eni_chain(site, hook, link, options, of_hook.get(hook)) for hook in Direction}
+    far = shared_chains(placement, Direction.EGRESS, options).far
+    optional = verdicts.cause_names().union(chain.name for chain in far)
+    return EniPart(link.ifname, opening, errors_chain(site, link, ends), ends, optional)
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
     """The maps from interfaces to the chains of their ENIs."""
-    maps: list[Map] = []
-    for hook in Direction:
-        maps.append(skeleton.dispatch(hook, {entry.ifname: entry.opening[hook] for entry in parts}))
-        maps.append(skeleton.errors(hook, {entry.ifname: entry.errors[hook] for entry in parts}))
-    return Part.of((), maps)
+    errors = skeleton.errors({entry.ifname: entry.errors for entry in parts})
+    opening = [{entry.ifname: entry.opening[hook] for entry in parts} for hook in Direction]
+    return Part.of((), [errors, *map(skeleton.dispatch, Direction, opening)])
 
 
 def compile_policy(

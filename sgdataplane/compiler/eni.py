@@ -16,16 +16,20 @@ profile. Must not know rules of users, or the epoch.
                  timeouts, mid-stream TCP, metadata
                  number of the profile of the side whose rules judge the packet's session: becomes its priority, with
                                        which it returns to the base chain
+    ends-egress           icmp-error-refused  an ICMP error about a session whose packets in the error's direction don't
+                                              come from the ENI. Errors come here from the eni chain, and by
+    errors-egress         spoofed             if a mark says that the ENI accepts the session
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import product
 
 from sgdataplane.compiler.skeleton import (
-    OF_ERRORS,
+    NO_ERROR,
     SaidRule,
     accept,
     content_chain,
@@ -50,7 +54,7 @@ from sgdataplane.contract.fields import (
     CtState,
     Field,
 )
-from sgdataplane.contract.priority import CODES
+from sgdataplane.contract.priority import CODES, OWN_END
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
@@ -73,6 +77,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.text import rule_text
+from sgdataplane.policy.dimensions import LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,11 @@ class EniInterface:
 
 @dataclass(frozen=True, slots=True)
 class SharedChains:
-    """The chains at one hook that are the same for all ENIs. `errors`: accepts ICMP errors. `foreign`: at ingress, for
-    packets that aren't for the ENI alone. `far`: at egress, for discovery by ENIs whose link has no subnet, as in host
-    placement."""
+    """The chains at one hook that are the same for all ENIs. `foreign`: at ingress, for packets that aren't for the ENI
+    alone. `far`: at egress, for discovery by ENIs whose link has no subnet, as in host placement."""
 
     link: Chain
     checks: Chain
-    errors: Chain
     foreign: tuple[Chain, ...]
     far: tuple[Chain, ...]
 
@@ -119,7 +122,6 @@ def shared_chains(placement: Placement, hook: Direction, options: Options) -> Sh
     return SharedChains(
         content_chain(f"{hook.value}-link", tuple(link)),
         content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
-        content_chain(f"errors-{hook.value}", tuple(_passing_errors(*at))),
         (_foreign(hook),) if hook is Direction.INGRESS else (),
         (content_chain("egress-far", (_far_discovery(_routed(options)),)),) if hook is Direction.EGRESS else (),
     )
@@ -130,10 +132,14 @@ def _routed(options: Options) -> tuple[Prefix, ...]:
     return always.on_link((), options, Placement.HOST)
 
 
-def _passing_errors(site: Site, hook: Direction) -> Iterator[Rule]:
-    yield rule(SetPriority(0))  # it said that the session is accepted
-    yield accept(site, hook, "icmp-error", _icmp(always.ICMP_ERRORS))
-    yield accept(site, hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS))
+@lru_cache(maxsize=4)
+def passing_errors(placement: Placement, hook: Direction) -> Chain:
+    """Accepts ICMP errors about a session that the packet's ENI accepts now. Other `related` packets, which a conntrack
+    helper of others expects, go back to be judged like any opening packet."""
+    unset = rule(SetPriority(0))  # it said that the session is accepted
+    errors = (_icmp(always.ICMP_ERRORS), _icmpv6(always.ICMPV6_ERRORS))
+    passing = (accept(SITES[placement], hook, "icmp-error", one) for one in errors)
+    return content_chain(f"errors-{hook.value}", (unset, *passing))
 
 
 def _foreign(hook: Direction) -> Chain:
@@ -154,8 +160,7 @@ def _refused(hook: Direction) -> Iterator[Rule]:
     is_related = is_value(Field.CT_STATE, CtState.RELATED)
     yield rule(is_related, _icmp(always.ICMP_ERRORS), RETURN)
     yield rule(is_related, _icmpv6(always.ICMPV6_ERRORS), RETURN)
-    others = (Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
-    yield rule(is_related, *others, RETURN)
+    yield rule(is_related, *NO_ERROR, RETURN)
     yield drop(hook, "icmp-error-refused", is_related)
 
 
@@ -205,13 +210,16 @@ def _dhcp_server(family: Family) -> Rule:
     )
 
 
-def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedChains, options: Options) -> Chain:
-    """The chain for opening packets of the ENI, and for packets whose session has to be judged again."""
+def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options, ends: Chain | None = None) -> Chain:
+    """The chain for opening packets of the ENI, and for packets whose session has to be judged again. `ends`: checks
+    what ICMP errors are about, at egress."""
+    shared = shared_chains(site.placement, hook, options)
     rules = [
         *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
         shared_rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
         *(_sender(hook, link.sources) if hook is Direction.EGRESS else _receiver(hook, link, shared.foreign[0])),
         shared_rule(jump(shared.checks.name)),
+        *([shared_rule(is_value(Field.CT_STATE, CtState.RELATED), jump(ends.name))] if ends else []),
         *((entry, rule_text(entry)) for entry in link.timeouts[hook]),
         *_midstream(hook, options),
         *(_metadata(site, hook, prefix) for prefix in options.metadata),
@@ -253,13 +261,28 @@ def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
     return tuple(Match(asked, part, negate=True) for part in parts(ranges))
 
 
-def errors_chain(hook: Direction, link: EniInterface, shared: SharedChains) -> Chain:
-    """ICMP errors about a session that this ENI accepts now: the shared chain, after a check of the source at egress.
-    Other `related` packets, which a conntrack helper of others expects, go back to be judged like any opening
-    packet."""
-    if hook is Direction.INGRESS:
-        return shared.errors
-    rules = (*_sender(hook, link.sources), shared_rule(goto(shared.errors.name)))
+def ends_chain(site: Site, link: EniInterface) -> Chain:
+    """Drops ICMP errors that this ENI sends about sessions without an end here; all other packets come back.
+
+    A session has its end here if its packets in the error's direction come from the ENI. So the packet that the error
+    quotes was sent to the ENI, and no other workload has seen it. One rule drops: an old kernel walks each way there.
+    """
+    is_own = Match(Field.PACKET_PRIORITY, (Range.of(OWN_END),))
+    rules = [shared_rule(*NO_ERROR, RETURN), shared_rule(SetPriority(OWN_END))]
+    for way, family in product(CtDirection, Family):
+        side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
+        is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.sources, family))
+        if is_another:
+            rules.append(said(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(0)))
+    rules.append(_dropped(Direction.EGRESS, "icmp-error-refused", replace(is_own, negate=True)))
+    return said_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
+
+
+def errors_chain(site: Site, link: EniInterface, ends: Chain) -> Chain:
+    """ICMP errors that this ENI sends about a session that it accepts now."""
+    hook = Direction.EGRESS
+    passing = passing_errors(site.placement, hook)
+    rules = (*_sender(hook, link.sources), shared_rule(jump(ends.name)), shared_rule(goto(passing.name)))
     return said_chain(names.identifier(f"errors-{hook.value}", link.ifname), rules)
 
 
@@ -272,7 +295,7 @@ def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> tuple[SaidRule, ...
 def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
     """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
-        own = merged(prefix for prefix in link.own if prefix.family is family)
+        own = _of_family(link.own, family)
         yield from (_dropped(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
         yield said(*_is_none_of(DESTINATION[family], link.sources, family), jump(foreign.name))
 
@@ -283,8 +306,11 @@ def _dropped(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
 
 def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
     """Hold for packets of this family whose address lies in none of the prefixes."""
-    ranges = merged(prefix for prefix in prefixes if prefix.family is family)
-    return _none_of(asked, ranges) or (is_value(Field.NFPROTO, NFPROTO[family]),)
+    return _none_of(asked, _of_family(prefixes, family)) or (is_value(Field.NFPROTO, NFPROTO[family]),)
+
+
+def _of_family(prefixes: Iterable[Prefix], family: Family) -> tuple[Range, ...]:
+    return merged(prefix for prefix in prefixes if prefix.family is family)
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:

@@ -7,7 +7,8 @@ and how chains are named after what they hold. Must not know rules of users, or 
     <hook>-entry      packets at no ENI's interface: lo, internal interfaces and uplinks pass. Base chains (verdicts.py)
                       begin with what it says of the first FEW_UPLINKS, since most packets of a router come and go there
     egress-midstream  TCP that opens nothing: goes on to the rules while its ENI's adoption window is open, else dropped
-    uplink            host placement: packets from elsewhere, less those that claim to be from an ENI on this host
+    uplink            host placement: packets from elsewhere, less those that claim to be from an ENI on this host, and
+                      less ICMP errors about packets to such an ENI
 
 A set or map without a name may stand only in a chain that is named after its content. The kernel fills such a set of
 ranges a moment after the commit that makes its rule, and empties a map in the commit that deletes it, also for packets
@@ -22,19 +23,20 @@ from functools import lru_cache
 
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, fixed_counter
-from sgdataplane.contract.fields import SOURCE, CtState, Field, KeyType
+from sgdataplane.contract.fields import SOURCE, CtDirection, CtState, Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import (
     ADOPTING,
     DEFAULT_WINDOW_MS,
+    ERRORS,
     MIDSTREAM,
     UPLINK,
     dispatch_name,
     drop_name,
     entry_name,
-    errors_name,
     gate_name,
+    here_name,
     pass_name,
 )
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Prefix
@@ -55,6 +57,7 @@ from sgdataplane.nft.ir import (
     VerdictMap,
     goto,
     is_value,
+    jump,
     prefix_range,
     rule,
 )
@@ -62,6 +65,7 @@ from sgdataplane.nft.text import rule_text
 
 # The protocols of ICMP errors, which carry the entry of the session that they report about.
 OF_ERRORS = (ICMP, ICMPV6)
+NO_ERROR = tuple(Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
 
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
@@ -125,21 +129,47 @@ def _first_rules(entry: Chain, interface: Field, names: Iterable[str]) -> Iterat
             yield rule(one.statements[0], *later, one.statements[-1])
 
 
-def uplink_chain(private: Sequence[Prefix]) -> tuple[Chain, list[Map]]:
-    """Drops packets that come by an uplink and claim to be from an ENI on this host, which has these private addresses
-    (ingress filtering, RFC 2827). An element leads to the end at once: an old kernel walks each way there, by each
-    chain that leads here, at each commit."""
-    spoofed = goto(drop_name(Direction.EGRESS, "spoofed"))
-    of_family = {family: [p for p in private if p.family is family] for family in Family}
-    maps, rules = [], []
-    for family, prefixes in of_family.items():
-        singles = sorted({p.first for p in prefixes if p.first == p.last})
-        key_type = KeyType.IPV4 if family is Family.IPV4 else KeyType.IPV6
-        maps.append(Map(f"local-{family.value}", key_type, tuple((value, spoofed) for value in singles)))
-        rules.append(rule(VerdictMap(SOURCE[family], name=maps[-1].name)))
-        blocks = merged(p for p in prefixes if p.first != p.last)
-        rules += [rule(Match(SOURCE[family], blocks), spoofed)] if blocks else []
-    return content_chain(UPLINK, (*rules, rule(ACCEPT))), maps
+# The source of a session's packets in each direction, as they come in.
+SENT_FROM = {
+    CtDirection.ORIGINAL: {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
+    CtDirection.REPLY: {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
+}
+
+
+def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
+    """Return the chains for packets that come by an uplink, the first one first, and their maps.
+
+    They drop what claims to be from an ENI on this host, which has these private addresses (ingress filtering, RFC
+    2827), and ICMP errors about packets to such an ENI. An element of a map returns, so that there is one way to each
+    end, and not one for each address: an old kernel walks all of them at each commit.
+    """
+    maps = [_here(family, private) for family in Family]
+    asked = [(way, SENT_FROM[way][family]) for way in CtDirection for family in Family]
+    ends = [rule(is_value(Field.CT_DIRECTION, way), *one) for way, end in asked for one in _from_here(end, private)]
+    of_ends = content_chain(f"{UPLINK}-ends", (*ends, rule(ACCEPT)))
+    refused = drop(Direction.EGRESS, "icmp-error-refused")
+    of_errors = content_chain(f"{UPLINK}-errors", (rule(*NO_ERROR, RETURN), rule(jump(of_ends.name)), refused))
+    sources = [rule(*way) for family in Family for way in _from_here(SOURCE[family], private)]
+    to_errors = rule(is_value(Field.CT_STATE, CtState.RELATED), jump(of_errors.name))
+    of_sources = content_chain(f"{UPLINK}-sources", (*sources, to_errors, rule(ACCEPT)))
+    first = content_chain(UPLINK, (rule(jump(of_sources.name)), drop(Direction.EGRESS, "spoofed")))
+    return [first, of_sources, of_errors, of_ends], maps
+
+
+def _here(family: Family, private: Iterable[Prefix]) -> Map:
+    """The single addresses of this family."""
+    singles = sorted({p.first for p in private if p.family is family and p.first == p.last})
+    key_type = KeyType.IPV4 if family is Family.IPV4 else KeyType.IPV6
+    return Map(here_name(family), key_type, tuple((value, RETURN) for value in singles))
+
+
+def _from_here(asked: Field, private: Iterable[Prefix]) -> Iterator[tuple[Statement, ...]]:
+    """Statements that return if an address is one of these."""
+    family = Family.IPV6 if asked.key_type is KeyType.IPV6 else Family.IPV4
+    yield (VerdictMap(asked, name=here_name(family)),)
+    blocks = merged(p for p in private if p.family is family and p.first != p.last)
+    if blocks:
+        yield Match(asked, blocks), RETURN
 
 
 def midstream_chain(site: Site) -> Chain:
@@ -160,9 +190,9 @@ def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     return by_interface(dispatch_name(hook), chains)
 
 
-def errors(hook: Direction, chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> the chain for ICMP errors about accepted sessions."""
-    return by_interface(errors_name(hook), chains)
+def errors(chains: Mapping[str, Chain]) -> Map:
+    """Interface name -> the chain for ICMP errors that its ENI sends about accepted sessions."""
+    return by_interface(ERRORS, chains)
 
 
 def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:

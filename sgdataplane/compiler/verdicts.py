@@ -34,8 +34,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 
+from sgdataplane.compiler.eni import passing_errors
 from sgdataplane.compiler.sessionlimit import opening_rule
-from sgdataplane.compiler.skeleton import OF_ERRORS, drop
+from sgdataplane.compiler.skeleton import NO_ERROR, OF_ERRORS, drop
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, INJECTED, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
@@ -43,13 +44,13 @@ from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.priority import ACCEPTED, CODES, RANKS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
+    ERRORS,
     LOOPBACK,
     PROFILES,
     SENT,
     WINNERS,
     accept_name,
     drop_name,
-    errors_name,
     gate_name,
     pass_name,
     refuse_name,
@@ -104,7 +105,6 @@ Statements = tuple[Statement, ...]
 
 # Rules that name no epoch are made once: a rule that is the same object is encoded once, too.
 UNSET, DROPPED = rule(SetPriority(0)), rule(DROP)
-NO_ERROR = tuple(Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for protocol in OF_ERRORS)
 BEFORE_RELATED = (rule(*NO_ERROR, RETURN), UNSET)
 
 
@@ -171,15 +171,17 @@ def _to_related(hook: Direction) -> Rule:
 
 
 def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
-    """Leads ICMP errors of these sessions to the chain of their ENI, by one rule: an old kernel walks each way there at
-    each commit."""
+    """Leads ICMP errors of these sessions to the chain that passes them, by one rule: an old kernel walks each way
+    there at each commit. At egress that is a chain of the ENI's, which first checks where they come from."""
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
-    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, _to_errors(hook, site.interface(hook))))
+    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, _to_errors(site, hook)))
 
 
-@cache
-def _to_errors(hook: Direction, interface: Field) -> Rule:
-    return rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), VerdictMap(interface, name=errors_name(hook)))
+def _to_errors(site: Site, hook: Direction) -> Rule:
+    is_accepted = is_value(Field.PACKET_PRIORITY, ACCEPTED)
+    if hook is Direction.EGRESS:
+        return rule(is_accepted, VerdictMap(site.interface(hook), name=ERRORS))
+    return rule(is_accepted, goto(passing_errors(site.placement, hook).name))
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:

@@ -17,6 +17,7 @@ UPLINK = "uplink"  # the chain for packets that come by an uplink
 MIDSTREAM = "egress-midstream"
 PROFILES = "profiles"  # the map from numbers of profiles' sides to their first chains
 WINNERS = "winners"  # the map from ranks to the leaves of their permissions
+ERRORS = "egress-errors"  # the map from an interface to the chain for ICMP errors that its ENI sends
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 SENT = "sent"  # the base chain for packets that the namespace itself sends, where there is one
@@ -34,7 +35,7 @@ def entry_name(hook: Direction) -> str:
 
 
 def related_name(hook: Direction) -> str:
-    """The chain for ICMP errors about accepted sessions."""
+    """The chain for ICMP errors, and for other packets that conntrack calls related."""
     return f"{hook.value}-related"
 
 
@@ -43,9 +44,9 @@ def dispatch_name(hook: Direction) -> str:
     return f"{hook.value}-enis"
 
 
-def errors_name(hook: Direction) -> str:
-    """The map from an interface to the chain of its ENI's ICMP errors."""
-    return f"{hook.value}-errors"
+def here_name(family: Family) -> str:
+    """The map of addresses that ENIs have on this host, for packets that come by an uplink."""
+    return f"here-{family.value}"
 
 
 def drop_name(hook: Direction, cause: str) -> str:

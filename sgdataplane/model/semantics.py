@@ -6,8 +6,8 @@ the compiler must agree with it, and is tested against it, but shares none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from sgdataplane.model import always
@@ -24,7 +24,7 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
-from sgdataplane.net.packet import Packet
+from sgdataplane.net.packet import IcmpError, Packet
 from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 
 
@@ -80,6 +80,30 @@ def decide(
     return next(candidates(state, eni, packet, options))
 
 
+def decide_error(
+    state: CloudState, error: IcmpError, options: Options = DEFAULTS, here: Collection[str] = ()
+) -> Decision:
+    """Return what becomes of an ICMP error at one ENI, whose session no mark says to be accepted.
+
+    It passes if the session that it is about would, and if its sender can have seen the packet that it quotes. `here`:
+    the ENIs on this host, if the error has come from elsewhere, by an uplink. KeyError if the state has no such ENI.
+    """
+    session = error.session
+    eni = state.eni[session.eni_id]
+    header = replace(session, direction=error.direction, remote=error.remote, local=error.local)
+    if any(state.eni[other].has_private(error.quoted_target) for other in here):
+        return Decision(Direction.EGRESS, Verdict.DROP, "icmp-error-refused")
+    if is_spoofed(eni, header):
+        return Decision(error.direction, Verdict.DROP, "spoofed")
+    if is_foreign(eni, header):
+        return Decision(error.direction, Verdict.DROP, "foreign")
+    if is_about_another(eni, error):
+        return Decision(error.direction, Verdict.DROP, "icmp-error-refused")
+    if always.is_metadata(session, options):
+        return Decision(session.direction, Verdict.ACCEPT, "metadata")
+    return next(candidates(state, eni, session, options))
+
+
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
     """Everything that would decide this packet, strongest first; the default is always the last one."""
     ordered = ordered_candidates(state, eni, packet.direction, options)
@@ -127,6 +151,12 @@ def is_foreign(eni: Eni, packet: Packet) -> bool:
     if packet.direction is Direction.EGRESS:
         return False
     return not any(packet.local in prefix for prefix in (*eni.own_prefixes, *always.SHARED[packet.family]))
+
+
+def is_about_another(eni: Eni, error: IcmpError) -> bool:
+    """Whether an ENI sends an ICMP error about a packet that wasn't sent to it. (At ingress anybody may be a router on
+    the packet's way, as far as the ENI can tell.)"""
+    return error.direction is Direction.EGRESS and not any(error.quoted_target in own for own in eni.own_prefixes)
 
 
 def is_refused_midstream(packet: Packet, options: Options) -> bool:

@@ -29,7 +29,7 @@ CAUSES: Mapping[str, str] = {
     # only the kernel knows these
     "always": "always passes",
     "icmp-error": "an ICMP error that belongs to an accepted session passes",
-    "icmp-error-refused": "related ICMP that isn't an error, such as a redirect",
+    "icmp-error-refused": "ICMP about a packet that its sender can't have seen, or no error, such as a redirect",
     "injected": "a device of another namespace put it into the router's stack, behind the policy",
     "invalid": "conntrack finds it invalid: it fits no possible session",
     "untracked": "conntrack doesn't track it",

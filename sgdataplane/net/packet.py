@@ -1,6 +1,6 @@
 """A packet as a policy sees it: at which ENI, in which direction, and who is at the other end.
 
-Owns Packet. Is given plain values. Must not know scapy, rules or nftables.
+Owns Packet, and IcmpError. Is given plain values. Must not know scapy, rules or nftables.
 """
 
 from __future__ import annotations
@@ -35,3 +35,22 @@ class Packet:
     @property
     def family(self) -> Family:
         return self.remote.family
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP error at one ENI, which quotes a packet of a session.
+
+    `direction`, `remote` and `local` are the error's own, as in its IP header. `session` is the opening packet of the
+    session, as the policy of this ENI sees it.
+    """
+
+    direction: Direction
+    remote: Address
+    local: Address
+    session: Packet
+
+    @property
+    def quoted_target(self) -> Address:
+        """The address that the quoted packet was sent to. That packet went the other way than the error."""
+        return self.session.local if self.direction is Direction.EGRESS else self.session.remote

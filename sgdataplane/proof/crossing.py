@@ -67,6 +67,14 @@ def reached(family: Family, *, is_arriving: bool) -> Field:
     return (OPENED if is_arriving else ANSWERED)[family]["destination"]
 
 
+def sent_from(family: Family, way: CtDirection, *, is_arriving: bool) -> Field:
+    """The field with the address that a session's packets in one direction come from, on the wire at a hook: where they
+    leave, that is where packets in the other direction went to when they came in."""
+    if way is CtDirection.ORIGINAL:
+        return (OPENED if is_arriving else ANSWERED)[family]["source"]
+    return (ANSWERED if is_arriving else OPENED)[family]["destination"]
+
+
 def family_of(fields: Fields) -> Family:
     return Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
 
@@ -116,13 +124,19 @@ class Crossing:
     def _reached(self, family: Family) -> Field:
         return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
+    def _sent_from(self, family: Family) -> tuple[Field, ...]:
+        """Where the session's packets in each direction come from: asked of ICMP errors at egress."""
+        is_egress, is_arriving = self.hook is Direction.EGRESS, not self.is_leaving
+        return tuple(sent_from(family, way, is_arriving=is_arriving) for way in CtDirection) if is_egress else ()
+
     def known(self) -> dict[Field, Key | None]:
         """The fields with a known value. A packet that leaves may have come by any interface or none; a packet that
         comes in doesn't know its outgoing interface yet: the kernel compares an empty name (nft_meta.c)."""
         other = other_family(self.family)
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
-            **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other], self._reached(other)), LACKING),
+            **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other]), LACKING),
+            **dict.fromkeys((self._reached(other), *self._sent_from(other)), LACKING),
         }
         if self.is_leaving:
             known[Field.OIFNAME] = self.ifname
@@ -134,7 +148,7 @@ class Crossing:
 
     def of_session(self) -> tuple[Field, ...]:
         """The fields, besides the mark, that a packet has if conntrack has a session for it."""
-        return Field.CT_DIRECTION, self._reached(self.family)
+        return Field.CT_DIRECTION, self._reached(self.family), *self._sent_from(self.family)
 
     def asked(self) -> tuple[Asked, ...]:
         """The axes in order; protocols come first."""

@@ -25,7 +25,7 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import Ranges, end_chain, united
-from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached
+from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached, sent_from
 from sgdataplane.proof.step import Effect, Effects, Outcome
 
 Value = TypeVar("Value")
@@ -42,8 +42,9 @@ def ends_at(hook: Direction) -> dict[str, str]:
 EVERY_END = frozenset(name for hook in Direction for name in ends_at(hook))
 # The last address by type, and the fields with addresses by family.
 LAST = {KeyType.IPV4: Family.IPV4.last, KeyType.IPV6: Family.IPV6.last, KeyType.BITS128: Family.IPV6.last}
+OF_ENTRY = {f: [ends[f][end] for ends in (OPENED, ANSWERED) for end in ("source", "destination")] for f in Family}
 ADDRESSES = {
-    family: (SOURCE[family], DESTINATION[family], OPENED[family]["destination"], ANSWERED[family]["destination"], *more)
+    family: (SOURCE[family], DESTINATION[family], *OF_ENTRY[family], *more)
     for family, more in ((Family.IPV4, ()), (Family.IPV6, (Field.ND_TARGET,)))
 }
 ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
@@ -101,6 +102,10 @@ class EniAtHook:
         """The field with the far address of sessions that the ENI opens."""
         return reached(self.family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
+    def sent_from(self, way: CtDirection) -> Field:
+        """The field with the address that a session's packets in one direction come from."""
+        return sent_from(self.family, way, is_arriving=not self.site.is_leaving(self.hook))
+
     @property
     def is_egress(self) -> bool:
         return self.hook is Direction.EGRESS
@@ -119,7 +124,7 @@ class EniAtHook:
         return FixedClause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
 
     def drop(self, counter: str, *conditions: Match) -> FixedClause:
-        return _dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
+        return dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
 
     def dropped(self, side: Direction) -> Count:
         """The counter of all packets dropped for the ENI."""
@@ -161,18 +166,24 @@ def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
 
 
 def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
-    """Packets of sessions that this ENI accepts now, and ICMP errors about them, pass. AH over IPv6 carries another
-    session's entry, so it never passes by it."""
+    """Packets of sessions that this ENI accepts now, and ICMP errors about them, pass. An error that it sends must come
+    from the ENI, and so must the session's packets in the error's direction. AH over IPv6 carries another session's
+    entry, so it never passes by it."""
     is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
     sessions = [_accepted(link, way) for way in CtDirection]
     for session in sessions:
         state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
         yield FixedClause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
-    for session in sessions:
+    for way, session in zip(CtDirection, sessions, strict=True):
         related = (*session, IS_RELATED, IS_ICMP)
         if link.is_egress:
             yield link.drop("spoofed", *related, none_of(link.among(link.local, link.own.addresses)))
+            yield link.drop("icmp-error-refused", *related, _is_of_another(link, way))
         yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
+
+
+def _is_of_another(link: EniAtHook, way: CtDirection) -> Match:
+    return none_of(link.among(link.sent_from(way), link.own.addresses))
 
 
 def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
@@ -271,8 +282,12 @@ def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _errors(link: EniAtHook) -> Iterator[FixedClause]:
-    """ICMP errors about sessions that this ENI doesn't accept now are judged as those sessions. Other related ICMP says
-    nothing about its session."""
+    """ICMP errors about sessions that this ENI doesn't accept now are judged as those sessions. But nobody has seen the
+    packet that an error quotes whose sender that packet wasn't sent to. Other related ICMP says nothing about its
+    session."""
+    for way in CtDirection if link.is_egress else ():
+        is_way = one_of(Field.CT_DIRECTION, way)
+        yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP, is_way, _is_of_another(link, way))
     yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
     yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
 
@@ -313,27 +328,7 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
     yield FixedClause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 
 
-def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause]:
-    """Interfaces that carry no ENI and are no uplinks: packets pass at the instance's own, and are dropped at
-    others."""
-    if is_internal:
-        yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
-    else:
-        yield _dropped(hook, "unknown-interface")
-
-
-def uplink_clauses(
-    family: Family, private: Iterable[Prefix], passing: Effects, *, is_leaving: bool
-) -> Iterator[FixedClause]:
-    """Uplinks: all packets pass, but for those that come in and claim to be from an ENI on this host. `passing`: what
-    is done to them."""
-    here = Match(SOURCE[family], united((p.first, p.last) for p in private if p.family is family))
-    if not is_leaving:
-        yield _dropped(Direction.EGRESS, "spoofed", here)
-    yield FixedClause((passing, Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
-
-
-def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
+def dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
     effects = (Count(names.identifier(hook.value, cause)), *then)
     return FixedClause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")
 

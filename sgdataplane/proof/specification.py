@@ -25,6 +25,7 @@ from sgdataplane.nft.ir import Count, SetMark, SetPacketMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import expected
 from sgdataplane.proof.crossing import Fields, family_of, opening_of
+from sgdataplane.proof.entry import other_clauses, uplink_clauses
 from sgdataplane.proof.fixed import (
     ENDS,
     JUDGE,
@@ -34,8 +35,6 @@ from sgdataplane.proof.fixed import (
     approval,
     clauses,
     end_clauses,
-    other_clauses,
-    uplink_clauses,
 )
 from sgdataplane.proof.step import Outcome
 

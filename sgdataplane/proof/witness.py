@@ -42,7 +42,7 @@ TRIES = 4096  # how many packets of a difference are tried
 START = "proof-start"
 HEADER = ("protocol", "local", "source_port", "port")  # the axes whose values make up a packet's header
 # Each axis goes through its values with another stride, so that no two are in step.
-STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
+STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67)
 
 
 @dataclass(frozen=True, slots=True)

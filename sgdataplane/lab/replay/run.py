@@ -36,7 +36,8 @@ class Replay:
     def __init__(self, lab: Lab, mapping: Mapping, *, is_shared: bool) -> None:
         self._lab, self._is_shared = lab, is_shared
         self._endpoints = Endpoints(lab, mapping)
-        self._sessions = SessionModel(lab.state, lab.options, lab.record.time_scale)
+        routers = {entry.netns: entry.desired.interfaces for entry in lab.enforced if lab.placement.is_outside}
+        self._sessions = SessionModel(lab.state, lab.options, lab.record.time_scale, routers)
         self._reassembly = Reassembly()
         self._report = Report(time_scale=lab.record.time_scale)
 

@@ -6,27 +6,29 @@ conntrack calls invalid never passes, and only conntrack can say so.
 
     a packet of a known session     passes where the session's opening packet would
     any other packet                opens a session, if each end that is tracked in one table accepts it
-    an ICMP error                   passes with the session that it quotes
+    an ICMP error                   passes with the session that it quotes, if its sender can have seen that packet
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
 from sgdataplane.lab.expect import UNPROTECTED, Expectation
 from sgdataplane.lab.replay.datagrams import FIN, RST, HeaderFields
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import decide
+from sgdataplane.model.semantics import decide, decide_error
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.packet import Packet
+from sgdataplane.net.packet import IcmpError, Packet
 from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Verdict
 
 MAX_DECISIONS = 1 << 16
+REFUSED_ERROR = "icmp-error-refused"
 MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is about as high
 HALF_OPEN = KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"]
 HALF_CLOSED = KERNELS_OWN["nf_conntrack_tcp_timeout_close_wait"]
@@ -65,10 +67,17 @@ class ModelSession:
 
 
 class SessionModel:
-    """All conntrack tables on the way of a replay's packets, as they should be."""
+    """All conntrack tables on the way of a replay's packets, as they should be. `routers`: the ENIs at each router that
+    enforces policies, by its table; other packets come there by uplinks."""
 
-    def __init__(self, state: CloudState, options: Options, time_scale: float) -> None:
-        self._time_scale = time_scale
+    def __init__(
+        self,
+        state: CloudState,
+        options: Options,
+        time_scale: float,
+        routers: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        self._time_scale, self._routers, self._state, self._options = time_scale, routers, state, options
         # safe to cache, as the policy doesn't change while a capture is replayed
         self._decided = lru_cache(MAX_DECISIONS)(lambda packet: decide(state, packet, options))
         self._tables: dict[str, OrderedDict[Key, ModelSession]] = {}
@@ -80,10 +89,12 @@ class SessionModel:
         """What should become of a packet now. `invalid`: the tables that call it invalid. Changes nothing."""
         expected = UNPROTECTED
         for stop in stops:
-            decision = _invalid(stop) if stop.table in invalid else self._decide(header, stop, now)
+            here = () if _has_sender(stops, stop.table) else self._routers.get(stop.table, ())
+            decision = _invalid(stop) if stop.table in invalid else self._decide(header, stop, now, here)
             expected = Expectation(decision)
             if not expected.is_accepted:
-                return Expectation(decision, stop.direction.value)
+                is_early = decision.cause == REFUSED_ERROR  # at an uplink, before the receiver's policy
+                return Expectation(decision, (decision if is_early else stop).direction.value)
         return expected
 
     def opened_by(self, header: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
@@ -113,22 +124,24 @@ class SessionModel:
             return None
         return None if session.is_closed and header.protocol == TCP and header.is_syn else session
 
-    def _decide(self, header: HeaderFields, stop: Stop, now: float) -> Decision:
+    def _decide(self, header: HeaderFields, stop: Stop, now: float, here: Collection[str]) -> Decision:
         if header.is_error:
             quoted = header.quoted and self.find(stop.table, header.quoted, now)
-            return self._decide_opening(quoted, header, stop) if quoted else _invalid(stop)
+            return self._decide_error(quoted, header, stop, here) if quoted else _invalid(stop)
         session = self.find(stop.table, header, now) if _has_session(header) else None
         if session is None:
             return self._decided(_packet(header, stop.eni_id, stop.direction))
         direction = stop.direction if session.is_forward(header) else stop.direction.other
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
-    def _decide_opening(self, session: ModelSession, error: HeaderFields, stop: Stop) -> Decision:
-        """The decision for the session that an ICMP error is about: the error goes against the packet it quotes."""
-        quoted = error.quoted
+    def _decide_error(self, session: ModelSession, header: HeaderFields, stop: Stop, here: Collection[str]) -> Decision:
+        """The decision on an ICMP error about that session, which goes against the packet that it quotes."""
+        quoted = header.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
-        direction = stop.direction.other if is_forward else stop.direction
-        return self._decided(_packet(session.opening, stop.eni_id, direction))
+        opening = _packet(session.opening, stop.eni_id, stop.direction.other if is_forward else stop.direction)
+        own = _packet(header, stop.eni_id, stop.direction)
+        error = IcmpError(stop.direction, own.remote, own.local, opening)
+        return decide_error(self._state, error, self._options, here)
 
     def _open(self, name: str, header: HeaderFields, now: float) -> ModelSession:
         table, key = self._tables.setdefault(name, OrderedDict()), _key(header)
@@ -163,6 +176,11 @@ Key = tuple[int, int | None, Address, int, Address, int]
 def _invalid(stop: Stop) -> Decision:
     """The decision on a packet that conntrack calls invalid."""
     return Decision(stop.direction, Verdict.DROP, "invalid")
+
+
+def _has_sender(stops: Stops, table: str) -> bool:
+    """Whether the packet's sender is an ENI whose policy is enforced with that table."""
+    return any(stop.table == table and stop.direction is Direction.EGRESS for stop in stops)
 
 
 def _tables(stops: Stops) -> Iterator[str]:

@@ -9,6 +9,7 @@ from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction
 from tests.replay.generator import OPEN, SERVER, SHUT, STATE
+from tests.support.builders import make_eni, make_group, make_state
 from tests.support.labs import state_of
 
 CLIENT = Address.parse("198.51.100.9")
@@ -93,3 +94,26 @@ def test_what_conntrack_calls_invalid_never_passes_and_opens_nothing(sessions: S
     assert not sessions.expect(to_us(SYN), IN, 0.0, invalid).is_accepted
     sessions.commit(to_us(SYN), IN, 0.0, invalid)
     assert sessions.find("t", to_us(SYN), 0.0) is None
+
+
+def test_an_icmp_error_about_a_session_of_others_does_not_pass() -> None:
+    """Two ENIs of one router talk. Nobody else sends an error about that: another ENI of the router, or a host outside.
+    The session's own end does."""
+    group = make_group("sg-0", ["ingress all from 0.0.0.0/0"])
+    enis = [make_eni(f"eni-{name}", f"10.0.0.{number}", "sg-0") for number, name in enumerate("abx", 1)]
+    state, (a, b, x) = make_state([group], enis), [Address.parse(f"10.0.0.{number}") for number in (1, 2, 3)]
+    names = {a: "eni-a", b: "eni-b", x: "eni-x"}
+    sessions = SessionModel(state, DEFAULTS, 1.0, {"router": names.values()})
+
+    def fate(header: HeaderFields) -> tuple[str, str]:
+        ends = ((header.source, Direction.EGRESS), (header.target, Direction.INGRESS))
+        stops = tuple(Stop(names[end], direction, "router") for end, direction in ends if end in names)
+        found = sessions.expect(header, stops, 0.0)
+        sessions.commit(header, stops, 0.0)
+        return found.where, found.decision.cause
+
+    asked = HeaderFields(a, b, UDP, (4000, OPEN))
+    assert fate(asked) == ("", "inner_accept")
+    errors = [HeaderFields(sender, a, ICMP, icmp_type=3, quoted=asked) for sender in (x, CLIENT, b)]
+    refused = ("egress", "icmp-error-refused")
+    assert [fate(error) for error in errors] == [refused, refused, ("", "inner_accept")]
