@@ -33,7 +33,8 @@ from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.errors import BindingError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
-from sgdataplane.host.links import InterfaceAddress, Link, Links
+from sgdataplane.host.linkentry import Link
+from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import link_local
 

@@ -11,10 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.containers import STOPPED
+from sgdataplane.attach.ends import Tampering
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
 from sgdataplane.enforce import Cache, Clearance, ClearedEpochs, Desired, Proven, Settings, TableSummary
 from sgdataplane.errors import BindingError, HostError
+from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
@@ -29,7 +31,8 @@ class Heard:
     remains. `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be
     wrong again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly
     nothing was heard. `links`: for each router of which only link events were heard, the names of each of these
-    links, the last one last. `pids`: processes of containers that have started, or why there is none."""
+    links, the last one last. `pids`: processes of containers that have started, or why there is none. `stacked`:
+    workloads in which links came or changed that are on top of a link of another namespace."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
@@ -38,6 +41,7 @@ class Heard:
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
     quiet_numbers: Collection[int] = frozenset()
     links: Mapping[Key, Collection[Sequence[str]]] = field(default_factory=dict)
+    stacked: Collection[Identity] = frozenset()
 
 
 NOTHING_HEARD = Heard()
@@ -52,7 +56,8 @@ class Agenda:
     commits of a second process that has helped, while no other one can have it; None: there may be none. `noting`:
     around what is committed in a namespace, if somebody else has to know that it was we. `said`: of ENIs, why their
     containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written. `cleared`: what was
-    cleared ahead; None: nobody does that, so that each apply looks through all sessions itself."""
+    cleared ahead; None: nobody does that, so that each apply looks through all sessions itself. `uplinks`: by router,
+    those that were seen before, with their indices, and now. `tampering`: what others did to routers' links."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
@@ -62,6 +67,8 @@ class Agenda:
     helped: Callable[[int], None] | None = None
     noting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     cleared: Mapping[Key, ClearedEpochs] | None = None
+    uplinks: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    tampering: list[Tampering] = field(default_factory=list)
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)

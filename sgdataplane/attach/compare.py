@@ -16,7 +16,8 @@ from typing import Self
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport
-from sgdataplane.host.links import InterfaceAddress, Link, Links
+from sgdataplane.host.linkentry import Link
+from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.naming import listed, look_up, names_of_enis
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup
 from sgdataplane.net.values import Address, Prefix, Verdict

@@ -10,15 +10,16 @@ only that ENI's workload and host end are looked at; if nothing differs, nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach import router
 from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, with_closed
-from sgdataplane.attach.registry import Binding, Registry, current, in_order
+from sgdataplane.attach.ends import Look, Tampering, look_after, numbered
+from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
 from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, told
-from sgdataplane.attach.router import Ends, Hosted, Veths, Where, hosted, move_in, where_is
+from sgdataplane.attach.router import Ends, Hosted, Present, Where, hosted, move_in, where_is
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
@@ -38,7 +39,7 @@ LASTING = (
 class _Group:
     """The ENIs of one router, and how far they have come. `last`: its report; None if nothing there is certain.
     `certain`: the host ends that are certainly as that says. `proven`: what the router is to obey, once it is built.
-    `error`: why they can't all be there."""
+    `error`: why they can't all be there. `refused`: ENIs that are refused alone, and why."""
 
     router: str
     entries: list[Hosted]
@@ -48,6 +49,13 @@ class _Group:
     certain: frozenset[str] = frozenset()
     proven: Proven | None = None
     error: Told | None = None
+    refused: dict[str, Told] = field(default_factory=dict)
+
+    @property
+    def pinned(self) -> dict[str, int]:
+        """The indices of its host ends."""
+        numbers = {entry.end.ifname: entry.end.numbers for entry in self.entries}
+        return {ifname: found.index for ifname, found in numbers.items() if found is not None}
 
     @property
     def before(self) -> Ends | None:
@@ -62,10 +70,10 @@ class _Group:
 def reconcile_hosted(
     registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> list[NamespaceReport]:
-    """1 find the host ends, and record where they are   2 build each router's table, move its ends in, and record that
-    3 enforce it, and take the ends up   4 leave the routers that have no ends any more. The caller holds the registry's
-    lock. Superseded bindings are only recorded."""
-    there = Veths(_known_ends(agenda))
+    """1 look after the routers' links, find the host ends, and record where they are   2 build each router's table,
+    move its ends in, and record that   3 enforce it, and take the ends up   4 leave the routers that have no ends any
+    more. The caller holds the registry's lock. Superseded bindings are only recorded."""
+    there = {name: _look_after(name, bindings, manner, agenda) for name in sorted(_routers(bindings))}
     placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
@@ -129,18 +137,30 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
     return {binding.host_end.router for binding in bindings if binding.host_end is not None}
 
 
-def _known_ends(agenda: Agenda) -> dict[str, frozenset[str]]:
-    """The host ends in those routers of which we know them. Those of which something was heard may have gone."""
-    known = {}
-    for report in agenda.report.namespaces:
-        certain = agenda.certain_ends(report) if isinstance(report.key, str) else None
-        if certain is not None and report.desired is not None:
-            name, heard = str(report.key), set(report.desired.interfaces.values()) - certain
-            known[name] = certain | router.which_are_there(name, heard)
-    return known
+def _look_after(name: str, bindings: Sequence[Binding], manner: Manner, agenda: Agenda) -> frozenset[str]:
+    """Close what others put into the router, set right what they changed there, and return the host ends that are
+    there. Only those are looked at of which something was heard, if that is known."""
+    report = agenda.report.by_key.get(name)
+    certain = None if report is None else agenda.certain_ends(report)
+    here = [binding for binding in bindings if binding.host_end is not None and binding.host_end.router == name]
+    only = None if certain is None else {end.ifname for b in here if (end := b.host_end) is not None} - certain
+    stacked = agenda.heard.stacked if name in agenda.heard.links else None if only is None else ()
+    if certain is not None and not only and not stacked:
+        return certain
+    known = () if report is None else report.enis
+    up = {eni.binding.eni_id for eni in known if eni.outcome is EniOutcome.IN_FORCE and eni.binding in here}
+    try:
+        look = Look(manner.uplinks, agenda.uplinks.get(name, {}), only, up, stacked)
+        looked = look_after(name, here, look)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
+        told(error)
+        return frozenset()
+    agenda.uplinks[name] = looked.uplinks
+    agenda.tampering += looked.tampering
+    return looked.there | (certain or frozenset())
 
 
-def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -> Hosted | NamespaceReport:
+def _placed(state: CloudState, binding: Binding, there: Present, agenda: Agenda) -> Hosted | NamespaceReport:
     """The binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
     try:
         if agenda.is_known_gone(binding):
@@ -154,17 +174,27 @@ def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -
 
 
 def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
-    return hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
+    """With its numbers, if it is where it has to be."""
+    entry = hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
+    return _with_numbers(entry) if entry.is_there else entry
+
+
+def _with_numbers(entry: Hosted) -> Hosted:
+    binding = numbered(entry.binding)
+    assert binding.host_end is not None
+    return replace(entry, binding=binding, end=binding.host_end)
 
 
 def _found(
-    state: CloudState, binding: Binding, place: str | None, there: Veths, agenda: Agenda
+    state: CloudState, binding: Binding, place: str | None, there: Present, agenda: Agenda
 ) -> Hosted | NamespaceReport:
     if place is None:
         let_go(binding)
         return _ended(binding, agenda)
     where = where_is(binding, place, there)
     if where is not None:
+        if binding.host_end is not None:
+            _note_move(binding, binding.host_end, where, there, agenda)
         return _hosted(state, binding, where)
     with Links(place) as links:
         seen = links.links()
@@ -176,6 +206,18 @@ def _found(
 
 def _ended(binding: Binding, agenda: Agenda) -> NamespaceReport:
     return NamespaceReport(binding.identity, (agenda.ended(replace(binding, host_end=None)),))
+
+
+def _note_move(binding: Binding, end: HostEnd, where: Where, there: Present, agenda: Agenda) -> None:
+    """HostError if the workload's link leads to another link of the router than the one that we put there."""
+    if end.numbers is None or end.ifname in there.get(end.router, ()):
+        return
+    at, ifname = where
+    if at == end.router:
+        detail = f"its link leads to {ifname} of {at}, which isn't the host end that we put there; detach and attach it"
+        raise HostError(str(binding), detail)
+    what = f"{end.ifname} was moved to {at} as {ifname}; moved back"
+    agenda.tampering.append(Tampering(end.router, what, (binding.eni_id,)))
 
 
 def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda: Agenda) -> list[_Group]:
@@ -219,9 +261,20 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
         if is_move:
             check_hold(group.router, group.proven, group.previous, settings)
         for number, entry in enumerate(group.entries):
-            group.entries[number] = move_in(entry)
+            if not entry.is_there:
+                group.entries[number] = _moved_in(entry, group)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         group.error = told(error)
+
+
+def _moved_in(entry: Hosted, group: _Group) -> Hosted:
+    """The entry in its router. If that fails once it has been moved, its ENI alone is refused."""
+    moved = move_in(entry)
+    try:
+        return _with_numbers(moved)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
+        group.refused[entry.binding.eni_id] = told(error)
+        return moved
 
 
 def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
@@ -241,7 +294,8 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         with agenda.noting(str(netns.path_of(name))):
             applied = enforce(name, group.proven, group.previous, manner.settings, agenda.clearance(name))
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
-        router.fill(name, enis, group.before)
+        pinned = group.pinned
+        router.fill(name, {ifname: eni for ifname, eni in enis.items() if ifname in pinned}, group.before, pinned)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
@@ -266,7 +320,9 @@ def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniRepo
     known = {} if last is None else {eni.binding: eni for eni in last.enis}
     before = None if last is None or last.desired is None else last.desired.state
     return tuple(
-        _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding, agenda)
+        EniReport(entry.binding, EniOutcome.REFUSED, refusal=refusal)
+        if (refusal := group.refused.get(entry.binding.eni_id)) is not None
+        else _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding, agenda)
         for entry in group.entries
     )
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.attach.again import take_mac
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of, with_closed
+from sgdataplane.attach.ends import Look, look_after
+from sgdataplane.attach.exposure import exposed
 from sgdataplane.attach.owncommits import CommitFile
 from sgdataplane.attach.registry import Binding, Means, Registry, current, is_same_interface, refuse, unfit_name
 from sgdataplane.attach.report import told
@@ -21,7 +23,8 @@ from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, build, enforce, is_enforced, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity, found, held, identity_of, is_own, is_there
-from sgdataplane.host.links import Link, Links
+from sgdataplane.host.linkentry import Link
+from sgdataplane.host.links import Links
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.state import CloudState, Eni
 
@@ -105,7 +108,8 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
                 _close(place, binding)
         for ended in set(bindings) - {*kept, previous}:
             _release(ended, commits, is_last=not any(_is_enforced_with(ended, other) for other in kept))
-    return Attached(binding, previous is None, warnings)
+    reach = (f"{binding}: {line}" for line in exposed((binding,)).values())
+    return Attached(binding, previous is None, (*warnings, *reach))
 
 
 def _held(stack: ExitStack, workload: Workload, path: str) -> str:
@@ -183,6 +187,7 @@ def detach(registry: Registry, eni_id: str) -> Detached:
     commits = CommitFile(registry.folder)
     with registry.locked():
         bindings = registry.load()
+        _right_names(bindings)
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
         if len(kept) == len(bindings):
             known = ", ".join(binding.eni_id for binding in current(bindings))
@@ -196,6 +201,17 @@ def detach(registry: Registry, eni_id: str) -> Detached:
         end_at, left = _release(binding, commits, is_last=not others)
         registry.store(kept)  # last: after a crash before this, the binding still leads to the rules
     return Detached(binding, is_gone, others, end_at, left)
+
+
+def _right_names(bindings: Collection[Binding]) -> None:
+    """Give host ends their own names back, if others have changed them: what follows goes by names."""
+    ends = [(binding, binding.host_end) for binding in bindings if binding.host_end is not None]
+    for router in sorted({end.router for _, end in ends}):
+        here = [(binding, end.ifname) for binding, end in ends if end.router == router]
+        try:
+            look_after(router, [binding for binding, _ in here], Look(only=[name for _, name in here], workloads=()))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
+            told(error)
 
 
 def _is_enforced_with(one: Binding, other: Binding) -> bool:
@@ -224,6 +240,7 @@ def clear(registry: Registry) -> Cleared:
     commits = CommitFile(registry.folder)
     with registry.locked():
         todo = list(registry.load())
+        _right_names(todo)
         kept: list[Binding] = []
         left: list[str] = []
         refused: list[tuple[str, str]] = []

@@ -72,9 +72,16 @@ def reconcile(
         _leave_routers(again.ended, reports)
         if agenda.unrecorded is not None:
             reports = _refused_unrecorded(reports, registry.load(), agenda.unrecorded)
-    left, owed = frozenset(agenda.left), frozenset(agenda.owed)
-    unrecorded = "" if agenda.unrecorded is None else str(agenda.unrecorded)
-    return HostReport(tuple(reports), left, owed, again.refusals, again.ended, unrecorded)
+    return HostReport(
+        tuple(reports),
+        frozenset(agenda.left),
+        frozenset(agenda.owed),
+        again.refusals,
+        again.ended,
+        "" if agenda.unrecorded is None else str(agenda.unrecorded),
+        agenda.uplinks,
+        tuple(agenda.tampering),
+    )
 
 
 def _refused_unrecorded(

@@ -32,6 +32,7 @@ FLAGS = ("set_mac", "superseded")
 # Keys that older entries don't have, and what holds for those.
 LATER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
+NUMBER_KEYS = {"index": int, "peer": int, "peer_nsid": int, "mac": str, "alias": str}
 
 
 class Means(enum.Enum):
@@ -49,15 +50,29 @@ class Means(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class EndNumbers:
+    """What the kernel numbers at a host end in a router. Others can give its name to another link, but not these:
+    `index`, of the end; `peer`, of the workload's end; `peer_nsid`, of the namespace that has that, as the router
+    counts them. `mac`, `alias`: as they have to stay."""
+
+    index: int
+    peer: int
+    peer_nsid: int
+    mac: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostEnd:
     """The other end of a workload's link, which is (or is about to be) in its VPC's `router` (a namespace's name) for
-    host placement. `home`: where it came from and returns to."""
+    host placement. `home`: where it came from and returns to. `numbers`: None until it has been seen in its router."""
 
     router: str
     ifname: str
     home_ifname: str
     home_path: str
     home: Identity
+    numbers: EndNumbers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +209,13 @@ def _encoded(binding: Binding) -> dict[str, object]:
         **asdict(binding.identity),
         "set_mac": binding.set_mac,
         "superseded": binding.superseded,
-        "host_end": None if end is None else {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home)},
+        "host_end": None if end is None else _encoded_end(end),
     }
+
+
+def _encoded_end(end: HostEnd) -> dict[str, object]:
+    numbers = None if end.numbers is None else asdict(end.numbers)
+    return {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home), "numbers": numbers}
 
 
 def _decode(text: str, file: str) -> tuple[Binding, ...]:
@@ -237,9 +257,18 @@ def _binding(entry: object, file: str, pointer: str) -> Binding:
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:
     if entry is None:
         return None
-    texts, identity, _ = _fields(entry, END_TEXTS, file, pointer)
+    whole = {"numbers": None, **entry} if isinstance(entry, dict) else entry  # older records don't have them
+    texts, identity, (numbers,) = _fields(whole, END_TEXTS, file, pointer, more=("numbers",))
     router, ifname, home_ifname, home_path = texts
-    return HostEnd(router, ifname, home_ifname, home_path, identity)
+    return HostEnd(router, ifname, home_ifname, home_path, identity, _numbers(numbers, file, f"{pointer}/numbers"))
+
+
+def _numbers(entry: object, file: str, pointer: str) -> EndNumbers | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != NUMBER_KEYS:
+        _malformed(file, pointer, str(entry), f"an object with {', '.join(NUMBER_KEYS)}, or null")
+    return EndNumbers(**entry)
 
 
 def _fields(

@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from sgdataplane.attach.ends import Tampering
 from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, Ageing, ApplyReport, Desired, Proven, Settings, epochs
 from sgdataplane.errors import ContainedError, InternalError, MarksError, SgDataplaneError
 from sgdataplane.host.identity import Identity
-from sgdataplane.host.links import Link
+from sgdataplane.host.linkentry import Link
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options, Placement
 
@@ -106,9 +107,9 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
         "`sgdp attach` where the workload runs now, or `sgdp detach`",
     ),
     EniOutcome.DISTURBED: Meaning(
-        "others keep changing our rules there",
+        "others keep changing our rules there; or they changed its host end in the last minute, which is repaired",
         "what their changes let pass, until the next repair",
-        "stop the program that the warning names",
+        "stop the program or workload that the warning, or `sgdp status`, names",
     ),
     EniOutcome.STOPPED: Meaning(
         "its container was stopped or has ended well, as the engine says",
@@ -229,7 +230,8 @@ class HostReport:
     """What is in force on this host, by namespace. The next reconcile starts from it, and changes only what differs.
     `left`: namespaces that wait for their turn to be looked at; their reports are older. `owed`: those of them that get
     another policy. `refusals`: names that lead elsewhere than their ENIs are bound. `ended`: bindings that ended with
-    their namespaces. `unrecorded`: why the record of bindings isn't as it should be; "" if it is."""
+    their namespaces. `unrecorded`: why the record of bindings isn't as it should be; "" if it is. `uplinks`: by router,
+    with their indices. `tampering`: what others have done to links of routers since the previous reconcile."""
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
@@ -237,6 +239,8 @@ class HostReport:
     refusals: tuple[Refusal, ...] = ()
     ended: tuple[Binding, ...] = ()
     unrecorded: str = ""
+    uplinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tampering: tuple[Tampering, ...] = ()
 
     @cached_property
     def in_force(self) -> Mapping[Key, Proven]:

@@ -7,22 +7,24 @@ not know policy.
                   What the user put there (uplinks, their addresses and routes) stays as it is.
 
 Nothing is recreated: a link stays the same link. Root of a workload may rename its interface, delete it, or move it
-away. So a host end that we have moved is known by its place and name in the router, which are ours. The workload is
-asked only if it isn't there.
+away, and a process that reaches the router may do the same to the host end. So a host end that we have moved is known
+by its numbers (attach/ends.py). The workload is asked only if it isn't there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
+from sgdataplane.attach.ends import MARK, find_end, is_marked
 from sgdataplane.attach.registry import Binding, HostEnd
-from sgdataplane.enforce import remove
+from sgdataplane.enforce import is_enforced, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.identity import found, held, identity_of
-from sgdataplane.host.links import InterfaceAddress, Link, Links, Route, create_marked, sync
+from sgdataplane.host.linkentry import Link
+from sgdataplane.host.links import InterfaceAddress, Links, Route, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, ROUTER, router_ifname
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
@@ -30,7 +32,6 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Address, Family, Prefix, link_local
 
 PREFIX = "sgdp-"
-MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
 GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
 
 
@@ -53,11 +54,12 @@ def make(router: str) -> None:
 Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 
 
-def fill(router: str, enis: Ends, before: Ends | None = None) -> None:
+def fill(router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None) -> None:
     """Take these ENIs' host ends up, and forward. Call it once the policy is in force. `before`: the ends that are
-    certainly as an earlier call left them; only what differs from them is looked at. A host end that is part of another
-    interface, such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
-    with Links(router) as links:
+    certainly as an earlier call left them; only what differs from them is looked at. `pinned`: their indices; so
+    nothing is done to another link that has one of their names meanwhile. A host end that is part of another interface,
+    such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
+    with Links(router, pinned=pinned) as links:
         there = _there(links, enis, before)
         ends = {ifname: enis[ifname] for ifname in there}
         older = None if before is None else {ifname: before[ifname] for ifname in ends if ifname in before}
@@ -69,7 +71,7 @@ def fill(router: str, enis: Ends, before: Ends | None = None) -> None:
                 links.release(ifname)
             if not link.is_up:
                 links.set_up(ifname)
-        introduce(router, _neighbours(ends), None if older is None else _neighbours(older))
+        introduce(router, _neighbours(ends), None if older is None else _neighbours(older), pinned)
         routes = links.routes() if older is None else _routes(older)
         sync(routes, _routes(ends), partial(links.add_route, is_first=True), links.delete_route)
     with netns.inside(router):
@@ -79,7 +81,7 @@ def fill(router: str, enis: Ends, before: Ends | None = None) -> None:
 def _there(links: Links, enis: Ends, before: Ends | None) -> Mapping[str, Link]:
     """The host ends that are there and may have to be set up."""
     if before is None:
-        return {link.ifname: link for link in links.links() if link.ifname in enis}
+        before = {}
     found = {ifname: links.link(ifname) for ifname, eni in enis.items() if before.get(ifname) != eni}
     return {ifname: link for ifname, link in found.items() if link is not None}
 
@@ -122,29 +124,8 @@ def veths(router: str) -> frozenset[str]:
         return frozenset()
     with Links(router) as links:
         found = links.links()
-    is_ours = any(_is_marked(link) for link in found)
+    is_ours = any(is_marked(link) for link in found) or is_enforced(router, fence=False)
     return frozenset(link.ifname for link in found if is_ours and link.kind == "veth")
-
-
-def which_are_there(router: str, ends: Collection[str]) -> frozenset[str]:
-    """Those of these host ends that are in the router, which is certainly ours."""
-    if not ends:
-        return frozenset()
-    with Links(router) as links:
-        found = [links.link(ifname) for ifname in ends]
-    return frozenset(link.ifname for link in found if link is not None and link.kind == "veth")
-
-
-@dataclass
-class Veths:
-    """The veths of routers, each router read once at most. `known`: those that need not be read."""
-
-    known: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def of(self, router: str) -> frozenset[str]:
-        if router not in self.known:
-            self.known[router] = veths(router)
-        return self.known[router]
 
 
 def take_down(router: str, ends: Collection[str]) -> None:
@@ -176,13 +157,10 @@ def leave(router: str, ends: Collection[str]) -> str:
 
 
 def _is_ours(router: str) -> bool:
+    """Whether we made it. Others may change the alias of its loopback, but not put our table there."""
     with Links(router) as links:
         loopback = links.link("lo")
-    return loopback is not None and _is_marked(loopback)
-
-
-def _is_marked(link: Link) -> bool:
-    return link.ifname == "lo" and link.alias == MARK
+    return (loopback is not None and is_marked(loopback)) or is_enforced(router, fence=False)
 
 
 Where = tuple[str, str]  # a namespace, and the name of the end in it
@@ -203,11 +181,16 @@ class Hosted:
         return self.where == (self.wanted, self.end.ifname)
 
 
-def where_is(binding: Binding, place: str | None, there: Veths | None = None) -> Where | None:
+Present = Mapping[str, Collection[str]]  # a router -> the names of the host ends that are there
+
+
+def where_is(binding: Binding, place: str | None, there: Present | None = None) -> Where | None:
     """Where the link's other end is, outside the workload (which is at `place`; None: it has ended). None if there is
-    no such end, or it can't be found. `there`: what has been read already."""
+    no such end, or it can't be found. `there`: what has been read of the routers already."""
     end = binding.host_end
-    if end is not None and end.ifname in (there or Veths()).of(end.router):
+    if end is not None and there is None and (link := find_end(end)) is not None:
+        return end.router, link.ifname
+    if end is not None and there is not None and end.ifname in there.get(end.router, ()):
         return end.router, end.ifname
     if place is None:
         return None
@@ -219,7 +202,9 @@ def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
     """The binding with the end that was found at `where`. HostError if another interface has its name in the router."""
     end, (at, ifname) = binding.host_end, where
     if end is not None and _is_moved(end, where):
-        end = replace(end, router=at)
+        end = replace(end, router=at, numbers=end.numbers if at == wanted == end.router else None)
+    elif end is not None and end.numbers is not None:  # others have moved it out
+        end = replace(end, router=wanted, numbers=None)
     else:
         with held(str(netns.path_of(at))) as path:
             end = HostEnd(wanted, router_ifname(binding.eni_id), ifname, at, identity_of(path))
@@ -252,8 +237,9 @@ def move_in(entry: Hosted) -> Hosted:
 def move_home(binding: Binding, place: str | None) -> str:
     """Move the host end back to where it was; return "". If that namespace has ended, or something else has its name
     there, it stays in the router; return where. It is down afterwards."""
-    end, where = binding.host_end, where_is(binding, place)
-    if end is None or where is None or not _is_moved(end, where):
+    end = binding.host_end
+    where = where_is(binding, place if end is None or end.numbers is None else None)
+    if end is None or where is None or not where[0].startswith(PREFIX):
         return ""
     at, ifname = where
     with found(end.home, end.home_path) as home:

@@ -115,12 +115,18 @@ def _say_status(status: dict[str, Any]) -> None:
         warn(f"the agent reads these only when it starts; restart it to use their new values: {keys}")
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
-    if drift["last"]:
-        _say_drift(drift["last"], drift["count"])
+    _say_what_others_did(drift, status["tampering"])
     _say_faults(status["kernel"])
     for line in status["warnings"]:
         warn(line)
     _print_enis(status["enis"])
+
+
+def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> None:
+    if drift["last"]:
+        _say_drift(drift["last"], drift["count"])
+    if tampering["last"]:
+        _say_tampering(tampering)
 
 
 def _say_drift(last: dict[str, str], count: int) -> None:
@@ -141,6 +147,15 @@ def _say_faults(kernel: dict[str, Any]) -> None:
     for fault in felt:
         perhaps = "" if fault["certain"] else "perhaps: "
         say_block(hanging(f"  {fault['name']}: ", f"{perhaps}{fault['effect']}; so {fault['answer']}"))
+
+
+def _say_tampering(found: dict[str, Any]) -> None:
+    last, count = found["last"], found["count"]
+    often = "once" if count == 1 else f"{count:,} times"
+    line = f"others have changed links of our routers {often} since the agent started, last at {last['at']}"
+    (complain if found["recent"] else say)(line)
+    say(f"  {last['router']}: {last['what']}")
+    say(f"  who can have done it: {last['by']}")
 
 
 def _because(causes: Iterable[str]) -> str:

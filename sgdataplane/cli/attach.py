@@ -224,7 +224,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with log_shown():
         report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
     unrecorded = (report.unrecorded,) if report.unrecorded else ()
-    warnings = (*map(str, report.refusals), *report.warnings, *unrecorded, *read_complaints())
+    told = map(str, (*report.refusals, *report.tampering, *report.warnings, *unrecorded))
+    warnings = (*told, *read_complaints())
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
         print_json({"enis": _enis_as_json(report), **more})

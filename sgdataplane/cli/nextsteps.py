@@ -37,7 +37,8 @@ def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR) -> list
     """The steps; those about files come first. There is at least one if the agent isn't healthy. `bindings`: the
     agent's folder of them."""
     where = () if bindings == ATTACHED_DIR else ("--bindings", str(bindings))
-    steps = [*_of_files(status), *_of_bindings(status["bind"], where), *_of_all_enis(status, where)]
+    more = (*_of_bindings(status["bind"], where), *_of_tampering(status["tampering"]))
+    steps = [*_of_files(status), *more, *_of_all_enis(status, where)]
     if not steps and not status["healthy"]:  # e.g. before the end of the first cycle
         return [_step("find out what the agent does", *LOG)]
     return steps
@@ -73,6 +74,12 @@ def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[str]:
     for entry in bind["refused"]:
         place = ("--netns", "NAMESPACE", "--ifname", "INTERFACE", *where)
         yield _step(f"say which interface carries {entry['eni']}", "sgdp", "attach", "--eni", entry["eni"], *place)
+
+
+def _of_tampering(tampering: Mapping[str, Any]) -> Iterator[str]:
+    if tampering["recent"]:
+        words = "stop the workload that changes our routers, or take CAP_NET_ADMIN from it; the log says what it did"
+        yield _step(words, *LOG, "SGDP_EVENT=tampering")
 
 
 def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[str]:

@@ -319,7 +319,8 @@ class Agent:
         keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
         quiet, numbers = self._namespaces.take_quiet(), self._namespaces.take_quiet_numbers()
         waiting, disturbed = self._turns.waiting(keys), self._turns.disturbed
-        return Heard(quiet, keys, waiting, disturbed, self._containers.take(), numbers, self._namespaces.take_links())
+        links, stacked = self._namespaces.take_links(), self._namespaces.take_stacked()
+        return Heard(quiet, keys, waiting, disturbed, self._containers.take(), numbers, links, stacked)
 
     def _listen(self, report: CycleReport) -> None:
         """Listen to the namespaces and containers that the cycle found."""

@@ -236,6 +236,7 @@ class Reconciler:
             cache=self._cache,
             helped=beside.helped,
             cleared=None if beside.clearer is None else beside.clearer.known,
+            uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # who asks has seen them
         )
 
     def _enforce(

@@ -12,9 +12,10 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 
+from sgdataplane.attach.exposure import exposed
 from sgdataplane.attach.owncommits import CommitFile, OwnCommits
 from sgdataplane.attach.report import EniOutcome, HostReport, Key
-from sgdataplane.daemon.cycle import CycleReport
+from sgdataplane.daemon.cycle import LOOKING, CycleReport
 from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift
@@ -91,6 +92,8 @@ class Journal:
         before = {eni.report.binding.eni_id: eni for eni in self._status.enis}
         new = self._status.note_cycle(report)
         self._status.neighbours = read_complaints()
+        if report.host is not None and LOOKING & report.causes:  # seldom, as it looks at all processes
+            self._status.exposed = exposed(report.host.bindings)
         self._metrics.note_cycle(report)
         self._log_cycle(report)
         self._log_faults(report, serve())

@@ -75,6 +75,7 @@ METRICS: Mapping[str, Described] = {
     "drift_commits_total": Described("Commits of others to our tables."),
     "drift_repairs_total": Described("Repairs of namespaces where others had changed our tables."),
     "drift_delays_total": Described("Repairs delayed because others keep changing our tables there."),
+    "tampering_total": Described("What others did to links of routers: each is repaired or closed."),
     "enis": Described("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in EniOutcome)),
     "eni_in_force": Described("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
     "eni_epoch": Described("The epoch of the ENI's policy.", ("eni", "namespace")),
@@ -180,6 +181,7 @@ class Metrics(Collector):
         yield _value("healthy", status.is_healthy)
         yield _value("state_refused", status.is_state_refused)
         yield _value("drift_commits_total", status.drifts)
+        yield _value("tampering_total", status.tampered.count)
         yield from _of_enis(status.enis)
         yield from _of_neighbours()
         yield from self._of_namespaces(self._namespaces[:MAX_OF_EACH])

@@ -28,6 +28,7 @@ from sgdataplane.host.events import (
     Message,
     Subscription,
     is_about_address,
+    is_stacked,
     link_of,
     number_of,
     number_of_ended,
@@ -65,6 +66,8 @@ class NamespaceWatch:
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._workloads: dict[Identity, int] = {}  # in host placement
+        self._routers_of: dict[Key, set[Key]] = {}  # of workloads in host placement
+        self._stacked: set[Identity] = set()  # workloads in which links on top of another namespace's were heard
         self._looked_at: frozenset[int] = frozenset()
         self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
@@ -95,6 +98,11 @@ class NamespaceWatch:
         `take_quiet` first."""
         links, self._links = self._links, {}
         return {key: tuple(names.values()) for key, names in links.items()}
+
+    def take_stacked(self) -> AbstractSet[Identity]:
+        """The workloads in which links came or changed that are on top of a link of another namespace."""
+        stacked, self._stacked = self._stacked, set[Identity]()
+        return stacked
 
     def take_quiet_numbers(self) -> AbstractSet[int]:
         """The same for namespaces that were only looked at: their numbers."""
@@ -134,8 +142,11 @@ class NamespaceWatch:
 
     def _follow_workloads(self, reports: Iterable[NamespaceReport]) -> None:
         """A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it."""
-        hosted = (eni.binding for report in reports if isinstance(report.key, str) for eni in report.enis)
-        there = {binding.identity: binding.path for binding in hosted}
+        hosted = [(report.key, eni.binding) for report in reports if isinstance(report.key, str) for eni in report.enis]
+        there = {binding.identity: binding.path for _, binding in hosted}
+        self._routers_of = {}
+        for router, binding in hosted:
+            self._routers_of.setdefault(binding.identity, set()).add(router)
         kept = {key: number for key, number in self._workloads.items() if key in there}
         new = {key: _number_at(key, there[key]) for key in there.keys() - kept.keys()}
         self._workloads = kept | {key: number for key, number in new.items() if number is not None}
@@ -153,6 +164,7 @@ class NamespaceWatch:
         is_readdressed = self._readdressed([message for message in messages if is_about_address(message)])
         messages = [message for message in messages if not is_about_address(message)]
         self._note_links(messages)
+        self._note_stacked(messages)
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
         told = {message.number for message in messages} | ended
         is_heard = self._hear(told, but=self._links) or not told.isdisjoint(self._looked_at)
@@ -164,7 +176,7 @@ class NamespaceWatch:
         lost = [key for key, number in self._workloads.items() if number in ended]
         for key in lost:
             del self._workloads[key]
-        return is_lossy or is_heard or is_readdressed or bool(lost)
+        return is_lossy or is_heard or is_readdressed or bool(lost or self._stacked)
 
     def _readdressed(self, messages: Sequence[Message]) -> bool:
         """Whether an address has changed where that may put something right. Elsewhere an address causes only
@@ -189,6 +201,17 @@ class NamespaceWatch:
             if message.number is not None and found is not None:
                 index, name = found
                 self._links.setdefault(routers[message.number], {}).setdefault(index, []).append(name)
+
+    def _note_stacked(self, messages: Iterable[Message]) -> None:
+        """Note which workloads have links that may be on top of one of a router: then both are looked at. Nothing else
+        is heard of workloads, so that their roots can't keep us busy."""
+        workloads = {number: key for key, number in self._workloads.items()}
+        for message in messages:
+            key = workloads.get(message.number) if message.number is not None else None
+            if key is not None and is_stacked(message):
+                self._stacked.add(key)
+                for router in self._routers_of.get(key, ()):
+                    self._links.setdefault(router, {})
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables; and whether another look is needed, since events were lost or

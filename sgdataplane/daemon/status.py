@@ -13,6 +13,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     config        path; error: why the file on disk is refused, or null; restart: changed keys that need a restart;
                   choices: how states are judged and put in force (model/choices.py)
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
+    tampering     count: what others did to links of routers since start; recent: whether in the last minute, which
+                  isn't healthy; last: null or {router, what, by: the workloads that can have done it, at}
     bind          error: why some namespaces could not be searched for interfaces to bind, or null; refused: ambiguous
                   labels and names, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
@@ -23,23 +25,26 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
                   bound before its name led elsewhere, and for each nearly full neighbour table of the machine
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
-                  hold until its next turn, and a warning names the program; since: when outcome, epoch or error last
+                  hold until its next turn, and a warning names the program, or they changed its host end in the last
+                  minute; since: when outcome, epoch or error last
                   changed; bound_by: "attach" (`sgdp attach`), "runtime" (our CNI plugin or OCI hook), "alias" or "mac"
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.attach.discover import NOT_LOOKED
+from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, Key, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
+from sgdataplane.daemon.tampered import Tampered
 from sgdataplane.host.kernelversion import running
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.nft.faults import faults_of, looks_again
@@ -117,6 +122,8 @@ class Status:
         self._enis: dict[str, EniStatus] = {}
         self._outcomes: frozenset[EniOutcome] = frozenset()
         self._disturbers: dict[Key, str] = {}
+        self.tampered = Tampered()
+        self.exposed: Mapping[Binding, str] = {}  # workloads that reach the machine's namespaces
 
     def note_cycle(self, report: CycleReport) -> list[EniStatus]:
         """Note a cycle; return the ENIs with something new."""
@@ -125,6 +132,7 @@ class Status:
         if report.host is None:
             return []
         self._disturbers = {key: by for key, by in self._disturbers.items() if key in report.host.by_key}
+        self.tampered.note(report.host.tampering, report.host.bindings, self._cycle_at)
         self._outcomes = frozenset(eni.outcome for eni in report.host.everywhere)
         found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
         new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
@@ -173,7 +181,7 @@ class Status:
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
-        is_refused = bool(cycle.refusal or cycle.unclear)
+        is_refused = bool(cycle.refusal or cycle.unclear) or self.tampered.is_recent
         return not is_refused and not self.is_disturbed and self.is_everywhere
 
     @property
@@ -255,6 +263,7 @@ class Status:
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "kernel": kernel_as_json(),
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
+            "tampering": self._tampering_as_json(),
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
             "enis": [self._eni_as_json(eni) for eni in self._those(eni_id)],
         }
@@ -268,7 +277,18 @@ class Status:
         """The ENI's status; if it is disturbed, with the program that does it, if that is known."""
         shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
         is_known = by is not None and eni.report.outcome is EniOutcome.DISTURBED
-        return {**shown, "warnings": [*eni.report.warnings, by]} if is_known else shown
+        tampering = self.tampered.warning(eni.report.binding.eni_id)
+        if tampering and eni.report.outcome is EniOutcome.IN_FORCE:
+            shown["outcome"] = EniOutcome.DISTURBED.value
+        more = (by if is_known else "", tampering, self.exposed.get(eni.report.binding, ""))
+        return {**shown, "warnings": [*eni.report.warnings, *(line for line in more if line)]}
+
+    def _tampering_as_json(self) -> dict[str, object]:
+        found, last = self.tampered, None
+        if found.last is not None:
+            what, by, at = found.last
+            last = {"router": what.router, "what": what.what, "by": by, "at": at}
+        return {"count": found.count, "recent": found.is_recent, "last": last}
 
     def _bind_as_json(self) -> dict[str, object]:
         found = self._cycle.discovery if self._cycle else NOT_LOOKED

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sgdataplane.host import netns
+from sgdataplane.host.linkentry import NO_NSID, STACKED
+from sgdataplane.host.linkentry import link_of as link_entry
 from sgdataplane.host.netlink import (
     ADD_MEMBERSHIP,
     LISTEN_ALL_NSID,
@@ -118,6 +120,14 @@ def link_of(message: Message) -> tuple[int, str] | None:
         return None
     (_, _, index, _, _) = IFINFOMSG.unpack_from(message.payload)
     return index, text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
+
+
+def is_stacked(message: Message) -> bool:
+    """Whether it says that a link has come or changed which is on top of a link of another namespace."""
+    if message.kind != NEWLINK:
+        return False
+    link = link_entry((IFINFOMSG.unpack_from(message.payload), parse_attributes(message.payload[IFINFOMSG.size :])))
+    return link.lower_nsid != NO_NSID and link.kind in STACKED
 
 
 def number_of(name: str) -> int:

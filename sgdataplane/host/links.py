@@ -7,8 +7,7 @@ Must not know labs, clouds or policy.
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +20,8 @@ from pyroute2.netlink.rtnl import RTM_NEWROUTE
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.netlink import parse_attributes, text_of
-from sgdataplane.host.rtnetlink import LINK_ALIAS, LINK_MAC, LINK_NAME, Entry, Rtnetlink
+from sgdataplane.host.linkentry import Link, LinkChanges, link_of
+from sgdataplane.host.rtnetlink import Entry, Rtnetlink
 from sgdataplane.net.values import Address, Family, Prefix
 
 AF = {Family.IPV4: 2, Family.IPV6: 10}
@@ -35,27 +34,10 @@ RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
 RT_SCOPE_HOST = 254
 RTNH_F_ONLINK = 4
-IFA_F_NODAD, IFF_UP = 2, 1
-# IFLA_*, IFA_*, linux/if_link.h and if_addr.h
-LINK_MASTER, LINK_OPERSTATE, LINK_INFO, INFO_KIND = 10, 16, 18, 1
+IFA_F_NODAD = 2
+# IFA_*, linux/if_addr.h
 ADDRESS, LOCAL_ADDRESS = 1, 2
-OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # IF_OPER_*
 ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One interface. `kind` is e.g. veth, "" for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
-    index of the interface that it is a part of, e.g. of the bridge whose port it is; 0 if there is none."""
-
-    ifname: str
-    index: int
-    kind: str
-    mac: str
-    alias: str
-    is_up: bool
-    operstate: str
-    master: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +88,12 @@ class Links:
     """rtnetlink in one namespace. Errors are HostError and name the namespace and the object.
 
     `name` has to lead there until the first call that changes something or reads more than links and addresses.
-    `protocol`: whose routes and rules these are; all others are neither seen nor touched.
+    `protocol`: whose routes and rules these are; all others are neither seen nor touched. `pinned`: the indices of
+    some interfaces; what is asked for by these names means these interfaces, whatever they are called now.
     """
 
-    def __init__(self, name: str, protocol: int = RTPROT_OURS) -> None:
-        self.name, self._protocol = name, protocol
+    def __init__(self, name: str, protocol: int = RTPROT_OURS, pinned: Mapping[str, int] | None = None) -> None:
+        self.name, self._protocol, self._pinned = name, protocol, pinned or {}
         with netns.inside(name):
             self._reader = Rtnetlink()  # the socket stays bound to the namespace
 
@@ -133,13 +116,29 @@ class Links:
     def links(self) -> tuple[Link, ...]:
         """All interfaces, loopback included."""
         with self._mapped("list interfaces"):
-            return tuple(_link_of(entry) for entry in self._reader.links())
+            return tuple(link_of(entry) for entry in self._reader.links())
 
     def link(self, ifname: str) -> Link | None:
         """The interface of that name; None if there is none."""
         with self._mapped(f"find {ifname}"):
-            entry = self._reader.link(ifname)
-            return None if entry is None else _link_of(entry)
+            entry = self._reader.link(self._pinned.get(ifname, ifname))
+            return None if entry is None else link_of(entry)
+
+    def link_at(self, index: int) -> Link | None:
+        """The interface with that index; None if there is none."""
+        with self._mapped(f"find interface {index}"):
+            entry = self._reader.link(index)
+            return None if entry is None else link_of(entry)
+
+    @property
+    def by_number(self) -> LinkChanges:
+        """Changes to interfaces by their index. Errors are OSError."""
+        return LinkChanges(self._reader)
+
+    def number_of(self, path: str) -> int:
+        """The number that the namespace at `path` has in this one; -1 if it has none."""
+        with self._mapped(f"number of {path}"), netns.open_fd(path) as fd:
+            return int(self._netlink.get_netnsid(fd=fd)["nsid"])
 
     def add_veth(self, ifname: str, peer_netns: str, peer_ifname: str, peer_mac: str) -> None:
         """Make a veth pair directly in this namespace and the peer's, both ends down: no packet can pass yet."""
@@ -232,6 +231,8 @@ class Links:
 
     def _indices(self, ifname: str) -> list[int]:
         """One index, or none."""
+        if ifname in self._pinned:
+            return [self._pinned[ifname]]
         entry = self._reader.link(ifname)
         return [] if entry is None else [entry[0][2]]
 
@@ -350,22 +351,6 @@ def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], de
     for entry in sorted(missing, key=repr):
         add(entry)
     return len(surplus) + len(missing)
-
-
-def _link_of(entry: Entry) -> Link:
-    """Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped."""
-    (_, _, index, flags, _), found = entry
-    state = found.get(LINK_OPERSTATE, b"\0")[0]
-    return Link(
-        ifname=text_of(found[LINK_NAME]),
-        index=index,
-        kind=text_of(parse_attributes(found.get(LINK_INFO, b"")).get(INFO_KIND, b"")),
-        mac=found.get(LINK_MAC, b"").hex(":"),
-        alias=text_of(found.get(LINK_ALIAS, b"")),
-        is_up=bool(flags & IFF_UP),
-        operstate=OPERSTATES[state] if state < len(OPERSTATES) else "",
-        master=int.from_bytes(found.get(LINK_MASTER, b""), sys.byteorder),
-    )
 
 
 def _address_of(entry: Entry, names: dict[int, str]) -> InterfaceAddress:

@@ -33,14 +33,20 @@ class Neighbour:
     mac: str
 
 
-def introduce(namespace: str, wanted: Iterable[Neighbour], known: Iterable[Neighbour] | None = None) -> int:
+def introduce(
+    namespace: str,
+    wanted: Iterable[Neighbour],
+    known: Iterable[Neighbour] | None = None,
+    pinned: Mapping[str, int] | None = None,
+) -> int:
     """Make these our permanent entries in the namespace, and no others; return the number of changes. `known`: those
-    that are there, and may go; None: the kernel is asked. Entries of interfaces that aren't there, or are down, are
-    left out. HostError if the kernel refuses."""
+    that are there, and may go; None: the kernel is asked. `pinned`: as in Links. Entries of interfaces that aren't
+    there, or are down, are left out. HostError if the kernel refuses."""
     with netns.inside(namespace), Rtnetlink() as door, refusals_of(f"neighbour entries of namespace {namespace}"):
+        fixed = dict(pinned or {})
         if known is not None:
-            return _introduce(door, set(wanted), set(known), _some_indices(door, {*wanted, *known}))
-        index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()}
+            return _introduce(door, set(wanted), set(known), _some_indices(door, {*wanted, *known}) | fixed)
+        index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()} | fixed
         return _introduce(door, set(wanted), set(_ours(door, {number: name for name, number in index.items()})), index)
 
 

@@ -61,12 +61,13 @@ class Rtnetlink:
         target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
         return self._dump(GETLINK, IFINFOMSG, asked + target, most)
 
-    def link(self, ifname: str) -> Entry | None:
-        """The interface of that name; None if there is none. The cost doesn't depend on how many there are. The kernel
-        also finds alternative names, which don't count."""
-        name = ifname.encode() + b"\0"
-        said = attribute(EXT_MASK, SKIP_STATISTICS) + attribute(LINK_NAME, name)
-        self._send(GETLINK, 0, bytes(IFINFOMSG.size) + said)
+    def link(self, asked: str | int) -> Entry | None:
+        """The interface of that name or index; None if there is none. The cost doesn't depend on how many there are.
+        The kernel also finds alternative names, which don't count."""
+        name = asked.encode() + b"\0" if isinstance(asked, str) else b""
+        index = 0 if isinstance(asked, str) else asked
+        said = attribute(EXT_MASK, SKIP_STATISTICS) + (attribute(LINK_NAME, name) if name else b"")
+        self._send(GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + said)
         try:
             payload = answer(self._socket, self._sequence)
         except OSError as error:
@@ -74,7 +75,7 @@ class Rtnetlink:
                 raise
             return None
         found = parse_attributes(payload[IFINFOMSG.size :])
-        return (IFINFOMSG.unpack_from(payload), found) if found[LINK_NAME] == name else None
+        return (IFINFOMSG.unpack_from(payload), found) if not name or found[LINK_NAME] == name else None
 
     def addresses(self) -> list[Entry]:
         """All addresses of all families."""

@@ -19,7 +19,8 @@ from contextlib import ExitStack
 from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.links import InterfaceAddress, Link, Links, create_marked, sync
+from sgdataplane.host.linkentry import Link
+from sgdataplane.host.links import InterfaceAddress, Links, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab.parts import MARK, NetnsPlan, Veth, lab_of_mark

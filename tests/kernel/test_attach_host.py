@@ -153,9 +153,11 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
             links.add_route(Route("eth0", Prefix.parse("10.0.0.0/24"), Address.parse("192.0.2.1")))
         with Session({**bench.pair, "peer": outside}, WEB, client=OUTSIDE) as web:
             assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST) == 0
-            assert f"up0 of {ROUTER}: no ENI is bound to it" in capsys.readouterr().err
+            assert f"{ROUTER}: somebody put up0 (veth) there; set down" in capsys.readouterr().err
             sent = web.send()
             assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST, "--uplink", "up0") == 0
+            with Links(ROUTER) as links:
+                links.set_up("up0")
             web.wait_carried()
             assert sent not in web.must_pass()
         assert bench.sgdp("clear") == 0
@@ -174,14 +176,16 @@ def test_interfaces_that_a_router_has_by_itself_are_named_once_they_are_up(
     with netns.inside(ROUTER):
         add_fallback()
     assert bench.sgdp("apply", state, *HOST) == 0
-    assert "no ENI is bound to it" not in capsys.readouterr().err
+    assert "somebody put" not in capsys.readouterr().err
     with Links(ROUTER) as links:
         links.set_up("sit0")
     assert bench.sgdp("apply", state, *HOST) == 0
-    complaints = [line for line in capsys.readouterr().err.splitlines() if "no ENI is bound to it" in line]
-    assert [f"sit0 of {ROUTER}" in line for line in complaints] == [True]
+    complaints = [line for line in capsys.readouterr().err.splitlines() if "somebody put" in line]
+    assert [f"{ROUTER}: somebody put sit0" in line for line in complaints] == [True]
     with Links(ROUTER) as links:
-        links.set_down("sit0")
+        sit0 = links.link("sit0")
+    assert sit0 is not None
+    assert not sit0.is_up
     assert bench.sgdp("clear") == 0
     assert not netns.exists(ROUTER)  # they keep no router
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach import hosted, router
+from sgdataplane.attach import hosted
 from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
@@ -92,7 +92,7 @@ def test_if_all_is_quiet_nothing_is_looked_at(host: Host, monkeypatch: pytest.Mo
     assert host.looked == ["eni-a", "eni-b"]
     with monkeypatch.context() as patched:  # not while the bench is cleared away
         patched.setattr(hosted, "enforce", None)
-        patched.setattr(router, "veths", None)
+        patched.setattr(hosted, "look_after", None)
         assert host.reconcile(state, *host.everybody).enis == first.enis
         assert host.looked == []
         with pytest.raises(KeyError):  # the control: a look would call these, and the ENIs are refused

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach import registry as module
-from sgdataplane.attach.registry import Binding, HostEnd, Means, Registry, current
+from sgdataplane.attach.registry import Binding, EndNumbers, HostEnd, Means, Registry, current
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.host.files import beside_of
 from sgdataplane.host.identity import Identity
@@ -83,6 +83,19 @@ def test_what_versions_before_wrote_is_read(registry: Registry, missing: tuple[s
     assert (binding.means, binding.host_end, binding.eni_id) == (Means.ATTACH, None, "eni-a")
 
 
+def test_host_ends_of_versions_before_have_no_numbers_yet(registry: Registry) -> None:
+    numbers = {"index": 7, "peer": 2, "peer_nsid": 0, "mac": "02:00:00:00:00:01", "alias": ""}
+    for more, expected in (({}, None), ({"numbers": numbers}, EndNumbers(7, 2, 0, "02:00:00:00:00:01", ""))):
+        with registry.locked():
+            entry = changed(host_end=END_ENTRY | more)
+            registry.path.write_text(json.dumps({"version": 1, "bindings": [entry]}), encoding="utf-8")
+            (binding,) = registry.load()
+            assert binding.host_end is not None
+            assert binding.host_end.numbers == expected
+            registry.store((binding,))
+            assert Registry(registry.path.parent).load() == (binding,)
+
+
 END_ENTRY = {"router": "r", "ifname": "e", "home_ifname": "v", "home_path": "/h", "inode": 5, "cookie": 7}
 MALFORMED = [
     pytest.param("{", "", id="no-json"),
@@ -103,6 +116,11 @@ MALFORMED = [
         {"version": 1, "bindings": [changed(host_end=END_ENTRY | {"router": 3})]},
         "/bindings/0/host_end/router",
         id="end-text-a-number",
+    ),
+    pytest.param(
+        {"version": 1, "bindings": [changed(host_end=END_ENTRY | {"numbers": {"index": "7"}})]},
+        "/bindings/0/host_end/numbers",
+        id="end-numbers-malformed",
     ),
     pytest.param({"version": 1, "bindings": [changed(host_end=3)]}, "/bindings/0/host_end", id="end-no-object"),
     pytest.param({"version": 1, "bindings": [changed(), changed(ifname="eth1")]}, "/bindings", id="eni-twice"),

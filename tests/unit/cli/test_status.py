@@ -75,6 +75,7 @@ WELL: dict[str, Any] = {
     "last_good": {"path": "/var/lib/x/last-good.yaml", "error": None},
     "config": {"path": "/config", "error": None, "choices": {"profile": "seed"}, "restart": []},
     "bind": {"error": None, "refused": []},
+    "tampering": {"count": 0, "recent": False, "last": None},
     "enis": [{"eni": "eni-a", "outcome": "in force"}],
 }
 AMBIGUOUS = [{"eni": "eni-a", "reason": "several", "interfaces": ["eth0 of netns w"]}]

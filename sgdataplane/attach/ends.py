@@ -1,0 +1,327 @@
+"""What is in a router by the kernel's numbers: its host ends, uplinks, and links that somebody else put there.
+
+Owns which link is which, what is closed, removed or repaired, and the words for it. Is given a router, and the bindings
+whose host ends are there. Must not know policy, or who did it.
+
+A process with CAP_NET_ADMIN in the machine's initial user namespace reaches a router by the number that its own
+interface shows. It can't change rules, addresses or routes there, but make, rename, move and delete links. So a name
+says nothing:
+
+    its index, its other end's index and namespace are as recorded      a host end: what else differs is set right
+    a veth with a host end's index, whose other end is elsewhere        set down: it leads to somebody else
+    named as an uplink, seen first or with the index as noted           an uplink, which is the user's
+    named as an uplink that had another index                           set down, until the user asks to read all again
+    named as a host end; on top of one; a bridge or bond that took one;
+        a veth that leads to a workload of this router                  removed: no user makes these
+    in a workload, on top of a link of the router                       removed there, for the same reason
+    anything else that is up                                            set down: it may be the user's
+    anything else that is down                                          left alone: it passes nothing
+
+After `look_after`, no link but the host end itself has a host end's name; so others may go by names until the next
+event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from sgdataplane.attach.registry import Binding, EndNumbers, HostEnd
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.host import netns
+from sgdataplane.host.events import number_of
+from sgdataplane.host.identity import Identity, found
+from sgdataplane.host.linkentry import NO_NSID, STACKED, Link, LinkChanges, link_of
+from sgdataplane.host.links import Links
+from sgdataplane.host.rtnetlink import MOST, Rtnetlink
+
+MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
+MASTERS = frozenset({"bridge", "bond", "team", "vrf", "hsr", "openvswitch"})
+LOOPBACK = 1  # its index, in each namespace
+MAX_TAMPERING = 20  # of one look; what is more is as bad
+
+
+@dataclass(frozen=True, slots=True)
+class Tampering:
+    """What somebody else did to a link in (or over) a router, and what we did about it, in words. `enis`: whose host
+    ends it concerns; none: those of the router, a little."""
+
+    router: str
+    what: str
+    enis: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.router}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to look at a router. `uplinks`: names or patterns. `noted`: the uplinks that were seen before, with their
+    indices. `only`: the names of host ends of which something was heard; None: all links may have changed. `up`: the
+    ENIs whose host ends we have taken up. `workloads`: where to look for links on top of the router's; None:
+    everywhere."""
+
+    uplinks: Collection[str] = ()
+    noted: Mapping[str, int] = field(default_factory=dict)
+    only: Collection[str] | None = None
+    up: Collection[str] = ()
+    workloads: Collection[Identity] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """`there`: the host ends that are in the router for certain, by name. `uplinks`: as `noted`, for the next look."""
+
+    there: frozenset[str] = frozenset()
+    uplinks: Mapping[str, int] = field(default_factory=dict)
+    tampering: tuple[Tampering, ...] = ()
+
+
+def is_at(end: HostEnd, link: Link) -> bool:
+    """Whether that link of its router is the host end, whatever its name is."""
+    numbers = end.numbers
+    if numbers is None:  # it wasn't seen in its router yet: then its name has to do
+        return link.ifname == end.ifname and link.kind == "veth"
+    seen = link.index, link.lower, link.lower_nsid
+    return link.kind == "veth" and seen == (numbers.index, numbers.peer, numbers.peer_nsid)
+
+
+def find_end(end: HostEnd) -> Link | None:
+    """The link in its router that is the host end; None if it isn't there."""
+    if not netns.is_bound(end.router):
+        return None
+    with Links(end.router) as links:
+        link = links.link(end.ifname) if end.numbers is None else links.link_at(end.numbers.index)
+    return link if link is not None and is_at(end, link) else None
+
+
+def read_numbers(end: HostEnd, workload: str) -> EndNumbers:
+    """The numbers of the link that has the end's name in its router. HostError if its other end isn't in the workload,
+    which is at that path."""
+    with Links(end.router) as links:
+        link = links.link(end.ifname)
+        if link is None or link.kind != "veth" or link.lower_nsid != links.number_of(workload):
+            raise HostError(f"{end.ifname} of {end.router}", "its other end isn't in the workload that is attached")
+    return EndNumbers(link.index, link.lower, link.lower_nsid, link.mac, link.alias)
+
+
+def numbered(binding: Binding) -> Binding:
+    """The binding with the numbers of its host end, which is in its router. HostError if that isn't the workload's."""
+    end = binding.host_end
+    if end is None or end.numbers is not None:
+        return binding
+    with found(binding.identity, binding.path) as workload:
+        if workload is None:
+            raise HostError(str(binding), "its namespace has ended")
+        return replace(binding, host_end=replace(end, numbers=read_numbers(end, workload)))
+
+
+def look_after(router: str, bindings: Collection[Binding], look: Look = Look()) -> Looked:
+    """Set right what others changed at the router's host ends, and close what they put there. Nothing is done in a
+    namespace that isn't ours."""
+    if not netns.is_bound(router):
+        return Looked(uplinks=look.noted)
+    with Links(router) as links:
+        return _Router(router, bindings, look, links).looked()
+
+
+def is_marked(link: Link) -> bool:
+    return link.ifname == "lo" and link.alias == MARK
+
+
+class _Router:
+    """One look at one router."""
+
+    def __init__(self, name: str, bindings: Collection[Binding], look: Look, links: Links) -> None:
+        self.name, self._look, self._changes = name, look, links.by_number
+        self._bindings = [binding for binding in bindings if binding.host_end is not None]
+        self._ends = {binding.eni_id: binding.host_end for binding in self._bindings if binding.host_end is not None}
+        self._names = {end.ifname: eni_id for eni_id, end in self._ends.items()}
+        self._seen = {link.index: link for link in self._read(links)}
+        self._owners = dict(self._find_ends())
+        self._tampering: list[Tampering] = []
+
+    def looked(self) -> Looked:
+        if self._look.only is None and not self._is_ours():
+            return Looked(uplinks=self._look.noted)
+        uplinks, named = dict(self._look.noted), set(self._names)
+        for link in [link for link in self._seen.values() if link.index not in {*self._owners, LOOPBACK}]:
+            if link.ifname not in named and _is_named(link.ifname, self._look.uplinks):
+                self._check_uplink(link, uplinks)
+            else:
+                self._close(link)
+        self._repair()
+        for what in self._remove_stacked(uplinks):
+            self._tell(what)
+        there = frozenset(self._ends[eni_id].ifname for eni_id in self._owners.values())
+        return Looked(there, uplinks, tuple(self._tampering[:MAX_TAMPERING]))
+
+    def _read(self, links: Links) -> Iterator[Link]:
+        """All links; or those that are host ends of which something was heard, or have their names."""
+        if self._look.only is None:
+            yield from links.links()
+            return
+        for end in (end for end in self._ends.values() if end.ifname in self._look.only):
+            found = (links.link(end.ifname), None if end.numbers is None else links.link_at(end.numbers.index))
+            for link in (link for link in found if link is not None):
+                yield link
+                master = links.link_at(link.master) if link.master else None
+                if master is not None:
+                    yield master
+
+    def _find_ends(self) -> Iterator[tuple[int, str]]:
+        """The index of each link that is a host end, with its ENI."""
+        by_name = {link.ifname: link for link in self._seen.values()}
+        for eni_id, end in self._ends.items():
+            link = by_name.get(end.ifname) if end.numbers is None else self._seen.get(end.numbers.index)
+            if link is not None and is_at(end, link):
+                yield link.index, eni_id
+
+    def _is_ours(self) -> bool:
+        """Whether we made the namespace. If others have changed its loopback's alias or name, our ends say so."""
+        loopback = self._seen[LOOPBACK]
+        if is_marked(loopback):
+            return True
+        if not any(self._ends[eni_id].numbers is not None for eni_id in self._owners.values()):
+            return False
+        if loopback.ifname != "lo":
+            self._do(f"lo was renamed {loopback.ifname}", LOOPBACK, is_up=False, name="lo")
+            self._do_quietly(LOOPBACK, is_up=True)
+        if loopback.alias != MARK:
+            self._do(f"the alias of lo was changed to {loopback.alias!r}", LOOPBACK, alias=MARK)
+        return True
+
+    def _check_uplink(self, link: Link, noted: dict[str, int]) -> None:
+        if noted.setdefault(link.ifname, link.index) == link.index:
+            return
+        if link.is_up:
+            what = (
+                f"uplink {link.ifname} was replaced by another interface of its name; if you did that, reload the "
+                "agent and set it up again"
+            )
+            self._do(what, link.index, is_up=False)
+
+    def _close(self, link: Link) -> None:
+        """Close a link that neither we nor the user put there."""
+        enis = self._concerned(link)
+        what = f"somebody put {_described(link)} there"
+        if link.kind == "veth" and any(end.numbers and end.numbers.index == link.index for end in self._ends.values()):
+            if link.is_up and link.lower_nsid != NO_NSID:  # else its workload is just ending
+                self._do(f"the other end of {link.ifname} is elsewhere now", link.index, enis, is_up=False)
+            elif link.is_up:
+                self._do_quietly(link.index, is_up=False)
+        elif link.kind and (enis or self._leads_to_workload(link)):
+            self._do(what, link.index, enis, is_removed=True)
+        elif link.is_up or enis:
+            self._do(what, link.index, enis, is_up=False, name=f"x{link.index}" if link.ifname in self._names else "")
+
+    def _concerned(self, link: Link) -> tuple[str, ...]:
+        """The ENIs that a link of others imitates, covers or has taken; none if it may be the user's."""
+        found = {self._names[link.ifname]} if link.ifname in self._names else set[str]()
+        for index, eni_id in self._owners.items():
+            is_on_top = link.kind in STACKED and (link.lower, link.lower_nsid) == (index, NO_NSID)
+            has_taken = link.kind in MASTERS and self._seen[index].master == link.index
+            if is_on_top or has_taken:
+                found.add(eni_id)
+        for eni_id, end in self._ends.items():
+            if link.index == getattr(end.numbers, "index", 0):
+                found.add(eni_id)
+        return tuple(sorted(found))
+
+    def _leads_to_workload(self, link: Link) -> bool:
+        known = {end.numbers.peer_nsid for end in self._ends.values() if end.numbers is not None}
+        return link.kind == "veth" and link.lower_nsid in known
+
+    def _repair(self) -> None:
+        """Set right what differs at the host ends. All wrong names are taken away before the right ones are given, as
+        two may have been exchanged."""
+        wrong = []
+        for index, eni_id in sorted(self._owners.items()):
+            link, end = self._seen[index], self._ends[eni_id]
+            if link.ifname != end.ifname:
+                wrong.append((link, end, eni_id))
+                self._do_quietly(index, is_up=False, name=f"x{index}")
+            self._repair_one(link, end, eni_id)
+        for link, end, eni_id in wrong:
+            self._do(f"{end.ifname} was renamed {link.ifname}", link.index, (eni_id,), name=end.ifname)
+
+    def _repair_one(self, link: Link, end: HostEnd, eni_id: str) -> None:
+        numbers, enis = end.numbers, (eni_id,)
+        if link.master:
+            self._do(f"{end.ifname} was put into another interface", link.index, enis, is_released=True)
+        if link.has_xdp:
+            self._do(f"{end.ifname} was given an XDP program", link.index, enis, has_xdp=False)
+        if numbers is not None and link.mac != numbers.mac:
+            self._do(f"the MAC of {end.ifname} was changed to {link.mac}", link.index, enis, mac=numbers.mac)
+        if numbers is not None and link.alias != numbers.alias:
+            self._do(f"the alias of {end.ifname} was changed to {link.alias!r}", link.index, enis, alias=numbers.alias)
+        if not link.is_up and eni_id in self._look.up:
+            self._tell(f"{end.ifname} was set down; set up again", enis)  # by router.fill(), with its routes
+
+    def _remove_stacked(self, uplinks: Mapping[str, int]) -> Iterator[str]:
+        """Remove links in workloads that are on top of a link of this router."""
+        wanted = self._look.workloads
+        places = {b.identity: b for b in self._bindings if wanted is None or b.identity in wanted}
+        if not places:
+            return
+        router, known = number_of(self.name), {**{link.index: link.ifname for link in self._seen.values()}}
+        known |= {index: name for name, index in uplinks.items()}
+        for identity, binding in places.items():
+            with suppress(SgDataplaneError, OSError), found(identity, binding.path) as place:
+                if place is not None:
+                    yield from _remove_stacked_at(number_of(place), router, binding, known)
+
+    def _do(self, what: str, index: int, enis: tuple[str, ...] = (), **change: object) -> None:
+        """Make these changes to a link, and tell."""
+        refusal = self._do_quietly(index, **change)
+        done = "removed" if "is_removed" in change else "set down" if change.get("is_up") is False else "set back"
+        self._tell(f"{what}; {done if not refusal else f'it could not be {done}: {refusal}'}", enis)
+
+    def _do_quietly(self, index: int, **change: object) -> str:
+        try:
+            _change(self._changes, index, change)
+        except OSError as error:
+            with suppress(OSError):
+                self._changes.set_up(index, is_up=False)
+            return error.strerror or str(error)
+        return ""
+
+    def _tell(self, what: str, enis: tuple[str, ...] = ()) -> None:
+        self._tampering.append(Tampering(self.name, what, enis))
+
+
+def _change(changes: LinkChanges, index: int, wanted: Mapping[str, object]) -> None:
+    if "is_removed" in wanted:
+        changes.delete(index)
+    if "is_up" in wanted:
+        changes.set_up(index, is_up=bool(wanted["is_up"]))
+    if "is_released" in wanted:
+        changes.release(index)
+    if "has_xdp" in wanted:
+        changes.remove_xdp(index)
+    if "mac" in wanted:
+        changes.set_mac(index, str(wanted["mac"]))
+    if "alias" in wanted:
+        changes.set_alias(index, str(wanted["alias"]))
+    if wanted.get("name"):
+        changes.rename(index, str(wanted["name"]))
+
+
+def _remove_stacked_at(number: int, router: int, binding: Binding, known: Mapping[int, str]) -> Iterator[str]:
+    """`number`, `router`: of the workload's namespace and the router in ours."""
+    with Rtnetlink() as door:
+        for link in map(link_of, door.links(number, MOST)):
+            if link.kind in STACKED and link.lower_nsid == router:
+                LinkChanges(door).delete(link.index, number)
+                lower = known.get(link.lower, f"interface {link.lower}")
+                yield f"{binding.named} put {_described(link)} on top of {lower}; removed"
+
+
+def _described(link: Link) -> str:
+    return f"{link.ifname} ({link.kind or 'an interface'})"
+
+
+def _is_named(ifname: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(ifname, pattern) for pattern in patterns)

@@ -1,0 +1,106 @@
+"""One interface as the kernel describes it, and changes to one that is named by its number.
+
+Owns which of rtnetlink's attributes we read of a link (linux/if_link.h), and these changes. Is given entries of lists,
+and numbers. Must not know whose link it is.
+
+Others may rename a link at any moment, or make another one of its name; its number stays. So what has to meet one
+certain link asks by number.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from dataclasses import dataclass
+
+from sgdataplane.host.netlink import attribute, nested, parse_attributes, text_of
+from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_ALIAS, LINK_MAC, LINK_NAME, TARGET, Entry, Rtnetlink
+
+IFF_UP = 1
+DELLINK, SETLINK = 17, 19  # RTM_*
+# IFLA_*, linux/if_link.h
+LINK_LOWER, LINK_MASTER, LINK_OPERSTATE, LINK_INFO, LINK_NSID, LINK_XDP = 5, 10, 16, 18, 37, 43
+INFO_KIND, XDP_FD, XDP_ATTACHED = 1, 1, 2
+OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # IF_OPER_*
+NO_NSID = -1
+STACKED = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec"})  # kinds that are on top of a link
+INT = struct.Struct("=i")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface. `kind` is e.g. veth, "" for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
+    index of the interface that it is a part of, e.g. of the bridge whose port it is; 0 if there is none. `lower`: the
+    index of a veth's other end, or of the interface below a macvlan or the like; it is in the namespace with the
+    number `lower_nsid`, or in this one (NO_NSID). `has_xdp`: an XDP program sees its packets first."""
+
+    ifname: str
+    index: int
+    kind: str
+    mac: str
+    alias: str
+    is_up: bool
+    operstate: str
+    master: int = 0
+    lower: int = 0
+    lower_nsid: int = NO_NSID
+    has_xdp: bool = False
+
+
+def link_of(entry: Entry) -> Link:
+    """Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped."""
+    (_, _, index, flags, _), found = entry
+    state = found.get(LINK_OPERSTATE, b"\0")[0]
+    return Link(
+        ifname=text_of(found[LINK_NAME]),
+        index=index,
+        kind=text_of(parse_attributes(found.get(LINK_INFO, b"")).get(INFO_KIND, b"")),
+        mac=found.get(LINK_MAC, b"").hex(":"),
+        alias=text_of(found.get(LINK_ALIAS, b"")),
+        is_up=bool(flags & IFF_UP),
+        operstate=OPERSTATES[state] if state < len(OPERSTATES) else "",
+        master=int.from_bytes(found.get(LINK_MASTER, b""), sys.byteorder),
+        lower=int.from_bytes(found.get(LINK_LOWER, b""), sys.byteorder),
+        lower_nsid=int(INT.unpack(found[LINK_NSID])[0]) if LINK_NSID in found else NO_NSID,
+        has_xdp=any(parse_attributes(found.get(LINK_XDP, b"")).get(XDP_ATTACHED, b"")),
+    )
+
+
+class LinkChanges:
+    """Changes to links of the namespace of that socket, by their number. Errors are OSError."""
+
+    def __init__(self, door: Rtnetlink) -> None:
+        self._door = door
+
+    def set_up(self, index: int, *, is_up: bool = True) -> None:
+        self._door.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP if is_up else 0, IFF_UP))
+
+    def rename(self, index: int, ifname: str) -> None:
+        """It has to be down: only newer kernels rename a link that is up (Linux 6.2)."""
+        self._set(index, attribute(LINK_NAME, ifname.encode() + b"\0"))
+
+    def release(self, index: int) -> None:
+        """Take it out of its bridge, bond or other master."""
+        self._set(index, attribute(LINK_MASTER, INT.pack(0)))
+
+    def set_mac(self, index: int, mac: str) -> None:
+        self._set(index, attribute(LINK_MAC, bytes.fromhex(mac.replace(":", ""))))
+
+    def set_alias(self, index: int, alias: str) -> None:
+        self._set(index, attribute(LINK_ALIAS, alias.encode()))
+
+    def remove_xdp(self, index: int) -> None:
+        self._set(index, nested(LINK_XDP, [attribute(XDP_FD, INT.pack(-1))]))
+
+    def delete(self, index: int, number: int | None = None) -> None:
+        """Delete it, if it is there. `number`: it is in the namespace that has this number in that of the socket."""
+        target = b"" if number is None else attribute(TARGET, INT.pack(number))
+        try:
+            self._door.change(DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + target)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _set(self, index: int, what: bytes) -> None:
+        self._door.change(SETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + what)
