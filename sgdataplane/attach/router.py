@@ -60,7 +60,7 @@ def fill(router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[st
     nothing is done to another link that has one of their names meanwhile. A host end that is part of another interface,
     such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
     with Links(router, pinned=pinned) as links:
-        there = _there(links, enis, before)
+        there = _there(links, enis, before, pinned or {})
         ends = {ifname: enis[ifname] for ifname in there}
         older = None if before is None else {ifname: before[ifname] for ifname in ends if ifname in before}
         addresses = _addresses(ends)
@@ -78,10 +78,13 @@ def fill(router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[st
         sysctl.write_all(FORWARDING)
 
 
-def _there(links: Links, enis: Ends, before: Ends | None) -> Mapping[str, Link]:
+def _there(links: Links, enis: Ends, before: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:
     """The host ends that are there and may have to be set up."""
     if before is None:
-        before = {}
+        seen = links.links()
+        by_index, by_name = {link.index: link for link in seen}, {link.ifname: link for link in seen}
+        every = {ifname: by_index.get(pinned[ifname]) if ifname in pinned else by_name.get(ifname) for ifname in enis}
+        return {ifname: link for ifname, link in every.items() if link is not None}
     found = {ifname: links.link(ifname) for ifname, eni in enis.items() if before.get(ifname) != eni}
     return {ifname: link for ifname, link in found.items() if link is not None}
 

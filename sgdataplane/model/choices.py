@@ -151,7 +151,7 @@ Choice = OneOf | Switch | Several | Number
 CHOICES: Mapping[str, Choice] = {
     "profile": OneOf("which set of the cloud's quotas applies", ("seed", "2026", "unlimited")),
     "placement": OneOf(
-        "enforce policies in the instances' own namespaces, or in their VPC's router, out of their reach",
+        "enforce policies in the instances' own namespaces, or in their VPC's router, whose rules they can't change",
         tuple(placement.value for placement in Placement),
         Placement,
     ),

@@ -1,0 +1,125 @@
+"""What gives a workload's process a handle to the router: the number that the kernel shows at its own link, and at the
+links that it lists by that. Structures that were tried to take it away (docs/decisions/086-the-handle.md).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.support.flood import wait_until
+from tests.support.labs import run_in
+from tests.support.netadmin import LINK_NSID, NetAdmin, value
+
+pytestmark = pytest.mark.kernel
+MARK = "mark0"  # a link that only the router has
+Make = Callable[[], str]
+
+
+@pytest.fixture
+def make(make_lab_name: Make) -> Iterator[Make]:
+    names = []
+
+    def made() -> str:
+        names.append(make_lab_name())
+        netns.create(names[-1])
+        return names[-1]
+
+    yield made
+    for name in names:
+        netns.remove(name)
+
+
+@pytest.fixture
+def router(make: Make) -> str:
+    name = make()
+    with Links(name) as links:
+        links.add_bridge(MARK)
+    return name
+
+
+def reached(place: str) -> set[str]:
+    """The names of all links that a process with CAP_NET_ADMIN there can list."""
+    names, known, todo = set[str](), set[int | None](), [None]
+    with NetAdmin(place) as attacker:
+        while todo:
+            nsid = todo.pop()
+            known.add(nsid)
+            for name, said in attacker.links(nsid).items():
+                names.add(name)
+                leads_to = value(said[LINK_NSID]) if LINK_NSID in said else -1
+                if leads_to >= 0 and leads_to not in known:
+                    todo.append(leads_to)  # type: ignore[arg-type]
+    return names
+
+
+def made_in_router(_: Make, workload: str, router: str) -> None:
+    with Links(router) as links:
+        links.add_veth("end", workload, "eth0", "")
+
+
+def made_in_workload(_: Make, workload: str, router: str) -> None:
+    with Links(workload) as links:
+        links.add_veth("eth0", router, "end", "")
+
+
+def moved_from_between(make: Make, workload: str, router: str) -> None:
+    """Both ends are made in a third namespace, and moved."""
+    between = make()
+    with Links(between) as links:
+        links.add_veth("one", between, "two", "")
+        links.move("one", workload, "eth0")
+        links.move("two", router, "end")
+
+
+def a_namespace_between(make: Make, workload: str, router: str) -> None:
+    """Two veths, one after the other: the list of the one in between shows where the next one leads."""
+    between = make()
+    with Links(between) as links:
+        links.add_veth("near", workload, "eth0", "")
+        links.add_veth("far", router, "end", "")
+
+
+@pytest.mark.parametrize("join", [made_in_router, made_in_workload, moved_from_between, a_namespace_between])
+def test_a_veth_leads_to_the_router(make: Make, router: str, join: Callable[[Make, str, str], None]) -> None:
+    workload = make()
+    join(make, workload, router)
+    assert MARK in reached(workload)
+
+
+def test_a_router_of_another_user_namespace_is_reached_all_the_same(make: Make) -> None:
+    """A capability in the machine's user namespace holds in all others."""
+    workload = make()
+    process = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sleep", "600"])
+    try:
+        place = f"/proc/{process.pid}/ns/net"
+        wait_until(lambda: netns.inode_of(place) != netns.inode_of(netns.OWN_NETNS))
+        with Links(place) as links:
+            links.add_bridge(MARK)
+        made_in_router(make, workload, place)
+        assert MARK in reached(workload)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.optional
+def test_a_tunnel_across_a_namespace_leads_nowhere(make: Make, router: str) -> None:
+    """The tunnel's two ends are in the namespaces on both sides, and its packets in one that has no links. Nothing in
+    there shows where the other end is. The control: what comes before it is reached."""
+    workload, between, empty = make(), make(), make()
+    with Links(between) as links:
+        links.add_veth("near", workload, "eth0", "")
+    for place, tunnel, number in ((between, "tunnel-a", 1), (router, "tunnel-b", 2)):
+        more = f"link-netns {empty} type vxlan id {number} dstport 400{number} local 127.0.0.1"
+        try:
+            run_in(place, "ip", "link", "add", tunnel, *more.split())
+        except AssertionError:
+            pytest.skip("the kernel has no vxlan")
+    found = reached(workload)
+    assert found >= {"near", "tunnel-a"}
+    assert not found & {"tunnel-b", MARK}
