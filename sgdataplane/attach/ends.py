@@ -39,6 +39,7 @@ from sgdataplane.host.rtnetlink import MOST, Rtnetlink
 
 MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
 MASTERS = frozenset({"bridge", "bond", "team", "vrf", "hsr", "openvswitch"})
+TAKEN, DOWN = "was put into another interface; set back", "was set down; set up again"
 LOOPBACK = 1  # its index, in each namespace
 MAX_TAMPERING = 20  # of one look; what is more is as bad
 
@@ -250,7 +251,7 @@ class _Router:
     def _repair_one(self, link: Link, end: HostEnd, eni_id: str) -> None:
         numbers, enis = end.numbers, (eni_id,)
         if link.master:
-            self._do(f"{end.ifname} was put into another interface", link.index, enis, is_released=True)
+            self._do(f"{end.ifname} {TAKEN.partition(';')[0]}", link.index, enis, is_released=True)
         if link.has_xdp:
             self._do(f"{end.ifname} was given an XDP program", link.index, enis, has_xdp=False)
         if numbers is not None and link.mac != numbers.mac:
@@ -258,7 +259,7 @@ class _Router:
         if numbers is not None and link.alias != numbers.alias:
             self._do(f"the alias of {end.ifname} was changed to {link.alias!r}", link.index, enis, alias=numbers.alias)
         if not link.is_up and eni_id in self._look.up:
-            self._tell(f"{end.ifname} was set down; set up again", enis)  # by router.fill(), with its routes
+            self._tell(f"{end.ifname} {DOWN}", enis)  # by router.fill(), with its routes
 
     def _remove_stacked(self, uplinks: Mapping[str, int]) -> Iterator[str]:
         """Remove links in workloads that are on top of a link of this router."""

@@ -295,7 +295,8 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
             applied = enforce(name, group.proven, group.previous, manner.settings, agenda.clearance(name))
         enis = {ifname: eni for ifname, eni_id in known.items() if (eni := known_eni(state, eni_id)) is not None}
         pinned = group.pinned
-        router.fill(name, {ifname: eni for ifname, eni in enis.items() if ifname in pinned}, group.before, pinned)
+        there = {ifname: eni for ifname, eni in enis.items() if ifname in pinned}
+        _note_changes(group, router.fill(name, there, group.before, pinned), agenda)
         unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
@@ -304,6 +305,19 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         return NamespaceReport(name, refused, proven=group.previous, error=refusal, aged=last)
     reports = _finished(group, state, agenda)
     return NamespaceReport(name, reports, group.proven, applied, unbound=tuple(sorted(unbound)))
+
+
+def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Agenda) -> None:
+    """What others did since we looked after the router, which `fill` has set right: an end that was up is down, or is
+    part of another interface."""
+    told = {(eni_id, each.what) for each in agenda.tampering for eni_id in each.enis}
+    last = agenda.report.by_key.get(group.router)
+    up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome is EniOutcome.IN_FORCE}
+    known = {entry.end.ifname: entry.binding for entry in group.entries if entry.binding in up}
+    for ifname, what in changed:
+        binding = known.get(ifname)
+        if binding is not None and (binding.eni_id, f"{ifname} {what}") not in told:
+            agenda.tampering.append(Tampering(group.router, f"{ifname} {what}", (binding.eni_id,)))
 
 
 def _names_up(group: _Group) -> set[str]:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sgdataplane.attach.ends import MARK, find_end, is_marked
+from sgdataplane.attach.ends import DOWN, MARK, TAKEN, find_end, is_marked
 from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.enforce import is_enforced, remove
 from sgdataplane.errors import HostError
@@ -54,8 +54,12 @@ def make(router: str) -> None:
 Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 
 
-def fill(router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None) -> None:
-    """Take these ENIs' host ends up, and forward. Call it once the policy is in force. `before`: the ends that are
+def fill(
+    router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None
+) -> list[tuple[str, str]]:
+    """Return the host ends that had to be released or taken up, and which of both.
+
+    Take these ENIs' host ends up, and forward. Call it once the policy is in force. `before`: the ends that are
     certainly as an earlier call left them; only what differs from them is looked at. `pinned`: their indices; so
     nothing is done to another link that has one of their names meanwhile. A host end that is part of another interface,
     such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
@@ -66,16 +70,20 @@ def fill(router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[st
         addresses = _addresses(ends)
         held = links.addresses() & addresses if older is None else _addresses(older)
         sync(held, addresses, links.add_address, links.delete_address)
+        changed = list[tuple[str, str]]()
         for ifname, link in there.items():
             if link.master:
                 links.release(ifname)
+                changed.append((ifname, TAKEN))
             if not link.is_up:
                 links.set_up(ifname)
+                changed.append((ifname, DOWN))
         introduce(router, _neighbours(ends), None if older is None else _neighbours(older), pinned)
         routes = links.routes() if older is None else _routes(older)
         sync(routes, _routes(ends), partial(links.add_route, is_first=True), links.delete_route)
     with netns.inside(router):
         sysctl.write_all(FORWARDING)
+    return changed
 
 
 def _there(links: Links, enis: Ends, before: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:

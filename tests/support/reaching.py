@@ -75,8 +75,9 @@ def routed_to(address: str) -> set[str]:
 
 
 def numbers_in_router() -> dict[str, int]:
+    """Of all links that are up there."""
     with Links(ROUTER) as links:
-        return {link.ifname: link.index for link in links.links()}
+        return {link.ifname: link.index for link in links.links() if link.is_up}
 
 
 def set_right(scene: Scene) -> None:
