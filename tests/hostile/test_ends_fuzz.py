@@ -118,7 +118,7 @@ class Chance:
             na.NS_FD: lambda: number(0),
             na.XDP: lambda: attribute(1, number(pick([-1, 0, 1]))),
         }
-        plain = [lambda k=key, v=value: attribute(k, v()) for key, value in values.items()]  # type: ignore[misc]
+        plain = [lambda k=key, v=value: attribute(k, v()) for key, value in values.items()]
         return [*plain, self._kind]
 
     def _kind(self, kinds: Sequence[str] = KINDS) -> bytes:
