@@ -310,13 +310,13 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
 def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Agenda) -> None:
     """What others did since we looked after the router, which `fill` has set right: an end that was up is down, or is
     part of another interface."""
-    told = {(eni_id, each.what) for each in agenda.tampering for eni_id in each.enis}
+    told = {eni_id for each in agenda.tampering for eni_id in each.enis}  # we take an end down to rename it
     last = agenda.report.by_key.get(group.router)
     up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome is EniOutcome.IN_FORCE}
     known = {entry.end.ifname: entry.binding for entry in group.entries if entry.binding in up}
     for ifname, what in changed:
         binding = known.get(ifname)
-        if binding is not None and (binding.eni_id, f"{ifname} {what}") not in told:
+        if binding is not None and binding.eni_id not in told:
             agenda.tampering.append(Tampering(group.router, f"{ifname} {what}", (binding.eni_id,)))
 
 

@@ -142,12 +142,9 @@ def is_closed(scene: Scene) -> bool:
     known = {name: numbers.index for name, numbers in ends.items() if numbers is not None} | scene.uplinks | {"lo": 1}
     up = {(name, link.index) for name, link in found.items() if link.is_up}
     routed = routed_to(HERE["instance"][0]) <= {"eni-a"} and routed_to(HERE["peer"][0]) <= {"eni-b"}
-    stacked = [k for k, said in scene.attacker.links().items() if k != "eth0" and scene_nsid(said) == scene.router]
-    return (
-        up <= set(known.items())
-        and routed
-        and not [k for k in stacked if b"macv" in scene.attacker.links()[k][na.INFO]]
-    )
+    own = scene.attacker.links().values()
+    stacked = [said for said in own if scene_nsid(said) == scene.router and b"macv" in said.get(na.INFO, b"")]
+    return up <= set(known.items()) and routed and not stacked
 
 
 def scene_nsid(said: dict[int, bytes]) -> int | None:
