@@ -246,7 +246,8 @@ def test_switch_that_the_kernel_refuses_leaves_no_trace(namespace: str, previous
             apply(kernel, KernelSessions(namespace, INSTANCE.marks), TWO, previous, PLAIN)
         after = listing(namespace, TABLE)
         assert " applied" in caught.value.operation
-    enforce(namespace, ONE, None, PLAIN)
+    remove(namespace)
+    enforce(namespace, ONE, None, PLAIN)  # at the first epoch, as before
     nft(namespace, f"delete map inet {TABLE} applied")
     assert after == listing(namespace, TABLE)
 
