@@ -125,9 +125,10 @@ class Crossing:
         return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
     def _sent_from(self, family: Family) -> tuple[Field, ...]:
-        """Where the session's packets in each direction come from: asked of ICMP errors at egress."""
+        """Where the session's packets in each direction come from: asked of ICMP errors at egress, and at uplinks."""
         is_egress, is_arriving = self.hook is Direction.EGRESS, not self.is_leaving
-        return tuple(sent_from(family, way, is_arriving=is_arriving) for way in CtDirection) if is_egress else ()
+        ways = CtDirection if is_egress or is_arriving else ()
+        return tuple(sent_from(family, way, is_arriving=is_arriving) for way in ways)
 
     def known(self) -> dict[Field, Key | None]:
         """The fields with a known value. A packet that leaves may have come by any interface or none; a packet that
@@ -148,7 +149,8 @@ class Crossing:
 
     def of_session(self) -> tuple[Field, ...]:
         """The fields, besides the mark, that a packet has if conntrack has a session for it."""
-        return Field.CT_DIRECTION, self._reached(self.family), *self._sent_from(self.family)
+        ends = self._reached(self.family), *self._sent_from(self.family)
+        return Field.CT_DIRECTION, *dict.fromkeys(ends)
 
     def asked(self) -> tuple[Asked, ...]:
         """The axes in order; protocols come first."""
