@@ -23,8 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, ParamSpec, Self, TypeVar
 
-from sgdataplane.analyse.diff import StateDiff, VerdictChange
+from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.explain import FlowExplanation, explain_flow
+from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.cli.compile import as_text, namespaces, tables
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.lab import manage, matrix

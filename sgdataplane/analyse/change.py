@@ -44,9 +44,9 @@ class Policies:
 
     def __init__(self, state: CloudState, options: Options) -> None:
         self._state, self._options = state, options
-        self._far = FarAddresses(state)
+        self.far = FarAddresses(state)
         self._examples: dict[Key, Eni] = {}
-        self._profile = cache(self._make_profile)
+        self.profile = cache(self._make_profile)
         self.order = cache(self._make_order)
 
     def key(self, eni: Eni) -> Key:
@@ -60,8 +60,8 @@ class Policies:
 
     def _make_order(self, key: Key | None, direction: Direction, family: Family) -> PermissionOrder:
         if key is None:
-            return PermissionOrder.of((Permission(Decision(direction, Verdict.DROP, ABSENT)),), family, self._far)
-        return PermissionOrder.of(self._profile(key).permissions(direction), family, self._far)
+            return PermissionOrder.of((Permission(Decision(direction, Verdict.DROP, ABSENT)),), family, self.far)
+        return PermissionOrder.of(self.profile(key).permissions(direction), family, self.far)
 
 
 class Pairs:

@@ -5,8 +5,8 @@ Owns the keys (sgdataplane/schemas/diff.schema.json, explain.schema.json). Must 
 
 from __future__ import annotations
 
-from sgdataplane.analyse.diff import Exposure, VerdictChange
 from sgdataplane.analyse.explain import Explanation
+from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family, Protocol
 from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PORTS, PROTOCOL, PROTOCOLS, REMOTE, Domain

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from sgdataplane.analyse.arrangement import Mask, Shape, mask_of, overlay
 from sgdataplane.analyse.regions import WHOLE, addresses
-from sgdataplane.model.state import CloudState, Remote
+from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.ranges import Ranges, meet, united
 from sgdataplane.net.values import Family, Verdict
 from sgdataplane.policy.dimensions import conditions
@@ -36,6 +36,19 @@ class FarAddresses:
     def _resolved(self, remote: Remote, family: Family) -> Ranges:
         found = resolve_remote(self._state, remote, family)
         return united((*((single, single) for single in found.singles), *found.ranges))
+
+
+class MemberAddresses(FarAddresses):
+    """The same for an address that no ENI has yet, and that is a member of some groups: it may be any address. (So a
+    group is everyone if it is among these, and nobody if not.)"""
+
+    def __init__(self, known: FarAddresses, groups: frozenset[str]) -> None:
+        self._others, self._groups = known, groups
+
+    def of(self, remote: Remote | None, family: Family) -> Ranges:
+        if isinstance(remote, GroupRef):
+            return addresses(family) if remote.security_group_id in self._groups else ()
+        return self._others.of(remote, family)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ whatever its addresses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from sgdataplane.analyse.order import FarAddresses, PermissionOrder
 from sgdataplane.analyse.regions import addresses, ranges_of
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
+from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
 from sgdataplane.net.ranges import Ranges, meet, minus
 from sgdataplane.net.values import Direction, Family, Prefix
@@ -130,18 +131,26 @@ def rule_key(rule: Decision) -> RuleKey:
     return rule.security_group_id, rule.security_group_rule_id
 
 
-def pools_of(state: CloudState, options: Options) -> Iterator[Pool]:
-    """The pools of all ENIs, and one for each group without ENIs."""
+def pools_of(state: CloudState, options: Options, pending: Iterable[PendingEni] = ()) -> Iterator[Pool]:
+    """The pools of all ENIs, and one for each group without ENIs and for the groups of each interface that has no
+    address yet."""
     passing = (*map(Prefix.of, options.gateways), *DHCP, *options.metadata)
     found: dict[tuple[tuple[str, ...], NicType], list[Eni]] = {}
     for eni in state.judged_enis:
         found.setdefault((tuple(sorted(eni.security_group_ids)), eni.nic_type), []).append(eni)
     for enis in found.values():
         yield Pool(resolve_profile(state, enis[0], options), tuple(enis), passing)
-    for group in state.security_groups:
-        if not state.enis_of_group[group.security_group_id]:
-            for eni in _imagined(state, group):
-                yield Pool(resolve_profile(state, eni, options), (), passing)
+    imagined = [
+        eni
+        for group in state.security_groups
+        if not state.enis_of_group[group.security_group_id]
+        for eni in _imagined(state, group)
+    ]
+    imagined += [Eni("", each.vpc_id, "", (), each.security_group_ids) for each in pending]
+    for eni in imagined:
+        if (key := (tuple(sorted(eni.security_group_ids)), eni.nic_type)) not in found:
+            found[key] = []
+            yield Pool(resolve_profile(state, eni, options), (), passing)
 
 
 def _imagined(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:

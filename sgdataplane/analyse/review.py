@@ -20,6 +20,7 @@ from sgdataplane.analyse.unmatched import Unmatched, unused_groups
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef
 from sgdataplane.net.values import Direction, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
@@ -30,15 +31,22 @@ PAST = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped"}
 PRESENT = {Verdict.ACCEPT: "accepts", Verdict.DROP: "drops"}
 
 
-def review(state: CloudState, budget: Budget | None = None, options: Options = DEFAULTS) -> tuple[Finding, ...]:
-    """All findings, by group and rule. `budget`: how much may be looked at."""
+def review(
+    state: CloudState,
+    budget: Budget | None = None,
+    options: Options = DEFAULTS,
+    pending: Iterable[PendingEni] = (),
+) -> tuple[Finding, ...]:
+    """All findings, by group and rule. `budget`: how much may be looked at. `pending`: ENIs without an address."""
     far, stacks = FarAddresses(state), Stacks(budget or Budget())
     unmatched = Unmatched(state, far)
     nothing = [finding for group in state.security_groups for finding in unmatched.of_group(group)]
     seen = _RuleFindings(state, {_key(finding) for finding in nothing})
-    for pool in pools_of(state, options):
-        for policy in policies_of(pool, far, stacks):
-            seen.add(policy)
+    policies = [policy for pool in pools_of(state, options, pending) for policy in policies_of(pool, far, stacks)]
+    for policy in policies:
+        seen.add_openings(policy)
+    for policy in policies:
+        seen.add(policy)
     found = [*unused_groups(state), *nothing, *seen.findings()]
     return tuple(sorted(found, key=lambda finding: (finding.subject, finding.code)))
 
@@ -68,11 +76,19 @@ class _RuleFindings:
     tied: dict[Permission, set[Permission]] = field(default_factory=dict)
     void: dict[Permission, set[str]] = field(default_factory=dict)
     left_out: list[PoolPolicy] = field(default_factory=list)
+    maybe_open: list[PoolPolicy] = field(default_factory=list)
+
+    def add_openings(self, policy: PoolPolicy) -> None:
+        """For all policies before anything else is looked at: whoever spends the budget must not hide what is open."""
+        try:
+            policy.stacks.budget.begin()
+            self._add_openings(policy)
+        except BudgetSpentError:
+            self.maybe_open.append(policy)
 
     def add(self, policy: PoolPolicy) -> None:
         try:
             self.needs.add(policy)
-            self._add_openings(policy)
             self._add_contested(policy)
         except BudgetSpentError:
             self.left_out.append(policy)
@@ -103,9 +119,12 @@ class _RuleFindings:
         yield from (_open(rule, found) for rule, found in self.opened.items())
         yield from (_tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
         yield from (_void(rule, groups) for rule, groups in self.void.items())
-        left_out = [*self.left_out, *self.needs.left_out]
+        left_out = [each for each in (*self.left_out, *self.needs.left_out) if each not in self.maybe_open]
         if left_out:
-            yield _not_examined(left_out)
+            yield _not_examined(left_out, Severity.INFO, "findings that need this comparison are missing for them")
+        if self.maybe_open:
+            message = "whether they open a port to the internet isn't known"
+            yield _not_examined(self.maybe_open, Severity.HIGH, message)
 
 
 def _shadowed(needless: Needless) -> Finding:
@@ -151,16 +170,13 @@ def _void(rule: Permission, groups: Collection[str]) -> Finding:
     return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
 
 
-def _not_examined(left_out: Collection[PoolPolicy]) -> Finding:
+def _not_examined(left_out: Collection[PoolPolicy], severity: Severity, so: str) -> Finding:
     """One finding for all that was too much."""
     pools = dict.fromkeys(policy.pool for policy in left_out)
     first = _listed(next(iter(pools)).profile.security_group_ids)
     more = f", and those of {len(pools) - 1} more sets of groups," if len(pools) > 1 else ""
-    message = (
-        f"the rules of {first}{more} overlap in too many ways to be compared with each other;"
-        " findings that need this comparison are missing for them"
-    )
-    return Finding("NotExamined", Severity.INFO, message, ())
+    message = f"the rules of {first}{more} overlap in too many ways to be compared with each other; {so}"
+    return Finding("NotExamined", severity, message, ())
 
 
 def _finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:

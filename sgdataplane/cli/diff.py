@@ -11,15 +11,24 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
+from sgdataplane.analyse.diff import EniDiff, StateDiff
 from sgdataplane.analyse.document import change_as_json, exposure_as_json
+from sgdataplane.analyse.hypothetical import EniPlace, WouldOpen
+from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
-from sgdataplane.cli.output import Exit, paint, render_table, say, say_aside, say_block
+from sgdataplane.cli.output import Exit, hanging, paint, render_table, say, say_aside, say_block
 from sgdataplane.cli.progress import Progress
+from sgdataplane.cli.wouldopen import (
+    blind_as_json,
+    place_name,
+    sentences,
+    text_of,
+    would_expose_as_json,
+    would_open_as_json,
+)
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
-from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.dimensions import (
@@ -32,7 +41,8 @@ from sgdataplane.policy.dimensions import (
     REMOTE,
     Dimension,
 )
-from sgdataplane.statefile import load_plan
+from sgdataplane.policy.findings import KINDS, Finding, not_judged
+from sgdataplane.statefile import Loaded, load_plan
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.visible import json_text, visible
 
@@ -40,15 +50,18 @@ OLD_HELP = "a state as every command takes one; may be left out if SGDP_STATE na
 NAMED = 3  # ENIs with the same change, before the others are only counted
 HEADERS = ("PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER")
 COLOURS = {"opens": "green", "closes": "red"}
+NAMED_BLIND = 20  # in Markdown
 MOST_MARKDOWN = 60_000  # characters; GitHub takes comments of 65,536
 
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     more = (
-        "The answer is exact: nothing is listed if and only if no packet's verdict changes. If OLD is a Terraform plan "
-        "(terraform show -json PLANFILE) and there is no NEW, its planned state is compared with the one before it; "
-        "any other single state is NEW, and is compared with the one that SGDP_STATE names. Touches nothing."
+        "The answer is exact: nothing is listed if and only if no packet's verdict changes. A group that the change "
+        "concerns is also judged as if an ENI of any address joined it: what that ENI would accept is listed. If OLD "
+        "is a Terraform plan (terraform show -json PLANFILE) and there is no NEW, its planned state is compared with "
+        "the one before it; any other single state is NEW, and is compared with the one that SGDP_STATE names. Touches "
+        "nothing."
     )
     parser = verbs.add("diff", run, more)
     parser.add_state("old", OLD_HELP, metavar="OLD")
@@ -56,45 +69,78 @@ def register(verbs: Verbs) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on a pull request")
     parser.add_json("sgdataplane/schemas/diff.schema.json", form)
-    help_text = "exit code 1 if NEW opens a port to the internet: most public addresses can reach it, and can't in OLD"
+    help_text = (
+        "exit code 1 if NEW opens a port to the internet: most public addresses can reach it, and can't in OLD; also if"
+        " that can't be judged"
+    )
     parser.add_argument("--fail-on-open", action="store_true", help=help_text)
+    help_text = "the same if NEW opens anything, to or from anybody"
+    parser.add_argument("--fail-on-any-open", action="store_true", help=help_text)
     parser.add_choices(JUDGING)
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a comparison found. `found`: at ENIs. `would_open`: at ENIs that aren't there. `blind`: what can't be
+    judged. `added`, `removed`: ENIs that are in one state only."""
+
+    found: tuple[EniDiff, ...]
+    would_open: tuple[WouldOpen, ...]
+    blind: tuple[Finding, ...]
+    added: list[str]
+    removed: list[str]
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether something opens to the internet, or may do so unseen."""
+        return bool(self.blind) or any(e.exposures for e in self.found) or any(e.exposures for e in self.would_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything at all opens, or may do so unseen."""
+        opening = (change.is_opening for one in self.found for change in one.changes)
+        return bool(self.blind or self.would_open) or any(opening)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the changes. Exit 1 under --fail-on-open if a port opens to the internet."""
+    """Prints the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
     refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
-    diff = StateDiff(*load_both(arguments, choices.profile), choices.options)
-    concerned = diff.concerned()
-    with Progress("comparing", len(concerned)) as progress:
-        found = [one for one in compared(diff, concerned, progress) if one.changes]
+    result = compare(*load_both(arguments, choices.profile), choices)
     if arguments.json:
-        print_document(diff, found, choices)
+        print_document(result, choices)
     elif arguments.markdown:
-        say_block(as_markdown(diff, found, tuple(choices.unlike(ON_HOSTS))))
+        say_block(as_markdown(result, tuple(choices.unlike(ON_HOSTS))))
     else:
         say_choices(choices)
-        print_text(diff, found)
-    is_open = any(one.exposures for one in found)
-    return Exit.NO if is_open and arguments.fail_on_open else Exit.DONE
+        print_text(result)
+    fails = (arguments.fail_on_open and result.is_exposed) or (arguments.fail_on_any_open and result.is_open)
+    return Exit.NO if fails else Exit.DONE
 
 
-def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, CloudState]:
+def compare(before: Loaded, after: Loaded, choices: Choices) -> Result:
+    diff = StateDiff(before.state, after.state, choices.options, after.pending)
+    concerned, places = diff.concerned(), diff.hypothetical.places()
+    with Progress("comparing", len(concerned) + len(places)) as progress:
+        found = tuple(one for one in compared(diff, concerned, progress) if one.changes)
+        would_open = tuple(would_opens(diff, places, progress))
+    return Result(found, would_open, not_judged(before.findings, after.findings), diff.added, diff.removed)
+
+
+def load_both(arguments: argparse.Namespace, profile: str) -> tuple[Loaded, Loaded]:
     """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either. The only one that
     is given is NEW, if the environment names OLD and it isn't a plan."""
     if arguments.new is None:
         before, after = load_plan(arguments.old, profile=profile, waits=True, before=usual_state())
-        for finding in after.findings:
-            say_aside(f"note: {finding.message}")
-        return before.state, after.state
+        say_notes(after)
+        return before, after
     memory = Memory()
-    states: list[CloudState] = []
+    states: list[Loaded] = []
     problems: list[Problem] = []
     with Progress("loading", 2) as progress:
         for path in (arguments.old, arguments.new):
             try:
-                states.append(load_state(path, profile, memory).state)
+                states.append(load_state(path, profile, memory))
             except StateFileError as error:
                 problems += error.problems
             progress.advance()
@@ -103,19 +149,36 @@ def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, 
     return states[0], states[1]
 
 
+def say_notes(loaded: Loaded) -> None:
+    """What was odd in how the state was written, on stderr. What can't be judged is part of the answer instead."""
+    for finding in loaded.findings:
+        if not KINDS[finding.code].is_blind:
+            say_aside(f"note: {finding.message}")
+
+
 def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> Iterator[EniDiff]:
     for eni_id in concerned:
         yield diff.at(eni_id)
         progress.advance()
 
 
-def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) -> None:
+def would_opens(diff: StateDiff, places: Iterable[EniPlace], progress: Progress) -> Iterator[WouldOpen]:
+    for place in places:
+        yield from diff.hypothetical.at(place)
+        progress.advance()
+
+
+def print_document(result: Result, choices: Choices) -> None:
     """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
-    changes = [json_text(change_as_json(change)) for one in found for change in one.changes]
+    changes = [json_text(change_as_json(change)) for one in result.found for change in one.changes]
     say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
-    exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
-    rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
-    rest |= {"choices": choices.of_judging()}
+    would_open = [json_text(row) for one in result.would_open for row in would_open_as_json(one)]
+    say_block("\n".join(('"would_open": [', ",\n".join(would_open), "],")))
+    rest: dict[str, object] = {"added": result.added, "removed": result.removed}
+    rest["opened_to_internet"] = [exposure_as_json(each) for one in result.found for each in one.exposures]
+    rest["would_open_to_internet"] = [row for one in result.would_open for row in would_expose_as_json(one)]
+    rest["not_judged"] = [blind_as_json(finding) for finding in result.blind]
+    rest["choices"] = choices.of_judging()
     say(json_text(rest)[1:])
 
 
@@ -129,10 +192,10 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
-def sections(diff: StateDiff, found: Sequence[EniDiff]) -> list[Section]:
-    presence = dict.fromkeys(diff.added, "only in NEW") | dict.fromkeys(diff.removed, "only in OLD")
+def sections(result: Result) -> list[Section]:
+    presence = dict.fromkeys(result.added, "only in NEW") | dict.fromkeys(result.removed, "only in OLD")
     groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
-    for one in found:
+    for one in result.found:
         for direction in Direction:
             rows = tuple(row_of(change) for change in one.changes if change.direction is direction)
             if rows:
@@ -140,37 +203,50 @@ def sections(diff: StateDiff, found: Sequence[EniDiff]) -> list[Section]:
     return [Section(direction, tuple(enis), where, rows) for (where, direction, rows), enis in groups.items()]
 
 
-def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
-    """Prints the changes by ENI and direction; ENIs with the same changes share a table."""
-    for each in sections(diff, found):
+def print_text(result: Result) -> None:
+    """Prints the changes by ENI and direction; ENIs with the same changes share a table. Then what would open at ENIs
+    that aren't there, what opens to the internet, and what can't be judged."""
+    for each in sections(result):
         title = f"{each.direction.value} of {words.first_of(each.enis, NAMED)}"
         say(paint(title, "bold") + (f" ({each.where})" if each.where else ""))
         rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in each.rows]
         say_block(render_table(("VERDICT", *HEADERS), rows, indent=2))
-    if not found:
+    for text in sentences(result.would_open, result.found):
+        say_block(hanging("", text))
+    if not result.found and not result.would_open and not result.blind:
         say("no traffic changes its verdict")
-    for text, enis in exposed(found).items():
-        say(f"{paint('opens to the internet:', 'red')} {text}, at {words.first_of(enis, NAMED)}")
-    for where, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
+    for text, places in exposed(result).items():
+        say_block(hanging(f"{paint('opens to the internet:', 'red')} ", f"{text}, at {words.first_of(places, NAMED)}"))
+    for finding in result.blind:
+        say_block(hanging(f"{paint('not judged:', 'red')} ", finding.message))
+    for where, enis in (("only in NEW:", result.added), ("only in OLD:", result.removed)):
         if enis:
             say(f"{where} {words.first_of(enis, NAMED)}")
-    if found:
-        say(summary(found))
+    if result.found or result.would_open or result.blind:
+        say(summary(result))
 
 
-def exposed(found: Iterable[EniDiff]) -> dict[str, list[str]]:
-    """What opens to the internet, with the ENIs at which it does."""
+def exposed(result: Result) -> dict[str, list[str]]:
+    """What opens to the internet, with the ENIs at which it does; with the groups, if it does at no ENI."""
     texts: dict[str, list[str]] = {}
-    for exposure in (exposure for one in found for exposure in one.exposures):
+    for exposure in (exposure for one in result.found for exposure in one.exposures):
         texts.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
+    at_enis = set(texts)
+    for one in result.would_open:
+        for exposure in one.exposures:
+            if exposed_text(exposure) not in at_enis:
+                texts.setdefault(exposed_text(exposure), []).append(place_name(one))
     return texts
 
 
-def summary(found: Sequence[EniDiff]) -> str:
-    changes = [change for one in found for change in one.changes]
+def summary(result: Result) -> str:
+    changes = [change for one in result.found for change in one.changes]
     opening = sum(change.is_opening for change in changes)
-    changed = f"{counted(len(changes), 'change')} at {counted(len(found), 'ENI')}"
-    return f"{changed}: {opening:,} open, {len(changes) - opening:,} close"
+    changed = f"{counted(len(changes), 'change')} at {counted(len(result.found), 'ENI')}"
+    text = f"{changed}: {opening:,} open, {len(changes) - opening:,} close" if changes else "no change at any ENI"
+    would_open = sum(len(one.changes) for one in result.would_open)
+    more = f"{would_open:,} would open at ENIs that aren't there" if would_open else ""
+    return "; ".join(filter(None, (text, more, f"{len(result.blind):,} not judged" if result.blind else "")))
 
 
 def exposed_text(exposure: Exposure) -> str:
@@ -196,38 +272,46 @@ def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
     return " ".join((text_of(change, first), *behind))
 
 
-def text_of(change: VerdictChange, dimension: Dimension) -> str:
-    interval = change.of(dimension)
-    return "any" if interval is None else dimension.domain.short(interval, change.family)
-
-
 # for a comment on a pull request
 
 
-def as_markdown(diff: StateDiff, found: Sequence[EniDiff], unusual: Sequence[str]) -> str:
-    """The same as Markdown: what opens to the internet first, then a table for each group of ENIs. `unusual`: policy
-    options that aren't the usual ones, in words."""
-    if not found and not diff.added and not diff.removed:
+def as_markdown(result: Result, unusual: Sequence[str]) -> str:
+    """The same as Markdown: what opens to the internet and what can't be judged first, then what would open at ENIs
+    that aren't there, then a table for each group of ENIs. `unusual`: policy options that aren't the usual ones, in
+    words."""
+    if not (result.found or result.would_open or result.blind or result.added or result.removed):
         return "### No traffic changes its verdict"
-    blocks = ["### Traffic changes its verdict", summary(found)]
+    blocks = ["### Traffic changes its verdict", summary(result)]
     if unusual:
         blocks.append(f"Options: {escaped(', '.join(unusual))}")
-    for text, enis in exposed(found).items():
-        blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escaped(text)}**, at {names_in_code(enis)}")
-    for where, enis in (("Only in the new state:", diff.added), ("Only in the old state:", diff.removed)):
+    for text, places in exposed(result).items():
+        blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escaped(text)}**, at {names_in_code(places)}")
+    blocks += [f"> [!CAUTION]\n> Not judged: {escaped(finding.message)}" for finding in result.blind[:NAMED_BLIND]]
+    if len(result.blind) > NAMED_BLIND:
+        blocks.append(
+            f"> [!CAUTION]\n> {len(result.blind) - NAMED_BLIND:,} more can't be judged; `sgdp diff` lists them."
+        )
+    for where, enis in (("Only in the new state:", result.added), ("Only in the old state:", result.removed)):
         if enis:
             blocks.append(f"{where} {names_in_code(enis)}")
+    rows = [(f"- {escaped(text)}", 1) for text in sentences(result.would_open, result.found)]
+    tables = [(section_as_markdown(each), len(each.rows)) for each in sections(result)]
+    return "\n\n".join(fitting(blocks, [*rows, *tables]))
+
+
+def fitting(blocks: list[str], more: Iterable[tuple[str, int]]) -> list[str]:
+    """The blocks, and as many more as there is room for, each with the number of its rows."""
     length, left = sum(map(len, blocks)), 0
-    for each in sections(diff, found):
-        block = section_as_markdown(each)
+    kept = list(blocks)
+    for block, size in more:
         length += len(block)
         if length <= MOST_MARKDOWN:
-            blocks.append(block)
+            kept.append(block)
         else:
-            left += len(each.rows)
+            left += size
     if left:
-        blocks.append(f"{counted(left, 'more row')} would make this too long; `sgdp diff` prints them.")
-    return "\n\n".join(blocks)
+        kept.append(f"{counted(left, 'more row')} would make this too long; `sgdp diff` prints them.")
+    return kept
 
 
 def section_as_markdown(section: Section) -> str:
@@ -243,8 +327,8 @@ def section_as_markdown(section: Section) -> str:
 
 
 def names_in_code(enis: Sequence[str]) -> str:
-    """ENIs' ids, which are letters, digits, dots, dashes and underscores."""
-    named = ", ".join(f"`{eni}`" for eni in enis[:NAMED])
+    """ENIs' ids, which are letters, digits, dots, dashes and underscores, and groups as they are told."""
+    named = ", ".join(f"`{visible(eni).replace('`', '')}`" for eni in enis[:NAMED])
     return named if len(enis) <= NAMED else f"{named} and {len(enis) - NAMED:,} more"
 
 

@@ -22,7 +22,7 @@ from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
 
 SCHEMAS, SUFFIX = resources.files("sgdataplane") / "schemas", ".schema.json"
-COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
+COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}  # the gravest first
 
 
 def register(verbs: Verbs) -> None:
@@ -34,11 +34,13 @@ def register(verbs: Verbs) -> None:
 
 
 def add_check(verbs: Verbs) -> None:
-    more = "Touches nothing. The exit code is 1 if the state is refused."
+    more = "Touches nothing. The exit code is 1 if the state is refused. As a gate, use `--fail-on high`."
     parser = verbs.add("check", check, more)
     parser.add_state()
     parser.add_json("sgdataplane/schemas/check.schema.json")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 also if there are findings")
+    help_text = "exit code 1 also if there are findings of this severity or a higher one: info, warning or high"
+    parser.add_argument("--fail-on", choices=tuple(reversed(COLOURS)), metavar="SEVERITY", help=help_text)
+    parser.add_argument("--strict", action="store_true", help="the same as --fail-on info")
     parser.add_choices(JUDGING)
 
 
@@ -74,7 +76,8 @@ def add_export(verbs: Verbs) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Prints whether the state is valid, and findings. Exit 1 if it is refused, or has findings under --strict."""
+    """Prints whether the state is valid, and findings. Exit 1 if it is refused, or has findings that --fail-on or
+    --strict asks about."""
     choices = choices_of(arguments)
     try:
         loaded = load_state(arguments.state, choices.profile)
@@ -91,7 +94,13 @@ def check(arguments: argparse.Namespace) -> int:
         say(summary(loaded.state))
         say_choices(choices)
         print_findings(findings)
-    return Exit.NO if findings and arguments.strict else Exit.DONE
+    least = "info" if arguments.strict else arguments.fail_on
+    return Exit.NO if least and any(is_at_least(finding, least) for finding in findings) else Exit.DONE
+
+
+def is_at_least(finding: Finding, severity: str) -> bool:
+    order = list(COLOURS)
+    return order.index(finding.severity.value) <= order.index(severity)
 
 
 def print_schema(arguments: argparse.Namespace) -> int:
@@ -104,7 +113,7 @@ def findings_of(loaded: Loaded, choices: Choices) -> tuple[Finding, ...]:
     """Everything that is odd about a state: in its files, in its rules, in its quotas."""
     return (
         *loaded.findings,
-        *review(loaded.state, options=choices.options),
+        *review(loaded.state, options=choices.options, pending=loaded.pending),
         *near_quotas(loaded.state, choices.profile),
     )
 

@@ -6,8 +6,8 @@ Owns Finding, and the code of every finding with its meaning and what to do abou
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sgdataplane.model.state import SecurityGroup, SecurityGroupRule
 
@@ -22,11 +22,13 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    """What a code stands for. Where there are two severities, the meaning says when which holds."""
+    """What a code stands for. Where there are two severities, the meaning says when which holds. `is_blind`: it is
+    about something that can't be judged, so nobody may conclude that nothing opens."""
 
     severities: tuple[Severity, ...]
     meaning: str
     advice: str
+    is_blind: bool = False
 
 
 # Every code. `make docs` writes docs/reference/findings.md from this.
@@ -84,8 +86,8 @@ KINDS: Mapping[str, FindingKind] = {
         " is refused",
     ),
     "NotExamined": FindingKind(
-        (Severity.INFO,),
-        "rules overlap in too many ways to be compared with each other",
+        (Severity.HIGH, Severity.INFO),
+        "rules overlap in too many ways to be compared with each other (high: so what they open isn't known)",
         "use fewer combinations of ports and addresses in these rules; nothing else is wrong with them",
     ),
     "MaskedHostBits": FindingKind(
@@ -99,9 +101,17 @@ KINDS: Mapping[str, FindingKind] = {
         "remove the ignored remote, or write a rule of its own for it",
     ),
     "KnownAfterApply": FindingKind(
+        (Severity.HIGH,),
+        "a value in a Terraform plan is known only after `terraform apply`, so what depends on it accepts nothing here,"
+        " and can't be judged",
+        "write the value into the configuration, or apply the plan and look again",
+        is_blind=True,
+    ),
+    "AddressKnownAfterApply": FindingKind(
         (Severity.WARNING,),
-        "a value in a Terraform plan is known only after `terraform apply`, so what depends on it accepts nothing",
-        "apply the plan and look again, or write the value into the configuration",
+        "an interface in a Terraform plan gets its address only from `terraform apply`, so it is left out of the state;"
+        " `check` and `diff` judge it as one that may have any address",
+        "write the address into the configuration if rules depend on it",
     ),
     "MadeUpMac": FindingKind(
         (Severity.INFO,),
@@ -109,9 +119,11 @@ KINDS: Mapping[str, FindingKind] = {
         "don't bind these ENIs by MAC",
     ),
     "IgnoredRules": FindingKind(
-        (Severity.WARNING,),
-        "rules belong to a group that the Terraform state doesn't have",
+        (Severity.HIGH, Severity.WARNING),
+        "rules belong to a group that the Terraform state doesn't have, so they can't be judged (high: one of them"
+        " accepts traffic to the group)",
         "import the group as well, or remove the rules",
+        is_blind=True,
     ),
     "IgnoredAnswer": FindingKind(
         (Severity.INFO,),
@@ -134,17 +146,27 @@ KINDS: Mapping[str, FindingKind] = {
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`subject` names the objects concerned: sorted (field, id) pairs such as ("security_group_id", "sg-web"). `code`
-    is one of KINDS."""
+    is one of KINDS. `basis`: what it was found in, so that findings of two states can be compared."""
 
     code: str
     severity: Severity
     message: str
     subject: tuple[tuple[str, str], ...] = ()
+    basis: str = field(default="", repr=False)
 
     @property
     def advice(self) -> str:
         """What to do about it."""
         return KINDS[self.code].advice
+
+
+def not_judged(before: Iterable[Finding], after: Iterable[Finding]) -> tuple[Finding, ...]:
+    """What keeps a comparison of two states from being the whole truth, as it is in one of them only. Values that
+    aren't known yet count in the second one, even if they weren't known in the first either; in the first, they accept
+    nothing, so the comparison tells too much rather than too little."""
+    old, new = ([finding for finding in some if KINDS[finding.code].is_blind] for some in (before, after))
+    unknown = [finding for finding in new if not finding.basis or finding not in old]
+    return (*unknown, *(finding for finding in old if finding.basis and finding not in new))
 
 
 def subject(**ids: str) -> tuple[tuple[str, str], ...]:

@@ -46,6 +46,24 @@ class Reach:
             return False
         return self._is_all or any(self._touches(eni_id) for eni_id in eni_ids)
 
+    def touches_group(self, group_id: str) -> bool:
+        """Whether the policy of an ENI in this group may differ, whichever ENI that is. The group is in one of the
+        states or in both."""
+        if self._is_nothing:
+            return False
+        return self._is_all or group_id in self._groups or self._touches_group(group_id)
+
+    def changes_rules(self, group_id: str) -> bool:
+        """Whether the group, or a list that its rules name, differs: not only the members of a group."""
+        if self._is_nothing:
+            return False
+        rules = self._after.group[group_id].rules if group_id in self._after.group else ()
+        return self._is_all or group_id in self._groups or any(self._names_changed_list(rule) for rule in rules)
+
+    def _names_changed_list(self, rule: SecurityGroupRule) -> bool:
+        remote = rule.remote.prefix_list_id if isinstance(rule.remote, PrefixListRef) else ""
+        return rule.port_list_id in self._lists or remote in self._lists
+
     def narrows(self, eni_ids: Iterable[str]) -> bool:
         """Whether the policy of one of these ENIs may refuse what it allowed before. False only if the change adds
         accepting rules and members of what these name, or takes dropping rules away."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sgdataplane.errors import Where
+from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile.document import Document, are_too_many, parse, with_lines
@@ -35,10 +36,12 @@ Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...)."""
+    """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...). `pending`: the
+    interfaces that a Terraform plan makes and that have no address yet."""
 
     state: CloudState
     findings: tuple[Finding, ...]
+    pending: tuple[PendingEni, ...] = ()
 
 
 def load(
@@ -126,7 +129,7 @@ def _loaded(
     drafts = read_drafts(sections, problems)
     if sections.is_complete:
         validate(sections, drafts, profile, problems)
-    return Loaded(as_state(drafts), (*findings, *drafts.findings))
+    return Loaded(as_state(drafts), (*findings, *drafts.findings), tuple(sections.pending))
 
 
 def add_documents(

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 from sgdataplane.errors import Where
+from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import (
     Eni,
     Instance,
@@ -43,9 +44,9 @@ MAX_GUESSED = 500  # among more ids it would cost too much to guess the right sp
 
 @dataclass(slots=True)
 class Sections:
-    """Objects by kind, under native names. `unknown_groups`: groups that rules name as remotes and of which only the id
-    is known. `is_complete` is false where a file or an answer is missing: whatever refers to it would be reported as
-    wrong, too. `memory`: what an earlier load left."""
+    """Objects by kind, under native names. `pending`: interfaces that have no address yet. `unknown_groups`: groups
+    that rules name as remotes and of which only the id is known. `is_complete` is false where a file or an answer is
+    missing: whatever refers to it would be reported as wrong, too. `memory`: what an earlier load left."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Sections:
     security_groups: list[Fields] = field(default_factory=list)
     instances: list[Fields] = field(default_factory=list)
     network_interfaces: list[Fields] = field(default_factory=list)
+    pending: list[PendingEni] = field(default_factory=list)
     unknown_groups: set[str] = field(default_factory=set)
     is_complete: bool = True
     memory: Memory = field(default_factory=Memory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
@@ -15,9 +16,10 @@ from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.resources import resources
+from sgdataplane.statefile.resources import Resource, resources
 from sgdataplane.statefile.sections import Sections
 from sgdataplane.statefile.unknowns import Unknowns
+from sgdataplane.visible import json_text
 
 # Native name -> the provider's names for it, the newest first.
 VPC = {"vpc_id": ("id",)}
@@ -82,7 +84,8 @@ def add_terraform(
             sections.is_complete = False
             continue
         unknowns = Unknowns(found)
-        findings += [*Resources(unknowns.settled(), sections).add(), *unknowns.findings]
+        found_resources = Resources(unknowns.settled(), sections)
+        findings += [*found_resources.add(), *found_resources.add_pending(unknowns.pending), *unknowns.findings]
     return findings
 
 
@@ -132,7 +135,7 @@ class Resources:
             self.sections.security_groups.append(item.fields(values, places))
             known.add(item.text("id"))
         self.sections.unknown_groups |= named - known
-        return [ignored(group_id, len(found)) for group_id, found in rules.items()]
+        return [ignored(group_id, found) for group_id, found in rules.items()]
 
     def add_prefix_list(self, item: Item) -> None:
         values, places = attributes(item, PREFIX_LIST)
@@ -153,6 +156,21 @@ class Resources:
         without = [fields for fields in found if not fields.values.get("mac_address")]
         return [made_up(without)] if without else []
 
+    def add_pending(self, pending: Iterable[Resource]) -> list[Finding]:
+        """The interfaces without an address. One in a group that the document doesn't have can't be judged."""
+        known = {item.text("id") for item in self.of("alicloud_security_group")}
+        found: list[Finding] = []
+        for each in pending:
+            names = PRIMARY if each.kind == "alicloud_instance" else INTERFACE
+            values, _ = attributes(each.item, names)
+            given = values.get("security_group_ids")
+            groups = tuple(dict.fromkeys(g for g in given if isinstance(g, str))) if isinstance(given, list) else ()
+            if groups and known.issuperset(groups):
+                self.sections.pending.append(PendingEni(each.address, self.vpc_of(each.item, given), groups))
+            else:
+                found.append(not_placed(each.address, [group for group in groups if group not in known]))
+        return found
+
     def interface(self, item: Item, names: Mapping[str, tuple[str, ...]], more: Mapping[str, str]) -> Fields:
         values, places = attributes(item, names)
         values |= {name: value for name, value in more.items() if value}
@@ -171,10 +189,21 @@ class Resources:
         return self.vpcs.record(item.text("vpc_id") or of_switch or self.vpc_of_id.get(str(first), ""), item)
 
 
-def ignored(group_id: str, count: int) -> Finding:
-    verb = "is" if count == 1 else "are"
-    message = f"{counted(count, 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
-    return Finding("IgnoredRules", Severity.WARNING, message, subject(security_group_id=group_id))
+def ignored(group_id: str, found: list[Fields]) -> Finding:
+    """About rules of a group that isn't there: one that accepts from anywhere may be an open door."""
+    verb = "is" if len(found) == 1 else "are"
+    message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
+    may_open = any(rule.said("type") != "egress" and rule.said("policy") != "drop" for rule in found)
+    severity = Severity.HIGH if may_open else Severity.WARNING
+    basis = json_text(sorted(json_text({name: str(value) for name, value in rule.values.items()}) for rule in found))
+    return Finding("IgnoredRules", severity, message, subject(security_group_id=group_id), basis)
+
+
+def not_placed(address: str, groups: list[str]) -> Finding:
+    """About an interface without an address, in groups that the document doesn't have or doesn't name."""
+    why = f"{' and '.join(groups)} isn't in the plan" if groups else "its groups aren't in the plan"
+    message = f"{address} has no address yet, and {why}, so the interface is left out"
+    return Finding("KnownAfterApply", Severity.HIGH, message, subject(address=address))
 
 
 def made_up(found: list[Fields]) -> Finding:

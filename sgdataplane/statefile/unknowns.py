@@ -1,4 +1,5 @@
-"""What the unknown values of a Terraform plan mean for a policy: what depends on them accepts nothing.
+"""What the unknown values of a Terraform plan mean for a policy: what depends on them accepts nothing, and isn't
+judged. An interface of which only the address is unknown is judged as one that may have any.
 
 Owns the choice for each kind of resource, and the findings about it. Is given resources, and gives attributes that are
 all known. Must not know where resources come from, or what becomes of them.
@@ -26,11 +27,13 @@ BELONGING = ("security_groups", "security_group_ids", "vpc_id", "vswitch_id")
 
 
 class Unknowns:
-    """Goes through the resources of one document. `findings`: what it found on the way."""
+    """Goes through the resources of one document. On the way, `findings` gets what it found, and `pending` the
+    interfaces of which only the address is unknown."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self.resources = list(resources)
         self.findings: list[Finding] = []
+        self.pending: list[Resource] = []
         lists = (each for each in self.resources if each.kind == PREFIX_LIST and "entry" in each.unknown)
         self.open_lists = {each.item.text("id") for each in lists}
 
@@ -72,17 +75,22 @@ class Unknowns:
         """Whether it is an interface, or an instance with one, that has no address or groups yet. Lists that the
         configuration doesn't mention are empty."""
         unknown = [name for name in BELONGING if each.unknown.get(name)]
+        address = []
         if not any(each.item.get(name) for name in ADDRESS):
-            unknown += [name for name in ADDRESS if name in each.unknown][:1]
+            address = [name for name in ADDRESS if name in each.unknown][:1]
         if unknown:
-            self.note(each, unknown, "the interface is left out")
-        return bool(unknown)
+            self.note(each, unknown + address, "the interface is left out")
+        elif address:
+            self.pending.append(each)
+            self.note(each, address, "it is judged with any address", "AddressKnownAfterApply")
+        return bool(unknown or address)
 
-    def note(self, each: Resource, names: list[str], what: str) -> None:
+    def note(self, each: Resource, names: list[str], what: str, code: str = "KnownAfterApply") -> None:
         verb = "is" if len(names) == 1 else "are"
         message = f"{' and '.join(names)} of {each.address} {verb} known only after apply, so {what}"
         about = subject(security_group_id=each.item.text("security_group_id"), address=each.address)
-        self.findings.append(Finding("KnownAfterApply", Severity.WARNING, message, about))
+        severity = Severity.HIGH if code == "KnownAfterApply" else Severity.WARNING
+        self.findings.append(Finding(code, severity, message, about))
 
 
 def _widened(item: Item, unknown: Iterable[str], remote: dict[str, str]) -> Item:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.diff import StateDiff, VerdictChange
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.model.decision import ABSENT, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide

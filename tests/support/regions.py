@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sgdataplane.analyse.diff import VerdictChange
 from sgdataplane.analyse.regions import Block, Region
+from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds
 from sgdataplane.policy.dimensions import DIMENSIONS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.analyse.diff import StateDiff, VerdictChange
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, packet_at
 from sgdataplane.lab.manage import enforce_policy

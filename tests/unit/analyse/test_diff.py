@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.analyse.diff import Exposure, StateDiff, VerdictChange
+from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.document import exposure_as_json
+from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.cli.diff import row_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict

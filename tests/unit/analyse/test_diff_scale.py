@@ -48,6 +48,11 @@ def test_only_what_changes_is_looked_at(members: int, groups: int) -> None:
     concerned = diff.concerned()
     found = [diff.at(eni_id) for eni_id in concerned]
     print(f"{len(concerned)} ENIs in {time.process_time() - begin:.2f} s")
+    places = diff.hypothetical.places()
+    assert all(group.security_group_id in place.security_group_ids for place in places)
+    would_open = [one for place in places for one in diff.hypothetical.at(place)]
+    print(f"{len(places)} hypothetical ENIs, in {time.process_time() - begin:.2f} s together")
+    assert {one.place.security_group_ids for one in would_open} == {(group.security_group_id,)}
     own = [eni.network_interface_id for eni in before.enis_of_group[group.security_group_id]]
     assert concerned == sorted(own)
     assert all(any(change.is_opening for change in one.changes) for one in found)

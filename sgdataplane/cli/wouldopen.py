@@ -1,0 +1,107 @@
+"""What a change would open at ENIs that aren't there, and what of a change can't be judged: in words and as JSON.
+
+Owns the sentences and the JSON keys (sgdataplane/schemas/diff.schema.json). Must not judge anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sgdataplane.analyse.diff import EniDiff
+from sgdataplane.analyse.document import change_as_json, exposure_as_json
+from sgdataplane.analyse.hypothetical import EniPlace, Occupancy, WouldOpen
+from sgdataplane.analyse.members import FarMember
+from sgdataplane.analyse.view import VerdictChange
+from sgdataplane.model import words
+from sgdataplane.model.decision import DEFAULT
+from sgdataplane.model.state import NicType
+from sgdataplane.net.values import Direction
+from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
+from sgdataplane.policy.findings import Finding
+
+
+def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iterator[str]:
+    """One for each range of traffic: "group sg-x (no ENI yet): tcp/22 from 0.0.0.0/0 would be accepted, by sgr-1". What
+    the same rule opens at an ENI for the same protocol and ports isn't said again."""
+    said = {_opened_by(change) for one in found for change in one.changes if change.is_opening}
+    for one in would_open:
+        for change in one.changes:
+            if change.after.cause == DEFAULT or _opened_by(change) not in said:
+                by = words.ranked(change.after)
+                yield f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {by}"
+
+
+def _opened_by(change: VerdictChange) -> tuple[object, ...]:
+    return change.direction, change.after, change.of(PROTOCOL), change.of(PORT)
+
+
+def place_name(one: WouldOpen) -> str:
+    place, occupancy = one.place, one.occupancy
+    groups = group_names(place.security_group_ids)
+    name = f"{place.name} in {groups}" if occupancy is Occupancy.PLANNED else groups
+    return f"{name} ({note(place, occupancy)})"
+
+
+def note(place: EniPlace, occupancy: Occupancy) -> str:
+    alone = len(place.security_group_ids) == 1
+    text = "no ENI is in it alone" if occupancy is Occupancy.APART and alone else occupancy.value
+    return f"{text}, internet interface" if place.nic_type is NicType.INTERNET else text
+
+
+def group_names(group_ids: Iterable[str]) -> str:
+    ids = list(group_ids)
+    return f"group {ids[0]}" if len(ids) == 1 else f"groups {' + '.join(ids)}"
+
+
+def traffic(change: VerdictChange, remote: FarMember | None) -> str:
+    """ "tcp/22 from 0.0.0.0/0", "all to members of group sg-y"."""
+    what = text_of(change, PROTOCOL)
+    what = f"protocols {what}" if what[0].isdigit() and "-" in what else what
+    ports = change.of(PORT)
+    what += f"/{text_of(change, PORT)}" if ports is not None and ports != PORT.whole(change.family)[0] else ""
+    more = [each.phrase.format(text_of(change, each)) for each in (*FURTHER, LOCAL) if change.of(each) is not None]
+    word = "from" if change.direction is Direction.INGRESS else "to"
+    return " ".join((what, word, far_name(change, remote), *more))
+
+
+def far_name(change: VerdictChange, remote: FarMember | None) -> str:
+    if remote is None:
+        return text_of(change, REMOTE)
+    groups = group_names(remote.groups)
+    who = f"{remote.name} in {groups}" if remote.name else f"an ENI that joins {groups}"
+    is_any = change.of(REMOTE) == REMOTE.whole(change.family)[0]
+    return f"{who} ({change.family.value})" if is_any else f"{who}, if it is in {text_of(change, REMOTE)},"
+
+
+def text_of(change: VerdictChange, dimension: Dimension) -> str:
+    interval = change.of(dimension)
+    return "any" if interval is None else dimension.domain.short(interval, change.family)
+
+
+def would_open_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
+    remote = None
+    if one.remote is not None:
+        remote = {"security_group_ids": list(one.remote.groups), "interface": one.remote.name or None}
+    for change in one.changes:
+        row = change_as_json(change)
+        del row["eni"]
+        yield {**place_as_json(one), "remote_member": remote, **row}
+
+
+def would_expose_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
+    for exposure in one.exposures:
+        row = exposure_as_json(exposure)
+        del row["eni"]
+        yield {**place_as_json(one), **row}
+
+
+def place_as_json(one: WouldOpen) -> dict[str, object]:
+    return {
+        "security_group_ids": list(one.place.security_group_ids),
+        "nic_type": one.place.nic_type.value,
+        "interface": one.place.name or None,
+    }
+
+
+def blind_as_json(finding: Finding) -> dict[str, object]:
+    return {"code": finding.code, "message": finding.message, "subject": dict(finding.subject)}
