@@ -141,8 +141,16 @@ def test_a_port_that_opens_to_the_internet_fails_and_all_else_is_still_said(chec
     assert done.returncode == 1
     assert "2 expectations: 1 holds, 1 fails" in done.stdout
     assert "> Opens to the internet: **tcp 3389 over ipv4**" in (checkout.temp / "summary").read_text("utf-8")
-    assert gate(checkout, base, state="policy", fail_on_open="false").returncode == 0
+    assert gate(checkout, base, state="policy", fail_on_open="false", fail_on="none").returncode == 0
     assert gate(checkout, base, state="policy", fail_on_open="false", strict="true").returncode == 1
+
+
+def test_an_open_port_is_a_finding_that_fails_even_if_nothing_is_compared(checkout: Checkout) -> None:
+    base = checkout.commit(policy=OPEN)
+    found = gate(checkout, base, state="policy")
+    assert (found.returncode, "WideOpenIngress" in found.stdout) == (1, True)
+    assert gate(checkout, base, state="policy", fail_on="none").returncode == 0
+    assert gate(checkout, "", state="policy", fail_on_open="false").returncode == 1
 
 
 def test_a_state_that_is_refused_fails(checkout: Checkout) -> None:
@@ -154,12 +162,78 @@ def test_a_state_that_is_refused_fails(checkout: Checkout) -> None:
     assert "markdown" not in checkout.outputs
 
 
-def test_a_new_state_has_nothing_to_be_compared_with(checkout: Checkout) -> None:
+def test_a_new_state_is_compared_with_an_empty_one(checkout: Checkout) -> None:
     base = checkout.commit(other="x")
-    checkout.commit(policy=STATE)
+    checkout.commit(policy=STATE, open=OPEN)
     assert gate(checkout, base, state="policy").returncode == 0
-    assert "policy is new" in (checkout.temp / "summary").read_text("utf-8")
-    assert gate(checkout, "", state="policy").returncode == 0
+    assert "| opens | tcp | 3389 | 10.9.0.0/16 |" in (checkout.temp / "summary").read_text("utf-8")
+    assert gate(checkout, base, state="open", fail_on="none").returncode == 1
+    assert "Opens to the internet: **tcp 3389" in (checkout.temp / "summary").read_text("utf-8")
+
+
+def test_nothing_to_compare_with_fails_unless_that_is_meant(checkout: Checkout) -> None:
+    checkout.commit(policy=STATE)
+    done = gate(checkout, "", state="policy")
+    assert (done.returncode, "BASE is empty" in done.stderr) == (1, True)
+    assert gate(checkout, "", state="policy", fail_on_open="false").returncode == 0
+
+
+def script(checkout: Checkout, **variables: str) -> subprocess.CompletedProcess[str]:
+    """tools/gate.sh with nothing but these of its variables."""
+    return checkout.run(shlex.quote(str(ROOT / "tools" / "gate.sh")), **variables)
+
+
+def closed_gate(base: str) -> dict[str, str]:
+    return {
+        "STATE": "policy", "EXPECTATIONS": "", "BASE": base, "PROFILE": "seed", "FAIL_ON": "high", "STRICT": "false",
+        "FAIL_ON_OPEN": "true",
+    }  # fmt: skip
+
+
+VARIABLES = tuple(closed_gate(""))
+
+
+def test_the_gate_takes_what_the_action_gives_it() -> None:
+    assert set(step("Check, test and compare")["env"]) == set(VARIABLES)
+
+
+@pytest.mark.parametrize("missing", [*((name,) for name in VARIABLES), VARIABLES], ids="-".join)
+def test_a_variable_that_is_not_set_fails(missing: tuple[str, ...], checkout: Checkout) -> None:
+    base = checkout.commit(policy=STATE)
+    given = closed_gate(base)
+    assert script(checkout, **given).returncode == 0
+    done = script(checkout, **{name: value for name, value in given.items() if name not in missing})
+    assert done.returncode == 1
+    assert all(f"{name} is not set" in done.stderr for name in missing)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FAIL_ON_OPEN", "yes"), ("FAIL_ON_OPEN", ""), ("FAIL_ON_OPEN", "True"), ("STRICT", ""), ("STRICT", "1"),
+        ("FAIL_ON", ""), ("FAIL_ON", "High"), ("PROFILE", ""), ("STATE", ""), ("STATE", "--help"), ("STATE", "absent"),
+        ("STATE", "../repository/policy"), ("EXPECTATIONS", "--help"), ("BASE", "--help"), ("BASE", ""),
+    ],
+)  # fmt: skip
+def test_a_word_that_the_gate_does_not_know_fails(name: str, value: str, checkout: Checkout) -> None:
+    base = checkout.commit(policy=STATE)
+    done = script(checkout, **{**closed_gate(base), name: value})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert value in done.stderr
+
+
+@pytest.mark.parametrize("commit", ["no-such-branch", "0" * 40])
+def test_a_base_that_is_nowhere_fails(commit: str, checkout: Checkout) -> None:
+    checkout.commit(policy=STATE)
+    assert script(checkout, **closed_gate(commit)).returncode not in (0, 2)
+
+
+def test_a_gate_for_anything_that_opens(checkout: Checkout) -> None:
+    base = checkout.commit(policy=STATE)
+    checkout.commit(policy=STATE.replace("10.9.0.0/16", "10.8.0.0/15"))
+    assert script(checkout, **closed_gate(base)).returncode == 0
+    assert script(checkout, **{**closed_gate(base), "FAIL_ON_OPEN": "any"}).returncode == 1
 
 
 def test_a_base_that_a_shallow_checkout_lacks_is_fetched(tmp_path: Path) -> None:
@@ -189,6 +263,8 @@ def test_the_comment_is_edited_or_made(checkout: Checkout) -> None:
     [
         ("sgdp-check", ["policy"], 0),
         ("sgdp-check", ["broken"], 1),
+        ("sgdp-check", ["open"], 1),
+        ("sgdp-check", [], 2),
         ("sgdp-test", ["expected", "--state", "policy"], 0),
         ("sgdp-test", ["expected", "--state", "open"], 1),
     ],
