@@ -33,6 +33,9 @@ STYLE = """\
 .md-grid { max-width: 72rem; }
 .md-typeset pre > code { font-size: .8em; } /* a line of 100 columns, as the samples are, fits beside both lists */
 .md-typeset .highlight pre:has(.gp) :is(.m, .nb) { color: inherit; } /* of others than the shell's */
+/* The copy button takes the text that is shown while the block has this attribute: only commands. */
+.highlight code[data-md-copying]:has(.gp) :is(.gp, .go) { display: none; }
+.highlight .gp { user-select: none; }
 """
 
 
