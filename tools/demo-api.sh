@@ -21,6 +21,7 @@ trap finish EXIT
 "$sgdp" api keys create --store "$folder/store" --json >"$folder/key" 2>/dev/null
 "$sgdp" api --store "$folder/store" --lab "$lab" --listen 127.0.0.1:0 >/dev/null 2>"$folder/said" &
 api=$!
+: >>"$folder/said"  # the shell that starts the API makes it, but maybe later
 for _ in $(seq 100); do
     grep -q 'serving at' "$folder/said" && break
     kill -0 "$api" 2>/dev/null || { cat "$folder/said" >&2; exit 1; }

@@ -226,7 +226,9 @@ def test_the_demo_shows_what_the_page_shows(make_lab_name: Callable[[], str]) ->
     (python, *_), _ = command_of("drive_today.py")
     command = [str(ROOT / "tools" / "demo-api.sh"), python]
     given = {**os.environ, "SGDP_LAB": make_lab_name()}
-    found = subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=300, check=True)
+    found = done.stdout
+    assert "grep" not in done.stderr
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     shown = page.partition("# make demo-api\n")[2].partition("```")[0]
     assert without_ids(found) == without_ids(shown)
