@@ -17,6 +17,7 @@ from sgdataplane.cli.output import (
     Exit,
     complain,
     hanging,
+    local_time,
     paint,
     print_json,
     render_table,
@@ -34,7 +35,7 @@ CAUSES = {
     "state": "the state changed",
     "bindings": "an ENI was attached or detached",
     "link": "an interface or namespace changed",
-    "drift": "others may have changed our rules",
+    "drift": "others may have changed sgdataplane's rules",
     "timer": "its regular check was due",
     "retry": "the cycle before could not do everything",
     "reload": "somebody asked for a reload",
@@ -96,7 +97,7 @@ def _say_status(status: dict[str, Any]) -> None:
     from sgdataplane.host.timeouts import complaint
 
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
-    say(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
+    say(f"agent {status['version']}, pid {status['pid']}, since {local_time(status['started'])}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
     if state["waiting"]:
         say(f"waiting for a state: {state['path']} isn't there yet (`sgdp init` writes one to begin with)")
@@ -104,7 +105,7 @@ def _say_status(status: dict[str, Any]) -> None:
         say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
     if cycle["at"]:
-        say(f"last cycle: {cycle['number']}, at {cycle['at']}, because {_because(cycle['causes'])}")
+        say(f"last cycle: {cycle['number']}, at {local_time(cycle['at'])}, because {_because(cycle['causes'])}")
     for part in ("state", "cycle", "last_good", "config", "bind"):
         for block in _blocks(status[part]["error"] or ""):
             complain(block)
@@ -131,8 +132,8 @@ def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> No
 
 def _say_drift(last: dict[str, str], count: int) -> None:
     often = "once" if count == 1 else f"{count:,} times"
-    where = f"at {last['at']} in {last['namespace']}"
-    say(f"others have changed our rules {often} since the agent started, last {where}")
+    where = f"at {local_time(last['at'])} in {last['namespace']}"
+    say(f"others have changed sgdataplane's rules {often} since the agent started, last {where}")
     say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
 
 

@@ -19,11 +19,10 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_root
-from sgdataplane.cli.output import Columns, Exit, endpoint, iso_time, paint, say, say_aside
+from sgdataplane.cli.output import Columns, Exit, endpoint, iso_time, local_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, RULE
@@ -38,7 +37,8 @@ NAMES = {0x0806: "arp", 0x8100: "802.1q", 0x88A8: "802.1ad", 0x888E: "eapol"}  #
 Entry = Denied | Unlogged | Forged  # Unlogged: a number of packets; Forged: logged by others in our name
 Format = Callable[[str, CloudState | None, Entry], str | None]  # place, its state, entry -> a line, or None for none
 NOTHING = "-"
-HEADERS = ("TIME (LOCAL)", "ENI", "DIRECTION", "PROTOCOL", "FROM > TO", "DENIED BY")
+CLOCK = "%H:%M:%S.%f"
+HEADERS = ("TIME", "ENI", "DIRECTION", "PROTOCOL", "FROM > TO", "DENIED BY")
 USUAL_WAY = len("198.51.100.7:49152 > 10.20.30.40:443")
 WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
@@ -53,7 +53,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
     )
-    help_text = "text (default), json, or the cloud's VPC flow log: pydoc sgdataplane.cli.log"
+    help_text = "text (default), json, or the fields of the cloud's VPC flow log (flowlog)"
     parser.add_argument("--format", choices=("text", *FORMATS), default="text", help=help_text)
     help_text = "--format json: one object per line, sgdataplane/schemas/log.schema.json"
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
@@ -98,16 +98,15 @@ def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterato
 def columns_of(sources: Iterable[Followed]) -> Columns:
     """Wide enough for the ENIs there."""
     eni = max((len(eni) for source in sources for eni in source.interfaces), default=0)
-    return Columns(len(HEADERS[0]), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
+    return Columns(len(local_time(time.time(), CLOCK)), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
 
 
 def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Columns | None = None) -> str:
-    """A line for people; the time is local. `columns`: of the lines before."""
-    at = datetime.fromtimestamp(entry.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    """A line for people; the time is local, with its offset from UTC. `columns`: of the lines before."""
+    at = local_time(entry.seconds, CLOCK)
     if isinstance(entry, Forged):
-        return paint(
-            f"{at}  {place}: {entry.packets:,} logged in the name of our rules by others, and not believed", "yellow"
-        )
+        whose = "in the name of sgdataplane's rules by others"
+        return paint(f"{at}  {place}: {entry.packets:,} logged {whose}, and not believed", "yellow")
     if isinstance(entry, Unlogged):
         side = f"{entry.decision.direction.value} " if entry.decision else ""
         return paint(f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry)}", "yellow")

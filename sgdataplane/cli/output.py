@@ -53,9 +53,9 @@ class Exit(enum.IntEnum):
 # `make docs` writes docs/reference/exit-codes.md from this.
 EXIT_MEANINGS: Mapping[Exit, str] = {
     Exit.DONE: "the command did its work",
-    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings with `--strict`,"
-    " a port that opens with `--fail-on-open`, an expectation that fails, an ENI that isn't in force, a revision that"
-    " isn't in force at a host",
+    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings with `--fail-on` or"
+    " `--strict`, something that opens, or can't be judged, with `--fail-on-open`, an expectation that fails, an ENI"
+    " that isn't in force, a revision that isn't in force at a host",
     Exit.USAGE: "wrong usage of the command line",
     Exit.KERNEL: "the kernel refused, or lacks a feature",
     Exit.NOT_ROOT: "the command needs root",
@@ -314,9 +314,22 @@ def iso_time(seconds: float, precision: str = "milliseconds") -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def whole_seconds(time: str | None) -> str:
-    """A time of JSON for a table: without milliseconds; "" for none."""
-    return re.sub(r"\.[0-9]+Z$", "Z", time or "")
+def local_time(time: str | float, form: str = "%Y-%m-%dT%H:%M:%S.%f") -> str:
+    """A time, as in JSON or in seconds since the epoch, as people read it: of the local time zone, with its offset from
+    UTC (Z: none). Programs get UTC, in JSON."""
+    try:
+        at = datetime.fromisoformat(time) if isinstance(time, str) else datetime.fromtimestamp(time, UTC)
+    except ValueError:
+        return str(time)
+    here = at.astimezone()
+    text, offset = here.strftime(form), here.strftime("%z")
+    digits = text[:-3] if form.endswith("%f") else text
+    return f"{digits}Z" if int(offset[:5]) == 0 else f"{digits}{offset[:3]}:{offset[3:5]}"
+
+
+def whole_seconds(time: str | float | None) -> str:
+    """The same without milliseconds; "" for none."""
+    return "" if time is None or time == "" else local_time(time, "%Y-%m-%dT%H:%M:%S")
 
 
 def paint_verdict(verdict: str) -> str:

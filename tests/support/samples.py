@@ -35,8 +35,8 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "COLUMNS": "100", *
 UNSTEADY = [
     (re.compile(pattern), word)
     for pattern, word in (
-        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
-        (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME"),
+        (r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)", "TIME"),
+        (r"\b\d\d:\d\d:\d\d\.\d{3}(?:Z|[+-]\d\d:\d\d)", "TIME"),
         (r"\b\d+\.\d+ ?s\b", "DURATION"),
         (r"\bpid \d+|(?<=nft\[)\d+", "PID"),
         (r"\blast cycle: .*|(?<=in force) +\d+\b", "CYCLE"),

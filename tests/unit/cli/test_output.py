@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from time import tzset
 
 import pytest
 
@@ -20,6 +21,8 @@ from sgdataplane.cli.output import (
     choose_colour,
     complain,
     guarded,
+    iso_time,
+    local_time,
     log_shown,
     paint,
     print_json,
@@ -28,6 +31,7 @@ from sgdataplane.cli.output import (
     say_block,
     say_hanging,
     warn,
+    whole_seconds,
 )
 from sgdataplane.cli.progress import Progress
 from sgdataplane.visible import visible_block
@@ -297,3 +301,33 @@ def test_an_error_is_told_also_where_stdout_is_closed() -> None:
     command = ["sh", "-c", 'exec "$0" -m sgdataplane explain nowhere.yaml a b icmp >&-', sys.executable]
     done = subprocess.run(command, check=False, text=True, capture_output=True)
     assert (done.returncode, "nowhere.yaml" in done.stderr, "Traceback" in done.stderr) == (5, True, False)
+
+
+NEPAL, UTC_, STAMP = "Asia/Kathmandu", "UTC", 1_800_000_000.25  # 2027-01-15T08:00:00.25Z
+
+
+@pytest.mark.parametrize(
+    ("zone", "time", "text", "short"),
+    [
+        (UTC_, STAMP, "2027-01-15T08:00:00.250Z", "2027-01-15T08:00:00Z"),
+        (NEPAL, STAMP, "2027-01-15T13:45:00.250+05:45", "2027-01-15T13:45:00+05:45"),
+        (NEPAL, "2027-01-15T08:00:00.250Z", "2027-01-15T13:45:00.250+05:45", "2027-01-15T13:45:00+05:45"),
+        ("America/St_Johns", STAMP, "2027-01-15T04:30:00.250-03:30", "2027-01-15T04:30:00-03:30"),
+        (NEPAL, "yesterday", "yesterday", "yesterday"),
+    ],
+)  # fmt: skip
+def test_a_time_for_people_is_local_and_has_its_offset(
+    zone: str, time: str | float, text: str, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    tzset()
+    try:
+        assert (local_time(time), whole_seconds(time)) == (text, short)
+        assert iso_time(STAMP) == "2027-01-15T08:00:00.250Z"
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+def test_no_time_is_no_text() -> None:
+    assert (whole_seconds(None), whole_seconds("")) == ("", "")
