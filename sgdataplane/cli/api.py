@@ -28,8 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
-from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for, schema_hint
+from sgdataplane.cli.output import (
+    Exit,
+    iso_time,
+    local_time,
+    print_json,
+    render_table,
+    say,
+    say_aside,
+    say_block,
+    whole_seconds,
+)
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
 
@@ -39,7 +49,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.secrets import SecretBox
 
 EXTRA = "api"
-STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
+STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
 KEY_FILE_HELP = (
     "the key that seals the secrets; it is made with the first access key (default: the store's file and .key)"
@@ -99,7 +109,7 @@ def _register_keys(keys: Verbs) -> None:
     create = _add(keys, "create", run_create)
     create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
     policy = (
-        "what it may do: full (default), read-only, or a file with a RAM policy: pydoc sgdataplane.control.permissions"
+        "what it may do: full (default), read-only, or a file with a RAM policy in JSON"
     )
     create.add_argument("--policy", default="full", metavar="P", help=policy)
     create.add_argument("--key-file", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=KEY_FILE_HELP)
@@ -130,7 +140,7 @@ def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
     parser = verbs.add(name, run, *more)
     parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
     parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
-    parser.add_json("keys: pydoc sgdataplane.cli.api")
+    parser.add_json(schema_hint(parser))
     return parser
 
 
@@ -253,8 +263,8 @@ def _described(key: StoredKey) -> dict[str, Any]:
 
 def _cells(key: StoredKey) -> tuple[str, ...]:
     policy = key.policy if key.has_built_in_policy else "its own"
-    revoked = "-" if key.revoked is None else iso_time(key.revoked, "seconds")
-    return key.id, key.name or "-", policy, iso_time(key.created, "seconds"), revoked
+    revoked = "-" if key.revoked is None else whole_seconds(key.revoked)
+    return key.id, key.name or "-", policy, whole_seconds(key.created), revoked
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
@@ -265,11 +275,11 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         key = revoke_key(store, local_call("DeleteAccessKey"), arguments.id)
-    at = iso_time(key.revoked or time.time())
+    at = key.revoked or time.time()
     if arguments.json:
-        print_json({"access_key_id": key.id, "revoked": at})
+        print_json({"access_key_id": key.id, "revoked": iso_time(at)})
     else:
-        say(f"{key.id} has been revoked since {at}")
+        say(f"{key.id} has been revoked since {local_time(at)}")
     return Exit.DONE
 
 

@@ -25,7 +25,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
 from sgdataplane.cli.apistore import config_of
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, schema_hint
 from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import counted, first_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sgdataplane.control.hostwaits import HostItem
     from sgdataplane.control.store import Store
 
-STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
+STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
 ACTIONS = {
     "add": Summary("let a host have a stream and claim ENIs; a revoked one, again", "sgdp hosts add web1 --store FILE"),
@@ -68,7 +68,7 @@ def register(verbs: Verbs) -> None:
 def _with_store(parser: Parser) -> Parser:
     parser.add_argument("--store", metavar="STORE", help=STORE_HELP)
     parser.add_config(CONFIG_HELP)
-    parser.add_json("keys: pydoc sgdataplane.cli.hosts")
+    parser.add_json(schema_hint(parser))
     return parser
 
 
@@ -78,7 +78,7 @@ def _add(verbs: Verbs, name: str, run: Run) -> Parser:
     parser.add_argument("host", metavar="HOST", help="its name, which its certificate has as common name")
     parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
     parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
-    parser.add_json("keys: pydoc sgdataplane.cli.hosts")
+    parser.add_json(schema_hint(parser))
     return parser
 
 

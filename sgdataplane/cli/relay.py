@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=RelayConfig | SyncConfig)
 EXTRA = "relay"
-STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT,...: pydoc sgdataplane.control.etcdaccess"
+STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 ABOUT = "Hosts connect by `sgdp sync`. Each shows a certificate of the authority, whose common name is the host's name."
 
 

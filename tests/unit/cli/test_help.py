@@ -1,9 +1,8 @@
-"""Files and modules that help texts name are installed, and every verb has a description."""
+"""Files and schemas that help texts name are installed, and every verb has a description."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import build_parser
+from sgdataplane.cli.state import schemas
 
 PACKAGE = Path(__file__).parents[3] / "sgdataplane"
 # the user's own
@@ -23,7 +23,7 @@ INSTALLED = {
     "agent.toml",
 }  # tools/install.sh; tests/vm looks at the package itself
 FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
-MODULE = re.compile(r"pydoc (sgdataplane[\w.]*\w)")
+SCHEMA = re.compile(r"sgdp schema ([a-z][\w-]*)")
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -38,13 +38,24 @@ HELP = {parser.prog: " ".join(parser.format_help().split()) for parser in parser
 
 
 @pytest.mark.parametrize("verb", HELP)
-def test_files_and_modules_that_help_names_are_installed(verb: str) -> None:
+def test_files_and_schemas_that_help_names_are_installed(verb: str) -> None:
     for name in FILE.findall(HELP[verb]):
         assert name in INSTALLED | EXAMPLES or (
             name.startswith("sgdataplane/") and (PACKAGE.parent / name).is_file()
         ), name
-    for name in MODULE.findall(HELP[verb]):
-        assert importlib.import_module(name).__doc__
+    for name in SCHEMA.findall(HELP[verb]):
+        assert name in schemas()
+    assert "pydoc" not in HELP[verb], "the package's folder isn't where pydoc looks"
+
+
+@pytest.mark.parametrize("name", ["agent", "api", "relay", "sync"])
+def test_no_configuration_leads_to_a_page_that_is_not_there(name: str) -> None:
+    assert "pydoc" not in (PACKAGE.parent / "systemd" / f"{name}.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", schemas())
+def test_no_schema_leads_to_a_page_that_is_not_there(name: str) -> None:
+    assert "pydoc" not in (PACKAGE / "schemas" / f"{name}.schema.json").read_text("utf-8")
 
 
 def test_every_verb_has_a_description() -> None:
