@@ -154,6 +154,13 @@ def _by_name(namespace: str) -> tuple[Held, Callable[[], bool]]:
     return partial(nullcontext, namespace), partial(netns.is_same, namespace, netns.inode_of(namespace))
 
 
+def is_about_this_host(arguments: argparse.Namespace) -> bool:
+    """Whether a verb means what is attached here: no lab is named, and something is attached."""
+    from sgdataplane.attach.registry import Registry
+
+    return named_lab(arguments) is None and bool(Registry(agent_config(arguments).bindings).load())
+
+
 def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
     """What is attached; None if a lab is meant. LabError if nothing is attached and there is no lab either."""
     from sgdataplane.attach.registry import Registry

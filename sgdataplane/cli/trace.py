@@ -1,4 +1,4 @@
-"""`sgdp trace`: real packets of an ENI, and what each one met on its way through our chains.
+"""`sgdp trace`: real packets of an ENI, and what each one met on its way through sgdataplane's chains.
 
 Owns the arguments, the wording and the document of `--json`. Must not know how packets are traced.
 
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import (
@@ -32,14 +33,23 @@ from sgdataplane.cli.arguments import (
     settle_ports,
 )
 from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
-from sgdataplane.cli.output import Exit, endpoint, iso_time, paint_verdict, print_json, say, say_block
-from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, named_lab, of_lab, scopes
+from sgdataplane.cli.output import Exit, endpoint, iso_time, local_time, paint_verdict, print_json, say, say_block
+from sgdataplane.cli.scopes import (
+    USUAL,
+    PolicyScope,
+    Scopes,
+    is_about_this_host,
+    named_here,
+    named_lab,
+    of_lab,
+    scopes,
+)
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
-from sgdataplane.errors import HostError
+from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.decision import Decision
-from sgdataplane.net.values import Direction, Prefix, Protocol
+from sgdataplane.net.values import Address, Direction, Prefix, Protocol
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decision_of, decisions
 from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, tracing
@@ -52,14 +62,18 @@ if TYPE_CHECKING:
     from sgdataplane.lab.probe import Probe, ProbeEnd
 
 MAX_SECONDS = 3600
+NO_END = ("no ENI has this id or name", "an ENI, an instance or an IP address")
 Document = dict[str, Any]
 
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "Give --eni to wait for packets of an ENI, or FROM, TO and WHAT to send one packet in a lab. Needs root."
+    more = (
+        "Give --eni to wait for packets of an ENI. FROM, TO and WHAT send one packet in a lab; on a host with attached "
+        "ENIs they send nothing, but wait for such a packet at those of both ends that are attached here. Needs root."
+    )
     parser = verbs.add("trace", run, more)
-    add_probe(parser, "in a lab, the sender of one packet")
+    add_probe(parser, "the sender of the packet")
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"follow packets of this ENI: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
@@ -77,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit 0 if a packet was traced, 1 if none came."""
     asked = _asked(arguments)
     require_root("tracing packets in other namespaces")
-    return _follow(arguments) if asked is None else _send(arguments, asked)
+    if asked is None:
+        return _follow(arguments)
+    return _await(arguments, asked) if is_about_this_host(arguments) else _send(arguments, asked)
 
 
 def _asked(arguments: argparse.Namespace) -> Asked | None:
@@ -85,11 +101,11 @@ def _asked(arguments: argparse.Namespace) -> Asked | None:
     error = arguments.parser.error
     if not is_probe(arguments):
         if arguments.eni is None:
-            error("say whose packets to follow with --eni, or FROM, TO and WHAT for one that is sent in a lab")
+            error("say whose packets to follow with --eni, or which packet: FROM, TO and WHAT, such as web db tcp/5432")
         _settle_wanted(arguments)
         return None
     if arguments.eni or arguments.direction or arguments.remote:
-        error("--eni, --direction and --remote don't go with a packet that is sent, whose ends say all of that")
+        error("--eni, --direction and --remote don't go with FROM and TO, which say all of that")
     return asked_probe(arguments)
 
 
@@ -175,6 +191,73 @@ def _follow(arguments: argparse.Namespace) -> int:
     elif not packets:
         say(f"no such packet came in {arguments.seconds:g} s")
     return Exit.DONE if packets else Exit.NO
+
+
+# packets between two ends, on this host
+
+
+@dataclass(frozen=True)
+class _TraceEnd:
+    """FROM or TO. `eni_id`: None unless it is an ENI that is attached here. `addresses`: as far as they are known."""
+
+    eni_id: str | None
+    addresses: tuple[Address, ...]
+
+
+def _await(arguments: argparse.Namespace, asked: Asked) -> int:
+    """Follow packets that come from one end to the other: where they leave, and where they arrive."""
+    packets: list[Document] = []
+    with scopes(arguments) as there, ExitStack() as stack:
+        there.say_if_unread()
+        found = _points_here(there, asked, stack)
+        first, *others = [
+            (point, stack.enter_context(tracing(point.namespace, tuple(wanted), point.site))) for point, wanted in found
+        ]
+        for path in islice(first[1].read(arguments.seconds), arguments.count):
+            paths = [(*first, path), *((*other, next(other[1].read(2 * QUIET_S), None)) for other in others)]
+            some = [packet_of(point, tracer, path) for point, tracer, path in paths if path is not None]
+            for packet in () if arguments.json else some:
+                _say(packet)
+            packets += some
+    if arguments.json:
+        print_json({"source": "attached", "name": None, "packets": packets, "probe": None})
+    elif not packets:
+        say(f"no such packet came in {arguments.seconds:g} s; on a host, nothing is sent")
+    return Exit.DONE if packets else Exit.NO
+
+
+def _points_here(there: Scopes, asked: Asked, stack: ExitStack) -> list[tuple[TracePoint, list[Wanted]]]:
+    """As `_points`, for ENIs that are attached here; LabError if neither end is."""
+    sender, receiver = _end_here(there, asked.sender), _end_here(there, asked.receiver)
+    found: dict[str, tuple[TracePoint, list[Wanted]]] = {}
+    for direction, end, other in ((Direction.EGRESS, sender, receiver), (Direction.INGRESS, receiver, sender)):
+        if end.eni_id is not None:
+            point = stack.enter_context(_point_of(there, end.eni_id))
+            some = found.setdefault(point.namespace, (point, []))[1]
+            port, source_port = asked.service.port or None, asked.source_port or None
+            some += [
+                Wanted(point.ifname, direction, asked.service.protocol, remote, port, source_port)
+                for remote in (map(Prefix.of, other.addresses) if other.addresses else (None,))
+            ]
+    if not found:
+        here = ", ".join(sorted(eni for scope in there.all for eni in scope.interfaces))
+        raise LabError(f"{asked.sender} and {asked.receiver}", f"neither is attached here; these ENIs are: {here}")
+    return list(found.values())
+
+
+def _end_here(there: Scopes, name: str) -> _TraceEnd:
+    """StateFileError if nothing, or more than one ENI, has that name."""
+    assert there.config is not None
+    attached = {eni for scope in there.all for eni in scope.interfaces}
+    enis = {} if there.state is None else there.state.eni
+    try:
+        address = Address.parse(name)
+    except ValueError:
+        eni_id = named_here(there.config, name, attached).the_eni(*NO_END)
+        addresses = enis[eni_id].addresses if eni_id in enis else ()
+        return _TraceEnd(eni_id if eni_id in attached else None, addresses)
+    owners = (eni_id for eni_id in sorted(attached) if eni_id in enis and enis[eni_id].has_private(address))
+    return _TraceEnd(next(owners, None), (address,))
 
 
 # one packet of our own
@@ -278,11 +361,11 @@ def _gate(gate: Gate) -> Document:
 def _say(packet: Document) -> None:
     protocol = packet["protocol"] or "packet"
     ends = [endpoint(packet["source"], packet["source_port"]), endpoint(packet["destination"], packet["port"])]
-    say(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")
+    say(f"{local_time(packet['at'])} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")
     for gate in packet["gates"]:
         if gate["kind"] == "other":
             if gate["verdict"] == "drop":
-                say(f"  {gate['name']}, which is not ours: {paint_verdict(gate['verdict'])}")
+                say(f"  {gate['name']}, which isn't sgdataplane's: {paint_verdict(gate['verdict'])}")
             continue
         subject = f"{gate['eni'] or 'no ENI'} {gate['direction']}"
         say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {paint_verdict(gate['verdict'])}")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.cli.output import Exit
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from tests.support import attachbench, attachhost
@@ -23,7 +24,7 @@ from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import attached_pair
 from tests.support.flood import wait_until
 from tests.support.nft import nft
-from tests.support.pair import Session, join
+from tests.support.pair import HERE, Session, bound, join
 from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.daemon
@@ -212,3 +213,38 @@ def test_packets_of_what_is_attached_are_traced_and_the_agent_takes_it_for_no_dr
     assert gates[WEB]["security_group_rule_id"] == scene.rule(WEB)["security_group_rule_id"]
     assert not is_marking()
     assert scene.agent.status()["drift"]["count"] == 0
+
+
+@pytest.mark.parametrize("is_sender", [False, True], ids=["it receives", "it sends"])
+def test_packets_between_two_ends_are_awaited_at_what_is_attached_and_no_lab_is_asked_for(
+    is_sender: bool, scene: Scene
+) -> None:
+    """Nothing is sent: whoever waits sees packets that come anyway."""
+    peer = HERE["peer"][0]
+    ends = ("eni-a", peer) if is_sender else (peer, "eni-a")
+    config = ("--config", str(scene.agent.config))
+
+    def is_marking() -> bool:
+        return "meta nftrace" in nft(scene.policy, "list ruleset")
+
+    command = [sys.executable, "-m", "sgdataplane", "trace", *config, *ends, f"udp/{DNS}", "--count", "1", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: is_marking() or process.poll() is not None)
+        if is_sender:
+            with bound(scene.bench.pair, "instance", 0) as socket:
+                socket.sendto(b"anybody there?", (peer, DNS))
+        else:
+            with Session(scene.bench.pair, WEB) as web, Session(scene.bench.pair, DNS) as dns:
+                assert not dns.passes(beside=web)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    document = json.loads(out)
+    assert_conforms("trace", document)
+    (packet,) = document["packets"]
+    mine = ("eni-a", "egress" if is_sender else "ingress")
+    gate = next(each for each in packet["gates"] if (each["eni"], each["direction"]) == mine)
+    assert (packet["port"], gate["verdict"]) == (DNS, "accept" if is_sender else "drop")
+    elsewhere = [*command[:4], *config, "192.0.2.1", "192.0.2.2", "icmp"]
+    done = subprocess.run(elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.INPUT
+    assert "neither is attached here; these ENIs are: eni-a" in done.stderr

@@ -20,8 +20,8 @@ from sgdataplane.cli.main import main
         (["--eni", "eni-a", "--count", "-1"], "not a number from 1 up"),
         (["--from", "i-a"], "say which packet: FROM, TO and WHAT"),
         (["--from", "i-a", "--to", "i-b", "--protocol", "tcp"], "--port is needed with tcp"),
-        (["--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--eni", "eni-a"], "don't go with a packet"),
-        (["i-a", "i-b", "icmp", "--eni", "eni-a"], "don't go with a packet"),
+        (["--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--eni", "eni-a"], "don't go with FROM and TO"),
+        (["i-a", "i-b", "icmp", "--eni", "eni-a"], "don't go with FROM and TO"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
