@@ -200,7 +200,7 @@ def _found(
         seen = links.links()
     if binding.ifname not in {link.ifname for link in seen}:
         return NamespaceReport(binding.identity, (absent(seen, known_eni(state, binding.eni_id), binding),))
-    detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
+    detail = "host placement needs a veth link whose other end is in the machine's namespace or one under /run/netns"
     raise HostError(str(binding), detail)
 
 

@@ -207,13 +207,13 @@ def _consequence(done: Detached, rules: str) -> str:
     if rules == "kept":
         others, ifname = counted(done.others, "other ENI"), done.binding.ifname
         return f"the rules there stay, for {others}; from the next `sgdp apply` on, {ifname} passes nothing"
-    return "our rules are removed there, so nothing is filtered any more"
+    return "sgdataplane's rules are removed there, so nothing is filtered any more"
 
 
 def _cleared(bindings: int) -> str:
     if not bindings:
         return "nothing was attached here"
-    return f"detached {counted(bindings, 'ENI')} and removed our rules there"
+    return f"detached {counted(bindings, 'ENI')} and removed sgdataplane's rules there"
 
 
 def run_apply(arguments: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ ACTIONS = {
 RULE_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "PROTOCOL", "PORTS", "REMOTE")
 GROUP_HEADERS = ("GROUP", "NAME", "TYPE", "VPC", "RULES", "INSTANCES")
 EVERY_PORT = "-1/-1"
+DONE = "done"
 SHOWN = 5  # hosts in one line
 NAMED = ("Group", "PrefixList")  # remotes that have a name besides the id
 # What a rule says, but for its ports' list and sources, which these commands never write.
@@ -134,7 +135,7 @@ def run_authorize(arguments: argparse.Namespace) -> int:
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     there = [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
     asked = {"SecurityGroupId": group, "Permissions": [_parameters(rule)]}
-    done = f"{there[0]} says this already, nothing changed" if there else "done"
+    done = f"{there[0]} says this already, nothing changed" if there else DONE
     return _change(arguments, f"AuthorizeSecurityGroup{_side(arguments)}", lambda _: asked, done)
 
 
@@ -350,7 +351,7 @@ def _client(arguments: argparse.Namespace) -> ApiClient:
 
 
 def _change(
-    arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = "done"
+    arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = DONE
 ) -> int:
     """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so."""
     client = _client(arguments)
@@ -362,18 +363,21 @@ def _change(
     if arguments.json:
         print_json({**answer, **({"wait": dict(waited)} if waited else {})})
     else:
-        say(f"{answer.get('SecurityGroupId', done)}{_in_force(waited)}")
+        say(outcome(answer.get("SecurityGroupId"), done, waited))
     return Exit.NO if waited and _left(waited) else Exit.DONE
 
 
-def _left(waited: Answer) -> Sequence[object]:
-    return [*waited["Lagging"], *waited["Failed"], *waited["Unknown"]]
+def _left(waited: Answer) -> list[str]:
+    return [str(host) for host in (*waited["Lagging"], *waited["Failed"], *waited["Unknown"])]
 
 
-def _in_force(waited: Answer) -> str:
+def outcome(made: object, done: str, waited: Answer) -> str:
+    """What became of a change. `made`: the id of what it made, if it made something."""
+    what = str(made or done)
     if not waited:
-        return ""
+        return what
     if _left(waited):
-        return f": stored, and not in force everywhere: {_left(waited)}"
+        text = f"Stored, but not enforced on: {words.first_of(_left(waited), SHOWN)}."
+        return text if what == DONE else f"{what}: {text}"
     where = words.first_of(waited["Enforced"], SHOWN)
-    return f": in force at {where}" if where else ": stored; nothing enforces it"
+    return f"{what}: in force at {where}" if where else f"{what}: stored; nothing enforces it"

@@ -32,7 +32,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     "state": {
         "check": Summary(
             "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
-            "sgdp check state.yaml --strict",
+            "sgdp check state.yaml --fail-on high",
         ),
         "schema": Summary("print the JSON Schema of state files, for editors", "sgdp schema > state.schema.json"),
         "import": Summary(
@@ -88,11 +88,13 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sudo sgdp attach --eni web --container web --ifname eth0",
         ),
         "detach": Summary(
-            "unbind an ENI's interface; with the last ENI of a namespace, our rules there go, too",
+            "unbind an ENI's interface; with the last ENI of a namespace, sgdataplane's rules there go, too",
             "sudo sgdp detach --eni web",
         ),
         "apply": Summary("enforce a state on all attached ENIs once, and exit", "sudo sgdp apply state.yaml"),
-        "clear": Summary("detach all ENIs and remove all rules of ours from their namespaces", "sudo sgdp clear"),
+        "clear": Summary(
+            "detach all ENIs and remove all of sgdataplane's rules from their namespaces", "sudo sgdp clear"
+        ),
     },
     "agent": {
         "agent": Summary("run the daemon that keeps all attached ENIs enforced", "sudo sgdp agent --once"),
@@ -146,7 +148,7 @@ VERBS: dict[str, dict[str, Summary]] = {
     },
     "trace": {
         "trace": Summary(
-            "follow real packets through our chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
+            "follow real packets through sgdataplane's chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
         ),
     },
     "completion": {

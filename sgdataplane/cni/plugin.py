@@ -193,7 +193,7 @@ def check(request: CniRequest, config: Config) -> None:
                 _not_in_force(request, WORDS[ABSENT])
         where = place if binding.host_end is None else binding.host_end.router
         if not is_enforced(where, fence=config.fence):
-            _not_in_force(request, "our tables aren't there")
+            _not_in_force(request, "sgdataplane's tables aren't there")
     try:
         eni = _reported(config, binding)
     except HostError:  # without an agent the kernel still enforces what was in force

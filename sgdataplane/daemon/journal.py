@@ -100,7 +100,7 @@ class Journal:
         for binding in report.discovery.bound:
             event(logging.INFO, "bound", eni=binding.eni_id, at=binding, by=binding.means.value)
         for namespace in report.discovery.left:
-            why = "its interface is bound elsewhere now, and our rules stay here"
+            why = "its interface is bound elsewhere now, and sgdataplane's rules stay here"
             event(logging.WARNING, "left-closed", namespace=namespace, why=why)
         for binding in () if report.host is None else report.host.ended:
             event(logging.INFO, "unbound", eni=binding.eni_id, at=binding, why="its container's namespace has ended")

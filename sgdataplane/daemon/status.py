@@ -49,6 +49,8 @@ from sgdataplane.host.kernelversion import running
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.nft.faults import faults_of, looks_again
 
+DISTURBED = "others keep changing sgdataplane's rules there; the last was"
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -147,7 +149,7 @@ class Status:
     def note_drift(self, drift: Drift) -> None:
         self.drifts += 1
         self._drift, self._drift_at = drift, self._clock()
-        self._disturbers[drift.key] = f"others keep changing our rules there; the last was {drift.by}: {drift.changes}"
+        self._disturbers[drift.key] = f"{DISTURBED} {drift.by}: {drift.changes}"
 
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         epoch = None if entry.applied is None else entry.applied.epoch

@@ -54,7 +54,7 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
         held = read_table(door, TABLE)
         counted = read_packets(door, TABLE)
     if held is None:
-        return LiveAnswer("", problem="there is no table of ours, so nothing is judged there")
+        return LiveAnswer("", problem="there is no table of sgdataplane, so nothing is judged there")
     others = tuple(misfits(held, wanted, site)) if wanted is not None else ()
     if packet.direction.value not in held.table.chain or held.inventory.has_flags:
         return LiveAnswer(
@@ -92,7 +92,7 @@ def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
     stamp = held.inventory.stamp
     found = list(held.odd)
     if stamp is None:
-        found.append("the table has no stamp: no apply of ours has finished there")
+        found.append("the table has no stamp: no apply has finished there")
     elif stamp.digest != stamp_of(wanted).digest:
         found.append(OTHER_POLICY)
     is_usable = stamp is not None and 1 <= stamp.epoch <= site.marks.last_epoch

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import pytest
 
+from sgdataplane.cli.group import DONE, outcome
 from sgdataplane.cli.main import main
 from tests.control.test_served import COMMAND, ROOT, Service
 
@@ -114,6 +115,25 @@ def test_a_port_in_use_is_input_that_cant_be_used(tmp_path: Path, capsys: pytest
         listen = f"127.0.0.1:{door.getsockname()[1]}"
         assert main(["api", "--store", str(tmp_path / "store"), "--listen", listen]) == 5
     assert f"error: {listen}: can't listen there: Address already in use" in capsys.readouterr().err
+
+
+SOMEWHERE = {"Enforced": [], "Lagging": ["this host"], "Failed": ["b"], "Unknown": []}
+
+
+@pytest.mark.parametrize(
+    ("made", "done", "waited", "text"),
+    [
+        (None, DONE, SOMEWHERE, "Stored, but not enforced on: this host, b."),
+        ("sg-1", DONE, SOMEWHERE, "sg-1: Stored, but not enforced on: this host, b."),
+        (None, DONE, {**SOMEWHERE, "Lagging": [], "Failed": [], "Enforced": ["a"]}, "done: in force at a"),
+        (None, DONE, {**SOMEWHERE, "Lagging": [], "Failed": []}, "done: stored; nothing enforces it"),
+        ("sg-1", DONE, {}, "sg-1"),
+    ],
+)
+def test_it_is_said_where_a_change_is_not_enforced(
+    made: str | None, done: str, waited: dict[str, list[str]], text: str
+) -> None:
+    assert outcome(made, done, waited) == text
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_base_chain_of_others_in_our_table_has_its_say(lab: Lab, place: str, a
             f"insert rule {T} ingress limit rate 1/second accept",
             "a rule that can't be read (no chain unreadable: limit)",
         ),
-        (f"delete table {T}", "there is no table of ours, so nothing is judged there"),
+        (f"delete table {T}", "there is no table of sgdataplane, so nothing is judged there"),
         (f"add table {T} {{ flags dormant; }}", "the table judges nothing: it is dormant, or lacks a base chain"),
         (f"delete element {T} applied {{ 0x00000000 }}", "the table has no stamp"),
     ],
@@ -246,7 +246,7 @@ def test_a_workload_that_is_attached(bench: Bench, ask: Callable[..., Told]) -> 
     state, asked = state_of(WEB), (*TO_WEB, "--remote", "8.8.8.8", *configured(bench))
     code, _, warnings = ask(*asked, state=state)
     assert code == 1
-    assert "there is no table of ours" in warnings, "it is attached, but nothing was applied"
+    assert "there is no table of sgdataplane" in warnings, "it is attached, but nothing was applied"
     assert bench.apply(state)["exit"] == "0"
     code, found, warnings = ask(*asked, state=state)
     assert (code, warnings, found["live"]["verdict"]) == (0, "", "accept")

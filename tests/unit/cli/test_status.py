@@ -57,7 +57,9 @@ def test_each_error_of_a_state_begins_as_an_error(status: Status, capsys: pytest
     ]
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "our rules once since"), (2, "our rules 2 times since")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "sgdataplane's rules once since"), (2, "sgdataplane's rules 2 times since")]
+)
 def test_changes_of_others_are_counted(
     count: int, words: str, status: Status, capsys: pytest.CaptureFixture[str]
 ) -> None:
