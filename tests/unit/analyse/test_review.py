@@ -12,6 +12,7 @@ from sgdataplane.analyse.review import review
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import load
+from tests.support.builders import make_eni, make_group, make_rule, make_state
 
 TOP = """\
 version: 1
@@ -360,3 +361,28 @@ def test_what_is_too_much_to_look_at_is_left_out_and_said_once(tmp_path: Path) -
     assert [f.code for f in review(state)] == ["UnusedGroup", "RedundantRule", "ShadowedRule"]
     for budget in (Budget(most_of_policy=3), Budget(left=3)):
         assert [f.code for f in review(state, budget)] == ["NotExamined", "UnusedGroup"]
+
+
+OVERLAPPING = [f"ingress tcp {n}/{900 - n} from 10.{n}.0.0/16 {n}" for n in range(1, 60)]
+
+
+def test_rules_that_take_long_to_compare_hide_no_open_port_of_another_group() -> None:
+    """Whoever writes sg-a spends the budget; what sg-z opens is found before that."""
+    groups = [
+        make_group("sg-a", [make_rule(text) for text in OVERLAPPING]),
+        make_group("sg-z", [make_rule("ingress tcp 22/22 from 0.0.0.0/0 1")]),
+    ]
+    state = make_state(groups, [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-z", "10.0.0.2", "sg-z")])
+    found = {finding.code: finding for finding in review(state, Budget(left=120))}
+    assert found.keys() >= {"WideOpenIngress", "NotExamined"}
+    assert found["NotExamined"].severity is Severity.INFO
+    assert "NotExamined" not in {finding.code for finding in review(state)}
+
+
+def test_what_may_be_open_and_is_not_examined_is_grave() -> None:
+    texts = ("ingress tcp 22/22 from 0.0.0.0/0 2", "ingress tcp 22/22 from 0.0.0.0/9 drop 1")
+    rules = [make_rule(text) for text in texts]
+    state = make_state([make_group("sg-a", rules)], [make_eni("eni-a", "10.0.0.1", "sg-a")])
+    assert [finding.code for finding in review(state) if finding.severity is Severity.HIGH] == ["WideOpenIngress"]
+    (found,) = review(state, Budget(left=0))
+    assert (found.code, found.severity) == ("NotExamined", Severity.HIGH)
