@@ -17,6 +17,7 @@ from sgdataplane.control.store import Store
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load
 from sgdataplane.statefile.load import load_native, load_text
+from tests.support.schemas import assert_conforms
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop.yaml"
@@ -114,5 +115,6 @@ def test_the_store_may_be_named_in_the_configuration(tmp_path: Path, capsys: pyt
 def test_json_counts_by_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["api", "import", str(SHOP), "--store", str(tmp_path / "cloud.db"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert_conforms("api-import", found)
     assert (found["revision"], found["imported"]["network_interfaces"]) == (1, 5)
     SqliteStore(tmp_path / "cloud.db", create=False).close()
