@@ -107,7 +107,8 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
         "`sgdp attach` where the workload runs now, or `sgdp detach`",
     ),
     EniOutcome.DISTURBED: Meaning(
-        "others keep changing sgdataplane's rules there; or they changed its host end in the last minute, which is repaired",
+        "others keep changing sgdataplane's rules there; or they changed its host end in the last minute, "
+        "which is repaired",
         "what their changes let pass, until the next repair",
         "stop the program or workload that the warning, or `sgdp status`, names",
     ),

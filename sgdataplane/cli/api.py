@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for, schema_hint
+from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
 from sgdataplane.cli.output import (
     Exit,
     iso_time,
@@ -38,6 +38,7 @@ from sgdataplane.cli.output import (
     say,
     say_aside,
     say_block,
+    schema_hint,
     whole_seconds,
 )
 from sgdataplane.errors import Problem, StateFileError, Where

@@ -175,11 +175,6 @@ def meant(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def schema_hint(parser: argparse.ArgumentParser) -> str:
-    """Which command describes what a verb prints with --json."""
-    return f"sgdp schema {'-'.join(parser.prog.split()[1:])}"
-
-
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose verbs all take --debug and --color, too, so that these can be added at the end."""
 

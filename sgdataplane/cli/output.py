@@ -11,6 +11,7 @@ the Guard turns that mark into the terminal's escape; so text that others wrote 
 
 from __future__ import annotations
 
+import argparse
 import enum
 import logging
 import os
@@ -336,3 +337,8 @@ def paint_verdict(verdict: str) -> str:
     """`verdict`: accept in green, drop in red."""
     colour = {"accept": "green", "drop": "red"}.get(verdict)
     return verdict if colour is None else paint(verdict, colour)
+
+
+def schema_hint(parser: argparse.ArgumentParser) -> str:
+    """Return the command that describes what a verb prints with --json."""
+    return f"sgdp schema {'-'.join(parser.prog.split()[1:])}"

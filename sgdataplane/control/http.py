@@ -30,7 +30,7 @@ from starlette.routing import Route
 from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
-from sgdataplane.control.pacing import Cooldown, Pace
+from sgdataplane.control.pacing import Cooldown, RefusalRate
 from sgdataplane.control.parameters import unknown_action
 from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
 from sgdataplane.visible import json_text, visible
@@ -81,7 +81,7 @@ class Api:
         self._is_stopping = Event()
         self._workers = Workers(self._limits)
         self._large_bodies = asyncio.Semaphore(self._limits.large_bodies)
-        self._pace, self._cooldown = Pace(self._limits.refusals), Cooldown()
+        self._pace, self._cooldown = RefusalRate(self._limits.refusals), Cooldown()
         routes = [
             Route("/", self._serve, methods=["GET", "POST"]),
             Route("/healthz", self._show_health),

@@ -18,7 +18,7 @@ MAX_HELD_S = 30.0  # for which a refusal is held; then the connection ends witho
 SHOWN_S, MAX_SHOWN = 1.0, 5_000  # how often one connection is shown the same, and how many connections are remembered
 
 
-class Pace:
+class RefusalRate:
     """Lets so many pass a second, in the order in which they come. Lives in one event loop."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:

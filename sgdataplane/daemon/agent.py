@@ -18,7 +18,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -56,6 +55,7 @@ from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
+from sgdataplane.daemon.signals import ENDING, open_signals
 from sgdataplane.daemon.source import LastGood, source_of
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import ConfigError, SgDataplaneError
@@ -65,7 +65,6 @@ from sgdataplane.model.naming import look_up, names_of_enis
 
 T = TypeVar("T")
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
 BETWEEN_S = 0.05  # between two rounds of serving clients during a cycle's long work; most work is done by then
 
 
@@ -113,7 +112,7 @@ class Agent:
         stack.callback(self._status_server.close)
         for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
-        self._signals = stack.enter_context(_signals())
+        self._signals = stack.enter_context(open_signals())
         self._register_all()
 
     def _register_all(self) -> None:
@@ -383,17 +382,6 @@ class Meanwhile:
         while not wait((future,), BETWEEN_S).done:
             self._serve()
         return future.result()
-
-
-def _signals() -> socket.socket:
-    """A socket from which the numbers of signals can be read as they come."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-    for number in (*ENDING, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    return reader
 
 
 def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *, once: bool = False) -> Status:

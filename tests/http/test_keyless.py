@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from sgdataplane.control.http import ApiLimits
-from sgdataplane.control.pacing import MAX_HELD_S, Cooldown, Pace
+from sgdataplane.control.pacing import MAX_HELD_S, Cooldown, RefusalRate
 from tests.http.conftest import Alone, Serve, Served
 from tests.http.hostile import KINDS, odd_header, v1
 from tests.http.signing import Signed, acs3, send
@@ -113,7 +113,7 @@ def test_a_header_that_is_not_ascii_is_a_signature_that_does_not_match(served: S
 
 def test_refusals_leave_at_a_rate_and_are_not_held_for_ever() -> None:
     now = [0.0]
-    pace = Pace(10.0, lambda: now[0])
+    pace = RefusalRate(10.0, lambda: now[0])
     delays = [pace.take() for _ in range(70)]
     assert delays[:50] == [0.0] * 50, "a person who mistypes doesn't wait"
     assert delays[50:] == pytest.approx([number / 10 for number in range(1, 21)])

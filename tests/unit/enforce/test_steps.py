@@ -13,7 +13,7 @@ from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import Desired, Epochs, Settings
-from sgdataplane.errors import KernelError, MarksError, NotFoundError, ProofError, UnsupportedError
+from sgdataplane.errors import KernelError, MarksError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
@@ -379,27 +379,3 @@ def test_secret_outlives_the_table_of_the_policy() -> None:
     kernel.run(Transaction(TABLE, (Operation(Verb.DELETE, Kind.TABLE, kernel.table(TABLE)),)))
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     assert stamp_of(kernel.table(TABLE)).secret == stamp_of(kernel.table(TABLE, NETDEV)).secret == secret != 0
-
-
-class WithoutNflog(FakeKernel):
-    """Refuses rules that log."""
-
-    def check(self, transaction: Transaction, feature: str) -> None:
-        if any(" log " in line for line, _ in transaction.lines()):
-            raise NotFoundError("No such file or directory")
-        super().check(transaction, feature)
-
-    def run(self, *transactions: Transaction) -> None:
-        assert not any(" log " in line for entry in transactions for line, _ in entry.lines())
-        super().run(*transactions)
-
-
-def test_kernel_that_can_not_log_enforces_without_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    kernel = WithoutNflog(["eth0"])
-    assert apply(kernel, Sessions(kernel), ONE, None, REVOKE).changed
-    assert "CONFIG_NETFILTER_NETLINK_LOG" in caplog.text
-    assert not apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).changed
-    other = policy("ingress tcp 81/81 from 0.0.0.0/0")
-    assert apply(kernel, Sessions(kernel), other, ONE, REVOKE).changed
-    (change,) = plan(None, FakeKernel().inventory(TABLE), table_of(ONE)).changes
-    assert " log " in str(change.stage)
