@@ -32,6 +32,7 @@ from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_i
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket
 DIGEST = 16  # bytes
+CLAIMS_S = 1.0  # how often a host's claims are looked at
 FRAGMENT = 1 << 11  # letters of a message that are given to TLS at once
 SEND_S = 15.0  # in which a host must take what is sent to it
 
@@ -95,7 +96,7 @@ class Stream:
     """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
     concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if nothing of it has changed.
     `report`: the last one, which came at `heard`. `why_ended`: one of ENDS. `peer`: whose certificate
-    opened it."""
+    opened it. `claims_asked`: which claims were looked at last, with which documents, and when (monotonic)."""
 
     host: str
     socket: ServerConnection
@@ -112,6 +113,8 @@ class Stream:
     refused: Mapping[str, str] = field(default_factory=dict)
     why_ended: str = CLOSED
     peer: Peer | None = None
+    claims_asked: tuple[tuple[str, ...], Version] | None = None
+    claims_asked_at: float = float("-inf")
 
     def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
         """Something of these may be different now."""
@@ -205,7 +208,18 @@ def refusals(stream: Stream, documents: Documents) -> dict[str, str]:
 
 
 async def send_refusals(stream: Stream, documents: Documents) -> None:
-    """Which claims don't count, if that has changed. ConnectionClosed; TimeoutError."""
+    """Which claims don't count, if that has changed. ConnectionClosed; TimeoutError.
+
+    Each claim costs a look at a document. So a host has them looked at once in CLAIMS_S, however often it reports, and
+    not at all if neither its claims nor the documents have changed.
+    """
+    asked = stream.report.claims if stream.report else (), documents.version
+    if asked == stream.claims_asked:
+        return
+    if (wait_s := stream.claims_asked_at + CLAIMS_S - time.monotonic()) > 0:
+        asyncio.get_running_loop().call_later(wait_s, stream.news.set)
+        return
+    stream.claims_asked, stream.claims_asked_at = asked, time.monotonic()
     found = refusals(stream, documents)
     if found != stream.refused:
         stream.refused = found

@@ -213,7 +213,8 @@ def _read_report(found: dict[str, Any]) -> Reported:
             raise BadMessageError("failed: each entry is an object with eni and why")
         failed.append((_eni(entry.get("eni")), _text(entry.get("why"), "failed.why")))
     error = _text(found.get("error"), "error")
-    return Reported(_version_or_none(found, "enforced"), tuple(failed), error, tuple(map(_eni, claims)))
+    distinct = tuple(dict.fromkeys(map(_eni, claims)))
+    return Reported(_version_or_none(found, "enforced"), tuple(failed), error, distinct)
 
 
 def _change(found: dict[str, Any]) -> HostChange:

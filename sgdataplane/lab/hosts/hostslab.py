@@ -24,7 +24,7 @@ IMPORT_S = 120.0
 FIRST_MEMBER, FIRST_API, FIRST_RELAY, FIRST_HOST = 11, 21, 31, 101  # numbers of their rooms
 CLIENT_PORT, PEER_PORT, HEALTH_PORT, API_PORT, RELAY_PORT = 2379, 2380, 2381, 8443, 8444
 LOOPBACK = ("127.0.0.1", "::1")
-TLS, KEY_FILE = SHARED / "tls", SHARED / "api.key"
+TLS, ETCD_TLS, KEY_FILE = SHARED / "tls", SHARED / "etcd-tls", SHARED / "api.key"
 FOLDER, AGENT_CONFIG = Path("/run/sgdataplane/state"), Path("/run/sgdataplane/agent.toml")
 AGENT_SOCKET = Path("/run/sgdataplane/agent.sock")
 AGENT = f"""state = "{FOLDER}/current"
@@ -86,10 +86,12 @@ class Host:
 
 @dataclass
 class HostsLab:
-    """All of it. `key`: an access key and its secret. `placement`: of all hosts."""
+    """All of it. `key`: an access key and its secret. `placement`: of all hosts. `etcd_authority`: signs for etcd's
+    members and users alone, so that a host's certificate opens nothing there."""
 
     capsule: Capsule
     authority: Authority
+    etcd_authority: Authority
     fabric: Room
     placement: Placement = Placement.INSTANCE
     members: list[Component] = field(default_factory=list)
@@ -124,12 +126,12 @@ class HostsLab:
         numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
         at = ",".join(f"{wires.management_address(number)}:{CLIENT_PORT}" for number in numbers)
         one = self.certificates[client]
-        return f"etcd://{at}?ca={self.authority.certificate}&cert={one.certificate}&key={one.key}"
+        return f"etcd://{at}?ca={self.etcd_authority.certificate}&cert={one.certificate}&key={one.key}"
 
     @cached_property
     def certificates(self) -> dict[str, Signed]:
         """Of etcd's users."""
-        return {name: self.authority.sign(name) for name in ("root", "api", "relay")}
+        return {name: self.etcd_authority.sign(name) for name in ("root", "api", "relay")}
 
     def import_state(self, file: Path) -> None:
         """Put all of a state into the store. HostError with what `sgdp api import` says if it's refused."""
@@ -138,7 +140,7 @@ class HostsLab:
     def run_etcdctl(self, *words: str) -> str:
         """As etcd's root, at its first member. HostError if it fails."""
         root, at = self.certificates["root"], f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
-        files = ("--cacert", self.authority.certificate, "--cert", root.certificate, "--key", root.key)
+        files = ("--cacert", self.etcd_authority.certificate, "--cert", root.certificate, "--key", root.key)
         return self.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
 
     def host(self, name: str) -> Host:
@@ -156,8 +158,8 @@ def hosts_lab(
     with ExitStack() as stack:
         capsule = stack.enter_context(Capsule())
         wires.make_management(capsule.room)
-        authority = Authority(capsule.room.path(TLS), TLS)
-        lab = HostsLab(capsule, authority, capsule.make_room("fabric"), placement)
+        authorities = (Authority(capsule.room.path(folder), folder) for folder in (TLS, ETCD_TLS))
+        lab = HostsLab(capsule, *authorities, capsule.make_room("fabric"), placement)
         _add_members(lab)
         started(lab.members)
         _give_roles(lab)
@@ -180,21 +182,24 @@ def started(found: Sequence[Component]) -> None:
         component.wait_well()
 
 
-def _room(lab: HostsLab, name: str, number: int, *more: str) -> tuple[Room, str, Signed]:
+def _room(
+    lab: HostsLab, name: str, number: int, *more: str, authority: Authority | None = None
+) -> tuple[Room, str, Signed]:
     """A room on the management network, its address, and a certificate of its name that is good there, and at more
     addresses."""
     room, address = lab.capsule.make_room(name), wires.management_address(number)
     wires.join_management(lab.capsule.room, room, number)
-    return room, address, lab.authority.sign(name, address, *more)
+    return room, address, (authority or lab.authority).sign(name, address, *more)
 
 
 def _add_members(lab: HostsLab) -> None:
     numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
     peers = {f"etcd{index}": wires.management_address(number) for index, number in enumerate(numbers, 1)}
     for number, name in zip(numbers, peers, strict=True):
-        room, address, own = _room(lab, name, number)
+        room, address, own = _room(lab, name, number, authority=lab.etcd_authority)
         health = f"http://127.0.0.1:{HEALTH_PORT}"
-        files = ("cert-file", own.certificate), ("key-file", own.key), ("trusted-ca-file", lab.authority.certificate)
+        trusted = lab.etcd_authority.certificate
+        files = ("cert-file", own.certificate), ("key-file", own.key), ("trusted-ca-file", trusted)
         tls = [word for prefix in ("--", "--peer-") for flag, file in files for word in (prefix + flag, str(file))]
         client, peer = f"https://{address}:{CLIENT_PORT}", f"https://{address}:{PEER_PORT}"
         command = [
