@@ -59,7 +59,7 @@ class LedgerFile:
             make_state_folder(self.path.parent)
             replace_file(self.path, text.encode("ascii"), Survives.THE_MACHINE, mode=0o600)
         except (HostError, OSError) as error:
-            self.error = f"{self.path}: {words_of(error)}" if isinstance(error, OSError) else str(error)
+            self.error = f"{self.path}: {words_of(error) if isinstance(error, OSError) else error}"
             return
         self.error = ""
 

@@ -282,7 +282,8 @@ class Status:
         tampering = self.tampered.warning(eni.report.binding.eni_id)
         if tampering and eni.report.outcome is EniOutcome.IN_FORCE:
             shown["outcome"] = EniOutcome.DISTURBED.value
-        more = (by if is_known else "", tampering, self.exposed.get(eni.report.binding, ""))
+        exposed = "" if eni.report.outcome.is_ended else self.exposed.get(eni.report.binding, "")
+        more = (by if is_known else "", tampering, exposed)
         return {**shown, "warnings": [*eni.report.warnings, *(line for line in more if line)]}
 
     def _tampering_as_json(self) -> dict[str, object]:
