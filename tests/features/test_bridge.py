@@ -204,12 +204,15 @@ def test_host_ends_that_root_of_the_host_bridges_are_apart_again_with_the_next_a
         assert not web.passes(beside=dns)
         bridge(ROUTER, "eni-a", "eni-b")
         introduce_directly(bench)
-        web.must_pass()
+        bridged = web.send()  # the bridge takes it past the policy, and the fence lets it out of no port
         assert bench.apply(state_of(DNS), *HOST)["exit"] == "0"
         assert "master" not in run_in(ROUTER, "ip", "link", "show")
-        run_in(ROUTER, "ip", "link", "delete", "br0")
+        if "br0" in run_in(ROUTER, "ip", "link", "show"):
+            run_in(ROUTER, "ip", "link", "delete", "br0")
         introduce_to_the_router(bench)
         assert not web.passes(beside=dns)
+        assert bench.apply(state_of(DNS, WEB), *HOST)["exit"] == "0"
+        assert bridged not in web.must_pass()
 
 
 def introduce_directly(bench: Bench) -> None:

@@ -340,7 +340,7 @@ def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureF
         links.set_up("eth1")
     for command in ("link add br0 type bridge", "link set eth0 master br0"):
         run_in(bench.place, "ip", *command.split())
-    assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 0
+    assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 1  # misaddressed
     complaint = capsys.readouterr().err
     assert "it is a port of br0 (bridge), which takes its packets. In instance placement" in complaint
     assert "the fence drops what it sends" in complaint

@@ -84,8 +84,8 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
     podman("stop", "--time", "0", container)
     wait_until(lambda: not veths_in(bench.pair["peer"]))  # nothing keeps the namespace, so that its link goes, too
     assert bench.attach("--container", container) == 5
-    assert "InvalidContainer.NotRunning" in capsys.readouterr().err
-    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
+    assert "InvalidContainer.Stopped" in capsys.readouterr().err
+    assert bench.apply(state_of(WEB)) == {"eni-a": "stopped", "exit": "0"}
     assert bench.attach("--container", "no-such-container") == 5
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
 
@@ -120,7 +120,7 @@ def test_a_container_that_is_started_anew_is_bound_again(bench: Bench, container
         print(f"{opened} packets to the denied port, one a ms, until it was in force")
         assert (agent.status()["healthy"], agent.outcomes()) == (True, {"eni-a": "in force"})
         podman("stop", "--time", "0", container)
-        wait_until(lambda: (agent.status()["healthy"], agent.outcomes()) == (False, {"eni-a": "gone"}))
+        wait_until(lambda: (agent.status()["healthy"], agent.outcomes()) == (True, {"eni-a": "stopped"}))
 
 
 @contextmanager

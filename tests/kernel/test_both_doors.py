@@ -16,8 +16,9 @@ import pytest
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
+from sgdataplane.contract.tables import ARP
 from sgdataplane.enforce import Desired
-from sgdataplane.enforce.run import run
+from sgdataplane.enforce.run import NOTHING, run
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -27,6 +28,7 @@ from sgdataplane.nft.ir import Map, Match, Range, Rule, Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import render_table
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.statefile import load
 from tests.support.building import table_of
 from tests.support.doors import GOLDEN, Both, check_generated, check_golden
@@ -66,9 +68,19 @@ def both(make_lab_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> I
 
 def send(namespace: str, table: Table) -> None:
     with NetlinkKernel(namespace) as kernel:
+        if table.family == ARP:  # it has no stamp of its own
+            run(kernel, Plan((replace(NOTHING, switch=added(table)),)), is_live=False)
+            return
         there = kernel.inventory(table.name, table.family)
         assert run(kernel, plan(None, there, table), is_live=False).leftover == ""
         assert kernel.inventory(table.name, table.family).is_untouched  # the plan foresaw the number of its commits
+
+
+def added(table: Table) -> Transaction:
+    """A table that wasn't there, in one piece."""
+    operations = [Operation(Verb.ADD, Kind.TABLE, table)]
+    operations += [Operation(Verb.ADD, kind, chain) for chain in table.chains for kind in (Kind.CHAIN, Kind.RULES)]
+    return Transaction.of(table, operations)
 
 
 def delete(namespace: str, table: Table) -> None:

@@ -249,7 +249,7 @@ def test_check_finds_removed_tables_and_a_removed_interface(bench: CniBench) -> 
     network.check(runtime)
     for family in ("inet", "netdev"):
         nft(runtime.netns, f"delete table {family} sgdataplane")
-        assert "our tables" in refused(lambda: network.check(runtime), CniCode.NOT_IN_FORCE).message
+        assert "sgdataplane's tables" in refused(lambda: network.check(runtime), CniCode.NOT_IN_FORCE).message
         bench.agent.start()
         wait_until(lambda: bench.agent.outcomes() == {"eni-a": "in force"})
         network.check(runtime)
@@ -287,7 +287,7 @@ def test_del_without_a_namespace_unbinds(bench: CniBench) -> None:
     network, runtime = bench.network(), bench.container()
     network.add(runtime)
     netns.remove(Path(runtime.netns).name)
-    wait_until(lambda: bench.agent.outcomes() == {"eni-a": "gone"})
+    wait_until(lambda: bench.agent.outcomes() == {})  # the binding ends with its namespace
     network.delete(replace(runtime, netns=""))
     assert bench.registry.load() == ()
     wait_until(lambda: bench.agent.status()["healthy"])

@@ -102,7 +102,7 @@ class Edits:
         return len(steps.changes)
 
     def _plan(self, held: Table | None, desired: Table) -> Plan:
-        return plan(held, self._kernel.inventory(NAME), desired)
+        return plan(held, self._kernel.inventory(NAME), desired, may_miss=False)
 
     @property
     def lost(self) -> int:

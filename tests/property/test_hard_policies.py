@@ -33,7 +33,7 @@ from tests.support.lookups import most_lookups
 MOST_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 # Three of them are asked by discovery alone, which has no ports, and so fewer maps than are counted here; one is the
 # map by which an ENI's drops are counted, one that of adoption windows.
-MOST_SETS = 10
+MOST_SETS = 11
 MOST_STEPS = 32  # of 100 rules
 SMALL, TINY = 100, 30
 PACKETS, MANY_PACKETS = 300, 200

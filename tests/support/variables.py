@@ -24,7 +24,11 @@ class Way(NamedTuple):
 
 
 # What packets at a hook of the kernel can be. A packet that this host sends has come by no interface.
-AT_HOOK = {"prerouting": [(True, False)], "input": [(True, False)], "postrouting": [(True, True), (False, True)]}
+AT_HOOK = {
+    "prerouting": [(True, False)],
+    "input": [(True, False)],
+    "postrouting": [(True, True), (False, True)],
+}
 # The variables that are no fields: the way; whether elements are in the maps where only the kernel knows them; and the
 # parts of the session's mark. Its halves are an epoch and a slot, of 6 bits in instances and 11 in routers.
 WAY, OPEN = "way", "open"
@@ -99,7 +103,9 @@ class Variables:
 
     def __init__(self, names: Iterable[str], chains: Iterable[Chain]) -> None:
         self.names = sorted({*names} - {LOOPBACK})
-        self.ways = tuple(Way(c.name, *ends) for c in chains if c.hook for ends in AT_HOOK[c.hook.name])
+        # What a router itself sends comes by `output`, where nothing of these packets is asked (proof/origin.py).
+        bases = [chain for chain in chains if chain.hook and chain.hook.name in AT_HOOK]
+        self.ways = tuple(Way(c.name, *ends) for c in bases if c.hook for ends in AT_HOOK[c.hook.name])
         at: dict[Variable, tuple[object, ...]] = dict.fromkeys(INTERFACES, (*self.names, LOOPBACK, OTHER))
         self.values = {**KINDS, **at, WAY: self.ways}
         by: dict[Field, tuple[Need, ...]] = {
