@@ -233,7 +233,8 @@ def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda
         last = agenda.report.by_key.get(name)
         certain = None if last is None else agenda.certain_ends(last)
         if certain is not None:
-            made.last, made.certain = last, certain
+            moving = {entry.end.ifname for entry in group if not entry.is_there}  # in the place of a link of that name
+            made.last, made.certain = last, certain - moving
         groups.append(made)
     return groups
 

@@ -1,6 +1,6 @@
 """What others change in our tables is reported and repaired, and opens nothing, under streams of allowed and denied
-packets. Until the repair, root's change holds: without the policy's table nothing judges what comes in. In instance
-placement the fence still stops what goes out, since only the policy marks it."""
+packets. Until the repair, root's change holds: without the policy's table nothing judges what comes in in instance
+placement. The fence still stops what goes out, and in host placement what comes in, as only the policy marks it."""
 
 from __future__ import annotations
 
@@ -56,8 +56,12 @@ DRIFTS = {
     "rule added": Drift(f"insert rule {T} ingress accept", "rule added: ingress", opens=("ingress",)),
     "table deleted": Drift(f"delete table {T}", "table deleted", opens=("ingress",), closes=("egress",)),
 }
-# Here the fence is there before the policy, and asks whose packets they are; it knows no rules.
-IN_ROUTER = {**DRIFTS, "table deleted": Drift(f"delete table {T}", "table deleted", opens=BOTH)}
+# Here the fence stops all that the policy hasn't marked, on its way in and out.
+IN_ROUTER = {
+    **DRIFTS,
+    "rule added": Drift(DRIFTS["rule added"].change, DRIFTS["rule added"].told, closes=BOTH),
+    "table deleted": Drift(f"delete table {T}", "table deleted", closes=BOTH),
+}
 
 
 def state() -> CloudState:

@@ -47,11 +47,13 @@ def load_text(namespace: str, text: str) -> None:
 
 
 def listing(namespace: str, table: str, family: str = "inet") -> str:
-    """The table as nft prints it, without what differs between two that do the same: counts and the generation.
+    """The table as nft prints it, without what differs between two that do the same: counts, whose sessions are
+    counted, and the generation.
 
     Elements are sorted: nft prints hash maps in the order of their buckets.
     """
     text = nft(namespace, f"-s list table {family} {table}")
+    text = re.sub(r"\n\t\telements = \{[^}]* ct count over [^}]*\}", "", text)
     text = re.sub(r"elements = \{([^}]*)\}", _sorted_elements, text)
     blocks = re.split(r"\n\n", text.removeprefix(f"table {family} {table} {{\n").removesuffix("}\n"))
     return "\n\n".join(sorted(block.strip("\n") for block in blocks))
