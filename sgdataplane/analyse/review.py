@@ -121,10 +121,11 @@ class _RuleFindings:
         yield from (_void(rule, groups) for rule, groups in self.void.items())
         left_out = [each for each in (*self.left_out, *self.needs.left_out) if each not in self.maybe_open]
         if left_out:
-            yield _not_examined(left_out, Severity.INFO, "findings that need this comparison are missing for them")
+            message = _not_examined(left_out, "findings that need this comparison are missing for them")
+            yield Finding("NotExamined", Severity.INFO, message, ())
         if self.maybe_open:
-            message = "whether they open a port to the internet isn't known"
-            yield _not_examined(self.maybe_open, Severity.HIGH, message)
+            message = _not_examined(self.maybe_open, "whether they open a port to the internet isn't known")
+            yield Finding("NotExamined", Severity.HIGH, message, ())
 
 
 def _shadowed(needless: Needless) -> Finding:
@@ -170,13 +171,12 @@ def _void(rule: Permission, groups: Collection[str]) -> Finding:
     return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
 
 
-def _not_examined(left_out: Collection[PoolPolicy], severity: Severity, so: str) -> Finding:
-    """One finding for all that was too much."""
+def _not_examined(left_out: Collection[PoolPolicy], so: str) -> str:
+    """One message for all that was too much."""
     pools = dict.fromkeys(policy.pool for policy in left_out)
     first = _listed(next(iter(pools)).profile.security_group_ids)
     more = f", and those of {len(pools) - 1} more sets of groups," if len(pools) > 1 else ""
-    message = f"the rules of {first}{more} overlap in too many ways to be compared with each other; {so}"
-    return Finding("NotExamined", severity, message, ())
+    return f"the rules of {first}{more} overlap in too many ways to be compared with each other; {so}"
 
 
 def _finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:

@@ -109,9 +109,7 @@ def register(verbs: Verbs) -> None:
 def _register_keys(keys: Verbs) -> None:
     create = _add(keys, "create", run_create)
     create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
-    policy = (
-        "what it may do: full (default), read-only, or a file with a RAM policy in JSON"
-    )
+    policy = "what it may do: full (default), read-only, or a file with a RAM policy in JSON"
     create.add_argument("--policy", default="full", metavar="P", help=policy)
     create.add_argument("--key-file", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=KEY_FILE_HELP)
     _add(keys, "list", run_list)

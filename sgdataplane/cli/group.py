@@ -350,9 +350,7 @@ def _client(arguments: argparse.Namespace) -> ApiClient:
     return read_for(arguments, ApiClient.of_environment)
 
 
-def _change(
-    arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = DONE
-) -> int:
+def _change(arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = DONE) -> int:
     """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so."""
     client = _client(arguments)
     answer = client.ask(action, **asked(client))

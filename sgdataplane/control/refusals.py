@@ -56,9 +56,7 @@ class RefusedCertificates:
     def refusing(self, serials: Iterable[str] = (), issued_until: float = NEVER) -> RefusedCertificates:
         """Return a refusal that refuses these certificates as well."""
         plain = map(plain_serial, serials)
-        return replace(
-            self, serials=self.serials.union(plain), issued_until=max(self.issued_until, issued_until)
-        )
+        return replace(self, serials=self.serials.union(plain), issued_until=max(self.issued_until, issued_until))
 
     def why(self, serial: str, issued: float) -> str:
         """Return why a certificate is refused; "" if it isn't."""

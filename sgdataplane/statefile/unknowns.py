@@ -55,9 +55,9 @@ class Unknowns:
         if not unknown:
             yield each.item
         elif each.item.text("policy") == "accept" or "security_group_id" in unknown:
-            self.note(each, unknown, "the rule is left out")
+            self.note("KnownAfterApply", Severity.HIGH, each, unknown, "the rule is left out")
         else:
-            self.note(each, unknown, "the rule drops all that it may drop")
+            self.note("KnownAfterApply", Severity.HIGH, each, unknown, "the rule drops all that it may drop")
             is_anywhere = not set(REMOTES).isdisjoint(unknown)
             yield from (_widened(each.item, unknown, remote) for remote in (EVERYWHERE if is_anywhere else ({},)))
 
@@ -65,10 +65,12 @@ class Unknowns:
         values: dict[str, object] = {}
         if "inner_access_policy" in each.unknown:
             values["inner_access_policy"] = "Drop"
-            self.note(each, ["inner_access_policy"], "its members don't reach each other")
+            self.note(
+                "KnownAfterApply", Severity.HIGH, each, ["inner_access_policy"], "its members don't reach each other"
+            )
         if "vpc_id" in each.unknown:
             values["vpc_id"] = made_id(f"{each.address}.vpc_id")
-            self.note(each, ["vpc_id"], "the group is alone in its VPC")
+            self.note("KnownAfterApply", Severity.HIGH, each, ["vpc_id"], "the group is alone in its VPC")
         return _with(each.item, values)
 
     def is_pending(self, each: Resource) -> bool:
@@ -79,17 +81,17 @@ class Unknowns:
         if not any(each.item.get(name) for name in ADDRESS):
             address = [name for name in ADDRESS if name in each.unknown][:1]
         if unknown:
-            self.note(each, unknown + address, "the interface is left out")
+            self.note("KnownAfterApply", Severity.HIGH, each, unknown + address, "the interface is left out")
         elif address:
             self.pending.append(each)
-            self.note(each, address, "it is judged with any address", "AddressKnownAfterApply")
+            what = "it is judged with any address"
+            self.note("AddressKnownAfterApply", Severity.WARNING, each, address, what)
         return bool(unknown or address)
 
-    def note(self, each: Resource, names: list[str], what: str, code: str = "KnownAfterApply") -> None:
+    def note(self, code: str, severity: Severity, each: Resource, names: list[str], what: str) -> None:
         verb = "is" if len(names) == 1 else "are"
         message = f"{' and '.join(names)} of {each.address} {verb} known only after apply, so {what}"
         about = subject(security_group_id=each.item.text("security_group_id"), address=each.address)
-        severity = Severity.HIGH if code == "KnownAfterApply" else Severity.WARNING
         self.findings.append(Finding(code, severity, message, about))
 
 

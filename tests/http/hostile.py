@@ -1,6 +1,6 @@
 """Connections of clients without a key that do their worst, each kind in its own way, as a process of their own.
 
-    python -m tests.http.hostile URL COUNT SECONDS      ends by itself
+python -m tests.http.hostile URL COUNT SECONDS      ends by itself
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How many paths lead through compiled tables: bounds that today's figures fill, so that what makes more of them fails.
 
 A kernel without memory walks each of them at each commit, some 20 to 60 ns a visit. The goal is 100 visits an ENI at
-1,000 ENIs in host placement, without memory: 100,000 (docs/decisions/075-steps-decide.md). It is missed by 4 % since who
-may send an ICMP error is asked in a chain of each ENI (docs/decisions/087-who-may-send-an-error.md).
+1,000 ENIs in host placement, without memory: 100,000 (docs/decisions/075-steps-decide.md). It is missed by 4 %, as each
+ENI has a chain that asks who may send an ICMP error (docs/decisions/087-who-may-send-an-error.md).
 """
 
 from __future__ import annotations

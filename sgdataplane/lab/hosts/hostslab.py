@@ -158,8 +158,8 @@ def hosts_lab(
     with ExitStack() as stack:
         capsule = stack.enter_context(Capsule())
         wires.make_management(capsule.room)
-        authorities = (Authority(capsule.room.path(folder), folder) for folder in (TLS, ETCD_TLS))
-        lab = HostsLab(capsule, *authorities, capsule.make_room("fabric"), placement)
+        tls, etcd_tls = (Authority(capsule.room.path(folder), folder) for folder in (TLS, ETCD_TLS))
+        lab = HostsLab(capsule, tls, etcd_tls, capsule.make_room("fabric"), placement)
         _add_members(lab)
         started(lab.members)
         _give_roles(lab)
