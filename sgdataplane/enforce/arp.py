@@ -12,6 +12,7 @@ from sgdataplane.contract.tables import ARP, TABLE
 from sgdataplane.enforce.desired import Settings
 from sgdataplane.enforce.run import NOTHING
 from sgdataplane.nft.delta import Plan, removal
+from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
@@ -29,7 +30,12 @@ def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Setting
     if not secret:
         return Plan((removal(there, TABLE, ARP),)) if there.exists else Plan()
     table = compile_arp(secret)
-    kinds = (Verb.DELETE, Verb.ADD) if there.exists else (Verb.ADD,)
-    operations = [Operation(verb, Kind.TABLE, table) for verb in kinds]
-    operations += [Operation(Verb.ADD, kind, chain) for chain in table.chains for kind in (Kind.CHAIN, Kind.RULES)]
-    return Plan((replace(NOTHING, switch=Transaction.of(table, operations)),))
+    return Plan((replace(NOTHING, switch=Transaction.of(table, written(table, is_there=there.exists))),))
+
+
+def written(table: Table, *, is_there: bool) -> list[Operation]:
+    """The operations that put the whole table in the place of the one that is there."""
+    verbs = (Verb.DELETE, Verb.ADD) if is_there else (Verb.ADD,)
+    operations = [Operation(verb, Kind.TABLE, table) for verb in verbs]
+    kinds = (Kind.CHAIN, Kind.RULES, Kind.POLICY)
+    return operations + [Operation(Verb.ADD, kind, chain) for chain in table.chains for kind in kinds]

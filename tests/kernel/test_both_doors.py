@@ -18,6 +18,7 @@ from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.contract.tables import ARP
 from sgdataplane.enforce import Desired
+from sgdataplane.enforce.arp import written
 from sgdataplane.enforce.run import NOTHING, run
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
@@ -28,7 +29,7 @@ from sgdataplane.nft.ir import Map, Match, Range, Rule, Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import render_table
-from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.transaction import Transaction
 from sgdataplane.statefile import load
 from tests.support.building import table_of
 from tests.support.doors import GOLDEN, Both, check_generated, check_golden
@@ -69,18 +70,12 @@ def both(make_lab_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> I
 def send(namespace: str, table: Table) -> None:
     with NetlinkKernel(namespace) as kernel:
         if table.family == ARP:  # it has no stamp of its own
-            run(kernel, Plan((replace(NOTHING, switch=added(table)),)), is_live=False)
+            written_whole = Transaction.of(table, written(table, is_there=False))
+            run(kernel, Plan((replace(NOTHING, switch=written_whole),)), is_live=False)
             return
         there = kernel.inventory(table.name, table.family)
         assert run(kernel, plan(None, there, table), is_live=False).leftover == ""
         assert kernel.inventory(table.name, table.family).is_untouched  # the plan foresaw the number of its commits
-
-
-def added(table: Table) -> Transaction:
-    """A table that wasn't there, in one piece."""
-    operations = [Operation(Verb.ADD, Kind.TABLE, table)]
-    operations += [Operation(Verb.ADD, kind, chain) for chain in table.chains for kind in (Kind.CHAIN, Kind.RULES)]
-    return Transaction.of(table, operations)
 
 
 def delete(namespace: str, table: Table) -> None:

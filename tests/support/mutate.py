@@ -101,7 +101,10 @@ def change_set(table: Table, chance: random.Random) -> Mutant:
     """It isn't asked; or everything else is; or another set is, or another part of the field."""
     place, asked = one(chance, table, lambda s: isinstance(s, InSet))
     assert isinstance(asked, InSet)
-    other = chance.choice(of_kinds(table, KeyType.NOTHING)).name
+    others = of_kinds(table, KeyType.NOTHING)
+    if not others:
+        raise Unfit
+    other = chance.choice(others).name
     kinds: list[tuple[Statement, ...]] = [(), (replace(asked, negate=not asked.negate),), (replace(asked, name=other),)]
     if asked.mask is not None:
         kinds.append((replace(asked, mask=asked.mask << 16 & 0xFFFFFFFF | asked.mask >> 16),))
