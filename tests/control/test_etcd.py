@@ -357,13 +357,15 @@ def test_without_space_reads_go_on_and_commits_do_once_there_is_some(tmp_path: P
     ):
         last = write_until_full(store)
         assert last > 10, "a control: some were written"
-        assert store.snapshot().revision == last == len(store.events())
-        assert store.answered(f"t{last}") is not None
-        assert store.answered(f"t{last + 1}") is None
+        written = store.snapshot().revision
+        assert written == len(store.events())
+        assert written - last in (0, 1), "what crosses the quota may be written, and answered like what wasn't"
+        assert store.answered(f"t{written}") is not None
+        assert store.answered(f"t{written + 1}") is None
         compact(members)
         for words in (("defrag",), ("alarm", "disarm")):
             control(members.all[0], *words)
-        assert store.commit(Write({"g": last}, {"kind/id": {}})) == last + 1
+        assert store.commit(Write({"g": written}, {"kind/id": {}})) == written + 1
 
 
 @pytest.mark.slow
