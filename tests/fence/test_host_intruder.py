@@ -96,6 +96,7 @@ def test_macvlan_over_an_interface_of_the_router_sends_nothing(
         check_kept_in(kept, end, send)
 
 
+@pytest.mark.optional
 @by_end
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_ipvlan_sends_nothing(kept: HostBench, end: End, mode: str) -> None:
@@ -105,6 +106,7 @@ def test_ipvlan_sends_nothing(kept: HostBench, end: End, mode: str) -> None:
             assert kept.fate(build, send).seen_by == frozenset()
 
 
+@pytest.mark.optional
 @by_end
 def test_vlan_device_sends_nothing(kept: HostBench, end: End) -> None:
     require(VLANS)
