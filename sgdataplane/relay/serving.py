@@ -133,19 +133,23 @@ async def _serve(
             logger=quiet,
         ):
             ready(_url_of(door), relay.documents.revision)
-            summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
-            text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
-            beside = [
-                asyncio.create_task(keep_running("writing summaries", summarizing.run, relay.counts)),
-                asyncio.create_task(
-                    keep_running("serving metrics", partial(serve_metrics, text, how.metrics, LOGGER), relay.counts)
-                ),
-            ]
+            beside = _start_beside(store, relay, how, door)
             await ends.wait()
             for task in beside:
                 task.cancel()
     for error in bugs:
         raise error
+
+
+def _start_beside(store: Store, relay: Relay, how: Serving, door: socket) -> list[asyncio.Task[NoReturn]]:
+    """Write summaries and serve metrics, until these tasks are cancelled."""
+    summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
+    text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
+    runs: dict[str, Callable[[], Awaitable[None]]] = {
+        "writing summaries": summarizing.run,
+        "serving metrics": partial(serve_metrics, text, how.metrics, LOGGER),
+    }
+    return [asyncio.create_task(keep_running(name, run, relay.counts)) for name, run in runs.items()]
 
 
 async def keep_running(name: str, run: Callable[[], Awaitable[None]], counts: RelayCounts) -> NoReturn:
