@@ -74,8 +74,9 @@ class Shop:
     def deny(self, *resources: str) -> None:
         self.keys.policy = policy(*resources)
 
-    def explain(self, parameters: dict[str, Json], key: str = "LTAI-test") -> dict[str, Any]:
-        call = Call("SgdpExplain", parameters, "request-1", key, "127.0.0.1", time.time())
+    def ask(self, action: str, parameters: dict[str, Json], key: str = "LTAI-test") -> dict[str, Any]:
+        """One of the actions that the cloud hasn't."""
+        call = Call(action, parameters, "request-1", key, "127.0.0.1", time.time())
         return cast("dict[str, Any]", self.service.call(call).body)
 
 
@@ -141,14 +142,27 @@ def test_explain_shows_no_id_that_the_key_may_not_see(shop: Shop) -> None:
         SecurityGroupId=shop.groups[0],
         Permissions=[{"IpProtocol": "TCP", "PortRange": "22/22", "SourceGroupId": shop.groups[1], "Policy": "accept"}],
     )
-    whole = json.dumps(shop.explain(asked, OWNER))
+    whole = json.dumps(shop.ask("SgdpExplain", asked, OWNER))
     assert far in whole
     shop.deny(f"eni/{far}", f"securitygroup/{shop.groups[1]}")
-    told = json.dumps(shop.explain(asked))
+    told = json.dumps(shop.ask("SgdpExplain", asked))
     assert near in told
     assert HIDDEN in told
     assert far not in told
     assert shop.groups[1] not in told.replace(shop.groups[0], "")
+
+
+def test_diff_shows_no_id_that_the_key_may_not_see(shop: Shop) -> None:
+    """Of the group's members, where a new rule would let something in."""
+    rule: Json = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "192.0.2.0/24"}
+    asked: dict[str, Json] = {"SecurityGroupId": shop.groups[0], "Permissions": [rule]}
+    whole = json.dumps(shop.ask("SgdpDiff", asked, OWNER))
+    assert shop.enis[0] in whole
+    shop.deny(f"eni/{shop.enis[0]}")
+    told = json.dumps(shop.ask("SgdpDiff", asked))
+    assert shop.groups[0] in told
+    assert HIDDEN in told
+    assert shop.enis[0] not in told
 
 
 # what reading costs

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.control import throttle as module
+from sgdataplane.control.admission import Admission, Asker, Incoming
 from sgdataplane.control.answers import ApiError
+from sgdataplane.control.nonces import Nonces
+from sgdataplane.control.signature import Verifier
 from sgdataplane.control.throttle import Throttle
+from tests.http.signing import KEYS, Signed, acs3
 
 
 def taken(throttle: Throttle, now: float, key: str = "a", action: str = "DescribeVpcs") -> str:
@@ -50,3 +54,47 @@ def test_buckets_are_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         taken(throttle, number * 2.0, key=f"k{number}")
     assert len(throttle._buckets) <= 10
+
+
+class Noted(Nonces):
+    """How many were used up."""
+
+    count = 0
+
+    def use(self, key: str, nonce: str, signed_at: float, now: float) -> None:
+        super().use(key, nonce, signed_at, now)
+        self.count += 1
+
+
+class Door:
+    """What a request passes before anything is done for it."""
+
+    def __init__(self, throttle: Throttle) -> None:
+        self.nonces = Noted()
+        self.admission = Admission(Verifier(KEYS.get, nonces=self.nonces), throttle=throttle)
+
+    def refusal(self, request: Signed) -> str:
+        """The code with which it is refused, or ""."""
+        query, headers = request.target.partition("?")[2].encode(), tuple(request.headers.items())
+        incoming = Incoming(request.method, query, headers, request.body, "127.0.0.1", "request-1")
+        try:
+            self.admission.admit(incoming, Asker())
+        except ApiError as error:
+            return error.code
+        return ""
+
+
+def test_what_a_key_asks_for_too_often_uses_up_no_nonce() -> None:
+    """Two keys filled what all keys have of nonces, however few calls each one had. Control: the first two calls."""
+    door = Door(Throttle(rate=0.001, burst=2))
+    requests = [acs3("DescribeVpcs", {}) for _ in range(20)]
+    assert [door.refusal(one) for one in requests] == [""] * 2 + ["Throttling.User"] * 18
+    assert door.nonces.count == 2
+
+
+def test_actions_that_are_not_known_share_one_bucket_and_use_up_no_nonce() -> None:
+    door = Door(Throttle(rate=0.001, burst=2))
+    found = [door.refusal(acs3(f"Describe{number}", {})) for number in range(5)]
+    assert found == ["InvalidAction.NotFound"] * 2 + ["Throttling.User"] * 3
+    assert door.nonces.count == 0
+    assert door.refusal(acs3("DescribeVpcs", {})) == ""
