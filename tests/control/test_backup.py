@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import random
@@ -16,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control import backup, sqlitefile
+from sgdataplane.control.answers import ApiError
 from sgdataplane.control.audit import local_call
 from sgdataplane.control.backup import DIGEST, back_up
 from sgdataplane.control.history import EPOCH, epoch_in, prune_audit
+from sgdataplane.control.keys import Keyring, create_key
+from sgdataplane.control.secrets import SecretBox, make_key_file
 from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.control.store import Snapshot, UnavailableError, Write
 from sgdataplane.errors import StateFileError
@@ -366,3 +370,22 @@ def test_a_copy_of_an_earlier_version_which_has_no_digest_comes_back(path: Path,
     with closing(sqlite3.connect(copy, isolation_level=None)) as db:
         db.execute(f"DROP TABLE {DIGEST}")
     assert restore(copy, path)[0] == 11
+
+
+def test_a_copy_has_no_secret_and_opens_only_with_the_key_file(path: Path, tmp_path: Path) -> None:
+    """Sealed secrets are in it, but not the file that opens them."""
+    make_key_file(tmp_path / "own")
+    make_key_file(tmp_path / "other")
+    with closing(SqliteStore(path)) as store:
+        key, secret = create_key(store, lambda _: SecretBox(tmp_path / "own"), local_call("x"), name="", policy="full")
+    back_up(path, tmp_path / "copy")
+    octets = (tmp_path / "copy").read_bytes()
+    assert key.encode() in octets
+    assert secret.encode() not in octets
+    assert base64.b64encode(secret.encode()) not in octets
+    restore(tmp_path / "copy", tmp_path / "back")
+    with closing(SqliteStore(tmp_path / "back")) as store:
+        found = Keyring(store, lambda: SecretBox(tmp_path / "own")).find(key)
+        assert (found and found.secret) == secret
+        with pytest.raises((ApiError, StateFileError)):
+            Keyring(store, lambda: SecretBox(tmp_path / "other")).find(key)

@@ -140,3 +140,15 @@ def test_a_table_that_was_made_anew_is_believed(pair: Pair, heard: Heard) -> Non
     send(pair, REFUSED)
     wait_until(lambda: bool(heard.all()) and heard.ports[REFUSED] == 2)
     assert (heard.unlogged, heard.forged) == (0, 0)
+
+
+def test_no_more_can_be_forged_than_was_denied_and_not_logged(pair: Pair, heard: Heard) -> None:
+    """What SECURITY.md says stays possible: behind a flood of denied packets, which are not all logged."""
+    forge(pair, DEFAULT.encode())
+    flood = 2000
+    send(pair, *[BY_DEFAULT] * flood, *[FORGING] * 50)
+    wait_until(lambda: bool(heard.all()) and sum(heard.ports.values()) + heard.unlogged >= flood)
+    for _ in range(3):
+        heard.all()
+    assert heard.unlogged + heard.ports[FORGING] > 0, "they came too slowly to show anything"
+    assert heard.ports[BY_DEFAULT] + heard.ports[FORGING] + heard.unlogged == flood

@@ -242,6 +242,20 @@ def test_a_host_outside_sends_no_error_about_a_session_of_two_enis(stage: Stage,
 
 @by_family
 @by_kind
+@pytest.mark.placement("instance")
+def test_where_instances_judge_a_host_outside_is_believed_about_a_session_of_two_enis(
+    stage: Stage, family: Family, kind: str
+) -> None:
+    """A limit: to an instance it may be a router on the way. (In host placement: the test above.)"""
+    session = Session.opened(stage, family, "a", "b")
+    assert session.error_by("outside", kind, known := token())
+    session.hears(known)
+    assert session.error() == ERRORS[kind]
+    session.forget()
+
+
+@by_family
+@by_kind
 def test_a_router_outside_sends_errors_about_sessions_that_go_there(stage: Stage, family: Family, kind: str) -> None:
     """It may be on the way: nobody here can tell. So may the other end of the session."""
     session = Session.opened(stage, family, "a", "outside")

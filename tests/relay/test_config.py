@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import ssl
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.errors import ConfigError
+from sgdataplane.errors import ConfigError, EndpointError
 from sgdataplane.relay.arguments import MissingError, RelayConfig, SyncConfig
 from sgdataplane.relay.config import KINDS, load_config
+from sgdataplane.relay.tls import TlsFiles, host_context, relay_context
+from tests.support.certificates import Authority
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 SAMPLES = {RelayConfig: SYSTEMD / "relay.toml", SyncConfig: SYSTEMD / "sync.toml"}
@@ -99,3 +104,25 @@ def test_the_command_reads_it(verb: str, text: str, tmp_path: Path, capsys: pyte
         main([verb, "--config", str(written(tmp_path, ""))])
     assert raised.value.code == 2
     assert "--tls-cert, --tls-key, --tls-ca" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o600, True), (0o640, True), (0o644, False), (0o602, False)])
+@pytest.mark.parametrize("context", [relay_context, host_context])
+def test_a_key_that_everybody_can_read_or_change_is_refused(
+    context: Callable[[TlsFiles], ssl.SSLContext], mode: int, is_taken: bool, tmp_path: Path
+) -> None:
+    """By relays and by hosts."""
+    authority = Authority(tmp_path / "ca")
+    signed = authority.sign("host-1")
+    signed.key.chmod(mode)
+    with nullcontext() if is_taken else pytest.raises(EndpointError, match="everybody on this machine can"):
+        context(TlsFiles(signed.certificate, signed.key, authority.certificate))
+
+
+@pytest.mark.parametrize("unit", ["api", "relay", "sync"])
+def test_what_serves_others_has_a_limit_of_memory(unit: str) -> None:
+    """Whoever makes it take more has only it killed and started again."""
+    lines = (SYSTEMD / f"sgdataplane-{unit}.service").read_text("utf-8").splitlines()
+    (limit,) = (line.removeprefix("MemoryMax=") for line in lines if line.startswith("MemoryMax="))
+    assert re.fullmatch(r"[1-9]G", limit)
+    assert "Restart=on-failure" in lines or "Restart=always" in lines

@@ -41,6 +41,7 @@ from tests.support.relaying import (
     Plant,
     RawHost,
     Running,
+    hosts_of,
     port_of,
     put_host,
     rebind,
@@ -236,6 +237,21 @@ def test_claims_that_do_not_count_are_told_to_who_made_them(store: SqliteStore, 
         rebind(store, "eni-a", "host-2")
         assert "network_interface/eni-a" in other.hear_change().puts
         assert other.hear() == Refused({"eni-none": "the store has no such ENI"})
+
+
+def test_a_host_is_believed_about_itself_alone(store: SqliteStore, plant: Plant, url: str) -> None:
+    """A report has no room for another host's name: what one adds to it is said of nobody."""
+    said = json.loads(spell(Reported(Version(0, 99), error="mine")))
+    other = {"host": "host-1", "name": "host-1", "hosts": {"host-1": said}}
+    with RawHost(plant, url, "host-1") as one, RawHost(plant, url, "host-2") as hostile:
+        one.greet()
+        one.say(Reported(Version(0, 1)))
+        hostile.greet()
+        hostile.say(json.dumps({**said, **other}))
+        wait_until(lambda: hosts_of(store).get("host-2", {}).get("error") == "mine")
+        wait_until(lambda: hosts_of(store).get("host-1", {}).get("enforced") == [0, 1])
+        assert hosts_of(store).keys() == {"host-1", "host-2"}
+        assert hosts_of(store)["host-1"]["error"] == ""
 
 
 def say_often(host: RawHost, text: str, times: int) -> None:
