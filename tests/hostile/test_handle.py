@@ -4,6 +4,8 @@ links that it lists by that. Structures that were tried to take it away (docs/de
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -11,9 +13,20 @@ import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
+from sgdataplane.host.netlink import attribute
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
-from tests.support.netadmin import LINK_NSID, NetAdmin, value
+from tests.support.netadmin import (
+    CREATE,
+    IFADDRMSG,
+    IFF_UP,
+    LINK_NSID,
+    NEWADDR,
+    NEWROUTE,
+    NetAdmin,
+    number,
+    value,
+)
 
 pytestmark = pytest.mark.kernel
 MARK = "mark0"  # a link that only the router has
@@ -105,6 +118,45 @@ def test_a_router_of_another_user_namespace_is_reached_all_the_same(make: Make) 
     finally:
         process.kill()
         process.wait()
+
+
+def add_address(attacker: NetAdmin, index: int, address: str, *target: bytes) -> str:
+    value = socket.inet_aton(address)
+    body = IFADDRMSG.pack(socket.AF_INET, 24, 0, 0, index) + attribute(1, value) + attribute(2, value)
+    return attacker.ask(NEWADDR, body + b"".join(target), CREATE)
+
+
+def add_route(attacker: NetAdmin, index: int, network: str, *target: bytes) -> str:
+    head = struct.pack("=BBBBBBBBI", socket.AF_INET, 24, 0, 0, 254, 4, 253, 1, 0)  # main table, static, on the link
+    body = head + attribute(1, socket.inet_aton(network)) + attribute(4, number(index))
+    return attacker.ask(NEWROUTE, body + b"".join(target), CREATE)
+
+
+def test_the_number_leads_to_links_and_neither_to_addresses_nor_to_routes(make: Make, router: str) -> None:
+    """The same requests do in its own namespace what they don't do in the router, and there links can be deleted."""
+    workload = make()
+    made_in_router(make, workload, router)
+    with NetAdmin(workload) as attacker:
+        nsid = attacker.reach()
+        mark, own = attacker.index(MARK, nsid), attacker.index("eth0")
+        assert attacker.set(own, flags=IFF_UP, change=IFF_UP) == ""
+        before = addresses_and_routes(router)
+        for kind in range(1, 64):  # whatever attribute a kernel may take for the number of a namespace
+            add_address(attacker, mark, "192.0.2.1", attribute(kind, number(nsid)))
+            add_route(attacker, mark, "198.51.100.0", attribute(kind, number(nsid)))
+        assert addresses_and_routes(router) == before
+        assert (add_address(attacker, own, "203.0.113.1"), add_route(attacker, own, "198.18.0.0")) == ("", "")
+        assert addresses_and_routes(workload) > addresses_and_routes(router)
+        assert attacker.delete(nsid, mark) == ""
+    with Links(router) as links:
+        assert links.link(MARK) is None
+
+
+def addresses_and_routes(place: str) -> set[str]:
+    """But for those that the kernel gives each link itself."""
+    with Links(place) as links:
+        found = {str(entry.address) for entry in links.addresses()} | {str(one.destination) for one in links.routes()}
+    return {text for text in found if not text.startswith(("fe80:", "ff"))}
 
 
 @pytest.mark.optional
