@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from sgdataplane.control.client import RefusedError
+from sgdataplane.errors import HostError
 from sgdataplane.lab.hosts import guests
+from sgdataplane.lab.hosts.authority import Authority
 from sgdataplane.lab.hosts.capsule import sgdp
-from sgdataplane.lab.hosts.hostslab import FIRST_HOST, FIRST_MEMBER, started
+from sgdataplane.lab.hosts.hostslab import CLIENT_PORT, FIRST_HOST, FIRST_MEMBER, started
+from sgdataplane.lab.hosts.wires import management_address
 from tests.support.flood import PacedFlood, wait_until
 from tests.support.hostscloud import Cloud, rule
 from tests.support.hostsfailing import Turning, cut_off, kill_each_second, restored, saved, stopped
@@ -179,6 +182,26 @@ def test_a_host_that_is_cut_off_is_unknown_and_never_done_and_catches_up(scene: 
         assert scene.reaches("web", "db", SQL)
     streams.check()
     cloud.shut(group, rule(SQL), rule(WEBS))
+
+
+def test_a_host_s_certificate_opens_nothing_at_etcd(scene: Scene) -> None:
+    """For some of what it does, as to compact its history, etcd asks for no user: a certificate of its authority is
+    enough. So that authority signs for nobody else."""
+
+    def compacted(authority: Authority) -> str:
+        """What etcd says to somebody who is no user of it."""
+        signed = authority.sign("host-7")
+        files = ("--cacert", lab.etcd_authority.certificate, "--cert", signed.certificate, "--key", signed.key)
+        at = f"https://{management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
+        words = ["etcdctl", "--endpoints", at, "--command-timeout", "5s", *map(str, files), "compaction", "1"]
+        try:
+            return lab.capsule.run(words)
+        except HostError as error:
+            return str(error)
+
+    lab = scene.lab
+    assert "compacted" in compacted(lab.etcd_authority), "control"
+    assert "compacted" not in compacted(lab.authority)
 
 
 def test_relays_that_missed_a_compaction_begin_anew(scene: Scene) -> None:
