@@ -166,8 +166,8 @@ def test_a_tunnel_across_a_namespace_leads_nowhere(make: Make, router: str) -> N
     workload, between, empty = make(), make(), make()
     with Links(between) as links:
         links.add_veth("near", workload, "eth0", "")
-    for place, tunnel, number in ((between, "tunnel-a", 1), (router, "tunnel-b", 2)):
-        more = f"link-netns {empty} type vxlan id {number} dstport 400{number} local 127.0.0.1"
+    for place, tunnel, vni in ((between, "tunnel-a", 1), (router, "tunnel-b", 2)):
+        more = f"link-netns {empty} type vxlan id {vni} dstport 400{vni} local 127.0.0.1"
         try:
             run_in(place, "ip", "link", "add", tunnel, *more.split())
         except AssertionError:

@@ -247,8 +247,8 @@ def test_where_instances_judge_a_host_outside_is_believed_about_a_session_of_two
     stage: Stage, family: Family, kind: str
 ) -> None:
     """A limit: to an instance it may be a router on the way. (In host placement: the test above.)"""
-    session = Session.opened(stage, family, "a", "b")
-    assert session.error_by("outside", kind, known := token())
+    session, known = Session.opened(stage, family, "a", "b"), token()
+    assert session.error_by("outside", kind, known)
     session.hears(known)
     assert session.error() == ERRORS[kind]
     session.forget()

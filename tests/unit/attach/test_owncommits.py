@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,12 +37,12 @@ def test_generations_begin_anew_after_the_last_one() -> None:
 
 
 @pytest.fixture
-def generations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def generations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What the kernel says from now on, one after the other, to a process of that number."""
     told: list[int] = []
     monkeypatch.setattr(owncommits, "generation_and_process", lambda _: (told.pop(0), PROCESS))
     monkeypatch.setattr(owncommits, "identity_of", lambda _: Identity(1, COOKIE))
-    yield told
+    return told
 
 
 def test_what_was_committed_in_a_block_is_noted_and_nothing_else(tmp_path: Path, generations: list[int]) -> None:
