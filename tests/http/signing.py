@@ -26,7 +26,12 @@ class KeyOfTests:
     is_revoked: bool = False
 
 
-KEYS = {KEY: KeyOfTests(KEY, SECRET), "LTAIold": KeyOfTests("LTAIold", SECRET, is_revoked=True)}
+OTHER_KEY = "LTAIother"
+KEYS = {
+    KEY: KeyOfTests(KEY, SECRET),
+    OTHER_KEY: KeyOfTests(OTHER_KEY, SECRET),
+    "LTAIold": KeyOfTests("LTAIold", SECRET, is_revoked=True),
+}
 
 
 @dataclass(frozen=True)

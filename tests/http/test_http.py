@@ -15,7 +15,7 @@ import pytest
 from sgdataplane.control.http import ApiLimits
 from sgdataplane.control.throttle import Throttle
 from tests.http.conftest import Serve, Served
-from tests.http.signing import Reply, Signed, acs3, rfc3986, send, v1
+from tests.http.signing import KEY, OTHER_KEY, Reply, Signed, acs3, rfc3986, send, v1
 
 RULE = {
     "RegionId": "cn-hangzhou",
@@ -200,6 +200,22 @@ def test_calls_that_wait_hold_none_of_the_threads_of_ordinary_ones(serve: Serve)
     served.stop()
     assert [wait().body["Enforced"] for wait in waiting] == [False, False]
     assert served.engine.calls[0].parameters == {"Revision": 1, "Timeout": 600}
+
+
+def test_waits_of_one_key_leave_threads_to_others(serve: Serve) -> None:
+    """64 of them left none to anybody."""
+    served, limits = serve(), ApiLimits()
+    asked = [in_background(served, acs3("SgdpWait", {"Timeout": "600"})) for _ in range(limits.waits)]
+    until(lambda: len(served.lines) == limits.waits - limits.waits_of_key)
+    until(lambda: len(served.engine.calls) == limits.waits_of_key)
+    other = in_background(served, acs3("SgdpWait", {"Timeout": "600"}, key=OTHER_KEY))
+    until(lambda: served.engine.calls[-1].key == OTHER_KEY)
+    for key in (KEY, OTHER_KEY):
+        assert send(served.url, acs3("CreateSecurityGroup", {}, key=key)).status == 200
+    served.stop()
+    replies = [one() for one in asked]
+    assert [reply.code for reply in replies].count("Throttling.User") == limits.waits - limits.waits_of_key
+    assert other().body["Enforced"] is False
 
 
 def test_too_many_requests_at_a_time_are_refused(serve: Serve) -> None:
