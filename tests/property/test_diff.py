@@ -20,8 +20,8 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Verdict
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
-from tests.property.test_reach import edited as moved
-from tests.support import edits, gen, rewrites
+from tests.support import gen, rewrites
+from tests.support.changes import Change, changes
 from tests.support.regions import in_change
 
 STATES_PER_SHARD, SHARDS = 25, 2
@@ -97,12 +97,9 @@ def test_rows_are_what_changes_and_nothing_else(shard: int) -> None:
 
     @seed(shard)
     @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
-    @given(gen.states(), gen.states(), gen.options(), st.integers(0, 1 << 32))
-    def check(before: CloudState, other: CloudState, options: Options, number: int) -> None:
-        chance = random.Random(number)
-        kind = chance.randrange(3)
-        after = other if kind == 0 else (edits.edited if kind == 1 else moved)(before, chance)
-        rows = check_diff((before, after), options, chance)
+    @given(changes())
+    def check(change: Change) -> None:
+        rows = check_diff(change.states, change.options, change.chance)
         counted["rows"] += rows
         counted["empty"] += not rows
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.hypothetical import EniPlace, HypotheticalDiff, _DirectionView, _Shown
@@ -25,8 +24,8 @@ from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
-from tests.property.test_reach import edited as moved
-from tests.support import edits, gen
+from tests.support import gen
+from tests.support.changes import Change, changes
 
 STATES_PER_SHARD, SHARDS, JOINING, PACKETS = 40, 2, 3, 60
 Groups = tuple[str, ...]
@@ -113,9 +112,10 @@ def tried(states: tuple[CloudState, CloudState], joining: list[Eni], chance: ran
                 yield replace(packet, eni_id=eni.network_interface_id, local=chance.choice(own))
 
 
-def check_gate(states: tuple[CloudState, CloudState], options: Options, chance: random.Random) -> dict[str, int]:
-    told = openings(StateDiff(*states, options), states[1])
-    (before, after), joining = joined(states, chance)
+def check_gate(change: Change) -> dict[str, int]:
+    options, chance = change.options, change.chance
+    told = openings(StateDiff(*change.states, options), change.after)
+    (before, after), joining = joined(change.states, chance)
     counted = {"opens": 0, "quiet": 0}
     for packet in tried((before, after), joining, chance):
         if packet.eni_id not in after.eni:
@@ -135,12 +135,9 @@ def test_no_eni_that_joins_is_open_where_nothing_is_told(shard: int) -> None:
 
     @seed(shard)
     @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
-    @given(gen.states(), gen.states(), gen.options(), st.integers(0, 1 << 32))
-    def check(before: CloudState, other: CloudState, options: Options, number: int) -> None:
-        chance = random.Random(number)
-        kind = chance.randrange(3)
-        after = other if kind == 0 else (edits.edited if kind == 1 else moved)(before, chance)
-        for name, count in check_gate((before, after), options, chance).items():
+    @given(changes())
+    def check(change: Change) -> None:
+        for name, count in check_gate(change).items():
             total[name] += count
 
     check()
@@ -182,11 +179,9 @@ def test_a_gate_that_overlooks_something_is_noticed(name: str, monkeypatch: pyte
 
     @seed(0)
     @settings(max_examples=400, database=None, deadline=None, phases=(Phase.generate,), report_multiple_bugs=False)
-    @given(gen.states(), gen.states(), gen.options(), st.integers(0, 1 << 32))
-    def check(before: CloudState, other: CloudState, options: Options, number: int) -> None:
-        chance = random.Random(number)
-        after = other if chance.randrange(4) == 0 else (edits.edited if chance.randrange(2) else moved)(before, chance)
-        check_gate((before, after), options, chance)
+    @given(changes())
+    def check(change: Change) -> None:
+        check_gate(change)
 
     with pytest.raises(AssertionError):
         check()

@@ -13,9 +13,10 @@ from sgdataplane.enforce.inputs import Inputs
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState, sharing
 from sgdataplane.policy.reach import Reach
-from tests.property.test_reach import digest_of, edited
+from tests.property.test_reach import digest_of
 from tests.support import gen
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.changes import moved
 
 STATES_PER_SHARD, SHARDS = 100, 2
 
@@ -32,7 +33,7 @@ def test_the_same_inputs_give_the_same_table(shard: int) -> None:
     @settings(max_examples=STATES_PER_SHARD, database=None)
     @given(gen.states(), st.integers(0, 1 << 32))
     def check(before: CloudState, number: int) -> None:
-        after = edited(before, random.Random(number))
+        after = moved(before, random.Random(number))
         reach, memory = Reach(before, after), Inputs(before)
         for eni in before.network_interfaces:
             eni_id = eni.network_interface_id
