@@ -40,7 +40,8 @@ class ChangedTraffic(NamedTuple):
 
 
 class Policies:
-    """The policies of one state, each made once."""
+    """The policies of one state, each made once. They include rules whose remote is a group that the state lacks, which
+    match nobody unless somebody is taken for a member of it (`MemberAddresses`)."""
 
     def __init__(self, state: CloudState, options: Options) -> None:
         self._state, self._options = state, options
@@ -56,7 +57,7 @@ class Policies:
         return key
 
     def _make_profile(self, key: Key) -> Profile:
-        return resolve_profile(self._state, self._examples[key], self._options)
+        return resolve_profile(self._state, self._examples[key], self._options, with_unknown=True)
 
     def _make_order(self, key: Key | None, direction: Direction, family: Family) -> PermissionOrder:
         if key is None:

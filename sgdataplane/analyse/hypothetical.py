@@ -1,5 +1,5 @@
 """What a change would accept at ENIs that aren't there: in a group without ENIs, at an address that no ENI has, of an
-interface of a plan that has no address yet, and from such ENIs as members of groups.
+interface of a plan that has no address yet, and from such ENIs as members of groups, also of groups that a state lacks.
 
 Owns which hypothetical ENIs are judged, and which of their traffic real ENIs show already. Is given two states and the
 comparison of their policies. Must not know files, nor how anything is printed.
@@ -34,7 +34,7 @@ LOCAL = LOCAL_AT + 1  # its place in a block, which begins with the far address
 
 
 class EniPlace(NamedTuple):
-    """Where an ENI may be. `name`: of an interface that a plan makes, else empty."""
+    """Where an ENI may be. `name`: of an interface that a plan makes, or of a real ENI that joins; else empty."""
 
     vpc_id: str
     security_group_ids: tuple[str, ...]
@@ -50,6 +50,7 @@ class Occupancy(enum.Enum):
     APART = "no ENI is in these groups only"
     FURTHER = "any further ENI"
     PLANNED = "its address isn't known yet"
+    JOINING = "new in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class WouldOpen:
     remote: FarMember | None
     changes: tuple[VerdictChange, ...]
     exposures: tuple[Exposure, ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the ENI is in the second state, and only the far end is hypothetical."""
+        return self.occupancy is Occupancy.JOINING
 
 
 class HypotheticalDiff:
@@ -83,15 +89,17 @@ class HypotheticalDiff:
         planned = {EniPlace(eni.vpc_id, tuple(sorted(eni.security_group_ids))) for eni in self._pending}
         found = {place for place in shown | alone | planned if any(map(self._concerns, place.security_group_ids))}
         named = {EniPlace(eni.vpc_id, tuple(sorted(eni.security_group_ids)), name=eni.name) for eni in self._pending}
-        return sorted(found | named, key=lambda place: (place.name, place[:2], place.nic_type.value))
+        found |= named | self._joining.keys()
+        return sorted(found, key=lambda place: (place.name, place[:2], place.nic_type.value))
 
     def at(self, place: EniPlace) -> Iterator[WouldOpen]:
         """What would open at such an ENI, or from such members of groups to it."""
         keys = self._keys(place)
         if keys != (None, None):
+            look = self._from_unknown if place in self._joining else self._at
             for direction in Direction:
                 for family in Family:
-                    yield from self._at(_DirectionView(self._pairs.options, direction, family), place, keys)
+                    yield from look(_DirectionView(self._pairs.options, direction, family), place, keys)
 
     def _at(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
         """From anybody, as far as no real ENI shows it; then from hypothetical members, group by group."""
@@ -108,6 +116,25 @@ class HypotheticalDiff:
                 if found:
                     yield WouldOpen(place, self._occupancy(place), member, found)
 
+    def _from_unknown(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
+        """From members of groups that a state lacks only: the ENI is there, and its own rows show the rest."""
+        for member, parts in self._members.of_unknown(keys, side.direction, side.family):
+            found = side.opening(parts)
+            if found:
+                yield WouldOpen(place, Occupancy.JOINING, member, found)
+
+    @cached_property
+    def _joining(self) -> dict[EniPlace, Eni | None]:
+        """A new or moved ENI for each way in which such ENIs come into groups whose rules name one that the state
+        lacks, with what it was before."""
+        found: dict[tuple[EniPlace | None, EniPlace], tuple[EniPlace, Eni | None]] = {}
+        for eni in self._after.judged_enis if self._after.unknown_groups else ():
+            was, place = self._before.eni.get(eni.network_interface_id), _place_of(eni)
+            before = None if was is None else _place_of(was)
+            if before != place and any(self._named(g) & self._after.unknown_groups for g in place.security_group_ids):
+                found.setdefault((before, place), (place._replace(name=eni.network_interface_id), was))
+        return dict(found.values())
+
     def _occupancy(self, place: EniPlace) -> Occupancy:
         if place.name:
             return Occupancy.PLANNED
@@ -117,11 +144,13 @@ class HypotheticalDiff:
         return Occupancy.EMPTY if is_empty else Occupancy.APART
 
     def _keys(self, place: EniPlace) -> Keys:
-        """An interface that a plan makes isn't there before."""
+        """An interface that a plan makes isn't there before; an ENI that joins was where it was."""
+        was = self._joining.get(place)
         before = () if place.name else self._before_groups(place)
         after = _groups_in(self._after, place.vpc_id, place.security_group_ids)
+        old = _eni(place, before) if before else was
         return (
-            self._pairs.before.key(_eni(place, before)) if before else None,
+            self._pairs.before.key(old) if old else None,
             self._pairs.after.key(_eni(place, after)) if after else None,
         )
 
@@ -144,7 +173,18 @@ class HypotheticalDiff:
         return self._known[group_id]
 
     def _is_about_members(self, group_id: str) -> bool:
-        return self._reach.changes_rules(group_id) or self._names_pending(group_id)
+        is_changed = self._reach.changes_rules(group_id) or bool(self._named(group_id) & self._in_view_of_one)
+        return is_changed or self._names_pending(group_id)
+
+    @cached_property
+    def _in_view_of_one(self) -> frozenset[str]:
+        """The groups that rules name and that one of the states lacks."""
+        return self._before.unknown_groups ^ self._after.unknown_groups
+
+    def _named(self, group_id: str) -> frozenset[str]:
+        """The groups that this one's rules name after the change."""
+        rules = self._after.group[group_id].rules if group_id in self._after.group else ()
+        return frozenset(rule.remote.security_group_id for rule in rules if isinstance(rule.remote, GroupRef))
 
     @cached_property
     def _pending_groups(self) -> frozenset[str]:
@@ -154,9 +194,7 @@ class HypotheticalDiff:
         """Whether the group has an interface without an address among its members, or names a group that has one."""
         if not self._pending or group_id not in self._after.group:
             return False
-        remotes = (rule.remote for rule in self._after.group[group_id].rules)
-        named = {remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)}
-        return not self._pending_groups.isdisjoint({group_id, *named})
+        return not self._pending_groups.isdisjoint({group_id, *self._named(group_id)})
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,56 @@
-"""What a change would accept from hypothetical members of groups: from ENIs that aren't there, or have no address yet.
+"""What a change would accept from hypothetical members of groups: from ENIs that aren't there, or have no address yet,
+and from members of groups that a state lacks, of whom nothing is known.
 
 Owns which sets of groups such a far end may be in, and which of its traffic real members show already. Is given two
 states and the comparison of their policies. Must not know which ENIs are looked at.
 
 Only the groups that a policy names matter for it. A hypothetical member is in one of them, or in those of them that
 some ENI is in, and in no other. Its address may be any address.
+
+A member of a group that a state lacks may be in any other group that the policy names, too. Two groups are enough to
+see what opens: that of the rule that accepts, and that of the rule that dropped before. A group that only one of the
+states lacks may have other members there than in the other one, so its members are in it in that state only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
+from itertools import product
 from typing import NamedTuple
 
 from sgdataplane.analyse.change import ChangedTraffic, Key, Pairs, Policies, changed_traffic
 from sgdataplane.analyse.order import MemberAddresses, PermissionOrder
-from sgdataplane.analyse.regions import Region, without
+from sgdataplane.analyse.regions import Block, Region, without
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState, Eni, GroupRef
 from sgdataplane.net.ranges import Ranges, meet, united
 from sgdataplane.net.values import Direction, Family, Verdict
-from sgdataplane.policy.resolve import members
+from sgdataplane.policy.resolve import Permission, members
 
 Keys = tuple[Key | None, Key | None]
 Groups = frozenset[str]
 NONE: Groups = frozenset()
 MAX_COMPARED = 100_000  # pairs of blocks; beyond, what opens anyway is told once more for members
+MAX_TOGETHER = 200  # pairs of groups; beyond, one member stands for all, in each group where that lets it in
 
 
 class FarMember(NamedTuple):
     """A far end that may be any address, and the groups that it is in before and after. `name`: of an interface that
-    a plan makes, which is in none before."""
+    a plan makes, which is in none before. `unknown`: those of its groups that a state lacks."""
 
     before: Groups
     after: Groups
     name: str = ""
+    unknown: Groups = NONE
 
     @property
     def groups(self) -> tuple[str, ...]:
         return tuple(sorted(self.before | self.after))
+
+
+MemberParts = tuple[FarMember, list[ChangedTraffic]]
 
 
 class MemberOpenings:
@@ -57,7 +69,7 @@ class MemberOpenings:
                 found.setdefault(group_id, set()).add(frozenset(groups))
         return found
 
-    def of(self, keys: Keys, direction: Direction, family: Family) -> Iterator[tuple[FarMember, list[ChangedTraffic]]]:
+    def of(self, keys: Keys, direction: Direction, family: Family) -> Iterator[MemberParts]:
         """Each kind of member from which something opens, with what does."""
         named = self._named(keys, direction)
         for member in self._members(keys, named):
@@ -66,23 +78,64 @@ class MemberOpenings:
             left = [part for part in found if not meet(part.block.far, shown)]
             if left:
                 yield member, left
+        yield from self.of_unknown(keys, direction, family)
+
+    def of_unknown(self, keys: Keys, direction: Direction, family: Family) -> Iterator[MemberParts]:
+        """The same for members of groups that a state lacks. What opens for one group isn't told again for two."""
+        told: dict[tuple[Block, Decision], list[set[str]]] = {}
+        for member in self._unknown_members(keys, direction):
+            groups = set(member.groups)
+            left = []
+            for part in self._opened(keys, member, direction, family):
+                before = told.setdefault((part.block, part.after), [])
+                if not any(some <= groups for some in before):
+                    before.append(groups)
+                    left.append(part)
+            if left:
+                yield member, left
 
     def _named(self, keys: Keys, direction: Direction) -> Groups:
         """The groups that a policy names, before or after."""
-        profiles = (side.profile(key) for side, key in self._sides(keys) if key is not None)
-        remotes = (remote for profile in profiles for remote in profile.references[direction])
-        return frozenset(remote.security_group_id for remote in remotes if isinstance(remote, GroupRef))
+        permissions = (permission for at in (0, 1) for permission in self._permissions(keys, at, direction))
+        return _groups_of(permissions)
+
+    def _permissions(self, keys: Keys, at: int, direction: Direction) -> Sequence[Permission]:
+        """Those of the policy before (0) or after (1)."""
+        side, key = self._sides(keys)[at]
+        return () if key is None else side.profile(key).permissions(direction)
 
     def _members(self, keys: Keys, named: Groups) -> list[FarMember]:
         vpc_id = next(key[0] for key in keys if key is not None)
-        together = {some & named for group_id in named for some in self._together.get(group_id, ())}
-        alone = {frozenset((group_id,)) for group_id in named}
         before, after = self._states
+        together = {some & named for group_id in named for some in self._together.get(group_id, ())}
+        alone = {frozenset((group_id,)) for group_id in named if group_id in before.group or group_id in after.group}
         found = {FarMember(_known(before, vpc_id, some), _known(after, vpc_id, some)) for some in together | alone}
         for eni in self._pending:
             groups = _known(after, vpc_id, named & set(eni.security_group_ids))
             found |= {FarMember(NONE, groups, eni.name)} if eni.vpc_id == vpc_id and groups else set()
         return sorted(found, key=lambda member: (member.name, member.groups, sorted(member.before)))
+
+    def _unknown_members(self, keys: Keys, direction: Direction) -> list[FarMember]:
+        """Members of groups that a state lacks: of each alone, and of each two of which one lets in what the other one
+        dropped."""
+        dropping = _groups_of(p for p in self._permissions(keys, 0, direction) if p.decision.verdict is Verdict.DROP)
+        accepting = _groups_of(p for p in self._permissions(keys, 1, direction) if p.decision.verdict is Verdict.ACCEPT)
+        unknown = (dropping | accepting) & (self._states[0].unknown_groups | self._states[1].unknown_groups)
+        if not unknown:
+            return []
+        vpc_id = next(key[0] for key in keys if key is not None)
+        found = {self._unknown_member(vpc_id, frozenset((group_id,))) for group_id in unknown}
+        if len(dropping) * len(accepting) > MAX_TOGETHER:
+            found.add(FarMember(dropping, accepting, unknown=unknown))
+        else:
+            pairs = (frozenset(pair) for pair in product(dropping, accepting) if not unknown.isdisjoint(pair))
+            found |= {self._unknown_member(vpc_id, pair) for pair in pairs}
+        return sorted(found, key=lambda member: (len(member.groups), member.groups))
+
+    def _unknown_member(self, vpc_id: str, some: Groups) -> FarMember:
+        before, after = (state.unknown_groups & some for state in self._states)
+        known_before, known_after = (_known(state, vpc_id, some) for state in self._states)
+        return FarMember(before | (known_before - after), after | (known_after - before), unknown=before | after)
 
     def _opened(self, keys: Keys, member: FarMember, direction: Direction, family: Family) -> list[ChangedTraffic]:
         """What opens from such a member, without what opens from anybody at the same addresses. (Parts of which only
@@ -128,6 +181,11 @@ class MemberOpenings:
 
         found = members(filter(is_alike, enis), family)
         return united((*((single, single) for single in found.singles), *found.ranges))
+
+
+def _groups_of(permissions: Iterable[Permission]) -> Groups:
+    """The groups that they have as remotes."""
+    return frozenset(p.remote.security_group_id for p in permissions if isinstance(p.remote, GroupRef))
 
 
 def _known(state: CloudState, vpc_id: str, groups: Groups) -> Groups:

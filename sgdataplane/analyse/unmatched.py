@@ -38,6 +38,10 @@ class Unmatched:
     def of_group(self, group: SecurityGroup) -> Iterator[Finding]:
         """At most one finding for each rule."""
         for rule in group.rules:
+            if isinstance(rule.remote, GroupRef) and rule.remote.security_group_id in self._state.unknown_groups:
+                message = f"the state doesn't have {rule.remote.security_group_id}, so the rule matches nobody here"
+                yield Finding("UnknownRemote", Severity.WARNING, message, about(group, rule))
+                continue
             reason = self._empty_remote(group, rule)
             if reason:
                 message = f"the rule matches nothing: {reason}"
@@ -52,9 +56,7 @@ class Unmatched:
         """Why the remote has no address; "" if it has."""
         remote = rule.remote
         if isinstance(remote, GroupRef):
-            other = self._state.group.get(remote.security_group_id)
-            if other is None:
-                return f"the state says nothing about {remote.security_group_id}"
+            other = self._state.group[remote.security_group_id]
             if other.vpc_id != group.vpc_id:
                 return f"{remote.security_group_id} is in another VPC, {other.vpc_id}"
         if any(self._far.of(remote, family) for family in Family):

@@ -20,9 +20,11 @@ from sgdataplane.cli.output import Exit, hanging, paint, render_table, say, say_
 from sgdataplane.cli.progress import Progress
 from sgdataplane.cli.wouldopen import (
     blind_as_json,
+    is_blind,
     place_name,
     sentences,
     text_of,
+    unknown_members,
     would_expose_as_json,
     would_open_as_json,
 )
@@ -124,7 +126,9 @@ def compare(before: Loaded, after: Loaded, choices: Choices) -> Result:
     with Progress("comparing", len(concerned) + len(places)) as progress:
         found = tuple(one for one in compared(diff, concerned, progress) if one.changes)
         would_open = tuple(would_opens(diff, places, progress))
-    return Result(found, would_open, not_judged(before.findings, after.findings), diff.added, diff.removed)
+    blind = (*not_judged(before.findings, after.findings), *unknown_members(filter(is_blind, would_open)))
+    would_open = tuple(one for one in would_open if not is_blind(one))
+    return Result(found, would_open, blind, diff.added, diff.removed)
 
 
 def load_both(arguments: argparse.Namespace, profile: str) -> tuple[Loaded, Loaded]:
@@ -244,9 +248,12 @@ def summary(result: Result) -> str:
     opening = sum(change.is_opening for change in changes)
     changed = f"{counted(len(changes), 'change')} at {counted(len(result.found), 'ENI')}"
     text = f"{changed}: {opening:,} open, {len(changes) - opening:,} close" if changes else "no change at any ENI"
-    would_open = sum(len(one.changes) for one in result.would_open)
-    more = f"{would_open:,} would open at ENIs that aren't there" if would_open else ""
-    return "; ".join(filter(None, (text, more, f"{len(result.blind):,} not judged" if result.blind else "")))
+    counts = {
+        "would open at ENIs that aren't there": sum(not e.is_there for e in result.would_open for _ in e.changes),
+        "would open for groups that aren't in the state": sum(e.is_there for e in result.would_open for _ in e.changes),
+        "not judged": len(result.blind),
+    }
+    return "; ".join((text, *(f"{count:,} {what}" for what, count in counts.items() if count)))
 
 
 def exposed_text(exposure: Exposure) -> str:

@@ -5,7 +5,7 @@ Owns the sentences and the JSON keys (sgdataplane/schemas/diff.schema.json). Mus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from sgdataplane.analyse.diff import EniDiff
 from sgdataplane.analyse.document import change_as_json, exposure_as_json
@@ -13,32 +13,58 @@ from sgdataplane.analyse.hypothetical import EniPlace, Occupancy, WouldOpen
 from sgdataplane.analyse.members import FarMember
 from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.model import words
-from sgdataplane.model.decision import DEFAULT
+from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.state import NicType
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
-from sgdataplane.policy.findings import Finding
+from sgdataplane.policy.findings import Finding, Severity, subject
+
+NAMED = 3  # places where the same opens, before the others are only counted
 
 
 def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iterator[str]:
     """One for each range of traffic: "group sg-x (no ENI yet): tcp/22 from 0.0.0.0/0 would be accepted, by sgr-1". What
     the same rule opens at an ENI for the same protocol and ports isn't said again."""
     said = {_opened_by(change) for one in found for change in one.changes if change.is_opening}
-    for one in would_open:
-        for change in one.changes:
-            if change.after.cause == DEFAULT or _opened_by(change) not in said:
-                by = words.ranked(change.after)
-                yield f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {by}"
+    changes = ((one, change) for one in would_open for change in one.changes)
+    told = (
+        f"{place_name(one)}: {traffic(change, one.remote)} would be accepted, by {words.ranked(change.after)}"
+        for one, change in changes
+        if change.after.cause == DEFAULT or _opened_by(change) not in said
+    )
+    yield from dict.fromkeys(told)
 
 
 def _opened_by(change: VerdictChange) -> tuple[object, ...]:
     return change.direction, change.after, change.of(PROTOCOL), change.of(PORT)
 
 
+def is_blind(one: WouldOpen) -> bool:
+    """Whether it is about members of a group that a state lacks. Whom a rule lets in there can't be judged when the
+    rule changes. An ENI that joins a group whose rules stay changes nothing about that."""
+    return one.remote is not None and bool(one.remote.unknown) and not one.place.name
+
+
+def unknown_members(blind: Iterable[WouldOpen]) -> tuple[Finding, ...]:
+    """What such members would be let in for: a finding for each range of traffic and each rule."""
+    places: dict[tuple[str, Decision], dict[str, None]] = {}
+    for one in blind:
+        for change in one.changes:
+            told = places.setdefault((traffic(change, one.remote), change.after), {})
+            told[group_names(one.place.security_group_ids)] = None
+    return tuple(_unknown(text, by, tuple(told)) for (text, by), told in places.items())
+
+
+def _unknown(text: str, by: Decision, places: Sequence[str]) -> Finding:
+    message = f"{text} would be accepted at {words.first_of(places, NAMED)}, by {words.ranked(by)}"
+    about = subject(security_group_id=by.security_group_id, security_group_rule_id=by.security_group_rule_id)
+    return Finding("UnknownRemote", Severity.WARNING, message, about)
+
+
 def place_name(one: WouldOpen) -> str:
     place, occupancy = one.place, one.occupancy
     groups = group_names(place.security_group_ids)
-    name = f"{place.name} in {groups}" if occupancy is Occupancy.PLANNED else groups
+    name = f"{place.name} in {groups}" if place.name else groups
     return f"{name} ({note(place, occupancy)})"
 
 
@@ -68,9 +94,13 @@ def far_name(change: VerdictChange, remote: FarMember | None) -> str:
     if remote is None:
         return text_of(change, REMOTE)
     groups = group_names(remote.groups)
-    who = f"{remote.name} in {groups}" if remote.name else f"an ENI that joins {groups}"
     is_any = change.of(REMOTE) == REMOTE.whole(change.family)[0]
-    return f"{who} ({change.family.value})" if is_any else f"{who}, if it is in {text_of(change, REMOTE)},"
+    if remote.unknown:
+        who, note = f"whoever is in {groups}", f"the state doesn't have {' and '.join(sorted(remote.unknown))}"
+    else:
+        who = f"{remote.name} in {groups}" if remote.name else f"an ENI that joins {groups}"
+        note = change.family.value
+    return f"{who} ({note})" if is_any else f"{who}, if it is in {text_of(change, REMOTE)},"
 
 
 def text_of(change: VerdictChange, dimension: Dimension) -> str:

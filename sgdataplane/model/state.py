@@ -264,6 +264,12 @@ class CloudState:
         return {group.security_group_id: group for group in self.security_groups}
 
     @cached_property
+    def unknown_groups(self) -> frozenset[str]:
+        """The groups that rules name as remotes and of which the state has only the id: nobody knows who is in them."""
+        remotes = (rule.remote for group in self.security_groups for rule in group.rules)
+        return frozenset(r.security_group_id for r in remotes if isinstance(r, GroupRef)).difference(self.group)
+
+    @cached_property
     def prefix_list(self) -> dict[str, PrefixList]:
         return {entry.prefix_list_id: entry for entry in self.prefix_lists}
 

@@ -56,8 +56,15 @@ KINDS: Mapping[str, FindingKind] = {
     ),
     "RemoteMatchesNothing": FindingKind(
         (Severity.WARNING,),
-        "the remote has no address: an empty list, or a group that is without members, unknown or of another VPC",
+        "the remote has no address: an empty list, or a group that is without members or of another VPC",
         "remove the rule, or fill or correct its remote",
+    ),
+    "UnknownRemote": FindingKind(
+        (Severity.WARNING,),
+        "a rule names a group that the state doesn't have, such as one of another account. Nobody is in it here; who"
+        " really is can't be judged, so `diff` says what a change would let them do",
+        "add the group and its members to the state, or look at what the rule lets them do",
+        is_blind=True,
     ),
     "RuleNeverMatches": FindingKind(
         (Severity.WARNING,),
@@ -163,7 +170,8 @@ class Finding:
 def not_judged(before: Iterable[Finding], after: Iterable[Finding]) -> tuple[Finding, ...]:
     """What keeps a comparison of two states from being the whole truth, as it is in one of them only. Values that
     aren't known yet count in the second one, even if they weren't known in the first either; in the first, they accept
-    nothing, so the comparison tells too much rather than too little."""
+    nothing, so the comparison tells too much rather than too little. (Groups that a state lacks aren't among these
+    findings: the comparison itself shows where they matter.)"""
     old, new = ([finding for finding in some if KINDS[finding.code].is_blind] for some in (before, after))
     unknown = [finding for finding in new if not finding.basis or finding not in old]
     return (*unknown, *(finding for finding in old if finding.basis and finding not in new))

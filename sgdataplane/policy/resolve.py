@@ -213,6 +213,7 @@ class PolicyMemo:
     vpc_of: Mapping[str, str] = field(default_factory=dict)  # by group
     _state: CloudState = field(default_factory=CloudState)
     _before: PolicyMemo | None = None
+    _with_unknown: bool = False
 
     @classmethod
     def begin(cls, state: CloudState, before: PolicyMemo | None) -> PolicyMemo:
@@ -270,29 +271,32 @@ class PolicyMemo:
         return Profile(ids, eni.nic_type, ordered(Direction.INGRESS), ordered(Direction.EGRESS))
 
     def _rules(self, group: SecurityGroup) -> Iterator[RuleEntry]:
-        """The group's rules that can match anything."""
+        """The group's rules that can match anything; `_with_unknown`: or could, if we knew who is in a group."""
         group_id = group.security_group_id
         found = self.groups.get(group_id)
         if found is None:
             found = self.groups[group_id] = OrderedRules.of(self._state, group, self._known.groups.get(group_id))
-        return (entry for entry in found.entries if _has_remote(self._state, group, entry[1]))
+        with_unknown = self._with_unknown
+        return (e for e in found.entries if _has_remote(self._state, group, e[1], with_unknown=with_unknown))
 
 
 EMPTY = PolicyMemo()
 
 
-def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
-    """The policy of an ENI's set of groups."""
+def resolve_profile(state: CloudState, eni: Eni, options: Options, *, with_unknown: bool = False) -> Profile:
+    """The policy of an ENI's set of groups. `with_unknown`: with the rules whose remote is a group that the state
+    lacks, too."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
-    return PolicyMemo(_state=state).resolved(eni, groups, options)
+    return PolicyMemo(_state=state, _with_unknown=with_unknown).resolved(eni, groups, options)
 
 
-def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
-    """False if the remote is a group of another VPC or an unknown one: such a rule matches nothing (state.md, B)."""
+def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, *, with_unknown: bool) -> bool:
+    """False if the remote is a group of another VPC: such a rule matches nothing. The same holds for a group that the
+    state lacks (state.md, B), unless `with_unknown`."""
     if not isinstance(rule.remote, GroupRef):
         return True
     other = state.group.get(rule.remote.security_group_id)
-    return other is not None and other.vpc_id == group.vpc_id
+    return with_unknown if other is None else other.vpc_id == group.vpc_id
 
 
 def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Direction) -> Iterator[Permission]:
@@ -362,14 +366,15 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
 
 
 def resolve_remote(state: CloudState, remote: Remote, family: Family) -> RemoteAddresses:
-    """One remote's addresses in one family. A group is of the same VPC as the rule that names it (`_has_remote`)."""
+    """One remote's addresses in one family. A group is of the same VPC as the rule that names it (`_has_remote`); one
+    that the state lacks has none."""
     match remote:
         case Prefix():
             return _of_prefixes([remote], family)
         case PrefixListRef(prefix_list_id):
             return _of_prefixes((entry.cidr for entry in state.prefix_list[prefix_list_id].entries), family)
         case GroupRef(group_id):
-            return members(state.enis_of_group[group_id], family)
+            return members(state.enis_of_group.get(group_id, ()), family)
 
 
 def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from enum import Enum
 from typing import TypeAlias
 
-from sgdataplane.model.state import CloudState, GroupRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.statefile.keys import KEYS, UNKNOWN_GROUPS, VERSION
 from sgdataplane.statefile.rules import made_rule_id, written
@@ -35,7 +35,7 @@ INDENT = "  "
 def dump_native(state: CloudState) -> str:
     """One YAML document, ending in a newline."""
     lines = [f"version: {VERSION}"]
-    unknown = unknown_groups(state)
+    unknown = sorted(state.unknown_groups)
     if unknown:
         lines.append(f"{UNKNOWN_GROUPS}: {flow(unknown)}")
     for section, objects in sections(state).items():
@@ -44,12 +44,6 @@ def dump_native(state: CloudState) -> str:
         for values in objects:
             lines += [f"  - {flow(values)}"] if section in ONE_LINE else block_lines(values, "  ")
     return "\n".join(lines) + "\n"
-
-
-def unknown_groups(state: CloudState) -> list[str]:
-    """Groups that are named as remotes, and of which nothing else is known."""
-    remotes = (rule.remote for group in state.security_groups for rule in group.rules)
-    return sorted({remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)} - state.group.keys())
 
 
 def sections(state: CloudState) -> dict[str, list[dict[str, Plain]]]:

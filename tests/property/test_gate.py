@@ -1,8 +1,9 @@
 """The gate agrees with decide(): where it tells no opening, no ENI that joins can receive or send what was dropped.
 
 ENIs with addresses by chance are put into groups, alone or in combinations that the states show, into both states (or
-only the second, where the first has none of the groups). No packet that was dropped may be accepted, unless something
-is told of the groups of the ENI that judges it.
+only the second, where the first has none of the groups). Some of them are in the group that rules name and no state
+has, alone or together with one that a state has. No packet that was dropped may be accepted, unless something is told
+of the groups of the ENI that judges it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from dataclasses import replace
 import pytest
 from hypothesis import Phase, given, seed, settings
 
+from sgdataplane.analyse import members
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.hypothetical import EniPlace, HypotheticalDiff, _DirectionView, _Shown
 from sgdataplane.analyse.members import MemberOpenings
 from sgdataplane.analyse.regions import Block
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
-from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType
+from sgdataplane.model.state import CloudState, Eni, GroupType, NetworkType, NicType, SecurityGroup
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
 from tests.support.changes import Change, changes
 
-STATES_PER_SHARD, SHARDS, JOINING, PACKETS = 40, 2, 3, 60
+STATES_PER_SHARD, SHARDS, JOINING, PACKETS = 40, 2, 4, 60
+UNKNOWN = "sg-unknown"  # as in gen.py
 Groups = tuple[str, ...]
 
 
@@ -50,8 +53,17 @@ def combinations(states: tuple[CloudState, CloudState]) -> list[tuple[Groups, Ni
     shown = {(tuple(sorted(eni.security_group_ids)), eni.nic_type) for state in states for eni in state.judged_enis}
     is_classic = states[1].vpcs[0].network_type is NetworkType.CLASSIC
     nics = tuple(NicType) if is_classic else (NicType.INTRANET,)
-    alone = {((group.security_group_id,), nic) for state in states for group in state.security_groups for nic in nics}
-    return sorted(shown | alone, key=str)
+    groups = {group.security_group_id: group for state in states for group in state.security_groups}
+    alone = {((group_id,), nic) for group_id in groups for nic in nics}
+    basic = [group_id for group_id, group in groups.items() if group.security_group_type is GroupType.NORMAL]
+    strangers = {((group_id, UNKNOWN), NicType.INTRANET) for group_id in basic if group_id != UNKNOWN}
+    return sorted(shown | alone | strangers, key=str)
+
+
+def completed(state: CloudState) -> CloudState:
+    """The state with the group that it lacks."""
+    groups = (*state.security_groups, SecurityGroup(UNKNOWN, gen.VPC_ID))
+    return replace(state, security_groups=groups)
 
 
 def joined(
@@ -115,10 +127,11 @@ def tried(states: tuple[CloudState, CloudState], joining: list[Eni], chance: ran
 def check_gate(change: Change) -> dict[str, int]:
     options, chance = change.options, change.chance
     told = openings(StateDiff(*change.states, options), change.after)
-    (before, after), joining = joined(change.states, chance)
-    counted = {"opens": 0, "quiet": 0}
+    (before, after), joining = joined((completed(change.before), completed(change.after)), chance)
+    strangers = {address for eni in joining if UNKNOWN in eni.security_group_ids for address in eni.addresses}
+    counted = dict.fromkeys(("opens", "quiet", "strange"), 0)
     for packet in tried((before, after), joining, chance):
-        if packet.eni_id not in after.eni:
+        if packet.eni_id not in after.eni or UNKNOWN in after.eni[packet.eni_id].security_group_ids:
             continue
         eni = after.eni[packet.eni_id]
         is_told = (tuple(sorted(eni.security_group_ids)), eni.nic_type) in told
@@ -126,12 +139,13 @@ def check_gate(change: Change) -> dict[str, int]:
         assert is_told or not is_open, (packet, eni)
         counted["opens"] += is_open
         counted["quiet"] += not is_told
+        counted["strange"] += is_open and packet.remote in strangers
     return counted
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_no_eni_that_joins_is_open_where_nothing_is_told(shard: int) -> None:
-    total = {"opens": 0, "quiet": 0}
+    total = dict.fromkeys(("opens", "quiet", "strange"), 0)
 
     @seed(shard)
     @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
@@ -163,6 +177,9 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "no combination": (HypotheticalDiff, "places", _only(HypotheticalDiff.places, lambda p: len(p[1]) == 1)),
     "no member at the other end": (MemberOpenings, "of", lambda *_: iter(())),
     "members of named groups only by themselves": (MemberOpenings, "_named", lambda *_: frozenset()),
+    "no member of a group that the states lack": (MemberOpenings, "of_unknown", lambda *_: iter(())),
+    "such members in no other group": (members, "product", lambda *_: ()),
+    "no ENI that moves into sight of such a group": (HypotheticalDiff, "_joining", {}),
     "no egress": (_DirectionView, "opening", _not_on(lambda side: side.direction is Direction.INGRESS)),
     "no ingress": (_DirectionView, "opening", _not_on(lambda side: side.direction is Direction.EGRESS)),
     "no IPv6": (_DirectionView, "opening", _not_on(lambda side: side.family is Family.IPV4)),

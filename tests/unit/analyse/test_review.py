@@ -60,7 +60,7 @@ def state_of(folder: Path, *rules: str, group: str = "inner_access_policy: Drop"
 def about_rules(state: CloudState, *codes: str) -> list[tuple[str, str, str]]:
     """(code, severity, message) of the findings with these codes, by default those about rules that are open, void or
     match nothing."""
-    wanted = codes or ("WideOpenIngress", "WideOpenEgress", "VoidDrop", NOTHING, NEVER)
+    wanted = codes or ("WideOpenIngress", "WideOpenEgress", "VoidDrop", NOTHING, UNKNOWN, NEVER)
     return [(f.code, f.severity.value, f.message) for f in review(state) if f.code in wanted]
 
 
@@ -68,9 +68,10 @@ IN, OUT = "type: ingress", "type: egress"
 DROP = "policy: drop"
 NOTHING = "RemoteMatchesNothing"
 NEVER = "RuleNeverMatches"
+UNKNOWN = "UnknownRemote"
 EMPTY = (
-    ("unknown group", f"{IN}, ip_protocol: all, source_security_group_id: sg-foreign", NOTHING,
-     "the rule matches nothing: the state says nothing about sg-foreign"),
+    ("unknown group", f"{IN}, ip_protocol: all, source_security_group_id: sg-foreign", UNKNOWN,
+     "the state doesn't have sg-foreign, so the rule matches nobody here"),
     ("group of another VPC", f"{OUT}, ip_protocol: all, dest_security_group_id: sg-b", NOTHING,
      "the rule matches nothing: sg-b is in another VPC, vpc-b"),
     ("group without members", f"{IN}, ip_protocol: all, source_security_group_id: sg-empty", NOTHING,
