@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
 from sgdataplane.control.background import Background
 from sgdataplane.control.documents import Documents, ResourceKind, about, path_of, state_in
 from sgdataplane.control.engine import Engine
@@ -71,6 +71,7 @@ class ClaimKeeper(Background):
     def __init__(self, engine: Engine, board: HostBoard) -> None:
         super().__init__("claims of hosts", self._keep)
         self._engine, self._board = engine, board
+        self._is_stuck = False  # the store takes nothing, and the log says so
 
     def turn(self) -> None:
         """Look once."""
@@ -85,7 +86,20 @@ class ClaimKeeper(Background):
         try:
             self._engine.change(lambda scope: bind(scope, host, enis), call)
         except ApiError as error:  # at the next turn, it is tried again
-            LOGGER.warning("%s isn't bound to the host %s: %s", ", ".join(enis[:3]), host, error)
+            if error.status == UNAVAILABLE:
+                self._note_stuck(error)
+            else:
+                LOGGER.warning("%s isn't bound to the host %s: %s", ", ".join(enis[:3]), host, error)
+        else:
+            if self._is_stuck:
+                LOGGER.warning("ENIs are bound to hosts that claim them again")
+            self._is_stuck = False
+
+    def _note_stuck(self, error: ApiError) -> None:
+        """Log it once, however many hosts claim something, each second."""
+        if not self._is_stuck:
+            LOGGER.warning("ENIs aren't bound to the hosts that claim them: %s", error)
+        self._is_stuck = True
 
     def _keep(self, ending: threading.Event) -> None:
         while not ending.wait(EVERY_S):

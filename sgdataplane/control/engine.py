@@ -30,6 +30,7 @@ from sgdataplane.control.store import (
     Answered,
     Body,
     ConflictError,
+    FullError,
     GoneError,
     Revision,
     Store,
@@ -177,9 +178,11 @@ class Engine:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """A store that can't be reached is told as the cloud does it."""
+    """A store that can't be reached, or is full, is told as the cloud does it."""
     try:
         yield
+    except FullError as error:
+        raise ApiError("ServiceUnavailable", f"The store is full: {error}", UNAVAILABLE) from error
     except UnavailableError as error:
         raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
     except LimitError as error:

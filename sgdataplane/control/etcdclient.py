@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import grpc
 
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.etcdmessages import CLASSES, METHODS, Message, make
-from sgdataplane.control.store import GoneError, UnavailableError
+from sgdataplane.control.store import FullError, GoneError, UnavailableError
 from sgdataplane.errors import HostError
 
 HAS_LEADER = (("hasleader", "true"),)
@@ -49,7 +49,10 @@ FINAL = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-NO_SPACE = "etcd has no space left: compact it, defragment its members, disarm its alarm (docs/etcd.md)"
+NO_SPACE = (
+    "etcd at {} has no space left; look who has filled it, compact it, defragment its members, and disarm its alarm"
+    " (docs/etcd.md, When etcd is full)"
+)
 
 
 class EtcdError(UnavailableError):
@@ -118,7 +121,7 @@ class Cluster:
             return self._method(request, at)(request, timeout=timeout, metadata=HAS_LEADER)
         except grpc.RpcError as error:
             self.require_open()
-            raise _judged(error) from error
+            raise _judged(error, self.members) from error
         except ValueError:  # gRPC's word for a channel that is closed
             self.require_open()
             raise
@@ -172,12 +175,12 @@ class _NoAnswerError(Exception):
     """A member hasn't answered, or can't now."""
 
 
-def _judged(error: Any) -> Exception:  # noqa: ANN401  # gRPC has no types
+def _judged(error: Any, members: Iterable[str]) -> Exception:  # noqa: ANN401  # gRPC has no types
     code, detail = error.code(), error.details() or ""
     if code in FINAL:
         return EtcdError(code.name, detail)
     if "database space exceeded" in detail:
-        return UnavailableError(NO_SPACE)
+        return FullError(NO_SPACE.format(", ".join(members)))
     return _NoAnswerError(f"{code.name.lower().replace('_', ' ')}: {detail}")
 
 

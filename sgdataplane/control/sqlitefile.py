@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from sgdataplane.control.store import UnavailableError
+from sgdataplane.control.store import FullError, UnavailableError
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 
@@ -149,7 +149,8 @@ def unavailable(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if error_code(error) == sqlite3.SQLITE_NOTADB:
             raise _not_a_store(path) from error
-        raise UnavailableError(f"{path}: {error}") from error
+        kind = FullError if error_code(error) == sqlite3.SQLITE_FULL else UnavailableError
+        raise kind(f"{path}: {error}") from error
     except OSError as error:
         raise UnavailableError(f"{path}: {error.strerror or error}") from error
 

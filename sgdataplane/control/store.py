@@ -50,6 +50,10 @@ class UnavailableError(StoreError):
     its token tells."""
 
 
+class FullError(UnavailableError):
+    """The store has no space left: nothing can be written until somebody makes some, but it can be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything at one revision. `guards`: the revision at which each was moved last; one that isn't there is 0."""

@@ -20,7 +20,7 @@ from typing import NamedTuple, NoReturn
 
 from sgdataplane.control.documents import Documents, Fields, ResourceKind, about
 from sgdataplane.control.hosts import FIELD
-from sgdataplane.control.store import Json, Store, StoreError
+from sgdataplane.control.store import FullError, Json, Store, StoreError
 from sgdataplane.errors import LimitError
 from sgdataplane.relay.counts import OF_SUMMARY
 from sgdataplane.relay.memory import give_back
@@ -50,7 +50,7 @@ class Summarizing:
     look_at: float = field(default_factory=lambda: time.monotonic() + FIRST_NAME_S)
     said: bytes = b""  # the digest of what was written last, but for ages; b"" if nothing was
     said_at: float = 0.0
-    trouble: str = ""
+    troubles: set[type[Exception]] = field(default_factory=set)  # that were logged since something was written
 
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
@@ -71,12 +71,23 @@ class Summarizing:
         try:
             await self._write(body, is_first=not self.said)
         except (StoreError, LimitError) as error:
-            self.relay.counts.errors[OF_SUMMARY] += 1
-            if str(error) != self.trouble:
-                LOGGER.warning("nobody hears how the hosts are: %s", error)
-            self.trouble = str(error)
+            self._note_trouble(error)
         else:
-            self.said, self.said_at, self.trouble = new, time.monotonic(), ""
+            self.said, self.said_at = new, time.monotonic()
+            self._note_written()
+
+    def _note_trouble(self, error: Exception) -> None:
+        """Log each kind of trouble once: its words may differ each second."""
+        self.relay.counts.errors[OF_SUMMARY] += 1
+        if type(error) not in self.troubles:
+            why = f"the store is full: {error}" if isinstance(error, FullError) else error
+            LOGGER.warning("nobody hears how the hosts are: %s", why)
+        self.troubles.add(type(error))
+
+    def _note_written(self) -> None:
+        if self.troubles:
+            LOGGER.warning("the store is written again: it says how the hosts are")
+        self.troubles.clear()
 
     async def _write(self, body: Fields, *, is_first: bool) -> None:
         if not is_first and time.monotonic() >= self.look_at:

@@ -16,7 +16,7 @@ from sgdataplane.control.engine import Engine
 from sgdataplane.control.hosts import add_host, forget_host, host_of, release_enis, revoke_host
 from sgdataplane.control.hoststatus import HostBoard
 from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Json, Store
+from sgdataplane.control.store import FullError, Json, Store, Write
 from tests.support.controlling import Client, counted_ids
 from tests.support.flood import wait_until
 from tests.support.summaries import host, summary
@@ -183,3 +183,23 @@ def test_two_servers_of_one_store_bind_the_same_claim_once(store: Store) -> None
     site.engine.catch_up()
     assert site.bound() == ["a", "a", "b", "a"]
     assert site.engine.revision == before + 1
+
+
+def test_a_full_store_is_told_once_and_claims_count_once_there_is_space(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: Write) -> int:
+        raise FullError("store: database or disk is full")
+
+    site.claim(a=site.enis[:1], b=site.enis[1:2])
+    with monkeypatch.context() as patched:
+        patched.setattr(site.store, "commit", full)
+        for _ in range(3):
+            site.keeper.turn()
+        (line,) = caplog.messages
+        assert line.startswith("ENIs aren't bound to the hosts that claim them: ServiceUnavailable: The store is full")
+    site.keeper.turn()
+    assert caplog.messages[1:] == ["ENIs are bound to hosts that claim them again"]
+    assert site.bound()[:2] == ["a", "b"]
+    site.keeper.turn()
+    assert len(caplog.messages) == 2

@@ -343,7 +343,7 @@ def write_until_full(store: Store) -> int:
         try:
             store.commit(Write({"g": number}, {"kind/id": body}, token=token(f"t{number + 1}")))
         except UnavailableError as error:
-            assert "no space left: compact it, defragment its members" in str(error)  # noqa: PT017
+            assert "no space left; look who has filled it, compact it" in str(error)  # noqa: PT017
             return number
     raise AssertionError("it took more than its quota")
 
