@@ -218,7 +218,7 @@ class NamespaceReport:
         return self.key if isinstance(self.key, str) else self.enis[0].binding.named
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def flowtables(self) -> tuple[str, ...]:
         """One line for each flowtable that carries sessions past the policy there."""
         if self.desired is None or self.applied is None:
             return ()
@@ -265,10 +265,19 @@ class HostReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The warnings of all namespaces."""
-        superseded = (eni.binding for eni in self.everywhere if eni.binding.superseded)
-        lines = (line for namespace in self.namespaces for line in namespace.warnings)
-        return (*lines, *(f"{binding.eni_id}: {binding} lives on, {SUPERSEDED}" for binding in superseded))
+        """The warnings of all namespaces, of every kind."""
+        return (*self.flowtables, *self.superseded)
+
+    @property
+    def flowtables(self) -> tuple[str, ...]:
+        """One line for each flowtable that carries sessions past the policy."""
+        return tuple(line for namespace in self.namespaces for line in namespace.flowtables)
+
+    @property
+    def superseded(self) -> tuple[str, ...]:
+        """One line for each binding whose namespace lives on, though its name leads elsewhere."""
+        bindings = (eni.binding for eni in self.everywhere if eni.binding.superseded)
+        return tuple(f"{binding.eni_id}: {binding} lives on, {SUPERSEDED}" for binding in bindings)
 
     @cached_property
     def bindings(self) -> tuple[Binding, ...]:

@@ -71,6 +71,7 @@ def test_agent_sees_it_come_and_ends_what_a_change_refuses(bench: Bench, tmp_pat
         wait_until(lambda: bool(agent.status()["warnings"]))
         assert agent.status()["warnings"][0].startswith(f"{ROUTER}: {TOLD}")
         assert TOLD in agent.events("flowtable-bypasses-policy")[-1]
+        assert agent.events("binding-superseded") == []
         for _ in range(2):
             web.must_pass()
         assert carried(ROUTER) == {WEB}

@@ -183,6 +183,8 @@ def test_a_name_that_leads_elsewhere_is_followed_though_the_namespace_before_liv
         with ExitStack() as stack:
             sessions = [[stack.enter_context(Session(each, port)) for port in (WEB, DNS)] for each in (before, after)]
             wait_until(lambda: (health(agent), "lives on" in told(agent)) == ((True, IN_FORCE), True))
+            assert "lives on" in agent.events("binding-superseded")[-1]
+            assert agent.events("flowtable-bypasses-policy") == []
             for web, dns in sessions:
                 assert not dns.passes(beside=web)
             agent.write(state_of(WEB, DNS))

@@ -1,16 +1,21 @@
-"""Which lines the log gets about ENIs."""
+"""Which lines the log gets about ENIs, and about what is wrong."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniOutcome, EniReport
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon import journal
-from sgdataplane.daemon.status import EniStatus
+from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.schedule import Cause
+from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.host.identity import Identity
+from sgdataplane.model.state import CloudState
 
 
 def status_of(eni_id: str, epoch: int = 1, outcome: EniOutcome = EniOutcome.IN_FORCE) -> EniStatus:
@@ -44,3 +49,36 @@ def test_enis_of_a_namespace_that_have_only_another_epoch_share_a_line(
     caplog.set_level("INFO")
     journal._log_enis(new, BEFORE)
     assert [record.getMessage() for record in caplog.records] == lines
+
+
+FLOWTABLE, LIVES_ON = "netns w: flowtable inet t f", "eni-a: eth0 of netns w lives on"
+
+
+@pytest.mark.parametrize(
+    ("flowtables", "superseded", "names"),
+    [
+        ((FLOWTABLE,), False, {"flowtable-bypasses-policy": FLOWTABLE}),
+        ((), True, {"binding-superseded": LIVES_ON}),
+        ((FLOWTABLE,), True, {"flowtable-bypasses-policy": FLOWTABLE, "binding-superseded": LIVES_ON}),
+    ],
+    ids=["a flowtable", "a binding whose name leads elsewhere", "both"],
+)
+def test_each_kind_of_warning_has_an_event_of_its_own_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    flowtables: tuple[str, ...],
+    superseded: bool,
+    names: dict[str, str],
+) -> None:
+    monkeypatch.setattr(HostReport, "flowtables", flowtables)
+    eni = status_of("eni-a").report
+    eni = replace(eni, binding=replace(eni.binding, superseded=superseded))
+    host = HostReport((NamespaceReport(Identity(1, 1), (eni,)),))
+    report = CycleReport(frozenset({Cause.STATE}), Policy(CloudState(), Origin.STATE), host, "", "", 0.1)
+    log = journal.Journal(Status(Path("/state"), Path("/config"), Path("/last-good")), Mock(), Mock(), Mock())
+    for _ in range(2):
+        log._log_faults(report, {})
+    assert [line.split()[0] for line in caplog.messages] == list(names)
+    for line, text in zip(caplog.messages, names.values(), strict=True):
+        assert text in line
+    assert len(host.warnings) == len(names), "status and apply tell all of them"
