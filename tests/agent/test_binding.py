@@ -3,7 +3,7 @@ that are dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,9 @@ IN_FORCE = {"eni-a": "in force"}
 
 
 @pytest.fixture
-def new(make_lab_name: Callable[[], str]) -> Iterator[Callable[[], str]]:
-    """Makes named namespaces, and removes them."""
-    made: list[str] = []
-
-    def create() -> str:
-        made.append(make_lab_name())
-        netns.create(made[-1])
-        return made[-1]
-
-    yield create
-    for name in made:
-        netns.remove(name)
-
-
-@pytest.fixture
-def pair(new: Callable[[], str]) -> Pair:
+def pair(make_netns: Callable[[], str]) -> Pair:
     """A workload with a name and its peer, with nothing between them yet."""
-    return {"peer": new(), "instance": new()}
+    return {"peer": make_netns(), "instance": make_netns()}
 
 
 @pytest.fixture
@@ -104,11 +89,11 @@ def at(place: str, ifname: str = "eth0") -> str:
 
 @pytest.mark.parametrize("means", ["alias", "mac"])
 def test_a_namespace_that_appears_is_enforced_before_its_link_is_up(
-    new: Callable[[], str], agent: AgentBench, means: str
+    make_netns: Callable[[], str], agent: AgentBench, means: str
 ) -> None:
     agent.configure(bind=[means])
     agent.start()
-    pair = {"peer": new(), "instance": new()}
+    pair = {"peer": make_netns(), "instance": make_netns()}
     for _ in range(2):
         come(pair, "eni-a" if means == "alias" else "")
         wait_until(lambda: agent.outcomes() == IN_FORCE)
@@ -154,9 +139,9 @@ def test_nothing_is_bound_unless_the_configuration_says_so(pair: Pair, agent: Ag
 
 
 def test_two_interfaces_for_one_eni_bind_none_until_one_of_them_lets_go(
-    pair: Pair, new: Callable[[], str], agent: AgentBench, capsys: pytest.CaptureFixture[str]
+    pair: Pair, make_netns: Callable[[], str], agent: AgentBench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    twin = {"peer": new(), "instance": new()}
+    twin = {"peer": make_netns(), "instance": make_netns()}
     for each in (pair, twin):
         plug(each)
         call(each["instance"], "eni-a")
@@ -178,7 +163,7 @@ def test_two_interfaces_for_one_eni_bind_none_until_one_of_them_lets_go(
 
 @pytest.mark.parametrize("way", ["alias", "attach"])
 def test_what_is_bound_stays_enforced_when_another_names_its_eni(
-    pair: Pair, new: Callable[[], str], agent: AgentBench, tmp_path: Path, way: str
+    pair: Pair, make_netns: Callable[[], str], agent: AgentBench, tmp_path: Path, way: str
 ) -> None:
     join(pair)
     if way == "alias":
@@ -187,7 +172,7 @@ def test_what_is_bound_stays_enforced_when_another_names_its_eni(
         assert Bench(pair, 0, tmp_path, str).attach("--netns", pair["instance"]) == 0
     agent.start()
     assert (agent.outcomes(), bound(agent)["bound_by"]) == (IN_FORCE, way)
-    twin = {"peer": new(), "instance": new()}
+    twin = {"peer": make_netns(), "instance": make_netns()}
     come(twin, "eni-a")
     wait_until(lambda: bool(refused(agent)))
     assert refused(agent)["eni-a"][-1] == at(twin["instance"])
@@ -262,13 +247,13 @@ def rename(place: str, ifname: str, new_ifname: str) -> None:
 
 
 def test_an_interface_that_is_moved_is_followed_and_where_it_was_stays_closed(
-    pair: Pair, new: Callable[[], str], agent: AgentBench
+    pair: Pair, make_netns: Callable[[], str], agent: AgentBench
 ) -> None:
     join(pair)
     call(pair["instance"], "eni-a")
     agent.start()
     assert only_web_passes(pair)
-    moved = {"peer": pair["peer"], "instance": new()}
+    moved = {"peer": pair["peer"], "instance": make_netns()}
     with Links(pair["instance"]) as links:
         links.move("eth0", moved["instance"], "eth0")
     wait_until(lambda: bound(agent)["namespace"] == f"netns {moved['instance']}" and agent.outcomes() == IN_FORCE)
@@ -291,9 +276,9 @@ def test_an_interface_that_is_gone_leaves_its_binding_until_it_is_back(pair: Pai
 
 
 def test_in_host_placement_the_link_of_what_names_an_eni_goes_to_its_router(
-    new: Callable[[], str], agent: AgentBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_netns: Callable[[], str], agent: AgentBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, pair = new(), {role: new() for role in ENIS}
+    home, pair = make_netns(), {role: make_netns() for role in ENIS}
     bench = Bench(pair, 0, tmp_path, lambda: capsys.readouterr().out)
     agent.configure(bind=["mac"], placement="host")
     agent.write(attachhost.state_of(WEB))

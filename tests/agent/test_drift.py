@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER, attached_pair
+from tests.support.attachhost import ROUTER, hosted_pair
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.flood import wait_until
 from tests.support.nft import listing, nft
@@ -127,13 +126,8 @@ def attached(placement: str, make_name: Callable[[], str], folder: Path, read: C
             assert bench.attach("--netns", pair["instance"]) == 0
             yield bench
         return
-    home = make_name()
-    netns.create(home)
-    try:
-        with attached_pair(home, folder, read) as bench:
-            yield bench
-    finally:
-        netns.remove(home)
+    with hosted_pair(make_name(), folder, read) as bench:
+        yield bench
 
 
 @pytest.fixture

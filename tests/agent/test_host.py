@@ -14,7 +14,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ROUTER, attached_pair, state_of
+from tests.support.attachhost import ROUTER, state_of
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import Session
@@ -24,13 +24,8 @@ IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}
 
 
 @pytest.fixture
-def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    """Two attached workloads. A namespace that stands for the machine's own has the host ends of their links."""
-    home = make_lab_name()
-    netns.create(home)
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
-    netns.remove(home)
+def bench(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,12 @@ import pytest
 from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Epochs
-from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import Bench
-from tests.support.attachhost import ROUTER, attached_pair, state_of, with_second_vpc
+from tests.support.attachhost import ROUTER, state_of, with_second_vpc
 from tests.support.builders import make_rule
 from tests.support.conntrack import fill_many, marks_of
 from tests.support.flood import wait_until
@@ -35,12 +34,8 @@ MANY = 6000  # more than an apply looks through itself
 
 
 @pytest.fixture
-def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    home = make_lab_name()
-    netns.create(home)
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
-    netns.remove(home)
+def bench(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 @dataclass

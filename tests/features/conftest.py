@@ -9,6 +9,7 @@ import pytest
 from sgdataplane.host import netns
 from tests.features.passage import Passage, made_passage
 from tests.features.upper import Scene, made_scene
+from tests.support.workload import host_bench  # noqa: F401  # a fixture
 
 
 @pytest.fixture

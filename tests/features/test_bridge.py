@@ -17,7 +17,7 @@ from tests.features.probes import BRIDGE_CONNTRACK, BRIDGE_NETFILTER, BRIDGES, F
 from tests.features.upper import OPEN, REFUSED, Line, Scene, Spot, put_under
 from tests.fence.hostbench import mac_in
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of
+from tests.support.attachhost import ENIS, HOST, ROUTER, hosted_pair, state_of
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft
@@ -167,13 +167,9 @@ def test_what_comes_to_another_port_of_a_bridge(
 def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
     """Two workloads whose host ends are in `bench.home`."""
     home = make_lab_name()
-    netns.create(home)
-    try:
-        with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as made:
-            made.pair = {**made.pair, "home": home}
-            yield made
-    finally:
-        netns.remove(home)
+    with hosted_pair(home, tmp_path, lambda: capsys.readouterr().out) as made:
+        made.pair = {**made.pair, "home": home}
+        yield made
 
 
 def bridge(namespace: str, *ports: str) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.host import netns
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.status import read_health
 from sgdataplane.model.options import Placement
@@ -17,7 +15,7 @@ from tests.features.probes import FLOWTABLES, require
 from tests.support import labs
 from tests.support.agentbench import agent_in
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import HOST, ROUTER, attached_pair, state_of
+from tests.support.attachhost import HOST, ROUTER, state_of
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import Session
@@ -35,14 +33,8 @@ def _feature() -> None:
 
 
 @pytest.fixture
-def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    home = make_lab_name()
-    netns.create(home)
-    try:
-        with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as made:
-            yield made
-    finally:
-        netns.remove(home)
+def bench(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 def test_apply_says_so_for_people_and_programs(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

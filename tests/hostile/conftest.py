@@ -11,8 +11,8 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.hostile.scene import Canary
 from tests.support.attachbench import Bench
-from tests.support.attachhost import attached_pair
 from tests.support.builders import mac_of
+from tests.support.workload import host_bench, make_netns  # noqa: F401  # fixtures
 
 
 @pytest.fixture
@@ -36,10 +36,6 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
 
 
 @pytest.fixture
-def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    """Two workloads, attached; root of `bench.place` is hostile, the other is a neighbour."""
-    home = make_lab_name()
-    netns.create(home)
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
-    netns.remove(home)
+def bench(host_bench: Bench) -> Bench:  # noqa: F811
+    """Root of `bench.place` is hostile, the other workload is a neighbour."""
+    return host_bench

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -34,22 +34,8 @@ Make = Callable[[], str]
 
 
 @pytest.fixture
-def make(make_lab_name: Make) -> Iterator[Make]:
-    names = []
-
-    def made() -> str:
-        names.append(make_lab_name())
-        netns.create(names[-1])
-        return names[-1]
-
-    yield made
-    for name in names:
-        netns.remove(name)
-
-
-@pytest.fixture
-def router(make: Make) -> str:
-    name = make()
+def router(make_netns: Make) -> str:
+    name = make_netns()
     with Links(name) as links:
         links.add_bridge(MARK)
     return name
@@ -80,40 +66,40 @@ def made_in_workload(_: Make, workload: str, router: str) -> None:
         links.add_veth("eth0", router, "end", "")
 
 
-def moved_from_between(make: Make, workload: str, router: str) -> None:
+def moved_from_between(make_netns: Make, workload: str, router: str) -> None:
     """Both ends are made in a third namespace, and moved."""
-    between = make()
+    between = make_netns()
     with Links(between) as links:
         links.add_veth("one", between, "two", "")
         links.move("one", workload, "eth0")
         links.move("two", router, "end")
 
 
-def a_namespace_between(make: Make, workload: str, router: str) -> None:
+def a_namespace_between(make_netns: Make, workload: str, router: str) -> None:
     """Two veths, one after the other: the list of the one in between shows where the next one leads."""
-    between = make()
+    between = make_netns()
     with Links(between) as links:
         links.add_veth("near", workload, "eth0", "")
         links.add_veth("far", router, "end", "")
 
 
 @pytest.mark.parametrize("join", [made_in_router, made_in_workload, moved_from_between, a_namespace_between])
-def test_a_veth_leads_to_the_router(make: Make, router: str, join: Callable[[Make, str, str], None]) -> None:
-    workload = make()
-    join(make, workload, router)
+def test_a_veth_leads_to_the_router(make_netns: Make, router: str, join: Callable[[Make, str, str], None]) -> None:
+    workload = make_netns()
+    join(make_netns, workload, router)
     assert MARK in reached(workload)
 
 
-def test_a_router_of_another_user_namespace_is_reached_all_the_same(make: Make) -> None:
+def test_a_router_of_another_user_namespace_is_reached_all_the_same(make_netns: Make) -> None:
     """A capability in the machine's user namespace holds in all others."""
-    workload = make()
+    workload = make_netns()
     process = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sleep", "600"])
     try:
         place = f"/proc/{process.pid}/ns/net"
         wait_until(lambda: netns.inode_of(place) != netns.inode_of(netns.OWN_NETNS))
         with Links(place) as links:
             links.add_bridge(MARK)
-        made_in_router(make, workload, place)
+        made_in_router(make_netns, workload, place)
         assert MARK in reached(workload)
     finally:
         process.kill()
@@ -160,10 +146,10 @@ def addresses_and_routes(place: str) -> set[str]:
 
 
 @pytest.mark.optional
-def test_a_tunnel_across_a_namespace_leads_nowhere(make: Make, router: str) -> None:
+def test_a_tunnel_across_a_namespace_leads_nowhere(make_netns: Make, router: str) -> None:
     """The tunnel's two ends are in the namespaces on both sides, and its packets in one that has no links. Nothing in
     there shows where the other end is. The control: what comes before it is reached."""
-    workload, between, empty = make(), make(), make()
+    workload, between, empty = make_netns(), make_netns(), make_netns()
     with Links(between) as links:
         links.add_veth("near", workload, "eth0", "")
     for place, tunnel, vni in ((between, "tunnel-a", 1), (router, "tunnel-b", 2)):

@@ -12,7 +12,7 @@ from sgdataplane.host import netns
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
 from tests.support.bootedhost import built_packages, installed
 from tests.support.engines import overlaid
-from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.workload import bench, dns, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
 
 
 @pytest.fixture

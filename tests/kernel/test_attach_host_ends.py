@@ -48,20 +48,6 @@ UP = {"eni-a": True, "eni-b": True}
 
 
 @pytest.fixture
-def make_netns(make_lab_name: Callable[[], str]) -> Iterator[Callable[[], str]]:
-    names = []
-
-    def make() -> str:
-        names.append(make_lab_name())
-        netns.create(names[-1])
-        return names[-1]
-
-    yield make
-    for name in names:
-        netns.remove(name)
-
-
-@pytest.fixture
 def home(make_netns: Callable[[], str]) -> str:
     return make_netns()
 

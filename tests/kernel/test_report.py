@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from tests.support import attachbench, attachhost
 from tests.support.attachbench import DNS, WEB, Bench
@@ -19,12 +17,8 @@ pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
-def hosted(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    name = make_lab_name()
-    netns.create(name)
-    with attachhost.attached_pair(name, tmp_path, lambda: capsys.readouterr().out) as found:
-        yield found
-    netns.remove(name)
+def hosted(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 def report(bench: Bench, state: CloudState, tmp_path: Path) -> tuple[str, str]:

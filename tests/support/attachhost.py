@@ -69,6 +69,17 @@ def attached_pair(home: str, folder: Path, read_output: Callable[[], str]) -> It
         yield bench
 
 
+@contextmanager
+def hosted_pair(home: str, folder: Path, read_output: Callable[[], str]) -> Iterator[Bench]:
+    """The same, and `home` is made for it."""
+    netns.create(home)
+    try:
+        with attached_pair(home, folder, read_output) as bench:
+            yield bench
+    finally:
+        netns.remove(home)
+
+
 def set_up(place: str, addresses: tuple[str, ...]) -> None:
     """As a container is: its subnet is on the link, in IPv4."""
     with netns.inside(place):

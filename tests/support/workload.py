@@ -13,6 +13,7 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.attachhost import hosted_pair
 from tests.support.pair import Pair, Session, join, made_pair
 
 
@@ -44,6 +45,28 @@ def bench(
     join(pair)
     yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
     netns.remove(peer)
+
+
+@pytest.fixture
+def host_bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    """Two workloads, attached. A namespace that stands for the machine's own has the host ends of their links."""
+    with hosted_pair(make_lab_name(), tmp_path, lambda: capsys.readouterr().out) as bench:
+        yield bench
+
+
+@pytest.fixture
+def make_netns(make_lab_name: Callable[[], str]) -> Iterator[Callable[[], str]]:
+    """Makes named namespaces, and removes them."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(make_lab_name())
+        netns.create(names[-1])
+        return names[-1]
+
+    yield make
+    for name in names:
+        netns.remove(name)
 
 
 @pytest.fixture
