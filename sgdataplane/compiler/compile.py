@@ -20,7 +20,6 @@ from sgdataplane.compiler.eni import (
     EniInterface,
     ends_chain,
     eni_chain,
-    errors_chain,
     passing_errors,
     shared_chains,
 )
@@ -100,19 +99,17 @@ def _shared_part(around: Surroundings) -> Part:
 
 @dataclass(frozen=True)
 class EniPart:
-    """What a table has for one ENI: its chains by hook, for any packet; `errors`: for ICMP errors that it sends about
-    sessions that it accepted; `ends`: what checks which sessions its errors are about. `optional`: chains that a table
-    has if an ENI needs them."""
+    """What a table has for one ENI: its chains by hook; `ends`: what checks which sessions the ICMP errors are about
+    that it sends. `optional`: chains that a table has if an ENI needs them."""
 
     ifname: str
     opening: Mapping[Direction, Chain]
-    errors: Chain
     ends: Chain
     optional: frozenset[str]
 
     @cached_property
     def part(self) -> Part:
-        return Part.of([*self.opening.values(), self.errors, self.ends], ())
+        return Part.of([*self.opening.values(), self.ends], ())
 
     @cached_property
     def needed(self) -> frozenset[str]:
@@ -129,14 +126,13 @@ def _eni_part(placement: Placement, link: EniInterface, options: Options) -> Eni
     opening = {hook: eni_chain(site, hook, link, options, of_hook.get(hook)) for hook in Direction}
     far = shared_chains(placement, Direction.EGRESS, options).far
     optional = verdicts.cause_names().union(chain.name for chain in far)
-    return EniPart(link.ifname, opening, errors_chain(site, link, ends), ends, optional)
+    return EniPart(link.ifname, opening, ends, optional)
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
     """The maps from interfaces to the chains of their ENIs."""
-    errors = skeleton.errors({entry.ifname: entry.errors for entry in parts})
-    opening = [{entry.ifname: entry.opening[hook] for entry in parts} for hook in Direction]
-    return Part.of((), [errors, *map(skeleton.dispatch, Direction, opening)])
+    opening = ({entry.ifname: entry.opening[hook] for entry in parts} for hook in Direction)
+    return Part.of((), list(map(skeleton.dispatch, Direction, opening)))
 
 
 def compile_policy(

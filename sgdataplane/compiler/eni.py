@@ -13,18 +13,18 @@ profile. Must not know rules of users, or the epoch.
                                        destination that isn't
                  jump <hook>-checks    discovery and DHCP from the ENI's own address; DHCP offers; packets without a
                                        session
+                 jump ends-egress      egress: related packets
                  timeouts, mid-stream TCP, metadata
                  number of the profile of the side whose rules judge the packet's session: becomes its priority, with
                                        which it returns to the base chain
-    ends-egress           icmp-error-refused  an ICMP error about a session whose packets in the error's direction don't
-                                              come from the ENI. Errors come here from the eni chain, and by
-    errors-egress         spoofed             if a mark says that the ENI accepts the session
+    ends-egress  icmp-error-refused    an ICMP error about a session whose packets in the error's direction don't come
+                                       from the ENI. Other errors about sessions that the ENI accepts pass here
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 
@@ -54,7 +54,7 @@ from sgdataplane.contract.fields import (
     CtState,
     Field,
 )
-from sgdataplane.contract.priority import CODES, OWN_END
+from sgdataplane.contract.priority import ACCEPTED, CODES, OTHERS_END
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
@@ -262,34 +262,28 @@ def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
 
 
 def ends_chain(site: Site, link: EniInterface) -> Chain:
-    """Drops ICMP errors that this ENI sends about sessions without an end here; all other packets come back.
+    """Drops ICMP errors that this ENI sends about sessions without an end here. Of the others, those pass that are
+    about sessions which the ENI accepts, as their priority says; all other packets come back.
 
     A session has its end here if its packets in the error's direction come from the ENI. So the packet that the error
     quotes was sent to the ENI, and no other workload has seen it. One rule drops: an old kernel walks each way there.
     """
-    is_own = Match(Field.PACKET_PRIORITY, (Range.of(OWN_END),))
-    rules = [shared_rule(*NO_ERROR, RETURN), shared_rule(SetPriority(OWN_END))]
+    rules = [shared_rule(*NO_ERROR, RETURN)]
     for way, family in product(CtDirection, Family):
         side = Direction.EGRESS if way is CtDirection.ORIGINAL else Direction.INGRESS
         is_another = _none_of(site.field(LOCAL, side, family), _of_family(link.sources, family))
         if is_another:
-            rules.append(said(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(0)))
-    rules.append(_dropped(Direction.EGRESS, "icmp-error-refused", replace(is_own, negate=True)))
+            rules.append(said(is_value(Field.CT_DIRECTION, way), *is_another, SetPriority(OTHERS_END)))
+    refused = goto(drop_name(Direction.EGRESS, "icmp-error-refused"))
+    passing = goto(passing_errors(site.placement, Direction.EGRESS).name)
+    rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, OTHERS_END), refused))
+    rules.append(shared_rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), passing))
     return said_chain(names.identifier(f"ends-{Direction.EGRESS.value}", link.ifname), rules)
 
 
-def errors_chain(site: Site, link: EniInterface, ends: Chain) -> Chain:
-    """ICMP errors that this ENI sends about a session that it accepts now."""
-    hook = Direction.EGRESS
-    passing = passing_errors(site.placement, hook)
-    rules = (*_sender(hook, link.sources), shared_rule(jump(ends.name)), shared_rule(goto(passing.name)))
-    return said_chain(names.identifier(f"errors-{hook.value}", link.ifname), rules)
-
-
-@lru_cache(maxsize=1)  # both chains of an ENI have these
-def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> tuple[SaidRule, ...]:
+def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
     """Checks the source, as `semantics.is_spoofed` does."""
-    return tuple(_dropped(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
+    return (_dropped(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
 
 
 def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:

@@ -29,7 +29,6 @@ from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import (
     ADOPTING,
     DEFAULT_WINDOW_MS,
-    ERRORS,
     MIDSTREAM,
     UPLINK,
     dispatch_name,
@@ -188,11 +187,6 @@ def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS)
 def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     """Interface name -> the chain of the ENI it carries."""
     return by_interface(dispatch_name(hook), chains)
-
-
-def errors(chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> the chain for ICMP errors that its ENI sends about accepted sessions."""
-    return by_interface(ERRORS, chains)
 
 
 def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:

@@ -8,7 +8,7 @@ its interfaces with their slots. Must not know rules of users.
                           set has them for each. All else goes through the ENI's chain, the profile and, by rank, a
                           leaf. Each of them returns with what it found in the packet's priority. One rule accepts for
                           each side, and whatever else comes back is refused
-    <hook>-related        ICMP errors of these sessions
+    <hook>-related        ICMP errors of these sessions pass, but those that an ENI sends are checked by its chain first
     <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own that writes the mark,
                           <side>-epoch.<ifname>. AH over IPv6 and ICMP errors are only accepted. In a router, packets
@@ -44,7 +44,6 @@ from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.priority import ACCEPTED, CODES, RANKS
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import (
-    ERRORS,
     LOOPBACK,
     PROFILES,
     SENT,
@@ -105,7 +104,8 @@ Statements = tuple[Statement, ...]
 
 # Rules that name no epoch are made once: a rule that is the same object is encoded once, too.
 UNSET, DROPPED = rule(SetPriority(0)), rule(DROP)
-BEFORE_RELATED = (rule(*NO_ERROR, RETURN), UNSET)
+IS_INFORMATION = Match(Field.ICMPV6_TYPE, (Range(128, 255),))  # and no error (RFC 4443, 2.1)
+BEFORE_RELATED = (rule(*NO_ERROR, RETURN), UNSET, rule(IS_INFORMATION, RETURN))
 
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
@@ -171,17 +171,12 @@ def _to_related(hook: Direction) -> Rule:
 
 
 def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
-    """Leads ICMP errors of these sessions to the chain that passes them, by one rule: an old kernel walks each way
-    there at each commit. At egress that is a chain of the ENI's, which first checks where they come from."""
+    """Notes in the priority which ICMP errors are about these sessions. At ingress one rule leads them to the chain
+    that passes them: an old kernel walks each way there at each commit. At egress the ENI's own chains do so, after
+    they have checked where the errors come from."""
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
-    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, _to_errors(site, hook)))
-
-
-def _to_errors(site: Site, hook: Direction) -> Rule:
-    is_accepted = is_value(Field.PACKET_PRIORITY, ACCEPTED)
-    if hook is Direction.EGRESS:
-        return rule(is_accepted, VerdictMap(site.interface(hook), name=ERRORS))
-    return rule(is_accepted, goto(passing_errors(site.placement, hook).name))
+    passing = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), goto(passing_errors(site.placement, hook).name))
+    return Chain(related_name(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:

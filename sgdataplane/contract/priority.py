@@ -6,7 +6,7 @@ Owns which numbers are which, so that none is taken for another kind. Must not k
     RANKS, below DECIDED     ranks (compiler/ranks.py)
     DECIDED + 1 .. 4         what was decided: by which side's rules, and how
     ACCEPTED                 an ICMP error is about a session that its ENI accepts
-    OWN_END                  an ICMP error that an ENI sends is about a session with an end at this ENI, as far as asked
+    OTHERS_END               an ICMP error that an ENI sends is about a session without an end at this ENI
     DECIDED + 16 and more    one side of a profile: its rules are asked next
     IS_KIN and more          kins
 """
@@ -20,7 +20,7 @@ from sgdataplane.net.values import Direction, Verdict
 
 DECIDED = 1 << 30
 RANKS = range(1, DECIDED)
-ACCEPTED, OWN_END = DECIDED + 8, DECIDED + 9
+ACCEPTED, OTHERS_END = DECIDED + 8, DECIDED + 9
 FIRST_PROFILE, PROFILE_NUMBERS = DECIDED + 16, DECIDED - 16  # the first number, and how many there are
 IS_KIN = 1 << 31
 KINS = IS_KIN - 1  # how many numbers there are; the one with all bits set isn't used, as nft calls it "root"

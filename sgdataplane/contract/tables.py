@@ -17,7 +17,6 @@ UPLINK = "uplink"  # the chain for packets that come by an uplink
 MIDSTREAM = "egress-midstream"
 PROFILES = "profiles"  # the map from numbers of profiles' sides to their first chains
 WINNERS = "winners"  # the map from ranks to the leaves of their permissions
-ERRORS = "egress-errors"  # the map from an interface to the chain for ICMP errors that its ENI sends
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 SENT = "sent"  # the base chain for packets that the namespace itself sends, where there is one

@@ -166,20 +166,22 @@ def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
 
 
 def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
-    """Packets of sessions that this ENI accepts now, and ICMP errors about them, pass. An error that it sends must come
-    from the ENI, and so must the session's packets in the error's direction. AH over IPv6 carries another session's
-    entry, so it never passes by it."""
+    """Packets of sessions that this ENI accepts now pass, and so do ICMP errors about them that come to it. AH over
+    IPv6 carries another session's entry, so it never passes by it."""
     is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
-    sessions = [_accepted(link, way) for way in CtDirection]
-    for session in sessions:
+    for way in CtDirection:
         state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
-        yield FixedClause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
-    for way, session in zip(CtDirection, sessions, strict=True):
-        related = (*session, IS_RELATED, IS_ICMP)
-        if link.is_egress:
-            yield link.drop("spoofed", *related, none_of(link.among(link.local, link.own.addresses)))
-            yield link.drop("icmp-error-refused", *related, _is_of_another(link, way))
-        yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
+        known = (*is_no_ah, *_accepted(link, way), state)
+        yield FixedClause((link.passing(), "accept"), known, "accept, as of a known session")
+    if not link.is_egress:
+        yield from _of_accepted(link)
+
+
+def _of_accepted(link: EniAtHook) -> Iterator[FixedClause]:
+    """ICMP errors about sessions that this ENI accepts now pass."""
+    is_error = IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family])
+    for way in CtDirection:
+        yield link.accept("icmp-error", *_accepted(link, way), *is_error)
 
 
 def _is_of_another(link: EniAtHook, way: CtDirection) -> Match:
@@ -282,12 +284,14 @@ def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _errors(link: EniAtHook) -> Iterator[FixedClause]:
-    """ICMP errors about sessions that this ENI doesn't accept now are judged as those sessions. But nobody has seen the
-    packet that an error quotes whose sender that packet wasn't sent to. Other related ICMP says nothing about its
-    session."""
-    for way in CtDirection if link.is_egress else ():
-        is_way = one_of(Field.CT_DIRECTION, way)
-        yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP, is_way, _is_of_another(link, way))
+    """An ENI sends no ICMP error that quotes a packet which wasn't sent to the ENI: it has seen none. Other errors
+    about sessions that it accepts now pass, and those about other sessions are judged as these. Other related ICMP says
+    nothing about its session."""
+    if link.is_egress:
+        for way in CtDirection:
+            is_way = one_of(Field.CT_DIRECTION, way)
+            yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP, is_way, _is_of_another(link, way))
+        yield from _of_accepted(link)
     yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
     yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
 

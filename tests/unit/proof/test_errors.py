@@ -74,8 +74,8 @@ def mutants(placement: Placement, addresses: str) -> list[tuple[str, int, Change
     found: list[tuple[str, int, Change]] = [(ends, n, left_out) for n, text in rules(ends) if "ct direction" in text]
     found += [(ends, n, other_way) for n, text in rules(ends) if "ct direction" in text]
     found += [(ends, n, left_out) for n, text in rules(ends) if "goto" in text]
-    for name in ("eni-egress.eth0", "errors-egress.eth0"):
-        found += [(name, n, left_out) for n, text in rules(name) if f"jump {ends}" in text]
+    entry = "eni-egress.eth0"
+    found += [(entry, n, left_out) for n, text in rules(entry) if f"jump {ends}" in text]
     if placement.is_outside:
         found += [("uplink-ends", n, left_out) for n, text in rules("uplink-ends") if "ct direction" in text]
         found += [("uplink-ends", n, other_way) for n, text in rules("uplink-ends") if "ct direction" in text]
