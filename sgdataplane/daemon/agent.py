@@ -55,6 +55,7 @@ from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
+from sgdataplane.daemon.sessionroom import SessionRoom
 from sgdataplane.daemon.signals import ENDING, open_signals
 from sgdataplane.daemon.source import LastGood, source_of
 from sgdataplane.daemon.status import Status
@@ -85,7 +86,7 @@ class Agent:
         self._registry = Registry(config.bindings)
         self._bindings: tuple[Binding, ...] | None = None
         last_good = LastGood(config.state_directory)
-        self._notifier = Notifier(os.environ)
+        self._notifier, self._room = Notifier(os.environ), SessionRoom()
         self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
         stack.callback(self._meanwhile.close)
         known = ProvenFile(config.state_directory)
@@ -296,6 +297,7 @@ class Agent:
         self._schedule.done(is_whole=report.is_whole)
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
+        self._status.crowded = self._room.follow(report.host, config.conntrack_max)
         self._journal.tell(report, lambda: self._serve_at(config))
         self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
         self._reconciler.remember()

@@ -31,8 +31,9 @@ FIXED = ("bindings", "state_directory", "socket")
 class Config:
     """state: the state's file or folder.    choices: one key each (model/choices.py). uplinks: as for `sgdp apply`.
     bind: which labels of an interface bind it to an ENI without `sgdp attach`.    bind_in: in which namespaces
-    (patterns). adoption_window: for how many seconds running sessions of an ENI may continue when it is first
-    protected. resync: seconds between two looks at everything, even if nothing was heard. fence, prove: as in
+    (patterns). conntrack_max: "auto" raises the kernel's setting if a router needs that, "keep" doesn't.
+    adoption_window: for how many seconds running sessions of an ENI may continue when it is first protected. resync:
+    seconds between two looks at everything, even if nothing was heard. fence, prove: as in
     enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
     and the hits per rule are kept.    socket: where `sgdp status` asks. status_socket: where the owner of the state
     asks whether it is in force; "" for none. metrics: the address and port for Prometheus; "" for none."""
@@ -42,6 +43,7 @@ class Config:
     uplinks: tuple[str, ...] = ()
     bind: tuple[Means, ...] = ()
     bind_in: tuple[str, ...] = BindRule().names
+    conntrack_max: str = "auto"
     adoption_window: float = 30.0
     resync: float = 300.0
     fence: bool = True
@@ -81,6 +83,7 @@ KINDS: Mapping[str, ValueKind | Choice] = {
     "uplinks": texts(IFNAME, "names of interfaces"),
     "bind": ValueKind("a list of alias, mac, each at most once", _means),
     "bind_in": texts(PATTERN, "patterns of names of namespaces"),
+    "conntrack_max": choice("auto", "keep"),
     "adoption_window": seconds(0, 3600),
     "resync": seconds(1, 86400),
     "fence": SWITCH,

@@ -86,6 +86,9 @@ METRICS: Mapping[str, Described] = {
         "Packets dropped in a namespace, at all of its ENIs together.", ("namespace", "direction", "cause")
     ),
     "sessions": Described("Sessions in the namespace's conntrack table.", ("namespace",)),
+    "session_limit": Described(
+        "How many sessions the namespace's conntrack table may have (nf_conntrack_max).", ("namespace",)
+    ),
     "conntrack_dropped_packets_total": Described(
         "Packets that the kernel dropped because conntrack was full; no other metric has them.", ("namespace",)
     ),
@@ -194,6 +197,7 @@ class Metrics(Collector):
         dropped: Counter[tuple[str, ...]] = Counter()
         of_enis: Counter[tuple[str, ...]] = Counter()
         sessions: Counter[tuple[str, ...]] = Counter()
+        limits: dict[tuple[str, ...], int] = {}
         refused: Counter[tuple[str, ...]] = Counter()
         for entry in entries:
             reading = known[entry.key]
@@ -203,9 +207,12 @@ class Metrics(Collector):
                 of_enis.update({(of_eni.eni, entry.named, of_eni.direction): packets for of_eni, packets in found})
                 sessions[entry.named,] += reading.use.entries
                 refused[entry.named,] += reading.use.dropped
+                if reading.use.limit:
+                    limits[entry.named,] = reading.use.limit
         yield _labelled("dropped_packets_total", dropped.items())
         yield _labelled("eni_dropped_packets_total", list(of_enis.items())[: 2 * MAX_OF_EACH])
         yield _labelled("sessions", sessions.items())
+        yield _labelled("session_limit", limits.items())
         yield _labelled("conntrack_dropped_packets_total", refused.items())
 
 

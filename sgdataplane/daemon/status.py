@@ -22,7 +22,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
                   that concern us, {name, certain, felt, effect, answer, source}; certain: false if it perhaps has it;
                   felt: whether another kernel would serve better; answer: what we do about it
     warnings      one line for each flowtable that carries sessions past the policy, for each namespace where an ENI was
-                  bound before its name led elsewhere, and for each nearly full neighbour table of the machine
+                  bound before its name led elsewhere, for each nearly full neighbour table of the machine, and for
+                  each router whose ENIs may hold more sessions than conntrack takes
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
                   hold until its next turn, and a warning names the program, or they changed its host end in the last
@@ -114,6 +115,7 @@ class Status:
         self.config_error, self.choices = "", ON_HOSTS
         self.needs_restart: tuple[str, ...] = ()
         self.neighbours: tuple[str, ...] = ()  # warnings about the machine's neighbour tables
+        self.crowded: tuple[str, ...] = ()  # and about routers whose ENIs may hold more sessions than conntrack takes
         self.cycles = self.drifts = 0
         self._clock = clock
         self._started = clock()
@@ -266,7 +268,7 @@ class Status:
             "kernel": kernel_as_json(),
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "tampering": self._tampering_as_json(),
-            "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
+            "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours, *self.crowded],
             "enis": [self._eni_as_json(eni) for eni in self._those(eni_id)],
         }
 

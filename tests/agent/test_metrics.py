@@ -113,7 +113,7 @@ def test_what_a_rule_refuses_is_told_apart(bench: Bench, agent: AgentBench, web:
 def test_what_is_detached_is_no_longer_told(bench: Bench, agent: AgentBench) -> None:
     bench.attach()
     agent.start()
-    per_namespace = ("dropped_packets_total", "sessions", "conntrack_dropped_packets_total")
+    per_namespace = ("dropped_packets_total", "sessions", "session_limit", "conntrack_dropped_packets_total")
     named = (*per_namespace, "eni_in_force", "eni_epoch")
     assert all(scrape(PORT).values(name) for name in named)
     assert bench.sgdp("detach", "--eni", "eni-a") == 0

@@ -46,6 +46,7 @@ STOCK = (
     Suite("package", ("tests/vm/test_package.py",), "vm"),
     Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
     Suite("units", ("tests/vm/test_units.py",), "vm"),
+    Suite("conntrack-size", ("tests/vm/test_conntracksize.py",), "vm"),
 )
 # One processor, but a third of their time tests wait for packets and the kernel. ALONE come first, beside the machines
 # of stock kernels, which leave nothing idle.

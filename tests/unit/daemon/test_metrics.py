@@ -90,6 +90,7 @@ def test_what_a_cycle_did_is_told(bench: Bench) -> None:
     assert found.value("eni_dropped_packets_total", eni="eni-a", **where) == 4
     assert sum(found.values("eni_dropped_packets_total")) == 8
     assert found.value("sessions", namespace="container 1") == 7
+    assert found.value("session_limit", namespace="container 1") == 100
     assert found.value("conntrack_dropped_packets_total", namespace="container 1") == 2
     for family in ("ipv4", "ipv6"):
         assert found.value("neighbour_limit", family=family) > found.value("neighbour_entries", family=family) >= 0
