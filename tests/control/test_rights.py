@@ -221,6 +221,20 @@ def test_long_lists_and_odd_texts_are_refused(shop: Shop, action: str, parameter
     assert shop.key.refused(action, **parameters).startswith("InvalidParameter")
 
 
+@pytest.mark.parametrize(
+    ("action", "parameters"),
+    [
+        ("DescribeInstances", {"InstanceIds": json.dumps([f"i-{n}" for n in range(100)])}),
+        ("DescribeSecurityGroups", {"SecurityGroupIds": json.dumps(["sg-1"] * 100)}),
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId": [f"eni-{n}" for n in range(100)]}),
+        ("DescribeVpcs", {"VpcId": ",".join(f"vpc-{n}" for n in range(100))}),
+    ],
+)
+def test_lists_of_a_hundred_are_answered(shop: Shop, action: str, parameters: dict[str, Json]) -> None:
+    """The control."""
+    assert "TotalCount" in shop.key(action, **parameters)
+
+
 @pytest.mark.parametrize("token", ["9" * 30, "9" * 5_000, "٣", "-1"])
 def test_events_after_anything_are_told(shop: Shop, token: str) -> None:
     call = Call("SgdpDescribeEvents", {"NextToken": token}, "r", "LTAI-test", "127.0.0.1", time.time())
