@@ -74,6 +74,7 @@ IPVLAN = Feature(
     "CONFIG_IPVLAN",
     ("ip link add probe type veth", "ip link add link probe name upper type ipvlan mode l2"),
 )
+FUSE = Feature("file systems of programs", "CONFIG_FUSE_FS", ("test -w /dev/fuse",))
 BONDS = Feature("bonds of devices", "CONFIG_BONDING", ("ip link add probe type bond mode active-backup",))
 
 
