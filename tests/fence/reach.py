@@ -2,7 +2,8 @@
 
 Owns the messages. Without LINK, prints the interfaces of the namespace that has that number here, as JSON; with it,
 makes a device `spy0` here whose lower interface is that one there (IFLA_LINK_NETNSID). KIND bridge makes one there,
-whose ports are the other end of `spy0` and a macvlan over that interface.
+whose ports are the other end of `spy0` and a macvlan over that interface. It shows the hooks of IP its packets (needs
+br_netfilter) if KIND is showing-bridge. MODE is its name, if any: what has that name there is deleted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from collections.abc import Iterable
 from sgdataplane.host.netlink import attribute, nested, text_of
 from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME, TARGET, Rtnetlink
 
-NEWLINK, SETLINK, CREATE = 16, 19, 0x600  # RTM_*; NLM_F_CREATE | NLM_F_EXCL
+NEWLINK, DELLINK, SETLINK, CREATE = 16, 17, 19, 0x600  # RTM_*; NLM_F_CREATE | NLM_F_EXCL
 LINK, MASTER, LINKINFO, OF_PROCESS, LINK_NETNSID, NESTED = 5, 10, 18, 19, 37, 0x8000  # IFLA_*; NLA_F_NESTED
 PEER = 1  # VETH_INFO_PEER
 KIND, DATA = 1, 2  # IFLA_INFO_*
 U32, U16 = struct.Struct("=I"), struct.Struct("=H")
-NAME = "spy0"
+NF_CALLS = 36, 37, 38  # IFLA_BR_NF_CALL_*: IP, IPv6, ARP
+NAME, BRIDGE, UPPER, SHOWING = "spy0", "spybr", "spymac", "showing-bridge"
 MACVLAN = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}  # IFLA_MACVLAN_MODE is 1
 IPVLAN = {"l2": 0, "l3": 1, "l3s": 2}  # IFLA_IPVLAN_MODE is 1
 VXLAN_ID, VXLAN_REMOTE, VXLAN_LOCAL, VXLAN_PORT = 1, 2, 4, 15  # IFLA_VXLAN_*
@@ -49,20 +51,23 @@ def make(number: int, link: int, kind: str, mode: str, name: str = NAME) -> None
     change(NEWLINK, 0, [*parts, info(kind, details(kind, mode))], CREATE)
 
 
-def bridge(number: int, link: int) -> None:
+def bridge(number: int, link: int, called: str, *, is_showing: bool) -> None:
     there = attribute(TARGET, struct.pack("=i", number))
 
     def add(name: str, kind: str, data: Iterable[bytes], *more: bytes) -> None:
-        called = attribute(LINK_NAME, name.encode() + b"\0")
-        change(NEWLINK, 0, [called, there, *more, info(kind, data)], CREATE, up=True)
+        named = attribute(LINK_NAME, name.encode() + b"\0")
+        change(NEWLINK, 0, [named, there, *more, info(kind, data)], CREATE, up=True)
 
-    add("spybr", "bridge", [])
-    of_bridge = attribute(MASTER, U32.pack(dict(links(number))["spybr"]))
+    replaced = dict(links(number)).get(called)
+    if replaced is not None:
+        change(DELLINK, replaced, [there])
+    add(called, "bridge", [attribute(calls, b"\1") for calls in NF_CALLS if is_showing])
+    of_bridge = attribute(MASTER, U32.pack(dict(links(number))[called]))
     peer = [attribute(LINK_NAME, NAME.encode() + b"\0"), attribute(OF_PROCESS, U32.pack(os.getpid()))]
     add("spyport", "veth", [attribute(PEER, IFINFOMSG.pack(0, 0, 0, 0, 0) + b"".join(peer))], of_bridge)
-    make(number, link, "macvlan", "passthru", "spymac")
+    make(number, link, "macvlan", "passthru", UPPER)
     with Rtnetlink() as door:
-        (((_, _, made, *_), _),) = [found for found in door.links() if text_of(found[1][LINK_NAME]) == "spymac"]
+        (((_, _, made, *_), _),) = [found for found in door.links() if text_of(found[1][LINK_NAME]) == UPPER]
     change(SETLINK, made, [there, of_bridge], up=True)  # moves it there, and then finds the bridge
 
 
@@ -84,8 +89,8 @@ def main() -> None:
     number, *rest = sys.argv[1:]
     if rest:
         link, kind, mode = rest
-        if kind == "bridge":
-            bridge(int(number), int(link))
+        if kind in ("bridge", SHOWING):
+            bridge(int(number), int(link), mode or BRIDGE, is_showing=kind == SHOWING)
         else:
             make(int(number), int(link), kind, mode)
     else:

@@ -5,6 +5,7 @@ the same second (HostBench.fate)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ from sgdataplane.compiler.fence import PLACEHOLDER
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns, sysctl
 from sgdataplane.nft.kernel import NetlinkKernel
-from tests.features.probes import IPVLAN, VLANS, require
+from tests.features.probes import BRIDGE_NETFILTER, IPVLAN, VLANS, require
 from tests.fence.hostbench import MAC, NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Send, host_bench
 from tests.fence.intruder import Intruder
+from tests.fence.reach import BRIDGE, SHOWING, UPPER
 from tests.support import labs
+from tests.support.labs import run_in
 
 pytestmark = pytest.mark.traffic
 
 SILENT = {"ipv6/conf/default/disable_ipv6": "1"}  # of what the intruder makes
-UNAPPROVED, NOBODY = "fence.unapproved", "192.0.2.9"
+UNAPPROVED, UNKNOWN, NOBODY = "fence.unapproved", "egress.unknown-interface", "192.0.2.9"
 MODES = ("private", "vepa", "bridge", "passthru", "source")
 by_end = pytest.mark.parametrize("end", [NEIGHBOUR, OUTSIDE], ids=["host-end", "uplink"])
 
@@ -115,18 +118,46 @@ def test_vlan_device_sends_nothing(kept: HostBench, end: End) -> None:
 
 
 BRIDGED = [f"bridge/bridge-nf-call-{kind}tables" for kind in ("ip", "ip6", "arp")]
+by_sight = pytest.mark.parametrize("kind", ["bridge", pytest.param(SHOWING, marks=pytest.mark.optional)])
+
+
+def hide(bench: HostBench, kind: str) -> None:
+    """The router's bridges show the policy no frame, but for one that asks for it itself."""
+    if kind == SHOWING:
+        require(BRIDGE_NETFILTER)
+    with netns.inside(bench.router):
+        sysctl.write_all({name: "0" for name in BRIDGED if Path("/proc/sys/net", name).exists()})
 
 
 @by_end
-def test_bridge_in_the_router_sends_nothing(bench: HostBench, end: End) -> None:
-    """Not even where bridges show no frame to the policy (br_netfilter)."""
-    with netns.inside(bench.router):
-        sysctl.write_all({name: "0" for name in BRIDGED if Path("/proc/sys/net", name).exists()})
-    with Intruder.at(bench).over(link_of(bench, end), "bridge") as send:
+@by_sight
+@pytest.mark.parametrize("is_port", [False, True], ids=["macvlan", "itself"])
+def test_bridge_in_the_router_sends_nothing(bench: HostBench, end: End, kind: str, *, is_port: bool) -> None:
+    """Its port is a macvlan over the interface; or the interface itself, which only somebody in the router can do."""
+    hide(bench, kind)
+    link = link_of(bench, end)
+    with Intruder.at(bench).over(link, kind) as send:
+        if is_port:
+            (ifname,) = (name for name, index in Intruder.at(bench).links().items() if index == link)
+            run_in(bench.router, "ip", "link", "delete", UPPER)
+            run_in(bench.router, "ip", "link", "set", ifname, "master", BRIDGE)
         for build in frames(bench, end).values():
             fate = bench.fate(build, send)
             assert fate.seen_by == frozenset()
-            assert fate.drops[UNAPPROVED] >= 1
+            is_shown_and_refused = kind == SHOWING and fate.drops[UNKNOWN] >= 2  # one of them is of its own stack
+            assert fate.drops.get(UNAPPROVED) or is_shown_and_refused
+
+
+@by_sight
+def test_bridge_in_the_place_of_an_uplink(bench: HostBench, kind: str) -> None:
+    """A limit (docs/design/ends.md): until the agent finds it, it passes to an ENI what comes from no ENI here, if it
+    shows the policy its packets. The control is a bridge that doesn't."""
+    hide(bench, kind)
+    uplink = next(name for name in Intruder.at(bench).links() if name.startswith("ext"))
+    bench = replace(bench, parties={NEIGHBOUR.name: bench.parties[NEIGHBOUR.name]})
+    with Intruder.at(bench).over(link_of(bench, NEIGHBOUR), kind, uplink) as send:
+        seen = {name for name, build in frames(bench, NEIGHBOUR).items() if bench.fate(build, send).seen_by}
+    assert seen == ({"udp-from-nobody"} if kind == SHOWING else set())
 
 
 @by_end
