@@ -16,7 +16,6 @@ from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
 from sgdataplane.enforce import Cache, Clearance, ClearedEpochs, Desired, Proven, Settings, TableSummary
 from sgdataplane.errors import BindingError, HostError
-from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
@@ -32,7 +31,8 @@ class Heard:
     wrong again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly
     nothing was heard. `links`: for each router of which only link events were heard, the names of each of these
     links, the last one last. `pids`: processes of containers that have started, or why there is none. `stacked`:
-    workloads in which links came or changed that are on top of a link of another namespace."""
+    links that came or changed and are on top of one of a router: the number of the namespace (None: ours), and the
+    index."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
@@ -41,7 +41,7 @@ class Heard:
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
     quiet_numbers: Collection[int] = frozenset()
     links: Mapping[Key, Collection[Sequence[str]]] = field(default_factory=dict)
-    stacked: Collection[Identity] = frozenset()
+    stacked: Collection[tuple[int | None, int]] = frozenset()
 
 
 NOTHING_HEARD = Heard()

@@ -29,13 +29,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from sgdataplane.attach.registry import Binding, EndNumbers, HostEnd
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.events import number_of
-from sgdataplane.host.identity import Identity, found
-from sgdataplane.host.linkentry import NO_NSID, STACKED, Link, LinkChanges, link_of
+from sgdataplane.host.identity import found
+from sgdataplane.host.linkentry import NO_NSID, STACKED, Link, LinkChanges
 from sgdataplane.host.links import Links
-from sgdataplane.host.rtnetlink import MOST, Rtnetlink
 
 MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
 MASTERS = frozenset({"bridge", "bond", "team", "vrf", "hsr", "openvswitch"})
@@ -61,14 +59,12 @@ class Tampering:
 class Look:
     """How to look at a router. `uplinks`: names or patterns. `noted`: the uplinks that were seen before, with their
     indices. `only`: the names of host ends of which something was heard; None: all links may have changed. `up`: the
-    ENIs whose host ends we have taken up. `workloads`: where to look for links on top of the router's; None:
-    everywhere."""
+    ENIs whose host ends we have taken up."""
 
     uplinks: Collection[str] = ()
     noted: Mapping[str, int] = field(default_factory=dict)
     only: Collection[str] | None = None
     up: Collection[str] = ()
-    workloads: Collection[Identity] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +150,6 @@ class _Router:
             else:
                 self._close(link)
         self._repair()
-        for what in self._remove_stacked(uplinks):
-            self._tell(what)
         there = frozenset(self._ends[eni_id].ifname for eni_id in self._owners.values())
         return Looked(there, uplinks, tuple(self._tampering[:MAX_TAMPERING]))
 
@@ -207,7 +201,7 @@ class _Router:
     def _close(self, link: Link) -> None:
         """Close a link that neither we nor the user put there."""
         enis = self._concerned(link)
-        what = f"somebody put {_described(link)} there"
+        what = f"somebody put {described(link)} there"
         if link.kind == "veth" and any(end.numbers and end.numbers.index == link.index for end in self._ends.values()):
             if link.is_up and link.lower_nsid != NO_NSID:  # else its workload is just ending
                 self._do(f"the other end of {link.ifname} is elsewhere now", link.index, enis, is_up=False)
@@ -261,19 +255,6 @@ class _Router:
         if not link.is_up and eni_id in self._look.up:
             self._tell(f"{end.ifname} {DOWN}", enis)  # by router.fill(), with its routes
 
-    def _remove_stacked(self, uplinks: Mapping[str, int]) -> Iterator[str]:
-        """Remove links in workloads that are on top of a link of this router."""
-        wanted = self._look.workloads
-        places = {b.identity: b for b in self._bindings if wanted is None or b.identity in wanted}
-        if not places:
-            return
-        router, known = number_of(self.name), {**{link.index: link.ifname for link in self._seen.values()}}
-        known |= {index: name for name, index in uplinks.items()}
-        for identity, binding in places.items():
-            with suppress(SgDataplaneError, OSError), found(identity, binding.path) as place:
-                if place is not None:
-                    yield from _remove_stacked_at(number_of(place), router, binding, known)
-
     def _do(self, what: str, index: int, enis: tuple[str, ...] = (), **change: object) -> None:
         """Make these changes to a link, and tell."""
         refusal = self._do_quietly(index, **change)
@@ -310,17 +291,7 @@ def _change(changes: LinkChanges, index: int, wanted: Mapping[str, object]) -> N
         changes.rename(index, str(wanted["name"]))
 
 
-def _remove_stacked_at(number: int, router: int, binding: Binding, known: Mapping[int, str]) -> Iterator[str]:
-    """`number`, `router`: of the workload's namespace and the router in ours."""
-    with Rtnetlink() as door:
-        for link in map(link_of, door.links(number, MOST)):
-            if link.kind in STACKED and link.lower_nsid == router:
-                LinkChanges(door).delete(link.index, number)
-                lower = known.get(link.lower, f"interface {link.lower}")
-                yield f"{binding.named} put {_described(link)} on top of {lower}; removed"
-
-
-def _described(link: Link) -> str:
+def described(link: Link) -> str:
     return f"{link.ifname} ({link.kind or 'an interface'})"
 
 

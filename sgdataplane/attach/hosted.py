@@ -20,6 +20,7 @@ from sgdataplane.attach.ends import Look, Tampering, look_after, numbered
 from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
 from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, told
 from sgdataplane.attach.router import Ends, Hosted, Present, Where, hosted, move_in, where_is
+from sgdataplane.attach.stacked import remove_stacked
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
@@ -73,7 +74,10 @@ def reconcile_hosted(
     """1 look after the routers' links, find the host ends, and record where they are   2 build each router's table,
     move its ends in, and record that   3 enforce it, and take the ends up   4 leave the routers that have no ends any
     more. The caller holds the registry's lock. Superseded bindings are only recorded."""
-    there = {name: _look_after(name, bindings, manner, agenda) for name in sorted(_routers(bindings))}
+    certain = {name: _certain_ends(name, agenda) for name in sorted(_routers(bindings))}
+    around = [name for name, ends in certain.items() if ends is None]
+    agenda.tampering += remove_stacked(bindings, around, agenda.heard.stacked)
+    there = {name: _look_after(name, bindings, ends, manner, agenda) for name, ends in certain.items()}
     placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
@@ -137,20 +141,26 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
     return {binding.host_end.router for binding in bindings if binding.host_end is not None}
 
 
-def _look_after(name: str, bindings: Sequence[Binding], manner: Manner, agenda: Agenda) -> frozenset[str]:
+def _certain_ends(name: str, agenda: Agenda) -> frozenset[str] | None:
+    """The host ends in a router that are certainly as they were; None if nothing there is certain."""
+    report = agenda.report.by_key.get(name)
+    return None if report is None else agenda.certain_ends(report)
+
+
+def _look_after(
+    name: str, bindings: Sequence[Binding], certain: frozenset[str] | None, manner: Manner, agenda: Agenda
+) -> frozenset[str]:
     """Close what others put into the router, set right what they changed there, and return the host ends that are
     there. Only those are looked at of which something was heard, if that is known."""
     report = agenda.report.by_key.get(name)
-    certain = None if report is None else agenda.certain_ends(report)
     here = [binding for binding in bindings if binding.host_end is not None and binding.host_end.router == name]
     only = None if certain is None else {end.ifname for b in here if (end := b.host_end) is not None} - certain
-    stacked = agenda.heard.stacked if name in agenda.heard.links else None if only is None else ()
-    if certain is not None and not only and not stacked:
+    if certain is not None and not only:
         return certain
     known = () if report is None else report.enis
     up = {eni.binding.eni_id for eni in known if eni.outcome is EniOutcome.IN_FORCE and eni.binding in here}
     try:
-        look = Look(manner.uplinks, agenda.uplinks.get(name, {}), only, up, stacked)
+        look = Look(manner.uplinks, agenda.uplinks.get(name, {}), only, up)
         looked = look_after(name, here, look)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         told(error)

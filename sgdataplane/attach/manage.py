@@ -209,7 +209,7 @@ def _right_names(bindings: Collection[Binding]) -> None:
     for router in sorted({end.router for _, end in ends}):
         here = [(binding, end.ifname) for binding, end in ends if end.router == router]
         try:
-            look_after(router, [binding for binding, _ in here], Look(only=[name for _, name in here], workloads=()))
+            look_after(router, [binding for binding, _ in here], Look(only=[name for _, name in here]))
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
             told(error)
 

@@ -28,10 +28,10 @@ from sgdataplane.host.events import (
     Message,
     Subscription,
     is_about_address,
-    is_stacked,
     link_of,
     number_of,
     number_of_ended,
+    stacked,
 )
 from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.nfsocket import NETLINK_NETFILTER
@@ -66,8 +66,7 @@ class NamespaceWatch:
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._workloads: dict[Identity, int] = {}  # in host placement
-        self._routers_of: dict[Key, set[Key]] = {}  # of workloads in host placement
-        self._stacked: set[Identity] = set()  # workloads in which links on top of another namespace's were heard
+        self._stacked: set[tuple[int | None, int]] = set()  # links on top of a router's that were heard
         self._looked_at: frozenset[int] = frozenset()
         self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
@@ -99,10 +98,11 @@ class NamespaceWatch:
         links, self._links = self._links, {}
         return {key: tuple(names.values()) for key, names in links.items()}
 
-    def take_stacked(self) -> AbstractSet[Identity]:
-        """The workloads in which links came or changed that are on top of a link of another namespace."""
-        stacked, self._stacked = self._stacked, set[Identity]()
-        return stacked
+    def take_stacked(self) -> AbstractSet[tuple[int | None, int]]:
+        """The links that came or changed and are on top of one of a router: the numbers of their namespaces (None:
+        ours), and their indices."""
+        found, self._stacked = self._stacked, set[tuple[int | None, int]]()
+        return found
 
     def take_quiet_numbers(self) -> AbstractSet[int]:
         """The same for namespaces that were only looked at: their numbers."""
@@ -142,11 +142,8 @@ class NamespaceWatch:
 
     def _follow_workloads(self, reports: Iterable[NamespaceReport]) -> None:
         """A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it."""
-        hosted = [(report.key, eni.binding) for report in reports if isinstance(report.key, str) for eni in report.enis]
-        there = {binding.identity: binding.path for _, binding in hosted}
-        self._routers_of = {}
-        for router, binding in hosted:
-            self._routers_of.setdefault(binding.identity, set()).add(router)
+        hosted = [eni.binding for report in reports if isinstance(report.key, str) for eni in report.enis]
+        there = {binding.identity: binding.path for binding in hosted}
         kept = {key: number for key, number in self._workloads.items() if key in there}
         new = {key: _number_at(key, there[key]) for key in there.keys() - kept.keys()}
         self._workloads = kept | {key: number for key, number in new.items() if number is not None}
@@ -203,15 +200,13 @@ class NamespaceWatch:
                 self._links.setdefault(routers[message.number], {}).setdefault(index, []).append(name)
 
     def _note_stacked(self, messages: Iterable[Message]) -> None:
-        """Note which workloads have links that may be on top of one of a router: then both are looked at. Nothing else
-        is heard of workloads, so that their roots can't keep us busy."""
-        workloads = {number: key for key, number in self._workloads.items()}
+        """Note where links are on top of one of a router. Nothing else is heard of workloads and of namespaces that
+        aren't ours, so that their roots can't keep us busy."""
+        routers = {number for key, number in self._numbers.items() if isinstance(key, str)}
         for message in messages:
-            key = workloads.get(message.number) if message.number is not None else None
-            if key is not None and is_stacked(message):
-                self._stacked.add(key)
-                for router in self._routers_of.get(key, ()):
-                    self._links.setdefault(router, {})
+            found = stacked(message)
+            if found is not None and found[1] in routers:
+                self._stacked.add((message.number, found[0]))
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables; and whether another look is needed, since events were lost or

@@ -13,11 +13,10 @@ import socket
 import struct
 import time
 from collections.abc import Container, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from sgdataplane.host import netns
-from sgdataplane.host.linkentry import NO_NSID, STACKED
 from sgdataplane.host.linkentry import link_of as link_entry
 from sgdataplane.host.netlink import (
     ADD_MEMBERSHIP,
@@ -35,7 +34,7 @@ from sgdataplane.host.netlink import (
     request,
     text_of,
 )
-from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME
+from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME, Rtnetlink
 
 BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # of one call; what is left stays readable
@@ -122,12 +121,18 @@ def link_of(message: Message) -> tuple[int, str] | None:
     return index, text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
 
 
-def is_stacked(message: Message) -> bool:
-    """Whether it says that a link has come or changed which is on top of a link of another namespace."""
+def stacked(message: Message) -> tuple[int, int] | None:
+    """Index of a link that has come or changed, and the number of the namespace of the link that it is on top of, if
+    the message says so and that is another namespace."""
     if message.kind != NEWLINK:
-        return False
-    link = link_entry((IFINFOMSG.unpack_from(message.payload), parse_attributes(message.payload[IFINFOMSG.size :])))
-    return link.lower_nsid != NO_NSID and link.kind in STACKED
+        return None
+    header, found = IFINFOMSG.unpack_from(message.payload), parse_attributes(message.payload[IFINFOMSG.size :])
+    if not link_entry((header, found)).is_on_top_elsewhere:
+        return None
+    with suppress(OSError), Rtnetlink() as netlink:  # asked from here, it says our number of that namespace
+        entry = netlink.link(header[2], message.number)
+        return None if entry is None else (header[2], link_entry(entry).lower_nsid)
+    return None  # it has ended
 
 
 def number_of(name: str) -> int:

@@ -47,6 +47,11 @@ class Link:
     lower_nsid: int = NO_NSID
     has_xdp: bool = False
 
+    @property
+    def is_on_top_elsewhere(self) -> bool:
+        """Whether it is on top of a link of another namespace."""
+        return self.kind in STACKED and self.lower_nsid != NO_NSID
+
 
 def link_of(entry: Entry) -> Link:
     """Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped."""

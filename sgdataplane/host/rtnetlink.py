@@ -58,15 +58,14 @@ class Rtnetlink:
         """All interfaces; with `number`, those of the namespace that has this number in ours. More than `most` are an
         error, after which this socket can't be used."""
         asked = attribute(EXT_MASK, SKIP_STATISTICS)
-        target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
-        return self._dump(GETLINK, IFINFOMSG, asked + target, most)
+        return self._dump(GETLINK, IFINFOMSG, asked + _in(number), most)
 
-    def link(self, asked: str | int) -> Entry | None:
-        """The interface of that name or index; None if there is none. The cost doesn't depend on how many there are.
-        The kernel also finds alternative names, which don't count."""
+    def link(self, asked: str | int, number: int | None = None) -> Entry | None:
+        """The interface of that name or index; None if there is none. `number`: as for `links`. The cost doesn't depend
+        on how many there are. The kernel also finds alternative names, which don't count."""
         name = asked.encode() + b"\0" if isinstance(asked, str) else b""
         index = 0 if isinstance(asked, str) else asked
-        said = attribute(EXT_MASK, SKIP_STATISTICS) + (attribute(LINK_NAME, name) if name else b"")
+        said = attribute(EXT_MASK, SKIP_STATISTICS) + (attribute(LINK_NAME, name) if name else b"") + _in(number)
         self._send(GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + said)
         try:
             payload = answer(self._socket, self._sequence)
@@ -107,6 +106,11 @@ class Rtnetlink:
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
         self._socket.send(request(kind, flags, body, self._sequence))
+
+
+def _in(number: int | None) -> bytes:
+    """What a request says that is about the namespace with this number."""
+    return b"" if number is None else attribute(TARGET, struct.pack("=i", number))
 
 
 IFF_LOOPBACK = 8

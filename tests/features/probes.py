@@ -69,6 +69,11 @@ MACVLAN = Feature(
     "CONFIG_MACVLAN",
     ("ip link add probe type veth", "ip link add link probe name upper type macvlan mode bridge"),
 )
+MACVTAP = Feature(
+    "macvtap devices",
+    "CONFIG_MACVTAP",
+    ("ip link add probe type veth", "ip link add link probe name upper type macvtap mode bridge"),
+)
 IPVLAN = Feature(
     "ipvlan devices",
     "CONFIG_IPVLAN",

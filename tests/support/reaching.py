@@ -21,7 +21,8 @@ from tests.support.pair import HERE, Session
 @dataclass(frozen=True)
 class Scene:
     """The attacker is in the instance's workload, and the peer's host end is what it is after. `router`: its number
-    there. `insider`: somebody in the router itself, for what the kernel lets nobody do from outside, up to now."""
+    there. `insider`: somebody in the router itself, for what the kernel lets nobody do from outside, up to now.
+    `outside`: the namespace of the uplink's other end."""
 
     bench: Bench
     agent: AgentBench
@@ -29,6 +30,7 @@ class Scene:
     insider: NetAdmin
     router: int
     uplinks: dict[str, int]
+    outside: str
 
     def index(self, ifname: str) -> int:
         return self.attacker.index(ifname, self.router)
@@ -65,7 +67,7 @@ def reached(bench: Bench, make_lab_name: Callable[[], str]) -> Iterator[Scene]:
         agent.reload()
         assert agent.status()["healthy"], agent.log.read_text("utf-8")
         with NetAdmin(bench.place) as attacker, NetAdmin(ROUTER) as insider:
-            yield Scene(bench, agent, attacker, insider, attacker.reach(), {"up0": insider.index("up0")})
+            yield Scene(bench, agent, attacker, insider, attacker.reach(), {"up0": insider.index("up0")}, outside)
 
 
 def routed_to(address: str) -> set[str]:
