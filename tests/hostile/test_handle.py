@@ -12,18 +12,25 @@ from collections.abc import Callable
 import pytest
 
 from sgdataplane.host import netns
+from sgdataplane.host.events import number_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import attribute
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.netadmin import (
+    BRIDGE,
     CREATE,
+    DELLINK,
     IFADDRMSG,
     IFF_UP,
     LINK_NSID,
     NEWADDR,
     NEWROUTE,
+    PASSTHRU,
+    PRIVATE,
+    SOURCE,
     NetAdmin,
+    link,
     number,
     value,
 )
@@ -161,3 +168,25 @@ def test_a_tunnel_across_a_namespace_leads_nowhere(make_netns: Make, router: str
     found = reached(workload)
     assert found >= {"near", "tunnel-a"}
     assert not found & {"tunnel-b", MARK}
+
+
+def test_a_macvlan_over_an_end_in_an_empty_namespace_leads_nowhere(make: Make, router: str) -> None:
+    """An end shows what is below it, and not what is on top. Nobody else can put a link over it, as it is in mode
+    passthru. The control: the namespace of the end is reached, and there a link over it was possible before."""
+    workload, between = make(), make()
+    with Links(between) as links:
+        links.add_veth("near", workload, "eth0", "")
+    with NetAdmin(workload) as attacker, netns.inside(router):
+        there = attacker.reach()
+        assert attacker.over("before", there, attacker.index("near", there), PRIVATE) == ""
+        assert attacker.ask(DELLINK, link(attacker.index("before"))) == ""
+        with NetAdmin(router) as maker:
+            assert maker.over("end", number_of(between), attacker.index("near", there), PASSTHRU) == ""
+        for mode in (PRIVATE, BRIDGE, PASSTHRU, SOURCE):
+            assert attacker.over("after", there, attacker.index("near", there), mode) == "EINVAL"
+    for place in (router, between, workload):
+        with Links(place) as links:  # numbers are given to namespaces as links are listed
+            links.links()
+    found = reached(workload)
+    assert "near" in found
+    assert not found & {"end", MARK}
