@@ -55,7 +55,7 @@ def fill(store: EtcdStore, relay: str) -> int:
 def commands() -> list[str]:
     """What the page tells an operator to run: to look who has filled it, and to make space."""
     blocks = PAGE.read_text("utf-8").split(MARK)[1:]
-    found = [re.findall(r"^ *[#>] (.*)$", block.split("```")[1], re.MULTILINE) for block in blocks]
+    found = [re.findall(r"^[#>] (.*)$", block.split("```")[1], re.MULTILINE) for block in blocks]
     return ["\n".join(lines) for lines in found]
 
 
