@@ -28,7 +28,7 @@ from tests.support import gen, wire
 EPOCH, SECRET = 7, 0x12345678
 JUDGED = {name for hook in Direction for side in Direction for name in (accept_name(hook, side), refuse_name(side))}
 STATES_PER_SHARD, PACKETS = 250, 200
-QUICK, SHARDS = 2, 8  # 8 x 250 states x 200 packets; most are slow tests, as test_proof.py asks of every packet
+QUICK, SHARDS = 1, 8  # 8 x 250 states x 200 packets; most are slow tests, as test_proof.py asks of every packet
 
 
 def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]]:

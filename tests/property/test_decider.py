@@ -14,10 +14,13 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.observe.decisions import Decider
 from tests.support import gen
 
-STATES_PER_SHARD, PACKETS, SHARDS = 150, 400, 2
+STATES_PER_SHARD, PACKETS = 150, 400
+QUICK, SHARDS = 1, 2  # the second half is slow
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
+)
 def test_remembered_decisions_are_those_of_decide(shard: int) -> None:
     remembered = 0
 

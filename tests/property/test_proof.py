@@ -29,7 +29,8 @@ from sgdataplane.proof.specification import Namespace, PacketFate, Specification
 from tests.support import gen, hardpolicies, wire
 
 EPOCH, SECRET = 7, 0x12345678
-SHARDS, STATES, PACKETS, DISCOVERY = 4, 40, 100, 20
+QUICK, SHARDS, STATES, PACKETS, DISCOVERY = 2, 4, 40, 100, 20  # the second half is slow
+BY_SHARD = [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
 CAUSES = (
     "always",
     "spoofed",
@@ -90,7 +91,7 @@ def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: di
     return fate
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", BY_SHARD)
 def test_every_compile_is_proven(shard: int) -> None:
     @seed(310 + shard)
     @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -106,7 +107,7 @@ def test_every_compile_is_proven(shard: int) -> None:
     holds()
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", BY_SHARD)
 def test_the_specification_is_decide(shard: int) -> None:
     """And the interpreter of the compiled table does it, to the last mark."""
     replies = []

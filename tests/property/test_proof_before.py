@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle, product
 
 import pytest
 
@@ -28,7 +29,7 @@ from tests.support.mutate import mutants
 
 POLICIES = ("typical", "mixture", "prefix_lists", "kinships")
 RULES, STEPS = 30, 5
-MUTANTS = [3, pytest.param(12, marks=pytest.mark.slow)]  # of each step
+MUTANTS, FEW = 12, 3  # of each step; the few with each policy in one of the placements
 SEEDS, TRIES = range(2), 50
 Edit = Callable[[CloudState, random.Random], CloudState]
 
@@ -96,9 +97,11 @@ def test_state_that_changes_without_its_table_is_refused(edit: Edit, where: Plac
     assert verdicts[False], "no change of that kind made any difference: this proves nothing"
 
 
-@pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("many", MUTANTS)
+QUICK_CASES = [(policy, where, FEW) for policy, where in zip(POLICIES, cycle(Placement), strict=False)]
+SLOW_CASES = [pytest.param(*case, MUTANTS, marks=pytest.mark.slow) for case in product(POLICIES, Placement)]
+
+
+@pytest.mark.parametrize(("policy", "where", "many"), [*QUICK_CASES, *SLOW_CASES])
 def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, where: Placement, many: int) -> None:
     """Whichever state before is known."""
     what = f"{policy}, {where.value}"

@@ -18,7 +18,7 @@ from sgdataplane.nft.transaction import Kind
 from tests.support.inflight import Commit, RecordingKernel
 from tests.support.kintables import RANKS, Policy, packets
 
-SHARDS, CHANGES, ROUNDS = 4, 60, 3
+QUICK, SHARDS, CHANGES, ROUNDS = 2, 4, 60, 3  # the second half is slow
 NAME = "t"
 BY_PRIORITY = {*RANKS, "profiles", "winners"}
 PACKETS = tuple(packets())
@@ -58,7 +58,9 @@ def run_all(kernel: RecordingKernel, steps: Plan) -> None:
 
 
 @pytest.mark.parametrize("may_miss", [False, True], ids=["looks-again", "may-miss"])
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
+)
 def test_packets_on_their_way_are_judged_by_one_table(shard: int, may_miss: bool) -> None:
     chance = random.Random(f"priorities-{shard}")
     kernel, anew, detours, apart = RecordingKernel(NAME), 0, 0, 0
