@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import Literal, ParamSpec, Self, TypeVar
 
 from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.analyse.explain import FlowExplanation, explain_flow
-from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.cli.compile import as_text, namespaces, tables
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.lab import manage, matrix
@@ -53,6 +53,8 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.ports import EPHEMERAL
+from sgdataplane.policy.findings import not_judged
+from sgdataplane.statefile import Loaded
 from sgdataplane.statefile import load as load_file
 
 P = ParamSpec("P")
@@ -83,10 +85,12 @@ def explain(
     return explain_flow(lab.state, opening_packet(probe), lab.options, lab.placement)
 
 
-def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> tuple[VerdictChange, ...]:
-    """The traffic whose verdict changes, as exact regions; empty if and only if no packet's verdict changes."""
-    found = StateDiff(_state(old), _state(new), options or IN_LAB.options)
-    return tuple(change for eni_id in found.concerned() for change in found.at(eni_id).changes)
+def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> Difference:
+    """What changes, as exact regions, and what would open at ENIs that aren't there: all that `sgdp diff` tells. False
+    if and only if no packet's verdict changes, would change, or can't be judged."""
+    before, after = _loaded(old), _loaded(new)
+    found = StateDiff(before.state, after.state, options or IN_LAB.options, after.pending)
+    return compare(found, not_judged(before.findings, after.findings))
 
 
 def compile(  # noqa: A001  # the verb's name
@@ -192,7 +196,11 @@ def _aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _state(state: StateLike) -> CloudState:
-    return state if isinstance(state, CloudState) else load(state)
+    return _loaded(state).state
+
+
+def _loaded(state: StateLike) -> Loaded:
+    return Loaded(state, ()) if isinstance(state, CloudState) else load_file(Path(state), waits=True)
 
 
 def _record(name: str, options: Options | None, placement: Placement) -> LabRecord:

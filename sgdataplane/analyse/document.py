@@ -1,15 +1,33 @@
-"""What a change and an explanation say, as JSON: for `sgdp diff --json` and `sgdp explain --json`, and for the API.
+"""What a comparison and an explanation say, as JSON: for `sgdp diff --json`, `sgdp explain --json`, and the API.
 
 Owns the keys (sgdataplane/schemas/diff.schema.json, explain.schema.json). Must not compare or decide anything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from sgdataplane.analyse.difference import Difference
 from sgdataplane.analyse.explain import Explanation
+from sgdataplane.analyse.hypothetical import WouldOpen
 from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family, Protocol
 from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PORTS, PROTOCOL, PROTOCOLS, REMOTE, Domain
+from sgdataplane.policy.findings import Finding
+
+
+def difference_as_json(found: Difference) -> dict[str, list[object]]:
+    """All that a comparison found, by its keys in the document."""
+    return {
+        "changes": [change_as_json(change) for change in found.changes],
+        "would_open": [row for one in found.would_open for row in _would_open_as_json(one)],
+        "added": [*found.added],
+        "removed": [*found.removed],
+        "opened_to_internet": [exposure_as_json(exposure) for exposure in found.exposures],
+        "would_open_to_internet": [row for one in found.would_open for row in _would_expose_as_json(one)],
+        "not_judged": [_blind_as_json(finding) for finding in found.not_judged],
+    }
 
 
 def change_as_json(change: VerdictChange) -> dict[str, object]:
@@ -31,6 +49,35 @@ def exposure_as_json(exposure: Exposure) -> dict[str, object]:
         "protocol": _exactly(PROTOCOLS, exposure.protocol, exposure.family),
         "ports": _exactly(PORTS, exposure.ports, exposure.family),
     }
+
+
+def _would_open_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
+    remote = None
+    if one.remote is not None:
+        remote = {"security_group_ids": list(one.remote.groups), "interface": one.remote.name or None}
+    for change in one.changes:
+        row = change_as_json(change)
+        del row["eni"]
+        yield {**_place_as_json(one), "remote_member": remote, **row}
+
+
+def _would_expose_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
+    for exposure in one.exposures:
+        row = exposure_as_json(exposure)
+        del row["eni"]
+        yield {**_place_as_json(one), **row}
+
+
+def _place_as_json(one: WouldOpen) -> dict[str, object]:
+    return {
+        "security_group_ids": list(one.place.security_group_ids),
+        "nic_type": one.place.nic_type.value,
+        "interface": one.place.name or None,
+    }
+
+
+def _blind_as_json(finding: Finding) -> dict[str, object]:
+    return {"code": finding.code, "message": finding.message, "subject": dict(finding.subject)}
 
 
 def _exactly(domain: Domain, interval: Interval | None, family: Family) -> str | None:

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.analyse.diff import EniDiff, StateDiff
-from sgdataplane.analyse.document import change_as_json, exposure_as_json
-from sgdataplane.analyse.hypothetical import EniPlace, WouldOpen
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.difference import Difference, compare
+from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.analyse.view import Exposure, VerdictChange
+from sgdataplane.analyse.wouldopen import place_name, sentences, text_of
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
 from sgdataplane.cli.output import Exit, hanging, paint, render_table, say, say_aside, say_block
 from sgdataplane.cli.progress import Progress
-from sgdataplane.cli.wouldopen import (
-    blind_as_json,
-    is_blind,
-    place_name,
-    sentences,
-    text_of,
-    unknown_members,
-    would_expose_as_json,
-    would_open_as_json,
-)
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
@@ -43,7 +34,7 @@ from sgdataplane.policy.dimensions import (
     REMOTE,
     Dimension,
 )
-from sgdataplane.policy.findings import KINDS, Finding, not_judged
+from sgdataplane.policy.findings import KINDS, not_judged
 from sgdataplane.statefile import Loaded, load_plan
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.visible import json_text, visible
@@ -81,34 +72,11 @@ def register(verbs: Verbs) -> None:
     parser.add_choices(JUDGING)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a comparison found. `found`: at ENIs. `would_open`: at ENIs that aren't there. `blind`: what can't be
-    judged. `added`, `removed`: ENIs that are in one state only."""
-
-    found: tuple[EniDiff, ...]
-    would_open: tuple[WouldOpen, ...]
-    blind: tuple[Finding, ...]
-    added: list[str]
-    removed: list[str]
-
-    @property
-    def is_exposed(self) -> bool:
-        """Whether something opens to the internet, or may do so unseen."""
-        return bool(self.blind) or any(e.exposures for e in self.found) or any(e.exposures for e in self.would_open)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anything at all opens, or may do so unseen."""
-        opening = (change.is_opening for one in self.found for change in one.changes)
-        return bool(self.blind or self.would_open) or any(opening)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Prints the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
     refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
-    result = compare(*load_both(arguments, choices.profile), choices)
+    result = compared(*load_both(arguments, choices.profile), choices)
     if arguments.json:
         print_document(result, choices)
     elif arguments.markdown:
@@ -120,15 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.NO if fails else Exit.DONE
 
 
-def compare(before: Loaded, after: Loaded, choices: Choices) -> Result:
+def compared(before: Loaded, after: Loaded, choices: Choices) -> Difference:
+    """What `compare()` finds, with what can't be judged in either file."""
     diff = StateDiff(before.state, after.state, choices.options, after.pending)
-    concerned, places = diff.concerned(), diff.hypothetical.places()
-    with Progress("comparing", len(concerned) + len(places)) as progress:
-        found = tuple(one for one in compared(diff, concerned, progress) if one.changes)
-        would_open = tuple(would_opens(diff, places, progress))
-    blind = (*not_judged(before.findings, after.findings), *unknown_members(filter(is_blind, would_open)))
-    would_open = tuple(one for one in would_open if not is_blind(one))
-    return Result(found, would_open, blind, diff.added, diff.removed)
+    with Progress("comparing", 0) as progress:
+        return compare(diff, not_judged(before.findings, after.findings), progress)
 
 
 def load_both(arguments: argparse.Namespace, profile: str) -> tuple[Loaded, Loaded]:
@@ -160,30 +124,12 @@ def say_notes(loaded: Loaded) -> None:
             say_aside(f"note: {finding.message}")
 
 
-def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> Iterator[EniDiff]:
-    for eni_id in concerned:
-        yield diff.at(eni_id)
-        progress.advance()
-
-
-def would_opens(diff: StateDiff, places: Iterable[EniPlace], progress: Progress) -> Iterator[WouldOpen]:
-    for place in places:
-        yield from diff.hypothetical.at(place)
-        progress.advance()
-
-
-def print_document(result: Result, choices: Choices) -> None:
+def print_document(result: Difference, choices: Choices) -> None:
     """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
-    changes = [json_text(change_as_json(change)) for one in result.found for change in one.changes]
-    say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
-    would_open = [json_text(row) for one in result.would_open for row in would_open_as_json(one)]
-    say_block("\n".join(('"would_open": [', ",\n".join(would_open), "],")))
-    rest: dict[str, object] = {"added": result.added, "removed": result.removed}
-    rest["opened_to_internet"] = [exposure_as_json(each) for one in result.found for each in one.exposures]
-    rest["would_open_to_internet"] = [row for one in result.would_open for row in would_expose_as_json(one)]
-    rest["not_judged"] = [blind_as_json(finding) for finding in result.blind]
-    rest["choices"] = choices.of_judging()
-    say(json_text(rest)[1:])
+    document = difference_as_json(result)
+    for name, before in (("changes", "{"), ("would_open", "")):
+        say_block("\n".join((f'{before}"{name}": [', ",\n".join(map(json_text, document.pop(name))), "],")))
+    say(json_text({**document, "choices": choices.of_judging()})[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +142,10 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
-def sections(result: Result) -> list[Section]:
+def sections(result: Difference) -> list[Section]:
     presence = dict.fromkeys(result.added, "only in NEW") | dict.fromkeys(result.removed, "only in OLD")
     groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
-    for one in result.found:
+    for one in result.enis:
         for direction in Direction:
             rows = tuple(row_of(change) for change in one.changes if change.direction is direction)
             if rows:
@@ -207,7 +153,7 @@ def sections(result: Result) -> list[Section]:
     return [Section(direction, tuple(enis), where, rows) for (where, direction, rows), enis in groups.items()]
 
 
-def print_text(result: Result) -> None:
+def print_text(result: Difference) -> None:
     """Prints the changes by ENI and direction; ENIs with the same changes share a table. Then what would open at ENIs
     that aren't there, what opens to the internet, and what can't be judged."""
     for each in sections(result):
@@ -215,25 +161,25 @@ def print_text(result: Result) -> None:
         say(paint(title, "bold") + (f" ({each.where})" if each.where else ""))
         rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in each.rows]
         say_block(render_table(("VERDICT", *HEADERS), rows, indent=2))
-    for text in sentences(result.would_open, result.found):
+    for text in sentences(result.would_open, result.enis):
         say_block(hanging("", text))
-    if not result.found and not result.would_open and not result.blind:
+    if not result.enis and not result.would_open and not result.not_judged:
         say("no traffic changes its verdict")
     for text, places in exposed(result).items():
         say_block(hanging(f"{paint('opens to the internet:', 'red')} ", f"{text}, at {words.first_of(places, NAMED)}"))
-    for finding in result.blind:
+    for finding in result.not_judged:
         say_block(hanging(f"{paint('not judged:', 'red')} ", finding.message))
     for where, enis in (("only in NEW:", result.added), ("only in OLD:", result.removed)):
         if enis:
             say(f"{where} {words.first_of(enis, NAMED)}")
-    if result.found or result.would_open or result.blind:
+    if result.enis or result.would_open or result.not_judged:
         say(summary(result))
 
 
-def exposed(result: Result) -> dict[str, list[str]]:
+def exposed(result: Difference) -> dict[str, list[str]]:
     """What opens to the internet, with the ENIs at which it does; with the groups, if it does at no ENI."""
     texts: dict[str, list[str]] = {}
-    for exposure in (exposure for one in result.found for exposure in one.exposures):
+    for exposure in (exposure for one in result.enis for exposure in one.exposures):
         texts.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
     at_enis = set(texts)
     for one in result.would_open:
@@ -243,15 +189,15 @@ def exposed(result: Result) -> dict[str, list[str]]:
     return texts
 
 
-def summary(result: Result) -> str:
-    changes = [change for one in result.found for change in one.changes]
+def summary(result: Difference) -> str:
+    changes = [change for one in result.enis for change in one.changes]
     opening = sum(change.is_opening for change in changes)
-    changed = f"{counted(len(changes), 'change')} at {counted(len(result.found), 'ENI')}"
+    changed = f"{counted(len(changes), 'change')} at {counted(len(result.enis), 'ENI')}"
     text = f"{changed}: {opening:,} open, {len(changes) - opening:,} close" if changes else "no change at any ENI"
     counts = {
         "would open at ENIs that aren't there": sum(not e.is_there for e in result.would_open for _ in e.changes),
         "would open for groups that aren't in the state": sum(e.is_there for e in result.would_open for _ in e.changes),
-        "not judged": len(result.blind),
+        "not judged": len(result.not_judged),
     }
     return "; ".join((text, *(f"{count:,} {what}" for what, count in counts.items() if count)))
 
@@ -282,26 +228,26 @@ def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
 # for a comment on a pull request
 
 
-def as_markdown(result: Result, unusual: Sequence[str]) -> str:
+def as_markdown(result: Difference, unusual: Sequence[str]) -> str:
     """The same as Markdown: what opens to the internet and what can't be judged first, then what would open at ENIs
     that aren't there, then a table for each group of ENIs. `unusual`: policy options that aren't the usual ones, in
     words."""
-    if not (result.found or result.would_open or result.blind or result.added or result.removed):
+    if not (result.enis or result.would_open or result.not_judged or result.added or result.removed):
         return "### No traffic changes its verdict"
     blocks = ["### Traffic changes its verdict", summary(result)]
     if unusual:
         blocks.append(f"Options: {escaped(', '.join(unusual))}")
     for text, places in exposed(result).items():
         blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escaped(text)}**, at {names_in_code(places)}")
-    blocks += [f"> [!CAUTION]\n> Not judged: {escaped(finding.message)}" for finding in result.blind[:NAMED_BLIND]]
-    if len(result.blind) > NAMED_BLIND:
+    blocks += [f"> [!CAUTION]\n> Not judged: {escaped(finding.message)}" for finding in result.not_judged[:NAMED_BLIND]]
+    if len(result.not_judged) > NAMED_BLIND:
         blocks.append(
-            f"> [!CAUTION]\n> {len(result.blind) - NAMED_BLIND:,} more can't be judged; `sgdp diff` lists them."
+            f"> [!CAUTION]\n> {len(result.not_judged) - NAMED_BLIND:,} more can't be judged; `sgdp diff` lists them."
         )
     for where, enis in (("Only in the new state:", result.added), ("Only in the old state:", result.removed)):
         if enis:
             blocks.append(f"{where} {names_in_code(enis)}")
-    rows = [(f"- {escaped(text)}", 1) for text in sentences(result.would_open, result.found)]
+    rows = [(f"- {escaped(text)}", 1) for text in sentences(result.would_open, result.enis)]
     tables = [(section_as_markdown(each), len(each.rows)) for each in sections(result)]
     return "\n\n".join(fitting(blocks, [*rows, *tables]))
 

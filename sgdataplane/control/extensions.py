@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import cast
 
 from sgdataplane.analyse.diff import StateDiff
-from sgdataplane.analyse.document import change_as_json, end_as_json, exposure_as_json
+from sgdataplane.analyse.difference import compare
+from sgdataplane.analyse.document import difference_as_json, end_as_json
 from sgdataplane.analyse.explain import explain_flow
 from sgdataplane.control.actions.rules import canonical, native_rule
 from sgdataplane.control.answers import ApiError
 from sgdataplane.control.audit import told
-from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, native, rules_in, state_in
+from sgdataplane.control.documents import Fields, ResourceKind, about, rules_in, state_in
 from sgdataplane.control.following import LastState
 from sgdataplane.control.history import PRUNED, pruned_in
 from sgdataplane.control.scope import MAX_TOKEN, Scope
@@ -24,11 +25,17 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
-from sgdataplane.statefile import load_native
 
-MOST_CHANGES = 1_000  # in one answer; the others are only counted
+MOST_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
 MOST_EVENTS = 1_000
 MAX_REVISION = 1 << 62
+# What `sgdp diff --json` tells of one group's change, by its key there: as the API names the rows, and their number.
+TOLD_OF_DIFF = {
+    "changes": ("Changes", "TotalCount"),
+    "would_open": ("WouldOpen", "WouldOpenTotalCount"),
+    "opened_to_internet": ("OpenedToInternet", "OpenedToInternetTotalCount"),
+    "would_open_to_internet": ("WouldOpenToInternet", "WouldOpenToInternetTotalCount"),
+}
 EVENT = {  # an audit record's fields, as the API names them
     "revision": "Revision",
     "time": "Time",
@@ -41,7 +48,8 @@ EVENT = {  # an audit record's fields, as the API names them
 
 
 def diff(scope: Scope, profile: str, last: LastState) -> Body:
-    """SgdpDiff: what would change if a group had these rules, or this inner policy. Nothing is written."""
+    """SgdpDiff: what would change, also at ENIs that aren't there, if a group had these rules, or this inner policy.
+    Nothing is written."""
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
     before = last.of(scope.workspace.documents)
@@ -50,15 +58,11 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
         state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
     scope.workspace.put(ResourceKind.GROUP, group_id, state, about(body))
     validate(scope.workspace, profile)
-    found = StateDiff(before, _state(scope.workspace, profile))
-    enis = [found.at(eni_id) for eni_id in found.concerned()]
-    changes = [change_as_json(change) for one in enis for change in one.changes]
-    exposures = [exposure_as_json(exposure) for one in enis for exposure in one.exposures]
-    return {
-        "Changes": cast(Json, changes[:MOST_CHANGES]),
-        "TotalCount": len(changes),
-        "OpenedToInternet": cast(Json, exposures),
-    }
+    found = difference_as_json(compare(StateDiff(before, last.proposed(scope.workspace))))
+    answer: dict[str, Json] = {}
+    for key, (rows, total) in TOLD_OF_DIFF.items():
+        answer[rows], answer[total] = cast(Json, found[key][:MOST_CHANGES]), len(found[key])
+    return answer
 
 
 def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
@@ -71,11 +75,6 @@ def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
         kept = [rule for rule in kept if rule["type"] != direction.value]
         kept += [canonical(native_rule(one, direction), direction) for one in asked]
     return kept
-
-
-def _state(workspace: Workspace, profile: str) -> CloudState:
-    bodies = ((kind, body) for kind in ResourceKind for _, body in workspace.all(kind))
-    return load_native(native(bodies), profile=profile).state
 
 
 def explain(scope: Scope, last: LastState) -> Body:

@@ -17,10 +17,10 @@ from functools import partial
 from typing import Protocol, Self
 
 from sgdataplane.control.background import Background
-from sgdataplane.control.documents import Documents, native
+from sgdataplane.control.documents import Documents, Workspace, native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.history import Version
-from sgdataplane.control.store import Json
+from sgdataplane.control.store import Json, Revision
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load_native
@@ -155,6 +155,13 @@ class LastState:
                 state = state_of(documents, self._profile, self._memory)
                 self._found = documents.version, state
             return state
+
+    def proposed(self, workspace: Workspace) -> CloudState:
+        """Return the state that a workspace's changes would make. It shares what stays."""
+        documents = workspace.documents
+        changes = Revision(documents.revision, workspace.puts, frozenset(workspace.deletes), frozenset())
+        with self._lock:
+            return state_of(documents.after(changes), self._profile, self._memory)
 
 
 def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:

@@ -1,6 +1,6 @@
-"""What a change would open at ENIs that aren't there, and what of a change can't be judged: in words and as JSON.
+"""What a change would open at ENIs that aren't there, in words; and which of it can't be judged.
 
-Owns the sentences and the JSON keys (sgdataplane/schemas/diff.schema.json). Must not judge anything itself.
+Owns the sentences. Must not compare anything itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sgdataplane.analyse.diff import EniDiff
-from sgdataplane.analyse.document import change_as_json, exposure_as_json
 from sgdataplane.analyse.hypothetical import EniPlace, Occupancy, WouldOpen
 from sgdataplane.analyse.members import FarMember
 from sgdataplane.analyse.view import VerdictChange
@@ -106,32 +105,3 @@ def far_name(change: VerdictChange, remote: FarMember | None) -> str:
 def text_of(change: VerdictChange, dimension: Dimension) -> str:
     interval = change.of(dimension)
     return "any" if interval is None else dimension.domain.short(interval, change.family)
-
-
-def would_open_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
-    remote = None
-    if one.remote is not None:
-        remote = {"security_group_ids": list(one.remote.groups), "interface": one.remote.name or None}
-    for change in one.changes:
-        row = change_as_json(change)
-        del row["eni"]
-        yield {**place_as_json(one), "remote_member": remote, **row}
-
-
-def would_expose_as_json(one: WouldOpen) -> Iterator[dict[str, object]]:
-    for exposure in one.exposures:
-        row = exposure_as_json(exposure)
-        del row["eni"]
-        yield {**place_as_json(one), **row}
-
-
-def place_as_json(one: WouldOpen) -> dict[str, object]:
-    return {
-        "security_group_ids": list(one.place.security_group_ids),
-        "nic_type": one.place.nic_type.value,
-        "interface": one.place.name or None,
-    }
-
-
-def blind_as_json(finding: Finding) -> dict[str, object]:
-    return {"code": finding.code, "message": finding.message, "subject": dict(finding.subject)}

@@ -1,0 +1,99 @@
+"""SgdpDiff, `sgdp diff` and the library's `diff()` tell the same of a change, also at ENIs that aren't there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sgdataplane import diff, load
+from sgdataplane.analyse.document import difference_as_json
+from sgdataplane.cli.main import main
+from sgdataplane.control.answers import Call
+from sgdataplane.control.documents import native
+from sgdataplane.control.engine import Engine
+from sgdataplane.control.extensions import TOLD_OF_DIFF
+from sgdataplane.control.following import Following
+from sgdataplane.control.memory import MemoryStore
+from sgdataplane.control.service import ApiService
+from sgdataplane.control.store import Json
+from tests.support.controlling import Client, counted_ids
+
+OPEN: dict[str, Json] = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0", "Policy": "accept"}
+NARROW: dict[str, Json] = {**OPEN, "PortRange": "80/80", "SourceCidrIp": "192.0.2.0/24"}
+
+
+class Shop:
+    """A group with an ENI, which lets in whoever is in an empty group, and that group."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.folder = MemoryStore(), folder
+        self.engine = Engine(self.store, "seed", counted_ids())
+        self.client = Client(self.engine)
+        vpc, switch = self.client.network()
+        self.empty, self.db = (self.client.group(vpc) for _ in range(2))
+        self.client("CreateNetworkInterface", VSwitchId=switch, SecurityGroupId=self.db)
+        members: Json = [{"IpProtocol": "TCP", "PortRange": "5432/5432", "SourceGroupId": self.empty}]
+        self.client("AuthorizeSecurityGroup", SecurityGroupId=self.db, Permissions=members)
+        self.service = ApiService(self.engine, self.store, Following(self.engine, ()))
+
+    def ask(self, group: str, *permissions: dict[str, Json]) -> dict[str, Any]:
+        asked: dict[str, Json] = {"SecurityGroupId": group, "Permissions": cast(Json, [*permissions])}
+        call = Call("SgdpDiff", asked, "request-1", "LTAI-test", "127.0.0.1", time.time())
+        return cast("dict[str, Any]", self.service.call(call).body)
+
+    def written(self, name: str) -> Path:
+        """A file with the state as it is now."""
+        path = self.folder / name
+        path.write_text(json.dumps(native(self.engine.documents.bodies())), "utf-8")
+        return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def without_ids(value: object) -> object:
+    """Rows without the ids of rules, which a rule gets when it is made."""
+    if isinstance(value, dict):
+        return {key: without_ids(inner) for key, inner in value.items() if key != "security_group_rule_id"}
+    return [without_ids(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("rule", [OPEN, NARROW], ids=["to the internet", "to a network"])
+@pytest.mark.parametrize("name", ["empty", "db"])
+def test_all_three_tell_the_same(
+    shop: Shop, rule: dict[str, Json], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The change is asked about, then made, and both states are compared as files."""
+    group = cast(str, getattr(shop, name))
+    before = shop.written("old.json")
+    told = shop.ask(group, rule)
+    if name == "db":
+        known = cast("Any", shop.engine.documents.get(f"security_group/{group}"))["state"]["rules"]
+        ids: Json = [one["security_group_rule_id"] for one in known]
+        shop.client("RevokeSecurityGroup", SecurityGroupId=group, SecurityGroupRuleId=ids)
+    shop.client("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule])
+    after = shop.written("new.json")
+    assert main(["diff", str(before), str(after), "--json", "--metadata", "none"]) == 0
+    by_command = json.loads(capsys.readouterr().out)
+    by_library = difference_as_json(diff(before, after))
+    assert by_library == {key: by_command[key] for key in by_library}
+    for key, (rows, total) in TOLD_OF_DIFF.items():
+        assert without_ids(told[rows]) == without_ids(by_command[key])
+        assert told[total] == len(told[rows])
+    assert (bool(told["Changes"]), bool(told["WouldOpen"])) == (name == "db", name == "empty")
+    assert bool(told["OpenedToInternet"] or told["WouldOpenToInternet"]) is (rule is OPEN)
+
+
+def test_the_library_sees_what_would_open_and_is_false_only_if_nothing_does(shop: Shop) -> None:
+    before = load(shop.written("old.json"))
+    shop.client("AuthorizeSecurityGroup", SecurityGroupId=shop.empty, Permissions=[OPEN])
+    found = diff(before, shop.written("new.json"))
+    assert (bool(found), found.is_exposed, found.changes) == (True, True, ())
+    assert [one.place.security_group_ids for one in found.would_open] == [(shop.empty,)]
+    assert not diff(before, before)
