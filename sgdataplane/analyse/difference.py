@@ -19,7 +19,7 @@ from sgdataplane.policy.findings import Finding
 T = TypeVar("T")
 
 
-class Steps(Protocol):
+class StepListener(Protocol):
     """Hears how far a comparison is."""
 
     def expect(self, total: int) -> None:
@@ -74,7 +74,7 @@ class Difference:
         return bool(self.not_judged or self.would_open) or any(change.is_opening for change in self.changes)
 
 
-def compare(diff: StateDiff, not_judged: tuple[Finding, ...] = (), steps: Steps | None = None) -> Difference:
+def compare(diff: StateDiff, not_judged: tuple[Finding, ...] = (), steps: StepListener | None = None) -> Difference:
     """Tell everything that changes from one state to the other. `not_judged`: what can't be judged in their files."""
     steps = steps or _Unheard()
     concerned, places = diff.concerned(), diff.hypothetical.places()
@@ -86,7 +86,7 @@ def compare(diff: StateDiff, not_judged: tuple[Finding, ...] = (), steps: Steps 
     return Difference(enis, would_open, blind, tuple(diff.added), tuple(diff.removed))
 
 
-def _each(results: Iterable[T], steps: Steps) -> Iterator[T]:
+def _each(results: Iterable[T], steps: StepListener) -> Iterator[T]:
     for result in results:
         yield result
         steps.advance()

@@ -52,6 +52,7 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
     from sgdataplane.control.access import AccessLog
     from sgdataplane.control.admission import Admission
+    from sgdataplane.control.aside import Aside
     from sgdataplane.control.claims import ClaimKeeper
     from sgdataplane.control.engine import Engine
     from sgdataplane.control.following import Following
@@ -78,11 +79,12 @@ def run(config: ApiConfig, at: ListenAt) -> int:
             Following(engine, places(config), profile) as following,
             take_over(engine) as taking_over,
             ClaimKeeper(engine, board) as claiming,
+            Aside(profile) as aside,
         ):
             lags = HostLags(lambda: engine.documents, board)
             log = AccessLog(say, ApiMetrics(lags.look, config.tls_cert))
             threads = (*following.threads, taking_over, claiming)
-            api = Api(ApiService(engine, store, following, board, threads), admission, log)
+            api = Api(ApiService(engine, store, following, board, threads, heavy=aside), admission, log)
             server = ApiServer(api, at)
             say_aside(f"serving at {server.url}; revision {engine.revision}")
             sys.stdout.flush()

@@ -6,7 +6,8 @@ Owns limits of a request, threads, the form of answers and errors. Is given an e
 know what an action does, or how the server gets its bytes (serve.py).
 
 Everything after the body is read runs in a thread, as keys and documents may come from a disk. There are few threads
-for ordinary calls, and others for calls that wait (SgdpWait). A client that goes away ends no call.
+for ordinary calls, and others for calls that wait (SgdpWait). A client that goes away ends no call but a heavy one
+(heavy.py), which changes nothing and is computed for it alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from starlette.routing import Route
 from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.heavy import HEAVY
 from sgdataplane.control.pacing import Cooldown, RefusalRate
 from sgdataplane.control.parameters import unknown_action
 from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
@@ -50,6 +52,9 @@ class CallHandler(Protocol):
 
     def wait(self, call: Call, is_stopping: Event, /) -> Answer:
         """Takes as long as `call` asks for; comes back soon once the event is set."""
+
+    def compute(self, call: Call, is_ended: Event, /) -> Answer:
+        """Takes long; comes back soon once the event is set."""
 
     def why_unhealthy(self) -> str:
         """Why, or nothing. May be asked often."""
@@ -90,8 +95,9 @@ class Api:
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
 
     def stop(self) -> None:
-        """Calls that wait end soon; whatever else is under way is answered."""
+        """Calls that wait and heavy ones end soon; whatever else is under way is answered."""
         self._is_stopping.set()
+        self._workers.end_heavy()
 
     def close(self) -> None:
         """Once nothing comes any more."""
@@ -130,13 +136,15 @@ class Api:
             raise unavailable("The service is busy, or stops. Nothing was done.")
         self._in_work += 1
         try:
-            return await self._work(incoming, access)
+            return await self._work(request, incoming, access)
         finally:
             self._in_work -= 1
 
-    async def _work(self, incoming: Incoming, access: Access) -> Answer:
+    async def _work(self, request: Request, incoming: Incoming, access: Access) -> Answer:
         admit = partial(self._admission.admit, incoming, access.asker)
         call = await self._workers.check(len(incoming.query) + len(incoming.body), admit)
+        if call.action in HEAVY:
+            return await _unless_gone(request, self._workers.heavy(call.key, partial(self._engine.compute, call)))
         carry_out = partial(self._engine.wait, call, self._is_stopping)
         if call.action not in WAITING:
             carry_out = partial(self._engine.call, call)
@@ -197,6 +205,25 @@ class Api:
         response = await self._refuse(access, unknown_action(request.url.path) if is_lost else _no_method())
         self._log.note(access)
         return response
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
+    """Await the work, and cancel it if the client goes away. ClientDisconnect then."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has gone, or has closed its side: the body has come, so there is nothing else to hear."""
+    await request.receive()
 
 
 async def _collect(request: Request, body: bytearray, most: int) -> int:

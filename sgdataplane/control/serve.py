@@ -143,10 +143,12 @@ class ApiConnection(H11Protocol):
         super().resume_writing()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent its last still gets what it has asked for; not in TLS, which ends both ways."""
+        """A client that has sent its last still gets what it has asked for; not in TLS, which ends both ways. Whoever
+        waits for the client to go hears of it: one that has gone looks the same from here."""
         if self.asked is None or self.asked.more_body or self.scheme == "https":
             return False
         self.asked.keep_alive = False
+        self.asked.message_event.set()
         return True
 
     def send_400_response(self, msg: str) -> None:

@@ -16,7 +16,8 @@ from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
 from sgdataplane.control.background import Background
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following, LastState
+from sgdataplane.control.following import Following
+from sgdataplane.control.heavy import Computer, HeavyAnswers
 from sgdataplane.control.hiding import hide_unseen
 from sgdataplane.control.history import Version
 from sgdataplane.control.hoststatus import HostBoard
@@ -24,30 +25,30 @@ from sgdataplane.control.hostwaits import HostWait
 from sgdataplane.control.scope import UNKNOWN, Scope
 from sgdataplane.control.store import Body, Json, Store, UnavailableError
 
-TELLING_OTHERS = ("SgdpDiff", "SgdpExplain")  # these name more than they are asked for
 WAIT_S, MOST_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
 class ApiService:
     """Answers calls in any of several threads (http.CallHandler). `following`: what enforces in this process; `board`:
-    what hosts say that others serve; `threads`: those without which it isn't healthy."""
+    what hosts say that others serve; `threads`: those without which it isn't healthy; `heavy`: what computes heavy
+    answers, by default this process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that it hands calls to
         self,
         engine: Engine,
         store: Store,
         following: Following,
         board: HostBoard | None = None,
         threads: Sequence[Background] = (),
+        *,
+        heavy: Computer | None = None,
     ) -> None:
         self._engine, self._store, self._following = engine, store, following
         self._threads = tuple(threads)
         self._board = board or HostBoard(store)
-        last = LastState(engine.profile)
+        self._heavy = heavy or HeavyAnswers(engine.profile)
         self._ours: dict[str, Callable[[Scope], Body]] = {
-            "SgdpDiff": partial(extensions.diff, profile=engine.profile, last=last),
-            "SgdpExplain": partial(extensions.explain, last=last),
             "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
             "SgdpDescribeHosts": partial(hostwaits.describe, board=self._board),
         }
@@ -57,10 +58,13 @@ class ApiService:
         ours = self._ours.get(call.action)
         if ours is None:
             return self._engine.call(call)
-        body = self._engine.read(ours, call)
-        if call.action in TELLING_OTHERS:
-            body = hide_unseen(body, self._engine.documents, call, self._engine.rights)
-        return Answer(body)
+        return Answer(self._engine.read(ours, call))
+
+    def compute(self, call: Call, is_ended: Event) -> Answer:
+        """SgdpDiff, SgdpExplain. These name more than they are asked for."""
+        documents = self._engine.documents
+        body = self._heavy.compute(documents, call, is_ended)
+        return Answer(hide_unseen(body, documents, call, self._engine.rights))
 
     def wait(self, call: Call, is_stopping: Event) -> Answer:
         """SgdpWait: until a revision is in force everywhere, or nobody knows more soon, or the time is up."""

@@ -5,7 +5,8 @@ Owns how many there are of each kind, and who waits for one. Must not know HTTP,
     admission   requests are checked here, before anybody knows who sent them; those with much text in a thread of their
                 own, as one of them takes as long as a hundred others
     call        ordinary calls; of one key only some at a time
-    heavy       calls that compute for long (SgdpDiff, SgdpExplain), one after the other; of one key only some may wait
+    heavy       calls that compute for long (SgdpDiff, SgdpExplain), in processes for which these threads wait; of one
+                key only some may run or wait. They are ended when nobody waits for them any more
     wait        calls that wait (SgdpWait) and may take an hour; of one key only some
 """
 
@@ -17,13 +18,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeVar
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
+from sgdataplane.control.heavy import HEAVY_S
 from sgdataplane.control.throttle import refused
 
 T = TypeVar("T")
-HEAVY = frozenset({"SgdpDiff", "SgdpExplain"})
 WAITING = frozenset({"SgdpWait"})
 LARGE = 32 << 10  # bytes of a request from which it is checked apart
 
@@ -38,11 +40,12 @@ class WorkLimits:
 
     calls: int = 8
     calls_of_key: int = 4
+    heavy: int = 4
     heavy_of_key: int = 2
     waits: int = 64
     waits_of_key: int = 16
     call_s: float = 30.0
-    heavy_s: float = 20.0
+    heavy_s: float = HEAVY_S
     wait_s: float = 3700.0
 
 
@@ -52,11 +55,17 @@ class Workers:
     def __init__(self, limits: WorkLimits) -> None:
         self.limits = limits
         self._small, self._large = ThreadPoolExecutor(2, "admission"), ThreadPoolExecutor(1, "admission-large")
-        self._calls, self._heavy = ThreadPoolExecutor(limits.calls, "call"), ThreadPoolExecutor(1, "heavy")
+        self._calls, self._heavy = ThreadPoolExecutor(limits.calls, "call"), ThreadPoolExecutor(limits.heavy, "heavy")
         self._waits = ThreadPoolExecutor(limits.waits, "wait")
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._used: Counter[str] = Counter()  # turns, by key
         self._of_key: Counter[tuple[str, str]] = Counter()  # heavy calls and waits, by kind and key
+        self._endings: set[Event] = set()  # of heavy calls that run or wait
+
+    def end_heavy(self) -> None:
+        """End all heavy calls, and don't wait for that."""
+        for ending in self._endings:
+            ending.set()
 
     def close(self) -> None:
         """Wait until all that was begun is done."""
@@ -72,11 +81,28 @@ class Workers:
         if action in WAITING:
             async with self._share("wait", key, self.limits.waits_of_key, self.limits.waits):
                 return await _run(self._waits, self.limits.wait_s, work)
-        if action in HEAVY:
-            async with self._share("heavy", key, self.limits.heavy_of_key, 4 * self.limits.heavy_of_key):
-                return await _run(self._heavy, self.limits.heavy_s, work)
         async with self._turn(key):
             return await _run(self._calls, self.limits.call_s, work)
+
+    async def heavy(self, key: str, work: Callable[[Event], T]) -> T:
+        """Run a heavy call of a key. If it takes too long, or we are cancelled, `work` is told by the event that it has
+        to end. The key's share is free once it has ended."""
+        async with self._share("heavy", key, self.limits.heavy_of_key, 4 * self.limits.heavy_of_key):
+            ending = Event()
+            job = self._heavy.submit(work, ending)
+            future = asyncio.wrap_future(job)
+            self._endings.add(ending)
+            try:
+                await asyncio.wait({future}, timeout=self.limits.heavy_s)
+                if not future.done():
+                    raise unavailable(f"No answer within {self.limits.heavy_s:g} s: it was given up.")
+                return future.result()
+            finally:
+                self._endings.discard(ending)
+                ending.set()
+                job.cancel()  # if it hasn't begun
+                await asyncio.wait({future})
+                future.cancelled() or future.exception()  # nobody else asks
 
     @asynccontextmanager
     async def _share(self, kind: str, key: str, most: int, most_of_all: int) -> AsyncIterator[None]:

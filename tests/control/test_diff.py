@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import pytest
@@ -43,7 +44,7 @@ class Shop:
     def ask(self, group: str, *permissions: dict[str, Json]) -> dict[str, Any]:
         asked: dict[str, Json] = {"SecurityGroupId": group, "Permissions": cast(Json, [*permissions])}
         call = Call("SgdpDiff", asked, "request-1", "LTAI-test", "127.0.0.1", time.time())
-        return cast("dict[str, Any]", self.service.call(call).body)
+        return cast("dict[str, Any]", self.service.compute(call, Event()).body)
 
     def written(self, name: str) -> Path:
         """A file with the state as it is now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterable
@@ -77,7 +78,7 @@ class Shop:
     def ask(self, action: str, parameters: dict[str, Json], key: str = "LTAI-test") -> dict[str, Any]:
         """One of the actions that the cloud hasn't."""
         call = Call(action, parameters, "request-1", key, "127.0.0.1", time.time())
-        return cast("dict[str, Any]", self.service.call(call).body)
+        return cast("dict[str, Any]", self.service.compute(call, threading.Event()).body)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from tests.http.signing import Reply, Signed, acs3, send
+from tests.support.flood import wait_until
+from tests.support.slowforks import children, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "sgdataplane", "api")
@@ -136,6 +138,20 @@ def test_the_audit_has_what_calls_and_commands_changed(service: Service) -> None
     assert records[2]["key"] == service.keys["full"]["access_key_id"]
     assert records[2]["source"] == "127.0.0.1"
     assert records[2]["changed"] == [f"vpc/{made.body['VpcId']}"]
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+def test_heavy_answers_come_from_a_process_that_ends_with_it(service: Service, kill: bool) -> None:
+    vpc = service.ask("CreateVpc", CidrBlock="10.0.0.0/8").body["VpcId"]
+    group = service.ask("CreateSecurityGroup", VpcId=vpc).body["SecurityGroupId"]
+    assert children(service.process.pid) == []
+    rule = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0"}
+    asked = {f"Permissions.1.{name}": value for name, value in rule.items()}
+    told = service.ask("SgdpDiff", policy="read-only", SecurityGroupId=group, **asked)
+    assert (told.status, told.body["WouldOpenToInternetTotalCount"]) == (200, 1)
+    (beside,) = children(service.process.pid)
+    service.stop(kill=kill)
+    wait_until(lambda: not is_running(beside))
 
 
 def test_a_backup_is_made_while_it_serves_and_restored_when_it_does_not(service: Service, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from sgdataplane.control.answers import ApiError, Call
 from sgdataplane.control.audit import local_call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following, SilentError
+from sgdataplane.control.heavy import HEAVY
 from sgdataplane.control.history import Version, begin_epoch
 from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
@@ -50,7 +51,9 @@ class Bench:
 
     def ask(self, action: str, **parameters: Json) -> dict[str, Any]:
         call = Call(action, parameters, "request-1", "LTAI-test", "127.0.0.1", time.time())
-        answer = self.service.wait(call, NEVER) if action == "SgdpWait" else self.service.call(call)
+        if action == "SgdpWait":
+            return cast("dict[str, Any]", self.service.wait(call, NEVER).body)
+        answer = self.service.compute(call, NEVER) if action in HEAVY else self.service.call(call)
         return cast("dict[str, Any]", answer.body)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.control.answers import ApiError
+from sgdataplane.control.heavy import HEAVY
 from sgdataplane.control.workers import LARGE, Workers, WorkLimits
 
 PATIENCE_S = 30
@@ -21,6 +22,7 @@ class Bench:
     def __init__(self, limits: WorkLimits) -> None:
         self.workers, self.may_end = Workers(limits), threading.Event()
         self.begun: list[str] = []
+        self.ended = 0
 
     def work(self, name: str) -> Callable[[], str]:
         def run() -> str:
@@ -30,7 +32,17 @@ class Bench:
 
         return run
 
+    def heavy(self, ending: threading.Event) -> str:
+        """Work that also ends when it is told to."""
+        self.begun.append("heavy")
+        while not (self.may_end.wait(0.001) or ending.is_set()):
+            pass
+        self.ended += ending.is_set()
+        return "heavy"
+
     def call(self, action: str, key: str) -> asyncio.Task[str]:
+        if action in HEAVY:
+            return asyncio.create_task(self.workers.heavy(key, self.heavy))
         return asyncio.create_task(self.workers.call(action, key, self.work(key)))
 
     async def until(self, is_so: Callable[[], bool]) -> None:
@@ -74,11 +86,44 @@ def test_of_waits_and_heavy_calls_a_key_has_a_share_and_is_refused_more(action: 
         cheap = bench.call("DescribeVpcs", "one")
         await bench.until(lambda: "one" in bench.begun)
         bench.may_end.set()
-        assert await asyncio.gather(*first, other, cheap) == ["one", "one", "two", "one"]
-        again = await bench.call(action, "one")
-        assert again == "one", "the share is given back"
+        kept = ["heavy"] * 3 if action in HEAVY else ["one", "one", "two"]
+        assert await asyncio.gather(*first, other, cheap) == [*kept, "one"]
+        assert await bench.call(action, "one") == kept[0], "the share is given back"
 
     run(WorkLimits(waits_of_key=2, heavy_of_key=2), scene)
+
+
+def test_a_heavy_call_that_nobody_waits_for_is_ended_and_its_share_is_free_then() -> None:
+    async def scene(bench: Bench) -> None:
+        first = [bench.call("SgdpExplain", "one") for _ in range(3)]  # one of them finds no thread
+        await bench.until(lambda: len(bench.begun) == 2)
+        for one in first:
+            one.cancel()
+        await asyncio.wait(first)
+        assert (bench.ended, len(bench.begun)) == (2, 2)
+        again = [bench.call("SgdpExplain", "one") for _ in range(3)]
+        await bench.until(lambda: len(bench.begun) == 4)
+        bench.may_end.set()
+        assert await asyncio.gather(*again) == ["heavy"] * 3
+
+    run(WorkLimits(heavy=2, heavy_of_key=3), scene)
+
+
+def test_a_heavy_call_that_takes_too_long_is_ended_and_so_are_all_at_the_end() -> None:
+    async def scene(bench: Bench) -> None:
+        with pytest.raises(ApiError, match="No answer within"):
+            await bench.call("SgdpDiff", "one")
+        assert bench.ended == 1
+
+    async def ending(bench: Bench) -> None:
+        first = [bench.call("SgdpDiff", "one") for _ in range(2)]
+        await bench.until(lambda: bench.begun == ["heavy"])
+        bench.workers.end_heavy()
+        await asyncio.gather(*first)
+        assert bench.ended == 2
+
+    run(WorkLimits(heavy_s=0.2), scene)
+    run(WorkLimits(heavy=1), ending)
 
 
 def test_what_found_no_turn_in_time_is_told_that_nothing_was_done() -> None:

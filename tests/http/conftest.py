@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from sgdataplane.control.access import AccessLog
 from sgdataplane.control.admission import Admission, Permits
-from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
 from sgdataplane.control.http import Api, ApiLimits
 from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.signature import Verifier
@@ -34,12 +35,13 @@ def _nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @dataclass
 class FakeEngine:
-    """Answers writes with revisions, remembers calls, and refuses, breaks, or blocks as a name tells it. `size`: of
-    an answer to a read, if it is to be large."""
+    """Answers writes with revisions, remembers calls, and refuses, breaks, or blocks as a name tells it. Heavy calls
+    block until they are let go or `ended`. `size`: of an answer to a read, if it is to be large."""
 
     calls: list[Call] = field(default_factory=list)
     is_open: threading.Event = field(default_factory=threading.Event)
     has_begun: threading.Event = field(default_factory=threading.Event)
+    ended: list[Call] = field(default_factory=list)
     revisions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     size: int = 0
 
@@ -63,6 +65,14 @@ class FakeEngine:
         self.has_begun.set()
         is_stopping.wait(20)
         return Answer({"Enforced": False})
+
+    def compute(self, call: Call, is_ended: threading.Event) -> Answer:
+        self.calls.append(call)
+        while not self.is_open.wait(0.01):
+            if is_ended.is_set():
+                self.ended.append(call)
+                raise ApiError("ServiceUnavailable", "It was given up.", UNAVAILABLE)
+        return Answer({"Passes": True})
 
     def why_unhealthy(self) -> str:
         return ""
@@ -183,3 +193,14 @@ def alone() -> Iterator[Callable[..., Alone]]:
             return Alone(process)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("pem")
+    made = (folder / "cert.pem", folder / "key.pem")
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=api"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run(["openssl", "req", "-x509", *options, *names], check=True, capture_output=True)
+    return made

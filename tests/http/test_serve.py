@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from http.client import HTTPSConnection
@@ -63,17 +62,6 @@ def test_other_addresses_are_refused_with_what_to_do(text: str, words: str) -> N
 def test_tls_needs_both_files() -> None:
     with pytest.raises(ValueError, match="needs both"):
         listen_at("0.0.0.0:1", certificate=Path("c"))
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("pem")
-    made = (folder / "cert.pem", folder / "key.pem")
-    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=api"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made[0]), "-keyout", str(made[1])]
-    subprocess.run(["openssl", "req", "-x509", *options, *names], check=True, capture_output=True)
-    return made
 
 
 def test_tls_is_served_with_the_certificate(serve: Serve, pem: tuple[Path, Path]) -> None:

@@ -1,0 +1,66 @@
+"""The fork server of heavy answers, with ENIs at which an explanation goes wrong: `python -m tests.support.slowforks`.
+
+Owns what goes wrong at which ENI, and which processes a fork server has. All else is the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+from sgdataplane.control import forkserver
+from sgdataplane.control.answers import Call
+from sgdataplane.control.documents import Documents
+from sgdataplane.control.heavy import HeavyAnswers
+from sgdataplane.control.store import Body
+
+SPINS, HUNGRY, KILLED, BREAKS, TALKS = "eni-spins", "eni-hungry", "eni-killed", "eni-breaks", "eni-talks"
+MEMORY = 64 << 20  # enough to go wrong
+SECRET = "a secret of the inside"
+
+
+class SlowAnswers(HeavyAnswers):
+    """Heavy answers that don't all come."""
+
+    def compute(self, documents: Documents, call: Call, is_ended: Event | None = None) -> Body:
+        match call.parameters.get("NetworkInterfaceId"):
+            case "eni-spins":
+                while not (is_ended and is_ended.is_set()):
+                    pass
+            case "eni-hungry":
+                taken = []
+                while True:
+                    taken.append(bytes(1 << 20))
+            case "eni-killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "eni-breaks":
+                raise RuntimeError(SECRET)
+            case "eni-talks":
+                return {"Text": "a" * (4 << 20)}
+        return super().compute(documents, call, is_ended)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has, but for those that have ended; [] if it isn't there."""
+    found: list[str] = []
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += each.read_text("ascii").split()
+    return [int(child) for child in found if is_running(int(child))]
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+if __name__ == "__main__":
+    forkserver.MEMORY = MEMORY
+    forkserver.main(SlowAnswers)
