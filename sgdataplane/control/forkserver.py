@@ -130,7 +130,8 @@ def _die_with(answer: socket.socket) -> None:
 
 
 def _outlive(answer: socket.socket) -> None:
-    """From here on, room in the socket would send SIGIO, too; and to write into a closed one fails by itself."""
+    """From here on, SIGIO could also tell of room to write (socket(7)); and to write into a closed socket fails by
+    itself."""
     fcntl.fcntl(answer, fcntl.F_SETFL, fcntl.fcntl(answer, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
