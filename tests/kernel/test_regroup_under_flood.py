@@ -5,7 +5,6 @@ away for a moment, and the flood notices."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -21,7 +20,7 @@ from tests.support.regrouping import MEMBERS, both_turns, flood_at
 
 pytestmark = pytest.mark.kernel
 PACKETS = 100  # of each kind, between two changes
-SWITCHES = [10, pytest.param(1000, marks=pytest.mark.slow)]
+SLOW = [pytest.param(1000, is_swapped, marks=pytest.mark.slow) for is_swapped in (False, True)]
 
 
 def looks_again() -> bool:
@@ -39,12 +38,14 @@ def may_miss(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return bool(request.param)
 
 
-@pytest.mark.parametrize("on_change", ["revoke", "keep"])
-@pytest.mark.parametrize("switches", SWITCHES)
+@pytest.mark.parametrize(("switches", "is_swapped"), [(10, False), *SLOW])
 def test_members_that_change_their_groups_are_never_missed(
-    pair: Pair, tmp_path: Path, may_miss: bool, on_change: Literal["revoke", "keep"], switches: int
+    pair: Pair, tmp_path: Path, placement: str, *, may_miss: bool, switches: int, is_swapped: bool
 ) -> None:
-    turns, settings = both_turns(pair), Settings(on_change=on_change)
+    """Sessions are revoked in one placement and kept in the other, and the other way round by a detour; `is_swapped`
+    makes each of these the other one, so that the slow tests have all combinations."""
+    is_revoked = (placement == "host") ^ may_miss ^ is_swapped
+    turns, settings = both_turns(pair), Settings(on_change="revoke" if is_revoked else "keep")
     enforce(pair["policy"], turns[0], settings=settings)
     with flood_at(pair, tmp_path) as flood:
         enforce(pair["policy"], turns[0], turns[0], settings)  # the flood's own rules are somebody's commit
