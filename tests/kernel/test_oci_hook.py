@@ -139,10 +139,11 @@ def test_a_network_named_oci_has_nothing_to_do_with_the_hook(
     assert registry_of(agent).load() == ()
 
 
-def test_what_we_do_ourselves_is_no_drift(agent: AgentBench, workload: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_what_we_do_ourselves_is_no_drift(agent: AgentBench, workload: subprocess.Popen[bytes], times: int) -> None:
     """The hook ends and begins in one namespace; `apply` puts the same state in force, and another one."""
     place = place_of(workload)
-    for _ in range(3):
+    for _ in range(times):
         assert bind(agent.config, workload.pid).wait(DEADLINE) == 0
         agent.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
         os.waitid(os.P_PID, agent.process.pid, os.WSTOPPED)  # type: ignore[union-attr]
