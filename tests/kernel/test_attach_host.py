@@ -93,6 +93,13 @@ def test_ipv6_takes_the_same_way(bench: Bench) -> None:
             opened[DNS].recv(64)
 
 
+def introduce(bench: Bench) -> None:
+    """Each workload knows the router's end of its link. A packet that waits for an answer is dropped if none comes in
+    three seconds, as when the question was asked while the link was down."""
+    for role, other in (("peer", "instance"), ("instance", "peer")):
+        know(bench.pair[role], "eth0", [HERE[other][0]], mac_at(ROUTER, ENIS[role]))
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -105,8 +112,7 @@ def test_an_eni_whose_policy_the_state_has_not_passes_nothing(bench: Bench, stat
     assert veths_in("sgdp-+none").keys() == {"eni-b"}  # a VPC's router has routes to its ENIs, and this isn't one of it
     assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
     assert not netns.exists("sgdp-+none")
-    for role, other in (("peer", "instance"), ("instance", "peer")):  # or packets wait until a neighbour answers
-        know(bench.pair[role], "eth0", [HERE[other][0]], mac_at(ROUTER, ENIS[role]))
+    introduce(bench)
     with Session(bench.pair, WEB) as web:
         web.must_pass()
         assert bench.apply(state, *HOST)["eni-b"] == "closed"
@@ -266,6 +272,7 @@ def test_what_was_interrupted_is_gone_on_with(bench: Bench, home: str, monkeypat
         with Session(bench.pair, DNS, waits=False) as dns:  # some steps leave a link down
             sent = dns.send()
             assert bench.apply(state, *HOST)["exit"] == "0"
+            introduce(bench)
             with Session(bench.pair, WEB) as web:
                 assert not dns.passes(beside=web)
             assert sent not in dns.read()
