@@ -4,8 +4,9 @@ exact."""
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
@@ -31,7 +32,8 @@ from tests.support.building import apply, table_of
 from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
-QUICK, SHARDS, SEQUENCES, PACKETS = 2, 4, 12, 60  # the second half is slow
+SHARDS, SEQUENCES, PACKETS = 4, 12, 60
+QUICK_SHARDS, FEW = 2, 4  # without the slow tests
 PRIORITIES = (0, 1, 1 << 24, 0x80000000, 0xFFFFFFFF)
 PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
 MISSING = pytest.mark.parametrize("may_miss", [False, True], ids=["looks-again", "may-miss"])
@@ -105,20 +107,25 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
     return run(table, hook, fields).verdict if hook in table.chain else VerdictKind.ACCEPT
 
 
-@pytest.mark.parametrize("resync", [False, True], ids=["delta", "refill"])
-@pytest.mark.parametrize(
-    "shard", [pytest.param(shard, marks=[pytest.mark.slow] if shard >= QUICK else []) for shard in range(SHARDS)]
-)
-@pytest.mark.parametrize("at", Placement)
-@MISSING
+def cases() -> Iterator[object]:
+    """All combinations with many sequences, which are slow. Half of them with few: each three values meet there."""
+    for at, shard, resync, may_miss in product(Placement, range(SHARDS), (False, True), (False, True)):
+        words = (at, shard, "refill" if resync else "delta", "may-miss" if may_miss else "looks-again")
+        name = "-".join(map(str, words))
+        yield pytest.param(at, shard, resync, may_miss, SEQUENCES, id=f"{name}-{SEQUENCES}", marks=pytest.mark.slow)
+        if shard < QUICK_SHARDS and (at.is_outside + shard + resync + may_miss) % 2 == 0:
+            yield pytest.param(at, shard, resync, may_miss, FEW, id=f"{name}-{FEW}")
+
+
+@pytest.mark.parametrize(("at", "shard", "resync", "may_miss", "sequences"), [*cases()])
 def test_packets_on_their_way_are_judged_by_one_policy(
-    monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, resync: bool, may_miss: bool
+    monkeypatch: pytest.MonkeyPatch, at: Placement, shard: int, *, resync: bool, may_miss: bool, sequences: int
 ) -> None:
     judged_anew, with_sets = [], 0
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", PARTS[shard % len(PARTS)])
 
     @seed(shard)
-    @settings(max_examples=SEQUENCES, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=sequences, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.states(), st.integers(0, 1 << 32))
     def check(first: CloudState, other: CloudState, number: int) -> None:
         chance = random.Random(number)
