@@ -125,10 +125,10 @@ def add_route(attacker: NetAdmin, index: int, network: str, *target: bytes) -> s
     return attacker.ask(NEWROUTE, body + b"".join(target), CREATE)
 
 
-def test_the_number_leads_to_links_and_neither_to_addresses_nor_to_routes(make: Make, router: str) -> None:
+def test_the_number_leads_to_links_and_neither_to_addresses_nor_to_routes(make_netns: Make, router: str) -> None:
     """The same requests do in its own namespace what they don't do in the router, and there links can be deleted."""
-    workload = make()
-    made_in_router(make, workload, router)
+    workload = make_netns()
+    made_in_router(make_netns, workload, router)
     with NetAdmin(workload) as attacker:
         nsid = attacker.reach()
         mark, own = attacker.index(MARK, nsid), attacker.index("eth0")
@@ -170,10 +170,10 @@ def test_a_tunnel_across_a_namespace_leads_nowhere(make_netns: Make, router: str
     assert not found & {"tunnel-b", MARK}
 
 
-def test_a_macvlan_over_an_end_in_an_empty_namespace_leads_nowhere(make: Make, router: str) -> None:
+def test_a_macvlan_over_an_end_in_an_empty_namespace_leads_nowhere(make_netns: Make, router: str) -> None:
     """An end shows what is below it, and not what is on top. Nobody else can put a link over it, as it is in mode
     passthru. The control: the namespace of the end is reached, and there a link over it was possible before."""
-    workload, between = make(), make()
+    workload, between = make_netns(), make_netns()
     with Links(between) as links:
         links.add_veth("near", workload, "eth0", "")
     with NetAdmin(workload) as attacker, netns.inside(router):
