@@ -40,6 +40,7 @@ STINT, REST_S = 16, 0.001  # the sender rests after so many of each kind
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
 DEADLINE = patient(60.0)  # only what fails waits so long; on a busy machine an agent may take 20 s to start
+QUIET_S = patient(10.0)  # after which nothing more arrives: what is lost never comes
 Target = tuple[str, int]
 
 
@@ -64,7 +65,8 @@ class Counters:
 
 
 class Flood:
-    """Runs from `__enter__` to `__exit__`, which waits until everything that was sent and accepted has arrived."""
+    """Runs from `__enter__` to `__exit__`, which waits until everything that was sent and accepted has arrived, or
+    nothing more arrives."""
 
     sender = "send"
 
@@ -92,9 +94,17 @@ class Flood:
     def __exit__(self, *_: object) -> None:
         receiver, sender = self._processes
         codes = [_end(sender)]
-        wait_until(lambda: self.allowed.sent <= self.allowed.received, must=False)
+        self._settle()
         codes.append(_end(receiver))
         assert codes == [0, 0]
+
+    def _settle(self) -> None:
+        """Wait until all that was sent and accepted has arrived, or nothing more arrives."""
+        arrived, end = self.allowed.received, time.monotonic() + QUIET_S
+        while self.allowed.received < self.allowed.sent and time.monotonic() < end:
+            time.sleep(0.01)
+            if self.allowed.received != arrived:
+                arrived, end = self.allowed.received, time.monotonic() + QUIET_S
 
     @property
     def allowed(self) -> Count:
@@ -129,7 +139,7 @@ class DenseFlood(Flood):
 
     def __exit__(self, *_: object) -> None:
         assert _end(self._processes[0]) == 0
-        wait_until(lambda: self.allowed.sent <= self.allowed.received, must=False)
+        self._settle()
 
     @property
     def allowed(self) -> Count:
