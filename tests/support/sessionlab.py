@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.contract.sites import SITES
 from sgdataplane.enforce import ApplyReport, Desired, Settings
@@ -22,6 +22,9 @@ from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce
 from tests.support.witness import PROTECTED, Watch, Witness
+
+# One ENI may have a crowd of 100,000 sessions. Their limit has tests of its own (tests/hostile/test_session_limit.py).
+CROWDED = replace(DEFAULTS, sessions_per_eni=1 << 18)
 
 NEAR, FAR = "10.0.0.1 2001:db8::1", "10.0.0.2 2001:db8::2"
 OUTSIDE = " ".join(map(str, DEFAULT_EXTERNALS[0]))
@@ -60,7 +63,7 @@ class Site:
     ifname: str
     uplinks: tuple[str, ...] = ()
 
-    def desired(self, state: CloudState, options: Options = DEFAULTS) -> Desired:
+    def desired(self, state: CloudState, options: Options = CROWDED) -> Desired:
         return Desired(state, {"eni-a": self.ifname}, options, Placement(self.placement), self.uplinks)
 
     def witness(self, watches: Sequence[Watch]) -> Witness:
