@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import TypeVar
 
@@ -34,8 +35,9 @@ LARGE = 32 << 10  # bytes of a request from which it is checked apart
 class WorkLimits:
     """How many threads there are, and how much of them one key may have.
 
-    `calls_of_key` run at a time, and others of the key wait for them. Of `heavy_of_key` and `waits_of_key`, those that
-    run and those that wait for a thread count; more are refused. `call_s`, `wait_s`: seconds.
+    `calls_of_key` run at a time, and others of the key wait until they have ended, also those that take too long. Of
+    `heavy_of_key` and `waits_of_key`, those that run and those that wait for a thread count; more are refused.
+    `call_s`, `wait_s`: seconds.
     """
 
     calls: int = 8
@@ -81,8 +83,8 @@ class Workers:
         if action in WAITING:
             async with self._share("wait", key, self.limits.waits_of_key, self.limits.waits):
                 return await _run(self._waits, self.limits.wait_s, work)
-        async with self._turn(key):
-            return await _run(self._calls, self.limits.call_s, work)
+        await self._take_turn(key)
+        return await _run(self._calls, self.limits.call_s, work, partial(self._end_turn, key))
 
     async def heavy(self, key: str, work: Callable[[Event], T]) -> T:
         """Run a heavy call of a key. If it takes too long, or we are cancelled, `work` is told by the event that it has
@@ -117,31 +119,39 @@ class Workers:
             if not self._of_key[kind, key]:
                 del self._of_key[kind, key]
 
-    @asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        """Wait until the key has fewer calls under way than it may have."""
+    async def _take_turn(self, key: str) -> None:
+        """Wait until the key has fewer calls under way than it may have. The turn is its own until `_end_turn`."""
         turn = self._turns.setdefault(key, asyncio.Semaphore(self.limits.calls_of_key))
         self._used[key] += 1
         try:
             async with asyncio.timeout(self.limits.call_s):
                 await turn.acquire()
         except TimeoutError:
+            self._leave(key)
             raise busy(self.limits.call_s) from None
-        else:
-            try:
-                yield
-            finally:
-                turn.release()
-        finally:
-            self._used[key] -= 1
-            if not self._used[key]:
-                del self._used[key], self._turns[key]
+        except asyncio.CancelledError:
+            self._leave(key)
+            raise
+
+    def _end_turn(self, key: str) -> None:
+        self._turns[key].release()
+        self._leave(key)
+
+    def _leave(self, key: str) -> None:
+        """Forget the key with its last call."""
+        self._used[key] -= 1
+        if not self._used[key]:
+            del self._used[key], self._turns[key]
 
 
-async def _run(threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T]) -> T:
-    """Return what `work` returns or raises. If it takes too long, the client is told so, and it goes on."""
+async def _run(
+    threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T], ended: Callable[[], None] = lambda: None
+) -> T:
+    """Return what `work` returns or raises. If it takes too long, the client is told so, and it goes on. `ended` is
+    called once it has ended, however late."""
     job = threads.submit(work)
     future = asyncio.wrap_future(job)
+    future.add_done_callback(lambda _: ended())
     await asyncio.wait({future}, timeout=seconds)
     if future.done():
         return future.result()
