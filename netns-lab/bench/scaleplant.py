@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -143,7 +144,7 @@ class Etcd:
         program = shutil.which("etcd")
         if program is None:
             raise BenchError("there is no etcd: apt install etcd-server")
-        client, peer, health = (f"http://{HERE}:{free_port()}" for _ in range(3))
+        client, peer, health = (f"http://{HERE}:{port}" for port in free_ports(3))
         command = [
             program, "--name", "bench", "--data-dir", str(folder), "--listen-client-urls", client,
             "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
@@ -168,10 +169,11 @@ class Etcd:
         return int(found[1]) if found else -1
 
 
-def free_port() -> int:
-    with socket.create_server((HERE, 0)) as door:
-        port: int = door.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody has, each another."""
+    with ExitStack() as stack:
+        doors = [stack.enter_context(socket.create_server((HERE, 0))) for _ in range(count)]
+        return [door.getsockname()[1] for door in doors]
 
 
 def until(is_true: Callable[[], bool], what: str, timeout: float) -> None:

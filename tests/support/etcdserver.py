@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import is_so_within
+
 NAP_S = 0.01
 PATIENCE_S = 30.0 * float(os.environ.get("SGDP_PATIENCE", "1"))
+PORTS = iter(range(20_000, 32_768))  # below those that the kernel gives to sockets without one
 HEARTBEAT_MS, ELECTION_MS = 50, 500
 # The process's end can't lose what the kernel has, so tests of commits needn't wait for the disk.
 FAST = ("--unsafe-no-fsync",)
@@ -49,16 +52,20 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def until(is_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.02)
+    assert is_so_within(PATIENCE_S, is_true), f"waited for {what}"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        port: int = door.getsockname()[1]
-        return port
+    """Return a port that nobody has, and that neither this process nor the kernel gives away again."""
+    return next(port for port in PORTS if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass
