@@ -130,7 +130,7 @@ def test_a_namespace_that_ends_is_no_longer_told_and_not_kept_alive(
     process.kill()
     process.wait()
     wait_until(lambda: not scrape(PORT).values("sessions"))
-    assert scrape(PORT).values("eni_in_force") == [0.0]
+    wait_until(lambda: scrape(PORT).values("eni_in_force") == [0.0])
 
 
 def test_they_say_what_is_wrong(bench: Bench, agent: AgentBench) -> None:

@@ -32,6 +32,7 @@ from typing import Self
 from sgdataplane.host import netns
 from sgdataplane.lab.patience import patient
 from tests.support.nft import nft
+from tests.support.waiting import is_so_within
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SOURCES, BURST = 1000, 128, 100
@@ -100,11 +101,12 @@ class Flood:
 
     def _settle(self) -> None:
         """Wait until all that was sent and accepted has arrived, or nothing more arrives."""
-        arrived, end = self.allowed.received, time.monotonic() + QUIET_S
-        while self.allowed.received < self.allowed.sent and time.monotonic() < end:
-            time.sleep(0.01)
-            if self.allowed.received != arrived:
-                arrived, end = self.allowed.received, time.monotonic() + QUIET_S
+        while self.allowed.received < self.allowed.sent and self._receives_more():
+            pass
+
+    def _receives_more(self) -> bool:
+        arrived = self.allowed.received
+        return is_so_within(QUIET_S, lambda: self.allowed.received > arrived)
 
     @property
     def allowed(self) -> Count:
@@ -163,12 +165,8 @@ def wait_for_packets(floods: Sequence[Flood], count: int) -> None:
 
 def wait_until(condition: Callable[[], bool], *, must: bool = True) -> None:
     """Return when it holds, or, unless it must, at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            assert not must, "it did not happen in time"
-            return
-        time.sleep(0.01)
+    happened = is_so_within(DEADLINE, condition)
+    assert happened or not must, "it did not happen in time"
 
 
 def kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -176,6 +174,8 @@ def kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

@@ -90,8 +90,12 @@ class Streams:
     def wait_for_more(self) -> None:
         """Return when each end has received something that was sent after the call."""
         mark = [count + 2 * CHUNK for count in self.received()]
-        wait_until(lambda: all(now > then for now, then in zip(self.received(), mark, strict=True)), must=False)
-        stalled = [end for end, (now, then) in enumerate(zip(self.received(), mark, strict=True)) if now <= then]
+
+        def waiting() -> list[int]:
+            return [end for end, (now, then) in enumerate(zip(self.received(), mark, strict=True)) if now <= then]
+
+        wait_until(lambda: not waiting(), must=False)
+        stalled = waiting()
         assert stalled == [], f"these ends receive nothing more: {stalled} of {self.received()}"
 
     def check(self) -> None:
