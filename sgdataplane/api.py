@@ -89,7 +89,7 @@ def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> D
     """What changes, as exact regions, and what would open at ENIs that aren't there: all that `sgdp diff` tells. False
     if and only if no packet's verdict changes, would change, or can't be judged."""
     before, after = _loaded(old), _loaded(new)
-    found = StateDiff(before.state, after.state, options or IN_LAB.options, after.pending)
+    found = StateDiff(before.state, after.state, options, after.pending)
     return compare(found, not_judged(before.findings, after.findings))
 
 

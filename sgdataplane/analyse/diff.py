@@ -15,7 +15,8 @@ from typing import NamedTuple
 from sgdataplane.analyse.change import Pairs
 from sgdataplane.analyse.hypothetical import HypotheticalDiff
 from sgdataplane.analyse.view import Exposure, VerdictChange, View
-from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.choices import ON_HOSTS
+from sgdataplane.model.options import Options
 from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState, sharing
 from sgdataplane.net.values import Direction, Family
@@ -32,19 +33,22 @@ class EniDiff(NamedTuple):
 
 class StateDiff:
     """What changes from one state to another, ENI by ENI. ENIs with the same groups share what is found.
-    `hypothetical`: what would open at ENIs that aren't there. `pending`: those of the second state without an
-    address."""
+    `hypothetical`: what would open at ENIs that aren't there.
+
+    options   None: policies are read as hosts do, not labs
+    pending   ENIs of the second state without an address
+    """
 
     def __init__(
         self,
         before: CloudState,
         after: CloudState,
-        options: Options = DEFAULTS,
+        options: Options | None = None,
         pending: Iterable[PendingEni] = (),
     ) -> None:
         after = sharing(after, before)
         self._before, self._after = before, after
-        self._pairs = Pairs(before, after, options)
+        self._pairs = Pairs(before, after, options or ON_HOSTS.options)
         self._reach = Reach(before, after)
         self.hypothetical = HypotheticalDiff(before, after, self._pairs, self._reach, pending)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from sgdataplane.model.always import DHCP
+from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates, ordered_candidates
@@ -80,9 +81,12 @@ class FlowExplanation:
 
 
 def explain_flow(
-    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
+    state: CloudState,
+    packet: Packet,
+    options: Options = ON_HOSTS.options,
+    placement: Placement = Placement.INSTANCE,
 ) -> FlowExplanation:
-    """Explain a packet at both ends. KeyError if the state has no such ENI."""
+    """Explain a packet at both ends, where nobody chooses as hosts judge it. KeyError if the state has no such ENI."""
     here, there = explain(state, packet, options, placement), at_other_end(state, packet)
     return FlowExplanation(here, None if there is None else explain(state, there, options, placement))
 

@@ -36,14 +36,18 @@ class Shop:
         self.client = Client(self.engine)
         vpc, switch = self.client.network()
         self.empty, self.db = (self.client.group(vpc) for _ in range(2))
-        self.client("CreateNetworkInterface", VSwitchId=switch, SecurityGroupId=self.db)
+        self.eni = self.client.text(
+            "CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=self.db
+        )
         members: Json = [{"IpProtocol": "TCP", "PortRange": "5432/5432", "SourceGroupId": self.empty}]
         self.client("AuthorizeSecurityGroup", SecurityGroupId=self.db, Permissions=members)
         self.service = ApiService(self.engine, self.store, Following(self.engine, ()))
 
-    def ask(self, group: str, *permissions: dict[str, Json]) -> dict[str, Any]:
-        asked: dict[str, Json] = {"SecurityGroupId": group, "Permissions": cast(Json, [*permissions])}
-        call = Call("SgdpDiff", asked, "request-1", "LTAI-test", "127.0.0.1", time.time())
+    def ask(self, group: str, *permissions: dict[str, Json], kind: str = "Permissions") -> dict[str, Any]:
+        return self.compute("SgdpDiff", {"SecurityGroupId": group, kind: cast(Json, [*permissions])})
+
+    def compute(self, action: str, asked: dict[str, Json]) -> dict[str, Any]:
+        call = Call(action, asked, "request-1", "LTAI-test", "127.0.0.1", time.time())
         return cast("dict[str, Any]", self.service.compute(call, Event()).body)
 
     def written(self, name: str) -> Path:
@@ -51,6 +55,10 @@ class Shop:
         path = self.folder / name
         path.write_text(json.dumps(native(self.engine.documents.bodies())), "utf-8")
         return path
+
+
+def refused_at(address: str) -> dict[str, Json]:
+    return {"IpProtocol": "ALL", "PortRange": "-1/-1", "DestCidrIp": f"{address}/32", "Policy": "drop"}
 
 
 @pytest.fixture
@@ -80,7 +88,7 @@ def test_all_three_tell_the_same(
         shop.client("RevokeSecurityGroup", SecurityGroupId=group, SecurityGroupRuleId=ids)
     shop.client("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[rule])
     after = shop.written("new.json")
-    assert main(["diff", str(before), str(after), "--json", "--metadata", "none"]) == 0
+    assert main(["diff", str(before), str(after), "--json"]) == 0
     by_command = json.loads(capsys.readouterr().out)
     by_library = difference_as_json(diff(before, after))
     assert by_library == {key: by_command[key] for key in by_library}
@@ -89,6 +97,38 @@ def test_all_three_tell_the_same(
         assert told[total] == len(told[rows])
     assert (bool(told["Changes"]), bool(told["WouldOpen"])) == (name == "db", name == "empty")
     assert bool(told["OpenedToInternet"] or told["WouldOpenToInternet"]) is (rule is OPEN)
+
+
+@pytest.mark.parametrize(("address", "is_change"), [("100.100.100.200", False), ("100.100.100.201", True)])
+def test_none_of_the_three_tells_a_rule_about_the_metadata_address_which_can_always_be_reached(
+    shop: Shop, address: str, is_change: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The address beside it is the control."""
+    before, rule = shop.written("old.json"), refused_at(address)
+    by_api = shop.ask(shop.db, rule, kind="EgressPermissions")["Changes"]
+    shop.client("AuthorizeSecurityGroupEgress", SecurityGroupId=shop.db, Permissions=[rule])
+    after = shop.written("new.json")
+    assert main(["diff", str(before), str(after), "--json"]) == 0
+    by_command = json.loads(capsys.readouterr().out)["changes"]
+    assert without_ids(by_api) == without_ids(by_command)
+    assert difference_as_json(diff(before, after))["changes"] == by_command
+    assert bool(by_command) is is_change
+
+
+@pytest.mark.parametrize(("address", "passes"), [("100.100.100.200", True), ("100.100.100.201", False)])
+def test_an_explanation_of_the_api_is_that_of_the_command(
+    shop: Shop, address: str, passes: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule refuses either address; only the metadata address can be reached none the less."""
+    shop.client("AuthorizeSecurityGroupEgress", SecurityGroupId=shop.db, Permissions=[refused_at(address)])
+    asked: dict[str, Json] = {"NetworkInterfaceId": shop.eni, "Direction": "egress", "DestIp": address, "Port": 80}
+    by_api = shop.compute("SgdpExplain", asked)
+    state = str(shop.written("state.json"))
+    packet = ["--eni", shop.eni, "--direction", "egress", "--protocol", "tcp", "--port", "80", "--remote", address]
+    assert main(["explain", state, *packet, "--json"]) == 0
+    by_command = json.loads(capsys.readouterr().out)
+    assert by_api["Passes"] is passes
+    assert [end["verdict"] for end in by_api["Ends"]] == [by_command["verdict"]]
 
 
 def test_the_library_sees_what_would_open_and_is_false_only_if_nothing_does(shop: Shop) -> None:

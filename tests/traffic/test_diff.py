@@ -9,6 +9,7 @@ from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, packet_at
 from sgdataplane.lab.manage import enforce_policy
+from sgdataplane.model.choices import IN_LAB
 from sgdataplane.net.values import Direction
 from tests.support import labs
 from tests.support.regions import in_change
@@ -77,7 +78,7 @@ def named(changes: list[VerdictChange], cell: ProbeResult) -> list[VerdictChange
 def test_what_diff_names_changes_and_nothing_else_does(lab_name: str, placement: str) -> None:
     """An end that opens refused before, and one that closes refuses afterwards. The other end decides for itself."""
     old, new = labs.state_of(OLD), labs.state_of(NEW)
-    diff = StateDiff(old, new)
+    diff = StateDiff(old, new, IN_LAB.options)
     changes = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
     with labs.running(lab_name, old, enforce_policy, placement=placement) as lab:
         before = labs.matrix(lab, SERVICES)
