@@ -60,6 +60,8 @@ def serve(jobs: socket.socket, answers: HeavyAnswers) -> None:
         with socket.socket(fileno=fds[0]) as answer, open(fds[1], "rb") as file:
             changes, call = read_job(file)
             documents = documents.after(changes)
+            if _has_gone(answer):
+                continue  # while it waited: nobody behind it waits for a state that only this call needs
             _load(answers, documents)
             if not _has_gone(answer) and _fork() == 0:
                 jobs.close()

@@ -24,7 +24,7 @@ from sgdataplane.control.heavy import Computer, HeavyAnswers
 from sgdataplane.control.store import Body, Json
 from tests.support.controlling import Client, Randomly
 from tests.support.flood import wait_until
-from tests.support.slowforks import BREAKS, HUNGRY, KILLED, SECRET, SPINS, TALKS, children, is_running
+from tests.support.slowforks import BREAKS, FOLDER, HUNGRY, KILLED, SECRET, SPINS, TALKS, Gate, children, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = threading.Event()
@@ -154,6 +154,27 @@ def test_an_answer_that_nobody_wants_any_more_ends_its_process_and_no_other(benc
         assert not waiting[1].done()
         endings[1].set()
         wait_until(lambda: bench.forks() == [])
+
+
+def test_a_client_that_goes_while_its_call_waits_costs_no_state_and_those_behind_it_do_not_wait(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks about another revision; those before and behind the ones that go away stay, and are answered."""
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    gate, gone = Gate(tmp_path), threading.Event()
+    gone.set()
+    with ThreadPoolExecutor() as threads:
+        first, wanted = threads.submit(bench.explain), [bench.documents.revision]
+        wait_until(lambda: gate.states() == wanted)
+        for _ in range(2):
+            bench.client.network()
+            assert "given up" in bench.refused(bench.eni, gone).message
+        bench.client.network()
+        last = threads.submit(bench.explain)
+        wanted.append(bench.documents.revision)
+        gate.open()
+        assert first.result(30)["Passes"] is last.result(30)["Passes"] is False
+    assert gate.states() == wanted
 
 
 def test_a_fork_server_that_was_killed_is_started_again(bench: Bench) -> None:
