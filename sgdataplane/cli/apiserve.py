@@ -82,7 +82,7 @@ def run(config: ApiConfig, at: ListenAt) -> int:
             Aside(profile) as aside,
         ):
             lags = HostLags(lambda: engine.documents, board)
-            log = AccessLog(say, ApiMetrics(lags.look, config.tls_cert))
+            log = AccessLog(say, ApiMetrics(lags.look, lambda: engine.is_store_full, config.tls_cert))
             threads = (*following.threads, taking_over, claiming)
             api = Api(ApiService(engine, store, following, board, threads, heavy=aside), admission, log)
             server = ApiServer(api, at)

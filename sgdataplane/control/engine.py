@@ -68,6 +68,7 @@ class Engine:
         self.documents = Documents.of(store.snapshot())  # of the last revision; reads are answered from them
         self._writing = threading.Lock()
         self.moved = threading.Condition()  # held to replace the documents, and notified then
+        self.is_store_full = False  # when this process wrote last
 
     @property
     def revision(self) -> int:
@@ -143,12 +144,21 @@ class Engine:
             return Answer(body, self.revision, self.version.epoch)
         audit, done = record_of(call, workspace.changed), replace(token, answer=body) if token else None
         write = Write(workspace.guards, dict(workspace.puts), frozenset(workspace.deletes), audit, done)
-        revision = self._store.commit(write)
+        revision = self._commit(write)
         if revision == self.revision + 1:
             self._go_on(Revision(revision, write.puts, write.deletes, frozenset(write.guards)))
         else:
             self._catch_up()
         return Answer(body, revision, self.version.epoch)
+
+    def _commit(self, write: Write) -> int:
+        try:
+            revision = self._store.commit(write)
+        except FullError:
+            self.is_store_full = True
+            raise
+        self.is_store_full = False
+        return revision
 
     def _catch_up(self) -> None:
         try:

@@ -46,6 +46,7 @@ API_METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "relays": ("Relays that have written into the store in the last 15 s.", ()),
+    "store_full": ("1 if the store had no space left when the API wrote last: it takes no change.", ()),
     "certificate_expiry_timestamp_seconds": ("When the API's certificate ends, in seconds since 1970; 0: no TLS.", ()),
     "build_info": ("Versions of the API and of Python.", ("version", "python")),
 }
@@ -55,11 +56,22 @@ KEPT_TIMES = 10.0  # as long as it took to count hosts, the result is said again
 
 
 class ApiMetrics:
-    """Safe for several threads. `hosts`: counts them, without waiting for anything. `certificate`: the API's."""
+    """Safe for several threads.
+
+    hosts           counts them, without waiting for anything
+    is_store_full   whether the store had no space left when the API wrote last
+    certificate     the API's
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, hosts: Callable[[], HostCounts] = HostCounts, certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        hosts: Callable[[], HostCounts] = HostCounts,
+        is_store_full: Callable[[], bool] = bool,
+        certificate: Path | None = None,
+    ) -> None:
+        self._is_store_full = is_store_full
         self._look, self._looking, self._kept_until = hosts, threading.Lock(), float("-inf")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
         self._registry = registry = CollectorRegistry()
@@ -69,6 +81,7 @@ class ApiMetrics:
         self._hosts = Gauge(*_named("hosts"), registry=registry)
         self._lag = Gauge(*_named("hosts_lag_seconds"), registry=registry)
         self._relays = Gauge(*_named("relays"), registry=registry)
+        self._full = Gauge(*_named("store_full"), registry=registry)
         Gauge(*_named("certificate_expiry_timestamp_seconds"), registry=registry).set(_end_of(certificate))
         about = Info(f"{PREFIX}_build", API_METRICS["build_info"][0], registry=registry)
         about.info({"version": __version__, "python": platform.python_version()})
@@ -81,6 +94,7 @@ class ApiMetrics:
     def text(self, in_flight: int) -> bytes:
         """Takes as long as it takes to count hosts: call it where that stops nothing else."""
         self._in_flight.set(in_flight)
+        self._full.set(self._is_store_full())
         with self._looking:
             began = time.monotonic()
             if began >= self._kept_until:

@@ -37,7 +37,8 @@ def _none_of(words: Iterable[str]) -> dict[str, int]:
 class RelayCounts:
     """`ended`, `answers`, `messages`, `errors`: by the words above. `received`, `sent`: bytes of messages. `revisions`:
     read from the store; `snapshots`: taken of it, since it knew no more what came next. `store_read`: when the store
-    answered last, in seconds since 1970. `is_name_taken`: another relay is called the same."""
+    answered last, in seconds since 1970. `is_name_taken`: another relay is called the same. `is_store_full`: it had no
+    space left when the relay wrote last."""
 
     ended: dict[str, int] = field(default_factory=lambda: _none_of(ENDS))
     answers: dict[str, int] = field(default_factory=lambda: _none_of(ANSWERS))
@@ -49,6 +50,7 @@ class RelayCounts:
     snapshots: int = 0
     store_read: float = field(default_factory=time.time)
     is_name_taken: bool = False
+    is_store_full: bool = False
 
     def note_sent(self, kind: str, text: str) -> None:
         self.messages[kind] += 1

@@ -78,6 +78,7 @@ RELAY_METRICS: Mapping[str, Told] = {
         RELAY_ERRORS,
     ),
     "name_taken": Told("1 if another relay writes under the same name."),
+    "store_full": Told("1 if the store had no space left when the relay wrote last: nobody hears how its hosts are."),
     "certificate_expiry_timestamp_seconds": Told(EXPIRY, "certificate", CERTIFICATES),
 }
 SYNC_METRICS: Mapping[str, Told] = {
@@ -152,6 +153,7 @@ class RelayMetrics(Collector):
             "received_bytes_total": counts.received,
             "sent_bytes_total": counts.sent,
             "name_taken": counts.is_name_taken,
+            "store_full": counts.is_store_full,
         }
         by_word: Mapping[str, Mapping[str, float]] = {
             "answers_total": counts.answers,

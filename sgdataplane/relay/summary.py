@@ -79,6 +79,7 @@ class Summarizing:
     def _note_trouble(self, error: Exception) -> None:
         """Log each kind of trouble once: its words may differ each second."""
         self.relay.counts.errors[OF_SUMMARY] += 1
+        self.relay.counts.is_store_full = isinstance(error, FullError)
         if type(error) not in self.troubles:
             why = f"the store is full: {error}" if isinstance(error, FullError) else error
             LOGGER.warning("nobody hears how the hosts are: %s", why)
@@ -88,6 +89,7 @@ class Summarizing:
         if self.troubles:
             LOGGER.warning("the store is written again: it says how the hosts are")
         self.troubles.clear()
+        self.relay.counts.is_store_full = False
 
     async def _write(self, body: Fields, *, is_first: bool) -> None:
         if not is_first and time.monotonic() >= self.look_at:

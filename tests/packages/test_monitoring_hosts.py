@@ -51,11 +51,12 @@ WELL: Mapping[str, str] = {  # series of a site where all is well
     **{f'{API_PREFIX}_hosts{{{API}, standing="{one}"}}': "0x300" for one in STANDINGS if one != "enforced"},
     f"{API_PREFIX}_hosts_lag_seconds{{{API}}}": "0x300",
     f"{API_PREFIX}_relays{{{API}}}": "2x300",
+    f"{API_PREFIX}_store_full{{{API}}}": "0x300",
     f"{API_PREFIX}_certificate_expiry_timestamp_seconds{{{API}}}": "0x300",
     f"{RELAY_PREFIX}_streams{{{RELAY}}}": "3x300",
     **{
         f"{RELAY_PREFIX}_{name}{{{RELAY}}}": "0x300"
-        for name in ("lagging_hosts", "failing_hosts", "left_hosts", "claims_refused", "name_taken")
+        for name in ("lagging_hosts", "failing_hosts", "left_hosts", "claims_refused", "name_taken", "store_full")
     },
     f"{RELAY_PREFIX}_revision{{{RELAY}}}": "0+1x300",
     f"{RELAY_PREFIX}_epoch{{{RELAY}}}": "7x300",
@@ -101,6 +102,7 @@ ILL: Mapping[str, Mapping[str, str]] = {
     "SgdataplaneNoRelay": {"api_relays": "0x300"},
     "SgdataplaneHostsProgramDown": {f"up{{{SYNC}": "0x300"},
     "SgdataplaneRelayWithoutStore": {"store_read": f"{HOUR_4 - 61}x300"},
+    "SgdataplaneStoreFull": {"relay_store_full": "1x300"},
     "SgdataplaneRelayFallsBehind": {"store_snapshots": "0+1x300"},
     "SgdataplaneRelayNameTaken": {"name_taken": "1x300"},
     "SgdataplaneStreamsRefused": {'"bad message"': "0+1x300"},
@@ -193,7 +195,7 @@ def test_no_alert_fires_where_there_are_no_hosts(tmp_path: Path) -> None:
 
 def test_each_panel_of_the_dashboard_shows_something(tmp_path: Path) -> None:
     """At a site where everything is wrong: some panels show only what is."""
-    more = {'kind="store"': "0+1x300", "sync_error": "1x300"}
+    more = {"api_store_full": "1x300", 'kind="store"': "0+1x300", "sync_error": "1x300"}
     changed = more | {part: new for fault in ILL.values() for part, new in fault.items() if "up{" not in part}
     values = {"$relay": ".*", "$host": ".*", "$__rate_interval": "5m", "$__range": "1h"}
     plain = [re.sub(r"\$\w+", lambda found: values[found[0]], query) for query in QUERIES]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +19,7 @@ from sgdataplane.control.engine import Engine
 from sgdataplane.control.etcd import EtcdStore
 from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.control.store import FullError
+from tests.control.test_served import Service
 from tests.support.attachbench import WEB, state_of
 from tests.support.controlling import Client, counted_ids
 from tests.support.etcdserver import FAST, Members, running
@@ -77,6 +79,7 @@ def test_a_relay_says_once_that_its_store_is_full_and_that_it_is_not_any_more(
     url = url_of(relay)
     wait_until(lambda: etcd_store.summary("relay-1") is not None)
     assert relay.found("nobody hears|is written again") is None, "a control: as long as there is space"
+    assert scrape(port).value("relay_store_full") == 0
     fill(etcd_store, "relay-2")
     with RawHost(plant, url, "host-1") as host:
         assert host.greet().puts
@@ -85,10 +88,12 @@ def test_a_relay_says_once_that_its_store_is_full_and_that_it_is_not_any_more(
             f"nobody hears how the hosts are: the store is full: etcd at {at} has no space left; look who has"
         )
         wait_until(lambda: scrape(port).value("relay_errors_total", kind="summary") >= 4)
+        assert scrape(port).value("relay_store_full") == 1
         _, make_space = commands()
         run(etcd, make_space)
         relay.wait_for("the store is written again: it says how the hosts are")
         wait_until(lambda: "host-1" in str(etcd_store.summary("relay-1")))
+        wait_until(lambda: scrape(port).value("relay_store_full") == 0)
     said = [line for line in relay.said if "nobody hears" in line or "written again" in line]
     assert len(said) == 2, "each once, however often it tried"
 
@@ -104,6 +109,27 @@ def test_the_api_says_that_its_store_is_full_and_goes_on_once_it_is_not(etcd: Me
     assert vpc in str(client("DescribeVpcs")), "it can be read"
     run(etcd, commands()[1])
     assert client.text("CreateVpc", "VpcId", CidrBlock="10.0.0.0/8") != vpc
+
+
+def test_a_metric_of_the_api_says_that_its_store_is_full_until_it_has_written_again(
+    etcd: Members, etcd_store: EtcdStore, tmp_path: Path
+) -> None:
+    service = Service(etcd.store, tmp_path / "key", ("full",))
+    port = urlsplit(service.url).port
+    assert port is not None
+
+    def written_and_told() -> tuple[int, float]:
+        status = service.ask("CreateVpc", CidrBlock="10.0.0.0/8").status
+        return status, scrape(port).value("api_store_full")
+
+    try:
+        assert written_and_told() == (200, 0)
+        fill(etcd_store, "relay-2")
+        assert written_and_told() == (503, 1)
+        run(etcd, commands()[1])
+        assert written_and_told() == (200, 0)
+    finally:
+        service.stop(kill=True)
 
 
 def test_an_operator_sees_which_relay_has_filled_it(etcd: Members, etcd_store: EtcdStore) -> None:
