@@ -27,6 +27,7 @@ from tests.support.flood import wait_until
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ROOT / "examples" / "shop.yaml"
+SUMMARY = "sgdp/summary/"
 PLACED = re.compile(r"(\S+) \((\S+?)[,)].* of (\S+) is on (\S+): nsenter --net=(\S+) COMMAND")
 
 
@@ -140,6 +141,21 @@ def test_a_workload_that_cannot_be_made_is_tried_again() -> None:
         ((guest,), _) = keeper.turn()
         assert (guest.eni_id, keeper.turn()) == (name, ([], []))
         wait_until(lambda: host.outcomes() == {name: "in force"})
+
+
+def test_each_relay_may_write_its_own_summary_and_no_other_ones() -> None:
+    """As docs/etcd.md says it."""
+    with hosts_lab(0, apis=0) as lab:
+        own, other = (f"{SUMMARY}{relay.name}" for relay in lab.relays)
+        listing = ("get", SUMMARY, "--prefix", "--keys-only")
+        wait_until(lambda: lab.run_etcdctl(*listing).split() == [own, other])
+        user = lab.relays[0].name
+        lab.relays[0].kill()
+        assert lab.run_etcdctl("put", own, "ours", user=user).strip() == "OK"
+        refused = ("put", other, "theirs"), ("get", other), ("del", SUMMARY, "--prefix"), ("put", "sgdp/head", "7")
+        for words in refused:
+            with pytest.raises(HostError, match="permission denied"):
+                lab.run_etcdctl(*words, user=user)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from sgdataplane.lab.hosts import components, wires
@@ -44,14 +43,19 @@ role grant-permission relay read --prefix sgdp/doc/
 role grant-permission relay read --prefix sgdp/guard/
 role grant-permission relay read --prefix sgdp/log/
 role grant-permission relay read --prefix sgdp/parcel/
-role grant-permission relay readwrite --prefix sgdp/summary/
 user add root --no-password
 user add api --no-password
-user add relay --no-password
 user grant-role root root
 user grant-role api api
-user grant-role relay relay
 auth enable
+"""
+# And one relay, which writes its own summary and nothing else.
+ROLES_OF_RELAY = """
+role add {relay}
+role grant-permission {relay} readwrite sgdp/summary/{relay}
+user add {relay} --no-password
+user grant-role {relay} relay
+user grant-role {relay} {relay}
 """
 
 
@@ -99,6 +103,7 @@ class HostsLab:
     relays: list[Component] = field(default_factory=list)
     hosts: list[Host] = field(default_factory=list)
     key: tuple[str, str] = ("", "")
+    _certificates: dict[str, Signed] = field(default_factory=dict)  # of etcd's users
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -121,26 +126,27 @@ class HostsLab:
         """The authority's certificate, from here."""
         return self.capsule.room.path(self.authority.certificate)
 
-    def store(self, client: str) -> str:
+    def store(self, user: str) -> str:
         """As `--store` names it, for that user of etcd."""
         numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
         at = ",".join(f"{wires.management_address(number)}:{CLIENT_PORT}" for number in numbers)
-        one = self.certificates[client]
+        one = self.certificate(user)
         return f"etcd://{at}?ca={self.etcd_authority.certificate}&cert={one.certificate}&key={one.key}"
 
-    @cached_property
-    def certificates(self) -> dict[str, Signed]:
-        """Of etcd's users."""
-        return {name: self.etcd_authority.sign(name) for name in ("root", "api", "relay")}
+    def certificate(self, user: str) -> Signed:
+        """Return the one certificate of a user of etcd."""
+        if user not in self._certificates:
+            self._certificates[user] = self.etcd_authority.sign(user)
+        return self._certificates[user]
 
     def import_state(self, file: Path) -> None:
         """Put all of a state into the store. HostError with what `sgdp api import` says if it's refused."""
         self.capsule.run(sgdp("api", "import", str(file), "--store", self.store("api")), seconds=IMPORT_S)
 
-    def run_etcdctl(self, *words: str) -> str:
-        """As etcd's root, at its first member. HostError if it fails."""
-        root, at = self.certificates["root"], f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
-        files = ("--cacert", self.etcd_authority.certificate, "--cert", root.certificate, "--key", root.key)
+    def run_etcdctl(self, *words: str, user: str = "root") -> str:
+        """As a user of etcd, at its first member. HostError if it fails."""
+        own, at = self.certificate(user), f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
+        files = ("--cacert", self.etcd_authority.certificate, "--cert", own.certificate, "--key", own.key)
         return self.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
 
     def host(self, name: str) -> Host:
@@ -162,7 +168,7 @@ def hosts_lab(
         lab = HostsLab(capsule, tls, etcd_tls, capsule.make_room("fabric"), placement)
         _add_members(lab)
         started(lab.members)
-        _give_roles(lab)
+        _give_roles(lab, ROLES)
         lab.key = _make_key(lab)
         _add_apis(lab, apis)
         _add_relays(lab, relays)
@@ -213,8 +219,8 @@ def _add_members(lab: HostsLab) -> None:
         lab.members.append(Component(name, lab.capsule, room, command, components.health_page(f"{health}/health")))
 
 
-def _give_roles(lab: HostsLab) -> None:
-    for line in filter(None, ROLES.split("\n")):
+def _give_roles(lab: HostsLab, roles: str) -> None:
+    for line in filter(None, roles.split("\n")):
         lab.run_etcdctl(*line.split())
 
 
@@ -239,7 +245,8 @@ def _add_relays(lab: HostsLab, count: int) -> None:
     for index in range(count):
         name = f"relay{index + 1}"
         room, address, own = _room(lab, name, FIRST_RELAY + index)
-        where = ("--store", lab.store("relay"), "--listen", f"{address}:{RELAY_PORT}")
+        _give_roles(lab, ROLES_OF_RELAY.format(relay=name))
+        where = ("--name", name, "--store", lab.store(name), "--listen", f"{address}:{RELAY_PORT}")
         command = sgdp("relay", *where, *_tls(lab, own))
         lab.relays.append(
             Component(name, lab.capsule, room, command, components.accepts_tls(address, RELAY_PORT, lab.authority_file))
