@@ -158,6 +158,8 @@ def test_only_what_would_be_recorded_is_refused_and_that_is_closed(scene: Scene)
     (b,) = (eni for eni in status["enis"] if eni["eni"] == "eni-b")
     assert (status["healthy"], words in b["error"], "bindings.json" in b["error"]) == (False, True, True)
     assert words in status["cycle"]["error"]
+    agent.wait_for_event("bindings-not-recorded", 1)
+    assert (words in agent.events("bindings-not-recorded")[0], agent.events("cycle-incomplete")) == (True, [])
     assert str(WEB) in nft(scene.b, "list ruleset")  # it obeys all the same
     agent.write(state_of(DNS))
     wait_until(lambda: str(DNS) in nft(scene.a, "list ruleset"))

@@ -82,3 +82,14 @@ def test_each_kind_of_warning_has_an_event_of_its_own_and_is_logged_once(
     for line, text in zip(caplog.messages, names.values(), strict=True):
         assert text in line
     assert len(host.warnings) == len(names), "status and apply tell all of them"
+
+
+def test_a_cycle_that_did_nothing_and_a_record_that_was_not_written_are_two_events(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each with its own words, also where one follows the other."""
+    log = journal.Journal(Status(Path("/state"), Path("/config"), Path("/last-good")), Mock(), Mock(), Mock())
+    for host, error in ((None, "locked"), (HostReport((), unrecorded="disk full"), "")):
+        report = CycleReport(frozenset({Cause.STATE}), Policy(CloudState(), Origin.STATE), host, error, "", 0.1)
+        log._log_faults(report, {})
+    assert caplog.messages == ["cycle-incomplete error=locked", 'bindings-not-recorded error="disk full"']
