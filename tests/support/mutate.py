@@ -6,7 +6,7 @@ Owns the kinds of change. Is given a table and a stream of random choices. Must 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
@@ -60,9 +60,9 @@ from tests.support.mutate_asked import (
 MOST_TRIES = 10  # for a mutant, on average
 
 
-def mutants(table: Table, chance: random.Random, count: int) -> Iterator[Mutant]:
-    """So many, each one change away from the table; the kinds in turn."""
-    for change in islice(cycle(CHANGES), MOST_TRIES * count):
+def mutants(table: Table, chance: random.Random, count: int, kinds: Sequence[Change] | None = None) -> Iterator[Mutant]:
+    """So many, each one change away from the table; these kinds of change, or all, in turn."""
+    for change in islice(cycle(kinds or CHANGES), MOST_TRIES * count):
         try:
             mutant = change(table, chance)
         except Unfit:
