@@ -10,6 +10,8 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
+from operator import ne
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 Node = int  # equal numbers: equal functions; other numbers: functions that differ somewhere
@@ -73,7 +75,8 @@ class Diagrams(Generic[Outcome]):
             return None
         point: dict[int, int] = {}
         while (variable := self._first(one, other)) < len(self._sizes):
-            ways = ((value, *self._at((one, other), variable, value)) for value in self._lasts((one, other), variable))
+            cuts = _cuts(self._asking((one, other), variable))
+            ways = ((value, *self._at((one, other), variable, value)) for value in cuts)
             point[variable], one, other = next(way for way in ways if way[1] != way[2])
         return point
 
@@ -96,10 +99,10 @@ class Diagrams(Generic[Outcome]):
             del self._nodes[len(self._numbers) :]
 
     def _number(self, entry: _Question | _Leaf) -> Node:
-        if entry not in self._numbers:
-            self._numbers[entry] = len(self._nodes)
+        number = self._numbers.setdefault(entry, len(self._nodes))
+        if number == len(self._nodes):
             self._nodes.append(entry)
-        return self._numbers[entry]
+        return number
 
     def _made(self, question: _Question) -> Node:
         """A question whose children ask only for later variables."""
@@ -109,20 +112,22 @@ class Diagrams(Generic[Outcome]):
         """The same where children may ask for any variable."""
         if len(question.children) == 1:
             return question.children[0]
-        if question not in self._chosen:
-            self._chosen[question] = self._sorted(question)
-        return self._chosen[question]
+        chosen = self._chosen.get(question)
+        if chosen is None:
+            chosen = self._chosen[question] = self._sorted(question)
+        return chosen
 
     def _sorted(self, question: _Question) -> Node:
         variable, lasts, children = question
         first = self._first(*children)
         if first >= variable:
             return self._made(_question(variable, self._pieces(question)))
-        cuts = self._lasts(children, first)
-        found = [
-            (cut, self._choose(_question(variable, zip(lasts, self._at(children, first, cut), strict=True))))
-            for cut in cuts
-        ]
+        asking, at = self._asking(children, first), [*children]
+        found = []
+        for cut in _cuts(asking):
+            for index, entry in asking:
+                at[index] = self._child(entry, cut)
+            found.append((cut, self._choose(_joined(variable, lasts, at))))
         return self._made(_question(first, found))
 
     def _pieces(self, question: _Question) -> Iterable[tuple[int, Node]]:
@@ -142,19 +147,17 @@ class Diagrams(Generic[Outcome]):
         """The first variable that any of them asks for."""
         return min(self._nodes[node].variable for node in nodes)
 
-    def _lasts(self, nodes: Iterable[Node], variable: int) -> list[int]:
-        """Between these values none of them cuts that variable."""
-        asking = (entry for entry in map(self._nodes.__getitem__, nodes) if entry.variable == variable)
-        return sorted({last for entry in asking if isinstance(entry, _Question) for last in entry.lasts})
+    def _asking(self, nodes: Sequence[Node], variable: int) -> list[tuple[int, _Question]]:
+        """Those of them that ask for that variable first, by their places."""
+        entries = enumerate(map(self._nodes.__getitem__, nodes))
+        return [(i, entry) for i, entry in entries if isinstance(entry, _Question) and entry.variable == variable]
 
-    def _at(self, nodes: Iterable[Node], variable: int, value: int) -> tuple[Node, ...]:
+    def _at(self, nodes: Sequence[Node], variable: int, value: int) -> list[Node]:
         """What is left of them where that variable has a value."""
-        return tuple(
-            self._child(entry, value)
-            if isinstance(entry := self._nodes[node], _Question) and entry.variable == variable
-            else node
-            for node in nodes
-        )
+        left = [*nodes]
+        for index, entry in self._asking(nodes, variable):
+            left[index] = self._child(entry, value)
+        return left
 
     @staticmethod
     def _child(question: _Question, value: int) -> Node:
@@ -183,14 +186,18 @@ def shrunk(*known: dict[Any, Any]) -> Iterator[None]:
                 each.popitem()
 
 
+def _cuts(asking: Iterable[tuple[int, _Question]]) -> list[int]:
+    """The values up to which none of them changes."""
+    return sorted({last for _, entry in asking for last in entry.lasts})
+
+
 def _question(variable: int, pieces: Iterable[tuple[int, Node]]) -> _Question:
     """With neighbours that are equal joined."""
-    lasts: list[int] = []
-    children: list[Node] = []
-    for last, child in pieces:
-        if children and children[-1] == child:
-            lasts[-1] = last
-        else:
-            lasts.append(last)
-            children.append(child)
-    return _Question(variable, tuple(lasts), tuple(children))
+    lasts, children = zip(*pieces, strict=True)
+    return _joined(variable, lasts, children)
+
+
+def _joined(variable: int, lasts: Sequence[int], children: Sequence[Node]) -> _Question:
+    """The same of pieces in two rows."""
+    is_last = [*map(ne, children, children[1:]), True]
+    return _Question(variable, tuple(compress(lasts, is_last)), tuple(compress(children, is_last)))
