@@ -132,9 +132,9 @@ def _by_others(lab: SessionLab, *words: object) -> Outcome:
 CASES = [
     pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
     for name, disturb, few, many in (
-        ("changes", change, 24, 1000),
-        ("refills", refill, 6, 300),
-        ("restarts", restart, 6, 300),
+        ("changes", change, 12, 1000),
+        ("refills", refill, 4, 300),
+        ("restarts", restart, 4, 300),
         ("kills", kill, 6, 300),
         ("kills in parts", kill_in_parts, 6, 300),
     )
