@@ -12,7 +12,7 @@ from sgdataplane.enforce import proven
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import WEB, Bench, state_of
 from tests.support.pair import Pair
-from tests.support.workload import bench, dns, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
 
 
 @pytest.fixture

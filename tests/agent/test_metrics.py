@@ -18,7 +18,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.attachhost import ROUTER, attached_pair
+from tests.support.attachhost import ROUTER
 from tests.support.attachhost import state_of as state_of_pair
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.flood import wait_until
@@ -207,14 +207,12 @@ def test_garbage_slow_clients_and_floods_harm_nothing(
     assert agent.events("metrics-failed") == agent.events("serving-failed") == []
 
 
-def test_in_host_placement_drops_are_those_of_the_router(
-    home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench, agent_in(tmp_path) as agent:
+def test_in_host_placement_drops_are_those_of_the_router(host_bench: Bench, tmp_path: Path) -> None:
+    with agent_in(tmp_path) as agent:
         agent.configure(placement="host", metrics=f"127.0.0.1:{PORT}")
         agent.write(state_of_pair(WEB))
         agent.start()
-        with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        with Session(host_bench.pair, WEB) as web, Session(host_bench.pair, DNS) as dns:
             assert not dns.passes(beside=web)
         wait_until(lambda: value("dropped_packets_total", namespace=ROUTER, **BY_DEFAULT) == 1)
         found = scrape(PORT)

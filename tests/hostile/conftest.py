@@ -12,7 +12,7 @@ from sgdataplane.host.links import Links
 from tests.hostile.scene import Canary
 from tests.support.attachbench import Bench
 from tests.support.builders import mac_of
-from tests.support.workload import host_bench, make_netns  # noqa: F401  # fixtures
+from tests.support.workload import home, host_bench, make_netns  # noqa: F401  # fixtures
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import WEB, state_of
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
 from tests.support.bootedhost import built_packages, installed
 from tests.support.engines import overlaid
-from tests.support.workload import bench, dns, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
+from tests.support.workload import bench, dns, home, host_bench, make_netns, pair, process, web  # noqa: F401  # fixtures
 
 
 @pytest.fixture
@@ -21,6 +23,15 @@ def namespace(lab_name: str) -> Iterator[str]:
     netns.create(lab_name)
     yield lab_name
     netns.remove(lab_name)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    """It runs, and its state lets WEB in."""
+    with agent_in(tmp_path) as agent:
+        agent.write(state_of(WEB))
+        agent.start()
+        yield agent
 
 
 @pytest.fixture(scope="module")

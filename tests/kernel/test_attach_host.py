@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of, with_second_vpc
+from tests.support.attachhost import ENIS, HOST, ROUTER, state_of, with_second_vpc
 from tests.support.builders import as_member, make_group, make_rule
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
@@ -37,18 +36,8 @@ OUTSIDE = "192.0.2.9"
 
 
 @pytest.fixture
-def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
-    """Where the host ends are at first."""
-    name = make_lab_name()
-    netns.create(name)
-    yield name
-    netns.remove(name)
-
-
-@pytest.fixture
-def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
+def bench(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 def test_a_workload_s_own_bridge_is_no_fault(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

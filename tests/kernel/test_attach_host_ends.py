@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -32,7 +31,6 @@ from tests.support.attachhost import (
     ROUTER,
     ROUTER_TWO,
     VPC_TWO,
-    attached_pair,
     state_of,
     with_second_vpc,
 )
@@ -48,16 +46,11 @@ UP = {"eni-a": True, "eni-b": True}
 
 
 @pytest.fixture
-def home(make_netns: Callable[[], str]) -> str:
-    return make_netns()
-
-
-@pytest.fixture
-def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+def bench(host_bench: Bench) -> Iterator[Bench]:
     """Enforced already; WEB is open."""
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
-        yield bench
+    assert host_bench.apply(state_of(WEB), *HOST) == IN_FORCE
+    yield host_bench
+    host_bench.sgdp("clear")
     netns.remove(ROUTER)
 
 

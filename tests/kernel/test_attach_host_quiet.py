@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +12,12 @@ from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, NamespaceReport
-from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ROUTER, attached_pair, state_of
+from tests.support.attachhost import ROUTER, state_of
 from tests.support.labs import run_in
 from tests.support.pair import Session
 
@@ -59,24 +57,15 @@ class Host:
 
 
 @pytest.fixture
-def host(
-    make_lab_name: Callable[[], str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Host]:
-    home = make_lab_name()
-    netns.create(home)
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        made, look = Host(bench), hosted._look
+def host(host_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Host:
+    made, look = Host(host_bench), hosted._look
 
-        def noted(state: CloudState, binding: Binding, agenda: Agenda) -> object:
-            made.looked.append(binding.eni_id)
-            return look(state, binding, agenda)
+    def noted(state: CloudState, binding: Binding, agenda: Agenda) -> object:
+        made.looked.append(binding.eni_id)
+        return look(state, binding, agenda)
 
-        monkeypatch.setattr(hosted, "_look", noted)
-        yield made
-    netns.remove(home)
+    monkeypatch.setattr(hosted, "_look", noted)
+    return made
 
 
 def with_address(state: CloudState, address: str) -> CloudState:

@@ -11,7 +11,6 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.model.options import Placement
@@ -256,22 +255,14 @@ def test_a_workload_that_is_attached(bench: Bench, ask: Callable[..., Told]) -> 
     assert (code, found["live"]["verdict"]) == (1, "drop")
 
 
-def test_workloads_whose_host_ends_are_in_a_router(
-    make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], ask: Callable[..., Told]
-) -> None:
-    home = make_lab_name()
-    netns.create(home)
-    try:
-        with attachhost.attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-            state = attachhost.state_of(WEB)
-            assert bench.apply(state, *attachhost.HOST)["exit"] == "0"
-            asked = (*TO_WEB, "--remote", "10.0.0.1", *configured(bench))
-            code, found, warnings = ask(*asked, state=state)
-            assert (code, warnings) == (0, ""), found
-            assert (found["passes"], found["live"]["namespace"]) == (True, attachhost.ROUTER)
-            assert found["other_end"]["live"]["verdict"] == "accept"
-            nft(attachhost.ROUTER, f"insert rule {T} ingress drop")
-            code, found, _ = ask(*asked, state=state)
-            assert (code, found["live"]["verdict"], found["other_end"]["live"]["agrees"]) == (1, "drop", True)
-    finally:
-        netns.remove(home)
+def test_workloads_whose_host_ends_are_in_a_router(host_bench: Bench, ask: Callable[..., Told]) -> None:
+    state = attachhost.state_of(WEB)
+    assert host_bench.apply(state, *attachhost.HOST)["exit"] == "0"
+    asked = (*TO_WEB, "--remote", "10.0.0.1", *configured(host_bench))
+    code, found, warnings = ask(*asked, state=state)
+    assert (code, warnings) == (0, ""), found
+    assert (found["passes"], found["live"]["namespace"]) == (True, attachhost.ROUTER)
+    assert found["other_end"]["live"]["verdict"] == "accept"
+    nft(attachhost.ROUTER, f"insert rule {T} ingress drop")
+    code, found, _ = ask(*asked, state=state)
+    assert (code, found["live"]["verdict"], found["other_end"]["live"]["agrees"]) == (1, "drop", True)

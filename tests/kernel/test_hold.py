@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +17,7 @@ from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import PROBE, REMEMBERING, Pace, _created, lattice_of
 from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, attached_pair, with_second_vpc
+from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, with_second_vpc
 from tests.support.attachhost import state_of as state_of_two
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce
@@ -101,18 +100,8 @@ def test_refused_first_load_leaves_a_workload_as_it_was(bench: Bench, web: Sessi
 
 
 @pytest.fixture
-def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
-    """Where the host ends are at first."""
-    name = make_lab_name()
-    netns.create(name)
-    yield name
-    netns.remove(name)
-
-
-@pytest.fixture
-def two(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
+def two(host_bench: Bench) -> Bench:
+    return host_bench
 
 
 def test_router_that_refuses_moves_nothing_in_and_others_go_on(two: Bench, home: str, slow: Slow) -> None:

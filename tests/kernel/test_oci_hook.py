@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,22 +17,14 @@ from sgdataplane.cni.plugin import collect, delete
 from sgdataplane.cni.request import CniCommand, CniRequest
 from sgdataplane.daemon.config import load_config
 from sgdataplane.host import netns
-from tests.support.agentbench import ROOT, AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, state_of
+from tests.support.agentbench import ROOT, AgentBench
+from tests.support.attachbench import DNS, WEB
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.nft import nft
 from tests.support.ocihook import bind, container, said_to, unbind
 from tests.support.pair import HERE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.daemon]
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    with agent_in(tmp_path) as bench:
-        bench.write(state_of(WEB))
-        bench.start()
-        yield bench
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.attach.registry import Registry
-from tests.support.agentbench import ROOT, AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, state_of
+from tests.support.agentbench import ROOT, AgentBench
+from tests.support.attachbench import DNS, WEB
 from tests.support.booted import cgroup2
 from tests.support.cnidriver import install
 from tests.support.docker import is_removed
@@ -63,14 +62,6 @@ class Runc:
     def delete(self) -> None:
         self("delete", "--force", self._name)
         wait_until(lambda: is_removed(cgroup2() / self._name))
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    with agent_in(tmp_path) as bench:
-        bench.write(state_of(WEB))
-        bench.start()
-        yield bench
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
-from tests.support.attachhost import hosted_pair
+from tests.support.attachhost import attached_pair
 from tests.support.pair import Pair, Session, join, made_pair
 
 
@@ -48,9 +48,15 @@ def bench(
 
 
 @pytest.fixture
-def host_bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    """Two workloads, attached. A namespace that stands for the machine's own has the host ends of their links."""
-    with hosted_pair(make_lab_name(), tmp_path, lambda: capsys.readouterr().out) as bench:
+def home(make_netns: Callable[[], str]) -> str:
+    """A namespace that stands for the machine's own: the host ends of workloads' links are in it at first."""
+    return make_netns()
+
+
+@pytest.fixture
+def host_bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    """Two workloads, attached; the host ends of their links are at home."""
+    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
         yield bench
 
 
