@@ -61,6 +61,8 @@ def whole_policies() -> Iterator[tuple[str, Make]]:
 
 
 SMALL_POLICIES, WHOLE_POLICIES = dict(small_policies()), dict(whole_policies())
+FIRST = [name for name in SMALL_POLICIES if name.endswith("seed0")]  # of each kind
+OTHERS = [name for name in SMALL_POLICIES if name not in FIRST]
 
 
 def compiled(state: CloudState, eni: Eni) -> Table:
@@ -132,7 +134,7 @@ def test_no_path_makes_more_than_eight_map_look_ups(name: str) -> None:
     assert path.lookups <= MOST_LOOKUPS, path
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL_POLICIES if name.endswith("seed0")])
+@pytest.mark.parametrize("name", FIRST)
 def test_many_enis_add_one_look_up(name: str) -> None:
     state = SMALL_POLICIES[name]()
     first = targets(state)[0]
@@ -145,7 +147,7 @@ def test_many_enis_add_one_look_up(name: str) -> None:
     assert path.lookups <= MOST_LOOKUPS + 1, path  # the map that leads to the ENI's mark
 
 
-@pytest.mark.parametrize("name", SMALL_POLICIES)
+@pytest.mark.parametrize("name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_sets_before_the_profile_add_a_fixed_number_of_look_ups(name: str) -> None:
     """Own addresses and kinds of ICMP are sets without a name: they don't grow with the rules."""
     path = most_lookups(small(name)[1], with_sets=True)
