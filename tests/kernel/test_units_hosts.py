@@ -3,6 +3,7 @@ into force by way of both, whatever is killed; and they are kept in."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import shutil
@@ -37,8 +38,8 @@ METRICS = "import sys, urllib.request as u; print(u.urlopen(f'http://127.0.0.1:{
 class Site:
     """One machine with store, relay, sync and agent, and a workload, eth0 of the namespace w; at its other end p."""
 
-    def __init__(self, machine: Booted) -> None:
-        self.machine = machine
+    def __init__(self, machine: Booted, authority: Authority) -> None:
+        self.machine, self._authority = machine, authority
         self.pair = {"peer": str(machine.path("/run/netns/p")), "instance": str(machine.path("/run/netns/w"))}
 
     def run(self, command: str, *, check: bool = True) -> str:
@@ -51,12 +52,16 @@ class Site:
             shutil.copy(file, self.machine.path(place))
             self.run(f"chown {user} {place} && chmod {mode} {place}")
 
-    def configure(self, authority: Authority) -> None:
+    def give_host_another(self) -> None:
+        """A certificate that is issued now."""
+        self.give(self._authority.sign("host-1", begins=dt.datetime.now(dt.UTC)), "host", USERS[SYNC])
+
+    def configure(self) -> None:
         """As docs/operations.md says, with the store in a file."""
         write(self.machine, STATE, dump_native(state_of(WEB)))
-        shutil.copy(authority.certificate, self.machine.path("/etc/sgdataplane/ca.pem"))
-        self.give(authority.sign("relay", HERE), "relay", USERS[RELAY])
-        self.give(authority.sign("host-1"), "host", USERS[SYNC])
+        shutil.copy(self._authority.certificate, self.machine.path("/etc/sgdataplane/ca.pem"))
+        self.give(self._authority.sign("relay", HERE), "relay", USERS[RELAY])
+        self.give_host_another()
         self.run(f"install -d -m 700 {FOLDER} && sgdp api import {STATE} --store {STORE}")
         self.run(f"sgdp hosts add host-1 --store {STORE} && chown -R {USERS[RELAY]} {FOLDER}")
         write(self.machine, DROP_IN, f"[Service]\nReadWritePaths={FOLDER}\n")
@@ -108,7 +113,7 @@ class Site:
 @pytest.fixture
 def site(systemd_machine: Booted, packages: tuple[Path, ...], tmp_path: Path) -> Iterator[Site]:
     """Both packages are installed, and configured; nothing runs yet but the agent."""
-    machine, site = systemd_machine, Site(systemd_machine)
+    machine, site = systemd_machine, Site(systemd_machine, Authority(tmp_path / "ca"))
     for package in (packages[0], packages[2]):
         shutil.copy(package, machine.path(f"/root/{package.name}"))
         machine.run("dpkg", "--install", f"/root/{package.name}")
@@ -119,7 +124,7 @@ def site(systemd_machine: Booted, packages: tuple[Path, ...], tmp_path: Path) ->
     for name in ("p", "w"):
         machine.run("ip", "netns", "add", name)
     join(site.pair)
-    site.configure(Authority(tmp_path / "ca"))
+    site.configure()
     yield site
     machine.run("sgdp", "clear", check=False)
     machine.run("dpkg", "--purge", "sgdataplane-hosts", "sgdataplane")
@@ -204,13 +209,20 @@ def test_only_sync_and_root_may_read_what_it_writes(running: Site) -> None:
 
 
 def test_a_host_that_is_revoked_gets_nothing_more(running: Site) -> None:
+    def refused() -> float:
+        return running.metrics(RELAY).value("relay_streams_ended_total", reason="revoked")
+
     running.run(f"sgdp hosts revoke host-1 --store {STORE}")
-    wait_until(lambda: running.metrics(RELAY).value("relay_streams_ended_total", reason="revoked") > 0)
+    wait_until(lambda: refused() > 0)
     running.set_ports(DNS)
-    wait_until(lambda: running.metrics(RELAY).value("relay_streams_ended_total", reason="revoked") > 2)
+    wait_until(lambda: refused() > 2)
     assert str(DNS) not in rules(running.machine)
     assert outcomes(running.machine) == {"eni-a": "in force"}
     running.run(f"sgdp hosts add host-1 --store {STORE}")
+    before = refused()
+    wait_until(lambda: refused() > before + 1)  # the certificate from before the revocation lets nobody in
+    assert str(DNS) not in rules(running.machine)
+    running.give_host_another()
     running.settle()
     assert str(DNS) in rules(running.machine)
 
