@@ -32,7 +32,7 @@ from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
 from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.pacing import Cooldown, RefusalRate
+from sgdataplane.control.pacing import Cooldown, RefusalRate, Shared
 from sgdataplane.control.parameters import unknown_action
 from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
 from sgdataplane.visible import json_text, visible
@@ -87,6 +87,7 @@ class Api:
         self._workers = Workers(self._limits)
         self._large_bodies = asyncio.Semaphore(self._limits.large_bodies)
         self._pace, self._cooldown = RefusalRate(self._limits.refusals), Cooldown()
+        self._health, self._metrics = Shared(self._look), Shared(self._measure)
         routes = [
             Route("/", self._serve, methods=["GET", "POST"]),
             Route("/healthz", self._show_health),
@@ -179,10 +180,10 @@ class Api:
 
     async def _show_health(self, request: Request) -> Response:
         await self._cooldown.wait(_other_end(request))
-        why = "it stops" if self._is_stopping.is_set() else await self._health()
+        why = "it stops" if self._is_stopping.is_set() else await self._health.get()
         return Response(f"{visible(why) or 'ok'}\n", UNAVAILABLE if why else 200, media_type="text/plain")
 
-    async def _health(self) -> str:
+    async def _look(self) -> str:
         """Return why it isn't healthy. It is asked where calls are carried out: if nothing is free there for a while,
         that is the answer."""
         try:
@@ -195,8 +196,10 @@ class Api:
 
     async def _show_metrics(self, request: Request) -> Response:
         await self._cooldown.wait(_other_end(request))
-        text = await asyncio.to_thread(self._log.metrics.text, self._in_flight)
-        return Response(text, media_type=self._log.metrics.content_type)
+        return Response(await self._metrics.get(), media_type=self._log.metrics.content_type)
+
+    async def _measure(self) -> bytes:
+        return await asyncio.to_thread(self._log.metrics.text, self._in_flight)
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         """For another path, or another method."""

@@ -1,7 +1,7 @@
 """Make those who get nothing done wait, so that they can't keep the process busy.
 
-Owns how soon a refusal is answered, and how often a connection is shown health and metrics. Must not know why a request
-is refused.
+Owns how soon a refusal is answered, how often a connection is shown health and metrics, and how often these are made.
+Must not know why a request is refused, or what is shown.
 
 What a client without a key sends is cheap to refuse, but thousands of connections that ask again at once would leave no
 time for others. So refusals leave at a rate, one after the other: whoever waits for one sends nothing meanwhile.
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
+T = TypeVar("T")
 BURST = 50  # that leave at once
 MAX_HELD_S = 30.0  # for which a refusal is held; then the connection ends without it
 SHOWN_S, MAX_SHOWN = 1.0, 5_000  # how often one connection is shown the same, and how many connections are remembered
+REST_TIMES = 9.0  # as long as making something took, none is made again
 
 
 class RefusalRate:
@@ -56,3 +59,31 @@ class Cooldown:
         at = max(self._next.get(connection, 0.0), now)
         self._next[connection] = at + SHOWN_S
         await asyncio.sleep(at - now)
+
+
+class Shared(Generic[T]):
+    """Makes something for everybody who has asked for it by then, for a tenth of the time at most. Lives in one event
+    loop."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make, self._clock = make, clock
+        self._one = asyncio.Lock()
+        self._coming: asyncio.Future[T] | None = None
+        self._next = 0.0
+
+    async def get(self) -> T:
+        """Return what is made after this call."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._made())
+        return await asyncio.shield(self._coming)
+
+    async def _made(self) -> T:
+        async with self._one:
+            await asyncio.sleep(self._next - self._clock())
+            self._coming = None  # whoever asks from here on gets the one after this
+            began = self._clock()
+            try:
+                return await self._make()
+            finally:
+                ended = self._clock()
+                self._next = ended + min(SHOWN_S, REST_TIMES * (ended - began))

@@ -14,6 +14,7 @@ import ipaddress
 import resource
 import signal
 import ssl
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ MAX_HEAD = 128 * 1024  # bytes: most clients put all parameters into the query
 HEAD_S, WRITE_S, IDLE_S, HANDSHAKE_S = 10.0, 30.0, 60, 5.0
 STOP_S = 40  # longer than a call may take
 BACKLOG = 4096  # the kernel takes less, if net.core.somaxconn says so
+# For how long a thread may keep the interpreter from others that want it. The loop wants it several times for each
+# request, while a megabyte of a stranger's text is read in another thread.
+SWITCH_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ class ApiServer(uvicorn.Server):
 
     def serve_forever(self) -> None:
         allow_connections()
+        sys.setswitchinterval(SWITCH_S)
         try:
             with asyncio.Runner() as runner:
                 runner.run(self.serve())

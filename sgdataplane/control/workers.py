@@ -3,7 +3,8 @@
 Owns how many there are of each kind, and who waits for one. Must not know HTTP, or what a call does.
 
     admission   requests are checked here, before anybody knows who sent them; those with much text in a thread of their
-                own, as one of them takes as long as a hundred others
+                own, as one of them takes as long as a hundred others. After one that is refused, that thread rests, so
+                that they can't keep a processor busy
     call        ordinary calls; of one key only some at a time
     heavy       calls that compute for long (SgdpDiff, SgdpExplain), in processes for which these threads wait; of one
                 key only some may run or wait. They are ended when nobody waits for them any more
@@ -13,6 +14,7 @@ Owns how many there are of each kind, and who waits for one. Must not know HTTP,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from sgdataplane.control.throttle import refused
 T = TypeVar("T")
 WAITING = frozenset({"SgdpWait"})
 LARGE = 32 << 10  # bytes of a request from which it is checked apart
+REST_TIMES = 3.0  # as long as it took to refuse a large request, no other one is checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class Workers:
 
     async def check(self, size: int, work: Callable[[], T]) -> T:
         """Run what checks a request of so many bytes."""
-        return await _run(self._large if size > LARGE else self._small, self.limits.call_s, work)
+        if size > LARGE:
+            return await _run(self._large, self.limits.call_s, partial(_check_and_rest, work))
+        return await _run(self._small, self.limits.call_s, work)
 
     async def call(self, action: str, key: str, work: Callable[[], T]) -> T:
         """Run a call of a key. ApiError also if the key has too many, or it takes too long."""
@@ -142,6 +147,15 @@ class Workers:
         self._used[key] -= 1
         if not self._used[key]:
             del self._used[key], self._turns[key]
+
+
+def _check_and_rest(work: Callable[[], T]) -> T:
+    began = time.thread_time()
+    try:
+        return work()
+    except ApiError:
+        time.sleep(REST_TIMES * (time.thread_time() - began))
+        raise
 
 
 async def _run(

@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.control.answers import ApiError
 from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.workers import LARGE, Workers, WorkLimits
+from sgdataplane.control.workers import LARGE, REST_TIMES, Workers, WorkLimits
 
 PATIENCE_S = 30
 
@@ -152,3 +152,29 @@ def test_large_requests_that_are_checked_hold_up_no_small_ones() -> None:
         assert await asyncio.gather(small, *large) == ["small", *["large"] * 5]
 
     run(WorkLimits(), scene)
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_after_a_large_request_that_is_refused_no_other_one_is_checked_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, *, is_refused: bool
+) -> None:
+    slept: list[float] = []
+    used = iter([1.0, 3.0])
+    monkeypatch.setattr("sgdataplane.control.workers.time.thread_time", lambda: next(used))
+    monkeypatch.setattr("sgdataplane.control.workers.time.sleep", slept.append)
+
+    def work() -> str:
+        if is_refused:
+            raise ApiError("SignatureDoesNotMatch", "")
+        return "done"
+
+    async def scene(bench: Bench) -> None:
+        checked = bench.workers.check(LARGE + 1, work)
+        if not is_refused:
+            assert await checked == "done"
+            return
+        with pytest.raises(ApiError):
+            await checked
+
+    run(WorkLimits(), scene)
+    assert slept == ([REST_TIMES * 2.0] if is_refused else [])

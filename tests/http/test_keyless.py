@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from sgdataplane.control.http import ApiLimits
-from sgdataplane.control.pacing import MAX_HELD_S, Cooldown, RefusalRate
+from sgdataplane.control.pacing import MAX_HELD_S, REST_TIMES, SHOWN_S, Cooldown, RefusalRate, Shared
 from tests.http.conftest import Alone, Serve, Served
 from tests.http.hostile import KINDS, odd_header, v1
 from tests.http.signing import Signed, acs3, send
@@ -142,3 +142,49 @@ def test_a_connection_is_shown_the_same_once_a_second(monkeypatch: pytest.Monkey
 
     asyncio.run(look())
     assert slept == [0.0, 1.0, 2.0, 0.0]
+
+
+def test_what_many_ask_for_is_made_once_for_all_who_have_asked_by_then_and_anew_for_the_next() -> None:
+    made: list[int] = []
+
+    async def make() -> int:
+        made.append(len(made))
+        await asyncio.sleep(0)
+        return made[-1]
+
+    async def ask() -> None:
+        shared = Shared(make, lambda: 0.0)
+        assert list(await asyncio.gather(*(shared.get() for _ in range(100)))) == [0] * 100
+        assert await shared.get() == 1
+        first = asyncio.ensure_future(shared.get())
+        while len(made) < 3:
+            await asyncio.sleep(0)
+        assert list(await asyncio.gather(first, shared.get())) == [2, 3], "who comes while it is made gets a later one"
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("cost", "rest"), [(0.01, REST_TIMES * 0.01), (60.0, SHOWN_S)])
+def test_what_many_ask_for_is_made_for_a_tenth_of_the_time_and_also_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch, cost: float, rest: float
+) -> None:
+    now, slept = [0.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += max(0.0, seconds)
+
+    async def make() -> None:
+        now[0] += cost
+        raise InterruptedError
+
+    monkeypatch.setattr("sgdataplane.control.pacing.asyncio.sleep", sleep)
+
+    async def ask() -> None:
+        shared = Shared(make, lambda: now[0])
+        for _ in range(2):
+            with pytest.raises(InterruptedError):
+                await shared.get()
+
+    asyncio.run(ask())
+    assert slept[-1] == pytest.approx(rest)
