@@ -333,7 +333,8 @@ def _is_live(entry: Named) -> bool:
 
 def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
     """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts.
-    Maps come late, since the kernel compares each set without a name with the names of all that there are."""
+    Maps come late, since the kernel compares each set without a name with the names of all that there are. Their
+    elements come last, since it walks all elements of a map that another chain begins to ask."""
     found = list(entries)
     maps = [entry for entry in found if isinstance(entry, Map)]
     chains = [entry for entry in found if isinstance(entry, Chain)]
@@ -341,8 +342,8 @@ def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
     yield from (addition(_KINDS[type(entry)], entry) for entry in others)
     yield from (addition(Kind.RULES, entry) for entry in chains if not entry.ways.maps)
     yield from (addition(Kind.MAP, entry) for entry in maps)
-    yield from (addition(Kind.ELEMENTS, entry) for entry in maps)
     yield from (addition(Kind.RULES, entry) for entry in chains if entry.ways.maps)
+    yield from (addition(Kind.ELEMENTS, entry) for entry in maps)
 
 
 def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
