@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.net.values import Family
 
 if TYPE_CHECKING:
     from sgdataplane.model.state import Eni
 
+Record = TypeVar("Record")
 PAGES = 251  # a prime spreads neighbours evenly, and also addresses that differ only in their network
 
 Kin = tuple[str, ...]  # ids of all groups that an address is a member of, sorted
@@ -160,22 +161,22 @@ def _sorted(group_ids: tuple[str, ...]) -> Kin:
     return tuple(sorted(set(group_ids)))
 
 
-def difference(before: tuple[Eni, ...], after: tuple[Eni, ...]) -> tuple[list[Eni], list[Eni]]:
-    """(ENIs that are only in the first, ENIs that are only in the second). Where equal records are the same
+def difference(before: tuple[Record, ...], after: tuple[Record, ...]) -> tuple[list[Record], list[Record]]:
+    """(Records that are only in the first, records that are only in the second). Where equal records are the same
     objects (state.py: sharing), this costs next to nothing, as comparing an object with itself does."""
     most = min(len(before), len(after))
     start = _alike(before, after, most)
     end = _alike_at_end(before, after, most - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
-    kept = {id(eni) for eni in old} & {id(eni) for eni in new}
-    return [eni for eni in old if id(eni) not in kept], [eni for eni in new if id(eni) not in kept]
+    kept = {id(record) for record in old} & {id(record) for record in new}
+    return [record for record in old if id(record) not in kept], [record for record in new if id(record) not in kept]
 
 
-STRIDES = (1024, 32, 1)  # ENIs that are compared at once, as long as they are equal
+STRIDES = (1024, 32, 1)  # records that are compared at once, as long as they are equal
 
 
-def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...], most: int) -> int:
-    """How many ENIs at the beginning are equal in both, up to so many."""
+def _alike(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int:
+    """How many at the beginning are equal in both, up to so many."""
     at = 0
     for stride in STRIDES:
         while at + stride <= most and one[at : at + stride] == other[at : at + stride]:
@@ -183,7 +184,7 @@ def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...], most: int) -> int:
     return at
 
 
-def _alike_at_end(one: tuple[Eni, ...], other: tuple[Eni, ...], most: int) -> int:
+def _alike_at_end(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int:
     """The same at the end."""
     at, last, last_other = 0, len(one), len(other)
     for stride in STRIDES:

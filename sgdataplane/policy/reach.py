@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+from sgdataplane.model.members import difference
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Verdict
 
@@ -121,14 +122,13 @@ class Reach:
 
 
 def _different(
-    before: Iterable[Record], after: Iterable[Record], id_of: Callable[[Record], str]
+    before: tuple[Record, ...], after: tuple[Record, ...], id_of: Callable[[Record], str]
 ) -> Mapping[str, tuple[Record | None, Record | None]]:
     """The records that differ, by id, before and after."""
-    old, new = ({id_of(record): record for record in some} for some in (before, after))
-    if old.keys() == new.keys():
-        return {key: (old[key], new[key]) for key in new if old[key] is not new[key] and old[key] != new[key]}
+    gone, come = difference(before, after)
+    old, new = ({id_of(record): record for record in some} for some in (gone, come))
     pairs = {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys()}
-    return {key: (one, other) for key, (one, other) in pairs.items() if one is not other and one != other}
+    return {key: (one, other) for key, (one, other) in pairs.items() if one != other}
 
 
 def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:

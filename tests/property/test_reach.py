@@ -11,12 +11,14 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.enforce import Desired
+from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Vpc, sharing
+from sgdataplane.net.values import Verdict
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
 from tests.support.building import table_of
-from tests.support.changes import moved
+from tests.support.changes import Change, changes, moved, stricter
 
 STATES_PER_SHARD, SHARDS = 100, 2
 
@@ -47,6 +49,38 @@ def test_who_is_not_touched_has_the_same_table(shard: int) -> None:
                     continue
                 counted["same"] += 1
                 assert is_same(eni_id)
+
+    check()
+    print(counted)
+    assert min(counted.values()) > STATES_PER_SHARD // 10
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_who_is_not_narrowed_is_refused_nothing_that_was_accepted(shard: int) -> None:
+    """Each change is made, and then taken back."""
+    counted = {"touched": 0, "narrowed": 0, "accepted": 0, "widened": 0, "refused": 0}
+
+    @seed(shard)
+    @settings(max_examples=STATES_PER_SHARD, database=None)
+    @given(changes())
+    def check(change: Change) -> None:
+        after = stricter(change.before, change.chance) if change.chance.random() < 0.5 else change.after
+        states = change.before, sharing(after, change.before)
+        packets = [packet for state in states for packet in gen.packets(state, change.chance, 40)]
+        for old, new in (states, states[::-1]):
+            reach = Reach(old, new)
+            for packet in packets:
+                if not all(packet.eni_id in state.eni for state in states):
+                    continue
+                was, is_now = (decide(state, packet, change.options).verdict is Verdict.ACCEPT for state in (old, new))
+                if reach.narrows([packet.eni_id]):
+                    counted["narrowed"] += 1
+                    counted["refused"] += was and not is_now
+                    continue
+                counted["touched"] += reach.touches([packet.eni_id])
+                counted["accepted"] += was
+                counted["widened"] += is_now and not was
+                assert is_now or not was, f"{packet} was accepted"
 
     check()
     print(counted)

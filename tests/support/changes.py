@@ -66,6 +66,18 @@ def moved(state: CloudState, chance: random.Random) -> CloudState:
     return state
 
 
+def stricter(state: CloudState, chance: random.Random) -> CloudState:
+    """Some groups accept less: rules that accept are removed, and at times an ENI. Back again, they accept more."""
+    some = chance.sample(state.security_groups, chance.randint(1, len(state.security_groups)))
+    for group in some:
+        rules = tuple(rule for rule in group.rules if rule.policy is Verdict.DROP or chance.random() < 0.5)
+        state = replace(state, security_groups=replaced(state.security_groups, group, replace(group, rules=rules)))
+    enis = state.network_interfaces
+    if chance.random() < 0.3:
+        state = replace(state, network_interfaces=state.network_interfaces[: chance.choice((1, -1, -2))] or enis)
+    return state
+
+
 class Change(NamedTuple):
     """Two states, how both are judged, and what goes on by chance."""
 
