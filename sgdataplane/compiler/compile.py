@@ -32,13 +32,14 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import INJECTED, eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import LOOPBACK, dispatch_name, drop_name, pass_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.changes import ById
-from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, Table, goto
+from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Rule, Table, goto
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
 
@@ -152,7 +153,7 @@ def compile_policy(
         parts = _parts(policy, options, memo)
         digest = names.digest(" ".join([part.digest for part in parts]), 32)
         memo.joined = Joined.of(parts, memo.joined)
-        return _stamped(memo.joined.table, SITES[policy.placement], epoch, secret, digest)
+        return _stamped(memo.joined.table, SITES[policy.placement], Stamp(epoch, digest, secret=secret))
 
 
 def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]:
@@ -211,22 +212,29 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
 
 
 def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
-    """The table with another epoch and secret: with other base chains, chains that write marks, and stamp.
+    """The table with another epoch, the same for all ENIs, and another secret."""
+    return with_stamp(table, Stamp(epoch, "", secret=secret))
 
-    The stamp's digest is of everything else, so that it is equal for equal policies.
+
+def with_stamp(table: Table, stamp: Stamp) -> Table:
+    """The table with the epochs and the secret of that stamp: with other base chains, chains that write marks, sets of
+    sessions, and stamp.
+
+    The digest stays: it is of everything else, so that it is equal for equal policies.
     """
-    return _stamped(table, _site_of(table), epoch, secret, stamp_of(table).digest)
+    return _stamped(table, _site_of(table), replace(stamp, digest=stamp_of(table).digest, generation=None))
 
 
-def _stamped(table: Table, site: Site, epoch: int, secret: int, digest: str) -> Table:
+def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
     last = site.marks.last_epoch
-    if not 1 <= epoch <= last:
-        raise InternalError(f"epoch {epoch} is outside 1..{last}")
+    if not all(1 <= epoch <= last for epoch in stamp.every_epoch):
+        raise InternalError(f"of the epochs {sorted(stamp.every_epoch)}, some are outside 1..{last}")
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     first = tuple(skeleton.first_rules(table, site))
-    moving = _epoch_chains(site.placement, ifnames, epoch, secret, first)
-    stamp = skeleton.applied(epoch, digest, secret)
-    own = {entry.name: entry for entry in (stamp, *_epoch_sets(site.placement, ifnames, epoch))}
+    marks = _marks(site.placement, ifnames, replace(stamp, digest="", is_unsettled=False, is_lenient=False))
+    moving = _epoch_chains(site.placement, ById(marks), stamp.secret, first)
+    sets = verdicts.session_sets(marks)
+    own = {entry.name: entry for entry in (skeleton.applied(stamp), *sets)}
     maps = [entry for entry in table.maps if entry.name not in own]
     return replace(
         table,
@@ -253,18 +261,23 @@ def _places(chains: ById[tuple[Chain, ...]]) -> dict[str, int]:
 
 
 @lru_cache(maxsize=4)
-def _epoch_chains(
-    placement: Placement, ifnames: tuple[str, ...], epoch: int, secret: int, first: tuple[tuple[Rule, ...], ...]
-) -> tuple[Chain, ...]:
-    site = SITES[placement]
-    by_hook = dict(zip(Direction, first, strict=True))
-    return tuple(verdicts.epoch_chains(site, site.marks.slots(ifnames), epoch, secret, by_hook))
+def _marks(placement: Placement, ifnames: tuple[str, ...], stamp: Stamp) -> verdicts.Marks:
+    """What each ENI writes to the sessions that it accepts."""
+    layout = SITES[placement].marks
+    slots = layout.slots(ifnames)
+    epochs = stamp.epochs(slots.values())
+    return {
+        side: {ifname: layout.accepted(side, epochs[slot], slot) for ifname, slot in slots.items()}
+        for side in Direction
+    }
 
 
 @lru_cache(maxsize=4)
-def _epoch_sets(placement: Placement, ifnames: tuple[str, ...], epoch: int) -> tuple[Map, ...]:
-    site = SITES[placement]
-    return tuple(verdicts.session_sets(site, site.marks.slots(ifnames), epoch))
+def _epoch_chains(
+    placement: Placement, marks: ById[verdicts.Marks], secret: int, first: tuple[tuple[Rule, ...], ...]
+) -> tuple[Chain, ...]:
+    by_hook = dict(zip(Direction, first, strict=True))
+    return tuple(verdicts.epoch_chains(SITES[placement], marks.value, secret, by_hook))
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:

@@ -49,6 +49,7 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook, KeyType
 from sgdataplane.contract.sites import FENCE_PRIORITY
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -143,7 +144,7 @@ def compile_fence(
     return Table(
         TABLE,
         tuple(sorted(chains, key=lambda chain: chain.name)),
-        (applied(EPOCH, digest, secret), _counted((*enis, *uplinks))),
+        (applied(Stamp(EPOCH, digest, secret=secret)), _counted((*enis, *uplinks))),
         tuple(counters),
         family=NETDEV,
     )

@@ -25,7 +25,7 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, fixed_counter
 from sgdataplane.contract.fields import SOURCE, CtDirection, CtState, Field, KeyType
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
+from sgdataplane.contract.stamp import STAMP_MAP, Stamp
 from sgdataplane.contract.tables import (
     ADOPTING,
     DEFAULT_WINDOW_MS,
@@ -194,13 +194,9 @@ def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
     return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
-def applied(epoch: int, digest: str, secret: int) -> Map:
-    """The stamp's map: the epoch, 128 bits of the digest in four marks, the secret."""
-    words = [int(digest[start : start + 8], 16) for start in range(0, 32, 8)]
-    elements = ((0, epoch), *((index, word) for index, word in enumerate(words, start=1)))
-    if secret:
-        elements = (*elements, (SECRET_KEY, secret))
-    return Map(STAMP_MAP, KeyType.MARK, elements, holds=KeyType.MARK)
+def applied(stamp: Stamp) -> Map:
+    """The stamp's map."""
+    return Map(STAMP_MAP, KeyType.MARK, stamp.elements, holds=KeyType.MARK)
 
 
 def fixed_counters() -> tuple[Counter, ...]:

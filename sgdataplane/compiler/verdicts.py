@@ -25,8 +25,8 @@ its interfaces with their slots. Must not know rules of users.
 A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
 that rule, and the next one goes on.
 
-With more than FEW interfaces, another epoch changes no rule that has a verdict. Such a rule makes the kernel validate
-the whole table when it comes.
+With more than FEW interfaces, another epoch of an ENI changes no rule that has a verdict. Such a rule makes the kernel
+validate the whole table when it comes.
 """
 
 from __future__ import annotations
@@ -113,18 +113,19 @@ def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
-def is_few(slots: Collection[str]) -> bool:
+Marks = Mapping[Direction, Mapping[str, int]]  # by side and interface: the half of the mark that its ENI writes
+
+
+def is_few(ifnames: Collection[str]) -> bool:
     """Whether the base chains ask for each ENI by itself."""
-    return len(slots) <= FEW
+    return len(ifnames) <= FEW
 
 
-def epoch_chains(
-    site: Site, slots: Mapping[str, int], epoch: int, secret: int, first: Mapping[Direction, Sequence[Rule]]
-) -> Iterator[Chain]:
-    """The chains that name the epoch or the secret; all of them change together.
+def epoch_chains(site: Site, marks: Marks, secret: int, first: Mapping[Direction, Sequence[Rule]]) -> Iterator[Chain]:
+    """The chains that name an epoch or the secret.
 
-    `slots`: the slot of the ENI on each interface. `secret`: 0 if packets aren't marked. `first`: rules that come
-    before all others in each base chain.
+    `marks`: what each ENI writes to the sessions that it accepts. `secret`: 0 if packets aren't marked. `first`: rules
+    that come before all others in each base chain.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     if site.origin is not None:
@@ -133,18 +134,16 @@ def epoch_chains(
         end = approve if site.is_leaving(hook) else (ACCEPT,)
         if site.is_leaving(hook):
             yield Chain(pass_name(hook), (rule(*approve),))
-        sessions = list(_sessions(site, hook, slots, epoch))
+        sessions = list(_sessions(site, hook, marks))
         own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
         behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
         yield _related(site, hook, sessions)
         yield _base(site, hook, [*_passing(first[hook], hook, end), *own, *behind_ah, _to_related(hook)])
     for side in Direction:
-        marks = {ifname: site.marks.accepted(side, epoch, slot) for ifname, slot in slots.items()}
-        written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
         for hook in Direction:
-            yield _accept(site, hook, side, written, approve if site.is_leaving(hook) else (ACCEPT,))
-        if not is_few(slots):
-            yield from (Chain(_epoch_name(side, ifname), (rule(mark),)) for ifname, mark in written.items())
+            yield _accept(site, hook, side, marks[side], approve if site.is_leaving(hook) else (ACCEPT,))
+        if not is_few(marks[side]):
+            yield from (_marking(side, ifname, mark) for ifname, mark in marks[side].items())
 
 
 def _passing(first: Iterable[Rule], hook: Direction, end: Statements) -> Iterator[Rule]:
@@ -179,26 +178,26 @@ def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Cha
     return Chain(related_name(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
 
 
-def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
-    """Conditions that hold for packets of sessions that this side of the packet's ENI accepted in this epoch: for each
+def _sessions(site: Site, hook: Direction, marks: Marks) -> Iterator[Statements]:
+    """Conditions that hold for packets of sessions that this side of the packet's ENI accepted in its epoch: for each
     way of a session and each ENI, or for all ENIs in a set."""
-    marks, interface = site.marks, site.interface(hook)
+    interface = site.interface(hook)
     for way in CtDirection:
         side, is_way = side_of(hook, way), is_value(Field.CT_DIRECTION, way)
-        if is_few(slots):
-            for ifname, slot in slots.items():
-                accepted = Match(Field.CT_MARK, (Range.of(marks.accepted(side, epoch, slot)),), mask=HALF[side])
+        if is_few(marks[side]):
+            for ifname, mark in marks[side].items():
+                accepted = Match(Field.CT_MARK, (Range.of(mark),), mask=HALF[side])
                 yield is_way, accepted, is_value(interface, ifname)
         else:
             yield is_way, InSet(Field.CT_MARK, interface, _sessions_name(side), mask=HALF[side])
 
 
-def session_sets(site: Site, slots: Mapping[str, int], epoch: int) -> list[Map]:
-    """By side: the pairs of what that half of the mark holds for a session that an ENI accepts in this epoch, and the
+def session_sets(marks: Marks) -> list[Map]:
+    """By side: the pairs of what that half of the mark holds for a session that an ENI accepts in its epoch, and the
     ENI's interface. None up to FEW interfaces."""
     found: list[Map] = []
-    for side in Direction if not is_few(slots) else ():
-        pairs = sorted((site.marks.accepted(side, epoch, slot), ifname) for ifname, slot in slots.items())
+    for side, of_side in marks.items() if not is_few(marks[Direction.INGRESS]) else ():
+        pairs = sorted((mark, ifname) for ifname, mark in of_side.items())
         elements = tuple((pair, MEMBER) for pair in pairs)
         found.append(Map(_sessions_name(side), KeyType.MARK_IFNAME, elements, holds=KeyType.NOTHING))
     return found
@@ -227,7 +226,7 @@ def _leads(name: str) -> VerdictMap:
     return VerdictMap(Field.PACKET_PRIORITY, name=name)
 
 
-def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, SetMark], end: Statements) -> Chain:
+def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, int], end: Statements) -> Chain:
     """Marks the session as accepted by this side of the packet's ENI, and ends so.
 
     One statement writes epoch and slot. Otherwise another ENI could write to the same entry in between, and leave one
@@ -236,7 +235,7 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, Se
     """
     asked = site.interface(hook)
     if is_few(marks):
-        marked = [(is_value(asked, ifname), mark, *end) for ifname, mark in marks.items()]
+        marked = [(is_value(asked, ifname), SetMark(other_half(side), mark), *end) for ifname, mark in marks.items()]
         usual, rules = [rule(IS_TCP, *one) for one in marked], [*(rule(*one) for one in marked), DROPPED]
     else:
         usual, rules = [], [rule(VerdictMap(asked, name=marks_name(side))), rule(*end)]
@@ -248,6 +247,12 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, Se
 def _unmarked(end: Statements) -> tuple[Rule, ...]:
     """Accepts what must not mark its session."""
     return tuple(rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
+
+
+@lru_cache(maxsize=1 << 13)
+def _marking(side: Direction, ifname: str, mark: int) -> Chain:
+    """The same object for the same mark: only those of other epochs are compared and written."""
+    return Chain(_epoch_name(side, ifname), (rule(SetMark(other_half(side), mark)),))
 
 
 def mark_maps(ifnames: Collection[str]) -> list[Map]:

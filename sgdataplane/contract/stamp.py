@@ -5,14 +5,17 @@ Owns the name and the keys of the map that holds it. Must not know how a map is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 STAMP_MAP = "applied"  # number -> mark
-EPOCH_KEY, GENERATION_KEY, SECRET_KEY, UNSETTLED_KEY = 0, 5, 6, 7
+EPOCH_KEY, GENERATION_KEY, SECRET_KEY, UNSETTLED_KEY, USUAL_KEY, LENIENT_KEY = 0, 5, 6, 7, 8, 9
 DIGEST_KEYS = (1, 2, 3, 4)  # 128 bits of the table's digest
+FIRST_OWN_KEY = 0x100  # with a slot of the mark added: the epoch of the ENI there
 LAST_GENERATION = 0xFFFFFFFF
+OwnEpochs = tuple[tuple[int, int], ...]  # (slot, epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +23,55 @@ class Stamp:
     """What the last apply noted: its epoch, the digest of its table, and the nftables generation that its commit made.
     While the namespace still has that generation, nobody has changed any nftables object there. `secret`: the mark of
     packets that the policy approved, 0 if they get none. `is_unsettled`: sessions may carry the epoch that this policy
-    never accepted."""
+    never accepted. `is_lenient`: they may carry an epoch that is in force, and be refused, since a change kept them
+    (`on_change`).
+
+    An ENI keeps an earlier epoch until a change may refuse something of its. `own`: slots with the epochs of their
+    ENIs, sorted. `usual`: the epoch of all other ENIs; None: the apply's."""
 
     epoch: int
     digest: str
     generation: int | None = None
     secret: int = 0
     is_unsettled: bool = False
+    usual: int | None = None
+    own: OwnEpochs = ()
+    is_lenient: bool = False
+
+    @property
+    def every_epoch(self) -> set[int]:
+        """All epochs that it names."""
+        usual = set() if self.usual is None else {self.usual}
+        return {self.epoch, *usual, *(epoch for _, epoch in self.own)}
+
+    def epochs(self, slots: Iterable[int]) -> dict[int, int]:
+        """The epoch of the ENI at each of these slots."""
+        own, usual = dict(self.own), self.epoch if self.usual is None else self.usual
+        return {slot: own.get(slot, usual) for slot in slots}
+
+    def with_epochs(self, epochs: Mapping[int, int]) -> Stamp:
+        """The stamp with that epoch at each slot."""
+        counts = Counter(epochs.values())
+        usual = max(counts, key=lambda epoch: (counts[epoch], epoch), default=self.epoch)
+        own = tuple(sorted((slot, epoch) for slot, epoch in epochs.items() if epoch != usual))
+        return replace(self, usual=None if usual == self.epoch else usual, own=own)
+
+    @property
+    def elements(self) -> tuple[tuple[int, int], ...]:
+        """What a map holds that says this."""
+        words = [int(self.digest[start : start + 8], 16) for start in range(0, 32, 8)]
+        found = [(EPOCH_KEY, self.epoch), *zip(DIGEST_KEYS, words, strict=True)]
+        if self.generation is not None:
+            found.append((GENERATION_KEY, self.generation))
+        if self.secret:
+            found.append((SECRET_KEY, self.secret))
+        if self.is_unsettled:
+            found.append((UNSETTLED_KEY, 1))
+        if self.usual is not None:
+            found.append((USUAL_KEY, self.usual))
+        if self.is_lenient:
+            found.append((LENIENT_KEY, 1))
+        return (*found, *((FIRST_OWN_KEY + slot, epoch) for slot, epoch in self.own))
 
     @classmethod
     def of(cls, elements: Mapping[Any, object]) -> Stamp | None:
@@ -35,8 +80,17 @@ class Stamp:
         if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):
             return None
         digest = "".join(f"{words[key]:08x}" for key in DIGEST_KEYS)
-        generation, secret, is_unsettled = words.get(GENERATION_KEY), words.get(SECRET_KEY, 0), UNSETTLED_KEY in words
-        return cls(words[EPOCH_KEY], digest, generation, secret, is_unsettled)
+        own = tuple(sorted((key - FIRST_OWN_KEY, epoch) for key, epoch in words.items() if key > FIRST_OWN_KEY))
+        return cls(
+            words[EPOCH_KEY],
+            digest,
+            words.get(GENERATION_KEY),
+            words.get(SECRET_KEY, 0),
+            UNSETTLED_KEY in words,
+            words.get(USUAL_KEY),
+            own,
+            LENIENT_KEY in words,
+        )
 
 
 def next_generation(generation: int, commits: int = 1) -> int:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgdataplane.compiler.compile import with_adoption, with_epoch
+from sgdataplane.compiler.compile import with_adoption, with_stamp
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce.desired import Desired, Settings
-from sgdataplane.enforce.epochs import Clear, Epochs, NextEpoch
+from sgdataplane.enforce.epochs import Clear, Epochs, NextEpoch, Slots
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import fitted
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Inventory, unsettled
+from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.policy.reach import Reach
 
 SOME = 1000
 
@@ -70,32 +71,28 @@ class Course:
 def next_epoch(inventory: Inventory, wish: Wish, clear: Clear) -> NextEpoch:
     """The epoch that comes. `clear`: makes sure that no session carries the epochs that it is given."""
     epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
-    on_change = wish.settings.on_change if _is_same_links(inventory, wish) else "revoke"
-    return epochs.next(inventory, wish.proven.summary.digest, on_change, clear)
+    is_same = _is_same_links(inventory, wish)
+    on_change = wish.settings.on_change if is_same else "revoke"
+    slots = _slots(inventory, wish) if is_same else Slots()
+    return epochs.next(inventory, wish.proven.summary.digest, on_change, clear, slots)
 
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: NextEpoch) -> Course:
     """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
-    settings, digest, epoch = wish.settings, wish.proven.summary.digest, chosen.epoch
+    settings, digest = wish.settings, wish.proven.summary.digest
     newcomers = _newcomers(inventory, wish.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
-    after = Stamp(epoch, digest, inventory.generation, secret, chosen.is_unsettled)
+    after = chosen.stamped(Stamp(chosen.epoch, digest, inventory.generation, secret))
     if inventory.stamp == after and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
-        wanted = _stamped(wish.proven.table, after)
+        wanted = with_stamp(wish.proven.table, after)
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
         held = _held(chosen.stamp, wish)
         known = None if held is None else fitted(kernel, held)
         steps = plan(known, inventory, fitted(kernel, wanted), may_miss=kernel.may_miss())
     return Course(inventory, chosen, newcomers, adopting, steps)
-
-
-def _stamped(table: Table, stamp: Stamp) -> Table:
-    """The table with that epoch, secret, and whether it is unsettled."""
-    made = with_epoch(table, stamp.epoch, stamp.secret)
-    return unsettled(made) if stamp.is_unsettled else made
 
 
 def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
@@ -110,11 +107,28 @@ def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
     return is_known and inventory.ifnames == frozenset(wish.proven.desired.interfaces.values())
 
 
+def _slots(inventory: Inventory, wish: Wish) -> Slots:
+    """The slots of the ENIs, given that these are those of what is in force. All are narrowed, unless we know what is
+    in force, nobody else has changed it, and only the state differs from it."""
+    desired, before = wish.proven.desired, wish.before
+    slots = desired.site.marks.slots(desired.interfaces.values())
+    is_known = wish.previous is not None and _is_of(inventory.stamp, wish.previous) and inventory.is_untouched
+    if before is None or not is_known or before.on(desired.state) != desired:
+        return Slots(slots.values(), slots.values())
+    reach = Reach(before.state, desired.state)
+    narrowed = [slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id])]
+    return Slots(slots.values(), narrowed)
+
+
+def _is_of(stamp: Stamp | None, proven: Proven) -> bool:
+    return stamp is not None and stamp.digest == proven.summary.digest
+
+
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
     """The table that the kernel should hold; None if that isn't known. The same policy has the same table but for the
     epoch."""
     if stamp is None or wish.settings.resync:
         return None
     if stamp.digest == wish.proven.summary.digest:
-        return _stamped(wish.proven.table, stamp)
-    return None if wish.previous is None else _stamped(wish.previous.table, stamp)
+        return with_stamp(wish.proven.table, stamp)
+    return None if wish.previous is None else with_stamp(wish.previous.table, stamp)

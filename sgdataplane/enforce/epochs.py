@@ -3,9 +3,12 @@
 Owns these decisions. Is given stamps. Must not know how marks are cleared, or rules written.
 
 Epochs go from 1 to the last one of the site, and start again. They form two halves. Before the first epoch of a half is
-used again, all epochs of that half, given long ago, are cleared from the sessions that still carry one. The epoch in
-force is in the other half, so no packet writes a cleared one again: it can be done ahead, at any time after the other
-half was entered.
+used again, all epochs of that half, given long ago, are cleared from the sessions that still carry one. The epochs in
+force are in the other half then, so no packet writes a cleared one again.
+
+Each change has an epoch. An ENI takes it if the change may refuse something of the ENI's, and else keeps the one that
+it has, so that its sessions aren't judged again. With the change that comes to the middle of a half, all ENIs take an
+epoch of this half. From then on, the other half can be cleared at any time.
 
 Where no stamp says what sessions may carry, the policy doesn't wait. It comes into force with a stamp that says that it
 is unsettled: sessions may carry its epoch that it never accepted. Then all other epochs are cleared, and the same
@@ -13,7 +16,7 @@ policy takes the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.contract.marks import FIRST_EPOCH
@@ -26,12 +29,29 @@ Clear = Callable[[Collection[int], Stamp | None], bool]  # whether no session ca
 @dataclass(frozen=True, slots=True)
 class NextEpoch:
     """`stamp`: of what is in force, if it can be used. `epoch`: of what comes. `is_unsettled`: sessions may carry it
-    already. `is_held_up`: it can't come yet, since sessions carry it."""
+    already. `is_held_up`: it can't come yet, since sessions carry it. `of_enis`: the epoch at each slot; None: at all
+    of them that of what comes. `is_lenient`: as the stamp's."""
 
     stamp: Stamp | None
     epoch: int
     is_unsettled: bool = False
     is_held_up: bool = False
+    of_enis: Mapping[int, int] | None = None
+    is_lenient: bool = False
+
+    def stamped(self, stamp: Stamp) -> Stamp:
+        """The stamp of what comes, given what else it says."""
+        found = replace(stamp, epoch=self.epoch, is_unsettled=self.is_unsettled, is_lenient=self.is_lenient)
+        return found if self.of_enis is None else found.with_epochs(self.of_enis)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Of the ENIs in a namespace. `all`: None if they aren't those of what is in force. `narrowed`: slots of ENIs of
+    which the new policy may refuse something that the one in force accepts."""
+
+    all: Collection[int] | None = None
+    narrowed: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +70,18 @@ class Epochs:
         return (self.last + 1) // 2
 
     def usable(self, stamp: Stamp | None) -> Stamp | None:
-        return stamp if stamp is not None and stamp.epoch in self.all else None
+        """The stamp, if it says epochs that can be in force together."""
+        if stamp is None or not all(epoch in self.all for epoch in stamp.every_epoch):
+            return None
+        return stamp if all(self.may_stay(epoch, stamp.epoch) for epoch in stamp.every_epoch) else None
+
+    def may_stay(self, epoch: int, newest: int) -> bool:
+        """Whether an ENI may keep that epoch when a change has the newest."""
+        half = self.half_of(newest)
+        return epoch in half or newest < self.middle_of(half)
+
+    def middle_of(self, half: range) -> int:
+        return half.start + len(half) // 2
 
     def choose(self, stamp: Stamp | None, digest: str, on_change: str, *, is_certain: bool) -> int:
         """The epoch to use. A changed policy gets a new one, so that every session is judged once more. So does the
@@ -72,7 +103,9 @@ class Epochs:
     def others(self, epoch: int) -> frozenset[int]:
         return frozenset(self.all) - {epoch}
 
-    def next(self, inventory: Inventory, digest: str, on_change: str, clear: Clear) -> NextEpoch:
+    def next(
+        self, inventory: Inventory, digest: str, on_change: str, clear: Clear, slots: Slots = Slots()
+    ) -> NextEpoch:
         """The next epoch, once it is clear."""
         stamp = self.usable(inventory.stamp)
         if stamp is None:
@@ -88,14 +121,33 @@ class Epochs:
         is_clear = stamp.epoch in half or clear(half, stamp)
         # What others have changed is repaired at once. What is in force untouched may stay until that can be replaced.
         is_known = inventory.is_untouched
-        return NextEpoch(stamp, epoch, is_unsettled=not is_clear and not is_known, is_held_up=not is_clear and is_known)
+        is_lenient = epoch == stamp.epoch and (stamp.is_lenient or stamp.digest != digest)
+        return NextEpoch(
+            stamp,
+            epoch,
+            is_unsettled=not is_clear and not is_known,
+            is_held_up=not is_clear and is_known,
+            of_enis=self.of_enis(stamp, epoch, slots),
+            is_lenient=is_lenient,
+        )
+
+    def of_enis(self, stamp: Stamp, epoch: int, slots: Slots) -> Mapping[int, int] | None:
+        """The epoch at each slot with the change that has this epoch; None: this one at all of them."""
+        if slots.all is None:
+            return None
+        if epoch == stamp.epoch:
+            return stamp.epochs(slots.all)
+        if stamp.is_lenient:
+            return None
+        kept = {slot: old for slot, old in stamp.epochs(slots.all).items() if self.may_stay(old, epoch)}
+        return dict.fromkeys(slots.all, epoch) | {slot: old for slot, old in kept.items() if slot not in slots.narrowed}
 
     def due(self, stamp: Stamp) -> Collection[int]:
         """The epochs to clear ahead of their use, while that stamp is in force; few changes need any."""
         if stamp.is_unsettled:
             return self.others(stamp.epoch)
         half = self.half_of(stamp.epoch)
-        if stamp.epoch < half.start + len(half) // 2:
+        if stamp.epoch < self.middle_of(half):
             return ()
         return self.half_of(self.after(half.stop - 1))
 

@@ -142,21 +142,21 @@ CARRIED = (TCP, UDP, GRE)  # what flowtables know
 
 
 def end_refused(
-    kernel: Kernel, namespace: str, desired: Desired, epoch: int, *, is_asked: bool
+    kernel: Kernel, namespace: str, desired: Desired, stamp: Stamp | None, *, is_asked: bool
 ) -> tuple[Flowtable, ...]:
     """Return the namespace's flowtables. If there are any and `is_asked`, end all sessions that `desired`, which is in
-    force, refuses."""
+    force with that stamp, refuses."""
     with netns.inside(namespace):
         found = read_flowtables()
     if found and is_asked:
         kernel.settle()  # a packet that the previous rules accepted may still be on its way to `flow add`
         with netns.inside(namespace):
-            end_tracked(_refused(desired, epoch))
+            end_tracked(_refused(desired, stamp))
     return found
 
 
-def _refused(desired: Desired, epoch: int) -> Callable[[Tracked], bool]:
-    owners = Owners(desired.state, desired.interfaces, epoch, desired.site)
+def _refused(desired: Desired, stamp: Stamp | None) -> Callable[[Tracked], bool]:
+    owners = Owners(desired.state, desired.interfaces, stamp, desired.site)
     decider = Decider(desired.state, desired.options)
 
     def is_refused(entry: Tracked) -> bool:

@@ -65,7 +65,8 @@ def enforce(
         sessions = KernelSessions(namespace, proven.desired.site.marks, clearance)
         report = apply(kernel, sessions, proven, previous, settings)
         is_revoking = settings.on_change == "revoke"
-        flowtables = end_refused(kernel, namespace, proven.desired, report.epoch, is_asked=is_revoking)
+        stamp = None if report.ageing is None else report.ageing.stamp
+        flowtables = end_refused(kernel, namespace, proven.desired, stamp, is_asked=is_revoking)
     found = replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, flowtables=flowtables)
     if report.ageing is not None:
         epochs = Epochs(proven.desired.site.marks.last_epoch)
@@ -121,7 +122,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, wish: Wish) -> ApplyReport:
     late = _late(desired, course)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
     ran, generation = _run(kernel, course, fence)
-    stamp = Stamp(chosen.epoch, wish.proven.summary.digest, generation, fence.secret, chosen.is_unsettled)
+    stamp = chosen.stamped(Stamp(chosen.epoch, wish.proven.summary.digest, generation, fence.secret))
     return replace(
         _counted(course.epoch, [course.steps, fence.steps, fence.arp], ran, settings),
         seconds=time.monotonic() - started,

@@ -19,7 +19,7 @@ from itertools import islice
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import PAIRED, Hook, KeyType
-from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, UNSETTLED_KEY, Stamp
+from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, Stamp
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -48,7 +48,7 @@ FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the ke
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
 MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
-MAX_STAMP = 100  # elements of the stamp, which has seven
+MAX_STAMP = 1_000  # elements of the stamp, which has nine, and one for each ENI with an epoch of its own
 MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
 
 
@@ -105,11 +105,6 @@ def with_generation(table: Table, generation: int) -> Table:
     """The table with the generation in its stamp."""
     kept = tuple(element for element in table.map[STAMP_MAP].elements if element[0] != GENERATION_KEY)
     return _with_stamp(table, (*kept, (GENERATION_KEY, generation)))
-
-
-def unsettled(table: Table) -> Table:
-    """The table with a stamp that says that sessions may carry its epoch already."""
-    return _with_stamp(table, (*table.map[STAMP_MAP].elements, (UNSETTLED_KEY, 1)))
 
 
 def without_policy(table: Table) -> Table:

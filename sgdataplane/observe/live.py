@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.compile import with_stamp
 from sgdataplane.contract.counters import counter_name, eni_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import Site
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns
@@ -88,16 +89,16 @@ def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[Verdi
 
 
 def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
-    """What isn't as it should be, a line each. Epoch and secret are taken from the namespace."""
+    """What isn't as it should be, a line each. Epochs and secret are taken from the namespace."""
     stamp = held.inventory.stamp
     found = list(held.odd)
     if stamp is None:
         found.append("the table has no stamp: no apply has finished there")
     elif stamp.digest != stamp_of(wanted).digest:
         found.append(OTHER_POLICY)
-    is_usable = stamp is not None and 1 <= stamp.epoch <= site.marks.last_epoch
-    epoch, secret = (stamp.epoch, stamp.secret) if stamp is not None and is_usable else (FIRST_EPOCH, 0)
-    return [*found, *differences(with_epoch(wanted, epoch, secret), held.table)]
+    if stamp is None or not all(FIRST_EPOCH <= epoch <= site.marks.last_epoch for epoch in stamp.every_epoch):
+        stamp = Stamp(FIRST_EPOCH, "")
+    return [*found, *differences(with_stamp(wanted, stamp), held.table)]
 
 
 def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:

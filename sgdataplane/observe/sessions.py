@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.contract.sites import INSTANCE, Site
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Accounting, SessionTuple, Tracked, list_tracked
@@ -84,12 +85,15 @@ class Owner:
 
 
 class Owners:
-    """Finds the ENIs of sessions in one namespace, given the epoch in force there (0: there is none)."""
+    """Finds the ENIs of sessions in one namespace. `stamp`: of the policy in force there, if there is one."""
 
-    def __init__(self, state: CloudState, interfaces: Mapping[str, str], epoch: int, site: Site = INSTANCE) -> None:
+    def __init__(
+        self, state: CloudState, interfaces: Mapping[str, str], stamp: Stamp | None, site: Site = INSTANCE
+    ) -> None:
         slots = site.marks.slots(interfaces.values())
         self._slots = {slots[ifname]: eni_id for eni_id, ifname in interfaces.items()}
-        self._site, self._epoch = site, epoch
+        self._epochs = {} if stamp is None else stamp.epochs(self._slots)
+        self._site = site
         enis = [state.eni[eni_id] for eni_id in sorted(interfaces)]
         self._single = {address: eni.network_interface_id for eni in enis for address in eni.addresses}
         self._delegated = [(p, eni.network_interface_id) for eni in enis for p in eni.delegated_prefixes]
@@ -105,7 +109,7 @@ class Owners:
 
     def _of_side(self, entry: Tracked, side: Direction) -> Owner | None:
         epoch, slot = self._site.marks.parts(side, entry.mark)
-        if slot in self._slots and epoch == self._epoch != 0:
+        if self._epochs.get(slot) == epoch:
             return Owner(self._slots[slot], side, is_judged=True)
         remote, local = _ends(self._site, entry, side)
         eni_id = self._private(local)
@@ -147,9 +151,9 @@ def read_sessions(
     is no such namespace, or the kernel refuses.
     """
     with netns.inside(namespace):
-        epoch = _present_epoch(namespace)
+        stamp = _present_stamp(namespace)
         entries = list_tracked()
-    owners = Owners(state, interfaces, epoch, site)
+    owners = Owners(state, interfaces, stamp, site)
     for entry in entries:
         found = owners.of(entry)
         for owner in found:
@@ -159,10 +163,9 @@ def read_sessions(
             yield _internal_session(namespace, entry)
 
 
-def _present_epoch(namespace: str) -> int:
+def _present_stamp(namespace: str) -> Stamp | None:
     with refusals_of(f"nftables of namespace {namespace}"), Nfnetlink() as netlink:
-        stamp = read_inventory(netlink, TABLE).stamp
-    return 0 if stamp is None else stamp.epoch
+        return read_inventory(netlink, TABLE).stamp
 
 
 def _session(place: tuple[str, str], packet: Packet, entry: Tracked, owner: Owner, decision: Decision) -> Session:

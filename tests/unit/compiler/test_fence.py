@@ -11,6 +11,7 @@ from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
 from sgdataplane.compiler.skeleton import applied
 from sgdataplane.contract.counters import FENCE_CAUSES
 from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import pass_name
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Address, Direction, link_local
@@ -256,7 +257,7 @@ def test_secret_moves_like_the_epoch_and_changes_no_digest() -> None:
     assert stamp_of(first).digest == stamp_of(second).digest == stamp_of(policy(0)).digest
     assert with_epoch(first, 3, PLACEHOLDER) == second
     assert f"{SECRET:#010x}" not in render_table(policy(0))
-    assert policy(0).map["applied"] == applied(3, stamp_of(first).digest, 0)
+    assert policy(0).map["applied"] == applied(Stamp(3, stamp_of(first).digest))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ DIGEST = "deadbeef0000000000000001ffffffff"
     [
         pytest.param(WHOLE, Stamp(3, DIGEST), id="as-compiled"),
         pytest.param({**WHOLE, 5: 77}, Stamp(3, DIGEST, 77), id="with-the-generation"),
-        pytest.param({**WHOLE, 9: 1}, Stamp(3, DIGEST), id="more-than-we-know"),
+        pytest.param({**WHOLE, 10: 1}, Stamp(3, DIGEST), id="more-than-we-know"),
         pytest.param({key: value for key, value in WHOLE.items() if key != 0}, None, id="no-epoch"),
         pytest.param({key: value for key, value in WHOLE.items() if key != 4}, None, id="cut-digest"),
         pytest.param({**WHOLE, 2: DROP}, None, id="no-number"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.contract.sites import HOST, INSTANCE
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.sessions import _refused
 from sgdataplane.host.conntrack import Tracked
@@ -16,6 +17,7 @@ from tests.support.builders import make_eni, make_group, make_state
 from tests.support.conntrack import tracked
 
 EPOCH = 5
+STAMP = Stamp(EPOCH, "0" * 32)
 RULES = ["ingress tcp 22/22 from 0.0.0.0/0", "egress tcp 25/25 to 0.0.0.0/0 drop", "egress gre to 0.0.0.0/0 drop"]
 STATE = make_state(
     [make_group("sg-a", RULES), make_group("sg-b", ["ingress tcp 22/22 from 0.0.0.0/0"])],
@@ -55,12 +57,12 @@ REFUSED = f"{OUTSIDE}/40000 10.0.0.1/23"
     ],
 )
 def test_in_a_router_all_that_is_refused_goes(entry: Tracked, goes: bool) -> None:
-    assert _refused(IN_ROUTER, EPOCH)(entry) == goes
+    assert _refused(IN_ROUTER, STAMP)(entry) == goes
 
 
 @pytest.mark.parametrize("is_carried", [False, True])
 def test_in_an_instance_only_what_is_carried_already_goes(is_carried: bool) -> None:
-    is_refused = _refused(IN_INSTANCE, EPOCH)
+    is_refused = _refused(IN_INSTANCE, STAMP)
     assert is_refused(replace(tracked(REFUSED), is_carried=is_carried)) == is_carried
     assert not is_refused(replace(tracked(f"{OUTSIDE}/40000 10.0.0.1/22", protocol=TCP), is_carried=True))
     mark = INSTANCE.marks.accepted(IN, EPOCH, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.sites import HOST, INSTANCE, Site
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.host.conntrack import Accounting, Tracked
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
@@ -33,7 +34,8 @@ STATE = make_state(
 )
 INTERFACES = {"eni-a": "eth0", "eni-b": "eth1"}
 EPOCH = 5
-OWNERS = Owners(STATE, INTERFACES, EPOCH)
+STAMP = Stamp(EPOCH, "0" * 32)
+OWNERS = Owners(STATE, INTERFACES, STAMP)
 MARKS = INSTANCE.marks
 IN_A, OUT_A, OUT_B = MARKS.accepted(IN, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 2)
 OLD_IN_A, OLD_OUT_A = MARKS.accepted(IN, EPOCH - 1, 1), MARKS.accepted(OUT, EPOCH - 1, 1)
@@ -88,7 +90,7 @@ def test_sessions_find_their_enis(entry: Tracked, found: list[Owner]) -> None:
 
 
 def test_a_wide_address_pair_takes_no_session_that_is_otherwise_known() -> None:
-    owners = Owners(STATE, {"eni-a": "eth0", "eni-nat": "eth1"}, EPOCH)
+    owners = Owners(STATE, {"eni-a": "eth0", "eni-nat": "eth1"}, STAMP)
     assert list(owners.of(tracked(FROM_OUTSIDE, mark=IN_A))) == [owner("eni-a", IN, judged=True)]
     assert list(owners.of(tracked(FROM_OUTSIDE))) == [owner("eni-a", IN, judged=False)]
     assert list(owners.of(tracked("10.0.0.1/1 10.0.0.3/22"))) == []
@@ -98,7 +100,7 @@ def test_a_wide_address_pair_takes_no_session_that_is_otherwise_known() -> None:
 
 
 def test_without_an_epoch_in_force_nothing_is_judged() -> None:
-    owners = Owners(STATE, INTERFACES, 0)
+    owners = Owners(STATE, INTERFACES, None)
     assert list(owners.of(tracked(FROM_OUTSIDE, mark=IN_A))) == [owner("eni-a", IN, judged=False)]
     assert list(owners.of(tracked(FROM_OUTSIDE))) == [owner("eni-a", IN, judged=False)]
 
@@ -110,7 +112,7 @@ def test_slots_are_those_that_the_compiler_gives(site: Site) -> None:
     interfaces = {f"eni-{index}": f"eth{11 - index}" for index in range(12)}  # as text, eth10 comes before eth2
     policy = replace(resolve(state, interfaces, DEFAULTS), placement=site.placement)
     table = compile_policy(policy, DEFAULTS, EPOCH)
-    owners = Owners(state, interfaces, EPOCH, site)
+    owners = Owners(state, interfaces, STAMP, site)
     for eni_id, ifname in interfaces.items():
         packet = Packet(eni_id, IN, Address.parse("198.51.100.7"), state.eni[eni_id].addresses[0], TCP, 22, 1)
         fields = wire.opening(packet, ifname, site.placement)
