@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.compile import with_epoch, with_stamp
 from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
@@ -57,15 +58,15 @@ def desired_of(state: CloudState) -> Desired:
 
 
 @pytest.fixture
-def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desired, int], str]]:
-    """What nft lists when this policy is loaded, at this epoch, where nothing was before."""
+def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desired, Stamp], str]]:
+    """What nft lists when this policy is loaded, with the epochs of this stamp, where nothing was before."""
     name = make_lab_name()
     netns.create(name)
     kernel = NetlinkKernel(name)
 
-    def load(desired: Desired, epoch: int) -> str:
+    def load(desired: Desired, stamp: Stamp) -> str:
         remove(name)
-        (change,) = plan(None, kernel.inventory(TABLE), with_epoch(table_of(desired), epoch)).changes
+        (change,) = plan(None, kernel.inventory(TABLE), with_stamp(table_of(desired), stamp)).changes
         kernel.run(change.stage)
         kernel.run(change.switch)
         kernel.run(change.sweep)
@@ -78,7 +79,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
 
 @pytest.mark.parametrize("resync", [False, True], ids=["differences", "refills"])
 def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
-    namespace: str, fresh_listing: Callable[[Desired, int], str], resync: bool
+    namespace: str, fresh_listing: Callable[[Desired, Stamp], str], resync: bool
 ) -> None:
     refills = []
 
@@ -92,7 +93,8 @@ def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
             desired = desired_of(state)
             report = enforce(namespace, desired, previous, replace(PLAIN, resync=resync))
             refills.append(report.is_refill)
-            assert listing(namespace, TABLE) == fresh_listing(desired, report.epoch)
+            assert report.ageing is not None
+            assert listing(namespace, TABLE) == fresh_listing(desired, report.ageing.stamp)
             again = enforce(namespace, desired, None, PLAIN)
             assert (again.changed, again.epoch) == (False, report.epoch)
             previous = desired
