@@ -109,19 +109,28 @@ def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
 
 def _slots(inventory: Inventory, wish: Wish) -> Slots:
     """The slots of the ENIs, given that these are those of what is in force. All are narrowed, unless we know what is
-    in force, nobody else has changed it, and only the state differs from it."""
+    in force, and only groups, lists and ENIs elsewhere differ from it."""
     desired, before = wish.proven.desired, wish.before
     slots = desired.site.marks.slots(desired.interfaces.values())
-    is_known = wish.previous is not None and _is_of(inventory.stamp, wish.previous) and inventory.is_untouched
-    if before is None or not is_known or before.on(desired.state) != desired:
+    if before is None or not _is_in_force(wish, inventory) or not _is_alike(before, desired):
         return Slots(slots.values(), slots.values())
     reach = Reach(before.state, desired.state)
     narrowed = [slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id])]
     return Slots(slots.values(), narrowed)
 
 
-def _is_of(stamp: Stamp | None, proven: Proven) -> bool:
-    return stamp is not None and stamp.digest == proven.summary.digest
+def _is_in_force(wish: Wish, inventory: Inventory) -> bool:
+    """Whether the kernel certainly has what was enforced before."""
+    stamp, previous = inventory.stamp, wish.previous
+    is_known = previous is not None and stamp is not None and stamp.digest == previous.summary.digest
+    return is_known and inventory.is_untouched and not wish.settings.resync
+
+
+def _is_alike(before: Desired, desired: Desired) -> bool:
+    """Whether only the state differs, and not in the ENIs that are here."""
+    if before.on(desired.state) != desired:
+        return False
+    return all(before.state.eni[eni_id] == desired.state.eni[eni_id] for eni_id in desired.interfaces)
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:

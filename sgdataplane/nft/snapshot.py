@@ -103,8 +103,13 @@ class Inventory:
 
 def with_generation(table: Table, generation: int) -> Table:
     """The table with the generation in its stamp."""
-    kept = tuple(element for element in table.map[STAMP_MAP].elements if element[0] != GENERATION_KEY)
-    return _with_stamp(table, (*kept, (GENERATION_KEY, generation)))
+    elements = {**dict(table.map[STAMP_MAP].elements), GENERATION_KEY: generation}
+    return _with_stamp(table, tuple(sorted(elements.items(), key=_number)))
+
+
+def _number(element: tuple[MapKey, Datum]) -> int:
+    assert isinstance(element[0], int)
+    return element[0]
 
 
 def without_policy(table: Table) -> Table:

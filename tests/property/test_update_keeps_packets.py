@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.compile import with_stamp
 from sgdataplane.contract.fields import PAIRED, Field
+from sgdataplane.contract.marks import MarkLayout
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings
@@ -83,16 +84,17 @@ def check_commit(
     *,
     may_miss: bool,
 ) -> int:
-    """How many packets the commit judges anew. Their sessions are new, or marked before it with an older epoch, or with
-    its epoch if the rules accept them. They come with some priority. `may_miss`: as the kernel of the commit says."""
-    epoch = stamp_of(commit.before).epoch if STAMP_MAP in commit.before.map else 0
+    """How many packets the commit judges anew. Their sessions are new, or marked before it with an older epoch than an
+    ENI's, or with the ENI's if the rules accept them. They come with some priority. `may_miss`: as the kernel of the
+    commit says."""
     layout, changed = desired.site.marks, 0
-    slots = list(layout.slots(desired.interfaces.values()).values())
+    slots = layout.slots(desired.interfaces.values()).values()
+    is_first = STAMP_MAP not in commit.before.map
+    in_force = dict.fromkeys(slots, 0) if is_first else stamp_of(commit.before).epochs(slots)
     for hook, unmarked in packets:
         unjudged = {**unmarked, Field.CT_MARK: 0} if Field.CT_MARK in unmarked else unmarked
         is_accepted = verdict(commit.before, hook, unjudged) is VerdictKind.ACCEPT
-        epochs = [chance.choice((0, max(epoch - 1, 0), epoch if is_accepted else 0)) for _ in Direction]
-        marks = [layout.accepted(s, given, chance.choice(slots)) for s, given in zip(Direction, epochs, strict=True)]
+        marks = [a_mark(layout, side, chance, in_force, is_accepted=is_accepted) for side in Direction]
         fields = {**unmarked, Field.PACKET_PRIORITY: chance.choice(PRIORITIES)}
         fields |= {Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else {}
         before, after = (verdict(table, hook, fields) for table in (commit.before, commit.after))
@@ -100,6 +102,15 @@ def check_commit(
             assert verdict(between, hook, fields) in (before, after), (hook, fields, str(commit.transaction))
         changed += before is not after
     return changed
+
+
+def a_mark(
+    layout: MarkLayout, side: Direction, chance: random.Random, in_force: Mapping[int, int], *, is_accepted: bool
+) -> int:
+    """What that side's half of a session's mark holds. `in_force`: the epoch at each slot."""
+    slot = chance.choice([*in_force])
+    epoch = in_force[slot]
+    return layout.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch if is_accepted else 0)), slot)
 
 
 def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind:
@@ -142,7 +153,8 @@ def test_packets_on_their_way_are_judged_by_one_policy(
             judged = [check_commit(commit, packets, chance, desired, may_miss=may_miss) for commit in kernel.commits]
             assert sum(count > 0 for count in judged) <= 1, "a policy came into force in two steps"
             judged_anew.append(sum(judged))
-            wanted = with_generation(with_epoch(table_of(desired), report.epoch), kernel.generation)
+            assert report.ageing is not None
+            wanted = with_generation(with_stamp(table_of(desired), report.ageing.stamp), kernel.generation)
             assert kernel.table(TABLE) == wanted
             with_sets += any(entry.key_type in PAIRED for entry in wanted.maps)
             assert not apply(kernel, NoSessions(), desired, None, Settings()).changed
