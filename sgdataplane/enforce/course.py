@@ -68,13 +68,26 @@ class Course:
         return self.chosen.epoch
 
 
-def next_epoch(inventory: Inventory, wish: Wish, clear: Clear) -> NextEpoch:
+def next_epoch(inventory: Inventory, wish: Wish, slots: Slots, clear: Clear) -> NextEpoch:
     """The epoch that comes. `clear`: makes sure that no session carries the epochs that it is given."""
     epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
-    is_same = _is_same_links(inventory, wish)
-    on_change = wish.settings.on_change if is_same else "revoke"
-    slots = _slots(inventory, wish) if is_same else Slots()
+    on_change = "revoke" if slots.all is None else wish.settings.on_change
     return epochs.next(inventory, wish.proven.summary.digest, on_change, clear, slots)
+
+
+def slots_of(inventory: Inventory, wish: Wish) -> Slots:
+    """The slots of the ENIs. All are narrowed, unless we know what is in force, and only groups, lists and ENIs
+    elsewhere differ from it."""
+    if not _is_same_links(inventory, wish):
+        return Slots()
+    desired, before = wish.proven.desired, wish.before
+    slots = desired.site.marks.slots(desired.interfaces.values())
+    every = frozenset(slots.values())
+    if before is None or not _is_in_force(wish, inventory) or not _is_alike(before, desired):
+        return Slots(every, every)
+    reach = Reach(before.state, desired.state)
+    narrowed = frozenset(slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id]))
+    return Slots(every, narrowed)
 
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: NextEpoch) -> Course:
@@ -105,18 +118,6 @@ def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
     it."""
     is_known = wish.previous is None or wish.previous.desired.interfaces == wish.proven.desired.interfaces
     return is_known and inventory.ifnames == frozenset(wish.proven.desired.interfaces.values())
-
-
-def _slots(inventory: Inventory, wish: Wish) -> Slots:
-    """The slots of the ENIs, given that these are those of what is in force. All are narrowed, unless we know what is
-    in force, and only groups, lists and ENIs elsewhere differ from it."""
-    desired, before = wish.proven.desired, wish.before
-    slots = desired.site.marks.slots(desired.interfaces.values())
-    if before is None or not _is_in_force(wish, inventory) or not _is_alike(before, desired):
-        return Slots(slots.values(), slots.values())
-    reach = Reach(before.state, desired.state)
-    narrowed = [slots[ifname] for eni_id, ifname in desired.interfaces.items() if reach.narrows([eni_id])]
-    return Slots(slots.values(), narrowed)
 
 
 def _is_in_force(wish: Wish, inventory: Inventory) -> bool:

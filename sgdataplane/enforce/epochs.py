@@ -17,6 +17,7 @@ policy takes the next one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from sgdataplane.contract.marks import FIRST_EPOCH
@@ -50,8 +51,8 @@ class Slots:
     """Of the ENIs in a namespace. `all`: None if they aren't those of what is in force. `narrowed`: slots of ENIs of
     which the new policy may refuse something that the one in force accepts."""
 
-    all: Collection[int] | None = None
-    narrowed: Collection[int] = ()
+    all: AbstractSet[int] | None = None
+    narrowed: AbstractSet[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,9 @@ class Epochs:
             return stamp.epochs(slots.all)
         if stamp.is_lenient:
             return None
-        kept = {slot: old for slot, old in stamp.epochs(slots.all).items() if self.may_stay(old, epoch)}
-        return dict.fromkeys(slots.all, epoch) | {slot: old for slot, old in kept.items() if slot not in slots.narrowed}
+        staying = {old for old in stamp.every_epoch if self.may_stay(old, epoch)}
+        kept = {slot: old for slot, old in stamp.epochs(slots.all - slots.narrowed).items() if old in staying}
+        return dict.fromkeys(slots.all, epoch) | kept
 
     def due(self, stamp: Stamp) -> Collection[int]:
         """The epochs to clear ahead of their use, while that stamp is in force; few changes need any."""

@@ -14,7 +14,7 @@ from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fragments import held_fragments
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import ARP, NETDEV, TABLE
-from sgdataplane.enforce.course import Course, Wish, next_epoch, plot
+from sgdataplane.enforce.course import Course, Wish, next_epoch, plot, slots_of
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
 from sgdataplane.enforce.fence import Fence, wanted_fence
@@ -109,10 +109,11 @@ def _apply_once(kernel: Kernel, sessions: Sessions, wish: Wish) -> ApplyReport:
     desired, settings = wish.proven.desired, wish.settings
     inventory = _look(kernel, wish)
     fence = wanted_fence(kernel, inventory, desired, settings, _held(wish, inventory))
-    hoped = next_epoch(inventory, wish, lambda *_: True)
+    slots = slots_of(inventory, wish)
+    hoped = next_epoch(inventory, wish, slots, lambda *_: True)
     course = plot(kernel, inventory, wish, fence.secret, hoped)
     slow = weigh(kernel, course, wish, fence)
-    chosen = next_epoch(inventory, wish, sessions.forget_epochs)
+    chosen = next_epoch(inventory, wish, slots, sessions.forget_epochs)
     if chosen.is_held_up:
         raise MarksError(sessions.count(), inventory.stamp)
     if chosen != hoped:
@@ -242,7 +243,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
             return
         inventory = _look(kernel, wish)
         fence = wanted_fence(kernel, inventory, proven.desired, settings, wish.before)
-        hoped = next_epoch(inventory, wish, lambda *_: True)
+        hoped = next_epoch(inventory, wish, slots_of(inventory, wish), lambda *_: True)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret, hoped), wish, fence)
 
 

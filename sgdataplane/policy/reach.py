@@ -39,7 +39,8 @@ class Reach:
             *_different(before.prefix_lists, after.prefix_lists, lambda entry: entry.prefix_list_id),
             *_different(before.port_lists, after.port_lists, lambda entry: entry.port_list_id),
         }
-        self._known: dict[str, bool] = {}
+        self._touched: dict[str, bool] = {}
+        self._narrowed: dict[str, bool] = {}
 
     def touches(self, eni_ids: Iterable[str]) -> bool:
         """Whether the policy, the addresses or the MAC of one of these ENIs may differ, or it isn't in both states."""
@@ -75,10 +76,15 @@ class Reach:
     def _narrows(self, eni_id: str) -> bool:
         if eni_id in self._enis or eni_id not in self._after.eni:
             return True
-        groups = (self._after.group[group_id] for group_id in self._after.eni[eni_id].security_group_ids)
-        return any(self._narrows_group(group) for group in groups)
+        return any(self._narrows_group(group_id) for group_id in self._after.eni[eni_id].security_group_ids)
 
-    def _narrows_group(self, group: SecurityGroup) -> bool:
+    def _narrows_group(self, group_id: str) -> bool:
+        if group_id not in self._narrowed:
+            self._narrowed[group_id] = self._may_refuse(self._after.group[group_id])
+        return self._narrowed[group_id]
+
+    def _may_refuse(self, group: SecurityGroup) -> bool:
+        """Whether the change may make a group's policy refuse what it allowed."""
         if group.security_group_id in self._tightened or group.security_group_id in self._left:
             return True
         for rule in group.rules:
@@ -100,9 +106,9 @@ class Reach:
         return any(self._touches_group(group_id) for group_id in self._after.eni[eni_id].security_group_ids)
 
     def _touches_group(self, group_id: str) -> bool:
-        if group_id not in self._known:
-            self._known[group_id] = self._is_about(self._after.group[group_id])
-        return self._known[group_id]
+        if group_id not in self._touched:
+            self._touched[group_id] = self._is_about(self._after.group[group_id])
+        return self._touched[group_id]
 
     def _is_about(self, group: SecurityGroup) -> bool:
         """Whether the change may affect a group's policy. Its own members matter for its inner access policy."""
@@ -135,13 +141,9 @@ def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:
     """Whether the new group allows all that the old one did."""
     if old is None or new is None or replace(old, rules=()) != replace(new, rules=()):
         return False
-    (accepting, dropping), (accepting_now, dropping_now) = _by_verdict(old), _by_verdict(new)
-    return accepting <= accepting_now and dropping >= dropping_now
-
-
-def _by_verdict(group: SecurityGroup) -> tuple[set[SecurityGroupRule], set[SecurityGroupRule]]:
-    accepting = {rule for rule in group.rules if rule.policy is Verdict.ACCEPT}
-    return accepting, set(group.rules) - accepting
+    gone, come = difference(old.rules, new.rules)
+    lost, added = set(gone) - set(come), set(come) - set(gone)
+    return all(rule.policy is Verdict.DROP for rule in lost) and all(rule.policy is Verdict.ACCEPT for rule in added)
 
 
 def _vpc_of(group: SecurityGroup | None) -> str | None:

@@ -12,7 +12,7 @@ from sgdataplane.contract.stamp import Stamp
 from sgdataplane.enforce.epochs import Epochs, Slots
 from sgdataplane.nft.snapshot import Inventory
 
-SLOTS = (1, 2, 3)
+SLOTS = frozenset({1, 2, 3})
 SITES = [pytest.param(HOST, id="host"), pytest.param(INSTANCE, id="instance")]
 
 
@@ -27,7 +27,7 @@ class Changes:
         """Return the epoch at each slot after one more."""
         digest = f"{int(self.stamp.digest, 16) + 1:032x}"
         inventory = Inventory(generation, exists=True, stamp=self.stamp)
-        chosen = self.epochs.next(inventory, digest, on_change, lambda *_: True, Slots(SLOTS, narrowed))
+        chosen = self.epochs.next(inventory, digest, on_change, lambda *_: True, Slots(SLOTS, frozenset(narrowed)))
         self.stamp = chosen.stamped(Stamp(chosen.epoch, digest, 7))
         assert Stamp.of(dict(self.stamp.elements)) == self.stamp
         return self.stamp.epochs(SLOTS)
