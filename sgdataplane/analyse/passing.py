@@ -4,7 +4,7 @@ which few rules ask for) that they accept.
 Owns these sets and their algebra. Is given permissions that are known to hold for the two addresses. Must not know
 addresses, groups or how a set is shown.
 
-Ports are 1..65535: no rule can name port 0 (semantics.md section 2), and nobody listens there.
+Ports are 1..65535: no rule can name port 0 (semantics.md, section 2), and nobody listens there.
 """
 
 from __future__ import annotations

@@ -308,7 +308,7 @@ def _of_family(prefixes: Iterable[Prefix], family: Family) -> tuple[Range, ...]:
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
-    """TCP that opens no session and belongs to none (semantics.md section 4)."""
+    """TCP that opens no session and belongs to none (semantics.md, section 4)."""
     is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
     if options.strict_syn or not is_judged:
         flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK

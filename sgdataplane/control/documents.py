@@ -3,8 +3,8 @@
 Owns the kinds of documents, what each refers to, and the indexes. Must not know actions, HTTP, or how documents are
 kept.
 
-A document's body is {"state": ..., "about": ...}. `state` is the object in the native format (state.md, A), so that all
-of them together are a state; `about` is what the API tells of it and no policy needs: names, times, tags.
+A document's body is {"state": ..., "about": ...}. `state` is the object in the native format (state-format.md, section
+A), so that all of them together are a state. `about` is what the API adds and no policy needs: names, times, tags.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Idle timeouts of sessions: the conntrack settings of the calling thread's network namespace.
 
-Owns their names and values (semantics.md section 4). Is given a scale. Must not know policy.
+Owns their names and values (semantics.md, section 4). Is given a scale. Must not know policy.
 
     nf_conntrack_<tracker>_timeout[_<state>]    one for each state of each tracker that the kernel has
     nf_flowtable_<tracker>_timeout              how long a flowtable carries an idle session

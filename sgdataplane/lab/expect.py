@@ -96,7 +96,7 @@ def explain_result(result: ProbeResult) -> str:
 
 
 def result_as_json(result: ProbeResult) -> dict[str, object]:
-    """The keys of cli.md, then the addresses and evidence that tell results of one pair apart."""
+    """The keys of command-line.md, then the addresses and evidence that tell results of one pair apart."""
     probe, observed = result.probe, result.observed
     return {
         **result.expected.decision.as_json(),

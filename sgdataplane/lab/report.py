@@ -41,7 +41,7 @@ def _outcome(verdict: str, where: str) -> str:
 
 
 def matrix_as_json(cells: Sequence[ProbeResult], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
-    """The keys of cli.md: all results, how many disagree, and the factor of the lab's timeouts."""
+    """The keys of command-line.md: all results, how many disagree, and the factor of the lab's timeouts."""
     disagreements = sum(not cell.agrees for cell in cells)
     return {
         "cells": [result_as_json(cell) for cell in cells],

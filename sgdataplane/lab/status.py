@@ -60,7 +60,7 @@ def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
 
 
 def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str]) -> dict[str, object]:
-    """The keys of cli.md. `health`: by the name of the instance or router that enforces policy."""
+    """The keys of command-line.md. `health`: by the name of the instance or router that enforces policy."""
     return {
         "name": lab.record.name,
         "placement": lab.placement.value,

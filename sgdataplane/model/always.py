@@ -1,4 +1,4 @@
-"""What passes whatever the rules say (semantics.md section 3), as data that both `decide()` and the compiler read.
+"""What passes whatever the rules say (semantics.md, section 3), as data that both `decide()` and the compiler read.
 
 Owns the shapes of neighbour discovery, MLD and DHCP. Must not know rules or nftables.
 """

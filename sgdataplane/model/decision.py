@@ -40,7 +40,7 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """The cause as cli.md names it: `always` or `never` for everything that is fixed."""
+        """The cause as command-line.md names it: `always` or `never` for everything that is fixed."""
         if not self.is_fixed:
             return self.cause
         return "always" if self.verdict is Verdict.ACCEPT else "never"
@@ -51,7 +51,7 @@ class Decision:
         return self.cause.removeprefix(FENCE) if self.is_fixed else ""
 
     def as_json(self) -> dict[str, str | int | None]:
-        """With the keys of cli.md."""
+        """With the keys of command-line.md."""
         return {
             "verdict": self.verdict.value,
             "reason": self.reason,

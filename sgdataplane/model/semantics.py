@@ -1,4 +1,4 @@
-"""decide(): the executable specification of semantics.md sections 2 and 3, slow and obvious on purpose.
+"""decide(): the executable specification of semantics.md, sections 2 and 3, slow and obvious on purpose.
 
 Owns the meaning of every rule. Is given a checked CloudState and one packet. Must not know nftables, hosts or files;
 the compiler must agree with it, and is tested against it, but shares none of this code's shortcuts: it has none.
@@ -270,7 +270,8 @@ def remote_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupR
 
 
 def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, remote: Address) -> bool:
-    """A group as remote means its members in the same VPC. A group unknown to the state has none (state.md, B)."""
+    """A group as remote means its members in the same VPC. A group unknown to the state has none (state-format.md,
+    section B)."""
     other = state.group.get(ref.security_group_id)
     return other is not None and other.vpc_id == group.vpc_id and is_member(state, other, remote)
 

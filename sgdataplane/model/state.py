@@ -1,7 +1,7 @@
 """The cloud's objects as frozen records: the one model that every input format loads into.
 
 Owns CloudState and its records. Is given checked values by `statefile`. Must not know files, hosts or nftables.
-Field names are those of state.md (the names the cloud's Terraform provider uses).
+Field names are those of state-format.md (the names the cloud's Terraform provider uses).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTracking:
-    """Idle timeouts of an ENI's sessions, in seconds (semantics.md section 4 lists the legal values)."""
+    """Idle timeouts of an ENI's sessions, in seconds (semantics.md, section 4 lists the legal values)."""
 
     tcp_established_timeout: int = 910
     tcp_closed_and_time_wait_timeout: int = 3

@@ -139,7 +139,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortRange:
-    """Ports `first..last`, both ends included, 1..65535 (semantics.md section 2: port 0 is never in one)."""
+    """Ports `first..last`, both ends included, 1..65535 (semantics.md, section 2: port 0 is never in one)."""
 
     first: int
     last: int

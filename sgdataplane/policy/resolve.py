@@ -253,7 +253,7 @@ class PolicyMemo:
         return known[1]
 
     def resolved(self, eni: Eni, groups: Sequence[SecurityGroup], options: Options) -> Profile:
-        """The rules of all groups, pooled and ordered, in both directions (semantics.md section 3)."""
+        """The rules of all groups, pooled and ordered, in both directions (semantics.md, section 3)."""
         usable = [
             entry[2]
             for entry in sorted((entry for group in groups for entry in self._rules(group)), key=_key_of)
@@ -292,7 +292,7 @@ def resolve_profile(state: CloudState, eni: Eni, options: Options, *, with_unkno
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, *, with_unknown: bool) -> bool:
     """False if the remote is a group of another VPC: such a rule matches nothing. The same holds for a group that the
-    state lacks (state.md, B), unless `with_unknown`."""
+    state lacks (state-format.md, section B), unless `with_unknown`."""
     if not isinstance(rule.remote, GroupRef):
         return True
     other = state.group.get(rule.remote.security_group_id)

@@ -1,6 +1,6 @@
 """What the fixed part of a table must do with each packet, before any rule is asked and after one has decided.
 
-Owns the specification of this part: the clauses of semantics.md sections 3 and 4, about header fields; the first one
+Owns the specification of this part: the clauses of semantics.md, sections 3 and 4, about header fields; the first one
 that holds decides. For opening packets it equals decide() up to where rules are asked (a test compares the two). Is
 given an ENI. Must not know how the compiler gets there.
 """

@@ -257,7 +257,7 @@ def _parts(table: Table, statement: Statement) -> Iterator[object]:
 
 
 def states_of(tracking: ConnectionTracking, protocol: int) -> States:
-    """The kernel's timeouts that follow from an ENI's settings (semantics.md section 4)."""
+    """The kernel's timeouts that follow from an ENI's settings (semantics.md, section 4)."""
     if protocol == UDP:
         return dict.fromkeys(("unreplied", "replied"), tracking.udp_timeout)
     closed = tracking.tcp_closed_and_time_wait_timeout

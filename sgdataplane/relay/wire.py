@@ -16,7 +16,7 @@ Must not know sockets, stores or folders.
               revision. With "more": true, nothing counts until the last part has come
     refused   {"enis": {ENI: why}}      all claims of the host that don't count
 
-A path is `kind/id`, as in the store, and an object is in the native format (state.md, A).
+A path is `kind/id`, as in the store, and an object is in the native format (state-format.md, section A).
 """
 
 from __future__ import annotations

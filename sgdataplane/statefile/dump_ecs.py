@@ -1,4 +1,4 @@
-"""CloudState -> the cloud's own answers (state.md, B), one file an answer, as its command line prints them.
+"""CloudState -> the cloud's own answers (state-format.md, section B), a file for each, as its command line prints them.
 
 Owns the answers' shape. Is given a checked state; the same state gives the same bytes, and reading them gives an equal
 state. What the cloud's answers have no key for is written under keys that begin with `Sgdp`.

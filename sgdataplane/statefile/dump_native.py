@@ -1,4 +1,4 @@
-"""CloudState -> the native format (state.md, A), as YAML that a person likes to read.
+"""CloudState -> the native format (state-format.md, section A), as YAML that a person likes to read.
 
 Owns which fields are written (those that differ from their defaults), and the layout. Is given a checked state; the
 same state gives the same bytes, and reading them gives an equal state. Must not know the cloud's format.

@@ -1,4 +1,4 @@
-"""The cloud's own answers (state.md, B) -> Sections, under native names.
+"""The cloud's own answers (state-format.md, section B) -> Sections, under native names.
 
 Owns how answers are joined into objects, and what happens where an answer is missing. Is given documents. Must not know
 what values mean: the readers of the native format check them, so both formats obey the same rules.

@@ -1,7 +1,7 @@
 """One object of an input, whatever its format, and typed reading of its fields.
 
 Owns Fields (values with their places) and Reader (values with their types). Is given what a format module found, under
-native names (state.md, A). Must not know formats, records or what fields mean.
+native names (state-format.md, section A). Must not know formats, records or what fields mean.
 """
 
 from __future__ import annotations

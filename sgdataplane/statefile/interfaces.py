@@ -1,6 +1,6 @@
 """ENIs checked against the rest of the state: references, groups, instances, MACs and addresses.
 
-Owns the rules of semantics.md section 1 about ENIs. Is given drafts. Must not know formats.
+Owns the rules of semantics.md, section 1 about ENIs. Is given drafts. Must not know formats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The keys of the native format (state.md, A): what each one means, which values it takes, and what holds without it.
+"""The keys of the native format: what each one means, which values it takes, and what holds without it.
+
+They are those of state-format.md, section A.
 
 Owns this table. The reader (native.py), the writer (dump_native.py), the JSON Schema (schema.py) and the advice for an
 unknown key are made from it. A value's shape is written as JSON Schema, and is never narrower than what its reader

@@ -52,9 +52,10 @@ def load(
     waits: bool = False,
     owner: SoleOwner | None = None,
 ) -> Loaded:
-    """Load a file or folder of any format of state.md; StateFileError with everything wrong in it. `memory`: what
-    earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its
-    writer. `owner`: refuse what others than one user could change, and say who that is."""
+    """Load a file or folder in any format (state-format.md). StateFileError says everything that is wrong in it.
+
+    `memory`: what earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe,
+    wait for its writer. `owner`: refuse what others than one user could change, and say who that is."""
     problems, memory = Problems(), memory or Memory()
     memory.begin()
     loaded = load_sources(read_sources(path, problems, waits=waits, owner=owner), profile, problems, memory)

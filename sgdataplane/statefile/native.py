@@ -1,4 +1,4 @@
-"""The native format (state.md, A): a document's value -> Sections.
+"""The native format (state-format.md, section A): a document's value -> Sections.
 
 Owns its nesting, and the refusal of unknown keys. Is given parsed documents. Must not know what values mean.
 """

@@ -1,6 +1,6 @@
 """Quotas: how much of everything one account may have. More is refused, and nearly as much is a finding.
 
-Owns the profiles of semantics.md section 5, and what counts how. Is given drafts or a checked state. Must not know
+Owns the profiles of semantics.md, section 5, and what counts how. Is given drafts or a checked state. Must not know
 formats.
 """
 

@@ -39,7 +39,7 @@ from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, R, Section
 
 MAX_TAGS = 20
 MAX_TAG_KEY = 128
-# REF: the values that the cloud takes for an ENI's session timeouts, in seconds (semantics.md section 4).
+# REF: the values that the cloud takes for an ENI's session timeouts, in seconds (semantics.md, section 4).
 TIMEOUTS = {
     "tcp_established_timeout": (30, 60, 80, 100, 200, 300, 500, 700, 910),
     "tcp_closed_and_time_wait_timeout": tuple(range(3, 16)),
@@ -183,7 +183,7 @@ def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
 
 
 def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:
-    """Basic groups default to Accept; advanced ones are always Drop (semantics.md section 3)."""
+    """Basic groups default to Accept; advanced ones are always Drop (semantics.md, section 3)."""
     default = Verdict.ACCEPT if group_type is GroupType.NORMAL else Verdict.DROP
     inner = reader.choice("inner_access_policy", default, "InvalidPolicy.Malformed")
     if group_type is GroupType.ENTERPRISE and inner is Verdict.ACCEPT:

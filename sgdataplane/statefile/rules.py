@@ -1,6 +1,6 @@
 """One rule of a group: Fields -> SecurityGroupRule, with every check that needs the rule alone; and back.
 
-Owns the grammar of rules (semantics.md section 2), their native names, and the ids of rules that have none. Is given
+Owns the grammar of rules (semantics.md, section 2), their native names, and the ids of rules that have none. Is given
 native names. Must not know formats, nor other records: `validate` checks references.
 """
 
@@ -19,7 +19,7 @@ from sgdataplane.statefile.problems import Problems
 
 NO_PORTS = "-1/-1"
 PORTS_EXPECTED = "from/to with 1 <= from <= to <= 65535"
-# Default groups made before 27 May 2020 carry it (semantics.md section 6); no other rule can.
+# Default groups made before 27 May 2020 carry it (semantics.md, section 6); no other rule can.
 LEGACY_PRIORITY = 110
 EVERYONE_IPV4 = Prefix.parse("0.0.0.0/0")
 
@@ -124,7 +124,7 @@ class RuleReader(Reader):
         return None, source, port_list_id
 
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
-        """TCP and UDP have ports, and only they (semantics.md section 2)."""
+        """TCP and UDP have ports, and only they (semantics.md, section 2)."""
         if protocol.has_ports:
             return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED, ports_meant)
         if self.has(name) and self.text(name, NO_PORTS) != NO_PORTS:

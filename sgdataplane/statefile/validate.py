@@ -1,6 +1,6 @@
 """Records checked against each other: what makes CloudState's promise true.
 
-Owns unique ids, references, and the rules of semantics.md sections 1, 2, 5 and 6 that need more than one record, for
+Owns unique ids, references, and the rules of semantics.md, sections 1, 2, 5 and 6 that need more than one record, for
 groups and their rules; interfaces.py has those for ENIs. Is given drafts. Must not know formats.
 """
 

@@ -2,7 +2,7 @@
 
 Owns what makes a policy hard. Is given a seed and the size. Must not know the compiler.
 
-Sizes are in the quota's terms (semantics.md section 5, profile `2026`): `rules` is what all groups of one ENI cost
+Sizes are in the quota's terms (semantics.md, section 5, profile `2026`): `rules` is what all groups of one ENI cost
 together, so a rule on a list counts as often as the list may have entries. At 1,000 every policy here uses its
 whole quota. Even seeds speak IPv4 and odd ones IPv6; `typical`, `mixture`, `kinships` and `host` speak both.
 

@@ -89,7 +89,7 @@ def udp(source_port: int, port: int = 53) -> UDP:
 
 
 ROWS = [
-    # TCP of no known session: ingress judges it by the rules, egress drops it (semantics.md section 4)
+    # TCP of no known session: ingress judges it by the rules, egress drops it (semantics.md, section 4)
     pytest.param(TCP_NUMBER, one(IP(**V4), tcp("S", 20001)), "accept", id="SYN that carries data"),
     pytest.param(TCP_NUMBER, one(IP(**V4), tcp("A", 20002)), "accept", id="bare ACK to an open port"),
     pytest.param(TCP_NUMBER, one(IP(**V4), tcp("PA", 20003)), "accept", id="data to an open port"),

@@ -17,7 +17,7 @@ WHOLE_QUOTA = sorted(POLICIES.keys() - {"kinships"})
 
 
 def cost(state: CloudState, group: SecurityGroup) -> int:
-    """Counted once more here, as semantics.md section 5 says it."""
+    """Counted once more here, as semantics.md, section 5 says it."""
     lists = (rule.remote for rule in group.rules if isinstance(rule.remote, PrefixListRef))
     entries = [state.prefix_list[ref.prefix_list_id].max_entries for ref in lists]
     entries += [state.port_list[rule.port_list_id].max_entries for rule in group.rules if rule.port_list_id]

@@ -20,8 +20,8 @@ REMOTE_FIELDS = ("source_security_group_id", "dest_security_group_id")
 
 
 def create(scope: Scope) -> Body:
-    """CreateSecurityGroup: without rules, as by the cloud's API, or with those of its console (semantics.md section 6).
-    Without a VPC it's a group of the classic network."""
+    """CreateSecurityGroup: without rules, as by the cloud's API, or with those of its console (semantics.md,
+    section 6). Without a VPC it's a group of the classic network."""
     vpc_id = scope.text("VpcId")
     if vpc_id:
         scope.find(ResourceKind.VPC, vpc_id)

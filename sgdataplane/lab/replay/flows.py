@@ -99,7 +99,7 @@ class ReplayedFlow:
         }
 
     def as_json(self) -> dict[str, object]:
-        """The keys of cli.md, and more."""
+        """The keys of command-line.md, and more."""
         protocol, source, sport, target, dport = self.key
         has_ports = protocol in PORT_PROTOCOLS
         return {
@@ -175,7 +175,7 @@ class Report:
         return True
 
     def as_json(self) -> dict[str, object]:
-        """The keys of cli.md, and more."""
+        """The keys of command-line.md, and more."""
         return {
             "flows": [flow.as_json() for flow in self.flows.values()],
             "disagreements": self.disagreements,

@@ -1,6 +1,6 @@
 """What should become of each packet: `decide()` for what opens a session, a plain model of sessions for the rest.
 
-Owns the model (semantics.md section 4, as conntrack does it). It is given header fields, the ends' ENIs, and when
+Owns the model (semantics.md, section 4, as conntrack does it). It is given header fields, the ends' ENIs, and when
 packets were sent. Must not know how a policy is compiled, nor what happened to a packet, with one exception: what
 conntrack calls invalid never passes, and only conntrack can say so.
 

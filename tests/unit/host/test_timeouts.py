@@ -11,7 +11,7 @@ from sgdataplane.host import sysctl, timeouts
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, Trackers, complaint, set_timeouts, wanted
 from tests.support.trackers import BESIDE, KERNELS, LINUX_6_1, LINUX_6_12, LINUX_6_18
 
-# semantics.md section 4, written down once more: what each is after an apply, where the kernel has it.
+# semantics.md, section 4, written down once more: what each is after an apply, where the kernel has it.
 TCP = {
     "nf_conntrack_tcp_timeout_established": 910,
     "nf_conntrack_tcp_timeout_close": 3,

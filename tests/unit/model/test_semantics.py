@@ -1,4 +1,4 @@
-"""semantics.md sections 2, 3 and 6, sentence by sentence, as rows: state, packet, decision."""
+"""semantics.md, sections 2, 3 and 6, sentence by sentence, as rows: state, packet, decision."""
 
 from __future__ import annotations
 
