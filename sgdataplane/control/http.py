@@ -32,7 +32,7 @@ from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
 from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.pacing import Cooldown, RefusalRate, Shared
+from sgdataplane.control.pacing import Cooldown, RefusalRate, SharedAnswer
 from sgdataplane.control.parameters import unknown_action
 from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
 from sgdataplane.visible import json_text, visible
@@ -87,7 +87,7 @@ class Api:
         self._workers = Workers(self._limits)
         self._large_bodies = asyncio.Semaphore(self._limits.large_bodies)
         self._pace, self._cooldown = RefusalRate(self._limits.refusals), Cooldown()
-        self._health, self._metrics = Shared(self._look), Shared(self._measure)
+        self._health, self._metrics = SharedAnswer(self._look), SharedAnswer(self._measure)
         routes = [
             Route("/", self._serve, methods=["GET", "POST"]),
             Route("/healthz", self._show_health),

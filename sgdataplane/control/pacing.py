@@ -61,7 +61,7 @@ class Cooldown:
         await asyncio.sleep(at - now)
 
 
-class Shared(Generic[T]):
+class SharedAnswer(Generic[T]):
     """Makes something for everybody who has asked for it by then, for a tenth of the time at most. Lives in one event
     loop."""
 

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from sgdataplane.control.http import ApiLimits
-from sgdataplane.control.pacing import MAX_HELD_S, REST_TIMES, SHOWN_S, Cooldown, RefusalRate, Shared
+from sgdataplane.control.pacing import MAX_HELD_S, REST_TIMES, SHOWN_S, Cooldown, RefusalRate, SharedAnswer
 from tests.http.conftest import Alone, Serve, Served
 from tests.http.hostile import KINDS, odd_header, v1
 from tests.http.signing import Signed, acs3, send
@@ -153,7 +153,7 @@ def test_what_many_ask_for_is_made_once_for_all_who_have_asked_by_then_and_anew_
         return made[-1]
 
     async def ask() -> None:
-        shared = Shared(make, lambda: 0.0)
+        shared = SharedAnswer(make, lambda: 0.0)
         assert list(await asyncio.gather(*(shared.get() for _ in range(100)))) == [0] * 100
         assert await shared.get() == 1
         first = asyncio.ensure_future(shared.get())
@@ -181,7 +181,7 @@ def test_what_many_ask_for_is_made_for_a_tenth_of_the_time_and_also_after_a_fail
     monkeypatch.setattr("sgdataplane.control.pacing.asyncio.sleep", sleep)
 
     async def ask() -> None:
-        shared = Shared(make, lambda: now[0])
+        shared = SharedAnswer(make, lambda: now[0])
         for _ in range(2):
             with pytest.raises(InterruptedError):
                 await shared.get()
