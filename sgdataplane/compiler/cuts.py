@@ -62,14 +62,9 @@ class Cutting:
     growth: float
 
 
-def diagram(boxes: Boxes, look_ups: int) -> Node:
-    """The diagram of all boxes, with at most so many look-ups on a path."""
-    return _cut(boxes, look_ups).node
-
-
 def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
-    """The same, with the nodes of an earlier diagram wherever the boxes are the same objects. The result is the same as
-    without it."""
+    """Return the diagram of all boxes, with at most so many look-ups on a path. It takes over the nodes of an earlier
+    diagram wherever the boxes are the same objects. The result is the same as without it."""
     if before is None or before.look_ups != look_ups:
         return _cut(Boxes(boxes, family), look_ups)
     move = Renumbering.of(before.boxes.boxes, boxes)

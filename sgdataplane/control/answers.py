@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.control.store import Body, Json
 
-NOT_FOUND, FORBIDDEN, CONFLICT, TOO_MANY, UNAVAILABLE = 404, 403, 409, 400, 503
+NOT_FOUND, FORBIDDEN, TOO_MANY, UNAVAILABLE = 404, 403, 400, 503
 
 
 class ApiError(Exception):

@@ -64,9 +64,6 @@ def end_chain(direction: Direction, verdict: Verdict) -> str:
     return f"{direction.value}-{'accept' if verdict is Verdict.ACCEPT else 'refuse'}"
 
 
-STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}
-
-
 def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> list[Claim]:
     """The candidates that can hold in a family, strongest first. The last one holds for every packet."""
     memo = ClaimMemo()

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Count, Datum, Key, Map, MapKey, MapPage, Range, Verdict, VerdictMap
+from sgdataplane.nft.ir import Datum, Key, Map, MapKey, MapPage, Range, Verdict, VerdictMap
 from sgdataplane.proof.axes import MalformedError
 
 PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
-Sign = str | int  # stands for a value of a map
 
 
 def page_of(key: MapKey) -> int:
@@ -30,25 +29,9 @@ class LookupPage:
     values: Mapping[MapKey, Datum]
 
     @cached_property
-    def signs(self) -> dict[MapKey, Sign]:
-        """The keys with signs in place of values, which are quick to compare."""
-        return {key: sign_of(value) for key, value in self.values.items()}
-
-    @cached_property
     def targets(self) -> frozenset[str]:
         found = {id(value): value for value in self.values.values()}
         return frozenset(value.chain for value in found.values() if isinstance(value, Verdict) and value.chain)
-
-    @cached_property
-    def has_numbers(self) -> bool:
-        return any(isinstance(value, int) for value in self.values.values())
-
-
-def sign_of(value: Datum) -> Sign:
-    """A sign that only equal values have."""
-    if isinstance(value, Count):
-        return f"count {value.counter}"
-    return value if isinstance(value, int) else f"{value.kind.value} {value.chain}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +61,6 @@ class Lookup:
         """The same for a map that has no numbers as values."""
         value = self.get(key)
         return value if isinstance(value, Verdict) else None
-
-    @cached_property
-    def has_numbers(self) -> bool:
-        """Whether any value is a number, such as a mark."""
-        return any(page.has_numbers for page in self.pages.values())
 
     @cached_property
     def targets(self) -> frozenset[str]:

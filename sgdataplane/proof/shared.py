@@ -19,8 +19,6 @@ from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
 from sgdataplane.proof.step import Outcome, counter_of
 from sgdataplane.proof.structure import Structure
 
-MOST_FAR = 16  # far addresses that are tried to show a difference
-
 
 class ByCounter(Mapping[Outcome, int]):
     """The place of each outcome in a list, found by the counter that it begins with: hashing an outcome is slow."""

@@ -47,7 +47,7 @@ def boxes_of(*boxes: RuleBox) -> Boxes:
 
 def build(*boxes: RuleBox, look_ups: int = LOOK_UPS) -> Node:
     made = boxes_of(*boxes)
-    return cuts.diagram(made, look_ups)
+    return cuts.cutting(made.boxes, made.family, look_ups, None).node
 
 
 def nodes(node: Node) -> Iterator[Node]:
