@@ -56,6 +56,17 @@ def test_a_replay_is_refused_after_the_clock_has_jumped_and_was_put_right(folder
     assert refusal(nonces, "c", now=NOW + 60) == ""
 
 
+def test_one_of_the_last_second_of_a_step_is_known_as_long_as_its_signature_may_be_used(folder: Path | None) -> None:
+    """A step's nonces are forgotten together, and the last one is the youngest."""
+    clock = [0.0]
+    nonces = Nonces(folder, monotonic=lambda: clock[0])
+    signed = (NOW // SKEW_S + 1) * SKEW_S - 1
+    assert refusal(nonces, "a", signed=signed, now=signed) == ""
+    clock[0] += 1.01 * KEPT_S
+    assert refusal(nonces, "a", signed=signed, now=signed + SKEW_S - 1) == "SignatureNonceUsed"
+    assert refusal(nonces, "a", signed=signed, now=signed + SKEW_S + 2) == "", "nobody takes the signature any more"
+
+
 @pytest.mark.parametrize("signed", [NOW - SKEW_S, NOW, NOW + SKEW_S])
 def test_a_new_process_knows_those_of_the_former(tmp_path: Path, signed: float) -> None:
     assert refusal(Nonces(tmp_path), "a", signed=signed) == ""

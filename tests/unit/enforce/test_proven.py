@@ -105,3 +105,11 @@ def test_summaries_are_told_again_only_if_they_changed() -> None:
     assert both is not None
     assert len(both) == 2
     assert cache.summaries([cache.build(desired_of(3), Settings(prove=False))]) == {}
+
+
+def test_what_was_built_with_other_settings_or_for_other_enis_is_not_of_these() -> None:
+    made = build(desired_of(1), Settings(time_scale=0.5, prove=False))
+    assert made.is_of(desired_of(1), Settings(time_scale=0.5, prove=False))
+    assert not made.is_of(desired_of(1), Settings(time_scale=1.0, prove=False))
+    assert not made.is_of(desired_of(1), Settings(time_scale=0.5, prove=True))
+    assert not made.is_of(desired_of(2), Settings(time_scale=0.5, prove=False))

@@ -37,6 +37,14 @@ def test_timeouts_of_an_eni_are_scaled_with_the_rest(
     assert {seconds for timeout in table.timeouts for _, seconds in timeout.policy} == expected
 
 
+def test_what_was_built_with_another_time_scale_is_not_taken_over() -> None:
+    desired = policy(connection_tracking=OWN_TIMEOUTS)
+    before = build(desired, Settings(time_scale=0.1))
+    after = build(desired, Settings(), before)
+    assert after.table.timeouts != before.table.timeouts
+    assert after.table == build(desired, Settings()).table
+
+
 def test_enis_that_come_go_and_change_their_timeouts_leave_what_the_last_state_says() -> None:
     """Each apply knows the previous one."""
     chance, kernel, previous = random.Random(4), FakeKernel(), None

@@ -9,7 +9,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict, link_local
-from tests.support.builders import OWN, mac_of, make_eni, make_group, make_packet, make_rule, make_state
+from tests.support.builders import OWN, VPC_ID, mac_of, make_eni, make_group, make_packet, make_rule, make_state
 
 INGRESS = Direction.INGRESS
 
@@ -317,3 +317,12 @@ def test_later_candidates_are_what_would_have_decided() -> None:
     decision = decide(state, packet)
     reasons = [(d.cause, d.priority) for d in (decision, *later_candidates(state, packet, decision))]
     assert reasons == [("inner_accept", 0), ("rule", 5), ("rule", 9), ("default", 0)]
+
+
+@pytest.mark.parametrize(("vpc_id", "passes"), [(VPC_ID, True), ("vpc-other", False)])
+def test_a_group_as_remote_has_only_members_in_the_same_vpc(vpc_id: str, passes: bool) -> None:
+    """Two VPCs may use the same addresses."""
+    groups = [make_group("sg-a", ["ingress tcp 80/80 from sg-b"]), make_group("sg-b", vpc_id=vpc_id)]
+    state = make_state(groups, [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-b")])
+    decision = decide(state, make_packet("ingress tcp/80 10.0.0.2"))
+    assert decision.verdict is (Verdict.ACCEPT if passes else Verdict.DROP)

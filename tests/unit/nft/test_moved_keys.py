@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.nft.delta import plan
+from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import with_generation
 from tests.support.kernel_contract import NAME
@@ -25,3 +25,13 @@ def test_a_key_changes_its_value_as_the_kernel_allows(desired: Table, may_miss: 
     assert (len(steps.changes), steps.is_refill) == (changes, False)
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+
+
+def test_an_apply_that_dies_in_a_detour_leaves_a_table_that_nobody_believes() -> None:
+    kernel = loaded()
+    steps = plan(FIRST, kernel.inventory(NAME), JOINED, may_miss=True)
+    run(kernel, Plan(steps.changes[:1]))
+    for believed in (FIRST, JOINED):
+        assert plan(believed, kernel.inventory(NAME), believed).is_refill
+    run(kernel, Plan(steps.changes[1:]))
+    assert plan(JOINED, kernel.inventory(NAME), JOINED) == Plan()
