@@ -9,11 +9,14 @@ import pytest
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, build
+from sgdataplane.enforce.sessions import Longest
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.net.values import UDP
 from sgdataplane.nft.snapshot import with_generation
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
+from tests.support.conntrack import tracked
 from tests.support.fakekernel import FakeKernel
 from tests.unit.enforce.test_steps import Sessions, policy
 
@@ -69,3 +72,13 @@ def timed(chance: random.Random) -> Desired:
 
 
 TRACKINGS = [ConnectionTracking(), OWN_TIMEOUTS, ConnectionTracking(60, 15, 20), ConnectionTracking(udp_timeout=10)]
+
+
+def test_an_eni_s_own_timeout_holds_for_its_address_inside_another_one_s_block() -> None:
+    """A new ENI has a delegated block. Another ENI, which was there before, has one address of it."""
+    new = make_eni("eni-new", "10.0.0.1 10.0.1.0/24", "sg-a", connection_tracking=ConnectionTracking(30, 3, 10))
+    there = make_eni("eni-there", "10.0.1.7", "sg-a")
+    longest = Longest.of([new], [there], 1.0)
+    assert longest(tracked("10.0.1.8/40000 198.51.100.7/53", protocol=UDP)) == 10
+    assert longest(tracked("10.0.1.7/40000 198.51.100.7/53", protocol=UDP)) is None
+    assert longest(tracked("10.0.1.7/40000 10.0.0.1/53", protocol=UDP)) == 10, "the new one is at its other end"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from sgdataplane.compiler.skeleton import applied
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp
+from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import snapshot
-from sgdataplane.nft.outline import stamp_of
+from sgdataplane.nft.outline import Outline, stamp_of
 from sgdataplane.nft.snapshot import Inventory, with_generation, without_policy
-from tests.support.kernel_contract import TABLE
+from tests.support.kernel_contract import LEAF, TABLE
 
 DIGEST = "deadbeef0000000000000001ffffffff"
+NO_SOCKET = cast(Nfnetlink, None)  # of a reading that asks nothing
+STAMPED = applied(Stamp(1, DIGEST))
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,26 @@ def test_what_goes_while_it_is_read_is_read_again_if_somebody_committed(
     else:
         with pytest.raises(FileNotFoundError):
             snapshot.read_inventory(None, "t")  # type: ignore[arg-type]
+
+
+def no_chains() -> Iterator[dict[int, bytes]]:
+    yield from ()
+
+
+READERS = {
+    "trusted": lambda: snapshot.read_trusted(NO_SOCKET, Outline("t", "inet", DIGEST, frozenset(), (), lambda: TABLE)),
+    "vouched": lambda: snapshot.read_vouched(NO_SOCKET, replace(TABLE, chains=(LEAF,), maps=(STAMPED,))),
+}
+
+
+@pytest.mark.parametrize("how", READERS)
+@pytest.mark.parametrize(("later", "is_there"), [(7, True), (8, False)])
+def test_what_is_read_while_somebody_commits_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, how: str, later: int, is_there: bool
+) -> None:
+    """The stamp and the generation were right when the reading began."""
+    generations = iter([7, later])
+    monkeypatch.setattr(snapshot, "read_generation", lambda _: next(generations))
+    monkeypatch.setattr(snapshot, "_marks", lambda *_: dict(Stamp(1, DIGEST, 7).elements))
+    monkeypatch.setattr(snapshot, "objects", lambda *_: no_chains())
+    assert (READERS[how]() is not None) is is_there
