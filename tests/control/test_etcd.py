@@ -105,7 +105,7 @@ def through(proxy: LossyProxy, text: str, *, alone: bool) -> str:
 
 def test_a_commit_whose_answer_was_lost_is_recognized_and_not_made_twice(proxy: LossyProxy, etcd_name: str) -> None:
     with opened(through(proxy, etcd_name, alone=False)) as store:
-        assert store.commit(Write({"g": 0}, {"kind/1": {}})) == 1  # control
+        assert store.commit(Write({"g": 0}, {"kind/1": {}}, token=token("control"))) == 1  # has the tokens' lease made
         proxy.go_deaf()
         assert store.commit(Write({"g": 1}, {"kind/2": {}}, audit={"n": 2}, token=token("t"))) == 2
         assert proxy.lost.is_set()
