@@ -99,7 +99,6 @@ UNNUMBERED = Prefix.parse("0.0.0.0")
 DROPS = "fence-drops"
 # DISCOVERY_TYPES, which are two ranges, without a set.
 IS_DISCOVERY = (Match(Field.ICMPV6_TYPE, (Range(130, 143),)), Match(Field.ICMPV6_TYPE, (Range(138, 142),), negate=True))
-IF_EMPTY = rule(Count(fence_counter("other")), DROP)  # follows each ENI's chain
 IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 
 
@@ -284,8 +283,7 @@ def _usual(eni: Eni) -> Iterator[Rule]:
 
 
 def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chain:
-    rules = (*first, rule(goto(content.name)), IF_EMPTY)
-    return Chain(names.identifier(hook, ifname), rules, Hook(hook, FENCE_PRIORITY, ifname))
+    return Chain(names.identifier(hook, ifname), (*first, rule(goto(content.name))), Hook(hook, FENCE_PRIORITY, ifname))
 
 
 def _content(ifname: str, passing: Iterable[SaidRule], eni: Eni, common: CommonChains) -> Chain:
