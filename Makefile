@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
+.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
     ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -56,10 +56,13 @@ engines: setup ## unpack docker, containerd, podman and libvirt for tests, which
 	@tools/setup-engines.sh $(ENGINES)
 
 # Tests start hundreds of interpreters. Whatever the environment says, bytecode is kept, so that each doesn't compile anew.
-test test-slow: export PYTHONDONTWRITEBYTECODE :=
+test test-unit test-slow: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint sdks engines ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
+
+test-unit: setup ## run the unit tests: without root, and without any server
+	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS) tests/unit
 
 test-slow: sdks ## run the slow tests: scale and soak
 	@tools/setup-engines.sh $(ENGINES) $(GUESTS)
