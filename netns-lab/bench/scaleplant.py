@@ -50,6 +50,7 @@ class Signer:
         self.key, self.authority = folder / "key.pem", folder / "authority.pem"
         plain = serialization.NoEncryption()
         pkcs8 = serialization.PrivateFormat.PKCS8
+        self.key.touch(mode=0o600)  # a relay refuses a key that others can read
         self.key.write_bytes(self._key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         self._write(self.authority, self._builder("authority").add_extension(constraints, critical=True))
