@@ -73,7 +73,7 @@ def test_a_container_that_is_started_anew_is_bound_again_under_the_unit(host: Bo
     with Session(pair, WEB) as web, Session(pair, DNS) as dns:
         assert not dns.passes(beside=web)
     host.run("podman", "stop", "--time", "0", CONTAINER)
-    wait_until(lambda: outcomes(host) == {"eni-a": "gone"})
+    wait_until(lambda: outcomes(host) == {"eni-a": "stopped"})
     host.run("systemctl", "restart", AGENT)  # while the container is down: it is found as it starts
     host.run("podman", "start", CONTAINER)
     wait_until(lambda: outcomes(host) == {"eni-a": "absent"})
