@@ -18,7 +18,7 @@ from sgdataplane.compiler.compile import with_epoch, with_stamp
 from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import ADOPTING, TABLE
-from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, remove
+from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
@@ -57,8 +57,16 @@ def desired_of(state: CloudState) -> Desired:
     return Desired(state, interfaces_of(state, state.network_interfaces[0]))
 
 
+Fresh = Callable[[Desired, Stamp], str]
+
+
+def stamp_after(report: ApplyReport) -> Stamp:
+    assert report.ageing is not None
+    return report.ageing.stamp
+
+
 @pytest.fixture
-def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desired, Stamp], str]]:
+def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Fresh]:
     """What nft lists when this policy is loaded, with the epochs of this stamp, where nothing was before."""
     name = make_lab_name()
     netns.create(name)
@@ -79,7 +87,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
 
 @pytest.mark.parametrize("resync", [False, True], ids=["differences", "refills"])
 def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
-    namespace: str, fresh_listing: Callable[[Desired, Stamp], str], resync: bool
+    namespace: str, fresh_listing: Fresh, resync: bool
 ) -> None:
     refills = []
 
@@ -93,8 +101,7 @@ def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
             desired = desired_of(state)
             report = enforce(namespace, desired, previous, replace(PLAIN, resync=resync))
             refills.append(report.is_refill)
-            assert report.ageing is not None
-            assert listing(namespace, TABLE) == fresh_listing(desired, report.ageing.stamp)
+            assert listing(namespace, TABLE) == fresh_listing(desired, stamp_after(report))
             again = enforce(namespace, desired, None, PLAIN)
             assert (again.changed, again.epoch) == (False, report.epoch)
             previous = desired
@@ -184,14 +191,14 @@ MEDDLING = [
 @pytest.mark.parametrize("meddling", MEDDLING)
 @pytest.mark.parametrize("desired", [ONE, TWO], ids=["same-policy", "new-policy"])
 def test_whatever_somebody_changed_is_put_right(
-    namespace: str, fresh_listing: Callable[[Desired, int], str], meddling: str, desired: Desired
+    namespace: str, fresh_listing: Fresh, meddling: str, desired: Desired
 ) -> None:
     enforce(namespace, ONE, settings=PLAIN)
     nft(namespace, *meddling.split("\n"))
     report = enforce(namespace, desired, ONE, PLAIN)
     assert report.changed
     assert report.leftover == ""
-    assert listing(namespace, TABLE) == fresh_listing(desired, report.epoch)
+    assert listing(namespace, TABLE) == fresh_listing(desired, stamp_after(report))
     assert not enforce(namespace, desired, None, PLAIN).changed
 
 
@@ -275,7 +282,7 @@ def die_after(namespace: str, commits: int, desired: Desired, previous: Desired 
 
 @pytest.mark.parametrize("commits", range(1, 8))
 def test_first_load_that_is_killed_between_two_commits_judges_nothing_and_the_next_puts_it_right(
-    monkeypatch: pytest.MonkeyPatch, pair: Pair, fresh_listing: Callable[[Desired, int], str], commits: int
+    monkeypatch: pytest.MonkeyPatch, pair: Pair, fresh_listing: Fresh, commits: int
 ) -> None:
     monkeypatch.setattr("sgdataplane.nft.transaction.PART", 20)
     name, desired = pair["instance"], policy("ingress udp 5000/5000 from 0.0.0.0/0")
@@ -286,12 +293,12 @@ def test_first_load_that_is_killed_between_two_commits_judges_nothing_and_the_ne
         report = enforce(name, desired, None, replace(PLAIN, fence=False))
         assert (report.leftover, report.is_refill) == ("", False)
         assert not denied.passes(beside=allowed)
-    assert listing(name, TABLE) == fresh_listing(desired, report.epoch)
+    assert listing(name, TABLE) == fresh_listing(desired, stamp_after(report))
 
 
 @pytest.mark.parametrize("commits", range(1, 6))
 def test_change_that_is_killed_between_two_parts_leaves_the_policy_and_the_next_puts_it_right(
-    monkeypatch: pytest.MonkeyPatch, namespace: str, fresh_listing: Callable[[Desired, int], str], commits: int
+    monkeypatch: pytest.MonkeyPatch, namespace: str, fresh_listing: Fresh, commits: int
 ) -> None:
     enforce(namespace, ONE, settings=PLAIN)
     before = nft(namespace, f"list chain inet {TABLE} ingress", f"list map inet {TABLE} applied")
@@ -300,7 +307,7 @@ def test_change_that_is_killed_between_two_parts_leaves_the_policy_and_the_next_
     assert nft(namespace, f"list chain inet {TABLE} ingress", f"list map inet {TABLE} applied") == before
     report = enforce(namespace, TWO, None, PLAIN)
     assert (report.leftover, report.is_refill) == ("", True)
-    assert listing(namespace, TABLE) == fresh_listing(TWO, report.epoch)
+    assert listing(namespace, TABLE) == fresh_listing(TWO, stamp_after(report))
 
 
 def test_refused_stage_names_the_users_rule(namespace: str) -> None:
