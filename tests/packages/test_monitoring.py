@@ -47,6 +47,7 @@ WELL: Mapping[str, str] = {  # series of a host where all is well
     f"sgdataplane_drift_commits_total{{{HERE}}}": "0x300",
     f"sgdataplane_drift_repairs_total{{{HERE}}}": "0x300",
     f"sgdataplane_drift_delays_total{{{HERE}}}": "0x300",
+    f"sgdataplane_tampering_total{{{HERE}}}": "0x300",
     f'sgdataplane_operations_total{{{HERE}, step="staged"}}': "0+10x300",
     f'sgdataplane_dropped_packets_total{{{HERE}, namespace="n", direction="ingress", cause="default"}}': "0+600x300",
     f'sgdataplane_dropped_packets_total{{{HERE}, namespace="n", direction="egress", cause="spoofed"}}': "0x300",
