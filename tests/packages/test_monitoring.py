@@ -80,6 +80,7 @@ ILL: Mapping[str, Mapping[str, str]] = {
     "SgdataplanePolicyRefused": {'"proof"': "0+1x300"},
     "SgdataplaneCycleFailed": {'"cycle"': "0+1x300"},
     "SgdataplaneDrift": {"drift_commits": "0+1x300"},
+    "SgdataplaneTampering": {"tampering": "0+1x300"},
     "SgdataplaneDisturbed": {'"disturbed"': "1x300"},
     "SgdataplaneConntrackFull": {"conntrack_dropped": "0+5x300"},
     "SgdataplaneConntrackNearlyFull": {"sgdataplane_sessions": "81x300"},
