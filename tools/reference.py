@@ -27,7 +27,7 @@ from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.relay.metrics import ABOUT, INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX, Told
 from sgdataplane.statefile.schema import state_schema
-from tools import apiactions, commands, schemas
+from tools import apiactions, commands, schemas, worked_example
 from tools.commands import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,6 +209,10 @@ def decisions() -> str:
     )
 
 
+def design() -> str:
+    return worked_example.page(ROOT / "sgdataplane/DESIGN.md")
+
+
 def _decisions_folder() -> Path:
     return ROOT / "docs" / "decisions"
 
@@ -234,6 +238,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/state.md": state,
     "docs/reference/api-actions.md": api_actions,
     "docs/decisions/README.md": decisions,
+    "sgdataplane/DESIGN.md": design,
     "sgdataplane/schemas/state.schema.json": schema,
 }
 
