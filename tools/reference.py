@@ -197,15 +197,13 @@ def api_actions() -> str:
 
 
 def decisions() -> str:
-    rows = (
-        (name[:3], f"[{title}]({name})", when)
-        for name, title, when in map(_head, sorted(_decisions_folder().glob("[0-9]*")))
-    )
+    rows = map(_decision, sorted(_decisions_folder().glob("[0-9]*")))
     return _page(
         "Decisions",
         "Each page says what we chose, what else we tried or considered, and what we measured. Figures are as of"
-        " the day of their commit; `netns-lab/bench/results` has the benchmark's last ones.",
-        table(("no.", "decision", "date"), rows),
+        " the day of their commit; `netns-lab/bench/results` has the benchmark's last ones. Number 048 was never"
+        " given, and 095 has become a [study](../measurements/rules-as-data.md).",
+        table(("no.", "decision", "part", "date", "replaced by"), rows),
     )
 
 
@@ -217,10 +215,20 @@ def _decisions_folder() -> Path:
     return ROOT / "docs" / "decisions"
 
 
-def _head(path: Path) -> tuple[str, str, str]:
+def _decision(path: Path) -> tuple[str, ...]:
+    """Return the index's row about a decision, by its title and the paragraph after it."""
     title, _, rest = path.read_text(encoding="utf-8").partition("\n")
-    found = re.search(r"\d{4}-\d\d-\d\d", rest)
-    return path.name, title.removeprefix(f"# {path.name[:3]} "), found[0] if found else ""
+    head = rest.strip().partition("\n\n")[0].replace("\n", " ")
+    date = re.search(r"\d{4}-\d\d-\d\d", head)
+    parts = re.search(r"Parts?: (.*?\))(?:[.,]? [A-Z(]|\.$|$)", head)
+    later = re.search(r"Replaced by \[(\d+)\]\((.*?)\)", head)
+    return (
+        path.name[:3],
+        f"[{title.removeprefix(f'# {path.name[:3]} ')}]({path.name})",
+        parts[1] if parts else "",
+        date[0] if date else "",
+        f"[{later[1]}]({later[2]})" if later else "",
+    )
 
 
 def _page(title: str, *parts: str) -> str:

@@ -147,12 +147,16 @@ class Randomly:
         )
         yield "SgdpCloneSecurityGroup", {"SecurityGroupId": group, "VpcId": vpc}
         if chance.random() < 0.15:
-            yield "DeleteInstance", {"InstanceId": [instance]}
-            yield "DeleteNetworkInterface", {"NetworkInterfaceId": eni}
-            yield "DeleteSecurityGroup", {"SecurityGroupId": group}
-            yield "DeletePrefixList", {"PrefixListId": any_(ResourceKind.PREFIX_LIST)}
-            yield "DeleteVSwitch", {"VSwitchId": switch}
-            yield "DeleteVpc", {"VpcId": vpc}
+            yield from self.deletions()
+
+    def deletions(self) -> Iterator[tuple[str, dict[str, Json]]]:
+        """One call of each action that deletes something."""
+        yield "DeleteInstance", {"InstanceId": [self.any(ResourceKind.INSTANCE)]}
+        yield "DeleteNetworkInterface", {"NetworkInterfaceId": self.any(ResourceKind.ENI)}
+        yield "DeleteSecurityGroup", {"SecurityGroupId": self.any(ResourceKind.GROUP)}
+        yield "DeletePrefixList", {"PrefixListId": self.any(ResourceKind.PREFIX_LIST)}
+        yield "DeleteVSwitch", {"VSwitchId": self.any(ResourceKind.VSWITCH)}
+        yield "DeleteVpc", {"VpcId": self.any(ResourceKind.VPC)}
 
     def step(self) -> tuple[str, str]:
         """One random call: the action, and the code with which it was refused or ""."""

@@ -23,6 +23,7 @@ PAGES = [
     *DECISIONS,
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "reference").glob("*.md")),
+    *sorted((ROOT / "docs" / "measurements").glob("*.md")),
     *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING", "CODE_OF_CONDUCT", "systemd/README")),
     ROOT / "examples" / "README.md",
     TESTS / "README.md",
