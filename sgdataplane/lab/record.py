@@ -57,9 +57,9 @@ class LabRecord:
 class LabFolder:
     """The folder of one lab. Change it only while holding its lock."""
 
-    def __init__(self, name: str, base: Path = LABS_DIR) -> None:
+    def __init__(self, name: str, base: Path | None = None) -> None:
         self.name = check_lab_name(name)
-        self.path = base / name
+        self.path = (base or LABS_DIR) / name
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
@@ -142,6 +142,6 @@ def up_since(name: str) -> float:
     return (LABS_DIR / check_lab_name(name) / LOCK).stat().st_mtime
 
 
-def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:
-    """The names of the labs that have a record, sorted."""
-    return tuple(sorted(path.parent.name for path in base.glob("*/lab.json")))
+def lab_names(base: Path | None = None) -> tuple[str, ...]:
+    """Return the names of the labs that have a record, sorted."""
+    return tuple(sorted(path.parent.name for path in (base or LABS_DIR).glob("*/lab.json")))

@@ -50,6 +50,7 @@ def test_who_is_not_root_is_told(
     assert "run: sudo sgdp" in capsys.readouterr().err
 
 
+@pytest.mark.kernel  # needs root: the folder has to belong to it
 def test_that_nothing_is_attached_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

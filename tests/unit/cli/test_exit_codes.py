@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.lab import record
 
 FLOW = ("--eni", "eni-a", "--direction", "ingress", "--protocol", "tcp", "--port", "22", "--remote", "192.0.2.1")
 # BAD: a file that isn't there, or holds what is no state, no configuration and no record of bindings. Nothing is asked
@@ -42,9 +43,10 @@ LABS = (
 
 
 @pytest.fixture(autouse=True)
-def root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root is asked for first; none of this gets as far as needing it."""
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Root is asked for first; none of this gets as far as needing it. The folder of labs is one that we can read."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(record, "LABS_DIR", tmp_path / "labs")
 
 
 @pytest.mark.parametrize("kind", ["missing", "refused"])
@@ -73,6 +75,7 @@ def test_a_lab_that_is_not_there(verb: tuple[str, ...], tmp_path: Path, capsys: 
     assert "there is no such lab" in capsys.readouterr().err
 
 
+@pytest.mark.kernel  # needs root: the folder has to belong to it
 @pytest.mark.parametrize("verb", ["detach", "clear", "apply"])
 def test_a_record_of_bindings_that_is_none(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bindings").mkdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.lab import record
 
 STATE = """
 version: 1
@@ -54,6 +55,7 @@ NEED_ONE = ("explain", "probe", "trace-probe")
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(record, "LABS_DIR", tmp_path / "labs")
     path = tmp_path / "state.yaml"
     path.write_text(STATE, encoding="utf-8")
     return path
