@@ -86,8 +86,9 @@ bench-scale: setup ## measure many hosts with streams to real relays, for less t
 	@tools/setup-bench.sh
 	PYTHONPATH=netns-lab $(PYTHON) -m bench.scale --out netns-lab/bench/results
 
-lint: setup ## run ruff and mypy
+lint: setup ## run ruff, its formatter, and mypy
 	$(PYTHON) -m ruff check --quiet
+	$(PYTHON) -m ruff format --check --quiet
 	$(PYTHON) -m mypy
 
 ecs-tables: sdks ## write the tables of the cloud's actions anew from its SDK

@@ -29,7 +29,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.timeouts import Openings, sets_timeouts, wrong_timeouts
-from tests.unit.proof.test_timeouts import FEW, Change, compiled, specification_of, with_rules
+from tests.property.test_proof_timeouts import FEW, Change, compiled, specification_of, with_rules
 
 ENTRY = entry_name(Direction.INGRESS)
 
