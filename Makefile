@@ -1,7 +1,7 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
-    ecs-tables docs lock clean
+    lint-ci coverage mutants ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all. Workers wait (for packets, for
@@ -91,6 +91,25 @@ lint: setup ## run ruff, its formatter, and mypy
 	$(PYTHON) -m ruff format --check --quiet
 	$(PYTHON) -m mypy
 
+lint-ci: setup ## judge what CI runs, by zizmor
+	@$(PIP) --requirement requirements-ci.lock
+	.venv/bin/zizmor --quiet --offline .github action.yml
+
+coverage: setup ## run the unit tests, and say which lines they run: build/coverage.md
+	@$(PIP) --requirement requirements-ci.lock
+	@mkdir -p build
+	@rm -f build/coverage.data*
+	$(PYTHON) -m coverage run -m pytest -n 4 --dist loadscope --no-loadscope-reorder -m 'not slow' $(PYTEST_FLAGS) tests/unit
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --format=markdown > build/coverage.md
+	@tail -n 1 build/coverage.md
+
+mutants: setup ## make mutants of the modules that decide or guard, and say which ones live: build/mutants.md
+	@$(PIP) --requirement requirements-ci.lock
+	.venv/bin/mutmut run
+	$(PYTHON) -m tools.mutants > build/mutants.md
+	@tail -n 40 build/mutants.md
+
 ecs-tables: sdks ## write the tables of the cloud's actions anew from its SDK
 	$(PYTHON) -m tools.ecs_tables $(SDKS)/python/lib/python3*/site-packages
 
@@ -106,10 +125,11 @@ lock: setup ## write the newest versions that pyproject.toml allows into require
 	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(COMPILE) --group release --constraints requirements.lock --output-file requirements-release.lock
 	$(COMPILE) --group docs --constraints requirements.lock --output-file requirements-docs.lock
+	$(COMPILE) --group ci --constraints requirements.lock --output-file requirements-ci.lock
 	$(subst --only-binary :all:,,$(COMPILE)) --group sdks --output-file requirements-sdks.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 
 clean: ## remove the environment and all caches
-	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist mutants
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
