@@ -3,13 +3,14 @@ kernel is in memory."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.tables import NETDEV, TABLE
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, steps
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.snapshot import with_generation
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
@@ -157,3 +158,16 @@ def test_two_that_are_refused_together_run_apart() -> None:
     assert kernel.dropping(TABLE, NETDEV)
     apply(kernel, Sessions(kernel), ONE, ONE, REVOKE)
     assert is_as(kernel, fenced(ONE))
+
+
+def test_tables_that_the_kernel_keeps_are_an_error_and_not_taken_for_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the error, `clear` would say that nothing is enforced any more."""
+    kernel = counting(ONE)
+    monkeypatch.setattr(steps, "NetlinkKernel", lambda _namespace: nullcontext(kernel))
+    kernel.refused = 1
+    with pytest.raises(KernelError, match="made up"):
+        steps.remove("anywhere")
+    assert kernel.inventory(TABLE).exists
+    assert steps.remove("anywhere")
+    assert not kernel.inventory(TABLE).exists
+    assert not steps.remove("anywhere")
