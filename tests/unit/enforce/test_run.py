@@ -160,11 +160,14 @@ def test_two_that_are_refused_together_run_apart() -> None:
     assert is_as(kernel, fenced(ONE))
 
 
-def test_tables_that_the_kernel_keeps_are_an_error_and_not_taken_for_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refused", [1, 2])
+def test_tables_that_the_kernel_keeps_are_an_error_and_not_taken_for_removed(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the error, `clear` would say that nothing is enforced any more."""
     kernel = counting(ONE)
     monkeypatch.setattr(steps, "NetlinkKernel", lambda _namespace: nullcontext(kernel))
-    kernel.refused = 1
+    kernel.refused = refused
     with pytest.raises(KernelError, match="made up"):
         steps.remove("anywhere")
     assert kernel.inventory(TABLE).exists
