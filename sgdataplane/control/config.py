@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
-from sgdataplane.control.stores import EXPECTED, SQLITE, file_of
-from sgdataplane.errors import StateFileError
+from sgdataplane.control.stores import STORE
 from sgdataplane.model.choices import CHOICES, IN_LAB, Choice, Choices
 from sgdataplane.settings import ENDPOINT, PATH, SWITCH, SettingsFile, ValueKind
 
@@ -42,17 +40,6 @@ class ApiConfig:
     choices: Choices = IN_LAB
 
 
-def _store(value: object) -> str | None:
-    if not isinstance(value, str) or not value.removeprefix(SQLITE).startswith(("/", ETCD)):
-        return None
-    try:
-        EtcdAccess.of(value) if value.startswith(ETCD) else file_of(value)
-    except StateFileError:
-        return None
-    return value
-
-
-STORE = ValueKind(f"{EXPECTED}; FILE from /, and etcd on loopback or with ?ca=FILE", _store)
 KINDS: Mapping[str, ValueKind | Choice] = {
     "store": STORE,
     "key_file": PATH,

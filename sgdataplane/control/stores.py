@@ -11,6 +11,7 @@ from pathlib import Path
 from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
 from sgdataplane.control.store import Store
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
+from sgdataplane.settings import ValueKind
 
 SQLITE = "sqlite:"
 OTHER = re.compile(r"[a-z][a-z0-9+.-]*:")
@@ -57,3 +58,16 @@ def key_file_of(text: str) -> Path:
 
 def _refused(code: str, message: str, text: str, expected: str = EXPECTED) -> StateFileError:
     return StateFileError((Problem(Where(), f"InvalidStore.{code}", message, text, expected),))
+
+
+def _store(value: object) -> str | None:
+    if not isinstance(value, str) or not value.removeprefix(SQLITE).startswith(("/", ETCD)):
+        return None
+    try:
+        EtcdAccess.of(value) if value.startswith(ETCD) else file_of(value)
+    except StateFileError:
+        return None
+    return value
+
+
+STORE = ValueKind(f"{EXPECTED}; FILE from /, and etcd on loopback or with ?ca=FILE", _store)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from sgdataplane.control.config import STORE
+from sgdataplane.control.stores import STORE
 from sgdataplane.relay.arguments import (
     MOST_SNAPSHOTS,
     MissingError,
