@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.parameters import read_pairs, tables, together, typed, unknown_action
 from sgdataplane.control.permissions import forbidden
 from sgdataplane.control.signature import SignedParts, Signer, Verifier, missing

@@ -1,4 +1,4 @@
-"""What goes between HTTP and the engine: a call with its parameters, and an answer or an error.
+"""What the engine gives back to HTTP: an answer or an error.
 
 Owns these values and the cloud's error statuses. Must not know HTTP, signatures or the store.
 """
@@ -6,9 +6,9 @@ Owns these values and the cloud's error statuses. Must not know HTTP, signatures
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sgdataplane.control.store import Body, Json
+from sgdataplane.control.store import Body
 
 NOT_FOUND, FORBIDDEN, TOO_MANY, UNAVAILABLE = 404, 403, 400, 503
 
@@ -23,22 +23,6 @@ class ApiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call. `parameters`: those that the action knows, nested and typed as the cloud's SDK types them:
-    {"Permissions": [{"IpProtocol": "TCP", "Priority": "1"}], "MaxResults": 10, "DryRun": True}; absent ones are absent,
-    and what is unknown was left out. `extensions`: parameters named Sgdp*. `key`: the id of the access key. `source`:
-    the client's address. `now`: seconds since 1970."""
-
-    action: str
-    parameters: Mapping[str, Json]
-    request_id: str
-    key: str
-    source: str
-    now: float
-    extensions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from threading import Event, Lock
 from types import TracebackType
 from typing import Self
 
-from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import SECTIONS, Documents, ResourceKind, path_of
 from sgdataplane.control.forkserver import write_job
 from sgdataplane.control.store import Body, Path, Revision

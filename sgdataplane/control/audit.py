@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import cast
 
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.store import AuditRecord, Body, Json, Path, Store
 
 AT_ONCE = 1_000

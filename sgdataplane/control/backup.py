@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.encoded import decode
 from sgdataplane.control.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, pruned_in
 from sgdataplane.control.sqlite import SqliteStore

@@ -14,8 +14,9 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 
-from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.background import Background
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents, ResourceKind, about, path_of, state_in
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.hosts import FIELD, hosts_in, named_host

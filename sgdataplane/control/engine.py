@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from sgdataplane.control.actions import ACTIONS, Action
-from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
 from sgdataplane.control.audit import record_of
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.history import Version
 from sgdataplane.control.permissions import ALL_RIGHTS, Rights, forbidden, targets_of_change

@@ -25,7 +25,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, NoReturn
 
-from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents
 from sgdataplane.control.heavy import HEAVY_S, HeavyAnswers
 from sgdataplane.control.store import Revision

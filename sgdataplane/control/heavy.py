@@ -12,7 +12,7 @@ from threading import Event
 from typing import Protocol
 
 from sgdataplane.control import extensions
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.engine import random_id
 from sgdataplane.control.following import LastState

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from typing import cast
 
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents, ResourceKind, path_of
 from sgdataplane.control.permissions import Rights
 from sgdataplane.control.store import Body, Json

@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import cast
 
 from sgdataplane.control import audit
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.store import Body, Json, Path, Snapshot, Store, Write
 from sgdataplane.visible import json_text
 

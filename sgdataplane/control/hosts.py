@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
-from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import record_of
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import (
     HOSTS,
     INSTANCES,

@@ -30,7 +30,8 @@ from starlette.routing import Route
 
 from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
-from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.heavy import HEAVY
 from sgdataplane.control.pacing import Cooldown, RefusalRate, SharedAnswer
 from sgdataplane.control.parameters import unknown_action

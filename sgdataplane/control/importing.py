@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import record_of
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
 from sgdataplane.control.scope import written_at
 from sgdataplane.control.store import ConflictError, Store, Write

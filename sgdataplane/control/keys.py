@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from sgdataplane.control.answers import UNAVAILABLE, ApiError, Call
+from sgdataplane.control.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.audit import record_of
+from sgdataplane.control.call import Call
 from sgdataplane.control.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
 from sgdataplane.control.store import (
     Body,

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, cast
 
-from sgdataplane.control.answers import FORBIDDEN, ApiError, Call
+from sgdataplane.control.answers import FORBIDDEN, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
 from sgdataplane.control.hosts import TAG, named_host
 from sgdataplane.control.store import Json

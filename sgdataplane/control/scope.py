@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
-from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError, Call
+from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, state_in
 from sgdataplane.control.hosts import TAG
 from sgdataplane.control.permissions import matches

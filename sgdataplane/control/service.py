@@ -12,8 +12,9 @@ from threading import Event
 from typing import cast
 
 from sgdataplane.control import extensions, hostwaits
-from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError, Call
+from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError
 from sgdataplane.control.background import Background
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following

@@ -17,8 +17,9 @@ from typing import cast
 import pytest
 
 from sgdataplane.control import aside as module
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import ApiError
 from sgdataplane.control.aside import Aside, changes
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents, ResourceKind, native
 from sgdataplane.control.heavy import Computer, HeavyAnswers
 from sgdataplane.control.store import Body, Json

@@ -13,7 +13,7 @@ import pytest
 from sgdataplane import diff, load
 from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.cli.main import main
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.extensions import TOLD_OF_DIFF

@@ -13,7 +13,8 @@ import pytest
 
 from sgdataplane.control import audit
 from sgdataplane.control.admission import Admission
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.keys import (
     GUARD,

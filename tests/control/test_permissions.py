@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdataplane.control.actions import ACTIONS
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.permissions import BUILT_IN, LARGEST, AccessPolicy, PolicyError, matches, read_policy
 from sgdataplane.control.store import Json
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.answers import Call
 from sgdataplane.control.audit import local_call
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following

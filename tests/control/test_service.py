@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.answers import ApiError, Call
+from sgdataplane.control.answers import ApiError
 from sgdataplane.control.audit import local_call
+from sgdataplane.control.call import Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following, SilentError
 from sgdataplane.control.heavy import HEAVY

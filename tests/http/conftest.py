@@ -16,7 +16,8 @@ import pytest
 
 from sgdataplane.control.access import AccessLog
 from sgdataplane.control.admission import Admission, Permits
-from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError, Call
+from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.http import Api, ApiLimits
 from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.signature import Verifier

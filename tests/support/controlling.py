@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from sgdataplane.control.answers import Answer, ApiError, Call
+from sgdataplane.control.answers import Answer, ApiError
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.memory import MemoryStore

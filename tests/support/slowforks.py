@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from sgdataplane.control import forkserver
-from sgdataplane.control.answers import Call
+from sgdataplane.control.call import Call
 from sgdataplane.control.documents import Documents
 from sgdataplane.control.heavy import HeavyAnswers
 from sgdataplane.control.store import Body
