@@ -10,6 +10,7 @@
           HeldError       a change would keep the kernel busy for too long                 (seconds, most, cause)
         PrivilegeError    we aren't root, or lack a capability                             (capability, run)
       HostError           an operation on a link, namespace, sysctl or conntrack failed    (subject, detail)
+        SilentError       nobody says what is in force at a place
       BindingError        an interface can't be bound to an ENI: nothing was changed       (problem)
       LabError            a lab or a replay can't use what it was given                    (subject, detail)
       ExtraError          a package isn't installed that only an extra of ours needs       (package, extra)
@@ -205,6 +206,10 @@ class EndpointError(SgDataplaneError):
 
     def __str__(self) -> str:
         return visible(f"{self.subject}: {self.detail}")
+
+
+class SilentError(HostError):
+    """Nobody says what is in force at a place."""
 
 
 class BindingError(SgDataplaneError):

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
-from sgdataplane.errors import HostError
+from sgdataplane.errors import HostError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile.dump_native import sections
 

@@ -21,7 +21,7 @@ from sgdataplane.control.documents import Documents, Workspace, native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.history import Version
 from sgdataplane.control.store import Json, Revision
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import SgDataplaneError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load_native
 
@@ -39,10 +39,6 @@ class Place(Protocol):
     def put(self, version: Version, state: CloudState) -> None:
         """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one stays.
         SilentError if it may be in force, but nobody says so."""
-
-
-class SilentError(HostError):
-    """Nobody says what is in force at a place."""
 
 
 @dataclass

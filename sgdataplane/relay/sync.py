@@ -26,11 +26,10 @@ from websockets.frames import CloseCode
 
 from sgdataplane import __version__
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
-from sgdataplane.control.following import SilentError
 from sgdataplane.control.history import Version
 from sgdataplane.control.limitedlog import limit_log
 from sgdataplane.control.publishing import Publisher, files
-from sgdataplane.errors import EndpointError, HostError, SgDataplaneError
+from sgdataplane.errors import EndpointError, HostError, SgDataplaneError, SilentError
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import HostTls, TlsFiles, end_of
