@@ -14,7 +14,7 @@
       BindingError        an interface can't be bound to an ENI: nothing was changed       (problem)
       LabError            a lab or a replay can't use what it was given                    (subject, detail)
       ExtraError          a package isn't installed that only an extra of ours needs       (package, extra)
-      StoreError          the control plane's store refuses or can't be used: control/store.py
+      StoreError          the control plane's store refuses or can't be used: store/interface.py
     InternalError         a bug of ours; no SgDataplaneError, so that only main() catches it
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
       ContainedError      something unforeseen in one namespace; the other namespaces went on

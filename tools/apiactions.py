@@ -80,7 +80,7 @@ def _collect(value: object, words: set[str], seen: set[object]) -> None:
     if isinstance(value, str):
         words.add(value)
     elif isinstance(value, FunctionType):
-        if value.__module__.startswith("sgdataplane.control") and value not in seen:
+        if value.__module__.startswith(("sgdataplane.control", "sgdataplane.store")) and value not in seen:
             seen.add(value)
             _collect_code(value.__code__, value.__globals__, words, seen)
     else:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sgdataplane.control.documents import ResourceKind, path_of
-from sgdataplane.control.store import Body, Json, Path
+from sgdataplane.store.documents import ResourceKind, path_of
+from sgdataplane.store.interface import Body, Json, Path
 
 HOSTS_A_VPC, ENIS_A_HOST, GROUPS_A_VPC, RULES_A_GROUP = 20, 20, 10, 20
 

@@ -34,8 +34,8 @@ from bench.facts import facts
 from bench.fleet import GROUPS_A_VPC, Fleet, host_name
 from bench.isolation import isolate
 from bench.scaleplant import Etcd, Plant, fill
-from sgdataplane.control.store import Body, Store, Write
-from sgdataplane.control.store import Path as StorePath
+from sgdataplane.store.interface import Body, Store, Write
+from sgdataplane.store.interface import Path as StorePath
 
 HOSTS_A_RELAY, SNAPSHOTS = 1250, 200
 PATIENCE_S, QUIET_S = 600.0, 0.3

@@ -27,7 +27,6 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from sgdataplane.control.history import Version
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import (
     DIGEST,
@@ -37,6 +36,7 @@ from sgdataplane.relay.wire import (
     canonical,
     spell,
 )
+from sgdataplane.store.history import Version
 
 READ = 16 << 10  # bytes that asyncio reads TLS into; 256 KB for each stream otherwise
 AT_ONCE, AGAIN_AT_ONCE = 40, 150  # streams that are being opened, at first and when all come back

@@ -33,8 +33,8 @@ from cryptography.x509.oid import NameOID
 
 from bench.errors import BenchError
 from bench.fleet import Fleet
-from sgdataplane.control.store import Store, Write
-from sgdataplane.control.stores import open_store
+from sgdataplane.store.interface import Store, Write
+from sgdataplane.store.opening import open_store
 
 HERE, DAY, A_COMMIT = "127.0.0.1", dt.timedelta(days=1), 5_000  # documents
 MANY = 2_000  # hosts, of which each pinging its relay would be most of what one machine can do

@@ -173,10 +173,10 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 def run_create(arguments: argparse.Namespace) -> int:
     """Prints the key's id and secret."""
-    from sgdataplane.control.audit import local_call
     from sgdataplane.control.keys import create_key, policy_of
     from sgdataplane.control.permissions import BUILT_IN
-    from sgdataplane.control.stores import key_file_of, open_store
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.opening import key_file_of, open_store
 
     policy: str = arguments.policy
     if policy not in BUILT_IN:
@@ -235,7 +235,7 @@ def _text_of(file: Path) -> str:
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints the keys, without their secrets."""
     from sgdataplane.control.keys import stored_keys
-    from sgdataplane.control.stores import open_store
+    from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         keys = stored_keys(store.snapshot().documents)
@@ -268,9 +268,9 @@ def _cells(key: StoredKey) -> tuple[str, ...]:
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Exit 5 if there is no such key; a key that is revoked already stays so."""
-    from sgdataplane.control.audit import local_call
     from sgdataplane.control.keys import revoke_key
-    from sgdataplane.control.stores import open_store
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         key = revoke_key(store, local_call("DeleteAccessKey"), arguments.id)
@@ -287,10 +287,10 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
-    from sgdataplane.control.audit import local_call
     from sgdataplane.control.importing import import_state
-    from sgdataplane.control.stores import open_store
     from sgdataplane.statefile.dump_native import sections
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.opening import open_store
 
     config = config_of(arguments)
     profile = config.choices.profile

@@ -65,8 +65,8 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     from sgdataplane.control.serve import ApiServer
     from sgdataplane.control.service import ApiService
     from sgdataplane.control.signature import Verifier
-    from sgdataplane.control.stores import key_file_of, open_store
     from sgdataplane.daemon.logs import Notifier
+    from sgdataplane.store.opening import key_file_of, open_store
 
     key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
     with closing(open_store(config.store)) as store:
@@ -128,7 +128,7 @@ def places(config: ApiConfig) -> list[Place]:
 def take_over(engine: Engine) -> Background:
     """Return the thread that takes over what other processes commit."""
     from sgdataplane.control.background import Background
-    from sgdataplane.control.store import StoreError
+    from sgdataplane.store.interface import StoreError
 
     def follow(ending: threading.Event) -> None:
         while not ending.is_set():

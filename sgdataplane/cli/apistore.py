@@ -19,7 +19,7 @@ from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.control.config import ApiConfig
-    from sgdataplane.control.store import Store
+    from sgdataplane.store.interface import Store
 
 AUDIT_HEADERS = ("REVISION", "TIME (UTC)", "DONE BY", "ACTION, AND WHAT IT CHANGED")
 AT_ONCE = 1_000  # records of one table; the next ones have a table of their own
@@ -47,9 +47,9 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Prints the records, the oldest first."""
-    from sgdataplane.control import audit
-    from sgdataplane.control.history import PRUNED, pruned_in
-    from sgdataplane.control.stores import open_store
+    from sgdataplane.store import audit
+    from sgdataplane.store.history import PRUNED, pruned_in
+    from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         if arguments.prune_before is not None:
@@ -64,8 +64,8 @@ def run_audit(arguments: argparse.Namespace) -> int:
 
 
 def _prune(store: Store, arguments: argparse.Namespace) -> int:
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.history import prune_audit
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.history import prune_audit
 
     pruned = prune_audit(store, local_call("PruneAudit"), max(0, arguments.prune_before - 1))
     if arguments.json:
@@ -117,8 +117,8 @@ def _kind(path: str) -> str:
 
 def run_backup(arguments: argparse.Namespace) -> int:
     """Writes the copy."""
-    from sgdataplane.control.backup import back_up
-    from sgdataplane.control.stores import file_of
+    from sgdataplane.store.opening import file_of
+    from sgdataplane.store.sqlite.backup import back_up
 
     revision = back_up(file_of(config_of(arguments).store), arguments.copy)
     if arguments.json:
@@ -130,9 +130,9 @@ def run_backup(arguments: argparse.Namespace) -> int:
 
 def run_restore(arguments: argparse.Namespace) -> int:
     """Exit 5 if the store is in use, or the copy isn't whole."""
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.backup import restore
-    from sgdataplane.control.stores import file_of
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.opening import file_of
+    from sgdataplane.store.sqlite.backup import restore
 
     store = file_of(config_of(arguments).store)
     version, former = restore(arguments.copy, store, local_call("RestoreStore"))
@@ -148,9 +148,9 @@ def run_restore(arguments: argparse.Namespace) -> int:
 
 def run_restored(arguments: argparse.Namespace) -> int:
     """Begins a new epoch."""
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.history import begin_epoch
-    from sgdataplane.control.stores import open_store
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.history import begin_epoch
+    from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
         version = begin_epoch(store, local_call("RestoreStore"))

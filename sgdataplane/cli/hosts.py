@@ -31,9 +31,9 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import counted, first_of
 
 if TYPE_CHECKING:
-    from sgdataplane.control.documents import Documents
     from sgdataplane.control.hostwaits import HostItem
-    from sgdataplane.control.store import Store
+    from sgdataplane.store.documents import Documents
+    from sgdataplane.store.interface import Store
 
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
 CONFIG_HELP = "the API's configuration, read unless --store is given (default: /etc/sgdataplane/api.toml)"
@@ -91,7 +91,7 @@ def _number(text: str) -> int:
 @contextmanager
 def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
     """The store that is meant."""
-    from sgdataplane.control.stores import open_store
+    from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=create)) as store:
         yield store
@@ -102,9 +102,9 @@ def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[S
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints the hosts."""
-    from sgdataplane.control.documents import Documents
     from sgdataplane.control.hoststatus import words_in
     from sgdataplane.control.hostwaits import items
+    from sgdataplane.store.documents import Documents
 
     with opened(arguments) as store:
         documents, now = Documents.of(store.snapshot()), time.time()
@@ -165,10 +165,10 @@ def _standing_word(item: HostItem) -> str:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Exit 5 if a host can't be called so."""
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.hosts import add_host
     from sgdataplane.control.hoststatus import words_in
-    from sgdataplane.control.refusals import NEVER
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.hosts import add_host
+    from sgdataplane.store.refusals import NEVER
 
     with opened(arguments, create=True) as store:
         words = words_in(store.summaries(), time.time())
@@ -185,8 +185,8 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Exit 5 if there is no such host; one that is revoked already stays so."""
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.hosts import revoke_host, serial_of
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.hosts import revoke_host, serial_of
 
     with opened(arguments) as store:
         host, refusal = revoke_host(store, local_call("RevokeHost"), arguments.host, arguments.serial)
@@ -202,8 +202,8 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 def run_forget(arguments: argparse.Namespace) -> int:
     """Exit 5 if there is no such host, or it hasn't one of the ENIs."""
-    from sgdataplane.control.audit import local_call
-    from sgdataplane.control.hosts import Forgotten, forget_host, release_enis
+    from sgdataplane.store.audit import local_call
+    from sgdataplane.store.hosts import Forgotten, forget_host, release_enis
 
     call, name = local_call("ForgetHost"), arguments.host
     with opened(arguments) as store:
@@ -251,7 +251,7 @@ def run_wait(arguments: argparse.Namespace) -> int:
 def _call(arguments: argparse.Namespace) -> Any:  # noqa: ANN401  # control is imported when it is used
     from dataclasses import replace
 
-    from sgdataplane.control.audit import local_call
+    from sgdataplane.store.audit import local_call
 
     given = {"Revision": arguments.revision, "Epoch": arguments.epoch, "VpcId": arguments.vpc}
     asked = {name: value for name, value in given.items() if value not in (None, "")}

@@ -84,9 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments, RelayConfig, RELAY_FILE, {})
     with extra(EXTRA):
         from sgdataplane.relay.serving import Serving, door_at, run_relay
-    from sgdataplane.control.stores import open_store
     from sgdataplane.daemon.logs import Notifier
     from sgdataplane.relay import memory
+    from sgdataplane.store.opening import open_store
 
     memory.use_one_heap()
     door = read_for(arguments, lambda: door_at(config.listen))

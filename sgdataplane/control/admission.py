@@ -16,11 +16,11 @@ from typing import TypeAlias
 from urllib.parse import unquote_plus
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.call import Call
 from sgdataplane.control.parameters import read_pairs, tables, together, typed, unknown_action
 from sgdataplane.control.permissions import forbidden
 from sgdataplane.control.signature import SignedParts, Signer, Verifier, missing
 from sgdataplane.control.throttle import Throttle
+from sgdataplane.store.call import Call
 
 VERSIONS = ("2014-05-26", "2016-04-28")  # of the ECS API, and of the VPC API, which has VPCs and VSwitches too
 FORM = "application/x-www-form-urlencoded"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile.dump_native import sections
+from sgdataplane.store.history import Version
 
 PATIENCE_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
 Status = Mapping[str, object]

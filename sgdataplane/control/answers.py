@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sgdataplane.control.store import Body
+from sgdataplane.store.interface import Body
 
 NOT_FOUND, FORBIDDEN, TOO_MANY, UNAVAILABLE = 404, 403, 400, 503
 

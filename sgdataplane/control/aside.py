@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import Self
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import SECTIONS, Documents, ResourceKind, path_of
 from sgdataplane.control.forkserver import write_job
-from sgdataplane.control.store import Body, Path, Revision
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import SECTIONS, Documents, ResourceKind, path_of
+from sgdataplane.store.interface import Body, Path, Revision
 
 STEP_S = 0.1  # so often it is looked whether an answer is still wanted
 CHUNK, MOST_ANSWER = 1 << 16, 32 << 20  # bytes

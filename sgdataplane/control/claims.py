@@ -16,13 +16,13 @@ from collections.abc import Collection, Mapping
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
 from sgdataplane.control.background import Background
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents, ResourceKind, about, path_of, state_in
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.hosts import FIELD, hosts_in, named_host
 from sgdataplane.control.hoststatus import HostBoard, HostWord
 from sgdataplane.control.scope import Scope
-from sgdataplane.control.store import Body
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, ResourceKind, about, path_of, state_in
+from sgdataplane.store.hosts import FIELD, hosts_in, named_host
+from sgdataplane.store.interface import Body
 
 ACTION = "Claim"  # in the audit
 EVERY_S = 1.0

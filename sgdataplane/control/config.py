@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from sgdataplane.control.stores import STORE
 from sgdataplane.model.choices import CHOICES, IN_LAB, Choice, Choices
 from sgdataplane.settings import ENDPOINT, PATH, SWITCH, SettingsFile, ValueKind
+from sgdataplane.store.opening import STORE
 
 CONFIG_FILE = Path("/etc/sgdataplane/api.toml")
 OF_CHOICES = ("profile", "placement")

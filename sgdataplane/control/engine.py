@@ -21,13 +21,15 @@ from dataclasses import replace
 
 from sgdataplane.control.actions import ACTIONS, Action
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
-from sgdataplane.control.audit import record_of
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents, Workspace
-from sgdataplane.control.history import Version
 from sgdataplane.control.permissions import ALL_RIGHTS, Rights, forbidden, targets_of_change
 from sgdataplane.control.scope import Scope
-from sgdataplane.control.store import (
+from sgdataplane.control.validation import validate
+from sgdataplane.errors import LimitError
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, Workspace
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import (
     Answered,
     Body,
     ConflictError,
@@ -39,8 +41,6 @@ from sgdataplane.control.store import (
     UnavailableError,
     Write,
 )
-from sgdataplane.control.validation import validate
-from sgdataplane.errors import LimitError
 
 TRIES = 20  # a call is decided anew so often if others commit meanwhile
 TOKEN_S = 24 * 3600

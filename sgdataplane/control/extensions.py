@@ -14,17 +14,17 @@ from sgdataplane.analyse.document import difference_as_json, end_as_json
 from sgdataplane.analyse.explain import explain_flow
 from sgdataplane.control.actions.rules import canonical, native_rule
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import told
-from sgdataplane.control.documents import Fields, ResourceKind, about, rules_in, state_in
 from sgdataplane.control.following import LastState
-from sgdataplane.control.history import PRUNED, pruned_in
 from sgdataplane.control.scope import MAX_TOKEN, Scope
-from sgdataplane.control.store import Body, Json, Store
 from sgdataplane.control.validation import validate
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
+from sgdataplane.store.audit import told
+from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
+from sgdataplane.store.history import PRUNED, pruned_in
+from sgdataplane.store.interface import Body, Json, Store
 
 MOST_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
 MOST_EVENTS = 1_000

@@ -17,13 +17,13 @@ from functools import partial
 from typing import Protocol, Self
 
 from sgdataplane.control.background import Background
-from sgdataplane.control.documents import Documents, Workspace, native
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import Json, Revision
 from sgdataplane.errors import SgDataplaneError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load_native
+from sgdataplane.store.documents import Documents, Workspace, native
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Json, Revision
 
 NONE = Version(-1, -1)
 RETRY_S = 5.0  # after which a place that says nothing gets its revision again

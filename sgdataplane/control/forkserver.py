@@ -26,10 +26,10 @@ from contextlib import suppress
 from typing import IO, NoReturn
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.heavy import HEAVY_S, HeavyAnswers
-from sgdataplane.control.store import Revision
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.interface import Revision
 
 MEMORY = 1 << 30  # bytes that an answer may use, beside the state
 FORK_S = int(HEAVY_S) + 10  # after which a fork ends itself: the API has given it up before

@@ -12,12 +12,12 @@ from threading import Event
 from typing import Protocol
 
 from sgdataplane.control import extensions
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.engine import random_id
 from sgdataplane.control.following import LastState
 from sgdataplane.control.scope import Scope
-from sgdataplane.control.store import Body
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, Workspace
+from sgdataplane.store.interface import Body
 
 HEAVY = frozenset({"SgdpDiff", "SgdpExplain"})
 HEAVY_S = 20.0  # seconds that an answer may take, with the time that it waits

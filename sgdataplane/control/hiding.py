@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import cache
 from typing import cast
 
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents, ResourceKind, path_of
 from sgdataplane.control.permissions import Rights
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, ResourceKind, path_of
+from sgdataplane.store.interface import Body, Json
 
 HIDDEN = "(hidden)"
 WORD = re.compile(r"[A-Za-z0-9_.:-]+")

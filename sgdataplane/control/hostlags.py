@@ -14,10 +14,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import hosts_in
 from sgdataplane.control.hoststatus import HostBoard, HostStanding, HostWord, standing_of
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import hosts_in
 
 MOST_VERSIONS = 60  # that are remembered with their times
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from sgdataplane.control.following import NONE
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import SUMMARY_S, Body, Json, Store, StoreError
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import SUMMARY_S, Body, Json, Store, StoreError
 
 SILENT_S = 15.0  # after which nobody knows what is in force at a host
 MOST_TOLD = 3  # failures in one line

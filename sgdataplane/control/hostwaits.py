@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import StoredHost, enis_at, hosts_in
 from sgdataplane.control.hoststatus import HostBoard, HostStanding, HostWord, standing_of
 from sgdataplane.control.scope import Scope, is_among, written_at
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import StoredHost, enis_at, hosts_in
+from sgdataplane.store.interface import Body, Json
 
 FAILED_S = 5.0  # a failure must last so long: it may be of the revision before
 LOOK_S = 0.25  # how old the board may be for one that goes on waiting

@@ -31,11 +31,11 @@ from starlette.routing import Route
 from sgdataplane.control.access import Access, AccessLog
 from sgdataplane.control.admission import Admission, Incoming
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
-from sgdataplane.control.call import Call
 from sgdataplane.control.heavy import HEAVY
 from sgdataplane.control.pacing import Cooldown, RefusalRate, SharedAnswer
 from sgdataplane.control.parameters import unknown_action
 from sgdataplane.control.workers import WAITING, Workers, WorkLimits, unavailable
+from sgdataplane.store.call import Call
 from sgdataplane.visible import json_text, visible
 
 JSON = "application/json;charset=utf-8"

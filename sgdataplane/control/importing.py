@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from sgdataplane.control.audit import record_of
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
 from sgdataplane.control.scope import written_at
-from sgdataplane.control.store import ConflictError, Store, Write
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.statefile.interfaces import require_whole
 from sgdataplane.statefile.load import load_native
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
+from sgdataplane.store.interface import ConflictError, Store, Write
 
 
 def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from sgdataplane.control.answers import UNAVAILABLE, ApiError
-from sgdataplane.control.audit import record_of
-from sgdataplane.control.call import Call
 from sgdataplane.control.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
-from sgdataplane.control.store import (
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import (
     Body,
     ConflictError,
     GoneError,
@@ -30,7 +31,6 @@ from sgdataplane.control.store import (
     UnavailableError,
     Write,
 )
-from sgdataplane.errors import Problem, StateFileError, Where
 
 KIND = "access_key"
 GUARD = "access_keys"

@@ -20,7 +20,7 @@ from typing import TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.store import Json
+from sgdataplane.store.interface import Json
 from sgdataplane.visible import visible
 
 MAX_PARAMETERS = 4_000  # a request: 100 permissions with 16 fields, or 200 entries of a list, fit well

@@ -21,11 +21,11 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
-from sgdataplane.control.hosts import TAG, named_host
-from sgdataplane.control.store import Json
 from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
+from sgdataplane.store.hosts import TAG, named_host
+from sgdataplane.store.interface import Json
 
 MOST_SHOWN = 80  # characters of a value that is refused
 LARGEST = 64 << 10  # bytes of a policy; the cloud's own limit is 6 KB

@@ -19,8 +19,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from sgdataplane.control.history import Version
 from sgdataplane.errors import HostError
+from sgdataplane.store.history import Version
 from sgdataplane.visible import json_text
 
 FILES = 64  # of each section at most

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from sgdataplane.control.answers import FORBIDDEN, NOT_FOUND, ApiError
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Fields, ResourceKind, Workspace, about, state_in
-from sgdataplane.control.hosts import TAG
 from sgdataplane.control.permissions import matches
-from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import MANAGED
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Fields, ResourceKind, Workspace, about, state_in
+from sgdataplane.store.hosts import TAG
+from sgdataplane.store.interface import Body, Json
 
 T = TypeVar("T")
 MOST_A_PAGE, A_PAGE = 100, 10

@@ -14,17 +14,17 @@ from typing import cast
 from sgdataplane.control import extensions, hostwaits
 from sgdataplane.control.answers import NOT_FOUND, Answer, ApiError
 from sgdataplane.control.background import Background
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import INSTANCES, LISTS, ResourceKind, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.heavy import Computer, HeavyAnswers
 from sgdataplane.control.hiding import hide_unseen
-from sgdataplane.control.history import Version
 from sgdataplane.control.hoststatus import HostBoard
 from sgdataplane.control.hostwaits import HostWait
 from sgdataplane.control.scope import UNKNOWN, Scope
-from sgdataplane.control.store import Body, Json, Store, UnavailableError
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import INSTANCES, LISTS, ResourceKind, path_of
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Body, Json, Store, UnavailableError
 
 WAIT_S, MOST_WAIT_S = 60, 3_600
 STEP_S = 0.25  # a wait looks so often whether the service stops

@@ -13,7 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import (
+from sgdataplane.errors import Problem, StateFileError
+from sgdataplane.model.state import GroupType, NetworkType
+from sgdataplane.statefile.load import load_native
+from sgdataplane.statefile.quotas import PROFILES, Quotas
+from sgdataplane.store.documents import (
     ADDRESSES,
     Fields,
     ResourceKind,
@@ -28,11 +32,7 @@ from sgdataplane.control.documents import (
     state_in,
     texts,
 )
-from sgdataplane.control.store import Body, Path
-from sgdataplane.errors import Problem, StateFileError
-from sgdataplane.model.state import GroupType, NetworkType
-from sgdataplane.statefile.load import load_native
-from sgdataplane.statefile.quotas import PROFILES, Quotas
+from sgdataplane.store.interface import Body, Path
 
 MANAGED = "InvalidOperation.ResourceManagedByCloudProduct"
 STATUSES = {MANAGED: 403}

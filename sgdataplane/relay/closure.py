@@ -19,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.control.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
-from sgdataplane.control.hosts import host_of
-from sgdataplane.control.store import Path, Revision
 from sgdataplane.model.state import NetworkType
 from sgdataplane.relay.digests import KnownDigests
 from sgdataplane.relay.objects import far_end, is_primary, stub
 from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
 from sgdataplane.relay.turned import HostOf, Turned
 from sgdataplane.relay.wire import canonical, digest_in
+from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, path_of, state_in
+from sgdataplane.store.hosts import host_of
+from sgdataplane.store.interface import Path, Revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from sgdataplane.control.stores import STORE
 from sgdataplane.relay.arguments import (
     MOST_SNAPSHOTS,
     MissingError,
@@ -22,6 +21,7 @@ from sgdataplane.relay.arguments import (
     read_url,
 )
 from sgdataplane.settings import ENDPOINT, PATH, ReadsValue, SettingsFile, ValueKind, or_nothing
+from sgdataplane.store.opening import STORE
 
 C = TypeVar("C", bound=RelayConfig | SyncConfig)
 

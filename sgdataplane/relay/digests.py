@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable
 
-from sgdataplane.control.store import Path
+from sgdataplane.store.interface import Path
 
 PLACES = 1 << 17  # 3 MB, once most are taken
 DIGEST = 16  # bytes

@@ -17,7 +17,10 @@ from dataclasses import dataclass, field, replace
 from json import JSONDecoder
 from typing import cast
 
-from sgdataplane.control.documents import (
+from sgdataplane.relay.memory import give_back
+from sgdataplane.relay.table import Lines
+from sgdataplane.relay.wire import canonical
+from sgdataplane.store.documents import (
     IDS,
     Documents,
     Fields,
@@ -30,12 +33,9 @@ from sgdataplane.control.documents import (
     path_of,
     state_in,
 )
-from sgdataplane.control.hosts import FIELD
-from sgdataplane.control.layered import Stepping
-from sgdataplane.control.store import Body, GoneError, Path, Reading, Revision, Store
-from sgdataplane.relay.memory import give_back
-from sgdataplane.relay.table import Lines
-from sgdataplane.relay.wire import canonical
+from sgdataplane.store.hosts import FIELD
+from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Store
+from sgdataplane.store.layered import Stepping
 
 # What stays of `about`; None: all of it.
 ABOUT: dict[ResourceKind, tuple[str, ...] | None] = {

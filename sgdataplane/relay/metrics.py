@@ -26,11 +26,11 @@ from prometheus_client.registry import Collector
 
 from sgdataplane import __version__
 from sgdataplane.control.certificates import ends_in
-from sgdataplane.control.history import Version
 from sgdataplane.control.processes import ProcessUsage
 from sgdataplane.daemon.scrape import KeptText, MetricsServer
 from sgdataplane.relay.counts import ANSWERS, ENDS, MESSAGES, RELAY_ERRORS, SYNC_FAILURES
 from sgdataplane.relay.tls import TlsFiles
+from sgdataplane.store.history import Version
 
 if TYPE_CHECKING:  # a relay needs nothing of a host's side, and the other way round
     from sgdataplane.relay.server import Relay

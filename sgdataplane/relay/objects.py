@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from sgdataplane.control.documents import ADDRESSES, Fields, state_in, texts
-from sgdataplane.control.store import Body, Json
 from sgdataplane.model.state import EniType, NicType
+from sgdataplane.store.documents import ADDRESSES, Fields, state_in, texts
+from sgdataplane.store.interface import Body, Json
 
 # The id comes first, as everywhere.
 STUB = ("security_group_id", "vpc_id", "security_group_type", "service_managed")

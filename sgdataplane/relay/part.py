@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from sgdataplane.control.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of, path_of
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import Path
 from sgdataplane.relay.wire import MOST_LETTERS, MOST_OBJECTS, BadMessageError, Hello, HostChange, canonical, digest_of
+from sgdataplane.store.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of, path_of
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Path
 
 MEMBER_ONLY: Fields = {"member_only": True}
 

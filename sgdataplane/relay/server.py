@@ -18,11 +18,7 @@ from typing import Any, cast
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from sgdataplane.control.documents import ResourceKind, kind_of
-from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.limitedlog import limit_log
-from sgdataplane.control.refusals import RefusedCertificates
-from sgdataplane.control.store import GoneError, Revision, Store, StoreError
+from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import (
     BUG,
@@ -52,6 +48,10 @@ from sgdataplane.relay.wire import (
     Reported,
     read_from_host,
 )
+from sgdataplane.store.documents import ResourceKind, kind_of
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.interface import GoneError, Revision, Store, StoreError
+from sgdataplane.store.refusals import RefusedCertificates
 
 HELLO_S = 10.0  # in which a host must say hello
 BEHIND_S = 5.0  # for which a host waits that has seen a later revision than we

@@ -31,7 +31,6 @@ from typing import NamedTuple, NoReturn
 
 from websockets.asyncio.server import serve
 
-from sgdataplane.control.store import Store
 from sgdataplane.errors import EndpointError
 from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.relay.held import hold
@@ -40,6 +39,7 @@ from sgdataplane.relay.server import LOGGER, Relay, Watcher
 from sgdataplane.relay.summary import Summarizing
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import LARGEST_FROM_HOST
+from sgdataplane.store.interface import Store
 from sgdataplane.visible import visible
 
 PING_S, PONG_S, CLOSE_S = 5.0, 8.0, 2.0  # together the 15 s after which a silent peer is gone

@@ -20,14 +20,14 @@ from typing import NamedTuple, Self
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from sgdataplane.control.documents import Documents, Fields, ResourceKind
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import host_of
-from sgdataplane.control.store import Path
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.counts import CHANGE, CLOSED, REFUSED, RESUMED, SNAPSHOT, RelayCounts
 from sgdataplane.relay.tls import Peer
 from sgdataplane.relay.wire import Hello, Refused, Reported, canonical, digest_in, parts, spell
+from sgdataplane.store.documents import Documents, Fields, ResourceKind
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import host_of
+from sgdataplane.store.interface import Path
 
 LONGEST_REASON = 120  # bytes that WebSocket has for the reason of an end
 REPORT_S = 0.05  # between two reports of a host; those that it sends faster wait in its own socket

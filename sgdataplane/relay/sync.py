@@ -26,10 +26,9 @@ from websockets.frames import CloseCode
 
 from sgdataplane import __version__
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
-from sgdataplane.control.history import Version
-from sgdataplane.control.limitedlog import limit_log
 from sgdataplane.control.publishing import Publisher, files
 from sgdataplane.errors import EndpointError, HostError, SgDataplaneError, SilentError
+from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.tls import HostTls, TlsFiles, end_of
@@ -43,6 +42,7 @@ from sgdataplane.relay.wire import (
     spell,
 )
 from sgdataplane.statefile import Memory, load_native
+from sgdataplane.store.history import Version
 from sgdataplane.visible import visible
 
 PING_S, PONG_S, CLOSE_S, OPEN_S = 5.0, 8.0, 2.0, 30.0  # silence of 15 s ends a stream

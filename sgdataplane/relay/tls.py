@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sgdataplane.control.certificates import require_private
-from sgdataplane.control.hosts import is_host_name
-from sgdataplane.control.refusals import plain_serial
 from sgdataplane.errors import EndpointError
+from sgdataplane.store.hosts import is_host_name
+from sgdataplane.store.refusals import plain_serial
 from sgdataplane.visible import visible
 
 

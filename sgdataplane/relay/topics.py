@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from sys import intern
 
-from sgdataplane.control.documents import (
+from sgdataplane.relay.objects import is_member, is_primary
+from sgdataplane.relay.table import Lines, added, listed, packed, without
+from sgdataplane.store.documents import (
     RULE_REFERENCES,
     ResourceKind,
     kind_of,
@@ -22,9 +24,7 @@ from sgdataplane.control.documents import (
     state_in,
     texts,
 )
-from sgdataplane.control.store import Body, Path
-from sgdataplane.relay.objects import is_member, is_primary
-from sgdataplane.relay.table import Lines, added, listed, packed, without
+from sgdataplane.store.interface import Body, Path
 
 NOBODY: frozenset[str] = frozenset()
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sgdataplane.control.documents import Documents, ResourceKind, kind_of, name_of, state_in
-from sgdataplane.control.store import Body, Path, Revision
 from sgdataplane.relay.objects import far_end, stub
 from sgdataplane.relay.topics import EniFacts, GroupFacts, Topics
+from sgdataplane.store.documents import Documents, ResourceKind, kind_of, name_of, state_in
+from sgdataplane.store.interface import Body, Path, Revision
 
 HostOf: TypeAlias = Callable[[Documents, Body], str | None]
 # Those that hosts get as they are.

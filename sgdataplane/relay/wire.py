@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NoReturn, TypeAlias
 
-from sgdataplane.control.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import Path
 from sgdataplane.model.ids import ID, is_id
+from sgdataplane.store.documents import IDS, SECTIONS, Fields, ResourceKind, kind_of
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Path
 from sgdataplane.visible import json_text, visible
 
 PROTOCOL = 1

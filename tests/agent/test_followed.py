@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control.agentplace import AgentPlace, Enforcement
-from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError, SilentError
+from sgdataplane.store.history import Version
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.flood import wait_until

@@ -16,10 +16,10 @@ from bench.errors import BenchError
 from bench.fleet import Fleet, host_name
 from bench.scale import FULL, Case, at_most, former, require_descriptors, run, summed
 
-from sgdataplane.control.documents import Documents, native
-from sgdataplane.control.store import Snapshot
 from sgdataplane.relay.closure import Closures
 from sgdataplane.statefile import load_native
+from sgdataplane.store.documents import Documents, native
+from sgdataplane.store.interface import Snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 

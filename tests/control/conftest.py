@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Store
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import Store
+from sgdataplane.store.memory import MemoryStore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.etcdserver import Members, running
 
 

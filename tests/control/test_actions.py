@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.actions import ACTIONS
-from sgdataplane.control.documents import ResourceKind
-from sgdataplane.control.store import Json
+from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.interface import Json
 from tests.support.controlling import Client, items
 
 

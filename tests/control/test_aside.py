@@ -19,10 +19,10 @@ import pytest
 from sgdataplane.control import aside as module
 from sgdataplane.control.answers import ApiError
 from sgdataplane.control.aside import Aside, changes
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents, ResourceKind, native
 from sgdataplane.control.heavy import Computer, HeavyAnswers
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, ResourceKind, native
+from sgdataplane.store.interface import Body, Json
 from tests.support.controlling import Client, Randomly
 from tests.support.flood import wait_until
 from tests.support.slowforks import BREAKS, FOLDER, HUNGRY, KILLED, SECRET, SPINS, TALKS, Gate, children, is_running

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control import backup, sqlitefile
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.backup import DIGEST, back_up
-from sgdataplane.control.history import EPOCH, epoch_in, prune_audit
 from sgdataplane.control.keys import Keyring, create_key
 from sgdataplane.control.secrets import SecretBox, make_key_file
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Snapshot, UnavailableError, Write
 from sgdataplane.errors import StateFileError
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.history import EPOCH, epoch_in, prune_audit
+from sgdataplane.store.interface import Snapshot, UnavailableError, Write
+from sgdataplane.store.sqlite import backup, file
+from sgdataplane.store.sqlite.backup import DIGEST, back_up
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.storewriting import COUNTER, PARTS, count_up
 
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))
@@ -178,7 +178,7 @@ def test_a_store_that_is_in_use_is_not_replaced(path: Path, tmp_path: Path) -> N
 def test_a_store_that_another_program_reads_is_not_replaced(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlitefile, "BUSY_S", 0.1)  # how long it waits for that program
+    monkeypatch.setattr(file, "BUSY_S", 0.1)  # how long it waits for that program
     back_up(path, tmp_path / "copy")
     with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")

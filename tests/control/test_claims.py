@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import local_call
 from sgdataplane.control.claims import ACTION, ClaimKeeper, bind, claims
-from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.hosts import add_host, forget_host, host_of, release_enis, revoke_host
 from sgdataplane.control.hoststatus import HostBoard
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import FullError, Json, Store, Write
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.hosts import add_host, forget_host, host_of, release_enis, revoke_host
+from sgdataplane.store.interface import FullError, Json, Store, Write
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.controlling import Client, counted_ids
 from tests.support.flood import wait_until
 from tests.support.summaries import host, summary

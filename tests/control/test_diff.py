@@ -13,14 +13,14 @@ import pytest
 from sgdataplane import diff, load
 from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.cli.main import main
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import native
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.extensions import TOLD_OF_DIFF
 from sgdataplane.control.following import Following
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
-from sgdataplane.control.store import Json
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import native
+from sgdataplane.store.interface import Json
+from sgdataplane.store.memory import MemoryStore
 from tests.support.controlling import Client, counted_ids
 
 OPEN: dict[str, Json] = {"IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0", "Policy": "accept"}

@@ -13,13 +13,13 @@ import pytest
 
 from sgdataplane.control import engine
 from sgdataplane.control.answers import Answer
-from sgdataplane.control.documents import Documents, Workspace
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import state_of
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Write
 from sgdataplane.control.validation import validate
 from sgdataplane.statefile import Memory
+from sgdataplane.store.documents import Documents, Workspace
+from sgdataplane.store.interface import Write
+from sgdataplane.store.memory import MemoryStore
 from tests.support.controlling import Client, Randomly, counted_ids
 
 PATIENCE_S = 60

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdkeys import Keys, LogEntry
-from sgdataplane.control.etcdmessages import Message
-from sgdataplane.control.store import Body, ConflictError, GoneError, Snapshot, Store, Token, UnavailableError, Write
-from sgdataplane.control.stores import open_store
 from sgdataplane.errors import LimitError, StateFileError
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.keys import Keys, LogEntry
+from sgdataplane.store.etcd.messages import Message
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import Body, ConflictError, GoneError, Snapshot, Store, Token, UnavailableError, Write
+from sgdataplane.store.opening import open_store
 from tests.support.etcdserver import FAST, Members, control, running, until
 from tests.support.lossyproxy import LossyProxy
 from tests.support.storelife import SEED, Life, answers, writer

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import GoneError, Store, UnavailableError, Write
-from sgdataplane.control.stores import open_store
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import GoneError, Store, UnavailableError, Write
+from sgdataplane.store.opening import open_store
 from tests.support.etcdload import Load
 from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, running, until, within
 from tests.support.storelife import SEED

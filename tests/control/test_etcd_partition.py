@@ -13,12 +13,12 @@ from unittest.mock import patch
 
 import pytest
 
-from sgdataplane.control import etcdsummaries
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import Token, UnavailableError, Write
-from sgdataplane.control.stores import open_store
 from sgdataplane.host import netns
+from sgdataplane.store.etcd import summaries
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import Token, UnavailableError, Write
+from sgdataplane.store.opening import open_store
 from tests.support.certificates import Authority, Signed
 from tests.support.etcdload import Load
 from tests.support.etcdserver import FAST, PATIENCE_S, Member, Members, control, leader, started, until, within
@@ -216,7 +216,7 @@ def test_a_relay_reads_and_watches_and_writes_nothing_but_summaries(site: Site) 
             with pytest.raises(UnavailableError, match=r"etcd refuses: .*permission denied"):
                 relay.commit(write)
         assert api.snapshot().revision == revision
-        with patch.object(etcdsummaries, "COMPACT_S", 0.0):
+        with patch.object(summaries, "COMPACT_S", 0.0):
             for number in range(3):  # etcd's history is compacted between them
                 relay.put_summary("r1", {"n": number})
         assert api.summaries() == {"r1": {"n": 2}}

@@ -6,10 +6,10 @@ from contextlib import closing, suppress
 
 import pytest
 
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdkeys import LogEntry
-from sgdataplane.control.store import Body, Write
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.keys import LogEntry
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import Body, Write
 from tests.support.etcdserver import Members, control
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.etcdaccess import EtcdAccess
 from sgdataplane.errors import StateFileError
+from sgdataplane.store.etcd.access import EtcdAccess
 
 TLS = "?ca=/ca.pem&cert=/my%20cert.pem&key=/key.pem"
 

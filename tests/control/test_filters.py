@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.control.store import Json
+from sgdataplane.store.interface import Json
 from tests.support.controlling import Client, items
 
 

@@ -6,13 +6,13 @@ from hashlib import sha256
 
 import pytest
 
-from sgdataplane.control import audit
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import local_call
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.history import PRUNED, Pruned, Version, begin_epoch, prune_audit, pruned_in
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Store
+from sgdataplane.store import audit
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, prune_audit, pruned_in
+from sgdataplane.store.interface import Store
+from sgdataplane.store.memory import MemoryStore
 from sgdataplane.visible import json_text
 from tests.support.controlling import Client, counted_ids
 from tests.support.storewriting import count_up

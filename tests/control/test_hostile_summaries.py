@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.control import summaries
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdmessages import make
 from sgdataplane.control.hoststatus import MAX_CLAIMS, MAX_TEXT, HostBoard, words_in
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Store
+from sgdataplane.store import summaries
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.messages import make
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import Store
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.summaries import host, summary
 
 MANY_MB, ALLOWED_MB = 100, 64

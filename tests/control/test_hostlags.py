@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.hostlags import HostCounts, HostLags
-from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.hoststatus import HostBoard, HostStanding
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Json, Write
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.interface import Json, Write
+from sgdataplane.store.memory import MemoryStore
 from tests.support.summaries import host, summary
 
 NOW = 1_000_000.0

@@ -9,12 +9,13 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.call import Call
 from sgdataplane.control.claims import bind
-from sgdataplane.control.documents import Documents, ResourceKind, Workspace
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.hosts import (
+from sgdataplane.errors import StateFileError
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents, ResourceKind, Workspace
+from sgdataplane.store.hosts import (
     Forgotten,
     StoredHost,
     add_host,
@@ -26,10 +27,9 @@ from sgdataplane.control.hosts import (
     revoke_host,
     serial_of,
 )
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Body, Json, Path, Snapshot, Store, Write
-from sgdataplane.errors import StateFileError
+from sgdataplane.store.interface import Body, Json, Path, Snapshot, Store, Write
+from sgdataplane.store.memory import MemoryStore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.controlling import Client, counted_ids
 
 HOSTS = {f"host/{name}": StoredHost(name, 1.0).body() for name in ("a", "b", "c")}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdataplane.control.history import Version
 from sgdataplane.control.hoststatus import HostBoard, HostStanding, standing_of, words_in
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Body, Json
+from sgdataplane.store.memory import MemoryStore
 from tests.support.summaries import host, summary
 
 NOW = 1_000_000.0

@@ -8,14 +8,14 @@ import time
 import pytest
 
 from sgdataplane.control import hostwaits
-from sgdataplane.control.audit import local_call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
-from sgdataplane.control.hosts import add_host, forget_host, revoke_host
 from sgdataplane.control.hoststatus import HostBoard
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
-from sgdataplane.control.store import Json
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.hosts import add_host, forget_host, revoke_host
+from sgdataplane.store.interface import Json
+from sgdataplane.store.memory import MemoryStore
 from tests.control.test_service import Bench, Somewhere
 from tests.support.controlling import Client, counted_ids
 from tests.support.flood import wait_until

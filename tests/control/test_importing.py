@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.documents import IDS, SECTIONS, Documents, native
 from sgdataplane.control.importing import import_state
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Store
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load
 from sgdataplane.statefile.load import load_native, load_text
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.documents import IDS, SECTIONS, Documents, native
+from sgdataplane.store.interface import Store
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.schemas import assert_conforms
 
 ROOT = Path(__file__).resolve().parents[2]

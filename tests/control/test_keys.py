@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control import audit
 from sgdataplane.control.admission import Admission
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.call import Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.keys import (
     GUARD,
@@ -24,12 +22,14 @@ from sgdataplane.control.keys import (
     revoke_key,
     stored_keys,
 )
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.permissions import PolicyError
 from sgdataplane.control.secrets import SecretBox, make_key_file
 from sgdataplane.control.signature import Verifier
-from sgdataplane.control.store import Store, Write
 from sgdataplane.errors import StateFileError
+from sgdataplane.store import audit
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import Store, Write
+from sgdataplane.store.memory import MemoryStore
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.control import layered
-from sgdataplane.control.layered import Layered
+from sgdataplane.store import layered
+from sgdataplane.store.layered import Layered
 
 KEYS = st.integers(0, 12)
 STEPS = st.lists(st.tuples(st.dictionaries(KEYS, st.integers(), max_size=4), st.sets(KEYS, max_size=3), st.booleans()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdataplane.control.limitedlog import EVERY_S, MAX_LENGTH, MAX_SUBJECTS, RateLimitedLog
+from sgdataplane.limitedlog import EVERY_S, MAX_LENGTH, MAX_SUBJECTS, RateLimitedLog
 
 
 class Log:

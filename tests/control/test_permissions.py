@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdataplane.control.actions import ACTIONS
-from sgdataplane.control.call import Call
 from sgdataplane.control.permissions import BUILT_IN, LARGEST, AccessPolicy, PolicyError, matches, read_policy
-from sgdataplane.control.store import Json
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import Json
 
 SG = "acs:ecs:*:*:securitygroup/"
 

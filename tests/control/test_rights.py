@@ -12,17 +12,17 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.hiding import HIDDEN
-from sgdataplane.control.hosts import add_host
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.permissions import AccessPolicy, CallTarget, read_policy
 from sgdataplane.control.service import ApiService
-from sgdataplane.control.store import Json, Write
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.hosts import add_host
+from sgdataplane.store.interface import Json, Write
+from sgdataplane.store.memory import MemoryStore
 from tests.support.controlling import Client, counted_ids
 
 OWNER = "LTAI-owner"

@@ -9,17 +9,17 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.call import Call
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.history import Version, begin_epoch
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.service import ApiService
-from sgdataplane.control.store import Json, Write
 from sgdataplane.errors import HostError, LimitError, SilentError
 from sgdataplane.model.state import CloudState
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.call import Call
+from sgdataplane.store.history import Version, begin_epoch
+from sgdataplane.store.interface import Json, Write
+from sgdataplane.store.memory import MemoryStore
 from tests.support.controlling import Client, counted_ids
 from tests.support.flood import wait_until
 

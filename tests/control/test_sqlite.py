@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.backup import restore
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Body, Snapshot, Token, UnavailableError, Write
 from sgdataplane.errors import StateFileError
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.interface import Body, Snapshot, Token, UnavailableError, Write
+from sgdataplane.store.sqlite.backup import restore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.storelife import SEED, Life, answers, writer
 from tests.support.storewriting import COUNTER, FOREVER, GUARD, count_up
 

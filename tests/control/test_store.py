@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from sgdataplane.control.store import (
+from sgdataplane.store.interface import (
     AuditRecord,
     Body,
     ConflictError,

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from sgdataplane.control import etcdsummaries
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import SUMMARY_S, Body, Store, Write
+from sgdataplane.store.etcd import summaries
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import SUMMARY_S, Body, Store, Write
 from tests.control.conftest import Clock
 from tests.control.test_etcd import require_history
 from tests.control.test_store import ODD_TEXTS, PATIENCE_S, put
@@ -93,7 +93,7 @@ def test_etcd_doesn_t_keep_what_summaries_were_before(
     etcd: Members, etcd_name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody commits meanwhile, and all goes on: watches, and commits that would compact, too."""
-    monkeypatch.setattr(etcdsummaries, "COMPACT_S", 0.0)
+    monkeypatch.setattr(summaries, "COMPACT_S", 0.0)
     with closing(EtcdStore(EtcdAccess.of(etcd_name), kept=5)) as store:
         for number in range(1, 4):
             store.commit(Write({}, {"kind/id": {"n": number}}))

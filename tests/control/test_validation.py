@@ -9,12 +9,12 @@ import pytest
 
 from sgdataplane.control import engine
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import ResourceKind, Workspace, native
 from sgdataplane.control.following import state_of
 from sgdataplane.control.validation import validate
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load_native
 from sgdataplane.statefile.quotas import PROFILES, Quotas
+from sgdataplane.store.documents import ResourceKind, Workspace, native
 from tests.support.controlling import Client, Randomly
 
 SMALL = Quotas(

@@ -22,13 +22,13 @@ import pytest
 from sgdataplane.attach import registry as registry_module
 from sgdataplane.attach.registry import Registry
 from sgdataplane.control.nonces import Nonces
-from sgdataplane.control.sqlitefile import take_lock
 from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError, LabError, StateFileError
 from sgdataplane.lab.record import LabFolder
 from sgdataplane.relay.sync import held
+from sgdataplane.store.sqlite.file import take_lock
 from tests.support.attachbench import WEB, state_of
 
 pytestmark = pytest.mark.kernel
@@ -229,7 +229,7 @@ def test_the_locks_are_the_ones_that_the_source_takes() -> None:
     assert sorted(found.stdout.split()) == [
         "sgdataplane/attach/registry.py",
         "sgdataplane/control/nonces.py",
-        "sgdataplane/control/sqlitefile.py",
+        "sgdataplane/store/sqlite/file.py",
         "sgdataplane/daemon/control.py",
         "sgdataplane/host/private.py",
         "sgdataplane/lab/record.py",

@@ -8,10 +8,10 @@ import threading
 from sgdataplane.control import serve as serving
 from sgdataplane.control.admission import Admission
 from sgdataplane.control.answers import Answer
-from sgdataplane.control.call import Call
 from sgdataplane.control.http import Api
 from sgdataplane.control.serve import ApiServer, listen_at
 from sgdataplane.control.signature import Verifier
+from sgdataplane.store.call import Call
 from tests.http.conftest import FakeEngine
 from tests.http.signing import KEYS
 

@@ -17,12 +17,12 @@ import pytest
 from sgdataplane.control.access import AccessLog
 from sgdataplane.control.admission import Admission, Permits
 from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
-from sgdataplane.control.call import Call
 from sgdataplane.control.http import Api, ApiLimits
 from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
 from sgdataplane.control.signature import Verifier
-from sgdataplane.control.store import Body
 from sgdataplane.control.throttle import Throttle
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import Body
 from tests.http.signing import KEYS
 
 

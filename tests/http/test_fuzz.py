@@ -23,12 +23,12 @@ from sgdataplane.control.admission import Admission
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.parameters import ParameterField, Table, tables
 from sgdataplane.control.serve import ApiServer, listen_at
 from sgdataplane.control.service import ApiService
 from sgdataplane.control.signature import Verifier
 from sgdataplane.control.throttle import Throttle
+from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEYS, Reply, Signed, acs3, send_on, v1
 

@@ -27,11 +27,11 @@ from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import Following
 from sgdataplane.control.heavy import Computer
 from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.memory import MemoryStore
 from sgdataplane.control.serve import ApiServer, ListenAt, listen_at
 from sgdataplane.control.service import ApiService
 from sgdataplane.control.signature import Verifier
 from sgdataplane.control.throttle import Throttle
+from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEY, KEYS, SECRET, KeyOfTests, Reply, Signed, acs3, send, send_on
 from tests.http.test_bad_clients import text_of

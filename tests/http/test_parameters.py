@@ -14,7 +14,7 @@ from sgdataplane.control.parameters import (
     together,
     typed,
 )
-from sgdataplane.control.store import Json
+from sgdataplane.store.interface import Json
 
 KINDS = {"string", "integer", "number", "boolean", "fields"}
 

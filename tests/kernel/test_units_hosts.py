@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.statefile import dump_native
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.booted import Booted
 from tests.support.bootedhost import AGENT, CONFIG, STATE, outcomes, rules, write

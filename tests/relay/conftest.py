@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import WEB, state_of
 from tests.support.relaying import Plant, Running, plant_in, write_state
 

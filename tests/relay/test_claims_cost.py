@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import Snapshot
 from sgdataplane.relay import streams
 from sgdataplane.relay.streams import Stream, refusals, send_refusals
 from sgdataplane.relay.wire import Reported, read_from_host, spell
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Snapshot
 
 NOTHING = Documents.of(Snapshot(1, {}, {}))
 

@@ -12,9 +12,6 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.control.documents import Documents, Fields, ResourceKind, kind_of, name_of, native, path_of, state_in
-from sgdataplane.control.hosts import host_of
-from sgdataplane.control.store import Body, Path
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni, EniType, GroupRef, PrefixListRef
@@ -23,6 +20,9 @@ from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.part import is_far
 from sgdataplane.relay.wire import canonical, digest_in
 from sgdataplane.statefile import load_native
+from sgdataplane.store.documents import Documents, Fields, ResourceKind, kind_of, name_of, native, path_of, state_in
+from sgdataplane.store.hosts import host_of
+from sgdataplane.store.interface import Body, Path
 from tests.support import gen
 from tests.support.tenants import HOSTS, Tenants
 

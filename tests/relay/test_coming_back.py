@@ -13,12 +13,12 @@ import pytest
 from bench.fleet import Fleet, host_name
 from websockets.asyncio.client import ClientConnection, connect
 
-from sgdataplane.control.documents import Documents, Fields
-from sgdataplane.control.history import Version
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Path, Write
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.wire import Hello, HostChange, digest_of, read_from_relay, spell
+from sgdataplane.store.documents import Documents, Fields
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Path, Write
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.crowdedrelay import contexts_of
 from tests.support.flood import wait_until
 from tests.support.relaying import Plant, hosts_of, url_of

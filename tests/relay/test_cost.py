@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from bench.fleet import HOSTS_A_VPC, Fleet
 
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.hosts import host_of
-from sgdataplane.control.store import Body, Path, Revision, Snapshot
 from sgdataplane.relay.closure import Closures
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.hosts import host_of
+from sgdataplane.store.interface import Body, Path, Revision, Snapshot
 
 FEW, MANY, TRIES = 60, 1500, 15  # hosts; and steps, of which the fastest counts
 MOST_TIMES = 3.0  # longer, with 25 times as many hosts

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control.publishing import Publisher
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.model.state import CloudState
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import make_eni, make_group, make_state

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.output import Exit
-from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, spell
 from sgdataplane.statefile import load
+from sgdataplane.store.history import Version
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.flood import DEADLINE, wait_until

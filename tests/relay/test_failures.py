@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.history import Version, begin_epoch
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, HostChange, read_from_relay, spell
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.history import Version, begin_epoch
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.etcdserver import running
 from tests.support.flood import wait_until

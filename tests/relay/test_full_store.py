@@ -16,9 +16,9 @@ import pytest
 
 from sgdataplane.control.answers import ApiError
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.etcd import EtcdStore
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.store import FullError
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.store import EtcdStore
+from sgdataplane.store.interface import FullError
 from tests.control.test_served import Service
 from tests.support.attachbench import WEB, state_of
 from tests.support.controlling import Client, counted_ids

@@ -11,15 +11,15 @@ from bench.fleet import Fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.control.documents import Documents, ResourceKind, about
-from sgdataplane.control.history import EPOCH
-from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Body, GoneError, Path, Reading, Revision, Write
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.closure import Closures
 from sgdataplane.relay.held import HeldDocuments, hold
 from sgdataplane.relay.streams import Sent
+from sgdataplane.store.documents import Documents, ResourceKind, about
+from sgdataplane.store.history import EPOCH
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.interface import Body, GoneError, Path, Reading, Revision, Write
+from sgdataplane.store.memory import MemoryStore
 from tests.support import gen
 from tests.support.tenants import HOSTS, Tenants
 

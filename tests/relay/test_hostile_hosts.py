@@ -17,9 +17,6 @@ from cryptography.x509 import load_pem_x509_certificate
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import connect
 
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
     LARGEST_FROM_HOST,
@@ -33,6 +30,9 @@ from sgdataplane.relay.wire import (
     digest_of,
     spell,
 )
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.certificates import Authority, Signed
 from tests.support.flood import DEADLINE, wait_until

@@ -14,8 +14,6 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from sgdataplane.control.documents import Fields
-from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import (
@@ -28,6 +26,8 @@ from sgdataplane.relay.wire import (
     read_from_host,
     spell,
 )
+from sgdataplane.store.documents import Fields
+from sgdataplane.store.history import Version
 from tests.support.certificates import Authority
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.relaying import HERE, Plant, document_in

@@ -9,15 +9,15 @@ from typing import cast
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from sgdataplane.control.history import Version
-from sgdataplane.control.store import Reading
-from sgdataplane.control.summaries import read_summary
 from sgdataplane.relay import server
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import FORGET_S, Relay
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.summary import summary_of
 from sgdataplane.relay.wire import Reported
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Reading
+from sgdataplane.store.summaries import read_summary
 
 
 class Socket:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgdataplane.control.publishing import Publisher
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Write
+from sgdataplane.store.interface import Write
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.flood import wait_until
 from tests.support.relaying import Plant, ports_in, rebind, set_ports, url_of, write_state

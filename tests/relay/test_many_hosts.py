@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.hosts import add_host, host_of
 from sgdataplane.control.importing import import_state
 from sgdataplane.control.publishing import Publisher
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.host import netns
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.hosts import add_host, host_of
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.control.test_served import Service
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.relay.metrics import RELAY_METRICS, SYNC_METRICS
 from sgdataplane.relay.wire import Hello, Reported
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.control.test_served import Service
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.etcdserver import running as etcd

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.documents import Fields
-from sgdataplane.control.history import Version
 from sgdataplane.control.publishing import Publisher
 from sgdataplane.relay import part as module
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.sync import Folder
 from sgdataplane.relay.wire import BadMessageError, HostChange, Objects, digest_of
 from sgdataplane.statefile import load_native
+from sgdataplane.store.documents import Fields
+from sgdataplane.store.history import Version
 from tests.support.relaying import document_in
 
 

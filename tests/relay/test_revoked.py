@@ -15,16 +15,16 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from sgdataplane.control.agentplace import AgentPlace
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.hosts import StoredHost, add_host, forget_host, revoke_host
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Reading
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Stream
 from sgdataplane.relay.sync import Folder, HostSync
 from sgdataplane.relay.tls import HostTls, Peer
 from sgdataplane.relay.wire import REVOKED
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.hosts import StoredHost, add_host, forget_host, revoke_host
+from sgdataplane.store.interface import Reading
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import WEB, state_of
 from tests.support.certificates import Signed, serial_number_of, write_revoked
 from tests.support.flood import wait_until

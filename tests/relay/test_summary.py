@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.flood import wait_until
 from tests.support.relaying import Plant, hosts_of, set_ports, url_of, write_state

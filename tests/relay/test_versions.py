@@ -18,9 +18,6 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from sgdataplane.control.documents import Documents
-from sgdataplane.control.history import Version
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,
@@ -35,6 +32,9 @@ from sgdataplane.relay.wire import (
     read_from_relay,
     spell,
 )
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.history import Version
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB
 from tests.support.flood import DEADLINE, wait_until
 from tests.support.relaying import (

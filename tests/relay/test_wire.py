@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdataplane.control.documents import Fields
-from sgdataplane.control.history import Version
 from sgdataplane.relay import wire
 from sgdataplane.relay.wire import (
     LARGEST_REPORT,
@@ -29,6 +27,8 @@ from sgdataplane.relay.wire import (
     read_from_relay,
     spell,
 )
+from sgdataplane.store.documents import Fields
+from sgdataplane.store.history import Version
 
 GROUP: Fields = {"security_group_id": "sg-1", "vpc_id": "vpc-1", "rules": [{"description": "ä\ud800"}]}
 DIGEST = "0" * 32

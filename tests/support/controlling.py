@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from sgdataplane.control.answers import Answer, ApiError
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.memory import MemoryStore
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.interface import Body, Json
+from sgdataplane.store.memory import MemoryStore
 
 GROUPS, INSTANCES = 6, 6
 PORTS = ("22/22", "80/90", "443/443", "1/65535", "70000/1", "-1/-1")

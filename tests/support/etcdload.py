@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
-from sgdataplane.control.store import ConflictError, Store, StoreError, Token, Write
-from sgdataplane.control.stores import open_store
+from sgdataplane.store.interface import ConflictError, Store, StoreError, Token, Write
+from sgdataplane.store.opening import open_store
 from tests.support.etcdserver import PATIENCE_S, until
 from tests.support.storewriting import FOREVER
 

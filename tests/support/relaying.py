@@ -20,17 +20,17 @@ from typing import Any, Self, TypeAlias, cast
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from sgdataplane.control.audit import local_call
-from sgdataplane.control.documents import Documents, Fields, Workspace
-from sgdataplane.control.history import Version
-from sgdataplane.control.hosts import StoredHost
 from sgdataplane.control.importing import _put
 from sgdataplane.control.publishing import Publisher
-from sgdataplane.control.store import Body, Store, Write
-from sgdataplane.control.store import Path as StorePath
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, HostChange, Refused, Reported, read_from_relay, spell
+from sgdataplane.store.audit import local_call
+from sgdataplane.store.documents import Documents, Fields, Workspace
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.interface import Body, Store, Write
+from sgdataplane.store.interface import Path as StorePath
 from tests.support.certificates import Authority, Signed
 from tests.support.flood import DEADLINE, wait_until
 

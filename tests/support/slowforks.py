@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Event
 
 from sgdataplane.control import forkserver
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.heavy import HeavyAnswers
-from sgdataplane.control.store import Body
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.interface import Body
 
 SPINS, HUNGRY, KILLED, BREAKS, TALKS = "eni-spins", "eni-hungry", "eni-killed", "eni-breaks", "eni-talks"
 MEMORY = 64 << 20  # enough to go wrong

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from contextlib import closing, suppress
 
-from sgdataplane.control.store import Store
-from sgdataplane.control.stores import open_store
+from sgdataplane.store.interface import Store
+from sgdataplane.store.opening import open_store
 from tests.support.storewriting import COUNTER, GUARD, PARTS, count_up
 
 SEED = int(os.environ.get("SGDP_TEST_SEED", "1"))

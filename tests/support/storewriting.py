@@ -12,8 +12,8 @@ import signal
 import sys
 from contextlib import closing
 
-from sgdataplane.control.store import Body, ConflictError, Snapshot, Store, Token, Write
-from sgdataplane.control.stores import open_store
+from sgdataplane.store.interface import Body, ConflictError, Snapshot, Store, Token, Write
+from sgdataplane.store.opening import open_store
 
 GUARD, COUNTER = "vpc-1", "counter/all"
 FOREVER = 1e12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.interface import Body, Json
 
 
 def host(enforced: int, needed: int | None = None, **more: Json) -> dict[str, Json]:

@@ -12,7 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from sgdataplane.control.documents import (
+from sgdataplane.errors import StateFileError
+from sgdataplane.model.state import CloudState, NetworkType
+from sgdataplane.statefile import load_native
+from sgdataplane.statefile.dump_native import sections
+from sgdataplane.store.documents import (
     IDS,
     SECTIONS,
     Documents,
@@ -23,12 +27,8 @@ from sgdataplane.control.documents import (
     path_of,
     state_in,
 )
-from sgdataplane.control.hosts import StoredHost
-from sgdataplane.control.store import Body, Path, Revision, Snapshot
-from sgdataplane.errors import StateFileError
-from sgdataplane.model.state import CloudState, NetworkType
-from sgdataplane.statefile import load_native
-from sgdataplane.statefile.dump_native import sections
+from sgdataplane.store.hosts import StoredHost
+from sgdataplane.store.interface import Body, Path, Revision, Snapshot
 
 HOSTS = ("alpha", "beta.example", "gamma", "delta")
 IDS_OF_OURS = re.compile(r'"(vpc|sg|sgr|eni|i|pl|prl)-')

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import Documents, ResourceKind, name_of, path_of
 from sgdataplane.control.engine import Engine
 from sgdataplane.control.following import state_of
-from sgdataplane.control.sqlite import SqliteStore
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import explain_result
 from sgdataplane.lab.following import FollowingLab
 from sgdataplane.lab.matrix import matrix_probes, probe_all
 from sgdataplane.lab.probe import default_services
+from sgdataplane.store.documents import Documents, ResourceKind, name_of, path_of
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support import labs
 from tests.support.controlling import Client, Randomly, counted_ids
 

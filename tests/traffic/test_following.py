@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane import enforce as enforcement
-from sgdataplane.control.history import Version
 from sgdataplane.enforce import ApplyReport, Proven, Settings
 from sgdataplane.errors import KernelError
 from sgdataplane.lab import build, manage
@@ -16,6 +15,7 @@ from sgdataplane.lab.expect import explain_result
 from sgdataplane.lab.following import FollowingLab
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.state import CloudState
+from sgdataplane.store.history import Version
 from tests.support import labs
 
 pytestmark = pytest.mark.traffic

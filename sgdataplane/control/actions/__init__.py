@@ -11,8 +11,8 @@ from functools import partial
 
 from sgdataplane.control.actions import groups, instances, interfaces, lists, networks, rules, tags
 from sgdataplane.control.scope import Scope
-from sgdataplane.control.store import Body
 from sgdataplane.net.values import Direction
+from sgdataplane.store.interface import Body
 
 
 @dataclass(frozen=True, slots=True)

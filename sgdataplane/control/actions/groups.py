@@ -9,11 +9,11 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE, permission
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
 from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
-from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.store.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
+from sgdataplane.store.interface import Body, Json
 
 EVERYONE = "0.0.0.0/0"
 REMOTE_FIELDS = ("source_security_group_id", "dest_security_group_id")

@@ -15,10 +15,10 @@ from sgdataplane.control.actions import interfaces
 from sgdataplane.control.actions.interfaces import asked_groups, make
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, state_in, texts
-from sgdataplane.control.hosts import FIELD
 from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.hosts import FIELD
+from sgdataplane.store.interface import Body, Json
 
 RUNNING, STOPPED = "Running", "Stopped"
 MOST_AT_ONCE = 100

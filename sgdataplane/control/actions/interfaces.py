@@ -10,13 +10,13 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
-from sgdataplane.control.hosts import FIELD, tagged
 from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
-from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.records import free_mac
+from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.hosts import FIELD, tagged
+from sgdataplane.store.interface import Body, Json
 
 TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
 RESERVED = 3  # addresses at a block's end, which the cloud keeps

@@ -12,9 +12,9 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, name_of, state_in
 from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in
+from sgdataplane.store.interface import Body, Json
 
 
 @dataclass(frozen=True, slots=True)

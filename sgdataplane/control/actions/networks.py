@@ -9,11 +9,11 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, name_of, state_in, texts
 from sgdataplane.control.scope import REGION, Scope, is_among
-from sgdataplane.control.store import Body, Json
 from sgdataplane.net.values import Prefix
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
+from sgdataplane.store.interface import Body, Json
 
 ZONE = f"{REGION}-a"
 

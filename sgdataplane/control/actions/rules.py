@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.documents import Fields, ResourceKind, about, rules_in, state_in
 from sgdataplane.control.scope import Scope
-from sgdataplane.control.store import Body, Json
 from sgdataplane.control.validation import refusal
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile import ecs_names
@@ -19,6 +17,8 @@ from sgdataplane.statefile.dump_native import rule_fields
 from sgdataplane.statefile.fields import Fields as Read
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.rules import NO_PORTS, RuleReader
+from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
+from sgdataplane.store.interface import Body, Json
 
 DONE: Body = {}
 MOST_AT_ONCE = 100

@@ -9,9 +9,9 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.answers import ApiError
-from sgdataplane.control.documents import ResourceKind
 from sgdataplane.control.scope import REGION, Scope, is_among, tags_of
-from sgdataplane.control.store import Body, Json
+from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.interface import Body, Json
 
 # The cloud's word for a kind of resources, in lower case.
 RESOURCES = {

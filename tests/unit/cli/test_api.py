@@ -17,7 +17,7 @@ from sgdataplane.cli.apistore import audit_tables
 from sgdataplane.cli.main import main
 from sgdataplane.control.keys import Keyring
 from sgdataplane.control.secrets import SecretBox
-from sgdataplane.control.sqlite import SqliteStore
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.schemas import assert_conforms
 
 POLICY = '{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "vpc:*", "Resource": "*"}]}'

@@ -14,11 +14,11 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.control import hostwaits
-from sgdataplane.control.documents import Documents
 from sgdataplane.control.engine import Engine
-from sgdataplane.control.hosts import hosts_in
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.store import Json
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.hosts import hosts_in
+from sgdataplane.store.interface import Json
+from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.controlling import Client, counted_ids
 from tests.support.schemas import assert_conforms
 from tests.support.summaries import host, summary

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sgdataplane.control.etcdaccess import ETCD, EtcdAccess
-from sgdataplane.control.store import Store
 from sgdataplane.errors import ExtraError, Problem, StateFileError, Where
 from sgdataplane.settings import ValueKind
+from sgdataplane.store.etcd.access import ETCD, EtcdAccess
+from sgdataplane.store.interface import Store
 
 SQLITE = "sqlite:"
 OTHER = re.compile(r"[a-z][a-z0-9+.-]*:")
@@ -23,12 +23,12 @@ def open_store(text: str, *, create: bool = True, private: bool = True) -> Store
     `private`: whether access keys are read; in etcd, a role can then do without them.
     StateFileError if the text names no store, or what it names is none; UnavailableError; ExtraError."""
     if not text.startswith(ETCD):
-        from sgdataplane.control.sqlite import SqliteStore  # noqa: PLC0415  (a relay of etcd's needs none of it)
+        from sgdataplane.store.sqlite.store import SqliteStore  # noqa: PLC0415  (a relay of etcd's needs none of it)
 
         return SqliteStore(file_of(text), create=create)
     access = EtcdAccess.of(text)
     try:
-        from sgdataplane.control.etcd import EtcdStore  # noqa: PLC0415  (an extra)
+        from sgdataplane.store.etcd.store import EtcdStore  # noqa: PLC0415  (an extra)
     except ModuleNotFoundError as error:
         raise ExtraError((error.name or "").partition(".")[0], "etcd") from error
     return EtcdStore(access, private=private)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import cast
 
-from sgdataplane.control import audit
-from sgdataplane.control.call import Call
-from sgdataplane.control.store import Body, Json, Path, Snapshot, Store, Write
+from sgdataplane.store import audit
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import Body, Json, Path, Snapshot, Store, Write
 from sgdataplane.visible import json_text
 
 EPOCH, PRUNED = "store/epoch", "store/pruned"

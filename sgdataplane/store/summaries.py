@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from sgdataplane.control.limitedlog import limit_log
-from sgdataplane.control.store import Body
+from sgdataplane.limitedlog import limit_log
+from sgdataplane.store.interface import Body
 from sgdataplane.visible import visible
 
 MAX_TEXT, MAX_TOTAL = 8 << 20, 128 << 20  # bytes of JSON, of one relay and of all: 10,000 hosts have about 2 MB
@@ -23,7 +23,7 @@ MAX_CONTAINERS, MAX_COMMAS = 100_000, 500_000  # of one relay: they bound the ob
 MAX_RELAYS = 256  # whose summaries are read
 MAX_NAME = 80  # characters of a relay's name in the log
 
-LOGGER = logging.getLogger("sgdataplane.control")
+LOGGER = logging.getLogger("sgdataplane.store")
 
 
 class SummaryError(ValueError):

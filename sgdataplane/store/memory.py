@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from sgdataplane.control.encoded import Decoded, decode, encode, encode_each
-from sgdataplane.control.store import (
+from sgdataplane.store.encoded import Decoded, decode, encode, encode_each
+from sgdataplane.store.interface import (
     KEPT,
     SUMMARY_S,
     Answered,

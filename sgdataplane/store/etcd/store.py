@@ -22,15 +22,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from sgdataplane.control import etcdkeys
-from sgdataplane.control.encoded import Decoded
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdclient import Bell, Cluster, EtcdError, pages, pairs
-from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
-from sgdataplane.control.etcdmessages import Message, make
-from sgdataplane.control.etcdparcels import PIECE, Parcels
-from sgdataplane.control.etcdsummaries import Summaries, compact
-from sgdataplane.control.store import (
+from sgdataplane.errors import LimitError
+from sgdataplane.store.encoded import Decoded
+from sgdataplane.store.etcd import keys as layout
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.client import Bell, Cluster, EtcdError, pages, pairs
+from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, get, is_of, is_there, is_value, packed, put, read_value
+from sgdataplane.store.etcd.messages import Message, make
+from sgdataplane.store.etcd.parcels import PIECE, Parcels
+from sgdataplane.store.etcd.summaries import Summaries, compact
+from sgdataplane.store.interface import (
     KEPT,
     Answered,
     AuditRecord,
@@ -46,7 +47,6 @@ from sgdataplane.control.store import (
     Write,
     require_writable,
 )
-from sgdataplane.errors import LimitError
 
 AT_ONCE = 16  # revisions that a watch reads at once; each may have half a megabyte
 LARGEST = 3 << 19  # bytes of a request
@@ -54,7 +54,7 @@ A_PAGE = 1_000  # keys
 BUSY_S = 10.0  # how long a commit tries again while others commit
 LEASE_S, LONGEST_S = 3_600, 10 * 365 * 86_400  # tokens whose time ends within the same hour share a lease
 
-LOGGER = logging.getLogger("sgdataplane.control.etcd")
+LOGGER = logging.getLogger("sgdataplane.store.etcd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class EtcdStore:
 
     def answered(self, token: str) -> Answered | None:
         found = self._get(get(self._keys.of("token", token)))[0]
-        return etcdkeys.answered_of(found, self._clock())
+        return layout.answered_of(found, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         first, (_, end) = self._keys.of("audit", after + 1), self._keys.folder("audit")
@@ -161,7 +161,7 @@ class EtcdStore:
         return pairs(answer)
 
     def _read_head(self) -> int:
-        return etcdkeys.head_of(self._get(get(self._keys.of("head")))[0])
+        return layout.head_of(self._get(get(self._keys.of("head")))[0])
 
     def _noted(self, head: int, known: int) -> int:
         """The last revision, as etcd says it now. `known`: what we knew when we asked. UnavailableError if it has gone
@@ -195,7 +195,7 @@ class EtcdStore:
         known, questions = self._head, [get(self._keys.of(key)) for key in ("head", "pending")]
         answer = self._cluster.call(make("TxnRequest", success=questions))
         head, pending = pairs(answer)
-        return self._noted(etcdkeys.head_of(head), known), first_value(pending), answer.header.revision
+        return self._noted(layout.head_of(head), known), first_value(pending), answer.header.revision
 
     def _guards(self, at: int) -> dict[str, int]:
         """At a revision of etcd's."""
@@ -206,7 +206,7 @@ class EtcdStore:
     def _commit(self, write: Write, entry: LogEntry) -> int:
         known, deadline = self._head, time.monotonic() + BUSY_S
         if len(audit := packed(write.audit)) > PIECE:
-            audit = etcdkeys.placed(self._parcels.post(audit, "record", known + 1, entry.nonce))
+            audit = layout.placed(self._parcels.post(audit, "record", known + 1, entry.nonce))
         proposal = Proposal(write, entry, audit)
         while True:
             if not entry.is_small:
@@ -273,7 +273,7 @@ class EtcdStore:
 
     def _compares(self, proposal: Proposal, revision: int) -> Iterator[Message]:
         head, token = self._keys.of("head"), proposal.write.token
-        yield is_value(head, etcdkeys.head_value(revision - 1)) if revision > 1 else is_of(head, 0)
+        yield is_value(head, layout.head_value(revision - 1)) if revision > 1 else is_of(head, 0)
         yield is_of(self._keys.of("pending"), 0)
         if token:
             yield is_of(self._keys.of("token", token.name), proposal.token_at)
@@ -286,16 +286,16 @@ class EtcdStore:
 
     def _operations(self, proposal: Proposal, revision: int) -> Iterator[Message]:
         keys, entry, token, parcel = self._keys, proposal.entry, proposal.write.token, proposal.parcel
-        yield put(keys.of("head"), etcdkeys.head_value(revision))
+        yield put(keys.of("head"), layout.head_value(revision))
         yield put(keys.of("audit", revision), proposal.audit)
         if forgotten := min(proposal.write.forget_audit, revision - 1):
             for folder in ("audit", "record"):
                 yield delete(keys.of(folder), keys.of(folder, forgotten + 1))
         if token:
-            yield put(keys.of("token", token.name), etcdkeys.token_value(token, revision), self._lease(token))
+            yield put(keys.of("token", token.name), layout.token_value(token, revision), self._lease(token))
         if parcel:
-            yield put(keys.of("log", revision), etcdkeys.placed(parcel))
-            yield put(keys.of("pending"), etcdkeys.pending_value(parcel, revision))
+            yield put(keys.of("log", revision), layout.placed(parcel))
+            yield put(keys.of("pending"), layout.pending_value(parcel, revision))
             yield from entry.private_operations(keys)
         else:
             yield put(keys.of("log", revision), entry.log)
@@ -317,11 +317,11 @@ class EtcdStore:
         head, pending, log, token, *guards = found
         write = proposal.write
         return Found(
-            etcdkeys.head_of(head),
+            layout.head_of(head),
             first_value(pending),
-            bool(log) and etcdkeys.nonce_of(log[0].value) == proposal.entry.nonce,
+            bool(log) and layout.nonce_of(log[0].value) == proposal.entry.nonce,
             {name: int(first_value(one) or 0) for name, one in zip(write.guards, guards, strict=False)},
-            etcdkeys.answered_of(token, self._clock()) if write.token else None,
+            layout.answered_of(token, self._clock()) if write.token else None,
             token[0].mod_revision if token and write.token else 0,
         )
 
@@ -337,7 +337,7 @@ class EtcdStore:
         """What follows a commit; it is made, also if this fails."""
         try:
             if proposal.parcel:
-                self._parcels.unpack(etcdkeys.pending_value(proposal.parcel, revision))
+                self._parcels.unpack(layout.pending_value(proposal.parcel, revision))
             if revision % self._kept == 0:
                 self._compact()
         except UnavailableError as error:
@@ -372,7 +372,7 @@ class EtcdStore:
         ranges = [get(self._keys.of(one, after + 1), self._keys.folder(one)[1], AT_ONCE) for one in folders]
         known = self._head
         head, logs, *private = self._get(get(self._keys.of("head")), *ranges)
-        revision = self._noted(etcdkeys.head_of(head), known)
+        revision = self._noted(layout.head_of(head), known)
         if after > revision:
             raise GoneError(f"revision {after} hasn't happened: the last one is {revision}")
         numbers = [int(self._keys.name_in(pair.key, "log")) for pair in logs]
@@ -386,7 +386,7 @@ class EtcdStore:
         whole = self._parcels.whole(log)
         if not whole:
             raise GoneError(f"what changed in revision {number} isn't kept any more")
-        return etcdkeys.revision_of(number, whole, private)
+        return layout.revision_of(number, whole, private)
 
 
 def first_value(found: list[Message]) -> bytes:

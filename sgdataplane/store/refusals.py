@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sgdataplane.control.documents import ResourceKind, about, path_of, texts
-from sgdataplane.control.store import Body, Path
+from sgdataplane.store.documents import ResourceKind, about, path_of, texts
+from sgdataplane.store.interface import Body, Path
 
 NEVER = float("-inf")
 

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sgdataplane.control.call import Call
-from sgdataplane.control.encoded import decode
-from sgdataplane.control.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, pruned_in
-from sgdataplane.control.sqlite import SqliteStore
-from sgdataplane.control.sqlitefile import (
+from sgdataplane.errors import StateFileError
+from sgdataplane.host.files import beside_of, make_private, sync_folder
+from sgdataplane.store.call import Call
+from sgdataplane.store.encoded import decode
+from sgdataplane.store.history import EPOCH, PRUNED, Version, begin_epoch, epoch_in, pruned_in
+from sgdataplane.store.interface import Body
+from sgdataplane.store.sqlite.file import (
     connect,
     error_code,
     refused,
@@ -28,9 +30,7 @@ from sgdataplane.control.sqlitefile import (
     unavailable,
     use,
 )
-from sgdataplane.control.store import Body
-from sgdataplane.errors import StateFileError
-from sgdataplane.host.files import beside_of, make_private, sync_folder
+from sgdataplane.store.sqlite.store import SqliteStore
 
 DIGEST = "copied"  # the table of a copy that has its digest
 UNUSED = "a store that nobody uses: stop `sgdp api` first"

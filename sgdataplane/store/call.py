@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.control.store import Json
+from sgdataplane.store.interface import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias, cast
 
-from sgdataplane.control.history import EPOCH, Version, epoch_in
-from sgdataplane.control.layered import Layered, Stepping
-from sgdataplane.control.store import Body, Json, Path, Revision, Snapshot
 from sgdataplane.net.values import Address, Prefix
+from sgdataplane.store.history import EPOCH, Version, epoch_in
+from sgdataplane.store.interface import Body, Json, Path, Revision, Snapshot
+from sgdataplane.store.layered import Layered, Stepping
 
 
 class ResourceKind(enum.StrEnum):

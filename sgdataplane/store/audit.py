@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import cast
 
-from sgdataplane.control.call import Call
-from sgdataplane.control.store import AuditRecord, Body, Json, Path, Store
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import AuditRecord, Body, Json, Path, Store
 
 AT_ONCE = 1_000
 

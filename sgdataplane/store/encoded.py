@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from sgdataplane.control.store import Body, Json, Path
+from sgdataplane.store.interface import Body, Json, Path
 
 T = TypeVar("T")
 

@@ -19,16 +19,16 @@ from typing import Any
 
 import grpc
 
-from sgdataplane.control.etcdaccess import EtcdAccess
-from sgdataplane.control.etcdmessages import CLASSES, METHODS, Message, make
-from sgdataplane.control.store import FullError, GoneError, UnavailableError
 from sgdataplane.errors import HostError
+from sgdataplane.store.etcd.access import EtcdAccess
+from sgdataplane.store.etcd.messages import CLASSES, METHODS, Message, make
+from sgdataplane.store.interface import FullError, GoneError, UnavailableError
 
 HAS_LEADER = (("hasleader", "true"),)
 TRY_S, IN_ALL_S = 1.0, 2.4  # of one member, and of the cluster: a caller has its answer within 3 s
 PAUSE_S, AGAIN_S = 0.05, 0.2  # before the next member is asked, and before a cluster is that didn't answer at all
 PROGRESS_S, SILENT_S = 1.0, 3.0  # a watch asks its member so often for a sign of life, and gives it up after that time
-LOGGER = logging.getLogger("sgdataplane.control.etcd")
+LOGGER = logging.getLogger("sgdataplane.store.etcd")
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # a page of the log may be larger than the 4 MB of old
     ("grpc.max_send_message_length", -1),

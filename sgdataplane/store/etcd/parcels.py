@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sgdataplane.control.etcdclient import Cluster, pages
-from sgdataplane.control.etcdkeys import Keys, LogEntry, delete, is_value, place_of
-from sgdataplane.control.etcdmessages import Message, make
+from sgdataplane.store.etcd.client import Cluster, pages
+from sgdataplane.store.etcd.keys import Keys, LogEntry, delete, is_value, place_of
+from sgdataplane.store.etcd.messages import Message, make
 
 PIECE = 1 << 19  # bytes
 A_PAGE = 1_000  # keys

@@ -17,10 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path as File
 
-from sgdataplane.control import sqlitefile
-from sgdataplane.control.encoded import Decoded, decode, decode_names, encode, encode_each, encode_names, join, split
-from sgdataplane.control.sqlitefile import unavailable
-from sgdataplane.control.store import (
+from sgdataplane.store.encoded import Decoded, decode, decode_names, encode, encode_each, encode_names, join, split
+from sgdataplane.store.interface import (
     KEPT,
     SUMMARY_S,
     Answered,
@@ -36,7 +34,9 @@ from sgdataplane.control.store import (
     Write,
     require_writable,
 )
-from sgdataplane.control.summaries import SummaryReader
+from sgdataplane.store.sqlite import file
+from sgdataplane.store.sqlite.file import unavailable
+from sgdataplane.store.summaries import SummaryReader
 
 POLL_S = 0.02  # how soon a watch notices the commit of another process; of this one it is told at once
 AT_ONCE = 100  # revisions that a watch reads at once
@@ -52,7 +52,7 @@ class SqliteStore:
     ) -> None:
         self._kept, self._clock = kept, clock
         with unavailable(path):
-            self._file = sqlitefile.use(path, create=create)
+            self._file = file.use(path, create=create)
             self._writer = self._file.connect()
         self._summary_reader = SummaryReader()
         self._writing = threading.Lock()

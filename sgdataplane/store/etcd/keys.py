@@ -11,7 +11,7 @@ Owns the layout. Must not know how etcd is called, or in which order things are 
     log/R               what a revision changed, and who wrote it: a LogEntry. The last ones only
     private/log/R       what it put of private documents, if it did
     parcel/R/NONCE/I    the text of a change that is too large for one transaction, in pieces
-    summary/RELAY       what a relay says of its hosts (etcdsummaries)
+    summary/RELAY       what a relay says of its hosts (summaries.py)
     pending             the parcel whose documents aren't all put yet, though its revision is committed
 """
 
@@ -23,10 +23,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sgdataplane.control.encoded import decode, encode
-from sgdataplane.control.etcdmessages import Message, make
-from sgdataplane.control.store import Answered, Body, Path, Revision, Token, Write
 from sgdataplane.errors import LimitError, Problem, StateFileError, Where
+from sgdataplane.store.encoded import decode, encode
+from sgdataplane.store.etcd.messages import Message, make
+from sgdataplane.store.interface import Answered, Body, Path, Revision, Token, Write
 from sgdataplane.visible import json_text
 
 FORMAT = 2

@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
-from sgdataplane.control.audit import record_of
-from sgdataplane.control.call import Call
-from sgdataplane.control.documents import (
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import (
     HOSTS,
     INSTANCES,
     Documents,
@@ -27,9 +28,8 @@ from sgdataplane.control.documents import (
     path_of,
     state_in,
 )
-from sgdataplane.control.refusals import NEVER, RefusedCertificates
-from sgdataplane.control.store import Body, ConflictError, Path, Store, Write
-from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.store.interface import Body, ConflictError, Path, Store, Write
+from sgdataplane.store.refusals import NEVER, RefusedCertificates
 
 T = TypeVar("T")
 TAG = "sgdp:host"  # of an instance: the host of those of its ENIs that nothing else binds

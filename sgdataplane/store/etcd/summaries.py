@@ -13,13 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from sgdataplane.control import etcdkeys
-from sgdataplane.control.etcdclient import Cluster, EtcdError, pages
-from sgdataplane.control.etcdkeys import Keys
-from sgdataplane.control.etcdmessages import make
-from sgdataplane.control.store import SUMMARY_S, Body
-from sgdataplane.control.summaries import SummaryReader
 from sgdataplane.errors import LimitError
+from sgdataplane.store.etcd import keys
+from sgdataplane.store.etcd.client import Cluster, EtcdError, pages
+from sgdataplane.store.etcd.keys import Keys
+from sgdataplane.store.etcd.messages import make
+from sgdataplane.store.interface import SUMMARY_S, Body
+from sgdataplane.store.summaries import SummaryReader
 
 A_PAGE = 4  # summaries in one answer of etcd's: each has up to 1.5 MB
 COMPACT_S = 60.0  # how long etcd keeps what a summary was before, and a bit longer
@@ -36,9 +36,9 @@ class Summaries:
     def put(self, relay: str, body: Body) -> None:
         """LimitError if it is larger than etcd takes. ValueError, TypeError if it isn't JSON."""
         now = self._clock()
-        value = etcdkeys.packed({"until": now + SUMMARY_S, "body": dict(body)})
-        if len(value) > etcdkeys.MOST_BYTES:
-            raise LimitError(f"the summary of {relay} (bytes in etcd)", etcdkeys.MOST_BYTES, len(value))
+        value = keys.packed({"until": now + SUMMARY_S, "body": dict(body)})
+        if len(value) > keys.MOST_BYTES:
+            raise LimitError(f"the summary of {relay} (bytes in etcd)", keys.MOST_BYTES, len(value))
         answer = self._cluster.call(make("PutRequest", key=self._keys.of("summary", relay), value=value))
         if time.monotonic() >= self._compacted_at + COMPACT_S:
             compact(self._cluster, self._revision)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from sgdataplane.control.store import FullError, UnavailableError
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.files import beside_of, make_private, sync_folder
+from sgdataplane.store.interface import FullError, UnavailableError
 
 BUSY_S = 10.0  # how long a writer waits for the others
 APPLICATION, VERSION = 0x53474450, 2

@@ -1,0 +1,5 @@
+"""The store in etcd, for several machines. Begin with keys.py, the layout, then store.py. Needs the extra `etcd`.
+
+access <-- client --> messages        how etcd is reached and called
+keys <-- parcels, summaries <-- store what is done there, in which order
+"""
