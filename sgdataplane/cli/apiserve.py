@@ -117,8 +117,8 @@ def places(config: ApiConfig) -> list[Place]:
         require_root("making a lab")
         return [FollowingLab(replace(default_record(config.lab), choices=config.choices))]
     if config.folder:
-        from sgdataplane.control.agentplace import AgentPlace
-        from sgdataplane.control.publishing import Publisher
+        from sgdataplane.handover.agentplace import AgentPlace
+        from sgdataplane.handover.publishing import Publisher
 
         return [AgentPlace(Publisher(config.folder.absolute()), config.agent_socket)]
     say_aside("note: neither a lab nor a folder is named: nothing is enforced here; `sgdp relay` tells other hosts")

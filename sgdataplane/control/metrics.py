@@ -24,10 +24,10 @@ from prometheus_client import (
 )
 
 from sgdataplane import __version__
-from sgdataplane.control.certificates import ends_in
 from sgdataplane.control.hostlags import HostCounts
 from sgdataplane.control.hoststatus import HostStanding
-from sgdataplane.control.processes import ProcessUsage
+from sgdataplane.host.certificates import ends_in
+from sgdataplane.host.processes import ProcessUsage
 
 PREFIX = "sgdataplane_api"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sgdataplane.control.certificates import require_private
 from sgdataplane.control.http import JSON, Api
 from sgdataplane.errors import EndpointError
+from sgdataplane.host.certificates import require_private
 from sgdataplane.visible import json_text, visible
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sgdataplane import __version__
-from sgdataplane.control.certificates import ends_in
-from sgdataplane.control.processes import ProcessUsage
 from sgdataplane.daemon.scrape import KeptText, MetricsServer
+from sgdataplane.host.certificates import ends_in
+from sgdataplane.host.processes import ProcessUsage
 from sgdataplane.relay.counts import ANSWERS, ENDS, MESSAGES, RELAY_ERRORS, SYNC_FAILURES
 from sgdataplane.relay.tls import TlsFiles
 from sgdataplane.store.history import Version

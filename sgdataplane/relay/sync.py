@@ -25,9 +25,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
 from sgdataplane import __version__
-from sgdataplane.control.agentplace import AgentPlace, Enforcement
-from sgdataplane.control.publishing import Publisher, files
 from sgdataplane.errors import EndpointError, HostError, SgDataplaneError, SilentError
+from sgdataplane.handover.agentplace import AgentPlace, Enforcement
+from sgdataplane.handover.publishing import Publisher, files
 from sgdataplane.limitedlog import limit_log
 from sgdataplane.relay.counts import ENDED, NO_MESSAGE, OLDER, PUBLISH, UNREACHABLE, SyncCounts
 from sgdataplane.relay.part import HostPart, OlderError, Receiving

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.control.certificates import require_private
 from sgdataplane.errors import EndpointError
+from sgdataplane.host.certificates import require_private
 from sgdataplane.store.hosts import is_host_name
 from sgdataplane.store.refusals import plain_serial
 from sgdataplane.visible import visible

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.agentplace import AgentPlace, Enforcement
-from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError, SilentError
+from sgdataplane.handover.agentplace import AgentPlace, Enforcement
+from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.store.history import Version
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
@@ -179,7 +179,7 @@ def test_what_was_refused_before_says_nothing_of_what_was_published_since(
 ) -> None:
     refused = name_of_generation(Version(0, 1))
     state = {"path": str(publisher.current), "generation": None, "refused": refused, "error": "bad"}
-    monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: {"status": {"state": state}})
+    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_: {"status": {"state": state}})
     place = AgentPlace(publisher, Path("agent.sock"), patience=0)
     with pytest.raises(HostError, match="bad"):
         place.put(Version(0, 1), state_of(WEB))
@@ -196,7 +196,7 @@ def test_what_a_failed_cycle_leaves_is_not_called_enforced(
     generation = name_of_generation(Version(0, 1))
     state = {"path": str(publisher.current), "generation": generation, "refused": None, "error": None}
     told = {"status": {"state": state, "cycle": {"error": error or None}, "enis": enis}}
-    monkeypatch.setattr("sgdataplane.control.agentplace.ask", lambda *_: told)
+    monkeypatch.setattr("sgdataplane.handover.agentplace.ask", lambda *_: told)
     place = AgentPlace(publisher, Path("agent.sock"))
     if error:
         with pytest.raises(HostError, match=error):

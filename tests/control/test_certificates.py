@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdataplane.control.certificates import _end, ends_in
+from sgdataplane.host.certificates import _end, ends_in
 from tests.support.certificates import Authority
 
 KEY = ec.generate_private_key(ec.SECP256R1())

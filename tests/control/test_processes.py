@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import ProcessCollector
 
-from sgdataplane.control.processes import ProcessUsage
+from sgdataplane.host.processes import ProcessUsage
 
 pytestmark = pytest.mark.kernel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.agentbench import AgentBench, agent_in

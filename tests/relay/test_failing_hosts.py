@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.output import Exit
-from sgdataplane.control.publishing import Publisher
 from sgdataplane.errors import StateFileError
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, spell

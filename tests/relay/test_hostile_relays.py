@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.relay.tls import TlsFiles, relay_context
 from sgdataplane.relay.wire import (
     BAD_MESSAGE,

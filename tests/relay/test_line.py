@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.store.interface import Write
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.attachbench import DNS, WEB, state_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.relay import part as module
 from sgdataplane.relay.part import HostPart, OlderError, Receiving
 from sgdataplane.relay.sync import Folder

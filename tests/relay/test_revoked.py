@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from sgdataplane.control.agentplace import AgentPlace
+from sgdataplane.handover.agentplace import AgentPlace
 from sgdataplane.relay.held import HeldDocuments
 from sgdataplane.relay.server import Relay
 from sgdataplane.relay.streams import Stream

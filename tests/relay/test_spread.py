@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from sgdataplane.control.agentplace import AgentPlace
+from sgdataplane.handover.agentplace import AgentPlace
 from sgdataplane.relay import sync
 from sgdataplane.relay.sync import LONGEST_S, SHORTEST_S, Folder, HostSync, wait_s
 from sgdataplane.relay.tls import HostTls

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from sgdataplane.control.importing import _put
-from sgdataplane.control.publishing import Publisher
+from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context
 from sgdataplane.relay.wire import Hello, HostChange, Refused, Reported, read_from_relay, spell

@@ -37,9 +37,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "attach": (*POLICY, "host", "enforce"),
     "daemon": RUNNING,
     "store": (*STATE, "statefile", "settings", "host"),
-    # and what it is told by the agent:
+    "handover": (*STATE, "store", "statefile"),  # and what the agent says
     "control": (*STATE, "store", "policy", "analyse", "statefile", "settings", "host", "__version__"),
-    "relay": (*STATE, "store", "control", "statefile", "settings", "__version__"),
+    "relay": (*STATE, "store", "handover", "statefile", "settings", "host", "__version__"),  # and nothing of `control`
     "cli": (*RUNNING, "daemon", "report"),
     "cni": (*RUNNING, "daemon", "cli"),
     "__main__": ("cli",),
@@ -54,7 +54,7 @@ EXCEPTIONS = {
     ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
     ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
-    ("control.agentplace", "daemon.control"),  # the agent's status, at its socket
+    ("handover.agentplace", "daemon.control"),  # the agent's status, at its socket
     ("relay.metrics", "daemon.scrape"),  # served as the agent's are
     ("cli.api", "control"),
     ("cli.api", "store"),
@@ -68,6 +68,7 @@ EXCEPTIONS = {
     ("cli.hosts", "store"),
     ("cli.labhosts", "control"),
     ("cli.apiserve", "store"),
+    ("cli.apiserve", "handover"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
     (
         "cli.*",
@@ -83,7 +84,7 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
-    "prometheus_client": ("daemon.metrics", "control.metrics", "control.processes", "relay.metrics"),
+    "prometheus_client": ("daemon.metrics", "control.metrics", "host.processes", "relay.metrics"),
     "sqlite3": ("store.sqlite",),
     "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.serve",),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sgdataplane.control.publishing import Publisher, name_of_generation
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError, SilentError
+from sgdataplane.handover.publishing import Publisher, name_of_generation
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.store.history import Version
