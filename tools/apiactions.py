@@ -13,8 +13,9 @@ from importlib import resources
 from types import CodeType, FunctionType
 from typing import Any
 
-from sgdataplane.control import extensions, hostwaits
 from sgdataplane.control.actions import ACTIONS
+from sgdataplane.control.hosts import waits
+from sgdataplane.control.service import extensions
 from sgdataplane.statefile import ecs_names
 from tools.commands import table
 
@@ -22,7 +23,7 @@ OURS: Mapping[str, object] = {
     "SgdpDiff": extensions.diff,
     "SgdpExplain": extensions.explain,
     "SgdpDescribeEvents": extensions.describe_events,
-    "SgdpDescribeHosts": hostwaits.describe,
+    "SgdpDescribeHosts": waits.describe,
 }
 ANSWERING = ("shape", "permission")  # functions that make answers, and so name fields of these; and any "..._item"
 ALWAYS = {"RegionId", "ClientToken", "DryRun"}  # what the engine and HTTP look at
@@ -49,7 +50,7 @@ def parts() -> Iterator[str]:
 
 
 def tables() -> dict[str, Mapping[str, Any]]:
-    folder = resources.files("sgdataplane.control") / "tables"
+    folder = resources.files("sgdataplane.control.calls") / "tables"
     read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "extensions")]
     return {name: fields for part in read for name, fields in sorted(part.items())}
 

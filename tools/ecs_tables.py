@@ -20,7 +20,7 @@ Field: TypeAlias = "dict[str, object]"
 Fields: TypeAlias = "dict[str, Field]"
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLES = ROOT / "sgdataplane" / "control" / "tables"
+TABLES = ROOT / "sgdataplane" / "control" / "calls" / "tables"
 PACKAGE = "alibabacloud_ecs20140526"
 TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 # Parameters of the account that calls; the SDK itself doesn't explain them.

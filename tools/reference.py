@@ -16,8 +16,8 @@ from sgdataplane.cli.attach import CODES
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.cli.output import EXIT_MEANINGS, Exit
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
-from sgdataplane.control.metrics import API_METRICS
-from sgdataplane.control.metrics import PREFIX as API_PREFIX
+from sgdataplane.control.http.metrics import API_METRICS
+from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
 from sgdataplane.daemon.metrics import METRICS, PREFIX
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision

@@ -45,9 +45,9 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
 
 if TYPE_CHECKING:
-    from sgdataplane.control.keys import StoredKey
-    from sgdataplane.control.permissions import AccessPolicy
-    from sgdataplane.control.secrets import SecretBox
+    from sgdataplane.control.access.keys import StoredKey
+    from sgdataplane.control.access.permissions import AccessPolicy
+    from sgdataplane.control.access.secrets import SecretBox
 
 EXTRA = "api"
 STORE_HELP = "sqlite:FILE, FILE or etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE&cert=FILE&key=FILE]"
@@ -162,7 +162,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
     config = config_of(arguments)
     with extra(EXTRA):
-        from sgdataplane.control.serve import listen_at
+        from sgdataplane.control.http.server import listen_at
 
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
         return apiserve.run(config, at)
@@ -173,8 +173,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 def run_create(arguments: argparse.Namespace) -> int:
     """Prints the key's id and secret."""
-    from sgdataplane.control.keys import create_key, policy_of
-    from sgdataplane.control.permissions import BUILT_IN
+    from sgdataplane.control.access.keys import create_key, policy_of
+    from sgdataplane.control.access.permissions import BUILT_IN
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.opening import key_file_of, open_store
 
@@ -185,7 +185,7 @@ def run_create(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     key_file = config.key_file or key_file_of(config.store)
     with extra(EXTRA):
-        import sgdataplane.control.secrets  # noqa: F401  (before a store is made)
+        import sgdataplane.control.access.secrets  # noqa: F401  (before a store is made)
     with closing(open_store(config.store)) as store:
         call = local_call("CreateAccessKey")
         made = create_key(
@@ -203,7 +203,7 @@ def run_create(arguments: argparse.Namespace) -> int:
 
 def _note_idle(policy: AccessPolicy) -> None:
     """A Deny that never matches would permit more than its author meant."""
-    from sgdataplane.control.parameters import tables
+    from sgdataplane.control.calls.parameters import tables
 
     for pattern in policy.idle(tables()):
         say_aside(f"note: the policy names {pattern}, but the API has no such action")
@@ -211,7 +211,7 @@ def _note_idle(policy: AccessPolicy) -> None:
 
 def _box(file: Path, *, is_first: bool) -> SecretBox:
     """What seals secrets; its file is made with the first key."""
-    from sgdataplane.control.secrets import SecretBox, make_key_file
+    from sgdataplane.control.access.secrets import SecretBox, make_key_file
 
     if is_first and not file.exists():
         make_key_file(file)
@@ -220,7 +220,7 @@ def _box(file: Path, *, is_first: bool) -> SecretBox:
 
 
 def _text_of(file: Path) -> str:
-    from sgdataplane.control.permissions import LARGEST
+    from sgdataplane.control.access.permissions import LARGEST
 
     try:
         with open(file, "rb") as opened:
@@ -234,7 +234,7 @@ def _text_of(file: Path) -> str:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints the keys, without their secrets."""
-    from sgdataplane.control.keys import stored_keys
+    from sgdataplane.control.access.keys import stored_keys
     from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=False)) as store:
@@ -268,7 +268,7 @@ def _cells(key: StoredKey) -> tuple[str, ...]:
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Exit 5 if there is no such key; a key that is revoked already stays so."""
-    from sgdataplane.control.keys import revoke_key
+    from sgdataplane.control.access.keys import revoke_key
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.opening import open_store
 
@@ -287,7 +287,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
-    from sgdataplane.control.importing import import_state
+    from sgdataplane.control.actions.importing import import_state
     from sgdataplane.statefile.dump_native import sections
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.opening import open_store

@@ -20,12 +20,12 @@ from sgdataplane.cli.output import Exit, say, say_aside
 from sgdataplane.model.choices import IN_LAB
 
 if TYPE_CHECKING:
+    from sgdataplane.control.access.nonces import Nonces
+    from sgdataplane.control.actions.engine import Engine
     from sgdataplane.control.background import Background
     from sgdataplane.control.config import ApiConfig
-    from sgdataplane.control.engine import Engine
-    from sgdataplane.control.following import Place
-    from sgdataplane.control.nonces import Nonces
-    from sgdataplane.control.serve import ListenAt
+    from sgdataplane.control.hosts.following import Place
+    from sgdataplane.control.http.server import ListenAt
 
 LISTEN = "127.0.0.1:8080"
 FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
@@ -50,21 +50,21 @@ def add_arguments(parser: Parser) -> None:
 
 def run(config: ApiConfig, at: ListenAt) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
-    from sgdataplane.control.access import AccessLog
-    from sgdataplane.control.admission import Admission
-    from sgdataplane.control.aside import Aside
-    from sgdataplane.control.claims import ClaimKeeper
-    from sgdataplane.control.engine import Engine
-    from sgdataplane.control.following import Following
-    from sgdataplane.control.hostlags import HostLags
-    from sgdataplane.control.hoststatus import HostBoard
-    from sgdataplane.control.http import Api
-    from sgdataplane.control.keys import Keyring
-    from sgdataplane.control.metrics import ApiMetrics
-    from sgdataplane.control.secrets import SecretBox
-    from sgdataplane.control.serve import ApiServer
-    from sgdataplane.control.service import ApiService
-    from sgdataplane.control.signature import Verifier
+    from sgdataplane.control.access.keys import Keyring
+    from sgdataplane.control.access.secrets import SecretBox
+    from sgdataplane.control.access.signature import Verifier
+    from sgdataplane.control.actions.engine import Engine
+    from sgdataplane.control.hosts.claims import ClaimKeeper
+    from sgdataplane.control.hosts.following import Following
+    from sgdataplane.control.hosts.lags import HostLags
+    from sgdataplane.control.hosts.status import HostBoard
+    from sgdataplane.control.http.accesslog import AccessLog
+    from sgdataplane.control.http.admission import Admission
+    from sgdataplane.control.http.api import Api
+    from sgdataplane.control.http.metrics import ApiMetrics
+    from sgdataplane.control.http.server import ApiServer
+    from sgdataplane.control.service.aside import Aside
+    from sgdataplane.control.service.dispatch import ApiService
     from sgdataplane.daemon.logs import Notifier
     from sgdataplane.store.opening import key_file_of, open_store
 
@@ -97,7 +97,7 @@ def run(config: ApiConfig, at: ListenAt) -> int:
 
 def used_nonces(key_file: Path) -> Nonces:
     """They are noted beside the key file, which is there with any store. HostError."""
-    from sgdataplane.control.nonces import Nonces
+    from sgdataplane.control.access.nonces import Nonces
     from sgdataplane.errors import HostError
 
     folder = key_file.with_name(f"{key_file.name}.nonces")

@@ -17,7 +17,7 @@ from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
 
 if TYPE_CHECKING:
-    from sgdataplane.control.client import ApiClient
+    from sgdataplane.control.http.client import ApiClient
 
 GROUP_HELP = "the group's id or name"
 REMOTE_HELP = "a CIDR block, a prefix list's id, or a group's id or name"
@@ -259,7 +259,7 @@ def group_id(client: ApiClient, name: str) -> str:
 def the_one(name: str, things: Mapping[str, str], kind: str, unknown: str) -> str:
     """The id of the one thing that has this id or name. `things`: id -> name. RefusedError with the code `unknown` if
     there is none, and with the near ones by name."""
-    from sgdataplane.control.client import RefusedError
+    from sgdataplane.control.http.client import RefusedError
 
     named = look_up(name, {one: (its,) for one, its in things.items()})
     if len(named.ids) == 1:
@@ -345,7 +345,7 @@ def _as_kept(remote: str) -> str:
 
 def _client(arguments: argparse.Namespace) -> ApiClient:
     """A usage error unless the environment names the API and a key."""
-    from sgdataplane.control.client import ApiClient
+    from sgdataplane.control.http.client import ApiClient
 
     return read_for(arguments, ApiClient.of_environment)
 

@@ -31,7 +31,7 @@ from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import counted, first_of
 
 if TYPE_CHECKING:
-    from sgdataplane.control.hostwaits import HostItem
+    from sgdataplane.control.hosts.waits import HostItem
     from sgdataplane.store.documents import Documents
     from sgdataplane.store.interface import Store
 
@@ -102,8 +102,8 @@ def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[S
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints the hosts."""
-    from sgdataplane.control.hoststatus import words_in
-    from sgdataplane.control.hostwaits import items
+    from sgdataplane.control.hosts.status import words_in
+    from sgdataplane.control.hosts.waits import items
     from sgdataplane.store.documents import Documents
 
     with opened(arguments) as store:
@@ -139,7 +139,7 @@ def _described(item: HostItem, documents: Documents, now: float) -> dict[str, An
 
 
 def _status(item: HostItem, documents: Documents, now: float) -> str:
-    from sgdataplane.control.hoststatus import standing_of
+    from sgdataplane.control.hosts.status import standing_of
 
     return standing_of(item.word, documents.version, now).value.lower()
 
@@ -165,7 +165,7 @@ def _standing_word(item: HostItem) -> str:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Exit 5 if a host can't be called so."""
-    from sgdataplane.control.hoststatus import words_in
+    from sgdataplane.control.hosts.status import words_in
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import add_host
     from sgdataplane.store.refusals import NEVER
@@ -227,11 +227,11 @@ def run_forget(arguments: argparse.Namespace) -> int:
 
 def run_wait(arguments: argparse.Namespace) -> int:
     """Exit 1 if the revision isn't in force at all hosts, 5 if there is no such revision or VPC, or no host at all."""
-    from sgdataplane.control.answers import ApiError
-    from sgdataplane.control.engine import Engine
-    from sgdataplane.control.following import Following
-    from sgdataplane.control.hostwaits import items
-    from sgdataplane.control.service import ApiService
+    from sgdataplane.control.actions.engine import Engine
+    from sgdataplane.control.calls.answers import ApiError
+    from sgdataplane.control.hosts.following import Following
+    from sgdataplane.control.hosts.waits import items
+    from sgdataplane.control.service.dispatch import ApiService
 
     if arguments.timeout > MOST_WAIT_S:
         arguments.parser.error(f"--timeout is 0 to {MOST_WAIT_S} seconds")

@@ -56,7 +56,7 @@ def refuse_unfit(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Builds it, says how to reach it, and keeps it until Ctrl-C or SIGTERM. Nothing of it stays."""
     with extra("api"):
-        from sgdataplane.control.serve import listen_at
+        from sgdataplane.control.http.server import listen_at
         from sgdataplane.lab.hosts.door import open_door
         from sgdataplane.lab.hosts.hostslab import hosts_lab
     at = read_for(arguments, lambda: listen_at(arguments.listen or LISTEN))
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _say_how(lab: HostsLab, url: str) -> None:
     """What a shell needs, so that `sgdp group`, or an SDK, asks this API."""
-    from sgdataplane.control.client import KEY, SECRET, URL
+    from sgdataplane.control.http.client import KEY, SECRET, URL
 
     given = {URL: url, KEY: lab.key[0], SECRET: lab.key[1], AUTHORITY: str(lab.authority_file)}
     for name, value in given.items():

@@ -18,7 +18,7 @@ from sgdataplane.policy.reach import Reach
 
 
 class FollowingLab:
-    """A place where the API's state is enforced (control/following.py). The lab is made if it isn't there."""
+    """A place where the API's state is enforced (control/hosts/following.py). The lab is made if it isn't there."""
 
     def __init__(self, record: LabRecord) -> None:
         self.name = f"lab {record.name}"

@@ -3,7 +3,7 @@
 A summary comes from another machine. If somebody has taken that machine over, the summary may be anything. So what
 isn't a summary is skipped: it costs no other relay its word, and little memory.
 
-Owns how large a summary may be. Must not know where it is kept, or what its fields mean (hoststatus.py).
+Owns how large a summary may be. Must not know where it is kept, or what its fields mean (control/hosts/status.py).
 """
 
 from __future__ import annotations

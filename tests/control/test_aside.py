@@ -16,10 +16,10 @@ from typing import cast
 
 import pytest
 
-from sgdataplane.control import aside as module
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.aside import Aside, changes
-from sgdataplane.control.heavy import Computer, HeavyAnswers
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.service import aside as module
+from sgdataplane.control.service.aside import Aside, changes
+from sgdataplane.control.service.heavy import Computer, HeavyAnswers
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import Documents, ResourceKind, native
 from sgdataplane.store.interface import Body, Json
@@ -210,7 +210,7 @@ def test_leaving_ends_the_fork_server_and_nothing_is_computed_any_more(bench: Be
 
 OWNER = """
 import threading
-from sgdataplane.control import aside
+from sgdataplane.control.service import aside
 from tests.control.test_aside import Bench, NEVER
 from tests.support.flood import wait_until
 from tests.support.slowforks import SPINS

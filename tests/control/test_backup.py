@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.keys import Keyring, create_key
-from sgdataplane.control.secrets import SecretBox, make_key_file
+from sgdataplane.control.access.keys import Keyring, create_key
+from sgdataplane.control.access.secrets import SecretBox, make_key_file
+from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.errors import StateFileError
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.history import EPOCH, epoch_in, prune_audit

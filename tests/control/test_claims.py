@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.claims import ACTION, ClaimKeeper, bind, claims
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.hoststatus import HostBoard
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.claims import ACTION, ClaimKeeper, bind, claims
+from sgdataplane.control.hosts.status import HostBoard
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.hosts import add_host, forget_host, host_of, release_enis, revoke_host

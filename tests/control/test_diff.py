@@ -13,10 +13,10 @@ import pytest
 from sgdataplane import diff, load
 from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.cli.main import main
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.extensions import TOLD_OF_DIFF
-from sgdataplane.control.following import Following
-from sgdataplane.control.service import ApiService
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service.dispatch import ApiService
+from sgdataplane.control.service.extensions import TOLD_OF_DIFF
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import native
 from sgdataplane.store.interface import Json

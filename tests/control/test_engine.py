@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from sgdataplane.control import engine
-from sgdataplane.control.answers import Answer
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import state_of
-from sgdataplane.control.validation import validate
+from sgdataplane.control.actions import engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.actions.validation import validate
+from sgdataplane.control.calls.answers import Answer
+from sgdataplane.control.hosts.following import state_of
 from sgdataplane.statefile import Memory
 from sgdataplane.store.documents import Documents, Workspace
 from sgdataplane.store.interface import Write

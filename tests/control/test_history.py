@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.engine import Engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store import audit
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.history import PRUNED, Pruned, Version, begin_epoch, prune_audit, pruned_in

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.control.hoststatus import MAX_CLAIMS, MAX_TEXT, HostBoard, words_in
+from sgdataplane.control.hosts.status import MAX_CLAIMS, MAX_TEXT, HostBoard, words_in
 from sgdataplane.store import summaries
 from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.messages import make

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sgdataplane.control.hostlags import HostCounts, HostLags
-from sgdataplane.control.hoststatus import HostBoard, HostStanding
+from sgdataplane.control.hosts.lags import HostCounts, HostLags
+from sgdataplane.control.hosts.status import HostBoard, HostStanding
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import StoredHost
 from sgdataplane.store.interface import Json, Write

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.claims import bind
-from sgdataplane.control.engine import Engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.claims import bind
 from sgdataplane.errors import StateFileError
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.call import Call

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdataplane.control.hoststatus import HostBoard, HostStanding, standing_of, words_in
+from sgdataplane.control.hosts.status import HostBoard, HostStanding, standing_of, words_in
 from sgdataplane.store.history import Version
 from sgdataplane.store.interface import Body, Json
 from sgdataplane.store.memory import MemoryStore

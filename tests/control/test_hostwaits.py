@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from sgdataplane.control import hostwaits
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
-from sgdataplane.control.hoststatus import HostBoard
-from sgdataplane.control.service import ApiService
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts import waits
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.hosts.status import HostBoard
+from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.hosts import add_host, forget_host, revoke_host
 from sgdataplane.store.interface import Json
@@ -106,7 +106,7 @@ def test_a_silent_host_is_unknown_and_nobody_waits_for_it(many: ManyHosts) -> No
 
 def test_a_host_that_fails_is_waited_for_a_moment(many: ManyHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it says may be of the revision before."""
-    monkeypatch.setattr(hostwaits, "FAILED_S", 0.6)
+    monkeypatch.setattr(waits, "FAILED_S", 0.6)
     last = many.engine.revision
     failing = host(last - 1, needed=last, error="no space left")
     many.say(a=host(last), b=failing)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.control.importing import import_state
+from sgdataplane.control.actions.importing import import_state
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load
 from sgdataplane.statefile.load import load_native, load_text

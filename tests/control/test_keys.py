@@ -11,20 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.admission import Admission
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.keys import (
-    GUARD,
-    Keyring,
-    StoredKey,
-    create_key,
-    revoke_key,
-    stored_keys,
-)
-from sgdataplane.control.permissions import PolicyError
-from sgdataplane.control.secrets import SecretBox, make_key_file
-from sgdataplane.control.signature import Verifier
+from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, revoke_key, stored_keys
+from sgdataplane.control.access.permissions import PolicyError
+from sgdataplane.control.access.secrets import SecretBox, make_key_file
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.http.admission import Admission
 from sgdataplane.errors import StateFileError
 from sgdataplane.store import audit
 from sgdataplane.store.call import Call

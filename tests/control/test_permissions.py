@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgdataplane.control.access.permissions import BUILT_IN, LARGEST, AccessPolicy, PolicyError, matches, read_policy
 from sgdataplane.control.actions import ACTIONS
-from sgdataplane.control.permissions import BUILT_IN, LARGEST, AccessPolicy, PolicyError, matches, read_policy
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Json
 

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
-from sgdataplane.control.hiding import HIDDEN
-from sgdataplane.control.permissions import AccessPolicy, CallTarget, read_policy
-from sgdataplane.control.service import ApiService
+from sgdataplane.control.access.hiding import HIDDEN
+from sgdataplane.control.access.permissions import AccessPolicy, CallTarget, read_policy
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.audit import local_call
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
-from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.service import ApiService
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.service.dispatch import ApiService
+from sgdataplane.control.service.heavy import HEAVY
 from sgdataplane.errors import HostError, LimitError, SilentError
 from sgdataplane.model.state import CloudState
 from sgdataplane.store.audit import local_call
@@ -212,7 +212,7 @@ def test_a_place_that_was_silent_is_asked_again(
     bench: Bench, place: Somewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without another revision: what has failed may have come right by itself, such as an agent that starts late."""
-    monkeypatch.setattr("sgdataplane.control.following.RETRY_S", 0.02)
+    monkeypatch.setattr("sgdataplane.control.hosts.following.RETRY_S", 0.02)
     place.refuses = SilentError("socket", "no agent")
     place.may_go_on.set()
     with bench.following:

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from sgdataplane.control import engine
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.following import state_of
-from sgdataplane.control.validation import validate
+from sgdataplane.control.actions import engine
+from sgdataplane.control.actions.validation import validate
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.following import state_of
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import load_native
 from sgdataplane.statefile.quotas import PROFILES, Quotas

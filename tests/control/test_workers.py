@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.heavy import HEAVY
-from sgdataplane.control.workers import LARGE, REST_TIMES, Workers, WorkLimits
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.http.workers import LARGE, REST_TIMES, Workers, WorkLimits
+from sgdataplane.control.service.heavy import HEAVY
 
 PATIENCE_S = 30
 
@@ -160,8 +160,8 @@ def test_after_a_large_request_that_is_refused_no_other_one_is_checked_for_a_whi
 ) -> None:
     slept: list[float] = []
     used = iter([1.0, 3.0])
-    monkeypatch.setattr("sgdataplane.control.workers.time.thread_time", lambda: next(used))
-    monkeypatch.setattr("sgdataplane.control.workers.time.sleep", slept.append)
+    monkeypatch.setattr("sgdataplane.control.http.workers.time.thread_time", lambda: next(used))
+    monkeypatch.setattr("sgdataplane.control.http.workers.time.sleep", slept.append)
 
     def work() -> str:
         if is_refused:

@@ -21,7 +21,7 @@ import pytest
 
 from sgdataplane.attach import registry as registry_module
 from sgdataplane.attach.registry import Registry
-from sgdataplane.control.nonces import Nonces
+from sgdataplane.control.access.nonces import Nonces
 from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.source import LastGood
@@ -228,7 +228,7 @@ def test_the_locks_are_the_ones_that_the_source_takes() -> None:
     )
     assert sorted(found.stdout.split()) == [
         "sgdataplane/attach/registry.py",
-        "sgdataplane/control/nonces.py",
+        "sgdataplane/control/access/nonces.py",
         "sgdataplane/store/sqlite/file.py",
         "sgdataplane/daemon/control.py",
         "sgdataplane/host/private.py",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 
-from sgdataplane.control import serve as serving
-from sgdataplane.control.admission import Admission
-from sgdataplane.control.answers import Answer
-from sgdataplane.control.http import Api
-from sgdataplane.control.serve import ApiServer, listen_at
-from sgdataplane.control.signature import Verifier
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.calls.answers import Answer
+from sgdataplane.control.http import server as serving
+from sgdataplane.control.http.admission import Admission
+from sgdataplane.control.http.api import Api
+from sgdataplane.control.http.server import ApiServer, listen_at
 from sgdataplane.store.call import Call
 from tests.http.conftest import FakeEngine
 from tests.http.signing import KEYS

@@ -14,13 +14,13 @@ from typing import Protocol
 
 import pytest
 
-from sgdataplane.control.access import AccessLog
-from sgdataplane.control.admission import Admission, Permits
-from sgdataplane.control.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
-from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.serve import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
-from sgdataplane.control.signature import Verifier
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.calls.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
+from sgdataplane.control.http.accesslog import AccessLog
+from sgdataplane.control.http.admission import Admission, Permits
+from sgdataplane.control.http.api import Api, ApiLimits
+from sgdataplane.control.http.server import MAX_CONNECTIONS, ApiServer, ListenAt, listen_at
+from sgdataplane.control.http.throttle import Throttle
 from sgdataplane.store.call import Call
 from sgdataplane.store.interface import Body
 from tests.http.signing import KEYS

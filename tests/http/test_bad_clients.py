@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control import serve as serving
-from sgdataplane.control.http import ApiLimits
+from sgdataplane.control.http import server as serving
+from sgdataplane.control.http.api import ApiLimits
 from tests.http.conftest import Alone, Serve, Served
 from tests.http.signing import KEY, Signed, acs3, send, send_on, v1
 from tests.http.test_http import until

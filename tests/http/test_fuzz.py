@@ -18,16 +18,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control.access import AccessLog
-from sgdataplane.control.admission import Admission
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
-from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.parameters import ParameterField, Table, tables
-from sgdataplane.control.serve import ApiServer, listen_at
-from sgdataplane.control.service import ApiService
-from sgdataplane.control.signature import Verifier
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.parameters import ParameterField, Table, tables
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.http.accesslog import AccessLog
+from sgdataplane.control.http.admission import Admission
+from sgdataplane.control.http.api import Api, ApiLimits
+from sgdataplane.control.http.server import ApiServer, listen_at
+from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.service.dispatch import ApiService
 from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEYS, Reply, Signed, acs3, send_on, v1

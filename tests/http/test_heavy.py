@@ -19,18 +19,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control import aside as module
-from sgdataplane.control.access import AccessLog
-from sgdataplane.control.admission import Admission
-from sgdataplane.control.aside import Aside
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import Following
-from sgdataplane.control.heavy import Computer
-from sgdataplane.control.http import Api, ApiLimits
-from sgdataplane.control.serve import ApiServer, ListenAt, listen_at
-from sgdataplane.control.service import ApiService
-from sgdataplane.control.signature import Verifier
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.http.accesslog import AccessLog
+from sgdataplane.control.http.admission import Admission
+from sgdataplane.control.http.api import Api, ApiLimits
+from sgdataplane.control.http.server import ApiServer, ListenAt, listen_at
+from sgdataplane.control.http.throttle import Throttle
+from sgdataplane.control.service import aside as module
+from sgdataplane.control.service.aside import Aside
+from sgdataplane.control.service.dispatch import ApiService
+from sgdataplane.control.service.heavy import Computer
 from sgdataplane.store.memory import MemoryStore
 from tests.http.conftest import Running
 from tests.http.signing import KEY, KEYS, SECRET, KeyOfTests, Reply, Signed, acs3, send, send_on

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control.http import ApiLimits
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.http.api import ApiLimits
+from sgdataplane.control.http.throttle import Throttle
 from tests.http.conftest import Serve, Served
 from tests.http.signing import KEY, OTHER_KEY, Reply, Signed, acs3, rfc3986, send, v1
 

@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from sgdataplane.control.http import ApiLimits
-from sgdataplane.control.pacing import MAX_HELD_S, REST_TIMES, SHOWN_S, Cooldown, RefusalRate, SharedAnswer
+from sgdataplane.control.http.api import ApiLimits
+from sgdataplane.control.http.pacing import MAX_HELD_S, REST_TIMES, SHOWN_S, Cooldown, RefusalRate, SharedAnswer
 from tests.http.conftest import Alone, Serve, Served
 from tests.http.hostile import KINDS, odd_header, v1
 from tests.http.signing import Signed, acs3, send
@@ -101,7 +101,7 @@ def test_who_has_no_key_does_not_have_his_text_read(
         read.append(text)
         return {}
 
-    monkeypatch.setattr("sgdataplane.control.admission.read_pairs", note)
+    monkeypatch.setattr("sgdataplane.control.http.admission.read_pairs", note)
     assert send(served.url, request_of()).code == code
     assert read == []
 
@@ -133,7 +133,7 @@ def test_a_connection_is_shown_the_same_once_a_second(monkeypatch: pytest.Monkey
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("sgdataplane.control.pacing.asyncio.sleep", sleep)
+    monkeypatch.setattr("sgdataplane.control.http.pacing.asyncio.sleep", sleep)
     cooldown = Cooldown(lambda: now[0])
 
     async def look() -> None:
@@ -178,7 +178,7 @@ def test_what_many_ask_for_is_made_for_a_tenth_of_the_time_and_also_after_a_fail
         now[0] += cost
         raise InterruptedError
 
-    monkeypatch.setattr("sgdataplane.control.pacing.asyncio.sleep", sleep)
+    monkeypatch.setattr("sgdataplane.control.http.pacing.asyncio.sleep", sleep)
 
     async def ask() -> None:
         shared = SharedAnswer(make, lambda: now[0])

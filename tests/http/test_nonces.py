@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.nonces import KEPT_S, RECORD, SKEW_S, Nonces
+from sgdataplane.control.access.nonces import KEPT_S, RECORD, SKEW_S, Nonces
+from sgdataplane.control.calls.answers import ApiError
 
 NOW = 1_800_000_000.0  # long after today: a new Nonces forgets by the real clock
 
@@ -104,7 +104,7 @@ def test_of_many_that_use_one_at_a_time_one_may(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_noted_is_there(tmp_path: Path) -> None:
     script = (
-        "import os, sys, signal\nfrom pathlib import Path\nfrom sgdataplane.control.nonces import Nonces\n"
+        "import os, sys, signal\nfrom pathlib import Path\nfrom sgdataplane.control.access.nonces import Nonces\n"
         f"Nonces(Path(sys.argv[1])).use('one', 'a', {NOW}, {NOW})\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)

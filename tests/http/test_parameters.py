@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.parameters import (
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.calls.parameters import (
     MAX_PARAMETERS,
     MAX_VALUE,
     ParameterField,

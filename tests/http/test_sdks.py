@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.http.throttle import Throttle
 from tests.http.conftest import Serve, Served
 from tests.http.signing import KEY, SECRET
 from tests.support.sdks import command_of

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control import serve as serving
-from sgdataplane.control.serve import ListenAt, allow_connections, listen_at
+from sgdataplane.control.http import server as serving
+from sgdataplane.control.http.server import ListenAt, allow_connections, listen_at
 from sgdataplane.errors import EndpointError
 from tests.http.conftest import Alone, Serve
 from tests.http.signing import acs3, send, send_on

@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.nonces import SKEW_S
-from sgdataplane.control.parameters import read_pairs
-from sgdataplane.control.signature import (
+from sgdataplane.control.access.nonces import SKEW_S
+from sgdataplane.control.access.signature import (
     SignedParts,
     Signer,
     Verifier,
@@ -20,6 +18,8 @@ from sgdataplane.control.signature import (
     sign_v1,
     v1_to_sign,
 )
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.calls.parameters import read_pairs
 from tests.http.signing import KEYS, Signed, acs3, stamp, v1
 
 NOW = 1_800_000_000.0

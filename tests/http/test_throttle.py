@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.control import throttle as module
-from sgdataplane.control.admission import Admission, Asker, Incoming
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.nonces import Nonces
-from sgdataplane.control.signature import Verifier
-from sgdataplane.control.throttle import Throttle
+from sgdataplane.control.access.nonces import Nonces
+from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.http import throttle as module
+from sgdataplane.control.http.admission import Admission, Asker, Incoming
+from sgdataplane.control.http.throttle import Throttle
 from tests.http.signing import KEYS, Signed, acs3
 
 

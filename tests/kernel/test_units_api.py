@@ -24,7 +24,7 @@ EXAMPLES = "/usr/share/doc/sgdataplane/examples"
 STORE, STATE = "/var/lib/sgdataplane-api/store.db", "/var/lib/sgdataplane-api/state"
 EPOCH = re.compile(r" of epoch [0-9]+")
 URL = "http://127.0.0.1:8080"
-INSIDE = "import sys; sys.path.insert(0, '/usr/lib/sgdataplane'); from sgdataplane.control.client import *\n"
+INSIDE = "import sys; sys.path.insert(0, '/usr/lib/sgdataplane'); from sgdataplane.control.http.client import *\n"
 CALL = "print(json.dumps(ApiClient(*sys.argv[1:4]).ask(sys.argv[4], **json.loads(sys.argv[5]))))"
 # Threads that create groups until nobody answers; the ids that were answered.
 WRITE = """

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.control.hoststatus import HostStanding
-from sgdataplane.control.metrics import API_METRICS, ApiMetrics
-from sgdataplane.control.metrics import PREFIX as API_PREFIX
+from sgdataplane.control.hosts.status import HostStanding
+from sgdataplane.control.http.metrics import API_METRICS, ApiMetrics
+from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
 from sgdataplane.relay.metrics import INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX
 from tests.support.alerting import (
     BY,

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.engine import Engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store.etcd.access import EtcdAccess
 from sgdataplane.store.etcd.store import EtcdStore
 from sgdataplane.store.interface import FullError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.importing import import_state
+from sgdataplane.control.actions.importing import import_state
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.host import netns
 from sgdataplane.store.audit import local_call

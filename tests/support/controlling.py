@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from sgdataplane.control.answers import Answer, ApiError
-from sgdataplane.control.engine import Engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import Answer, ApiError
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Body, Json

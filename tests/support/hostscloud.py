@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sgdataplane.control.client import RefusedError
+from sgdataplane.control.http.client import RefusedError
 from sgdataplane.errors import EndpointError
 from sgdataplane.lab.hosts import guests, routers, wires
 from sgdataplane.lab.hosts.guests import Guest

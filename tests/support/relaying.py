@@ -20,7 +20,7 @@ from typing import Any, Self, TypeAlias, cast
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from sgdataplane.control.importing import _put
+from sgdataplane.control.actions.importing import _put
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
 from sgdataplane.relay.tls import TlsFiles, host_context

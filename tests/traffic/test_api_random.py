@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.engine import Engine
-from sgdataplane.control.following import state_of
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.following import state_of
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import explain_result
 from sgdataplane.lab.following import FollowingLab

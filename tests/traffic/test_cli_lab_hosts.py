@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from sgdataplane.control.client import KEY, SECRET, URL, ApiClient
+from sgdataplane.control.http.client import KEY, SECRET, URL, ApiClient
 from sgdataplane.errors import HostError
 from sgdataplane.host.links import Links
 from sgdataplane.host.routing import router_ifname

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.control.client import RefusedError
+from sgdataplane.control.http.client import RefusedError
 from sgdataplane.errors import HostError
 from sgdataplane.lab.hosts import guests
 from sgdataplane.lab.hosts.authority import Authority

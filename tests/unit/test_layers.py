@@ -47,6 +47,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "pytest_plugin": ("api", "errors", "model"),
     "__init__": ("api",),
 }
+# The floors of a package, the lowest one first: its modules and packages, each of which may import itself and those
+# before it.
+FLOORS: dict[str, tuple[str, ...]] = {
+    "store": (
+        *("interface", "encoded", "layered", "call", "audit", "history", "documents", "refusals", "hosts", "summaries"),
+        *("memory", "sqlite", "etcd", "opening"),
+    ),
+    "control": ("background", "config", "calls", "access", "actions", "hosts", "service", "http"),
+}
 # Single modules that may import one thing more, with the reason.
 EXCEPTIONS = {
     ("nft.kernel", "host"),  # a socket belongs to the namespace it was made in
@@ -61,7 +70,7 @@ EXCEPTIONS = {
     ("cli.relay", "store.opening"),
     ("cli.relay", "relay"),
     ("cli.sync", "relay"),
-    ("cli.group", "control.client"),
+    ("cli.group", "control.http.client"),
     ("cli.apistore", "control"),
     ("cli.apistore", "store"),
     ("cli.hosts", "control"),
@@ -84,11 +93,11 @@ FOREIGN = {
     "jinja2": ("report.render",),
     "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
-    "prometheus_client": ("daemon.metrics", "control.metrics", "host.processes", "relay.metrics"),
+    "prometheus_client": ("daemon.metrics", "control.http.metrics", "host.processes", "relay.metrics"),
     "sqlite3": ("store.sqlite",),
-    "starlette": ("control",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
-    "uvicorn": ("control.serve",),
-    "cryptography": ("control.secrets", "lab.hosts.authority"),
+    "starlette": ("control.http",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
+    "uvicorn": ("control.http.server",),
+    "cryptography": ("control.access.secrets", "lab.hosts.authority"),
     "grpc": ("store.etcd.client",),  # the store in etcd is an extra: `sgdataplane[etcd]`
     "google": ("store.etcd.messages",),
     "websockets": ("relay",),  # the streams to hosts are an extra: `sgdataplane[relay]`
@@ -120,6 +129,17 @@ def is_excepted(module: str, target: str) -> bool:
     return any(is_in(module, who.removesuffix(".*")) and is_in(target, what) for who, what in EXCEPTIONS)
 
 
+def is_upward(module: str, target: str) -> bool:
+    """Whether a module imports from a floor of its package that is above its own. A package's own docstring module has
+    no floor, and imports nothing."""
+    package, _, rest = module.partition(".")
+    floors, there = FLOORS.get(package, ()), target.partition(".")
+    if not floors or there[0] != package:
+        return False
+    own, other = rest.partition(".")[0], there[2].partition(".")[0]
+    return not own or floors.index(other) > floors.index(own)
+
+
 def breaches(module: str, tree: ast.AST) -> Iterator[str]:
     """A line for every import that the picture doesn't allow."""
     layer = module.partition(".")[0]
@@ -128,6 +148,8 @@ def breaches(module: str, tree: ast.AST) -> Iterator[str]:
         allowed = layer == "lab" or target.partition(".")[0] in (layer, *GROUND, *MAY_IMPORT.get(layer, ()))
         if name.startswith("sgdataplane.") and not (allowed or is_excepted(module, target)):
             yield f"{module} imports {target}"
+        if is_upward(module, target):
+            yield f"{module} imports {target}, which is above it"
         for package, places in FOREIGN.items():
             if is_in(name, package) and not any(is_in(module, place) for place in places):
                 yield f"{module} imports {package}"
@@ -148,10 +170,33 @@ def test_module_imports_only_what_its_layer_may(module: str, tree: ast.Module) -
         ("cli.state", "import scapy.all", "cli.state imports scapy"),
         ("host.links", "import subprocess", "host.links imports subprocess"),
         ("daemon.loop", "from sgdataplane.lab import build", "daemon.loop imports lab.build"),
+        ("store.hosts", "import sgdataplane.control.config", "store.hosts imports control.config"),
+        ("relay.tls", "from sgdataplane.control import config", "relay.tls imports control.config"),
+        (
+            "control.access.keys",
+            "from sgdataplane.control.actions import engine",
+            "control.access.keys imports control.actions.engine, which is above it",
+        ),
+        (
+            "control.actions.rules",
+            "def f():\n    from sgdataplane.control.http.api import Api",
+            "control.actions.rules imports control.http.api.Api, which is above it",
+        ),
+        (
+            "store.documents",
+            "from sgdataplane.store.etcd.store import EtcdStore",
+            "store.documents imports store.etcd.store.EtcdStore, which is above it",
+        ),
     ],
 )
 def test_a_breach_is_found(module: str, text: str, breach: str) -> None:
     assert breach in set(breaches(module, ast.parse(text)))
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_each_part_of_a_package_has_its_floor(package: str) -> None:
+    parts = {name.split(".")[1] for name, _ in modules() if name.startswith(f"{package}.")}
+    assert sorted(FLOORS[package]) == sorted(parts)
 
 
 def test_only_the_verbs_of_the_lab_import_it_at_the_top() -> None:

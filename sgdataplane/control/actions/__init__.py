@@ -1,6 +1,10 @@
 """What each action of the API does: a pure function of documents and a call.
 
 Owns the list of actions. `docs/reference/api-actions.md` is generated from it.
+
+May import `access`, `calls` and `store`. Begin with engine.py, which calls an action and commits what it made;
+scope.py is what an action is given, validation.py says whether the result is a state. importing.py makes documents of
+a whole state.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sgdataplane.control.actions import groups, instances, interfaces, lists, networks, rules, tags
-from sgdataplane.control.scope import Scope
+from sgdataplane.control.actions.scope import Scope
 from sgdataplane.net.values import Direction
 from sgdataplane.store.interface import Body
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE, permission
-from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.store.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts

@@ -14,8 +14,8 @@ from typing import cast
 from sgdataplane.control.actions import interfaces
 from sgdataplane.control.actions.interfaces import asked_groups, make
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import Body, Json

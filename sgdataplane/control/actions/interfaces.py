@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.answers import FORBIDDEN, ApiError
-from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.records import free_mac

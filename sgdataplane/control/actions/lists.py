@@ -11,8 +11,8 @@ from functools import partial
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in
 from sgdataplane.store.interface import Body, Json
 

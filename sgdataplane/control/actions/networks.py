@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.scope import REGION, Scope, is_among
+from sgdataplane.control.actions.scope import REGION, Scope, is_among
+from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.net.values import Prefix
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts

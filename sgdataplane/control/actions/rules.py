@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from sgdataplane.control.answers import NOT_FOUND, ApiError
-from sgdataplane.control.scope import Scope
-from sgdataplane.control.validation import refusal
+from sgdataplane.control.actions.scope import Scope
+from sgdataplane.control.actions.validation import refusal
+from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
 from sgdataplane.net.values import Direction
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.dump_native import rule_fields

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.answers import ApiError
-from sgdataplane.control.scope import REGION, Scope, is_among, tags_of
+from sgdataplane.control.actions.scope import REGION, Scope, is_among, tags_of
+from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Body, Json
 

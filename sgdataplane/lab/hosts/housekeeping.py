@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sgdataplane.control.client import ApiClient, RefusedError
+from sgdataplane.control.http.client import ApiClient, RefusedError
 from sgdataplane.errors import EndpointError, HostError
 from sgdataplane.host import netns
 from sgdataplane.lab.hosts import guests, routers, wires

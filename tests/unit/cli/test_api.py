@@ -15,8 +15,8 @@ import pytest
 
 from sgdataplane.cli.apistore import audit_tables
 from sgdataplane.cli.main import main
-from sgdataplane.control.keys import Keyring
-from sgdataplane.control.secrets import SecretBox
+from sgdataplane.control.access.keys import Keyring
+from sgdataplane.control.access.secrets import SecretBox
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.schemas import assert_conforms
 
@@ -273,7 +273,7 @@ def test_without_the_extra_only_what_needs_it_says_what_to_install(
     api: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api("keys", "create")
-    monkeypatch.delitem(sys.modules, "sgdataplane.control.secrets")
+    monkeypatch.delitem(sys.modules, "sgdataplane.control.access.secrets")
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
     _, err = api("keys", "create", code=5, store=str(tmp_path / "other"))
     assert "the package cryptography, which is not installed" in err

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.control import hostwaits
-from sgdataplane.control.engine import Engine
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.hosts import waits
 from sgdataplane.store.documents import Documents
 from sgdataplane.store.hosts import hosts_in
 from sgdataplane.store.interface import Json
@@ -196,7 +196,7 @@ def test_a_wait_ends_when_all_hosts_have_it(pair: Site) -> None:
 
 
 def test_a_wait_says_where_it_isn_t_in_force(pair: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostwaits, "FAILED_S", 0.0)
+    monkeypatch.setattr(waits, "FAILED_S", 0.0)
     pair("hosts", "add", "web3")
     pair("hosts", "add", "web4")
     last = pair.revision

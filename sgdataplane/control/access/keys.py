@@ -1,0 +1,216 @@
+"""Access keys: who may call the API. They are documents in the store, changed by commits like everything else.
+
+Owns what such a document holds, and making, finding and revoking keys. Must not know signatures, or how secrets are
+sealed.
+
+A revoked key stays as a document without a secret, so that the audit's ids keep their names.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from sgdataplane.control.access.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
+from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.interface import (
+    Body,
+    ConflictError,
+    GoneError,
+    Json,
+    Path,
+    Snapshot,
+    Store,
+    UnavailableError,
+    Write,
+)
+
+KIND = "access_key"
+GUARD = "access_keys"
+PREFIX, ID_CHARACTERS, SECRET_CHARACTERS = "LTAI5t", 18, 30  # as long as the cloud's
+ALPHABET = string.ascii_letters + string.digits
+
+
+class Box(Protocol):
+    """Seals secrets, and opens them; `name`: what each is the secret of."""
+
+    def seal(self, secret: str, name: str) -> str: ...
+    def open(self, sealed: str, name: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """`policy`: the name of one that is built in, or the text of another one. `sealed`: the secret; "" once the key is
+    revoked. `created`, `revoked`: seconds since 1970."""
+
+    id: str
+    name: str
+    policy: str
+    sealed: str
+    created: float
+    revoked: float | None = None
+
+    @property
+    def path(self) -> Path:
+        return f"{KIND}/{self.id}"
+
+    @property
+    def has_built_in_policy(self) -> bool:
+        return self.policy in BUILT_IN
+
+    def body(self) -> Body:
+        about: dict[str, Json] = {
+            "name": self.name,
+            "policy": self.policy,
+            "sealed_secret": self.sealed,
+            "created": self.created,
+            "revoked": self.revoked,
+        }
+        return {"state": {}, "about": about}
+
+    @staticmethod
+    def of(path: Path, body: Body) -> StoredKey:
+        about = cast("dict[str, Json]", body["about"])
+        return StoredKey(
+            path.partition("/")[2],
+            cast(str, about["name"]),
+            cast(str, about["policy"]),
+            cast(str, about["sealed_secret"]),
+            cast(float, about["created"]),
+            cast("float | None", about["revoked"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """What a request's signature is checked with. The secret of a revoked key is ""."""
+
+    id: str
+    secret: str
+    is_revoked: bool
+    policy: AccessPolicy
+
+
+def stored_keys(documents: Mapping[Path, Body]) -> list[StoredKey]:
+    """All keys, the oldest first."""
+    found = [StoredKey.of(path, body) for path, body in documents.items() if path.startswith(f"{KIND}/")]
+    return sorted(found, key=lambda key: (key.created, key.id))
+
+
+def policy_of(text: str, file: str = "") -> AccessPolicy:
+    """By the name of one that is built in, or its text. PolicyError."""
+    return BUILT_IN[text] if text in BUILT_IN else read_policy(text, file)
+
+
+def create_key(store: Store, box: Callable[[bool], Box], call: Call, *, name: str, policy: str) -> tuple[str, str]:
+    """Its id and its secret, which nobody can read from the store. `box`: is told whether no other secret is
+    sealed yet, so that a new sealing key will do. PolicyError if the policy can't be used."""
+    policy_of(policy)
+    key_id, secret = PREFIX + _random(ID_CHARACTERS), _random(SECRET_CHARACTERS)
+
+    def decide(seen: Snapshot) -> StoredKey:
+        is_first = not any(key.sealed for key in stored_keys(seen.documents))
+        sealed = box(is_first).seal(secret, key_id)
+        return StoredKey(key_id, name, policy, sealed, call.now)
+
+    _commit(store, call, decide)
+    return key_id, secret
+
+
+def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
+    """From the next request on it is refused; a key that is revoked already stays as it is. StateFileError if there is
+    none of this id."""
+
+    def decide(seen: Snapshot) -> StoredKey:
+        key = next((one for one in stored_keys(seen.documents) if one.id == key_id), None)
+        if key is None:
+            message, expected = "there is no such access key", "an id that `sgdp api keys list` shows"
+            raise StateFileError((Problem(Where(), "InvalidAccessKeyId.NotFound", message, key_id, expected),))
+        return key if key.revoked else StoredKey(key.id, key.name, key.policy, "", key.created, call.now)
+
+    return _commit(store, call, decide)
+
+
+def _commit(store: Store, call: Call, decide: Callable[[Snapshot], StoredKey]) -> StoredKey:
+    """Decides anew if others commit meanwhile; commits nothing if the document is there already."""
+    while True:
+        seen = store.snapshot()
+        key = decide(seen)
+        if seen.documents.get(key.path) == key.body():
+            return key
+        guards = {GUARD: seen.guards.get(GUARD, 0)}
+        try:
+            store.commit(Write(guards, {key.path: key.body()}, audit=record_of(call, [key.path])))
+        except ConflictError:
+            continue
+        return key
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+class Keyring:
+    """Finds keys for those who serve requests, by several threads. Each look first takes over what was committed, by
+    whichever process, so a key that was revoked opens nothing from then on. `box`: is asked once there is a key."""
+
+    def __init__(self, store: Store, box: Callable[[], Box]) -> None:
+        self._store, self._box = store, box
+        self._lock = threading.Lock()
+        self._revision = -1
+        self._keys: dict[Path, tuple[StoredKey, AccessPolicy]] = {}
+
+    def find(self, key_id: str) -> UsableKey | None:
+        """None if there is none of this id. ApiError if the store can't be reached: a key that is known from before may
+        have been revoked. StateFileError if its secret can't be opened."""
+        with self._lock:
+            try:
+                self._catch_up()
+            except UnavailableError as error:
+                raise ApiError("ServiceUnavailable", f"The store can't be reached: {error}", UNAVAILABLE) from error
+            key, policy = self._keys.get(f"{KIND}/{key_id}", (None, None))
+        if key is None or policy is None:
+            return None
+        secret = self._box().open(key.sealed, key.id) if key.sealed else ""
+        return UsableKey(key.id, secret, key.revoked is not None, policy)
+
+    def permits(self, call: Call) -> bool:
+        """Whether the policy of the call's key permits it, as it was when the key was found last."""
+        with self._lock:
+            key, policy = self._keys.get(f"{KIND}/{call.key}", (None, None))
+        return key is not None and policy is not None and key.revoked is None and policy.permits(call)
+
+    def denies(self, call: Call, targets: Iterable[CallTarget]) -> bool:
+        """Whether the policy of the call's key denies its action on any of these explicitly."""
+        with self._lock:
+            _, policy = self._keys.get(f"{KIND}/{call.key}", (None, None))
+        return policy is not None and policy.denies(call.action, targets)
+
+    def _catch_up(self) -> None:
+        try:
+            if self._revision < 0:
+                raise GoneError("nothing was read yet")
+            for change in self._store.watch(self._revision, timeout=0):
+                self._put(change.puts)
+                for path in change.deletes:
+                    self._keys.pop(path, None)
+                self._revision = change.revision
+        except GoneError:
+            seen = self._store.snapshot()
+            self._keys.clear()
+            self._put(seen.documents)
+            self._revision = seen.revision
+
+    def _put(self, documents: Mapping[Path, Body]) -> None:
+        for key in stored_keys(documents):
+            try:
+                self._keys[key.path] = key, policy_of(key.policy)
+            except PolicyError:  # another version took it: this one must not guess, and the other keys go on
+                self._keys[key.path] = key, AccessPolicy(())

@@ -1,0 +1,276 @@
+"""Who signed a request: ACS3-HMAC-SHA256 in a header, or version 1 (HMAC-SHA1) in the parameters.
+
+Owns both ways to sign. Is given the pairs of query and form as they
+were decoded; signs them encoded anew, because clients write a blank as + or as %20. Must not know the server, what an
+action does, or where keys are kept.
+
+Everything that we read of a request is covered by its signature: the header's way asks for the signed headers that we
+use, and for the hash of the body that really came.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeAlias
+from urllib.parse import quote
+
+from sgdataplane.control.access.nonces import SKEW_S, Nonces
+from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
+from sgdataplane.control.calls.parameters import Pairs
+
+MAX_NONCE = 128
+SHOWN = 16 * 1024  # characters of a string to sign in a message
+ALGORITHM = "ACS3-HMAC-SHA256"
+SIGNED = ("host", "x-acs-action", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce", "x-acs-version")
+TOKEN = "x-acs-security-token"
+_AUTHORIZATION = re.compile(
+    rf"{ALGORITHM} +Credential=(?P<key>[^,\s]+), *SignedHeaders=(?P<headers>[a-z0-9;-]+), *Signature=(?P<signature>\w+)"
+)
+
+
+class AccessKey(Protocol):
+    """What is known of a key."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def secret(self) -> str: ...
+    @property
+    def is_revoked(self) -> bool: ...
+
+
+FindKey: TypeAlias = Callable[[str], AccessKey | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedParts:
+    """The parts of an HTTP request that a signature covers. `headers`: by lower-case name; each came once."""
+
+    method: str
+    query: Pairs
+    form: Pairs
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A request's key, which has signed it, and what it asks for."""
+
+    key: AccessKey
+    action: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureClaim:
+    """What a request says of its own signature. `to_sign`: what has to be signed. `sign`: how, with a secret.
+    `canonical`: what `to_sign` is the hash of, if it is one."""
+
+    key: str
+    signature: str
+    date: str
+    nonce: str
+    action: str
+    version: str
+    to_sign: str
+    sign: Callable[[str, str], str]
+    canonical: str = ""
+
+
+class Verifier:
+    """Says who signed a request, or raises the cloud's error. `find_key`: is called in a thread, and may wait."""
+
+    def __init__(self, find_key: FindKey, *, nonces: Nonces | None = None, accepts_v1: bool = True) -> None:
+        self._find_key, self._accepts_v1 = find_key, accepts_v1
+        self._nonces = nonces or Nonces()
+
+    def claim(self, parts: SignedParts) -> SignatureClaim:
+        """What a request says of itself. Nothing of it is proven yet."""
+        return claim_of(parts, accepts_v1=self._accepts_v1)
+
+    def require_known(self, key: str) -> None:
+        """Raise ApiError if there is no such key, or it is revoked. "" is left to what reads the whole request."""
+        if key:
+            self._find(key)
+
+    def verify(self, claim: SignatureClaim, now: float, check: Callable[[Signer], object] = lambda _: None) -> Signer:
+        """Return who signed a request, and note its nonce.
+
+        `check` is called before that with who signed it, and may refuse it: what is refused uses up no nonce. ApiError.
+        """
+        signed_at = _time(claim.date)
+        if abs(now - signed_at) > SKEW_S:
+            raise ApiError("InvalidTimeStamp.Expired", _expired(claim.date, now))
+        key = self._find(claim.key)
+        if not _are_equal(claim.sign(key.secret, claim.to_sign), claim.signature):
+            raise ApiError("SignatureDoesNotMatch", _mismatch(claim))
+        signer = Signer(key, claim.action, claim.version)
+        check(signer)
+        self._nonces.use(key.id, claim.nonce, signed_at, now)
+        return signer
+
+    def _find(self, name: str) -> AccessKey:
+        key = self._find_key(name)
+        if key is None:
+            raise ApiError("InvalidAccessKeyId.NotFound", "Specified access key is not found.", NOT_FOUND)
+        if key.is_revoked:
+            raise ApiError("InvalidAccessKeyId.Inactive", "Specified access key is disabled.")
+        return key
+
+
+def claim_of(parts: SignedParts, *, accepts_v1: bool = True) -> SignatureClaim:
+    if "authorization" in parts.headers:
+        return _acs3(parts)
+    if "Signature" not in parts.query and "Signature" not in parts.form:
+        raise missing("Signature")
+    if not accepts_v1:
+        raise ApiError("UnsupportedSignatureMethod", f"This endpoint accepts {ALGORITHM} only.")
+    return _v1(parts)
+
+
+# the header's way
+
+
+def _acs3(parts: SignedParts) -> SignatureClaim:
+    found = _AUTHORIZATION.fullmatch(parts.headers["authorization"])
+    if found is None:
+        form = f"{ALGORITHM} Credential=...,SignedHeaders=...,Signature=..."
+        raise ApiError("IncompleteSignature", f"The Authorization header is not of the form {form}.")
+    signed = found["headers"].split(";")
+    _check_signed_headers(parts, signed)
+    if not _are_equal(hashlib.sha256(parts.body).hexdigest(), parts.headers["x-acs-content-sha256"].lower()):
+        raise ApiError("SignatureDoesNotMatch", "x-acs-content-sha256 is not the SHA-256 of the body that came.")
+    canonical = acs3_canonical(parts, signed)
+    return SignatureClaim(
+        key=found["key"],
+        signature=found["signature"].lower(),
+        date=parts.headers["x-acs-date"],
+        nonce=_nonce(parts.headers["x-acs-signature-nonce"]),
+        action=parts.headers["x-acs-action"],
+        version=parts.headers["x-acs-version"],
+        to_sign=f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}",
+        sign=sign_acs3,
+        canonical=canonical,
+    )
+
+
+def _check_signed_headers(parts: SignedParts, signed: list[str]) -> None:
+    """All that we read is there, and signed; so is the type of a body."""
+    for name in SIGNED:
+        if not parts.headers.get(name):
+            raise missing(name)
+    needed = {*SIGNED, *(("content-type",) if parts.body else ())}
+    if left := sorted(needed - set(signed)):
+        raise ApiError("IncompleteSignature", f"These headers are not signed: {', '.join(left)}.")
+    if absent := sorted(set(signed) - parts.headers.keys()):
+        raise ApiError("IncompleteSignature", f"These signed headers did not come: {', '.join(absent)}.")
+    _refuse_token(parts.headers.get(TOKEN, ""))
+
+
+def acs3_canonical(parts: SignedParts, signed: list[str]) -> str:
+    headers = "".join(f"{name}:{parts.headers[name].strip()}\n" for name in signed)
+    digest = parts.headers["x-acs-content-sha256"]
+    return "\n".join((parts.method, "/", encoded(parts.query), headers, ";".join(signed), digest))
+
+
+def sign_acs3(secret: str, to_sign: str) -> str:
+    return hmac.new(secret.encode(), to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+# the parameters' way
+
+
+def _v1(parts: SignedParts) -> SignatureClaim:
+    pairs = {**parts.query, **parts.form}
+    for name in ("AccessKeyId", "Timestamp", "SignatureNonce", "Action", "Version"):
+        if not pairs.get(name):
+            raise missing(name)
+    _check_method(pairs)
+    _refuse_token(pairs.get("SecurityToken", ""))
+    return SignatureClaim(
+        key=pairs["AccessKeyId"],
+        signature=pairs["Signature"],
+        date=pairs["Timestamp"],
+        nonce=_nonce(pairs["SignatureNonce"]),
+        action=pairs["Action"],
+        version=pairs["Version"],
+        to_sign=v1_to_sign(parts.method, pairs),
+        sign=sign_v1,
+    )
+
+
+def _check_method(pairs: Pairs) -> None:
+    for name, only in (("SignatureMethod", "HMAC-SHA1"), ("SignatureVersion", "1.0")):
+        if pairs.get(name, only).upper() != only:
+            raise ApiError("InvalidParameter", f'The specified parameter "{name}" is not valid: it is {only} here.')
+
+
+def v1_to_sign(method: str, pairs: Pairs) -> str:
+    unsigned = {name: value for name, value in pairs.items() if name != "Signature"}
+    return f"{method}&{_quoted('/')}&{_quoted(encoded(unsigned))}"
+
+
+def sign_v1(secret: str, to_sign: str) -> str:
+    return base64.b64encode(hmac.new(f"{secret}&".encode(), to_sign.encode(), hashlib.sha1).digest()).decode()
+
+
+# both
+
+
+def encoded(pairs: Pairs) -> str:
+    """By name; RFC 3986. Names have letters, digits, underscores and dots only, so sorting them before or after
+    encoding gives the same order."""
+    return "&".join(f"{_quoted(name)}={_quoted(pairs[name])}" for name in sorted(pairs))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+def _nonce(text: str) -> str:
+    if len(text) > MAX_NONCE:
+        raise ApiError("InvalidParameter", f"The signature's nonce has more than {MAX_NONCE} characters.")
+    return text
+
+
+def _refuse_token(token: str) -> None:
+    if token:
+        words = "Keys of this endpoint are permanent; send no security token."
+        raise ApiError("InvalidSecurityToken.NotFound", words, NOT_FOUND)
+
+
+def _time(text: str) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        words = "Specified time stamp or date value is not well formatted; it is UTC, such as 2026-01-31T12:00:00Z."
+        raise ApiError("InvalidTimeStamp.Format", words) from None
+
+
+def _expired(date: str, now: float) -> str:
+    here = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"Specified time stamp or date value is expired. It says {date}, and it is {here} here."
+
+
+def _are_equal(ours: str, theirs: str) -> bool:
+    """Compare in a time that says nothing about either. Theirs may be any text."""
+    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))
+
+
+def missing(name: str) -> ApiError:
+    words = f'The input parameter "{name}" that is mandatory for processing this request is not supplied.'
+    return ApiError("MissingParameter", words)
+
+
+def _mismatch(claim: SignatureClaim) -> str:
+    """With what we have signed, as the cloud does: it is how people find what their client does otherwise."""
+    words = "Specified signature is not matched with our calculation."
+    canonical = f" server canonical request is:{claim.canonical[:SHOWN]}" if claim.canonical else ""
+    return f"{words}{canonical} server string to sign is:{claim.to_sign[:SHOWN]}"

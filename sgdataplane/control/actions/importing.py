@@ -1,0 +1,76 @@
+"""A state into a store: its objects become documents, all of them in one commit.
+
+Owns how an object of a state becomes a document, and what is refused. Must not know where the state comes from, or how
+a store keeps documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from sgdataplane.control.actions.scope import written_at
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model.state import CloudState, NetworkType, SecurityGroup
+from sgdataplane.statefile.dump_native import sections
+from sgdataplane.statefile.ecs_names import CLASSIC_VPC
+from sgdataplane.statefile.interfaces import require_whole
+from sgdataplane.statefile.load import load_native
+from sgdataplane.store.audit import record_of
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import IDS, SECTIONS, Documents, Fields, ResourceKind, Workspace, native
+from sgdataplane.store.interface import ConflictError, Store, Write
+
+
+def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:
+    """Put every object of the state into the store; the revision. Nothing is put, with StateFileError, if the store has
+    one of these ids already, or would not be a valid state. LimitError if the store can't hold it."""
+    require_whole(state)
+    _check_classic(state)
+    while True:
+        workspace = Workspace(Documents.of(store.snapshot()))
+        _put(workspace, state, call)
+        load_native(native((kind, body) for kind in SECTIONS for _, body in workspace.all(kind)), profile=profile)
+        audit = record_of(call, workspace.changed)
+        try:
+            return store.commit(Write(workspace.guards, dict(workspace.puts), audit=audit))
+        except ConflictError:  # others have committed meanwhile
+            continue
+
+
+def _check_classic(state: CloudState) -> None:
+    """The API knows the classic network by its id."""
+    for vpc in state.vpcs:
+        if (vpc.network_type is NetworkType.CLASSIC) != (vpc.vpc_id == CLASSIC_VPC):
+            expected = f"the id {CLASSIC_VPC} for the classic network, and for no other"
+            raise _refused("InvalidVpcId.Classic", "the API can't tell this network's type", vpc.vpc_id, expected)
+
+
+def _put(workspace: Workspace, state: CloudState, call: Call) -> None:
+    created = written_at(call.now)
+    for kind, name, fields in _objects(state):
+        if workspace.get(kind, name) is not None:
+            message = f"the store has this {kind.replace('_', ' ')} already"
+            raise _refused("InvalidStore.Exists", message, name, "a store without the state's ids, such as a new one")
+        workspace.put(kind, name, fields, {"created": created})
+
+
+def _objects(state: CloudState) -> Iterator[tuple[ResourceKind, str, Fields]]:
+    """(kind, id, native fields) of everything. Every rule has its id, by which the API's users name it."""
+    found = sections(state)
+    for kind, section in SECTIONS.items():
+        for record, plain in zip(getattr(state, section), found[section], strict=True):
+            fields = cast(Fields, plain)
+            if isinstance(record, SecurityGroup):
+                fields = {**fields, "rules": [*map(dict, _rules(record, fields))]}
+            yield kind, str(fields[IDS[kind]]), fields
+
+
+def _rules(group: SecurityGroup, fields: Fields) -> Iterator[Fields]:
+    written = cast("list[Fields]", fields.get("rules", []))
+    for rule, said in zip(group.rules, written, strict=True):
+        yield {**said, "security_group_rule_id": rule.security_group_rule_id}
+
+
+def _refused(code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+    return StateFileError((Problem(Where(), code, message, value, expected),))

@@ -1,0 +1,259 @@
+"""What an action is given: the documents, the call, and what is to be made up for it.
+
+Owns how parameters are read and how pages, filters and times are. Must not know single actions.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+from sgdataplane.control.access.permissions import matches
+from sgdataplane.control.actions.validation import MANAGED
+from sgdataplane.control.calls.answers import FORBIDDEN, NOT_FOUND, ApiError
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Fields, ResourceKind, Workspace, about, state_in
+from sgdataplane.store.hosts import TAG
+from sgdataplane.store.interface import Body, Json
+
+T = TypeVar("T")
+MOST_A_PAGE, A_PAGE = 100, 10
+MAX_TEXTS = 100  # of a list of ids, as in the cloud
+MAX_TOKEN = 32  # characters of a NextToken
+REGION = "cn-sgdataplane"
+# The cloud's code for an id that isn't there.
+UNKNOWN = {
+    ResourceKind.VPC: "InvalidVpcId.NotFound",
+    ResourceKind.VSWITCH: "InvalidVSwitchId.NotFound",
+    ResourceKind.GROUP: "InvalidSecurityGroupId.NotFound",
+    ResourceKind.PREFIX_LIST: "InvalidPrefixListId.NotFound",
+    ResourceKind.PORT_LIST: "InvalidPortRangeListId.NotFound",
+    ResourceKind.INSTANCE: "InvalidInstanceId.NotFound",
+    ResourceKind.ENI: "InvalidEniId.NotFound",
+    ResourceKind.HOST: "InvalidHost.NotFound",
+}
+
+
+def written_at(seconds: float) -> str:
+    """A time, as the cloud writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One action at work. `new_id`: an id that nobody has, with that prefix."""
+
+    workspace: Workspace
+    call: Call
+    new_id: Callable[[str], str]
+
+    # parameters
+
+    def has(self, name: str) -> bool:
+        return self.call.parameters.get(name) not in (None, "", [], {})
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.call.parameters.get(name)
+        return default if value is None or value == "" else str(value)
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise ApiError(f"MissingParameter.{name}", f"The parameter {name} is required.")
+        return value
+
+    def number(self, name: str, default: int) -> int:
+        value = self.call.parameters.get(name)
+        if value is None or value == "":
+            return default
+        try:
+            return int(cast("int | str", value))
+        except (TypeError, ValueError):
+            raise ApiError(f"InvalidParameter.{name}", f"{name} has to be a whole number") from None
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        value = self.call.parameters.get(name, default)
+        return value if isinstance(value, bool) else str(value).lower() == "true"
+
+    def texts(self, name: str, separator: str = "") -> list[str]:
+        """Return a list of at most MAX_TEXTS texts; one that is given as JSON text, too, as DescribeInstances has them.
+
+        With a separator, each text may be several. ApiError if the list is longer, or no list of texts.
+        """
+        value = self.call.parameters.get(name)
+        if isinstance(value, str) and value.startswith("["):
+            value = _listed(name, value)
+        if value is None or value == "":
+            return []
+        found = [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+        if separator:
+            found = [part for text in found for part in text.split(separator)]
+        if len(found) > MAX_TEXTS:
+            raise ApiError(f"InvalidParameter.{name}", f"{name} has {len(found)} entries, and may have {MAX_TEXTS}")
+        return found
+
+    def objects(self, name: str) -> list[Fields]:
+        value = self.call.parameters.get(name)
+        return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+    @property
+    def is_dry_run(self) -> bool:
+        return self.flag("DryRun")
+
+    @property
+    def is_console(self) -> bool:
+        return self.call.extensions.get("SgdpConsole", "").lower() == "true"
+
+    @property
+    def host(self) -> str:
+        """The host that the call names as SgdpHost; "" if it names none. ApiError if there is no such host."""
+        return self.known_host(self.call.extensions.get("SgdpHost", ""))
+
+    def known_host(self, name: str) -> str:
+        """ApiError if a host is named that isn't there."""
+        if name:
+            self.find(ResourceKind.HOST, name)
+        return name
+
+    # documents
+
+    def find(self, kind: ResourceKind, name: str) -> Body:
+        """A document; the cloud's error if it isn't there."""
+        body = self.workspace.get(kind, name)
+        if body is None:
+            raise ApiError(UNKNOWN[kind], f"The specified {kind.replace('_', ' ')} {name} doesn't exist.", NOT_FOUND)
+        return body
+
+    def find_writable(self, group_id: str) -> Body:
+        """A group; a managed one is the managing service's alone."""
+        body = self.find(ResourceKind.GROUP, group_id)
+        if state_in(body).get("service_managed") and about(body).get("service_key") != self.call.key:
+            raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
+        return body
+
+    def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], /, **more: Json) -> None:
+        """Change some fields of a document."""
+        body = self.find(kind, name)
+        self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
+
+    def refuse_used(self, kind: ResourceKind, name: str, code: str = "DependencyViolation") -> None:
+        users = self.workspace.users(kind, name)
+        if users:
+            some = ", ".join(path.partition("/")[2] for path in users[:5])
+            raise ApiError(code, f"There is still something that uses {name}: {some}", FORBIDDEN)
+
+    @property
+    def time(self) -> str:
+        """Now, as the cloud writes it."""
+        return written_at(self.call.now)
+
+    def tags(self) -> dict[str, Json]:
+        return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
+
+    def instance_tags(self) -> dict[str, Json]:
+        """Those of an instance: one says its host, as SgdpHost does. ApiError if there is no such host, or both name
+        one."""
+        tags = self.tags()
+        named, host = self.known_host(str(tags.get(TAG, ""))), self.host
+        if host and named not in ("", host):
+            raise ApiError("InvalidHost.Mismatch", f"SgdpHost names {host}, and the tag {TAG} names {named}.")
+        return {**tags, TAG: host} if host else tags
+
+    def refuse_host_tag(self) -> None:
+        """Whatever isn't an instance has no host of its own."""
+        if TAG in self.tags():
+            words = f"The tag {TAG} is of an instance. For an ENI, give SgdpHost to AttachNetworkInterface."
+            raise ApiError("InvalidTagKey.NotSupported", words)
+
+    def is_flagged(self, name: str, *, is_so: bool) -> bool:
+        """Whether a flag that the call may ask for is as asked."""
+        return not self.has(name) or self.flag(name) is is_so
+
+    # answers
+
+    def page(self, found: Iterable[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
+        """One page of an answer, in either style. A token says where the next page begins."""
+        everything = list(found)
+        more: dict[str, Json] = {}
+        if self.is_tokened:
+            start, size, more["NextToken"] = self.next_page(len(everything))
+        else:
+            size = min(max(self.number("PageSize", A_PAGE), 1), MOST_A_PAGE)
+            number = max(self.number("PageNumber", 1), 1)
+            start, more = (number - 1) * size, {"NextToken": "", "PageNumber": number, "PageSize": size}
+        shown = [shape(entry) for entry in everything[start : start + size]]
+        return {"TotalCount": len(everything), **more, outer: {inner: shown} if inner else shown}
+
+    @property
+    def is_tokened(self) -> bool:
+        """Whether pages are asked for by tokens."""
+        return self.has("MaxResults") or self.has("NextToken")
+
+    def next_page(self, count: int) -> tuple[int, int, str]:
+        """Where the page that is asked for begins, how long it is, and the token of the next one. Everything, where no
+        page is asked for."""
+        if not self.is_tokened:
+            return 0, count, ""
+        start, size = _start(self.text("NextToken")), min(max(self.number("MaxResults", A_PAGE), 1), 1000)
+        return start, size, _token(start + size) if start + size < count else ""
+
+    def is_tagged(self, body: Body) -> bool:
+        """Whether it has all tags that the call asks for; a tag without a value asks for the key."""
+        tags = tags_of(body)
+        wanted = self.objects("Tag")
+        return all(
+            str(tag.get("Key", "")) in tags and tag.get("Value") in (None, "", tags[str(tag.get("Key", ""))])
+            for tag in wanted
+        )
+
+
+def tags_of(body: Body) -> dict[str, str]:
+    """A group's tags are part of its state."""
+    found = state_in(body).get("tags", about(body).get("tags", {}))
+    return cast("dict[str, str]", found)
+
+
+def tag_items(body: Body) -> list[Json]:
+    return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
+
+
+def is_like(text: str, pattern: str) -> bool:
+    """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for. Nothing of a
+    pattern stays in memory."""
+    return not pattern or matches(pattern, text)
+
+
+def is_in_resource_group(scope: Scope, body: Body) -> bool:
+    """Whether it is in the resource group that the call asks for, if it asks for one."""
+    return scope.text("ResourceGroupId") in ("", about(body).get("resource_group_id", ""))
+
+
+def is_among(text: str, wanted: Sequence[str]) -> bool:
+    return not wanted or text in wanted
+
+
+def _token(start: int) -> str:
+    return base64.urlsafe_b64encode(str(start).encode()).decode()
+
+
+def _listed(name: str, text: str) -> list[Json]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or any(isinstance(entry, (list, dict)) for entry in found):
+        raise ApiError(f"InvalidParameter.{name}", f"{name} isn't a list of texts as JSON has it")
+    return found
+
+
+def _start(token: str) -> int:
+    try:
+        if len(token) > MAX_TOKEN:
+            raise ValueError
+        return max(0, int(base64.urlsafe_b64decode(token.encode()).decode())) if token else 0
+    except ValueError:
+        raise ApiError("InvalidParameter.NextToken", "the token isn't one of ours") from None

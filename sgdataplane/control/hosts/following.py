@@ -1,0 +1,165 @@
+"""Enforcement follows the API: each new revision is handed to what enforces it, and it is known how far each has come.
+
+Owns the order of revisions, and who waits for one. Must not know how a state is enforced.
+
+Revisions that come while one is being put in force are skipped but for the last one: what counts is the newest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, Self
+
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.background import Background
+from sgdataplane.errors import SgDataplaneError, SilentError
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import Memory, load_native
+from sgdataplane.store.documents import Documents, Workspace, native
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Json, Revision
+
+NONE = Version(-1, -1)
+RETRY_S = 5.0  # after which a place that says nothing gets its revision again
+
+LOGGER = logging.getLogger("sgdataplane.api.following")
+
+
+class Place(Protocol):
+    """Where a policy is enforced: a lab, or the agent of this host. `name`: of the host, for people."""
+
+    name: str
+
+    def put(self, version: Version, state: CloudState) -> None:
+        """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one stays.
+        SilentError if it may be in force, but nobody says so."""
+
+
+@dataclass
+class Reached:
+    """How far one place has come. `failed`: the one that couldn't be put in force, and why; it isn't known whether it
+    was if `is_silent`."""
+
+    place: Place
+    enforced: Version = NONE
+    failed: Version = NONE
+    why: str = ""
+    is_silent: bool = False
+    moved: threading.Condition = field(default_factory=threading.Condition)
+
+    def is_settled(self, version: Version) -> bool:
+        return self.enforced >= version or self.failed >= version
+
+
+class Following:
+    """Threads that follow, one a place. Use as a context manager; leaving it ends them, and all stays in force."""
+
+    def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
+        self._engine, self._profile = engine, profile
+        self.reached = tuple(Reached(place) for place in places)
+        works = ((f"enforcing at {one.place.name}", partial(self._follow, one)) for one in self.reached)
+        self.threads = [Background(name, work) for name, work in works]
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for thread in self.threads:
+            self._stack.enter_context(thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self.threads:
+            thread.end()
+        with self._engine.moved:
+            self._engine.moved.notify_all()
+        self._stack.close()
+
+    def wait(self, version: Version, timeout: float) -> dict[str, Json]:
+        """SgdpWait's answer, when all places have settled the version or the time is up."""
+        deadline = time.monotonic() + timeout
+        for one in self.reached:
+            with one.moved:
+                while not one.is_settled(version) and (left := deadline - time.monotonic()) > 0:
+                    one.moved.wait(left)
+        return self._summary(version)
+
+    def _summary(self, version: Version) -> dict[str, Json]:
+        enforced = [one for one in self.reached if one.enforced >= version]
+        failed = [one for one in self.reached if one not in enforced and one.failed >= version]
+        lagging = [one for one in self.reached if one not in enforced and one not in failed]
+        failures: list[Json] = [{"Host": one.place.name, "Message": one.why} for one in failed if not one.is_silent]
+        return {
+            "Revision": version.revision,
+            "Epoch": version.epoch,
+            "Enforced": [one.place.name for one in enforced],
+            "Lagging": [one.place.name for one in lagging],
+            "Failed": failures,
+            "Unknown": [one.place.name for one in failed if one.is_silent],
+        }
+
+    def _follow(self, one: Reached, ending: threading.Event) -> None:
+        memory = Memory()
+        while self._has_news(one, ending):
+            documents = self._engine.documents
+            version = documents.version
+            try:
+                one.place.put(version, state_of(documents, self._profile, memory))
+            except SgDataplaneError as error:
+                self._note(one, failed=version, why=str(error), is_silent=isinstance(error, SilentError))
+                LOGGER.warning("%s isn't enforced at %s: %s", version, one.place.name, error)
+            except Exception:  # a bug of ours: this place has the revision before, and gets the next one
+                LOGGER.exception("%s isn't enforced at %s", version, one.place.name)
+                self._note(one, failed=version, why="a bug of ours: the log has it", is_silent=True)
+            else:
+                self._note(one, enforced=version)
+
+    def _has_news(self, one: Reached, ending: threading.Event) -> bool:
+        """True once there is a revision that this place hasn't settled, or nobody has said that the last one is in
+        force, and it's time to ask again; False at the end."""
+        with self._engine.moved:
+            while not ending.is_set() and one.is_settled(self._engine.version):
+                if not self._engine.moved.wait(RETRY_S if one.is_silent else None):
+                    break
+        return not ending.is_set()
+
+    def _note(
+        self, one: Reached, *, enforced: Version = NONE, failed: Version = NONE, why: str = "", is_silent: bool = False
+    ) -> None:
+        with one.moved:
+            one.enforced = max(one.enforced, enforced)
+            one.failed, one.why, one.is_silent = failed, why, is_silent
+            one.moved.notify_all()
+
+
+class LastState:
+    """The state of the last documents that somebody asked for: many ask about the same. Safe for several threads."""
+
+    def __init__(self, profile: str) -> None:
+        self._profile, self._lock = profile, threading.Lock()
+        self._memory, self._found = Memory(), (NONE, CloudState())
+
+    def of(self, documents: Documents) -> CloudState:
+        """Return the state that all documents make."""
+        with self._lock:
+            version, state = self._found
+            if version != documents.version:
+                state = state_of(documents, self._profile, self._memory)
+                self._found = documents.version, state
+            return state
+
+    def proposed(self, workspace: Workspace) -> CloudState:
+        """Return the state that a workspace's changes would make. It shares what stays."""
+        documents = workspace.documents
+        changes = Revision(documents.revision, workspace.puts, frozenset(workspace.deletes), frozenset())
+        with self._lock:
+            return state_of(documents.after(changes), self._profile, self._memory)
+
+
+def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:
+    """The state that all documents make. It was validated when they were written. `memory`: of former ones."""
+    return load_native(native(documents.bodies()), profile=profile, memory=memory).state

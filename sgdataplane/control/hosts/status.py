@@ -1,0 +1,213 @@
+"""What relays say of their hosts, and what follows from it: whether a revision is in force at a host.
+
+Owns the shape of a summary, the newest word about each host, and its standing. Must not know how summaries are kept, or
+who asks.
+
+A summary is what one relay says:
+
+    {"time": seconds since 1970, "epoch": E, "seen": R, "hosts": {name: {
+        "connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null, "needed": R,
+        "failed": [{"eni", "why"}], "error": text, "age": seconds, "claims": [ENI ids]}}}
+
+`seen` is the store's last revision that the relay knows; `needed` the last one that concerned the host, `enforced` the
+last one that the host said is in force, and `age` how long ago it said anything. So a host has settled a revision that
+it enforces; and while it is connected, one that its relay has seen if nothing after what it enforces concerned it. A
+relay may leave out claims that are bound already.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from sgdataplane.control.hosts.following import NONE
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import SUMMARY_S, Body, Json, Store, StoreError
+
+SILENT_S = 15.0  # after which nobody knows what is in force at a host
+MOST_TOLD = 3  # failures in one line
+# What is believed of one summary: a relay of ours writes less.
+MAX_HOSTS, MAX_FAILURES, MAX_CLAIMS, MAX_TEXT, MAX_NAME = 20_000, 20, 1_000, 1_000, 253
+MAX_NUMBER = 1 << 62
+MAX_WORDS = 200_000  # of hosts that are remembered
+
+
+class HostStanding(enum.StrEnum):
+    """Of a host and a revision. Nobody knows anything of a host that is UNKNOWN."""
+
+    ENFORCED = "Enforced"
+    LAGGING = "Lagging"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class HostWord:
+    """The newest word about a host. `relay`: whose it is; `time`: when the relay said so, and `heard`: when the host
+    was heard last, both in seconds since 1970. `failed`: (ENI, why)."""
+
+    relay: str
+    time: float
+    heard: float
+    is_connected: bool = False
+    since: float = 0.0
+    seen: Version = NONE
+    needed: int = 0
+    enforced: Version = NONE
+    failed: tuple[tuple[str, str], ...] = ()
+    error: str = ""
+    claims: tuple[str, ...] = ()
+
+    def is_known(self, now: float) -> bool:
+        """Whether it still counts. A relay whose clock differs by more than SILENT_S counts as silent, too."""
+        is_fresh = abs(now - self.time) <= SILENT_S
+        return is_fresh and (self.is_connected or now - self.heard <= SILENT_S)
+
+    def has_settled(self, version: Version) -> bool:
+        """Whether nothing up to that version concerns the host that isn't in force there. What concerns a host that
+        isn't connected, its relay doesn't find out."""
+        if self.enforced >= version:
+            return True
+        is_same = self.is_connected and self.enforced.epoch == self.seen.epoch == version.epoch
+        return is_same and self.seen >= version and self.needed <= self.enforced.revision
+
+    def standing(self, version: Version, now: float) -> HostStanding:
+        if not self.is_known(now):
+            return HostStanding.UNKNOWN
+        if self.failed and self.needed <= self.enforced.revision:  # it was in force, and isn't any more
+            return HostStanding.FAILED
+        if self.has_settled(version):
+            return HostStanding.ENFORCED
+        return HostStanding.FAILED if self.why and self.seen >= version else HostStanding.LAGGING
+
+    @property
+    def why(self) -> str:
+        """What is wrong there, in one line; "" if nothing is."""
+        told = [f"{eni}: {why}" if eni else why for eni, why in self.failed[:MOST_TOLD]]
+        more = [f"and {count} more"] if (count := len(self.failed) - MOST_TOLD) > 0 else []
+        return "; ".join(filter(None, (self.error, *told, *more)))
+
+
+def standing_of(word: HostWord | None, version: Version, now: float) -> HostStanding:
+    return word.standing(version, now) if word else HostStanding.UNKNOWN
+
+
+def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostWord]:
+    """The newest word about each host. What isn't as it should be is taken as not said: a summary refuses nothing. The
+    streams of a relay that is silent have ended."""
+    found: dict[str, HostWord] = {}
+    for relay in sorted(summaries):
+        for name, word in _words(relay, summaries[relay], now):
+            if name not in found or _rank(word) > _rank(found[name]):
+                found[name] = word
+    return found
+
+
+def _rank(word: HostWord) -> tuple[bool, float, float]:
+    """A host has one stream; another relay may remember one that has ended."""
+    return word.is_connected, word.since if word.is_connected else word.heard, word.time
+
+
+def _words(relay: str, summary: Body, now: float) -> Iterator[tuple[str, HostWord]]:
+    hosts = summary.get("hosts")
+    at, epoch, seen = _number(summary.get("time")), _whole(summary.get("epoch")), _whole(summary.get("seen"), -1)
+    for name, said in islice(hosts.items(), MAX_HOSTS) if isinstance(hosts, dict) else ():
+        if isinstance(said, dict) and len(name) <= MAX_NAME:
+            yield (
+                name,
+                HostWord(
+                    relay,
+                    at,
+                    at - _number(said.get("age")),
+                    said.get("connected") is True and abs(now - at) <= SILENT_S,
+                    _number(said.get("since")),
+                    Version(epoch, seen),
+                    _whole(said.get("needed"), MAX_NUMBER),
+                    _version(said.get("enforced")),
+                    tuple(_failures(said.get("failed"))),
+                    _text(said.get("error")),
+                    tuple(one for one in _list(said.get("claims"))[:MAX_CLAIMS] if isinstance(one, str)),
+                ),
+            )
+
+
+def _failures(value: Json) -> Iterator[tuple[str, str]]:
+    failures = (one for one in _list(value)[:MAX_FAILURES] if isinstance(one, dict))
+    return ((_text(one.get("eni")), _text(one.get("why"))) for one in failures)
+
+
+def _version(value: Json) -> Version:
+    pair = _list(value)
+    return Version(_whole(pair[0], -1), _whole(pair[1], -1)) if len(pair) == 2 else NONE
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Json) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _number(value: Json) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and -MAX_NUMBER <= value <= MAX_NUMBER else 0.0  # type: ignore[arg-type, operator]
+
+
+def _whole(value: Json, other: int = 0) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and -1 <= value <= MAX_NUMBER else other  # type: ignore[return-value, operator]
+
+
+class HostBoard:
+    """The newest word about each host, for several threads. A word that its relay says no more, since the stream has
+    ended or the relay has, stays as the last one. `clock`: seconds since 1970."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+        self._lock = threading.Lock()
+        self._words: dict[str, HostWord] = {}
+        self._relays: dict[str, float] = {}
+        self._read_at = float("-inf")
+
+    def look(self, most_s: float = 0.0) -> Mapping[str, HostWord]:
+        """As it was at most so many seconds ago. If the store can't be reached, it's what was known before, which gets
+        old."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= most_s:
+                self._read()
+            return self._words
+
+    @property
+    def now(self) -> float:
+        return self._clock()
+
+    @property
+    def known(self) -> Mapping[str, HostWord]:
+        """As it was read last; never waits for the store."""
+        return self._words
+
+    def relays(self) -> int:
+        """How many have said something in the last SILENT_S, as far as it was read."""
+        now = self._clock()
+        return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
+
+    def _read(self) -> None:
+        try:
+            summaries = self._store.summaries()
+        except StoreError:
+            return
+        words = words_in(summaries, self._clock())
+        self._relays = {relay: _number(summary.get("time")) for relay, summary in summaries.items()}
+        self._words = dict(islice({**words, **self._gone(words)}.items(), MAX_WORDS))
+        self._read_at = time.monotonic()
+
+    def _gone(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
+        """Return the last words about hosts of which no relay says anything any more."""
+        since = self._clock() - SUMMARY_S
+        gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}
+        return {name: replace(word, is_connected=False, claims=()) for name, word in gone.items()}

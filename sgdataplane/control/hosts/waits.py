@@ -1,0 +1,118 @@
+"""SgdpWait and SgdpDescribeHosts: how far the hosts have come.
+
+Owns what is answered of hosts, and when a wait is over. Must not know places in this process (following), or HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from sgdataplane.control.actions.scope import Scope, is_among, written_at
+from sgdataplane.control.hosts.status import HostBoard, HostStanding, HostWord, standing_of
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.history import Version
+from sgdataplane.store.hosts import StoredHost, enis_at, hosts_in
+from sgdataplane.store.interface import Body, Json
+
+FAILED_S = 5.0  # a failure must last so long: it may be of the revision before
+LOOK_S = 0.25  # how old the board may be for one that goes on waiting
+
+
+def awaited(documents: Documents, vpc_id: str = "") -> list[str]:
+    """The hosts that a wait is about: all, or those with ENIs of a VPC. One that is revoked, or was never added, counts
+    if ENIs are bound to it."""
+    at = enis_at(documents, vpc_id)
+    if vpc_id:
+        return [*at]
+    return sorted({*at, *(name for name, host in hosts_in(documents).items() if not host.is_revoked)})
+
+
+@dataclass
+class HostWait:
+    """One wait for some hosts. `failed_at`: since when each one fails, in monotonic seconds."""
+
+    board: HostBoard
+    hosts: list[str]
+    version: Version
+    failed_at: dict[str, float] = field(default_factory=dict)
+    standings: dict[str, HostStanding] = field(default_factory=dict)
+    words: Mapping[str, HostWord] = field(default_factory=dict)
+
+    def look(self) -> bool:
+        """Take over what is known now; whether anything may still come of waiting."""
+        self.words, now = self.board.look(LOOK_S if self.standings else 0.0), self.board.now
+        self.standings = {host: standing_of(self.words.get(host), self.version, now) for host in self.hosts}
+        failing = self._having(HostStanding.FAILED)
+        began = time.monotonic()
+        self.failed_at = {host: self.failed_at.get(host, began) for host in failing}
+        is_new = any(began - at < FAILED_S for at in self.failed_at.values())
+        return is_new or bool(self._having(HostStanding.LAGGING))
+
+    def answer(self) -> dict[str, list[Json]]:
+        """What SgdpWait says of them."""
+        failed: list[Json] = [
+            {"Host": host, "Message": self.words[host].why} for host in self._having(HostStanding.FAILED)
+        ]
+        said = {one.value: cast("list[Json]", self._having(one)) for one in HostStanding}
+        return {**said, HostStanding.FAILED.value: failed}
+
+    def _having(self, standing: HostStanding) -> list[str]:
+        return [host for host, one in self.standings.items() if one is standing]
+
+
+def describe(scope: Scope, board: HostBoard) -> Body:
+    """SgdpDescribeHosts: each host, and how far it has come with the last revision."""
+    documents, words, now = scope.workspace.documents, board.look(), board.now
+    vpc_id, stored = scope.text("VpcId"), hosts_in(documents)
+    at = enis_at(documents, vpc_id)
+    names = at if vpc_id else {*at, *stored}
+    wanted = [name for name in sorted(names) if is_among(name, scope.texts("HostName"))]
+
+    def item(name: str) -> Json:
+        one = HostItem(name, stored.get(name), words.get(name), tuple(at.get(name, ())))
+        return one.shown(documents.version, now)
+
+    return scope.page(wanted, item, "Hosts", "Host")
+
+
+@dataclass(frozen=True, slots=True)
+class HostItem:
+    """All that is known of a host. `stored`: None if it was never added, `word`: None if no relay has ever heard it."""
+
+    name: str
+    stored: StoredHost | None
+    word: HostWord | None
+    enis: tuple[str, ...] = ()
+
+    def shown(self, version: Version, now: float) -> Json:
+        """As SgdpDescribeHosts has it."""
+        word = self.word or HostWord("", 0.0, 0.0)
+        is_heard = self.word is not None
+        return {
+            "HostName": self.name,
+            "CreationTime": written_at(self.stored.created) if self.stored else "",
+            "Revoked": self.stored is not None and self.stored.is_revoked,
+            "Status": standing_of(self.word, version, now).value,
+            "Connected": word.is_connected,
+            "Relay": word.relay,
+            "Epoch": word.enforced.epoch if word.enforced.revision >= 0 else 0,
+            "Revision": max(word.enforced.revision, 0),
+            "AgeSeconds": round(max(0.0, now - word.heard), 1) if is_heard else -1,
+            "Failures": {"Failure": [_failure(*one) for one in word.failed]},
+            "Error": word.error,
+            "NetworkInterfaceIds": {"NetworkInterfaceId": [*self.enis]},
+        }
+
+
+def _failure(eni: str, why: str) -> Json:
+    return {"NetworkInterfaceId": eni, "Message": why}
+
+
+def items(documents: Documents, words: Mapping[str, HostWord], names: Iterable[str] = ()) -> list[HostItem]:
+    """Of all hosts, or of those."""
+    at, stored = enis_at(documents), hosts_in(documents)
+    found = sorted(names or {*at, *stored})
+    return [HostItem(name, stored.get(name), words.get(name), tuple(at.get(name, ()))) for name in found]

@@ -1,0 +1,63 @@
+"""The log of requests: a line of JSON each, and their counts.
+
+Owns the lines' fields. What clients chose (action, code, addresses) is made safe here, and nowhere else. Must not know
+HTTP's server or the engine. The lines of writes are kept elsewhere too: the store's audit.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sgdataplane.control.calls.parameters import tables
+from sgdataplane.control.http.admission import Asker
+from sgdataplane.control.http.metrics import ApiMetrics
+from sgdataplane.visible import json_text
+
+
+@dataclass(slots=True)
+class Access:
+    """One request. `began`: on the monotonic clock. `code`: "" if it was done."""
+
+    request_id: str
+    source: str
+    method: str
+    host: str
+    began: float
+    asker: Asker = field(default_factory=Asker)
+    status: int = 0
+    code: str = ""
+    revision: int | None = None
+
+
+class AccessLog:
+    """`write`: takes one line, without its end. Called in one thread."""
+
+    def __init__(self, write: Callable[[str], object] = lambda _: None, metrics: ApiMetrics | None = None) -> None:
+        self._write, self.metrics = write, metrics or ApiMetrics()
+
+    def note(self, access: Access) -> None:
+        seconds, action = time.monotonic() - access.began, access.asker.action
+        self.metrics.note(action if action in tables() else "", access.code, seconds)
+        self._line(
+            request_id=access.request_id,
+            source=access.source,
+            key=access.asker.key,
+            method=access.method,
+            action=action,
+            status=access.status,
+            code=access.code,
+            revision=access.revision,
+            seconds=round(seconds, 6),
+        )
+
+    def note_bug(self, access: Access) -> None:
+        """Call it where the exception is caught."""
+        self._line(request_id=access.request_id, action=access.asker.action, traceback=traceback.format_exc())
+
+    def _line(self, **fields: object) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._write(json_text({"time": now, **fields}))

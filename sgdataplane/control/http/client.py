@@ -1,0 +1,125 @@
+"""A client of the API, for `sgdp group`: signs a call, sends it, and reads the answer.
+
+Owns the request's form, which is that of the cloud's own SDKs: signed in a header, everything in the query. Must not
+know what a call means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from sgdataplane.control.access.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
+from sgdataplane.errors import EndpointError, SgDataplaneError
+from sgdataplane.visible import visible
+
+VERSION = "2014-05-26"
+ANSWER_S = 60.0
+LARGEST = 64 << 20  # bytes of an answer
+SCHEMES = ("http", "https")
+EXAMPLE = "a URL such as http://127.0.0.1:8080"
+# Where a client finds what it needs; the last two are the cloud's own names.
+URL, KEY, SECRET = "SGDP_API", "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"
+
+
+class RefusedError(SgDataplaneError):
+    """The API refused a call. `code`: the cloud's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return visible(f"{self.code}: {self.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClient:
+    """`url`: http://HOST:PORT or https://HOST:PORT. `authority`: of its certificate; None for the system's."""
+
+    url: str
+    key: str
+    secret: str
+    authority: Path | None = None
+
+    @classmethod
+    def of_environment(cls) -> ApiClient:
+        """ValueError if a variable is missing, or the URL is none."""
+        missing = [name for name in (URL, KEY, SECRET) if not os.environ.get(name)]
+        if missing:
+            raise ValueError(f"set {', '.join(missing)}: {URL} is {EXAMPLE}, and `sgdp api keys create` makes a key")
+        url = os.environ[URL]
+        if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).netloc:
+            raise ValueError(f"{URL}: {visible(url)} is not {EXAMPLE}")
+        return cls(url, os.environ[KEY], os.environ[SECRET])
+
+    def ask(self, action: str, **parameters: object) -> dict[str, Any]:
+        """The answer's fields, and `revision` if something was written. RefusedError; EndpointError if none comes."""
+        split = urlsplit(self.url)
+        query = dict(flat(parameters))
+        try:
+            door = self._door(split)
+        except OSError as error:  # of the authority's file
+            raise EndpointError(str(self.authority), error.strerror or str(error)) from error
+        try:
+            door.request("POST", f"/?{encoded(query)}", b"", self._headers(action, query, split.netloc))
+            answer = door.getresponse()
+            return _read(answer.read(LARGEST), answer.getheader("x-sgdp-revision"), is_done=answer.status == 200)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise EndpointError(self.url, f"no answer: {error}") from error
+        finally:
+            door.close()
+
+    def _door(self, url: SplitResult) -> http.client.HTTPConnection:
+        if url.scheme == "http":
+            return http.client.HTTPConnection(url.netloc, timeout=ANSWER_S)
+        context = ssl.create_default_context(cafile=self.authority)
+        return http.client.HTTPSConnection(url.netloc, timeout=ANSWER_S, context=context)
+
+    def _headers(self, action: str, query: Mapping[str, str], host: str) -> dict[str, str]:
+        headers = {
+            "host": host,
+            "x-acs-action": action,
+            "x-acs-content-sha256": hashlib.sha256(b"").hexdigest(),
+            "x-acs-date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "x-acs-signature-nonce": secrets.token_hex(16),
+            "x-acs-version": VERSION,
+        }
+        canonical = acs3_canonical(SignedParts("POST", query, {}, headers, b""), list(SIGNED))
+        signature = sign_acs3(self.secret, f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}")
+        signed = ";".join(SIGNED)
+        return {
+            **headers,
+            "authorization": f"{ALGORITHM} Credential={self.key},SignedHeaders={signed},Signature={signature}",
+        }
+
+
+def flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """{"Permissions": [{"Policy": "drop"}]} as ("Permissions.1.Policy", "drop"). What is None or "" is left out."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from flat(part, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value, 1):
+            yield from flat(part, f"{path}.{number}")
+    elif value not in (None, ""):
+        yield path, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(data: bytes, revision: str | None, *, is_done: bool) -> dict[str, Any]:
+    body = json.loads(data)
+    if not isinstance(body, dict):
+        raise ValueError("the answer is no object")
+    if not is_done:
+        raise RefusedError(str(body.get("Code", "")), str(body.get("Message", "")))
+    return {**body, **({} if revision is None else {"revision": int(revision)})}

@@ -1,0 +1,5 @@
+"""Which part answers a call: the engine, or what stands behind the actions of ours.
+
+May import `hosts` and what is below. Begin with dispatch.py. Answers that need the whole state (heavy.py) are computed
+in processes beside the API: aside.py is its end, forkserver.py the other one.
+"""

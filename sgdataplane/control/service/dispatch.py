@@ -1,0 +1,133 @@
+"""What HTTP hands calls to: the engine for the cloud's actions, and what stands behind those of ours.
+
+Owns which of them answers what. Must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Event
+from typing import cast
+
+from sgdataplane.control.access.hiding import hide_unseen
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.actions.scope import UNKNOWN, Scope
+from sgdataplane.control.background import Background
+from sgdataplane.control.calls.answers import NOT_FOUND, Answer, ApiError
+from sgdataplane.control.hosts import waits
+from sgdataplane.control.hosts.following import Following
+from sgdataplane.control.hosts.status import HostBoard
+from sgdataplane.control.hosts.waits import HostWait
+from sgdataplane.control.service import extensions
+from sgdataplane.control.service.heavy import Computer, HeavyAnswers
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import INSTANCES, LISTS, ResourceKind, path_of
+from sgdataplane.store.history import Version
+from sgdataplane.store.interface import Body, Json, Store, UnavailableError
+
+WAIT_S, MOST_WAIT_S = 60, 3_600
+STEP_S = 0.25  # a wait looks so often whether the service stops
+
+
+class ApiService:
+    """Answers calls in any of several threads (http.CallHandler). `following`: what enforces in this process; `board`:
+    what hosts say that others serve; `threads`: those without which it isn't healthy; `heavy`: what computes heavy
+    answers, by default this process."""
+
+    def __init__(  # noqa: PLR0913  # all that it hands calls to
+        self,
+        engine: Engine,
+        store: Store,
+        following: Following,
+        board: HostBoard | None = None,
+        threads: Sequence[Background] = (),
+        *,
+        heavy: Computer | None = None,
+    ) -> None:
+        self._engine, self._store, self._following = engine, store, following
+        self._threads = tuple(threads)
+        self._board = board or HostBoard(store)
+        self._heavy = heavy or HeavyAnswers(engine.profile)
+        self._ours: dict[str, Callable[[Scope], Body]] = {
+            "SgdpDescribeEvents": partial(extensions.describe_events, store=store),
+            "SgdpDescribeHosts": partial(waits.describe, board=self._board),
+        }
+
+    def call(self, call: Call) -> Answer:
+        """ApiError if it's refused."""
+        ours = self._ours.get(call.action)
+        if ours is None:
+            return self._engine.call(call)
+        return Answer(self._engine.read(ours, call))
+
+    def compute(self, call: Call, is_ended: Event) -> Answer:
+        """SgdpDiff, SgdpExplain. These name more than they are asked for."""
+        documents = self._engine.documents
+        body = self._heavy.compute(documents, call, is_ended)
+        return Answer(hide_unseen(body, documents, call, self._engine.rights))
+
+    def wait(self, call: Call, is_stopping: Event) -> Answer:
+        """SgdpWait: until a revision is in force everywhere, or nobody knows more soon, or the time is up."""
+        if call.action != "SgdpWait":
+            raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
+        version = self._version(call)
+        timeout = _number(call, "Timeout", WAIT_S)
+        if not 0 <= timeout <= MOST_WAIT_S:
+            raise ApiError("InvalidParameter", f"Timeout is 0 to {MOST_WAIT_S} seconds")
+        deadline = time.monotonic() + timeout
+        vpc_id = str(call.parameters.get("VpcId", ""))
+        hosts = HostWait(self._board, waits.awaited(self._engine.documents, vpc_id), version)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            answer, may_come = self._following.wait(version, min(STEP_S, left)), hosts.look()
+            if not (answer["Lagging"] or may_come) or left == 0 or is_stopping.is_set():
+                return Answer(_joined(answer, hosts.answer()))
+            if not answer["Lagging"]:  # then nothing but this waits
+                is_stopping.wait(min(STEP_S, left))
+
+    def _version(self, call: Call) -> Version:
+        """What is waited for; the store's last revision if none is asked for, also if it hasn't come to this process
+        yet. ApiError if there never was such a revision, as after a restore, or no such VPC."""
+        if "Revision" not in call.parameters:
+            self._engine.catch_up()
+        known = self._engine.version
+        asked = Version(_number(call, "Epoch", known.epoch), _number(call, "Revision", known.revision))
+        if asked > self._engine.version:
+            self._engine.catch_up()
+        known = self._engine.version
+        if asked.epoch != known.epoch or asked > known:
+            words = f"There is no {asked}: the last one is {known}. Perhaps the store was put back from a copy."
+            raise ApiError("InvalidRevision.NotFound", words, NOT_FOUND)
+        return self._last_about(str(call.parameters.get("VpcId", "")), asked)
+
+    def _last_about(self, vpc_id: str, asked: Version) -> Version:
+        """The last revision up to that one which is about a VPC, or about what all VPCs share: lists and instances.
+        A later one may have changed it since; then that one itself."""
+        if not vpc_id:
+            return asked
+        documents = self._engine.documents
+        if documents.get(path_of(ResourceKind.VPC, vpc_id)) is None:
+            raise ApiError(UNKNOWN[ResourceKind.VPC], f"The specified vpc {vpc_id} doesn't exist.", NOT_FOUND)
+        moved = max(documents.guards.get(name, 0) for name in (vpc_id, LISTS, INSTANCES))
+        return Version(asked.epoch, min(asked.revision, moved))
+
+    def why_unhealthy(self) -> str:
+        """ "" if all is well; a policy that can't be enforced isn't."""
+        try:
+            self._store.answered("")
+        except UnavailableError as error:
+            return f"the store can't be reached: {error}"
+        failed = [f"{one.place.name}: {one.why.splitlines()[0]}" for one in self._following.reached if one.why]
+        return "; ".join([*failed, *filter(None, (thread.trouble for thread in self._threads))])
+
+
+def _joined(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:
+    """Places in this process, and hosts elsewhere."""
+    return {**places, **{name: [*cast("list[Json]", places[name]), *found] for name, found in hosts.items()}}
+
+
+def _number(call: Call, name: str, default: int) -> int:
+    value = call.parameters.get(name)
+    return default if value is None else int(str(value))

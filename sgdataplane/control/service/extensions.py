@@ -1,0 +1,125 @@
+"""Actions that the cloud hasn't: SgdpWait, SgdpDiff, SgdpExplain, SgdpDescribeEvents. (SgdpCloneSecurityGroup is an
+action like the others.)
+
+Owns what they are asked and what they answer. Must not know HTTP, or how anything is enforced.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.difference import compare
+from sgdataplane.analyse.document import difference_as_json, end_as_json
+from sgdataplane.analyse.explain import explain_flow
+from sgdataplane.control.actions.rules import canonical, native_rule
+from sgdataplane.control.actions.scope import MAX_TOKEN, Scope
+from sgdataplane.control.actions.validation import validate
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.hosts.following import LastState
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.ports import EPHEMERAL
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol
+from sgdataplane.store.audit import told
+from sgdataplane.store.documents import Fields, ResourceKind, about, rules_in, state_in
+from sgdataplane.store.history import PRUNED, pruned_in
+from sgdataplane.store.interface import Body, Json, Store
+
+MOST_CHANGES = 1_000  # rows of a kind in one answer; the others are only counted
+MOST_EVENTS = 1_000
+MAX_REVISION = 1 << 62
+# What `sgdp diff --json` tells of one group's change, by its key there: as the API names the rows, and their number.
+TOLD_OF_DIFF = {
+    "changes": ("Changes", "TotalCount"),
+    "would_open": ("WouldOpen", "WouldOpenTotalCount"),
+    "opened_to_internet": ("OpenedToInternet", "OpenedToInternetTotalCount"),
+    "would_open_to_internet": ("WouldOpenToInternet", "WouldOpenToInternetTotalCount"),
+}
+EVENT = {  # an audit record's fields, as the API names them
+    "revision": "Revision",
+    "time": "Time",
+    "request_id": "RequestId",
+    "key": "AccessKeyId",
+    "action": "Action",
+    "source": "SourceIpAddress",
+    "changed": "Changed",
+}
+
+
+def diff(scope: Scope, profile: str, last: LastState) -> Body:
+    """SgdpDiff: what would change, also at ENIs that aren't there, if a group had these rules, or this inner policy.
+    Nothing is written."""
+    group_id = scope.required("SecurityGroupId")
+    body = scope.find(ResourceKind.GROUP, group_id)
+    before = last.of(scope.workspace.documents)
+    state = {**state_in(body), "rules": cast(Json, _proposed(scope, rules_in(body)))}
+    if scope.has("InnerAccessPolicy"):
+        state["inner_access_policy"] = scope.text("InnerAccessPolicy").capitalize()
+    scope.workspace.put(ResourceKind.GROUP, group_id, state, about(body))
+    validate(scope.workspace, profile)
+    found = difference_as_json(compare(StateDiff(before, last.proposed(scope.workspace))))
+    answer: dict[str, Json] = {}
+    for key, (rows, total) in TOLD_OF_DIFF.items():
+        answer[rows], answer[total] = cast(Json, found[key][:MOST_CHANGES]), len(found[key])
+    return answer
+
+
+def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
+    """The group's rules with those of each direction that is given in place of its own."""
+    kept = list(rules)
+    for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
+        asked = scope.objects(name)
+        if not asked:
+            continue
+        kept = [rule for rule in kept if rule["type"] != direction.value]
+        kept += [canonical(native_rule(one, direction), direction) for one in asked]
+    return kept
+
+
+def explain(scope: Scope, last: LastState) -> Body:
+    """SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
+    state = last.of(scope.workspace.documents)
+    flow = explain_flow(state, _packet(scope, state))
+    ends = [end_as_json(end) for end in flow.ends]
+    return {"Passes": flow.passes, "Ends": cast(Json, ends)}
+
+
+def _packet(scope: Scope, state: CloudState) -> Packet:
+    eni_id = scope.required("NetworkInterfaceId")
+    scope.find(ResourceKind.ENI, eni_id)
+    try:
+        direction = Direction(scope.text("Direction", "ingress").lower())
+        protocol = Protocol.parse(scope.text("IpProtocol", "tcp").lower())
+        is_in = direction is Direction.INGRESS
+        far = Address.parse(scope.required("SourceIp" if is_in else "DestIp"))
+        near = scope.text("DestIp" if is_in else "SourceIp")
+        local = Address.parse(near) if near else _own(state, eni_id, far)
+    except ValueError as error:
+        raise ApiError("InvalidParameter", str(error)) from None
+    port = scope.number("Port", 0) if protocol.has_ports else None
+    source_port = scope.number("SourcePort", EPHEMERAL) if protocol.has_ports else None
+    icmp = ECHO_REQUEST[far.family] if protocol.number in (ICMP, ICMPV6) else None
+    return Packet(eni_id, direction, far, local, protocol.number, port, source_port, icmp)
+
+
+def _own(state: CloudState, eni_id: str, far: Address) -> Address:
+    own = [address for address in state.eni[eni_id].addresses if address.family is far.family]
+    if not own:
+        raise ApiError("InvalidParameter", f"{eni_id} has no {far.family.value} address")
+    return own[0]
+
+
+def describe_events(scope: Scope, store: Store) -> Body:
+    """SgdpDescribeEvents: the audit records, in order, from the revision after After."""
+    after = scope.number("After", 0)
+    token = scope.text("NextToken")
+    if token.isascii() and token.isdecimal() and len(token) <= MAX_TOKEN:
+        after = int(token)
+    after = min(after, MAX_REVISION)
+    size = min(max(scope.number("MaxResults", 100), 1), MOST_EVENTS)
+    events = store.events(after, size)
+    shown: list[Json] = [{key: told(event).get(name, "") for name, key in EVENT.items()} for event in events]
+    documents = scope.workspace.documents
+    more = {"Epoch": documents.version.epoch, "PrunedUpTo": pruned_in(documents.get(PRUNED))}
+    return {"Events": shown, "NextToken": str(events[-1].revision) if len(events) == size else "", **more}

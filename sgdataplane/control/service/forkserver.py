@@ -1,0 +1,167 @@
+"""The process beside the API that heavy answers come from: `python -m sgdataplane.control.service.forkserver PROFILE`.
+
+Owns the state that answers are computed from, the process of each answer, and what such a process may use. Is given
+jobs at the socket that is its stdin (aside.py sends them). Must not know HTTP, keys or the store.
+
+Each answer is computed in a fork: it has the state without a copy, and can be killed at any time. There is only one
+thread here, so forks are safe. A job has a socket of its own. As soon as the other end closes it, the kernel kills the
+fork by SIGIO, whatever that is doing: nobody has to look.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, NoReturn
+
+from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
+from sgdataplane.control.service.heavy import HEAVY_S, HeavyAnswers
+from sgdataplane.store.call import Call
+from sgdataplane.store.documents import Documents
+from sgdataplane.store.interface import Revision
+
+MEMORY = 1 << 30  # bytes that an answer may use, beside the state
+FORK_S = int(HEAVY_S) + 10  # after which a fork ends itself: the API has given it up before
+LOAD_S = 300  # the same of this process, if it makes a state
+NICE = 10
+VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and not the API
+
+
+def write_job(file: IO[bytes], changes: Revision, call: Call) -> None:
+    """Write what has changed since the last job, and the call. Documents are written one by one: other threads run in
+    between."""
+    pickle.dump((changes.revision, changes.deletes, call, len(changes.puts)), file)
+    for put in changes.puts.items():
+        pickle.dump(put, file)
+    file.flush()
+    file.seek(0)
+
+
+def read_job(file: IO[bytes]) -> tuple[Revision, Call]:
+    """Return what `write_job` has written."""
+    revision, deletes, call, count = pickle.load(file)
+    return Revision(revision, dict(pickle.load(file) for _ in range(count)), deletes, frozenset()), call
+
+
+def serve(jobs: socket.socket, answers: HeavyAnswers) -> None:
+    """Fork a process for each job, until the other end closes the socket."""
+    documents = Documents()
+    while fds := socket.recv_fds(jobs, 1, 2)[1]:
+        with socket.socket(fileno=fds[0]) as answer, open(fds[1], "rb") as file:
+            changes, call = read_job(file)
+            documents = documents.after(changes)
+            if _has_gone(answer):
+                continue  # while it waited: nobody behind it waits for a state that only this call needs
+            _load(answers, documents)
+            if not _has_gone(answer) and _fork() == 0:
+                jobs.close()
+                _answer(answer, answers, documents, call)
+
+
+def _load(answers: HeavyAnswers, documents: Documents) -> None:
+    """If that fails, it also does so in the fork, which tells."""
+    signal.alarm(LOAD_S)
+    with suppress(Exception):
+        answers.load(documents)
+    signal.alarm(0)
+
+
+def _fork() -> int | None:
+    """None if the machine has no room for another process: then the job's socket closes, which tells. Frozen objects
+    aren't touched by the fork's collector, which would copy them."""
+    gc.freeze()
+    try:
+        pid = os.fork()
+    except OSError:
+        pid = None
+    if pid != 0:
+        gc.unfreeze()
+    return pid
+
+
+def _has_gone(answer: socket.socket) -> bool:
+    """Whether the other end is closed."""
+    poll = select.poll()
+    poll.register(answer, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+# in a fork
+
+
+def _answer(answer: socket.socket, answers: HeavyAnswers, documents: Documents, call: Call) -> NoReturn:
+    try:
+        _die_with(answer)
+        _limit()
+        text = json.dumps(_told(answers, documents, call)).encode()
+        _outlive(answer)
+        answer.sendall(text)
+    finally:
+        os._exit(0)
+
+
+def _told(answers: HeavyAnswers, documents: Documents, call: Call) -> dict[str, object]:
+    """The answer, or why there is none."""
+    try:
+        return {"answer": answers.compute(documents, call)}
+    except ApiError as error:
+        return {"refused": [error.code, error.message, error.status, error.extra]}
+    except MemoryError:
+        words = f"The answer needs more than {MEMORY >> 20} MB of memory, and was given up. Nothing was changed."
+        return {"refused": ["ServiceUnavailable", words, UNAVAILABLE, {}]}
+    except Exception:  # noqa: BLE001  # a bug: the API's log gets it
+        return {"bug": traceback.format_exc()}
+
+
+def _die_with(answer: socket.socket) -> None:
+    """Have the kernel kill this process once the other end closes the socket, or has closed it."""
+    fcntl.fcntl(answer, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(answer, fcntl.F_SETFL, fcntl.fcntl(answer, fcntl.F_GETFL) | os.O_ASYNC)
+    if _has_gone(answer):
+        os._exit(0)
+
+
+def _outlive(answer: socket.socket) -> None:
+    """From here on, SIGIO could also tell of room to write (socket(7)); and to write into a closed socket fails by
+    itself."""
+    fcntl.fcntl(answer, fcntl.F_SETFL, fcntl.fcntl(answer, fcntl.F_GETFL) & ~os.O_ASYNC)
+
+
+def _limit() -> None:
+    signal.alarm(FORK_S)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = used + MEMORY if hard == resource.RLIM_INFINITY else min(used + MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+# the process
+
+
+def main(make: Callable[[str], HeavyAnswers] = HeavyAnswers) -> None:
+    """Serve the socket that is stdin. `make`: what computes answers under a profile."""
+    for number in (signal.SIGIO, signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
+    with suppress(OSError):  # a sandbox may forbid it
+        os.nice(NICE)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(VICTIM)
+    with socket.socket(fileno=0) as jobs:
+        serve(jobs, make(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
