@@ -23,7 +23,6 @@ from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
 if TYPE_CHECKING:
-    from sgdataplane.model.state import CloudState
     from sgdataplane.statefile import Loaded, Memory
 
 T = TypeVar("T")
@@ -348,14 +347,6 @@ def settle_ports(arguments: argparse.Namespace) -> None:
             parser.error(f"{option} {port} is {port.protocol}, but {protocol} is asked for, too; leave one out")
         arguments.protocol = protocol
         setattr(arguments, key, port.number)
-
-
-def eni_of(state: CloudState, name: str) -> str:
-    """The id of the ENI that `name` stands for in `state` (ENI_HELP). StateFileError if that is none or several, with
-    the names that may have been meant."""
-    from sgdataplane.model.naming import look_up, names_of_enis
-
-    return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
 
 
 def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:

@@ -25,32 +25,23 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from sgdataplane.attach.discover import CLOUD_ID
 from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.cli.arguments import (
-    ENI_HELP,
-    Parser,
-    Run,
-    Verbs,
-    choices_of,
-    eni_of,
-    load_state,
-    require_root,
-    uplinks_of,
-)
+from sgdataplane.cli.arguments import ENI_HELP, Parser, Run, Verbs, choices_of, load_state, require_root, uplinks_of
 from sgdataplane.cli.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
-from sgdataplane.cli.scopes import UNKNOWN, agent_config, attached_eni, named_here
+from sgdataplane.cli.scopes import agent_config
 from sgdataplane.daemon.config import Config
+from sgdataplane.daemon.lookup import attached_eni, meant
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, ContainedError
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.model.choices import CHOICES
+from sgdataplane.model.naming import eni_of
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
 
@@ -143,19 +134,6 @@ def run_attach(arguments: argparse.Namespace) -> int:
     if done.is_new:
         say("Not enforced yet: `sgdp apply STATE` does that, or the agent, if it runs.")
     return Exit.DONE
-
-
-def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:
-    """The ENI's id, if no state was given; and a warning if nothing here knows it. An ENI may be attached before the
-    state has it, and passes nothing until then; so a name that no ENI here has is taken for an id."""
-    if CLOUD_ID.fullmatch(name):
-        return name, ()
-    named = named_here(config(), name, _enis(registry))
-    if named.ids:
-        return named.the_eni(*UNKNOWN), ()
-    near = f" (near: {', '.join(named.near)})" if named.near else ""
-    unknown = f"no ENI or instance of this name is known here{near}, so it is taken for an ENI's id"
-    return name, (f"{name}: {unknown}; nothing passes until the state has it",)
 
 
 def _enis(registry: Registry) -> frozenset[str]:

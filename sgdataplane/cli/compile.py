@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from pprint import pformat
 
-from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, eni_of, load_state, uplinks_of
+from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, load_state, uplinks_of
 from sgdataplane.cli.files import write_folder
 from sgdataplane.cli.output import Exit, one_line, render_table, say, say_aside, say_block
 from sgdataplane.compiler.arp import compile_arp
@@ -25,6 +25,7 @@ from sgdataplane.host.routing import router_ifname
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
 from sgdataplane.model.decision import RULE
+from sgdataplane.model.naming import eni_of
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef
 from sgdataplane.model.words import counted

@@ -19,7 +19,6 @@ from sgdataplane.cli.arguments import (
     Parser,
     Verbs,
     choices_of,
-    eni_of,
     flow_of,
     load_state,
     read_address,
@@ -31,6 +30,7 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
 from sgdataplane.cli.output import Exit, print_json, say
 from sgdataplane.model.choices import JUDGING, Choices
+from sgdataplane.model.naming import eni_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic

@@ -1,7 +1,7 @@
 """Where policies are enforced: in a lab, or on this host, at what is attached there.
 
 Owns which of the two a verb means, the namespaces there, what each must obey and how it is held; also what the agent
-answers, and which ENI a name stands for. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file,
+answers. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file,
 or None). Must not know what a verb looks for.
 
 With --name, or SGDP_LAB and without --config, it is that lab. Without, it is this host; if nothing is there to look at,
@@ -11,17 +11,18 @@ it is the lab of the usual name.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import eni_of, usual_lab
+from sgdataplane.cli.arguments import usual_lab
 from sgdataplane.cli.output import say_aside
 from sgdataplane.daemon.control import Request
-from sgdataplane.errors import HostError, LabError, StateFileError
-from sgdataplane.model.naming import Named, look_up, names_of_enis, near_misses
+from sgdataplane.daemon.lookup import agent_state, attached_eni, named_here
+from sgdataplane.errors import HostError, LabError
+from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.options import Placement
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 USUAL = "lab"
 Held = Callable[[], AbstractContextManager[str | None]]
-UNKNOWN = ("no ENI with this id or name is attached here", "an attached ENI")
-NONE = ("no ENI is attached here", "an attached ENI")
-BY_ID_ONLY = ("no ENI with this id is attached here", "the id of an attached ENI (names need the agent or its state)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,16 +245,6 @@ def agent_config(arguments: argparse.Namespace) -> Config:
     return load_config(arguments.config or CONFIG_FILE, must_exist=arguments.config is not None)
 
 
-def agent_state(config: Config) -> CloudState | None:
-    """The state that the agent enforces; None if it can't be read."""
-    from sgdataplane.statefile import load
-
-    try:
-        return load(config.state, profile="unlimited").state  # the agent judges its quotas
-    except StateFileError:
-        return None
-
-
 def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:
     """The running agent's answer, about the ENI named `eni` alone if one is given; None if a lab is meant. HostError if
     there is neither; StateFileError if the name isn't one ENI's."""
@@ -278,35 +266,3 @@ def _has_usual_lab() -> bool:
     from sgdataplane.lab.record import LabFolder
 
     return LabFolder(USUAL).load() is not None
-
-
-# names of ENIs on this host
-
-
-def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
-    """The id of the attached ENI that `name` stands for. StateFileError if that is none or several."""
-    found = named_here(config, name, attached) if attached else Named(name, ())
-    if set(attached).isdisjoint(found.ids):
-        found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
-        return found.the_eni(*(NONE if not attached else UNKNOWN if _has_names(config) else BY_ID_ONLY))
-    return found.the_eni(*UNKNOWN)
-
-
-def _has_names(config: Config) -> bool:
-    """Whether anything here knows which ENI a name stands for."""
-    return config.socket.exists() or agent_state(config) is not None
-
-
-def named_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:
-    """What `name` can stand for on this host: the id of an attached ENI stands for that one, whatever else has this
-    name. Else the agent is asked, which knows what is in force; or the state is read, if no agent runs."""
-    from sgdataplane.daemon import control
-
-    if name in attached:
-        return Named(name, (name,))
-    try:
-        answer: Any = control.ask(config.socket, Request.FIND, eni=name)
-    except HostError:
-        state = agent_state(config)
-        return look_up(name, {**dict.fromkeys(attached, ()), **(names_of_enis(state) if state else {})})
-    return Named(name, tuple(answer["ids"]), tuple(answer["near"]))

@@ -34,19 +34,11 @@ from sgdataplane.cli.arguments import (
 )
 from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
 from sgdataplane.cli.output import Exit, endpoint, iso_time, local_time, paint_verdict, print_json, say, say_block
-from sgdataplane.cli.scopes import (
-    USUAL,
-    PolicyScope,
-    Scopes,
-    is_about_this_host,
-    named_here,
-    named_lab,
-    of_lab,
-    scopes,
-)
+from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, is_about_this_host, named_lab, of_lab, scopes
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
+from sgdataplane.daemon.lookup import named_here
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Prefix, Protocol

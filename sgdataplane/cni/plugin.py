@@ -28,7 +28,6 @@ from typing import Any, NoReturn
 from sgdataplane.attach.manage import Attached, AttachRequest, attach, detach, named_as
 from sgdataplane.attach.registry import Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.cli.attach import meant
 from sgdataplane.cli.main import bug_report
 from sgdataplane.cli.output import guarded, print_json
 from sgdataplane.cni.request import (
@@ -44,6 +43,7 @@ from sgdataplane.cni.request import (
 )
 from sgdataplane.daemon.config import CONFIG_FILE, Config, load_config
 from sgdataplane.daemon.control import Request, ask
+from sgdataplane.daemon.lookup import meant
 from sgdataplane.enforce import is_enforced
 from sgdataplane.errors import BindingError, ConfigError, HostError, SgDataplaneError, StateFileError
 from sgdataplane.host.identity import found, held, identity_of

@@ -75,5 +75,11 @@ def names_of_enis(state: CloudState) -> dict[str, tuple[str, ...]]:
     return {eni.network_interface_id: _names(owner.get(eni.instance_id)) for eni in state.judged_enis}
 
 
+def eni_of(state: CloudState, name: str) -> str:
+    """The id of the ENI that `name` stands for in `state`. StateFileError if that is none or several, with
+    the names that may have been meant."""
+    return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
+
+
 def _names(instance: Instance | None) -> tuple[str, ...]:
     return () if instance is None else (instance.instance_id, instance.instance_name)

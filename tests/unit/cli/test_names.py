@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli.arguments import eni_of
 from sgdataplane.cli.main import main
 from sgdataplane.errors import StateFileError
+from sgdataplane.model.naming import eni_of
 from sgdataplane.statefile import load
 
 STATE = """
