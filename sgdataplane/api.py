@@ -26,8 +26,8 @@ from typing import Literal, ParamSpec, Self, TypeVar
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.analyse.explain import FlowExplanation, explain_flow
-from sgdataplane.cli.compile import as_text, namespaces, tables
 from sgdataplane.enforce import Desired, Settings, build
+from sgdataplane.enforce.preview import as_text, namespaces, tables
 from sgdataplane.lab import manage, matrix
 from sgdataplane.lab.expect import Expectation, ProbeResult
 from sgdataplane.lab.expect import expect as expectation_of

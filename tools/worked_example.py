@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sgdataplane.cli.compile import HEADERS, rows_of, tables
+from sgdataplane.cli.compile import HEADERS, rows_of
 from sgdataplane.cli.main import main as sgdp
 from sgdataplane.cli.output import render_table
 from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.enforce import Desired, Settings, build
+from sgdataplane.enforce.preview import tables
 from sgdataplane.net.values import TCP, Address, Direction
 from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Count, Datum, Key, MapKey, Table, Verdict

@@ -6,35 +6,27 @@ Owns the arguments and the wording. Must not decide anything itself.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from pprint import pformat
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, load_state, uplinks_of
 from sgdataplane.cli.files import write_folder
 from sgdataplane.cli.output import Exit, one_line, render_table, say, say_aside, say_block
-from sgdataplane.compiler.arp import compile_arp
-from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.fence import PLACEHOLDER
-from sgdataplane.contract.marks import FIRST_EPOCH
-from sgdataplane.enforce import Desired, Proven, Settings, build
-from sgdataplane.enforce.fence import fence_of
+from sgdataplane.enforce import Desired, Settings, build
+from sgdataplane.enforce.preview import NamespaceRules, as_text, namespaces, tables
 from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.host.routing import router_ifname
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
 from sgdataplane.model.decision import RULE
-from sgdataplane.model.naming import eni_of
-from sgdataplane.model.options import Placement
-from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef
+from sgdataplane.model.state import GroupRef, PrefixListRef
 from sgdataplane.model.words import counted
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.text import render_table as nft_text
 from sgdataplane.policy.dimensions import FURTHER
-from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, interfaces_of, resolve
+from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, resolve
 
 HEADERS = ("PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
 
@@ -92,53 +84,6 @@ def refuse_several(found: Sequence[NamespaceRules]) -> None:
         expected = "--eni ENI for the namespace of one, -o FOLDER for a file for each, or --stage policy for a list"
         problem = Problem(Where(), "InvalidTarget.SeveralNamespaces", message, f"{len(found)}: {named}", expected)
         raise StateFileError((problem,))
-
-
-def tables(proven: Proven) -> tuple[Table, ...]:
-    """The tables of policy and fence, and the one that marks a router's ARP. The secret mark is random where a policy
-    is put in force; here it is fixed, so that the same state gives the same bytes."""
-    desired = proven.desired
-    named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # no other interfaces are known here
-    fence = fence_of(desired, tuple(desired.interfaces.values()), PLACEHOLDER, named)
-    beside = (fence, compile_arp(PLACEHOLDER)) if desired.placement.is_outside else (fence,)
-    return with_epoch(proven.table, FIRST_EPOCH, PLACEHOLDER), *beside
-
-
-@dataclass(frozen=True, slots=True)
-class NamespaceRules:
-    """A namespace that gets rules: its name for a file, its title, and ENI id -> interface name there."""
-
-    name: str
-    title: str
-    interfaces: Mapping[str, str]
-
-
-def namespaces(state: CloudState, eni: str | None, placement: Placement) -> list[NamespaceRules]:
-    """All namespaces; only that of `eni` if given. In host placement these are routers, on a host that has all ENIs of
-    the state."""
-    owners = state.judged_enis if eni is None else (state.eni[eni_of(state, eni)],)
-    around = _around_router if placement.is_outside else _around_instance
-    done, found = set[str](), list[NamespaceRules]()
-    for owner in owners:
-        if owner.network_interface_id not in done:
-            found.append(around(state, owner))
-            done.update(found[-1].interfaces)
-    return found
-
-
-def _around_instance(state: CloudState, eni: Eni) -> NamespaceRules:
-    title = f"instance {eni.instance_id or '(none)'}"
-    return _rules_of(eni.instance_id or eni.network_interface_id, title, interfaces_of(state, eni))
-
-
-def _around_router(state: CloudState, eni: Eni) -> NamespaceRules:
-    ids = [other.network_interface_id for other in state.judged_enis if other.vpc_id == eni.vpc_id]
-    return _rules_of(eni.vpc_id, f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids})
-
-
-def _rules_of(name: str, title: str, interfaces: Mapping[str, str]) -> NamespaceRules:
-    links = ", ".join(f"{ifname} = {eni}" for eni, ifname in interfaces.items())
-    return NamespaceRules(name, f"{title}: {links}", interfaces)
 
 
 def permissions(desired: Desired) -> str:
@@ -207,11 +152,6 @@ def _count(found: Collection[RemoteAddresses]) -> str:
 def as_values(tables: Iterable[Table]) -> str:
     """The compiler's own values."""
     return "".join(pformat(table, width=120) + "\n" for table in tables)
-
-
-def as_text(tables: Iterable[Table]) -> str:
-    """The text that `nft -f` loads."""
-    return "".join(map(nft_text, tables))
 
 
 TABLES = {"ir": as_values, "text": as_text}
