@@ -1,23 +1,22 @@
 """The entry of `sgdp`: finds the verb, runs it, and turns whatever happens into one message and one exit code.
 
-Owns the list of verbs, the exit code of each error, and the wording of a bug report. Must not know what a verb does.
+Owns the list of verbs, and the exit code of each error. Must not know what a verb does.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.cli.bugs import bug_report
 from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
 from sgdataplane.cli.progress import working
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, TerminatedError
@@ -292,20 +291,6 @@ def report(error: Exception, *, debug: bool) -> int:
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     complain(bug_report(error), "internal error:")
     return Exit.INTERNAL
-
-
-def bug_report(error: Exception) -> str:
-    """A short block: what happened, where, on which system, and what to send us."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "\n".join(
-        (
-            f"{type(error).__name__}: {error}",
-            f"  in:      {Path(frame.filename).name}:{frame.lineno} {frame.name}",
-            f"  version: sgdp {__version__}, Python {platform.python_version()}, Linux {platform.release()}",
-            "  This is a bug in sgdataplane, not in your input. Please report it with this block, the command and",
-            "  the state file. --debug adds the traceback.",
-        )
-    )
 
 
 def _discard_stdout() -> None:

@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from sgdataplane.attach.manage import Attached, AttachRequest, attach, detach, named_as
 from sgdataplane.attach.registry import Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.cli.main import bug_report
+from sgdataplane.cli.bugs import bug_report
 from sgdataplane.cli.output import guarded, print_json
 from sgdataplane.cni.request import (
     MAX_BYTES,
