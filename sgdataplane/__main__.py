@@ -6,7 +6,7 @@ Owns that Ctrl-C ends it with a word from the first import on. Must not import a
 import os
 import sys
 
-INTERRUPTED = 130  # Exit.INTERRUPTED of cli/output.py, which takes long to import
+INTERRUPTED = 130  # Exit.INTERRUPTED of terminal/output.py, which takes long to import
 
 
 def main() -> int:
@@ -16,7 +16,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        os.write(2, b"interrupted\n")  # of ours alone; cli/output.py, which prints everything else, may not be there
+        os.write(2, b"interrupted\n")  # of ours alone; terminal/output.py, which prints all else, may not be there
         return INTERRUPTED
 
 

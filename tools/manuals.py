@@ -19,8 +19,8 @@ from typing import TypeAlias
 from sgdataplane import __version__
 from sgdataplane.cli.completion import actions_of, completion, verbs_of
 from sgdataplane.cli.main import build_parser
-from sgdataplane.cli.output import EXIT_MEANINGS
 from sgdataplane.cni import hook, plugin, runtime
+from sgdataplane.terminal.output import EXIT_MEANINGS
 
 Pages: TypeAlias = Iterator[tuple[str, str]]
 SUMMARY = "enforce cloud security groups with nftables, and try them in a lab"

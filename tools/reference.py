@@ -14,7 +14,6 @@ from pathlib import Path
 from sgdataplane.attach.report import OUTCOMES, EniOutcome
 from sgdataplane.cli.attach import CODES
 from sgdataplane.cli.main import EXIT_CODES
-from sgdataplane.cli.output import EXIT_MEANINGS, Exit
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
 from sgdataplane.control.http.metrics import API_METRICS
 from sgdataplane.control.http.metrics import PREFIX as API_PREFIX
@@ -27,6 +26,7 @@ from sgdataplane.observe.hits import FIXED
 from sgdataplane.policy.findings import KINDS
 from sgdataplane.relay.metrics import ABOUT, INFO, RELAY_METRICS, RELAY_PREFIX, SYNC_METRICS, SYNC_PREFIX, Told
 from sgdataplane.statefile.schema import state_schema
+from sgdataplane.terminal.output import EXIT_MEANINGS, Exit
 from tools import apiactions, commands, schemas, worked_example
 from tools.commands import table
 

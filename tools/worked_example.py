@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sgdataplane.cli.compile import HEADERS, rows_of
 from sgdataplane.cli.main import main as sgdp
-from sgdataplane.cli.output import render_table
 from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.enforce.preview import tables
@@ -25,6 +24,7 @@ from sgdataplane.nft.ir import Count, Datum, Key, MapKey, Table, Verdict
 from sgdataplane.nft.text import add_elements, rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.statefile import load
+from sgdataplane.terminal.output import render_table
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / "examples" / "shop.yaml"

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
 from sgdataplane.cli.nextsteps import next_steps
-from sgdataplane.cli.output import (
+from sgdataplane.cli.scopes import agent_config
+from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
+from sgdataplane.terminal.arguments import Verbs, chosen, require_root, say_choices
+from sgdataplane.terminal.output import (
     Exit,
     complain,
     hanging,
@@ -26,8 +28,6 @@ from sgdataplane.cli.output import (
     warn,
     whole_seconds,
 )
-from sgdataplane.cli.scopes import agent_config
-from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
 CAUSES = {

@@ -28,8 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
-from sgdataplane.cli.output import (
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model import words
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
+from sgdataplane.terminal.output import (
     Exit,
     iso_time,
     local_time,
@@ -41,8 +43,6 @@ from sgdataplane.cli.output import (
     schema_hint,
     whole_seconds,
 )
-from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.model import words
 
 if TYPE_CHECKING:
     from sgdataplane.control.access.keys import StoredKey

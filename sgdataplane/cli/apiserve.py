@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import Parser
-from sgdataplane.cli.output import Exit, say, say_aside
 from sgdataplane.model.choices import IN_LAB
+from sgdataplane.terminal.arguments import Parser
+from sgdataplane.terminal.output import Exit, say, say_aside
 
 if TYPE_CHECKING:
     from sgdataplane.control.access.nonces import Nonces
@@ -110,9 +110,9 @@ def used_nonces(key_file: Path) -> Nonces:
 def places(config: ApiConfig) -> list[Place]:
     """Where the state is enforced."""
     if config.lab:
-        from sgdataplane.cli.arguments import require_root
         from sgdataplane.lab.following import FollowingLab
         from sgdataplane.lab.manage import default_record
+        from sgdataplane.terminal.arguments import require_root
 
         require_root("making a lab")
         return [FollowingLab(replace(default_record(config.lab), choices=config.choices))]

@@ -12,9 +12,9 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import chosen
-from sgdataplane.cli.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.model.words import counted
+from sgdataplane.terminal.arguments import chosen
+from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_aside, say_block, whole_seconds
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:

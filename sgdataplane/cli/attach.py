@@ -32,8 +32,6 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry
 from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.cli.arguments import ENI_HELP, Parser, Run, Verbs, choices_of, load_state, require_root, uplinks_of
-from sgdataplane.cli.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.daemon.config import Config
 from sgdataplane.daemon.lookup import attached_eni, meant
@@ -44,6 +42,17 @@ from sgdataplane.model.choices import CHOICES
 from sgdataplane.model.naming import eni_of
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
+from sgdataplane.terminal.arguments import (
+    ENI_HELP,
+    Parser,
+    Run,
+    Verbs,
+    choices_of,
+    load_state,
+    require_root,
+    uplinks_of,
+)
+from sgdataplane.terminal.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"} | {

@@ -11,9 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from pprint import pformat
 
-from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, load_state, uplinks_of
-from sgdataplane.cli.files import write_folder
-from sgdataplane.cli.output import Exit, one_line, render_table, say, say_aside, say_block
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.enforce.preview import NamespaceRules, as_text, namespaces, tables
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -27,6 +24,9 @@ from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, resolve
+from sgdataplane.terminal.arguments import ENI_HELP, Verbs, choices_of, load_state, uplinks_of
+from sgdataplane.terminal.files import write_folder
+from sgdataplane.terminal.output import Exit, one_line, render_table, say, say_aside, say_block
 
 HEADERS = ("PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
 

@@ -11,8 +11,8 @@ from argparse import Action, ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 
-from sgdataplane.cli.arguments import Verbs
-from sgdataplane.cli.output import Exit, say_block
+from sgdataplane.terminal.arguments import Verbs
+from sgdataplane.terminal.output import Exit, say_block
 
 SHELLS = ("bash", "zsh", "fish")
 

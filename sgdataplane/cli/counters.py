@@ -17,8 +17,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sgdataplane.cli.arguments import ENI_HELP, Verbs, require_root
-from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.cli.scopes import USUAL, ask_agent, named_lab, of_lab
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -26,6 +24,8 @@ from sgdataplane.model import words
 from sgdataplane.model.words import counted
 from sgdataplane.observe.hits import decision_of, decisions, read_hits, rows
 from sgdataplane.observe.ledger import Sum
+from sgdataplane.terminal.arguments import ENI_HELP, Verbs, require_root
+from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_block, warn, whole_seconds
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")

@@ -16,9 +16,6 @@ from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.analyse.wouldopen import place_name, sentences, text_of
-from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
-from sgdataplane.cli.output import Exit, hanging, paint, render_table, say, say_aside, say_block
-from sgdataplane.cli.progress import Progress
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
@@ -37,6 +34,9 @@ from sgdataplane.policy.dimensions import (
 from sgdataplane.policy.findings import KINDS, not_judged
 from sgdataplane.statefile import Loaded, load_plan
 from sgdataplane.statefile.memory import Memory
+from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
+from sgdataplane.terminal.output import Exit, hanging, paint, render_table, say, say_aside, say_block
+from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text, visible
 
 OLD_HELP = "a state as every command takes one; may be left out if SGDP_STATE names it"

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
-from sgdataplane.cli.arguments import (
+from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
+from sgdataplane.model.choices import JUDGING, Choices
+from sgdataplane.model.naming import eni_of
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol
+from sgdataplane.terminal.arguments import (
     CONFIG_HELP,
     ENI_HELP,
     NODE_HELP,
@@ -27,14 +34,7 @@ from sgdataplane.cli.arguments import (
     say_choices,
     usual_state,
 )
-from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
-from sgdataplane.cli.output import Exit, print_json, say
-from sgdataplane.model.choices import JUDGING, Choices
-from sgdataplane.model.naming import eni_of
-from sgdataplane.model.state import CloudState
-from sgdataplane.net.packet import Packet
-from sgdataplane.net.ports import EPHEMERAL, FORMS, Traffic, parse_traffic
-from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, PortRange, Protocol
+from sgdataplane.terminal.output import Exit, print_json, say
 
 if TYPE_CHECKING:
     from pathlib import Path

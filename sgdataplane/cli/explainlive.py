@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.attach.registry import Registry, current, refuse
-from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import agent_config, named_lab, of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
@@ -24,6 +23,7 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from sgdataplane.observe.live import OTHER_POLICY, LiveAnswer, ask, counters_of
+from sgdataplane.terminal.output import paint, render_table, say, say_block, warn
 
 SHOWN = 3  # differences of a table
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss
-from sgdataplane.cli.output import paint, paint_verdict, render_table, say, say_block, say_hanging
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, PortRange, Protocol, Verdict
+from sgdataplane.terminal.output import paint, paint_verdict, render_table, say, say_block, say_hanging
 
 FEW = 3  # of what would decide otherwise, and of near misses, at each end
 SHOWN = 5  # near misses at each end, with --verbose

@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs, read_for
-from sgdataplane.cli.output import Exit, print_json, render_table, say, say_block
 from sgdataplane.model import words
 from sgdataplane.model.naming import listed, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs, read_for
+from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_block
 
 if TYPE_CHECKING:
     from sgdataplane.control.http.client import ApiClient

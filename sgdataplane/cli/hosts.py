@@ -25,10 +25,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
 from sgdataplane.cli.apistore import config_of
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block, schema_hint
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import counted, first_of
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_aside, say_block, schema_hint
 
 if TYPE_CHECKING:
     from sgdataplane.control.hosts.waits import HostItem

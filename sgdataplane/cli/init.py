@@ -13,12 +13,12 @@ from pathlib import Path
 
 from sgdataplane.attach.containers import Running, running
 from sgdataplane.attach.suggest import eni_ids, suggested
-from sgdataplane.cli.arguments import Verbs
-from sgdataplane.cli.files import write_new
-from sgdataplane.cli.output import Exit, say, say_block
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.words import counted
 from sgdataplane.statefile import dump_native, load_text
+from sgdataplane.terminal.arguments import Verbs
+from sgdataplane.terminal.files import write_new
+from sgdataplane.terminal.output import Exit, say, say_block
 from sgdataplane.visible import visible
 
 STARTER = resources.files("sgdataplane") / "statefile" / "starter.yaml"

@@ -14,23 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgdataplane.cli import labhosts
-from sgdataplane.cli.arguments import (
-    Parser,
-    Run,
-    Summary,
-    Verbs,
-    choices_of,
-    load_state,
-    read_factor,
-    read_for,
-    read_limit,
-    require_root,
-    usual_lab,
-)
-from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.oneprobe import add_probe, asked_probe
-from sgdataplane.cli.output import Exit, complain, log_shown, print_json, render_table, say, say_block, warn
-from sgdataplane.cli.progress import Progress
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.lab import ends, manage, matrix, report, status
@@ -44,6 +28,22 @@ from sgdataplane.model.choices import CHOICES, IN_LAB
 from sgdataplane.model.options import Placement
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import UseLog, read_complaints
+from sgdataplane.terminal.arguments import (
+    Parser,
+    Run,
+    Summary,
+    Verbs,
+    choices_of,
+    load_state,
+    read_factor,
+    read_for,
+    read_limit,
+    require_root,
+    usual_lab,
+)
+from sgdataplane.terminal.files import require_writable, write
+from sgdataplane.terminal.output import Exit, complain, log_shown, print_json, render_table, say, say_block, warn
+from sgdataplane.terminal.progress import Progress
 
 NAME_HELP = "the lab's name (default: that in SGDP_LAB, or lab)"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it

@@ -13,11 +13,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import Parser, choices_of, chosen, extra, read_for
-from sgdataplane.cli.output import Exit, say, say_aside, warn
 from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
 from sgdataplane.model.words import counted
+from sgdataplane.terminal.arguments import Parser, choices_of, chosen, extra, read_for
+from sgdataplane.terminal.output import Exit, say, say_aside, warn
 from sgdataplane.visible import visible
 
 if TYPE_CHECKING:

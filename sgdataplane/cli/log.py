@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_root
-from sgdataplane.cli.output import Columns, Exit, endpoint, iso_time, local_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, RULE
@@ -30,6 +28,8 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
 from sgdataplane.observe.follow import Follow, Followed, Told
+from sgdataplane.terminal.arguments import ENI_HELP, Verbs, read_seconds, require_root
+from sgdataplane.terminal.output import Columns, Exit, endpoint, iso_time, local_time, paint, say, say_aside
 from sgdataplane.visible import json_text
 
 MAX_SECONDS = 1e6

@@ -15,11 +15,11 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from sgdataplane import __version__
-from sgdataplane.cli.arguments import Parser, Run, Summary, Verbs
-from sgdataplane.cli.bugs import bug_report
-from sgdataplane.cli.output import Exit, choose_colour, complain, guarded, say_aside
-from sgdataplane.cli.progress import working
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, TerminatedError
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
+from sgdataplane.terminal.bugs import bug_report
+from sgdataplane.terminal.output import Exit, choose_colour, complain, guarded, say_aside
+from sgdataplane.terminal.progress import working
 
 # module -> verb -> what `sgdp --help` says of it
 VERBS: dict[str, dict[str, Summary]] = {

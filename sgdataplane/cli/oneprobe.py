@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import NODE_HELP, Parser, flow_of, read_for, settle_ports
 from sgdataplane.net.values import Protocol
+from sgdataplane.terminal.arguments import NODE_HELP, Parser, flow_of, read_for, settle_ports
 
 if TYPE_CHECKING:
     from sgdataplane.lab.ends import Asked

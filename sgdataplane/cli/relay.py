@@ -14,8 +14,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sgdataplane.cli.arguments import Parser, Verbs, extra, read_for, reading
-from sgdataplane.cli.output import Exit, say_aside
 from sgdataplane.relay.arguments import (
     RELAY_FILE,
     MissingError,
@@ -24,6 +22,8 @@ from sgdataplane.relay.arguments import (
     read_name,
     read_pace,
 )
+from sgdataplane.terminal.arguments import Parser, Verbs, extra, read_for, reading
+from sgdataplane.terminal.output import Exit, say_aside
 
 if TYPE_CHECKING:
     from sgdataplane.relay.tls import TlsFiles

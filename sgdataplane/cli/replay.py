@@ -10,21 +10,6 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sgdataplane.cli.arguments import (
-    NODE_HELP,
-    Verbs,
-    choices_of,
-    chosen,
-    load_state,
-    read_for,
-    refuse_twice,
-    require_root,
-    say_choices,
-    usual_state,
-)
-from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, paint, print_json, render_table, say
-from sgdataplane.cli.progress import Progress
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.lab.replay.capture import Capture
@@ -38,6 +23,21 @@ from sgdataplane.model import words
 from sgdataplane.model.choices import IN_LAB, JUDGING
 from sgdataplane.model.words import counted
 from sgdataplane.report.render import render_page
+from sgdataplane.terminal.arguments import (
+    NODE_HELP,
+    Verbs,
+    choices_of,
+    chosen,
+    load_state,
+    read_for,
+    refuse_twice,
+    require_root,
+    say_choices,
+    usual_state,
+)
+from sgdataplane.terminal.files import require_writable, write
+from sgdataplane.terminal.output import Exit, paint, print_json, render_table, say
+from sgdataplane.terminal.progress import Progress
 
 HEADERS = ("FLOW", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
 CHANGE_HEADERS = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")

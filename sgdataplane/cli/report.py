@@ -15,9 +15,6 @@ from pathlib import Path
 from sgdataplane.attach.compare import known_eni
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
-from sgdataplane.cli.arguments import Verbs, choices_of, load_state, require_root, say_choices
-from sgdataplane.cli.files import write
-from sgdataplane.cli.output import Exit, endpoint, say
 from sgdataplane.cli.sessions import decided_by, next_packet
 from sgdataplane.cli.state import findings_of
 from sgdataplane.contract.counters import counter_name
@@ -35,6 +32,9 @@ from sgdataplane.observe.sessions import Session, read_sessions
 from sgdataplane.report.content import Observed, ReportPage, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
 from sgdataplane.report.render import render_page
+from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, require_root, say_choices
+from sgdataplane.terminal.files import write
+from sgdataplane.terminal.output import Exit, endpoint, say
 
 MOST_SESSIONS = 200
 

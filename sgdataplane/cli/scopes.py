@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import usual_lab
-from sgdataplane.cli.output import say_aside
 from sgdataplane.daemon.control import Request
 from sgdataplane.daemon.lookup import agent_state, attached_eni, named_here
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.model.naming import eni_of, look_up
 from sgdataplane.model.options import Placement
+from sgdataplane.terminal.arguments import usual_lab
+from sgdataplane.terminal.output import say_aside
 
 if TYPE_CHECKING:
     from sgdataplane.attach.registry import Binding

@@ -30,16 +30,6 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from sgdataplane.cli.arguments import (
-    ENI_HELP,
-    Verbs,
-    read_limit,
-    read_prefix,
-    require_root,
-    settle_ports,
-)
-from sgdataplane.cli.output import Exit, endpoint, log_shown, paint, render_table, say, say_block
-from sgdataplane.cli.progress import Progress
 from sgdataplane.cli.scopes import PolicyScope, Scopes, scopes
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.host import netns
@@ -52,6 +42,9 @@ from sgdataplane.net.values import Direction, Protocol
 from sgdataplane.observe.capacity import UseLog, read_table_use
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.sessions import ORDERS, Selection, Session, in_order, read_sessions
+from sgdataplane.terminal.arguments import ENI_HELP, Verbs, read_limit, read_prefix, require_root, settle_ports
+from sgdataplane.terminal.output import Exit, endpoint, log_shown, paint, render_table, say, say_block
+from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text
 
 HEADERS = ("ENI", "DIRECTION", "SESSION", "STATE", "LEFT (s)", "DECIDED BY")

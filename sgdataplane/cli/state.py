@@ -11,15 +11,15 @@ from itertools import groupby
 from pathlib import Path
 
 from sgdataplane.analyse.review import review
-from sgdataplane.cli.arguments import Verbs, choices_of, load_state, say_choices
-from sgdataplane.cli.files import write, write_folder
-from sgdataplane.cli.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
+from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, say_choices
+from sgdataplane.terminal.files import write, write_folder
+from sgdataplane.terminal.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
 
 SCHEMAS, SUFFIX = resources.files("sgdataplane") / "schemas", ".schema.json"
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}  # the gravest first

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from sgdataplane.cli.arguments import (
+from sgdataplane.errors import Problem, StateFileError
+from sgdataplane.model.choices import JUDGING, Choices
+from sgdataplane.model.words import counted
+from sgdataplane.terminal.arguments import (
     Parser,
     Verbs,
     choices_of,
@@ -25,11 +28,8 @@ from sgdataplane.cli.arguments import (
     say_choices,
     usual_state,
 )
-from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, hanging, paint, print_json, say, say_block
-from sgdataplane.errors import Problem, StateFileError
-from sgdataplane.model.choices import JUDGING, Choices
-from sgdataplane.model.words import counted
+from sgdataplane.terminal.files import require_writable, write
+from sgdataplane.terminal.output import Exit, hanging, paint, print_json, say, say_block
 from sgdataplane.visible import visible
 
 if TYPE_CHECKING:

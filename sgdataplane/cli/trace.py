@@ -23,17 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import (
-    ENI_HELP,
-    Verbs,
-    read_limit,
-    read_prefix,
-    read_seconds,
-    require_root,
-    settle_ports,
-)
 from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
-from sgdataplane.cli.output import Exit, endpoint, iso_time, local_time, paint_verdict, print_json, say, say_block
 from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, is_about_this_host, named_lab, of_lab, scopes
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
@@ -46,6 +36,16 @@ from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import decision_of, decisions
 from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, tracing
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
+from sgdataplane.terminal.arguments import (
+    ENI_HELP,
+    Verbs,
+    read_limit,
+    read_prefix,
+    read_seconds,
+    require_root,
+    settle_ports,
+)
+from sgdataplane.terminal.output import Exit, endpoint, iso_time, local_time, paint_verdict, print_json, say, say_block
 
 if TYPE_CHECKING:
     from sgdataplane.lab.ends import Asked

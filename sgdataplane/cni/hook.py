@@ -20,10 +20,10 @@ from syslog import LOG_ERR, syslog
 from typing import NoReturn
 
 from sgdataplane.attach.manage import named_as
-from sgdataplane.cli.output import complain, guarded
 from sgdataplane.cni.plugin import add, config_at, error_of, parser_of, unbind
 from sgdataplane.cni.request import MAX_BYTES, read_state
 from sgdataplane.errors import HostError, TerminatedError
+from sgdataplane.terminal.output import complain, guarded
 from sgdataplane.visible import visible
 
 BIND, UNBIND = "bind", "unbind"

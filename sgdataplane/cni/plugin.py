@@ -28,8 +28,6 @@ from typing import Any, NoReturn
 from sgdataplane.attach.manage import Attached, AttachRequest, attach, detach, named_as
 from sgdataplane.attach.registry import Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.cli.bugs import bug_report
-from sgdataplane.cli.output import guarded, print_json
 from sgdataplane.cni.request import (
     MAX_BYTES,
     VERSIONS,
@@ -48,6 +46,8 @@ from sgdataplane.enforce import is_enforced
 from sgdataplane.errors import BindingError, ConfigError, HostError, SgDataplaneError, StateFileError
 from sgdataplane.host.identity import found, held, identity_of
 from sgdataplane.host.links import Links
+from sgdataplane.terminal.bugs import bug_report
+from sgdataplane.terminal.output import guarded, print_json
 
 WAIT_S = 20.0  # for the policy to be in force, under an agent that is busy
 HOPELESS_S = 2.0  # for an outcome that only others can change: the state may be on its way

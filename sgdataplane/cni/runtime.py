@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(why: str) -> int:
-    from sgdataplane.cli.output import complain  # noqa: PLC0415  # only what fails needs it
+    from sgdataplane.terminal.output import complain  # noqa: PLC0415  # only what fails needs it
 
     complain(why, "sgdataplane-runc:")
     return 1

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import sgdataplane
-from sgdataplane.cli.output import complain, guarded, paint, say, say_aside, say_block
 from sgdataplane.errors import PrivilegeError, SgDataplaneError
 from sgdataplane.lab import report, status
 from sgdataplane.lab.manage import default_record, enforce_policy, terminated_like_interrupted
@@ -22,6 +21,7 @@ from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.options import Placement
+from sgdataplane.terminal.output import complain, guarded, paint, say, say_aside, say_block
 
 THREE_TIER = Path(sgdataplane.__file__).parents[1] / "netns-lab" / "scenarios" / "20-three-tier"
 DONE, NO, NOT_ROOT, INTERRUPTED = 0, 1, 4, 130

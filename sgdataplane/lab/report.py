@@ -10,13 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane import __version__
-from sgdataplane.cli.output import hanging, one_line, paint, render_table
 from sgdataplane.lab.expect import ProbeResult, explain_result, result_as_json
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import ACCEPT, Probe, ProbeEnd
 from sgdataplane.model import words
 from sgdataplane.report import content
 from sgdataplane.report.picture import Edge, Node, draw, story
+from sgdataplane.terminal.output import hanging, one_line, paint, render_table
 
 MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
 MOST_NAMES = 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sgdataplane.cli.output import one_line, render_table
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import read_unknown
 from sgdataplane.lab.manage import Lab
@@ -17,6 +16,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Family
 from sgdataplane.observe.capacity import TableUse, read_table_use
 from sgdataplane.observe.others import Flowtable, MarkUser, read_flowtables, read_mark_users
+from sgdataplane.terminal.output import one_line, render_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.cli.output import Exit
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
+from sgdataplane.terminal.output import Exit
 from tests.support import attachbench, attachhost
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench

@@ -14,7 +14,6 @@ from sgdataplane.attach import discover
 from sgdataplane.attach.agenda import Heard
 from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
-from sgdataplane.cli.output import Exit
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.cycle import Reconciler
 from sgdataplane.daemon.metrics import KINDS
@@ -34,6 +33,7 @@ from sgdataplane.nft import commits, kernel
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.uapi import SUBSYSTEM, TABLE_OWNER
+from sgdataplane.terminal.output import Exit
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import HOST, state_of
 from tests.support.nft import listing, nft

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli.output import Exit
 from sgdataplane.relay import serving
 from sgdataplane.relay.counts import OF_TASK, RelayCounts
 from sgdataplane.store.interface import Write
 from sgdataplane.store.sqlite.store import SqliteStore
+from sgdataplane.terminal.output import Exit
 from tests.support.flood import DEADLINE
 from tests.support.relaying import Plant, RawHost, Running, url_of
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli.output import Exit
 from sgdataplane.errors import StateFileError
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
@@ -23,6 +22,7 @@ from sgdataplane.relay.wire import Hello, spell
 from sgdataplane.statefile import load
 from sgdataplane.store.history import Version
 from sgdataplane.store.sqlite.store import SqliteStore
+from sgdataplane.terminal.output import Exit
 from tests.support.attachbench import DNS, WEB
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.flood import DEADLINE, wait_until

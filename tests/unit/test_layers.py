@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "sgdataplane"
 
 GROUND = ("visible", "collection", "limitedlog")  # import nothing of ours; anybody may import them
-# A layer may import itself and what stands here; `lab` may import anything.
+# A layer may import itself and what stands here; `lab` may import anything but `cli`, which only `sgdp` itself imports.
 STATE = ("errors", "net", "model")
 POLICY = (*STATE, "policy")
 TABLES = (*POLICY, "contract", "nft", "compiler")
@@ -40,10 +40,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "handover": (*STATE, "store", "statefile"),  # and what the agent says
     "control": (*STATE, "store", "policy", "analyse", "statefile", "settings", "host", "__version__"),
     "relay": (*STATE, "store", "handover", "statefile", "settings", "host", "__version__"),  # and nothing of `control`
-    "cli": (*RUNNING, "daemon", "report"),
-    "cni": (*RUNNING, "daemon", "cli"),
+    "terminal": (*STATE, "statefile", "host", "__version__"),
+    "cli": (*RUNNING, "daemon", "report", "terminal"),
+    "cni": (*RUNNING, "daemon", "terminal"),
     "__main__": ("cli",),
-    "api": (*RUNNING, "lab", "cli"),
+    "api": (*RUNNING, "lab"),
     "pytest_plugin": ("api", "errors", "model"),
     "__init__": ("api",),
 }
@@ -91,7 +92,7 @@ FOREIGN = {
     "inotify_simple": ("host.watch",),
     "nftables": (),  # libnftables trusts what it finds in a namespace (docs/design/update.md)
     "jinja2": ("report.render",),
-    "rich": ("cli.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
+    "rich": ("terminal.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
     "prometheus_client": ("daemon.metrics", "control.http.metrics", "host.processes", "relay.metrics"),
     "sqlite3": ("store.sqlite",),
@@ -140,13 +141,18 @@ def is_upward(module: str, target: str) -> bool:
     return not own or floors.index(other) > floors.index(own)
 
 
+def may_import(layer: str, target: str) -> bool:
+    if layer == "lab":
+        return not is_in(target, "cli")
+    return target.partition(".")[0] in (layer, *GROUND, *MAY_IMPORT.get(layer, ()))
+
+
 def breaches(module: str, tree: ast.AST) -> Iterator[str]:
     """A line for every import that the picture doesn't allow."""
     layer = module.partition(".")[0]
     for name in imports(tree):
         target = name.removeprefix("sgdataplane.")
-        allowed = layer == "lab" or target.partition(".")[0] in (layer, *GROUND, *MAY_IMPORT.get(layer, ()))
-        if name.startswith("sgdataplane.") and not (allowed or is_excepted(module, target)):
+        if name.startswith("sgdataplane.") and not (may_import(layer, target) or is_excepted(module, target)):
             yield f"{module} imports {target}"
         if is_upward(module, target):
             yield f"{module} imports {target}, which is above it"
@@ -170,6 +176,10 @@ def test_module_imports_only_what_its_layer_may(module: str, tree: ast.Module) -
         ("cli.state", "import scapy.all", "cli.state imports scapy"),
         ("host.links", "import subprocess", "host.links imports subprocess"),
         ("daemon.loop", "from sgdataplane.lab import build", "daemon.loop imports lab.build"),
+        ("lab.report", "from sgdataplane.cli import scopes", "lab.report imports cli.scopes"),
+        ("cni.hook", "from sgdataplane.cli.main import main", "cni.hook imports cli.main.main"),
+        ("api", "def f():\n    from sgdataplane.cli import main", "api imports cli.main"),
+        ("terminal.output", "from sgdataplane.cli.main import main", "terminal.output imports cli.main.main"),
         ("store.hosts", "import sgdataplane.control.config", "store.hosts imports control.config"),
         ("relay.tls", "from sgdataplane.control import config", "relay.tls imports control.config"),
         (
@@ -191,6 +201,11 @@ def test_module_imports_only_what_its_layer_may(module: str, tree: ast.Module) -
 )
 def test_a_breach_is_found(module: str, text: str, breach: str) -> None:
     assert breach in set(breaches(module, ast.parse(text)))
+
+
+def test_only_the_program_itself_imports_the_command_line() -> None:
+    importers = {module for module, tree in modules() for name in imports(tree) if is_in(name, "sgdataplane.cli")}
+    assert {module for module in importers if not is_in(module, "cli")} == {"__main__"}
 
 
 @pytest.mark.parametrize("package", FLOORS)

@@ -1,4 +1,4 @@
-"""Whatever the product prints goes through cli/output.py, and whatever the agent logs through daemon/logs.py."""
+"""Whatever the product prints goes through terminal/output.py, and whatever the agent logs through daemon/logs.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.test_layers import modules
 
-PRINTER = "cli.output"
+PRINTER = "terminal.output"
 STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
 HARMLESS = ("flush", "fileno")
 HANDLERS = {"StreamHandler": "daemon.logs", "basicConfig": "", "print_exception": "cli.main"}  # who may have it

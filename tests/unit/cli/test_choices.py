@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli.arguments import choices_of
 from sgdataplane.cli.main import build_parser, main
 from sgdataplane.daemon.config import KINDS
 from sgdataplane.model.choices import CHOICES, IN_LAB, JUDGING, ON_HOSTS, Choices, read_choices
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile.quotas import PROFILES
+from sgdataplane.terminal.arguments import choices_of
 from tests.support.schemas import assert_conforms
 
 # What each is set to, and the value that it then has: never the default.

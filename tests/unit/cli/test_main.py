@@ -13,9 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from sgdataplane import __version__
-from sgdataplane.cli import arguments, main
+from sgdataplane.cli import main
 from sgdataplane.cli.lab import ACTIONS
-from sgdataplane.cli.output import Exit
 from sgdataplane.errors import (
     BusyError,
     HostError,
@@ -30,6 +29,8 @@ from sgdataplane.errors import (
     UnsupportedError,
     Where,
 )
+from sgdataplane.terminal import arguments
+from sgdataplane.terminal.output import Exit
 from tests.support.flood import DEADLINE
 
 PROBLEMS = (
@@ -237,7 +238,7 @@ def test_ctrl_c_while_it_is_imported_ends_with_130_and_no_traceback() -> None:
         "import os, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'sgdataplane.cli.arguments': os.kill(os.getpid(), signal.SIGINT)\n"
+        "        if name == 'sgdataplane.terminal.arguments': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
         "from sgdataplane.__main__ import main\n"
         "sys.exit(main())\n"

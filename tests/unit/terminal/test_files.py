@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli import files
-from sgdataplane.cli.files import require_writable, write, write_folder
 from sgdataplane.errors import StateFileError
+from sgdataplane.terminal import files
+from sgdataplane.terminal.files import require_writable, write, write_folder
 
 
 def test_a_name_that_is_no_utf_8_is_written_as_far_as_it_can_be(tmp_path: Path) -> None:

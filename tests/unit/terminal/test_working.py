@@ -14,8 +14,8 @@ CLEAR = b"\r\x1b[K"
 # A body runs where `line` is the line, which the timer draws; it waits for signals, never for time.
 PROGRAM = """
 import signal, sys
-from sgdataplane.cli.output import guarded, say
-from sgdataplane.cli.progress import Progress, working
+from sgdataplane.terminal.output import guarded, say
+from sgdataplane.terminal.progress import Progress, working
 with guarded(), working("x\\x1b[2J", quiet=0.01) as line:
     while line is not None and not line.is_drawn:
         signal.pause()
@@ -56,6 +56,6 @@ def test_it_makes_room_for_whatever_else_is_shown(body: str) -> None:
 
 
 def test_where_there_is_no_terminal_nothing_is_drawn() -> None:
-    text = "from sgdataplane.cli.progress import working; assert working('x').__enter__() is None"
+    text = "from sgdataplane.terminal.progress import working; assert working('x').__enter__() is None"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")

@@ -250,7 +250,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
     if sum(widths) + 2 * (len(widths) - 1) <= space or len(body) > MOST_FITTED:
         yield from (_line(row, widths, right) for row in (head, *body))
         return
-    from sgdataplane.cli.layout import laid_out
+    from sgdataplane.terminal.layout import laid_out
 
     yield from map(_inked, laid_out(_spans(head), map(_spans, body), right, space))
 

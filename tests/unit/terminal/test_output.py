@@ -13,7 +13,7 @@ from time import tzset
 import pytest
 
 from sgdataplane.cli import main
-from sgdataplane.cli.output import (
+from sgdataplane.terminal.output import (
     MOST_FITTED,
     Columns,
     Exit,
@@ -33,7 +33,7 @@ from sgdataplane.cli.output import (
     warn,
     whole_seconds,
 )
-from sgdataplane.cli.progress import Progress
+from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import visible_block
 
 HOSTILE = "x\r\x1b[2K\x1b]52;c;aGk=\x07\x9b31m\u202e"
@@ -118,7 +118,7 @@ def test_a_colour_goes_on_in_each_line_of_its_cell(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_table_that_fits_needs_no_library() -> None:
-    text = "import sys; from sgdataplane.cli.output import render_table; render_table(('a',), [('b',)]);"
+    text = "import sys; from sgdataplane.terminal.output import render_table; render_table(('a',), [('b',)]);"
     text += "from sgdataplane.daemon import agent; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0
 
@@ -291,7 +291,7 @@ def test_logged_warnings_are_shown_meanwhile_in_words_where_there_are_some(capsy
 
 
 def test_both_streams_in_one_pipe_keep_the_order_in_which_all_was_said() -> None:
-    code = "from sgdataplane.cli.output import *\nwith guarded(): say('first'); warn('second'); say('third')"
+    code = "from sgdataplane.terminal.output import *\nwith guarded(): say('first'); warn('second'); say('third')"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.stdout == "first\nwarning: second\nthird\n"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
-from sgdataplane.cli.output import Guard, bare_stderr
+from sgdataplane.terminal.output import Guard, bare_stderr
 from sgdataplane.visible import visible
 
 _CLEAR_LINE = "\r\x1b[K"
