@@ -231,7 +231,7 @@ def _traffic(way: str, traffic: Accounting | None) -> dict[str, int | None]:
     }
 
 
-def _decision(decision: Decision | None) -> dict[str, str | int | None]:
+def _decision(decision: Decision | None) -> dict[str, object]:
     if decision is not None:
         return decision.as_json()
     return dict.fromkeys(("verdict", "reason", "security_group_id", "security_group_rule_id", "priority"))

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from sgdataplane.model import always
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import (
     CloudState,
@@ -77,7 +78,13 @@ def decide(
     for clause in CLAUSES:
         if clause.holds(eni, packet, options, placement):
             return Decision(packet.direction, clause.verdict, clause.cause)
-    return next(candidates(state, eni, packet, options))
+    return in_mode(eni, next(candidates(state, eni, packet, options)))
+
+
+def in_mode(eni: Eni, decision: Decision) -> Decision:
+    """What rules have decided, as the ENI's mode has it: in audit mode, what they refuse passes."""
+    is_audited = eni.mode is Mode.AUDIT and decision.verdict is Verdict.DROP
+    return Decision.audited(decision) if is_audited else decision
 
 
 def decide_error(
@@ -101,7 +108,7 @@ def decide_error(
         return Decision(error.direction, Verdict.DROP, "icmp-error-refused")
     if always.is_metadata(session, options):
         return Decision(session.direction, Verdict.ACCEPT, "metadata")
-    return next(candidates(state, eni, session, options))
+    return in_mode(eni, next(candidates(state, eni, session, options)))
 
 
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
@@ -134,7 +141,7 @@ def later_candidates(
 ) -> list[Decision]:
     """What else would decide the packet if `decision` were not there, strongest first."""
     found = list(candidates(state, state.eni[packet.eni_id], packet, options))
-    return found[1:] if found[0] == decision else found
+    return found[1:] if found[0] == decision.enforced else found
 
 
 def is_spoofed(eni: Eni, packet: Packet) -> bool:

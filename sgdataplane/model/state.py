@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TypeVar
 
 from sgdataplane.model.members import Members
+from sgdataplane.model.modes import Mode
 from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict, link_local
 
 
@@ -157,7 +158,8 @@ class Eni:
     """An elastic network interface: what a policy protects. The first private address is the primary one.
 
     `member_only`: the state knows only which groups it is a member of, and not all of these, as it is on another host.
-    It has no policy here, and may have no MAC."""
+    It has no policy here, and may have no MAC. `mode`: whether what its rules refuse is dropped. `audit_until`: from
+    that time on (modes.py) it is; "": there is none. `CloudState.at()` compares it with the clock."""
 
     network_interface_id: str
     vpc_id: str
@@ -173,6 +175,12 @@ class Eni:
     nic_type: NicType = NicType.INTRANET
     connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
     member_only: bool = False
+    mode: Mode = Mode.ENFORCE
+    audit_until: str = ""
+
+    @property
+    def is_audited(self) -> bool:
+        return self.mode is Mode.AUDIT
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -254,6 +262,24 @@ class CloudState:
     security_groups: tuple[SecurityGroup, ...] = ()
     instances: tuple[Instance, ...] = ()
     network_interfaces: tuple[Eni, ...] = ()
+
+    def at(self, now: str) -> CloudState:
+        """Return the state as it is at that time (modes.py): ENIs whose time of audit is over are in mode enforce."""
+        over = {e.network_interface_id for e in self.audited if e.audit_until and e.audit_until <= now}
+        return self.with_mode(over, Mode.ENFORCE) if over else self
+
+    def with_mode(self, eni_ids: Collection[str], mode: Mode, until: str = "") -> CloudState:
+        """Return the state with these ENIs in that mode."""
+        enis = (
+            replace(eni, mode=mode, audit_until=until) if eni.network_interface_id in eni_ids else eni
+            for eni in self.network_interfaces
+        )
+        return replace(self, network_interfaces=tuple(enis))
+
+    @cached_property
+    def audited(self) -> tuple[Eni, ...]:
+        """The ENIs in audit mode."""
+        return tuple(eni for eni in self.network_interfaces if eni.is_audited)
 
     @cached_property
     def vpc(self) -> dict[str, Vpc]:

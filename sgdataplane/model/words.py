@@ -61,6 +61,8 @@ DETAILS: Mapping[tuple[str, Direction], str] = {
 
 def name(decision: Decision) -> str:
     """What decided, in few words."""
+    if decision.would is not None:
+        return f"audit mode (enforced: {name(decision.would)})"
     if decision.cause == RULE:
         return rule_name(decision.security_group_id, decision.security_group_rule_id)
     return f"the inner policy of {decision.security_group_id}" if decision.cause == INNER_ACCEPT else decision.cause
@@ -76,7 +78,10 @@ def ranked(decision: Decision) -> str:
 
 
 def because(decision: Decision, packet: Packet | None = None) -> str:
-    """Why, beside a verdict. `packet`: adds its addresses where they are the reason."""
+    """Why, beside a verdict. `packet`: adds its addresses where they are the reason, or its ENI."""
+    if decision.would is not None:
+        eni = "its ENI" if packet is None else packet.eni_id
+        return f"{eni} is in audit mode; enforced, {because(decision.would)} would drop it"
     if decision.cause == RULE:
         return f"rule {name(decision)}"
     if decision.cause == INNER_ACCEPT:
@@ -89,8 +94,10 @@ def because(decision: Decision, packet: Packet | None = None) -> str:
     return f"{why}: {detail.format(eni=packet.eni_id, local=packet.local, remote=packet.remote)}"
 
 
-def sentence(decision: Decision) -> str:
-    """What decided, as a whole sentence."""
+def sentence(decision: Decision, packet: Packet | None = None) -> str:
+    """What decided, as a whole sentence. `packet`: names its ENI where that is the reason."""
+    if decision.would is not None:
+        return f"passes, as {because(decision, packet)}"
     if decision.cause == RULE:
         return f"rule {ranked(decision)} decides"
     if decision.cause == DEFAULT:

@@ -125,6 +125,16 @@ KINDS: Mapping[str, FindingKind] = {
         "Terraform doesn't say which MAC an ENI has, so it has one that is made from its id",
         "don't bind these ENIs by MAC",
     ),
+    "InAuditMode": FindingKind(
+        (Severity.WARNING,),
+        "the ENI is in audit mode: what its rules refuse passes",
+        "look at what would be dropped (`sgdp counters --audited`, `sgdp log`), then put it into mode enforce",
+    ),
+    "UnreadableMode": FindingKind(
+        (Severity.WARNING,),
+        "a tag that should say an ENI's mode can't be read, so the ENI is in mode enforce",
+        "correct the tag, or remove it",
+    ),
     "IgnoredRules": FindingKind(
         (Severity.HIGH, Severity.WARNING),
         "rules belong to a group that the Terraform state doesn't have, so they can't be judged (high: one of them"

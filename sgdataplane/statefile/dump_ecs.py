@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG
 from sgdataplane.model.state import (
     CloudState,
     ConnectionTracking,
@@ -168,6 +169,9 @@ def extras(eni: Eni) -> dict[str, object]:
         found[names_of.ALLOWED_PAIRS] = [str(prefix) for prefix in eni.allowed_address_pairs]
     if eni.nic_type is NicType.INTERNET:
         found[names_of.NIC_TYPE] = eni.nic_type.value
+    if eni.is_audited:
+        tags = {MODE_TAG: eni.mode.value} | ({UNTIL_TAG: eni.audit_until} if eni.audit_until else {})
+        found["Tags"] = {"Tag": [{"TagKey": key, "TagValue": value} for key, value in tags.items()]}
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from sgdataplane.errors import Where
 from sgdataplane.model.ids import is_id
+from sgdataplane.model.modes import Mode, mode_of_tags, unreadable_tags
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import ecs_answers as calls
@@ -272,7 +273,21 @@ def eni_fields(item: Item, more: Item, translation: Translation) -> Fields:
     for source in (item, more):
         if source.get(names_of.TRACKING) is not None:
             values["connection_tracking"] = (renamed(source.inner(names_of.TRACKING), names_of.TRACKING_NAMES),)
+    add_mode(tags(item), values, translation.answers.findings)
     return item.fields(values, names)
+
+
+def add_mode(found: Mapping[str, object], values: Values, findings: list[Finding]) -> None:
+    """What an ENI's tags say of its mode. Anything may be in tags, so one that can't be read isn't refused: the ENI is
+    in mode enforce, and a finding says why."""
+    texts = {key: value for key, value in found.items() if isinstance(value, str)}
+    mode, until = mode_of_tags(texts)
+    if mode is not Mode.ENFORCE:
+        values |= {"mode": mode.value} | ({"audit_until": until} if until else {})
+    about = subject(network_interface_id=str(values.get("network_interface_id", "")))
+    for tag in unreadable_tags(texts):
+        message = f"tag {tag} can't be read, so the ENI is in mode enforce: {texts[tag]}"
+        findings.append(Finding("UnreadableMode", Severity.WARNING, message, about))
 
 
 def with_primary(item: Item, elements: list[tuple[str, object]]) -> list[tuple[str, object]]:

@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from sgdataplane.model.ids import ID
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import ConnectionTracking, EniType, GroupType, NetworkType, NicType
 from sgdataplane.net.values import TCP, UDP, Direction, Verdict
 from sgdataplane.statefile.records import MAX_TAG_KEY, MAX_TAGS, TIMEOUTS
@@ -56,6 +57,7 @@ IPV4_BLOCK: Shape = {"type": "string", "pattern": f"^{IPV4}{LENGTH}$"}
 IPV6_BLOCK: Shape = {"type": "string", "pattern": f"^{IPV6}{LENGTH}$"}
 BLOCK: Shape = {"type": "string", "pattern": f"^({IPV4}|{IPV6}){LENGTH}$"}
 A_MAC: Shape = {"type": "string", "pattern": r"^\s*[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\s*$"}
+A_TIME: Shape = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"}
 PORTS: Shape = {"type": "string", "pattern": "^([0-9]{1,5}/[0-9]{1,5}|-1/-1)$"}
 
 
@@ -298,6 +300,17 @@ NETWORK_INTERFACE: Keys = {
         FLAG,
         ("far", "elsewhere", "remote"),
         default=False,
+    ),
+    "mode": Key(
+        "`audit`: what its rules refuse passes, is counted and logged. All else is dropped as ever.",
+        one_of(Mode),
+        ("enforcement", "audit", "dry_run"),
+        default=Mode.ENFORCE.value,
+    ),
+    "audit_until": Key(
+        "In mode audit: from that time on the ENI is enforced. A time in UTC, as 2026-12-24T00:00:00Z.",
+        A_TIME,
+        ("until",),
     ),
 }
 CONNECTION_TRACKING: Keys = {

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 
 from sgdataplane.model.ids import ID_EXPECTED, is_id
+from sgdataplane.model.modes import UNTIL_EXPECTED, Mode, parse_until
 from sgdataplane.model.state import (
     ConnectionTracking,
     Eni,
@@ -255,8 +256,18 @@ def read_eni(reader: Reader) -> Eni | None:
     return Eni(
         eni_id, vpc_id, mac or "", addresses[:1] + tuple(sorted(addresses[1:])), groups, instance_id, eni_type,
         tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, read_tracking(reader),
-        reader.flag("member_only"),
+        reader.flag("member_only"), *read_mode(reader),
     )  # fmt: skip
+
+
+def read_mode(reader: Reader) -> tuple[Mode, str]:
+    """The mode, and until when the ENI is audited; a time alone means nothing, and is refused."""
+    mode = reader.choice("mode", Mode.ENFORCE, "InvalidMode.ValueNotSupported")
+    until = reader.parsed("audit_until", parse_until, "InvalidAuditUntil.Malformed", UNTIL_EXPECTED)
+    if until and mode is not Mode.AUDIT and reader.is_clean:
+        message = "the ENI is in mode enforce, and is audited at no time"
+        reader.refuse("audit_until", "InvalidAuditUntil.NotAudited", message, "mode: audit beside it")
+    return mode, until or ""
 
 
 def read_addresses(reader: Reader) -> tuple[Address, ...]:

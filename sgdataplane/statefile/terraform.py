@@ -12,7 +12,7 @@ from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
-from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
+from sgdataplane.statefile.ecs import Names, Values, Vpcs, add_mode, put_elements
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
@@ -95,6 +95,7 @@ class Resources:
     def __init__(self, found: Iterable[tuple[str, Item]], sections: Sections) -> None:
         self.sections = sections
         self.vpcs = Vpcs(sections)
+        self.findings: list[Finding] = []
         self.by_kind: dict[str, list[Item]] = {}
         for kind, item in found:
             self.by_kind.setdefault(kind, []).append(item)
@@ -112,7 +113,7 @@ class Resources:
             self.add_prefix_list(item)
         findings += self.add_interfaces()
         self.sections.instances += [as_fields(item, INSTANCE) for item in self.of("alicloud_instance")]
-        return findings
+        return findings + self.findings
 
     def add_vpc(self, item: Item) -> None:
         blocks = [(key, item.get(key)) for key in ("cidr_block", "ipv6_cidr_block") if item.get(key) is not None]
@@ -180,6 +181,8 @@ class Resources:
             addresses += [(path, value) for path, value in elements(item, key) if value not in known]
         put_elements(values, places, "private_ip_addresses", addresses)
         values["vpc_id"] = self.vpc_of(item, values.get("security_group_ids"))
+        if names is INTERFACE and isinstance(tags := item.get("tags"), dict):
+            add_mode(tags, values, self.findings)
         return item.fields(values, places)
 
     def vpc_of(self, item: Item, groups: object) -> str:

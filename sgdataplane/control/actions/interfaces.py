@@ -5,12 +5,13 @@ Owns these actions, and how an address is chosen. Must not know HTTP or the stor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
+from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.records import free_mac
@@ -19,6 +20,7 @@ from sgdataplane.store.hosts import FIELD, tagged
 from sgdataplane.store.interface import Body, Json
 
 TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
+MODE_TAGS, MODE_KEYS = frozenset({MODE_TAG, UNTIL_TAG}), ("mode", "audit_until")
 RESERVED = 3  # addresses at a block's end, which the cloud keeps
 LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
 
@@ -75,6 +77,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         },
         "security_group_ids": cast(Json, sorted(groups)),
         "connection_tracking": tracking(said),
+        **mode_of(cast("dict[str, str]", scope.tags())),
     }
     more: Fields = {
         "name": str(said.get("NetworkInterfaceName") or ""),
@@ -103,6 +106,13 @@ def tracking(said: Fields) -> Json:
     if not isinstance(given, dict):
         return {}
     return {TRACKING[key]: value for key, value in given.items() if key in TRACKING and value is not None}
+
+
+def mode_of(tags: Mapping[str, str]) -> Fields:
+    """What an ENI's tags say of its mode, as its state says it."""
+    mode, until = mode_of_tags(tags)
+    found = {"mode": mode.value, "audit_until": until} if mode is Mode.AUDIT else {}
+    return {key: value for key, value in found.items() if value}
 
 
 class Chooser:

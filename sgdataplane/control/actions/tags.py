@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import cast
 
+from sgdataplane.control.actions.interfaces import MODE_KEYS, MODE_TAGS, mode_of
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import REGION, Scope, is_among, tags_of
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.store.documents import ResourceKind
+from sgdataplane.store.documents import ResourceKind, about, state_in
 from sgdataplane.store.interface import Body, Json
 
 # The cloud's word for a kind of resources, in lower case.
@@ -52,8 +53,19 @@ def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) ->
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
         scope.change(kind, name, {"tags": cast(Json, tags)})
+    elif kind is ResourceKind.ENI:
+        _write_eni(scope, name, tags)
     else:
         scope.change(kind, name, {}, tags=cast(Json, tags))
+
+
+def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
+    """Two tags of an ENI say its mode. Without them it keeps the one that it was imported with."""
+    body = scope.find(ResourceKind.ENI, name)
+    state = state_in(body)
+    if not MODE_TAGS.isdisjoint({*tags, *tags_of(body)}):
+        state = {key: value for key, value in state.items() if key not in MODE_KEYS} | mode_of(tags)
+    scope.workspace.put(ResourceKind.ENI, name, state, {**about(body), "tags": cast(Json, tags)})
 
 
 def _kind(scope: Scope) -> ResourceKind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.model.decision import Decision
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
@@ -23,6 +24,55 @@ def lone(*rules: object, **group: object) -> CloudState:
         prefix_lists={"pl-x": "192.0.2.0/24 198.51.100.7/32", "pl-empty": ""},
         port_lists={"prl-x": "80/80 8000/8100", "prl-empty": ""},
     )
+
+
+AUDIT_RULES = (
+    "ingress tcp 22/22 from 0.0.0.0/0",
+    "ingress tcp 23/23 from 0.0.0.0/0 drop",
+    "egress gre to 0.0.0.0/0 drop",
+)
+AUDITED = [
+    ("ingress tcp/22 8.8.8.8", "rule", ""),
+    ("ingress tcp/23 8.8.8.8", "audited", "rule"),
+    ("ingress tcp/24 8.8.8.8", "audited", "default"),
+    ("egress gre 8.8.8.8", "audited", "rule"),
+    ("egress tcp/24 8.8.8.8", "default", ""),
+]
+
+
+@pytest.mark.parametrize(("packet", "cause", "would"), AUDITED)
+def test_in_audit_mode_only_what_rules_refuse_passes(packet: str, cause: str, would: str) -> None:
+    """The same state enforced is the control: there it is dropped, by what would have dropped it."""
+    enforced = lone(*AUDIT_RULES)
+    audited = enforced.with_mode({"eni-a"}, Mode.AUDIT)
+    asked = make_packet(packet)
+    found, other = decide(audited, asked), decide(enforced, asked)
+    assert (found.verdict, found.cause, found.would.cause if found.would else "") == (Verdict.ACCEPT, cause, would)
+    assert found.enforced == other
+    assert found == other or other.verdict is Verdict.DROP
+    assert later_candidates(audited, asked, found) == later_candidates(enforced, asked, other)
+
+
+def test_audit_mode_lets_nothing_pass_that_no_rule_decides() -> None:
+    audited = lone().with_mode({"eni-a"}, Mode.AUDIT)
+    spoofed = make_packet("egress tcp/80 8.8.8.8", local="10.0.0.9")
+    midstream = make_packet("egress tcp/80 8.8.8.8", is_syn=False)
+    assert [decide(audited, packet).cause for packet in (spoofed, midstream)] == ["spoofed", "midstream"]
+    assert decide(audited, spoofed).verdict is decide(audited, midstream).verdict is Verdict.DROP
+
+
+def test_json_of_an_audited_packet_says_what_would_drop_it() -> None:
+    found = decide(lone().with_mode({"eni-a"}, Mode.AUDIT), make_packet("ingress tcp/80 8.8.8.8")).as_json()
+    assert found == {
+        "verdict": "accept",
+        "reason": "audited",
+        **dict.fromkeys(("security_group_id", "security_group_rule_id", "priority")),
+        "would": {
+            "verdict": "drop",
+            "reason": "default",
+            **dict.fromkeys(("security_group_id", "security_group_rule_id", "priority")),
+        },
+    }
 
 
 MATCHES = [
