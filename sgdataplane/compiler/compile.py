@@ -4,7 +4,8 @@ Owns the order of the steps, which fixed chains and maps there are, and the stam
 epoch. Must not do I/O, or know how any chain is made.
 
 A table has these parts: what profiles make, the fixed chains without ENIs' own addresses, those of each ENI, the maps
-that lead to them, and timeouts. The first two are the same for many ENIs. These and an ENI's are taken over as objects.
+that lead to them, timeouts, and what ENIs in audit mode need, if there are any. The first two are the same for many
+ENIs. These and an ENI's are taken over as objects.
 The chains and sets that name the epoch, and the stamp, belong to none of the parts.
 """
 
@@ -16,6 +17,7 @@ from functools import cached_property, lru_cache
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
+from sgdataplane.compiler.audit import audit_part
 from sgdataplane.compiler.eni import (
     EniInterface,
     ends_chain,
@@ -33,7 +35,7 @@ from sgdataplane.contract.counters import INJECTED, eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import Stamp
-from sgdataplane.contract.tables import LOOPBACK, dispatch_name, drop_name, pass_name
+from sgdataplane.contract.tables import LOOPBACK, audited_enis_name, dispatch_name, drop_name, pass_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
@@ -164,7 +166,7 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
     basis = of_enis, options, rules.numbers
     if memo.fixed is None or memo.fixed[0] != basis:
         memo.fixed = basis, tuple(_fixed_parts(policy, options, rules.numbers))
-    return rules.part, *memo.fixed[1]
+    return rules.part, *memo.fixed[1], *_audits(policy, site, memo)
 
 
 def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Direction, int]]) -> Iterator[Part]:
@@ -211,6 +213,16 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
     return memo.rules
 
 
+def _audits(policy: HostPolicy, site: Site, memo: Memo) -> tuple[Part, ...]:
+    """The part for ENIs in audit mode, if there are any."""
+    assert memo.order is not None
+    basis = policy.enis, policy.profiles, site, memo.order
+    if memo.audits is None or memo.audits[0] != basis:
+        memo.audits = basis, audit_part(policy, site, memo.order.ranks)
+    part = memo.audits[1]
+    return () if part is None else (part,)
+
+
 def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
     """The table with another epoch, the same for all ENIs, and another secret."""
     return with_stamp(table, Stamp(epoch, "", secret=secret))
@@ -232,7 +244,8 @@ def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
     ifnames = tuple(str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     first = tuple(skeleton.first_rules(table, site))
     marks = _marks(site.placement, ifnames, replace(stamp, digest="", is_unsettled=False, is_lenient=False))
-    moving = _epoch_chains(site.placement, ById(marks), stamp.secret, first)
+    has_audited = audited_enis_name(Direction.INGRESS) in table.map
+    moving = _epoch_chains(site.placement, ById(marks), stamp.secret, first, has_audited)
     sets = verdicts.session_sets(marks)
     own = {entry.name: entry for entry in (skeleton.applied(stamp), *sets)}
     maps = [entry for entry in table.maps if entry.name not in own]
@@ -274,10 +287,14 @@ def _marks(placement: Placement, ifnames: tuple[str, ...], stamp: Stamp) -> verd
 
 @lru_cache(maxsize=4)
 def _epoch_chains(
-    placement: Placement, marks: ById[verdicts.Marks], secret: int, first: tuple[tuple[Rule, ...], ...]
+    placement: Placement,
+    marks: ById[verdicts.Marks],
+    secret: int,
+    first: tuple[tuple[Rule, ...], ...],
+    has_audited: bool,  # of a function that is remembered by its parameters
 ) -> tuple[Chain, ...]:
     by_hook = dict(zip(Direction, first, strict=True))
-    return tuple(verdicts.epoch_chains(SITES[placement], marks.value, secret, by_hook))
+    return tuple(verdicts.epoch_chains(SITES[placement], marks.value, secret, by_hook, has_audited=has_audited))
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:

@@ -24,7 +24,7 @@ from sgdataplane.compiler.recent import Recent
 from sgdataplane.compiler.skeleton import SaidRule, content_chain
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import counter_name
+from sgdataplane.contract.counters import audited_counter, counter_name
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.priority import CODES
 from sgdataplane.errors import InternalError
@@ -248,6 +248,15 @@ def _leaf(decision: Decision) -> NamedChain:
     else:
         rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
     return NamedChain(_of_decision(LEAF, decision, rules), (counter,))
+
+
+def audit_leaf(decision: Decision) -> NamedChain:
+    """The chain to which the rank of a refusal leads at an ENI in audit mode. It counts and logs under another name,
+    and notes that the packet is accepted."""
+    counter = Counter(audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
+    decided = SetPriority(CODES[decision.direction, Fate.ACCEPT])
+    rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
+    return NamedChain(_of_decision("audit", decision, rules), (counter,))
 
 
 def _end(end: RuleEnd) -> NamedChain:

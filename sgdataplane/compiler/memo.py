@@ -76,7 +76,7 @@ def side_digest(chains: Iterable[Chain], winners: Mapping[int, str]) -> str:
 @dataclass
 class Memo:
     """The memory of one compile. `before`: the sides that the compile before made. `rules`: what profiles made in the
-    latest one; `fixed`: all other parts, and what these follow from. For one thread at a time."""
+    latest one; `fixed`, `audits`: all other parts, and what these follow from. For one thread at a time."""
 
     sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
     ranks: Recent[tuple[Ranking, Kins], Map] = field(default_factory=Recent)
@@ -88,6 +88,7 @@ class Memo:
     before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     rules: Rules | None = None
     fixed: tuple[object, tuple[Part, ...]] | None = None
+    audits: tuple[object, Part | None] | None = None
     joined: Joined | None = None
 
     def next(self) -> Memo:

@@ -6,8 +6,9 @@ its interfaces with their slots. Must not know rules of users.
     <hook>                base chain: in a router, packets at an uplink pass first (skeleton.py). Then sessions accepted
                           in this epoch, but no AH over IPv6. It names epoch and slot; with more than FEW interfaces, a
                           set has them for each. All else goes through the ENI's chain, the profile and, by rank, a
-                          leaf. Each of them returns with what it found in the packet's priority. One rule accepts for
-                          each side, and whatever else comes back is refused
+                          leaf; at an ENI in audit mode, refusals have other leaves (audit.py). Each of them returns
+                          with what it found in the packet's priority. One rule accepts for each side, and whatever
+                          else comes back is refused
     <hook>-related        ICMP errors of these sessions pass, but those that an ENI sends are checked by its chain first
     <hook>-accept.<side>  marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
                           With more than FEW interfaces, each has a chain of its own that writes the mark,
@@ -49,6 +50,7 @@ from sgdataplane.contract.tables import (
     SENT,
     WINNERS,
     accept_name,
+    audited_enis_name,
     drop_name,
     gate_name,
     pass_name,
@@ -121,11 +123,13 @@ def is_few(ifnames: Collection[str]) -> bool:
     return len(ifnames) <= FEW
 
 
-def epoch_chains(site: Site, marks: Marks, secret: int, first: Mapping[Direction, Sequence[Rule]]) -> Iterator[Chain]:
+def epoch_chains(
+    site: Site, marks: Marks, secret: int, first: Mapping[Direction, Sequence[Rule]], *, has_audited: bool = False
+) -> Iterator[Chain]:
     """The chains that name an epoch or the secret.
 
     `marks`: what each ENI writes to the sessions that it accepts. `secret`: 0 if packets aren't marked. `first`: rules
-    that come before all others in each base chain.
+    that come before all others in each base chain. `has_audited`: whether an ENI is in audit mode.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     if site.origin is not None:
@@ -138,7 +142,8 @@ def epoch_chains(site: Site, marks: Marks, secret: int, first: Mapping[Direction
         own = [rule(*known, IS_OWN, IS_NO_AH, *end) for known in sessions]
         behind_ah = [rule(*IS_AH_OVER_IPV4, *known, IS_OWN, *end) for known in sessions]  # asked in few packets only
         yield _related(site, hook, sessions)
-        yield _base(site, hook, [*_passing(first[hook], hook, end), *own, *behind_ah, _to_related(hook)])
+        before = [*_passing(first[hook], hook, end), *own, *behind_ah, _to_related(hook)]
+        yield _base(site, hook, before, has_audited=has_audited)
     for side in Direction:
         for hook in Direction:
             yield _accept(site, hook, side, marks[side], approve if site.is_leaving(hook) else (ACCEPT,))
@@ -207,15 +212,18 @@ def _sessions_name(side: Direction) -> str:
     return f"{side.value}-sessions"
 
 
-def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
+def _base(site: Site, hook: Direction, rules: Sequence[Rule], *, has_audited: bool) -> Chain:
     """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
     a verdict is refused."""
-    return Chain(hook.value, (*rules, *_judging(hook)), site.hooks[hook])
+    return Chain(hook.value, (*rules, *_judging(hook, site.interface(hook) if has_audited else None)), site.hooks[hook])
 
 
 @cache
-def _judging(hook: Direction) -> tuple[Rule, ...]:
-    asked = rule(_leads(PROFILES)), rule(IS_RANK, _leads(WINNERS))
+def _judging(hook: Direction, audited: Field | None) -> tuple[Rule, ...]:
+    """`audited`: the interface by which ENIs in audit mode are told, if there are any. There, ranks of refusals lead to
+    other leaves (audit.py), which leave no rank."""
+    by_mode = [rule(IS_RANK, VerdictMap(audited, name=audited_enis_name(hook)))] if audited is not None else []
+    asked = rule(_leads(PROFILES)), *by_mode, rule(IS_RANK, _leads(WINNERS))
     ends = [(CODES[side, Fate.ACCEPT], accept_name(hook, side)) for side in Direction]
     ends.append((CODES[hook.other, Fate.DROP], refuse_name(hook.other)))
     decided = (rule(is_value(Field.PACKET_PRIORITY, code), goto(end)) for code, end in ends)

@@ -48,6 +48,8 @@ FENCE_CAUSES = (
 def counter_name(decision: Decision) -> str:
     """The counter of packets with this decision. It is named after the rule, or after the direction and what else
     decided, so it stays the same when the policy is compiled again."""
+    if decision.would is not None:
+        return audited_counter(decision.would)
     if decision.cause == RULE:
         return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
     if decision.cause == INNER_ACCEPT:
@@ -57,6 +59,25 @@ def counter_name(decision: Decision) -> str:
     if decision.cause.startswith(FENCE):
         return fence_counter(decision.clause)
     return fixed_counter(decision.direction, decision.cause)
+
+
+AUDITED, AUDITED_BY = "audited.", "audited-by"  # how the names begin of counters of what passes, and of that at one ENI
+
+
+def audited_counter(would: Decision) -> str:
+    """The counter of packets that pass as their ENIs are audited, and that this decision would have dropped: of all
+    ENIs together, as the decision's own counter is. The log names it."""
+    return audited_of(counter_name(would))
+
+
+def audited_of(counter: str) -> str:
+    """The same for what that counter counts."""
+    return f"{AUDITED}{counter}"
+
+
+def audited_at(ifname: str, would: Decision) -> str:
+    """The counter of the same packets at the ENI of one interface."""
+    return names.identifier(AUDITED_BY, ifname, counter_name(would))
 
 
 def fixed_counter(hook: Direction, cause: str) -> str:

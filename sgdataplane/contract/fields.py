@@ -32,6 +32,7 @@ class KeyType(enum.Enum):
     BITS = "bits"  # of a size that the field has
     BITS128 = "bits128"
     MARK_IFNAME = "mark . ifname"
+    CLASSID_IFNAME = "classid . ifname"
     IPV4_IFNAME = "ipv4 . ifname"
     IPV6_IFNAME = "ipv6 . ifname"
     NOTHING = "nothing"  # what a set holds
@@ -40,6 +41,7 @@ class KeyType(enum.Enum):
 # What kind of value keys have beside the name of an interface, if they are pairs.
 PAIRED = {
     KeyType.MARK_IFNAME: KeyType.MARK,
+    KeyType.CLASSID_IFNAME: KeyType.CLASSID,
     KeyType.IPV4_IFNAME: KeyType.IPV4,
     KeyType.IPV6_IFNAME: KeyType.IPV6,
 }

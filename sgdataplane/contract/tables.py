@@ -17,6 +17,8 @@ UPLINK = "uplink"  # the chain for packets that come by an uplink
 MIDSTREAM = "egress-midstream"
 PROFILES = "profiles"  # the map from numbers of profiles' sides to their first chains
 WINNERS = "winners"  # the map from ranks to the leaves of their permissions
+AUDITS = "audits"  # the map from ranks of refusals to leaves that let pass, for ENIs in audit mode
+AUDITED = "audited"  # the map from such ranks and interfaces to the counters of what passes
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md, section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 SENT = "sent"  # the base chain for packets that the namespace itself sends, where there is one
@@ -61,6 +63,19 @@ def pass_name(hook: Direction) -> str:
 def accept_name(hook: Direction, side: Direction) -> str:
     """The chain at a hook for packets that rules of that direction accept."""
     return names.identifier(f"{hook.value}-accept", side.value)
+
+
+AUDIT = "audit-"  # the names of chains that let pass what rules refuse
+
+
+def audit_name(hook: Direction) -> str:
+    """The chain for packets with ranks, at interfaces whose ENI is in audit mode."""
+    return f"{AUDIT}{hook.value}"
+
+
+def audited_enis_name(hook: Direction) -> str:
+    """The map of these interfaces."""
+    return f"{hook.value}-audited"
 
 
 LIMIT = "limit-"  # the names of chains that limit how many sessions an ENI holds

@@ -339,7 +339,7 @@ class _RuleReader:
 
     def _objref(self, attributes: Attributes) -> None:
         if uapi.OBJREF_MAP in attributes:
-            self._count_by(self._held(attributes, uapi.OBJREF_SREG), text_of(attributes[uapi.OBJREF_MAP]))
+            self._count_by(number_of(attributes[uapi.OBJREF_SREG]), text_of(attributes[uapi.OBJREF_MAP]))
             return
         kind = number_of(attributes.get(uapi.OBJREF_TYPE, b""))
         if kind not in (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT):
@@ -347,8 +347,13 @@ class _RuleReader:
         name = text_of(attributes[uapi.OBJREF_NAME])
         self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
 
-    def _count_by(self, held: Register, name: str) -> None:
+    def _count_by(self, number: int, name: str) -> None:
         """What else than counters such a map may hold is for those to report who read it."""
+        held, paired = self.registers.get(number), self.sets.paired(name)
+        if paired is not None and held.mask is None:
+            asked, interface = self._pair(held, number, paired)
+            self.statements.append(MapCount(asked, name, interface))
+            return
         if len(held.fields) != 1 or held.mask is not None or held.part or held.is_swapped:
             raise UnreadableError("an object for several fields, or for a part of one")
         self.statements.append(MapCount(held.fields[0], name))

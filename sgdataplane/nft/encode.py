@@ -156,9 +156,8 @@ class _Writer:
             case (MapPriority(asked, name),):
                 self._load(asked)
                 self.parts += (wire.look_up(name, is_value=True), wire.set_meta(PRIORITY_KEY))
-            case (MapCount(asked, name),):
-                self._load(asked)
-                self.parts.append(wire.refer_by(name))
+            case (MapCount() as counting,):
+                self._count_by(counting)
             case (InSet() as condition,):
                 self._load_pair(condition)
                 self.parts.append(wire.is_in(condition.name, is_other=condition.negate))
@@ -211,7 +210,16 @@ class _Writer:
     def _load_pair(self, asked: InSet | Filling) -> None:
         self._load(asked.field)
         self._mask(asked)
-        self.parts.append(wire.meta(META_KEYS[asked.interface], wire.BEHIND[size_of(asked.field)]))
+        self._load_behind(asked.field, asked.interface)
+
+    def _count_by(self, counting: MapCount) -> None:
+        self._load(counting.field)
+        if counting.interface is not None:
+            self._load_behind(counting.field, counting.interface)
+        self.parts.append(wire.refer_by(counting.name))
+
+    def _load_behind(self, asked: Field, interface: Field) -> None:
+        self.parts.append(wire.meta(META_KEYS[interface], wire.BEHIND[size_of(asked)]))
 
     def _look_up(self, asked: VerdictMap) -> None:
         self._load(asked.field)

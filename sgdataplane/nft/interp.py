@@ -185,8 +185,8 @@ class _Walk:
                 return self._is_exceeded()
             case MapPriority(asked, name):
                 return self._map_priority(asked, name)
-            case MapCount(asked, name):
-                return self._map_count(asked, name)
+            case MapCount():
+                return self._map_count(condition)
 
     def _is_exceeded(self) -> bool:
         if self.is_flood is None:
@@ -240,20 +240,21 @@ class _Walk:
             self._set_priority(found)
         return isinstance(found, int)
 
-    def _map_count(self, asked: Field, name: str) -> bool:
+    def _map_count(self, asked: MapCount) -> bool:
         """The same for counters."""
-        found = self._value(asked, name)
+        found = self._value(asked.field, asked.name, asked.interface)
         if isinstance(found, Count):
             self._count(found.counter)
         return isinstance(found, Count)
 
-    def _value(self, asked: Field, name: str) -> Datum | None:
-        """What a named map holds for the packet's value."""
+    def _value(self, asked: Field, name: str, interface: Field | None = None) -> Datum | None:
+        """What a named map holds for the packet's value, or for the pair of it and the name of an interface."""
         key = self._read(asked)
-        if key is None:
+        ifname = "" if interface is None else self._read(interface)
+        if key is None or ifname is None:
             return None
         self.outcome.lookups += 1
-        return self.named(name).get(key)
+        return self.named(name).get((int(key), str(ifname)) if interface is not None else key)
 
     def _look_up(self, vmap: VerdictMap) -> Verdict | None:
         if vmap.name:

@@ -220,11 +220,12 @@ class MapPriority:
 
 @dataclass(frozen=True, slots=True)
 class MapCount:
-    """Counts the packet in the counter that a named map holds for the field's value. If it holds none, or the packet
-    lacks the field, the next rule is asked."""
+    """Counts the packet in the counter that a named map holds for the field's value, or for the pair of it and the name
+    of the packet's `interface`. If it holds none, or the packet lacks one of them, the next rule is asked."""
 
     field: Field
     name: str
+    interface: Field | None = None
 
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
@@ -308,9 +309,9 @@ Paged = pages.Paged[MapKey, Datum]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys to verdicts, to integers (marks, or priorities), or to counters. A large one has its
-    elements in pages. `holds`: which kind of these; None if verdicts. A set is a map of pairs that holds NOTHING, for
-    which MEMBER stands.
+    """A named map of single keys to verdicts, to integers (marks, or priorities), or to counters, or of pairs to
+    counters. A large one has its elements in pages. `holds`: which kind of these; None if verdicts. A set is a map of
+    pairs that holds NOTHING, for which MEMBER stands.
 
     `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
     map; its `elements` here are those to add, and all of them have the verdict `return`.

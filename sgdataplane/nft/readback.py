@@ -158,7 +158,8 @@ class _TableReader:
     def paired(self, name: str) -> KeyType | None:
         """As `Sets` says."""
         shape = self.maps.get(name)
-        is_ours = shape is not None and shape.holds is KeyType.NOTHING and (shape.room or not shape.expires)
+        is_pairs = shape is not None and shape.holds in (KeyType.NOTHING, KeyType.COUNTER)
+        is_ours = shape is not None and is_pairs and (shape.room or not shape.expires)
         return PAIRED.get(shape.key_type) if shape is not None and shape.key_type is not None and is_ours else None
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
@@ -191,10 +192,12 @@ class _TableReader:
             keys = (parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE] for element in self._elements(name))
             yield from ((map_key_of(key_type, key), MEMBER) for key in keys)
             return
+        if held is KeyType.COUNTER:
+            for entry in self._elements(name):
+                key = parse_attributes(entry[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
+                yield map_key_of(key_type, key), Count(text_of(entry[uapi.ELEMENT_OBJECT]))
+            return
         for span, element in self._spans(key_type, name, order_of_key(key_type)):
-            if held is KeyType.COUNTER:
-                yield span.first, Count(text_of(element[uapi.ELEMENT_OBJECT]))
-                continue
             data = parse_attributes(element[uapi.ELEMENT_DATA])
             value = key_of(held, data[uapi.DATA_VALUE]) if held else verdict_of(data[uapi.DATA_VERDICT])
             yield span.first, value if isinstance(value, Verdict) else int(value)

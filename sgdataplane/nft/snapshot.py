@@ -322,7 +322,7 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
-    if (key_type in PAIRED) != (kind == 0):
+    if key_type not in PAIRED if not kind else key_type in PAIRED and not is_of_counters:
         key_type = None
     held = KeyType.COUNTER if is_of_counters else HELD_TYPES.get(data)
     holds = held if is_map(found) else KeyType.NOTHING

@@ -53,6 +53,7 @@ _MAP_KEYS = {
     KeyType.CLASSID: "classid",
     KeyType.COUNTER: "counter",
     KeyType.MARK_IFNAME: "mark . ifname",
+    KeyType.CLASSID_IFNAME: "classid . ifname",
     KeyType.IPV4_IFNAME: "ipv4_addr . ifname",
     KeyType.IPV6_IFNAME: "ipv6_addr . ifname",
 }
@@ -202,8 +203,9 @@ def statement_text(statement: Statement) -> str:
             return f"{field.word} vmap {body}"
         case MapPriority(field, name):
             return f"meta priority set {field.word} map @{names.checked(name)}"
-        case MapCount(field, name):
-            return f"counter name {field.word} map @{names.checked(name)}"
+        case MapCount(field, name, interface):
+            asked = field.word if interface is None else _pair(field, interface, None)
+            return f"counter name {asked} map @{names.checked(name)}"
         case InSet(field, interface, name, negate, mask):
             return f"{_pair(field, interface, mask)} {'!= ' if negate else ''}@{names.checked(name)}"
         case OneIn() | SessionsExceed() | Remember():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import with_stamp
-from sgdataplane.contract.counters import counter_name, eni_counter
+from sgdataplane.contract.counters import audited_at, counter_name, eni_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import Site
@@ -38,8 +38,8 @@ ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Fiel
 @dataclass(frozen=True, slots=True)
 class LiveAnswer:
     """`verdict`: accept or drop; "" if that is unknown, and `problem` says why. `counters`: those that would count the
-    packet, the one of the cause first; `packets`: what that one has counted so far. `differences`: what in the table
-    isn't as it should be, a line each."""
+    packet, the one of the cause first, or, at an ENI in audit mode, its own; `packets`: what that one has counted so
+    far. `differences`: what in the table isn't as it should be, a line each."""
 
     verdict: str
     counters: tuple[str, ...] = ()
@@ -102,7 +102,9 @@ def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
 
 
 def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
-    """The counters that count a packet with that decision at that interface's ENI."""
+    """The counters that count a packet with that decision at that interface's ENI, in order."""
+    if decision.would is not None:
+        return audited_at(ifname, decision.would), counter_name(decision)
     dropped = (eni_counter(decision.direction, ifname),) if decision.verdict is Verdict.DROP else ()
     return (counter_name(decision), *dropped)
 

@@ -7,7 +7,7 @@ given a checked state. Must not know nftables, nor how the kernel gets it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
@@ -65,6 +65,16 @@ class Profile:
         return self.ingress if direction is Direction.INGRESS else self.egress
 
     @cached_property
+    def audited(self) -> Profile:
+        """The same for ENIs in audit mode: what refuses lets pass. It is for answers about the state: tables have one
+        profile for ENIs of both modes."""
+        return replace(self, ingress=_audited(self.ingress), egress=_audited(self.egress))
+
+    def of_mode(self, eni: Eni) -> Profile:
+        """The profile as the ENI's mode has it."""
+        return self.audited if eni.is_audited else self
+
+    @cached_property
     def on_groups(self) -> Mapping[Direction, tuple[Permission, ...]]:
         return {
             side: tuple([p for p in self.permissions(side) if isinstance(p.remote, GroupRef)]) for side in Direction
@@ -77,6 +87,13 @@ class Profile:
     @cached_property
     def references(self) -> Mapping[Direction, tuple[Remote, ...]]:
         return {side: tuple(_references(self.permissions(side))) for side in Direction}
+
+
+def _audited(permissions: Iterable[Permission]) -> tuple[Permission, ...]:
+    return tuple(
+        replace(p, decision=Decision.audited(p.decision)) if p.decision.verdict is Verdict.DROP else p
+        for p in permissions
+    )
 
 
 def _refusals(permissions: Iterable[Permission]) -> Iterable[Decision]:
@@ -93,7 +110,8 @@ def _references(permissions: Iterable[Permission]) -> Iterable[Remote]:
 @dataclass(frozen=True, slots=True)
 class EniPolicy:
     """One ENI on this host. `private`: its private addresses. `own`: these and the allowed pairs, from which it may
-    send. `link`: its address on the link. `profile`: the index of its profile."""
+    send. `link`: its address on the link. `profile`: the index of its profile. `is_audited`: whether what its rules
+    refuse passes."""
 
     eni_id: str
     ifname: str
@@ -102,6 +120,7 @@ class EniPolicy:
     link: tuple[Prefix, ...]
     profile: int
     connection_tracking: ConnectionTracking
+    is_audited: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +178,7 @@ def resolve(
 
 def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
     own = eni.private_prefixes, eni.own_prefixes, eni.link_prefixes
-    return EniPolicy(eni.network_interface_id, ifname, *own, profile, eni.connection_tracking)
+    return EniPolicy(eni.network_interface_id, ifname, *own, profile, eni.connection_tracking, eni.is_audited)
 
 
 @lru_cache(maxsize=1 << 12)

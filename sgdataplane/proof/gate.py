@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from sgdataplane.contract.priority import CODES
-from sgdataplane.contract.tables import LOOPBACK
+from sgdataplane.contract.tables import LOOPBACK, audit_name
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives
@@ -193,6 +193,10 @@ class _InterfaceCheck:
         self._note(program)
         return walk.reached, program
 
+    def _audit(self, hook: Direction) -> str:
+        eni = self.gate.namespace.enis.get(self.ifname)
+        return audit_name(hook) if eni is not None and eni.is_audited else ""
+
     def _go_on(self, program: Program, space: Space, beginning: Beginning) -> None:
         """Checks what becomes of packets that return from rules, by what these have decided."""
         for name, decided in ENDS.items():
@@ -200,6 +204,7 @@ class _InterfaceCheck:
             behind = replace(beginning, clauses=clauses)
             try:
                 walk = _walk(program, space, behind)
+                walk.audit = self._audit(space.crossing.hook)
                 for cell in space.kinds():
                     walk.go_on(cell, CODES[decided])
                 self.cells += walk.cells

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sgdataplane.contract.priority import RANKS
 from sgdataplane.contract.tables import PROFILES, WINNERS
-from sgdataplane.nft.ir import Match, Range, SetPriority
+from sgdataplane.nft.ir import Match, Range, SetPriority, jump
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.priority import OnePriority
 from sgdataplane.proof.program import PRIORITY, Program
@@ -27,6 +27,11 @@ def place_behind(program: Program, base: str) -> Place | None:
     return None if index is None else (base, index + 1)
 
 
+def _audits(step: RuleStep, chain: str) -> bool:
+    """Whether it leads each rank at this interface to that chain, and does nothing else."""
+    return step.verdict == jump(chain) and step.asked == (IS_RANK,) and not step.tests and not step.effects
+
+
 def _asks_for_rank(step: RuleStep) -> bool:
     """Whether it asks where each rank leads, and nothing else."""
     return step.numbers == WINNERS and step.asked == (IS_RANK,) and not step.tests
@@ -35,18 +40,26 @@ def _asks_for_rank(step: RuleStep) -> bool:
 @dataclass(kw_only=True)
 class GateWalk(Walk):
     """`rules`: the outcomes of packets that come to where rules begin; `behind`: where these packets must return to.
-    `reset`: the packets that pass with priority 0; all others that pass keep the one that they came with."""
+    `reset`: the packets that pass with priority 0; all others that pass keep the one that they came with. `audit`: the
+    chain where ranks must lead first, if the ENI is in audit mode (audits.py); "" if they must not."""
 
     priorities: OnePriority
     rules: Collection[str]
     reset: Cell
     behind: Place | None = None
+    audit: str = ""
 
     def go_on(self, cell: Cell, code: int) -> None:
         """Mismatch unless packets of that cell come to their end that return from rules with that priority. A rank must
         be asked for first, since then its leaf is next (ranks.py), which returns to the step behind."""
         state = State(cell, (), self.order.all, (SetPriority(code),), ())
-        steps = () if self.behind is None else self.program.steps[self.behind[0]][self.behind[1] :]
+        steps = [] if self.behind is None else self.program.steps[self.behind[0]][self.behind[1] :]
+        if self.audit:
+            if not steps or not _audits(steps[0], self.audit):
+                raise Mismatch(
+                    cell, None, None, f"packets that return from rules with a rank don't come to {self.audit}"
+                )
+            steps = steps[1:]
         if self.behind is None or not steps or not _asks_for_rank(steps[0]):
             raise Mismatch(cell, None, None, "packets that return from rules aren't asked for their rank")
         self._once(self.behind, state)

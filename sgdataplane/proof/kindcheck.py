@@ -30,7 +30,7 @@ from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
 from sgdataplane.proof.partial import PartialWalk
 from sgdataplane.proof.priority import KinAtom, Priorities
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.ranks import DECISIONS, Winners, WrongRanksError
+from sgdataplane.proof.ranks import ACCEPTS, Winners, WrongRanksError
 from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.step import Bound, Outcome
 from sgdataplane.proof.walk import Mismatch, Walk
@@ -130,7 +130,7 @@ class KindCheck:
         """The chains for addresses, and all behind them."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         ranks = self.shared.winners.leaves
-        program = Program(structure.table, reading, {}, structure.lookups, codes=DECISIONS, ranks=ranks)
+        program = Program(structure.table, reading, {}, structure.lookups, codes=ACCEPTS, ranks=ranks)
         for name in self._borders:
             program.add(name)
             program.behead(name)

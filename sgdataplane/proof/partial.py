@@ -25,7 +25,7 @@ from sgdataplane.proof.claims import AXES, PORT, Claim, Ranges
 from sgdataplane.proof.kinds import FAR, PROTOCOL, SessionKind
 from sgdataplane.proof.order import BoxOrder, meet
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.ranks import DECISIONS
+from sgdataplane.proof.ranks import ACCEPTS
 from sgdataplane.proof.regions import ChainPairs, ClippedSpan, Covered, RegionBox, UntoldError, ahead, is_met
 from sgdataplane.proof.shared import Shared, SideClaims, far_of
 from sgdataplane.proof.walk import Mismatch, Walk
@@ -57,7 +57,7 @@ class PartialWalk:
         """`within`: the numbers that it reads look-ups for, by axis."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         ranks, lookups = self.shared.winners.leaves, structure.lookups
-        return Program(structure.table, reading, {}, lookups, codes=DECISIONS, ranks=ranks, within=within or {})
+        return Program(structure.table, reading, {}, lookups, codes=ACCEPTS, ranks=ranks, within=within or {})
 
     def is_right(self, entries: Sequence[str]) -> bool:
         """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if

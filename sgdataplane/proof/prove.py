@@ -25,6 +25,7 @@ from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Se
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
+from sgdataplane.proof.audits import AuditCheck, ProvenAudits
 from sgdataplane.proof.far import KinAtoms, Kinships
 from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.kindcheck import ProfileMismatch
@@ -47,7 +48,7 @@ Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, and the inter
 class ProvenTable:
     """A table that is proven, for the next proof to start from. `atoms`: of the kins of far addresses; `remembered`: of
     what all profiles share; `gates`: the fixed part, by interface; `profiles`: by what makes rules the same.
-    `templates`: for fixed parts that are alike."""
+    `templates`: for fixed parts that are alike. `audits`: what ENIs in audit mode have of their own."""
 
     structure: Structure
     kinships: Kinships
@@ -57,6 +58,7 @@ class ProvenTable:
     profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
     templates: Mapping[Kind, Template] = field(default_factory=dict)
     vpc_of: Mapping[str, str] = field(default_factory=dict)
+    audits: ProvenAudits = field(default_factory=ProvenAudits)
 
     @property
     def gates(self) -> Mapping[str, ProvenGate]:
@@ -222,6 +224,7 @@ class _Work:
         self._vpc_of = self._before.vpc_of if self._before.vpc_of == vpc_of else vpc_of
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
+        self._audits = ProvenAudits()
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
@@ -235,8 +238,10 @@ class _Work:
             or wrong_origin(self._namespace, self._table)
             or wrong_limits(start.shared.structure, wanted.site)
         )
-        if wrong:
-            return self._account(None, wrong)
+        audits = AuditCheck(start.shared.structure, self._namespace, start.shared.winners).check(self._before.audits)
+        if wrong or isinstance(audits, str):
+            return self._account(None, wrong or str(audits))
+        self._audits = audits
         try:
             return self._account(None, proven=self._proven(start))
         except GateMismatch as difference:
@@ -252,8 +257,9 @@ class _Work:
         latest = dict(list(templates.items())[-MOST_TEMPLATES:])
         shared = start.shared
         return ProvenTable(
-            shared.structure, shared.kinships, shared.atoms, shared.remembered, places, profiles, latest, self._vpc_of
-        )
+            shared.structure, shared.kinships, shared.atoms, shared.remembered, places, profiles, latest, self._vpc_of,
+            self._audits,
+        )  # fmt: skip
 
     def _shown(self, difference: ProfileMismatch) -> Counterexample:
         """The counterexample. If no packet can show that difference, the chains may be wrong about other packets,

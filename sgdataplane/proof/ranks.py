@@ -17,7 +17,7 @@ from operator import or_
 
 from sgdataplane.contract.priority import CODES, RANKS
 from sgdataplane.contract.tables import WINNERS
-from sgdataplane.net.values import Family
+from sgdataplane.net.values import Family, Verdict
 from sgdataplane.nft.ir import Key, Map, Range, Table, VerdictKind
 from sgdataplane.nft.ir import Verdict as Lead
 from sgdataplane.proof.claims import end_chain
@@ -36,6 +36,8 @@ class WrongRanksError(Exception):
 
 # By the priority that says what was decided: the chain that carries it out.
 DECISIONS = {code: end_chain(*decided) for decided, code in CODES.items()}
+# What a profile's own chains may decide. All that they refuse has a rank, by which an ENI in audit mode lets it pass.
+ACCEPTS = {code: end_chain(side, verdict) for (side, verdict), code in CODES.items() if verdict is Verdict.ACCEPT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Winners:
         known = {name: before.leaves[rank] for rank, name in before.names.items() if name not in changed}
         if names == before.names and len(known) == len(set(names.values())):
             return before
-        known |= _outcomes(table, [name for name in names.values() if name not in known])
+        known |= outcomes(table, [name for name in names.values() if name not in known])
         leaves = {rank: known[name] for rank, name in names.items()}
         of, doubled = dict[Outcome, int](), set[Outcome]()
         for rank, outcome in leaves.items():
@@ -82,7 +84,8 @@ def _targets(asked: Map | None) -> Iterator[tuple[int, str]]:
     return ((rank, to.chain) for rank, to in leads if rank in RANKS and to.kind is VerdictKind.JUMP)
 
 
-def _outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
+def outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
+    """What each of these chains does with every packet, if it is a leaf that gives way to nothing; else None."""
     program = Program(table, FieldReading({}, {}), {}, codes=DECISIONS)
     for name in names:
         program.add(name)

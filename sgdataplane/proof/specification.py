@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sgdataplane.contract.counters import audited_at, audited_counter
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
@@ -17,13 +18,13 @@ from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
-from sgdataplane.model.semantics import candidates
+from sgdataplane.model.semantics import candidates, in_mode
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.interp import tracked
 from sgdataplane.nft.ir import Count, SetMark, SetPacketMark, Table
 from sgdataplane.proof.axes import holds, is_name
-from sgdataplane.proof.claims import expected
+from sgdataplane.proof.claims import end_chain, expected
 from sgdataplane.proof.crossing import Fields, family_of, opening_of
 from sgdataplane.proof.entry import other_clauses, uplink_clauses
 from sgdataplane.proof.fixed import (
@@ -130,7 +131,7 @@ class Namespace:
             return fixed
         kinds = eni.addresses, eni.delegated_prefixes, eni.allowed_address_pairs
         families = (sum(1 for part in kind if part.family is family) for kind in kinds for family in Family)
-        return fixed, *families, bool(eni.mac_address), eni.connection_tracking
+        return fixed, *families, bool(eni.mac_address), eni.connection_tracking, eni.is_audited
 
     @cached_property
     def slots(self) -> dict[str, int]:
@@ -180,7 +181,7 @@ class Namespace:
         direction = next((side for side in Direction if end == JUDGE[side]), None)
         if link is not None and direction is not None:
             decision = self._decision(link, direction, fields)
-            end, says = done.do(expected(decision)), in_words(decision)
+            end, says = done.do(self._outcome(link, decision)), in_words(decision)
         if link is not None and end in ENDS:
             clause = _first(end_clauses(link, *ENDS[end]), fields)
             end, says = done.do(clause.outcome), says or clause.says
@@ -195,7 +196,14 @@ class Namespace:
         """The decision of a direction's rules about the opening packet of the packet's session."""
         eni = self.enis[link.own.ifname]
         packet = opening_of(eni.network_interface_id, link.site, direction, fields)
-        return next(candidates(self.wanted.state, eni, packet, self.wanted.options))
+        return in_mode(eni, next(candidates(self.wanted.state, eni, packet, self.wanted.options)))
+
+    def _outcome(self, link: EniAtHook, decision: Decision) -> Outcome:
+        """What is done to a packet with that decision, and the end that it comes to."""
+        if decision.would is None:
+            return expected(decision)
+        counters = audited_at(link.own.ifname, decision.would), audited_counter(decision.would)
+        return tuple(map(Count, counters)), end_chain(decision.direction, decision.verdict)
 
 
 def _first(made: Iterable[FixedClause], fields: Fields) -> FixedClause:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.contract.tables import LIMIT
+from sgdataplane.contract.tables import AUDIT, LIMIT
 from sgdataplane.nft.ir import (
     Count,
     Exceeds,
@@ -67,7 +67,7 @@ Effects = tuple[Effect, ...]
 Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
 TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
-APART = (TIMEOUTS, LIMIT)  # jumps there are checked apart; those to a limit, too (limits.py)
+APART = (TIMEOUTS, LIMIT, AUDIT)  # jumps there are checked apart: those to a limit (limits.py), of ranks (audits.py)
 Unprovable = Exceeds | Log | OneIn | SessionsExceed | Remember
 UNPROVABLE = {
     Exceeds: "a limit decides by the packets that came before",

@@ -306,7 +306,7 @@ class _Reading:
     ) -> tuple[object, object, bool]:
         """What maps of interfaces hold for the two, both of them or none, and whether that stays."""
         site, name = self._template.common.site, one.name
-        require(one == other and one.field in INTERFACES)
+        require(one == other and one.field in INTERFACES)  # pairs are asked in chains that are checked apart
         if one.field is not site.interface(hook):
             require(not site.is_leaving(hook))
             return None, None, True

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.contract.counters import counter_name, eni_counter
+from sgdataplane.contract.counters import audited_at, counter_name, eni_counter
 from sgdataplane.contract.sites import INSTANCE
-from sgdataplane.contract.tables import accept_name, refuse_name
+from sgdataplane.contract.tables import AUDITED, accept_name, refuse_name
 from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
@@ -42,7 +42,12 @@ def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]
 
 
 def check_told(outcome: PacketOutcome, packet: Packet, decision: Decision, ifname: str) -> None:
-    """Counted by cause; what is dropped by ENI, too, and told to whoever listens."""
+    """Counted by cause; what is dropped by ENI, too, and told to whoever listens. So is what an ENI in audit mode lets
+    pass."""
+    if decision.would is not None:
+        assert outcome.counters == [audited_at(ifname, decision.would), counter_name(decision)], (packet, outcome)
+        assert outcome.logs == [counter_name(decision)], (packet, outcome)
+        return
     counter, *others = outcome.counters
     assert counter == counter_name(decision), (packet, decision, outcome)
     is_dropped = decision.verdict is Verdict.DROP
@@ -55,8 +60,9 @@ def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision)
     outcome = run(table, packet.direction.value, fields)
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
     check_told(outcome, packet, decision, ifname)
-    is_counted = any(counter.startswith("dropped.") for counter in outcome.counters)  # by a map, beside the others
-    assert outcome.lookups - is_counted <= 8, (packet, outcome)
+    aside = sum(counter.startswith(("dropped.", "audited-by.")) for counter in outcome.counters)  # by maps of their own
+    by_mode = AUDITED in table.map  # which ENIs are audited
+    assert outcome.lookups - aside - by_mode <= 8, (packet, outcome)
     check_approval(packet.direction, outcome)
     return outcome
 

@@ -20,6 +20,7 @@ from itertools import cycle, repeat
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix, Verdict
@@ -169,8 +170,34 @@ def router() -> Case:
     return case_of(make_state(made, enis), placement=Placement.HOST)
 
 
+def audited() -> Case:
+    """An ENI in audit mode between two that aren't, all in one router and of one profile: refusals by address and by
+    group, in both directions, and defaults."""
+    rules = [
+        "ingress tcp 22/22 from sg-0 drop",
+        "ingress udp 53/53 from 203.0.113.0/24 drop",
+        "egress all to 192.0.2.7 drop",
+    ]
+    enis = [
+        make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0", mode=Mode.AUDIT),
+        make_eni("eni-b", "10.0.0.2", "sg-0"),
+        make_eni("eni-c", "10.0.0.3", "sg-0"),
+    ]
+    return case_of(make_state([make_group("sg-0", rules)], enis), placement=Placement.HOST)
+
+
+def audited_alone() -> Case:
+    """The same ENI in its instance, where the base chains name it."""
+    rules = ["ingress tcp 22/22 from 203.0.113.0/24 drop", "ingress icmp from 203.0.113.0/25", "egress udp to ::/0"]
+    enis = [make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0", mode=Mode.AUDIT)]
+    return case_of(make_state([make_group("sg-0", rules, advanced=True)], enis))
+
+
 Make = Callable[[], Case]
-CASES: tuple[Make, ...] = (groups, lists, five_tuples, two_interfaces, three_interfaces, classic, router)
+CASES: tuple[Make, ...] = (
+    *(groups, lists, five_tuples, two_interfaces, three_interfaces, classic, router),
+    *(audited, audited_alone),
+)
 
 
 @cache

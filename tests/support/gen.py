@@ -12,6 +12,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sgdataplane.model.always import ADVERTISE, DISCOVERY_TYPES, SOLICIT
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import is_basic
 from sgdataplane.model.state import (
@@ -180,6 +181,7 @@ def network_interfaces(draw: st.DrawFn, groups: tuple[SecurityGroup, ...], is_cl
                 (),
                 (draw(prefixes()),) if draw(st.integers(0, 5)) == 0 else (),
                 draw(st.sampled_from(NicType)) if is_classic else NicType.INTRANET,
+                mode=Mode.AUDIT if draw(st.integers(0, 3)) == 3 else Mode.ENFORCE,
             )
         )
     return tuple(made)

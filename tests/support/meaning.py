@@ -263,6 +263,8 @@ class Reading:
                 assert asked not in INTERFACES, "a map without a name is keyed by a name"
                 cases = [((item,), partial(self._lead, verdict, place, state)) for item, verdict in entries]
                 return self._ask(asked, None, state, Fork(cases, fails, fails))
+            case MapCount(_, _, interface) if interface is not None:
+                return self._by_pair(asking, interface, place, state)
             case _ if asking.name not in self._table.map:
                 return self._meanings.having(asking.field, self._fault, fails())
             case _:
@@ -288,6 +290,22 @@ class Reading:
 
         cases = [((Range.of(name),), partial(at, ranges)) for name, ranges in values.items()]
         return self._ask(asking.interface, None, state, Fork(cases, partial(at, ()), fails))
+
+    def _by_pair(self, asking: MapCount, interface: Field, place: Place, state: State) -> Node:
+        """In a map from pairs to counters."""
+        if asking.name not in self._table.map or self._table.map[asking.name].holds is not KeyType.COUNTER:
+            return self._fault
+        cases: dict[str, list[tuple[tuple[Range, ...], Next]]] = defaultdict(list)
+        for key, datum in self._table.map[asking.name].elements:
+            if isinstance(key, tuple):
+                cases[key[1]].append(((Range.of(key[0]),), partial(self._take, asking, datum, place, state)))
+        fails = partial(self._rules, place.next_rule, state)
+
+        def at(some: Sequence[tuple[Sequence[Range], Next]]) -> Node:
+            return self._ask(asking.field, None, state, Fork(list(some), fails, fails))
+
+        named = [((Range.of(name),), partial(at, some)) for name, some in cases.items()]
+        return self._ask(interface, None, state, Fork(named, partial(at, ()), fails))
 
     def _look_up(self, asking: OfMap, place: Place, state: State) -> Node:
         """In a named map. If only the kernel knows what is in it, that is all that it can hold, or what we know."""

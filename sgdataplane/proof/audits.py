@@ -1,0 +1,153 @@
+"""ENIs in audit mode: whether exactly what rules refuse there passes, and is counted as that.
+
+Owns what the chains and maps for these ENIs must hold. Is given the table, what ranks stand for, and the state. Must
+not know how the table was compiled.
+
+Everything else of their policy is proven as that of any ENI: a refusal comes back to the base chain with its rank, and
+the gate shows at which interfaces the base chain leads ranks to these chains first (gatewalk.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from sgdataplane.contract.counters import audited_at, audited_of
+from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import AUDIT, AUDITED, AUDITS, audit_name, audited_enis_name
+from sgdataplane.model.decision import Decision
+from sgdataplane.model.semantics import ordered_candidates
+from sgdataplane.model.state import Eni
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.nft.ir import Count, Map, MapCount, MapKey, Rule, VerdictMap, jump, rule
+from sgdataplane.proof.claims import end_chain, expected
+from sgdataplane.proof.ranks import Winners, outcomes
+from sgdataplane.proof.specification import Namespace
+from sgdataplane.proof.step import Outcome
+from sgdataplane.proof.structure import Structure
+
+OWN_MAPS = frozenset({AUDITED, AUDITS, *map(audited_enis_name, Direction)})
+
+
+@dataclass(frozen=True)
+class ProvenAudits:
+    """What was right for ENIs in audit mode, for the next proof. `basis`: what it was compared with; `chains`: those
+    that were read."""
+
+    basis: object = None
+    chains: AbstractSet[str] = frozenset()
+
+    def is_same(self, basis: object, structure: Structure) -> bool:
+        touched = structure.touched_maps.isdisjoint(OWN_MAPS) and structure.changed.isdisjoint(self.chains)
+        return self.basis == basis and touched
+
+
+@dataclass
+class AuditCheck:
+    """The check of one table. `winners`: where its ranks lead."""
+
+    structure: Structure
+    namespace: Namespace
+    winners: Winners
+    _refusals: dict[object, Mapping[int, Decision]] = field(default_factory=dict)
+
+    def check(self, before: ProvenAudits) -> ProvenAudits | str:
+        """What was proven, or what is wrong."""
+        enis, table = self.namespace.enis, self.structure.table
+        audited = {ifname: eni for ifname, eni in enis.items() if eni.is_audited}
+        if not audited:
+            found = sorted(OWN_MAPS & table.map.keys())
+            return f"map {found[0]} is there, but no ENI is in audit mode" if found else ProvenAudits()
+        basis = audited, self.namespace.wanted.state, self.namespace.wanted.options, self.winners
+        if before.is_same(basis, self.structure):
+            return before
+        wrong = next(self._wrong(audited), "")
+        chains = {*map(audit_name, Direction), *self._leaves().values()}
+        return wrong or ProvenAudits(basis, frozenset(chains))
+
+    def _wrong(self, audited: Mapping[str, Eni]) -> Iterator[str]:
+        maps, chains, site = self.structure.table.map, self.structure.table.chain, self.namespace.wanted.site
+        missing = OWN_MAPS - maps.keys()
+        if missing:
+            yield f"there is no map {min(missing)}, but an ENI is in audit mode"
+            return
+        for hook in Direction:
+            name = audit_name(hook)
+            if chains.get(name) is None or chains[name].rules != _rules(site, hook):
+                yield f"chain {name} doesn't count by ENI and lead each rank on, or does more"
+            leads: dict[MapKey, object] = {ifname: jump(name) for ifname in audited}
+            if not _holds(maps[audited_enis_name(hook)], leads, KeyType.IFNAME):
+                yield f"map {audited_enis_name(hook)} doesn't name the interfaces of exactly the ENIs in audit mode"
+        yield from self._wrong_leaves()
+        counted = dict(self._counted(audited))
+        if not _holds(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
+            yield f"map {AUDITED} doesn't count each refusal of exactly these ENIs by its own counter"
+        yield from (f"chain {name} leads to {AUDIT}" for name in self._others())
+
+    def _wrong_leaves(self) -> Iterator[str]:
+        """Each rank of a refusal leads to a leaf that accepts in its place, and no other rank leads anywhere."""
+        accepting = ((rank, _accepting(outcome)) for rank, outcome in self.winners.leaves.items())
+        refused = {rank: outcome for rank, outcome in accepting if outcome is not None}
+        leads = self.structure.table.map[AUDITS]
+        names = self._leaves()
+        if names.keys() != refused.keys() or not _holds(leads, {r: jump(n) for r, n in names.items()}, KeyType.CLASSID):
+            yield f"map {AUDITS} doesn't lead on exactly the ranks of refusals"
+            return
+        said = dict(outcomes(self.structure.table, list(dict.fromkeys(names.values()))))
+        for rank, name in names.items():
+            if said[name] != refused[rank]:
+                yield f"chain {name}, where rank {rank} leads, doesn't count it as audited and accept it, or does more"
+
+    def _leaves(self) -> dict[int, str]:
+        elements = self.structure.table.map[AUDITS].elements if AUDITS in self.structure.table.map else ()
+        leads = ((rank, getattr(to, "chain", "")) for rank, to in elements)
+        return {rank: name for rank, name in leads if isinstance(rank, int) and name in self.structure.table.chain}
+
+    def _counted(self, audited: Mapping[str, Eni]) -> Iterator[tuple[MapKey, Count]]:
+        for ifname, eni in audited.items():
+            for rank, decision in self._refusals_of(eni).items():
+                yield (rank, ifname), Count(audited_at(ifname, decision))
+
+    def _refusals_of(self, eni: Eni) -> Mapping[int, Decision]:
+        """What may refuse packets of an ENI, by rank. What has no rank refuses none, as its profile's proof shows."""
+        key = frozenset(eni.security_group_ids), eni.nic_type, eni.vpc_id
+        if key not in self._refusals:
+            state, options = self.namespace.wanted.state, self.namespace.wanted.options
+            every = (c.decision for side in Direction for c in ordered_candidates(state, eni, side, options))
+            refused = [decision for decision in every if decision.verdict is Verdict.DROP]
+            ranks = ((self.winners.of.get(expected(decision)), decision) for decision in refused)
+            self._refusals[key] = {rank: decision for rank, decision in ranks if rank is not None}
+        return self._refusals[key]
+
+    def _others(self) -> Iterator[str]:
+        """Chains besides the base chains that lead to those for audited ENIs."""
+        own = set(map(audit_name, Direction))
+        bases = {hook.value for hook in Direction}
+        maps = OWN_MAPS - {AUDITED}
+        for name, facts in self.structure.facts.items():
+            is_asking = not facts.chains.isdisjoint(own) or not facts.maps.isdisjoint(maps)
+            if is_asking and name not in bases | own:
+                yield name
+
+
+def _rules(site: Site, hook: Direction) -> tuple[Rule, ...]:
+    by_eni = rule(MapCount(Field.PACKET_PRIORITY, AUDITED, site.interface(hook)))
+    return by_eni, rule(VerdictMap(Field.PACKET_PRIORITY, name=AUDITS))
+
+
+def _holds(entry: Map, wanted: Mapping[MapKey, object], key_type: KeyType, holds: KeyType | None = None) -> bool:
+    is_plain = (entry.key_type, entry.holds, entry.lifetime, entry.room) == (key_type, holds, 0, 0)
+    return is_plain and dict(entry.elements) == dict(wanted)
+
+
+def _accepting(outcome: Outcome | None) -> Outcome | None:
+    """What the leaf must do in place of one that refuses so; None if it accepts."""
+    if outcome is None:
+        return None
+    effects, end = outcome
+    side = next((side for side in Direction if end == end_chain(side, Verdict.DROP)), None)
+    if side is None or len(effects) != 1 or not isinstance(effects[0], Count):
+        return None
+    return (Count(audited_of(effects[0].counter)),), end_chain(side, Verdict.ACCEPT)
