@@ -26,8 +26,10 @@ from sgdataplane.net.ranges import Ranges, apart, meet, united
 from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
-Key = tuple[str, tuple[str, ...], NicType]  # VPC, groups, nic type: all that a policy follows from, in one state
-Strength = tuple[int, int, bool]  # stage, priority, whether it accepts: the smallest decides
+# VPC, groups, nic type, whether the ENI is in audit mode: all that a policy follows from, in one state.
+Key = tuple[str, tuple[str, ...], NicType, bool]
+# Stage, priority, whether it accepts: the smallest decides. And whether it lets pass, which it may in audit mode only.
+Strength = tuple[int, int, bool, bool]
 Candidate = tuple[Strength, Shape]
 
 
@@ -52,12 +54,13 @@ class Policies:
 
     def key(self, eni: Eni) -> Key:
         """The key by which the ENI's order can be asked for from now on."""
-        key = eni.vpc_id, tuple(sorted(eni.security_group_ids)), eni.nic_type
+        key = eni.vpc_id, tuple(sorted(eni.security_group_ids)), eni.nic_type, eni.is_audited
         self._examples.setdefault(key, eni)
         return key
 
     def _make_profile(self, key: Key) -> Profile:
-        return resolve_profile(self._state, self._examples[key], self._options, with_unknown=True)
+        eni = self._examples[key]
+        return resolve_profile(self._state, eni, self._options, with_unknown=True).of_mode(eni)
 
     def _make_order(self, key: Key | None, direction: Direction, family: Family) -> PermissionOrder:
         if key is None:
@@ -102,8 +105,9 @@ def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Op
 def strength(decision: Decision, options: Options) -> Strength:
     """Decisions of equal strength have equal verdicts."""
     is_custom_first = options.inner_accept_egress == "custom_first" and decision.direction is Direction.EGRESS
-    stages = {INNER_ACCEPT: 2 if is_custom_first else 0, RULE: 1}
-    return stages.get(decision.cause, 3), decision.priority, decision.verdict is Verdict.ACCEPT
+    stages, enforced = {INNER_ACCEPT: 2 if is_custom_first else 0, RULE: 1}, decision.enforced
+    accepts = [each.verdict is Verdict.ACCEPT for each in (enforced, decision)]
+    return stages.get(enforced.cause, 3), enforced.priority, accepts[0], accepts[1]
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -
     """What differs at the far addresses that candidates have gained or lost."""
     before, after = sides
     family, size = before.order.family, len(before.order.entries)
-    accepting = mask_of(number for number, ((_, _, is_accept), _) in enumerate(every) if is_accept)
+    accepting = mask_of(number for number, ((*_, passes), _) in enumerate(every) if passes)
     arrangement = Arrangement([shape for _, shape in every], accepting, family)
     number = {candidate: 1 << number for number, candidate in enumerate(every)}
     entries = (*before.order.entries, *after.order.entries)

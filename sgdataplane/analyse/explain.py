@@ -122,11 +122,11 @@ def explain(
 ) -> Explanation:
     """Explain a packet at one end. KeyError if the state has no such ENI."""
     decision = decide(state, packet, options, placement)
-    before, later = decision, []
+    before, later = decision.enforced, []
     for other in later_candidates(state, packet, decision, options):
         later.append(Later(other, outranking(before, other)))
         before = other
-    misses = () if decision.is_fixed else tuple(near_misses(state, packet, decision, options))
+    misses = () if decision.is_fixed else tuple(near_misses(state, packet, decision.enforced, options))
     return Explanation(packet, decision, tuple(later), misses)
 
 

@@ -103,7 +103,7 @@ class HypotheticalDiff:
 
     def _at(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
         """From anybody, as far as no real ENI shows it; then from hypothetical members, group by group."""
-        shown = side.shown(self._alike.get(place, []))
+        shown = side.shown([eni for eni in self._alike.get(place, []) if not self._is_audited(eni)])
         changed = self._pairs.changed(*keys, side.direction, side.family)
         found = side.opening(changed, shown)
         if found:
@@ -156,6 +156,11 @@ class HypotheticalDiff:
 
     def _before_groups(self, place: EniPlace) -> tuple[str, ...]:
         return _groups_in(self._before, place.vpc_id, place.security_group_ids)
+
+    def _is_audited(self, eni: Eni) -> bool:
+        """Whether a real ENI is in audit mode before or after, so that it shows other changes than one that isn't."""
+        was = self._before.eni.get(eni.network_interface_id)
+        return eni.is_audited or (was is not None and was.is_audited)
 
     @cached_property
     def _alike(self) -> dict[EniPlace, list[Eni]]:

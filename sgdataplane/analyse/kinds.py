@@ -2,9 +2,9 @@
 
 Owns the split of a state's ENIs into kinds. Is given a state. Must not know protocols, ports or verdicts.
 
-Two ENIs are of one kind if they are in one VPC and in the same groups, and if each address of one lies in the same CIDR
-blocks and prefix lists that rules name as some address of the other. Addresses are the private ones and those of
-delegated prefixes, which are cut where a rule's block begins or ends.
+Two ENIs are of one kind if they are in one VPC, in the same groups and of one mode, and if each address of one lies in
+the same CIDR blocks and prefix lists that rules name as some address of the other. Addresses are the private ones and
+those of delegated prefixes, which are cut where a rule's block begins or ends.
 """
 
 from __future__ import annotations
@@ -99,13 +99,14 @@ def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interv
 
 def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[EniKind, ...]:
     """All ENIs with a policy by kind, in the order of each kind's first ENI."""
-    found: dict[tuple[str, tuple[str, ...], NicType, frozenset[AddressClass]], list[Eni]] = {}
+    found: dict[tuple[str, tuple[str, ...], NicType, bool, frozenset[AddressClass]], list[Eni]] = {}
     for eni in state.judged_enis:
         groups = tuple(sorted(eni.security_group_ids))
-        found.setdefault((eni.vpc_id, groups, eni.nic_type, frozenset(_places(eni, segments))), []).append(eni)
+        places = frozenset(_places(eni, segments))
+        found.setdefault((eni.vpc_id, groups, eni.nic_type, eni.is_audited, places), []).append(eni)
     return tuple(
         EniKind(vpc_id, groups, nic_type, tuple(sorted(places, key=_order)), tuple(enis))
-        for (vpc_id, groups, nic_type, places), enis in found.items()
+        for (vpc_id, groups, nic_type, _, places), enis in found.items()
     )
 
 

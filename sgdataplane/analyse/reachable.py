@@ -115,7 +115,7 @@ class Reachability:
 
     def _order(self, kind: EniKind, direction: Direction) -> _ByBlock:
         if (kind, direction) not in self._orders:
-            profile = resolve_profile(self._state, kind.enis[0], self._options)
+            profile = resolve_profile(self._state, kind.enis[0], self._options).of_mode(kind.enis[0])
             self._orders.update({(kind, side): _ByBlock(profile.permissions(side)) for side in Direction})
         return self._orders[kind, direction]
 

@@ -47,8 +47,17 @@ def review(
         seen.add_openings(policy)
     for policy in policies:
         seen.add(policy)
-    found = [*unused_groups(state), *nothing, *seen.findings()]
+    found = [*unused_groups(state), *nothing, *seen.findings(), *in_audit_mode(state)]
     return tuple(sorted(found, key=lambda finding: (finding.subject, finding.code)))
+
+
+def in_audit_mode(state: CloudState) -> Iterator[Finding]:
+    """The ENIs whose rules are not enforced. All other findings are about what rules say, whichever mode ENIs have."""
+    for eni in state.audited:
+        until = f" until {eni.audit_until}" if eni.audit_until else ""
+        message = f"{eni.network_interface_id} is in audit mode{until}: what its rules refuse passes"
+        about = subject(network_interface_id=eni.network_interface_id)
+        yield Finding("InAuditMode", Severity.WARNING, message, about)
 
 
 def _key(finding: Finding) -> RuleKey:

@@ -55,12 +55,14 @@ def _say_few(end: Explanation) -> None:
 
 
 def _ranked(decision: Decision, packet: Packet) -> str:
+    if decision.would is not None:
+        return words.sentence(decision, packet)
     priority = f" (priority {decision.priority})" if decision.priority else ""
     return words.because(decision, packet) + priority
 
 
 def _differs(miss: NearMiss, decision: Decision) -> bool:
-    return miss.decision.verdict is not decision.verdict
+    return miss.decision.verdict is not decision.enforced.verdict
 
 
 def _left(end: Explanation, nearly: int) -> Iterator[str]:
@@ -138,7 +140,9 @@ def summary(flow: FlowExplanation, subject: str = "The flow") -> str:
     if flow.other is None:
         known = f"{flow.asked.packet.remote} is no ENI of this state, so its end isn't known"
         return f"{subject} {paint('passes', 'green')}: {flow.asked.packet.eni_id} accepts it; {known}."
-    return f"{subject} {paint('passes', 'green')}: both ends accept it."
+    audited = [end.packet.eni_id for end in flow.ends if end.decision.would is not None]
+    only = f", {' and '.join(audited)} only in audit mode" if audited else ""
+    return f"{subject} {paint('passes', 'green')}: both ends accept it{only}."
 
 
 def subject(packet: Packet, ports: str = "") -> str:

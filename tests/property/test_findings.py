@@ -94,7 +94,7 @@ class Truth:
             self.deciding.add(key(first))
             if others[0].verdict is not first.verdict or eni.network_interface_id.startswith("lone-"):
                 self.needed.add(key(first))
-        if is_from_elsewhere(eni, packet) and decide(self.state, packet, self.options) == first:
+        if is_from_elsewhere(eni, packet) and decide(self.state, packet, self.options).enforced == first:
             self._look_closer(first, others)
 
     def _look_closer(self, first: Decision, others: list[Decision]) -> None:
@@ -207,7 +207,7 @@ def open_doors(state: CloudState) -> Iterator[tuple[Key, int | None]]:
                 for local in local_points(eni, rules, family):
                     accepting = {}
                     for packet in knocks(eni, direction, port, outside, local):
-                        decision = decide(state, packet)
+                        decision = decide(state, packet).enforced
                         rule = of_eni.get(key(decision))
                         if decision.verdict is Verdict.ACCEPT and rule and (port or rule.ip_protocol.is_all):
                             accepting[key(decision)] = rule
@@ -262,10 +262,10 @@ def test_of_any_state_nothing_false_is_said(shard: int) -> None:
         redundant, shadowed = set(found.get("RedundantRule", ())), set(found.get("ShadowedRule", ()))
         one, all_gone = without(state, sorted(redundant)[:1]), without(state, redundant)
         for packet in gen.packets(state, random.Random(number), PACKETS):
-            decision = decide(state, packet)
+            decision = decide(state, packet).enforced
             assert key(decision) not in shadowed
-            assert decide(one, packet).verdict is decision.verdict
-            assert decide(all_gone, packet).verdict is decision.verdict
+            assert decide(one, packet).enforced.verdict is decision.verdict
+            assert decide(all_gone, packet).enforced.verdict is decision.verdict
 
     check()
 

@@ -98,7 +98,7 @@ def check(state: CloudState, packet: Packet, options: Options) -> Iterator[str]:
             continue
         assert possible <= {miss.field}, (packet, rule, miss)
         assert possible or is_nobody(state, rule, miss.field), (packet, rule, miss)
-        decision = decide(loosened(state, rule, miss, packet), packet, options)
+        decision = decide(loosened(state, rule, miss, packet), packet, options).enforced
         assert (decision == miss.decision) == miss.would_decide, (packet, rule, miss, decision)
         yield miss.field
 
