@@ -220,5 +220,5 @@ def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> Namesp
 
 def _disturbed(report: NamespaceReport) -> NamespaceReport:
     """The report of a namespace where others may have replaced what was in force."""
-    enis = (replace(e, outcome=EniOutcome.DISTURBED) if e.outcome is EniOutcome.IN_FORCE else e for e in report.enis)
+    enis = (replace(e, outcome=EniOutcome.DISTURBED) if e.outcome.is_in_force else e for e in report.enis)
     return replace(report, enis=tuple(enis))

@@ -88,8 +88,13 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     if link is None:
         return absent(there.links, eni, binding)
     warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
-    outcome = EniOutcome.MISADDRESSED if _is_misaddressed(link, there, eni) else EniOutcome.IN_FORCE
+    outcome = EniOutcome.MISADDRESSED if _is_misaddressed(link, there, eni) else obeying(eni)
     return EniReport(binding, outcome, warnings)
+
+
+def obeying(eni: Eni) -> EniOutcome:
+    """The outcome of an ENI whose interface obeys its policy."""
+    return EniOutcome.AUDITING if eni.is_audited else EniOutcome.IN_FORCE
 
 
 def _is_misaddressed(link: Link, there: Interfaces, eni: Eni) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from sgdataplane.attach import router
 from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
-from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, with_closed
+from sgdataplane.attach.compare import Interfaces, absent, known_eni, look, names_up, obeying, with_closed
 from sgdataplane.attach.ends import Look, Tampering, look_after, numbered
 from sgdataplane.attach.registry import Binding, HostEnd, Registry, current, in_order
 from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, aged, told
@@ -31,6 +31,7 @@ from sgdataplane.model.state import CloudState
 
 LASTING = (
     EniOutcome.IN_FORCE,
+    EniOutcome.AUDITING,
     EniOutcome.CLOSED,
     EniOutcome.MISADDRESSED,
 )  # until something is heard, or the state changes
@@ -158,7 +159,7 @@ def _look_after(
     if certain is not None and not only:
         return certain
     known = () if report is None else report.enis
-    up = {eni.binding.eni_id for eni in known if eni.outcome is EniOutcome.IN_FORCE and eni.binding in here}
+    up = {eni.binding.eni_id for eni in known if eni.outcome.is_in_force and eni.binding in here}
     try:
         look = Look(manner.uplinks, agenda.uplinks.get(name, {}), only, up)
         looked = look_after(name, here, look)
@@ -323,7 +324,7 @@ def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Age
     part of another interface."""
     told = {eni_id for each in agenda.tampering for eni_id in each.enis}  # we take an end down to rename it
     last = agenda.report.by_key.get(group.router)
-    up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome is EniOutcome.IN_FORCE}
+    up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome.is_in_force}
     known = {entry.end.ifname: entry.binding for entry in group.entries if entry.binding in up}
     for ifname, what in changed:
         binding = known.get(ifname)
@@ -377,5 +378,6 @@ def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
-        outcome = EniOutcome.IN_FORCE if known_eni(state, binding.eni_id) is not None else EniOutcome.CLOSED
+        eni = known_eni(state, binding.eni_id)
+        outcome = EniOutcome.CLOSED if eni is None else obeying(eni)
         return EniReport(binding, outcome, (str(told(error)),))

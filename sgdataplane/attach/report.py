@@ -56,6 +56,7 @@ class EniOutcome(Enum):
     (daemon/schedule.py)."""
 
     IN_FORCE = "in force"
+    AUDITING = "auditing"
     CLOSED = "closed"
     ABSENT = "absent"
     REFUSED = "refused"
@@ -65,6 +66,11 @@ class EniOutcome(Enum):
     MISADDRESSED = "misaddressed"
 
     @property
+    def is_in_force(self) -> bool:
+        """Whether the interface obeys the ENI's policy, in whichever mode."""
+        return self in (EniOutcome.IN_FORCE, EniOutcome.AUDITING)
+
+    @property
     def is_ended(self) -> bool:
         """Whether the namespace has ended."""
         return self in (EniOutcome.GONE, EniOutcome.STOPPED)
@@ -72,7 +78,7 @@ class EniOutcome(Enum):
     @property
     def is_fine(self) -> bool:
         """Whether there is nothing that somebody should see to."""
-        return self in (EniOutcome.IN_FORCE, EniOutcome.STOPPED)
+        return self.is_in_force or self is EniOutcome.STOPPED
 
 
 class Meaning(NamedTuple):
@@ -86,6 +92,11 @@ class Meaning(NamedTuple):
 # `make docs` writes docs/reference/outcomes.md from this.
 OUTCOMES: Mapping[EniOutcome, Meaning] = {
     EniOutcome.IN_FORCE: Meaning("the interface obeys the ENI's policy", "what the policy accepts", "nothing"),
+    EniOutcome.AUDITING: Meaning(
+        "the interface obeys the ENI's policy in audit mode",
+        "what the policy accepts, and what its rules would refuse, which is counted and logged",
+        "look at `sgdp counters --audited` and `sgdp log`, then enforce it",
+    ),
     EniOutcome.CLOSED: Meaning(
         "the state has no such ENI, or only as a member of groups",
         "nothing",

@@ -57,11 +57,13 @@ from sgdataplane.terminal.output import Exit, complain, log_shown, paint, print_
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"} | {
     "stopped": "green",
+    "auditing": "yellow",
     "misaddressed": "yellow",
 }
 # `make docs` writes docs/reference/outcomes.md from this, too. Only the agent finds an ENI disturbed.
 CODES = {
     EniOutcome.IN_FORCE: Exit.DONE,
+    EniOutcome.AUDITING: Exit.DONE,
     EniOutcome.CLOSED: Exit.NO,
     EniOutcome.ABSENT: Exit.NO,
     EniOutcome.GONE: Exit.NO,

@@ -22,13 +22,15 @@ from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
 from sgdataplane.model.words import counted
-from sgdataplane.observe.hits import decision_of, decisions, read_hits, rows
+from sgdataplane.observe.hits import decision_of, decisions, eni_of_counter, read_hits, rows
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.terminal.arguments import ENI_HELP, Verbs, require_root
 from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_block, warn, whole_seconds
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
+AUDITED_HEADERS = ("ENI", "DIRECTION", "WOULD BE DROPPED BY", "PACKETS", "LAST HIT")
+NOT_AUDITED = "no ENI is in audit mode"
 SHOWN_ENIS = 3
 NOTHING = "nothing is counted: no ENI is enforced"
 NO_RULE = "no rule is in force: the defaults decide"
@@ -43,6 +45,9 @@ def register(verbs: Verbs) -> None:
     parser.add_where("that in SGDP_LAB, or the running agent; if none runs, the lab named lab")
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")
     parser.add_argument("--unused", action="store_true", help="only list the rules that decided about no packet")
+    parser.add_argument(
+        "--audited", action="store_true", help="only what passed at ENIs in audit mode, and would be dropped otherwise"
+    )
     parser.add_argument("--all", action="store_true", help="also rules that are no longer in force")
     parser.add_json("sgdataplane/schemas/counters.schema.json")
 
@@ -58,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         warn(f"counts are not kept: {document['error']}")
     if arguments.unused:
         _print_unused(document)
+    elif arguments.audited:
+        _print_audited(document["scopes"])
     else:
         _print_scopes(document["scopes"], is_all=arguments.all)
     return Exit.DONE
@@ -93,7 +100,13 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
                     "placement": scope.placement.value,
                     "enis": sorted(scope.interfaces),
                     "at": at,
-                    "counters": list(rows(decisions(lab.state, scope.interfaces), sums)),
+                    "counters": list(
+                        rows(
+                            decisions(lab.state, scope.interfaces),
+                            sums,
+                            eni_of_counter(lab.state, scope.interfaces),
+                        )
+                    ),
                 }
             )
     return {"source": "lab", "name": name, "at": at, "error": None, "scopes": scopes}
@@ -102,11 +115,12 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
 def unused(scopes: Iterable[Document]) -> Iterator[Document]:
     """The rules in force that decided about no packet in any of these. "since" is that of the scope that has counted
     the longest."""
-    of_rule: dict[str, list[tuple[Document, Document]]] = {}
+    of_rule: dict[tuple[str, str], list[tuple[Document, Document]]] = {}
     for scope in scopes:
         for row in scope["counters"]:
             if row["kind"] == "rule" and row["in_force"]:
-                of_rule.setdefault(row["counter"], []).append((scope, row))
+                ids = row["security_group_id"], row["security_group_rule_id"]
+                of_rule.setdefault(ids, []).append((scope, row))
     for entries in of_rule.values():
         if not any(row["packets"] for _, row in entries):
             row = entries[0][1]
@@ -126,10 +140,27 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
         if number:
             say()
         say(_title(scope))
-        rows = [row for row in scope["counters"] if is_all or row["in_force"]]
+        rows = [row for row in scope["counters"] if (is_all or row["in_force"]) and not row["audited"]]
         is_timed = any(row["last_hit"] for row in rows)
         table = [cells if is_timed else cells[:-1] for cells in map(_cells, rows)]
         say_block(render_table(HEADERS if is_timed else HEADERS[:-1], table))
+
+
+def _print_audited(scopes: list[Document]) -> None:
+    """One row for each ENI and rule that would have dropped something, and the sum."""
+    rows = [row for scope in scopes for row in scope["counters"] if row["audited"] and row["packets"]]
+    if not any(row["audited"] for scope in scopes for row in scope["counters"]):
+        say(NOT_AUDITED)
+        return
+    table = [
+        (row["eni"] or "", row["direction"] or "", decided_by(row), str(row["packets"]), whole_seconds(row["last_hit"]))
+        for row in rows
+    ]
+    is_timed = any(row["last_hit"] for row in rows)
+    if rows:
+        shown = len(AUDITED_HEADERS) if is_timed else -1
+        say_block(render_table(AUDITED_HEADERS[:shown], [cells[:shown] for cells in table]))
+    say(f"{counted(sum(row['packets'] for row in rows), 'packet')} passed that would be dropped in mode enforce")
 
 
 def _is_enforced(scope: Document) -> bool:
@@ -149,7 +180,8 @@ def _cells(row: Document) -> tuple[str, ...]:
 
 def decided_by(row: Document) -> str:
     """What a row counts, in few words."""
-    decision = decision_of(row)
+    found = decision_of(row)
+    decision = found and found.enforced
     named = row["counter"] if decision is None else words.name(decision)
     return named if row["in_force"] else f"{named} (no longer in force)"
 

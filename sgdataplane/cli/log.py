@@ -109,7 +109,8 @@ def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Col
         return paint(f"{at}  {place}: {entry.packets:,} logged {whose}, and not believed", "yellow")
     if isinstance(entry, Unlogged):
         side = f"{entry.decision.direction.value} " if entry.decision else ""
-        return paint(f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry)}", "yellow")
+        what = "that would be dropped" if _is_audited(entry) else "denied"
+        return paint(f"{at}  {place}: {entry.packets:,} more {what} and not logged: {side}{_cause(entry)}", "yellow")
     headers = entry.headers
     ends = [_end(headers.source, headers.source_port), _end(headers.destination, headers.port)]
     who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
@@ -120,12 +121,17 @@ def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Col
 
 
 def _reason(entry: Denied) -> str:
-    """What denied it, and what that means unless it is a rule."""
-    decision = entry.decision
+    """What denied it, and what that means unless it is a rule. It would do so at an ENI in audit mode."""
+    decision, would = entry.decision and entry.decision.enforced, "would drop: " if _is_audited(entry) else ""
     if decision is None or decision.cause == RULE:
-        return _cause(entry)
+        return would + _cause(entry)
     why = "no rule matches" if decision.cause == DEFAULT else words.because(decision)
-    return f"{decision.cause}: {why}"
+    return f"{would}{decision.cause}: {why}"
+
+
+def _is_audited(entry: Denied | Unlogged) -> bool:
+    """Whether it passed, as its ENI is in audit mode."""
+    return entry.decision is not None and entry.decision.would is not None
 
 
 def _end(address: Address | None, port: int | None) -> str:
@@ -141,7 +147,7 @@ def _protocol(entry: Denied) -> str:
 def _cause(entry: Denied | Unlogged) -> str:
     if entry.decision is None:
         return f"a rule that the state doesn't have ({entry.counter})"
-    return words.name(entry.decision)
+    return words.name(entry.decision.enforced)
 
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
@@ -149,7 +155,7 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
     at = iso_time(entry.seconds, "microseconds")
     if isinstance(entry, Forged):
         return json_text({"event": "forged", "time": at, "namespace": place, "packets": entry.packets})
-    decision = entry.decision
+    decision = entry.decision and entry.decision.enforced
     why = {
         "counter": entry.counter,
         "reason": decision.cause if decision else RULE,
@@ -158,7 +164,8 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
         "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
     }
     if isinstance(entry, Unlogged):
-        return json_text({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
+        event = "unlogged-audited" if _is_audited(entry) else "unlogged"
+        return json_text({"event": event, "time": at, "namespace": place, "packets": entry.packets, **why})
     headers = entry.headers
     packet = {
         "family": headers.family.value if headers.family else None,
@@ -172,7 +179,8 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
         "bytes": headers.length,
     }
     whose = {"eni": entry.eni_id, "interface": entry.ifname, "direction": entry.direction.value}
-    return json_text({"event": "denied", "time": at, "namespace": place, **whose, **packet, **why})
+    event = "audited" if _is_audited(entry) else "denied"
+    return json_text({"event": event, "time": at, "namespace": place, **whose, **packet, **why})
 
 
 def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | None:
@@ -183,7 +191,7 @@ def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | Non
     window = {"start": second, "end": second}
     if isinstance(entry, Unlogged):
         way = WAYS[entry.decision.direction] if entry.decision else NOTHING
-        skipped = {"direction": way, "action": "REJECT", "packets": str(entry.packets), "bytes": NOTHING}
+        skipped = {"direction": way, "action": _action(entry), "packets": str(entry.packets), "bytes": NOTHING}
         return _flow({**skipped, **window, "log-status": "SKIPDATA"})
     headers = entry.headers
     if headers.family is None:
@@ -200,7 +208,7 @@ def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | Non
             "dstport": str(headers.port or 0),
             "protocol": str(headers.protocol),
             "direction": WAYS[entry.direction],
-            "action": "REJECT",
+            "action": _action(entry),
             "packets": "1",
             "bytes": str(headers.length),
             **window,
@@ -208,6 +216,10 @@ def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | Non
             "log-status": "OK",
         }
     )
+
+
+def _action(entry: Denied | Unlogged) -> str:
+    return "ACCEPT" if _is_audited(entry) else "REJECT"
 
 
 FLOW_FIELDS = (

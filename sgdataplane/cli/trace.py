@@ -24,7 +24,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.oneprobe import add_probe, asked_probe, is_probe
-from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, is_about_this_host, named_lab, of_lab, scopes
+from sgdataplane.cli.scopes import (
+    USUAL,
+    PolicyScope,
+    Scopes,
+    is_about_this_host,
+    named_lab,
+    of_lab,
+    scopes,
+)
+from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
@@ -145,14 +154,19 @@ def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
 def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, Decision]:
     """What the counters there count. On a host the agent is asked; if none runs, nothing is known but their names."""
     if there.lab is not None:
-        return decisions(there.lab.state, scope.interfaces)
+        return _by_leaf(decisions(there.lab.state, scope.interfaces))
     assert there.config is not None
     try:
         answer: Any = control.ask(there.config.socket, Request.COUNTERS, eni=eni_id)
     except HostError:
         return {}
     rows = (row for entry in answer["counters"]["scopes"] for row in entry["counters"])
-    return {row["counter"]: decision for row in rows if (decision := decision_of(row)) is not None}
+    return _by_leaf({row["counter"]: decision for row in rows if (decision := decision_of(row)) is not None})
+
+
+def _by_leaf(known: Mapping[str, Decision]) -> dict[str, Decision]:
+    """What is counted by ENI is told once, where the leaf counts it."""
+    return {counter_name(decision) if decision.would else name: decision for name, decision in known.items()}
 
 
 # packets that come

@@ -52,7 +52,7 @@ from sgdataplane.terminal.output import guarded, print_json
 WAIT_S = 20.0  # for the policy to be in force, under an agent that is busy
 HOPELESS_S = 2.0  # for an outcome that only others can change: the state may be on its way
 FIRST_POLL_S, LAST_POLL_S = 0.005, 0.1
-IN_FORCE, ABSENT = "in force", "absent"
+IN_FORCE, ABSENT = ("in force", "auditing"), "absent"  # of an ENI in either mode
 WORDS = {
     "closed": "the state has no such ENI",
     ABSENT: "the interface isn't there",
@@ -74,7 +74,7 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
     asked = AttachRequest(eni_id, workload, request.ifname, set_mac=True, attachment=request.attachment)
     attached = attach(registry, asked)
     with _undone(config, attached) if takes_back and attached.is_new else nullcontext():
-        _wait(config, attached.binding, (IN_FORCE, ABSENT) if request.previous is None else (IN_FORCE,))
+        _wait(config, attached.binding, (*IN_FORCE, ABSENT) if request.previous is None else IN_FORCE)
     if request.previous is None:
         return {"cniVersion": request.version, "interfaces": [], "ips": [], "routes": [], "dns": {}}
     return {**request.previous, **_interfaces(request, request.previous), "cniVersion": request.version}
@@ -198,7 +198,7 @@ def check(request: CniRequest, config: Config) -> None:
         eni = _reported(config, binding)
     except HostError:  # without an agent the kernel still enforces what was in force
         return
-    if eni is not None and eni["outcome"] != IN_FORCE:
+    if eni is not None and eni["outcome"] not in IN_FORCE:
         _not_in_force(request, _why(eni))
 
 

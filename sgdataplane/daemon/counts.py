@@ -32,7 +32,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
 from sgdataplane.host.netns import path_of
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.hits import decisions, of_causes, read_own, rows
+from sgdataplane.observe.hits import decisions, eni_of_counter, of_causes, read_own, rows
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
@@ -185,13 +185,14 @@ class Counts:
 
     def _scope(self, scope: str, entry: NamespaceReport) -> dict[str, object]:
         assert entry.desired is not None
-        known = decisions(entry.desired.state, entry.desired.interfaces)
+        place = entry.desired.state, entry.desired.interfaces
+        known = decisions(*place)
         return {
             "namespace": entry.named,
             "placement": entry.desired.placement.value,
             "enis": sorted(entry.desired.interfaces),
             "at": self._read_at.get(entry.key, NEVER)[1] or None,
-            "counters": list(rows(known, self.ledger.scopes.get(scope, {}))),
+            "counters": list(rows(known, self.ledger.scopes.get(scope, {}), eni_of_counter(*place))),
         }
 
 

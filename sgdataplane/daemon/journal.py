@@ -29,7 +29,8 @@ from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
-LEVELS = {EniOutcome.IN_FORCE: logging.INFO, EniOutcome.STOPPED: logging.INFO, EniOutcome.REFUSED: logging.ERROR}
+FINE = (EniOutcome.IN_FORCE, EniOutcome.AUDITING, EniOutcome.STOPPED)
+LEVELS = dict.fromkeys(FINE, logging.INFO) | {EniOutcome.REFUSED: logging.ERROR}
 
 
 class Journal:

@@ -78,12 +78,16 @@ METRICS: Mapping[str, Described] = {
     "tampering_total": Described("What others did to links of routers: each is repaired or closed."),
     "enis": Described("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in EniOutcome)),
     "eni_in_force": Described("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
+    "eni_auditing": Described("1 while the ENI is in audit mode.", ("eni", "namespace")),
     "eni_epoch": Described("The epoch of the ENI's policy.", ("eni", "namespace")),
     "eni_dropped_packets_total": Described(
         "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
     ),
     "dropped_packets_total": Described(
         "Packets dropped in a namespace, at all of its ENIs together.", ("namespace", "direction", "cause")
+    ),
+    "audited_packets_total": Described(
+        "Packets that passed only as the ENI is in audit mode.", ("eni", "namespace", "direction", "group", "rule")
     ),
     "sessions": Described("Sessions in the namespace's conntrack table.", ("namespace",)),
     "session_limit": Described(
@@ -197,6 +201,7 @@ class Metrics(Collector):
         dropped: Counter[tuple[str, ...]] = Counter()
         of_enis: Counter[tuple[str, ...]] = Counter()
         sessions: Counter[tuple[str, ...]] = Counter()
+        audited: Counter[tuple[str, ...]] = Counter()
         limits: dict[tuple[str, ...], int] = {}
         refused: Counter[tuple[str, ...]] = Counter()
         for entry in entries:
@@ -205,12 +210,15 @@ class Metrics(Collector):
                 dropped.update({(entry.named, *reason): packets for reason, packets in reading.tally.packets.items()})
                 found = reading.tally.of_enis.items()
                 of_enis.update({(of_eni.eni, entry.named, of_eni.direction): packets for of_eni, packets in found})
+                would = reading.tally.audited.items()
+                audited.update({(of.eni, entry.named, *of[1:]): packets for of, packets in would})
                 sessions[entry.named,] += reading.use.entries
                 refused[entry.named,] += reading.use.dropped
                 if reading.use.limit:
                     limits[entry.named,] = reading.use.limit
         yield _labelled("dropped_packets_total", dropped.items())
         yield _labelled("eni_dropped_packets_total", list(of_enis.items())[: 2 * MAX_OF_EACH])
+        yield _labelled("audited_packets_total", list(audited.items())[:MAX_OF_EACH])
         yield _labelled("sessions", sessions.items())
         yield _labelled("session_limit", limits.items())
         yield _labelled("conntrack_dropped_packets_total", refused.items())
@@ -233,8 +241,10 @@ def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
     yield _labelled("enis", found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
     running = {name: eni.report.outcome for name, eni in names.items() if eni.report.outcome is not EniOutcome.STOPPED}
-    in_force = {name: int(outcome is EniOutcome.IN_FORCE) for name, outcome in running.items()}
+    in_force = {name: int(outcome.is_in_force) for name, outcome in running.items()}
     yield _labelled("eni_in_force", in_force.items())
+    audited = {name: 1 for name, outcome in running.items() if outcome is EniOutcome.AUDITING}
+    yield _labelled("eni_auditing", audited.items())
     epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
     yield _labelled("eni_epoch", epochs.items())
 

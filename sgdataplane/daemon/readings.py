@@ -20,7 +20,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.observe.capacity import TableUse, read_table_use
-from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
+from sgdataplane.observe.drops import OfEni, Reason, Tally, WouldDrop, of_audited, of_enis, of_rules
 from sgdataplane.observe.hits import FIXED, read_own
 
 T = TypeVar("T")
@@ -40,13 +40,15 @@ class NamespaceReading:
     _desired: Callable[[], Desired | None] = lambda: None
     _rules: Mapping[str, Reason] = field(default_factory=dict)
     _enis: Mapping[str, OfEni] = field(default_factory=dict)
+    _audited: Mapping[str, WouldDrop] = field(default_factory=dict)
 
     def note(self, entry: NamespaceReport, counters: Mapping[str, int], use: TableUse, at: float) -> None:
         if entry.desired is not None and self._desired() is not entry.desired:
             self._rules = of_rules(entry.desired.state, entry.desired.interfaces)
             self._enis = of_enis(entry.desired.interfaces)
+            self._audited = of_audited(entry.desired.state, entry.desired.interfaces)
             self._desired = weakref.ref(entry.desired)  # it is large, so we don't keep it alive
-        self.tally.note(counters, self._rules, self._enis)
+        self.tally.note(counters, self._rules, self._enis, self._audited)
         self.use, self.at = use, at
 
 

@@ -282,7 +282,7 @@ class Status:
         shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
         is_known = by is not None and eni.report.outcome is EniOutcome.DISTURBED
         tampering = self.tampered.warning(eni.report.binding.eni_id)
-        if tampering and eni.report.outcome is EniOutcome.IN_FORCE:
+        if tampering and eni.report.outcome.is_in_force:
             shown["outcome"] = EniOutcome.DISTURBED.value
         exposed = "" if eni.report.outcome.is_ended else self.exposed.get(eni.report.binding, "")
         more = (by if is_known else "", tampering, exposed)

@@ -19,6 +19,7 @@ from sgdataplane.statefile.dump_native import sections
 from sgdataplane.store.history import Version
 
 PATIENCE_S, PAUSE_S, ANSWER_S = 60.0, 0.02, 5.0
+FINE = ("in force", "auditing", "absent", "closed", "stopped", "misaddressed")  # outcomes that no policy can change
 Status = Mapping[str, object]
 
 
@@ -80,8 +81,6 @@ class AgentPlace:
         cycle = cast(Status, status["cycle"])
         if cycle["error"]:  # then what is said of ENIs may be about the policy before
             return Enforcement(attached=attached, error=str(cycle["error"]))
-        wrong = [
-            eni for eni in enis if eni["outcome"] not in ("in force", "absent", "closed", "stopped", "misaddressed")
-        ]
+        wrong = [eni for eni in enis if eni["outcome"] not in FINE]
         failed = tuple((str(eni["eni"]), f"{eni['outcome']}: {eni['error'] or ''}") for eni in wrong)
         return Enforcement(not failed, failed, attached)

@@ -1,4 +1,5 @@
-"""Denied packets of one namespace, as they happen: whose they are, and what denied each.
+"""Denied packets of one namespace, as they happen: whose they are, and what denied each. So are packets that pass only
+as their ENI is in audit mode.
 
 Owns the way from what the kernel logs to that. Is given where the namespace is, and which ENIs it has. Must not know
 who asks, or how it is shown.
@@ -28,7 +29,7 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.belief import Belief, LoggedAs
 from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
-from sgdataplane.observe.hits import rules
+from sgdataplane.observe.hits import logged
 
 PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
@@ -36,8 +37,9 @@ PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 @dataclass(frozen=True, slots=True)
 class Denied:
     """One denied packet. `direction`: towards the ENI or from it. A reply, or an ICMP error about a session, is denied
-    by the rules that would have let the session in. `eni_id` None: its interface, if any, carries no ENI. `decision`
-    None: the state doesn't have the rule (any more), and only the counter is known."""
+    by the rules that would have let the session in. In audit mode it has passed, and its decision is to accept it.
+    `eni_id` None: its interface, if any, carries no ENI. `decision` None: the state doesn't have the rule (any more),
+    and only the counter is known."""
 
     seconds: float
     eni_id: str | None
@@ -87,10 +89,10 @@ class Listener:
         counters."""
         self._place, self._site = place, SITES[place.placement]
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
-        known = {} if place.state is None else rules(place.state, place.interfaces)
+        known = {} if place.state is None else logged(place.state, place.interfaces)
         self._decisions = {**FIXED, **known}
         self._names: dict[int, str] = {}
-        drops = {name for name, decision in self._decisions.items() if decision.verdict is Verdict.DROP}
+        drops = {name for name, decision in self._decisions.items() if decision.enforced.verdict is Verdict.DROP}
         with netns.inside(place.path):
             self._belief = Belief(LOG_GROUP, drops)
 

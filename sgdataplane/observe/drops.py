@@ -40,6 +40,16 @@ class Reason(NamedTuple):
         return cls(decision.direction.value, decision.cause)
 
 
+class WouldDrop(NamedTuple):
+    """At which ENI in audit mode packets passed, in which direction, and which rule would have dropped them; `group`,
+    `rule`: "" if that is the default."""
+
+    eni: str
+    direction: str
+    group: str
+    rule: str
+
+
 class OfEni(NamedTuple):
     """Whose packets were dropped, and in which direction."""
 
@@ -52,6 +62,7 @@ FIXED: Mapping[str, Decision] = {  # counter -> what it counts, whatever the pol
     **{counter_name(last): last for last in (Decision(side, Verdict.DROP, DEFAULT) for side in Direction)},
 }
 NONE: Mapping[str, OfEni] = {}
+NOT_AUDITED: Mapping[str, WouldDrop] = {}
 REASONS = (*map(Reason.of, FIXED.values()), *(Reason(direction.value, RULE) for direction in Direction))
 
 
@@ -71,6 +82,15 @@ def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
     return found
 
 
+def of_audited(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, WouldDrop]:
+    """The counters of what passes at these ENIs only as they are in audit mode."""
+    found = {}
+    for name, (eni_id, decision) in hits.audits(state, interfaces).items():
+        would = decision.enforced
+        found[name] = WouldDrop(eni_id, would.direction.value, would.security_group_id, would.security_group_rule_id)
+    return found
+
+
 def read_counters(namespace: str) -> dict[str, int]:
     """All counters in our tables there: name -> packets. HostError if there is no such namespace, OSError if the kernel
     refuses."""
@@ -80,17 +100,24 @@ def read_counters(namespace: str) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Tally:
-    """What one namespace has dropped, by reason and by ENI. These sums only grow, although counters come and go with
-    their rules, and begin anew when somebody deletes a table."""
+    """What one namespace has dropped, by reason and by ENI, and what it would have dropped at ENIs in audit mode. These
+    sums only grow, although counters come and go with their rules, and begin anew when somebody deletes a table."""
 
     packets: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     of_enis: dict[OfEni, int] = field(default_factory=dict)
+    audited: dict[WouldDrop, int] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
 
-    def note(self, found: Mapping[str, int], rules: Mapping[str, Reason], enis: Mapping[str, OfEni] = NONE) -> None:
+    def note(
+        self,
+        found: Mapping[str, int],
+        rules: Mapping[str, Reason],
+        enis: Mapping[str, OfEni] = NONE,
+        audited: Mapping[str, WouldDrop] = NOT_AUDITED,
+    ) -> None:
         """Add what counters have counted since the last call. `rules`: the counters of refusing rules. `enis`: those of
-        ENIs; other ENIs are forgotten. What a rule's counter has at its first reading doesn't count, since its rule may
-        have accepted until then."""
+        ENIs, `audited`: those of ENIs in audit mode; other ENIs are forgotten. What a rule's counter has at its first
+        reading doesn't count, since its rule may have accepted until then."""
         previous, self._last = self._last, {}
         self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
         fixed = ((name, Reason.of(decision)) for name, decision in FIXED.items())
@@ -98,6 +125,9 @@ class Tally:
             self.packets[reason] += self._grown(name, found, previous.get(name, None if name in rules else 0))
         for name, of_eni in enis.items():
             self.of_enis[of_eni] += self._grown(name, found, previous.get(name, 0))
+        self.audited = {would: self.audited.get(would, 0) for would in audited.values()}
+        for name, would in audited.items():
+            self.audited[would] += self._grown(name, found, previous.get(name, 0))
 
     def _grown(self, name: str, found: Mapping[str, int], previous: int | None) -> int:
         self._last[name] = now = found.get(name, 0)

@@ -7,6 +7,8 @@ A counter belongs to a table, so the ENIs of one namespace are counted together.
 another cause) decided. Later packets of a session that was accepted ask no rule, and are counted nowhere.
 
     counter                     its name in the kernel
+    eni                         what passes at an ENI in audit mode is counted for each ENI; null for all else
+    audited                     it passes (its verdict is accept), and what the other keys say would drop it
     kind                        "rule", "inner_accept", "default"; "fixed": before any rule is asked; "fence"
     direction, verdict          ingress | egress, accept | drop
     security_group_id, security_group_rule_id, priority    of a rule; of an inner accept the group
@@ -21,20 +23,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sgdataplane.contract.counters import CAUSES, FENCE_CAUSES, PASSING, counter_name
+from sgdataplane.contract.counters import AUDITED_BY, CAUSES, FENCE_CAUSES, PASSING, audited_at, counter_name
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import DEFAULT, FENCE, Decision
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.semantics import of_rule
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.state import CloudState, NicType
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import Counted, read_counters, read_wanted
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import resolve_profile
 
-PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
+PREFIXES = ("rule.", "inner.", "default.", f"{AUDITED_BY}.")  # counter_name(), audited_at()
+NO_ENIS: Mapping[str, str] = {}
 
 
 def _fixed() -> Iterator[Decision]:
@@ -48,19 +51,40 @@ def _fixed() -> Iterator[Decision]:
 FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision in _fixed()}
 
 
-def decisions(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision]:
+def decisions(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
     """Counter -> what it counts, by direction: the inner accepts and rules of these ENIs' groups in the order in which
-    they decide, profile by profile, then the default. The fixed causes come after both directions. Rules that no packet
-    can reach are included, although no table has a counter for them."""
-    enis = [state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni]
+    they decide, profile by profile, then the default. What passes at ENIs in audit mode comes next, ENI by ENI, and the
+    fixed causes at the end. Rules that no packet can reach are included, although no table has a counter for them.
+
+    interfaces    ENI id -> interface name
+    """
+    enis = [state.eni[eni_id] for eni_id in interfaces if eni_id in state.eni]
     found: dict[str, Decision] = {}
     for eni in {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni for eni in enis}.values():
         profile = resolve_profile(state, eni, DEFAULTS)
         for permission in (*profile.ingress, *profile.egress):
             found.setdefault(counter_name(permission.decision), permission.decision)
-    found = found | {name: rule for name, rule in rules(state, eni_ids).items() if name not in found}
+    found = found | {name: rule for name, rule in rules(state, interfaces).items() if name not in found}
     last = sorted(found.items(), key=lambda item: (item[1].direction is Direction.EGRESS, item[1].cause == DEFAULT))
-    return {**dict(last), **FIXED}
+    audited = {name: decision for name, (_, decision) in audits(state, interfaces).items()}
+    return {**dict(last), **audited, **FIXED}
+
+
+def audits(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, tuple[str, Decision]]:
+    """Counter -> ENI in audit mode, and the decision by which packets pass there. `interfaces`: as above."""
+    known: dict[tuple[tuple[str, ...], NicType], list[Decision]] = {}
+    found: dict[str, tuple[str, Decision]] = {}
+    for eni_id, ifname in interfaces.items():
+        eni = state.eni.get(eni_id)
+        if eni is None or not eni.is_audited:
+            continue
+        key = tuple(sorted(eni.security_group_ids)), eni.nic_type
+        if key not in known:
+            profile = resolve_profile(state, eni, DEFAULTS)
+            every = (permission.decision for permission in (*profile.ingress, *profile.egress))
+            known[key] = [decision for decision in every if decision.verdict is Verdict.DROP]
+        found.update((audited_at(ifname, would), (eni_id, Decision.audited(would))) for would in known[key])
+    return found
 
 
 def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
@@ -92,26 +116,42 @@ def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:
     return {name: counted for name, counted in counters.items() if name in FIXED or name.startswith(PREFIXES)}
 
 
-def rows(known: Mapping[str, Decision], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
+def rows(
+    known: Mapping[str, Decision], sums: Mapping[str, Sum], enis: Mapping[str, str] = NO_ENIS
+) -> Iterator[dict[str, object]]:
     """A row for each rule in force, hit or not; each fixed cause that was ever hit; and each former counter that has
-    counted something."""
+    counted something. `enis`: the ENI of each counter that is one ENI's alone."""
     for name, decision in known.items():
         found = sums.get(name)
         is_met = found is not None and found.packets
         if is_met or name not in FIXED:
-            yield _row(name, decision, found)
+            yield {**_row(name, decision, found), "eni": enis.get(name)}
     for name, found in sums.items():
         if name not in known and found.packets:
-            yield _row(name, FIXED.get(name), found, is_in_force=False)
+            yield {**_row(name, FIXED.get(name), found, is_in_force=False), "eni": None}
+
+
+def logged(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
+    """Counter -> what it counts, of rules and of what is audited, as logged packets name it. `interfaces`: as above."""
+    audited = (decision for _, decision in audits(state, interfaces).values())
+    return rules(state, interfaces) | {counter_name(decision): decision for decision in audited}
+
+
+def eni_of_counter(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, str]:
+    """The ENI of each counter that is one ENI's alone, for rows()."""
+    return {name: eni_id for name, (eni_id, _) in audits(state, interfaces).items()}
 
 
 def _row(name: str, decision: Decision | None, found: Sum | None, *, is_in_force: bool = True) -> dict[str, object]:
-    found = found or Sum(0, 0, "")
+    """What is audited is told as what it would be, and that it passes."""
+    found, is_audited = found or Sum(0, 0, ""), decision is not None and decision.would is not None
+    passing, decision = decision, decision and decision.enforced
     return {
         "counter": name,
         "kind": decision and _kind(decision),
         "direction": decision and decision.direction.value,
-        "verdict": decision and decision.verdict.value,
+        "verdict": passing and passing.verdict.value,
+        "audited": is_audited or name.startswith(AUDITED_BY),
         "security_group_id": (decision and decision.security_group_id) or None,
         "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
         "priority": (decision and decision.priority) or None,
@@ -138,4 +178,6 @@ def decision_of(row: Mapping[str, Any]) -> Decision | None:
     if cause is None:
         return None
     ids = row["security_group_id"] or "", row["security_group_rule_id"] or ""
-    return Decision(Direction(row["direction"]), Verdict(row["verdict"]), cause, *ids, row["priority"] or 0)
+    verdict = Verdict.DROP if row["audited"] else Verdict(row["verdict"])
+    found = Decision(Direction(row["direction"]), verdict, cause, *ids, row["priority"] or 0)
+    return Decision.audited(found) if row["audited"] else found

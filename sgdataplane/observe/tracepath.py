@@ -79,12 +79,14 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
     (("timeouts-",), "timeouts", {}),
     (("eni-",), "ENI", {}),
+    (("audit-",), "audit", {}),
     (("profile-",), "profile", {}),
     (("groups-", "group-protocol-", "group-port-", "kins-", "rank-"), "groups", {}),
     (("address-", "protocol-", "port-", "source-port-", "local-", "remote-", "steps-", "rank."), "rules", {}),
 )
 
-DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
+LEAVES = ("leaf.", "audit.")
+DECIDING = (*LEAVES, "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
 
 
 def step_of(event: Event, decided: str, *, is_elsewhere: bool = False) -> TraceStep:
@@ -97,7 +99,7 @@ def step_of(event: Event, decided: str, *, is_elsewhere: bool = False) -> TraceS
         if event.chain.startswith(prefixes):
             words = decided or words_of.get(event.verdict, "")
             return TraceStep(station, event.chain, event.verdict, event.target, words)
-    if event.chain.startswith("leaf."):
+    if event.chain.startswith(LEAVES):
         words = "" if event.verdict == "return" else decided  # a stronger rule on a group is there
         return TraceStep("leaf", event.chain, event.verdict, event.target, words)
     return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event, is_elsewhere))

@@ -23,7 +23,7 @@ from sgdataplane.lab.hosts.components import wait_for
 from sgdataplane.lab.hosts.hostslab import Host
 from sgdataplane.lab.hosts.wires import Plug
 
-OBEYS = ("in force", "closed")
+OBEYS = ("in force", "auditing", "closed")
 
 
 @dataclass(frozen=True)

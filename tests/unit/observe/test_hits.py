@@ -19,7 +19,7 @@ STATE = make_state(
 
 
 def test_every_counter_of_a_table_stands_for_something_that_is_known() -> None:
-    known = decisions(STATE, ["eni-a"])
+    known = decisions(STATE, {"eni-a": "eth0"})
     table = table_of(Desired(STATE, {"eni-a": "eth0"}))
     found = of_causes({counter.name: Counted(0, 0) for counter in table.counters})
     assert found.keys() <= known.keys()
@@ -29,7 +29,7 @@ def test_every_counter_of_a_table_stands_for_something_that_is_known() -> None:
 
 
 def test_rules_have_a_row_at_once_other_causes_when_they_are_met() -> None:
-    known = decisions(STATE, ["eni-a"])
+    known = decisions(STATE, {"eni-a": "eth0"})
     fixed, other = sorted(FIXED)[:2]
     found = {row["counter"]: row for row in rows(known, {fixed: Sum(2, 9, "t1", "t1", "t2"), other: Sum(0, 0, "t1")})}
     assert (found[fixed]["packets"], found[fixed]["last_hit"]) == (2, "t2")
@@ -43,7 +43,7 @@ def test_what_is_in_force_no_longer_has_a_row_if_it_was_met() -> None:
 
 
 def test_a_row_says_again_what_it_was_made_of() -> None:
-    known = decisions(STATE, ["eni-a"])
+    known = decisions(STATE, {"eni-a": "eth0"})
     met = {name: Sum(1, 1, "t1") for name in known}
     told = {str(row["counter"]): decision_of(row) for row in rows(known, met)}
     assert told == known

@@ -84,7 +84,11 @@ def test_what_others_have_traced_is_not_ours() -> None:
 def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
     """`counters`: by chain."""
     scene = Scene(
-        INSTANCE, {"eth0": "eni-a"}, {2: "eth0"}, lambda e: counters.get(e.chain, ""), decisions(STATE, ["eni-a"])
+        INSTANCE,
+        {"eth0": "eni-a"},
+        {2: "eth0"},
+        lambda e: counters.get(e.chain, ""),
+        decisions(STATE, {"eni-a": "eth0"}),
     )
     return gates(scene, events)
 
