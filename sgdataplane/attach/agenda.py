@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.containers import STOPPED
 from sgdataplane.attach.ends import Tampering
+from sgdataplane.attach.modes import ModesNow
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
 from sgdataplane.enforce import Cache, Clearance, ClearedEpochs, Desired, Proven, Settings, TableSummary
@@ -57,7 +58,8 @@ class Agenda:
     around what is committed in a namespace, if somebody else has to know that it was we. `said`: of ENIs, why their
     containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written. `cleared`: what was
     cleared ahead; None: nobody does that, so that each apply looks through all sessions itself. `uplinks`: by router,
-    those that were seen before, with their indices, and now. `tampering`: what others did to routers' links."""
+    those that were seen before, with their indices, and now. `tampering`: what others did to routers' links. `modes`:
+    the modes of ENIs, from one reconcile to the next."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
@@ -74,6 +76,7 @@ class Agenda:
     owed: set[Key] = field(default_factory=set)
     said: dict[str, BindingError] = field(default_factory=dict)
     unrecorded: HostError | None = None
+    modes: ModesNow = field(default_factory=ModesNow)
     _touched: dict[Key, bool] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 

@@ -26,6 +26,7 @@ from sgdataplane.host.identity import Identity, found, held, identity_of, is_own
 from sgdataplane.host.linkentry import Link
 from sgdataplane.host.links import Links
 from sgdataplane.model.choices import ON_HOSTS
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, Eni
 
 
@@ -33,7 +34,8 @@ from sgdataplane.model.state import CloudState, Eni
 class AttachRequest:
     """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
     has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER or oci:CONTAINER of a runtime;
-    such an interface may come later, and from now on it passes nothing until its policy is in force."""
+    such an interface may come later, and from now on it passes nothing until its policy is in force. `mode`: audit puts
+    the ENI into audit mode, whatever the state says."""
 
     eni_id: str
     workload: Workload
@@ -41,13 +43,16 @@ class AttachRequest:
     state: CloudState | None = None
     set_mac: bool = False
     attachment: str = ""
+    mode: Mode = Mode.ENFORCE
 
     def binding_at(self, path: str, identity: Identity) -> Binding:
         """The binding that is asked for, in that namespace."""
         named, means = (str(self.workload), Means.ATTACH)
         if self.attachment:
             named, means = named_as(self.attachment), Means.RUNTIME
-        return Binding(self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac)
+        return Binding(
+            self.eni_id, self.ifname, named, path, identity, means=means, set_mac=self.set_mac, mode=self.mode
+        )
 
 
 def named_as(attachment: str) -> str:

@@ -6,6 +6,7 @@ asks: `sgdp apply` once, or the agent in each cycle.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.helper import helper, is_worth
 from sgdataplane.attach.hosted import reconcile_hosted, record
 from sgdataplane.attach.owncommits import CommitFile
-from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
+from sgdataplane.attach.registry import Binding, Registry, current, in_order, refuse, unfit_name
 from sgdataplane.attach.report import (
     DEFAULT_MANNER,
     EniOutcome,
@@ -62,6 +63,7 @@ def reconcile(
         bindings = in_order(again.bindings)
         if bindings != previous:
             record(registry, bindings, agenda)
+        state = agenda.modes.of(state, current(bindings), manner.audit, time.time())
         if manner.placement is Placement.HOST:
             superseded = [binding for binding in bindings if binding.superseded]
             reports = reconcile_hosted(registry, state, bindings, manner, agenda)

@@ -20,6 +20,7 @@ from sgdataplane.errors import BindingError, HostError, Problem, Where
 from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.private import NO_ROOM, make_private_folder, open_lock, wait_for_lock, words_of
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
 
@@ -29,8 +30,9 @@ LOCK_S = 30.0
 RECORD, LOCK, COMMITS = "bindings.json", "lock", "commits"  # the last one: attach/owncommits.py
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
+MODE = "mode"
 # Keys that older entries don't have, and what holds for those.
-LATER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False}
+LATER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False, MODE: "enforce"}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 NUMBER_KEYS = {"index": int, "peer": int, "peer_nsid": int, "mac": str, "alias": str}
 
@@ -81,7 +83,7 @@ class Binding:
     it was bound. Without `host_end` the ENI is in instance placement. `set_mac`: give the interface the ENI's MAC. A
     binding whose namespace has ended stays, without a host end, until it is detached or bound again. `superseded`: its
     name leads elsewhere now, and the ENI is bound there; here its rules stay until the namespace ends or the ENI is
-    detached."""
+    detached. `mode`: audit puts the ENI into audit mode, whatever the state says."""
 
     eni_id: str
     ifname: str
@@ -92,6 +94,7 @@ class Binding:
     means: Means = Means.ATTACH
     set_mac: bool = False
     superseded: bool = False
+    mode: Mode = Mode.ENFORCE
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -209,6 +212,7 @@ def _encoded(binding: Binding) -> dict[str, object]:
         **asdict(binding.identity),
         "set_mac": binding.set_mac,
         "superseded": binding.superseded,
+        MODE: binding.mode.value,
         "host_end": None if end is None else _encoded_end(end),
     }
 
@@ -242,7 +246,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
     whole = {**LATER, **entry} if isinstance(entry, dict) else entry
-    texts, identity, (end, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", *FLAGS))
+    texts, identity, (end, mode_word, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", MODE, *FLAGS))
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
     if means is None:
@@ -250,8 +254,12 @@ def _binding(entry: object, file: str, pointer: str) -> Binding:
     for key, flag in zip(FLAGS, flags, strict=True):
         if not isinstance(flag, bool):
             _malformed(file, f"{pointer}/{key}", repr(flag), "true or false")
+    mode = next((mode for mode in Mode if mode.value == mode_word), None)
+    if mode is None:
+        _malformed(file, f"{pointer}/{MODE}", repr(mode_word), f"one of {', '.join(known.value for known in Mode)}")
     host_end = _host_end(end, file, f"{pointer}/host_end")
-    return Binding(eni_id, ifname, named, path, identity, host_end, means, *map(bool, flags))
+    set_mac, superseded = map(bool, flags)
+    return Binding(eni_id, ifname, named, path, identity, host_end, means, set_mac, superseded, mode)
 
 
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sgdataplane.attach.ends import Tampering
+from sgdataplane.attach.modes import NO_RULE, AuditRule
 from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, Ageing, ApplyReport, Desired, Proven, Settings, epochs
 from sgdataplane.errors import ContainedError, InternalError, MarksError, SgDataplaneError
@@ -139,13 +140,14 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement).
-    `profile`: the quotas that a state has to keep."""
+    `profile`: the quotas that a state has to keep. `audit`: which ENIs are put into audit mode."""
 
     options: Options = ON_HOSTS.options
     settings: Settings = DEFAULT_SETTINGS
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
     profile: str = ON_HOSTS.profile
+    audit: AuditRule = NO_RULE
 
 
 DEFAULT_MANNER = Manner()

@@ -40,6 +40,7 @@ CAUSES = {
     "retry": "the cycle before could not do everything",
     "reload": "somebody asked for a reload",
     "resync": "somebody asked to write all rules again",
+    "mode": "the audit of an ENI is over",
     "turn": "it was the turn of a namespace that had to wait",
 }  # of daemon/schedule.py
 COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}

@@ -294,7 +294,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
     config = config_of(arguments)
     profile = config.choices.profile
-    state = load_state(arguments.state, profile).state
+    state = load_state(arguments.state, profile, is_as_written=True).state
     with closing(open_store(config.store)) as store:
         revision = import_state(store, state, profile, local_call("ImportState"))
     counts = {section: len(objects) for section, objects in sections(state).items()}

@@ -39,6 +39,7 @@ from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, ContainedError
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.model.choices import CHOICES
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.naming import eni_of
 from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
@@ -95,6 +96,8 @@ def _add_attach(verbs: Verbs) -> None:
     parser.add_argument("--ifname", required=True, metavar="IF", help="the interface's name in that namespace")
     parser.add_state("--state", "check that this state has the ENI, and the interface has its MAC")
     parser.add_argument("--set-mac", action="store_true", help="give the interface the MAC that the ENI has in STATE")
+    more = "audit lets pass what its rules refuse, counted and logged (default: enforce, unless the state says audit)"
+    parser.add_argument("--mode", choices=[mode.value for mode in Mode], default=Mode.ENFORCE.value, help=more)
     parser.add_choices(("profile",))
 
 
@@ -134,7 +137,8 @@ def run_attach(arguments: argparse.Namespace) -> int:
         eni, doubts = eni_of(state, arguments.eni), tuple[str, ...]()
     else:
         eni, doubts = meant(arguments.eni, registry, lambda: _config(arguments))
-    done = attach(registry, AttachRequest(eni, workload, arguments.ifname, state, arguments.set_mac))
+    asked = AttachRequest(eni, workload, arguments.ifname, state, arguments.set_mac, mode=Mode(arguments.mode))
+    done = attach(registry, asked)
     warnings = (*doubts, *done.warnings)
     if arguments.json:
         print_json({**_as_json(done.binding), "new": done.is_new, "warnings": warnings})

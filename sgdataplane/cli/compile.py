@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints each namespace's rules at the given stage, or writes a file for each. With --prove, only rules that are
     proven right; the proof is reported on stderr, so that stdout stays the same and loads as it is."""
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
-    state = load_state(arguments.state, choices.profile).state
+    state = load_state(arguments.state, choices.profile, is_as_written=True).state
     unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
     found = namespaces(state, arguments.eni, choices.placement)
     if arguments.output is None and arguments.stage == "text":

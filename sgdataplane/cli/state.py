@@ -168,7 +168,7 @@ def _say_finding(finding: Finding, width: int) -> None:
 
 def import_state(arguments: argparse.Namespace) -> int:
     """Writes the native state; what is odd about the source is said on stderr."""
-    loaded = load_state(arguments.source, choices_of(arguments).profile)
+    loaded = load_state(arguments.source, choices_of(arguments).profile, is_as_written=True)
     for finding in loaded.findings:
         say_aside(f"note: {finding.message}")
     put(dump_native(loaded.state), arguments.output)
@@ -179,7 +179,7 @@ def export_state(arguments: argparse.Namespace) -> int:
     """Writes the state in the format that --to names."""
     if arguments.kind == "ecs" and arguments.output is None:
         arguments.parser.error("--to ecs writes a folder of files: name it with -o")
-    state = load_state(arguments.state, choices_of(arguments).profile).state
+    state = load_state(arguments.state, choices_of(arguments).profile, is_as_written=True).state
     if arguments.kind == "native":
         put(dump_native(state), arguments.output)
     else:

@@ -1,7 +1,6 @@
 """The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
 
-Owns the wiring, the answers to clients, and the end. Is given a configuration. Must not know how a policy is put in
-force.
+Owns the wiring, the answers to clients, and the end. Is given a configuration. Must not know how policies are enforced.
 
     the state's file or folder, bindings (inotify)   \\
     links, namespaces and their names, our tables    \\
@@ -140,8 +139,9 @@ class Agent:
             self._handle(self._serve)
             self._handle(self._limit.flush)
             self._count(self._counts.store_if_due)
-            if self._turns.wait_s == 0.0:
-                self._schedule.add(Cause.TURN)
+            for cause, wait_s in ((Cause.TURN, self._turns.wait_s), (Cause.MODE, self._reconciler.mode_wait_s)):
+                if wait_s == 0.0:
+                    self._schedule.add(cause)
             causes = self._schedule.take()
             if causes and not self._is_ending:
                 self._run_cycle(causes)
@@ -155,7 +155,7 @@ class Agent:
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
             return 0.0
-        asked = self._control.wait_s, self._status_server.wait_s
+        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s
         waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s, self._limit.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sgdataplane.attach.discover import BindRule
+from sgdataplane.attach.modes import AuditRule
 from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
+from sgdataplane.model.modes import UNTIL_EXPECTED, is_until
 from sgdataplane.net.values import IFNAME
 from sgdataplane.settings import ENDPOINT, PATH, SWITCH, SettingsFile, ValueKind, choice, or_nothing, seconds, texts
 
@@ -31,7 +33,8 @@ FIXED = ("bindings", "state_directory", "socket")
 class Config:
     """state: the state's file or folder.    choices: one key each (model/choices.py). uplinks: as for `sgdp apply`.
     bind: which labels of an interface bind it to an ENI without `sgdp attach`.    bind_in: in which namespaces
-    (patterns). conntrack_max: "auto" raises the kernel's setting if a router needs that, "keep" doesn't.
+    (patterns). audit: which ENIs are in audit mode, whatever the state says (patterns of ids). audit_until: until when;
+    "" is without end. conntrack_max: "auto" raises the kernel's setting if a router needs that, "keep" doesn't.
     adoption_window: for how many seconds running sessions of an ENI may continue when it is first protected. resync:
     seconds between two looks at everything, even if nothing was heard. fence, prove: as in
     enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
@@ -43,6 +46,8 @@ class Config:
     uplinks: tuple[str, ...] = ()
     bind: tuple[Means, ...] = ()
     bind_in: tuple[str, ...] = BindRule().names
+    audit: tuple[str, ...] = ()
+    audit_until: str = ""
     conntrack_max: str = "auto"
     adoption_window: float = 30.0
     resync: float = 300.0
@@ -62,7 +67,8 @@ class Config:
         settings = Settings(
             on_change=chosen.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
         )
-        return Manner(chosen.options, settings, chosen.placement, self.uplinks, chosen.profile)
+        audit = AuditRule(self.audit, self.audit_until)
+        return Manner(chosen.options, settings, chosen.placement, self.uplinks, chosen.profile, audit)
 
     @property
     def bind_rule(self) -> BindRule:
@@ -77,12 +83,18 @@ def _means(value: object) -> tuple[Means, ...] | None:
     return tuple(known[word] for word in value) if len(set(value)) == len(value) else None
 
 
+def _until(value: object) -> str | None:
+    return value if isinstance(value, str) and is_until(value) else None
+
+
 KINDS: Mapping[str, ValueKind | Choice] = {
     "state": PATH,
     **CHOICES,
     "uplinks": texts(IFNAME, "names of interfaces"),
     "bind": ValueKind("a list of alias, mac, each at most once", _means),
     "bind_in": texts(PATTERN, "patterns of names of namespaces"),
+    "audit": texts(PATTERN, "ids of ENIs, or patterns of them"),
+    "audit_until": or_nothing(ValueKind(UNTIL_EXPECTED, _until)),
     "conntrack_max": choice("auto", "keep"),
     "adoption_window": seconds(0, 3600),
     "resync": seconds(1, 86400),
@@ -105,6 +117,8 @@ def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = 
     choices = ON_HOSTS.over({name: read.pop(name) for name in CHOICES if name in read}).over(chosen)
     if read.get("uplinks") and not choices.placement.is_outside:
         file.contradicts("uplinks", "without host placement there is no router", 'placement = "host", or no uplinks')
+    if read.get("audit_until") and not read.get("audit"):
+        file.contradicts("audit_until", "no ENI is put into audit mode", 'audit = ["*"], or no audit_until')
     file.finish()
     return Config(choices=choices, **read)  # type: ignore[arg-type]  # each was read by its kind
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
 from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, Sights, discover
+from sgdataplane.attach.modes import ModesNow
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
@@ -147,7 +148,7 @@ class Reconciler:
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
         self._sights, self._deferred = Sights(), list[Build]()
-        self._beside = beside
+        self._beside, self._modes = beside, ModesNow()
 
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD
@@ -169,6 +170,11 @@ class Reconciler:
     def state(self) -> CloudState:
         """The state to obey; an empty one before the first cycle."""
         return NOTHING if self._policy is None else self._policy.state
+
+    @property
+    def mode_wait_s(self) -> float | None:
+        """How long until the audit of an attached ENI is over; None if there is no such time."""
+        return None if self._modes.until is None else max(0.0, self._modes.until - time.time())
 
     @property
     def undone(self) -> frozenset[Key]:
@@ -236,6 +242,7 @@ class Reconciler:
             cache=self._cache,
             helped=beside.helped,
             cleared=None if beside.clearer is None else beside.clearer.known,
+            modes=self._modes,
             uplinks={} if ASKED & set(causes) else dict(self._previous.uplinks),  # who asks has seen them
         )
 
@@ -247,6 +254,7 @@ class Reconciler:
         try:
             host = reconcile(self._registry, state, wanted, agenda, lambda found: found.locate_by(pids))
         except (SgDataplaneError, OSError) as error:
+            self._modes.until = None  # the cycle is tried again anyway
             return None, str(error)
         self._previous, self._manner = host, manner
         if self._beside.clearer is not None:

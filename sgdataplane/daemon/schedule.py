@@ -33,7 +33,7 @@ class Cause(enum.Enum):
     detached. LINK: an interface or namespace came, went or changed. DRIFT: others changed our rules, or may have.
     TIMER: it is time to look at everything. RETRY: the last cycle could not do everything. RELOAD: somebody asked to
     read the configuration and the state again. RESYNC: somebody asked to write all rules again. TURN: a namespace that
-    had to wait has its turn."""
+    had to wait has its turn. MODE: the audit of an ENI is over."""
 
     START = "start"
     STATE = "state"
@@ -45,6 +45,7 @@ class Cause(enum.Enum):
     RELOAD = "reload"
     RESYNC = "resync"
     TURN = "turn"
+    MODE = "mode"
 
 
 class Schedule:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sgdataplane.model.members import difference
-from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Verdict
 
 Record = TypeVar("Record")
@@ -28,6 +28,8 @@ class Reach:
         self._is_all = before.vpcs != after.vpcs
         enis = _different(before.network_interfaces, after.network_interfaces, lambda eni: eni.network_interface_id)
         self._enis = enis.keys()
+        self._relaxed = {eni_id for eni_id, (old, new) in enis.items() if _only_relaxes(old, new)}
+        enis = {eni_id: pair for eni_id, pair in enis.items() if not _is_mode_only(*pair)}  # members are the same
         turned = (eni for pair in enis.values() for eni in pair if eni is not None)
         self._members = {group_id for eni in turned for group_id in eni.security_group_ids}
         groups = _different(before.security_groups, after.security_groups, lambda group: group.security_group_id)
@@ -68,13 +70,13 @@ class Reach:
 
     def narrows(self, eni_ids: Iterable[str]) -> bool:
         """Whether the policy of one of these ENIs may refuse what it allowed before. False only if the change adds
-        accepting rules and members of what these name, or takes dropping rules away."""
+        accepting rules and members of what these name, takes dropping rules away, or puts the ENI into audit mode."""
         if self._is_nothing:
             return False
         return self._is_all or any(self._touches(eni_id) and self._narrows(eni_id) for eni_id in eni_ids)
 
     def _narrows(self, eni_id: str) -> bool:
-        if eni_id in self._enis or eni_id not in self._after.eni:
+        if (eni_id in self._enis and eni_id not in self._relaxed) or eni_id not in self._after.eni:
             return True
         return any(self._narrows_group(group_id) for group_id in self._after.eni[eni_id].security_group_ids)
 
@@ -135,6 +137,18 @@ def _different(
     old, new = ({id_of(record): record for record in some} for some in (gone, come))
     pairs = {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys()}
     return {key: (one, other) for key, (one, other) in pairs.items() if one != other}
+
+
+def _is_mode_only(old: Eni | None, new: Eni | None) -> bool:
+    """Whether the ENI differs in nothing but its mode."""
+    if old is None or new is None:
+        return False
+    return replace(old, mode=new.mode, audit_until=new.audit_until) == new
+
+
+def _only_relaxes(old: Eni | None, new: Eni | None) -> bool:
+    """Whether it does, and isn't put into mode enforce."""
+    return _is_mode_only(old, new) and new is not None and (new.is_audited or old is None or not old.is_audited)
 
 
 def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:

@@ -11,11 +11,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
+from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 from sgdataplane.errors import ExtraError, LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
@@ -349,11 +350,13 @@ def settle_ports(arguments: argparse.Namespace) -> None:
         setattr(arguments, key, port.number)
 
 
-def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:
-    """Loads the state, waiting for the writer of a pipe. StateFileError with everything that is wrong with it."""
+def load_state(path: Path, profile: str, memory: Memory | None = None, *, is_as_written: bool = False) -> Loaded:
+    """Loads the state, waiting for the writer of a pipe. ENIs whose audit is over are in mode enforce, unless it is to
+    be as it is written. StateFileError with everything that is wrong with it."""
     from sgdataplane.statefile import load
 
-    return load(path, profile=profile, memory=memory, waits=True)
+    loaded = load(path, profile=profile, memory=memory, waits=True)
+    return loaded if is_as_written else replace(loaded, state=loaded.state.at(time_now()))
 
 
 def refuse_twice(arguments: argparse.Namespace, *paths: Path | None) -> None:

@@ -315,6 +315,11 @@ def iso_time(seconds: float, precision: str = "milliseconds") -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
+def time_now() -> str:
+    """Now, in seconds, as model/modes.py writes times."""
+    return iso_time(datetime.now(UTC).timestamp(), "seconds")
+
+
 def local_time(time: str | float, form: str = "%Y-%m-%dT%H:%M:%S.%f") -> str:
     """A time, as in JSON or in seconds since the epoch, as people read it: of the local time zone, with its offset from
     UTC (Z: none). Programs get UTC, in JSON."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup
 from sgdataplane.net.values import Verdict
@@ -41,6 +42,12 @@ def with_eni(state: CloudState, chance: random.Random) -> CloudState:
     return replace(state, network_interfaces=replaced(state.network_interfaces, old, new))
 
 
+def with_mode(state: CloudState, chance: random.Random) -> CloudState:
+    """An ENI is put into audit mode, or into mode enforce."""
+    eni = chance.choice(state.network_interfaces)
+    return state.with_mode({eni.network_interface_id}, Mode.ENFORCE if eni.is_audited else Mode.AUDIT)
+
+
 def with_list(state: CloudState, chance: random.Random) -> CloudState:
     prefixes = tuple(replace(e, entries=e.entries[1:]) if chance.random() < 0.5 else e for e in state.prefix_lists)
     ports = tuple(replace(e, entries=e.entries[:-1] or e.entries) for e in state.port_lists)
@@ -53,7 +60,7 @@ def with_lone_group(state: CloudState, _: random.Random) -> CloudState:
     return replace(state, security_groups=groups)
 
 
-EDITS: tuple[Edit, ...] = (with_group, with_group, with_eni, with_eni, with_list, with_lone_group)
+EDITS: tuple[Edit, ...] = (with_group, with_group, with_eni, with_eni, with_mode, with_list, with_lone_group)
 
 
 def replaced(records: tuple[object, ...], old: object, new: object) -> tuple:  # type: ignore[type-arg]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, Eni, GroupType, PrefixListEntry, PrefixListRef, SecurityGroup
 from sgdataplane.net.values import Address, Family, Prefix, Verdict
 from tests.support.hardpolicies import TARGET
@@ -28,6 +29,12 @@ def _drop_rule(state: CloudState, chance: random.Random) -> CloudState:
 
 def _turn_rule(state: CloudState, chance: random.Random) -> CloudState:
     return _with_rules(state, chance, keep=True)
+
+
+def _turn_mode(state: CloudState, chance: random.Random) -> CloudState:
+    """An ENI is put into audit mode, or into mode enforce."""
+    eni = chance.choice(state.network_interfaces)
+    return state.with_mode({eni.network_interface_id}, Mode.ENFORCE if eni.is_audited else Mode.AUDIT)
 
 
 def _with_rules(state: CloudState, chance: random.Random, *, keep: bool) -> CloudState:
@@ -169,4 +176,5 @@ EDITS = (
     _turn_inner,
     _drop_entry,
     _add_entry,
+    _turn_mode,
 )
