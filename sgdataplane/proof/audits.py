@@ -57,10 +57,13 @@ class AuditCheck:
         """What was proven, or what is wrong."""
         enis, table = self.namespace.enis, self.structure.table
         audited = {ifname: eni for ifname, eni in enis.items() if eni.is_audited}
+        stray = next(self._strays(), "")
+        if stray:
+            return f"chain {stray} leads where only base chains and ENIs in audit mode lead"
         if not audited:
             found = sorted(OWN_MAPS & table.map.keys())
             return f"map {found[0]} is there, but no ENI is in audit mode" if found else ProvenAudits()
-        basis = audited, self.namespace.wanted.state, self.namespace.wanted.options, self.winners
+        basis = {ifname: self._refusals_of(eni) for ifname, eni in audited.items()}, self.winners
         if before.is_same(basis, self.structure):
             return before
         wrong = next(self._wrong(audited), "")
@@ -84,7 +87,6 @@ class AuditCheck:
         counted = dict(self._counted(audited))
         if not _holds(maps[AUDITED], counted, KeyType.CLASSID_IFNAME, KeyType.COUNTER):
             yield f"map {AUDITED} doesn't count each refusal of exactly these ENIs by its own counter"
-        yield from (f"chain {name} leads to {AUDIT}" for name in self._others())
 
     def _wrong_leaves(self) -> Iterator[str]:
         """Each rank of a refusal leads to a leaf that accepts in its place, and no other rank leads anywhere."""
@@ -121,14 +123,15 @@ class AuditCheck:
             self._refusals[key] = {rank: decision for rank, decision in ranks if rank is not None}
         return self._refusals[key]
 
-    def _others(self) -> Iterator[str]:
-        """Chains besides the base chains that lead to those for audited ENIs."""
-        own = set(map(audit_name, Direction))
-        bases = {hook.value for hook in Direction}
-        maps = OWN_MAPS - {AUDITED}
-        for name, facts in self.structure.facts.items():
-            is_asking = not facts.chains.isdisjoint(own) or not facts.maps.isdisjoint(maps)
-            if is_asking and name not in bases | own:
+    def _strays(self) -> Iterator[str]:
+        """Changed chains that lead to a chain for audited ENIs, or ask such a map, and must not. A walk of the gate
+        doesn't follow jumps there."""
+        asking = {hook.value: {audited_enis_name(hook)} for hook in Direction}
+        asking |= {audit_name(hook): {AUDITED, AUDITS} for hook in Direction}
+        for name in self.structure.changed & self.structure.facts.keys():
+            facts = self.structure.facts[name]
+            is_leading = any(chain.startswith(AUDIT) for chain in facts.chains)
+            if is_leading or not facts.maps & OWN_MAPS <= asking.get(name, set()):
                 yield name
 
 

@@ -75,7 +75,7 @@ def claimed(state: CloudState, packet: Packet, options: Options, kinships: Kinsh
 
 def check_claims(state: CloudState, packet: Packet, options: Options, kinships: Kinships) -> None:
     """Wherever rules decide, the strongest claim is what decide() says."""
-    decision = decide(state, packet, options)
+    decision = decide(state, packet, options).enforced
     if not decision.is_fixed:
         assert claimed(state, packet, options, kinships) == decision, packet
 
