@@ -55,8 +55,9 @@ class ProbeResult:
 
 
 def expect(state: CloudState, probe: Probe, source_port: int, options: Options) -> Expectation:
-    """Ask the policy of the sender's ENI (egress), then that of the receiver's (ingress). Hosts outside have none."""
-    decided = UNPROTECTED
+    """Ask the policy of the sender's ENI (egress), then that of the receiver's (ingress). Hosts outside have none. If
+    the packet passes, an end that it passes only in audit mode is told."""
+    decided, audited = UNPROTECTED, None
     ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     for direction, end, other in ways:
         if not end.eni_id:
@@ -64,7 +65,8 @@ def expect(state: CloudState, probe: Probe, source_port: int, options: Options) 
         decided = Expectation(decide(state, packet_at(end, other, direction, probe, source_port), options))
         if not decided.is_accepted:
             return Expectation(decided.decision, direction.value)
-    return decided
+        audited = audited or (decided if decided.decision.would is not None else None)
+    return audited or decided
 
 
 def packet_at(end: ProbeEnd, other: ProbeEnd, direction: Direction, probe: Probe, source_port: int) -> Packet:
