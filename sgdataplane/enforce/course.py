@@ -128,10 +128,11 @@ def _is_in_force(wish: Wish, inventory: Inventory) -> bool:
 
 
 def _is_alike(before: Desired, desired: Desired) -> bool:
-    """Whether only the state differs, and not in the ENIs that are here."""
+    """Whether only the state differs, and not in the ENIs that are here, but for their mode."""
     if before.on(desired.state) != desired:
         return False
-    return all(before.state.eni[eni_id] == desired.state.eni[eni_id] for eni_id in desired.interfaces)
+    old, new = before.state.eni, desired.state.eni
+    return all(new[eni_id].is_same_but_mode(old[eni_id]) for eni_id in desired.interfaces)
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:

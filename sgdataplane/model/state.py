@@ -182,6 +182,9 @@ class Eni:
     def is_audited(self) -> bool:
         return self.mode is Mode.AUDIT
 
+    def is_same_but_mode(self, other: Eni) -> bool:
+        return self is other or self == replace(other, mode=self.mode, audit_until=self.audit_until)
+
     @property
     def addresses(self) -> tuple[Address, ...]:
         return self.private_ip_addresses + self.ipv6_addresses

@@ -141,9 +141,7 @@ def _different(
 
 def _is_mode_only(old: Eni | None, new: Eni | None) -> bool:
     """Whether the ENI differs in nothing but its mode."""
-    if old is None or new is None:
-        return False
-    return replace(old, mode=new.mode, audit_until=new.audit_until) == new
+    return old is not None and new is not None and new.is_same_but_mode(old)
 
 
 def _only_relaxes(old: Eni | None, new: Eni | None) -> bool:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.control.actions.engine import Engine
 from sgdataplane.handover.publishing import Publisher
 from sgdataplane.model.state import CloudState
+from sgdataplane.store.interface import Json
 from sgdataplane.store.sqlite.store import SqliteStore
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.controlling import Client
 from tests.support.flood import wait_until
 from tests.support.pair import Session
 from tests.support.relaying import Plant, document_in, hosts_of, ports_in, rebind, set_ports, url_of, write_state
@@ -57,6 +60,31 @@ def test_packets_obey_what_the_store_says(  # noqa: PLR0917  # fixtures
         wait_until(partial(is_told, store, [0, revision]))
     rebind(store, "eni-a", "host-2")
     wait_until(lambda: agent.outcomes() == {"eni-a": "closed"})
+
+
+def test_a_tag_puts_an_eni_into_audit_mode_at_its_host(  # noqa: PLR0917  # fixtures
+    bench: Bench,  # noqa: F811
+    agent: AgentBench,
+    store: SqliteStore,
+    store_file: Path,
+    plant: Plant,
+    web: Session,  # noqa: F811
+    dns: Session,  # noqa: F811
+) -> None:
+    """By the API's own action, relay, sync and agent. The port that no rule lets in is the witness."""
+    bench.attach()
+    write_state(store, state_of(WEB), {"eni-a": "host-1"})
+    plant.sync("host-1", url_of(plant.relay(store_file)), socket=agent.socket)
+    wait_until(lambda: ports_in(plant.folder_of("host-1")) == {WEB})
+    agent.start()
+    eni: dict[str, Json] = {"ResourceType": "eni", "ResourceId": ["eni-a"]}
+    assert not dns.passes(beside=web)
+    Client(Engine(store))("TagResources", **eni, Tag=[{"Key": "sgdp:mode", "Value": "audit"}])
+    wait_until(lambda: agent.outcomes() == {"eni-a": "auditing"})
+    assert dns.passes(beside=web)
+    Client(Engine(store))("UntagResources", **eni, TagKey=["sgdp:mode"])
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert not dns.passes(beside=web)
 
 
 def test_an_eni_that_is_bound_to_another_host_is_closed(  # noqa: PLR0917  # fixtures

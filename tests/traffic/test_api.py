@@ -113,6 +113,7 @@ def test_an_official_sdk_drives_packets(world: World) -> None:
     rules_change(world, web, db)
     db1 = members_change(world, web)
     interfaces_change(world, web, db, switch, db1)
+    modes_change(world, db1)
     world("DeleteInstance", InstanceId=db1)
     world.settle()
     with manage.watch(world.lab) as lab:
@@ -145,6 +146,19 @@ def members_change(world: World, web: str) -> str:
     world.settle()
     assert world.packets("web1", "db1", SQL) == "drop"
     return db1
+
+
+def modes_change(world: World, db1: str) -> None:
+    """A tag puts the ENI into audit mode, and without it the ENI is enforced again."""
+    (first,) = world("DescribeNetworkInterfaces", InstanceId=db1)["NetworkInterfaceSets"]["NetworkInterfaceSet"]
+    eni = {"ResourceType": "eni", "ResourceId": [first["NetworkInterfaceId"]]}
+    assert world.packets("web1", "db1", SQL) == "drop"
+    world("TagResources", **eni, Tag=[{"Key": "sgdp:mode", "Value": "audit"}])
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "accept"
+    world("UntagResources", **eni, TagKey=["sgdp:mode"])
+    world.settle()
+    assert world.packets("web1", "db1", SQL) == "drop"
 
 
 def interfaces_change(world: World, web: str, db: str, switch: str, db1: str) -> None:
