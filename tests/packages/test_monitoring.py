@@ -38,6 +38,10 @@ WELL: Mapping[str, str] = {  # series of a host where all is well
     f"sgdataplane_healthy{{{HERE}}}": "1x300",
     f"sgdataplane_state_refused{{{HERE}}}": "0x300",
     f'sgdataplane_eni_in_force{{{HERE}, eni="e", namespace="n"}}': "1x300",
+    f'sgdataplane_eni_auditing{{{HERE}, eni="e", namespace="n"}}': "0x300",
+    f'sgdataplane_audited_packets_total{{{HERE}, eni="e", namespace="n", direction="ingress", group="g", rule="r"}}': (
+        "0+1x300"
+    ),
     f'sgdataplane_eni_epoch{{{HERE}, eni="e", namespace="n"}}': "1x300",
     f'sgdataplane_enis{{{HERE}, outcome="in force"}}': "1x300",
     f'sgdataplane_enis{{{HERE}, outcome="gone"}}': "0x300",
@@ -76,6 +80,7 @@ ILL: Mapping[str, Mapping[str, str]] = {
     "SgdataplaneNotHealthy": {"healthy": "0x300"},
     "SgdataplaneStateRefused": {"state_refused": "1x300"},
     "SgdataplaneEniNotInForce": {"in_force": "0x300"},
+    "SgdataplaneAuditing": {"eni_auditing": "1x300"},
     "SgdataplaneEnisGone": {'"gone"': "2x300"},
     "SgdataplanePolicyRefused": {'"proof"': "0+1x300"},
     "SgdataplaneCycleFailed": {'"cycle"': "0+1x300"},
@@ -165,7 +170,7 @@ def test_promtool_accepts_what_the_agent_says(tmp_path: Path) -> None:
 
 
 def test_each_alert_fires_for_its_fault_and_none_where_all_is_well(tmp_path: Path) -> None:
-    each_fires_alone(tmp_path, RULES, WELL, ILL)
+    each_fires_alone(tmp_path, RULES, WELL, ILL, ["SgdataplaneAuditing"])
 
 
 def test_each_panel_of_the_dashboard_shows_something(tmp_path: Path) -> None:
