@@ -190,3 +190,11 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
         for eni in enis
     ]
     say_block(render_table(HEADERS, rows))
+    for eni in enis:
+        if eni.get("audited"):
+            passed = counted(eni["audited"]["packets"], "packet")
+            since = whole_seconds(eni["audited"]["since"])
+            more = f" since {since}" if since else ""
+            say(
+                f"{eni['eni']} is in audit mode: {passed} passed that would be dropped{more} (`sgdp counters --audited`)"
+            )

@@ -247,7 +247,7 @@ class Agent:
     def _answer(self, asked: ControlRequest) -> bytes:
         match asked.request:
             case Request.STATUS:
-                return spell_answer(status=self._status.as_json(asked.eni))
+                return spell_answer(status=self._status.as_json(asked.eni, self._counts.audited()))
             case Request.COUNTERS:
                 return self._counters(asked.eni)
             case Request.FIND:

@@ -32,7 +32,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
 from sgdataplane.host.netns import path_of
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.hits import decisions, eni_of_counter, of_causes, read_own, rows
+from sgdataplane.observe.hits import audits, decisions, eni_of_counter, of_causes, read_own, rows
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
@@ -182,6 +182,20 @@ class Counts:
             "error": self._file.error or None,
             "scopes": [*found, *(_ended_scope(scope, self.ledger.scopes[scope]) for scope in ended)],
         }
+
+    def audited(self) -> dict[str, Sum]:
+        """What passed at each ENI in audit mode that its rules would have dropped, read now."""
+        here = [entry for entry in self._namespaces if entry.desired is not None and entry.desired.state.audited]
+        self._refresh(here, CHANGED_S)
+        found: dict[str, Sum] = {}
+        for entry in here:
+            assert entry.desired is not None
+            sums = self.ledger.scopes.get(scope_of(entry), {})
+            for name, (eni_id, _) in audits(entry.desired.state, entry.desired.interfaces).items():
+                known, more = found.setdefault(eni_id, Sum(0, 0, "")), sums.get(name, Sum(0, 0, ""))
+                since = min(filter(None, (known.since, more.since)), default="")
+                found[eni_id] = Sum(known.packets + more.packets, known.bytes + more.bytes, since)
+        return found
 
     def _scope(self, scope: str, entry: NamespaceReport) -> dict[str, object]:
         assert entry.desired is not None

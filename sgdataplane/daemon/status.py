@@ -24,7 +24,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     warnings      one line for each flowtable that carries sessions past the policy, for each namespace where an ENI was
                   bound before its name led elsewhere, for each nearly full neighbour table of the machine, and for
                   each router whose ENIs may hold more sessions than conntrack takes
-    enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
+    enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings,
+                  audited: null, or {packets, since} that passed only as the ENI is in audit mode};
                   outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
                   hold until its next turn, and a warning names the program, or they changed its host end in the last
                   minute; since: when outcome, epoch or error last
@@ -49,7 +50,9 @@ from sgdataplane.daemon.tampered import Tampered
 from sgdataplane.host.kernelversion import running
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.nft.faults import faults_of, looks_again
+from sgdataplane.observe.ledger import Sum
 
+NOTHING_AUDITED: Mapping[str, Sum] = {}
 DISTURBED = "others keep changing sgdataplane's rules there; the last was"
 
 
@@ -230,8 +233,8 @@ class Status:
         cycle = self._cycle
         return self._bug or (cycle.error or cycle.unrecorded or cycle.untidy if cycle else "") or None
 
-    def as_json(self, eni_id: str = "") -> dict[str, object]:
-        """`eni_id`: with this ENI alone."""
+    def as_json(self, eni_id: str = "", audited: Mapping[str, Sum] = NOTHING_AUDITED) -> dict[str, object]:
+        """`eni_id`: with this ENI alone. `audited`: what passed at ENIs only as they are in audit mode."""
         cycle = self._cycle
         return {
             "version": __version__,
@@ -269,7 +272,7 @@ class Status:
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "tampering": self._tampering_as_json(),
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours, *self.crowded],
-            "enis": [self._eni_as_json(eni) for eni in self._those(eni_id)],
+            "enis": [self._eni_as_json(eni, audited) for eni in self._those(eni_id)],
         }
 
     def _those(self, eni_id: str) -> tuple[EniStatus, ...]:
@@ -277,7 +280,7 @@ class Status:
             return self.enis
         return (self._enis[eni_id],) if eni_id in self._enis else ()
 
-    def _eni_as_json(self, eni: EniStatus) -> dict[str, object]:
+    def _eni_as_json(self, eni: EniStatus, audited: Mapping[str, Sum]) -> dict[str, object]:
         """The ENI's status; if it is disturbed, with the program that does it, if that is known."""
         shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
         is_known = by is not None and eni.report.outcome is EniOutcome.DISTURBED
@@ -286,6 +289,8 @@ class Status:
             shown["outcome"] = EniOutcome.DISTURBED.value
         exposed = "" if eni.report.outcome.is_ended else self.exposed.get(eni.report.binding, "")
         more = (by if is_known else "", tampering, exposed)
+        passed = audited.get(eni.report.binding.eni_id)
+        shown["audited"] = None if passed is None else {"packets": passed.packets, "since": passed.since or None}
         return {**shown, "warnings": [*eni.report.warnings, *(line for line in more if line)]}
 
     def _tampering_as_json(self) -> dict[str, object]:

@@ -1,0 +1,62 @@
+"""ENIs in audit mode at a real agent: by its configuration, by how they were attached, and until when."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sgdataplane.model.modes import until_text
+from tests.support.agentbench import AgentBench
+from tests.support.attachbench import Bench
+from tests.support.flood import wait_until
+from tests.support.pair import Session
+
+pytestmark = pytest.mark.daemon
+SOON_S = 40.0  # so long that an agent on a busy machine has started
+
+
+def test_the_configuration_audits_until_its_time_is_over(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    """Nobody tells the agent then. What passed is counted, and what passes no more is dropped."""
+    bench.attach()
+    agent.configure(audit=["eni-*"], audit_until=until_text(time.time() + SOON_S))
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "auditing"}
+    assert dns.passes(beside=web)
+    wait_until(lambda: agent.status()["enis"][0]["audited"]["packets"] > 0)
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert not dns.passes(beside=web)
+    assert frozenset({"mode"}) in agent.causes()
+    assert agent.status()["enis"][0]["audited"] is None
+
+
+def test_a_reload_that_names_the_eni_audits_it_and_one_that_does_not_enforces_it(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    agent.start()
+    assert not dns.passes(beside=web)
+    epoch = agent.epoch()
+    agent.configure(audit=["*"])
+    agent.reload()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "auditing"})
+    assert dns.passes(beside=web)
+    agent.configure(audit=["eni-b"])
+    agent.reload()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert not dns.passes(beside=web)
+    assert agent.epoch() > epoch
+
+
+def test_a_binding_in_audit_mode_is_audited_and_can_be_enforced_again(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach("--pid", bench.pid, "--mode", "audit")
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "auditing"}
+    assert dns.passes(beside=web)
+    bench.attach("--pid", bench.pid, "--mode", "enforce")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert not dns.passes(beside=web)
