@@ -14,6 +14,7 @@ from typing import Any
 from sgdataplane.cli.nextsteps import next_steps
 from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
+from sgdataplane.model.words import counted
 from sgdataplane.terminal.arguments import Verbs, chosen, require_root, say_choices
 from sgdataplane.terminal.output import (
     Exit,
@@ -192,9 +193,5 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
     say_block(render_table(HEADERS, rows))
     for eni in enis:
         if eni.get("audited"):
-            passed = counted(eni["audited"]["packets"], "packet")
-            since = whole_seconds(eni["audited"]["since"])
-            more = f" since {since}" if since else ""
-            say(
-                f"{eni['eni']} is in audit mode: {passed} passed that would be dropped{more} (`sgdp counters --audited`)"
-            )
+            passed, since = counted(eni["audited"]["packets"], "packet"), whole_seconds(eni["audited"]["since"])
+            say(f"{eni['eni']} is in audit mode: {passed} passed{since and f' since {since}'} that would be dropped")

@@ -86,6 +86,23 @@ def test_they_count_the_packets_that_are_dropped_and_no_others(
     assert value("dropped_packets_total", **BY_DEFAULT) == 5
 
 
+def test_they_count_what_audit_mode_lets_pass_by_eni_and_rule(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    """The other packets of a session whose first one was audited pass unjudged, so one session counts once."""
+    bench.attach()
+    agent.configure(metrics=f"127.0.0.1:{PORT}", audit=["*"])
+    agent.start()
+    for _ in range(5):
+        assert dns.passes(beside=web)
+    by_default = {"direction": "ingress", "group": "", "rule": "", **ENI}
+    wait_until(lambda: value("audited_packets_total", **by_default) == 1)
+    found = scrape(PORT)
+    assert sum(found.values("audited_packets_total")) == 1
+    assert found.value("eni_auditing", **ENI) == found.value("eni_in_force", **ENI) == found.value("healthy") == 1
+    assert sum(found.values("dropped_packets_total")) == 0
+
+
 def test_what_a_rule_refuses_is_told_apart(bench: Bench, agent: AgentBench, web: Session, dns: Session) -> None:
     """At first the rule accepts, so what it has counted until then wasn't dropped."""
 
