@@ -16,12 +16,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 from sgdataplane.errors import ExtraError, LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
-from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside
+from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 
 if TYPE_CHECKING:
     from sgdataplane.statefile import Loaded, Memory
