@@ -35,13 +35,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "observe": (*TABLES, "host"),
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),
-    "daemon": RUNNING,
+    "history": (*ENFORCING[: ENFORCING.index("enforce")], "settings"),
+    "daemon": (*RUNNING, "history"),
     "store": (*STATE, "statefile", "settings", "host"),
     "handover": (*STATE, "store", "statefile"),  # and what the agent says
     "control": (*STATE, "store", "policy", "analyse", "statefile", "settings", "host", "__version__"),
     "relay": (*STATE, "store", "handover", "statefile", "settings", "host", "__version__"),  # and nothing of `control`
     "terminal": (*STATE, "statefile", "host", "__version__"),
-    "cli": (*RUNNING, "daemon", "report", "terminal"),
+    "cli": (*RUNNING, "daemon", "history", "report", "terminal"),
     "cni": (*RUNNING, "daemon", "terminal"),
     "__main__": ("cli",),
     "api": (*RUNNING, "lab"),
@@ -95,7 +96,7 @@ FOREIGN = {
     "rich": ("terminal.layout",),  # its only door, and only for a table that is too wide (test_rich_is_for_wide_tables)
     "shtab": ("cli.completion",),
     "prometheus_client": ("daemon.metrics", "control.http.metrics", "host.processes", "relay.metrics"),
-    "sqlite3": ("store.sqlite",),
+    "sqlite3": ("store.sqlite", "history"),
     "starlette": ("control.http",),  # HTTP and its libraries are an extra: `sgdataplane[api]`
     "uvicorn": ("control.http.server",),
     "cryptography": ("control.access.secrets", "lab.hosts.authority"),
