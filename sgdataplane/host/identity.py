@@ -22,6 +22,7 @@ from sgdataplane.host import netns
 
 SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 MACHINE = "/proc/1/ns/net"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class Identity:
 
     inode: int
     cookie: int
+
+
+def boot_id() -> str:
+    """The id of this boot, while which cookies are valid; "" if the kernel doesn't tell."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 @contextmanager

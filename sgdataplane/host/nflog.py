@@ -61,14 +61,14 @@ class Logged(NamedTuple):
 class Nflog(Nfnetlink):
     """Listens to one group in the namespace that the calling thread is in. For a selector; `read` never waits."""
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int, buffer_bytes: int = BUFFER_BYTES) -> None:
         """UnsupportedError if the kernel has no nflog; HostError if another process listens already."""
         super().__init__()
         self.group, self._has_lost = group, False
         kind = message_kind(SUBSYSTEM, CONFIG)
         mode = attribute(MODE, struct.pack("!IBB", COPIED_BYTES, COPY_PACKET, 0))
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer_bytes)
             self.tell(kind, socket.AF_UNSPEC, attribute(COMMAND, bytes([BIND])), resource=group)
             self.tell(kind, socket.AF_UNSPEC, mode + attribute(THRESHOLD, struct.pack("!I", 1)), resource=group)
         except OSError as error:

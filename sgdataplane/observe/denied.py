@@ -80,44 +80,16 @@ class EnforcedPlace:
     state: CloudState | None = None
 
 
-class Listener:
-    """Reports what is denied in one place. For a selector: call `read` when it is readable, and `tick` once a
-    second."""
+class Interpreter:
+    """Says of logged packets whose they are, and what decided. `decisions`: counter -> what it counts."""
 
-    def __init__(self, place: EnforcedPlace) -> None:
-        """Errors as of Nflog; HostError if there is no such namespace, OSError if the kernel refuses to list
-        counters."""
-        self._place, self._site = place, SITES[place.placement]
+    def __init__(self, place: EnforcedPlace, decisions: Mapping[str, Decision]) -> None:
+        self._place, self._site, self._decisions = place, SITES[place.placement], decisions
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
-        known = {} if place.state is None else logged(place.state, place.interfaces)
-        self._decisions = {**FIXED, **known}
         self._names: dict[int, str] = {}
-        drops = {name for name, decision in self._decisions.items() if decision.enforced.verdict is Verdict.DROP}
-        with netns.inside(place.path):
-            self._belief = Belief(LOG_GROUP, drops)
 
-    def fileno(self) -> int:
-        return self._belief.fileno()
-
-    def close(self) -> None:
-        self._belief.close()
-
-    def read(self) -> Iterator[Denied]:
-        """Return what has come. OSError if the kernel refuses to list counters."""
-        return map(self._denied, self._belief.read())
-
-    def tick(self) -> Iterator[Denied | Unlogged | Forged]:
-        """Yield what has come, also from new rules; then what was denied and not logged, and what was forged. OSError
-        as above."""
-        believed, missing = self._belief.tick()
-        yield from map(self._denied, believed)
-        for counter, packets in missing:
-            yield Unlogged(time.time(), packets, counter, self._decisions.get(counter))
-        forged = self._belief.forged()
-        if forged:
-            yield Forged(time.time(), forged)
-
-    def _denied(self, named: LoggedAs) -> Denied:
+    def denied(self, named: LoggedAs) -> Denied:
+        """HostError if the namespace has ended."""
         logged = named.packet
         if logged.is_netdev:
             is_arriving = logged.hook == INGRESS
@@ -139,3 +111,39 @@ class Listener:
             with netns.inside(self._place.path):
                 self._names |= dict(socket.if_nameindex())
         return self._names.get(number)
+
+
+class Listener:
+    """Reports what is denied in one place. For a selector: call `read` when it is readable, and `tick` once a
+    second."""
+
+    def __init__(self, place: EnforcedPlace) -> None:
+        """Errors as of Nflog; HostError if there is no such namespace, OSError if the kernel refuses to list
+        counters."""
+        known = {} if place.state is None else logged(place.state, place.interfaces)
+        self._decisions = {**FIXED, **known}
+        self._interpreter = Interpreter(place, self._decisions)
+        drops = {name for name, decision in self._decisions.items() if decision.enforced.verdict is Verdict.DROP}
+        with netns.inside(place.path):
+            self._belief = Belief(LOG_GROUP, drops)
+
+    def fileno(self) -> int:
+        return self._belief.fileno()
+
+    def close(self) -> None:
+        self._belief.close()
+
+    def read(self) -> Iterator[Denied]:
+        """Return what has come. OSError if the kernel refuses to list counters."""
+        return map(self._interpreter.denied, self._belief.read())
+
+    def tick(self) -> Iterator[Denied | Unlogged | Forged]:
+        """Yield what has come, also from new rules; then what was denied and not logged, and what was forged. OSError
+        as above."""
+        believed, missing = self._belief.tick()
+        yield from map(self._interpreter.denied, believed)
+        for counter, packets in missing:
+            yield Unlogged(time.time(), packets, counter, self._decisions.get(counter))
+        forged = self._belief.forged()
+        if forged:
+            yield Forged(time.time(), forged)

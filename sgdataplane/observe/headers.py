@@ -27,6 +27,7 @@ class Headers:
     source_port: int | None = None
     port: int | None = None
     icmp_type: int | None = None
+    icmp_code: int | None = None
     tcp_flags: int | None = None
     length: int = 0
 
@@ -56,5 +57,5 @@ def _transport(headers: Headers, data: bytes) -> Headers:
         flags = data[13] if headers.protocol == TCP and len(data) >= 14 else None
         return replace(headers, source_port=ports[0], port=ports[1], tcp_flags=flags)
     if headers.protocol in (ICMP, ICMPV6) and data:
-        return replace(headers, icmp_type=data[0])
+        return replace(headers, icmp_type=data[0], icmp_code=data[1] if len(data) >= 2 else None)
     return headers
