@@ -10,6 +10,7 @@ from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decis
 from sgdataplane.net.values import Direction
 
 LOG_GROUP = 5160  # of nflog; each network namespace has its own
+HISTORY_GROUP = 5161  # where a table of history's own logs new sessions
 # Why a packet passes or is dropped before any rule of a user is asked.
 CAUSES = (
     "always",

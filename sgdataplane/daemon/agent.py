@@ -19,11 +19,10 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from sgdataplane.attach.again import containers_of, follows_names
 from sgdataplane.attach.agenda import Heard
@@ -45,10 +44,12 @@ from sgdataplane.daemon.control import (
 )
 from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
+from sgdataplane.daemon.historian import Historian
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.loglimit import LogLimit
 from sgdataplane.daemon.logs import Notifier, event
+from sgdataplane.daemon.meanwhile import Meanwhile
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.provenfile import ProvenFile
@@ -62,10 +63,6 @@ from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.watch import NamesWatch, PathWatch
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.naming import look_up, names_of_enis
-
-T = TypeVar("T")
-
-BETWEEN_S = 0.05  # between two rounds of serving clients during a cycle's long work; most work is done by then
 
 
 class _Watch(Protocol):
@@ -95,6 +92,9 @@ class Agent:
         self._reconciler = Reconciler(self._registry, last_good, known, beside)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
+        self._historian = Historian(config.state_directory)
+        stack.callback(self._historian.close)
+        self._status.history = self._historian.as_json
         self._metrics = Metrics(self._status)
         self._metrics_server = MetricsServer(self._metrics.text)
         stack.callback(self._metrics_server.close)
@@ -125,6 +125,7 @@ class Agent:
         self._register(self._signals, self._hear_signals)
         self._register(self._containers, self._hear_containers)
         self._register(self._clearer, self._hear_cleared)
+        self._register(self._historian, self._historian.read)
 
     def _register(self, watch: _Watch, call: Callable[[], None]) -> None:
         self._selector.register(watch, selectors.EVENT_READ, call)
@@ -138,6 +139,7 @@ class Agent:
                 self._handle(key.data)
             self._handle(self._serve)
             self._handle(self._limit.flush)
+            self._handle(self._historian.tick)
             self._count(self._counts.store_if_due)
             for cause, wait_s in ((Cause.TURN, self._turns.wait_s), (Cause.MODE, self._reconciler.mode_wait_s)):
                 if wait_s == 0.0:
@@ -155,7 +157,7 @@ class Agent:
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
             return 0.0
-        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s
+        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s, self._historian.wait_s
         waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s, self._limit.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 
@@ -302,6 +304,7 @@ class Agent:
         self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
         self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
+        self._handle(lambda: self._historian.follow(report, config.history, config.choices.options))
         tidy()
 
     def _serve_at(self, config: Config) -> dict[str, str]:
@@ -367,31 +370,12 @@ class Agent:
         logs.set_level(new.log_level)
 
 
-class Meanwhile:
-    """Does long work in a thread of its own, while the caller's thread keeps calling `serve`. The work may use all that
-    is the caller's, except what `serve` uses."""
-
-    def __init__(self, serve: Callable[[], None]) -> None:
-        self._serve = serve
-        self._pool = ThreadPoolExecutor(1, "meanwhile")
-
-    def close(self) -> None:
-        self._pool.shutdown()
-
-    def run(self, work: Callable[[], T]) -> T:
-        """Return or raise what the work does."""
-        future = self._pool.submit(work)
-        while not wait((future,), BETWEEN_S).done:
-            self._serve()
-        return future.result()
-
-
 def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *, once: bool = False) -> Status:
     """Run until SIGTERM or SIGINT, or `once`: for one cycle; return the status at the end. HostError if another agent
     runs, or the kernel can't report events. `chosen`: choices that override the configuration, also after a reload."""
     limit = logs.set_up(config.log_level)
     if once:
-        config = replace(config, metrics="", status_socket="")  # there would be no time to ask
+        config = replace(config, metrics="", status_socket="", history=None)  # there would be no time to ask
     with ExitStack() as stack:
         agent = Agent(config, config_file, chosen, stack, limit)
         unusual = "; ".join(config.choices.unlike(ON_HOSTS)) or "nothing"

@@ -17,6 +17,8 @@ from sgdataplane.attach.modes import AuditRule
 from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
+from sgdataplane.history.merge import Room
+from sgdataplane.history.span import SPAN_WORDS, parse_span
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
 from sgdataplane.model.modes import UNTIL_EXPECTED, is_until
 from sgdataplane.net.values import IFNAME
@@ -25,6 +27,7 @@ from sgdataplane.settings import ENDPOINT, PATH, SWITCH, SettingsFile, ValueKind
 CONFIG_FILE = Path("/etc/sgdataplane/agent.toml")
 LEVELS = ("debug", "info", "warning", "error")
 PATTERN = re.compile(r"[A-Za-z0-9_.:+*?\[\]!-]{1,255}")  # of names that `ip netns` lists
+MAX_KEEP_S, MAX_HISTORY_MB = 10 * 366 * 86400, 1 << 16
 # Keys that are read only at a start.
 FIXED = ("bindings", "state_directory", "socket")
 
@@ -39,7 +42,8 @@ class Config:
     seconds between two looks at everything, even if nothing was heard. fence, prove: as in
     enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
     and the hits per rule are kept.    socket: where `sgdp status` asks. status_socket: where the owner of the state
-    asks whether it is in force; "" for none. metrics: the address and port for Prometheus; "" for none."""
+    asks whether it is in force; "" for none. metrics: the address and port for Prometheus; "" for none.
+    history: for how long, and in how much room, it is kept what happened; None: it isn't."""
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
     choices: Choices = ON_HOSTS
@@ -59,6 +63,7 @@ class Config:
     status_socket: str = ""
     log_level: str = "info"
     metrics: str = ""
+    history: Room | None = None
 
     @property
     def manner(self) -> Manner:
@@ -87,6 +92,26 @@ def _until(value: object) -> str | None:
     return value if isinstance(value, str) and is_until(value) else None
 
 
+HISTORY_WORDS = (
+    f'a table: keep ({SPAN_WORDS}, up to {MAX_KEEP_S // 86400}d; "30d" if left out) and max_mb (megabytes from 8 to '
+    f"{MAX_HISTORY_MB}; 256 if left out)"
+)
+
+
+def _history(value: object) -> Room | None:
+    if not isinstance(value, dict) or not value.keys() <= {"keep", "max_mb"}:
+        return None
+    keep, max_mb = value.get("keep", "30d"), value.get("max_mb", 256)
+    if not isinstance(keep, str) or not isinstance(max_mb, int) or isinstance(max_mb, bool):
+        return None
+    try:
+        keep_s = parse_span(keep)
+    except ValueError:
+        return None
+    is_fit = 3600 <= keep_s <= MAX_KEEP_S and 8 <= max_mb <= MAX_HISTORY_MB
+    return Room(keep_s, max_mb << 20) if is_fit else None
+
+
 KINDS: Mapping[str, ValueKind | Choice] = {
     "state": PATH,
     **CHOICES,
@@ -106,6 +131,7 @@ KINDS: Mapping[str, ValueKind | Choice] = {
     "status_socket": or_nothing(PATH),
     "log_level": choice(*LEVELS),
     "metrics": or_nothing(ENDPOINT),
+    "history": ValueKind(HISTORY_WORDS, _history),
 }
 
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 from sgdataplane.daemon.statefolder import COUNTERS, make_state_folder
 from sgdataplane.errors import HostError
 from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.identity import boot_id
 from sgdataplane.host.private import words_of
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.ledger import Base, Ledger, Sum
@@ -27,7 +28,6 @@ from sgdataplane.observe.ledger import Base, Ledger, Sum
 T = TypeVar("T")
 VERSION = 1
 MAX_BYTES = 64 << 20
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class LedgerFile:
@@ -36,7 +36,7 @@ class LedgerFile:
     def __init__(self, folder: Path, boot: str | None = None) -> None:
         self.path = folder / COUNTERS
         self.error = ""
-        self._boot = _boot_id() if boot is None else boot
+        self._boot = boot_id() if boot is None else boot
 
     def load(self) -> Ledger:
         """The ledger on disk; a new one, with `error` set, if it can't be read."""
@@ -62,13 +62,6 @@ class LedgerFile:
             self.error = f"{self.path}: {words_of(error) if isinstance(error, OSError) else error}"
             return
         self.error = ""
-
-
-def _boot_id() -> str:
-    try:
-        return BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""  # then no base is used
 
 
 def _encoded(ledger: Ledger, boot: str) -> dict[str, object]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sgdataplane.history import file
 from sgdataplane.host.private import make_private_folder
 
 LAST_GOOD, PROVEN, COUNTERS = "last-good.yaml", "proven.json", "counters.json"
+HISTORY = file.NAME
 
 
 def make_state_folder(path: Path) -> None:
     """Make or tighten it. HostError if others can use it, and that can't be changed."""
-    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS))
+    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, *(HISTORY + ending for ending in file.ENDINGS)))

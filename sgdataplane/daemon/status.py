@@ -15,6 +15,9 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
     tampering     count: what others did to links of routers since start; recent: whether in the last minute, which
                   isn't healthy; last: null or {router, what, by: the workloads that can have done it, at}
+    history       on: whether it is kept what happens (daemon/historian.py). If so: path; error: why nothing is written,
+                  or null; and what the process says that writes it (history/recorder.py): since, bytes, unlogged,
+                  forged, given_up, places, silent, cpu_s, written; null: it hasn't said anything yet
     bind          error: why some namespaces could not be searched for interfaces to bind, or null; refused: ambiguous
                   labels and names, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
@@ -117,6 +120,7 @@ class Status:
         self.state, self.config, self.last_good = state, config, last_good
         self.config_error, self.choices = "", ON_HOSTS
         self.needs_restart: tuple[str, ...] = ()
+        self.history: Callable[[], dict[str, object]] = lambda: {"on": False}
         self.neighbours: tuple[str, ...] = ()  # warnings about the machine's neighbour tables
         self.crowded: tuple[str, ...] = ()  # and about routers whose ENIs may hold more sessions than conntrack takes
         self.cycles = self.drifts = 0
@@ -271,6 +275,7 @@ class Status:
             "kernel": kernel_as_json(),
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "tampering": self._tampering_as_json(),
+            "history": self.history(),
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours, *self.crowded],
             "enis": [self._eni_as_json(eni, audited) for eni in self._those(eni_id)],
         }

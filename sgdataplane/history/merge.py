@@ -46,13 +46,16 @@ class Room:
     max_bytes: int
 
 
-def steps(db: sqlite3.Connection, room: Room, now: int) -> Iterator[bool]:
-    """Do what is due, a transaction at a time; yield after each whether rows went. `now`: seconds since 1970."""
-    yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
-    yield from _widen(db, HOUR_S, DAY_S, now - WEEK_S)
-    yield from _drop(db, now - room.keep_s)
+def steps(db: sqlite3.Connection, room: Room, now: int | None) -> Iterator[bool]:
+    """Do what is due, a transaction at a time; yield after each that rows went. `now`: seconds since 1970; None: nobody
+    knows, so that only room is made."""
+    if now is not None:
+        yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
+        yield from _widen(db, HOUR_S, DAY_S, now - WEEK_S)
+        yield from _drop(db, now - room.keep_s)
     if _used(db) <= HIGH * room.max_bytes:
         return
+    now = _latest(db) if now is None else now
     for part in (
         _widen(db, BUCKET_S, HOUR_S, now - HOUR_S),
         _widen(db, HOUR_S, DAY_S, now - DAY_S),
@@ -123,6 +126,11 @@ def _oldest(db: sqlite3.Connection, table: str, narrow: int, until: int) -> int 
     query = f"SELECT start FROM {table} WHERE start < ? AND width = ? ORDER BY start LIMIT 1"
     found = db.execute(query, (until, narrow)).fetchone()
     return None if found is None else int(found[0])
+
+
+def _latest(db: sqlite3.Connection) -> int:
+    found = [db.execute(f"SELECT max(start) FROM {table}").fetchone()[0] for table in TABLES]
+    return max((int(start) for start in found if start is not None), default=0)
 
 
 NAMED = {

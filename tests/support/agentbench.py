@@ -46,7 +46,7 @@ class AgentBench:
             "socket": str(self.socket),
             **more,
         }
-        self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()), "utf-8")
+        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in keys.items()), "utf-8")
 
     def write(self, state: CloudState) -> None:
         """In one step, as editors and other tools do."""
@@ -121,6 +121,12 @@ class AgentBench:
         assert self.process is not None
         text = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
         return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
 
 
 @contextmanager

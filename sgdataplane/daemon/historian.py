@@ -1,0 +1,217 @@
+"""The process that records history, as the agent has it: started, told what changed, and started again if it ends.
+
+Owns that process. Is given reports of cycles. Must not know what history holds, or make the agent wait: what the
+process doesn't take at once waits, or is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.attach.report import HostReport, NamespaceReport
+from sgdataplane.daemon.counts import cookie_of, scope_of
+from sgdataplane.daemon.cycle import CycleReport
+from sgdataplane.daemon.logs import event
+from sgdataplane.daemon.statefolder import HISTORY, make_state_folder
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.history.link import Orders, StateSender, receive_status, send_orders
+from sgdataplane.history.merge import Room
+from sgdataplane.history.place import RecordedPlace
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import CloudState
+
+MODULE = "sgdataplane.history"
+FIRST_S, LONGEST_S = 1.0, 60.0  # until it is started again
+MAX_REMOVED = 1000  # changes whose removed counters wait for it
+ENDS_S = 2.0  # to write what it has
+OFF = {"on": False}
+
+
+class Historian:
+    """For the agent's thread and its selector: call `read` when it is readable."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
+        self._selector = selectors.EpollSelector()
+        self._room: Room | None = None
+        self._child: _Child | None = None
+        self._told: dict[str, Any] = {}
+        self._error = ""
+        self._due, self._pause = 0.0, FIRST_S
+        self._state: CloudState | None = None
+        self._options = Options()
+        self._places: tuple[RecordedPlace, ...] = ()
+        self._removed: list[tuple[int, Any]] = []
+
+    def fileno(self) -> int:
+        return self._selector.fileno()
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long until the process is started again; None if it runs, or isn't wanted."""
+        if self._room is None or self._child is not None:
+            return None
+        return max(0.0, self._due - self._clock())
+
+    def as_json(self) -> dict[str, object]:
+        """What `sgdp status` shows of history."""
+        if self._room is None:
+            return dict(OFF)
+        why = self._error or str(self._told.get("error") or "")
+        shown = ("since", "bytes", "unlogged", "forged", "given_up", "places", "silent", "cpu_s", "written")
+        known = {key: self._told.get(key) for key in shown}
+        return {"on": True, "path": str(self._folder / HISTORY), "error": why or None, **known}
+
+    # what changes
+
+    def follow(self, report: CycleReport, room: Room | None, options: Options) -> None:
+        """Record as the cycle has left it. `room`: None for no history."""
+        if room != self._room:
+            self._end()
+            self._room, self._pause, self._due = room, FIRST_S, 0.0
+        if room is None or report.host is None:
+            return
+        self._note_removed(report.host)
+        places = tuple(_place_of(entry) for entry in report.host.namespaces if _is_enforced(entry))
+        is_new = self._child is None
+        self._start_if_due()
+        child = self._child
+        if child is None:
+            self._state, self._options, self._places = report.policy.state, options, places
+            return
+        if is_new or report.policy.state is not self._state or options != self._options:
+            child.owes_state = True
+        child.owes_places |= is_new or places != self._places
+        self._state, self._options, self._places = report.policy.state, options, places
+        self._send(child)
+
+    def tick(self) -> None:
+        """Start the process again, if it is time, and send it what waits."""
+        if self._room is not None and self._child is None and self.wait_s == 0.0:
+            self._start_if_due()
+        if self._child is not None and self._child.owes:
+            self._send(self._child)
+
+    def read(self) -> None:
+        """Take what the process says; it may be that it has ended."""
+        child = self._child
+        if child is None:
+            return
+        told, has_ended = receive_status(child.link)
+        if told is not None:
+            self._note(told)
+        if has_ended:
+            self._end()
+            self._error = "the process that records it has ended; it is started again"
+            self._due, self._pause = self._clock() + self._pause, min(LONGEST_S, 2 * self._pause)
+            event(logging.WARNING, "history-ended", again_in_s=self._due - self._clock())
+
+    def close(self) -> None:
+        """Let it write what it has, for a moment."""
+        self._end()
+        self._selector.close()
+
+    def _note(self, told: dict[str, Any]) -> None:
+        error, before = told.get("error"), self._told.get("error")
+        if error and error != before:
+            event(logging.WARNING, "history-not-kept", error=error)
+        if not error and before:
+            event(logging.INFO, "history-kept-again")
+        self._told, self._error, self._pause = told, "", FIRST_S
+
+    def _note_removed(self, host: HostReport) -> None:
+        for entry in host.namespaces:
+            if entry.applied is not None and entry.applied.counted and len(self._removed) < MAX_REMOVED:
+                with suppress(SgDataplaneError, OSError):
+                    self._removed.append((cookie_of(entry), dict(entry.applied.counted)))
+
+    # the process
+
+    def _start_if_due(self) -> None:
+        room = self._room
+        if room is None or self._child is not None or self._clock() < self._due:
+            return
+        try:
+            make_state_folder(self._folder)
+            self._child = _Child(self._folder / HISTORY, room)
+        except (SgDataplaneError, OSError) as error:
+            self._error = str(error)
+            self._due, self._pause = self._clock() + self._pause, min(LONGEST_S, 2 * self._pause)
+            return
+        self._child.owes_state = self._child.owes_places = self._state is not None
+        self._selector.register(self._child.link, selectors.EVENT_READ)
+
+    def _send(self, child: _Child) -> None:
+        """If it doesn't keep up, later."""
+        if self._state is None:
+            return
+        orders = child.sender.orders(self._state, self._options) if child.owes_state else Orders()
+        orders.places = self._places if child.owes_places else None
+        orders.removed = self._removed
+        if orders == Orders():
+            return
+        try:
+            send_orders(child.link, orders)
+        except OSError:  # it hasn't got these records; it may have ended, which `read` hears of
+            child.sender, child.owes_state = StateSender(), True
+            return
+        child.owes_state = child.owes_places = False
+        self._removed = []
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            self._selector.unregister(child.link)
+            child.end()
+
+
+class _Child:
+    """The process. It ends by itself once its socket closes. `owes_*`: what it hasn't been told."""
+
+    def __init__(self, path: Path, room: Room) -> None:
+        self.sender = StateSender()
+        self.owes_state = self.owes_places = True
+        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link.setblocking(False)
+        command = [sys.executable, "-P", "-m", MODULE, str(path), str(room.keep_s), str(room.max_bytes)]
+        found = os.pathsep.join(filter(None, sys.path))
+        with theirs:
+            stdin = (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)
+            environment = {**os.environ, "PYTHONPATH": found}
+            self.pid = os.posix_spawn(sys.executable, command, environment, file_actions=[stdin], setsid=True)
+
+    @property
+    def owes(self) -> bool:
+        return self.owes_state or self.owes_places
+
+    def end(self) -> None:
+        self.link.close()
+        until = time.monotonic() + ENDS_S
+        with suppress(ChildProcessError):
+            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > until:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                    return
+                time.sleep(0.01)
+
+
+def _is_enforced(entry: NamespaceReport) -> bool:
+    return entry.desired is not None and entry.applied is not None and not entry.is_gone
+
+
+def _place_of(entry: NamespaceReport) -> RecordedPlace:
+    assert entry.desired is not None
+    path = "" if isinstance(entry.key, str) else str(entry.enis[0].binding.path)
+    interfaces = dict(entry.desired.interfaces)
+    return RecordedPlace(entry.key, path, entry.named, scope_of(entry), interfaces, entry.desired.placement)

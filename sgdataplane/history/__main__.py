@@ -1,0 +1,88 @@
+"""The process that records history: `python -m sgdataplane.history FILE KEEP_S MAX_BYTES`, which the agent starts.
+
+Owns its priority, and its end. It has the agent's socket as its stdin, and ends when the agent does.
+
+It is a process of its own, so that it never makes the agent wait: a thread would hold the interpreter while it reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sgdataplane.history.link import StateReceiver, receive_orders, send_status
+from sgdataplane.history.merge import Room
+from sgdataplane.history.recorder import Recorder
+from sgdataplane.host.identity import boot_id
+
+NICE = 19
+VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and not the agent
+STATUS_S = 5.0
+
+
+class Process:
+    """A recorder that obeys the agent."""
+
+    def __init__(self, link: socket.socket, recorder: Recorder) -> None:
+        self._link, self._recorder = link, recorder
+        self._received = StateReceiver()
+        self._is_ending = False
+        self._told = 0.0
+        recorder.register(link.fileno(), self._obey)
+
+    def run(self) -> None:
+        while not self._is_ending:
+            self._recorder.round()
+            if time.monotonic() - self._told >= STATUS_S:
+                self._told = time.monotonic()
+                send_status(self._link, self._recorder.status.as_json())
+        self._recorder.close()
+
+    def end(self, *_: object) -> None:
+        self._is_ending = True
+
+    def _obey(self) -> None:
+        for orders in receive_orders(self._link):
+            if orders is None:
+                self._is_ending = True
+                return
+            for cookie, counters in orders.removed:
+                self._recorder.note_removed(cookie, counters)
+            state = self._received.state(orders)
+            if state is not None and orders.options is not None:
+                self._recorder.set_state(state, orders.options)
+            if orders.places is not None:
+                self._recorder.set_places(orders.places)
+
+
+def give_way() -> None:
+    """Run only when nobody else wants to. A sandbox may forbid it."""
+    with suppress(OSError):
+        os.nice(NICE)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(VICTIM)
+
+
+def main() -> None:
+    """Record until the other end of stdin closes, or a signal ends it."""
+    give_way()
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    path, keep_s, max_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    with socket.socket(fileno=0) as link:
+        link.setblocking(False)
+        process = Process(link, Recorder(path, Room(keep_s, max_bytes), boot_id()))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, process.end)
+        process.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What the agent and the process that records history tell each other.
+
+Owns the form of these messages. Is given a socket between the two. Must not know what is done with them.
+
+    agent -> recorder   Orders, pickled into a file without a name whose descriptor is sent: so nobody waits for the
+                        other. The state's records are sent once: of a change, only what it has changed
+    recorder -> agent   its status, as JSON
+
+Only the agent and its own child have the socket.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sgdataplane.history.place import RecordedPlace
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.counters import Counted
+
+MAX_STATUS = 1 << 16
+NAMES = tuple(each.name for each in fields(CloudState))
+Records = Mapping[str, tuple[object, ...]]
+
+
+@dataclass(slots=True)
+class Orders:
+    """What has changed since the last ones. `records`: of the state, by its fields; a number stands for the record that
+    has come at that place before. None: nothing of that kind has changed. `removed`: the last values of counters, by
+    the namespace's cookie."""
+
+    fresh: tuple[object, ...] = ()
+    records: Mapping[str, tuple[int, ...]] | None = None
+    options: Options | None = None
+    places: Sequence[RecordedPlace] | None = None
+    removed: list[tuple[int, Mapping[str, Counted]]] = field(default_factory=list)
+
+
+class StateSender:
+    """Makes orders that bring a state to the other end."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._sent: list[object] = []  # they stay, so that their numbers do
+
+    def orders(self, state: CloudState, options: Options) -> Orders:
+        found = {name: getattr(state, name) for name in NAMES}
+        if len(self._sent) > 2 * sum(map(len, found.values())) + 1000:
+            self._numbers, self._sent = {}, []
+        start = len(self._sent)
+        records = {name: tuple(map(self._number, some)) for name, some in found.items()}
+        return Orders(tuple(self._sent[start:]), {**records, "": (start,)}, options)
+
+    def _number(self, record: object) -> int:
+        number = self._numbers.get(id(record))
+        if number is None:
+            number = self._numbers[id(record)] = len(self._sent)
+            self._sent.append(record)
+        return number
+
+
+class StateReceiver:
+    """Makes the state of such orders again."""
+
+    def __init__(self) -> None:
+        self._known: list[object] = []
+
+    def state(self, orders: Orders) -> CloudState | None:
+        """None if they have none."""
+        if orders.records is None:
+            return None
+        (start,) = orders.records[""]
+        self._known[start:] = orders.fresh
+        found: dict[str, Any] = {name: tuple(self._known[n] for n in orders.records[name]) for name in NAMES}
+        return CloudState(**found)
+
+
+def send_orders(link: socket.socket, orders: Orders) -> None:
+    """BlockingIOError if the other end doesn't keep up, another OSError if it has ended."""
+    with open(os.memfd_create("orders"), "w+b") as file:
+        pickle.dump(orders, file, pickle.HIGHEST_PROTOCOL)
+        file.flush()
+        file.seek(0)
+        socket.send_fds(link, [b"o"], [file.fileno()])
+
+
+def receive_orders(link: socket.socket) -> Iterator[Orders | None]:
+    """Yield what has come; None if the other end has closed."""
+    while True:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(link, 16, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            yield None
+            return
+        for descriptor in descriptors:
+            with open(descriptor, "rb") as file:
+                yield _Unpickler(io.BytesIO(file.read())).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Of the agent's own bytes; nevertheless, it makes nothing but values of ours."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module.startswith("sgdataplane.") or (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+_HARMLESS = {("types", "MappingProxyType"), ("pathlib", "PosixPath"), ("builtins", "frozenset")}
+
+
+def send_status(link: socket.socket, status: Mapping[str, object]) -> None:
+    """Nobody has to hear it."""
+    with suppress(OSError):
+        link.send(json.dumps(status).encode()[:MAX_STATUS], socket.MSG_DONTWAIT)
+
+
+def receive_status(link: socket.socket) -> tuple[dict[str, Any] | None, bool]:
+    """The newest that has come, if any, and whether the other end has closed."""
+    found: dict[str, Any] | None = None
+    while True:
+        try:
+            data = link.recv(MAX_STATUS)
+        except BlockingIOError:
+            return found, False
+        except OSError:
+            return found, True
+        if not data:
+            return found, True
+        with suppress(ValueError):
+            found = json.loads(data)

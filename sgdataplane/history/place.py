@@ -1,0 +1,198 @@
+"""One namespace of whose packets history is kept: its logs and its counters.
+
+Owns the sockets there. Is given where it is, which ENIs it has and what it obeys. Must not know rows, files, or when it
+is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from sgdataplane.contract.counters import HISTORY_GROUP, LOG_GROUP, eni_counter, fenced_counter
+from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.sites import SITES
+from sgdataplane.contract.tables import NETDEV, TABLE
+from sgdataplane.errors import HostError
+from sgdataplane.history.confirm import Confirmations
+from sgdataplane.history.rows import ALL_OF_ENI
+from sgdataplane.history.sample import opened_counter, sampling_table
+from sgdataplane.host import netns
+from sgdataplane.host.identity import Identity, found, identity_of, is_there
+from sgdataplane.host.nflog import Logged, Nflog
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.decision import Decision
+from sgdataplane.model.options import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.nft.counters import Counted, read_wanted
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.observe.belief import LoggedAs
+from sgdataplane.observe.denied import Denied, EnforcedPlace, Interpreter
+from sgdataplane.observe.hits import decisions
+
+MAX_HELD = 5000  # logged packets that wait for the next reading of the counters; more are only counted
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlace:
+    """Where a policy is enforced. `key`: a router's name, or a workload's namespace, which is looked for at `path`.
+    `named`: for people. `scope`: as the ledger names it (observe/ledger.py). `interfaces`: ENI id -> interface."""
+
+    key: Identity | str
+    path: str
+    named: str
+    scope: str
+    interfaces: Mapping[str, str]
+    placement: Placement
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one reading of a place found. `packets`: what is confirmed, with the counter of each. `missing`: by counter,
+    what was counted and not logged. `forged`: how many others have logged in our name, at least."""
+
+    packets: list[tuple[str, Denied]] = field(default_factory=list)
+    missing: dict[str, int] = field(default_factory=dict)
+    forged: int = 0
+
+
+class Listening:
+    """Listens in a place, and keeps a table there that logs new sessions.
+
+    A reading has three steps: `read_counters`; a wait until all that they have counted has come (host/quiet.py), which
+    is one for all places; then `judge`. `first`: the counters when it began.
+    """
+
+    def __init__(self, place: RecordedPlace, state: CloudState, per_second: int, buffer_bytes: int) -> None:
+        """`per_second`: how many new sessions are logged, each way. HostError if it has ended, or somebody else
+        listens; KernelError or UnsupportedError if the kernel refuses the table; OSError if it refuses to list
+        counters."""
+        self.place = place
+        with ExitStack() as stack:
+            self._fd = stack.enter_context(_opened(place))
+            self._path = f"/proc/self/fd/{self._fd}"
+            self._inode = os.fstat(self._fd).st_ino
+            self.cookie = identity_of(self._path).cookie
+            with netns.inside(self._path):
+                self._asked = Nfnetlink()
+                stack.callback(self._asked.close)
+                self._logs = (Nflog(LOG_GROUP, buffer_bytes), Nflog(HISTORY_GROUP, buffer_bytes))
+            for log in self._logs:
+                stack.callback(log.close)
+            table = sampling_table(SITES[place.placement], place.interfaces.values(), per_second)
+            kernel = NetlinkKernel(self._path)
+            stack.callback(kernel.close)  # the kernel removes the table with the socket that made it
+            kernel.run(table)
+            self._table = table.name
+            self._own = frozenset(
+                opened_counter(side, name) for side in Direction for name in place.interfaces.values()
+            )
+            self.of_enis = dict(_of_enis(place.interfaces))
+            self.decisions: Mapping[str, Decision] = {}
+            self.set_state(state)
+            self._came: list[tuple[str, Denied]] = []
+            self.first = self.read_counters()
+            self._confirmations = Confirmations(self.first)
+            self._came.clear()  # what came before can't be told from what is forged
+            self._stack = stack.pop_all()
+
+    @property
+    def logs(self) -> tuple[Nflog, ...]:
+        """For a selector: `hear` when one of them is readable."""
+        return self._logs
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def is_there(self) -> bool:
+        """Whether the namespace exists without us. HostError if we may not look everywhere."""
+        key = self.place.key
+        try:
+            if os.stat(netns.path_of(key) if isinstance(key, str) else self.place.path).st_ino == self._inode:
+                return True
+        except OSError:
+            pass
+        return not isinstance(key, str) and is_there(key, self.place.path)
+
+    def set_state(self, state: CloudState) -> None:
+        """From now on it obeys this state. Packets of rules that it no longer has may be on their way."""
+        before, self.decisions = self.decisions, decisions(state, self.place.interfaces)
+        enforced = EnforcedPlace(self._path, self.place.interfaces, self.place.placement)
+        self.all_decisions = {**before, **self.decisions}
+        self._interpreter = Interpreter(enforced, self.all_decisions)
+        self._refusing = {name for name, found in self.decisions.items() if found.verdict is Verdict.DROP}
+
+    def hear(self) -> None:
+        """Take what has come out of the sockets. HostError if the kernel refuses."""
+        for log in self._logs:
+            for packet in log.read():
+                named = self._named(packet)
+                if named is not None and len(self._came) < MAX_HELD:
+                    self._came.append(named)
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether packets wait to be judged."""
+        return bool(self._came)
+
+    def read_counters(self) -> dict[str, Counted]:
+        """Hear, and read all counters of the policy's tables and of ours. OSError if the kernel refuses."""
+        self.hear()
+        wanted = {*self.decisions, *self.of_enis} - self._own
+        counted = read_wanted(self._asked, TABLE, "inet", wanted) | read_wanted(self._asked, TABLE, NETDEV, wanted)
+        return counted | read_wanted(self._asked, self._table, "inet", self._own)
+
+    def judge(self, counters: Mapping[str, Counted]) -> Findings:
+        """Judge what came before these counters were read; what has come since is judged the next time."""
+        came, self._came = self._came, []
+        self.hear()
+        before, since = Counter(name for name, _ in came), Counter(name for name, _ in self._came)
+        findings, refused = Findings(), set()
+        for name in {*before, *self._refusing, *self._own}:
+            said = self._confirmations.judge(name, counters.get(name), before[name], since[name])
+            findings.forged += said.forged
+            if said.missing:
+                findings.missing[name] = said.missing
+            if not said.is_given:
+                refused.add(name)
+        findings.packets = [(name, packet) for name, packet in came if name not in refused]
+        return findings
+
+    def _named(self, packet: Logged) -> tuple[str, Denied] | None:
+        """The packet with the counter that has counted it; None if it is another program's, or no ENI's."""
+        name = logged_counter(packet.prefix)
+        if name is None:
+            return None
+        seen = self._interpreter.denied(LoggedAs(name, packet))
+        if seen.eni_id is None:
+            return None
+        if name == f"opened.{seen.direction.value}":
+            return opened_counter(seen.direction, seen.ifname or ""), seen
+        is_refused = seen.decision is not None and seen.decision.verdict is Verdict.DROP
+        return (name, seen) if is_refused else None
+
+
+def _of_enis(interfaces: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, Decision]]]:
+    """The counters that count for one ENI, whatever decided: its new sessions, and what was dropped at it."""
+    for eni_id, ifname in interfaces.items():
+        for side in Direction:
+            yield opened_counter(side, ifname), (eni_id, Decision(side, Verdict.ACCEPT, ALL_OF_ENI))
+            yield eni_counter(side, ifname), (eni_id, Decision(side, Verdict.DROP, ALL_OF_ENI))
+        yield fenced_counter(ifname), (eni_id, Decision(Direction.EGRESS, Verdict.DROP, ALL_OF_ENI))
+
+
+@contextmanager
+def _opened(place: RecordedPlace) -> Iterator[int]:
+    """A descriptor of its namespace. HostError if it has ended."""
+    if isinstance(place.key, str):
+        with netns.open_fd(place.key) as fd:
+            yield fd
+        return
+    with found(place.key, place.path) as path:
+        if path is None:
+            raise HostError(place.named, "it has ended")
+        yield int(path.rpartition("/")[2])
