@@ -115,6 +115,17 @@ VERBS: dict[str, dict[str, Summary]] = {
             "show denied packets as they happen, and why each one was denied", "sudo sgdp log --follow --eni web"
         ),
     },
+    "flows": {
+        "flows": Summary(
+            "show who talked to whom, and which rule decided, from the agent's history",
+            "sudo sgdp flows --since 1h --by address",
+        ),
+    },
+    "history": {
+        "history": Summary(
+            "say how much history the agent keeps, or forget some of it", "sudo sgdp history forget --before 7d"
+        ),
+    },
     "api": {
         "api": Summary(
             "serve the cloud's API, so that its own SDKs and tools change what is enforced here",
@@ -162,7 +173,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "review it (touches nothing)": ("explain", "diff", "test", "compile", "report"),
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
-    "see what happens (needs root)": ("sessions", "counters", "log", "trace"),
+    "see what happens (needs root)": ("sessions", "counters", "log", "flows", "history", "trace"),
     "change it by the cloud's API": ("api", "group"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
     "make it convenient": ("completion",),

@@ -100,6 +100,14 @@ class History:
             yield Gap(start, seconds, scope, FATES[fate], number, bool(absence))
 
     @property
+    def size(self) -> int:
+        """How many rows there are."""
+        found: int = self._db.execute("SELECT (SELECT count(*) FROM flows) + (SELECT count(*) FROM totals)").fetchone()[
+            0
+        ]
+        return found
+
+    @property
     def since(self) -> int | None:
         """The start of the first bucket; None if there is none."""
         found: tuple[int | None] = self._db.execute("SELECT min(start) FROM totals").fetchone()

@@ -39,6 +39,16 @@ class Fate(enum.Enum):
         return cls.DROP if decision.verdict is Verdict.DROP else cls.ACCEPT
 
 
+def traffic_words(protocol: int, port: int) -> str:
+    """The same numbers as in a FlowKey, in words."""
+    if protocol == ANY:
+        return "any"
+    name = str(Protocol(protocol))
+    if port == ANY:
+        return name
+    return f"{name} type {port >> 8} code {port & 0xFF}" if protocol in (ICMP, ICMPV6) else f"{name}/{port}"
+
+
 class FlowKey(NamedTuple):
     """What tells a flow row from others of its bucket. `end`: an ENI's id, an address, or a block of addresses. `port`:
     the one that the rules ask for, so that of whoever was asked; for ICMP, 256 * type + code; ANY: there is none, or
@@ -57,14 +67,7 @@ class FlowKey(NamedTuple):
     @property
     def traffic(self) -> str:
         """Protocol and port in words: "tcp/443", "icmp type 8 code 0", "any"."""
-        if self.protocol == ANY:
-            return "any"
-        name = str(Protocol(self.protocol))
-        if self.port == ANY:
-            return name
-        if self.protocol in (ICMP, ICMPV6):
-            return f"{name} type {self.port >> 8} code {self.port & 0xFF}"
-        return f"{name}/{self.port}"
+        return traffic_words(self.protocol, self.port)
 
     @property
     def decision(self) -> Decision:

@@ -97,6 +97,13 @@ class HistoryWriter:
         return self._db
 
     @property
+    def since(self) -> int | None:
+        """The start of the first bucket with flows, seconds since 1970."""
+        with file.refusals(self._path):
+            found: int | None = self._db.execute("SELECT min(start) FROM flows").fetchone()[0]
+        return found
+
+    @property
     def alive(self) -> int | None:
         """When something was written last, in seconds since 1970."""
         with file.refusals(self._path):

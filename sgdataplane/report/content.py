@@ -293,3 +293,15 @@ class ReplayPage(Page):
 
     changes: Changes | None
     runs: tuple[ReplayRun, ...]
+
+
+# the page about history
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsPage(Page):
+    """Flows as a table. `notes`: what is exact in it, and what isn't."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]

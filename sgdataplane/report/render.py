@@ -13,10 +13,15 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sgdataplane.report.content import MatrixPage, Picture, ReplayPage, ReportPage
+from sgdataplane.report.content import FlowsPage, MatrixPage, Picture, ReplayPage, ReportPage
 from sgdataplane.visible import visible_block
 
-TEMPLATES = {ReportPage: "report.html.j2", MatrixPage: "matrix.html.j2", ReplayPage: "replay.html.j2"}
+TEMPLATES = {
+    ReportPage: "report.html.j2",
+    MatrixPage: "matrix.html.j2",
+    ReplayPage: "replay.html.j2",
+    FlowsPage: "flows.html.j2",
+}
 
 
 @cache
@@ -31,7 +36,7 @@ def _environment() -> Environment:
     )
 
 
-def render_page(page: ReportPage | MatrixPage | ReplayPage) -> str:
+def render_page(page: ReportPage | MatrixPage | ReplayPage | FlowsPage) -> str:
     """The whole HTML document."""
     return _rendered(TEMPLATES[type(page)], page=page)
 

@@ -82,3 +82,4 @@ def test_each_session_and_each_drop_is_recorded_with_its_end_and_its_rule(kept: 
     assert not row.count.is_sampled
     (refused,) = kept.flows(HistoryQuery(fates=(Fate.DROP,), port=DNS))
     assert (refused.key.end, refused.key.cause) == (here, "default")
+
