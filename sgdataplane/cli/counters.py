@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sgdataplane.cli.scopes import USUAL, ask_agent, named_lab, of_lab
+from sgdataplane.cli.times import add_since
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -48,6 +49,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--audited", action="store_true", help="only what passed at ENIs in audit mode, and would be dropped otherwise"
     )
+    add_since(parser, None, "with --unused: only what was decided from then on counts, by the agent's history")
     parser.add_argument("--all", action="store_true", help="also rules that are no longer in force")
     parser.add_json("sgdataplane/schemas/counters.schema.json")
 
@@ -55,7 +57,15 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the counts."""
     require_root("reading the counters of other namespaces")
+    if arguments.since is not None and not arguments.unused:
+        arguments.parser.error(
+            "--since says from when on rules are unused: add --unused, or ask `sgdp flows --by group`"
+        )
     document = read(arguments)
+    if arguments.since is not None:
+        from sgdataplane.cli.counterssince import since_then
+
+        document = since_then(document, arguments)
     if arguments.json:
         print_json(document)
         return Exit.DONE

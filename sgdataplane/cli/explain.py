@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
 from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
+from sgdataplane.cli.times import add_since
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.naming import eni_of
 from sgdataplane.model.state import CloudState
@@ -39,6 +40,7 @@ from sgdataplane.terminal.output import Exit, print_json, say
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sgdataplane.cli.explainhistory import Past
     from sgdataplane.cli.explainlive import Live
 
 
@@ -64,9 +66,12 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     parser.add_argument("--exit-code", action="store_true", help="exit code 1 if the flow does not pass")
     parser.add_argument("--live", action="store_true", help=live)
+    history = "also say when the flow was seen last here, how often, and what decided, from the agent's history (root)"
+    parser.add_argument("--history", action="store_true", help=history)
+    add_since(parser, "30d", "with --history: from then on")
     there = "with --live: the lab that is compared (default: that in SGDP_LAB, or what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=there)
-    parser.add_config(f"with --live: {CONFIG_HELP}")
+    parser.add_config(f"with --live or --history: {CONFIG_HELP}")
     parser.add_json("sgdataplane/schemas/explain.schema.json")
     parser.add_choices(JUDGING)
 
@@ -80,13 +85,28 @@ def run(arguments: argparse.Namespace) -> int:
     ports = asked_range(arguments)
     if ports is not None:
         return run_range(arguments, choices, ports)
-    _, flow = asked_flow(arguments, choices)
+    state, flow = asked_flow(arguments, choices)
+    past = _past(arguments, state, flow) if arguments.history else None
     if arguments.json:
-        print_json(flow_as_json(flow, [None] * len(flow.ends), choices))
-    else:
-        say(summary(flow))
-        say_explanation(arguments, flow, choices)
+        print_json(flow_as_json(flow, [None] * len(flow.ends), choices, past))
+        return answer(arguments, flow)
+    say(summary(flow))
+    say_explanation(arguments, flow, choices)
+    if past is not None:
+        _say_past(past, flow)
     return answer(arguments, flow)
+
+
+def _past(arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation) -> Past:
+    from sgdataplane.cli.explainhistory import read_past
+
+    return read_past(arguments, state, flow)
+
+
+def _say_past(past: Past, flow: FlowExplanation) -> None:
+    from sgdataplane.cli.explainhistory import say_past
+
+    say_past(past, flow.ends)
 
 
 def asked_range(arguments: argparse.Namespace) -> Traffic | None:
@@ -96,7 +116,7 @@ def asked_range(arguments: argparse.Namespace) -> Traffic | None:
     asked = read_for(arguments, lambda: parse_traffic(arguments.what))
     if asked.ports is None or asked.ports.first == asked.ports.last:
         return None
-    for option, is_given in (("--live", arguments.live), ("--json", arguments.json)):
+    for option, is_given in (("--live", arguments.live), ("--json", arguments.json), ("--history", arguments.history)):
         if is_given:
             arguments.parser.error(f"{option} is about one packet: name one port of {asked}")
     return asked
@@ -157,12 +177,16 @@ def check_options(arguments: argparse.Namespace) -> None:
     """A usage error for options that contradict each other; PrivilegeError if --live needs root."""
     parser: Parser = arguments.parser
     check_form(arguments)
-    if not arguments.live and (arguments.name is not None or arguments.config is not None):
-        parser.error("--name and --config say where to look, with --live")
+    if arguments.live and arguments.history:
+        parser.error("--live and --history are two questions: ask one of them")
+    if not arguments.live and (arguments.name is not None or (arguments.config is not None and not arguments.history)):
+        parser.error("--name and --config say where to look, with --live; --config also with --history")
     if arguments.name is not None and arguments.config is not None:
         parser.error("--config: a lab has no agent")
     if arguments.live:
         require_root("reading the rules of other namespaces")
+    if arguments.history:
+        require_root("reading the agent's history")
 
 
 LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "local")
@@ -258,9 +282,15 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
 # for programs
 
 
-def flow_as_json(flow: FlowExplanation, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
-    """The end that was asked about, then the other end, the answer for both, and how they were judged."""
-    asked, *other = (_end(*entry) for entry in zip(flow.ends, lives, strict=True))
+def flow_as_json(
+    flow: FlowExplanation, lives: Sequence[Live | None], choices: Choices, past: Past | None = None
+) -> dict[str, object]:
+    """The end that was asked about, then the other end, the answer for both, and how they were judged. `past`: from
+    history, if that was asked for."""
+    asked, *other = (
+        {**_end(*entry), **({} if past is None else {"history": past.as_json(number)})}
+        for number, entry in enumerate(zip(flow.ends, lives, strict=True))
+    )
     return {**asked, "other_end": other[0] if other else None, "passes": flow.passes, "choices": choices.of_judging()}
 
 

@@ -20,13 +20,13 @@ from typing import Any
 from sgdataplane.cli.history import (
     Coverage,
     Document,
-    add_time,
     add_where,
     coverage_of,
     history_path,
     query_of,
     say_coverage,
 )
+from sgdataplane.cli.times import add_time
 from sgdataplane.history.read import History, HistoryQuery, opened
 from sgdataplane.history.rows import ALL_OF_ENI, ANY, Fate, FlowCount, FlowKey, HistoryRow, traffic_words
 from sgdataplane.model import words
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def read(history: History, query: HistoryQuery, by: str | None, most: int) -> Document:
     """The document of --json, without the coverage."""
     if by is None:
-        found = [_row(row) for row in history.flows(query, most=most + 1)]
+        found = [document_of(row) for row in history.flows(query, most=most + 1)]
     elif by == "eni" or (by == "group" and query.eni_id is None):
         found = _exact(history, query, by)
     else:
@@ -132,7 +132,8 @@ def _rule(decision: Decision) -> Document:
     return {"reason": decision.cause, "security_group_id": ids[0], "security_group_rule_id": ids[1]}
 
 
-def _row(row: HistoryRow) -> Document:
+def document_of(row: HistoryRow) -> Document:
+    """A row in the document."""
     return {**_key(row.key), **_numbers(row.count)}
 
 

@@ -18,35 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from sgdataplane.cli.scopes import agent_config, named_lab
+from sgdataplane.cli.times import read_time
 from sgdataplane.daemon.lookup import named_here
 from sgdataplane.errors import HostError
 from sgdataplane.history.read import History, HistoryQuery
 from sgdataplane.history.rows import Fate, Gap
-from sgdataplane.history.span import TIME_WORDS, parse_time
+from sgdataplane.history.span import TIME_WORDS
 from sgdataplane.model.words import counted
 from sgdataplane.terminal.arguments import ENI_HELP, Parser, Summary, Verbs, require_root
 from sgdataplane.terminal.output import Exit, iso_time, print_json, say, say_aside, whole_seconds
 
 LATE_S = 5  # what is seen is written so much later
 Document = dict[str, Any]
-
-
-def read_time(text: str) -> float:
-    """The type of a time: seconds since 1970."""
-    try:
-        return parse_time(text, time.time())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def add_time(parser: Parser, default: str | None = "1h") -> None:
-    """`--since`, `--until`."""
-    shown = "" if default is None else f"; default: {default}"
-    since = None if default is None else read_time(default)
-    parser.add_argument(
-        "--since", type=read_time, default=since, metavar="TIME", help=f"from then on: {TIME_WORDS}{shown}"
-    )
-    parser.add_argument("--until", type=read_time, default=None, metavar="TIME", help="until then (default: now)")
 
 
 def add_where(parser: Parser) -> None:

@@ -4,7 +4,7 @@ Owns the arguments, and how a denied packet is written: for people, as JSON, as 
 not know where policies are enforced (scopes.py), or how a denied packet is found (observe/denied.py).
 
 It listens in each namespace itself. The kernel serves only one listener there, so a second `sgdp log` of the same
-namespace is refused.
+namespace is refused. Where the agent records history, that is the listener, and any `sgdp log` asks it.
 
 `--json` prints an object a line, by sgdataplane/schemas/log.schema.json. `--format flowlog` prints an object a line
 with the fields of Alibaba Cloud's VPC flow log, in the order and form in which Log Service keeps them: all values are
@@ -16,12 +16,15 @@ no entry, and neither have packets that others logged in our name.
 from __future__ import annotations
 
 import argparse
+import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Self
 
-from sgdataplane.cli.scopes import look
+from sgdataplane.cli.scopes import Scopes, look
+from sgdataplane.cli.times import add_time
 from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, RULE
 from sgdataplane.model.state import CloudState
@@ -45,7 +48,7 @@ WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "Needs root. One `sgdp log` at a time can listen in a namespace."
+    more = "Needs root. One `sgdp log` at a time can listen in a namespace, unless the agent records history."
     parser = verbs.add("log", run, more)
     parser.add_where()
     parser.add_argument("--eni", metavar="ENI", help=f"only packets of this ENI: {ENI_HELP}")
@@ -56,19 +59,26 @@ def register(verbs: Verbs) -> None:
     help_text = "text (default), json, or the fields of the cloud's VPC flow log (flowlog)"
     parser.add_argument("--format", choices=("text", *FORMATS), default="text", help=help_text)
     help_text = "--format json: one object per line, sgdataplane/schemas/log.schema.json"
+    add_time(parser, None)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints denied packets until the time is over, or no namespace is left."""
+    """Prints denied packets until the time is over, or no namespace is left; or, with --since, those of before."""
     require_root("listening in other namespaces")
+    if arguments.since is not None or arguments.until is not None:
+        if arguments.follow or arguments.format == "flowlog":
+            arguments.parser.error("--since and --until show what was recorded, without -f or flowlog")
+        from sgdataplane.cli.logpast import show_past
+
+        return show_past(arguments)
     there = look(arguments)
     there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
     columns = columns_of(sources)
     shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns)
-    with Follow(sources) as follow:
+    with _following(there, sources) as follow:
         say_aside(f"listening in {words.counted(len(sources), 'namespace')}")
         if arguments.format == "text":
             say(columns.line(HEADERS), flush=True)
@@ -84,6 +94,36 @@ def run(arguments: argparse.Namespace) -> int:
     if not count and not arguments.follow:
         say_aside(f"no packet was denied in {arguments.seconds:g} s")
     return Exit.DONE
+
+
+def _following(there: Scopes, sources: Sequence[Followed]) -> Follow | _Recorded:
+    """If the agent records history, it listens there already, and tells what it hears."""
+    from sgdataplane.history import live
+
+    link = None if there.config is None else live.connect(there.config.state_directory)
+    return Follow(sources) if link is None else _Recorded(link, sources)
+
+
+class _Recorded:
+    """What the recorder of history tells, with the source of each place."""
+
+    def __init__(self, link: socket.socket, sources: Sequence[Followed]) -> None:
+        from sgdataplane.history.live import LiveFollow
+
+        self._sources = {source.name: source for source in sources}
+        self._follow = LiveFollow(link, self._sources)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follow.__exit__()
+
+    def told(self, until: float | None) -> Iterator[Told]:
+        return ((self._sources[named], entry) for named, entry in self._follow.told(until))
+
+    def rest(self) -> Iterator[Told]:
+        return ((self._sources[named], entry) for named, entry in self._follow.rest())
 
 
 def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sgdataplane.history import file
+from sgdataplane.history import file, live
 from sgdataplane.host.private import make_private_folder
 
 LAST_GOOD, PROVEN, COUNTERS = "last-good.yaml", "proven.json", "counters.json"
@@ -16,4 +16,4 @@ HISTORY = file.NAME
 
 def make_state_folder(path: Path) -> None:
     """Make or tighten it. HostError if others can use it, and that can't be changed."""
-    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, *(HISTORY + ending for ending in file.ENDINGS)))
+    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, *(HISTORY + ending for ending in file.ENDINGS), live.NAME))

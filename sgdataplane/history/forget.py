@@ -29,9 +29,8 @@ def forget(path: Path, eni_id: str | None, before: float | None) -> int:
         remove_unused_names(db)
         db.execute("INSERT INTO facts VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", (FORGOTTEN,))
         db.execute("COMMIT")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log has older versions of the pages
-        db.execute("PRAGMA incremental_vacuum")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute("VACUUM")  # pages may have copies of rows that were moved
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # and the log has older versions of the pages
     return gone
 
 

@@ -106,7 +106,12 @@ def receive_orders(link: socket.socket) -> Iterator[Orders | None]:
             return
         for descriptor in descriptors:
             with open(descriptor, "rb") as file:
-                yield _Unpickler(io.BytesIO(file.read())).load()
+                yield loads(file.read())
+
+
+def loads(data: bytes) -> Any:  # noqa: ANN401  # what was sent
+    """What a process of ours has pickled."""
+    return _Unpickler(io.BytesIO(data)).load()
 
 
 class _Unpickler(pickle.Unpickler):

@@ -163,15 +163,13 @@ class Listening:
         return findings
 
     def _named(self, packet: Logged) -> tuple[str, Denied] | None:
-        """The packet with the counter that has counted it; None if it is another program's, or no ENI's."""
+        """The packet with the counter that has counted it; None if it is another program's."""
         name = logged_counter(packet.prefix)
         if name is None:
             return None
         seen = self._interpreter.denied(LoggedAs(name, packet))
-        if seen.eni_id is None:
-            return None
         if name == f"opened.{seen.direction.value}":
-            return opened_counter(seen.direction, seen.ifname or ""), seen
+            return (opened_counter(seen.direction, seen.ifname or ""), seen) if seen.eni_id else None
         is_refused = seen.decision is not None and seen.decision.verdict is Verdict.DROP
         return (name, seen) if is_refused else None
 

@@ -4,6 +4,7 @@ Owns when places are read, and how much processor time that may take. Is given p
 not know who gives them.
 
     every 5 s   places where something was heard: their counters are read, what was logged is confirmed and written
+    every 1 s   the same, while somebody follows what is denied (live.py)
     every 60 s  all places: totals. A namespace that has ended is let go within a second
     at most     SHARE of a processor: then nothing is read for a while. What the sockets don't hold is only counted
 
@@ -21,11 +22,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sgdataplane.errors import HostError, InternalError, SgDataplaneError
-from sgdataplane.history import file
+from sgdataplane.history import file, live
 from sgdataplane.history.budget import Budget, SteadyClock
 from sgdataplane.history.deltas import Deltas, Grown
 from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.gather import Gatherer
+from sgdataplane.history.live import LiveServer
 from sgdataplane.history.merge import Room, finish, steps
 from sgdataplane.history.place import Findings, Listening, RecordedPlace
 from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
@@ -35,7 +37,9 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
+from sgdataplane.observe.denied import Forged, Unlogged
 
+LIVE_S = 1.0
 FLUSH_S, TOTALS_S, MERGE_S, LOOK_S, AGAIN_S = 5.0, 60.0, 600.0, 1.0, 30.0
 GATHER_S = 0.2  # after something came: more comes with it
 MAX_PENDING = 50_000  # rows that wait for a disk that takes none; then they are given up
@@ -81,6 +85,7 @@ class Recorder:
         self._retry: dict[object, float] = {}
         self._meaning = Interpretation(CloudState(), Options())
         self._selector = selectors.EpollSelector()
+        self._live = self._open_live()
         self._budget, self._steady = Budget(), SteadyClock()
         self._open_file()
         now = time.monotonic()
@@ -100,8 +105,24 @@ class Recorder:
             place.close()
         self._open.clear()
         self._selector.close()
+        if self._live is not None:
+            self._live.close()
         if self._writer is not None:
             self._writer.close()
+
+    def _open_live(self) -> LiveServer | None:
+        """Without it, nobody can follow what is denied; history is kept all the same."""
+        try:
+            server = LiveServer(self._path.with_name(live.NAME))
+        except OSError as error:
+            LOGGER.warning("log-not-served error=%s", error)
+            return None
+        self._selector.register(server, selectors.EVENT_READ, server.accept)
+        return server
+
+    @property
+    def _is_followed(self) -> bool:
+        return self._live is not None and self._live.has_clients
 
     # what is recorded
 
@@ -200,7 +221,9 @@ class Recorder:
             self._due["flush"] = now + FLUSH_S
             self.flush(tuple(self._open.values()))
             self._deltas.keep_only({place.cookie for place in self._open.values()})
-        elif self._is_due("flush", now, FLUSH_S):
+        elif self._is_due("flush", now, LIVE_S if self._is_followed else FLUSH_S):
+            if self._live is not None:
+                self._live.forget_gone()
             self.flush([place for place in self._open.values() if place.has_heard])
         if self._is_due("merge", now, MERGE_S) and self._writer is not None:
             self._merge(self._writer)
@@ -233,6 +256,7 @@ class Recorder:
         self._add_totals(place.place.scope, grown, place.decisions, place.of_enis)
         now = int(self._clock())
         bucket = self._pending.at(now // BUCKET_S * BUCKET_S, BUCKET_S)
+        self._tell(place, findings)
         for name, packet in findings.packets:
             at = min(now, max(now - BUCKET_S, int(packet.seconds)))
             seen = (self._meaning.opened if name in place.of_enis else self._meaning.dropped)(packet, at)
@@ -247,6 +271,20 @@ class Recorder:
             self.status.unlogged += number
         self.status.forged += findings.forged
         _mark_sampled(self._pending, place, {key.fate for key in bucket.gaps if key.scope == place.place.scope})
+
+    def _tell(self, place: Listening, findings: Findings) -> None:
+        """Tell whoever follows what was denied."""
+        if self._live is None or not self._live.has_clients:
+            return
+        named, now = place.place.named, self._clock()
+        for name, packet in findings.packets:
+            if name not in place.of_enis:
+                self._live.send(named, packet)
+        for name, number in findings.missing.items():
+            if name not in place.of_enis:
+                self._live.send(named, Unlogged(now, number, name, place.all_decisions.get(name)))
+        if findings.forged:
+            self._live.send(named, Forged(now, findings.forged))
 
     def _add_totals(
         self, scope: str, grown: Grown, decisions: Mapping[str, Decision], of_enis: Mapping[str, tuple[str, Decision]]
@@ -293,7 +331,7 @@ class Recorder:
             return
         self._pending = PendingRows()
         self.status.error, self.status.written = "", self._clock()
-        self.status.bytes = file.size_of(self._path)
+        self.status.bytes, self.status.since = file.size_of(self._path), self._writer.since
 
     def _give_up(self) -> None:
         """What can't be written and is too much to wait: flows, and when each total was counted."""

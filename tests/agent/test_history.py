@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
-from sgdataplane.history import file
-from sgdataplane.history.read import HistoryQuery, opened
-from sgdataplane.history.rows import Fate, HistoryRow, TotalRow
-from tests.support.agentscene import Scene, scene_at
+from sgdataplane.history.read import HistoryQuery
+from sgdataplane.history.rows import Fate
+from tests.support.agentbench import ROOT
 from tests.support.attachbench import DNS, WEB
-from tests.support.flood import wait_until
-from tests.support.pair import HERE, Session
+from tests.support.flood import DEADLINE
+from tests.support.historyscene import HistoryScene, history_at
+from tests.support.pair import HERE
 
 pytestmark = pytest.mark.daemon
-
-
-class HistoryScene:
-    """A scene whose agent keeps history."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene, self.path = scene, scene.agent.var / file.NAME
-
-    def flows(self, query: HistoryQuery = HistoryQuery()) -> list[HistoryRow]:  # noqa: B008
-        with opened(self.path) as history:
-            return list(history.flows(query))
-
-    def totals(self) -> list[TotalRow]:
-        with opened(self.path) as history:
-            return list(history.totals())
-
-    def number(self, fate: Fate, port: int) -> int:
-        """Packets or sessions that were recorded one by one."""
-        return sum(row.count.packets for row in self.flows(HistoryQuery(fates=(fate,), port=port, eni_id="eni-a")))
-
-    def total(self, rule: str) -> int:
-        """What that rule, or cause, has decided."""
-        rows = self.totals()
-        return sum(r.packets for r in rows if rule in (r.decision.security_group_rule_id, r.decision.cause))
-
-    def wait_for(self, fate: Fate, port: int, number: int) -> None:
-        wait_until(lambda: self.number(fate, port) >= number)
-        assert self.number(fate, port) == number
-
-    def wait_until_listening(self) -> None:
-        wait_until(lambda: self.scene.agent.status()["history"].get("places") is not None)
-        wait_until(lambda: self.scene.agent.status()["history"]["places"] > 0)
-
-    def deny(self, times: int) -> None:
-        """That many packets to DNS are dropped, and one to WEB beside each passes."""
-        with Session(self.scene.bench.pair, WEB) as web, Session(self.scene.bench.pair, DNS) as dns:
-            for _ in range(times):
-                assert not dns.passes(beside=web)
 
 
 @pytest.fixture
 def kept(
     make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
 ) -> Iterator[HistoryScene]:
-    with scene_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as scene:
-        more = {"placement": "host"} if placement == "host" else {}
-        scene.agent.configure(history={"keep": "30d", "max_mb": 16}, **more)
-        scene.write(WEB)
-        scene.agent.start()
-        kept = HistoryScene(scene)
-        kept.wait_until_listening()
+    with history_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as kept:
         yield kept
 
 
@@ -83,3 +42,17 @@ def test_each_session_and_each_drop_is_recorded_with_its_end_and_its_rule(kept: 
     (refused,) = kept.flows(HistoryQuery(fates=(Fate.DROP,), port=DNS))
     assert (refused.key.end, refused.key.cause) == (here, "default")
 
+
+def test_packets_can_be_followed_while_history_records_them(kept: HistoryScene) -> None:
+    """The kernel serves one listener, which the recorder is; so it tells what it hears. Two may listen to it."""
+    command = [sys.executable, "-m", "sgdataplane", "log", "--config", str(kept.scene.agent.config), "--json"]
+    listeners = [Popen([*command, "--seconds", "9"], cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
+    for listener in listeners:
+        assert listener.stderr is not None
+        assert listener.stderr.readline() == "listening in 1 namespace\n"
+    kept.deny(3)
+    kept.wait_for(Fate.DROP, DNS, 3)
+    for listener in listeners:
+        out, _ = listener.communicate(timeout=DEADLINE)
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert [line["destination_port"] for line in lines if line["event"] == "denied"] == [DNS] * 3

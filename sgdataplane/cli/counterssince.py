@@ -1,0 +1,50 @@
+"""`sgdp counters --unused --since`: rules in force that nothing has used for a while, by the agent's history.
+
+Owns what of the counters' document changes by that. Must not know how history is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import datetime
+
+from sgdataplane.cli.counters import Document, unused
+from sgdataplane.cli.history import coverage_of, history_path, say_coverage
+from sgdataplane.history.read import HistoryQuery, opened
+from sgdataplane.history.rows import TotalRow
+from sgdataplane.terminal.output import iso_time
+
+
+def since_then(document: Document, arguments: argparse.Namespace) -> Document:
+    """The same, with the rules in force that history knows no packet of since the time that was asked for."""
+    query = HistoryQuery(since=arguments.since)
+    with opened(history_path(arguments)) as history:
+        coverage = coverage_of(history, query)
+        used = {_ids(total) for total in history.totals(query) if total.packets}
+    if not arguments.json:
+        say_coverage(coverage)
+    begin = max(arguments.since, coverage.recorded_since or time.time())
+    scopes = [
+        {
+            **scope,
+            "counters": [
+                {
+                    **row,
+                    "since": iso_time(max(begin, _seconds(row["since"]))),
+                    "packets": int((row["security_group_id"], row["security_group_rule_id"]) in used),
+                }
+                for row in scope["counters"]
+            ],
+        }
+        for scope in document["scopes"]
+    ]
+    return {**document, "unused": list(unused(scopes)), "recorded_since": coverage.as_json()["recorded_since"]}
+
+
+def _ids(total: TotalRow) -> tuple[str | None, str | None]:
+    return total.decision.security_group_id or None, total.decision.security_group_rule_id or None
+
+
+def _seconds(at: str | None) -> float:
+    return 0.0 if at is None else datetime.fromisoformat(at).timestamp()

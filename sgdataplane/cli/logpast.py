@@ -1,0 +1,53 @@
+"""`sgdp log --since`: what was denied, from the agent's history.
+
+Owns how rows of history are written as lines of the log. Must not know how history is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from sgdataplane.cli.flows import decided_by, document_of, traffic
+from sgdataplane.cli.history import Document, coverage_of, history_path, query_of, say_coverage
+from sgdataplane.history.read import opened
+from sgdataplane.history.rows import Fate
+from sgdataplane.terminal.output import Exit, render_table, say, say_aside, say_block, whole_seconds
+from sgdataplane.visible import json_text
+
+MOST = 10_000
+HEADERS = ("FIRST", "LAST", "ENI", "DIRECTION", "OTHER END", "TRAFFIC", "COUNT", "DENIED BY")
+WOULD = "would drop: "
+
+
+def show_past(arguments: argparse.Namespace) -> int:
+    """Prints the denied packets of that time, the oldest first: one line for each minute and kind."""
+    query = query_of(arguments, fates=(Fate.DROP, Fate.AUDITED))
+    with opened(history_path(arguments)) as history:
+        coverage = coverage_of(history, query)
+        rows = [document_of(row) for row in history.buckets(query, most=MOST + 1)]
+    shown = sorted(rows[:MOST], key=lambda row: row["first"])
+    if arguments.format == "json":
+        for row in shown:
+            say(json_text({"event": "recorded", "time": row["first"], **row}))
+        return Exit.DONE
+    _say(shown)
+    if len(rows) > MOST:
+        say_aside(f"only the last {MOST:,} lines are shown: ask for --eni or a shorter time")
+    say_coverage(coverage)
+    return Exit.DONE
+
+
+def _say(rows: Iterable[Document]) -> None:
+    table = [_cells(row) for row in rows]
+    if table:
+        say_block(render_table(HEADERS, table))
+    else:
+        say_aside("no packet was denied in that time")
+
+
+def _cells(row: Document) -> tuple[str, ...]:
+    times = whole_seconds(row["first"]), whole_seconds(row["last"])
+    why = f"{WOULD if row['verdict'] == Fate.AUDITED.value else ''}{decided_by(row)}"
+    count = f"{'~' if row['sampled'] else ''}{row['packets']}"
+    return (*times, row["eni"], row["direction"], row["end"], traffic(row), count, why)

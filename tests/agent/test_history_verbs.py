@@ -1,0 +1,134 @@
+"""What the verbs say of history, of known traffic in the real agent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.history.rows import Fate
+from tests.support.attachbench import DNS, WEB
+from tests.support.historyscene import HistoryScene, history_at
+from tests.support.pair import HERE
+from tests.support.schemas import assert_conforms
+
+pytestmark = pytest.mark.daemon
+Sgdp = Callable[..., str]
+
+
+@pytest.fixture
+def kept(
+    make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+) -> Iterator[HistoryScene]:
+    with history_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as kept:
+        kept.scene.visit(WEB, 5)
+        kept.deny(3)
+        kept.wait_for(Fate.DROP, DNS, 3)
+        kept.wait_for(Fate.ACCEPT, WEB, 6)
+        yield kept
+
+
+@pytest.fixture
+def sgdp(kept: HistoryScene, capsys: pytest.CaptureFixture[str]) -> Sgdp:
+    """Run a verb with the agent's configuration; return what it printed, times as T."""
+
+    def run(verb: str, *arguments: object, code: int = 0) -> str:
+        capsys.readouterr()
+        words = [*verb.split(), *map(str, arguments), "--config", str(kept.scene.agent.config)]
+        assert main(words) == code
+        said = capsys.readouterr()
+        return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", said.out + said.err)
+
+    return run
+
+
+def test_flows_are_shown_row_by_row_and_summed_up(kept: HistoryScene, sgdp: Sgdp) -> None:
+    peer = "eni-b" if kept.scene.placement == "host" else HERE["peer"][0]
+    shown = sgdp("flows")
+    assert re.search(rf"eni-a +ingress +{peer} +udp/{WEB} +accept +sgr-{WEB}\S* of sg-a +6  T\n", shown)
+    assert re.search(rf"eni-a +ingress +{peer} +udp/{DNS} +drop +default +3  T\n", shown)
+    assert shown.endswith("all rows are exact\n")
+    assert re.search(r"eni-a +ingress +accept +6", sgdp("flows", "--by", "eni"))
+    assert re.search(rf"sg-a +sgr-{WEB}\S* +ingress +accept +6", sgdp("flows", "--by", "group"))
+    assert re.search(rf"{peer} +drop +3", sgdp("flows", "--by", "address"))
+    assert re.search(rf"udp/{DNS} +ingress +drop +3", sgdp("flows", "--by", "port"))
+    assert "nothing was seen" in sgdp("flows", "--eni", "eni-a", "--until", "30m", "--since", "2h")
+
+
+@pytest.mark.parametrize("by", [None, "eni", "group", "address", "port"])
+def test_json_conforms_to_its_schema(sgdp: Sgdp, by: str | None) -> None:
+    document = read_json(sgdp, "flows", *(() if by is None else ("--by", by)))
+    assert_conforms("flows", document)
+    assert sum(flow["packets"] for flow in document["flows"] if flow["verdict"] == "drop") == 3
+    assert_conforms("history-show", read_json(sgdp, "history show"))
+
+
+def read_json(sgdp: Sgdp, verb: str, *more: object) -> dict[str, Any]:
+    text = re.sub(r'"T"', '"2026-01-01T00:00:00.000Z"', sgdp(verb, "--json", *more))
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def test_the_page_needs_nothing_and_has_all_rows(sgdp: Sgdp, tmp_path: Path) -> None:
+    sgdp("flows", "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert f"udp/{DNS}" in page
+    assert "<script" not in page
+
+
+def test_the_log_of_the_past_has_what_was_denied(sgdp: Sgdp) -> None:
+    shown = sgdp("log", "--since", "1h")
+    assert re.search(rf"T +T +eni-a +ingress +\S+ +udp/{DNS} +3 +default", shown)
+    assert f"udp/{WEB}" not in shown
+    (line,) = sgdp("log", "--since", "1h", "--json").splitlines()
+    found = json.loads(line.replace('"T"', '"2026-01-01T00:00:00.000Z"'))
+    assert_conforms("log", found)
+    assert (found["port"], found["packets"], found["reason"]) == (DNS, 3, "default")
+
+
+def test_explain_says_when_a_flow_was_seen_and_what_decided(kept: HistoryScene, sgdp: Sgdp) -> None:
+    flow = ("--eni", "eni-a", "--direction", "ingress", "--remote", HERE["peer"][0], "--protocol", "udp", "--history")
+    seen = sgdp("explain", kept.scene.agent.state, *flow, "--port", WEB)
+    assert re.search(
+        rf"eni-a ingress: 6 sessions, the last at T: accept, accepted by rule sgr-{WEB}\S* of sg-a\n", seen
+    )
+    dropped = sgdp("explain", kept.scene.agent.state, *flow, "--port", DNS)
+    assert "eni-a ingress: 3 packets, the last at T: drop, dropped by the default\n" in dropped
+    assert "eni-a ingress: not seen\n" in sgdp("explain", kept.scene.agent.state, *flow, "--port", 9)
+    document = read_json(sgdp, "explain", kept.scene.agent.state, *flow, "--port", DNS)
+    assert_conforms("explain", document)
+    assert [row["packets"] for row in document["history"]["seen"]] == [3]
+
+
+def test_rules_that_nothing_used_for_a_while_are_listed(kept: HistoryScene, sgdp: Sgdp) -> None:
+    web, dns = (f"sgr-{port}{'-9' if kept.scene.placement == 'host' else ''} " for port in (WEB, DNS))
+    kept.scene.write(WEB, DNS)
+    listed = sgdp("counters", "--unused", "--since", "1h")
+    assert (web in listed, dns in listed) == (False, True)
+    sgdp("history forget", "--before", "2099-01-01")
+    kept.scene.visit(DNS, 1)
+    kept.wait_for(Fate.ACCEPT, DNS, 1)
+    listed = sgdp("counters", "--unused", "--since", "1h")
+    assert (web in listed, dns in listed) == (True, False)
+    assert web not in sgdp("counters", "--unused")  # control: the counters know it
+
+
+def test_what_is_forgotten_is_gone_from_the_disk(kept: HistoryScene, sgdp: Sgdp) -> None:
+    kept.scene.agent.end()  # so that nothing is written meanwhile
+    assert b"eni-a" in kept.path.read_bytes()
+    assert "rows forgotten" in sgdp("history forget", "--eni", "eni-a")
+    left = b"".join(path.read_bytes() for path in kept.path.parent.glob("history.db*"))
+    assert b"eni-a" not in left
+    assert "eni-a" not in sgdp("flows")
+
+
+def test_without_history_it_is_said_how_to_get_one(kept: HistoryScene, sgdp: Sgdp) -> None:
+    kept.scene.agent.end()
+    for path in kept.path.parent.glob("history.db*"):
+        path.unlink()
+    assert "its configuration has [history]" in sgdp("flows", code=3)
