@@ -121,6 +121,9 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sudo sgdp flows --since 1h --by address",
         ),
     },
+    "top": {
+        "top": Summary("show new sessions and drops a second, as they happen", "sudo sgdp top"),
+    },
     "history": {
         "history": Summary(
             "say how much history the agent keeps, or forget some of it", "sudo sgdp history forget --before 7d"
@@ -173,7 +176,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "review it (touches nothing)": ("explain", "diff", "test", "compile", "report"),
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
-    "see what happens (needs root)": ("sessions", "counters", "log", "flows", "history", "trace"),
+    "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace"),
     "change it by the cloud's API": ("api", "group"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
     "make it convenient": ("completion",),

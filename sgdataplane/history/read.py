@@ -75,15 +75,17 @@ class History:
             packets, size, first, last, sampled, merged = row[len(by) :]
             yield shown, FlowCount(packets, size, first, last, bool(sampled), bool(merged))
 
-    def totals(self, asked: HistoryQuery = HistoryQuery()) -> Iterator[TotalRow]:
-        """Yield totals of rules and causes, summed up over the time; `eni_id`: of the scopes with that ENI."""
+    def totals(self, asked: HistoryQuery = HistoryQuery(), *, is_summed: bool = True) -> Iterator[TotalRow]:
+        """Yield totals of rules and causes, summed up over the time or (unless `is_summed`) bucket by bucket;
+        `eni_id`: of the scopes with that ENI."""
+        buckets = "" if is_summed else ", t.start, t.width"
         conditions, values = _in_time("t", asked)
         query = f"""
             SELECT min(t.start), max(t.start + t.width) - min(t.start), n.text, t.direction, t.fate, c.text, g.text,
             r.text, max(t.priority), sum(t.packets), sum(t.bytes), min(t.first), max(t.last) FROM totals t
             JOIN names n ON n.id = t.scope JOIN names c ON c.id = t.cause JOIN names g ON g.id = t.grp
             JOIN names r ON r.id = t.rule WHERE {conditions}
-            GROUP BY t.scope, t.direction, t.fate, t.cause, t.grp, t.rule"""
+            GROUP BY t.scope, t.direction, t.fate, t.cause, t.grp, t.rule{buckets}"""
         for start, seconds, scope, side, fate, cause, group, rule, priority, *counts in self._db.execute(query, values):
             if asked.eni_id is None or asked.eni_id in scope.split("\n"):
                 verdict = Verdict.DROP if FATES[fate] is Fate.DROP else Verdict.ACCEPT

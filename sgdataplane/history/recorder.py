@@ -31,6 +31,7 @@ from sgdataplane.history.live import LiveServer
 from sgdataplane.history.merge import Room, finish, steps
 from sgdataplane.history.place import Findings, Listening, RecordedPlace
 from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
+from sgdataplane.history.sample import is_own
 from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
 from sgdataplane.host import quiet
 from sgdataplane.model.decision import Decision
@@ -322,7 +323,8 @@ class Recorder:
         if self._writer is None:
             self._give_up()
             return
-        self._pending.bases |= self._deltas.take_changed()
+        changed = self._deltas.take_changed()
+        self._pending.bases |= {base: read for base, read in changed.items() if not is_own(base[1])}
         try:
             self._writer.write(self._pending, int(self._clock()))
         except HostError as error:

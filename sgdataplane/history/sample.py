@@ -38,6 +38,11 @@ def opened_counter(side: Direction, ifname: str) -> str:
     return names.identifier("opened", side.value, ifname)
 
 
+def is_own(counter: str) -> bool:
+    """Whether it is a counter of the table, which ends with the process that made it."""
+    return counter.startswith("opened.")
+
+
 def sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> SamplingTable:
     """The table for these interfaces, with a name that no other one has."""
     ordered = sorted(ifnames)

@@ -32,6 +32,7 @@ _INK = f"\x1b{os.urandom(8).hex()}"
 _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # no address of IPv4
+HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"  # go there; clear that (ECMA-48)
 MOST_FITTED = 1_000  # rows; fitting more takes longer than half a second
 MIN_ROOM = 40  # less makes tables of single letters
 
@@ -113,6 +114,22 @@ def say(text: str = "", *, flush: bool = False) -> None:
 def say_block(text: str, end: str = "\n") -> None:
     """Prints lines of ours. Text of others in them must be on one line already (`one_line`)."""
     print(_apart(visible_block, text), end=end)
+
+
+def say_screen(lines: Sequence[str]) -> None:
+    """Draws a terminal anew with these lines, from its top."""
+    _write_bare(HOME)
+    for line in lines:
+        print(one_line(line), end="", flush=True)
+        _write_bare(f"{REST_OF_LINE}\n")
+    _write_bare(REST_OF_SCREEN)
+
+
+def _write_bare(control: str) -> None:
+    """Writes what a terminal obeys; it is ours."""
+    stream = cast("TextIO", getattr(sys.stdout, "unguarded", sys.stdout))
+    stream.write(control)
+    stream.flush()
 
 
 def say_aside(text: str) -> None:
