@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.since is not None:
         from sgdataplane.cli.counterssince import since_then
 
-        document = since_then(document, arguments)
+        scopes, begin = since_then(document, arguments)
+        document = {**document, "unused": list(unused(scopes)), "recorded_since": begin}
     if arguments.json:
         print_json(document)
         return Exit.DONE

@@ -9,15 +9,14 @@ import argparse
 import time
 from datetime import datetime
 
-from sgdataplane.cli.counters import Document, unused
-from sgdataplane.cli.history import coverage_of, history_path, say_coverage
+from sgdataplane.cli.history import Document, coverage_of, history_path, say_coverage
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import TotalRow
 from sgdataplane.terminal.output import iso_time
 
 
-def since_then(document: Document, arguments: argparse.Namespace) -> Document:
-    """The same, with the rules in force that history knows no packet of since the time that was asked for."""
+def since_then(document: Document, arguments: argparse.Namespace) -> tuple[list[Document], str | None]:
+    """The scopes with only what was decided since the time that was asked for, and when history begins."""
     query = HistoryQuery(since=arguments.since)
     with opened(history_path(arguments)) as history:
         coverage = coverage_of(history, query)
@@ -39,7 +38,7 @@ def since_then(document: Document, arguments: argparse.Namespace) -> Document:
         }
         for scope in document["scopes"]
     ]
-    return {**document, "unused": list(unused(scopes)), "recorded_since": coverage.as_json()["recorded_since"]}
+    return scopes, coverage.as_json()["recorded_since"]
 
 
 def _ids(total: TotalRow) -> tuple[str | None, str | None]:

@@ -13,7 +13,7 @@ BURST_S = 1.0  # of processor time that may come at once
 JUMP_S, STEADY_S = 30.0, 3600.0
 
 
-class Budget:
+class CpuBudget:
     """Processor time, as a bucket of tokens. `keep` sleeps while more was used than SHARE allows."""
 
     def __init__(

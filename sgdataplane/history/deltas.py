@@ -18,6 +18,7 @@ GONE_S = 900  # how long the reading of a counter is kept that isn't there any m
 Base = tuple[int, str]  # a namespace's cookie, and a counter
 Grown = dict[str, tuple[int, int]]  # counter -> packets and bytes
 NOTHING = Counted(0, 0)
+BEGUN = ""  # in place of a counter: the namespace was read, even if nothing was counted yet
 
 
 class Deltas:
@@ -28,7 +29,7 @@ class Deltas:
         self._former: dict[Base, Counted] = {}
         self._names: dict[int, set[str]] = {}
         for cookie, name in known:
-            self._names.setdefault(cookie, set()).add(name)
+            self._names.setdefault(cookie, set()).update({name} - {BEGUN})
         self._missing: dict[Base, float] = {}
         self._changed: dict[Base, Counted | None] = {}
 
@@ -37,7 +38,9 @@ class Deltas:
         when what the first one finds was counted, so it counts nothing. `now`: by a clock that doesn't jump."""
         found: Grown = {}
         is_first = cookie not in self._names
-        self._names.setdefault(cookie, set())
+        if is_first:
+            self._names[cookie] = set()
+            self._changed[cookie, BEGUN] = NOTHING
         for name, counted in counters.items():
             before = self._known.get((cookie, name))
             if before == counted or (before is None and not counted.packets):
@@ -73,6 +76,7 @@ class Deltas:
             for name in tuple(self._names[cookie]):
                 self._forget(cookie, name)
             del self._names[cookie]
+            self._changed[cookie, BEGUN] = None
 
     def take_changed(self) -> dict[Base, Counted | None]:
         """Return what has changed since the last call, for the file; None: it is forgotten."""

@@ -18,23 +18,20 @@ import selectors
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sgdataplane.errors import HostError, InternalError, SgDataplaneError
-from sgdataplane.history import file, live
-from sgdataplane.history.budget import Budget, SteadyClock
-from sgdataplane.history.deltas import Deltas, Grown
+from sgdataplane.history import live
+from sgdataplane.history.budget import CpuBudget
 from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.gather import Gatherer
+from sgdataplane.history.keep import Keeper, RecorderStatus
 from sgdataplane.history.live import LiveServer
-from sgdataplane.history.merge import Room, finish, steps
+from sgdataplane.history.merge import Room
 from sgdataplane.history.place import Findings, Listening, RecordedPlace
-from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
-from sgdataplane.history.sample import is_own
-from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
+from sgdataplane.history.rows import BUCKET_S, Fate
+from sgdataplane.history.write import GapKey, PendingRows
 from sgdataplane.host import quiet
-from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
@@ -43,59 +40,30 @@ from sgdataplane.observe.denied import Forged, Unlogged
 LIVE_S = 1.0
 FLUSH_S, TOTALS_S, MERGE_S, LOOK_S, AGAIN_S = 5.0, 60.0, 600.0, 1.0, 30.0
 GATHER_S = 0.2  # after something came: more comes with it
-MAX_PENDING = 50_000  # rows that wait for a disk that takes none; then they are given up
 PER_SECOND, LEAST_PER_SECOND = 400, 5  # new sessions that are logged: in all places together, and in each
 BUFFERS, LEAST_BUFFER, MOST_BUFFER = 64 << 20, 32 << 10, 1 << 20  # bytes: of all sockets together, and of each
 LOGGER = logging.getLogger("sgdataplane.history")
 
 
-@dataclass(slots=True)
-class RecorderStatus:
-    """What is told about history. `error`: why nothing is written, "" if it is. `since`: the start of the first bucket,
-    seconds since 1970. `bytes`: of the file. `unlogged`: packets and sessions that came too fast to be recorded one by
-    one, since the start; `forged`: log messages that weren't our rules'. `places`: where it listens; `silent`: where it
-    can't, and why. `cpu_s`: processor time that it took."""
-
-    path: str
-    error: str = ""
-    since: int | None = None
-    bytes: int = 0
-    unlogged: int = 0
-    forged: int = 0
-    given_up: int = 0
-    places: int = 0
-    silent: dict[str, str] = field(default_factory=dict)
-    cpu_s: float = 0.0
-    written: float = 0.0
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
-
-
 class Recorder:
-    """`read` is called each round with the time that is left until something is due, and says what changed."""
+    """Call `round` again and again; it waits until there is something to do."""
 
     def __init__(self, path: Path, room: Room, boot: str, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._room, self._boot, self._clock = path, room, boot, clock
-        self.status = RecorderStatus(str(path))
-        self._writer: HistoryWriter | None = None
-        self._deltas, self._is_begun = Deltas({}), False
-        self._gatherer, self._pending = Gatherer(), PendingRows()
+        self._keeper = Keeper(path, room, boot, clock)
+        self._gatherer = Gatherer()
         self._wanted: dict[object, RecordedPlace] = {}
         self._open: dict[object, Listening] = {}
         self._retry: dict[object, float] = {}
         self._meaning = Interpretation(CloudState(), Options())
         self._selector = selectors.EpollSelector()
-        self._live = self._open_live()
-        self._budget, self._steady = Budget(), SteadyClock()
-        self._open_file()
+        self._live = self._open_live(path.with_name(live.NAME))
+        self._budget = CpuBudget()
         now = time.monotonic()
         self._due = {
             "flush": now + FLUSH_S,
             "totals": now + FLUSH_S,
             "merge": now + MERGE_S,
             "look": now,
-            "file": now + AGAIN_S,
         }
 
     def close(self) -> None:
@@ -108,13 +76,16 @@ class Recorder:
         self._selector.close()
         if self._live is not None:
             self._live.close()
-        if self._writer is not None:
-            self._writer.close()
+        self._keeper.close()
 
-    def _open_live(self) -> LiveServer | None:
+    @property
+    def status(self) -> RecorderStatus:
+        return self._keeper.status
+
+    def _open_live(self, path: Path) -> LiveServer | None:
         """Without it, nobody can follow what is denied; history is kept all the same."""
         try:
-            server = LiveServer(self._path.with_name(live.NAME))
+            server = LiveServer(path)
         except OSError as error:
             LOGGER.warning("log-not-served error=%s", error)
             return None
@@ -144,8 +115,8 @@ class Recorder:
         """The last values of counters that a change has removed in a namespace."""
         for place in self._open.values():
             if place.cookie == cookie:
-                grown = self._deltas.note_last(cookie, counters)
-                self._add_totals(place.place.scope, grown, place.all_decisions, place.of_enis)
+                grown = self._keeper.deltas.note_last(cookie, counters)
+                self._keeper.add_totals(place.place.scope, grown, place.all_decisions, place.of_enis)
 
     def _leave(self, key: object) -> None:
         place = self._open.pop(key)
@@ -181,8 +152,9 @@ class Recorder:
             self.status.silent[wanted.named] = str(error)
             return
         self._open[key] = place
-        grown = self._deltas.note(place.cookie, place.first, time.monotonic())
-        self._add_totals(wanted.scope, grown, place.decisions, place.of_enis)
+        grown = self._keeper.deltas.note(place.cookie, place.first, time.monotonic())
+        self._keeper.add_totals(wanted.scope, grown, place.decisions, place.of_enis)
+        self._due["flush"] = 0.0  # so that the file knows from where on we count
         self.status.silent.pop(wanted.named, None)
         for log in place.logs:
             self._selector.register(log, selectors.EVENT_READ, key)
@@ -215,19 +187,18 @@ class Recorder:
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        self._steady.note(self._clock())
         if self._is_due("look", now, LOOK_S):
             self._look()
         if self._is_due("totals", now, TOTALS_S):
             self._due["flush"] = now + FLUSH_S
             self.flush(tuple(self._open.values()))
-            self._deltas.keep_only({place.cookie for place in self._open.values()})
+            self._keeper.deltas.keep_only({place.cookie for place in self._open.values()})
         elif self._is_due("flush", now, LIVE_S if self._is_followed else FLUSH_S):
             if self._live is not None:
                 self._live.forget_gone()
             self.flush([place for place in self._open.values() if place.has_heard])
-        if self._is_due("merge", now, MERGE_S) and self._writer is not None:
-            self._merge(self._writer)
+        if self._is_due("merge", now, MERGE_S):
+            self._keeper.merge(self._budget)
         self.status.cpu_s = time.process_time()
 
     def _is_due(self, what: str, now: float, every: float) -> bool:
@@ -240,7 +211,6 @@ class Recorder:
 
     def flush(self, places: Iterable[Listening]) -> None:
         """Read these places, and write what there is."""
-        self._open_file()
         counted = []
         for place in places:
             with suppress(SgDataplaneError, OSError):  # it has ended; or the kernel refuses, and we ask again
@@ -250,13 +220,12 @@ class Recorder:
         for place, counters in counted:
             with suppress(SgDataplaneError, OSError):
                 self._note(place, counters, place.judge(counters))
-        self._write()
+        self._keeper.write()
 
     def _note(self, place: Listening, counters: Mapping[str, Counted], findings: Findings) -> None:
-        grown = self._deltas.note(place.cookie, counters, time.monotonic())
-        self._add_totals(place.place.scope, grown, place.decisions, place.of_enis)
-        now = int(self._clock())
-        bucket = self._pending.at(now // BUCKET_S * BUCKET_S, BUCKET_S)
+        grown = self._keeper.deltas.note(place.cookie, counters, time.monotonic())
+        self._keeper.add_totals(place.place.scope, grown, place.decisions, place.of_enis)
+        now, bucket, pending = self._keeper.now, self._keeper.bucket, self._keeper.pending
         self._tell(place, findings)
         for name, packet in findings.packets:
             at = min(now, max(now - BUCKET_S, int(packet.seconds)))
@@ -264,20 +233,20 @@ class Recorder:
             if seen is None:
                 findings.missing[name] = findings.missing.get(name, 0) + 1
             else:
-                self._gatherer.note(seen, self._pending)
+                self._gatherer.note(seen, pending)
         for name, number in findings.missing.items():
             fate = Fate.ACCEPT if name in place.of_enis else Fate.DROP
             key = GapKey(place.place.scope, fate)
             bucket.gaps[key] = bucket.gaps.get(key, 0) + number
             self.status.unlogged += number
         self.status.forged += findings.forged
-        _mark_sampled(self._pending, place, {key.fate for key in bucket.gaps if key.scope == place.place.scope})
+        _mark_sampled(pending, place, {key.fate for key in bucket.gaps if key.scope == place.place.scope})
 
     def _tell(self, place: Listening, findings: Findings) -> None:
         """Tell whoever follows what was denied."""
         if self._live is None or not self._live.has_clients:
             return
-        named, now = place.place.named, self._clock()
+        named, now = place.place.named, time.time()
         for name, packet in findings.packets:
             if name not in place.of_enis:
                 self._live.send(named, packet)
@@ -286,94 +255,6 @@ class Recorder:
                 self._live.send(named, Unlogged(now, number, name, place.all_decisions.get(name)))
         if findings.forged:
             self._live.send(named, Forged(now, findings.forged))
-
-    def _add_totals(
-        self, scope: str, grown: Grown, decisions: Mapping[str, Decision], of_enis: Mapping[str, tuple[str, Decision]]
-    ) -> None:
-        now = int(self._clock())
-        totals = self._pending.at(now // BUCKET_S * BUCKET_S, BUCKET_S).totals
-        for name, (packets, size) in grown.items():
-            whose, decision = of_enis.get(name) or (scope, decisions.get(name))
-            if decision is None:
-                continue
-            found = totals.setdefault(TotalKey(whose, decision), FlowCount(0, 0, now, now))
-            found.packets += packets
-            found.bytes += size
-            found.last = now
-
-    def _open_file(self) -> None:
-        if self._writer is not None or (self._is_begun and not self._is_due("file", time.monotonic(), AGAIN_S)):
-            return
-        try:
-            self._writer = HistoryWriter(self._path, self._room.max_bytes, self._boot)
-            if not self._is_begun:
-                self._deltas = Deltas(self._writer.bases())
-            self._note_absence(self._writer.alive)
-        except HostError as error:
-            self._fail(error)
-        self._is_begun = True  # from now on, the last readings are ours
-
-    def _note_absence(self, alive: int | None) -> None:
-        """Nobody recorded from then on until now."""
-        now = int(self._clock())
-        if alive is not None and now - alive > 2 * BUCKET_S:
-            self._pending.at(alive // BUCKET_S * BUCKET_S, BUCKET_S).gaps[GapKey("", Fate.DROP, True)] = now - alive
-
-    def _write(self) -> None:
-        if self._writer is None:
-            self._give_up()
-            return
-        changed = self._deltas.take_changed()
-        self._pending.bases |= {base: read for base, read in changed.items() if not is_own(base[1])}
-        try:
-            self._writer.write(self._pending, int(self._clock()))
-        except HostError as error:
-            self._fail(error)
-            self._give_up()
-            return
-        self._pending = PendingRows()
-        self.status.error, self.status.written = "", self._clock()
-        self.status.bytes, self.status.since = file.size_of(self._path), self._writer.since
-
-    def _give_up(self) -> None:
-        """What can't be written and is too much to wait: flows, and when each total was counted."""
-        if self._pending.size <= MAX_PENDING:
-            return
-        self.status.given_up += sum(len(some.flows) for some in self._pending.buckets.values())
-        totals: dict[TotalKey, FlowCount] = {}
-        for bucket in self._pending.buckets.values():
-            for key, count in bucket.totals.items():
-                found = totals.setdefault(key, FlowCount(0, 0, count.first, count.last))
-                found.packets, found.bytes, found.last = (
-                    found.packets + count.packets,
-                    found.bytes + count.bytes,
-                    count.last,
-                )
-        latest = max(self._pending.buckets, default=(0, BUCKET_S))
-        self._pending = PendingRows({latest: BucketOfRows(totals=totals)}, self._pending.bases)
-
-    def _fail(self, error: HostError) -> None:
-        if str(error) != self.status.error:
-            LOGGER.warning("history-not-kept error=%s", error)
-        self.status.error = str(error)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _merge(self, writer: HistoryWriter) -> None:
-        """As long as the clock has jumped lately, nobody knows what is old."""
-        now = int(self._clock()) if self._steady.is_steady else None
-        try:
-            with file.refusals(self._path):
-                has_gone = False
-                for _ in steps(writer.db, self._room, now):
-                    has_gone = True
-                    self._budget.keep()
-                if has_gone:
-                    finish(writer.db)
-                    writer.forget_names()
-        except HostError as error:
-            self._fail(error)
 
 
 def _is_there(place: Listening) -> bool:

@@ -58,7 +58,8 @@ class PendingRows:
 
     @property
     def size(self) -> int:
-        return sum(len(some.flows) + len(some.totals) for some in self.buckets.values()) + len(self.bases)
+        rows = (len(some.flows) + len(some.totals) + len(some.gaps) for some in self.buckets.values())
+        return sum(rows) + len(self.bases)
 
 
 class HistoryWriter:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
 
-from sgdataplane.history.read import HistoryQuery
+from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import Fate
 from tests.support.agentbench import ROOT
 from tests.support.attachbench import DNS, WEB
-from tests.support.flood import DEADLINE
+from tests.support.flood import DEADLINE, DenseFlood, wait_until
 from tests.support.historyscene import HistoryScene, history_at
-from tests.support.pair import HERE
+from tests.support.pair import HERE, Session
 
 pytestmark = pytest.mark.daemon
 
@@ -56,3 +62,68 @@ def test_packets_can_be_followed_while_history_records_them(kept: HistoryScene) 
         out, _ = listener.communicate(timeout=DEADLINE)
         lines = [json.loads(line) for line in out.splitlines()]
         assert [line["destination_port"] for line in lines if line["event"] == "denied"] == [DNS] * 3
+
+
+def test_a_flood_costs_little_and_is_counted_exactly(kept: HistoryScene) -> None:
+    """Of packets that come too fast, some are recorded with their ends; the kernel's counters have all."""
+    address = HERE["instance"][0]
+    pair, seconds = kept.scene.bench.pair, 12.0
+    flood = DenseFlood(kept.scene.bench.folder, pair["peer"], pair["instance"], [(address, WEB)], [(address, DNS)])
+    before = kept.cpu_s()
+    began = time.monotonic()
+    with flood:
+        wait_until(lambda: time.monotonic() - began > seconds)
+    took = time.monotonic() - began
+    sent = int(kept.scene.row("default.ingress.drop")["packets"])  # of what was sent, a busy machine loses some before
+    wait_until(lambda: kept.total("default", Fate.DROP) >= sent)
+    used = kept.cpu_s() - before
+    print(f"{sent / took:,.0f} drops a second, history took {used / (time.monotonic() - began):.1%} of a processor")
+    assert kept.total("default", Fate.DROP) == sent
+    assert used < 0.05 * (time.monotonic() - began) + 0.5  # what the bucket lets come at once
+    (row,) = [row for row in kept.flows(HistoryQuery(fates=(Fate.DROP,), port=DNS)) if row.key.eni_id == "eni-a"]
+    assert row.count.is_sampled
+    assert 0 < row.count.packets < sent
+    with opened(kept.path) as history:
+        gaps = [gap for gap in history.gaps() if gap.fate is Fate.DROP and not gap.is_absence]
+    assert row.count.packets + sum(gap.number for gap in gaps) == sent
+
+
+@pytest.mark.parametrize("who", ["recorder", "agent"])
+def test_killed_at_any_moment_no_packet_is_counted_twice_and_none_is_lost(kept: HistoryScene, who: str) -> None:
+    """The file has each row with the readings of the counters that it comes from."""
+    seed = int(os.environ.get("SGDP_TEST_SEED", time.time_ns() % 10**6))
+    print(f"SGDP_TEST_SEED={seed}")
+    chance, denied = random.Random(seed), 0
+    for _ in range(4):
+        with Session(kept.scene.bench.pair, WEB) as web, Session(kept.scene.bench.pair, DNS) as dns:
+            until = time.monotonic() + chance.uniform(0.0, 8.0)
+            while time.monotonic() < until:
+                assert not dns.passes(beside=web)
+                denied += 1
+        if who == "recorder":
+            kept.kill_recorder()
+        else:
+            kept.scene.agent.end(signal.SIGKILL)
+            kept.scene.agent.start()
+        kept.wait_until_listening()
+        with Session(kept.scene.bench.pair, WEB) as web, Session(kept.scene.bench.pair, DNS) as dns:
+            assert not dns.passes(beside=web)  # so that it has something to write
+            denied += 1
+    wait_until(lambda: kept.total("default", Fate.DROP) >= denied)
+    assert kept.total("default", Fate.DROP) == denied
+    with closing(sqlite3.connect(kept.path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_changes_of_the_policy_lose_no_count(kept: HistoryScene) -> None:
+    """A rule's last packets are counted with its removal; a rule that comes back begins at zero."""
+    rule = f"sgr-{WEB}" + ("-9" if kept.scene.placement == "host" else "")
+    for _ in range(2):
+        kept.scene.visit(WEB, 3)
+        kept.scene.write(DNS)  # and nobody reads before the rule goes
+        kept.scene.write(WEB)
+        kept.scene.visit(WEB, 2)
+    kept.wait_until_listening()
+    kept.deny(1)
+    wait_until(lambda: kept.total(rule, Fate.ACCEPT) >= 11)
+    assert kept.total(rule, Fate.ACCEPT) == 11

@@ -5,13 +5,16 @@ Owns that scene. Must not know what is expected of it.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sgdataplane.history import file
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import Fate, HistoryRow, TotalRow
+from sgdataplane.net.values import Direction
 from tests.support.agentscene import Scene, scene_at
 from tests.support.attachbench import DNS, WEB
 from tests.support.flood import wait_until
@@ -36,18 +39,48 @@ class HistoryScene:
         """Packets or sessions that were recorded one by one."""
         return sum(row.count.packets for row in self.flows(HistoryQuery(fates=(fate,), port=port, eni_id="eni-a")))
 
-    def total(self, rule: str) -> int:
-        """What that rule, or cause, has decided."""
-        rows = self.totals()
-        return sum(r.packets for r in rows if rule in (r.decision.security_group_rule_id, r.decision.cause))
+    def total(self, rule: str, fate: Fate) -> int:
+        """What that rule, or cause, has decided at eni-a, as the kernel counts: towards it."""
+        return sum(
+            row.packets
+            for row in self.totals()
+            if rule in (row.decision.security_group_rule_id, row.decision.cause)
+            and Fate.of(row.decision) is fate
+            and row.decision.direction is Direction.INGRESS
+        )
+
+    def cpu_s(self) -> float:
+        """Processor time that the recorder has taken."""
+        with open(f"/proc/{self.recorder}/stat", encoding="ascii") as file:
+            ticks = file.read().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def recorder(self) -> int:
+        """The number of the process that records. The agent has one such child."""
+        process = self.scene.agent.process
+        assert process is not None
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+        (found,) = [pid for pid in children if b"sgdataplane.history" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return int(found)
+
+    def kill_recorder(self) -> None:
+        """Return when another one runs."""
+        before = self.recorder
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: self._has_another_than(before))
+
+    def _has_another_than(self, before: int) -> bool:
+        with suppress(ValueError, FileNotFoundError):
+            return self.recorder != before
+        return False
 
     def wait_for(self, fate: Fate, port: int, number: int) -> None:
         wait_until(lambda: self.number(fate, port) >= number)
         assert self.number(fate, port) == number
 
     def wait_until_listening(self) -> None:
-        wait_until(lambda: self.scene.agent.status()["history"].get("places") is not None)
-        wait_until(lambda: self.scene.agent.status()["history"]["places"] > 0)
+        wait_until(lambda: (self.scene.agent.status()["history"].get("places") or 0) > 0)
 
     def deny(self, times: int) -> None:
         """That many packets to DNS are dropped, and one to WEB beside each passes."""
