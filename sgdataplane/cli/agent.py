@@ -119,6 +119,7 @@ def _say_status(status: dict[str, Any]) -> None:
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
     _say_what_others_did(drift, status["tampering"])
+    _say_history(status["history"])
     _say_faults(status["kernel"])
     for line in status["warnings"]:
         warn(line)
@@ -130,6 +131,18 @@ def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> No
         _say_drift(drift["last"], drift["count"])
     if tampering["last"]:
         _say_tampering(tampering)
+
+
+def _say_history(history: dict[str, Any]) -> None:
+    if not history["on"]:
+        return
+    if history["error"]:
+        warn(f"history is not kept: {history['error']}")
+    for namespace, why in (history["silent"] or {}).items():
+        warn(f"no history of {namespace}: {why}")
+    since = "" if history["since"] is None else f" since {whole_seconds(history['since'])}"
+    size = "" if history["bytes"] is None else f", {history['bytes'] / 1e6:.1f} MB"
+    say(f"history: {history['path']}{since}{size}")
 
 
 def _say_drift(last: dict[str, str], count: int) -> None:

@@ -25,7 +25,7 @@ from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.statefolder import HISTORY, make_state_folder
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.history.link import Orders, StateSender, receive_status, send_orders
-from sgdataplane.history.merge import Room
+from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.place import RecordedPlace
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
@@ -43,7 +43,7 @@ class Historian:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock
         self._selector = selectors.EpollSelector()
-        self._room: Room | None = None
+        self._room: HistoryRoom | None = None
         self._child: _Child | None = None
         self._told: dict[str, Any] = {}
         self._error = ""
@@ -74,7 +74,7 @@ class Historian:
 
     # what changes
 
-    def follow(self, report: CycleReport, room: Room | None, options: Options) -> None:
+    def follow(self, report: CycleReport, room: HistoryRoom | None, options: Options) -> None:
         """Record as the cycle has left it. `room`: None for no history."""
         if room != self._room:
             self._end()
@@ -178,7 +178,7 @@ class Historian:
 class _Child:
     """The process. It ends by itself once its socket closes. `owes_*`: what it hasn't been told."""
 
-    def __init__(self, path: Path, room: Room) -> None:
+    def __init__(self, path: Path, room: HistoryRoom) -> None:
         self.sender = StateSender()
         self.owes_state = self.owes_places = True
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -14,7 +14,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -101,6 +101,12 @@ METRICS: Mapping[str, Described] = {
         "The neighbour table's limit (gc_thresh3); the kernel refuses more entries.", ("family",)
     ),
     "neighbours_refused_total": Described("Neighbour entries refused because the table was full.", ("family",)),
+    "history_healthy": Described("1 if history is kept as it should be; no series if none is wanted."),
+    "history_bytes": Described("Bytes of the history's file."),
+    "history_unlogged_total": Described(
+        "Denied packets and new sessions that came too fast to be recorded one by one; they are counted."
+    ),
+    "history_cpu_seconds_total": Described("Processor time of the process that records history."),
     "read_seconds": Described("Duration of the last reading of all namespaces in seconds."),
     "unread_namespaces": Described(
         "Namespaces that the last reading left out, for lack of time or because they ended."
@@ -190,6 +196,7 @@ class Metrics(Collector):
         yield _value("drift_commits_total", status.drifts)
         yield _value("tampering_total", status.tampered.count)
         yield from _of_enis(status.enis)
+        yield from _of_history(status.history())
         yield from _of_neighbours()
         yield from self._of_namespaces(self._namespaces[:MAX_OF_EACH])
 
@@ -222,6 +229,15 @@ class Metrics(Collector):
         yield _labelled("sessions", sessions.items())
         yield _labelled("session_limit", limits.items())
         yield _labelled("conntrack_dropped_packets_total", refused.items())
+
+
+def _of_history(history: Mapping[str, Any]) -> Iterator[Metric]:
+    """No series if none is wanted; only whether it is well until its process has said anything."""
+    is_well = history["on"] and not history["error"] and not history["silent"]
+    yield _labelled("history_healthy", [((), is_well)] if history["on"] else [])
+    for name, key in (("bytes", "bytes"), ("unlogged_total", "unlogged"), ("cpu_seconds_total", "cpu_s")):
+        value = history.get(key)
+        yield _labelled(f"history_{name}", [] if value is None else [((), value)])
 
 
 def _of_neighbours() -> Iterator[Metric]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sgdataplane.history.link import StateReceiver, receive_orders, send_status
-from sgdataplane.history.merge import Room
+from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.recorder import Recorder
 from sgdataplane.host.identity import boot_id
 
@@ -78,7 +78,7 @@ def main() -> None:
     path, keep_s, max_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     with socket.socket(fileno=0) as link:
         link.setblocking(False)
-        process = Process(link, Recorder(path, Room(keep_s, max_bytes), boot_id()))
+        process = Process(link, Recorder(path, HistoryRoom(keep_s, max_bytes), boot_id()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, process.end)
         process.run()

@@ -16,7 +16,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.history import file
 from sgdataplane.history.budget import CpuBudget, SteadyClock
 from sgdataplane.history.deltas import Deltas, Grown
-from sgdataplane.history.merge import Room, finish, steps
+from sgdataplane.history.merge import HistoryRoom, finish, steps
 from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
 from sgdataplane.history.sample import is_own
 from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
@@ -53,7 +53,7 @@ class RecorderStatus:
 class Keeper:
     """What was found and isn't written yet, and the file. `deltas`: the last readings of counters."""
 
-    def __init__(self, path: Path, room: Room, boot: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
         self._path, self._room, self._boot, self._clock = path, room, boot, clock
         self.status = RecorderStatus(str(path))
         self.deltas, self._is_begun = Deltas({}), False

@@ -39,14 +39,14 @@ WIDER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class HistoryRoom:
     """For how many seconds rows are kept, and how many bytes they may take."""
 
     keep_s: int
     max_bytes: int
 
 
-def steps(db: sqlite3.Connection, room: Room, now: int | None) -> Iterator[bool]:
+def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterator[bool]:
     """Do what is due, a transaction at a time; yield after each that rows went. `now`: seconds since 1970; None: nobody
     knows, so that only room is made."""
     if now is not None:

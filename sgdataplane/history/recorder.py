@@ -27,7 +27,7 @@ from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.gather import Gatherer
 from sgdataplane.history.keep import Keeper, RecorderStatus
 from sgdataplane.history.live import LiveServer
-from sgdataplane.history.merge import Room
+from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.place import Findings, Listening, RecordedPlace
 from sgdataplane.history.rows import BUCKET_S, Fate
 from sgdataplane.history.write import GapKey, PendingRows
@@ -48,7 +48,7 @@ LOGGER = logging.getLogger("sgdataplane.history")
 class Recorder:
     """Call `round` again and again; it waits until there is something to do."""
 
-    def __init__(self, path: Path, room: Room, boot: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
         self._keeper = Keeper(path, room, boot, clock)
         self._gatherer = Gatherer()
         self._wanted: dict[object, RecordedPlace] = {}

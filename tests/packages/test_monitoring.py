@@ -52,6 +52,10 @@ WELL: Mapping[str, str] = {  # series of a host where all is well
     f"sgdataplane_drift_repairs_total{{{HERE}}}": "0x300",
     f"sgdataplane_drift_delays_total{{{HERE}}}": "0x300",
     f"sgdataplane_tampering_total{{{HERE}}}": "0x300",
+    f"sgdataplane_history_healthy{{{HERE}}}": "1x300",
+    f"sgdataplane_history_bytes{{{HERE}}}": "1000000x300",
+    f"sgdataplane_history_unlogged_total{{{HERE}}}": "0x300",
+    f"sgdataplane_history_cpu_seconds_total{{{HERE}}}": "0+1x300",
     f'sgdataplane_operations_total{{{HERE}, step="staged"}}': "0+10x300",
     f'sgdataplane_dropped_packets_total{{{HERE}, namespace="n", direction="ingress", cause="default"}}': "0+600x300",
     f'sgdataplane_dropped_packets_total{{{HERE}, namespace="n", direction="egress", cause="spoofed"}}': "0x300",
@@ -77,7 +81,8 @@ WELL: Mapping[str, str] = {  # series of a host where all is well
 # What changes where an alert has to fire: a part of the series' name -> its values.
 ILL: Mapping[str, Mapping[str, str]] = {
     "SgdataplaneDown": {"up{": "0x300"},
-    "SgdataplaneNotHealthy": {"healthy": "0x300"},
+    "SgdataplaneNotHealthy": {"sgdataplane_healthy": "0x300"},
+    "SgdataplaneHistoryNotKept": {"history_healthy": "0x300"},
     "SgdataplaneStateRefused": {"state_refused": "1x300"},
     "SgdataplaneEniNotInForce": {"in_force": "0x300"},
     "SgdataplaneAuditing": {"eni_auditing": "1x300"},

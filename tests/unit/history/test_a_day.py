@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.history import file
 from sgdataplane.history.gather import Gatherer, Seen
-from sgdataplane.history.merge import Room, finish, steps
+from sgdataplane.history.merge import HistoryRoom, finish, steps
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount
 from sgdataplane.history.write import HistoryWriter, PendingRows, TotalKey
@@ -19,7 +19,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
 
 ENIS, FLOWS, SCANNED = 1000, 8, 5
-ROOM = Room(30 * DAY_S, 256 << 20)
+ROOM = HistoryRoom(30 * DAY_S, 256 << 20)
 T0 = 1_700_006_400 // DAY_S * DAY_S
 MERGE_S = 600
 

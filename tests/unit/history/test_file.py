@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.history import file
-from sgdataplane.history.merge import Room, finish, steps
+from sgdataplane.history.merge import HistoryRoom, finish, steps
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S, Fate, FlowCount, FlowKey, Gap
 from sgdataplane.history.write import GapKey, HistoryWriter, PendingRows, TotalKey
@@ -145,10 +145,10 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(path: Path, writer: His
         assert {row.key.end for row in history.flows()} == {"192.0.2.7", "192.0.2.9"}
 
 
-ROOM = Room(30 * DAY_S, 64 * MB)
+ROOM = HistoryRoom(30 * DAY_S, 64 * MB)
 
 
-def merge_all(writer: HistoryWriter, room: Room, now: int) -> None:
+def merge_all(writer: HistoryWriter, room: HistoryRoom, now: int) -> None:
     if any(list(steps(writer.db, room, now))):
         finish(writer.db)
         writer.forget_names()
@@ -192,7 +192,7 @@ def test_rows_that_come_late_into_a_wide_bucket_add_up_again(path: Path, writer:
 
 
 def test_it_never_takes_more_room_than_it_has(path: Path) -> None:
-    room = Room(30 * DAY_S, 2 * MB)
+    room = HistoryRoom(30 * DAY_S, 2 * MB)
     writer = HistoryWriter(path, room.max_bytes, "boot")
     for minute in range(0, 24 * 60, 4):
         keys = [flow_key(f"198.51.100.{n}", port=1024 + (minute + n) % 5000) for n in range(100)]
