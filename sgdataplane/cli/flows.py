@@ -62,7 +62,7 @@ NOTHING = "nothing was seen in that time"
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "The agent keeps history if its configuration has a table [history]. Needs root."
+    more = "The agent keeps history if its configuration has the key history. Needs root."
     parser = verbs.add("flows", run, more)
     add_where(parser)
     add_time(parser)

@@ -57,7 +57,7 @@ class TopReading:
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "q ends it. The agent must keep history: its configuration has a table [history]. Needs root."
+    more = "q ends it. The agent must keep history: its configuration has the key history. Needs root."
     parser = verbs.add("top", run, more)
     parser.add_config()
     words = "seconds between two looks (default: 2)"

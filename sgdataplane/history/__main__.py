@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ class Process:
         self._is_ending = False
         self._told = 0.0
         recorder.register(link.fileno(), self._obey)
+        recorder.budget.is_over = self._is_over
 
     def run(self) -> None:
         while not self._is_ending:
@@ -46,6 +48,12 @@ class Process:
 
     def end(self, *_: object) -> None:
         self._is_ending = True
+
+    def _is_over(self) -> bool:
+        """Whether somebody has asked us to end, or the agent has ended."""
+        poll = select.poll()
+        poll.register(self._link, select.POLLRDHUP)
+        return self._is_ending or bool(poll.poll(0))
 
     def _obey(self) -> None:
         for orders in receive_orders(self._link):

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 SHARE = 0.04  # of one processor
 BURST_S = 1.0  # of processor time that may come at once
+SLICE_S = 0.2  # of a sleep
 JUMP_S, STEADY_S = 30.0, 3600.0
 
 
 class CpuBudget:
-    """Processor time, as a bucket of tokens. `keep` sleeps while more was used than SHARE allows."""
+    """Processor time, as a bucket of tokens. `keep` sleeps while more was used than SHARE allows, unless it `is_over`:
+    the process is to end."""
 
     def __init__(
         self,
@@ -23,6 +25,7 @@ class CpuBudget:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._used, self._clock, self._sleep = used, clock, sleep
+        self.is_over: Callable[[], bool] = lambda: False
         self._at, self._before, self._left = clock(), used(), BURST_S
 
     def keep(self) -> float:
@@ -33,7 +36,9 @@ class CpuBudget:
         if self._left >= 0:
             return 0.0
         seconds = -self._left / SHARE
-        self._sleep(seconds)
+        until = now + seconds
+        while (left := until - self._clock()) > 0 and not self.is_over():
+            self._sleep(min(left, SLICE_S))
         return seconds
 
 

@@ -62,7 +62,7 @@ COMMIT;
 def require_history(path: Path) -> None:
     """HostError if there is none."""
     if not path.exists():
-        raise HostError(str(path), "no history is kept here: the agent does, if its configuration has [history]")
+        raise HostError(str(path), "no history is kept here: the agent does, if its configuration has the key history")
 
 
 def make(path: Path) -> None:

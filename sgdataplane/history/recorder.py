@@ -57,7 +57,7 @@ class Recorder:
         self._meaning = Interpretation(CloudState(), Options())
         self._selector = selectors.EpollSelector()
         self._live = self._open_live(path.with_name(live.NAME))
-        self._budget = CpuBudget()
+        self.budget = CpuBudget()
         now = time.monotonic()
         self._due = {
             "flush": now + FLUSH_S,
@@ -178,7 +178,7 @@ class Recorder:
             for key in {key.data for key, _ in ready if not callable(key.data)}:
                 self._hear(key)
         self._do_what_is_due()
-        self._budget.keep()
+        self.budget.keep()
 
     def _hear(self, key: object) -> None:
         if key in self._open:
@@ -198,7 +198,7 @@ class Recorder:
                 self._live.forget_gone()
             self.flush([place for place in self._open.values() if place.has_heard])
         if self._is_due("merge", now, MERGE_S):
-            self._keeper.merge(self._budget)
+            self._keeper.merge(self.budget)
         self.status.cpu_s = time.process_time()
 
     def _is_due(self, what: str, now: float, every: float) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,46 +15,17 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import Bench
+from tests.support.disk import Disk, tiny_disk
 from tests.support.flood import wait_until
 from tests.support.ordeal import changing_state, flooded, goes_on, holds
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 
 
-class Disk:
-    """A tiny file system in the mount namespace of the tests. `spoil` makes it one that can't be written to."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._filling = folder, folder / f".{LAST_GOOD}.filling"
-
-    def spoil(self, how: str) -> None:
-        if how == "read-only":
-            self._remount("ro")
-        else:
-            with suppress(OSError), open(self._filling, "wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(512))
-            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):  # control
-                (self.folder / "more").write_bytes(bytes(1 << 16))
-            (self.folder / "more").unlink()
-
-    def mend(self, how: str) -> None:
-        if how == "read-only":
-            self._remount("rw")
-        else:
-            self._filling.unlink()
-
-    def _remount(self, option: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{option}", self.folder], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    folder = tmp_path / "var"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "disk", folder], check=True)
-    yield Disk(folder)
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with tiny_disk(tmp_path / "var") as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -133,4 +133,4 @@ def test_without_history_it_is_said_how_to_get_one(kept: HistoryScene, sgdp: Sgd
     kept.scene.agent.end()
     for path in kept.path.parent.glob("history.db*"):
         path.unlink()
-    assert "its configuration has [history]" in sgdp("flows", code=3)
+    assert "its configuration has the key history" in sgdp("flows", code=3)

@@ -77,6 +77,13 @@ class AgentBench:
         self.process.send_signal(number)
         return self.process.wait(DEADLINE)
 
+    @property
+    def children(self) -> list[int]:
+        """The numbers of its processes."""
+        assert self.process is not None
+        of_all_threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for path in of_all_threads for pid in path.read_text("ascii").split()]
+
     def status(self) -> dict[str, Any]:
         found = ask(self.socket, Request.STATUS)["status"]
         assert isinstance(found, dict)
@@ -129,6 +136,14 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
+def _is_there(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(") ")[2]
+    except OSError:
+        return False
+    return not state.startswith("Z")
+
+
 @contextmanager
 def agent_in(folder: Path) -> Iterator[AgentBench]:
     """Not started yet; whatever the test does, it doesn't outlive the block."""
@@ -137,5 +152,7 @@ def agent_in(folder: Path) -> Iterator[AgentBench]:
         yield bench
     finally:
         if bench.process is not None:
+            children = [] if bench.process_has_ended else bench.children
             bench.process.kill()
             bench.process.wait()
+            wait_until(lambda: not any(map(_is_there, children)))  # they end when it does

@@ -58,11 +58,9 @@ class HistoryScene:
     @property
     def recorder(self) -> int:
         """The number of the process that records. The agent has one such child."""
-        process = self.scene.agent.process
-        assert process is not None
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+        children = self.scene.agent.children
         (found,) = [pid for pid in children if b"sgdataplane.history" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        return int(found)
+        return found
 
     def kill_recorder(self) -> None:
         """Return when another one runs."""

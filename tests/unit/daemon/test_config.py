@@ -10,6 +10,7 @@ from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Means
 from sgdataplane.daemon.config import KINDS, Config, changed_at_start_only, load_config
 from sgdataplane.errors import ConfigError, Problem
+from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.model.choices import CHOICES, ON_HOSTS
 from sgdataplane.model.options import Placement
 
@@ -34,7 +35,8 @@ def test_the_sample_documents_every_key_with_its_default(tmp_path: Path) -> None
     assert keys == list(KINDS)
     fixed = {entry.name for entry in fields(Config)} - {"choices"}
     assert set(keys) == fixed | set(CHOICES)
-    assert loaded(tmp_path, text) == loaded(tmp_path, SAMPLE.read_text(encoding="utf-8")) == Config()
+    packaged = replace(Config(), history=HistoryRoom(30 * 86400, 256 << 20))  # it has no default
+    assert loaded(tmp_path, text) == loaded(tmp_path, SAMPLE.read_text(encoding="utf-8")) == packaged
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
@@ -65,6 +67,7 @@ sessions_per_eni = 1000
         status_socket = "/e"
         log_level = "debug"
         metrics = "[::1]:9469"
+        [history]
     """
     config = loaded(tmp_path, text)
     assert not any(getattr(config, entry.name) == getattr(Config(), entry.name) for entry in fields(Config))
@@ -129,6 +132,15 @@ BAD_VALUES = [
     'metrics = "::1:9469"',
     'metrics = "[127.0.0.1]:9469"',
     'metrics = "http://127.0.0.1:9469"',
+    'history = "30d"',
+    'history = {keep = "30"}',
+    'history = {keep = "59m"}',
+    'history = {keep = "4000d"}',
+    "history = {keep = 30}",
+    "history = {max_mb = 7}",
+    "history = {max_mb = true}",
+    "history = {max_mb = 65537}",
+    'history = {kep = "30d"}',
 ]
 
 

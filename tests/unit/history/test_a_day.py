@@ -18,7 +18,7 @@ from sgdataplane.history.write import HistoryWriter, PendingRows, TotalKey
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
 
-ENIS, FLOWS, SCANNED = 1000, 8, 5
+ENIS, FLOWS, SCANNED = 1000, 3, 5
 ROOM = HistoryRoom(30 * DAY_S, 256 << 20)
 T0 = 1_700_006_400 // DAY_S * DAY_S
 MERGE_S = 600
@@ -37,7 +37,7 @@ def minute(gatherer: Gatherer, chance: random.Random, at: int) -> PendingRows:
         for number in range(FLOWS):
             partner = f"eni-{(eni * 7 + number) % ENIS}"
             stranger = Address(32, chance.randrange(1 << 24))
-            gatherer.note(seen_at(at, eni, partner if number % 4 else stranger), pending)
+            gatherer.note(seen_at(at, eni, partner if number else stranger), pending)
     for eni in range(SCANNED):
         for _ in range(100):
             source = Address(32, chance.randrange(1 << 32))
