@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sgdataplane.daemon.agent import Meanwhile
+from sgdataplane.daemon.meanwhile import Meanwhile
 
 
 def test_the_caller_serves_until_the_work_is_done() -> None:
