@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields as fields_of
 from functools import partial
 from importlib import resources
 from types import CodeType, FunctionType
 from typing import Any
 
 from sgdataplane.control.actions import ACTIONS
+from sgdataplane.control.calls.catalogue import catalogue
+from sgdataplane.control.calls.products import PRODUCTS
 from sgdataplane.control.hosts import waits
 from sgdataplane.control.service import extensions
 from sgdataplane.statefile import ecs_names
@@ -37,11 +40,18 @@ def parts() -> Iterator[str]:
     done = [name for name in found if name in ACTIONS or name.startswith("Sgdp")]
     rows = [(f"`{name}`", *_fields(name, found[name])) for name in done]
     yield (
-        "The cloud's actions, as its SDK of 2014-05-26 has them, and those of ours. A field that is ignored may be "
+        "The cloud's actions, as its SDK of 2014-05-26 has them; those of other products, as far as clients need "
+        "them, after their service's name; and those of ours. A field that is ignored may be "
         "given: it means nothing here. Fields that are in neither list are ignored, too. What is ignored is of disks, "
         "images, prices and hardware, which instances here don't have; of other accounts, as there is one; or asks for "
         "a part of what is answered anyway, such as IsQueryEcsCount and Attribute. Filters by what "
-        "nothing here has, such as public addresses or a default VPC, find nothing."
+        "nothing here has, such as public addresses, find nothing. What of an instance means nothing here, such as its "
+        "charge type, is told again as it was asked for."
+    )
+    yield (
+        "A request's version says which product it asks: "
+        + ", ".join(f"{product.service} {product.version}" for product in PRODUCTS)
+        + ". Regions, zones, types and images are those of [the catalogue](api-catalogue.md)."
     )
     yield table(("action", "fields that count", "fields that are ignored"), rows)
     yield "## Refused"
@@ -49,9 +59,27 @@ def parts() -> Iterator[str]:
     yield f"`InvalidAction.NotFound` is the answer to {others}, and to all that isn't on this page."
 
 
+def catalogue_parts() -> Iterator[str]:
+    """The parts of the page about the catalogue."""
+    yield (
+        "Clients look these up before they ask for anything. Nothing here means anything to a policy, or comes from "
+        "the cloud: it is a short list with names as the cloud has them. An instance may have a type and an image that "
+        "aren't on it. Each region has everything that the API's store holds."
+    )
+    for section in fields_of(catalogue()):
+        rows = [
+            [str(getattr(one, field.name)) for field in fields_of(one)]
+            for one in getattr(catalogue(), section.name).values()
+        ]
+        first = next(iter(getattr(catalogue(), section.name).values()))
+        heads = [field.name.replace("_", " ") for field in fields_of(first)]
+        yield f"## {section.name.replace('_', ' ').capitalize()}"
+        yield table(heads, [[f"`{row[0]}`", *row[1:]] for row in rows])
+
+
 def tables() -> dict[str, Mapping[str, Any]]:
     folder = resources.files("sgdataplane.control.calls") / "tables"
-    read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "extensions")]
+    read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "products", "extensions")]
     return {name: fields for part in read for name, fields in sorted(part.items())}
 
 

@@ -141,6 +141,10 @@ def findings() -> str:
     )
 
 
+def api_catalogue() -> str:
+    return _page("Catalogue of the API", *apiactions.catalogue_parts())
+
+
 def exit_codes() -> str:
     raised = {code: [kind.__name__ for kind, of in EXIT_CODES if of is code] for code in Exit}
     rows = ((str(int(code)), EXIT_MEANINGS[code], ", ".join(f"`{name}`" for name in raised[code])) for code in Exit)
@@ -245,6 +249,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/json.md": json_output,
     "docs/reference/state.md": state,
     "docs/reference/api-actions.md": api_actions,
+    "docs/reference/api-catalogue.md": api_catalogue,
     "docs/decisions/README.md": decisions,
     "sgdataplane/DESIGN.md": design,
     "sgdataplane/schemas/state.schema.json": schema,

@@ -45,6 +45,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--agent-socket", type=Path, metavar="FILE", help=socket)
     v1 = "refuse signatures of version 1 (HMAC-SHA1)"
     parser.add_argument("--no-v1", dest="v1", action="store_false", default=None, help=v1)
+    classic = "a group without a VPC is of the classic network, as in accounts of old; else of the default VPC"
+    parser.add_argument("--classic", action="store_true", default=None, help=classic)
     parser.add_choices(("placement", "profile"), IN_LAB)
 
 
@@ -54,6 +56,7 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     from sgdataplane.control.access.secrets import SecretBox
     from sgdataplane.control.access.signature import Verifier
     from sgdataplane.control.actions.engine import Engine
+    from sgdataplane.control.actions.scope import Habits
     from sgdataplane.control.hosts.claims import ClaimKeeper
     from sgdataplane.control.hosts.following import Following
     from sgdataplane.control.hosts.lags import HostLags
@@ -71,7 +74,7 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
     with closing(open_store(config.store)) as store:
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
-        engine = Engine(store, profile, rights=keyring)
+        engine = Engine(store, profile, rights=keyring, habits=Habits(is_classic=config.classic))
         verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
         admission = Admission(verifier, keyring.permits)
         board = HostBoard(store)

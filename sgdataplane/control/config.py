@@ -25,8 +25,8 @@ class ApiConfig:
     """store: where documents are kept; "" if nothing says so.    key_file: what seals the secrets; None: beside the
     store.    listen: an address and a port.    tls_cert, tls_key: its certificate and key.    lab: the lab that
     follows. folder: where the state is written for the agent, of which there is only one of both.    agent_socket:
-    where the agent says what is in force.    v1: whether signatures of version 1 count.    choices: of the lab, and
-    which quotas hold."""
+    where the agent says what is in force.    v1: whether signatures of version 1 count.    classic: whether a group
+    without a VPC is of the classic network.    choices: of the lab, and which quotas hold."""
 
     store: str = ""
     key_file: Path | None = None
@@ -37,6 +37,7 @@ class ApiConfig:
     folder: Path | None = None
     agent_socket: Path = Path("/run/sgdataplane/agent.sock")
     v1: bool = True
+    classic: bool = False
     choices: Choices = IN_LAB
 
 
@@ -50,6 +51,7 @@ KINDS: Mapping[str, ValueKind | Choice] = {
     "folder": PATH,
     "agent_socket": PATH,
     "v1": SWITCH,
+    "classic": SWITCH,
     **{name: CHOICES[name] for name in OF_CHOICES},
 }
 

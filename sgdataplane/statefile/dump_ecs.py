@@ -13,7 +13,6 @@ from sgdataplane.model.state import (
     CloudState,
     ConnectionTracking,
     Eni,
-    GroupRef,
     Instance,
     NetworkType,
     NicType,
@@ -23,11 +22,12 @@ from sgdataplane.model.state import (
     SecurityGroupRule,
     Vpc,
 )
-from sgdataplane.net.values import Family
 from sgdataplane.statefile import ecs_answers as calls
+from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile import ecs_names as names_of
-from sgdataplane.statefile.dump_native import as_plain
+from sgdataplane.statefile.dump_native import as_plain, group_fields, plain_fields
 from sgdataplane.statefile.interfaces import require_whole
+from sgdataplane.statefile.keys import KEYS
 from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
@@ -76,14 +76,7 @@ def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
 
 
 def vpc_item(vpc: Vpc) -> dict[str, object]:
-    blocks = {family: [str(block) for block in vpc.cidr_blocks if block.family is family] for family in Family}
-    item: dict[str, object] = {
-        "VpcId": vpc.vpc_id,
-        "CidrBlock": blocks[Family.IPV4][0] if blocks[Family.IPV4] else "",
-        "SecondaryCidrBlocks": {"SecondaryCidrBlock": blocks[Family.IPV4][1:]},
-        "Ipv6CidrBlock": blocks[Family.IPV6][0] if blocks[Family.IPV6] else "",
-        "Ipv6CidrBlocks": {"Ipv6CidrBlock": [{"Ipv6CidrBlock": block} for block in blocks[Family.IPV6][1:]]},
-    }
+    item = {"VpcId": vpc.vpc_id, **ecs_items.vpc_blocks([str(block) for block in vpc.cidr_blocks])}
     return {**item, names_of.NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
 
 
@@ -93,26 +86,14 @@ def vpc_name(vpc_id: str, classic: set[str]) -> str:
 
 
 def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
-    return {
-        "SecurityGroupId": group.security_group_id,
-        "SecurityGroupName": group.security_group_name,
-        "Description": group.description,
-        "VpcId": vpc_name(group.vpc_id, classic),
-        "SecurityGroupType": group.security_group_type.value,
-        "ServiceManaged": group.service_managed,
-        "RuleCount": len(group.rules),
-        "GroupToGroupRuleCount": sum(isinstance(rule.remote, GroupRef) for rule in group.rules),
-        "Tags": {"Tag": [{"TagKey": key, "TagValue": value} for key, value in group.tags]},
-    }
+    tags = [{"TagKey": key, "TagValue": value} for key, value in group.tags]
+    return {**ecs_items.group_item(group_fields(group), vpc_name(group.vpc_id, classic)), "Tags": {"Tag": tags}}
 
 
 def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
     return {
         **REQUEST,
-        "SecurityGroupId": group.security_group_id,
-        "SecurityGroupName": group.security_group_name,
-        "Description": group.description,
-        "VpcId": vpc_name(group.vpc_id, classic),
+        **ecs_items.group_head(group_fields(group), vpc_name(group.vpc_id, classic)),
         "InnerAccessPolicy": group.inner_access_policy.value.capitalize(),
         "NextToken": "",
         "Permissions": {"Permission": [permission(rule) for rule in group.rules]},
@@ -138,26 +119,8 @@ def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
 
 
 def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
-    item: dict[str, object] = {
-        "NetworkInterfaceId": eni.network_interface_id,
-        "Type": eni.type.value.capitalize(),
-        "Status": "InUse" if eni.instance_id else "Available",
-        "InstanceId": eni.instance_id,
-        "VpcId": vpc_name(eni.vpc_id, classic),
-        "MacAddress": eni.mac_address,
-        "PrivateIpAddress": str(eni.private_ip_addresses[0]),
-    }
-    for name, (outer, inner, key) in names_of.ENI_LISTS.items():
-        values = [str(value) for value in getattr(eni, name)]
-        item[outer] = {inner: [{key: value} for value in values] if key else values}
-    item["PrivateIpSets"] = {
-        "PrivateIpSet": [
-            {"PrivateIpAddress": str(address), "Primary": not index, "AssociatedPublicIp": {}}
-            for index, address in enumerate(eni.private_ip_addresses)
-        ]
-    }
-    item["Attachment"] = {"InstanceId": eni.instance_id} if eni.instance_id else {}
-    return item | extras(eni)
+    fields = plain_fields(eni, KEYS["network_interfaces"])
+    return ecs_items.eni_item(fields, vpc_name(eni.vpc_id, classic)) | extras(eni)
 
 
 def extras(eni: Eni) -> dict[str, object]:

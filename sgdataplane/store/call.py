@@ -16,7 +16,7 @@ class Call:
     """One call. `parameters`: those that the action knows, nested and typed as the cloud's SDK types them:
     {"Permissions": [{"IpProtocol": "TCP", "Priority": "1"}], "MaxResults": 10, "DryRun": True}; absent ones are absent,
     and what is unknown was left out. `extensions`: parameters named Sgdp*. `key`: the id of the access key. `source`:
-    the client's address. `now`: seconds since 1970."""
+    the client's address. `now`: seconds since 1970. `host`: the endpoint, as the client names it."""
 
     action: str
     parameters: Mapping[str, Json]
@@ -25,3 +25,4 @@ class Call:
     source: str
     now: float
     extensions: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""

@@ -37,6 +37,7 @@ class ResourceKind(enum.StrEnum):
     STORE = "store"
     HOST = "host"
     REFUSAL = "refusal"
+    KEY_PAIR = "key_pair"
 
 
 # Of the kinds that a state has: the section of the native format.
@@ -125,7 +126,7 @@ def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
     """The guard that every commit moves that changes such a document."""
     if kind in (ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST):
         return LISTS
-    if kind is ResourceKind.INSTANCE:
+    if kind in (ResourceKind.INSTANCE, ResourceKind.KEY_PAIR):
         return INSTANCES
     if kind in (ResourceKind.HOST, ResourceKind.REFUSAL):
         return HOSTS

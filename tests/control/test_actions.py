@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.actions import ACTIONS
+from sgdataplane.control.actions.scope import Habits
 from sgdataplane.store.documents import ResourceKind, state_in
 from sgdataplane.store.interface import Json
 from tests.support.controlling import Client, items
@@ -47,7 +48,8 @@ def test_a_group_of_the_api_has_no_rules_and_one_of_the_console_has_some(client:
     assert found == ports | {("ingress", "ICMP", "-1/-1"), ("egress", "ALL", "-1/-1")}
 
 
-def test_a_group_without_a_vpc_is_of_the_classic_network(client: Client) -> None:
+def test_a_group_without_a_vpc_is_of_the_classic_network_where_that_is_the_habit() -> None:
+    client = Client(habits=Habits(is_classic=True))
     group = client.text("CreateSecurityGroup", "SecurityGroupId")
     asked = {"IpProtocol": "tcp", "PortRange": "22/22", "SourceCidrIp": "192.0.2.0/24"}
     client("AuthorizeSecurityGroup", SecurityGroupId=group, **asked)
@@ -137,7 +139,7 @@ def test_a_rule_that_is_there_is_authorized_again_without_a_second_one(client: C
         asked: dict[str, Json] = {"IpProtocol": "TCP", "PortRange": "80/80", "SourceCidrIp": "10.0.0.7/8"}
         client("AuthorizeSecurityGroup", SecurityGroupId=group, Policy=policy, Priority=priority, **asked)
     (rule,) = rules(client, group)
-    assert (rule["SourceCidrIp"], rule["Policy"], rule["Priority"]) == ("10.0.0.0/8", "Accept", "1")
+    assert (rule["SourceCidrIp"], rule["Policy"], rule["Priority"]) == ("10.0.0.7/8", "Accept", "1")
 
 
 def test_rules_go_by_id_or_by_what_they_say(client: Client) -> None:

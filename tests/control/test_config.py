@@ -47,7 +47,7 @@ def test_the_sample_has_defaults_but_for_where_the_package_keeps_things(tmp_path
         "/run/sgdataplane-api/agent.sock",
     )
     shown = dict(re.findall(r"^#(\w+) = (.*)$", text, re.MULTILINE))
-    for key in ("listen", "v1", *OF_CHOICES):
+    for key in ("listen", "v1", "classic", *OF_CHOICES):
         assert loaded(tmp_path, f"{key} = {shown[key]}\n") == ApiConfig(), key
 
 
@@ -61,6 +61,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         lab = "demo"
         agent_socket = "/a"
         v1 = false
+        classic = true
         profile = "2026"
         placement = "host"
     """

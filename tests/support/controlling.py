@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.actions.scope import NEW_ACCOUNT, Habits
 from sgdataplane.control.calls.answers import Answer, ApiError
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind
@@ -28,8 +29,15 @@ def counted_ids() -> Callable[[str], str]:
 class Client:
     """Asks an engine as one key."""
 
-    def __init__(self, engine: Engine | None = None, profile: str = "seed", key: str = "LTAI-test") -> None:
-        self.engine, self.key = engine or Engine(MemoryStore(), profile, counted_ids()), key
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        profile: str = "seed",
+        key: str = "LTAI-test",
+        habits: Habits = NEW_ACCOUNT,
+    ) -> None:
+        self.engine = engine or Engine(MemoryStore(), profile, counted_ids(), habits=habits)
+        self.key = key
 
     def ask(self, action: str, **parameters: Json) -> Answer:
         return self.engine.call(Call(action, parameters, "request-1", self.key, "127.0.0.1", time.time()))

@@ -21,6 +21,8 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
+from sgdataplane.control.calls.products import SERVICES as PRODUCT_SERVICES
+from sgdataplane.control.calls.products import plain, service_of
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.store.call import Call
 from sgdataplane.store.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
@@ -66,7 +68,7 @@ NAMING[BY_EXTENSION] = "host"
 OF_RULES = ("PortRangeListId",)  # but not what a rule refers to
 READS = ("Describe", "List")  # what begins so names resources of other kinds only to filter by them
 MAKES = ("Create", "Run", "SgdpClone")  # what begins so makes one that has no name yet
-ACTION = re.compile(r"\*|(ecs|vpc):[A-Za-z0-9*]+", re.IGNORECASE)
+ACTION = re.compile(rf"\*|({'|'.join(PRODUCT_SERVICES)}):[A-Za-z0-9*]+", re.IGNORECASE)
 RESOURCE = re.compile(r"acs:(?P<service>ecs|vpc|\*):\*:\*:(?P<kind>\*|[a-z]+/)(?P<name>[^:]*)")
 
 
@@ -180,18 +182,20 @@ def forbidden() -> ApiError:
 
 def names_of(action: str) -> tuple[str, ...]:
     """The names by which policies know an action, in lower case. Actions on VPCs are the VPC service's, too."""
-    is_of_vpc = SERVICES.get(_subject(action)) == "vpc"
-    return tuple(f"{service}:{action}".lower() for service in (("ecs", "vpc") if is_of_vpc else ("ecs",)))
+    service, name = service_of(action), plain(action)
+    is_of_vpc = SERVICES.get(_subject(name)) == "vpc" or service == "vpc"
+    return tuple(f"{one}:{name}".lower() for one in (("ecs", "vpc") if is_of_vpc else (service,)))
 
 
 def resources_of(call: Call) -> tuple[CallTarget, ...]:
     """What a call is about: all that its parameters name; and its subject as such, if it makes one or names none."""
-    subject = _subject(call.action)
+    action = plain(call.action)
+    subject = _subject(action)
     said = {**call.parameters, **{name: call.extensions[name] for name in (BY_EXTENSION,) if name in call.extensions}}
-    named = {one for one in _named(said, subject) if one.kind == subject or not call.action.startswith(READS)}
-    if subject and (call.action.startswith(MAKES) or all(one.kind != subject for one in named)):
+    named = {one for one in _named(said, subject) if one.kind == subject or not action.startswith(READS)}
+    if subject and (action.startswith(MAKES) or all(one.kind != subject for one in named)):
         named.add(_resource(subject, "*"))
-    return tuple(named) or (CallTarget("ecs", "*", "*"),)
+    return tuple(named) or (CallTarget(service_of(call.action), "*", "*"),)
 
 
 def targets_of_change(workspace: Workspace) -> Iterator[CallTarget]:
@@ -326,7 +330,7 @@ class _Reader:
 
     def _action(self, text: str, at: str) -> str:
         if not ACTION.fullmatch(text):
-            expected = "ecs:NAME or vpc:NAME, where * stands for any letters; or *"
+            expected = "ecs:NAME, vpc:NAME or another service's, where * stands for any letters; or *"
             self._refuse(at, "Action", "not an action of this API", text, expected)
         return text.lower()
 
@@ -376,7 +380,11 @@ def _services_of(kind: str) -> tuple[str, ...]:
 
 # What `sgdp api keys create --policy` knows by name.
 ALL = (("*", "*"),)
-READING = ("ecs:describe*", "ecs:list*", "ecs:sgdpdescribe*", "ecs:sgdpdiff", "ecs:sgdpexplain", "ecs:sgdpwait")
+READING = (
+    *("ecs:describe*", "ecs:list*", "ecs:sgdpdescribe*", "ecs:sgdpdiff", "ecs:sgdpexplain", "ecs:sgdpwait"),
+    *("vpc:describe*", "vpc:list*", "resourcemanager:list*", "sts:getcalleridentity", "location:describe*"),
+    "bssopenapi:query*",
+)
 BUILT_IN: Mapping[str, AccessPolicy] = MappingProxyType(
     {
         "full": AccessPolicy((Statement(Effect.ALLOW, ("*",), ALL),)),

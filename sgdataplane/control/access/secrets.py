@@ -17,11 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.host.files import beside_of, make_private, sync_folder
 
+RSA_BITS = 2048
 KEY_BYTES, NONCE_BYTES = 32, 12
 FORMAT = "1:"  # of a sealed secret: AES-256-GCM, nonce and ciphertext in base64
 
@@ -92,3 +95,11 @@ def _require_private(file: Path, found: os.stat_result) -> None:
 
 def _refused(file: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
     return StateFileError((Problem(Where(str(file)), f"InvalidKeyFile.{code}", message, value, expected),))
+
+
+def make_key_pair() -> tuple[str, str]:
+    """Return a new private RSA key in PEM, and its public key as SSH writes it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    pem, ssh = serialization.Encoding.PEM, serialization.Encoding.OpenSSH
+    private = key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    return private.decode(), key.public_key().public_bytes(ssh, serialization.PublicFormat.OpenSSH).decode()

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from sgdataplane.control.access.permissions import ALL_RIGHTS, Rights, forbidden, targets_of_change
 from sgdataplane.control.actions import ACTIONS, Action
-from sgdataplane.control.actions.scope import Scope
+from sgdataplane.control.actions.scope import NEW_ACCOUNT, Habits, Scope
 from sgdataplane.control.actions.validation import validate
 from sgdataplane.control.calls.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
 from sgdataplane.errors import LimitError
@@ -64,8 +64,9 @@ class Engine:
         profile: str = "seed",
         new_id: Callable[[str], str] = random_id,
         rights: Rights = ALL_RIGHTS,
+        habits: Habits = NEW_ACCOUNT,
     ) -> None:
-        self._store, self.profile, self._new_id, self.rights = store, profile, new_id, rights
+        self._store, self.profile, self._new_id, self.rights, self._habits = store, profile, new_id, rights, habits
         self.documents = Documents.of(store.snapshot())  # of the last revision; reads are answered from them
         self._writing = threading.Lock()
         self.moved = threading.Condition()  # held to replace the documents, and notified then
@@ -110,7 +111,7 @@ class Engine:
     def read(self, run: Callable[[Scope], Body], call: Call) -> Body:
         """What an action answers that writes nothing."""
         with _answering():
-            return run(Scope(Workspace(self.documents), call, self._new_id))
+            return run(Scope(Workspace(self.documents), call, self._new_id, self._habits))
 
     def _write(self, action: Action, call: Call) -> Answer:
         token = _token_of(call)
@@ -135,7 +136,7 @@ class Engine:
 
     def _decide(self, action: Action, call: Call, token: Token | None) -> Answer:
         workspace = Workspace(self.documents)
-        body = action.run(Scope(workspace, call, self._new_id))
+        body = action.run(Scope(workspace, call, self._new_id, self._habits))
         if self.rights.denies(call, targets_of_change(workspace)):
             raise forbidden()
         validate(workspace, self.profile)

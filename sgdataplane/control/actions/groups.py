@@ -5,28 +5,30 @@ Owns these actions. Rules are in rules.py. Must not know HTTP or the store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
-from sgdataplane.control.actions.rules import DONE, permission
-from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.networks import default_vpc
+from sgdataplane.control.actions.rules import DONE, permission, rule_notes
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Direction
+from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.store.documents import Fields, ResourceKind, about, kind_of, name_of, rules_in, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
 EVERYONE = "0.0.0.0/0"
-REMOTE_FIELDS = ("source_security_group_id", "dest_security_group_id")
 
 
 def create(scope: Scope) -> Body:
     """CreateSecurityGroup: without rules, as by the cloud's API, or with those of its console (semantics.md,
-    section 6). Without a VPC it's a group of the classic network."""
+    section 6). Without a VPC it's a group of the default VPC, or of the classic network where that is the habit."""
     vpc_id = scope.text("VpcId")
     if vpc_id:
         scope.find(ResourceKind.VPC, vpc_id)
     else:
-        vpc_id = _classic(scope)
+        vpc_id = _classic(scope) if scope.habits.is_classic else default_vpc(scope)
     kind = scope.text("SecurityGroupType", "normal").lower()
     group_id, managed = scope.new_id("sg"), scope.flag("ServiceManaged")
     state: Fields = {
@@ -47,6 +49,33 @@ def create(scope: Scope) -> Body:
     return {"SecurityGroupId": group_id}
 
 
+def default_group(scope: Scope, vpc_id: str) -> str:
+    """The default group of a VPC (semantics.md, section 6), which is made when the first instance needs it."""
+    for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.GROUP):
+        body = scope.find(ResourceKind.GROUP, name_of(path))
+        if about(body).get("is_default"):
+            return name_of(path)
+    group_id = scope.new_id("sg")
+    state: Fields = {
+        "security_group_id": group_id,
+        "security_group_name": group_id,
+        "description": "System created security group.",
+        "security_group_type": "normal",
+        "vpc_id": vpc_id,
+        "inner_access_policy": "Accept",
+        "rules": cast(Json, _default_rules(scope)),
+    }
+    scope.workspace.put(ResourceKind.GROUP, group_id, state, {"created": scope.time, "is_default": True})
+    return group_id
+
+
+def _default_rules(scope: Scope) -> list[Fields]:
+    """SSH, RDP and ICMP from everywhere, and with SgdpDefaultGroupWeb HTTP and HTTPS, behind all other rules."""
+    is_web = scope.call.extensions.get("SgdpDefaultGroupWeb", "").lower() == "true"
+    ports = (22, 3389, *((80, 443) if is_web else ()))
+    return _open_rules(scope, [*(("tcp", f"{port}/{port}") for port in ports), ("icmp", "-1/-1")], priority=100)
+
+
 def _classic(scope: Scope) -> str:
     if scope.workspace.get(ResourceKind.VPC, CLASSIC_VPC) is None:
         state: Fields = {"vpc_id": CLASSIC_VPC, "network_type": "classic"}
@@ -57,13 +86,27 @@ def _classic(scope: Scope) -> str:
 def console_rules(scope: Scope, kind: str) -> list[Fields]:
     """What the console adds to a new group."""
     said = [("tcp", f"{port}/{port}") for port in (80, 443, 22, 3389)] + [("icmp", "-1/-1")]
-    rules: list[Fields] = [
-        {"type": "ingress", "ip_protocol": protocol, "port_range": ports, "cidr_ip": EVERYONE}
+    rules = _open_rules(scope, said)
+    if kind == "enterprise":
+        egress: Fields = {"type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "cidr_ip": EVERYONE}
+        rules.append({**egress, "security_group_rule_id": scope.new_id("sgr")})
+    return rules
+
+
+def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1) -> list[Fields]:
+    """Rules that accept these protocols and ports from everywhere."""
+    weak: Fields = {} if priority == 1 else {"priority": priority}
+    return [
+        {
+            "type": "ingress",
+            "ip_protocol": protocol,
+            "port_range": ports,
+            "cidr_ip": EVERYONE,
+            **weak,
+            "security_group_rule_id": scope.new_id("sgr"),
+        }
         for protocol, ports in said
     ]
-    if kind == "enterprise":
-        rules.append({"type": "egress", "ip_protocol": "all", "port_range": "-1/-1", "cidr_ip": EVERYONE})
-    return [{**rule, "security_group_rule_id": scope.new_id("sgr")} for rule in rules]
 
 
 def delete(scope: Scope) -> Body:
@@ -106,7 +149,9 @@ def clone(scope: Scope) -> Body:
     group_id = scope.new_id("sg")
     vpc_id = scope.text("VpcId") or str(state_in(original)["vpc_id"])
     scope.find(ResourceKind.VPC, vpc_id)
-    rules = [{**rule, "security_group_rule_id": scope.new_id("sgr")} for rule in rules_in(original)]
+    new_ids = {_id_of(rule): scope.new_id("sgr") for rule in rules_in(original)}
+    rules = [{**rule, "security_group_rule_id": new_ids[_id_of(rule)]} for rule in rules_in(original)]
+    _, texts = rule_notes(original)
     state: Fields = {
         **state_in(original),
         "security_group_id": group_id,
@@ -117,10 +162,17 @@ def clone(scope: Scope) -> Body:
         "service_managed": False,
         "rules": cast(Json, rules),
     }
-    scope.workspace.put(
-        ResourceKind.GROUP, group_id, state, {"created": scope.time, "cloned_from": scope.text("SecurityGroupId")}
-    )
+    more: Fields = {
+        "created": scope.time,
+        "cloned_from": scope.text("SecurityGroupId"),
+        "rule_texts": {new_ids[rule_id]: text for rule_id, text in texts.items() if rule_id in new_ids},
+    }
+    scope.workspace.put(ResourceKind.GROUP, group_id, state, more)
     return {"SecurityGroupId": group_id}
+
+
+def _id_of(rule: Fields) -> str:
+    return str(rule["security_group_rule_id"])
 
 
 def describe_all(scope: Scope) -> Body:
@@ -143,7 +195,7 @@ def describe_all(scope: Scope) -> Body:
     def shape(entry: tuple[str, Body]) -> Json:
         return group_item(scope, *entry)
 
-    return {"RegionId": REGION, **scope.page(found, shape, "SecurityGroups", "SecurityGroup")}
+    return {"RegionId": scope.region, **scope.page(found, shape, "SecurityGroups", "SecurityGroup")}
 
 
 def _name_asked(scope: Scope) -> str:
@@ -162,17 +214,10 @@ def group_item(scope: Scope, group_id: str, body: Body) -> Json:
     members = scope.workspace.members(group_id)
     instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
     return {
-        "SecurityGroupId": group_id,
-        "SecurityGroupName": state.get("security_group_name", ""),
-        "Description": state.get("description", ""),
-        "SecurityGroupType": state["security_group_type"],
-        "VpcId": _shown_vpc(body),
+        **cast(Fields, ecs_items.group_item({**state, "security_group_id": group_id}, _shown_vpc(body))),
         "CreationTime": about(body).get("created", ""),
-        "ServiceManaged": bool(state.get("service_managed")),
         "ServiceID": 1 if state.get("service_managed") else 0,
         "ResourceGroupId": about(body).get("resource_group_id", ""),
-        "RuleCount": len(rules_in(body)),
-        "GroupToGroupRuleCount": sum(any(name in rule for name in REMOTE_FIELDS) for rule in rules_in(body)),
         "EcsCount": len(instances),
         "AvailableInstanceAmount": max(0, 2000 - len(members)),
         "Tags": {"Tag": tag_items(body)},
@@ -183,27 +228,29 @@ def describe(scope: Scope) -> Body:
     """DescribeSecurityGroupAttribute: a group with its rules, newest first as the cloud has them."""
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
-    state, times = state_in(body), cast("dict[str, Json]", about(body).get("rule_times", {}))
+    state = state_in(body)
     direction = scope.text("Direction", "all").lower()
     if direction not in ("all", *(one.value for one in Direction)):
         raise ApiError("InvalidDirection.ValueNotSupported", "Direction is ingress, egress or all.")
-    nic = scope.text("NicType").lower()
     rules = [
         rule
         for rule in reversed(rules_in(body))
-        if direction in ("all", rule["type"]) and nic in ("", rule.get("nic_type", "intranet"))
+        if direction in ("all", rule["type"]) and _is_of_nic(rule, body, scope.text("NicType").lower())
     ]
     start, size, token = scope.next_page(len(rules))
     return {
-        "RegionId": REGION,
-        "SecurityGroupId": group_id,
-        "SecurityGroupName": state.get("security_group_name", ""),
-        "Description": state.get("description", ""),
-        "VpcId": _shown_vpc(body),
+        "RegionId": scope.region,
+        **cast(Fields, ecs_items.group_head({**state, "security_group_id": group_id}, _shown_vpc(body))),
         "InnerAccessPolicy": state["inner_access_policy"],
-        "Permissions": {"Permission": [permission(scope, rule, times) for rule in rules[start : start + size]]},
+        "Permissions": {"Permission": [permission(scope, rule, body) for rule in rules[start : start + size]]},
         "NextToken": token,
     }
+
+
+def _is_of_nic(rule: Fields, body: Body, asked: str) -> bool:
+    """Whether a rule is for that kind of network interface. In a VPC there is one kind, and the filter says nothing:
+    clients send whatever they have, such as `internet` or `<nil>`."""
+    return bool(_shown_vpc(body)) or asked in ("", rule.get("nic_type", "intranet"))
 
 
 def describe_references(scope: Scope) -> Body:
@@ -227,7 +274,7 @@ def join(scope: Scope) -> Body:
     groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
     if group_id in groups:
         raise ApiError("InvalidInstanceId.AlreadyExists", f"{eni_id} is in {group_id} already.")
-    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": cast(Json, sorted([*groups, group_id]))})
+    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": cast(Json, [*groups, group_id])})
     return DONE
 
 

@@ -1,6 +1,6 @@
 """Instances: a name with network interfaces. What the cloud's calls say of disks, images and money means nothing here.
 
-Owns these actions. Must not know HTTP or the store.
+Owns these actions but for answers about what is behind a name (machines.py). Must not know HTTP or the store.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
 
-from sgdataplane.control.actions import interfaces
+from sgdataplane.control.actions.groups import default_group
 from sgdataplane.control.actions.interfaces import asked_groups, make
+from sgdataplane.control.actions.machines import asked_of, disks_asked, instance_item
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD
@@ -68,6 +69,8 @@ def _make(scope: Scope, number: int, status: str) -> str:
         "zone_id": scope.text("ZoneId"),
         "tags": scope.instance_tags(),
         "resource_group_id": scope.text("ResourceGroupId"),
+        "asked": asked_of(scope),
+        "disks": disks_asked(scope),
     }
     state: Fields = {"instance_id": instance_id, "instance_name": name or instance_id}
     scope.workspace.put(ResourceKind.INSTANCE, instance_id, state, more)
@@ -79,11 +82,25 @@ def _make(scope: Scope, number: int, status: str) -> str:
     groups = asked_groups(scope.call.parameters)
     primary = next((one for one in asked if one.get("InstanceType") == "Primary"), None)
     first = {**said, **(primary or {})}
-    make(scope, first, asked_groups(first) or groups, instance_id)
+    groups = asked_groups(first) or groups or _default_groups(scope, str(first.get("VSwitchId") or ""))
+    eni_id = make(scope, first, groups, instance_id)
+    if not more["zone_id"]:
+        scope.change(
+            ResourceKind.INSTANCE, instance_id, {}, zone_id=about(scope.find(ResourceKind.ENI, eni_id))["zone_id"]
+        )
     for other in asked:
         if other is not primary:
             _add(scope, {"VSwitchId": said.get("VSwitchId"), **other}, groups, instance_id)
     return instance_id
+
+
+def _default_groups(scope: Scope, switch_id: str) -> list[str]:
+    """The default group of a VSwitch's VPC where the call asks for none and may have that; else none."""
+    is_asked = scope.call.extensions.get("SgdpDefaultGroup", "").lower() == "true"
+    if not switch_id or not (is_asked or scope.habits.has_default_group):
+        return []
+    vpc_id = str(state_in(scope.find(ResourceKind.VSWITCH, switch_id))["vpc_id"])
+    return [default_group(scope, vpc_id)]
 
 
 def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> None:
@@ -130,7 +147,7 @@ def _set_status(scope: Scope, status: str) -> Body:
 
 
 def modify(scope: Scope) -> Body:
-    """ModifyInstanceAttribute: its name, and the groups of its primary ENI."""
+    """ModifyInstanceAttribute: its name, what else was asked for, and the groups of its primary ENI."""
     instance_id = scope.required("InstanceId")
     scope.find(ResourceKind.INSTANCE, instance_id)
     state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
@@ -139,14 +156,15 @@ def modify(scope: Scope) -> Body:
         for name, key in (("description", "Description"), ("host_name", "HostName"))
         if scope.has(key)
     }
-    scope.change(ResourceKind.INSTANCE, instance_id, state, **more)
+    old = cast(Fields, about(scope.find(ResourceKind.INSTANCE, instance_id)).get("asked", {}))
+    scope.change(ResourceKind.INSTANCE, instance_id, state, **more, asked={**old, **asked_of(scope)})
     groups = scope.texts("SecurityGroupIds")
     enis = scope.workspace.enis_of(instance_id)
     if groups and enis:
         before = set(texts(state_in(scope.find(ResourceKind.ENI, enis[0])), "security_group_ids"))
         for group_id in before ^ set(groups):
             scope.find_writable(group_id)
-        scope.change(ResourceKind.ENI, enis[0], {"security_group_ids": cast(Json, sorted(dict.fromkeys(groups)))})
+        scope.change(ResourceKind.ENI, enis[0], {"security_group_ids": cast(Json, [*dict.fromkeys(groups)])})
     return DONE
 
 
@@ -199,44 +217,3 @@ def _has_wanted_enis(scope: Scope, instance_id: str) -> bool:
         and scope.text("VSwitchId") in ("", *(about(eni).get("vswitch_id") for eni in enis))
         and (not wanted or bool(wanted & addresses))
     )
-
-
-def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
-    state, more = state_in(body), about(body)
-    enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
-    primary = state_in(enis[0][1]) if enis else {}
-    vswitch_id = about(enis[0][1]).get("vswitch_id", "") if enis else ""
-    shown: list[Json] = [
-        {
-            "NetworkInterfaceId": eni_id,
-            "MacAddress": state_in(eni).get("mac_address", ""),
-            "PrimaryIpAddress": texts(state_in(eni), "private_ip_addresses")[0],
-            "Type": str(state_in(eni)["type"]).capitalize(),
-            "PrivateIpSets": cast(Fields, interfaces.eni_item(scope, eni_id, eni))["PrivateIpSets"],
-        }
-        for eni_id, eni in enis
-    ]
-    return {
-        "InstanceId": instance_id,
-        "InstanceName": state.get("instance_name", ""),
-        "HostName": more.get("host_name", ""),
-        "Description": more.get("description", ""),
-        "Status": more.get("status", RUNNING),
-        "InstanceType": more.get("instance_type", ""),
-        "ImageId": more.get("image_id", ""),
-        "CreationTime": more.get("created", ""),
-        "RegionId": REGION,
-        "ResourceGroupId": more.get("resource_group_id", ""),
-        "ZoneId": more.get("zone_id", ""),
-        "InstanceNetworkType": "vpc",
-        "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},
-        "VpcAttributes": {
-            "VpcId": primary.get("vpc_id", ""),
-            "VSwitchId": vswitch_id,
-            "PrivateIpAddress": {"IpAddress": primary.get("private_ip_addresses", [])},
-        },
-        "PublicIpAddress": {"IpAddress": []},
-        "InnerIpAddress": {"IpAddress": []},
-        "NetworkInterfaces": {"NetworkInterface": shown},
-        "Tags": {"Tag": tag_items(body)},
-    }

@@ -1,28 +1,29 @@
 """Network interfaces: create, describe, attach, detach, change, delete; their addresses.
 
-Owns these actions, and how an address is chosen. Must not know HTTP or the store.
+Owns these actions; how an address is chosen is in addresses.py. Must not know HTTP or the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
+from sgdataplane.control.actions.addresses import Chooser
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
-from sgdataplane.net.values import Address, Prefix
-from sgdataplane.statefile import ecs_names
+from sgdataplane.statefile import ecs_items, ecs_names
 from sgdataplane.statefile.records import free_mac
-from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD, tagged
 from sgdataplane.store.interface import Body, Json
 
 TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
 MODE_TAGS, MODE_KEYS = frozenset({MODE_TAG, UNTIL_TAG}), ("mode", "audit_until")
-RESERVED = 3  # addresses at a block's end, which the cloud keeps
-LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
+QUEUES = {"queues": "QueueNumber", "queue_pairs": "QueuePairNumber", "network_card": "NetworkCardIndex"}
+TYPES = ("Primary", "Secondary", "Trunk", "Member")
+TRAFFIC_MODES = ("Standard", "HighPerformance")
 
 
 def create(scope: Scope) -> Body:
@@ -54,12 +55,8 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         scope.find_writable(group_id)
     vpc_id, eni_id = str(state_in(switch)["vpc_id"]), scope.new_id("eni")
     is_primary = bool(instance_id) and not scope.workspace.enis_of(instance_id)
-    wished = [str(said[key]) for key in ("PrimaryIpAddress", "PrivateIpAddress") if isinstance(said.get(key), str)]
-    listed = said.get("PrivateIpAddress")
-    wished += [str(one) for one in listed] if isinstance(listed, list) else []
     chooser = Chooser(scope, vpc_id, switch_id)
-    addresses = list(dict.fromkeys(wished)) or chooser.choose(1)
-    addresses += chooser.choose(_count(said, "SecondaryPrivateIpAddressCount"), besides=addresses)
+    addresses = _addresses(said, chooser)
     state: Fields = {
         "network_interface_id": eni_id,
         "instance_id": instance_id,
@@ -75,7 +72,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
                 ("ipv6_prefixes", "Ipv6Prefix", "Ipv6PrefixCount"),
             )
         },
-        "security_group_ids": cast(Json, sorted(groups)),
+        "security_group_ids": [*groups],
         "connection_tracking": tracking(said),
         **mode_of(cast("dict[str, str]", scope.tags())),
     }
@@ -89,9 +86,33 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "resource_group_id": str(said.get("ResourceGroupId") or ""),
         "delete_on_release": is_primary or said.get("DeleteOnRelease") is True,
         "source_dest_check": said.get("SourceDestCheck") is True,
+        **hardware(said),
     }
     scope.workspace.put(ResourceKind.ENI, eni_id, state, more)
     return eni_id
+
+
+def _addresses(said: Fields, chooser: Chooser) -> list[str]:
+    """Private addresses, the primary one first. A list of addresses is of secondary ones: the primary is chosen beside
+    them, unless the call names it."""
+    listed = said.get("PrivateIpAddress")
+    first = said.get("PrimaryIpAddress") or (listed if isinstance(listed, str) else "")
+    others = list(dict.fromkeys(str(one) for one in listed)) if isinstance(listed, list) else []
+    primary = [str(first)] if first else chooser.choose(1, besides=others)
+    addresses = [*primary, *(one for one in others if one not in primary)]
+    return addresses + chooser.choose(_count(said, "SecondaryPrivateIpAddressCount"), besides=addresses)
+
+
+def hardware(said: Fields) -> Fields:
+    """What is asked of an ENI that only hardware has; it is told again. ApiError for what there isn't."""
+    kind, mode = str(said.get("InstanceType") or ""), str(said.get("NetworkInterfaceTrafficMode") or "")
+    if kind and kind not in TYPES:
+        raise ApiError("InvalidParameter.InstanceType", f"InstanceType is one of {', '.join(TYPES)}")
+    if mode and mode not in TRAFFIC_MODES:
+        raise ApiError("InvalidParameter.NetworkInterfaceTrafficMode", f"it is one of {', '.join(TRAFFIC_MODES)}")
+    found: Fields = {"kind": kind if kind == "Trunk" else "", "traffic_mode": mode}
+    found |= {name: said[key] for name, key in QUEUES.items() if said.get(key) is not None}
+    return {name: value for name, value in found.items() if value != ""}
 
 
 def _count(said: Fields, name: str) -> int:
@@ -115,70 +136,6 @@ def mode_of(tags: Mapping[str, str]) -> Fields:
     return {key: value for key, value in found.items() if value}
 
 
-class Chooser:
-    """Chooses free addresses of a VSwitch, the lowest first."""
-
-    def __init__(self, scope: Scope, vpc_id: str, switch_id: str) -> None:
-        self._scope, self._vpc_id, self._switch_id = scope, vpc_id, switch_id
-
-    def choose(self, count: int, besides: Iterable[str] = ()) -> list[str]:
-        if not count:
-            return []
-        block = Prefix.parse(str(self._scope.workspace.state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"]))
-        numbers = range(block.first + 1, block.last - RESERVED + 1)
-        return self._free(block.family_bits, numbers, count, set(besides))
-
-    def choose_ipv6(self, count: int) -> list[str]:
-        """A VSwitch has no IPv6 block of its own here, so they are of the VPC's."""
-        if not count:
-            return []
-        blocks = texts(self._scope.workspace.state(ResourceKind.VPC, self._vpc_id), "cidr_blocks")
-        block = next((Prefix.parse(text) for text in blocks if ":" in text), None)
-        if block is None:
-            raise ApiError("InvalidVSwitch.Ipv6NotTurnOn", f"{self._vpc_id} has no IPv6 block", FORBIDDEN)
-        return self._free(128, range(block.first + 16, block.last), count, set())
-
-    def choose_prefix(self, name: str, count: int) -> list[str]:
-        """Delegated blocks of the VSwitch (IPv4), or of the VPC (IPv6), from the end downwards."""
-        state = self._scope.workspace.state
-        inner = str(state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"])
-        blocks = [inner] if name == "ipv4_prefixes" else texts(state(ResourceKind.VPC, self._vpc_id), "cidr_blocks")
-        block = next((Prefix.parse(text) for text in blocks if (":" in text) is (name == "ipv6_prefixes")), None)
-        length, found = LENGTHS[name], list[str]()
-        if block is None or block.length > length:
-            raise ApiError("InvalidParameter.PrefixCount", f"the VSwitch has no block for {name}", FORBIDDEN)
-        size, new = 1 << (block.family_bits - length), set(self._own_new())
-        for number in range(block.last + 1 - 2 * size, block.first, -size):
-            if len(found) == count:
-                break
-            prefix = Prefix(block.family_bits, number, length)
-            if str(prefix) not in new and not self._is_taken(prefix):
-                found.append(str(prefix))
-        return found
-
-    def _free(self, bits: int, numbers: range, count: int, besides: set[str]) -> list[str]:
-        found: list[str] = []
-        new = {*besides, *self._own_new()}
-        for number in numbers:
-            address = Address(bits, number)
-            if str(address) not in new and not self._is_taken(Prefix.of(address)):
-                found.append(str(address))
-            if len(found) == count:
-                return found
-        raise ApiError("InvalidVSwitchId.IpNotEnough", f"{self._switch_id} has no free address left", FORBIDDEN)
-
-    def _is_taken(self, prefix: Prefix) -> bool:
-        taken = self._scope.workspace.documents.taken
-        return any(True for _ in taken.others(self._vpc_id, prefix))
-
-    def _own_new(self) -> Iterator[str]:
-        """Addresses and prefixes of the ENIs that this call makes, as they are written: nobody has checked them yet."""
-        for path, body in self._scope.workspace.puts.items():
-            if path.startswith(f"{ResourceKind.ENI}/"):
-                for name in ADDRESSES:
-                    yield from texts(state_in(body), name)
-
-
 def attach(scope: Scope) -> Body:
     """AttachNetworkInterface: a secondary ENI becomes the instance's; SgdpHost says at which host. If the instance's
     tag names one, no earlier claim counts: the host that it leaves claims an ENI as soon as it's detached."""
@@ -192,7 +149,8 @@ def attach(scope: Scope) -> Body:
     is_first = not scope.workspace.enis_of(instance_id)
     given: Fields = {"instance_id": instance_id, "type": "primary" if is_first else "secondary"}
     is_named = bool(scope.host or tagged(instance))
-    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}))
+    card = {"network_card": scope.call.parameters["NetworkCardIndex"]} if scope.has("NetworkCardIndex") else {}
+    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}), **card)
     return DONE
 
 
@@ -231,7 +189,7 @@ def modify(scope: Scope) -> Body:
         before = set(texts(state_in(body), "security_group_ids"))
         for group_id in before ^ set(groups):
             scope.find_writable(group_id)
-        given["security_group_ids"] = cast(Json, sorted(dict.fromkeys(groups)))
+        given["security_group_ids"] = [*dict.fromkeys(groups)]
     if scope.has(ecs_names.TRACKING):
         old = cast(Fields, state_in(body).get("connection_tracking", {}))
         given["connection_tracking"] = {**old, **cast(Fields, tracking(dict(scope.call.parameters)))}
@@ -246,6 +204,7 @@ def modify(scope: Scope) -> Body:
         if scope.has(key)
     }
     moved = {FIELD: scope.host} if scope.host else {}
+    flags |= hardware(dict(scope.call.parameters))
     scope.change(ResourceKind.ENI, eni_id, given, **more, **flags, **moved)
     return DONE
 
@@ -323,7 +282,7 @@ def _is_wanted(scope: Scope, eni_id: str, body: Body, *, addresses: set[str]) ->
         and scope.text("InstanceId") in ("", state.get("instance_id", ""))
         and scope.text("VpcId") in ("", state["vpc_id"])
         and scope.text("VSwitchId") in ("", more.get("vswitch_id", ""))
-        and scope.text("Type").lower() in ("", state["type"])
+        and scope.text("Type") in ("", _kind(body))
         and scope.text("Status").lower() in ("", status)
         and scope.text("SecurityGroupId") in ("", *texts(state, "security_group_ids"))
         and scope.text("PrimaryIpAddress") in ("", texts(state, "private_ip_addresses")[0])
@@ -340,39 +299,56 @@ def describe(scope: Scope) -> Body:
     return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
 
 
+def _kind(body: Body) -> str:
+    """Primary, Secondary, or what was asked for in place of Secondary."""
+    kind = str(state_in(body)["type"]).capitalize()
+    return str(about(body).get("kind") or kind) if kind == "Secondary" else kind
+
+
 def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
     del scope
     state, more = state_in(body), about(body)
-    instance_id = state.get("instance_id", "")
-    addresses = texts(state, "private_ip_addresses")
-    item: dict[str, Json] = {
-        "NetworkInterfaceId": eni_id,
+    times = cast(Fields, state.get("connection_tracking", {}))
+    card = {"NetworkCardIndex": more["network_card"]} if "network_card" in more else {}
+    attached: Fields = {"InstanceId": state["instance_id"], **card} if state.get("instance_id") else {}
+    item: Fields = {
+        **cast(Fields, ecs_items.eni_item({**state, "network_interface_id": eni_id}, str(state["vpc_id"]))),
+        "Type": _kind(body),
+        "Attachment": attached,
         "NetworkInterfaceName": more.get("name", ""),
         "Description": more.get("description", ""),
-        "Type": str(state["type"]).capitalize(),
-        "Status": "InUse" if instance_id else "Available",
-        "InstanceId": instance_id,
-        "Attachment": {"InstanceId": instance_id} if instance_id else {},
-        "VpcId": state["vpc_id"],
         "VSwitchId": more.get("vswitch_id", ""),
         "ZoneId": more.get("zone_id", ""),
-        "MacAddress": state.get("mac_address", ""),
-        "PrivateIpAddress": addresses[0],
         "CreationTime": more.get("created", ""),
         "DeleteOnRelease": bool(more.get("delete_on_release")),
         "SourceDestCheck": bool(more.get("source_dest_check")),
+        "NetworkInterfaceTrafficMode": more.get("traffic_mode", TRAFFIC_MODES[0]),
+        "QueueNumber": more.get("queues", 1),
+        **({"QueuePairNumber": more["queue_pairs"]} if "queue_pairs" in more else {}),
         "ServiceManaged": False,
+        "ServiceID": 0,
+        "AssociatedPublicIp": {},
         "ResourceGroupId": more.get("resource_group_id", ""),
         "OwnerId": "",
         "Tags": {"Tag": tag_items(body)},
-    }
-    for name, (outer, inner, key) in ecs_names.ENI_LISTS.items():
-        item[outer] = {inner: [{key: value} if key else value for value in texts(state, name)]}
-    private: list[Json] = [{"PrivateIpAddress": one, "Primary": not at} for at, one in enumerate(addresses)]
-    item["PrivateIpSets"] = {"PrivateIpSet": private}
-    times = cast(Fields, state.get("connection_tracking", {}))
-    item[ecs_names.TRACKING] = {
-        key: times.get(name, default)
-        for (name, key), default in zip(ecs_names.TRACKING_NAMES.items(), (910, 3, 30), strict=True)
+        ecs_names.TRACKING: {
+            key: times.get(name, default)
+            for (name, key), default in zip(ecs_names.TRACKING_NAMES.items(), (910, 3, 30), strict=True)
+        },
     }
     return item
+
+
+def interface_in_instance(eni_id: str, body: Body) -> Json:
+    """An ENI as DescribeInstances has it."""
+    state = state_in(body)
+    addresses = texts(state, "private_ip_addresses")
+    ipv6: list[Json] = [{"Ipv6Address": one} for one in texts(state, "ipv6_addresses")]
+    return {
+        "NetworkInterfaceId": eni_id,
+        "MacAddress": state.get("mac_address", ""),
+        "PrimaryIpAddress": addresses[0],
+        "Type": _kind(body),
+        "PrivateIpSets": {"PrivateIpSet": cast(Json, ecs_items.private_ips(addresses))},
+        "Ipv6Sets": {"Ipv6Set": ipv6},
+    }

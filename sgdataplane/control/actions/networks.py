@@ -1,43 +1,191 @@
-"""VPCs and VSwitches, regions and zones.
+"""VPCs and their route tables: create, describe, change, delete; the default VPC.
 
-Owns these actions. A VSwitch gives ENIs their addresses and means nothing to a policy. Must not know HTTP or the store.
+Owns these actions. Of a VPC, its blocks are part of a state; all else is told as it was asked for. Every VPC has a
+router and one route table, whose ids are made from its own. Must not know HTTP or the store.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import REGION, Scope, is_among
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tags_of
 from sgdataplane.control.calls.answers import ApiError
-from sgdataplane.net.values import Prefix
+from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
 from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
-ZONE = f"{REGION}-a"
+DEFAULT_BLOCK = "172.16.0.0/12"  # the cloud's, where none is given
+DEFAULT_NAME = "default"
+# IPv6 blocks are of the range for documentation: nothing else has them, and no router takes them to the internet.
+IPV6_POOL, IPV6_LENGTH = Prefix.parse("2001:db8::/32"), 56
+MAX_USER_CIDRS = 3
 
 
 def create_vpc(scope: Scope) -> Body:
     """CreateVpc; the cloud's own block if none is given."""
-    vpc_id = scope.new_id("vpc")
-    blocks = [_block(scope, "CidrBlock", "172.16.0.0/12")]
-    if scope.has("Ipv6CidrBlock"):
-        blocks.append(_block(scope, "Ipv6CidrBlock", ""))
-    more: Fields = {"name": scope.text("VpcName"), "description": scope.text("Description"), "created": scope.time}
+    return _made(scope, _make(scope, [_block(scope, "CidrBlock", DEFAULT_BLOCK)]))
+
+
+def create_default_vpc(scope: Scope) -> Body:
+    """CreateDefaultVpc: the one in which things are that name no VPC. There is one at most."""
+    if find_default(scope):
+        raise ApiError("OperationDenied.DefaultVpcExists", "There is a default VPC already.")
+    return _made(scope, _make(scope, [DEFAULT_BLOCK], is_default=True))
+
+
+def default_vpc(scope: Scope) -> str:
+    """The default VPC's id. It is made when it is first needed, as on new accounts of the cloud."""
+    return find_default(scope) or _make(scope, [DEFAULT_BLOCK], is_default=True)
+
+
+def find_default(scope: Scope) -> str:
+    """The default VPC's id; "" if there is none yet."""
+    vpcs = scope.workspace.all(ResourceKind.VPC)
+    return next((vpc_id for vpc_id, body in vpcs if about(body).get("is_default")), "")
+
+
+def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
+    """A VPC; its id. What the call says of it counts also where the VPC is only needed for something else."""
+    vpc_id, is_asked = scope.new_id("vpc"), scope.call.action.endswith("Vpc")
+    if is_asked and scope.has("Ipv6CidrBlock"):
+        blocks = [*blocks, _block(scope, "Ipv6CidrBlock", "")]
+    elif is_asked and scope.flag("EnableIpv6"):
+        blocks = [*blocks, _free_ipv6_block(scope, vpc_id)]
+    more: Fields = {"name": DEFAULT_NAME if is_default else "", "created": scope.time, "is_default": is_default}
+    if is_asked:
+        user_cidrs = [text for text in scope.text("UserCidr").split(",") if text]
+        if len(user_cidrs) > MAX_USER_CIDRS:
+            raise ApiError("InvalidUserCidr.Malformed", f"UserCidr has at most {MAX_USER_CIDRS} blocks")
+        more |= {
+            "name": scope.text("VpcName", str(more["name"])),
+            "description": scope.text("Description"),
+            "resource_group_id": scope.text("ResourceGroupId"),
+            "tags": scope.tags(),
+            "user_cidrs": [*user_cidrs],
+            "ipv6_isp": scope.text("Ipv6Isp", "BGP"),
+            "has_dns_hostname": scope.flag("EnableDnsHostname"),
+        }
     scope.workspace.put(ResourceKind.VPC, vpc_id, {"vpc_id": vpc_id, "cidr_blocks": [*blocks]}, more)
-    return {"VpcId": vpc_id, "VRouterId": "", "RouteTableId": "", "ResourceGroupId": ""}
+    return vpc_id
+
+
+def _made(scope: Scope, vpc_id: str) -> Body:
+    body = scope.find(ResourceKind.VPC, vpc_id)
+    router, table = router_of(vpc_id), table_of(vpc_id)
+    group = about(body).get("resource_group_id", "")
+    return {"VpcId": vpc_id, "VRouterId": router, "RouteTableId": table, "ResourceGroupId": group}
+
+
+def router_of(vpc_id: str) -> str:
+    """The id of a VPC's router."""
+    return f"vrt-{vpc_id.removeprefix('vpc-')}"
+
+
+def table_of(vpc_id: str) -> str:
+    """The id of a VPC's route table."""
+    return f"vtb-{vpc_id.removeprefix('vpc-')}"
 
 
 def _block(scope: Scope, name: str, default: str) -> str:
-    text = scope.text(name, default)
+    return str(parsed_block(name, scope.text(name, default)))
+
+
+def parsed_block(name: str, text: str) -> Prefix:
+    """A block that a parameter gives. ApiError if it is none."""
     try:
-        return str(Prefix.parse(text, strict=True))
+        return Prefix.parse(text, strict=True)
     except ValueError:
         raise ApiError(f"Invalid{name}.Malformed", f"{name} {text} is no CIDR block without host bits") from None
 
 
+def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
+    """A block that no other VPC has. Where to look first follows from the id, so that VPCs of other stores seldom have
+    the same one."""
+    bits = IPV6_LENGTH - IPV6_POOL.length
+    taken = {
+        block for _, body in scope.workspace.all(ResourceKind.VPC) for block in texts(state_in(body), "cidr_blocks")
+    }
+    start = int.from_bytes(hashlib.sha256(vpc_id.encode()).digest()[:4], "big")
+    for step in range(1 << bits):
+        number = (start + step) % (1 << bits)
+        block = str(Prefix(128, IPV6_POOL.first | number << (128 - IPV6_LENGTH), IPV6_LENGTH))
+        if block not in taken:
+            return block
+    raise ApiError("QuotaExceeded.Ipv6CidrBlock", "there is no free IPv6 block left")
+
+
+def modify_vpc(scope: Scope) -> Body:
+    """ModifyVpcAttribute: what is given changes. The first block may be another one if all VSwitches are in it."""
+    vpc_id = scope.required("VpcId")
+    body = scope.find(ResourceKind.VPC, vpc_id)
+    blocks = texts(state_in(body), "cidr_blocks")
+    if scope.has("CidrBlock"):
+        first = _block(scope, "CidrBlock", "")
+        blocks = [first, *(block for block in blocks[1:] if block != first)]
+        _require_room(scope, vpc_id, blocks)
+    if scope.flag("EnableIPv6") and not any(":" in block for block in blocks):
+        given = scope.text("Ipv6CidrBlock")
+        blocks = [*blocks, str(parsed_block("Ipv6CidrBlock", given)) if given else _free_ipv6_block(scope, vpc_id)]
+    given_texts = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("name", "VpcName"), ("description", "Description"))
+        if key in scope.call.parameters
+    }
+    flags = {"has_dns_hostname": scope.flag("EnableDnsHostname")} if scope.has("EnableDnsHostname") else {}
+    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks]}, **given_texts, **flags)
+    return DONE
+
+
+def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
+    """ApiError if a VSwitch would be outside."""
+    outer = [Prefix.parse(text) for text in blocks]
+    for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
+        inner = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, name_of(path))["cidr_block"]))
+        if not is_inside(inner, outer):
+            raise ApiError("InvalidCidrBlock.Conflict", f"{name_of(path)} with {inner} would be outside of {vpc_id}")
+
+
+def is_inside(inner: Prefix, outer: list[Prefix]) -> bool:
+    """Whether a block is within one of these."""
+    return any(one.family is inner.family and one.first <= inner.first and inner.last <= one.last for one in outer)
+
+
+def associate_block(scope: Scope) -> Body:
+    """AssociateVpcCidrBlock: one block more."""
+    vpc_id, block = _other_block(scope)
+    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
+    new = Prefix.parse(block)
+    for other in map(Prefix.parse, blocks):
+        if other.family is new.family and other.first <= new.last and new.first <= other.last:
+            raise ApiError("OperationDenied.CidrConflict", f"{block} overlaps {other} of {vpc_id}")
+    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks, block]})
+    return DONE
+
+
+def unassociate_block(scope: Scope) -> Body:
+    """UnassociateVpcCidrBlock: one that no VSwitch is in, and not the first."""
+    vpc_id, block = _other_block(scope)
+    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
+    if block not in blocks[1:]:
+        raise ApiError("InvalidSecondaryCidrBlock.NotFound", f"{vpc_id} has no further block {block}", 404)
+    left = [other for other in blocks if other != block]
+    _require_room(scope, vpc_id, left)
+    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*left]})
+    return DONE
+
+
+def _other_block(scope: Scope) -> tuple[str, str]:
+    vpc_id = scope.required("VpcId")
+    name = "IPv6CidrBlock" if scope.has("IPv6CidrBlock") else "SecondaryCidrBlock"
+    return vpc_id, str(parsed_block(name, scope.required(name)))
+
+
 def delete_vpc(scope: Scope) -> Body:
+    """DeleteVpc: one that nothing is in."""
     vpc_id = scope.required("VpcId")
     scope.find(ResourceKind.VPC, vpc_id)
     scope.refuse_used(ResourceKind.VPC, vpc_id, "DependencyViolation")
@@ -46,101 +194,122 @@ def delete_vpc(scope: Scope) -> Body:
 
 
 def describe_vpcs(scope: Scope) -> Body:
+    """DescribeVpcs."""
     ids = scope.texts("VpcId", ",")
     found = [
         entry
         for entry in scope.workspace.all(ResourceKind.VPC)
-        if is_among(entry[0], ids) and entry[0] != CLASSIC_VPC and scope.is_flagged("IsDefault", is_so=False)
+        if is_among(entry[0], ids)
+        and entry[0] != CLASSIC_VPC
+        and is_like(str(about(entry[1]).get("name", "")), scope.text("VpcName"))
+        and scope.is_flagged("IsDefault", is_so=bool(about(entry[1]).get("is_default")))
+        and is_in_resource_group(scope, entry[1])
+        and scope.is_tagged(entry[1])
     ]
-
-    def shape(entry: tuple[str, Body]) -> Json:
-        blocks = texts(state_in(entry[1]), "cidr_blocks")
-        switches: list[Json] = [*map(name_of, scope.workspace.users(ResourceKind.VPC, entry[0], ResourceKind.VSWITCH))]
-        return {
-            "VpcId": entry[0],
-            "VpcName": about(entry[1]).get("name", ""),
-            "Description": about(entry[1]).get("description", ""),
-            "CreationTime": about(entry[1]).get("created", ""),
-            "CidrBlock": next((block for block in blocks if ":" not in block), ""),
-            "Ipv6CidrBlock": next((block for block in blocks if ":" in block), ""),
-            "RegionId": REGION,
-            "Status": "Available",
-            "IsDefault": False,
-            "VSwitchIds": {"VSwitchId": switches},
-        }
-
-    return scope.page(found, shape, "Vpcs", "Vpc")
+    return scope.page(found, lambda entry: vpc_item(scope, *entry), "Vpcs", "Vpc")
 
 
-def create_vswitch(scope: Scope) -> Body:
-    """CreateVSwitch: a block within its VPC's."""
-    vpc_id, switch_id = scope.required("VpcId"), scope.new_id("vsw")
-    vpc = scope.find(ResourceKind.VPC, vpc_id)
-    scope.required("CidrBlock")
-    block = Prefix.parse(_block(scope, "CidrBlock", ""))
-    outer = [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]
-    if not any(one.family is block.family and one.first <= block.first and block.last <= one.last for one in outer):
-        raise ApiError("InvalidCidrBlock.Malformed", f"{block} is outside the blocks of {vpc_id}")
-    for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
-        other = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, name_of(path))["cidr_block"]))
-        if other.first <= block.last and block.first <= other.last:
-            raise ApiError("InvalidCidrBlock.Conflict", f"{block} overlaps {other} of {name_of(path)}")
-    more: Fields = {
-        "name": scope.text("VSwitchName"),
-        "description": scope.text("Description"),
-        "created": scope.time,
-        "zone_id": scope.text("ZoneId", ZONE),
-        "next": 1,
+def describe_vpc(scope: Scope) -> Body:
+    """DescribeVpcAttribute."""
+    vpc_id = scope.required("VpcId")
+    return cast(Body, vpc_item(scope, vpc_id, scope.find(ResourceKind.VPC, vpc_id)))
+
+
+def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+    blocks, more = texts(state_in(body), "cidr_blocks"), about(body)
+    switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
+    item: Fields = {
+        "VpcId": vpc_id,
+        "VpcName": more.get("name", ""),
+        "Description": more.get("description", ""),
+        "CreationTime": more.get("created", ""),
+        **cast(Fields, ecs_items.vpc_blocks(blocks, str(more.get("ipv6_isp") or "BGP"))),
+        "EnabledIpv6": any(":" in block for block in blocks),
+        "UserCidrs": {"UserCidr": more.get("user_cidrs", [])},
+        "RegionId": scope.region,
+        "Status": "Available",
+        "IsDefault": bool(more.get("is_default")),
+        "VSwitchIds": {"VSwitchId": [*switches]},
+        "VRouterId": router_of(vpc_id),
+        "RouterTableIds": {"RouterTableIds": [table_of(vpc_id)]},
+        "ResourceGroupId": more.get("resource_group_id", ""),
+        "DnsHostnameStatus": "ENABLED" if more.get("has_dns_hostname") else "DISABLED",
+        "ClassicLinkEnabled": False,
+        "NatGatewayIds": {"NatGatewayIds": []},
+        "Tags": {"Tag": key_items(body)},
     }
-    scope.workspace.put(ResourceKind.VSWITCH, switch_id, {"vpc_id": vpc_id, "cidr_block": str(block)}, more)
-    return {"VSwitchId": switch_id}
+    return item
 
 
-def delete_vswitch(scope: Scope) -> Body:
-    switch_id = scope.required("VSwitchId")
-    scope.find(ResourceKind.VSWITCH, switch_id)
-    scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
-    scope.workspace.delete(ResourceKind.VSWITCH, switch_id)
+def key_items(body: Body) -> list[Json]:
+    """Tags as the VPC product spells them."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags_of(body).items())]
+
+
+# route tables
+
+
+def describe_tables(scope: Scope) -> Body:
+    """DescribeRouteTableList: each VPC's own."""
+    found = [
+        entry
+        for entry in scope.workspace.all(ResourceKind.VPC)
+        if entry[0] != CLASSIC_VPC
+        and scope.text("VpcId") in ("", entry[0])
+        and scope.text("RouterId") in ("", router_of(entry[0]))
+        and scope.text("RouteTableId") in ("", table_of(entry[0]))
+        and scope.text("RouterType") in ("", "VRouter")
+        and scope.text("RouteTableType") in ("", "System")
+        and is_like(str(about(entry[1]).get("table_name", "")), scope.text("RouteTableName"))
+        and is_in_resource_group(scope, entry[1])
+        and not scope.objects("Tag")
+    ]
+    return scope.page(found, lambda entry: table_item(scope, *entry), "RouterTableList", "RouterTableListType")
+
+
+def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+    switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
+    return {
+        "RouteTableId": table_of(vpc_id),
+        "RouteTableName": about(body).get("table_name", ""),
+        "Description": about(body).get("table_description", ""),
+        "RouteTableType": "System",
+        "RouterId": router_of(vpc_id),
+        "RouterType": "VRouter",
+        "AssociateType": "VSwitch",
+        "Status": "Available",
+        "CreationTime": about(body).get("created", ""),
+        "VpcId": vpc_id,
+        "VSwitchIds": {"VSwitchId": [*switches]},
+        "ResourceGroupId": about(body).get("resource_group_id", ""),
+        "Tags": {"Tag": []},
+    }
+
+
+def modify_table(scope: Scope) -> Body:
+    """ModifyRouteTableAttributes: name and description."""
+    table_id = scope.required("RouteTableId")
+    vpcs = (vpc_id for vpc_id, _ in scope.workspace.all(ResourceKind.VPC) if table_of(vpc_id) == table_id)
+    vpc_id = next(vpcs, None)
+    if vpc_id is None:
+        raise ApiError("InvalidRouteTableId.NotFound", f"There is no route table {table_id}.", 404)
+    given = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("table_name", "RouteTableName"), ("table_description", "Description"))
+        if key in scope.call.parameters
+    }
+    scope.change(ResourceKind.VPC, vpc_id, {}, **given)
     return DONE
 
 
-def describe_vswitches(scope: Scope) -> Body:
-    ids, vpc_id = scope.texts("VSwitchId"), scope.text("VpcId")
-    found = [
-        entry
-        for entry in scope.workspace.all(ResourceKind.VSWITCH)
-        if is_among(entry[0], ids)
-        and vpc_id in ("", state_in(entry[1])["vpc_id"])
-        and scope.text("ZoneId") in ("", about(entry[1]).get("zone_id", ZONE))
-        and scope.is_flagged("IsDefault", is_so=False)
-    ]
-
-    def shape(entry: tuple[str, Body]) -> Json:
-        block = Prefix.parse(str(state_in(entry[1])["cidr_block"]))
-        used = len(scope.workspace.users(ResourceKind.VSWITCH, entry[0], ResourceKind.ENI))
-        return {
-            "VSwitchId": entry[0],
-            "VSwitchName": about(entry[1]).get("name", ""),
-            "Description": about(entry[1]).get("description", ""),
-            "CreationTime": about(entry[1]).get("created", ""),
-            "CidrBlock": str(block),
-            "VpcId": state_in(entry[1])["vpc_id"],
-            "ZoneId": about(entry[1]).get("zone_id", ZONE),
-            "Status": "Available",
-            "IsDefault": False,
-            "AvailableIpAddressCount": max(0, block.last - block.first - 3 - used),
-        }
-
-    return scope.page(found, shape, "VSwitches", "VSwitch")
-
-
-def describe_regions(scope: Scope) -> Body:
-    del scope
-    one: Json = {"RegionId": REGION, "LocalName": "sgdataplane", "RegionEndpoint": ""}
-    return {"Regions": {"Region": [one]}}
-
-
-def describe_zones(scope: Scope) -> Body:
-    zones = {str(about(body).get("zone_id", ZONE)) for _, body in scope.workspace.all(ResourceKind.VSWITCH)} | {ZONE}
-    found: list[Json] = [{"ZoneId": zone, "LocalName": zone} for zone in sorted(zones)]
-    return {"Zones": {"Zone": cast(Json, found)}}
+def ipv6_subnet(vpc: Body, number: int) -> str:
+    """The 64-bit block of that number in a VPC's IPv6 block. ApiError if it has none, or none of that number."""
+    blocks = [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]
+    block = next((one for one in blocks if one.family is Family.IPV6), None)
+    if block is None:
+        raise ApiError("InvalidVpc.Ipv6NotTurnOn", "The VPC has no IPv6 block: EnableIpv6 gives it one.")
+    subnet = Prefix(128, block.first + (number << 64), 64) if block.length <= 64 else block
+    if number < 0 or Address(128, subnet.first) not in block:
+        most = (1 << max(0, 64 - block.length)) - 1
+        raise ApiError("InvalidIpv6CidrBlock.Malformed", f"Ipv6CidrBlock is 0 to {most}")
+    return str(subnet)

@@ -11,7 +11,7 @@ from typing import cast
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.actions.validation import refusal
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Address, Direction
 from sgdataplane.statefile import ecs_names
 from sgdataplane.statefile.dump_native import rule_fields
 from sgdataplane.statefile.fields import Fields as Read
@@ -22,6 +22,7 @@ from sgdataplane.store.interface import Body, Json
 
 DONE: Body = {}
 MOST_AT_ONCE = 100
+BLOCKS = tuple(dict.fromkeys(name for of in ecs_names.RULE.values() for name in of if name.endswith("cidr_ip")))
 REMOTES = {  # a rule has the strongest remote that it is given; the cloud ignores the others
     direction: tuple(ecs_names.RULE[direction][name] for name in ("cidr_ip", "ipv6_cidr_ip", group, "prefix_list_id"))
     for direction, group in (
@@ -39,15 +40,17 @@ def authorize(direction: Direction, scope: Scope) -> Body:
     rules = rules_in(body)
     known = {said(rule) for rule in rules}
     added: list[Fields] = []
-    times = cast("dict[str, Json]", about(body).get("rule_times", {}))
+    times, texts = rule_notes(body)
     for asked in asked_rules(direction, scope):
         rule = canonical(asked, direction)
         if said(rule) not in known:
             known.add(said(rule))
-            added.append({**rule, "security_group_rule_id": scope.new_id("sgr")})
+            rule_id = scope.new_id("sgr")
+            added.append({**rule, "security_group_rule_id": rule_id})
+            times, texts = {**times, rule_id: scope.time}, with_texts(texts, rule_id, asked, rule)
     if added and not scope.is_dry_run:
-        times = times | {str(rule["security_group_rule_id"]): scope.time for rule in added}
-        scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, [*rules, *added])}, rule_times=times)
+        new: Json = cast(Json, [*rules, *added])
+        scope.change(ResourceKind.GROUP, group_id, {"rules": new}, rule_times=times, rule_texts=texts)
     return DONE
 
 
@@ -55,8 +58,8 @@ def revoke(direction: Direction, scope: Scope) -> Body:
     """RevokeSecurityGroup and RevokeSecurityGroupEgress: by ids, or by what the rules say. The cloud takes it as done
     if there is no such rule, unless it is named by id."""
     group_id = scope.required("SecurityGroupId")
-    rules = rules_in(scope.find_writable(group_id))
-    ids = scope.texts("SecurityGroupRuleId")
+    body = scope.find_writable(group_id)
+    rules, ids = rules_in(body), scope.texts("SecurityGroupRuleId")
     if ids:
         gone = {one: rule_by_id(rules, one, direction)["security_group_rule_id"] for one in ids}
         kept = [rule for rule in rules if rule.get("security_group_rule_id") not in gone.values()]
@@ -64,9 +67,8 @@ def revoke(direction: Direction, scope: Scope) -> Body:
         asked = {said(canonical(rule, direction)) for rule in asked_rules(direction, scope)}
         kept = [rule for rule in rules if said(rule) not in asked]
     if len(kept) != len(rules):
-        scope.change(
-            ResourceKind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times_of(scope, group_id, kept)
-        )
+        times, texts = (only_of(kept, notes) for notes in rule_notes(body))
+        scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, kept)}, rule_times=times, rule_texts=texts)
     return DONE
 
 
@@ -74,11 +76,15 @@ def modify(direction: Direction, scope: Scope) -> Body:
     """ModifySecurityGroupRule and ModifySecurityGroupEgressRule: what is given changes, the rest stays. Without an id,
     the rule is found by all that it says, and its description changes."""
     group_id = scope.required("SecurityGroupId")
-    rules = rules_in(scope.find_writable(group_id))
-    asked = scope.call.parameters
+    body = scope.find_writable(group_id)
+    rules, asked = rules_in(body), scope.call.parameters
+    _, texts = rule_notes(body)
     if scope.has("SecurityGroupRuleId"):
         old = rule_by_id(rules, scope.text("SecurityGroupRuleId"), direction)
-        new = canonical(merged(old, asked, direction), direction)
+        rule_id = str(old["security_group_rule_id"])
+        wished = merged({**old, **cast(Fields, texts.get(rule_id, {}))}, asked, direction)
+        new = canonical(wished, direction)
+        texts = with_texts(texts, rule_id, wished, new)
     else:
         wanted = canonical(native_rule(asked, direction), direction)
         found = [rule for rule in rules if said(rule) == said(wanted)]
@@ -89,7 +95,8 @@ def modify(direction: Direction, scope: Scope) -> Body:
     others = [rule for rule in rules if rule is not old]
     if said(new) in {said(rule) for rule in others}:
         raise ApiError("InvalidSecurityGroupRule.RuleConflict", "The group has another rule that says the same.")
-    scope.change(ResourceKind.GROUP, group_id, {"rules": cast(Json, [new if rule is old else rule for rule in rules])})
+    changed: Json = cast(Json, [new if rule is old else rule for rule in rules])
+    scope.change(ResourceKind.GROUP, group_id, {"rules": changed}, rule_texts=texts)
     return DONE
 
 
@@ -163,22 +170,48 @@ def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> F
     raise ApiError("InvalidSecurityGroupRuleId.NotFound", f"The group has no such rule: {rule_id}", NOT_FOUND)
 
 
-def times_of(scope: Scope, group_id: str, kept: Iterable[Fields]) -> dict[str, Json]:
-    times = cast("dict[str, Json]", about(scope.find(ResourceKind.GROUP, group_id)).get("rule_times", {}))
+def rule_notes(body: Body) -> tuple[dict[str, Json], dict[str, Json]]:
+    """What a group's document says of its rules besides, by their ids: when each was made, and how it gave its blocks.
+
+    A rule keeps its blocks as they were given (10.159.6.18/12), because clients look for it so; the rule itself has the
+    network, which is what is enforced (10.144.0.0/12).
+    """
+    more = about(body)
+    return cast(Fields, more.get("rule_times", {})), cast(Fields, more.get("rule_texts", {}))
+
+
+def only_of(kept: Iterable[Fields], notes: Mapping[str, Json]) -> dict[str, Json]:
+    """The notes of these rules alone."""
     ids = {rule.get("security_group_rule_id") for rule in kept}
-    return {rule_id: time for rule_id, time in times.items() if rule_id in ids}
+    return {rule_id: note for rule_id, note in notes.items() if rule_id in ids}
 
 
-def permission(scope: Scope, rule: Fields, times: Mapping[str, Json]) -> Json:
+def with_texts(texts: Mapping[str, Json], rule_id: str, asked: Fields, rule: Fields) -> dict[str, Json]:
+    """The notes with that of one rule, of which only what the rule itself doesn't say is kept."""
+    given = {name: as_given(str(asked[name])) for name in BLOCKS if name in asked and name in rule}
+    differing: Fields = {name: text for name, text in given.items() if text != rule[name]}
+    others = {other: note for other, note in texts.items() if other != rule_id}
+    return {**others, rule_id: differing} if differing else others
+
+
+def as_given(block: str) -> str:
+    """A block as the cloud shows it: as it was given, but an IPv6 address in its shortest form."""
+    address, slash, length = block.partition("/")
+    return f"{Address.parse(address)}{slash}{length}" if ":" in address else block
+
+
+def permission(scope: Scope, rule: Fields, body: Body) -> Json:
     """A rule as DescribeSecurityGroupAttribute has it: all strings are there, and empty if they say nothing."""
-    names = ecs_names.RULE[Direction(rule["type"])]
+    times, texts = rule_notes(body)
+    names, rule_id = ecs_names.RULE[Direction(rule["type"])], str(rule.get("security_group_rule_id"))
+    shown = {**rule, **cast(Fields, texts.get(rule_id, {}))}
     found: dict[str, Json] = dict.fromkeys(ecs_names.PERMISSION, "")
-    found |= {names[name]: value for name, value in rule.items() if name in names}
+    found |= {names[name]: value for name, value in shown.items() if name in names}
     found["Policy"] = str(rule.get("policy", "accept")).capitalize()
     found["Priority"] = str(rule.get("priority", 1))
     found["NicType"] = rule.get("nic_type", "intranet")
     found["IpProtocol"] = str(rule["ip_protocol"]).upper()
-    found["CreateTime"] = times.get(str(rule.get("security_group_rule_id")), "")
+    found["CreateTime"] = times.get(rule_id, "")
     for key, kind, name in (
         ("SourceGroup", ResourceKind.GROUP, "security_group_name"),
         ("DestGroup", ResourceKind.GROUP, "security_group_name"),

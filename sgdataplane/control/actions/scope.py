@@ -1,6 +1,6 @@
 """What an action is given: the documents, the call, and what is to be made up for it.
 
-Owns how parameters are read and how pages, filters and times are. Must not know single actions.
+Owns how parameters are read and how pages, filters, regions and times are. Must not know single actions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 MOST_A_PAGE, A_PAGE = 100, 10
 MAX_TEXTS = 100  # of a list of ids, as in the cloud
 MAX_TOKEN = 32  # characters of a NextToken
-REGION = "cn-sgdataplane"
+REGION = "cn-sgdataplane"  # of calls that name none
 # The cloud's code for an id that isn't there.
 UNKNOWN = {
     ResourceKind.VPC: "InvalidVpcId.NotFound",
@@ -35,6 +35,7 @@ UNKNOWN = {
     ResourceKind.INSTANCE: "InvalidInstanceId.NotFound",
     ResourceKind.ENI: "InvalidEniId.NotFound",
     ResourceKind.HOST: "InvalidHost.NotFound",
+    ResourceKind.KEY_PAIR: "InvalidKeyPair.NotFound",
 }
 
 
@@ -44,12 +45,28 @@ def written_at(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Habits:
+    """Where an account of the cloud may behave in either way.
+
+    is_classic         a group without a VPC is of the classic network, as in accounts of old; else of the default VPC
+    has_default_group  an instance without a group gets its VPC's default one; else only if the call asks for that
+    """
+
+    is_classic: bool = False
+    has_default_group: bool = False
+
+
+NEW_ACCOUNT = Habits()
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """One action at work. `new_id`: an id that nobody has, with that prefix."""
 
     workspace: Workspace
     call: Call
     new_id: Callable[[str], str]
+    habits: Habits = NEW_ACCOUNT
 
     # parameters
 
@@ -99,6 +116,11 @@ class Scope:
     def objects(self, name: str) -> list[Fields]:
         value = self.call.parameters.get(name)
         return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+    @property
+    def region(self) -> str:
+        """The region that the call names. Each has everything here."""
+        return self.text("RegionId", REGION)
 
     @property
     def is_dry_run(self) -> bool:

@@ -9,8 +9,9 @@ from typing import cast
 
 from sgdataplane.control.actions.interfaces import MODE_KEYS, MODE_TAGS, mode_of
 from sgdataplane.control.actions.rules import DONE
-from sgdataplane.control.actions.scope import REGION, Scope, is_among, tags_of
+from sgdataplane.control.actions.scope import Scope, is_among, tags_of
 from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.calls.products import service_of
 from sgdataplane.store.documents import ResourceKind, about, state_in
 from sgdataplane.store.interface import Body, Json
 
@@ -21,7 +22,10 @@ RESOURCES = {
     "eni": ResourceKind.ENI,
     "prefixlist": ResourceKind.PREFIX_LIST,
     "portrangelist": ResourceKind.PORT_LIST,
+    "keypair": ResourceKind.KEY_PAIR,
 }
+# The same of the VPC product.
+OF_VPCS = {"vpc": ResourceKind.VPC, "vswitch": ResourceKind.VSWITCH}
 MOST = 20
 
 
@@ -70,9 +74,10 @@ def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
 
 def _kind(scope: Scope) -> ResourceKind:
     given = scope.required("ResourceType")
-    kind = RESOURCES.get(given.lower())
+    known = RESOURCES if service_of(scope.call.action) == "ecs" else OF_VPCS
+    kind = known.get(given.lower())
     if kind is None:
-        raise ApiError("InvalidResourceType.NotFound", f"{given} isn't one of {', '.join(RESOURCES)}.", 404)
+        raise ApiError("InvalidResourceType.NotFound", f"{given} isn't one of {', '.join(known)}.", 404)
     return kind
 
 
@@ -101,11 +106,12 @@ def _wanted(scope: Scope) -> dict[str, set[str]] | None:
 
 
 def join_resource_group(scope: Scope) -> Body:
-    """JoinResourceGroup: a name that the resource can be found by. There is no list of them here."""
+    """JoinResourceGroup, and MoveResourceGroup of the VPC product: a name that the resource can be found by."""
     kind, name = _kind(scope), scope.required("ResourceId")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
-    scope.change(kind, name, {}, resource_group_id=scope.required("ResourceGroupId"))
+    key = "NewResourceGroupId" if scope.has("NewResourceGroupId") else "ResourceGroupId"
+    scope.change(kind, name, {}, resource_group_id=scope.required(key))
     return DONE
 
 
@@ -135,7 +141,7 @@ def describe_resources(scope: Scope) -> Body:
     """DescribeResourceByTags."""
     words = [scope.text("ResourceType").lower()] if scope.has("ResourceType") else [*RESOURCES]
     found: list[Json] = [
-        {"ResourceId": name, "ResourceType": word, "RegionId": REGION}
+        {"ResourceId": name, "ResourceType": word, "RegionId": scope.region}
         for word in words
         if word in RESOURCES
         for name, body in scope.workspace.all(RESOURCES[word])

@@ -36,7 +36,7 @@ from sgdataplane.store.interface import Body, Path
 
 MANAGED = "InvalidOperation.ResourceManagedByCloudProduct"
 STATUSES = {MANAGED: 403}
-NO_PART_OF_STATES = (ResourceKind.ACCESS_KEY, ResourceKind.HOST, ResourceKind.REFUSAL)
+NO_PART_OF_STATES = (ResourceKind.ACCESS_KEY, ResourceKind.HOST, ResourceKind.REFUSAL, ResourceKind.KEY_PAIR)
 
 
 def validate(workspace: Workspace, profile: str) -> None:

@@ -1,8 +1,8 @@
 """Flat parameters made into what an action takes: "Permissions.1.Priority=1" is {"Permissions": [{"Priority": "1"}]}.
 
-Owns how text of a query or form is read, its limits, and the types of the request tables (tables/requests.json, made
-from the official SDK by tools/ecs_tables.py; tables/extensions.json for actions of ours). Must not know HTTP,
-signatures, or what a parameter means.
+Owns how text of a query or form is read, its limits, and the types of the request tables: tables/requests.json, made
+from the official SDK by tools/ecs_tables.py; tables/products.json for other products than ECS, as far as we look at
+their fields; tables/extensions.json for actions of ours. Must not know HTTP, signatures, or what a parameter means.
 
 A table's field decides what its parameters may be called, so depth is bounded by the table. Unknown parameters are left
 out, as the cloud does it: clients send some that no table has.
@@ -122,9 +122,10 @@ def typed(action: str, pairs: Pairs) -> Parameters:
     return Parameters(named, {name: pairs[name] for name in is_ours})
 
 
-def unknown_action(action: str) -> ApiError:
+def unknown_action(action: str, version: str = "") -> ApiError:
     words = "Specified api is not found, please check your url and method."
-    return ApiError("InvalidAction.NotFound", f"{words} Action: {_shown(action)}", NOT_FOUND)
+    of = f" of version {_shown(version)}" if version else ""
+    return ApiError("InvalidAction.NotFound", f"{words} Action: {_shown(action)}{of}", NOT_FOUND)
 
 
 class _Tree:
@@ -223,7 +224,7 @@ def _shown(text: str) -> str:
 def tables() -> Mapping[str, Table]:
     """Every action that is known, and its fields."""
     folder = resources.files("sgdataplane.control.calls") / "tables"
-    read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "extensions")]
+    read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "products", "extensions")]
     return {action: _table(fields) for part in read for action, fields in part.items()}
 
 

@@ -20,13 +20,16 @@ from sgdataplane.visible import json_text
 
 @dataclass(slots=True)
 class Access:
-    """One request. `began`: on the monotonic clock. `code`: "" if it was done."""
+    """One request. `began`: on the monotonic clock. `client`: as it names itself. `is_xml`: whether it reads
+    XML. `code`: "" if it was done."""
 
     request_id: str
     source: str
     method: str
     host: str
     began: float
+    client: str = ""
+    is_xml: bool = False
     asker: Asker = field(default_factory=Asker)
     status: int = 0
     code: str = ""
@@ -48,6 +51,8 @@ class AccessLog:
             key=access.asker.key,
             method=access.method,
             action=action,
+            version=access.asker.version,
+            client=access.client,
             status=access.status,
             code=access.code,
             revision=access.revision,

@@ -19,10 +19,10 @@ from sgdataplane.control.access.permissions import forbidden
 from sgdataplane.control.access.signature import SignedParts, Signer, Verifier, missing
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import read_pairs, tables, together, typed, unknown_action
+from sgdataplane.control.calls.products import ECS_VERSION, qualified
 from sgdataplane.control.http.throttle import Throttle
 from sgdataplane.store.call import Call
 
-VERSIONS = ("2014-05-26", "2016-04-28")  # of the ECS API, and of the VPC API, which has VPCs and VSwitches too
 FORM = "application/x-www-form-urlencoded"
 ONCE = ("host", "authorization", "content-type")  # and x-acs-*: headers that mustn't come twice
 CREDENTIAL = re.compile(r"Credential=([^,\s]{1,256})")
@@ -54,6 +54,7 @@ class Asker:
 
     key: str = ""
     action: str = ""
+    version: str = ""
     has_signed: bool = False
 
 
@@ -84,15 +85,17 @@ class Admission:
         claim = self._verifier.claim(parts)
         asker.key, asker.action = claim.key[:SHOWN], claim.action[:SHOWN]
         signer = self._verifier.verify(claim, now, lambda one: self._check(one, asker, now))
-        parameters = typed(signer.action, pairs)
+        action = qualified(signer.action, signer.version)
+        parameters = typed(action, pairs)
         call = Call(
-            action=signer.action,
+            action=action,
             parameters=parameters.named,
             request_id=incoming.request_id,
             key=signer.key.id,
             source=incoming.source,
             now=now,
             extensions=parameters.extensions,
+            host=headers.get("host", ""),
         )
         if not self._permits(call):
             raise forbidden()
@@ -103,12 +106,16 @@ class Admission:
         make as many as it likes."""
         asker.has_signed = True
         self._key_throttle.take(signer.key.id, "", now)
-        is_known = signer.action in tables()
-        self._throttle.take(signer.key.id, signer.action if is_known else "", now)
-        if not is_known:
-            raise unknown_action(signer.action)
-        if signer.version not in VERSIONS:
-            raise ApiError("InvalidVersion", f"Specified parameter Version is not valid; it is {VERSIONS[0]}.")
+        action = qualified(signer.action, signer.version)
+        is_known = action in tables()
+        self._throttle.take(signer.key.id, action if is_known else "", now)
+        asker.version = signer.version[:SHOWN]
+        if is_known:
+            asker.action = action
+        elif not action and signer.action in tables():
+            raise ApiError("InvalidVersion", f"Specified parameter Version is not valid; it is {ECS_VERSION}.")
+        else:
+            raise unknown_action(signer.action, signer.version)
 
 
 def claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:

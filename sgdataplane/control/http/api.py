@@ -13,6 +13,7 @@ for ordinary calls, and others for calls that wait (SgdpWait). A client that goe
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Coroutine, Mapping
@@ -20,7 +21,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Protocol
+from typing import Protocol, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,18 +31,23 @@ from starlette.routing import Route
 
 from sgdataplane.control.calls.answers import NOT_FOUND, UNAVAILABLE, Answer, ApiError
 from sgdataplane.control.calls.parameters import unknown_action
+from sgdataplane.control.calls.products import plain
 from sgdataplane.control.http.accesslog import Access, AccessLog
 from sgdataplane.control.http.admission import Admission, Incoming
 from sgdataplane.control.http.pacing import Cooldown, RefusalRate, SharedAnswer
 from sgdataplane.control.http.workers import WAITING, Workers, WorkLimits, unavailable
+from sgdataplane.control.http.xmltext import xml_text
 from sgdataplane.control.service.heavy import HEAVY
 from sgdataplane.store.call import Call
+from sgdataplane.store.interface import Json
 from sgdataplane.visible import json_text, visible
 
-JSON = "application/json;charset=utf-8"
+JSON, XML = "application/json;charset=utf-8", "text/xml;charset=utf-8"
+AS_XML = re.compile(rb"(?:^|&)Format=XML(?=&|$)", re.IGNORECASE)
 TOO_LARGE, TOO_SLOW, NO_METHOD, INTERNAL, GONE = 413, 408, 405, 500, 499
 DRAINED = 8  # times the largest body: what is read and thrown away, so that the client can read why
 HEALTH_S = 5.0
+MAX_CLIENT = 128  # characters of a client's name in the log
 UNKNOWN_ERROR = "The request processing has failed due to some unknown error."
 
 
@@ -244,6 +250,7 @@ async def _collect(request: Request, body: bytearray, most: int) -> int:
 def _incoming(request: Request, access: Access, body: bytes) -> Incoming:
     headers = tuple(request.headers.items())
     query: bytes = request.scope["query_string"]
+    access.is_xml = any(AS_XML.search(text) for text in (query, body))
     return Incoming(request.method, query, headers, body, access.source, access.request_id)
 
 
@@ -255,7 +262,8 @@ def _other_end(request: Request) -> tuple[str, int]:
 def _begun(request: Request) -> Access:
     source = request.client.host if request.client else ""
     host = request.headers.get("host", "")
-    return Access(str(uuid.uuid4()).upper(), source, request.method, host, time.monotonic())
+    client = request.headers.get("user-agent", "")[:MAX_CLIENT]
+    return Access(str(uuid.uuid4()).upper(), source, request.method, host, time.monotonic(), client)
 
 
 def _done(access: Access, answer: Answer) -> Response:
@@ -273,8 +281,12 @@ def _refused(access: Access, error: ApiError) -> Response:
 
 
 def _response(access: Access, body: Mapping[str, object], headers: Mapping[str, str]) -> Response:
-    text = json_text(body, separators=(",", ":")).encode()
-    return Response(text, access.status, {"x-acs-request-id": access.request_id, **headers}, JSON)
+    if access.is_xml:
+        name = "Error" if access.code else f"{plain(access.asker.action)}Response"
+        text, kind = xml_text(name, cast("Mapping[str, Json]", body)), XML
+    else:
+        text, kind = json_text(body, separators=(",", ":")).encode(), JSON
+    return Response(text, access.status, {"x-acs-request-id": access.request_id, **headers}, kind)
 
 
 def _no_method() -> ApiError:

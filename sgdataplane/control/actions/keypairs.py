@@ -1,0 +1,88 @@
+"""Key pairs for instances: create, import, describe, delete.
+
+Owns these actions. Nothing here logs in with one: a client that makes one expects to find it again. A private key is
+told once, by CreateKeyPair, and never kept. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from sgdataplane.control.actions.rules import DONE
+from sgdataplane.control.actions.scope import Scope, is_in_resource_group, is_like, tag_items
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.store.documents import Fields, ResourceKind, about
+from sgdataplane.store.interface import Body, Json
+
+MAX_NAME, FINGERPRINT = 128, 32  # characters
+
+
+def create(scope: Scope) -> Body:
+    """CreateKeyPair: with a private key that nobody else gets to know."""
+    from sgdataplane.control.access.secrets import make_key_pair  # noqa: PLC0415  # nothing else needs its library
+
+    name = _free_name(scope)
+    private, public = make_key_pair()
+    return {**_keep(scope, name, public), "PrivateKeyBody": private}
+
+
+def import_key(scope: Scope) -> Body:
+    """ImportKeyPair: a public key."""
+    return _keep(scope, _free_name(scope), scope.required("PublicKeyBody"))
+
+
+def _free_name(scope: Scope) -> str:
+    name = scope.required("KeyPairName")
+    if len(name) > MAX_NAME:
+        raise ApiError("InvalidKeyPairName.Malformed", f"KeyPairName has at most {MAX_NAME} characters")
+    if scope.workspace.get(ResourceKind.KEY_PAIR, name) is not None:
+        raise ApiError("KeyPair.AlreadyExist", f"There is a key pair {name} already.")
+    return name
+
+
+def _keep(scope: Scope, name: str, public: str) -> Body:
+    fingerprint = hashlib.sha256(public.encode()).hexdigest()[:FINGERPRINT]
+    key_pair_id = scope.new_id("ssh")
+    more: Fields = {
+        "key_pair_id": key_pair_id,
+        "public": public,
+        "fingerprint": fingerprint,
+        "created": scope.time,
+        "resource_group_id": scope.text("ResourceGroupId"),
+        "tags": scope.tags(),
+    }
+    scope.workspace.put(ResourceKind.KEY_PAIR, name, {}, more)
+    return {"KeyPairId": key_pair_id, "KeyPairName": name, "KeyPairFingerPrint": fingerprint}
+
+
+def delete(scope: Scope) -> Body:
+    """DeleteKeyPairs. One that isn't there is no error."""
+    for name in scope.texts("KeyPairNames"):
+        scope.workspace.delete(ResourceKind.KEY_PAIR, name)
+    return DONE
+
+
+def describe_all(scope: Scope) -> Body:
+    """DescribeKeyPairs."""
+    found = [
+        entry
+        for entry in scope.workspace.all(ResourceKind.KEY_PAIR)
+        if is_like(entry[0], scope.text("KeyPairName"))
+        and scope.text("KeyPairFingerPrint") in ("", about(entry[1])["fingerprint"])
+        and is_in_resource_group(scope, entry[1])
+        and scope.is_tagged(entry[1])
+    ]
+
+    def shape(entry: tuple[str, Body]) -> Json:
+        name, more = entry[0], about(entry[1])
+        return {
+            "KeyPairName": name,
+            "KeyPairId": more["key_pair_id"],
+            "KeyPairFingerPrint": more["fingerprint"],
+            "PublicKey": more["public"] if scope.flag("IncludePublicKey") else "",
+            "CreationTime": more["created"],
+            "ResourceGroupId": more.get("resource_group_id", ""),
+            "Tags": {"Tag": tag_items(entry[1])},
+        }
+
+    return scope.page(found, shape, "KeyPairs", "KeyPair")

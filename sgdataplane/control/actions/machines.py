@@ -1,0 +1,319 @@
+"""What is behind an instance's name in the cloud: its type, image, disks, charges. Here, only what was asked for.
+
+Owns these answers, and what is kept for them. Nothing of it means anything to a policy, but a client that asks for a
+type expects to read that type again. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import cast
+
+from sgdataplane.control.actions.interfaces import interface_in_instance
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, tag_items
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
+from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.interface import Body, Json
+
+RUNNING = "Running"
+NEVER_ENDS = "2099-12-31T15:59Z"  # the cloud's own, of what is paid for as it is used
+# What an answer says as it was asked for, by the field's name in both; and what it says if nothing was asked for.
+AS_ASKED: dict[str, Json] = {
+    "InstanceChargeType": "PostPaid",
+    "InternetChargeType": "PayByTraffic",
+    "InternetMaxBandwidthIn": 0,
+    "InternetMaxBandwidthOut": 0,
+    "SpotStrategy": "NoSpot",
+    "SpotPriceLimit": 0.0,
+    "SpotDuration": 1,
+    "KeyPairName": "",
+    "CreditSpecification": "",
+    "DeletionProtection": False,
+    "DeploymentSetId": "",
+    "HpcClusterId": "",
+    "AutoReleaseTime": "",
+    "IoOptimized": True,
+}
+METADATA: dict[str, Json] = {"HttpEndpoint": "enabled", "HttpTokens": "optional", "HttpPutResponseHopLimit": 0}
+KEPT = (*AS_ASKED, *METADATA, "UserData", "RamRoleName", "DedicatedHostId", "NetworkOptions", "ImageOptions")
+MAX_USER_DATA = 32 << 10  # bytes
+DISK_DEFAULTS: dict[str, Json] = {"Category": "cloud_essd", "Size": 40}
+MAX_DISKS = 64
+
+
+def asked_of(scope: Scope) -> Fields:
+    """What is told again as it was asked for."""
+    asked = scope.call.parameters
+    found: Fields = {name: asked[name] for name in KEPT if asked.get(name) not in (None, "")}
+    if "UserData" in found:
+        _require_user_data(str(found["UserData"]))
+    if "IoOptimized" in found:
+        found["IoOptimized"] = found["IoOptimized"] != "none"
+    return found
+
+
+def _require_user_data(text: str) -> None:
+    """ApiError unless it is base64 of at most 32 KB."""
+    try:
+        is_good = len(base64.b64decode(text, validate=True)) <= MAX_USER_DATA
+    except (ValueError, binascii.Error):
+        is_good = False
+    if not is_good:
+        raise ApiError("InvalidUserData.Malformed", f"UserData is base64 of at most {MAX_USER_DATA} bytes")
+
+
+def disks_asked(scope: Scope) -> Json:
+    """The system disk and the others, as far as the call says anything of them."""
+    system = scope.call.parameters.get("SystemDisk")
+    system = system if isinstance(system, dict) else {}
+    others = scope.objects("DataDisk")
+    if len(others) > MAX_DISKS:
+        raise ApiError("InvalidDataDisk.TooMany", f"an instance has at most {MAX_DISKS} data disks")
+    return [{"Type": "system", **system}, *({"Type": "data", **one} for one in others)]
+
+
+def _told(body: Body) -> Fields:
+    return cast(Fields, about(body).get("asked", {}))
+
+
+def _hardware(body: Body) -> InstanceType:
+    """Its type; one without any size if the catalogue doesn't have it."""
+    name = str(about(body).get("instance_type", ""))
+    return catalogue().instance_types.get(name, InstanceType(name, name.rpartition(".")[0], 0, 0, 0, 0, 0))
+
+
+def _image(body: Body) -> Image:
+    name = str(about(body).get("image_id", ""))
+    return catalogue().images.get(name, Image(name, "", "", "", 0, ""))
+
+
+def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
+    """An instance as DescribeInstances has it."""
+    asked, more, hardware = _told(body), about(body), _hardware(body)
+    enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
+    item: Fields = {
+        **_common(scope, instance_id, body),
+        **{name: asked.get(name, default) for name, default in AS_ASKED.items()},
+        "SpotDuration": asked.get("SpotDuration", 1),
+        "InstanceTypeFamily": hardware.family,
+        "OSName": _image(body).os_name,
+        "OSType": "linux",
+        "GPUAmount": 0,
+        "Recyclable": False,
+        "DeviceAvailable": True,
+        "SaleCycle": "",
+        "StartTime": more.get("created", ""),
+        "MetadataOptions": {name: asked.get(name, default) for name, default in METADATA.items()},
+        "ImageOptions": asked.get("ImageOptions", {"LoginAsNonRoot": False}),
+        "NetworkInterfaces": {"NetworkInterface": [interface_in_instance(*eni) for eni in enis]},
+        "Tags": {"Tag": tag_items(body)},
+        "ResourceGroupId": more.get("resource_group_id", ""),
+    }
+    return item
+
+
+def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
+    """What both of the cloud's descriptions of an instance have."""
+    state, more, asked, hardware = state_in(body), about(body), _told(body), _hardware(body)
+    enis = scope.workspace.enis_of(instance_id)
+    first = scope.find(ResourceKind.ENI, enis[0]) if enis else {}
+    primary = state_in(first)
+    is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
+    return {
+        "InstanceId": instance_id,
+        "InstanceName": state.get("instance_name", ""),
+        "HostName": more.get("host_name", ""),
+        "Description": more.get("description", ""),
+        "Status": more.get("status", RUNNING),
+        "InstanceType": more.get("instance_type", ""),
+        "ImageId": more.get("image_id", ""),
+        "Cpu": hardware.cpu,
+        "Memory": hardware.memory_gib * 1024,
+        "CreationTime": more.get("created", ""),
+        "ExpiredTime": more.get("created", "") if is_prepaid else NEVER_ENDS,
+        "RegionId": scope.region,
+        "ZoneId": more.get("zone_id") or about(first).get("zone_id", ""),
+        "InstanceNetworkType": "vpc",
+        "StoppedMode": "Not-applicable",
+        "SerialNumber": instance_id,
+        "ClusterId": "",
+        "VlanId": "",
+        "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},
+        "VpcAttributes": {
+            "VpcId": primary.get("vpc_id", ""),
+            "VSwitchId": about(first).get("vswitch_id", ""),
+            "PrivateIpAddress": {"IpAddress": [*texts(primary, "private_ip_addresses")[:1]]},
+            "NatIpAddress": "",
+        },
+        "PublicIpAddress": {"IpAddress": []},
+        "InnerIpAddress": {"IpAddress": []},
+        "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
+        "OperationLocks": {"LockReason": []},
+        "DedicatedHostAttribute": {"DedicatedHostId": asked.get("DedicatedHostId", ""), "DedicatedHostName": ""},
+    }
+
+
+def describe_attribute(scope: Scope) -> Body:
+    """DescribeInstanceAttribute."""
+    instance_id = scope.required("InstanceId")
+    body = scope.find(ResourceKind.INSTANCE, instance_id)
+    asked = _told(body)
+    names = ("InstanceChargeType", "InternetChargeType", "InternetMaxBandwidthIn", "InternetMaxBandwidthOut")
+    return {
+        **_common(scope, instance_id, body),
+        **{name: asked.get(name, AS_ASKED[name]) for name in (*names, "CreditSpecification")},
+        "IoOptimized": "optimized" if asked.get("IoOptimized", True) else "none",
+        "EnableJumboFrame": False,
+        "EnableNetworkEncryption": False,
+    }
+
+
+def describe_user_data(scope: Scope) -> Body:
+    """DescribeUserData."""
+    instance_id = scope.required("InstanceId")
+    told = _told(scope.find(ResourceKind.INSTANCE, instance_id))
+    return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": told.get("UserData", "")}
+
+
+def describe_roles(scope: Scope) -> Body:
+    """DescribeInstanceRamRole: the role that an instance was made with; nothing here can take it."""
+    found = [
+        (instance_id, str(_told(scope.find(ResourceKind.INSTANCE, instance_id)).get("RamRoleName", "")))
+        for instance_id in scope.texts("InstanceIds")
+    ]
+    wanted = [one for one in found if one[1] and scope.text("RamRoleName") in ("", one[1])]
+
+    def shape(entry: tuple[str, str]) -> Json:
+        return {"InstanceId": entry[0], "RamRoleName": entry[1]}
+
+    return {"RegionId": scope.region, **scope.page(wanted, shape, "InstanceRamRoleSets", "InstanceRamRoleSet")}
+
+
+def _each(outer: str, inner: str, shape: Callable[[str, Body], Json]) -> Callable[[Scope], Body]:
+    """An action that says something of each instance that it is asked about; of all if of none."""
+
+    def run(scope: Scope) -> Body:
+        ids = scope.texts("InstanceId", ",")
+        found = [entry for entry in scope.workspace.all(ResourceKind.INSTANCE) if is_among(entry[0], ids)]
+        return scope.page(found, lambda entry: shape(*entry), outer, inner)
+
+    return run
+
+
+def _maintenance(instance_id: str, _: Body) -> Json:
+    action = {"DefaultValue": "AutoRecover", "Value": "AutoRecover"}
+    return {
+        "InstanceId": instance_id,
+        "ActionOnMaintenance": {**action, "SupportedValues": {"SupportedValue": ["AutoRecover", "Stop"]}},
+        "MaintenanceWindows": {"MaintenanceWindow": []},
+        "NotifyOnMaintenance": False,
+    }
+
+
+def _renewal(instance_id: str, _: Body) -> Json:
+    return {
+        "InstanceId": instance_id,
+        "AutoRenewEnabled": False,
+        "Duration": 0,
+        "PeriodUnit": "Month",
+        "RenewalStatus": "Normal",
+    }
+
+
+def _attachment(instance_id: str, _: Body) -> Json:
+    return {"InstanceId": instance_id, "PrivatePoolOptionsId": "", "PrivatePoolOptionsMatchCriteria": "None"}
+
+
+def _status(instance_id: str, body: Body) -> Json:
+    return {"InstanceId": instance_id, "Status": about(body).get("status", RUNNING)}
+
+
+describe_maintenance = _each("MaintenanceAttributes", "MaintenanceAttribute", _maintenance)
+describe_renewal = _each("InstanceRenewAttributes", "InstanceRenewAttribute", _renewal)
+describe_attachments = _each("Instances", "Instance", _attachment)
+describe_status = _each("InstanceStatuses", "InstanceStatus", _status)
+
+
+# disks
+
+
+def describe_disks(scope: Scope) -> Body:
+    """DescribeDisks: those that instances were asked for with."""
+    ids = scope.texts("DiskIds")
+    found = [
+        (disk_id, disk, instance_id, body)
+        for instance_id, body in scope.workspace.all(ResourceKind.INSTANCE)
+        for disk_id, disk in _disks(instance_id, body)
+        if is_among(disk_id, ids)
+        and scope.text("InstanceId") in ("", instance_id)
+        and scope.text("DiskType", "all") in ("all", disk["Type"])
+        and scope.text("DiskName") in ("", disk.get("DiskName", ""))
+        and scope.text("Category", "all") in ("all", disk["Category"])
+        and is_in_resource_group(scope, body)
+    ]
+    return scope.page(found, lambda entry: disk_item(scope, *entry), "Disks", "Disk")
+
+
+def _disks(instance_id: str, body: Body) -> list[tuple[str, Fields]]:
+    """(id, what was asked for) of each. A disk's id is made from its instance's."""
+    asked = cast("list[Fields]", about(body).get("disks", [{"Type": "system"}]))
+    stem = f"d-{instance_id.removeprefix('i-')}"
+    return [(f"{stem}-{at}" if at else stem, {**DISK_DEFAULTS, **one}) for at, one in enumerate(asked)]
+
+
+def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: Body) -> Json:
+    more, at = about(body), int(disk_id.rpartition("-")[2]) if disk["Type"] == "data" else 0
+    device = f"/dev/xvd{chr(ord('a') + at % 26)}"
+    return {
+        "DiskId": disk_id,
+        "DiskName": disk.get("DiskName", ""),
+        "Description": disk.get("Description", ""),
+        "Type": disk["Type"],
+        "Category": disk["Category"],
+        "Size": int(str(disk["Size"])),
+        "PerformanceLevel": disk.get("PerformanceLevel", "PL1" if disk["Category"] == "cloud_essd" else ""),
+        "Encrypted": str(disk.get("Encrypted", "false")).lower() == "true",
+        "KMSKeyId": disk.get("KMSKeyId", ""),
+        "AutoSnapshotPolicyId": disk.get("AutoSnapshotPolicyId", ""),
+        "SourceSnapshotId": disk.get("SnapshotId", ""),
+        "StorageClusterId": disk.get("StorageClusterId", ""),
+        "DeleteWithInstance": disk.get("DeleteWithInstance", True) is not False,
+        "DeleteAutoSnapshot": True,
+        "EnableAutoSnapshot": False,
+        "Device": device,
+        "DiskChargeType": "PostPaid",
+        "Portable": disk["Type"] == "data",
+        "Status": "In_use",
+        "InstanceId": instance_id,
+        "ImageId": more.get("image_id", "") if disk["Type"] == "system" else "",
+        "CreationTime": more.get("created", ""),
+        "AttachedTime": more.get("created", ""),
+        "RegionId": scope.region,
+        "ZoneId": more.get("zone_id", ""),
+        "ResourceGroupId": more.get("resource_group_id", ""),
+        "Attachments": {"Attachment": [{"InstanceId": instance_id, "Device": device, "AttachedTime": more["created"]}]},
+        "MountInstances": {"MountInstance": []},
+        "OperationLocks": {"OperationLock": []},
+        "Tags": {"Tag": []},
+    }
+
+
+def account_attributes(scope: Scope) -> Body:
+    """DescribeAccountAttributes: what an account may have, as far as anything here is limited."""
+    values = {
+        "supported-network-types": ["vpc"],
+        "max-security-groups": ["100"],
+        "max-elastic-network-interfaces": ["5000"],
+        "instance-network-type": ["vpc"],
+        "real-name-authentication": ["none"],
+    }
+    wanted = scope.texts("AttributeName")
+    found: list[Json] = [
+        {"AttributeName": name, "AttributeValues": {"ValueItem": [{"Value": one} for one in texts]}}
+        for name, texts in values.items()
+        if is_among(name, wanted)
+    ]
+    return {"AccountAttributeItems": {"AccountAttributeItem": found}}

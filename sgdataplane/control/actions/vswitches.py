@@ -1,0 +1,268 @@
+"""VSwitches, and the blocks that are reserved in them.
+
+Owns these actions. A VSwitch gives ENIs their addresses and means nothing to a policy. Must not know HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sgdataplane.control.actions.networks import (
+    default_vpc,
+    ipv6_subnet,
+    is_inside,
+    key_items,
+    parsed_block,
+    table_of,
+)
+from sgdataplane.control.actions.regions import first_zone
+from sgdataplane.control.actions.rules import DONE
+from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
+from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
+from sgdataplane.net.values import Prefix
+from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
+from sgdataplane.store.interface import Body, Json
+
+DEFAULT_LENGTH = 20  # of a default VSwitch's block
+KEPT = 4  # addresses of a block that no ENI gets
+MAX_RESERVATIONS = 10  # of a VSwitch
+
+
+def create_vswitch(scope: Scope) -> Body:
+    """CreateVSwitch: a block within its VPC's."""
+    vpc_id = scope.required("VpcId")
+    scope.required("CidrBlock")
+    block = parsed_block("CidrBlock", scope.text("CidrBlock"))
+    return {"VSwitchId": _make(scope, vpc_id, block, is_default=False)}
+
+
+def create_default_vswitch(scope: Scope) -> Body:
+    """CreateDefaultVSwitch: one in the default VPC, at most one of a zone."""
+    vpc_id, zone = default_vpc(scope), scope.text("ZoneId", first_zone(scope.region))
+    taken = []
+    for switch_id in _switches(scope, vpc_id):
+        body = scope.find(ResourceKind.VSWITCH, switch_id)
+        if about(body).get("is_default") and about(body).get("zone_id") == zone:
+            raise ApiError("OperationDenied.DefaultVSwitchExists", f"{switch_id} is the default VSwitch of {zone}.")
+        taken.append(Prefix.parse(str(state_in(body)["cidr_block"])))
+    outer = Prefix.parse(texts(scope.workspace.state(ResourceKind.VPC, vpc_id), "cidr_blocks")[0])
+    size = 1 << (32 - DEFAULT_LENGTH)
+    for first in range(outer.first, outer.last, size):
+        block = Prefix(32, first, DEFAULT_LENGTH)
+        if not any(other.first <= block.last and block.first <= other.last for other in taken):
+            return {"VSwitchId": _make(scope, vpc_id, block, is_default=True)}
+    raise ApiError("QuotaExceeded.VSwitch", f"{vpc_id} has no free block for a VSwitch")
+
+
+def _make(scope: Scope, vpc_id: str, block: Prefix, *, is_default: bool) -> str:
+    vpc, switch_id = scope.find(ResourceKind.VPC, vpc_id), scope.new_id("vsw")
+    if not is_inside(block, [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]):
+        raise ApiError("InvalidCidrBlock.Malformed", f"{block} is outside the blocks of {vpc_id}")
+    for other_id in _switches(scope, vpc_id):
+        other = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, other_id)["cidr_block"]))
+        if other.first <= block.last and block.first <= other.last:
+            raise ApiError("InvalidCidrBlock.Conflict", f"{block} overlaps {other} of {other_id}")
+    ipv6 = _ipv6_block(scope, vpc_id) if scope.has("Ipv6CidrBlock") else ""
+    more: Fields = {
+        "name": scope.text("VSwitchName"),
+        "description": scope.text("Description"),
+        "created": scope.time,
+        "zone_id": scope.text("ZoneId", first_zone(scope.region)),
+        "tags": scope.tags(),
+        "is_default": is_default,
+    }
+    state: Fields = {"vpc_id": vpc_id, "cidr_block": str(block), "ipv6_cidr_block": ipv6}
+    scope.workspace.put(ResourceKind.VSWITCH, switch_id, state, more)
+    return switch_id
+
+
+def _ipv6_block(scope: Scope, vpc_id: str, own: str = "") -> str:
+    """The IPv6 block that a call asks for by its number; no other VSwitch has it. `own`: the VSwitch that asks."""
+    block = ipv6_subnet(scope.find(ResourceKind.VPC, vpc_id), scope.number("Ipv6CidrBlock", 0))
+    for other_id in _switches(scope, vpc_id):
+        taken = scope.workspace.state(ResourceKind.VSWITCH, other_id).get("ipv6_cidr_block")
+        if taken == block and other_id != own:
+            raise ApiError("InvalidIpv6CidrBlock.Conflict", f"{block} is the block of {other_id}")
+    return block
+
+
+def _switches(scope: Scope, vpc_id: str) -> list[str]:
+    return [name_of(path) for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH)]
+
+
+def modify_vswitch(scope: Scope) -> Body:
+    """ModifyVSwitchAttribute: name, description, and whether it has an IPv6 block."""
+    switch_id = scope.required("VSwitchId")
+    body = scope.find(ResourceKind.VSWITCH, switch_id)
+    given = {
+        name: cast(Json, scope.text(key))
+        for name, key in (("name", "VSwitchName"), ("description", "Description"))
+        if key in scope.call.parameters
+    }
+    state: Fields = {}
+    if scope.has("EnableIPv6"):
+        vpc_id = str(state_in(body)["vpc_id"])
+        state["ipv6_cidr_block"] = _ipv6_block(scope, vpc_id, switch_id) if scope.flag("EnableIPv6") else ""
+    scope.change(ResourceKind.VSWITCH, switch_id, state, **given)
+    return DONE
+
+
+def delete_vswitch(scope: Scope) -> Body:
+    """DeleteVSwitch: one that no ENI is in."""
+    switch_id = scope.required("VSwitchId")
+    scope.find(ResourceKind.VSWITCH, switch_id)
+    scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
+    scope.workspace.delete(ResourceKind.VSWITCH, switch_id)
+    return DONE
+
+
+def describe_vswitches(scope: Scope) -> Body:
+    """DescribeVSwitches."""
+    ids, vpc_id = scope.texts("VSwitchId", ","), scope.text("VpcId")
+    found = [
+        entry
+        for entry in scope.workspace.all(ResourceKind.VSWITCH)
+        if is_among(entry[0], ids)
+        and vpc_id in ("", state_in(entry[1])["vpc_id"])
+        and scope.text("RouteTableId") in ("", table_of(str(state_in(entry[1])["vpc_id"])))
+        and scope.text("ZoneId") in ("", about(entry[1]).get("zone_id", ""))
+        and is_like(str(about(entry[1]).get("name", "")), scope.text("VSwitchName"))
+        and scope.is_flagged("IsDefault", is_so=bool(about(entry[1]).get("is_default")))
+        and scope.is_flagged("EnableIpv6", is_so="ipv6_cidr_block" in state_in(entry[1]))
+        and is_in_resource_group(scope, entry[1])
+        and scope.is_tagged(entry[1])
+    ]
+    return scope.page(found, lambda entry: vswitch_item(scope, *entry), "VSwitches", "VSwitch")
+
+
+def describe_vswitch(scope: Scope) -> Body:
+    """DescribeVSwitchAttributes."""
+    switch_id = scope.required("VSwitchId")
+    return cast(Body, vswitch_item(scope, switch_id, scope.find(ResourceKind.VSWITCH, switch_id)))
+
+
+def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
+    state, more = state_in(body), about(body)
+    block, vpc_id = Prefix.parse(str(state["cidr_block"])), str(state["vpc_id"])
+    used = len(scope.workspace.users(ResourceKind.VSWITCH, switch_id, ResourceKind.ENI))
+    return {
+        "VSwitchId": switch_id,
+        "VSwitchName": more.get("name", ""),
+        "Description": more.get("description", ""),
+        "CreationTime": more.get("created", ""),
+        "CidrBlock": str(block),
+        "Ipv6CidrBlock": state.get("ipv6_cidr_block", ""),
+        "EnabledIpv6": "ipv6_cidr_block" in state,
+        "VpcId": vpc_id,
+        "ZoneId": more.get("zone_id", ""),
+        "RegionId": scope.region,
+        "Status": "Available",
+        "IsDefault": bool(more.get("is_default")),
+        "ResourceGroupId": more.get("resource_group_id", ""),
+        "RouteTable": {"RouteTableId": table_of(vpc_id), "RouteTableType": "System"},
+        "AvailableIpAddressCount": max(0, block.last - block.first + 1 - KEPT - used),
+        "Tags": {"Tag": key_items(body)},
+    }
+
+
+# reserved blocks
+
+
+def reserved(body: Body) -> dict[str, Fields]:
+    """The blocks of a VSwitch that are kept for delegated prefixes, by their ids."""
+    return cast("dict[str, Fields]", about(body).get("reservations", {}))
+
+
+def create_reservation(scope: Scope) -> Body:
+    """CreateVSwitchCidrReservation: a block of the VSwitch from which no single address is chosen any more."""
+    switch_id = scope.required("VSwitchId")
+    body = scope.find(ResourceKind.VSWITCH, switch_id)
+    name = "VSwitchCidrReservationCidr"
+    block = parsed_block(name, scope.required(name))
+    outer = [Prefix.parse(str(value)) for key, value in state_in(body).items() if key.endswith("cidr_block")]
+    if not is_inside(block, outer):
+        raise ApiError(f"Invalid{name}.Malformed", f"{block} is outside of {switch_id}")
+    known = reserved(body)
+    if len(known) >= MAX_RESERVATIONS:
+        raise ApiError("QuotaExceeded.VSwitchCidrReservation", f"{switch_id} has {MAX_RESERVATIONS} reserved blocks")
+    for other in (Prefix.parse(str(one["block"])) for one in known.values()):
+        if other.family is block.family and other.first <= block.last and block.first <= other.last:
+            raise ApiError("OperationDenied.CidrConflict", f"{block} overlaps the reserved block {other}")
+    one: Fields = {
+        "block": str(block),
+        "type": scope.text("VSwitchCidrReservationType", "Prefix"),
+        "name": scope.text("VSwitchCidrReservationName"),
+        "description": scope.text("VSwitchCidrReservationDescription"),
+        "created": scope.time,
+    }
+    reservation_id = scope.new_id("vcr")
+    _write(scope, switch_id, {**known, reservation_id: one})
+    return {"VSwitchCidrReservationId": reservation_id}
+
+
+def modify_reservation(scope: Scope) -> Body:
+    """ModifyVSwitchCidrReservationAttribute: name and description."""
+    reservation_id, switch_id, known = _find_reservation(scope)
+    given = {
+        name: cast(Json, scope.text(f"VSwitchCidrReservation{key}"))
+        for name, key in (("name", "Name"), ("description", "Description"))
+        if f"VSwitchCidrReservation{key}" in scope.call.parameters
+    }
+    _write(scope, switch_id, {**known, reservation_id: {**known[reservation_id], **given}})
+    return DONE
+
+
+def delete_reservation(scope: Scope) -> Body:
+    """DeleteVSwitchCidrReservation."""
+    reservation_id, switch_id, known = _find_reservation(scope)
+    _write(scope, switch_id, {name: one for name, one in known.items() if name != reservation_id})
+    return DONE
+
+
+def list_reservations(scope: Scope) -> Body:
+    """ListVSwitchCidrReservations."""
+    ids = scope.texts("VSwitchCidrReservationIds")
+    found = [
+        (switch_id, body, name, one)
+        for switch_id, body in scope.workspace.all(ResourceKind.VSWITCH)
+        for name, one in sorted(reserved(body).items())
+        if is_among(name, ids)
+        and scope.text("VSwitchId") in ("", switch_id)
+        and scope.text("VpcId") in ("", state_in(body)["vpc_id"])
+        and is_among(str(one["name"]), scope.texts("VSwitchCidrReservationName"))
+        and scope.text("VSwitchCidrReservationType") in ("", one["type"])
+        and scope.text("IpVersion").upper() in ("", _version(one))
+    ]
+    return scope.page(found, lambda entry: reservation_item(*entry), "VSwitchCidrReservations", "")
+
+
+def _version(one: Fields) -> str:
+    return "IPV6" if ":" in str(one["block"]) else "IPV4"
+
+
+def reservation_item(switch_id: str, body: Body, name: str, one: Fields) -> Json:
+    return {
+        "VSwitchCidrReservationId": name,
+        "VSwitchCidrReservationCidr": one["block"],
+        "VSwitchCidrReservationName": one["name"],
+        "VSwitchCidrReservationDescription": one["description"],
+        "Type": one["type"],
+        "IpVersion": _version(one),
+        "CreationTime": one["created"],
+        "Status": "Assigned",
+        "VSwitchId": switch_id,
+        "VpcId": state_in(body)["vpc_id"],
+    }
+
+
+def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Fields]]:
+    """Its id, its VSwitch, and all reserved blocks of that one."""
+    name = scope.required("VSwitchCidrReservationId")
+    for switch_id, body in scope.workspace.all(ResourceKind.VSWITCH):
+        if name in reserved(body):
+            return name, switch_id, reserved(body)
+    raise ApiError("ResourceNotFound.VSwitchCidrReservation", f"There is no reserved block {name}.", NOT_FOUND)
+
+
+def _write(scope: Scope, switch_id: str, blocks: dict[str, Fields]) -> None:
+    scope.change(ResourceKind.VSWITCH, switch_id, {}, reservations=cast(Json, blocks))

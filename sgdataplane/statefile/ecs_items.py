@@ -1,0 +1,77 @@
+"""The parts of the cloud's answers that a state decides, from native fields: what `dump_ecs` and the API both write.
+
+Owns their shape, once. Is given an object's fields as the native format has them, where absent means the default. What
+only an account knows (names of VPCs, times, tags of ENIs) is added by whoever has it. Must not know files or documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
+
+from sgdataplane.statefile import ecs_names
+
+Item: TypeAlias = "dict[str, object]"
+
+
+def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:
+    """A VPC's blocks: the first of each family, and all others. `isp`: the kind of its IPv6 blocks, where known."""
+    ipv4, ipv6 = ([block for block in blocks if (":" in block) is is_ipv6] for is_ipv6 in (False, True))
+    kind = {"Ipv6Isp": isp} if isp else {}
+    return {
+        "CidrBlock": next(iter(ipv4), ""),
+        "SecondaryCidrBlocks": {"SecondaryCidrBlock": ipv4[1:]},
+        "Ipv6CidrBlock": next(iter(ipv6), ""),
+        "Ipv6CidrBlocks": {"Ipv6CidrBlock": [{"Ipv6CidrBlock": block, **kind} for block in ipv6]},
+    }
+
+
+def eni_item(state: Mapping[str, object], vpc_id: str) -> Item:
+    """What an ENI is and has. `vpc_id`: as the cloud shows it, "" in the classic network."""
+    instance_id, addresses = state.get("instance_id", ""), _texts(state, "private_ip_addresses")
+    item: Item = {
+        "NetworkInterfaceId": state["network_interface_id"],
+        "Type": str(state.get("type", "primary")).capitalize(),
+        "Status": "InUse" if instance_id else "Available",
+        "InstanceId": instance_id,
+        "VpcId": vpc_id,
+        "MacAddress": state.get("mac_address", ""),
+        "PrivateIpAddress": addresses[0],
+        "Attachment": {"InstanceId": instance_id} if instance_id else {},
+    }
+    for name, (outer, inner, key) in ecs_names.ENI_LISTS.items():
+        item[outer] = {inner: [{key: value} if key else value for value in _texts(state, name)]}
+    item["PrivateIpSets"] = {"PrivateIpSet": private_ips(addresses)}
+    return item
+
+
+def private_ips(addresses: Sequence[str]) -> list[Item]:
+    """An ENI's private addresses, of which the first is the primary one."""
+    return [{"PrivateIpAddress": one, "Primary": not at, "AssociatedPublicIp": {}} for at, one in enumerate(addresses)]
+
+
+def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
+    """What every answer says of a group."""
+    return {
+        "SecurityGroupId": state["security_group_id"],
+        "SecurityGroupName": state.get("security_group_name", ""),
+        "Description": state.get("description", ""),
+        "VpcId": vpc_id,
+    }
+
+
+def group_item(state: Mapping[str, object], vpc_id: str) -> Item:
+    """A group in a list of groups."""
+    rules = cast("Sequence[Mapping[str, object]]", state.get("rules", ()))
+    names = ("source_security_group_id", "dest_security_group_id")
+    return {
+        **group_head(state, vpc_id),
+        "SecurityGroupType": state.get("security_group_type", "normal"),
+        "ServiceManaged": bool(state.get("service_managed")),
+        "RuleCount": len(rules),
+        "GroupToGroupRuleCount": sum(any(name in rule for name in names) for rule in rules),
+    }
+
+
+def _texts(state: Mapping[str, object], name: str) -> list[str]:
+    return list(cast("Sequence[str]", state.get(name, ())))
