@@ -2,7 +2,7 @@
 
 Owns the arguments, the wording and the documents of `--json`:
 
-    keys create    {"access_key_id", "access_key_secret"}
+    keys create    {"access_key_id", "access_key_secret"}; with --sts also {"security_token", "expiration"}
     keys list      {"access_keys": [{"access_key_id", "name", "policy": a name or a policy, "created", "revoked": time
                    or null}]}
     keys revoke    {"access_key_id", "revoked": time}
@@ -88,6 +88,7 @@ NOUNS = {
     "network_interfaces": "ENI",
 }
 LONGEST_NAME = 128
+STS_HOURS, MAX_STS_HOURS = 1.0, 24 * 365
 
 
 def register(verbs: Verbs) -> None:
@@ -111,6 +112,10 @@ def _register_keys(keys: Verbs) -> None:
     create.add_argument("--name", type=_name, default="", metavar="N", help="what people call it, up to 128 characters")
     policy = "what it may do: full (default), read-only, or a file with a RAM policy in JSON"
     create.add_argument("--policy", default="full", metavar="P", help=policy)
+    sts = "a temporary key as the cloud's STS gives them: its requests need the token that is shown with it"
+    create.add_argument("--sts", action="store_true", help=sts)
+    lasts = f"with --sts: how long it counts, in hours (default: {STS_HOURS:g})"
+    create.add_argument("--hours", type=_hours, default=STS_HOURS, metavar="N", help=lasts)
     create.add_argument("--key-file", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=KEY_FILE_HELP)
     _add(keys, "list", run_list)
     revoke = _add(keys, "revoke", run_revoke)
@@ -147,6 +152,16 @@ def _name(text: str) -> str:
     if len(text) > LONGEST_NAME:
         raise argparse.ArgumentTypeError(f"a name has up to {LONGEST_NAME} characters")
     return text
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+        if not 0 < hours <= MAX_STS_HOURS:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours up to {MAX_STS_HOURS}") from None
+    return hours
 
 
 def _revision(text: str) -> int:
@@ -189,14 +204,22 @@ def run_create(arguments: argparse.Namespace) -> int:
     with closing(open_store(config.store)) as store:
         call = local_call("CreateAccessKey")
         made = create_key(
-            store, lambda is_first: _box(key_file, is_first=is_first), call, name=arguments.name, policy=policy
+            store,
+            lambda is_first: _box(key_file, is_first=is_first),
+            call,
+            name=arguments.name,
+            policy=policy,
+            lasts_s=arguments.hours * 3600 if arguments.sts else None,
         )
-    key_id, secret = made
+    temporary = {"security_token": made.token, "expiration": iso_time(made.ends)} if made.ends else {}
     if arguments.json:
-        print_json({"access_key_id": key_id, "access_key_secret": secret})
+        print_json({"access_key_id": made.id, "access_key_secret": made.secret, **temporary})
     else:
-        say(f"access key id:     {key_id}")
-        say(f"access key secret: {secret}")
+        say(f"access key id:     {made.id}")
+        say(f"access key secret: {made.secret}")
+        if made.ends:
+            say(f"security token:    {made.token}")
+            say_aside(f"note: the key counts until {local_time(made.ends)}")
         say_aside("note: keep the secret now; it is not shown again")
     return Exit.DONE
 

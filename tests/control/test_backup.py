@@ -377,7 +377,8 @@ def test_a_copy_has_no_secret_and_opens_only_with_the_key_file(path: Path, tmp_p
     make_key_file(tmp_path / "own")
     make_key_file(tmp_path / "other")
     with closing(SqliteStore(path)) as store:
-        key, secret = create_key(store, lambda _: SecretBox(tmp_path / "own"), local_call("x"), name="", policy="full")
+        made = create_key(store, lambda _: SecretBox(tmp_path / "own"), local_call("x"), name="", policy="full")
+        key, secret = made.id, made.secret
     back_up(path, tmp_path / "copy")
     octets = (tmp_path / "copy").read_bytes()
     assert key.encode() in octets

@@ -14,7 +14,7 @@ import pytest
 from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, revoke_key, stored_keys
 from sgdataplane.control.access.permissions import PolicyError
 from sgdataplane.control.access.secrets import SecretBox, make_key_file
-from sgdataplane.control.access.signature import Verifier
+from sgdataplane.control.access.signature import Verifier, digest_of
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.http.admission import Admission
@@ -42,7 +42,8 @@ def call(action: str = "CreateAccessKey") -> Call:
 
 
 def create(store: Store, box: SecretBox, name: str = "", policy: str = "full") -> tuple[str, str]:
-    return create_key(store, lambda _: box, call(), name=name, policy=policy)
+    made = create_key(store, lambda _: box, call(), name=name, policy=policy)
+    return made.id, made.secret
 
 
 # keys
@@ -62,6 +63,16 @@ def test_a_key_is_made_and_found(store: Store, box: SecretBox) -> None:
     assert (found.id, found.secret, found.is_revoked) == (key_id, secret, False)
     (stored,) = stored_keys(store.snapshot().documents)
     assert (stored.id, stored.name, stored.policy, stored.revoked) == (key_id, "ci", "read-only", None)
+
+
+def test_a_temporary_key_has_an_end_and_a_token_that_the_store_never_has(store: Store, box: SecretBox) -> None:
+    made = create_key(store, lambda _: box, call(), name="", policy="full", lasts_s=60)
+    assert made.id.startswith("STS.")
+    found = Keyring(store, lambda: box).find(made.id)
+    assert found is not None
+    assert (found.ends, found.token_digest) == (made.ends, digest_of(made.token))
+    changes = [dict(change.puts) for change in store.watch(0, timeout=0)]
+    assert made.token not in repr(changes)
 
 
 def test_no_two_keys_are_alike(store: Store, box: SecretBox) -> None:

@@ -24,13 +24,19 @@ class KeyOfTests:
     id: str
     secret: str
     is_revoked: bool = False
+    ends: float | None = None
+    token_digest: str = ""
 
 
+TOKEN = "token of the test"
+TOKEN_DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 OTHER_KEY = "LTAIother"
 KEYS = {
     KEY: KeyOfTests(KEY, SECRET),
     OTHER_KEY: KeyOfTests(OTHER_KEY, SECRET),
     "LTAIold": KeyOfTests("LTAIold", SECRET, is_revoked=True),
+    "STS.now": KeyOfTests("STS.now", SECRET, ends=9e9, token_digest=TOKEN_DIGEST),
+    "STS.past": KeyOfTests("STS.past", SECRET, ends=1.0, token_digest=TOKEN_DIGEST),
 }
 
 

@@ -20,7 +20,7 @@ from sgdataplane.control.access.signature import (
 )
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.parameters import read_pairs
-from tests.http.signing import KEYS, Signed, acs3, stamp, v1
+from tests.http.signing import KEY, KEYS, SECRET, TOKEN, Signed, acs3, stamp, v1
 
 NOW = 1_800_000_000.0
 # Captured from the official Python SDK: the target, and the canonical query that it signed.
@@ -156,7 +156,7 @@ def with_header(parts: SignedParts, name: str, value: str) -> SignedParts:
         (lambda parts: without(parts, "host"), "MissingParameter"),
         (lambda parts: with_header(parts, "x-acs-date", "yesterday"), "InvalidTimeStamp.Format"),
         (lambda parts: with_header(parts, "x-acs-date", stamp(NOW - SKEW_S - 1)), "InvalidTimeStamp.Expired"),
-        (lambda parts: with_header(parts, "x-acs-security-token", "STS"), "InvalidSecurityToken.NotFound"),
+        (lambda parts: with_header(parts, "x-acs-security-token", "STS"), "IncompleteSignature"),
         (lambda parts: with_header(parts, "x-acs-signature-nonce", "n" * 129), "InvalidParameter"),
     ],
 )
@@ -198,7 +198,6 @@ def test_the_type_of_a_body_has_to_be_signed() -> None:
         ({"Version": ""}, "MissingParameter"),
         ({"SignatureMethod": "HMAC-MD5"}, "InvalidParameter"),
         ({"SignatureVersion": "2.0"}, "InvalidParameter"),
-        ({"SecurityToken": "STS"}, "InvalidSecurityToken.NotFound"),
         ({"Timestamp": "2026-11-26 06:18:00"}, "InvalidTimeStamp.Format"),
     ],
 )
@@ -246,3 +245,22 @@ def test_a_mismatch_shows_what_we_have_signed() -> None:
 
 def test_the_hash_of_a_captured_empty_body_is_that_of_no_bytes() -> None:
     assert hashlib.sha256(b"").hexdigest() == EMPTY
+
+
+def token_of(sign: Callable[..., Signed], token: str | None, key: str = KEY, secret: str = SECRET) -> SignedParts:
+    """A request of a key with a security token, which is signed as all else."""
+    if sign is acs3:
+        headers = AT | ({"x-acs-security-token": token} if token is not None else {})
+        return parts_of(acs3("DeleteVpc", {}, headers=headers, key=key, secret=secret))
+    common = {"Timestamp": stamp(NOW)} | ({"SecurityToken": token} if token is not None else {})
+    return parts_of(v1("DeleteVpc", {}, common=common, key=key, secret=secret))
+
+
+@pytest.mark.parametrize("sign", [acs3, v1])
+def test_a_temporary_key_comes_with_its_token_and_before_its_end(sign: Callable[..., Signed]) -> None:
+    assert verify(token_of(sign, TOKEN, key="STS.now"), NOW).key.id == "STS.now"
+    assert refusal(token_of(sign, None, key="STS.now")) == "MissingParameter"
+    assert refusal(token_of(sign, "other", key="STS.now")) == "InvalidSecurityToken.MismatchWithAccessKey"
+    assert refusal(token_of(sign, TOKEN, key="STS.past")) == "InvalidSecurityToken.Expired"
+    assert refusal(token_of(sign, TOKEN)) == "InvalidSecurityToken.NotFound"
+    assert refusal(token_of(sign, TOKEN, key="STS.now", secret="x")) == "SignatureDoesNotMatch"

@@ -12,10 +12,11 @@ import secrets
 import string
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from sgdataplane.control.access.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
+from sgdataplane.control.access.signature import digest_of
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.store.audit import record_of
@@ -35,6 +36,7 @@ from sgdataplane.store.interface import (
 KIND = "access_key"
 GUARD = "access_keys"
 PREFIX, ID_CHARACTERS, SECRET_CHARACTERS = "LTAI5t", 18, 30  # as long as the cloud's
+TEMPORARY_PREFIX, TOKEN_CHARACTERS = "STS.N", 120  # of a temporary key
 ALPHABET = string.ascii_letters + string.digits
 
 
@@ -48,7 +50,8 @@ class Box(Protocol):
 @dataclass(frozen=True, slots=True)
 class StoredKey:
     """`policy`: the name of one that is built in, or the text of another one. `sealed`: the secret; "" once the key is
-    revoked. `created`, `revoked`: seconds since 1970."""
+    revoked. `created`, `revoked`, `ends`: seconds since 1970. A temporary key has an end, and the SHA-256 of the token
+    that its requests must have."""
 
     id: str
     name: str
@@ -56,6 +59,8 @@ class StoredKey:
     sealed: str
     created: float
     revoked: float | None = None
+    ends: float | None = None
+    token_digest: str = ""
 
     @property
     def path(self) -> Path:
@@ -73,7 +78,8 @@ class StoredKey:
             "created": self.created,
             "revoked": self.revoked,
         }
-        return {"state": {}, "about": about}
+        temporary: dict[str, Json] = {"ends": self.ends, "token_digest": self.token_digest} if self.ends else {}
+        return {"state": {}, "about": about | temporary}
 
     @staticmethod
     def of(path: Path, body: Body) -> StoredKey:
@@ -85,17 +91,32 @@ class StoredKey:
             cast(str, about["sealed_secret"]),
             cast(float, about["created"]),
             cast("float | None", about["revoked"]),
+            cast("float | None", about.get("ends")),
+            str(about.get("token_digest", "")),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class UsableKey:
-    """What a request's signature is checked with. The secret of a revoked key is ""."""
+    """What a request's signature is checked with. The secret of a revoked key is "". `ends`, `token_digest`: of a
+    temporary one."""
 
     id: str
     secret: str
     is_revoked: bool
     policy: AccessPolicy
+    ends: float | None = None
+    token_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What nobody can read from the store. `token`: of a temporary key, else ""."""
+
+    id: str
+    secret: str
+    token: str = ""
+    ends: float | None = None
 
 
 def stored_keys(documents: Mapping[Path, Body]) -> list[StoredKey]:
@@ -109,19 +130,24 @@ def policy_of(text: str, file: str = "") -> AccessPolicy:
     return BUILT_IN[text] if text in BUILT_IN else read_policy(text, file)
 
 
-def create_key(store: Store, box: Callable[[bool], Box], call: Call, *, name: str, policy: str) -> tuple[str, str]:
-    """Its id and its secret, which nobody can read from the store. `box`: is told whether no other secret is
-    sealed yet, so that a new sealing key will do. PolicyError if the policy can't be used."""
+def create_key(  # noqa: PLR0913  # what a key is, and who makes it
+    store: Store, box: Callable[[bool], Box], call: Call, *, name: str, policy: str, lasts_s: float | None = None
+) -> NewKey:
+    """Make a key; a temporary one if it lasts so many seconds. `box`: is told whether no other secret is sealed yet, so
+    that a new sealing key will do. PolicyError if the policy can't be used."""
     policy_of(policy)
-    key_id, secret = PREFIX + _random(ID_CHARACTERS), _random(SECRET_CHARACTERS)
+    prefix = PREFIX if lasts_s is None else TEMPORARY_PREFIX
+    key_id, secret = prefix + _random(ID_CHARACTERS), _random(SECRET_CHARACTERS)
+    token = "" if lasts_s is None else _random(TOKEN_CHARACTERS)
+    ends = None if lasts_s is None else call.now + lasts_s
 
     def decide(seen: Snapshot) -> StoredKey:
         is_first = not any(key.sealed for key in stored_keys(seen.documents))
         sealed = box(is_first).seal(secret, key_id)
-        return StoredKey(key_id, name, policy, sealed, call.now)
+        return StoredKey(key_id, name, policy, sealed, call.now, None, ends, digest_of(token) if token else "")
 
     _commit(store, call, decide)
-    return key_id, secret
+    return NewKey(key_id, secret, token, ends)
 
 
 def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
@@ -133,7 +159,7 @@ def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
         if key is None:
             message, expected = "there is no such access key", "an id that `sgdp api keys list` shows"
             raise StateFileError((Problem(Where(), "InvalidAccessKeyId.NotFound", message, key_id, expected),))
-        return key if key.revoked else StoredKey(key.id, key.name, key.policy, "", key.created, call.now)
+        return key if key.revoked else replace(key, sealed="", revoked=call.now)
 
     return _commit(store, call, decide)
 
@@ -179,7 +205,7 @@ class Keyring:
         if key is None or policy is None:
             return None
         secret = self._box().open(key.sealed, key.id) if key.sealed else ""
-        return UsableKey(key.id, secret, key.revoked is not None, policy)
+        return UsableKey(key.id, secret, key.revoked is not None, policy, key.ends, key.token_digest)
 
     def permits(self, call: Call) -> bool:
         """Whether the policy of the call's key permits it, as it was when the key was found last."""

@@ -43,6 +43,13 @@ class AccessKey(Protocol):
     def secret(self) -> str: ...
     @property
     def is_revoked(self) -> bool: ...
+    @property
+    def ends(self) -> float | None:
+        """Of a temporary key: when, in seconds since 1970."""
+
+    @property
+    def token_digest(self) -> str:
+        """Of the token that a temporary key's requests must have; "" if it is none."""
 
 
 FindKey: TypeAlias = Callable[[str], AccessKey | None]
@@ -71,7 +78,7 @@ class Signer:
 @dataclass(frozen=True, slots=True)
 class SignatureClaim:
     """What a request says of its own signature. `to_sign`: what has to be signed. `sign`: how, with a secret.
-    `canonical`: what `to_sign` is the hash of, if it is one."""
+    `canonical`: what `to_sign` is the hash of, if it is one. `token`: of a temporary key."""
 
     key: str
     signature: str
@@ -82,6 +89,7 @@ class SignatureClaim:
     to_sign: str
     sign: Callable[[str, str], str]
     canonical: str = ""
+    token: str = ""
 
 
 class Verifier:
@@ -111,6 +119,7 @@ class Verifier:
         key = self._find(claim.key)
         if not _are_equal(claim.sign(key.secret, claim.to_sign), claim.signature):
             raise ApiError("SignatureDoesNotMatch", _mismatch(claim))
+        _require_token(key, claim.token, now)
         signer = Signer(key, claim.action, claim.version)
         check(signer)
         self._nonces.use(key.id, claim.nonce, signed_at, now)
@@ -158,6 +167,7 @@ def _acs3(parts: SignedParts) -> SignatureClaim:
         to_sign=f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}",
         sign=sign_acs3,
         canonical=canonical,
+        token=parts.headers.get(TOKEN, ""),
     )
 
 
@@ -166,12 +176,11 @@ def _check_signed_headers(parts: SignedParts, signed: list[str]) -> None:
     for name in SIGNED:
         if not parts.headers.get(name):
             raise missing(name)
-    needed = {*SIGNED, *(("content-type",) if parts.body else ())}
+    needed = {*SIGNED, *(("content-type",) if parts.body else ()), *({TOKEN} & parts.headers.keys())}
     if left := sorted(needed - set(signed)):
         raise ApiError("IncompleteSignature", f"These headers are not signed: {', '.join(left)}.")
     if absent := sorted(set(signed) - parts.headers.keys()):
         raise ApiError("IncompleteSignature", f"These signed headers did not come: {', '.join(absent)}.")
-    _refuse_token(parts.headers.get(TOKEN, ""))
 
 
 def acs3_canonical(parts: SignedParts, signed: list[str]) -> str:
@@ -193,7 +202,6 @@ def _v1(parts: SignedParts) -> SignatureClaim:
         if not pairs.get(name):
             raise missing(name)
     _check_method(pairs)
-    _refuse_token(pairs.get("SecurityToken", ""))
     return SignatureClaim(
         key=pairs["AccessKeyId"],
         signature=pairs["Signature"],
@@ -203,6 +211,7 @@ def _v1(parts: SignedParts) -> SignatureClaim:
         version=pairs["Version"],
         to_sign=v1_to_sign(parts.method, pairs),
         sign=sign_v1,
+        token=pairs.get("SecurityToken", ""),
     )
 
 
@@ -240,10 +249,24 @@ def _nonce(text: str) -> str:
     return text
 
 
-def _refuse_token(token: str) -> None:
-    if token:
-        words = "Keys of this endpoint are permanent; send no security token."
-        raise ApiError("InvalidSecurityToken.NotFound", words, NOT_FOUND)
+def digest_of(token: str) -> str:
+    """Return what is kept of a temporary key's token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _require_token(key: AccessKey, token: str, now: float) -> None:
+    """ApiError unless a temporary key comes with its token before its end, and another one without any."""
+    if not key.token_digest:
+        if token:
+            words = "This key is a permanent one; send no security token."
+            raise ApiError("InvalidSecurityToken.NotFound", words, NOT_FOUND)
+        return
+    if not token:
+        raise missing("SecurityToken")
+    if not _are_equal(digest_of(token), key.token_digest):
+        raise ApiError("InvalidSecurityToken.MismatchWithAccessKey", "The security token isn't that of the key.")
+    if key.ends is not None and now >= key.ends:
+        raise ApiError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 
 
 def _time(text: str) -> float:
