@@ -6,6 +6,7 @@ Owns the arguments, the wording and the documents of `--json`:
     keys list      {"access_keys": [{"access_key_id", "name", "policy": a name or a policy, "created", "revoked": time
                    or null}]}
     keys revoke    {"access_key_id", "revoked": time}
+    env            the variables that a shell exports, by name
     audit          an object a line: {"revision", "time", "request_id", "key", "action", "source", "changed"}
                    with --prune-before: {"pruned": how many records, "up_to", "sha256": of what they were, "revision"}
     import         {"revision", "imported": section of the state -> how many objects}
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli import apiserve
+from sgdataplane.cli.apidev import run_env
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
@@ -45,6 +47,7 @@ from sgdataplane.terminal.output import (
 )
 
 if TYPE_CHECKING:
+    from sgdataplane.cli.apidev import Development
     from sgdataplane.control.access.keys import StoredKey
     from sgdataplane.control.access.permissions import AccessPolicy
     from sgdataplane.control.access.secrets import SecretBox
@@ -61,6 +64,10 @@ ACTIONS = {
     "import": Summary(
         "put a state's VPCs, groups, instances and ENIs into the store, all or nothing",
         "sgdp api import state.yaml --store FILE",
+    ),
+    "env": Summary(
+        "print what a shell exports, so that clients find the API that `sgdp api --dev` serves",
+        'eval "$(sgdp api env)"',
     ),
     "audit": Summary(
         "show who changed what, and when: one record for each change, without gaps",
@@ -87,6 +94,7 @@ NOUNS = {
     "instances": "instance",
     "network_interfaces": "ENI",
 }
+NOT_WITH_DEV = ("store", "config", "key_file", "tls_cert", "tls_key")
 LONGEST_NAME = 128
 STS_HOURS, MAX_STS_HOURS = 1.0, 24 * 365
 
@@ -136,6 +144,9 @@ def _register_store(actions: Verbs) -> None:
         actions, "restore", run_restore, "The store that was there stays beside it, as STORE.before-restore."
     )
     restore.add_argument("copy", type=Path, metavar="FILE", help="what `sgdp api backup` has written")
+    env = actions.add("env", run_env)
+    env.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder of --dev (default: its default)")
+    env.add_json(schema_hint(env))
     _add(actions, "restored", run_restored, "`sgdp api restore` says so by itself.")
 
 
@@ -175,12 +186,29 @@ def _revision(text: str) -> int:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves the API."""
+    development = _development(arguments)
     config = config_of(arguments)
     with extra(EXTRA):
         from sgdataplane.control.http.server import listen_at
 
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
-        return apiserve.run(config, at)
+        return apiserve.run(config, at, development)
+
+
+def _development(arguments: argparse.Namespace) -> Development | None:
+    """The folder of `--dev`, made ready, and the options that follow from it; None without that."""
+    if arguments.dev is None:
+        return None
+    named = [f"--{name.replace('_', '-')}" for name in NOT_WITH_DEV if getattr(arguments, name)]
+    if named:
+        arguments.parser.error(f"--dev makes its own store and certificate; it takes no {', '.join(named)}")
+    with extra(EXTRA):
+        from sgdataplane.cli.apidev import Development
+        from sgdataplane.control.http.development import default_folder
+
+        found = Development(default_folder() if arguments.dev == Path() else arguments.dev)
+    arguments.store, arguments.tls_cert, arguments.tls_key = found.store, found.signed.certificate, found.signed.key
+    return found
 
 
 # keys

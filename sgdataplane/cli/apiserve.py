@@ -20,14 +20,18 @@ from sgdataplane.terminal.arguments import Parser
 from sgdataplane.terminal.output import Exit, say, say_aside
 
 if TYPE_CHECKING:
+    from sgdataplane.cli.apidev import Development
     from sgdataplane.control.access.nonces import Nonces
     from sgdataplane.control.actions.engine import Engine
+    from sgdataplane.control.actions.scope import Habits
     from sgdataplane.control.background import Background
     from sgdataplane.control.config import ApiConfig
     from sgdataplane.control.hosts.following import Place
     from sgdataplane.control.http.server import ListenAt
+    from sgdataplane.control.http.throttle import Throttle
 
 LISTEN = "127.0.0.1:8080"
+UNLIMITED = 1e9  # calls a second
 FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
 
 
@@ -46,17 +50,21 @@ def add_arguments(parser: Parser) -> None:
     v1 = "refuse signatures of version 1 (HMAC-SHA1)"
     parser.add_argument("--no-v1", dest="v1", action="store_false", default=None, help=v1)
     classic = "a group without a VPC is of the classic network, as in accounts of old; else of the default VPC"
+    dev = (
+        "serve for development, with TLS on loopback: make a store, a key, a certificate and a default VPC in DIR "
+        "(default: one of yours that stays), and print what clients need; nothing is throttled, and SgdpReset counts"
+    )
+    parser.add_argument("--dev", nargs="?", type=Path, const=Path(), metavar="DIR", help=dev)
     parser.add_argument("--classic", action="store_true", default=None, help=classic)
     parser.add_choices(("placement", "profile"), IN_LAB)
 
 
-def run(config: ApiConfig, at: ListenAt) -> int:
+def run(config: ApiConfig, at: ListenAt, development: Development | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
     from sgdataplane.control.access.keys import Keyring
     from sgdataplane.control.access.secrets import SecretBox
     from sgdataplane.control.access.signature import Verifier
     from sgdataplane.control.actions.engine import Engine
-    from sgdataplane.control.actions.scope import Habits
     from sgdataplane.control.hosts.claims import ClaimKeeper
     from sgdataplane.control.hosts.following import Following
     from sgdataplane.control.hosts.lags import HostLags
@@ -71,31 +79,59 @@ def run(config: ApiConfig, at: ListenAt) -> int:
     from sgdataplane.daemon.logs import Notifier
     from sgdataplane.store.opening import key_file_of, open_store
 
+    is_dev = development is not None
     key_file, profile = config.key_file or key_file_of(config.store), config.choices.profile
     with closing(open_store(config.store)) as store:
         keyring = Keyring(store, lru_cache(lambda: SecretBox(key_file)))
-        engine = Engine(store, profile, rights=keyring, habits=Habits(is_classic=config.classic))
+        engine = Engine(store, profile, rights=keyring, habits=habits(config, is_dev=is_dev))
         verifier = Verifier(keyring.find, nonces=used_nonces(key_file), accepts_v1=config.v1)
-        admission = Admission(verifier, keyring.permits)
+        admission = Admission(verifier, keyring.permits, no_throttle() if is_dev else None)
         board = HostBoard(store)
         with (
-            Following(engine, places(config), profile) as following,
+            Following(engine, places(config, is_dev=is_dev), profile) as following,
             take_over(engine) as taking_over,
             ClaimKeeper(engine, board) as claiming,
             Aside(profile) as aside,
         ):
             lags = HostLags(lambda: engine.documents, board)
-            log = AccessLog(say, ApiMetrics(lags.look, lambda: engine.is_store_full, config.tls_cert))
+            metrics = ApiMetrics(lags.look, lambda: engine.is_store_full, config.tls_cert)
+            log = AccessLog(say_aside if is_dev else say, metrics, is_quiet=is_dev)
             threads = (*following.threads, taking_over, claiming)
             api = Api(ApiService(engine, store, following, board, threads, heavy=aside), admission, log)
             server = ApiServer(api, at)
-            say_aside(f"serving at {server.url}; revision {engine.revision}")
-            sys.stdout.flush()
+            tell_serving(server.url, engine, development)
             Notifier(os.environ).tell("READY=1", f"STATUS=serving at {server.url}")  # it listens already
             server.serve_forever()
     if config.lab:
         say_aside(f"the lab {config.lab} stays: sgdp lab down --name {shlex.quote(config.lab)} removes it")
     return Exit.DONE
+
+
+def habits(config: ApiConfig, *, is_dev: bool) -> Habits:
+    """Return how the account behaves."""
+    from sgdataplane.control.actions.scope import Habits
+
+    return Habits(config.classic, has_default_group=is_dev, can_reset=is_dev)
+
+
+def no_throttle() -> Throttle:
+    """Return a throttle that lets everything through."""
+    from sgdataplane.control.http.throttle import Throttle
+
+    return Throttle(UNLIMITED, UNLIMITED)
+
+
+def tell_serving(url: str, engine: Engine, development: Development | None) -> None:
+    """Say where the API serves. For development, first make the default VPC, so that clients find one."""
+    from sgdataplane.control.actions.networks import default_vpc
+    from sgdataplane.store.audit import local_call
+
+    if development is None:
+        say_aside(f"serving at {url}; revision {engine.revision}")
+    else:
+        engine.change(lambda scope: {"VpcId": default_vpc(scope)}, local_call("CreateDefaultVpc"))
+        development.tell(url)
+    sys.stdout.flush()
 
 
 def used_nonces(key_file: Path) -> Nonces:
@@ -110,7 +146,7 @@ def used_nonces(key_file: Path) -> Nonces:
         raise HostError(f"folder {folder}", error.strerror or str(error)) from error
 
 
-def places(config: ApiConfig) -> list[Place]:
+def places(config: ApiConfig, *, is_dev: bool = False) -> list[Place]:
     """Where the state is enforced."""
     if config.lab:
         from sgdataplane.lab.following import FollowingLab
@@ -124,7 +160,10 @@ def places(config: ApiConfig) -> list[Place]:
         from sgdataplane.handover.publishing import Publisher
 
         return [AgentPlace(Publisher(config.folder.absolute()), config.agent_socket)]
-    say_aside("note: neither a lab nor a folder is named: nothing is enforced here; `sgdp relay` tells other hosts")
+    if is_dev:
+        say_aside("note: nothing is enforced; with --lab NAME, as root, a lab of that name is")
+    else:
+        say_aside("note: neither a lab nor a folder is named: nothing is enforced here; `sgdp relay` tells other hosts")
     return []
 
 

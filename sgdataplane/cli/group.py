@@ -61,7 +61,7 @@ def register(verbs: Verbs) -> None:
     actions = Verbs(group.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
     create = _add(actions, "create", run_create, writes=True)
     create.add_argument("title", metavar="NAME", help="its name")
-    create.add_argument("--vpc", metavar="ID", help="its VPC (default: the classic network)")
+    create.add_argument("--vpc", metavar="ID", help="its VPC (default: the default VPC)")
     create.add_argument("--type", choices=("normal", "enterprise"), default="normal", help="(default: normal)")
     _add(actions, "delete", run_delete, writes=True).add_argument("group", metavar="GROUP", help=GROUP_HELP)
     _add(actions, "list", run_list)

@@ -81,6 +81,9 @@ EXCEPTIONS = {
     ("cli.apiserve", "store"),
     ("cli.apiserve", "handover"),
     ("cli.apiserve", "control"),  # the verbs of the control plane (imported when they run)
+    ("cli.apidev", "store"),
+    ("cli.apidev", "control"),
+    ("cli.apidev", "lab.hosts.authority"),
     (
         "cli.*",
         "lab",

@@ -50,10 +50,12 @@ class Habits:
 
     is_classic         a group without a VPC is of the classic network, as in accounts of old; else of the default VPC
     has_default_group  an instance without a group gets its VPC's default one; else only if the call asks for that
+    can_reset          SgdpReset may take everything away
     """
 
     is_classic: bool = False
     has_default_group: bool = False
+    can_reset: bool = False
 
 
 NEW_ACCOUNT = Habits()

@@ -17,6 +17,8 @@ from sgdataplane.control.http.admission import Asker
 from sgdataplane.control.http.metrics import ApiMetrics
 from sgdataplane.visible import json_text
 
+INTERNAL = 500  # statuses from here on are our fault
+
 
 @dataclass(slots=True)
 class Access:
@@ -37,14 +39,23 @@ class Access:
 
 
 class AccessLog:
-    """`write`: takes one line, without its end. Called in one thread."""
+    """`write`: takes one line, without its end. Called in one thread. `is_quiet`: only what went wrong here is written,
+    and what isn't there."""
 
-    def __init__(self, write: Callable[[str], object] = lambda _: None, metrics: ApiMetrics | None = None) -> None:
-        self._write, self.metrics = write, metrics or ApiMetrics()
+    def __init__(
+        self,
+        write: Callable[[str], object] = lambda _: None,
+        metrics: ApiMetrics | None = None,
+        *,
+        is_quiet: bool = False,
+    ) -> None:
+        self._write, self.metrics, self._is_quiet = write, metrics or ApiMetrics(), is_quiet
 
     def note(self, access: Access) -> None:
         seconds, action = time.monotonic() - access.began, access.asker.action
         self.metrics.note(action if action in tables() else "", access.code, seconds)
+        if self._is_quiet and access.status < INTERNAL and access.code != "InvalidAction.NotFound":
+            return
         self._line(
             request_id=access.request_id,
             source=access.source,

@@ -56,10 +56,10 @@ class ListenAt:
 
 
 def listen_at(text: str, certificate: Path | None = None, key: Path | None = None) -> ListenAt:
-    """ADDRESS:PORT. ValueError for anything else, and for plain HTTP elsewhere than on loopback, where others could
-    read and change it."""
+    """ADDRESS:PORT, or :PORT on loopback. ValueError for anything else, and for plain HTTP elsewhere than on loopback,
+    where others could read and change it."""
     host, _, port = text.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    host = "127.0.0.1" if host in ("", "localhost") else host.removeprefix("[").removesuffix("]")
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
         at = ListenAt(host, int(port), certificate, key)

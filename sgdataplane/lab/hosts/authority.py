@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+DAY = dt.timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class Signed:
@@ -27,16 +29,19 @@ class Signed:
 
 @dataclass
 class Authority:
-    """Signs for a day. `folder`: where the files are written. `seen`: where those who read them find that folder."""
+    """Signs for a day, or as long as `lasts` says. `folder`: where the files are written. `seen`: where those who read
+    them find that folder."""
 
     folder: Path
     seen: Path | None = None
+    lasts: dt.timedelta = DAY
     _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        made = _builder("authority", "authority", self._key).add_extension(constraints, critical=True)
+        ends = dt.datetime.now(dt.UTC) + self.lasts
+        made = _builder("authority", "authority", self._key, ends=ends).add_extension(constraints, critical=True)
         usage = x509.KeyUsage(
             **dict.fromkeys(("digital_signature", "key_cert_sign", "crl_sign"), True),
             **dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False),
@@ -50,11 +55,10 @@ class Authority:
     def sign(
         self, name: str, *addresses: str, begins: dt.datetime | None = None, ends: dt.datetime | None = None
     ) -> Signed:
-        """Sign for a server at these addresses, or a client of that name: for a day before and after now, unless said
-        otherwise."""
+        """Sign for a server at these addresses, or a client of that name: from a day ago, unless said otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-        builder = _builder(name, "authority", key, begins, ends)
+        builder = _builder(name, "authority", key, begins, ends or dt.datetime.now(dt.UTC) + self.lasts)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(issuer, critical=False)
         if names:
@@ -83,10 +87,9 @@ def _builder(
     ends: dt.datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
-    day = dt.timedelta(days=1)
     builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    return builder.not_valid_before(begins or now - day).not_valid_after(ends or now + day)
+    return builder.not_valid_before(begins or now - DAY).not_valid_after(ends or now + DAY)
 
 
 def _name(text: str) -> x509.Name:

@@ -1,0 +1,110 @@
+"""`sgdp api --dev`: from nothing to an API that clients can use; and `sgdp api env`, which tells them how.
+
+Owns the wording, and what is made before the API serves: key, authority, certificate. Must not know calls.
+
+    api --dev    one line of JSON once it serves: {"url", "port", "access_key_id", "access_key_secret", "authority",
+                 "trusted", "region"}
+    api env      the variables, as an object
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import shlex
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.errors import HostError
+from sgdataplane.terminal.output import Exit, print_json, say, say_aside
+from sgdataplane.visible import json_text
+
+if TYPE_CHECKING:
+    from sgdataplane.control.http.development import ServedEndpoint
+
+NAME = "development"
+LASTS = dt.timedelta(days=365)  # the certificate's; it is made anew at each start
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class Development:
+    """A folder in which an API for development serves. HostError if it can't be written."""
+
+    def __init__(self, folder: Path) -> None:
+        from sgdataplane.control.http.development import STORE, write_trusted
+        from sgdataplane.lab.hosts.authority import Authority
+
+        self.folder = folder.absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            authority = Authority(self.folder, lasts=LASTS)
+            self.signed = authority.sign("api", *LOOPBACK)
+            self._authority, self._trusted = authority.certificate, write_trusted(self.folder, authority.certificate)
+        except OSError as error:
+            raise HostError(f"folder {self.folder}", error.strerror or str(error)) from error
+        self.store = str(self.folder / STORE)
+
+    def tell(self, url: str) -> None:
+        """Tell programs and people where it serves."""
+        from sgdataplane.control.http.development import ServedEndpoint, write_endpoint
+
+        key, secret = self._key()
+        endpoint = ServedEndpoint(url, key, secret, str(self._authority), str(self._trusted))
+        write_endpoint(self.folder, endpoint)
+        for line in _lines(endpoint, self.folder):
+            say_aside(line)
+        say(json_text(endpoint.document()))
+
+    def _key(self) -> tuple[str, str]:
+        """The key of the last time, if the store still has it; else a new one."""
+        from sgdataplane.control.access.keys import create_key, stored_keys
+        from sgdataplane.control.access.secrets import SecretBox, make_key_file
+        from sgdataplane.control.http.development import read_endpoint
+        from sgdataplane.store.audit import local_call
+        from sgdataplane.store.opening import key_file_of, open_store
+
+        key_file = key_file_of(self.store)
+        if not key_file.exists():
+            make_key_file(key_file)
+        try:
+            known = read_endpoint(self.folder)
+        except ValueError:
+            known = None
+        with closing(open_store(self.store)) as store:
+            alive = {key.id for key in stored_keys(store.snapshot().documents) if not key.revoked}
+            if known is not None and known.access_key_id in alive:
+                return known.access_key_id, known.access_key_secret
+            box = SecretBox(key_file)
+            made = create_key(store, lambda _: box, local_call("CreateAccessKey"), name=NAME, policy="full")
+        return made.id, made.secret
+
+
+def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:
+    place = shlex.quote(str(folder))
+    return (
+        f"serving at {endpoint.url}, for development; all that was made is in {place}",
+        f'  shell, Terraform, SDKs:  eval "$(sgdp api env {place})"',
+        f"  aliyun, in that shell:   aliyun ecs DescribeSecurityGroups --endpoint {endpoint.address}",
+        "  sgdp, in that shell:     sgdp group list",
+    )
+
+
+def run_env(arguments: argparse.Namespace) -> int:
+    """Prints what a shell exports. HostError if no API has served from the folder."""
+    from sgdataplane.control.http.development import default_folder, read_endpoint
+
+    folder = arguments.folder or default_folder()
+    try:
+        endpoint = read_endpoint(folder)
+    except (OSError, ValueError) as error:
+        raise HostError(f"folder {folder}", f"it can't be read: {error}") from error
+    if endpoint is None:
+        raise HostError(f"folder {folder}", "no API has served from it: `sgdp api --dev` with this folder does")
+    variables = endpoint.environment()
+    if arguments.json:
+        print_json(variables)
+    else:
+        for name, value in variables.items():
+            say(f"export {name}={shlex.quote(value)}")
+    return Exit.DONE

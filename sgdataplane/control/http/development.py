@@ -1,0 +1,104 @@
+"""A place for development: a folder with all that an API needs, and what clients must be told to find it.
+
+Owns the folder's files, and the environment of clients. Must not know how certificates are made, or how the API is
+served.
+
+    store.db, store.db.key   the store, and the key that seals its secrets
+    authority.pem            of the certificate; made anew each time the API starts
+    trusted.pem              this system's authorities and ours: clients trust one file or the other
+    dev.json                 the endpoint and the access key, for their owner alone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sgdataplane.control.calls.products import PRODUCTS
+
+FILE, STORE, TRUSTED = "dev.json", "store.db", "trusted.pem"
+REGION = "cn-hangzhou"  # any would do
+ACCOUNT = "1000000000000001"
+SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEndpoint:
+    """Where an API for development serves, and with which key. `authority`, `trusted`: files."""
+
+    url: str
+    access_key_id: str
+    access_key_secret: str
+    authority: str
+    trusted: str
+    region: str = REGION
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return urlsplit(self.url).netloc
+
+    def document(self) -> dict[str, object]:
+        """What one line of JSON tells a program."""
+        return {**asdict(self), "port": urlsplit(self.url).port}
+
+    def environment(self) -> dict[str, str]:
+        """What a shell exports, so that clients find the API: our own commands, SDKs, Terraform, the cloud's CLI."""
+        key, secret = self.access_key_id, self.access_key_secret
+        return {
+            "SGDP_API": self.url,
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": key,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": secret,
+            "ALIBABA_CLOUD_REGION_ID": self.region,
+            "ALICLOUD_ACCESS_KEY": key,
+            "ALICLOUD_SECRET_KEY": secret,
+            "ALICLOUD_REGION": self.region,
+            "ALICLOUD_ACCOUNT_ID": ACCOUNT,
+            "ALIBABA_CLOUD_ACCOUNT_TYPE": "Domestic",
+            **{f"ALIBABA_CLOUD_ENDPOINT_{product.code.upper()}": self.address for product in PRODUCTS},
+            "SSL_CERT_FILE": self.trusted,  # Go, OpenSSL
+            "REQUESTS_CA_BUNDLE": self.trusted,  # Python's requests
+            "NODE_EXTRA_CA_CERTS": self.authority,
+        }
+
+
+def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder where none is named: of this user, and kept."""
+    base = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or "/") / ".local" / "state"
+    return Path(base) / "sgdataplane" / "dev"
+
+
+def read_endpoint(folder: Path) -> ServedEndpoint | None:
+    """What the folder says; None if no API has served from it. ValueError if its file is none of ours; OSError."""
+    try:
+        text = (folder / FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("not an object of texts")
+    try:
+        return ServedEndpoint(**found)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def write_endpoint(folder: Path, endpoint: ServedEndpoint) -> None:
+    """Write what clients need, for the owner alone. OSError."""
+    file = folder / FILE
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(asdict(endpoint), indent=1) + "\n", "utf-8")
+
+
+def write_trusted(folder: Path, authority: Path) -> Path:
+    """Write the file of authorities that clients trust: this system's, and that of the API. OSError."""
+    known = [Path(ssl.get_default_verify_paths().cafile or ""), SYSTEM_AUTHORITIES]
+    system = next((file.read_text("latin-1") for file in known if file.is_file()), "")
+    trusted = folder / TRUSTED
+    trusted.write_text(f"{system}\n{authority.read_text('latin-1')}", "latin-1")
+    return trusted
