@@ -140,6 +140,13 @@ def modify_vpc(scope: Scope) -> Body:
     return DONE
 
 
+def turn_on_ipv6(scope: Scope, vpc_id: str) -> None:
+    """Give a VPC an IPv6 block, if it has none."""
+    blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
+    if not any(":" in block for block in blocks):
+        scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks, _free_ipv6_block(scope, vpc_id)]})
+
+
 def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
     """ApiError if a VSwitch would be outside."""
     outer = [Prefix.parse(text) for text in blocks]

@@ -14,6 +14,7 @@ from sgdataplane.control.actions.networks import (
     key_items,
     parsed_block,
     table_of,
+    turn_on_ipv6,
 )
 from sgdataplane.control.actions.regions import first_zone
 from sgdataplane.control.actions.rules import DONE
@@ -39,6 +40,8 @@ def create_vswitch(scope: Scope) -> Body:
 def create_default_vswitch(scope: Scope) -> Body:
     """CreateDefaultVSwitch: one in the default VPC, at most one of a zone."""
     vpc_id, zone = default_vpc(scope), scope.text("ZoneId", first_zone(scope.region))
+    if scope.has("Ipv6CidrBlock"):
+        turn_on_ipv6(scope, vpc_id)
     taken = []
     for switch_id in _switches(scope, vpc_id):
         body = scope.find(ResourceKind.VSWITCH, switch_id)
