@@ -1,4 +1,4 @@
-"""pytest-sgdataplane: fixtures with a state, and with a lab in which packets are sent.
+"""pytest-sgdataplane: fixtures with a state, with a lab in which packets are sent, and with the cloud's API.
 
 Owns the fixtures and their options. Is loaded by each pytest in an environment with this package, so it must not import
 anything of ours before a fixture is used.
@@ -6,14 +6,19 @@ anything of ours before a fixture is used.
     sg_state   the state: `--sg-state`, the ini option `sg_state`, or a fixture of this name that you write
     sg_expect  holds expectations against sg_state: sg_expect("web -> db tcp/5432 accept")
     sg_lab     a lab that is up, with sg_state in force (root; else the test is skipped)
+    sgdp_api   the API as a process of its own, with nothing in it but a default VPC; without root
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +61,77 @@ class Labs:
 
     def close(self) -> None:
         self._stack.close()
+
+
+class TestedApi:
+    """An API for development (`sgdp api --dev`) of one pytest process.
+
+    url                                 https://127.0.0.1:PORT
+    access_key_id, access_key_secret    a key that may do everything
+    authority                           the file of the certificate's authority, for clients that name one
+    environment                         variables by which Terraform, SDKs and our commands find it
+    """
+
+    __test__ = False
+
+    def __init__(self, folder: Path) -> None:
+        command = (sys.executable, "-m", "sgdataplane", "api", "--dev", str(folder), "--listen", ":0")
+        self._log = open(folder.with_suffix(".log"), "w+", encoding="utf-8")  # noqa: SIM115  # `close` closes it
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        said = self._read()
+        self.url, self.authority = str(said["url"]), Path(said["authority"])
+        self.access_key_id, self.access_key_secret = str(said["access_key_id"]), str(said["access_key_secret"])
+        self._folder = folder
+
+    def _read(self) -> Mapping[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._log.seek(0)
+            pytest.fail(f"sgdp_api: the API didn't start:\n{self._log.read()}", pytrace=False)
+        said: Mapping[str, Any] = json.loads(line)
+        return said
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `sgdp api env` prints."""
+        from sgdataplane.control.http.development import read_endpoint  # noqa: PLC0415  # before a fixture is used, nothing
+
+        endpoint = read_endpoint(self._folder)
+        assert endpoint is not None
+        return endpoint.environment()
+
+    def ask(self, action: str, **parameters: object) -> dict[str, Any]:
+        """Call an action of ECS, or one of ours, and return its answer. RefusedError with the cloud's code."""
+        from sgdataplane.control.http.client import ApiClient  # noqa: PLC0415
+
+        client = ApiClient(self.url, self.access_key_id, self.access_key_secret, self.authority)
+        return client.ask(action, **parameters)
+
+    def reset(self) -> str:
+        """Take away everything but the key, and return the id of the new default VPC."""
+        return str(self.ask("SgdpReset")["VpcId"])
+
+    def close(self) -> None:
+        self._process.terminate()
+        with self._process:
+            pass
+        self._log.close()
+
+
+@pytest.fixture(scope="session")
+def _sgdp_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedApi]:
+    served = TestedApi(tmp_path_factory.mktemp("sgdp") / "api")
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def sgdp_api(_sgdp_api: TestedApi) -> TestedApi:
+    """The API, with nothing in it but a default VPC. Each worker of pytest-xdist has one of its own."""
+    _sgdp_api.reset()
+    return _sgdp_api
 
 
 @pytest.fixture(scope="session")
