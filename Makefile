@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-api install uninstall deb release sdks engines test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
+.PHONY: help setup demo demo-api clients install uninstall deb release sdks engines test test-unit test-slow test-vm test-debian12 bench bench-quick bench-scale lint \
     lint-ci coverage mutants ecs-tables docs lock clean
 
 PYTHON := .venv/bin/python
@@ -35,6 +35,9 @@ demo: setup ## bring the three-tier example up as a lab, probe every pair with r
 
 demo-api: sdks ## let the cloud's own SDK drive real packets: an API, a lab behind it, and examples/api/tutorial.py
 	@tools/demo-api.sh $(SDKS)/python/bin/python
+
+clients: setup ## run the acceptance tests of Terraform's provider against the API, and write docs/reference/clients.md (PROVIDER: its checkout)
+	@$(PYTHON) -m tools.clients "$(PROVIDER)" $(CLIENTS_FLAGS)
 
 install: setup ## install the product as files (PREFIX, by default /usr/local; DESTDIR); starts nothing
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh

@@ -276,6 +276,31 @@ def test_ipv6_comes_to_networks_that_had_none(client: Client) -> None:
     assert str(client("vpc:DescribeVSwitchAttributes", VSwitchId=switch)["Ipv6CidrBlock"]).endswith("01::/64")
 
 
+def test_ipv6_goes_only_when_nothing_has_an_address_of_it(client: Client) -> None:
+    vpc = client.text("vpc:CreateVpc", "VpcId", EnableIpv6=True)
+    where: dict[str, Json] = {"VpcId": vpc, "ZoneId": "a", "CidrBlock": "172.16.0.0/24", "Ipv6CidrBlock": 0}
+    switch = client.text("vpc:CreateVSwitch", "VSwitchId", **where)
+    off: dict[str, Json] = {"VpcId": vpc, "EnableIPv6": False}
+    assert client.refused("vpc:ModifyVpcAttribute", **off) == "OperationFailed.Ipv6InUse"
+    client("vpc:ModifyVSwitchAttribute", VSwitchId=switch, EnableIPv6=False)
+    client("vpc:ModifyVpcAttribute", **off)
+    found = client("vpc:DescribeVpcAttribute", VpcId=vpc)
+    assert (found["EnabledIpv6"], found["Ipv6CidrBlock"]) == (False, "")
+
+
+def test_an_attachment_says_its_trunk_and_card_until_it_ends(client: Client) -> None:
+    vpc, switch = client.network()
+    where: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc)}
+    owner, made = (client.text(f"Create{kind}", f"{kind}Id", **where) for kind in ("Instance", "NetworkInterface"))
+    which: dict[str, Json] = {"InstanceId": owner, "NetworkInterfaceId": made}
+    client("AttachNetworkInterface", **which, TrunkNetworkInstanceId="eni-trunk", NetworkCardIndex=1)
+    attached = {"InstanceId": owner, "TrunkNetworkInterfaceId": "eni-trunk", "NetworkCardIndex": 1}
+    assert eni(client, made)["Attachment"] == attached
+    client("DetachNetworkInterface", **which)
+    client("AttachNetworkInterface", **which)
+    assert eni(client, made)["Attachment"] == {"InstanceId": owner}
+
+
 def test_more_blocks_come_to_a_vpc_and_go(client: Client) -> None:
     vpc, _ = client.network()
     client("vpc:AssociateVpcCidrBlock", VpcId=vpc, SecondaryCidrBlock="192.168.0.0/16")

@@ -22,6 +22,7 @@ from sgdataplane.store.interface import Body, Json
 TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
 MODE_TAGS, MODE_KEYS = frozenset({MODE_TAG, UNTIL_TAG}), ("mode", "audit_until")
 QUEUES = {"queues": "QueueNumber", "queue_pairs": "QueuePairNumber", "network_card": "NetworkCardIndex"}
+ATTACHED = {"network_card": "NetworkCardIndex", "trunk": "TrunkNetworkInstanceId"}
 TYPES = ("Primary", "Secondary", "Trunk", "Member")
 TRAFFIC_MODES = ("Standard", "HighPerformance")
 
@@ -149,8 +150,9 @@ def attach(scope: Scope) -> Body:
     is_first = not scope.workspace.enis_of(instance_id)
     given: Fields = {"instance_id": instance_id, "type": "primary" if is_first else "secondary"}
     is_named = bool(scope.host or tagged(instance))
-    card = {"network_card": scope.call.parameters["NetworkCardIndex"]} if scope.has("NetworkCardIndex") else {}
-    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}), **card)
+    asked = scope.call.parameters
+    told = {name: asked[key] for name, key in ATTACHED.items() if scope.has(key)}
+    scope.change(ResourceKind.ENI, eni_id, given, **({FIELD: scope.host} if is_named else {}), **told)
     return DONE
 
 
@@ -163,7 +165,8 @@ def detach(scope: Scope) -> Body:
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} isn't attached to {instance_id}.", FORBIDDEN)
     if state["type"] == "primary":
         raise ApiError("InvalidOperation.InvalidEniType", f"{eni_id} is the primary one of {instance_id}.", FORBIDDEN)
-    scope.change(ResourceKind.ENI, eni_id, {"instance_id": ""}, **{FIELD: ""})
+    told = {name: value for name, value in about(scope.find(ResourceKind.ENI, eni_id)).items() if name not in ATTACHED}
+    scope.workspace.put(ResourceKind.ENI, eni_id, {**state, "instance_id": ""}, {**told, FIELD: ""})
     return DONE
 
 
@@ -309,8 +312,10 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
     del scope
     state, more = state_in(body), about(body)
     times = cast(Fields, state.get("connection_tracking", {}))
-    card = {"NetworkCardIndex": more["network_card"]} if "network_card" in more else {}
-    attached: Fields = {"InstanceId": state["instance_id"], **card} if state.get("instance_id") else {}
+    attached: Fields = {"InstanceId": state["instance_id"]} if state.get("instance_id") else {}
+    if attached:
+        keys = {"network_card": "NetworkCardIndex", "trunk": "TrunkNetworkInterfaceId"}
+        attached |= {key: more[name] for name, key in keys.items() if name in more}
     item: Fields = {
         **cast(Fields, ecs_items.eni_item({**state, "network_interface_id": eni_id}, str(state["vpc_id"]))),
         "Type": _kind(body),

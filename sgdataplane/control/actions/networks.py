@@ -20,6 +20,7 @@ from sgdataplane.store.interface import Body, Json
 
 DEFAULT_BLOCK = "172.16.0.0/12"  # the cloud's, where none is given
 DEFAULT_NAME = "default"
+DEFAULT_RESOURCE_GROUP = "rg-default"  # where networks are that name none, as the catalogue has it
 # IPv6 blocks are of the range for documentation: nothing else has them, and no router takes them to the internet.
 IPV6_POOL, IPV6_LENGTH = Prefix.parse("2001:db8::/32"), 56
 MAX_USER_CIDRS = 3
@@ -63,7 +64,7 @@ def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
         more |= {
             "name": scope.text("VpcName", str(more["name"])),
             "description": scope.text("Description"),
-            "resource_group_id": scope.text("ResourceGroupId"),
+            "resource_group_id": scope.text("ResourceGroupId", DEFAULT_RESOURCE_GROUP),
             "tags": scope.tags(),
             "user_cidrs": [*user_cidrs],
             "ipv6_isp": scope.text("Ipv6Isp", "BGP"),
@@ -76,7 +77,7 @@ def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
 def _made(scope: Scope, vpc_id: str) -> Body:
     body = scope.find(ResourceKind.VPC, vpc_id)
     router, table = router_of(vpc_id), table_of(vpc_id)
-    group = about(body).get("resource_group_id", "")
+    group = about(body).get("resource_group_id") or DEFAULT_RESOURCE_GROUP
     return {"VpcId": vpc_id, "VRouterId": router, "RouteTableId": table, "ResourceGroupId": group}
 
 
@@ -127,9 +128,8 @@ def modify_vpc(scope: Scope) -> Body:
         first = _block(scope, "CidrBlock", "")
         blocks = [first, *(block for block in blocks[1:] if block != first)]
         _require_room(scope, vpc_id, blocks)
-    if scope.flag("EnableIPv6") and not any(":" in block for block in blocks):
-        given = scope.text("Ipv6CidrBlock")
-        blocks = [*blocks, str(parsed_block("Ipv6CidrBlock", given)) if given else _free_ipv6_block(scope, vpc_id)]
+    if scope.has("EnableIPv6"):
+        blocks = _with_ipv6(scope, vpc_id, blocks) if scope.flag("EnableIPv6") else _without_ipv6(scope, vpc_id, blocks)
     given_texts = {
         name: cast(Json, scope.text(key))
         for name, key in (("name", "VpcName"), ("description", "Description"))
@@ -140,11 +140,27 @@ def modify_vpc(scope: Scope) -> Body:
     return DONE
 
 
+def _with_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
+    """These blocks, with one of IPv6: that which they have, or the call gives, or a free one."""
+    if any(":" in block for block in blocks):
+        return blocks
+    given = scope.text("Ipv6CidrBlock") if "VpcAttribute" in scope.call.action else ""
+    return [*blocks, str(parsed_block("Ipv6CidrBlock", given)) if given else _free_ipv6_block(scope, vpc_id)]
+
+
+def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
+    """These blocks without those of IPv6. ApiError if something has addresses of them."""
+    for kind, name in ((ResourceKind.VSWITCH, "ipv6_cidr_block"), (ResourceKind.ENI, "ipv6_addresses")):
+        for path in scope.workspace.users(ResourceKind.VPC, vpc_id, kind):
+            if scope.workspace.state(kind, name_of(path)).get(name):
+                raise ApiError("OperationFailed.Ipv6InUse", f"{name_of(path)} has IPv6 addresses of {vpc_id}")
+    return [block for block in blocks if ":" not in block]
+
+
 def turn_on_ipv6(scope: Scope, vpc_id: str) -> None:
     """Give a VPC an IPv6 block, if it has none."""
     blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
-    if not any(":" in block for block in blocks):
-        scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*blocks, _free_ipv6_block(scope, vpc_id)]})
+    scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*_with_ipv6(scope, vpc_id, blocks)]})
 
 
 def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
@@ -239,7 +255,7 @@ def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
         "VSwitchIds": {"VSwitchId": [*switches]},
         "VRouterId": router_of(vpc_id),
         "RouterTableIds": {"RouterTableIds": [table_of(vpc_id)]},
-        "ResourceGroupId": more.get("resource_group_id", ""),
+        "ResourceGroupId": more.get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
         "DnsHostnameStatus": "ENABLED" if more.get("has_dns_hostname") else "DISABLED",
         "ClassicLinkEnabled": False,
         "NatGatewayIds": {"NatGatewayIds": []},
@@ -288,7 +304,7 @@ def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
         "CreationTime": about(body).get("created", ""),
         "VpcId": vpc_id,
         "VSwitchIds": {"VSwitchId": [*switches]},
-        "ResourceGroupId": about(body).get("resource_group_id", ""),
+        "ResourceGroupId": about(body).get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
         "Tags": {"Tag": []},
     }
 

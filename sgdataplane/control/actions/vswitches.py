@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 from sgdataplane.control.actions.networks import (
+    DEFAULT_RESOURCE_GROUP,
     default_vpc,
     ipv6_subnet,
     is_inside,
@@ -105,6 +106,8 @@ def modify_vswitch(scope: Scope) -> Body:
     state: Fields = {}
     if scope.has("EnableIPv6"):
         vpc_id = str(state_in(body)["vpc_id"])
+        if about(body).get("is_default"):
+            turn_on_ipv6(scope, vpc_id)
         state["ipv6_cidr_block"] = _ipv6_block(scope, vpc_id, switch_id) if scope.flag("EnableIPv6") else ""
     scope.change(ResourceKind.VSWITCH, switch_id, state, **given)
     return DONE
@@ -161,7 +164,7 @@ def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
         "RegionId": scope.region,
         "Status": "Available",
         "IsDefault": bool(more.get("is_default")),
-        "ResourceGroupId": more.get("resource_group_id", ""),
+        "ResourceGroupId": more.get("resource_group_id") or DEFAULT_RESOURCE_GROUP,
         "RouteTable": {"RouteTableId": table_of(vpc_id), "RouteTableType": "System"},
         "AvailableIpAddressCount": max(0, block.last - block.first + 1 - KEPT - used),
         "Tags": {"Tag": key_items(body)},

@@ -20,10 +20,10 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from sgdataplane.control.access.signature import ALGORITHM, SIGNED, SignedParts, acs3_canonical, encoded, sign_acs3
+from sgdataplane.control.calls.products import ECS_VERSION
 from sgdataplane.errors import EndpointError, SgDataplaneError
 from sgdataplane.visible import visible
 
-VERSION = "2014-05-26"
 ANSWER_S = 60.0
 LARGEST = 64 << 20  # bytes of an answer
 SCHEMES = ("http", "https")
@@ -45,12 +45,14 @@ class RefusedError(SgDataplaneError):
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """`url`: http://HOST:PORT or https://HOST:PORT. `authority`: of its certificate; None for the system's."""
+    """`url`: http://HOST:PORT or https://HOST:PORT. `authority`: of its certificate; None for the system's. `version`:
+    of the API that calls are of."""
 
     url: str
     key: str
     secret: str
     authority: Path | None = None
+    version: str = ECS_VERSION
 
     @classmethod
     def of_environment(cls) -> ApiClient:
@@ -93,7 +95,7 @@ class ApiClient:
             "x-acs-content-sha256": hashlib.sha256(b"").hexdigest(),
             "x-acs-date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "x-acs-signature-nonce": secrets.token_hex(16),
-            "x-acs-version": VERSION,
+            "x-acs-version": self.version,
         }
         canonical = acs3_canonical(SignedParts("POST", query, {}, headers, b""), list(SIGNED))
         signature = sign_acs3(self.secret, f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}")
