@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "policy": STATE,
     "analyse": POLICY,
     "report": (*POLICY, "analyse", "__version__"),
+    "suggest": (*POLICY, "analyse", "statefile"),  # and neither kernel nor files: what is seen is given to it
     "contract": POLICY,
     "nft": ("errors", "net", "contract"),
     "compiler": TABLES,
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "control": (*STATE, "store", "policy", "analyse", "statefile", "settings", "host", "__version__"),
     "relay": (*STATE, "store", "handover", "statefile", "settings", "host", "__version__"),  # and nothing of `control`
     "terminal": (*STATE, "statefile", "host", "__version__"),
-    "cli": (*RUNNING, "daemon", "history", "report", "terminal"),
+    "cli": (*RUNNING, "daemon", "history", "report", "terminal", "suggest"),
     "cni": (*RUNNING, "daemon", "terminal"),
     "__main__": ("cli",),
     "api": (*RUNNING, "lab"),

@@ -1,0 +1,91 @@
+"""Rows of history as evidence.
+
+Owns what a row leaves open: the ENI's own address, the source port, which address of an ENI at the other end. Is given
+anything that looks like a row. Must not know how history is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Protocol
+
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Prefix
+from sgdataplane.suggest.evidence import ANY, Passage, SeenFlow
+
+PASSAGES = {"accept": Passage.PASSED, "audited": Passage.PASSED, "drop": Passage.DROPPED}
+
+
+class RecordedKey(Protocol):
+    """What a row is about. `end`: an ENI's id, an address or a block; `port`: that of TCP and UDP, ANY if several
+    were merged; `fate`: its value is accept, audited or drop."""
+
+    @property
+    def eni_id(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def end(self) -> str: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def fate(self) -> Enum: ...
+    @property
+    def group_id(self) -> str: ...
+    @property
+    def rule_id(self) -> str: ...
+
+
+class RecordedCount(Protocol):
+    """How often, and when (seconds since 1970)."""
+
+    @property
+    def packets(self) -> int: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+
+
+class RecordedRow(Protocol):
+    """One row."""
+
+    @property
+    def key(self) -> RecordedKey: ...
+    @property
+    def count(self) -> RecordedCount: ...
+
+
+class HistoryEvidence:
+    """Reads rows. `unplaced`: sessions whose other end is an ENI that the state doesn't have (any more)."""
+
+    def __init__(self, state: CloudState) -> None:
+        self._state = state
+        self.unplaced = 0
+
+    def read(self, rows: Iterable[RecordedRow]) -> Iterator[SeenFlow]:
+        """Yield a flow for each row."""
+        for row in rows:
+            remotes = self._remotes(row.key.end)
+            if not remotes:
+                self.unplaced += row.count.packets
+                continue
+            key, count = row.key, row.count
+            has_port = key.protocol in PORT_PROTOCOLS and key.port != ANY
+            yield SeenFlow(
+                key.eni_id, key.direction, remotes, key.protocol, key.port if has_port else None,
+                decided_by=(key.group_id, key.rule_id), passage=PASSAGES[str(key.fate.value)],
+                sessions=count.packets, first=count.first, last=count.last,
+            )  # fmt: skip
+
+    def _remotes(self, end: str) -> tuple[Prefix, ...]:
+        eni = self._state.eni.get(end)
+        if eni is not None:
+            return eni.private_prefixes
+        try:
+            return (Prefix.parse(end),)
+        except ValueError:
+            return ()

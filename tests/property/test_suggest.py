@@ -1,0 +1,117 @@
+"""A suggestion accepts what was seen, opens nothing, and depends on what was seen alone: for states of every kind."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import decide
+from sgdataplane.model.state import CloudState, SecurityGroupRule
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Prefix, Verdict
+from sgdataplane.suggest.evidence import Passage, SeenFlow
+from sgdataplane.suggest.result import Suggestion, Wishes
+from sgdataplane.suggest.room import crowded_groups
+from sgdataplane.suggest.solve import suggest
+from tests.support import gen
+
+EXAMPLES, PACKETS = 60, 40
+
+
+def flow_of(packet: Packet, passage: Passage = Passage.UNKNOWN) -> SeenFlow:
+    """The flow that a capture or history would tell of an opening packet."""
+    return SeenFlow(
+        packet.eni_id, packet.direction, (Prefix.of(packet.remote),), packet.protocol, packet.port, packet.local,
+        packet.source_port, passage=passage,
+    )  # fmt: skip
+
+
+def as_seen(packet: Packet) -> Packet:
+    """As evidence knows it: whether it was a SYN, and ICMP types, decide about no rule."""
+    return replace(packet, is_syn=True, icmp_type=None, hop_limit=64)
+
+
+def wishes() -> st.SearchStrategy[Wishes]:
+    return st.builds(
+        Wishes,
+        ports=st.sampled_from(("exact", "range")),
+        ends=st.sampled_from(("group", "address", "prefix")),
+        allow_audited=st.booleans(),
+        profile=st.just("unlimited"),
+    )
+
+
+def made(state: CloudState, options: Options, wish: Wishes, number: int) -> tuple[list[Packet], Suggestion]:
+    chance = random.Random(number)
+    packets = [as_seen(packet) for packet in gen.packets(state, chance, PACKETS)]
+    flows = [flow_of(packet, Passage.PASSED) for packet in packets]
+    found = suggest(state, flows, wish, options)
+    chance.shuffle(flows)
+    assert suggest(state, flows, wish, options) == found, "the order of the evidence matters"
+    return packets, found
+
+
+def drop_rules(state: CloudState) -> set[tuple[str, SecurityGroupRule]]:
+    groups = state.security_groups
+    return {(g.security_group_id, rule) for g in groups for rule in g.rules if rule.policy is Verdict.DROP}
+
+
+counted = {"accepted": 0, "closed": 0, "allowed": 0, "narrower": 0}
+
+
+@seed(1)
+@settings(max_examples=EXAMPLES, database=None, deadline=None)
+@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+def check_each(state: CloudState, options: Options, wish: Wishes, number: int) -> None:
+    packets, found = made(state, options, wish, number)
+    for packet in packets:
+        if decide(state, packet, options).verdict is Verdict.ACCEPT:
+            assert decide(found.after, packet, options).verdict is Verdict.ACCEPT, packet
+            counted["accepted"] += 1
+    for one in found.refused:
+        if one.is_allowed:
+            assert decide(found.after, one.packet, options).verdict is Verdict.ACCEPT, one
+            counted["allowed"] += 1
+    others = [as_seen(packet) for packet in gen.packets(state, random.Random(number + 1), 3 * PACKETS)]
+    for packet in others:
+        verdicts = [decide(one, packet, options).verdict for one in (state, found.after)]
+        if not any(one.is_allowed for one in found.refused):
+            assert verdicts != [Verdict.DROP, Verdict.ACCEPT], packet
+        counted["closed"] += verdicts == [Verdict.ACCEPT, Verdict.DROP]
+    assert drop_rules(state) <= drop_rules(found.after), "a drop rule is gone"
+    counted["narrower"] += bool(found.difference.enis)
+
+
+def test_what_was_seen_passes_and_nothing_opens() -> None:
+    check_each()
+    print(counted)
+    assert min(counted.values()) > EXAMPLES / 4
+
+
+@seed(2)
+@settings(max_examples=EXAMPLES, database=None, deadline=None)
+@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+def test_a_suggestion_of_a_suggestion_changes_nothing(
+    state: CloudState, options: Options, wish: Wishes, number: int
+) -> None:
+    wish = replace(wish, allow_audited=False)
+    packets, found = made(state, options, wish, number)
+    flows = [flow_of(p) for p in packets if decide(found.after, p, options).verdict is Verdict.ACCEPT]
+    if flows:
+        again = suggest(found.after, flows, wish, options)
+        assert not again.difference.enis, again.difference.enis
+        assert all(decide(again.after, p, options).verdict is Verdict.ACCEPT for p in packets if flow_of(p) in flows)
+
+
+@seed(3)
+@settings(max_examples=EXAMPLES, database=None, deadline=None)
+@given(gen.states(), wishes(), st.integers(0, 1 << 32))
+def test_the_quotas_hold(state: CloudState, wish: Wishes, number: int) -> None:
+    wish = replace(wish, profile="seed")
+    if not crowded_groups(state, "seed"):
+        _, found = made(state, Options(), wish, number)
+        assert crowded_groups(found.after, "seed") == {}
