@@ -79,7 +79,7 @@ class ChangingGroups:
     does a group of which no ENI was seen."""
 
     def __init__(self, state: CloudState, seen: Collection[str], chosen: Collection[str] | None) -> None:
-        self._state = state
+        self._state, self._seen = state, seen
         wanted = [group for group in state.security_groups if chosen is None or group.security_group_id in chosen]
         self.managed = tuple(group.security_group_id for group in wanted if group.service_managed)
         own = [group for group in wanted if not group.service_managed]
@@ -90,8 +90,8 @@ class ChangingGroups:
 
     @cached_property
     def homes(self) -> tuple[str, ...]:
-        """The basic groups whose egress is closed: the home of each ENI that has one."""
-        found = {self.home(eni.network_interface_id) for eni in self._state.network_interfaces}
+        """The basic groups whose egress is closed: the homes of the ENIs that were seen."""
+        found = {self.home(eni_id) for eni_id in self._seen}
         return tuple(sorted(group for group in found if group and self._is_basic(group)))
 
     @cached_property

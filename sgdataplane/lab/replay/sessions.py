@@ -63,7 +63,7 @@ class ModelSession:
         return self.is_reset or len(self.fins) == 2
 
     def is_forward(self, header: HeaderFields) -> bool:
-        return _key(header) == _key(self.opening)
+        return session_key(header) == session_key(self.opening)
 
 
 class SessionModel:
@@ -118,8 +118,8 @@ class SessionModel:
 
     def find(self, name: str, header: HeaderFields, now: float) -> ModelSession | None:
         """The session in that table that a packet belongs to; None if there is none, or it has ended."""
-        table, key = self._tables.get(name, OrderedDict()), _key(header)
-        session = table.get(key) or table.get(_reversed(key))
+        table, key = self._tables.get(name, OrderedDict()), session_key(header)
+        session = table.get(key) or table.get(reversed_key(key))
         if session is None or now - session.seen > self._idle(session):
             return None
         return None if session.is_closed and header.protocol == TCP and header.is_syn else session
@@ -144,8 +144,8 @@ class SessionModel:
         return decide_error(self._state, error, self._options, here)
 
     def _open(self, name: str, header: HeaderFields, now: float) -> ModelSession:
-        table, key = self._tables.setdefault(name, OrderedDict()), _key(header)
-        table.pop(_reversed(key), None)
+        table, key = self._tables.setdefault(name, OrderedDict()), session_key(header)
+        table.pop(reversed_key(key), None)
         session = table[key] = ModelSession(header, now)
         if len(table) > MAX_SESSIONS:
             table.popitem(last=False)
@@ -192,12 +192,14 @@ def _has_session(header: HeaderFields) -> bool:
     return not header.is_error and not (header.protocol == AH and header.source.family_bits == 128)
 
 
-def _key(header: HeaderFields) -> Key:
+def session_key(header: HeaderFields) -> Key:
+    """Return what all packets of one direction of a session have in common."""
     sport, dport = header.ports
     return header.protocol, header.icmp_type, header.source, sport, header.target, dport
 
 
-def _reversed(key: Key) -> Key:
+def reversed_key(key: Key) -> Key:
+    """Return the key of the other direction."""
     protocol, kind, source, sport, target, dport = key
     return protocol, kind if kind is None else INVERSE.get((protocol, kind), kind), target, dport, source, sport
 
