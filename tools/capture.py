@@ -1,26 +1,28 @@
-"""Writes examples/shop.pcap, the capture that docs/replay.md replays: traffic of the shop in
-netns-lab/scenarios/20-three-tier, whose load balancer has another address there (172.31.0.10), as behind NAT.
+"""Writes the captures of examples/: traffic of the shop in netns-lab/scenarios/20-three-tier.
 
-Owns what is in that capture. The same seed gives the same octets. Must not know sgdataplane.
+Owns what is in them. The same seed gives the same octets. Must not know sgdataplane.
 
-    .venv/bin/python tools/capture.py examples/shop.pcap
+    shop.pcap       a few conversations, which docs/replay.md replays; the load balancer has another address there
+                    (172.31.0.10), as behind NAT
+    shop-day.pcap   a day, of which docs/suggest.md makes rules
+
+    .venv/bin/python tools/capture.py examples
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import wrpcap
 
-SEED, BEGAN_S, STEP_S = 20, 1_700_000_000.0, 0.001
+SEED, BEGAN_S, STEP_S, BETWEEN_S = 20, 1_700_000_000.0, 0.001, 1_000.0
 CUSTOMER, OFFICE, LOST_LAPTOP = "198.51.100.50", "198.51.100.17", "192.0.2.66"
-BALANCER, WEB, DATABASE = "172.31.0.10", "10.20.2.11", "10.20.3.21"
+BALANCER, WEB, DATABASE, RESOLVER = "172.31.0.10", "10.20.2.11", "10.20.3.21", "10.20.0.53"
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 
 
@@ -62,14 +64,47 @@ def packets() -> Iterator[Packet]:
     yield IP(src=WEB, dst="224.0.0.251") / UDP(sport=5353, dport=5353) / Raw(b"who is there?")
 
 
-def write(path: str) -> None:
+def day() -> Iterator[tuple[float, Packet]]:
+    """Packets of a day with their times, one conversation after the other."""
+    draw = random.Random(SEED + 1)
+    for number, packets_ in enumerate(conversations(draw)):
+        at = BEGAN_S + number * BETWEEN_S
+        yield from ((at + STEP_S * place, packet) for place, packet in enumerate(packets_))
+
+
+def conversations(draw: random.Random) -> Iterator[Iterator[Packet]]:
+    """Customers, the tiers below them, the office, and some who are refused."""
+    balancer, webs, databases = "10.20.1.10", ("10.20.2.11", "10.20.2.12"), ("10.20.3.21", "10.20.3.22")
+    for number in range(24):
+        customer, web = f"198.51.100.{50 + number}", webs[number % 2]
+        yield conversation(draw, customer, 40100 + number, balancer, 443)
+        yield conversation(draw, balancer, 51000 + number, web, 8080)
+        yield conversation(draw, web, 36600 + number, databases[0], 5432)
+    yield conversation(draw, databases[0], 41000, databases[1], 5432)
+    for number, host in enumerate((balancer, *webs, *databases)):
+        yield lookup(host, 50100 + number)
+    yield conversation(draw, "192.0.2.10", 50200, webs[0], 22)
+    yield conversation(draw, OFFICE, 50201, databases[1], 22)
+    yield knocks(draw, LOST_LAPTOP, 50202, webs[0], 22)
+    yield knocks(draw, "203.0.113.9", 50203, balancer, 443)
+    yield knocks(draw, "198.51.100.200", 50204, webs[1], 23)
+
+
+def lookup(host: str, port: int) -> Iterator[Packet]:
+    """A question to the resolver, and its answer."""
+    yield IP(src=host, dst=RESOLVER) / UDP(sport=port, dport=53) / Raw(b"where is it?")
+    yield IP(src=RESOLVER, dst=host) / UDP(sport=53, dport=port) / Raw(b"here")
+
+
+def write(path: str, timed: Iterable[tuple[float, Packet]]) -> None:
     frames = []
-    for packet, number in zip(packets(), count(), strict=False):
+    for time, packet in timed:
         frame = Ether(src=MACS[0], dst=MACS[1]) / packet
-        frame.time = BEGAN_S + STEP_S * number
+        frame.time = time
         frames.append(frame)
     wrpcap(path, frames)
 
 
 if __name__ == "__main__":
-    write(sys.argv[1])
+    write(f"{sys.argv[1]}/shop.pcap", ((BEGAN_S + STEP_S * number, packet) for number, packet in enumerate(packets())))
+    write(f"{sys.argv[1]}/shop-day.pcap", day())

@@ -197,14 +197,14 @@ def settle_state(arguments: argparse.Namespace) -> None:
     that is enforced."""
     if arguments.receiver is None or arguments.what is not None:
         return
-    usual = usual_state() or (_enforced_state(arguments) if arguments.live else None)
+    usual = usual_state() or (enforced_state(arguments) if arguments.live else None)
     if usual is not None:
         ends = (str(arguments.state), arguments.sender, arguments.receiver)
         arguments.sender, arguments.receiver, arguments.what = ends
         arguments.state = usual
 
 
-def _enforced_state(arguments: argparse.Namespace) -> Path:
+def enforced_state(arguments: argparse.Namespace) -> Path:
     """The file of the state that the lab or the agent enforces. LabError, ConfigError if there is no such lab or file
     of the agent's."""
     from sgdataplane.cli.scopes import agent_config, named_lab

@@ -57,6 +57,12 @@ VERBS: dict[str, dict[str, Summary]] = {
             "sgdp diff before.yaml after.yaml --fail-on-open",
         ),
     },
+    "suggest": {
+        "suggest": Summary(
+            "suggest a narrower policy that carries what was seen, and name the rules that nothing has used",
+            "sgdp suggest state.yaml --capture traffic.pcap -o suggested",
+        ),
+    },
     "test": {
         "test": Summary(
             "hold expectations (`web -> db tcp/5432 accept`) against a state, or against packets",
@@ -173,7 +179,7 @@ VERBS: dict[str, dict[str, Summary]] = {
 # how `sgdp --help` groups them
 GROUPS: dict[str, tuple[str, ...]] = {
     "write a policy": ("init", "check", "schema", "import", "export"),
-    "review it (touches nothing)": ("explain", "diff", "test", "compile", "report"),
+    "review it (touches nothing)": ("explain", "diff", "test", "suggest", "compile", "report"),
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
     "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace"),
@@ -197,7 +203,10 @@ answer is no, 2 wrong usage, 3 the kernel refused or can't do it, 4 not root,
 # The verbs that say for how long they have been working. None of them becomes another program, as `lab exec` does.
 CALCULATING = frozenset(
     ("check", "compile", "explain", "diff", "test", "report", "import", "export", "replay", "sessions", "counters")
-).union(("apply", "clear", "detach", "lab up", "lab apply", "lab down", "lab status", "lab probe", "lab matrix"))
+).union(
+    ("apply", "clear", "detach", "lab up", "lab apply", "lab down", "lab status", "lab probe", "lab matrix"),
+    ("suggest",),
+)
 # What is left when Ctrl-C ends a verb that isn't in this list, and what when it ends one that is
 NOTHING_CHANGED = "nothing was changed"
 AFTER_INTERRUPT = {

@@ -46,6 +46,14 @@ def require_writable(path: Path) -> None:
             require_replaceable(_target(path), writer=str(os.getpid()))
 
 
+def require_empty_folder(folder: Path) -> None:
+    """StateFileError if something is in the folder, or it is none. Asked before work that takes long; changes
+    nothing."""
+    with _refusing(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise OSError(errno.ENOTEMPTY, "the folder isn't empty")
+
+
 def write_folder(files: Mapping[str, str], folder: Path) -> None:
     """Writes `files` (name -> text) to a new or empty folder: an older file left there would be read as part of this
     state. StateFileError if it isn't empty or can't be written."""

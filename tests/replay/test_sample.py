@@ -1,4 +1,4 @@
-"""The capture of docs/replay.md is the one that its script makes."""
+"""The captures of examples/ are those that their script makes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_script_makes_the_same_octets(tmp_path: Path) -> None:
-    made = tmp_path / "shop.pcap"
-    subprocess.run([sys.executable, ROOT / "tools/capture.py", made], check=True)
-    assert made.read_bytes() == (ROOT / "examples/shop.pcap").read_bytes()
+    subprocess.run([sys.executable, ROOT / "tools/capture.py", tmp_path], check=True)
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == ["shop-day.pcap", "shop.pcap"]
+    for name in made:
+        assert (tmp_path / name).read_bytes() == (ROOT / "examples" / name).read_bytes(), name

@@ -245,6 +245,14 @@ def test_a_rule_for_the_default_opens_for_the_fewest_enis() -> None:
     assert found.silent == ("eni-2",)
 
 
+def test_an_eni_that_nothing_was_seen_of_is_not_closed_by_a_group_it_shares() -> None:
+    groups = [make_group("sg-own"), make_group("sg-one"), make_group("sg-shared", [OPEN], inner=DROP)]
+    enis = [make_eni("eni-1", "10.0.0.1", "sg-one sg-shared"), make_eni("eni-2", "10.0.0.2", "sg-own sg-shared")]
+    found = suggested(make_state(groups, enis), "eni-1 ingress tcp/22 from 192.0.2.9")
+    assert {group_id for group_id, _ in found.closing} == {"sg-one"}
+    assert found.after.group["sg-own"] == groups[0]
+
+
 def test_only_the_groups_that_are_asked_for_change() -> None:
     flows = ["eni-1 egress tcp/443 to 192.0.2.9", "eni-1 ingress tcp/22 from 192.0.2.9"]
     found = suggested(several(), *flows, groups=frozenset(["sg-small"]))
