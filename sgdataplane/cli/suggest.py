@@ -27,7 +27,7 @@ from sgdataplane.suggest.describe import described
 from sgdataplane.suggest.document import observed_as_json, suggestion_as_json
 from sgdataplane.suggest.evidence import SeenFlow, gathered
 from sgdataplane.suggest.make import in_reading_order
-from sgdataplane.suggest.result import Measure, RefusedFlow, SeenSummary, SuggestedRule, Suggestion, Wishes
+from sgdataplane.suggest.result import RefusedFlow, SeenSummary, SuggestedRule, Suggestion, Wishes
 from sgdataplane.suggest.solve import suggest
 from sgdataplane.terminal.arguments import ENI_HELP, Parser, Verbs, choices_of, load_state, say_choices
 from sgdataplane.terminal.files import require_empty_folder, write_folder
@@ -46,7 +46,8 @@ from sgdataplane.terminal.output import (
 if TYPE_CHECKING:
     from sgdataplane.model.options import Options
 
-HEADERS = ("DIRECTION", "TRAFFIC", "OTHER END", "SESSIONS", "ENDS", "IN PLACE OF", "ACCEPTS")
+HEADERS = ("DIRECTION", "TRAFFIC", "OTHER END", "SESSIONS", "ENDS", "IN PLACE OF", "ADDRESSES", "SERVICES")
+PLACE = HEADERS.index("IN PLACE OF")  # nothing, for new rules
 NAMED, SHOWN = 6, 20
 FILE = "state.yaml"
 BIG = 1 << 20  # from here on numbers are written as powers of two
@@ -164,10 +165,16 @@ def print_suggestion(found: Suggestion, flows: tuple[SeenFlow, ...], notes: list
     enis = len({flow.eni_id for flow in flows})
     say(f"{counted(seen.sessions, 'session')} seen at {counted(enis, 'ENI')}{_between(seen)}")
     say("(a session between two ENIs is seen at both)")
-    for group_id, rules in groupby(found.rules, key=lambda one: one.group_id):
+    old = [one for one in found.rules if not one.is_new]
+    for group_id, rules in groupby(old, key=lambda one: one.group_id):
         say()
         say(paint(group_id, "bold"))
         say_block(render_table(HEADERS, [_row(one) for one in rules], indent=2))
+    new = [(one.group_id, *_row(one)[:PLACE], *_row(one)[PLACE + 1 :]) for one in found.rules if one.is_new]
+    if new:
+        say()
+        say(paint("new, as asked, though STATE refuses it:", "yellow"))
+        say_block(render_table(("GROUP", *HEADERS[:PLACE], *HEADERS[PLACE + 1 :]), new, indent=2))
     say()
     for lead, text in _changes(found):
         say_hanging(f"{lead} ", text)
@@ -195,8 +202,9 @@ def _row(one: SuggestedRule) -> tuple[str, ...]:
         _end(one),
         f"{sessions}, none answered" if one.observed.is_unanswered else sessions,
         f"{one.observed.ends:,}",
-        "unchanged" if one.is_kept else paint("new", "yellow") if one.is_new else ", ".join(one.replaces),
-        "" if one.is_kept else accepts(one.measure, is_new=one.is_new),
+        "unchanged" if one.is_kept else ", ".join(one.replaces),
+        of_all(one.measure.addresses, one.measure.addresses_before),
+        of_all(one.measure.services, one.measure.services_before),
     )
 
 
@@ -219,19 +227,9 @@ def _end(one: SuggestedRule) -> str:
             return str(prefix)
 
 
-def accepts(measure: Measure, *, is_new: bool = False) -> str:
-    """How much a rule accepts of what it replaces accepted."""
-    if is_new:
-        return f"{size(measure.addresses)} addresses, {counted(measure.services, 'service')}"
-    parts = [
-        f"{size(now)} of {size(before)} {what}"
-        for now, before, what in (
-            (measure.addresses, measure.addresses_before, "addresses"),
-            (measure.services, measure.services_before, "services"),
-        )
-        if now < before
-    ]
-    return "; ".join(parts) or "the same"
+def of_all(now: int, before: int) -> str:
+    """How much is accepted, and of how much until now if that was more."""
+    return size(now) if now >= before else f"{size(now)} of {size(before)}"
 
 
 def size(number: int) -> str:
@@ -259,16 +257,16 @@ def _changes(found: Suggestion) -> Iterator[tuple[str, str]]:
 
 
 def _print_refused(refused: tuple[RefusedFlow, ...], *, is_asked: bool) -> None:
-    for is_allowed, title in ((True, "new, as STATE refuses it:"), (False, "refused by STATE, though it passed:")):
-        some = [one for one in refused if one.is_allowed is is_allowed]
-        if not some:
-            continue
-        hint = "" if is_allowed or is_asked else " (--allow-audited makes rules for it)"
-        say(paint(title, "yellow") + hint)
-        rows = [_refused_row(one) for one in some[:SHOWN]]
-        say_block(render_table(("ENI", "DIRECTION", "TRAFFIC", "OTHER END", "SESSIONS", "REFUSED BY"), rows, indent=2))
-        if len(some) > SHOWN:
-            say(f"  ... and {len(some) - SHOWN:,} more (--json has all)")
+    """Prints what passed, has no rule, and is refused under the suggestion, too."""
+    some = [one for one in refused if not one.is_allowed]
+    if not some:
+        return
+    hint = ": no rule can allow it" if is_asked else " (--allow-audited makes rules for it):"
+    say(paint("refused by STATE, though it passed", "yellow") + hint)
+    rows = [_refused_row(one) for one in some[:SHOWN]]
+    say_block(render_table(("ENI", "DIRECTION", "TRAFFIC", "OTHER END", "SESSIONS", "REFUSED BY"), rows, indent=2))
+    if len(some) > SHOWN:
+        say(f"  ... and {len(some) - SHOWN:,} more (--json has all)")
 
 
 def _refused_row(one: RefusedFlow) -> tuple[str, ...]:

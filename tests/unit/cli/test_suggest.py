@@ -120,13 +120,15 @@ def test_what_passed_and_what_nobody_answered_are_told(tmp_path: Path, capsys: p
     )  # fmt: skip
     assert run(SHOP, "--capture", path) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "refused by STATE, though it passed: (--allow-audited makes rules for it)" in out
+    assert "refused by STATE, though it passed (--allow-audited makes rules for it):" in out
     assert "eni-web1 ingress tcp/23 198.51.100.8 1 default" in out
     assert "1 rule carries sessions that nobody answered: a scan, perhaps" in out
     assert "1 session that STATE refuses, and nobody says passed" in out
     assert run(SHOP, "--capture", path, "--allow-audited", "-o", tmp_path / "new") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "ingress tcp/23 198.51.100.8/32 1 1 new 1 addresses, 1 service" in out
+    assert "new, as asked, though STATE refuses it:" in out
+    assert "sg-web ingress tcp/23 198.51.100.8/32 1 1 1 1" in out
+    assert "refused by STATE" not in out
     assert main(["diff", str(SHOP), str(tmp_path / "new"), "--fail-on-any-open"]) == 1, "what is asked for does open"
     assert "ingress of eni-web1, eni-web2\n" in capsys.readouterr().out, "they share the group"
 
