@@ -65,6 +65,15 @@ class Judge:
         order = self.order(packet.eni_id, packet.direction)
         return JudgedFlow(packet, end, tuple(one for one in order if holds(self.state, one, packet)))
 
+    def accepts(self, packet: Packet) -> bool:
+        """Whether `decide()` accepts a packet."""
+        eni = self.state.eni[packet.eni_id]
+        for clause in CLAUSES:
+            if clause.holds(eni, packet, self._options, Placement.INSTANCE):
+                return clause.verdict is Verdict.ACCEPT
+        order = self.order(packet.eni_id, packet.direction)
+        return next(one for one in order if holds(self.state, one, packet)).decision.verdict is Verdict.ACCEPT
+
     def each(self, flow: SeenFlow) -> Iterator[JudgedFlow]:
         """Judge all that the flow may have been."""
         eni = self.state.eni[flow.eni_id]

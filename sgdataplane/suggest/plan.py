@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 
 from sgdataplane.model.state import SecurityGroupRule
-from sgdataplane.net.ranges import Ranges, holds, minus, united
+from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import ALL, PortRange, Prefix, Protocol
 from sgdataplane.suggest.cover import cover
 from sgdataplane.suggest.ends import NamedEnd, Namer, whole_end
@@ -126,7 +127,7 @@ class SlotPlan:
         return (self._namer if width is Width.SEEN else self._namer.plain).name(grant, ends)
 
     def _runs(self, protocol: Protocol, end: NamedEnd, cells: Sequence[Cell]) -> Iterator[Drafted]:
-        for ports in self._joined({cell.port for cell in cells}, cells):
+        for ports in self._joined(protocol, {cell.port for cell in cells}):
             mine = tuple(cell for cell in cells if _is_in(cell.port, ports))
             yield self._draft(protocol, end, ports, mine)
 
@@ -137,7 +138,7 @@ class SlotPlan:
         rectangles = [
             ((block, run), grid.cells_in(block, run))
             for block, ports in grid.blocks.items()
-            for run in self._joined(ports, [cell for cell in cells if cell.port in ports])
+            for run in self._joined(protocol, ports)
         ]
         rectangles.sort(key=lambda one: (one[0][1] or (0, 0), one[0][0]))
         left = dict(grid.cells)
@@ -147,14 +148,12 @@ class SlotPlan:
                 protocol, NamedEnd(block, self.slot.narrowing), run, tuple(c for some in mine for c in some)
             )
 
-    def _joined(self, ports: Iterable[int | None], cells: Sequence[Cell]) -> list[Interval | None]:
+    def _joined(self, protocol: Protocol, ports: Iterable[int | None]) -> list[Interval | None]:
         """Runs of ports, each port in one of them; [None] for a protocol without ports."""
         numbers = sorted(port for port in ports if port is not None)
         if not numbers:
             return [None]
-        grants: dict[int, set[Grant]] = {}
-        for cell in cells:
-            grants.setdefault(cell.port or 0, set()).add(cell.grant)
+        grants = self._grants[protocol]
         runs = [(numbers[0], numbers[0])]
         for port in numbers[1:]:
             first, last = runs[-1]
@@ -164,7 +163,15 @@ class SlotPlan:
                 runs.append((port, port))
         return list(runs)
 
-    def _is_one_range(self, last: int, port: int, grants: dict[int, set[Grant]]) -> bool:
+    @cached_property
+    def _grants(self) -> Mapping[Protocol, Mapping[int, set[Grant]]]:
+        """What lets each port pass."""
+        found: dict[Protocol, dict[int, set[Grant]]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.protocol, {}).setdefault(cell.port or 0, set()).add(cell.grant)
+        return found
+
+    def _is_one_range(self, last: int, port: int, grants: Mapping[int, set[Grant]]) -> bool:
         """Whether the ports between two may be opened, too: one grant lets all of them pass today."""
         if last < DYNAMIC or port - last >= NEAR or grants[last] != grants[port] or len(grants[port]) > 1:
             return False
@@ -223,8 +230,10 @@ class _Grid:
         return frozenset(found)
 
     def _row(self, port: int | None, bits: int) -> list[int]:
-        edges = self._edges[bits]
-        return [edge for edge in edges if holds(self._seen[port].get(bits, ()), edge)]
+        edges, found = self._edges[bits], list[int]()
+        for first, last in self._seen[port][bits]:
+            found += edges[bisect_left(edges, first) : bisect_right(edges, last)]
+        return found
 
     @cached_property
     def _edges(self) -> dict[int, list[int]]:
@@ -235,8 +244,13 @@ class _Grid:
 
     def _ports_with(self, block: Prefix) -> list[int | None]:
         """The ports at which all of the block was seen."""
-        wanted = ((block.first, block.last),)
-        return [port for port, seen in self._seen.items() if not minus(wanted, seen.get(block.family_bits, ()))]
+        return [port for port, seen in self._seen.items() if _covers(seen[block.family_bits], block)]
+
+
+def _covers(ranges: Ranges, block: Prefix) -> bool:
+    """Whether a block is within one of the ranges."""
+    place = bisect_right(ranges, block.first, key=itemgetter(0)) - 1
+    return place >= 0 and block.last <= ranges[place][1]
 
 
 def _by_bits(ends: Iterable[Prefix]) -> dict[int, Ranges]:

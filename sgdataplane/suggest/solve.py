@@ -184,7 +184,7 @@ class _Solver:
         """What changes. InternalError if it isn't what this module promises."""
         judge = Judge(after, self._options)
         for packet in self._carried:
-            if not judge.judge(packet).is_accepted:
+            if not judge.accepts(packet):
                 raise InternalError(f"the suggestion refuses what was seen: {packet}")
         difference = compare(StateDiff(self._state, after, self._options))
         if difference.is_open and not is_new:
