@@ -36,6 +36,7 @@ class SeenFlow:
     port                the port that was asked; None: the protocol has none, or it wasn't recorded
     local, source_port  None: not recorded, or it doesn't matter
     decided_by          group and rule that decided when it was seen, if that was recorded
+    is_audited          it was recorded as passing in audit mode only, though that rule, or the default, refuses it
     sessions            how many
     answered            how many of them were answered; None: not recorded
     first, last         when, in seconds since 1970; None: not recorded
@@ -50,6 +51,7 @@ class SeenFlow:
     source_port: int | None = None
     decided_by: tuple[str, str] = ("", "")
     passage: Passage = Passage.UNKNOWN
+    is_audited: bool = False
     sessions: int = 1
     answered: int | None = None
     first: float | None = None
@@ -66,7 +68,7 @@ class SeenFlow:
         none = Address(0, 0)
         what = self.protocol, -1 if self.port is None else self.port
         own = self.local or none, -1 if self.source_port is None else self.source_port
-        return self.eni_id, self.direction.value, *what, self.remotes, *own, self.decided_by
+        return self.eni_id, self.direction.value, *what, self.remotes, *own, self.decided_by, self.is_audited
 
 
 def gathered(flows: Iterable[SeenFlow]) -> tuple[SeenFlow, ...]:

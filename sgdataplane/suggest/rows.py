@@ -14,7 +14,8 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Prefix
 from sgdataplane.suggest.evidence import ANY, Passage, SeenFlow
 
-PASSAGES = {"accept": Passage.PASSED, "audited": Passage.PASSED, "drop": Passage.DROPPED}
+AUDITED = "audited"
+PASSAGES = {"accept": Passage.PASSED, AUDITED: Passage.PASSED, "drop": Passage.DROPPED}
 
 
 class RecordedKey(Protocol):
@@ -78,6 +79,7 @@ class HistoryEvidence:
             yield SeenFlow(
                 key.eni_id, key.direction, remotes, key.protocol, key.port if has_port else None,
                 decided_by=(key.group_id, key.rule_id), passage=PASSAGES[str(key.fate.value)],
+                is_audited=key.fate.value == AUDITED,
                 sessions=count.packets, first=count.first, last=count.last,
             )  # fmt: skip
 

@@ -22,9 +22,10 @@ from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.errors import InternalError
 from sgdataplane.model.options import Options
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.semantics import has_inner_accept
+from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ALL
+from sgdataplane.net.values import ALL, Verdict
 from sgdataplane.suggest.ends import Namer
 from sgdataplane.suggest.evidence import Passage, SeenFlow, gathered
 from sgdataplane.suggest.judge import Judge, JudgedFlow
@@ -118,23 +119,28 @@ class _Solver:
         self._refused.append((flow, judged[0], grants[0]))
 
     def _take_vague(self, flow: SeenFlow) -> None:
-        """What let it pass then stays as it is, if it is still there."""
+        """Let stay as it is what let it pass then, if it is still there."""
         group_id, rule_id = flow.decided_by
-        if rule_id:
-            group = self._state.group.get(group_id)
-            rule = next((r for r in group.rules if r.security_group_rule_id == rule_id), None) if group else None
-            grant = self._scope.of_rule(group, rule) if group and rule else None
-            self._lost += flow.sessions if rule is None else 0
-            self._used.add(flow.decided_by)
-        elif group_id:
-            grant = (
-                Grant(Slot(group_id, GrantKind.INNER, flow.direction, 1)) if group_id in self._scope.groups else None
-            )
-        else:
-            grant = self._scope.of_default(flow.eni_id) if flow.direction is EGRESS else None
+        self._used.add(flow.decided_by)
+        group = self._state.group.get(group_id)
+        rule = next((r for r in group.rules if r.security_group_rule_id == rule_id), None) if group else None
+        is_gone = bool(rule_id) and (rule is None or rule.policy is Verdict.DROP)
+        if is_gone or flow.is_audited:
+            self._lost += flow.sessions
+            return
+        grant = self._vague_grant(flow, group, rule)
         if grant is not None:
             self._kept[name_of(grant.slot, self._scope)] = WHY_VAGUE
             self._cells.setdefault(grant.slot, {})[Cell(grant, ALL, None, flow.remotes[0], flow)] = None
+
+    def _vague_grant(self, flow: SeenFlow, group: SecurityGroup | None, rule: SecurityGroupRule | None) -> Grant | None:
+        if group is not None and rule is not None:
+            return self._scope.of_rule(group, rule)
+        if group is not None:
+            is_changing = group.security_group_id in self._scope.groups and has_inner_accept(group)
+            return Grant(Slot(group.security_group_id, GrantKind.INNER, flow.direction, 1)) if is_changing else None
+        grant = self._scope.of_default(flow.eni_id) if flow.direction is EGRESS else None
+        return grant if grant is not None and grant.slot.group_id in self._scope.homes else None
 
     def _add(self, grant: Grant, one: JudgedFlow, flow: SeenFlow) -> None:
         protocol, port = protocol_of(one.packet.protocol, one.remote, one.packet.port)

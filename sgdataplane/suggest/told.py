@@ -112,7 +112,7 @@ def notes_of(state: CloudState, scope: ChangingGroups, units: Mapping[Name, Unit
         yield f"{_names(scope.managed)} can't be changed: a service of the cloud manages them"
     if lost:
         sessions = counted(lost, "session")
-        yield f"{sessions} recorded without a port, by rules that the state doesn't have, can't be carried"
+        yield f"{sessions} recorded without a port can't be carried: the state has no rule that let them pass"
 
 
 def _what(unit: Unit) -> str:

@@ -12,7 +12,8 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Prefix, Verdict
+from sgdataplane.net.ports import EPHEMERAL
+from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.result import Suggestion, Wishes
 from sgdataplane.suggest.room import crowded_groups
@@ -115,3 +116,42 @@ def test_the_quotas_hold(state: CloudState, wish: Wishes, number: int) -> None:
     if not crowded_groups(state, "seed"):
         _, found = made(state, Options(), wish, number)
         assert crowded_groups(found.after, "seed") == {}
+
+
+def loose(packet: Packet, length: int) -> SeenFlow:
+    """The flow as history may tell it: without the ENI's address and the source port, and with a block for the end."""
+    end = Prefix.of(packet.remote)
+    bits = end.family_bits - length
+    block = Prefix(end.family_bits, end.first >> length << length, bits)
+    return replace(flow_of(packet, Passage.PASSED), remotes=(block,), local=None, source_port=None)
+
+
+@seed(4)
+@settings(max_examples=EXAMPLES, database=None, deadline=None)
+@given(gen.states(), gen.options(), wishes(), st.integers(0, 1 << 32))
+def test_whatever_loose_evidence_may_have_been_passes(
+    state: CloudState, options: Options, wish: Wishes, number: int
+) -> None:
+    """Of all that the flow may have been, what the state accepts is accepted."""
+    chance, wish = random.Random(number), replace(wish, allow_audited=False)
+    packets = [as_seen(packet) for packet in gen.packets(state, chance, PACKETS // 2)]
+    flows = [loose(packet, chance.choice((0, 1, 4, 8))) for packet in packets]
+    found = suggest(state, flows, wish, options)
+    assert not found.difference.is_open
+    for flow, packet in zip(flows, packets, strict=True):
+        block = flow.remotes[0]
+        for _ in range(8):
+            far = Address(block.family_bits, chance.randint(block.first, block.last))
+            own = [address for address in state.eni[flow.eni_id].addresses if address.family is far.family]
+            one = replace(packet, remote=far, local=chance.choice(own or [packet.local]))
+            if packet.source_port is not None:
+                one = replace(one, source_port=chance.choice((EPHEMERAL, packet.source_port)))
+            if own and decide(state, one, options).verdict is Verdict.ACCEPT and not is_between(state, one):
+                assert decide(found.after, one, options).verdict is Verdict.ACCEPT, one
+
+
+def is_between(state: CloudState, packet: Packet) -> bool:
+    """Whether its source port is neither that of anybody, nor the first of a rule's range: those alone are tried."""
+    rules_ = [rule for group in state.eni[packet.eni_id].security_group_ids for rule in state.group[group].rules]
+    first = {rule.source_port_range.first for rule in rules_ if rule.source_port_range is not None}
+    return packet.source_port is not None and packet.source_port not in first | {EPHEMERAL}
