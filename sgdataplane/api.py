@@ -63,9 +63,15 @@ StateLike = CloudState | str | os.PathLike[str]
 _numbers = itertools.count()
 
 
-def load(path: str | os.PathLike[str], *, profile: Literal["seed", "2026", "unlimited"] = "seed") -> CloudState:
-    """The state in a file or folder of any format. StateFileError, with all problems, if it is refused."""
-    return load_file(Path(path), profile=profile, waits=True).state
+def load(
+    path: str | os.PathLike[str],
+    *,
+    profile: Literal["seed", "2026", "unlimited"] = "seed",
+    inexact: Literal["refuse", "widen", "narrow"] = "refuse",
+) -> CloudState:
+    """The state in a file or folder of any format. `inexact`: what becomes of rules of AWS or OpenStack that can't be
+    said exactly. StateFileError, with all problems, if it is refused."""
+    return load_file(Path(path), profile=profile, inexact=inexact, waits=True).state
 
 
 def decide(state: StateLike, sender: str, receiver: str, what: str, *, options: Options | None = None) -> Decision:

@@ -21,6 +21,7 @@ from sgdataplane.model import words
 from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.pending import PendingEni
+from sgdataplane.model.standins import is_stand_in
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef
 from sgdataplane.net.values import Direction, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
@@ -123,7 +124,8 @@ class _RuleFindings:
         shadowed = set()
         for needless in self.needs.needless():
             shadowed |= {needless.rule} if needless.is_shadowed else set()
-            if rule_key(needless.rule) not in self.nothing:
+            key = rule_key(needless.rule)
+            if key not in self.nothing and not is_stand_in(key[1], needless.rule.verdict):
                 yield _shadowed(needless) if needless.is_shadowed else _redundant(needless)
         yield from (_open(rule, found) for rule, found in self.opened.items())
         yield from (_tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)

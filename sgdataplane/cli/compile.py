@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from pprint import pformat
 
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.enforce.preview import NamespaceRules, as_text, namespaces, tables
 from sgdataplane.errors import Problem, StateFileError, Where
@@ -24,7 +25,7 @@ from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, resolve
-from sgdataplane.terminal.arguments import ENI_HELP, Verbs, choices_of, load_state, uplinks_of
+from sgdataplane.terminal.arguments import ENI_HELP, Verbs, choices_of, uplinks_of
 from sgdataplane.terminal.files import write_folder
 from sgdataplane.terminal.output import Exit, one_line, render_table, say, say_aside, say_block
 
@@ -44,6 +45,7 @@ def register(verbs: Verbs) -> None:
     words = "write a file for each namespace into a new or empty folder; nft loads each of the texts"
     parser.add_argument("-o", dest="output", type=Path, metavar="FOLDER", help=words)
     parser.add_uplinks()
+    add_inexact(parser)
     parser.add_choices(("placement", *JUDGING, "sessions_per_eni"))
 
 
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints each namespace's rules at the given stage, or writes a file for each. With --prove, only rules that are
     proven right; the proof is reported on stderr, so that stdout stays the same and loads as it is."""
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
-    state = load_state(arguments.state, choices.profile, is_as_written=True).state
+    state = load_as_asked(arguments, arguments.state, is_as_written=True).state
     unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
     found = namespaces(state, arguments.eni, choices.placement)
     if arguments.output is None and arguments.stage == "text":

@@ -16,6 +16,7 @@ from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.analyse.document import difference_as_json
 from sgdataplane.analyse.view import Exposure, VerdictChange
 from sgdataplane.analyse.wouldopen import place_name, sentences, text_of
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
@@ -34,7 +35,7 @@ from sgdataplane.policy.dimensions import (
 from sgdataplane.policy.findings import KINDS, not_judged
 from sgdataplane.statefile import Loaded, load_plan
 from sgdataplane.statefile.memory import Memory
-from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices, usual_state
+from sgdataplane.terminal.arguments import Verbs, choices_of, refuse_twice, say_choices, usual_state
 from sgdataplane.terminal.output import Exit, hanging, paint, render_table, say, say_aside, say_block
 from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text, visible
@@ -69,6 +70,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--fail-on-open", action="store_true", help=help_text)
     help_text = "the same if NEW opens anything, to or from anybody"
     parser.add_argument("--fail-on-any-open", action="store_true", help=help_text)
+    add_inexact(parser)
     parser.add_choices(JUDGING)
 
 
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
     refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
-    result = compared(*load_both(arguments, choices.profile), choices)
+    result = compared(*load_both(arguments), choices)
     if arguments.json:
         print_document(result, choices)
     elif arguments.markdown:
@@ -95,11 +97,12 @@ def compared(before: Loaded, after: Loaded, choices: Choices) -> Difference:
         return compare(diff, not_judged(before.findings, after.findings), progress)
 
 
-def load_both(arguments: argparse.Namespace, profile: str) -> tuple[Loaded, Loaded]:
+def load_both(arguments: argparse.Namespace) -> tuple[Loaded, Loaded]:
     """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either. The only one that
     is given is NEW, if the environment names OLD and it isn't a plan."""
     if arguments.new is None:
-        before, after = load_plan(arguments.old, profile=profile, waits=True, before=usual_state())
+        profile, inexact = choices_of(arguments).profile, arguments.inexact
+        before, after = load_plan(arguments.old, profile=profile, inexact=inexact, waits=True, before=usual_state())
         say_notes(after)
         return before, after
     memory = Memory()
@@ -108,7 +111,7 @@ def load_both(arguments: argparse.Namespace, profile: str) -> tuple[Loaded, Load
     with Progress("loading", 2) as progress:
         for path in (arguments.old, arguments.new):
             try:
-                states.append(load_state(path, profile, memory))
+                states.append(load_as_asked(arguments, path, memory))
             except StateFileError as error:
                 problems += error.problems
             progress.advance()

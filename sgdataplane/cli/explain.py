@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
 from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.cli.times import add_since
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.naming import eni_of
@@ -28,7 +29,6 @@ from sgdataplane.terminal.arguments import (
     Verbs,
     choices_of,
     flow_of,
-    load_state,
     read_address,
     read_for,
     require_root,
@@ -73,6 +73,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--name", metavar="N", help=there)
     parser.add_config(f"with --live or --history: {CONFIG_HELP}")
     parser.add_json("sgdataplane/schemas/explain.schema.json")
+    add_inexact(parser)
     parser.add_choices(JUDGING)
 
 
@@ -126,7 +127,7 @@ def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -
     """Prints the flow if all ports fare alike, else what decides for which of them."""
     assert asked.ports is not None
     arguments.what = str(Traffic(asked.protocol, PortRange(asked.ports.first, asked.ports.first)))
-    state = load_state(arguments.state, choices.profile).state
+    state = load_as_asked(arguments, arguments.state).state
     packet = packet_between(state, arguments, choices)
     parts = explain_range(state, packet, asked.ports, choices.options, choices.placement)
     if len(parts) == 1:
@@ -162,7 +163,7 @@ def run_live(arguments: argparse.Namespace) -> int:
 
 def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
     """The state, and the flow that the arguments ask about, explained."""
-    state = load_state(arguments.state, choices.profile).state
+    state = load_as_asked(arguments, arguments.state).state
     packet = packet_of(state, arguments) if arguments.sender is None else packet_between(state, arguments, choices)
     return state, explain_flow(state, packet, choices.options, choices.placement)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from sgdataplane.attach.compare import known_eni
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.cli.sessions import decided_by, next_packet
 from sgdataplane.cli.state import findings_of
 from sgdataplane.contract.counters import counter_name
@@ -32,7 +33,7 @@ from sgdataplane.observe.sessions import Session, read_sessions
 from sgdataplane.report.content import Observed, ReportPage, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
 from sgdataplane.report.render import render_page
-from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, require_root, say_choices
+from sgdataplane.terminal.arguments import Verbs, choices_of, require_root, say_choices
 from sgdataplane.terminal.files import write
 from sgdataplane.terminal.output import Exit, endpoint, say
 
@@ -48,13 +49,14 @@ def register(verbs: Verbs) -> None:
     lab = "take hits and sessions from the lab of this name (default: from what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=lab)
     parser.add_bindings()
+    add_inexact(parser)
     parser.add_choices(JUDGING)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page."""
     choices = choices_of(arguments, _base(arguments))
-    loaded = load_state(arguments.state, choices.profile)
+    loaded = load_as_asked(arguments, arguments.state)
     observed = _observed(loaded.state, arguments, choices.options)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
     write(render_page(page), arguments.html)

@@ -11,17 +11,19 @@ from itertools import groupby
 from pathlib import Path
 
 from sgdataplane.analyse.review import review
-from sgdataplane.errors import Problem, StateFileError
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
+from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
-from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, say_choices
+from sgdataplane.terminal.arguments import Verbs, choices_of, say_choices
 from sgdataplane.terminal.files import write, write_folder
 from sgdataplane.terminal.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
 
 SCHEMAS, SUFFIX = resources.files("sgdataplane") / "schemas", ".schema.json"
+ORIGINS = ("ecs", "terraform", "aws", "openstack", "native")
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}  # the gravest first
 
 
@@ -41,6 +43,7 @@ def add_check(verbs: Verbs) -> None:
     help_text = "exit code 1 also if there are findings of this severity or a higher one: info, warning or high"
     parser.add_argument("--fail-on", choices=tuple(reversed(COLOURS)), metavar="SEVERITY", help=help_text)
     parser.add_argument("--strict", action="store_true", help="the same as --fail-on info")
+    add_inexact(parser)
     parser.add_choices(JUDGING)
 
 
@@ -61,7 +64,10 @@ def add_import(verbs: Verbs) -> None:
     parser = verbs.add("import", import_state)
     words = "a folder of the cloud's answers, a Terraform state or plan, a pipe or - (standard input)"
     parser.add_state("source", words, metavar="SOURCE")
+    words = f"refuse a source of another cloud or format than this one: {', '.join(ORIGINS)} (default: take any)"
+    parser.add_argument("--from", dest="origin", choices=ORIGINS, metavar="FORMAT", help=words)
     parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="write to FILE instead of stdout")
+    add_inexact(parser)
     parser.add_choices(("profile",))
 
 
@@ -72,6 +78,7 @@ def add_export(verbs: Verbs) -> None:
     parser.add_argument("--to", dest="kind", choices=("ecs", "native"), required=True, help=words)
     words = "a new or empty folder (ecs), or a file (native; default: stdout)"
     parser.add_argument("-o", dest="output", metavar="PATH", type=Path, help=words)
+    add_inexact(parser)
     parser.add_choices(("profile",))
 
 
@@ -80,7 +87,7 @@ def check(arguments: argparse.Namespace) -> int:
     --strict asks about."""
     choices = choices_of(arguments)
     try:
-        loaded = load_state(arguments.state, choices.profile)
+        loaded = load_as_asked(arguments, arguments.state)
     except StateFileError as error:
         if arguments.json:
             print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
@@ -161,16 +168,26 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def _say_finding(finding: Finding, width: int) -> None:
-    severity, about = finding.severity.value, " ".join(value for _, value in finding.subject)
-    text = f"{about}: {finding.message}" if about else finding.message
+    severity = finding.severity.value
+    text = about_finding(finding)
     say_hanging(f"{paint(f'{severity:7}', COLOURS[severity])}  {finding.code:{width}}  ", text)
+
+
+def about_finding(finding: Finding) -> str:
+    """The message, behind the objects that it is about."""
+    about = " ".join(value for _, value in finding.subject)
+    return f"{about}: {finding.message}" if about else finding.message
 
 
 def import_state(arguments: argparse.Namespace) -> int:
     """Writes the native state; what is odd about the source is said on stderr."""
-    loaded = load_state(arguments.source, choices_of(arguments).profile, is_as_written=True)
+    loaded = load_as_asked(arguments, arguments.source, is_as_written=True)
+    if arguments.origin not in (None, loaded.origin):
+        message, expected = f"this is of the format {loaded.origin}", f"what --from {arguments.origin} stands for"
+        problem = Problem(Where(str(arguments.source)), "InvalidSource.OtherFormat", message, expected=expected)
+        raise StateFileError((problem,))
     for finding in loaded.findings:
-        say_aside(f"note: {finding.message}")
+        say_aside(f"note: {about_finding(finding)}")
     put(dump_native(loaded.state), arguments.output)
     return Exit.DONE
 
@@ -179,7 +196,7 @@ def export_state(arguments: argparse.Namespace) -> int:
     """Writes the state in the format that --to names."""
     if arguments.kind == "ecs" and arguments.output is None:
         arguments.parser.error("--to ecs writes a folder of files: name it with -o")
-    state = load_state(arguments.state, choices_of(arguments).profile, is_as_written=True).state
+    state = load_as_asked(arguments, arguments.state, is_as_written=True).state
     if arguments.kind == "native":
         put(dump_native(state), arguments.output)
     else:

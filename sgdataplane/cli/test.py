@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from sgdataplane.cli.inexact import add_inexact, load_as_asked
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.words import counted
@@ -23,7 +24,6 @@ from sgdataplane.terminal.arguments import (
     Verbs,
     choices_of,
     chosen,
-    load_state,
     require_root,
     say_choices,
     usual_state,
@@ -64,6 +64,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--live", nargs="?", const=OWN_LAB, metavar="LAB", help=live)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
     parser.add_json("sgdataplane/schemas/test.schema.json")
+    add_inexact(parser)
     parser.add_choices(("placement", *JUDGING))
 
 
@@ -128,7 +129,7 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
     if arguments.live:
         with manage.watch(arguments.live) as lab:
             return list(judge_by_packets(lab, rows))
-    state = load_state(arguments.state, choices.profile).state
+    state = load_as_asked(arguments, arguments.state).state
     record = replace(manage.default_record(f"test{os.getpid()}"), choices=choices)
     record = with_hosts_of(record, state, rows)
     if arguments.live is None:

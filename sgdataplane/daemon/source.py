@@ -19,7 +19,7 @@ from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.private import words_of
 from sgdataplane.host.watch import PathWatch
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import Memory, SoleOwner, dump_native, load
+from sgdataplane.statefile import Memory, SoleOwner, dump_native, load, load_owned
 
 ROOT = 0
 
@@ -76,7 +76,7 @@ class WatchedFiles:
         self._watch.follow((self.path,))
         before, owner = _generation_of(self.path), SoleOwner()
         try:
-            return load(self.path, profile=profile, memory=self._memory, owner=owner).state
+            return load_owned(self.path, owner, profile=profile, memory=self._memory).state
         finally:
             self.owner = owner.user
             self.generation = before if before == _generation_of(self.path) else ""

@@ -142,6 +142,34 @@ KINDS: Mapping[str, FindingKind] = {
         "import the group as well, or remove the rules",
         is_blind=True,
     ),
+    "OtherCloud": FindingKind(
+        (Severity.INFO,),
+        "the groups are those of another cloud, which differs in what rules aren't about",
+        "see docs/other-clouds.md; nothing is wrong",
+    ),
+    "Widened": FindingKind(
+        (Severity.WARNING,),
+        "a rule of another cloud can't be said exactly, and `--inexact widen` made it accept more. The rule that stands"
+        " for it decides only where no exact rule does, and its id ends in `-widened`",
+        "read verdicts that name the rule as `may pass`",
+    ),
+    "Narrowed": FindingKind(
+        (Severity.HIGH,),
+        "something of another cloud can't be said exactly, and `--inexact narrow` left it out. Packets that a rule may"
+        " accept there are dropped by one whose id ends in `-narrowed`",
+        "read verdicts that name the rule as `may be dropped`, or use `--inexact widen`",
+        is_blind=True,
+    ),
+    "PortZero": FindingKind(
+        (Severity.INFO,),
+        "a rule of another cloud is also about TCP or UDP port 0, which no range of ports has here",
+        "nothing: programs can't listen at port 0",
+    ),
+    "Unfiltered": FindingKind(
+        (Severity.WARNING,),
+        "an interface of another cloud is in no security group, so it isn't part of the state",
+        "put it into a group, if its traffic is to be filtered",
+    ),
     "IgnoredAnswer": FindingKind(
         (Severity.INFO,),
         "a file answers no call that a state is made of",

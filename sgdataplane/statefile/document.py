@@ -70,6 +70,8 @@ def parse(source: SourceText, problems: Problems) -> Document | None:
         where = replace(problem.where, file=source.file)
         problems.add(where, problem.code, problem.message, value=problem.value, expected=problem.expected)
         return None
+    if isinstance(root, list) and root and all(isinstance(each, dict) for each in root):
+        root = {str(index): each for index, each in enumerate(root)}  # rows, as OpenStack's client prints them
     if not isinstance(root, dict):
         where, expected = Where(source.file, 1), "a mapping of native sections, or an answer of the cloud"
         problems.add(where, "InvalidDocument.WrongType", "the document is not a mapping", value=root, expected=expected)

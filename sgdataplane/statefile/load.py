@@ -6,7 +6,7 @@ Owns the order of the steps. Must not know the details of any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,11 +16,13 @@ from sgdataplane.errors import Where
 from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding
+from sgdataplane.statefile.aws import add_aws, is_aws
 from sgdataplane.statefile.document import Document, are_too_many, parse, with_lines
 from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
+from sgdataplane.statefile.openstack import add_openstack, is_openstack
 from sgdataplane.statefile.owner import SoleOwner
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
@@ -37,35 +39,55 @@ Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...). `pending`: the
-    interfaces that a Terraform plan makes and that have no address yet."""
+    interfaces that a Terraform plan makes and that have no address yet. `origin`: the format that it was read from."""
 
     state: CloudState
     findings: tuple[Finding, ...]
     pending: tuple[PendingEni, ...] = ()
+    origin: str = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How texts are read.
+
+    profile    the quotas that hold
+    inexact    what becomes of another cloud's rules that can't be said exactly: "refuse", "widen" or "narrow" them
+    prior      of a Terraform plan, read what there is before it
+    """
+
+    profile: str = "seed"
+    inexact: str = "refuse"
+    prior: bool = False
 
 
 def load(
-    path: Path,
-    *,
-    profile: str = "seed",
-    memory: Memory | None = None,
-    waits: bool = False,
-    owner: SoleOwner | None = None,
+    path: Path, *, profile: str = "seed", inexact: str = "refuse", memory: Memory | None = None, waits: bool = False
 ) -> Loaded:
     """Load a file or folder in any format (state-format.md). StateFileError says everything that is wrong in it.
 
-    `memory`: what earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe,
-    wait for its writer. `owner`: refuse what others than one user could change, and say who that is."""
+    `inexact`: what becomes of another cloud's rules that can't be said exactly (`Reading`). `memory`: what earlier
+    loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its writer."""
     problems, memory = Problems(), memory or Memory()
     memory.begin()
-    loaded = load_sources(read_sources(path, problems, waits=waits, owner=owner), profile, problems, memory)
+    loaded = load_sources(read_sources(path, problems, waits=waits), Reading(profile, inexact), problems, memory)
+    memory.accept()
+    return loaded
+
+
+def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Memory) -> Loaded:
+    """Load a state that will be enforced. `owner`: refuse what others than one user could change, and say who that is.
+    Rules of other clouds that can't be said exactly are refused: what is enforced must say itself what it accepts."""
+    problems = Problems()
+    memory.begin()
+    loaded = load_sources(read_sources(path, problems, owner=owner), Reading(profile), problems, memory)
     memory.accept()
     return loaded
 
 
 def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
     """Load a text; `file`: the name that errors give it."""
-    return load_sources((SourceText(file, text),), profile, Problems(), Memory())
+    return load_sources((SourceText(file, text),), Reading(profile), Problems(), Memory())
 
 
 def load_native(document: dict[str, object], *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
@@ -87,28 +109,27 @@ def load_native(document: dict[str, object], *, profile: str = "seed", memory: M
 
 
 def load_plan(
-    path: Path, *, profile: str = "seed", waits: bool = False, before: Path | None = None
+    path: Path, *, profile: str = "seed", inexact: str = "refuse", waits: bool = False, before: Path | None = None
 ) -> tuple[Loaded, Loaded]:
     """Load a Terraform plan: what there is before it, and what it will make. If it isn't a plan: the state `before`,
     and this one; StateFileError without `before`."""
-    problems = Problems()
+    problems, reading = Problems(), Reading(profile, inexact)
     sources = read_sources(path, problems, waits=waits)
     parsed = [parse(source, Problems()) for source in sources]
     if sources and not all(document and is_plan(document.mapping) for document in parsed):
         if before is not None:
-            return load(before, profile=profile, waits=waits), load_sources(sources, profile, problems, Memory())
+            old = load(before, profile=profile, inexact=inexact, waits=waits)
+            return old, load_sources(sources, reading, problems, Memory())
         expected = "what `terraform show -json PLANFILE` prints, or two states (SGDP_STATE may name the first)"
         problems.add(Where(str(path)), "InvalidSource.NotAPlan", "this is no Terraform plan", expected=expected)
-    prior, planned = (load_sources(sources, profile, problems, Memory(), prior=prior) for prior in (True, False))
-    return prior, planned
+    prior = load_sources(sources, replace(reading, prior=True), problems, Memory())
+    return prior, load_sources(sources, reading, problems, Memory())
 
 
-def load_sources(
-    sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory, *, prior: bool = False
-) -> Loaded:
-    """The state that texts hold; `prior`: of a Terraform plan, the one before it. StateFileError with all problems."""
+def load_sources(sources: tuple[SourceText, ...], reading: Reading, problems: Problems, memory: Memory) -> Loaded:
+    """The state that texts hold. StateFileError with all problems."""
     try:
-        loaded = _loaded(sources, profile, problems, memory, prior=prior)
+        loaded = _loaded(sources, reading, problems, memory)
     except EnoughProblemsError:
         loaded = None
     if loaded is None or problems.count:
@@ -117,20 +138,20 @@ def load_sources(
     return loaded
 
 
-def _loaded(
-    sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory, *, prior: bool
-) -> Loaded:
+def _loaded(sources: tuple[SourceText, ...], reading: Reading, problems: Problems, memory: Memory) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError
     parsed = [memory.document(source, partial(parse, source, problems)) for source in sources]
     documents = [document for document in parsed if document]
-    sections = Sections(is_complete=not problems.count, memory=memory)
-    findings = add_documents(documents, sections, problems, prior=prior)
+    sections = Sections(is_complete=not problems.count, inexact=reading.inexact, memory=memory)
+    findings = add_documents(documents, sections, problems, prior=reading.prior)
     drafts = read_drafts(sections, problems)
     if sections.is_complete:
-        validate(sections, drafts, profile, problems)
-    return Loaded(as_state(drafts), (*findings, *drafts.findings), tuple(sections.pending))
+        validate(sections, drafts, reading.profile if sections.has_quotas else "unlimited", problems)
+    origin = format_of(documents[0]) if documents else "native"
+    origin = "aws" if origin == "terraform" and not sections.has_quotas else origin
+    return Loaded(as_state(drafts), (*findings, *drafts.findings), tuple(sections.pending), origin)
 
 
 def add_documents(
@@ -139,8 +160,10 @@ def add_documents(
     """Add all documents' objects to `sections`. They must be of one format."""
     adding: dict[str, Add] = {
         "native": add_native,
-        "answers": add_ecs,
+        "ecs": add_ecs,
         "terraform": partial(add_terraform, prior=prior),
+        "aws": add_aws,
+        "openstack": add_openstack,
     }
     found: dict[str, list[Document]] = {}
     for document in documents:
@@ -152,8 +175,12 @@ def add_documents(
 
 
 def format_of(document: Document) -> str:
+    if is_aws(document.mapping):
+        return "aws"
+    if is_openstack(document.mapping):
+        return "openstack"
     if is_ecs(document):
-        return "answers"
+        return "ecs"
     return "terraform" if is_terraform(document.mapping) else "native"
 
 

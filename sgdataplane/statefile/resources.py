@@ -20,8 +20,11 @@ INDEX = re.compile(r"\[[^\]]*\]")
 MODULE = re.compile(r"module\.([^.\[]+)(?:\[[^\]]*\])?\.")
 MAX_STEPS = 16  # from a reference to the object that it means, through variables and outputs of modules
 MAX_ID = 63
-MORE_IDS = {"alicloud_instance": ("network_interface_id",)}  # what an object gives an id to, besides itself
-LISTS = ("security_groups", "security_group_ids")  # lists of ids
+# what an object gives an id to, besides itself
+MORE_IDS = {"alicloud_instance": ("network_interface_id",), "aws_instance": ("primary_network_interface_id",)}
+LISTS = ("security_groups", "security_group_ids", "vpc_security_group_ids")  # lists of ids
+BLOCKS = ("ingress", "egress")  # lists of blocks, of which each one counts that is known
+GROUPS_OF_BLOCK = "security_groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,17 @@ class _Plan:
         """The object with all that other parts of the plan tell about what is unknown."""
         unknown = {name: value for name, value in self.unknown.get(each.address, {}).items() if _has_unknown(value)}
         values = {name: value for name, value in each.item.mapping.items() if name not in unknown}
+        module, local = self.configuration.inside(each.address)
+        left: dict[str, bool] = {}
         for name in unknown:
+            if name in BLOCKS and isinstance(each.item.get(name), list):
+                values[name], left[name] = self.blocks(each, name)
+                continue
             found = self.listed(each, name) if name in LISTS else self.text(each, name, 0)
             if found is not None:
                 values[name] = found
-        module, local = self.configuration.inside(each.address)
-        left = {name: bool(module.references(local, name)) for name in unknown.keys() - values.keys()}
+            else:
+                left[name] = bool(module.references(local, name) or module.blocks(local, name))
         item = Item(each.item.file, each.item.pointer, values, each.item.problems)
         return Resource(each.address, each.kind, item, left)
 
@@ -123,6 +131,27 @@ class _Plan:
         missing = len(elements) - len(known) if elements else len(found)
         ids = {element for element in found if element is not None}
         return sorted(known | ids) if found and len(ids) == len(found) and len(ids - known) == missing else None
+
+    def blocks(self, each: Resource, name: str) -> tuple[list[object], bool]:
+        """The blocks that are known, and whether some are left out. One whose groups alone are unknown is known if the
+        configuration says which they are."""
+        marks, given = self.unknown[each.address][name], each.item.mapping[name]
+        module, local = self.configuration.inside(each.address)
+        written = module.blocks(local, name)
+        known: list[object] = []
+        given = given if isinstance(given, list) else []
+        for block, mark in zip(given, marks if isinstance(marks, list) else [True] * len(given), strict=False):
+            names = {key for key, value in mark.items() if _has_unknown(value)} if isinstance(mark, dict) else {""}
+            if not _has_unknown(mark):
+                known.append(block)
+            elif names == {GROUPS_OF_BLOCK} and isinstance(block, dict):
+                alike = [other for other in written if _is_alike(other, block)]
+                found = (
+                    self.values(module, _references(alike[0].get(GROUPS_OF_BLOCK)), 0) if len(alike) == 1 else {None}
+                )
+                if found and None not in found:
+                    known.append({**block, GROUPS_OF_BLOCK: sorted(filter(None, found))})
+        return known, len(known) < len(given)
 
     def referred(self, each: Resource, name: str, steps: int) -> set[str | None]:
         module, local = self.configuration.inside(each.address)
@@ -182,6 +211,14 @@ class _Module:
                 return _references(resource.inner("expressions").mapping.get(name))
         return ()
 
+    def blocks(self, address: str, name: str) -> list[dict[str, object]]:
+        """The blocks of an object that the configuration writes under a name."""
+        for resource in self.item.items("resources"):
+            found = resource.inner("expressions").mapping.get(name)
+            if resource.text("address") == address and isinstance(found, list):
+                return [block for block in found if isinstance(block, dict)]
+        return []
+
     def argument(self, name: str) -> tuple[_Module, Sequence[str]]:
         """What the parent gives for a variable."""
         if self.parent is None or self.call is None:
@@ -200,6 +237,15 @@ def _references(expression: object) -> Sequence[str]:
     found = expression.get("references") if isinstance(expression, dict) else None
     texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
     return [each for each in texts if not any(other.startswith((f"{each}.", f"{each}[")) for other in texts)]
+
+
+def _is_alike(written: Mapping[str, object], block: Mapping[str, object]) -> bool:
+    """Whether a block of the configuration has the protocol and ports of a planned one."""
+    for name in ("from_port", "to_port", "protocol"):
+        said = written.get(name)
+        if not isinstance(said, dict) or str(said.get("constant_value")) != str(block.get(name)):
+            return False
+    return True
 
 
 def _has_unknown(value: object) -> bool:

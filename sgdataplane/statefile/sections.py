@@ -46,7 +46,9 @@ MAX_GUESSED = 500  # among more ids it would cost too much to guess the right sp
 class Sections:
     """Objects by kind, under native names. `pending`: interfaces that have no address yet. `unknown_groups`: groups
     that rules name as remotes and of which only the id is known. `is_complete` is false where a file or an answer is
-    missing: whatever refers to it would be reported as wrong, too. `memory`: what an earlier load left."""
+    missing: whatever refers to it would be reported as wrong, too. `inexact`: what becomes of another cloud's rules
+    that can't be said exactly (allowonly.py). `has_quotas`: whether the cloud's quotas hold, as they do for its own
+    groups. `memory`: what an earlier load left."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -57,6 +59,8 @@ class Sections:
     pending: list[PendingEni] = field(default_factory=list)
     unknown_groups: set[str] = field(default_factory=set)
     is_complete: bool = True
+    inexact: str = "refuse"
+    has_quotas: bool = True
     memory: Memory = field(default_factory=Memory)
     coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
 

@@ -16,8 +16,9 @@ from sgdataplane.statefile.ecs import Names, Values, Vpcs, add_mode, put_element
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.resources import Resource, resources
+from sgdataplane.statefile.resources import Resource, is_plan, resources
 from sgdataplane.statefile.sections import Sections
+from sgdataplane.statefile.terraform_aws import PREFIX, add_aws_resources
 from sgdataplane.statefile.unknowns import Unknowns
 from sgdataplane.visible import json_text
 
@@ -83,7 +84,9 @@ def add_terraform(
             problems.add(where, "InvalidSource.NotTerraform", message, value=value, expected=expected)
             sections.is_complete = False
             continue
-        unknowns = Unknowns(found)
+        before = [] if prior else resources(top, prior=True) if is_plan(document.mapping) else []
+        findings += add_aws_resources(found, before or [], sections)
+        unknowns = Unknowns(each for each in found if not each.kind.startswith(PREFIX))
         found_resources = Resources(unknowns.settled(), sections)
         findings += [*found_resources.add(), *found_resources.add_pending(unknowns.pending), *unknowns.findings]
     return findings

@@ -349,12 +349,14 @@ def settle_ports(arguments: argparse.Namespace) -> None:
         setattr(arguments, key, port.number)
 
 
-def load_state(path: Path, profile: str, memory: Memory | None = None, *, is_as_written: bool = False) -> Loaded:
-    """Loads the state, waiting for the writer of a pipe. ENIs whose audit is over are in mode enforce, unless it is to
+def load_state(
+    path: Path, profile: str, memory: Memory | None = None, inexact: str = "refuse", *, is_as_written: bool = False
+) -> Loaded:
+    """Load the state, waiting for the writer of a pipe. ENIs whose audit is over are in mode enforce, unless it is to
     be as it is written. StateFileError with everything that is wrong with it."""
     from sgdataplane.statefile import load
 
-    loaded = load(path, profile=profile, memory=memory, waits=True)
+    loaded = load(path, profile=profile, inexact=inexact, memory=memory, waits=True)
     return loaded if is_as_written else replace(loaded, state=loaded.state.at(time_now()))
 
 

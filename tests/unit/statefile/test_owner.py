@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.errors import Problem, StateFileError
-from sgdataplane.statefile import SoleOwner, load
+from sgdataplane.statefile import Memory, SoleOwner, load, load_owned
 from tests.support.attachbench import state_of
 from tests.support.generations import write_generation
 from tests.support.users import ALICE, BOB
@@ -42,7 +42,7 @@ def refused(path: Path) -> Problem:
     """The only problem, which shows nothing that root alone may read."""
     owner = SoleOwner()
     with pytest.raises(StateFileError) as raised:
-        load(path, owner=owner)
+        load_owned(path, owner, profile="seed", memory=Memory())
     assert owner.user in (0, ALICE)
     assert (owner.user == 0) == (raised.value.problems[0].code in ("InvalidSource.Owner", "InvalidSource.Writable"))
     assert "hunter2" not in str(raised.value)
@@ -52,14 +52,14 @@ def refused(path: Path) -> Problem:
 
 def test_what_is_one_users_is_read_and_it_is_known_whose_it_is(alices: Path) -> None:
     owner = SoleOwner()
-    assert load(alices / "current", owner=owner).state == STATE
+    assert load_owned(alices / "current", owner, profile="seed", memory=Memory()).state == STATE
     assert owner.user == ALICE
 
 
 def test_what_is_roots_is_read(tmp_path: Path) -> None:
     write_generation(tmp_path / "roots", STATE)
     owner = SoleOwner()
-    assert load(tmp_path / "roots", owner=owner).state == STATE
+    assert load_owned(tmp_path / "roots", owner, profile="seed", memory=Memory()).state == STATE
     assert owner.user == 0
 
 
@@ -67,7 +67,7 @@ def test_a_link_may_lead_back_through_roots_folders(alices: Path) -> None:
     (alices / "current").unlink()
     (alices / "current").symlink_to(alices / "generations/1")
     os.lchown(alices / "current", ALICE, ALICE)
-    assert load(alices / "current", owner=SoleOwner()).state == STATE
+    assert load_owned(alices / "current", SoleOwner(), profile="seed", memory=Memory()).state == STATE
 
 
 @pytest.mark.parametrize("place", ["", "generations", "generations/1", "generations/1/a.yaml"])
@@ -82,7 +82,7 @@ def test_what_others_can_write_is_refused(alices: Path, place: str, mode: int) -
 
 def test_a_sticky_folder_may_be_on_the_way_but_hold_no_state(alices: Path) -> None:
     alices.chmod(0o1777)
-    assert load(alices / "current", owner=SoleOwner()).state == STATE
+    assert load_owned(alices / "current", SoleOwner(), profile="seed", memory=Memory()).state == STATE
     (alices / "generations/1").chmod(0o1777)
     assert refused(alices / "current").code == "InvalidSource.Writable"
 

@@ -1,0 +1,17 @@
+"""Rules that stand for what another cloud means, and that no user wrote: their ids say what they are.
+
+Owns these names. Must not know clouds.
+"""
+
+from __future__ import annotations
+
+from sgdataplane.net.values import Family, Verdict
+
+WIDENED, NARROWED = "widened", "narrowed"  # how the id of a rule ends that isn't exact
+CLOSING = {family: f"nothing-else-{family.value}" for family in Family}  # a drop of what no rule accepts
+
+
+def is_stand_in(rule_id: str, verdict: Verdict) -> bool:
+    """Whether it is the drop that another cloud has as its default, or one that marks a rule which was left out."""
+    is_named_so = rule_id in CLOSING.values() or rule_id.removesuffix("-ipv6").endswith(f"-{NARROWED}")
+    return verdict is Verdict.DROP and is_named_so

@@ -1,0 +1,313 @@
+"""Groups of clouds whose rules only accept -> Sections: basic groups that refuse whatever no rule accepts.
+
+Owns how the model says what such a group means, and what becomes of a rule that it can't say exactly. Is given
+permissions in the words of no cloud. Must not know how a cloud writes them.
+
+An accepting rule has priority 1, a widened one 2. The drop that marks a narrowed rule has 99, and the drop that stands
+for the other cloud's default has 100. So a rule whose id says that it isn't exact decides only where no exact one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sgdataplane.errors import Where
+from sgdataplane.model import standins
+from sgdataplane.model.words import counted
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.findings import Finding, Severity, subject
+from sgdataplane.statefile.ecs_answers import Item
+from sgdataplane.statefile.fields import Fields, Place
+from sgdataplane.statefile.resources import made_id
+from sgdataplane.statefile.sections import Sections
+
+ACCEPT, WIDENED, NARROWED, CLOSED = 1, 2, 99, 100  # priorities
+EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
+BLOCK = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
+GROUP = {Direction.INGRESS: "source_security_group_id", Direction.EGRESS: "dest_security_group_id"}
+OWN_SIDE = {
+    (Direction.INGRESS, Family.IPV4): "dest_cidr_ip",
+    (Direction.INGRESS, Family.IPV6): "ipv6_dest_cidr_ip",
+    (Direction.EGRESS, Family.IPV4): "source_cidr_ip",
+    (Direction.EGRESS, Family.IPV6): "ipv6_source_cidr_ip",
+}
+LIST = "prefix_list_id"
+PORTS = ("tcp", "6", "udp", "17")  # the protocols whose ports the model knows
+NO_PORT = (1, 0)  # what is left of a rule for port 0 alone
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """One permission: accept `protocol` in a direction, from or to `far`.
+
+    kind      what `far` is: "group", or the native name of a block or prefix list
+    ports     first and last, both included; None for all
+    family    the only family that it is about, if `far` is a group
+    lacks     what it asks for and the model can't say; "" if it says all
+    is_far    `lacks` is about who the far end is, and not about protocol and ports
+    is_part   what the model can say of it is a part of what it accepts, and is said whatever the user has chosen
+    """
+
+    item: Item
+    path: str
+    direction: Direction
+    protocol: str
+    kind: str
+    far: str
+    ports: tuple[int, int] | None = None
+    rule_id: str = ""
+    description: str = ""
+    family: Family | None = None
+    lacks: str = ""
+    is_far: bool = False
+    is_part: bool = False
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that it means, by which two of them are the same."""
+        return self.direction, self.protocol, self.kind, self.far, self.ports, self.family, self.lacks
+
+    @property
+    def where(self) -> Where:
+        return self.item.where(self.path)
+
+
+@dataclass(slots=True)
+class OtherGroup:
+    """A group as the other cloud has it. `values`, `places`: its fields under native names, without rules."""
+
+    item: Item
+    values: dict[str, object]
+    places: dict[str, Place]
+    rules: list[Allowed] = field(default_factory=list)
+
+    @property
+    def group_id(self) -> str:
+        return str(self.values["security_group_id"])
+
+    @property
+    def vpc_id(self) -> object:
+        return self.values["vpc_id"]
+
+
+class Groups:
+    """All groups of one input, on their way into sections. `cloud`: what its users call it."""
+
+    def __init__(self, cloud: str, sections: Sections) -> None:
+        self.cloud, self.sections = cloud, sections
+        self.known: dict[str, OtherGroup] = {}
+        self.findings: list[Finding] = []
+        self.zero: list[str] = []  # rules of which port 0 is left out
+
+    def add(self, group: OtherGroup) -> None:
+        self.known.setdefault(group.group_id, group)
+
+    def close(self) -> list[Finding]:
+        """Hand all groups on, once all are known. The findings say what isn't as it is in the other cloud."""
+        for group in self.known.values():
+            self.sections.security_groups.append(self.closed(group))
+            if names_itself(group):
+                self.sections.security_groups.append(own_members(group))
+        named = {rule.far for group in self.known.values() for rule in group.rules if rule.kind == "group"}
+        self.sections.unknown_groups |= named - self.known.keys()
+        if self.zero:
+            self.findings.append(port_zero(self.zero))
+        if self.known:
+            self.findings.append(Finding("OtherCloud", Severity.INFO, DIFFERS[self.cloud]))
+        return self.findings
+
+    def closed(self, group: OtherGroup) -> Fields:
+        """The group with its rules, and with drops for the egress that no rule accepts: the default would accept it."""
+        rules = [fields for rule in numbered(distinct(group.rules)) for fields in self.said(group, rule)]
+        open_to = {f for f in Family for rule in group.rules if is_everything(rule, Direction.EGRESS, f)}
+        rules += [as_drop(group, family) for family in Family if family not in open_to]
+        values = {**group.values, "security_group_type": "normal", "inner_access_policy": "Drop", "rules": tuple(rules)}
+        return group.item.fields(values, group.places)
+
+    def said(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
+        """The native rules that say one permission."""
+        rule = self.within_vpc(group, self.without_zero(rule))
+        if rule.ports == NO_PORT:
+            return
+        if rule.lacks:
+            yield from self.inexact(group, rule)
+        else:
+            yield as_rule(group, rule, {})
+
+    def without_zero(self, rule: Allowed) -> Allowed:
+        """The rule without port 0, which is in no range here."""
+        if rule.protocol not in PORTS:
+            return rule
+        first, last = rule.ports or (0, 65535)
+        if first == 0:
+            self.zero.append(rule.rule_id)
+        return replace(rule, ports=(max(first, 1), last))
+
+    def within_vpc(self, group: OtherGroup, rule: Allowed) -> Allowed:
+        """The rule; one that names a group of another VPC isn't exact, as a group means members of its own VPC here."""
+        other = self.known.get(rule.far) if rule.kind == "group" else None
+        if rule.lacks or other is None or other.vpc_id == group.vpc_id:
+            return rule
+        return replace(rule, lacks=f"the members of {rule.far}, which is in {other.vpc_id}", is_far=True)
+
+    def inexact(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
+        """What stands for a rule that can't be said exactly, as the user has chosen."""
+        choice = self.sections.inexact
+        if choice == "refuse":
+            expected = f"--inexact widen, so that it accepts {wider(rule)}; or --inexact narrow, to leave it out"
+            message = f"{rule.rule_id} of {group.group_id} can't be said exactly: {rule.lacks}"
+            rule.item.problems.add(rule.where, "InvalidSource.NotExact", message, expected=expected)
+            return
+        mark = standins.WIDENED if choice == "widen" else standins.NARROWED
+        if rule.is_part:
+            yield as_rule(group, rule, {})
+        about = subject(security_group_id=group.group_id, security_group_rule_id=marked(rule.rule_id, mark))
+        self.findings.append(inexact_finding(rule, mark, about))
+        more = {"policy": "accept" if choice == "widen" else "drop", "priority": PRIORITY[mark]}
+        for number, wide in enumerate(widened(rule)):
+            name = marked(rule.rule_id, mark if not number else f"{mark}-ipv6")
+            yield as_rule(group, replace(wide, rule_id=name), more)
+
+    def leaves_out(self, item: Item, interface_id: str, *, has_ipv4: bool) -> bool:
+        """Whether an interface is left out because it has only IPv6 addresses, and the user takes what isn't exact."""
+        if has_ipv4 or self.sections.inexact == "refuse":
+            return False  # without an IPv4 address it is refused when it is read
+        about = subject(network_interface_id=interface_id)
+        message = f"{interface_id} is left out: it has only IPv6 addresses"
+        self.findings.append(Finding("Narrowed", Severity.HIGH, message, about, str((about, item.pointer))))
+        return True
+
+    def of_interface(self, group_ids: Sequence[str]) -> list[str]:
+        """The groups of an interface, with those that stand for the members of groups that name themselves."""
+        more = [own_id(g) for g in group_ids if g in self.known and names_itself(self.known[g])]
+        return [*group_ids, *more]
+
+
+PRIORITY = {standins.WIDENED: WIDENED, standins.NARROWED: NARROWED}
+DIFFERS = {
+    "AWS": "AWS lets a session go on when the rule that let it in is gone (here: on_change = keep), and never filters"
+    " its own DNS, time and metadata servers (here: metadata)",
+    "OpenStack": "whether OpenStack lets a session go on when the rule that let it in is gone depends on its network"
+    " driver (here: on_change)",
+}
+
+
+def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
+    if mark == standins.WIDENED:
+        message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.lacks}"
+        return Finding("Widened", Severity.WARNING, message, about)
+    message = f"the rule is left out, as it can't be said exactly: {rule.lacks}"
+    return Finding("Narrowed", Severity.HIGH, message, about, repr((about, rule.content)))
+
+
+def unfiltered(interface_id: str) -> Finding:
+    message = f"{interface_id} is left out: it is in no security group, so no rule is about its traffic"
+    return Finding("Unfiltered", Severity.WARNING, message, subject(network_interface_id=interface_id))
+
+
+def port_zero(rules: Sequence[str]) -> Finding:
+    which = rules[0] if len(rules) == 1 else f"{rules[0]} and {counted(len(rules) - 1, 'more rule')}"
+    return Finding("PortZero", Severity.INFO, f"port 0 is left out of {which}: no range of ports has it here")
+
+
+def wider(rule: Allowed) -> str:
+    """What a widened rule accepts, in words."""
+    if rule.is_far:
+        return "any address"
+    return f"all of {rule.protocol}"
+
+
+def widened(rule: Allowed) -> Iterator[Allowed]:
+    """The narrowest rules that the model has and that accept all that this one does."""
+    if not rule.is_far:
+        yield replace(rule, ports=None, lacks="")
+        return
+    for family in Family:
+        if rule.family in (None, family):
+            yield replace(rule, kind=BLOCK[family], far=EVERYWHERE[family], family=None)
+
+
+def distinct(rules: Iterable[Allowed]) -> list[Allowed]:
+    """Each permission once; the first that says it."""
+    found: dict[tuple[object, ...], Allowed] = {}
+    for rule in rules:
+        found.setdefault(rule.content, rule)
+    return list(found.values())
+
+
+def numbered(rules: Iterable[Allowed]) -> Iterator[Allowed]:
+    """The rules, each with an id of its own: that of the other cloud, or one that is made from what the rule says."""
+    taken: dict[str, int] = {}
+    for rule in rules:
+        name = rule.rule_id or content_id(rule)
+        taken[name] = number = taken.get(name, 0) + 1
+        yield replace(rule, rule_id=name if number == 1 else made_id(f"{name}-{number}"))
+
+
+def content_id(rule: Allowed) -> str:
+    """An id that says what the rule does, for clouds whose rules have none: `in-tcp-443-from-any-ipv4`."""
+    ports = rule.ports or ()
+    what = "-".join(map(str, (rule.protocol, *(ports[:1] if ports[:1] == ports[1:] else ports))))
+    everywhere = {address: f"any-{family.value}" for family, address in EVERYWHERE.items()}
+    far = everywhere.get(rule.far, rule.far).replace("/", "_").replace(":", "-")
+    way = "in-{}-from-{}" if rule.direction is Direction.INGRESS else "out-{}-to-{}"
+    return made_id(way.format(what, far))
+
+
+def marked(rule_id: str, mark: str) -> str:
+    """The id of a rule that isn't exact. It says so wherever the rule decides."""
+    return made_id(f"{rule_id}-{mark}")
+
+
+def own_id(group_id: str) -> str:
+    """The id of the group that stands for the members of a group that names itself, which no group can here."""
+    return made_id(f"{group_id}.self")
+
+
+def names_itself(group: OtherGroup) -> bool:
+    return any(rule.kind == "group" and rule.far == group.group_id for rule in group.rules)
+
+
+def is_everything(rule: Allowed, direction: Direction, family: Family) -> bool:
+    """Whether the rule accepts all traffic of a direction and family."""
+    far = rule.kind == BLOCK[family] and rule.far == EVERYWHERE[family]
+    return rule.direction is direction and far and rule.protocol == "all" and not rule.lacks
+
+
+def own_members(group: OtherGroup) -> Fields:
+    values = {
+        "security_group_id": own_id(group.group_id),
+        "vpc_id": group.vpc_id,
+        "security_group_name": f"members of {group.group_id}",
+        "inner_access_policy": "Drop",
+        "rules": tuple(as_drop(group, family) for family in Family),
+    }
+    return group.item.fields(values, group.places)
+
+
+def as_drop(group: OtherGroup, family: Family) -> Fields:
+    """A drop of all egress of a family that no rule accepts."""
+    values = {
+        "security_group_rule_id": standins.CLOSING[family], "type": "egress", "policy": "drop",
+        "priority": CLOSED, "ip_protocol": "all", BLOCK[family]: EVERYWHERE[family],
+    }  # fmt: skip
+    return group.item.fields(values, {})
+
+
+def as_rule(group: OtherGroup, rule: Allowed, more: Mapping[str, object]) -> Fields:
+    """The native rule that accepts what the permission says; `more`: what differs."""
+    name, far = rule.kind, rule.far
+    if rule.kind == "group":
+        name, far = GROUP[rule.direction], own_id(far) if far == group.group_id else far
+    values: dict[str, object] = {
+        "security_group_rule_id": rule.rule_id, "type": rule.direction.value, "policy": "accept", "priority": ACCEPT,
+        "ip_protocol": rule.protocol, name: far, **more,
+    }  # fmt: skip
+    if rule.protocol in PORTS:
+        values["port_range"] = "{}/{}".format(*(rule.ports or (1, 65535)))
+    if rule.family is not None:
+        values[OWN_SIDE[rule.direction, rule.family]] = EVERYWHERE[rule.family]
+    if rule.description:
+        values["description"] = rule.description
+    return Fields(rule.item.file, rule.item.pointer, values, {name: rule.path} if rule.path else {})
