@@ -120,8 +120,7 @@ class Groups:
     def closed(self, group: OtherGroup) -> Fields:
         """The group with its rules, and with drops for the egress that no rule accepts: the default would accept it."""
         rules = [fields for rule in numbered(distinct(group.rules)) for fields in self.said(group, rule)]
-        open_to = {f for f in Family for rule in group.rules if is_everything(rule, Direction.EGRESS, f)}
-        rules += [as_drop(group, family) for family in Family if family not in open_to]
+        rules += [as_drop(group, family) for family in Family]
         values = {**group.values, "security_group_type": "normal", "inner_access_policy": "Drop", "rules": tuple(rules)}
         return group.item.fields(values, group.places)
 
@@ -267,12 +266,6 @@ def own_id(group_id: str) -> str:
 
 def names_itself(group: OtherGroup) -> bool:
     return any(rule.kind == "group" and rule.far == group.group_id for rule in group.rules)
-
-
-def is_everything(rule: Allowed, direction: Direction, family: Family) -> bool:
-    """Whether the rule accepts all traffic of a direction and family."""
-    far = rule.kind == BLOCK[family] and rule.far == EVERYWHERE[family]
-    return rule.direction is direction and far and rule.protocol == "all" and not rule.lacks
 
 
 def own_members(group: OtherGroup) -> Fields:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sgdataplane.model.ids import is_id
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.policy.findings import Finding
+from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowonly import BLOCK, EVERYWHERE, LIST, PORTS, Allowed, Groups, OtherGroup, unfiltered
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
@@ -31,6 +31,12 @@ LISTS = {
     "Vpcs": "VpcId",
     "Entries": "Cidr",
 }
+# Answers that are often in the same folder, and that no rule depends on.
+OTHERS = frozenset((
+    "AccountAttributes", "Addresses", "AvailabilityZones", "DhcpOptions", "InternetGateways", "NatGateways",
+    "NetworkAcls", "RouteTables", "SecurityGroupRules", "Subnets", "TransitGateways", "VpcEndpoints",
+    "VpcPeeringConnections", "VpnGateways",
+))  # fmt: skip
 PERMISSIONS = {"IpPermissions": Direction.INGRESS, "IpPermissionsEgress": Direction.EGRESS}
 # Where a permission's far ends are: list, key in its elements, native name of a remote.
 FAR_ENDS = (
@@ -59,7 +65,9 @@ ICMP = {"icmp": "icmp", "1": "icmp", "icmpv6": "icmpv6", "58": "icmpv6"}
 def is_aws(mapping: Mapping[str, object]) -> bool:
     """Whether it is an answer of Amazon's. Alibaba Cloud's have the same names, and wrap each list in a mapping."""
     found = [(mapping[name], key) for name, key in LISTS.items() if name in mapping]
-    return bool(found) and "RequestId" not in mapping and all(is_list_of(value, key) for value, key in found)
+    if "RequestId" in mapping or not all(is_list_of(value, key) for value, key in found):
+        return False
+    return bool(found) or any(isinstance(mapping[name], list) for name in OTHERS.intersection(mapping))
 
 
 def is_list_of(value: object, key: str) -> bool:
@@ -77,7 +85,7 @@ def add_aws(documents: list[Document], sections: Sections, problems: Problems) -
         groups.add(group_of(item, vpcs))
     add_prefix_lists(answers, sections)
     answers.refuse_missing(groups)
-    return [*add_interfaces(answers, groups, vpcs), *groups.close()]
+    return [*answers.ignored(), *add_interfaces(answers, groups, vpcs), *groups.close()]
 
 
 class AwsAnswers:
@@ -96,6 +104,12 @@ class AwsAnswers:
     def of(self, key: str) -> Iterator[Item]:
         """The objects of a list, over all answers that have it."""
         return (found for _, item in self.all for found in item.items(key))
+
+    def ignored(self) -> Iterator[Finding]:
+        for _, item in self.all:
+            if not any(name in item.mapping for name in LISTS):
+                message = f"{item.where()} is ignored: it answers no call that a state is made of"
+                yield Finding("IgnoredAnswer", Severity.INFO, message, subject(file=item.file))
 
     def entries(self) -> Iterator[tuple[str, Item]]:
         """(stem, answer) of each answer that has entries and doesn't say of which list."""

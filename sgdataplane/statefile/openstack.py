@@ -24,6 +24,7 @@ from sgdataplane.statefile.sections import Sections
 
 CLOUD, VPC = "OpenStack", "openstack"  # all networks of a project count as one VPC: a group may be on ports of them all
 LISTS = ("security_groups", "security_group_rules", "ports", "address_groups")  # of the API
+SHOWN = ("security_group_rules", "rules")  # where a group has its rules
 # Native or own name -> what the API and the client call it.
 NAMES = {
     "id": ("id", "ID"),
@@ -58,13 +59,19 @@ ADDRESS = re.compile(r"ip_address='([0-9A-Fa-f:.]+)'")  # in the text that older
 
 def is_openstack(mapping: Mapping[str, object]) -> bool:
     """Whether it is an answer of the API, one object that the client shows, or rows that it lists."""
-    if any(isinstance(mapping.get(name), list) for name in LISTS) or is_port(mapping) or is_group(mapping):
-        return True
-    return bool(mapping) and all(key.isdecimal() and is_row(value) for key, value in mapping.items())
+    lists = [mapping[name] for name in LISTS if name in mapping]
+    if lists:
+        return all(isinstance(found, list) and all(map(is_row, found)) for found in lists) and "version" not in mapping
+    return is_shown(mapping) or (bool(mapping) and all(key.isdecimal() and is_row(mapping[key]) for key in mapping))
 
 
 def is_row(value: object) -> bool:
     return isinstance(value, dict) and ("ID" in value or "id" in value)
+
+
+def is_shown(mapping: Mapping[str, object]) -> bool:
+    """Whether it is one port, group or address group."""
+    return "id" in mapping and any(name in mapping for name in (*SHOWN, *NAMES["addresses"], *NAMES["entries"]))
 
 
 def is_port(mapping: Mapping[str, object]) -> bool:
@@ -73,10 +80,6 @@ def is_port(mapping: Mapping[str, object]) -> bool:
 
 def is_rule(mapping: Mapping[str, object]) -> bool:
     return any(name in mapping for name in NAMES["protocol"])
-
-
-def is_group(mapping: Mapping[str, object]) -> bool:
-    return "security_group_rules" in mapping or ("rules" in mapping and "id" in mapping)
 
 
 def add_openstack(documents: list[Document], sections: Sections, problems: Problems) -> list[Finding]:
@@ -97,13 +100,11 @@ def add_openstack(documents: list[Document], sections: Sections, problems: Probl
 def objects_in(top: Item) -> Iterator[Item]:
     """The objects of one answer, and the rules inside its groups."""
     found = [item for name in LISTS if isinstance(top.get(name), list) for item in top.items(name)]
-    if not found and (is_port(top.mapping) or is_group(top.mapping)):
-        found = [top]
     if not found:
-        found = [top.inner(key) for key in top.mapping]
+        found = [top] if is_shown(top.mapping) else [top.inner(key) for key in top.mapping if key.isdecimal()]
     for item in found:
         yield item
-        for name in ("security_group_rules", "rules"):
+        for name in SHOWN:
             if isinstance(item.get(name), list):
                 yield from item.items(name)
 

@@ -48,7 +48,8 @@ FAR_ENDS = (
 # Of a rule, what can change a verdict.
 JUDGED = ("security_group_id", "type", "protocol", "ip_protocol", "from_port", "to_port", "self",
           *(name for name, _ in FAR_ENDS))  # fmt: skip
-GROUP_LISTS = ("vpc_security_group_ids", "security_groups")
+# Where its groups are. (An instance's `security_groups` are names.)
+GROUPS_OF = {INSTANCE: "vpc_security_group_ids", INTERFACE: "security_groups"}
 
 
 def add_aws_resources(found: list[Resource], before: list[Resource], sections: Sections) -> list[Finding]:
@@ -67,13 +68,12 @@ class AwsResources:
         self.found, self.sections = found, sections
         self.groups, self.vpcs = Groups(CLOUD, sections), Vpcs(sections)
         self.findings: list[Finding] = []
-        self.vpc_of_subnet = {e.item.text("id"): e.item.text("vpc_id") for e in self.of("aws_subnet")}
 
     def of(self, *kinds: str) -> Iterator[Resource]:
         return (each for each in self.found if each.kind in kinds)
 
     def add(self, before: list[Resource]) -> list[Finding]:
-        for each in self.of("aws_vpc"):
+        for each in self.of("aws_vpc", "aws_default_vpc"):
             self.add_vpc(each)
         for each in self.of(*GROUPS):
             self.add_group(each)
@@ -127,6 +127,8 @@ class AwsResources:
         without_group: dict[str, list[Resource]] = {}
         for each in self.of(*RULES):
             unknown = [name for name in JUDGED if each.unknown.get(name)]
+            if "security_group_id" in each.unknown and not unknown:
+                unknown = ["security_group_id"]
             unknown += ["prefix_list_id"] if {rule.far for rule in rules_of(each)} & self.open_lists else []
             group = self.groups.known.get(each.item.text("security_group_id"))
             if unknown:
@@ -186,8 +188,8 @@ class AwsResources:
         item = each.item
         groups = self.groups_of(each, interface_id)
         address = item.get("private_ip")
-        if any(each.unknown.get(name) for name in GROUP_LISTS):
-            self.note(each, [name for name in GROUP_LISTS if each.unknown.get(name)], "the interface is left out")
+        if GROUPS_OF[each.kind] in each.unknown:
+            self.note(each, [GROUPS_OF[each.kind]], "the interface is left out")
         elif not groups:
             self.findings.append(unfiltered(interface_id or each.address))
         elif not self.groups.known.keys() >= set(groups):
@@ -201,7 +203,7 @@ class AwsResources:
             self.sections.network_interfaces.append(self.interface(each, interface_id, instance_id, groups))
 
     def groups_of(self, each: Resource, interface_id: str) -> list[str]:
-        found = [value for name in GROUP_LISTS for _, value in elements(each.item, name)][: 1 << 10]
+        found = [value for _, value in elements(each.item, GROUPS_OF[each.kind])]
         more = [
             other.item.text("security_group_id")
             for other in self.of(GROUP_ATTACHMENT)

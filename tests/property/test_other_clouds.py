@@ -38,6 +38,14 @@ def read(answers: Json, inexact: str) -> Loaded:
     return load_sources((SourceText("x.json", json.dumps(answers)),), Reading("seed", inexact), Problems(), Memory())
 
 
+def read_exactly(answers: Json) -> tuple[CloudState | None, set[str]]:
+    """The state, or why it is refused."""
+    try:
+        return read(answers, "refuse").state, set()
+    except StateFileError as error:
+        return None, {problem.code for problem in error.problems}
+
+
 def packets(state: CloudState, chance: random.Random) -> list[Asked]:
     enis = [(e.network_interface_id, [str(a) for a in e.addresses]) for e in state.network_interfaces]
     return [otherclouds.asked_of(*chance.choice(enis), chance) for _ in range(PACKETS)]
@@ -59,10 +67,9 @@ def test_an_exact_import_decides_as_the_cloud_does(cloud: str) -> None:
     chance, seen = random.Random(SEED), Counter[object]()
     for number in range(10 * STATES):
         answers = make(chance)
-        try:
-            state = read(answers, "refuse").state
-        except StateFileError as error:
-            assert {problem.code for problem in error.problems} == {"InvalidSource.NotExact"}, (SEED, number)
+        state, refusals = read_exactly(answers)
+        assert refusals <= {"InvalidSource.NotExact"}, (SEED, number)
+        if state is None:
             seen["refused"] += 1
             continue
         for asked in packets(state, chance):
@@ -92,7 +99,8 @@ def test_what_is_not_exact_errs_to_the_side_that_was_chosen_and_says_so(cloud: s
                 else:
                     assert (found.verdict is Verdict.ACCEPT) is expected, (SEED + 1, number, asked, found)
     print(SEED + 1, seen)
-    assert len(seen) == 4 and min(seen.values()) > 20
+    assert len(seen) == 4
+    assert min(seen.values()) > 20
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -101,11 +109,16 @@ def test_the_judges_see_a_rule_that_is_changed(cloud: str) -> None:
     make, accepts = CLOUDS[cloud]
     chance = random.Random(SEED + 2)
     broken: Callable[[CloudState], CloudState] = lambda state: replace(  # noqa: E731
-        state, security_groups=tuple(replace(g, rules=tuple(replace(r, priority=1) for r in g.rules)) for g in state.security_groups)
+        state,
+        security_groups=tuple(
+            replace(g, rules=tuple(replace(r, priority=1) for r in g.rules)) for g in state.security_groups
+        ),
     )
     wrong = 0
     for _ in range(STATES):
         answers = make(chance)
         state = broken(read(answers, "widen").state)
-        wrong += sum((decision_of(state, a).verdict is Verdict.ACCEPT) < accepts(answers, a) for a in packets(state, chance))
+        wrong += sum(
+            (decision_of(state, a).verdict is Verdict.ACCEPT) < accepts(answers, a) for a in packets(state, chance)
+        )
     assert wrong > 0

@@ -1,7 +1,7 @@
 """Random answers of AWS and OpenStack, and small judges of what these clouds do with a packet.
 
-A judge works on the raw answers, knows nothing of sgdataplane's records, and says only what rules say: whether some rule
-of some group of the interface accepts the packet.
+A judge works on the raw answers, knows nothing of sgdataplane's records, and says only what rules say: whether some
+rule of some group of the interface accepts the packet.
 """
 
 from __future__ import annotations
@@ -79,7 +79,13 @@ def aws_permissions(chance: random.Random) -> list[Json]:
 
 def aws_permission(chance: random.Random) -> Json:
     protocol = chance.choice(("-1", "tcp", "tcp", "udp", "icmp", "icmpv6", "47", "50"))
-    found: Json = {"IpProtocol": protocol, "IpRanges": [], "Ipv6Ranges": [], "UserIdGroupPairs": [], "PrefixListIds": []}
+    found: Json = {
+        "IpProtocol": protocol,
+        "IpRanges": [],
+        "Ipv6Ranges": [],
+        "UserIdGroupPairs": [],
+        "PrefixListIds": [],
+    }
     if protocol in ("tcp", "udp"):
         found["FromPort"], found["ToPort"] = chance.choice(PORTS)
     elif protocol.startswith("icmp"):
