@@ -9,6 +9,7 @@
 #   PROFILE        seed, 2026 or unlimited
 #   FAIL_ON        fail on findings of this severity or a higher one: info, warning, high; none: on no finding
 #   STRICT         true: the same as FAIL_ON=info
+#   INEXACT        what to do with rules of AWS or OpenStack that can't be said exactly: refuse, widen or narrow
 #   FAIL_ON_OPEN   true: fail if a port opens to the internet; any: if any traffic opens; false: never
 #
 # It writes files into RUNNER_TEMP, or else into a new folder.
@@ -26,10 +27,11 @@ one_of() {
     complain "$name is '$value'; expected one of: $*"
 }
 
-for name in STATE EXPECTATIONS BASE PROFILE FAIL_ON STRICT FAIL_ON_OPEN; do
+for name in STATE EXPECTATIONS BASE PROFILE INEXACT FAIL_ON STRICT FAIL_ON_OPEN; do
     [ -n "${!name+set}" ] || complain "$name is not set; the head of this file says what it means"
 done
 [ "$failed" = 0 ] || exit 1
+one_of INEXACT refuse widen narrow
 one_of PROFILE seed 2026 unlimited
 one_of FAIL_ON info warning high none
 one_of STRICT true false
@@ -49,14 +51,14 @@ out=${RUNNER_TEMP:-$(mktemp -d)}
 # output NAME VALUE: for the steps that come later
 output() { [ -z "${GITHUB_OUTPUT:-}" ] || echo "$1=$2" >>"$GITHUB_OUTPUT"; }
 
-checks=(--profile "$PROFILE")
+checks=(--profile "$PROFILE" --inexact "$INEXACT")
 [ "$FAIL_ON" = none ] || checks+=(--fail-on "$FAIL_ON")
 [ "$STRICT" = false ] || checks+=(--strict)
 sgdp check "$STATE" "${checks[@]}" || failed=1
 
 if [ -n "$EXPECTATIONS" ]; then
     # shellcheck disable=SC2086  # files, separated by spaces
-    sgdp test $EXPECTATIONS --state "$STATE" --profile "$PROFILE" --junit "$out/junit.xml" || failed=1
+    sgdp test $EXPECTATIONS --state "$STATE" --profile "$PROFILE" --inexact "$INEXACT" --junit "$out/junit.xml" || failed=1
     [ ! -e "$out/junit.xml" ] || output junit "$out/junit.xml"
 fi
 
@@ -72,7 +74,7 @@ if [ -n "$BASE" ]; then
         echo "version: 1" >"$old"
         echo "$STATE isn't in $BASE, so it is compared with an empty state" >&2
     fi
-    diffs=(--profile "$PROFILE" --markdown)
+    diffs=(--profile "$PROFILE" --inexact "$INEXACT" --markdown)
     case $FAIL_ON_OPEN in true) diffs+=(--fail-on-open) ;; any) diffs+=(--fail-on-any-open) ;; esac
     sgdp diff "$old" "$STATE" "${diffs[@]}" >"$out/diff.md" || failed=1
     if [ -s "$out/diff.md" ]; then

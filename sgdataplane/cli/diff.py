@@ -34,7 +34,9 @@ from sgdataplane.policy.dimensions import (
 )
 from sgdataplane.policy.findings import KINDS, not_judged
 from sgdataplane.statefile import Loaded, load_plan
+from sgdataplane.statefile.addressed import addressed
 from sgdataplane.statefile.memory import Memory
+from sgdataplane.statefile.places import Origins
 from sgdataplane.terminal.arguments import Verbs, choices_of, refuse_twice, say_choices, usual_state
 from sgdataplane.terminal.output import Exit, hanging, paint, render_table, say, say_aside, say_block
 from sgdataplane.terminal.progress import Progress
@@ -78,9 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
     refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
-    result = compared(*load_both(arguments), choices)
+    before, after = load_both(arguments)
+    origins = Origins({**before.places.addresses, **after.places.addresses})
+    if not arguments.json:
+        before, after = addressed(before, after), addressed(after)
+    result = compared(before, after, choices)
     if arguments.json:
-        print_document(result, choices)
+        print_document(result, choices, origins)
     elif arguments.markdown:
         say_block(as_markdown(result, tuple(choices.unlike(ON_HOSTS))))
     else:
@@ -127,12 +133,12 @@ def say_notes(loaded: Loaded) -> None:
             say_aside(f"note: {finding.message}")
 
 
-def print_document(result: Difference, choices: Choices) -> None:
+def print_document(result: Difference, choices: Choices, origins: Origins) -> None:
     """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
     document = difference_as_json(result)
     for name, before in (("changes", "{"), ("would_open", "")):
         say_block("\n".join((f'{before}"{name}": [', ",\n".join(map(json_text, document.pop(name))), "],")))
-    say(json_text({**document, "choices": choices.of_judging()})[1:])
+    say(json_text({**document, **origins.as_json(), "choices": choices.of_judging()})[1:])
 
 
 @dataclass(frozen=True, slots=True)

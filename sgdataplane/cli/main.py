@@ -35,7 +35,7 @@ VERBS: dict[str, dict[str, Summary]] = {
         ),
         "schema": Summary("print the JSON Schema of state files, for editors", "sgdp schema > state.schema.json"),
         "import": Summary(
-            "convert the cloud's API answers or a Terraform state to a native state",
+            "convert the cloud's API answers, those of AWS or OpenStack, or a Terraform state to a native state",
             "sgdp import answers/ -o state.yaml",
         ),
         "export": Summary(

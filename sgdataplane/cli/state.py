@@ -12,12 +12,14 @@ from pathlib import Path
 
 from sgdataplane.analyse.review import review
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
+from sgdataplane.cli.sarif import as_sarif, refused_as_sarif
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
-from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
+from sgdataplane.statefile import Loaded, dump_ecs, dump_native, load_placed, near_quotas
+from sgdataplane.statefile.addressed import addressed
 from sgdataplane.terminal.arguments import Verbs, choices_of, say_choices
 from sgdataplane.terminal.files import write, write_folder
 from sgdataplane.terminal.output import Exit, complain, paint, print_json, say, say_aside, say_block, say_hanging
@@ -39,7 +41,9 @@ def add_check(verbs: Verbs) -> None:
     more = "Touches nothing. The exit code is 1 if the state is refused. As a gate, use `--fail-on high`."
     parser = verbs.add("check", check, more)
     parser.add_state()
-    parser.add_json("sgdataplane/schemas/check.schema.json")
+    form = parser.add_mutually_exclusive_group()
+    parser.add_json("sgdataplane/schemas/check.schema.json", form)
+    form.add_argument("--sarif", action="store_true", help="print SARIF 2.1.0, for code scanning")
     help_text = "exit code 1 also if there are findings of this severity or a higher one: info, warning or high"
     parser.add_argument("--fail-on", choices=tuple(reversed(COLOURS)), metavar="SEVERITY", help=help_text)
     parser.add_argument("--strict", action="store_true", help="the same as --fail-on info")
@@ -87,16 +91,21 @@ def check(arguments: argparse.Namespace) -> int:
     --strict asks about."""
     choices = choices_of(arguments)
     try:
-        loaded = load_as_asked(arguments, arguments.state)
+        loaded = load_placed(arguments.state, profile=choices.profile, inexact=arguments.inexact)
     except StateFileError as error:
-        if arguments.json:
+        if arguments.sarif:
+            print_json(refused_as_sarif(error.problems))
+        elif arguments.json:
             print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
         else:
             complain(error)
         return Exit.NO  # other verbs say INPUT; this one was asked whether the state can be used
-    findings = findings_of(loaded, choices)
+    findings = findings_of(loaded if arguments.json or arguments.sarif else addressed(loaded), choices)
     if arguments.json:
-        print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})
+        found = [as_finding(finding) for finding in findings]
+        print_json({"ok": True, "errors": [], "findings": found, **loaded.places.as_json()})
+    elif arguments.sarif:
+        print_json(as_sarif(findings, loaded))
     else:
         say(summary(loaded.state))
         say_choices(choices)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from sgdataplane.net.values import Family, Verdict
 
 WIDENED, NARROWED = "widened", "narrowed"  # how the id of a rule ends that isn't exact
+MARKS = tuple(f"-{mark}{more}" for mark in (WIDENED, NARROWED) for more in ("", "-ipv6"))
+OWN_MEMBERS = ".self"  # how the id of a group ends that stands for the members of a group that names itself
 CLOSING = {family: f"nothing-else-{family.value}" for family in Family}  # a drop of what no rule accepts
 
 

@@ -152,6 +152,7 @@ KINDS: Mapping[str, FindingKind] = {
         "a rule of another cloud can't be said exactly, and `--inexact widen` made it accept more. The rule that stands"
         " for it decides only where no exact rule does, and its id ends in `-widened`",
         "read verdicts that name the rule as `may pass`",
+        is_blind=True,
     ),
     "Narrowed": FindingKind(
         (Severity.HIGH,),
@@ -174,6 +175,11 @@ KINDS: Mapping[str, FindingKind] = {
         (Severity.INFO,),
         "a file answers no call that a state is made of",
         "remove the file, or fetch the answer again",
+    ),
+    "AssumedBasic": FindingKind(
+        (Severity.WARNING,),
+        "only the answer about a single group is there, which doesn't say whether the group is basic or advanced",
+        "add the answer of DescribeSecurityGroups, which has the type",
     ),
     "AssumedMaxEntries": FindingKind(
         (Severity.INFO,),

@@ -195,7 +195,7 @@ DIFFERS = {
 def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
     if mark == standins.WIDENED:
         message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.lacks}"
-        return Finding("Widened", Severity.WARNING, message, about)
+        return Finding("Widened", Severity.WARNING, message, about, repr((about, rule.content)))
     message = f"the rule is left out, as it can't be said exactly: {rule.lacks}"
     return Finding("Narrowed", Severity.HIGH, message, about, repr((about, rule.content)))
 
@@ -261,7 +261,7 @@ def marked(rule_id: str, mark: str) -> str:
 
 def own_id(group_id: str) -> str:
     """The id of the group that stands for the members of a group that names itself, which no group can here."""
-    return made_id(f"{group_id}.self")
+    return made_id(group_id + standins.OWN_MEMBERS)
 
 
 def names_itself(group: OtherGroup) -> bool:

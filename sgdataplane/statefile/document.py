@@ -92,6 +92,12 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
     problems.kept.sort(key=lambda problem: (order.get(problem.where.file, -1), problem.where.line))
 
 
+def line_of(source: SourceText, pointer: str) -> int:
+    """The line of one place in a text; 0 if it isn't there."""
+    walk = walk_json if is_json(source) else walk_yaml
+    return lines_of(walk(source.text), {pointer}).get(pointer, 0) if pointer else 0
+
+
 def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, int]:
     """The line of each wanted place. The objects around each place are wanted, too: once the walk has left the nearest
     one that exists, the place can't come any more."""

@@ -38,6 +38,9 @@ def add_ecs(documents: list[Document], sections: Sections, problems: Problems) -
     """Add all objects of the answers to `sections`. The findings say which answers were ignored."""
     answers = EcsAnswers(documents, problems)
     translation = Translation(answers, sections, problems)
+    if answers.are_about_groups_alone:
+        add_groups_alone(translation)
+        return answers.findings
     if not answers.of(calls.SECURITY_GROUPS):
         translation.refuse_missing(Where(documents[0].file), calls.SECURITY_GROUPS)
         return answers.findings
@@ -147,6 +150,23 @@ def add_groups(translation: Translation) -> None:
             translation.refuse_missing(where, calls.SECURITY_GROUPS, "SecurityGroupId", group_id)
     remotes = {rule.said(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
     translation.sections.unknown_groups |= remotes - listed
+
+
+def add_groups_alone(translation: Translation) -> None:
+    """Groups of which only the answer about each is there, as for a look at one group: no ENI is in them. That answer
+    doesn't say a group's type."""
+    attributes = by_group(translation.answers.of(calls.SECURITY_GROUP))
+    for group_id, answers in attributes.items():
+        translation.sections.security_groups.append(group_fields(answers[0].item, answers, translation))
+        message = (
+            "the answer doesn't say the group's type: it is taken for a basic one, which accepts egress by default"
+        )
+        about = subject(security_group_id=group_id)
+        translation.answers.findings.append(Finding("AssumedBasic", Severity.WARNING, message, about))
+    remotes = {rule.said(name) for rule in translation.rules() for name in GROUP_REMOTES} - {""}
+    translation.sections.unknown_groups |= remotes - attributes.keys()
+    add_prefix_lists(translation)
+    add_port_lists(translation)
 
 
 def group_fields(item: Item, answers: list[EcsAnswer], translation: Translation) -> Fields:

@@ -154,6 +154,12 @@ class EcsAnswers:
     def of(self, call: str) -> list[EcsAnswer]:
         return self.by_call.get(call, [])
 
+    @property
+    def are_about_groups_alone(self) -> bool:
+        """Whether nothing is there but answers about single groups, and lists that their rules name."""
+        given = {call for call, answers in self.by_call.items() if answers}
+        return SECURITY_GROUP in given and given <= {SECURITY_GROUP, PREFIX_LIST, PORT_LIST, PORT_LISTS}
+
     def objects(self, call: str) -> Iterator[Item]:
         """The objects of every page of a call."""
         for answer in self.of(call):

@@ -6,7 +6,7 @@ Owns the order of the steps. Must not know the details of any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.openstack import add_openstack, is_openstack
 from sgdataplane.statefile.owner import SoleOwner
+from sgdataplane.statefile.places import Origins, places_of
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.resources import is_plan, is_terraform
@@ -39,26 +40,31 @@ Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...). `pending`: the
-    interfaces that a Terraform plan makes and that have no address yet. `origin`: the format that it was read from."""
+    interfaces that a Terraform plan makes and that have no address yet. `origin`: the format that it was read from.
+    `places`: where its objects come from. `sources`: the texts, if places were asked for."""
 
     state: CloudState
     findings: tuple[Finding, ...]
     pending: tuple[PendingEni, ...] = ()
     origin: str = "native"
+    places: Origins = field(default_factory=Origins, compare=False)
+    sources: tuple[SourceText, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LoadOptions:
     """How texts are read.
 
     profile    the quotas that hold
     inexact    what becomes of another cloud's rules that can't be said exactly: "refuse", "widen" or "narrow" them
     prior      of a Terraform plan, read what there is before it
+    is_placed  remember where objects stand, which takes memory
     """
 
     profile: str = "seed"
     inexact: str = "refuse"
     prior: bool = False
+    is_placed: bool = False
 
 
 def load(
@@ -66,13 +72,20 @@ def load(
 ) -> Loaded:
     """Load a file or folder in any format (state-format.md). StateFileError says everything that is wrong in it.
 
-    `inexact`: what becomes of another cloud's rules that can't be said exactly (`Reading`). `memory`: what earlier
+    `inexact`: what becomes of another cloud's rules that can't be said exactly (`LoadOptions`). `memory`: what earlier
     loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its writer."""
     problems, memory = Problems(), memory or Memory()
     memory.begin()
-    loaded = load_sources(read_sources(path, problems, waits=waits), Reading(profile, inexact), problems, memory)
+    loaded = load_sources(read_sources(path, problems, waits=waits), LoadOptions(profile, inexact), problems, memory)
     memory.accept()
     return loaded
+
+
+def load_placed(path: Path, *, profile: str = "seed", inexact: str = "refuse") -> Loaded:
+    """Load as `load` does, waiting for the writer of a pipe; `places` says where each object stands."""
+    problems = Problems()
+    sources = read_sources(path, problems, waits=True)
+    return load_sources(sources, LoadOptions(profile, inexact, is_placed=True), problems, Memory())
 
 
 def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Memory) -> Loaded:
@@ -80,14 +93,14 @@ def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Mem
     Rules of other clouds that can't be said exactly are refused: what is enforced must say itself what it accepts."""
     problems = Problems()
     memory.begin()
-    loaded = load_sources(read_sources(path, problems, owner=owner), Reading(profile), problems, memory)
+    loaded = load_sources(read_sources(path, problems, owner=owner), LoadOptions(profile), problems, memory)
     memory.accept()
     return loaded
 
 
 def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
     """Load a text; `file`: the name that errors give it."""
-    return load_sources((SourceText(file, text),), Reading(profile), Problems(), Memory())
+    return load_sources((SourceText(file, text),), LoadOptions(profile), Problems(), Memory())
 
 
 def load_native(document: dict[str, object], *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
@@ -113,7 +126,7 @@ def load_plan(
 ) -> tuple[Loaded, Loaded]:
     """Load a Terraform plan: what there is before it, and what it will make. If it isn't a plan: the state `before`,
     and this one; StateFileError without `before`."""
-    problems, reading = Problems(), Reading(profile, inexact)
+    problems, reading = Problems(), LoadOptions(profile, inexact)
     sources = read_sources(path, problems, waits=waits)
     parsed = [parse(source, Problems()) for source in sources]
     if sources and not all(document and is_plan(document.mapping) for document in parsed):
@@ -126,7 +139,7 @@ def load_plan(
     return prior, load_sources(sources, reading, problems, Memory())
 
 
-def load_sources(sources: tuple[SourceText, ...], reading: Reading, problems: Problems, memory: Memory) -> Loaded:
+def load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
     """The state that texts hold. StateFileError with all problems."""
     try:
         loaded = _loaded(sources, reading, problems, memory)
@@ -138,7 +151,7 @@ def load_sources(sources: tuple[SourceText, ...], reading: Reading, problems: Pr
     return loaded
 
 
-def _loaded(sources: tuple[SourceText, ...], reading: Reading, problems: Problems, memory: Memory) -> Loaded:
+def _loaded(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError
@@ -151,7 +164,11 @@ def _loaded(sources: tuple[SourceText, ...], reading: Reading, problems: Problem
         validate(sections, drafts, reading.profile if sections.has_quotas else "unlimited", problems)
     origin = format_of(documents[0]) if documents else "native"
     origin = "aws" if origin == "terraform" and not sections.has_quotas else origin
-    return Loaded(as_state(drafts), (*findings, *drafts.findings), tuple(sections.pending), origin)
+    places = places_of(sections, drafts, with_places=reading.is_placed)
+    found = (*findings, *drafts.findings)
+    return Loaded(
+        as_state(drafts), found, tuple(sections.pending), origin, places, sources if reading.is_placed else ()
+    )
 
 
 def add_documents(

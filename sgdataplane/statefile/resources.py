@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.statefile.ecs_answers import Item
+from sgdataplane.visible import json_text
 
 VERSION = 4  # of the state file
 INDEX = re.compile(r"\[[^\]]*\]")
@@ -63,10 +64,19 @@ def resources(top: Item, *, prior: bool) -> list[Resource] | None:
 
 def _of_file(top: Item) -> Iterator[Resource]:
     for found in top.items("resources"):
-        address = f"{found.text('type')}.{found.text('name')}"
+        module = f"{found.text('module')}." if found.text("module") else ""
+        address = f"{module}{found.text('type')}.{found.text('name')}"
         if found.text("mode") != "data":
             for instance in found.items("instances"):
-                yield Resource(address, found.text("type"), instance.inner("attributes"))
+                index = _index_text(instance.get("index_key"))
+                yield Resource(address + index, found.text("type"), instance.inner("attributes"))
+
+
+def _index_text(key: object) -> str:
+    """How an address says which of several objects it is: `[2]` with count, `["a"]` with for_each."""
+    if isinstance(key, str):
+        return f"[{json_text(key)}]"
+    return f"[{key}]" if isinstance(key, int) else ""
 
 
 def _walk(module: Item) -> Iterator[Resource]:

@@ -48,7 +48,8 @@ class Sections:
     that rules name as remotes and of which only the id is known. `is_complete` is false where a file or an answer is
     missing: whatever refers to it would be reported as wrong, too. `inexact`: what becomes of another cloud's rules
     that can't be said exactly (allowonly.py). `has_quotas`: whether the cloud's quotas hold, as they do for its own
-    groups. `memory`: what an earlier load left."""
+    groups. `memory`: what an earlier load left. `addresses`: Terraform's address of what stands at a place (file,
+    pointer)."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Sections:
     inexact: str = "refuse"
     has_quotas: bool = True
     memory: Memory = field(default_factory=Memory)
+    addresses: dict[tuple[str, str], str] = field(default_factory=dict)
     coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
 
     def expect(self, kind: str, objects: Iterable[Fields]) -> None:

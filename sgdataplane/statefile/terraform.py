@@ -84,6 +84,7 @@ def add_terraform(
             problems.add(where, "InvalidSource.NotTerraform", message, value=value, expected=expected)
             sections.is_complete = False
             continue
+        sections.addresses |= {(each.item.file, each.item.pointer): each.address for each in found}
         before = [] if prior else resources(top, prior=True) if is_plan(document.mapping) else []
         findings += add_aws_resources(found, before or [], sections)
         unknowns = Unknowns(each for each in found if not each.kind.startswith(PREFIX))

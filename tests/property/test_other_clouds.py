@@ -19,7 +19,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Verdict
 from sgdataplane.statefile import Loaded
-from sgdataplane.statefile.load import Reading, load_sources
+from sgdataplane.statefile.load import LoadOptions, load_sources
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.source import SourceText
@@ -35,7 +35,9 @@ CLOUDS = {
 
 
 def read(answers: Json, inexact: str) -> Loaded:
-    return load_sources((SourceText("x.json", json.dumps(answers)),), Reading("seed", inexact), Problems(), Memory())
+    return load_sources(
+        (SourceText("x.json", json.dumps(answers)),), LoadOptions("seed", inexact), Problems(), Memory()
+    )
 
 
 def read_exactly(answers: Json) -> tuple[CloudState | None, set[str]]:

@@ -19,7 +19,7 @@ from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from sgdataplane.statefile.keys import INNER_KEYS, KEYS, TOP_KEYS
-from sgdataplane.statefile.load import Reading, load_sources
+from sgdataplane.statefile.load import LoadOptions, load_sources
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.schema import state_schema
@@ -47,7 +47,7 @@ def schema() -> Draft202012Validator:
 def is_readable(document: object) -> bool:
     sources = (SourceText("s.json", json.dumps(document)),)
     try:
-        load_sources(sources, Reading("unlimited"), Problems(), Memory())
+        load_sources(sources, LoadOptions("unlimited"), Problems(), Memory())
     except StateFileError:
         return False
     return True

@@ -185,7 +185,8 @@ def script(checkout: Checkout, **variables: str) -> subprocess.CompletedProcess[
 
 def closed_gate(base: str) -> dict[str, str]:
     return {
-        "STATE": "policy", "EXPECTATIONS": "", "BASE": base, "PROFILE": "seed", "FAIL_ON": "high", "STRICT": "false",
+        "STATE": "policy", "EXPECTATIONS": "", "BASE": base, "PROFILE": "seed", "INEXACT": "refuse",
+        "FAIL_ON": "high", "STRICT": "false",
         "FAIL_ON_OPEN": "true",
     }  # fmt: skip
 
@@ -212,7 +213,8 @@ def test_a_variable_that_is_not_set_fails(missing: tuple[str, ...], checkout: Ch
     ("name", "value"),
     [
         ("FAIL_ON_OPEN", "yes"), ("FAIL_ON_OPEN", ""), ("FAIL_ON_OPEN", "True"), ("STRICT", ""), ("STRICT", "1"),
-        ("FAIL_ON", ""), ("FAIL_ON", "High"), ("PROFILE", ""), ("STATE", ""), ("STATE", "--help"), ("STATE", "absent"),
+        ("FAIL_ON", ""), ("FAIL_ON", "High"), ("PROFILE", ""), ("INEXACT", ""), ("INEXACT", "Widen"),
+        ("STATE", ""), ("STATE", "--help"), ("STATE", "absent"),
         ("STATE", "../repository/policy"), ("EXPECTATIONS", "--help"), ("BASE", "--help"), ("BASE", ""),
     ],
 )  # fmt: skip

@@ -142,6 +142,7 @@ def test_json_and_markdown_tell_the_same(tmp_path: Path, capsys: pytest.CaptureF
 # Terraform plans
 
 BEFORE = module(resource("alicloud_vpc.a"), resource("alicloud_security_group.a"))
+GROUP_A = "alicloud_security_group.a"
 OPEN = resource("alicloud_security_group_rule.ssh", cidr_ip="0.0.0.0/0")
 NEW: Attributes = {"private_ip": True}
 
@@ -162,9 +163,10 @@ def test_an_instance_whose_address_is_not_known_is_judged(tmp_path: Path, capsys
     path = planned(tmp_path, instance, unknown={name: NEW}, before=before)
     assert run(path, "--fail-on-open") == 1
     said = capsys.readouterr().out
-    assert f"opens to the internet: tcp 22 over ipv4, at {name} in group sg-a (its address isn't known yet)" in said
+    place = f"{name} in group {GROUP_A} (its address isn't known yet)"
+    assert f"opens to the internet: tcp 22 over ipv4, at {place}" in said
     assert run(planned(tmp_path, instance, unknown={name: NEW}), "--fail-on-open") == 0
-    assert f"{name} in group sg-a (its address isn't known yet): all to 0.0.0.0/0 would" in capsys.readouterr().out
+    assert f"{place}: all to 0.0.0.0/0 would" in capsys.readouterr().out
 
 
 def test_a_plan_that_makes_a_group_with_an_open_port_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +176,8 @@ def test_a_plan_that_makes_a_group_with_an_open_port_fails(tmp_path: Path, capsy
     instance = resource(name, private_ip=None, security_groups=["sg-new"])
     assert run(planned(tmp_path, group, ssh, instance, unknown={name: NEW}), "--fail-on-open") == 1
     said = capsys.readouterr().out
-    assert "opens to the internet: tcp 22 over ipv4, at group sg-new (no ENI yet)" in said.replace(f"{name} in ", "")
+    place = "group alicloud_security_group.new (no ENI yet)"
+    assert f"opens to the internet: tcp 22 over ipv4, at {place}" in said.replace(f"{name} in ", "")
 
 
 @pytest.mark.parametrize(

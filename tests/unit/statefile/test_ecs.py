@@ -235,3 +235,9 @@ def test_sizes_and_names_of_port_lists_come_from_their_own_answer(tmp_path: Path
     port_list = loaded.state.port_list["prl-a"]
     assert (port_list.max_entries, port_list.port_list_name, port_list.description) == (9, "n", "d")
     assert loaded.findings == ()
+
+
+def test_one_answer_about_a_group_is_enough_to_review_it(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, {"x": attribute("sg-x", permission("sgr-a"))}))
+    assert [len(group.rules) for group in loaded.state.security_groups] == [1]
+    assert [finding.code for finding in loaded.findings] == ["AssumedBasic"]

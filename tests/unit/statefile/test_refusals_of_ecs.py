@@ -155,8 +155,8 @@ def test_answers_that_are_no_state_are_refused(row: tuple[Any, ...], tmp_path: P
         assert problem.where.line == line_of(json.loads(path.read_text(encoding="utf-8")), pointer)
 
 
-def test_a_folder_of_one_answer_about_one_group_is_refused_naming_the_other_call(tmp_path: Path) -> None:
-    (problem,) = refused(tmp_path, {"x": attribute("sg-x")})
-    assert (problem.code, problem.message) == (
+def test_an_answer_about_one_group_beside_others_is_refused_naming_the_other_call(tmp_path: Path) -> None:
+    problems = refused(tmp_path, {"x": attribute("sg-x"), **page("DescribeInstances", "Instances", "Instance")})
+    assert (problems[0].code, problems[0].message) == (
         "InvalidSource.MissingAnswer", "the answer of DescribeSecurityGroups is missing",
     )  # fmt: skip
