@@ -50,18 +50,22 @@ class Where:
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong with the input. `code`: the cloud's error code, or one of ours like it; `message`: what is wrong;
-    `value`: the text that is wrong; `expected`: what would be right."""
+    `value`: the text that is wrong; `expected`: what would be right. `excerpt`: the line of the input as it is shown,
+    and the column in it, from 0 on, where it can't be read."""
 
     where: Where
     code: str
     message: str
     value: str = ""
     expected: str = ""
+    excerpt: tuple[str, int] = ("", 0)
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}"]
         if str(self.where):
             lines.append(f"  at:       {self.where}")
+        if self.excerpt[0]:
+            lines += [f"  line:     {self.excerpt[0]}", f"            {' ' * self.excerpt[1]}^"]
         if self.value:
             lines.append(f"  value:    {self.value}")
         if self.expected:

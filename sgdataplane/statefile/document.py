@@ -66,9 +66,7 @@ def parse(source: SourceText, problems: Problems) -> Document | None:
     try:
         root = parse_json(source.text) if is_json(source) else parse_yaml(source.text)
     except SyntaxFaultError as fault:
-        problem = fault.problem
-        where = replace(problem.where, file=source.file)
-        problems.add(where, problem.code, problem.message, value=problem.value, expected=problem.expected)
+        problems.keep(replace(fault.problem, where=replace(fault.problem.where, file=source.file)))
         return None
     if isinstance(root, list) and root and all(isinstance(each, dict) for each in root):
         root = {str(index): each for index, each in enumerate(root)}  # rows, as OpenStack's client prints them

@@ -18,6 +18,7 @@ from sgdataplane.statefile.problems import (
     malformed,
     too_deep,
 )
+from sgdataplane.statefile.yamlcures import excerpt_of
 
 # Possessive quantifiers: to backtrack in a long string would take many times its length of memory.
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
@@ -33,7 +34,8 @@ def parse_json(text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise malformed(f"this is not JSON: {error.msg.lower()}", error.lineno) from error
+        excerpt = excerpt_of(text.split("\n"), error.lineno - 1, error.colno - 1)
+        raise malformed(f"this is not JSON: {error.msg.lower()}", error.lineno, "", excerpt) from error
     except DuplicateKeyError as error:
         raise next(find_duplicates(walk_json(text)), too_deep()) from error
     except _NotANumberError as error:

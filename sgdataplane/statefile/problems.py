@@ -7,6 +7,7 @@ wording. Must not know formats or records.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.visible import visible
@@ -50,6 +51,11 @@ class Problems:
             raise EnoughProblemsError
         self.kept.append(Problem(where, code, message, show(value), expected))
 
+    def keep(self, problem: Problem) -> None:
+        """Note a problem that is made already."""
+        self.add(problem.where, problem.code, problem.message, value=problem.value, expected=problem.expected)
+        self.kept[-1] = replace(self.kept[-1], excerpt=problem.excerpt)
+
     def takes(self, values: Sequence[object], where: Callable[[], Where]) -> bool:
         """Whether a list is short enough to be read at all; a problem at that place if it isn't."""
         if len(values) > MAX_OBJECTS:
@@ -83,8 +89,9 @@ def spell(value: object) -> str:
     return str(value)
 
 
-def malformed(message: str, line: int = 0, expected: str = "") -> SyntaxFaultError:
-    return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Malformed", message, expected=expected))
+def malformed(message: str, line: int = 0, expected: str = "", excerpt: tuple[str, int] = ("", 0)) -> SyntaxFaultError:
+    problem = Problem(Where("", line), "InvalidDocument.Malformed", message, expected=expected, excerpt=excerpt)
+    return SyntaxFaultError(problem)
 
 
 def too_deep(line: int = 0) -> SyntaxFaultError:

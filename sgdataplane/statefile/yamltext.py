@@ -40,6 +40,7 @@ from sgdataplane.statefile.problems import (
     too_large,
     unsupported,
 )
+from sgdataplane.statefile.yamlcures import cure_of, excerpt_of, yaml_lines
 
 # How many values all aliases of a document may stand for. Without a bound, a few lines could stand for millions.
 MAX_ALIASED = 4_000_000
@@ -241,8 +242,12 @@ def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> 
 def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
     """What libyaml says, and the line where it gave up: it gives a mark, or an offset in the encoded text."""
     if isinstance(error, MarkedYAMLError):
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        return malformed(f"this is not YAML: {error.problem}", line)
+        problem, mark = f"this is not YAML: {error.problem}", error.problem_mark
+        if mark is None:
+            return malformed(problem)
+        lines, line, column = yaml_lines(text), mark.line, mark.column
+        cure, excerpt = cure_of(problem, lines, line, column), excerpt_of(lines, line, column)
+        return malformed(problem, line + 1, cure, excerpt)
     if isinstance(error, ReaderError):
         return malformed(f"this is not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1)
     return malformed(f"this is not YAML: {error}")
