@@ -13,6 +13,7 @@
         SilentError       nobody says what is in force at a place
       BindingError        an interface can't be bound to an ENI: nothing was changed       (problem)
       LabError            a lab or a replay can't use what it was given                    (subject, detail)
+      PlatformError       a verb needs Linux, and this system lacks something               (verb, missing)
       ExtraError          a package isn't installed that only an extra of ours needs       (package, extra)
       StoreError          the control plane's store refuses or can't be used: store/interface.py
     InternalError         a bug of ours; no SgDataplaneError, so that only main() catches it
@@ -135,6 +136,18 @@ class UnsupportedError(KernelError):
     def __init__(self, feature: str, needs: str) -> None:
         super().__init__(f"{feature} is not available here; it needs {needs}")
         self.feature, self.needs = feature, needs
+
+
+class PlatformError(SgDataplaneError):
+    """`verb` needs Linux; here, `missing` is missing."""
+
+    def __init__(self, verb: str, missing: str) -> None:
+        super().__init__(verb, missing)
+        self.verb, self.missing = verb, missing
+
+    def __str__(self) -> str:
+        what = f"`sgdp {self.verb}` needs Linux: this system has no {self.missing}"
+        return visible(f"{what}. Verbs that only read a state run anywhere")
 
 
 def module_needed(module: str) -> str:

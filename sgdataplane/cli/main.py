@@ -15,7 +15,8 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from sgdataplane import __version__
-from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, TerminatedError
+from sgdataplane.errors import HostError, KernelError, PlatformError, PrivilegeError, SgDataplaneError, TerminatedError
+from sgdataplane.terminal.anywhere import lacking, missing_here, print_any_text, refusing
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.terminal.bugs import bug_report
 from sgdataplane.terminal.output import Exit, choose_colour, complain, guarded, say_aside
@@ -229,6 +230,7 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
     (KernelError, Exit.KERNEL),
     (HostError, Exit.KERNEL),
+    (PlatformError, Exit.KERNEL),
     (SgDataplaneError, Exit.INPUT),  # StateFileError, LimitError, BindingError; LabError: e.g. no such lab or node
 )
 
@@ -241,9 +243,22 @@ def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
     for module, summaries in VERBS.items():
         verbs = Verbs(subparsers, summaries)
         if argv is None or named in summaries:
-            import_module(f"sgdataplane.cli.{module}").register(verbs)
+            register(module, verbs)
         else:
             verbs.list()
+
+
+def register(module: str, verbs: Verbs) -> None:
+    """Add the verbs of a module. If this system lacks what the module needs, they say so when they are run."""
+    try:
+        found = import_module(f"sgdataplane.cli.{module}")
+    except (ImportError, AttributeError) as error:
+        if not missing_here(error):
+            raise
+        for name in verbs.summaries:
+            verbs.add(name, refusing(name, error)).set_defaults(takes_anything=True)
+    else:
+        found.register(verbs)
 
 
 class TopParser(Parser):
@@ -280,6 +295,7 @@ def build_parser(argv: Sequence[str] | None = None) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `argv` (the process's own if None) and returns the exit code; on a usage error argparse exits at once."""
     given = sys.argv[1:] if argv is None else argv
+    print_any_text()
     with guarded():
         arguments = build_parser(given).parse_args(given)
         choose_colour(getattr(arguments, "color", "auto"))
@@ -301,6 +317,8 @@ def run_verb(run: Run, arguments: argparse.Namespace) -> int:
         say_aside(f"{word}: {AFTER_INTERRUPT.get(getattr(arguments, 'verb', ''), NOTHING_CHANGED)}")
         return code
     except Exception as error:  # noqa: BLE001  # the one place that must let nothing through
+        if missing_here(error):
+            error = lacking(getattr(arguments, "verb", ""), error)
         return report(error, debug=getattr(arguments, "debug", False))
     return code
 

@@ -27,7 +27,6 @@ Must not know how a request is carried out.
 from __future__ import annotations
 
 import enum
-import fcntl
 import json
 import logging
 import os
@@ -261,6 +260,8 @@ def _locked(path: Path) -> int:
         lock = open_lock(beside)
     except OSError as error:
         raise _not_made(path, error) from error
+    import fcntl  # noqa: PLC0415  # Unix only
+
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

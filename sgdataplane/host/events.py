@@ -39,7 +39,7 @@ from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME, Rtnetlink
 BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # of one call; what is left stays readable
 DROP_S = 1.0  # a full buffer takes a few hundredths
-ROUTE = socket.NETLINK_ROUTE
+ROUTE = 0  # NETLINK_ROUTE, linux/netlink.h
 LINK_GROUP, ADDRESS_GROUPS, NSID_GROUP = 1, (5, 9), 28  # RTNLGRP_*, linux/rtnetlink.h
 ADDRESS_KINDS = (20, 21)  # RTM_NEWADDR, RTM_DELADDR
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*

@@ -13,7 +13,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # never writes to another's file or link
+# Never writes to another's file or link. (Windows has neither of the last two, and O_EXCL is enough there.)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Survives(enum.Enum):

@@ -13,11 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
-from pyroute2 import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_NEWROUTE
-
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.linkentry import Link, LinkChanges, link_of
@@ -28,7 +23,7 @@ AF = {Family.IPV4: 2, Family.IPV6: 10}
 FAMILIES = {number: family for family, number in AF.items()}
 RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
 RTPROT_STATIC = 4  # routes of an administrator
-AHEAD = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE  # `ip route prepend`
+AHEAD = 24, 0x1 | 0x4 | 0x400  # RTM_NEWROUTE; NLM_F_REQUEST, _ACK, _CREATE: `ip route prepend`
 IPV6_METRIC = 256  # the kernel's own for networks on a link; others have 1024
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
@@ -101,6 +96,8 @@ class Links:
     def _netlink(self) -> Any:  # noqa: ANN401  # untyped upstream
         """Opened on first use, since that takes longer than reading all links."""
         with netns.inside(self.name):
+            from pyroute2 import IPRoute  # noqa: PLC0415  # Linux only, and slow to import
+
             return IPRoute()
 
     def __enter__(self) -> Self:
@@ -325,6 +322,8 @@ class Links:
     @contextmanager
     def _mapped(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
         """Turn netlink's errors into ours. `tolerated`: errors that mean that what was asked for is so already."""
+        from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  # Linux only, and slow to import
+
         try:
             yield
         except NetlinkError as error:

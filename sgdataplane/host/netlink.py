@@ -33,7 +33,6 @@ ATTRIBUTE = struct.Struct("=HH")  # length, type
 CODE = struct.Struct("=i")
 _PACK, _PADDING = ATTRIBUTE.pack, (b"", bytes(3), bytes(2), bytes(1))  # by the length's last two bits
 RECEIVE_BYTES = 1 << 17  # a dump comes in parts of at most 32 KiB; there is room to spare
-NUMBER_SPACE = socket.CMSG_SPACE(CODE.size)
 MAX_ATTEMPTS = 20
 T = TypeVar("T")
 
@@ -146,7 +145,7 @@ def received(door: socket.socket) -> Iterator[Received]:
     and the rest stays in the socket."""
     while True:
         try:
-            data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, NUMBER_SPACE)
+            data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(CODE.size))
         except BlockingIOError:
             return
         except OSError as error:

@@ -11,7 +11,6 @@ kernel has mostly freed all. Other threads close it, so nobody waits. A kept soc
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import threading
@@ -87,6 +86,8 @@ def _opened(namespace: int) -> NetfilterSocket:
 
 def renewed(held: NetfilterSocket) -> NetfilterSocket:
     """Another one in its namespace. That one is closed."""
+    import fcntl  # noqa: PLC0415  # Unix only
+
     fd = fcntl.ioctl(held.socket, SIOCGSKNS)
     try:
         with netns.inside(f"/proc/self/fd/{fd}"):
@@ -207,4 +208,5 @@ def _forget() -> None:
     _pool.cache_clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget)

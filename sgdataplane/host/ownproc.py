@@ -75,7 +75,8 @@ def _system_call(*arguments: object) -> int:
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MOUNT = _Mount()
-os.register_at_fork(after_in_child=_MOUNT.forget)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_MOUNT.forget)
 
 
 def open_file(path: str, flags: int) -> int:

@@ -9,7 +9,6 @@ can put a link in a file's place. So a lock is a file of its own with mode 0600,
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -103,8 +102,11 @@ def _tighten_file(lock: int, path: Path) -> None:
         os.fchmod(lock, PRIVATE_FILE)
 
 
-def wait_for_lock(lock: int, seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock; return False if others hold it for so long."""
+def wait_for_lock(lock: int, seconds: float, *, shared: bool = False) -> bool:
+    """Take the lock, for ourselves alone or `shared`; return False if others hold it for so long."""
+    import fcntl  # noqa: PLC0415  # Unix only
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     deadline = time.monotonic() + seconds
     while True:
         try:

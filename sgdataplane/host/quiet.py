@@ -85,7 +85,8 @@ class _Switch:
 
 _SWITCH = _Switch()
 atexit.register(_SWITCH.close)
-os.register_at_fork(after_in_child=_SWITCH.forget)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_SWITCH.forget)
 
 
 def wait() -> None:

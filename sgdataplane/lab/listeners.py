@@ -21,6 +21,7 @@ from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Family
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
+IPV6_RECVPKTINFO = 49  # linux/in6.h
 IPV6_PKTINFO = 50
 BATCH = 64
 EXCHANGE_S = patient(10.0)
@@ -28,7 +29,7 @@ HERE = "socket"  # where tokens are sighted
 FREEBIND = {Family.IPV4: (socket.IPPROTO_IP, 15), Family.IPV6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, in6.h
 PACKET_INFO = {
     Family.IPV4: (socket.IPPROTO_IP, IP_PKTINFO, IP_PKTINFO),
-    Family.IPV6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, IPV6_PKTINFO),
+    Family.IPV6: (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, IPV6_PKTINFO),
 }
 
 

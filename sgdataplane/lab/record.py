@@ -7,7 +7,6 @@ lab.json is written before anything is created, so `down` can find and remove by
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -65,7 +64,7 @@ class LabFolder:
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the lab's lock: alone, or `shared` to change nothing. LabError if others keep it too long."""
         with self._open_lock() as file:
-            self._wait_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            self._wait_lock(file, shared=shared)
             if self._is_current(file):
                 yield
                 return
@@ -85,8 +84,8 @@ class LabFolder:
                 make_private_folder(self.path)
                 return open(open_lock(self.path / LOCK), encoding="ascii")
 
-    def _wait_lock(self, file: IO[str], kind: int) -> None:
-        if not wait_for_lock(file.fileno(), LOCK_S, kind):
+    def _wait_lock(self, file: IO[str], *, shared: bool) -> None:
+        if not wait_for_lock(file.fileno(), LOCK_S, shared=shared):
             raise LabError(f"lab {self.name}", f"another verb has been working on it for {LOCK_S:g} s")
 
     def load(self) -> LabRecord | None:

@@ -29,6 +29,7 @@ MAX_FILES = 100_000
 SUFFIXES = (".yaml", ".yml", ".json", ".tfstate")
 PACKED = ".gz"
 GZIP = b"\x1f\x8b"  # the first bytes of such a file (RFC 1952)
+NO_WAIT, FOLDER = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_DIRECTORY", None)  # Windows has neither
 STDIN = Path("/dev/stdin")
 
 
@@ -63,7 +64,7 @@ def read_sources(
         with held_folder(path) as folder:
             if owner is not None and not is_one_owners(path, folder, owner, problems):
                 return ()
-            files = [path] if folder is None else files_of_folder(path, folder, problems)
+            files = files_of_folder(path, folder, problems) if path.is_dir() or folder is not None else [path]
             return read_files(files, Within(folder, owner), problems, waits=waits)
     except OSError as error:
         refuse_os_error(path, error, problems)
@@ -79,11 +80,11 @@ def is_one_owners(path: Path, folder: int | None, owner: SoleOwner, problems: Pr
 @contextmanager
 def held_folder(path: Path) -> Iterator[int | None]:
     """The folder, open; None for a file. If the path is a link that is turned to another folder meanwhile, everything
-    is still read from the first one."""
-    if not path.is_dir():
+    is still read from the first one. (Windows can't open folders: None, and files are opened by their paths.)"""
+    if not path.is_dir() or FOLDER is None:
         yield None
         return
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(path, os.O_RDONLY | FOLDER)
     try:
         yield folder
     finally:
@@ -107,8 +108,8 @@ def read_files(files: Iterable[Path], within: Within, problems: Problems, *, wai
     return tuple(sources)
 
 
-def files_of_folder(path: Path, folder: int, problems: Problems) -> list[Path]:
-    listed = (name for name in os.listdir(folder) if not name.startswith("."))
+def files_of_folder(path: Path, folder: int | None, problems: Problems) -> list[Path]:
+    listed = (name for name in os.listdir(path if folder is None else folder) if not name.startswith("."))
     names = sorted(name for name in listed if name.removesuffix(PACKED).endswith(SUFFIXES))
     if not names:
         refuse(path, "EmptyFolder", ("the folder holds no state", "*.yaml, *.yml, *.json or *.tfstate"), problems)
@@ -165,7 +166,7 @@ def open_stream(file: Path, folder: int | None, *, waits: bool) -> BinaryIO:
 
 def open_without_waiting(folder: int | None, path: str, flags: int) -> int:
     """`folder`: the folder to open the file in, wherever its path leads by now."""
-    return os.open(path if folder is None else Path(path).name, flags | os.O_NONBLOCK, dir_fd=folder)
+    return os.open(path if folder is None else Path(path).name, flags | NO_WAIT, dir_fd=folder)
 
 
 def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:

@@ -20,6 +20,7 @@ from sgdataplane.errors import ExtraError, LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
+from sgdataplane.terminal.anywhere import require_linux
 from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """As argparse does it; an unknown option is refused with the nearest one that there is."""
         found, extras = self.parse_known_args(args, namespace)
-        if extras:
+        if extras and not getattr(found, "takes_anything", False):
             parser: Parser = getattr(found, "parser", self)
             unknown = next((word for word in extras if word.startswith("-")), extras[0])
             known = [option for action in parser._actions for option in action.option_strings]
@@ -310,6 +311,7 @@ class Verbs:
 
 def require_root(what: str) -> None:
     """PrivilegeError unless we are root, with the command that would work; `what` needs root ("a lab")."""
+    require_linux()
     if os.geteuid() != 0:
         raise PrivilegeError(f"root ({what})", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
 

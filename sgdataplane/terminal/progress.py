@@ -98,7 +98,8 @@ class Working:
 def working(label: str, *, quiet: float = QUIET_SECONDS) -> Iterator[Working | None]:
     """Shows on stderr, if that is a terminal, for how long the block has been working; after `quiet` seconds."""
     terminal = _terminal_of(bare_stderr())
-    if terminal is None or threading.current_thread() is not threading.main_thread():  # which alone gets signals
+    is_main = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    if terminal is None or not is_main or not hasattr(signal, "setitimer"):
         yield None
         return
     line = Working(label, terminal)

@@ -53,7 +53,7 @@ def test_pages_and_sections_that_modules_name_are_there() -> None:
     [
         ("See nowhere.md.", "nowhere.md isn't there"),
         ("(semantics.md, section 9)", "semantics.md has no section 9"),
-        ("(state-format.md, sections A and D)", "state-format.md has no section D"),
+        ("(state-format.md, sections A and E)", "state-format.md has no section E"),
     ],
 )
 def test_what_is_not_there_is_noticed(tmp_path: Path, text: str, fault: str) -> None:

@@ -1,0 +1,58 @@
+"""What this system lacks that a verb needs: verbs that only read a state run anywhere, the others on Linux alone.
+
+Owns the words. Is given an error that Python raised. Must not know the verbs.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import NoReturn
+
+from sgdataplane.errors import PlatformError
+
+# What Python has on Linux or Unix only, and the packages that we use there alone.
+MODULES = frozenset(("fcntl", "grp", "inotify_simple", "pwd", "pyroute2", "resource", "termios"))
+OF_SYSTEM = frozenset(("ctypes", "os", "select", "signal", "socket", "time"))
+
+
+def missing_here(error: BaseException) -> str:
+    """What of the system an error says to be missing; "" if it is about something else."""
+    if isinstance(error, ModuleNotFoundError):
+        top = (error.name or "").partition(".")[0]
+        return f"module {top}" if top in MODULES else ""
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType) and error.obj.__name__ in OF_SYSTEM:
+        return f"{error.obj.__name__}.{error.name}"
+    return ""
+
+
+def lacking(verb: str, error: BaseException) -> PlatformError:
+    """The error for a verb that can't run here."""
+    found = PlatformError(verb, missing_here(error))
+    found.__cause__ = error
+    return found
+
+
+def refusing(verb: str, error: BaseException) -> Callable[[object], NoReturn]:
+    """What runs in place of a verb whose module can't be imported here."""
+
+    def run(_: object) -> NoReturn:
+        raise lacking(verb, error)
+
+    return run
+
+
+def require_linux() -> None:
+    """PlatformError on any other system."""
+    if platform.system() != "Linux":
+        raise PlatformError(" ".join(sys.argv[1:2]), "network namespaces")
+
+
+def print_any_text() -> None:
+    """Let stdout and stderr spell what their encoding lacks: that of a Windows console often has one alphabet."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and getattr(stream, "encoding", "utf-8").lower().replace("-", "") != "utf8":
+            reconfigure(errors="backslashreplace")
