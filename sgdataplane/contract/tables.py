@@ -10,6 +10,7 @@ from sgdataplane.contract import names
 from sgdataplane.net.values import Direction, Family
 
 TABLE = "sgdataplane"
+TRIALS = f"{TABLE}-trial-"  # how the names of trials' tables begin
 NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
 ARP = "arp"  # the family of the table that marks a router's own ARP
 LOOPBACK = "lo"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.contract.tables import TABLE, limit_name
 from sgdataplane.errors import KernelError, PrivilegeError
 from sgdataplane.host.nflog import NEEDS
@@ -21,6 +20,7 @@ from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.delta import Change, Plan, undo
 from sgdataplane.nft.ir import Chain, Log, Map, OneIn, Rule, SessionsExceed, Table, rule
 from sgdataplane.nft.kernel import Kernel
+from sgdataplane.nft.stamps import restamp
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 EMPTY = Transaction(TABLE)
@@ -146,12 +146,6 @@ def _sweep_apart(kernel: Kernel, change: Change, other: Change) -> str:
     if refusal:
         kernel.run(restamp(NEVER))
     return refusal
-
-
-def restamp(generation: int) -> Transaction:
-    """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
-    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds=KeyType.MARK)
-    return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
 
 
 FEATURE = "nflog"

@@ -13,14 +13,14 @@ from dataclasses import replace
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fragments import held_fragments
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
-from sgdataplane.contract.tables import ARP, NETDEV, TABLE
+from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
 from sgdataplane.enforce.course import Course, Wish, next_epoch, plot, slots_of
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import UNKNOWN, Ageing, Clearance, Epochs
 from sgdataplane.enforce.fence import Fence, wanted_fence
 from sgdataplane.enforce.hold import is_light, pace_of, weigh
 from sgdataplane.enforce.proven import Proven
-from sgdataplane.enforce.run import NOTHING, Ran, commits_of, restamp, run
+from sgdataplane.enforce.run import NOTHING, Ran, commits_of, run
 from sgdataplane.enforce.sessions import KernelSessions, Longest, Sessions, end_refused, has_shorter
 from sgdataplane.errors import KernelError, MarksError
 from sgdataplane.host import modules, netns, routing
@@ -29,10 +29,11 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft import commits
 from sgdataplane.nft.delta import Plan, removal, with_commits_beside
-from sgdataplane.nft.ir import Map
+from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory
-from sgdataplane.nft.transaction import Verb
+from sgdataplane.nft.stamps import restamp
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 
 def enforce(
@@ -267,7 +268,7 @@ def generation_and_process(namespace: str) -> tuple[int, int]:
 
 
 def remove(namespace: str) -> bool:
-    """Delete our tables there, and nothing else; return whether there were any."""
+    """Delete our tables there, trials too, and nothing else; return whether there were any of a policy."""
     with NetlinkKernel(namespace) as kernel:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, ARP, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}
@@ -275,4 +276,7 @@ def remove(namespace: str) -> bool:
             leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True).leftover
             if leftover:
                 raise KernelError(leftover)
+        for name in kernel.tables(TRIALS):
+            table = Table(name)
+            kernel.run(Transaction.of(table, (Operation(Verb.DELETE, Kind.TABLE, table),)))
     return bool(found)

@@ -117,7 +117,7 @@ def undo(stage: Transaction) -> Transaction:
     new = {entry.name for entry in made if isinstance(entry, Map)}
     elements = (entry for entry in stage.operations if entry.kind is Kind.ELEMENTS)
     early = [e for e in elements if isinstance(e.subject, Map) and e.subject.name not in new and not e.subject.lifetime]
-    return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *_deletions(made)))
+    return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *deletions(made)))
 
 
 def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
@@ -125,11 +125,11 @@ def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
     `verbs`: what happens to the table before it is added."""
     early, late = ([e for e in _objects(desired).values() if _is_live(e) is is_live] for is_live in (False, True))
     opening = [Operation(verb, Kind.TABLE, desired) for verb in (*verbs, Verb.ADD)]
-    stage = Transaction.of(desired, [*opening, *_creations(early)])
+    stage = Transaction.of(desired, [*opening, *creations(early)])
     sweep = Transaction.of(desired, _closings(late))
     stamped = with_generation(desired, _generation_after(generation, stage, sweep))
     live = [entry for entry in _objects(stamped).values() if _is_live(entry)]
-    return Change(stage, Transaction.of(desired, _creations(live)), sweep)
+    return Change(stage, Transaction.of(desired, creations(live)), sweep)
 
 
 def _replacement(generation: int, desired: Table) -> Change:
@@ -138,7 +138,7 @@ def _replacement(generation: int, desired: Table) -> Change:
     their way may be lost."""
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
-    switch = Transaction.of(desired, [*operations, *_creations(_objects(table).values())])
+    switch = Transaction.of(desired, [*operations, *creations(_objects(table).values())])
     return Change(Transaction.of(desired, ()), switch, Transaction.of(desired, _closings(table.chains)))
 
 
@@ -180,10 +180,10 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     gone = [entry for found in kinds for name, entry in found.gone.items() if name not in found.come]
     changed = [name for name in maps.come if name in maps.gone and name != STAMP_MAP]
     edits = [edit(held, desired, name) for name in changed]
-    made = _creations(entry for entry in new if not _is_live(entry))
+    made = creations(entry for entry in new if not _is_live(entry))
     early, late = (_each(Verb.ADD, [e.early for e in edits]), _each(Verb.DELETE, [e.late for e in edits]))
     stage = Transaction.of(desired, [*made, *early, *_away(e.come for e in edits)])
-    sweep = Transaction.of(desired, [*late, *_deletions(gone), *_closings(new)])
+    sweep = Transaction.of(desired, [*late, *deletions(gone), *_closings(new)])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     edits.append(edit(before, after, STAMP_MAP))
@@ -193,7 +193,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.DELETE, [e.gone for e in edits]),
-        *_creations(entry for entry in new if _is_live(entry)),
+        *creations(entry for entry in new if _is_live(entry)),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in turned.values()),
         *_each(Verb.ADD, [e.come for e in edits]),
     ]
@@ -218,7 +218,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     before."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
-    stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_live(entry)))
+    stage = Transaction.of(desired, creations(entry for entry in missing.values() if not _is_live(entry)))
     pruned = Operation(Verb.PRUNE, Kind.TABLE, desired)
     sweep = Transaction.of(desired, [pruned, *_closings(desired.chains)])
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
@@ -227,7 +227,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
-        *_creations(filled[key] for key in missing if _is_live(filled[key])),
+        *creations(filled[key] for key in missing if _is_live(filled[key])),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
@@ -331,7 +331,7 @@ def _is_live(entry: Named) -> bool:
 # operations, in an order that nft accepts
 
 
-def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
+def creations(entries: Iterable[Named]) -> Iterator[Operation]:
     """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts.
     Maps come late, since the kernel compares each set without a name with the names of all that there are. Their
     elements come last, since it walks all elements of a map that another chain begins to ask."""
@@ -351,7 +351,7 @@ def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
     return (Operation(Verb.ADD, Kind.POLICY, entry) for entry in entries if _is_base(entry))
 
 
-def _deletions(entries: Iterable[Named]) -> Iterator[Operation]:
+def deletions(entries: Iterable[Named]) -> Iterator[Operation]:
     """What refers to others goes first: rules, then maps with their elements, then the rest."""
     found = sorted(entries, key=_rank, reverse=True)
     yield from (Operation(Verb.FLUSH, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))

@@ -48,7 +48,9 @@ from sgdataplane.nft.snapshot import (
     read_inventory,
     read_trusted,
     read_vouched,
+    tables_named,
 )
+from sgdataplane.nft.stamps import kept_stamp
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import number_of
 from sgdataplane.nft.validation import Pace, measure
@@ -185,9 +187,13 @@ class NetlinkKernel:
 
     def run(self, *transactions: Transaction) -> None:
         if any(operation.verb is Verb.PRUNE for entry in transactions for operation in entry.operations):
-            self._run_pruning(transactions)
+            self._run_at_once(lambda _: transactions)  # what is to go is listed before the commit
         else:
             self._commit(transactions)
+
+    def run_beside(self, *transactions: Transaction) -> None:
+        """Do the same to other tables than the policy's, whose stamp stays valid if it is."""
+        self._run_at_once(lambda generation: (*transactions, kept_stamp(self._netlink, generation)))
 
     def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
         """While the kernel works on one, another thread encodes the next one."""
@@ -203,11 +209,12 @@ class NetlinkKernel:
             self._commit([transaction], is_trial=True)
             _SHOWN.add(feature)
 
-    def _run_pruning(self, transactions: Sequence[Transaction]) -> None:
-        """Lists what is to go before the commit, and again if somebody else commits meanwhile."""
+    def _run_at_once(self, made_at: Callable[[int], Sequence[Transaction]]) -> None:
+        """Commit what is to be done at a generation; do it again if somebody else commits meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             try:
-                self._commit(transactions, read_generation(self._netlink))
+                generation = read_generation(self._netlink)
+                self._commit(made_at(generation), generation)
             except BatchError as error:
                 if error.errno != errno.ERESTART:
                     raise
@@ -261,6 +268,11 @@ class NetlinkKernel:
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
         with _mapped():
             return read_inventory(self._netlink, name, family, most)
+
+    def tables(self, prefix: str) -> tuple[str, ...]:
+        """The names of inet tables that begin like that."""
+        with _mapped():
+            return tables_named(self._netlink, prefix)
 
     def trusted(self, outline: Outline) -> Inventory | None:
         with _mapped():

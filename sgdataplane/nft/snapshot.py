@@ -212,7 +212,7 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most
     try:
         return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags), most)
     except CrowdError:
-        stamp = _read_stamp(netlink, name, family)
+        stamp = read_stamp(netlink, name, family)
         return Inventory(generation, has_flags=has_flags, is_crowded=True, stamp=stamp)
 
 
@@ -241,7 +241,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
         maps=maps,
         counters=by_kind[uapi.OBJ_COUNTER],
         timeouts=by_kind[uapi.OBJ_TIMEOUT],
-        stamp=_read_stamp(netlink, name, family),
+        stamp=read_stamp(netlink, name, family),
         odd=odd_chains + odd_sets + odd_others + len(others) - sum(map(len, by_kind.values())),
         ifnames=frozenset(
             ifname
@@ -260,6 +260,12 @@ def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, byte
         return netlink.ask(uapi.kind_of(uapi.GETTABLE), family, attribute(uapi.TABLE_NAME, name.encode() + b"\0"))
     except FileNotFoundError:
         return {}
+
+
+def tables_named(netlink: Nfnetlink, prefix: str) -> tuple[str, ...]:
+    """The names of inet tables that begin like that and could be ours, sorted. OSError if the kernel refuses."""
+    found = (names.known(entry[uapi.TABLE_NAME]) for _, entry in netlink.dump(uapi.kind_of(uapi.GETTABLE)))
+    return tuple(sorted({name for name in found if name is not None and name.startswith(prefix)}))
 
 
 def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
@@ -329,7 +335,8 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     return MapShape(key_type, holds, bool(_flags(found) & uapi.SET_TIMEOUT), room)
 
 
-def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
+def read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
+    """The stamp in a table; None if there is none."""
     asked = attribute(uapi.TABLE_NAME, name.encode() + b"\0") + attribute(uapi.SET_NAME, STAMP_MAP.encode() + b"\0")
     try:
         shape = shape_of(netlink.ask(uapi.kind_of(uapi.GETSET), family, asked))
