@@ -67,14 +67,17 @@ class StateDiff:
         every = self._before.eni.keys() | self._after.eni.keys()
         return sorted(eni_id for eni_id in every if self._reach.touches([eni_id]))
 
+    def view(self, eni_id: str, direction: Direction, family: Family) -> View:
+        """An ENI that is in one of the states or in both, in one direction and family."""
+        return View(self._pairs, self._before.eni.get(eni_id), self._after.eni.get(eni_id), direction, family)
+
     def at(self, eni_id: str) -> EniDiff:
         """What changes at an ENI that is in one of the states or in both."""
-        before, after = self._before.eni.get(eni_id), self._after.eni.get(eni_id)
         changes: list[VerdictChange] = []
         exposures: list[Exposure] = []
         for direction in Direction:
             for family in Family:
-                view = View(self._pairs, before, after, direction, family)
+                view = self.view(eni_id, direction, family)
                 found = [] if view.is_same() else view.changes(eni_id)
                 changes += found
                 if direction is Direction.INGRESS and any(change.is_opening for change in found):

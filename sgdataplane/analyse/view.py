@@ -164,11 +164,15 @@ class View:
         )
         return before, after
 
+    @property
+    def judged(self) -> JudgedTraffic:
+        """The traffic that rules judge before, after or both. What lies in a row and not in here is no change."""
+        far = united(i for scope in self._scopes for i in scope.far)
+        return JudgedTraffic(far, united(i for scope in self._scopes for i in scope.local))
+
     @cached_property
     def _frame(self) -> Frame:
-        far = united(i for scope in self._scopes for i in scope.far)
-        local = united(i for scope in self._scopes for i in scope.local)
-        return Frame(self.direction, self.family, far, local, self.pairs.options)
+        return Frame(self.direction, self.family, *self.judged, self.pairs.options)
 
     def _shares(self) -> Iterator[_Share]:
         """What both policies judge, and what only one does, as an address may be the ENI's (or another's) only then."""

@@ -17,7 +17,7 @@ STATE = ("errors", "net", "model")
 POLICY = (*STATE, "policy")
 TABLES = (*POLICY, "contract", "nft", "compiler")
 ENFORCING = (*TABLES, "proof", "host", "observe", "enforce", "attach")
-RUNNING = (*ENFORCING, "statefile", "settings", "analyse", "__version__")
+RUNNING = (*ENFORCING, "statefile", "settings", "analyse", "trial", "__version__")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "net": ("errors",),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "observe": (*TABLES, "host"),
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),
+    "trial": (*TABLES, "host", "observe", "enforce", "statefile", "analyse"),
     "history": (*ENFORCING[: ENFORCING.index("enforce")], "settings"),
     "daemon": (*RUNNING, "history"),
     "store": (*STATE, "statefile", "settings", "host"),

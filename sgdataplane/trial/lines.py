@@ -1,0 +1,115 @@
+"""The lines of a trial: where the policy in force and the state on trial decide differently, each with its counter.
+
+Owns what a line is, and which lines share a counter if there are very many. Is given a comparison of two states. Must
+not know chains, or what was counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.rows import PLACES, JudgedTraffic
+from sgdataplane.analyse.view import VerdictChange
+from sgdataplane.contract import names
+from sgdataplane.net.ranges import Ranges, meet
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, REMOTE
+
+MAX_COUNTERS = 2_000  # of one namespace: with more lines than that, several lines share one counter
+PREFIX = "line"  # the names of counters begin with it
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLine:
+    """Traffic of an ENI whose verdict would change: one line of `sgdp diff`. `judged`: what of it rules judge; a packet
+    beyond it that lies in the line's ranges changes no verdict."""
+
+    change: VerdictChange
+    judged: JudgedTraffic
+
+    @property
+    def name(self) -> str:
+        """A name that lasts as long as the traffic and its new verdict stay, whichever rules decide."""
+        change = self.change
+        traffic = (change.eni_id, change.direction.value, change.family.value, change.ranges, change.is_opening)
+        return names.digest(repr(traffic), 16)
+
+    @property
+    def counter(self) -> str:
+        """The counter of this line alone."""
+        return names.identifier(PREFIX, self.name)
+
+    @property
+    def place(self) -> tuple[str, Direction, Family]:
+        """The ENI, direction and family: only lines of one place can have packets in common."""
+        return self.change.eni_id, self.change.direction, self.change.family
+
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The numbers in each of DIMENSIONS; of local addresses those that the rules judge."""
+        found = []
+        for dimension, part in zip(DIMENSIONS, self.change.ranges, strict=True):
+            whole = dimension.whole(self.change.family)
+            found.append(whole if part is None else (part,))
+        local = PLACES[LOCAL]
+        found[local] = meet(found[local], self.judged.local)
+        found[PLACES[REMOTE]] = meet(found[PLACES[REMOTE]], self.judged.far)
+        return tuple(found)
+
+    def meets(self, other: TrialLine) -> bool:
+        """Whether some packet is in both."""
+        pairs = zip(self.ranges, other.ranges, strict=True)
+        return self.place == other.place and all(meet(mine, theirs) for mine, theirs in pairs)
+
+
+class TrialLines(NamedTuple):
+    """All lines of one namespace, sorted, and the counter of each by its name. `is_merged`: several lines share a
+    counter."""
+
+    lines: tuple[TrialLine, ...]
+    counters: Mapping[str, str]
+    is_merged: bool
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """The names of all counters, sorted."""
+        return tuple(sorted(set(self.counters.values())))
+
+
+def lines_at(diff: StateDiff, enis: Iterable[str]) -> TrialLines:
+    """The lines of a comparison at these ENIs."""
+    wanted = set(enis)
+    return with_counters(
+        TrialLine(change, diff.view(eni_id, change.direction, change.family).judged)
+        for eni_id in diff.concerned()
+        if eni_id in wanted
+        for change in diff.at(eni_id).changes
+    )
+
+
+def with_counters(lines: Iterable[TrialLine], most: int = MAX_COUNTERS) -> TrialLines:
+    """The lines with a counter each; beyond `most`, with one for all that open, and one for all that close, in each
+    direction of an ENI, and if these are too many as well, of all ENIs."""
+    every = tuple(lines)
+    counters = _counters(every, lambda line: line.name)
+    for key in (_of_eni, _of_all):
+        if len(set(counters.values())) <= most:
+            break
+        counters = _counters(every, key)
+    return TrialLines(every, counters, len(set(counters.values())) < len(every))
+
+
+def _counters(lines: Iterable[TrialLine], key: Callable[[TrialLine], str]) -> dict[str, str]:
+    return {line.name: names.identifier(PREFIX, key(line)) for line in lines}
+
+
+def _of_eni(line: TrialLine) -> str:
+    change = line.change
+    return names.digest(repr((change.eni_id, change.direction.value, change.is_opening)), 16)
+
+
+def _of_all(line: TrialLine) -> str:
+    return names.digest(repr((line.change.direction.value, line.change.is_opening)), 16)

@@ -1,0 +1,94 @@
+"""What a trial must count, by `decide()` of both states alone; and the corners of a trial's lines, as packets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import product
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.view import VerdictChange
+from sgdataplane.contract.sites import SITES
+from sgdataplane.model.always import DISCOVERY_TYPES
+from sgdataplane.model.decision import ABSENT, Decision
+from sgdataplane.model.options import Options, Placement
+from sgdataplane.model.semantics import decide
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Interval
+from sgdataplane.net.values import ICMPV6, PORT_PROTOCOLS, TCP, Address, Family, Verdict
+from sgdataplane.policy.dimensions import PORT, PROTOCOL, REMOTE, SOURCE_PORT
+from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
+from sgdataplane.trial.tables import TrialPlace
+
+States = tuple[CloudState, CloudState]
+ADDRESSED = ("spoofed", "foreign", ABSENT)  # the ENI has no such address, or isn't there: nothing passes
+
+
+def trial_of(states: States, options: Options, placement: str) -> tuple[TrialPlace, TrialLines]:
+    """The lines of a trial of the second state, at all ENIs of both, as if all were in one namespace."""
+    enis = sorted({eni for state in states for eni in state.eni})
+    interfaces = {eni_id: f"eth{index}" for index, eni_id in enumerate(enis)}
+    return TrialPlace(SITES[Placement(placement)], interfaces, options), lines_at(StateDiff(*states, options), enis)
+
+
+def decisions_of(states: States, packet: Packet, options: Options, placement: Placement) -> tuple[Decision, ...]:
+    """What each state decides. Nothing passes an ENI that isn't there."""
+    absent = Decision(packet.direction, Verdict.DROP, ABSENT)
+    return tuple(
+        decide(state, packet, options, placement) if packet.eni_id in state.eni else absent for state in states
+    )
+
+
+def is_change(both: tuple[Decision, ...]) -> bool:
+    """Whether rules decide otherwise: before, after, or both; and whatever else decides goes by addresses."""
+    is_judged = all(not one.is_fixed or one.cause in ADDRESSED for one in both)
+    return both[0].verdict is not both[1].verdict and is_judged
+
+
+def is_of(line: TrialLine, both: tuple[Decision, ...]) -> bool:
+    """Whether the line tells these decisions."""
+    told = (line.change.before, line.change.after)
+    return all(mine.as_json() == one.as_json() for mine, one in zip(told, both, strict=True))
+
+
+def edges_of(line: TrialLine, chance: random.Random, most: int) -> list[Packet]:
+    """Packets at the ends of the line in each dimension, and just beyond; also such as no rule judges."""
+    every = [variant for packet in _corners(line.change, line) for variant in _variants(packet)]
+    return chance.sample(every, min(len(every), most))
+
+
+def _corners(change: VerdictChange, line: TrialLine) -> Iterator[Packet]:
+    def ends(interval: Interval | None, last: int = 65535) -> list[int]:
+        first, end = interval or (0, last)
+        return sorted({max(first - 1, 0), first, end, min(end + 1, last)})
+
+    bits, last = change.family.bits, change.family.last
+    local = sorted({number for part in line.judged.local for number in ends(part, last)})
+    numbers = (
+        [*ends(change.of(REMOTE), last), *_peers(change.family)],
+        local,
+        ends(change.of(PROTOCOL), 255),
+        [*ends(change.of(SOURCE_PORT)), 67, 68, 546, 547],
+        [*ends(change.of(PORT)), 67, 68, 546, 547],
+    )
+    for far, own, protocol, source, port in product(*numbers):
+        ports = (port, source) if protocol in PORT_PROTOCOLS else (None, None)
+        yield Packet(change.eni_id, change.direction, Address(bits, far), Address(bits, own), protocol, *ports)
+
+
+def _peers(family: Family) -> list[int]:
+    """The ends of DHCP."""
+    texts = ("169.254.1.1", "255.255.255.255", "fe80::1", "ff02::1:2")
+    return [address.value for address in map(Address.parse, texts) if address.family is family]
+
+
+def _variants(packet: Packet) -> Iterator[Packet]:
+    """The packet; if it is TCP also one that opens nothing, if ICMPv6 also discovery."""
+    yield packet
+    fields = {name: getattr(packet, name) for name in ("eni_id", "direction", "remote", "local", "protocol")}
+    if packet.protocol == TCP:
+        yield Packet(**fields, port=packet.port, source_port=packet.source_port, is_syn=False)
+    if packet.protocol == ICMPV6 and packet.family is Family.IPV6:
+        yield Packet(**fields, icmp_type=DISCOVERY_TYPES[4], hop_limit=255)
+        yield Packet(**fields, icmp_type=128)
