@@ -252,6 +252,17 @@ class LabError(SgDataplaneError):
         return visible(f"{self.subject}: {self.detail}")
 
 
+class TrialError(SgDataplaneError):
+    """A trial can't do what was asked. `is_missing`: there is no such trial."""
+
+    def __init__(self, name: str, detail: str, *, is_missing: bool = False) -> None:
+        super().__init__(name, detail)
+        self.name, self.detail, self.is_missing = name, detail, is_missing
+
+    def __str__(self) -> str:
+        return visible(f"trial {self.name}: {self.detail}" if self.name else self.detail)
+
+
 class ExtraError(SgDataplaneError):
     """`package` isn't installed; it comes with the `extra` of ours."""
 

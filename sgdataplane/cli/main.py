@@ -166,6 +166,12 @@ VERBS: dict[str, dict[str, Summary]] = {
     "group": {
         "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
     },
+    "trial": {
+        "trial": Summary(
+            "count what a change would do to the traffic of today, before it does",
+            "sudo sgdp trial start new.yaml && sudo sgdp trial show",
+        ),
+    },
     "trace": {
         "trace": Summary(
             "follow real packets through sgdataplane's chains, step by step", "sudo sgdp trace --eni web --port tcp/443"
@@ -183,7 +189,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "review it (touches nothing)": ("explain", "diff", "test", "suggest", "compile", "report"),
     "try it in a lab (needs root)": ("lab", "replay"),
     "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
-    "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace"),
+    "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace", "trial"),
     "change it by the cloud's API": ("api", "group"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
     "make it convenient": ("completion",),

@@ -57,6 +57,10 @@ class Request(enum.Enum):
     RESYNC = "resync"
     COUNTERS = "counters"
     FIND = "find"
+    TRIALS = "trials"
+    TRIAL = "trial"
+    TRIAL_START = "trial-start"
+    TRIAL_STOP = "trial-stop"
 
 
 NAMING = (Request.STATUS, Request.COUNTERS, Request.FIND)  # requests that may name an ENI

@@ -18,7 +18,7 @@ from sgdataplane import enforce as enforcement
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.errors import LabError, SgDataplaneError, TerminatedError
 from sgdataplane.host import netns
-from sgdataplane.lab import build
+from sgdataplane.lab import build, trials
 from sgdataplane.lab.parts import Endpoint, LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
@@ -197,7 +197,9 @@ def apply(
                 raise
             done = replace(asked, namespaces=wanted.topology.netns_names)
             record = folder.store_applied(done, state)
-    return replace(wanted, record=record)
+        found = replace(wanted, record=record)
+        trials.follow_all(found)
+    return found
 
 
 def down(name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.contract.tables import ARP, NETDEV, TABLE
+from sgdataplane.contract.tables import ARP, NETDEV, TABLE, TRIALS
 from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, refusals_of, text_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.model.options import Placement
@@ -62,8 +62,8 @@ class MarkUser:
 
 
 def read_mark_users() -> tuple[MarkUser, ...]:
-    """Those in the calling thread's namespace, in the order of tables, chains and rules. HostError if the kernel
-    refuses."""
+    """Those in the calling thread's namespace, in the order of tables, chains and rules; our trials only read the mark.
+    HostError if the kernel refuses."""
     with Nfnetlink() as door, refusals_of("nftables rules"):
         tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
         return tuple(
@@ -71,6 +71,7 @@ def read_mark_users() -> tuple[MarkUser, ...]:
             for family, table in tables
             if (FAMILIES.get(family), text_of(table)) not in OURS
             for user in _users(door, family, table)
+            if user.sets or not user.table.startswith(TRIALS)
         )
 
 

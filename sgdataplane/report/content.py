@@ -305,3 +305,26 @@ class FlowsPage(Page):
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+
+
+# the page about a trial
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTable:
+    """`rows`: cells of text, as many as there are headers; the first one says what becomes of the traffic."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPage(Page):
+    """What a trial has seen. `sessions_left`: how many aren't shown. `done`: sentences about what is in force now."""
+
+    tables: tuple[TrialTable, ...]
+    sessions: TrialTable
+    sessions_left: int
+    done: tuple[str, ...]
+    notes: tuple[str, ...]

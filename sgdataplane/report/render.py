@@ -13,7 +13,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sgdataplane.report.content import FlowsPage, MatrixPage, Picture, ReplayPage, ReportPage
+from sgdataplane.report.content import FlowsPage, MatrixPage, Picture, ReplayPage, ReportPage, TrialPage
 from sgdataplane.visible import visible_block
 
 TEMPLATES = {
@@ -21,6 +21,7 @@ TEMPLATES = {
     MatrixPage: "matrix.html.j2",
     ReplayPage: "replay.html.j2",
     FlowsPage: "flows.html.j2",
+    TrialPage: "trial.html.j2",
 }
 
 
@@ -36,7 +37,7 @@ def _environment() -> Environment:
     )
 
 
-def render_page(page: ReportPage | MatrixPage | ReplayPage | FlowsPage) -> str:
+def render_page(page: ReportPage | MatrixPage | ReplayPage | FlowsPage | TrialPage) -> str:
     """The whole HTML document."""
     return _rendered(TEMPLATES[type(page)], page=page)
 

@@ -1,0 +1,269 @@
+"""`sgdp trial`: what a change would do to the traffic of today. start, show, list, stop.
+
+Owns the arguments, and where a trial runs: in a lab, or in this host's agent. Must not count anything, or know how a
+report is shown (trialtext.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sgdataplane.cli import trialtext
+from sgdataplane.cli.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
+from sgdataplane.cli.files import require_writable, write
+from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
+from sgdataplane.cli.scopes import Scopes, scopes
+from sgdataplane.daemon import control
+from sgdataplane.daemon.control import Request
+from sgdataplane.errors import TrialError
+from sgdataplane.host.files import Survives
+from sgdataplane.model.state import CloudState
+from sgdataplane.observe.decisions import Decider
+from sgdataplane.observe.sessions import Session, read_sessions
+from sgdataplane.trial.live import ending
+from sgdataplane.trial.record import EXPECTED, NAME, TrialFolder, TrialRecord
+from sgdataplane.trial.report import TrialReport
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_S = 30 * 86400
+DAY_S = 86400
+ACTIONS = {
+    "start": Summary("count what a state would change, from now on", "sudo sgdp trial start new.yaml --for 24h"),
+    "show": Summary("show what was counted, and which live sessions would end", "sudo sgdp trial show --fail-on close"),
+    "list": Summary("list the trials that run", "sudo sgdp trial list"),
+    "stop": Summary("show a trial for the last time, and remove it", "sudo sgdp trial stop"),
+}
+
+
+def register(verbs: Verbs) -> None:
+    """Adds `trial` and its verbs."""
+    more = (
+        "A trial compares the policy in force with another state and changes no verdict. The kernel counts each packet "
+        "that opens a session, and each that is refused, where the two differ. Needs root."
+    )
+    trial = verbs.add("trial", None, more)
+    actions = Verbs(trial.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
+    _register_start(actions)
+    for name, run in (("show", run_show), ("stop", run_stop)):
+        parser = actions.add(name, run)
+        parser.add_argument("trial", type=_name, nargs="?", metavar="N", help="the trial's name, if there are several")
+        _add_where(parser)
+        form = parser.add_mutually_exclusive_group()
+        parser.add_json("sgdataplane/schemas/trial.schema.json", form)
+        form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on a pull request")
+        form.add_argument("--html", type=Path, metavar="FILE", help="write one HTML page")
+        about = "exit code 1 only if something was seen that would close, or open (default: either)"
+        parser.add_argument("--fail-on", choices=("close", "open"), help=about)
+    parser = actions.add("list", run_list)
+    _add_where(parser)
+    parser.add_json("a list of name, state, enis, since, until")
+
+
+def _register_start(actions: Verbs) -> None:
+    more = "What `sgdp check` refuses is refused. The trial survives restarts of the agent and of the machine."
+    parser = actions.add("start", run_start, more)
+    parser.add_state("after", "the state on trial", metavar="AFTER")
+    parser.add_argument("--name", dest="trial", type=_name, metavar="N", help="the trial's name (default: trial1, ...)")
+    about = f"count at this ENI only; can be repeated: {ENI_HELP}"
+    parser.add_argument("--eni", action="append", default=[], metavar="ENI", help=about)
+    about = "when it ends: 30m, 24h, 7d (default: 24h; at most 30d)"
+    parser.add_argument("--for", dest="seconds", type=_seconds, default=DAY_S, metavar="TIME", help=about)
+    _add_where(parser)
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    """`--lab` or `--config`; `--name` is a trial's. Verbs that look into labs call a lab's name `name`."""
+    where = parser.add_mutually_exclusive_group()
+    about = (
+        "in the lab of this name (default: that in SGDP_LAB, or this host; if nothing is attached, the lab named lab)"
+    )
+    where.add_argument("--lab", dest="name", metavar="LAB", help=about)
+    where.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} can't be a trial's name; expected {EXPECTED}")
+    return text
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < seconds <= MAX_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 24h or 7d, up to 30d")
+    return seconds
+
+
+# where trials run
+
+
+class TrialHost(Protocol):
+    """Where trials run. Errors: TrialError if there is no such trial."""
+
+    def start(self, record: TrialRecord, state: CloudState) -> TrialReport: ...
+    def read(self, name: str) -> TrialReport: ...
+    def stop(self, name: str) -> TrialReport: ...
+    def records(self) -> tuple[TrialRecord, ...]: ...
+
+
+class LabTrials:
+    """Those of a lab, which doesn't change meanwhile."""
+
+    def __init__(self, there: Scopes) -> None:
+        from sgdataplane.lab import trials
+
+        assert there.lab is not None
+        self._lab, self._trials = there.lab, trials
+
+    def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
+        return self._trials.start(self._lab, record, state)
+
+    def read(self, name: str) -> TrialReport:
+        return self._trials.read(self._lab, name)
+
+    def stop(self, name: str) -> TrialReport:
+        return self._trials.stop(self._lab, name)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        return self._trials.records(self._lab)
+
+
+class AgentTrials:
+    """Those of this host's agent. The state on trial is written to its folder, as it may be large."""
+
+    def __init__(self, there: Scopes) -> None:
+        assert there.config is not None
+        self._socket = there.config.socket
+        self._folder = TrialFolder(there.config.state_directory / "trials", Survives.THE_MACHINE)
+
+    def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
+        self._ask(Request.TRIALS)
+        with self._folder.locked():
+            self._folder.add(record, state)
+        return self._report(Request.TRIAL_START, record.name)
+
+    def read(self, name: str) -> TrialReport:
+        return self._report(Request.TRIAL, name)
+
+    def stop(self, name: str) -> TrialReport:
+        return self._report(Request.TRIAL_STOP, name)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        found: Any = self._ask(Request.TRIALS)["trials"]
+        return tuple(TrialRecord(**{**record, "enis": tuple(record["enis"])}) for record in found)
+
+    def _report(self, request: Request, name: str) -> TrialReport:
+        found: Any = self._ask(request, name)["trial"]
+        if found is None:
+            others = ", ".join(record.name for record in self.records()) or "none"
+            raise TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
+        return TrialReport.of(found)
+
+    def _ask(self, request: Request, name: str = "") -> dict[str, object]:
+        return control.ask(self._socket, request, eni=name)
+
+
+@contextmanager
+def _host(arguments: argparse.Namespace) -> Iterator[tuple[Scopes, TrialHost]]:
+    require_root("trials")
+    with scopes(arguments) as there:
+        yield there, (AgentTrials(there) if there.lab is None else LabTrials(there))
+
+
+def _asked(arguments: argparse.Namespace, host: TrialHost) -> str:
+    """The trial that is named, or the only one there is. TrialError if that is none or several."""
+    if arguments.trial is not None:
+        return str(arguments.trial)
+    names = [record.name for record in host.records()]
+    if len(names) == 1:
+        return names[0]
+    detail = f"several trials run; name one of these: {', '.join(names)}" if names else "no trial runs here"
+    raise TrialError("", detail, is_missing=not names)
+
+
+# the verbs
+
+
+def run_start(arguments: argparse.Namespace) -> int:
+    """Begins a trial, and says how many lines it has."""
+    require_root("trials")
+    state = load_state(arguments.after, "seed").state
+    with _host(arguments) as (there, host):
+        enis = tuple(sorted({there.eni(name) for name in arguments.eni}))
+        name = arguments.trial or _free_name(host)
+        now = time.time()
+        report = host.start(TrialRecord(name, str(arguments.after), enis, now, now + arguments.seconds), state)
+    trialtext.say_started(report)
+    return Exit.DONE
+
+
+def _free_name(host: TrialHost) -> str:
+    taken = {record.name for record in host.records()}
+    return next(name for number in range(1, len(taken) + 2) if (name := f"trial{number}") not in taken)
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Exit 1 if something was seen that would change."""
+    return _show(arguments, is_last=False)
+
+
+def run_stop(arguments: argparse.Namespace) -> int:
+    """Shows it a last time."""
+    return _show(arguments, is_last=True)
+
+
+def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
+    if arguments.html is not None:
+        require_writable(arguments.html)
+    with _host(arguments) as (there, host):
+        name = _asked(arguments, host)
+        report = host.read(name)
+        sessions = tuple(ending(_sessions(there), (seen.line for seen in report.lines)))
+        if is_last:
+            report = host.stop(name)
+    shown = trialtext.ShownTrial(report, sessions, trialtext.owners_of(there.state), time.time())
+    if arguments.json:
+        print_json(trialtext.as_json(shown))
+    elif arguments.markdown:
+        say_block(trialtext.as_markdown(shown))
+    elif arguments.html is not None:
+        write(trialtext.as_html(shown), arguments.html)
+        say(f"wrote {arguments.html}")
+    else:
+        trialtext.print_text(shown)
+    return Exit.NO if shown.is_seen(arguments.fail_on) and not is_last else Exit.DONE
+
+
+def _sessions(there: Scopes) -> Iterator[Session]:
+    """All live sessions of ENIs there."""
+    for scope in there.all:
+        with scope.held() as path:
+            if path is not None and scope.desired is not None:
+                desired = scope.desired
+                decider = Decider(desired.state, there.options)
+                yield from read_sessions(path, desired.state, desired.interfaces, decider, desired.site)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Lists the trials."""
+    with _host(arguments) as (_, host):
+        found = host.records()
+    if arguments.json:
+        print_json([trialtext.record_as_json(record) for record in found])
+    elif not found:
+        say("no trial runs here")
+    else:
+        rows = [(r.name, r.source, ", ".join(r.enis) or "all", *map(_time, (r.since, r.until))) for r in found]
+        say_block(render_table(("TRIAL", "STATE", "ENIS", "SINCE", "UNTIL"), rows))
+    return Exit.DONE
+
+
+def _time(seconds: float) -> str:
+    return whole_seconds(iso_time(seconds))

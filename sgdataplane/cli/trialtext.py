@@ -1,0 +1,314 @@
+"""What a trial has seen, as text, Markdown, HTML and JSON.
+
+Owns the wording, and the keys of `--json` (sgdataplane/schemas/trial.schema.json). Is given a report and live sessions.
+Must not know where a trial runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from sgdataplane import __version__
+from sgdataplane.analyse.document import change_as_json
+from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, escaped, row_of
+from sgdataplane.cli.output import endpoint, iso_time, paint, render_table, say, say_block, warn, whole_seconds
+from sgdataplane.cli.sessions import as_json as session_as_json
+from sgdataplane.model.state import CloudState
+from sgdataplane.model.words import counted
+from sgdataplane.net.values import Protocol
+from sgdataplane.observe.sessions import Session
+from sgdataplane.report.content import TrialPage, TrialTable
+from sgdataplane.trial.lines import TrialLine
+from sgdataplane.trial.record import TrialRecord
+from sgdataplane.trial.report import SeenLine, TrialReport
+from sgdataplane.trial.tables import SAMPLES_A_SECOND
+from sgdataplane.trial.trial import DoneLine
+
+SEEN_HEADERS = ("SEEN", "FIRST", "LAST", "MOST FREQUENT ENDS")
+MAX_SESSIONS = 20  # that are listed for people
+MAX_DONE = 20
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+TWO_DAYS = 2 * 86400
+SAMPLED = f"Counts are exact. Ends are samples: at most {SAMPLES_A_SECOND} packets a second of each line."
+MERGED = "There are very many lines: several of them share one counter, which is shown at each of them."
+
+Ending = tuple[Session, TrialLine]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTrial:
+    """What is shown of a trial. `sessions`: live ones that the change would end. `owners`: address -> ENI id, of the
+    state in force. `now`: seconds since 1970."""
+
+    report: TrialReport
+    sessions: tuple[Ending, ...]
+    owners: Mapping[str, str]
+    now: float
+
+    def is_seen(self, what: str | None) -> bool:
+        """Whether something was seen that would close, or that would open; None: either."""
+        closes = bool(self.report.packets(is_opening=False) or self.sessions)
+        opens = bool(self.report.packets(is_opening=True))
+        return {"close": closes, "open": opens}.get(what or "", closes or opens)
+
+    def end(self, address: str) -> str:
+        """An address, with the ENI that has it."""
+        return f"{address} ({self.owners[address]})" if address in self.owners else address
+
+    @property
+    def unseen(self) -> str:
+        return f"not seen in {duration(self.now - self.report.record.since)}"
+
+
+def owners_of(state: CloudState | None) -> dict[str, str]:
+    """The ENI of each address that only one ENI has."""
+    found: dict[str, set[str]] = {}
+    for eni in () if state is None else state.network_interfaces:
+        for address in eni.addresses:
+            found.setdefault(str(address), set()).add(eni.network_interface_id)
+    return {address: min(enis) for address, enis in found.items() if len(enis) == 1}
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, in its largest unit, up to two days in hours: "26 h"."""
+    whole = max(0, int(seconds))
+    for size, unit in UNITS:
+        if whole >= (TWO_DAYS if unit == "d" else size):
+            return f"{whole // size} {unit}"
+    return "0 s"
+
+
+# text
+
+
+def say_started(report: TrialReport) -> None:
+    """Says what runs now."""
+    record = report.record
+    enis = {seen.line.change.eni_id for seen in report.lines}
+    lines = f"counts {counted(len(report.lines), 'line')} at {counted(len(enis), 'ENI')}"
+    say(f"trial {record.name}: {lines} until {whole_seconds(iso_time(record.until))}")
+    if report.is_merged:
+        say(MERGED)
+    if report.paused:
+        warn(f"it is paused: {report.paused}")
+    elif not report.lines:
+        say("no verdict would change at these ENIs")
+    else:
+        say("no verdict is changed; `sgdp trial show` shows what was counted")
+
+
+def print_text(shown: ShownTrial) -> None:
+    """Prints the lines by ENI and direction, then the sessions that would end, then what an apply has made true."""
+    report = shown.report
+    say(headline(shown))
+    if report.paused:
+        warn(f"it is paused, so nothing is counted now: {report.paused}")
+    for title, lines in by_place(report.lines):
+        say(paint(title, "bold"))
+        rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in (cells(shown, seen) for seen in lines)]
+        say_block(render_table(("VERDICT", *HEADERS, *SEEN_HEADERS), rows, indent=2))
+    if not report.lines:
+        say("no verdict would change at these ENIs")
+    _print_sessions(shown)
+    for one in report.done[:MAX_DONE]:
+        say(done_sentence(one))
+    if len(report.done) > MAX_DONE:
+        say(f"{counted(len(report.done) - MAX_DONE, 'more line')} that an apply has made true; --json has all")
+    say(summary(shown))
+    if any(seen.ends for seen in report.lines):
+        say(SAMPLED)
+    if report.is_merged:
+        say(MERGED)
+
+
+def headline(shown: ShownTrial) -> str:
+    """Which trial, of what, for how long."""
+    record = shown.report.record
+    since, until = duration(shown.now - record.since), whole_seconds(iso_time(record.until))
+    return f"trial {record.name} of {record.source}: runs for {since}, until {until}"
+
+
+def by_place(lines: Sequence[SeenLine]) -> Iterator[tuple[str, list[SeenLine]]]:
+    """The lines of each ENI and direction, with a title."""
+    ordered = sorted(lines, key=_order)
+    for (eni_id, direction), some in groupby(ordered, lambda seen: _order(seen)[:2]):
+        yield f"{direction} of {eni_id}", list(some)
+
+
+def _order(seen: SeenLine) -> tuple[str, str, bool]:
+    change = seen.line.change
+    return change.eni_id, change.direction.value, not seen.packets
+
+
+def cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
+    """One row of the table."""
+    return (*row_of(seen.line.change), *seen_cells(shown, seen))
+
+
+def seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
+    if not seen.packets:
+        return shown.unseen, "", "", ""
+    share = f" (by {seen.sharing:,} lines)" if seen.sharing > 1 else ""
+    ends = ", ".join(map(shown.end, seen.ends))
+    return f"{seen.packets:,}{share}", whole_seconds(seen.first), whole_seconds(seen.last), ends
+
+
+def _print_sessions(shown: ShownTrial) -> None:
+    if not shown.sessions:
+        return
+    say(paint(f"live sessions that the change would end: {len(shown.sessions):,}", "bold"))
+    say_block(render_table(SESSION_HEADERS, session_rows(shown), indent=2))
+    if len(shown.sessions) > MAX_SESSIONS:
+        say(f"  {len(shown.sessions) - MAX_SESSIONS:,} more; --json has all")
+
+
+SESSION_HEADERS = ("ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "DECIDED AFTER")
+
+
+def session_rows(shown: ShownTrial) -> list[tuple[str, ...]]:
+    return [_session_row(session, line) for session, line in shown.sessions[:MAX_SESSIONS]]
+
+
+def _session_row(session: Session, line: TrialLine) -> tuple[str, ...]:
+    direction = "" if session.direction is None else session.direction.value
+    ends = endpoint(session.remote, session.remote_port), endpoint(session.local, session.local_port)
+    return session.eni_id, direction, str(Protocol(session.protocol)), *ends, session.state, row_of(line.change)[-1]
+
+
+def done_sentence(one: DoneLine) -> str:
+    """What an apply has made true."""
+    verdict, protocol, ports, remote, *_ = row_of(one.line.change)
+    change = one.line.change
+    seen = "" if one.packets is None else f"; {counted(one.packets, 'packet')} had been seen"
+    what = " ".join(filter(None, (verdict, change.direction.value, "of", f"{change.eni_id},", protocol, ports, remote)))
+    return f"now in force: {what} (since {whole_seconds(one.at)}{seen})"
+
+
+def summary(shown: ShownTrial) -> str:
+    """What was seen in all, as one line."""
+    report = shown.report
+    numbers = {word: report.packets(is_opening=word == "open") for word in ("close", "open")}
+    parts = [f"{number:,} that would {word}" for word, number in numbers.items() if number]
+    sessions = f"; {counted(len(shown.sessions), 'live session')} would end" if shown.sessions else ""
+    if not parts:
+        return f"nothing was seen that would change{sessions}"
+    return f"new sessions seen: {', '.join(parts)}{sessions}"
+
+
+# Markdown
+
+
+def as_markdown(shown: ShownTrial) -> str:
+    """The same for a comment on a pull request; what doesn't fit is left out."""
+    blocks = [f"### {escaped(headline(shown))}", escaped(summary(shown))]
+    if shown.report.paused:
+        blocks.append(f"> [!WARNING]\n> Paused: {escaped(shown.report.paused)}")
+    header = ("VERDICT", *HEADERS, *SEEN_HEADERS)
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
+        (f"**{escaped(title)}**", header, [cells(shown, seen) for seen in lines])
+        for title, lines in by_place(shown.report.lines)
+    ]
+    if shown.sessions:
+        title = f"**Live sessions that the change would end: {len(shown.sessions):,}**"
+        tables.append((title, SESSION_HEADERS, session_rows(shown)))
+    length = sum(map(len, blocks))
+    for number, (title, names, rows) in enumerate(tables):
+        block = _table(title, names, rows)
+        length += len(block)
+        if length > MOST_MARKDOWN:
+            blocks.append(f"{counted(len(tables) - number, 'more table')} would make this too long.")
+            break
+        blocks.append(block)
+    return "\n\n".join((*blocks, *(escaped(done_sentence(one)) for one in shown.report.done[:MAX_DONE])))
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"{title}\n", f"| {' | '.join(name.lower() for name in header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join((*lines, *(f"| {' | '.join(map(escaped, row))} |" for row in rows)))
+
+
+# HTML
+
+
+def as_html(shown: ShownTrial) -> str:
+    """The same as one page."""
+    from sgdataplane.report.render import render_page
+
+    record = shown.report.record
+    header = ("VERDICT", *HEADERS, *SEEN_HEADERS)
+    tables = [
+        TrialTable(title, header, tuple(cells(shown, seen) for seen in lines))
+        for title, lines in by_place(shown.report.lines)
+    ]
+    sessions = TrialTable("Live sessions that the change would end", SESSION_HEADERS, tuple(session_rows(shown)))
+    facts = (
+        ("State on trial", record.source),
+        ("Since", whole_seconds(iso_time(record.since))),
+        ("Until", whole_seconds(iso_time(record.until))),
+        ("Lines", f"{len(shown.report.lines):,}"),
+        ("Seen", summary(shown)),
+    )
+    notes = [SAMPLED, *([MERGED] if shown.report.is_merged else [])]
+    if shown.report.paused:
+        notes.insert(0, f"The trial is paused, so nothing is counted now: {shown.report.paused}")
+    return render_page(
+        TrialPage(
+            title=f"Trial {record.name}",
+            source=record.source,
+            version=__version__,
+            facts=facts,
+            tables=tuple(tables),
+            sessions=sessions,
+            sessions_left=max(0, len(shown.sessions) - MAX_SESSIONS),
+            done=tuple(map(done_sentence, shown.report.done)),
+            notes=tuple(notes),
+        )
+    )
+
+
+# JSON
+
+
+def as_json(shown: ShownTrial) -> dict[str, object]:
+    """The document of `--json`."""
+    report = shown.report
+    return {
+        **record_as_json(report.record),
+        "paused": report.paused or None,
+        "seen": {word: report.packets(is_opening=word == "open") for word in ("open", "close")},
+        "lines": [_line_as_json(seen) for seen in report.lines],
+        "now_in_force": [
+            {**change_as_json(one.line.change), "packets": one.packets, "since": one.at} for one in report.done
+        ],
+        "sessions": [
+            {**session_as_json(session, session.eni_id, 1.0), "after": line.change.after.as_json()}
+            for session, line in shown.sessions
+        ],
+    }
+
+
+def _line_as_json(seen: SeenLine) -> dict[str, object]:
+    return {
+        **change_as_json(seen.line.change),
+        "verdict": "opens" if seen.is_opening else "closes",
+        "packets": seen.packets,
+        "counter": seen.counter,
+        "lines_of_counter": seen.sharing,
+        "first_seen": seen.first or None,
+        "last_seen": seen.last or None,
+        "frequent_ends": list(seen.ends),
+    }
+
+
+def record_as_json(record: TrialRecord) -> dict[str, object]:
+    """A trial as `trial list --json` has it."""
+    plain = asdict(record)
+    return {
+        "name": plain["name"],
+        "state": plain["source"],
+        "enis": list(record.enis),
+        "since": iso_time(record.since),
+        "until": iso_time(record.until),
+    }

@@ -1,0 +1,115 @@
+"""Trials in a lab: kept in its folder, and carried on by whoever changes the lab.
+
+Owns where they are, and that no trial fails an apply. Is given a lab whose lock the caller holds. Must not know how a
+trial counts.
+
+A lab has no agent. So its tables and files are all there is of a trial, and each verb that concerns them looks whether
+a trial's time is over. `keeping.py` listens for samples meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host.files import Survives
+from sgdataplane.lab.record import LabFolder
+from sgdataplane.trial.record import TrialFolder, TrialRecord
+from sgdataplane.trial.report import TrialReport, report_of
+from sgdataplane.trial.trial import Trial, TrialScope, follow
+
+if TYPE_CHECKING:
+    from sgdataplane.lab.manage import Lab
+    from sgdataplane.model.state import CloudState
+
+FOLDER = "trials"
+LOGGER = logging.getLogger("sgdataplane.trials")
+
+
+def folder_of(name: str) -> TrialFolder:
+    """The trials of the lab of that name."""
+    return TrialFolder(LabFolder(name).path / FOLDER, Survives.THE_WRITER)
+
+
+def scopes_of(lab: Lab) -> tuple[TrialScope, ...]:
+    """All namespaces that enforce policy."""
+    return tuple(TrialScope(at.netns, partial(nullcontext, at.netns), at.desired) for at in lab.enforced)
+
+
+def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
+    """Begin a trial. TrialError if there is one of that name or there are too many; KernelError if the kernel refuses,
+    and then nothing of it is left."""
+    folder, scopes = folder_of(lab.record.name), scopes_of(lab)
+    with folder.locked():
+        _expire(lab, folder)
+        folder.add(record, state)
+        trial = Trial.load(folder, record.name)
+        try:
+            trial.carry_out(trial.plan(scopes), scopes)
+            trial.note()
+        except BaseException:
+            trial.end(scopes)
+            folder.remove(record.name)
+            raise
+        return report_of(trial)
+
+
+def read(lab: Lab, name: str) -> TrialReport:
+    """What a trial has seen until now. TrialError if there is none of that name."""
+    folder = folder_of(lab.record.name)
+    with folder.locked():
+        _expire(lab, folder)
+        trial = Trial.load(folder, name)
+        _read(lab, trial)
+        return report_of(trial)
+
+
+def stop(lab: Lab, name: str) -> TrialReport:
+    """End a trial, and return what it has seen. TrialError as above."""
+    folder = folder_of(lab.record.name)
+    with folder.locked():
+        trial = Trial.load(folder, name)
+        _read(lab, trial)
+        trial.end(scopes_of(lab))
+        found = report_of(trial)
+        folder.remove(name)
+        return found
+
+
+def records(lab: Lab) -> tuple[TrialRecord, ...]:
+    """The trials that run."""
+    folder = folder_of(lab.record.name)
+    with folder.locked():
+        _expire(lab, folder)
+        return tuple(folder.record(name) for name in folder.names())
+
+
+def follow_all(lab: Lab) -> None:
+    """Make all trials follow the policy that the lab has now. Whatever goes wrong is logged, and no caller's matter."""
+    folder = folder_of(lab.record.name)
+    try:
+        for name in folder.names():
+            trial = Trial.load(folder, name)
+            follow(trial, scopes_of(lab))
+            trial.note()
+    except Exception as error:  # noqa: BLE001  # a trial can't fail an apply
+        LOGGER.warning("a trial can't follow the policy: %s", error)
+
+
+def _read(lab: Lab, trial: Trial) -> None:
+    trial.read(scopes_of(lab))
+    with suppress(OSError):
+        trial.note()
+
+
+def _expire(lab: Lab, folder: TrialFolder) -> None:
+    """End trials whose time is over."""
+    for name in folder.names():
+        with suppress(SgDataplaneError):
+            if folder.record(name).until <= time.time():
+                Trial.load(folder, name).end(scopes_of(lab))
+                folder.remove(name)

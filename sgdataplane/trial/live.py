@@ -1,0 +1,44 @@
+"""Live sessions in lines that close: what a change would end.
+
+Owns that comparison. Is given sessions and lines. Must not know how either is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sgdataplane.net.values import Direction
+from sgdataplane.observe.sessions import Session
+from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
+from sgdataplane.trial.lines import TrialLine
+
+
+def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[tuple[Session, TrialLine]]:
+    """The sessions that the policy in force has accepted and that lie in a line that closes, each with the line."""
+    by_place: dict[object, list[TrialLine]] = {}
+    for line in lines:
+        if not line.change.is_opening:
+            by_place.setdefault(line.place, []).append(line)
+    for session in sessions:
+        place = session.eni_id, session.direction, session.family
+        found = next((line for line in by_place.get(place, ()) if _has(line, session)), None)
+        if found is not None and session.is_judged:
+            yield session, found
+
+
+def _has(line: TrialLine, session: Session) -> bool:
+    """Whether the session's opening packet is in the line. A protocol without ports is in all ranges of ports."""
+    is_in = session.direction is Direction.INGRESS
+    near, far = session.local_port, session.remote_port
+    numbers = {
+        REMOTE: session.remote.value,
+        LOCAL: session.local.value,
+        PROTOCOL: session.protocol,
+        PORT: near if is_in else far,
+        SOURCE_PORT: far if is_in else near,
+    }
+    pairs = zip(DIMENSIONS, line.ranges, strict=True)
+    return all(
+        numbers[each] is None or any(first <= numbers[each] <= last for first, last in ranges)  # type: ignore[operator]
+        for each, ranges in pairs
+    )

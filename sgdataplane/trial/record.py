@@ -1,0 +1,138 @@
+"""What is kept of trials: a folder with three files a trial, each replaced in one step.
+
+Owns these files, the names of trials, and how many there may be. Must not know the kernel.
+
+    <name>.yaml     the state on trial
+    <name>.json     who asked for what: its ENIs, when it began, when it ends
+    <name>.seen     its lines, what they counted, and which lines an apply has made true
+
+The state is written first and the record last, so that a record stands for a whole trial. A file that can't be read
+pauses its trial, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sgdataplane.errors import HostError, TrialError
+from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import make_private_folder, open_lock, wait_for_lock
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native, load
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+EXPECTED = "a name of up to 63 letters, digits, dots, dashes and underscores that begins with a letter or digit"
+MAX_TRIALS = 16
+LOCK, LOCK_S = "lock", 30.0
+MAX_SEEN_BYTES = 64 << 20
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One trial. `source`: what its state was called when it began. `enis`: at which ENIs; none: at all. `since`,
+    `until`: seconds since 1970."""
+
+    name: str
+    source: str
+    enis: tuple[str, ...]
+    since: float
+    until: float
+
+
+def check_trial_name(name: str) -> str:
+    """The name, if it can be a trial's. TrialError if not."""
+    if not NAME.fullmatch(name):
+        raise TrialError(name, f"it can't be a trial's name; expected {EXPECTED}")
+    return name
+
+
+class TrialFolder:
+    """The trials of a lab, or of this host's agent. `survives`: what a change has to outlast."""
+
+    def __init__(self, path: Path, survives: Survives) -> None:
+        self.path, self._survives = path, survives
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock while the block runs: nobody else changes trials. HostError if others keep it."""
+        make_private_folder(self.path)
+        with open(open_lock(self.path / LOCK), encoding="ascii") as file:
+            if not wait_for_lock(file.fileno(), LOCK_S):
+                raise HostError(str(self.path), f"another command has been working on trials for {LOCK_S:g} s")
+            yield
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all trials, sorted."""
+        try:
+            found = sorted(path.stem for path in self.path.glob("*.json"))
+        except OSError:
+            return ()
+        return tuple(name for name in found if NAME.fullmatch(name))
+
+    def free_name(self) -> str:
+        """A name that no trial has."""
+        taken = set(self.names())
+        return next(name for name in (f"trial{number}" for number in range(1, MAX_TRIALS + 2)) if name not in taken)
+
+    def add(self, record: TrialRecord, state: CloudState) -> None:
+        """Keep another trial. TrialError if there is one of that name or there are too many, OSError if it can't be
+        written."""
+        check_trial_name(record.name)
+        taken = self.names()
+        if record.name in taken:
+            raise TrialError(record.name, "there is one of that name already; stop it, or choose another name")
+        if len(taken) >= MAX_TRIALS:
+            raise TrialError(record.name, f"{MAX_TRIALS} trials run here already, which is the most; stop one")
+        make_private_folder(self.path)
+        self.remove(record.name)  # what a start left that was killed
+        self._write(f"{record.name}.yaml", dump_native(state))
+        self._write(f"{record.name}.json", json.dumps({"version": VERSION, **asdict(record)}))
+
+    def record(self, name: str) -> TrialRecord:
+        """TrialError if there is no such trial, or its record can't be read."""
+        try:
+            value = json.loads((self.path / f"{check_trial_name(name)}.json").read_bytes())
+            if value.pop("version") != VERSION:
+                raise ValueError("it is of another version")
+            return TrialRecord(
+                name, str(value["source"]), tuple(map(str, value["enis"])), float(value["since"]), float(value["until"])
+            )
+        except FileNotFoundError:
+            raise self._missing(name) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise TrialError(name, f"its record can't be read ({error})") from error
+
+    def _missing(self, name: str) -> TrialError:
+        others = ", ".join(self.names()) or "none"
+        return TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
+
+    def state(self, name: str) -> CloudState:
+        """The state on trial. StateFileError if it can't be read."""
+        return load(self.path / f"{name}.yaml", profile="unlimited").state
+
+    def seen(self, name: str) -> Mapping[str, object]:
+        """What was noted last; nothing if there is nothing that can be read."""
+        path = self.path / f"{name}.seen"
+        with suppress(OSError, ValueError, RecursionError, MemoryError):
+            if path.stat().st_size <= MAX_SEEN_BYTES:
+                value = json.loads(path.read_bytes())
+                return value if isinstance(value, dict) else {}
+        return {}
+
+    def note(self, name: str, seen: Mapping[str, object]) -> None:
+        """Keep what was seen. OSError if it can't be written; the earlier file stays."""
+        self._write(f"{name}.seen", json.dumps(seen, separators=(",", ":")))
+
+    def remove(self, name: str) -> None:
+        """Forget a trial; the record goes first."""
+        for kind in ("json", "yaml", "seen"):
+            (self.path / f"{name}.{kind}").unlink(missing_ok=True)
+
+    def _write(self, name: str, text: str) -> None:
+        replace_file(self.path / name, text.encode(), self._survives, mode=0o600)

@@ -1,0 +1,110 @@
+"""What a trial has seen, as one value: for whoever shows it, and for the way from the agent to a command.
+
+Owns the record and its form between processes. Must not know how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sgdataplane.observe.ledger import Sum
+from sgdataplane.trial.lines import TrialLine
+from sgdataplane.trial.linetext import line_as_plain, line_of
+from sgdataplane.trial.record import TrialRecord
+from sgdataplane.trial.samples import LineSamples
+from sgdataplane.trial.trial import DoneLine, Trial, spell_time
+
+LATE_S = 120.0  # a reading that finds more packets so long after the last sample shows that samples are missing
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLine:
+    """A line and what its counter has counted: new sessions that were opened, and each packet that was refused.
+    `sharing`: how many lines count with that counter, this one included. `first`, `last`: when packets were seen, as in
+    RFC 3339; "": never. `ends`: those that came most often among the samples."""
+
+    line: TrialLine
+    counter: str
+    packets: int
+    sharing: int = 1
+    first: str = ""
+    last: str = ""
+    ends: tuple[str, ...] = ()
+
+    @property
+    def is_opening(self) -> bool:
+        return self.line.change.is_opening
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """`paused`: why nothing is counted now, or ""."""
+
+    record: TrialRecord
+    paused: str
+    lines: tuple[SeenLine, ...]
+    done: tuple[DoneLine, ...]
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether lines share counters."""
+        return any(seen.sharing > 1 for seen in self.lines)
+
+    def packets(self, *, is_opening: bool) -> int:
+        """How many packets were counted at lines that open, or that close."""
+        found = {seen.counter: seen.packets for seen in self.lines if seen.is_opening is is_opening}
+        return sum(found.values())
+
+    def as_plain(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "record": asdict(self.record),
+            "paused": self.paused,
+            "lines": [
+                [line_as_plain(seen.line), seen.counter, seen.packets, seen.sharing, seen.first, seen.last, seen.ends]
+                for seen in self.lines
+            ],
+            "done": [[line_as_plain(one.line), one.packets, one.at] for one in self.done],
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> TrialReport:
+        """The report that such a document holds."""
+        lines = tuple(map(_seen_of, document["lines"]))
+        done = tuple(DoneLine(line_of(line), packets, at) for line, packets, at in document["done"])
+        record = document["record"]
+        return cls(TrialRecord(**{**record, "enis": tuple(record["enis"])}), document["paused"], lines, done)
+
+
+def _seen_of(entry: Sequence[Any]) -> SeenLine:
+    line, counter, packets, sharing, first, last, ends = entry
+    return SeenLine(line_of(line), counter, packets, sharing, first, last, tuple(ends))
+
+
+def report_of(trial: Trial) -> TrialReport:
+    """What is known now."""
+    sharing: dict[str, int] = {}
+    for counter in trial.counters.values():
+        sharing[counter] = sharing.get(counter, 0) + 1
+    lines = tuple(_seen(trial, line, sharing[trial.counters[name]]) for name, line in trial.lines.items())
+    return TrialReport(trial.folder.record(trial.name), trial.paused, lines, tuple(trial.done))
+
+
+def _seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:
+    counted, counter = trial.sum_of(line), trial.counters[line.name]
+    times = _times(trial.samples.by_counter.get(counter), counted)
+    return SeenLine(line, counter, counted.packets, sharing, *times)
+
+
+def _times(sampled: LineSamples | None, counted: Sum) -> tuple[str, str, tuple[str, ...]]:
+    """When packets were seen, and from where. Readings give a time somewhat too late, samples the right one; but they
+    may be missing. A line whose counter shows nothing has none, as others can log in its name."""
+    if not counted.packets:
+        return "", "", ()
+    if sampled is None:
+        return counted.first, counted.last, ()
+    is_late = spell_time(sampled.last + LATE_S) < counted.last
+    last = counted.last if is_late else spell_time(sampled.last)
+    return min(counted.first, spell_time(sampled.first)), last, sampled.most

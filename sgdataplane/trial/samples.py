@@ -1,0 +1,110 @@
+"""The ends that packets of a line came from or went to, and when the line was first and last seen: as samples.
+
+Owns what is kept of them, and how they are read. Is given counters' names. Must not know lines.
+
+Only counts by the kernel are exact. Of each line, at most `SAMPLES_A_SECOND` packets a second are logged; and root in
+a namespace can log in the name of a line. So a sample never says how many packets there were, and what is kept of each
+line is bounded. The first packet of each second is always among the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.sites import ARRIVING, Site
+from sgdataplane.host import netns
+from sgdataplane.host.nflog import Logged, Nflog
+from sgdataplane.net.values import Address, Direction
+from sgdataplane.observe.headers import parse_headers
+from sgdataplane.trial.tables import SAMPLES
+
+MAX_ENDS = 64  # of each line: the least frequent ones make room (Misra and Gries 1982)
+SHOWN = 5
+PREROUTING = 0  # NF_INET_PRE_ROUTING
+
+
+@dataclass(slots=True)
+class LineSamples:
+    """`first`, `last`: seconds since 1970. `ends`: by address, how many samples; those that came least are missing."""
+
+    first: float
+    last: float
+    ends: dict[str, int] = field(default_factory=dict)
+
+    def note(self, end: str, at: float) -> None:
+        self.first, self.last = min(self.first, at), max(self.last, at)
+        if end in self.ends or len(self.ends) < MAX_ENDS:
+            self.ends[end] = self.ends.get(end, 0) + 1
+        else:
+            self.ends = {known: count - 1 for known, count in self.ends.items() if count > 1}
+
+    @property
+    def most(self) -> tuple[str, ...]:
+        """The ends that came most often, the first one first."""
+        return tuple(sorted(self.ends, key=lambda end: (-self.ends[end], end))[:SHOWN])
+
+    def as_json(self) -> list[object]:
+        return [self.first, self.last, self.ends]
+
+
+@dataclass(slots=True)
+class Samples:
+    """What was sampled, by counter."""
+
+    by_counter: dict[str, LineSamples] = field(default_factory=dict)
+
+    def note(self, counter: str, end: str, at: float) -> None:
+        self.by_counter.setdefault(counter, LineSamples(at, at)).note(end, at)
+
+    def keep_only(self, counters: Iterable[str]) -> None:
+        wanted = set(counters)
+        self.by_counter = {name: found for name, found in self.by_counter.items() if name in wanted}
+
+    def as_json(self) -> dict[str, object]:
+        return {name: found.as_json() for name, found in self.by_counter.items()}
+
+    @classmethod
+    def of(cls, document: object) -> Samples:
+        """What a document says; what can't be read is left out."""
+        found = cls()
+        for name, entry in document.items() if isinstance(document, Mapping) else ():
+            with suppress(ValueError, TypeError, AttributeError):
+                first, last, ends = entry
+                known = {str(Address.parse(str(end))): int(count) for end, count in ends.items()}
+                found.by_counter[str(name)] = LineSamples(float(first), float(last), known)
+        return found
+
+
+class SampleListener:
+    """Reads samples in one namespace. For a selector; `read` never waits."""
+
+    def __init__(self, path: str, site: Site) -> None:
+        """Errors as of Nflog; HostError if there is no such namespace."""
+        self._site = site
+        with netns.inside(path):
+            self._log = Nflog(SAMPLES)
+
+    def fileno(self) -> int:
+        return self._log.fileno()
+
+    def close(self) -> None:
+        self._log.close()
+
+    def read(self, samples: Samples, counters: frozenset[str], now: float) -> int:
+        """Note what has come for these counters; return how many packets. HostError if the kernel refuses."""
+        found = [entry for entry in self._log.read() if logged_counter(entry.prefix) in counters]
+        for entry in found:
+            end = self._end(entry)
+            if end is not None:
+                samples.note(str(logged_counter(entry.prefix)), str(end), entry.seconds or now)
+        return len(found)
+
+    def _end(self, logged: Logged) -> Address | None:
+        """The end that isn't the ENI's."""
+        is_arriving = logged.hook == PREROUTING
+        side = next(side for side in Direction if (self._site.hooks[side] == ARRIVING) == is_arriving)
+        headers = parse_headers(logged.ethertype, logged.payload)
+        return headers.source if side is Direction.INGRESS else headers.destination

@@ -1,0 +1,260 @@
+"""One trial: its lines follow the policy in force, their counts outlive tables, namespaces and machines.
+
+Owns what a trial knows, and what becomes of its lines with an apply. Is given scopes: the namespaces where policies are
+in force. Must not know who calls it when, or how anything is shown.
+
+A change of the policy takes two steps. `plan()` compares the states and compiles tables; it takes its time, and touches
+nothing. `carry_out()` puts the tables into the kernel. If either fails, the trial is paused with the reason: its tables
+go, its counts stay, and the next change of the policy tries again. What a packet counts for between an apply and the
+moment when the trial follows is a line of the policy before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.enforce import Desired
+from sgdataplane.errors import InternalError, SgDataplaneError
+from sgdataplane.host import netns
+from sgdataplane.host.identity import identity_of
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.counters import Counted
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.observe.ledger import Ledger, Sum
+from sgdataplane.observe.ledgertext import boot_id, ledger_as_json, ledger_of
+from sgdataplane.trial import running
+from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
+from sgdataplane.trial.linetext import line_as_plain, line_of
+from sgdataplane.trial.record import TrialFolder
+from sgdataplane.trial.samples import Samples
+from sgdataplane.trial.tables import TrialPlace, compile_trial, table_name
+
+MAX_DONE = 1_000  # lines that an apply has made true
+ALL = ""  # the one scope of the ledger: a counter is named after its line, wherever it is
+NOTHING = Sum(0, 0, "")
+
+
+@dataclass(frozen=True)
+class TrialScope:
+    """A namespace where a policy is in force. `key`: tells it from others. `held`: holds it, and gives a path to it, or
+    None if it has ended."""
+
+    key: object
+    held: Callable[[], AbstractContextManager[str | None]]
+    desired: Desired
+
+    @property
+    def place(self) -> TrialPlace:
+        return TrialPlace(self.desired.site, self.desired.interfaces, self.desired.options)
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """What a trial wants in one namespace."""
+
+    scope: TrialScope
+    found: TrialLines
+    table: Table
+
+
+Plan = tuple[PlannedTable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoneLine:
+    """A line that an apply has made true. `packets`: what it had counted; None if it shared a counter. `at`: when."""
+
+    line: TrialLine
+    packets: int | None
+    at: str
+
+
+@dataclass
+class Trial:
+    """`paused`: why it doesn't count, or "". `lines`: all of its lines, which may share counters."""
+
+    folder: TrialFolder
+    name: str
+    after: CloudState
+    paused: str = ""
+    lines: dict[str, TrialLine] = field(default_factory=dict)
+    counters: dict[str, str] = field(default_factory=dict)
+    done: list[DoneLine] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    samples: Samples = field(default_factory=Samples)
+
+    @classmethod
+    def load(cls, folder: TrialFolder, name: str) -> Trial:
+        """The trial as it was noted. TrialError if there is none, StateFileError if its state can't be read."""
+        folder.record(name)
+        found = cls(folder, name, folder.state(name))
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            found._take(folder.seen(name))
+        return found
+
+    def _take(self, seen: Mapping[str, object]) -> None:
+        """Go on with what was seen."""
+        self.ledger = ledger_of(seen.get("ledger"), boot_id())
+        self.samples = Samples.of(seen.get("samples"))
+        self.paused = str(seen.get("paused", ""))
+        lines = [line_of(entry) for entry in _list(seen.get("lines"))]
+        self.lines = {line.name: line for line in lines}
+        self.counters = dict(zip(self.lines, map(str, _list(seen.get("counters"))), strict=True))
+        self.done = [DoneLine(line_of(line), count, str(at)) for line, count, at in _list(seen.get("done"))]
+
+    def note(self) -> None:
+        """Keep what was seen. OSError if that can't be written."""
+        self.samples.keep_only(self.counters.values())
+        seen = {
+            "ledger": ledger_as_json(self.ledger, boot_id()),
+            "samples": self.samples.as_json(),
+            "paused": self.paused,
+            "lines": [line_as_plain(line) for line in self.lines.values()],
+            "counters": list(self.counters.values()),
+            "done": [[line_as_plain(one.line), one.packets, one.at] for one in self.done],
+        }
+        self.folder.note(self.name, seen)
+
+    # following the policy
+
+    def plan(self, scopes: Sequence[TrialScope]) -> Plan:
+        """What is to be counted where, now that these policies are in force. Touches nothing."""
+        wanted = frozenset(self.folder.record(self.name).enis)
+        diffs: dict[tuple[int, object], StateDiff] = {}
+        found = []
+        for scope in scopes:
+            enis = [eni for eni in scope.desired.interfaces if not wanted or eni in wanted]
+            if enis:
+                lines = lines_at(self._diff(diffs, scope.desired), enis)
+                found.append(PlannedTable(scope, lines, compile_trial(self.name, scope.place, lines)))
+        return tuple(found)
+
+    def _diff(self, known: dict[tuple[int, object], StateDiff], desired: Desired) -> StateDiff:
+        key = id(desired.state), desired.options
+        if key not in known:
+            known[key] = StateDiff(desired.state, self.after, desired.options)
+        return known[key]
+
+    def carry_out(self, plan: Plan, scopes: Iterable[TrialScope]) -> None:
+        """Count what is planned, and nothing else, in these namespaces. KernelError if the kernel refuses it
+        somewhere."""
+        planned = {entry.scope.key: entry for entry in plan}
+        for scope in scopes:
+            with _entered(scope) as kernel:
+                if kernel is None:
+                    continue
+                entry = planned.get(scope.key)
+                if entry is None or not entry.found.lines:
+                    self._read(scope, kernel)
+                    running.remove(kernel, table_name(self.name))
+                else:
+                    self._put(entry, kernel)
+        self._follow([line for entry in plan for line in entry.found.lines], plan)
+        self.paused = ""
+
+    def _put(self, entry: PlannedTable, kernel: NetlinkKernel) -> None:
+        cookie = identity_of(kernel.namespace).cookie
+        last = running.put(kernel, entry.table)
+        if last:
+            self.ledger.note_last(cookie, ALL, last, _now())
+        self._note(cookie, running.read(kernel, entry.table.name, entry.found.counter_names))
+
+    def _follow(self, lines: Sequence[TrialLine], plan: Plan) -> None:
+        """These are the lines from now on. Those that no longer differ anywhere were made true by an apply."""
+        here = {eni for entry in plan for eni in entry.scope.desired.interfaces}
+        new = {line.name: line for line in lines}
+        by_place: dict[object, list[TrialLine]] = {}
+        for line in lines:
+            by_place.setdefault(line.place, []).append(line)
+        gone = [line for name, line in self.lines.items() if name not in new and line.change.eni_id in here]
+        for line in gone:
+            if not any(line.meets(other) for other in by_place.get(line.place, ())):
+                self.done.append(DoneLine(line, self.packets_of(line), _now()))
+        self.done = [one for one in self.done if one.line.name not in new][-MAX_DONE:]
+        self.lines = new
+        self.counters = {name: entry.found.counters[name] for entry in plan for name in entry.found.counters}
+
+    def pause(self, reason: str, scopes: Iterable[TrialScope]) -> None:
+        """Stop counting, and keep what was counted."""
+        self.paused = reason
+        self.end(scopes)
+
+    # what was seen
+
+    def read(self, scopes: Iterable[TrialScope]) -> None:
+        """Add what was counted since the last reading. A namespace that can't be read keeps its counts until then."""
+        for scope in scopes:
+            with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
+                if kernel is not None:
+                    self._read(scope, kernel)
+
+    def _read(self, scope: TrialScope, kernel: NetlinkKernel) -> None:
+        enis = scope.desired.interfaces
+        mine = {self.counters[name] for name, line in self.lines.items() if line.change.eni_id in enis}
+        self._note(identity_of(kernel.namespace).cookie, running.read(kernel, table_name(self.name), sorted(mine)))
+
+    def _note(self, cookie: int, counters: Mapping[str, Counted]) -> None:
+        if counters:
+            self.ledger.note(cookie, ALL, counters, _now())
+
+    def sum_of(self, line: TrialLine) -> Sum:
+        """What the line's counter has counted, which it may share."""
+        return self.ledger.scopes.get(ALL, {}).get(self.counters.get(line.name, ""), NOTHING)
+
+    def packets_of(self, line: TrialLine) -> int | None:
+        """How many packets the line has counted; None if its counter is shared."""
+        return None if self.is_shared(line) else self.sum_of(line).packets
+
+    def is_shared(self, line: TrialLine) -> bool:
+        """Whether other lines count with the same counter."""
+        return self.counters.get(line.name, "") != line.counter
+
+    def end(self, scopes: Iterable[TrialScope]) -> None:
+        """Count a last time, and remove the tables."""
+        for scope in scopes:
+            with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
+                if kernel is not None:
+                    self._read(scope, kernel)
+                    running.remove(kernel, table_name(self.name))
+
+
+def follow(trial: Trial, scopes: Sequence[TrialScope]) -> None:
+    """Make a trial follow the policies in force in these namespaces. Whatever goes wrong pauses the trial, and nothing
+    else."""
+    try:
+        trial.carry_out(trial.plan(scopes), scopes)
+    except (SgDataplaneError, InternalError, OSError, MemoryError, RecursionError) as error:
+        trial.pause(str(error) or type(error).__name__, scopes)
+
+
+@contextmanager
+def _entered(scope: TrialScope) -> Iterator[NetlinkKernel | None]:
+    """A door to the namespace's nftables; None if it has ended."""
+    with scope.held() as path:
+        if path is None:
+            yield None
+            return
+        with NetlinkKernel(str(netns.path_of(path))) as kernel:
+            yield kernel
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("it is no list")
+    return value
+
+
+def _now() -> str:
+    return spell_time(time.time())
+
+
+def spell_time(seconds: float) -> str:
+    """Seconds since 1970 as in RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
