@@ -21,6 +21,8 @@ from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say
 from sgdataplane.cli.scopes import Scopes, scopes
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
+from sgdataplane.daemon.statefolder import TRIALS
+from sgdataplane.daemon.trials import COMPARING
 from sgdataplane.errors import TrialError
 from sgdataplane.host.files import Survives
 from sgdataplane.model.state import CloudState
@@ -32,6 +34,7 @@ from sgdataplane.trial.report import TrialReport
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_S = 30 * 86400
+PLANNING_S, POLL_S = 120.0, 0.1  # how long the agent may compare two states, and how often it is asked
 DAY_S = 86400
 ACTIONS = {
     "start": Summary("count what a state would change, from now on", "sudo sgdp trial start new.yaml --for 24h"),
@@ -141,13 +144,18 @@ class AgentTrials:
     def __init__(self, there: Scopes) -> None:
         assert there.config is not None
         self._socket = there.config.socket
-        self._folder = TrialFolder(there.config.state_directory / "trials", Survives.THE_MACHINE)
+        self._folder = TrialFolder(there.config.state_directory / TRIALS, Survives.THE_MACHINE)
 
     def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
         self._ask(Request.TRIALS)
         with self._folder.locked():
             self._folder.add(record, state)
-        return self._report(Request.TRIAL_START, record.name)
+        found = self._report(Request.TRIAL_START, record.name)
+        until = time.monotonic() + PLANNING_S
+        while found.paused == COMPARING and time.monotonic() < until:
+            time.sleep(POLL_S)
+            found = self.read(record.name)
+        return found
 
     def read(self, name: str) -> TrialReport:
         return self._report(Request.TRIAL, name)
@@ -167,7 +175,7 @@ class AgentTrials:
         return TrialReport.of(found)
 
     def _ask(self, request: Request, name: str = "") -> dict[str, object]:
-        return control.ask(self._socket, request, eni=name)
+        return control.ask(self._socket, request, trial=name)
 
 
 @contextmanager

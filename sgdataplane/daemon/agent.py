@@ -58,11 +58,15 @@ from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.sessionroom import SessionRoom
 from sgdataplane.daemon.signals import ENDING, open_signals
 from sgdataplane.daemon.source import LastGood, source_of
+from sgdataplane.daemon.statefolder import TRIALS
 from sgdataplane.daemon.status import Status
+from sgdataplane.daemon.trials import Trials
 from sgdataplane.errors import ConfigError, SgDataplaneError
+from sgdataplane.host.files import Survives
 from sgdataplane.host.watch import NamesWatch, PathWatch
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.naming import look_up, names_of_enis
+from sgdataplane.trial.record import TrialFolder
 
 
 class _Watch(Protocol):
@@ -100,6 +104,8 @@ class Agent:
         stack.callback(self._metrics_server.close)
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
+        self._trials = Trials(TrialFolder(config.state_directory / TRIALS, Survives.THE_MACHINE))
+        stack.callback(self._count, self._trials.close)
         self._schedule, self._turns = Schedule(config.resync, time.monotonic), Turns(time.monotonic)
         self._journal = Journal(self._status, self._metrics, self._notifier, self._turns, CommitFile(config.bindings))
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -126,6 +132,7 @@ class Agent:
         self._register(self._containers, self._hear_containers)
         self._register(self._clearer, self._hear_cleared)
         self._register(self._historian, self._historian.read)
+        self._register(self._trials, lambda: None)  # each round serves them
 
     def _register(self, watch: _Watch, call: Callable[[], None]) -> None:
         self._selector.register(watch, selectors.EVENT_READ, call)
@@ -141,6 +148,7 @@ class Agent:
             self._handle(self._limit.flush)
             self._handle(self._historian.tick)
             self._count(self._counts.store_if_due)
+            self._count(self._trials.serve)
             for cause, wait_s in ((Cause.TURN, self._turns.wait_s), (Cause.MODE, self._reconciler.mode_wait_s)):
                 if wait_s == 0.0:
                     self._schedule.add(cause)
@@ -157,8 +165,9 @@ class Agent:
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
             return 0.0
-        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s, self._historian.wait_s
-        waits = (*asked, self._schedule.wait_s, self._notifier.wait_s, self._counts.wait_s, self._limit.wait_s)
+        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s
+        kept = self._counts.wait_s, self._trials.wait_s, self._historian.wait_s
+        waits = (*asked, *kept, self._schedule.wait_s, self._notifier.wait_s, self._limit.wait_s)
         return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 
     @property
@@ -254,6 +263,10 @@ class Agent:
                 return self._counters(asked.eni)
             case Request.FIND:
                 return self._find(asked.eni)
+            case Request.TRIALS:
+                return spell_answer(trials=self._trials.records_as_json())
+            case Request.TRIAL | Request.TRIAL_START | Request.TRIAL_STOP:
+                return self._trial(asked)
         self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
         return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # a cycle that runs may have missed it
 
@@ -265,6 +278,14 @@ class Agent:
             return spell_answer(counters=self._counts.as_json(eni_id))
         except AnswerTooLargeError as error:
             return spell_refusal(str(error))
+
+    def _trial(self, asked: ControlRequest) -> bytes:
+        do = {Request.TRIAL: self._trials.report, Request.TRIAL_START: self._trials.begin}
+        try:
+            found = do.get(asked.request, self._trials.stop)(asked.trial)
+        except SgDataplaneError as error:
+            return spell_refusal(str(error))
+        return spell_answer(trial=None if found is None else found.as_plain())
 
     def _find(self, name: str) -> bytes:
         named = look_up(name, {**dict.fromkeys(self._counts.enis, ()), **names_of_enis(self._reconciler.state)})
@@ -305,6 +326,7 @@ class Agent:
         self._reconciler.remember()
         self._count(lambda: self._counts.note_cycle(report, lambda: self._handle(self._serve)))
         self._handle(lambda: self._historian.follow(report, config.history, config.choices.options))
+        self._count(lambda: self._trials.note_cycle(report))
         tidy()
 
     def _serve_at(self, config: Config) -> dict[str, str]:

@@ -7,9 +7,12 @@ Must not know how a request is carried out.
                 {"request": "status", "eni": "eni-1"}       with this ENI alone
                 {"request": "counters", "eni": "eni-1"}     without "eni": for all ENIs
                 {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
+                {"request": "trial", "trial": "next"}       also trial-start and trial-stop
     answer      {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
                 {"ok": true, "counters": {...}}             the keys: pydoc sgdataplane.daemon.counts
                 {"ok": true, "ids": [...], "near": [...]}   ENIs that the name may mean; if none, similar names
+                {"ok": true, "trials": [...]}               records, as of pydoc sgdataplane.trial.record
+                {"ok": true, "trial": {...}}                pydoc sgdataplane.trial.report; null: there is none
                 {"ok": true, "cycle": 7}                    reload, resync: that cycle or a later one does it
                 {"ok": false, "error": "..."}               and what would be right
     The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
@@ -21,6 +24,9 @@ Must not know how a request is carried out.
     reload      read the configuration and the state again, as SIGHUP does
     resync      write all rules again, whatever the kernel holds
     counters    hits per rule, read now; "eni" is an id
+    trials      which trials run
+    trial       what a trial has seen, read now
+    trial-start, trial-stop     take up a trial that was written to the state directory; end one
     find        which ENI a name means, in the policy in force, or among those whose hits are still known
 """
 
@@ -63,15 +69,17 @@ class Request(enum.Enum):
     TRIAL_STOP = "trial-stop"
 
 
+OF_TRIAL = (Request.TRIAL, Request.TRIAL_START, Request.TRIAL_STOP)  # requests that name a trial
 NAMING = (Request.STATUS, Request.COUNTERS, Request.FIND)  # requests that may name an ENI
 
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """`eni`: for this one alone; "": for all."""
+    """`eni`: for this one alone; "": for all. `trial`: the trial that it is about."""
 
     request: Request
     eni: str = ""
+    trial: str = ""
 
 
 EXPECTED = 'a line {"request": R}, R one of ' + ", ".join(request.value for request in Request)
@@ -84,17 +92,19 @@ class ProtocolError(Exception):
 def parse_request(line: bytes) -> ControlRequest:
     """ProtocolError if the line isn't a request."""
     value = _object(line)
-    eni = value.get("eni", "")
-    if "request" not in value or not value.keys() <= {"request", "eni"} or not isinstance(eni, str):
+    eni, trial = value.get("eni", ""), value.get("trial", "")
+    is_known = "request" in value and value.keys() <= {"request", "eni", "trial"}
+    if not is_known or not isinstance(eni, str) or not isinstance(trial, str):
         raise ProtocolError(f"expected {EXPECTED}")
     found = next((request for request in Request if request.value == value["request"]), None)
-    if found is None or (eni and found not in NAMING):
+    if found is None or (eni and found not in NAMING) or (trial and found not in OF_TRIAL):
         raise ProtocolError(f"no such request; expected {EXPECTED}")
-    return ControlRequest(found, eni)
+    return ControlRequest(found, eni, trial)
 
 
-def spell_request(request: Request, eni: str = "") -> bytes:
-    return _line({"request": request.value, **({"eni": eni} if eni else {})})
+def spell_request(request: Request, eni: str = "", trial: str = "") -> bytes:
+    names = {"eni": eni, "trial": trial}
+    return _line({"request": request.value, **{key: name for key, name in names.items() if name}})
 
 
 def spell_answer(**content: object) -> bytes:
@@ -316,9 +326,11 @@ def _start() -> str:
     return "systemctl start sgdataplane" if is_installed else "sgdp agent --config FILE (no systemd unit is installed)"
 
 
-def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "") -> dict[str, object]:
-    """Ask the agent and return its answer. `eni`: for this one alone. HostError if there is no agent, it refuses, or it
-    takes too long."""
+def ask(
+    path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "", trial: str = ""
+) -> dict[str, object]:
+    """Ask the agent and return its answer. `eni`: for this one alone; `trial`: about this one. HostError if there is no
+    agent, it refuses, or it takes too long."""
     deadline = time.monotonic() + seconds
     data = b""
     try:
@@ -326,7 +338,7 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "
             door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
             door.connect(str(path))  # waits if the queue is full, unlike with settimeout()
             door.settimeout(seconds)
-            door.sendall(spell_request(request, eni))
+            door.sendall(spell_request(request, eni, trial))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
                 door.settimeout(max(0.001, deadline - time.monotonic()))
                 part = door.recv(1 << 20)

@@ -10,10 +10,11 @@ from pathlib import Path
 from sgdataplane.history import file, live
 from sgdataplane.host.private import make_private_folder
 
-LAST_GOOD, PROVEN, COUNTERS = "last-good.yaml", "proven.json", "counters.json"
+LAST_GOOD, PROVEN, COUNTERS, TRIALS = "last-good.yaml", "proven.json", "counters.json", "trials"
 HISTORY = file.NAME
 
 
 def make_state_folder(path: Path) -> None:
     """Make or tighten it. HostError if others can use it, and that can't be changed."""
-    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, *(HISTORY + ending for ending in file.ENDINGS), live.NAME))
+    history = (*(HISTORY + ending for ending in file.ENDINGS), live.NAME)
+    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, TRIALS, *history))

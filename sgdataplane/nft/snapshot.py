@@ -263,8 +263,10 @@ def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, byte
 
 
 def tables_named(netlink: Nfnetlink, prefix: str) -> tuple[str, ...]:
-    """The names of inet tables that begin like that and could be ours, sorted. OSError if the kernel refuses."""
-    found = (names.known(entry[uapi.TABLE_NAME]) for _, entry in netlink.dump(uapi.kind_of(uapi.GETTABLE)))
+    """The names of inet tables that begin like that and could be ours, sorted; among the first MAX_PASSED that there
+    are. OSError if the kernel refuses."""
+    with closing(netlink.entries(uapi.kind_of(uapi.GETTABLE), uapi.FAMILIES["inet"], b"")) as entries:
+        found = [names.known(parse_attributes(data)[uapi.TABLE_NAME]) for _, data in islice(entries, MAX_PASSED)]
     return tuple(sorted({name for name in found if name is not None and name.startswith(prefix)}))
 
 

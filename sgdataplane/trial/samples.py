@@ -9,9 +9,10 @@ line is bounded. The first packet of each second is always among the samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sgdataplane.contract.names import logged_counter
 from sgdataplane.contract.sites import ARRIVING, Site
@@ -50,14 +51,22 @@ class LineSamples:
         return [self.first, self.last, self.ends]
 
 
+class Sample(NamedTuple):
+    """A packet that was logged in the name of a counter. `at`: seconds since 1970."""
+
+    counter: str
+    end: str
+    at: float
+
+
 @dataclass(slots=True)
 class Samples:
     """What was sampled, by counter."""
 
     by_counter: dict[str, LineSamples] = field(default_factory=dict)
 
-    def note(self, counter: str, end: str, at: float) -> None:
-        self.by_counter.setdefault(counter, LineSamples(at, at)).note(end, at)
+    def note(self, sample: Sample) -> None:
+        self.by_counter.setdefault(sample.counter, LineSamples(sample.at, sample.at)).note(sample.end, sample.at)
 
     def keep_only(self, counters: Iterable[str]) -> None:
         wanted = set(counters)
@@ -93,14 +102,12 @@ class SampleListener:
     def close(self) -> None:
         self._log.close()
 
-    def read(self, samples: Samples, counters: frozenset[str], now: float) -> int:
-        """Note what has come for these counters; return how many packets. HostError if the kernel refuses."""
-        found = [entry for entry in self._log.read() if logged_counter(entry.prefix) in counters]
-        for entry in found:
-            end = self._end(entry)
-            if end is not None:
-                samples.note(str(logged_counter(entry.prefix)), str(end), entry.seconds or now)
-        return len(found)
+    def read(self, now: float) -> Iterator[Sample]:
+        """What has come. `now`: seconds since 1970, for packets without a time. HostError if the kernel refuses."""
+        for entry in self._log.read():
+            counter, end = logged_counter(entry.prefix), self._end(entry)
+            if counter is not None and end is not None:
+                yield Sample(counter, str(end), entry.seconds or now)
 
     def _end(self, logged: Logged) -> Address | None:
         """The end that isn't the ENI's."""

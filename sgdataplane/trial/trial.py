@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.contract.tables import TRIALS
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import InternalError, SgDataplaneError
 from sgdataplane.host import netns
@@ -33,7 +34,7 @@ from sgdataplane.trial import running
 from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
 from sgdataplane.trial.linetext import line_as_plain, line_of
 from sgdataplane.trial.record import TrialFolder
-from sgdataplane.trial.samples import Samples
+from sgdataplane.trial.samples import Sample, Samples
 from sgdataplane.trial.tables import TrialPlace, compile_trial, table_name
 
 MAX_DONE = 1_000  # lines that an apply has made true
@@ -89,6 +90,7 @@ class Trial:
     done: list[DoneLine] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     samples: Samples = field(default_factory=Samples)
+    _known: tuple[object, frozenset[str]] = (None, frozenset())
 
     @classmethod
     def load(cls, folder: TrialFolder, name: str) -> Trial:
@@ -188,21 +190,37 @@ class Trial:
 
     # what was seen
 
-    def read(self, scopes: Iterable[TrialScope]) -> None:
-        """Add what was counted since the last reading. A namespace that can't be read keeps its counts until then."""
+    def read(self, scopes: Iterable[TrialScope]) -> bool:
+        """Add what was counted since the last reading; return whether all tables are there. A namespace that can't be
+        read keeps its counts until it can."""
+        is_whole = True
         for scope in scopes:
             with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
                 if kernel is not None:
-                    self._read(scope, kernel)
+                    is_whole &= self._read(scope, kernel)
+        return is_whole
 
-    def _read(self, scope: TrialScope, kernel: NetlinkKernel) -> None:
+    def _read(self, scope: TrialScope, kernel: NetlinkKernel) -> bool:
         enis = scope.desired.interfaces
         mine = {self.counters[name] for name, line in self.lines.items() if line.change.eni_id in enis}
-        self._note(identity_of(kernel.namespace).cookie, running.read(kernel, table_name(self.name), sorted(mine)))
+        found = running.read(kernel, table_name(self.name), sorted(mine))
+        self._note(identity_of(kernel.namespace).cookie, found)
+        return bool(found) or not mine
+
+    def note_sample(self, sample: Sample) -> None:
+        """Keep a packet of one of the lines; any other is another trial's, or nobody's."""
+        if sample.counter in self._own_counters:
+            self.samples.note(sample)
 
     def _note(self, cookie: int, counters: Mapping[str, Counted]) -> None:
         if counters:
             self.ledger.note(cookie, ALL, counters, _now())
+
+    @property
+    def _own_counters(self) -> frozenset[str]:
+        if self._known[0] is not self.counters:
+            self._known = self.counters, frozenset(self.counters.values())
+        return self._known[1]
 
     def sum_of(self, line: TrialLine) -> Sum:
         """What the line's counter has counted, which it may share."""
@@ -232,6 +250,16 @@ def follow(trial: Trial, scopes: Sequence[TrialScope]) -> None:
         trial.carry_out(trial.plan(scopes), scopes)
     except (SgDataplaneError, InternalError, OSError, MemoryError, RecursionError) as error:
         trial.pause(str(error) or type(error).__name__, scopes)
+
+
+def remove_others(scopes: Iterable[TrialScope], names: Iterable[str]) -> None:
+    """Remove the tables of all trials but these. KernelError if the kernel refuses."""
+    wanted = set(map(table_name, names))
+    for scope in scopes:
+        with _entered(scope) as kernel:
+            for table in () if kernel is None else kernel.tables(TRIALS):
+                if kernel is not None and table not in wanted:
+                    running.remove(kernel, table)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from typing import Self
 
 from sgdataplane.host import netns
 
@@ -66,7 +67,7 @@ class Opener:
         while not self._end.wait(0.001) and self._next < 60_000:
             self.send(10)
 
-    def __enter__(self) -> Opener:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -89,6 +89,7 @@ def test_each_line_counts_what_was_sent(lab: Lab, opener: Opener) -> None:
 def test_counts_stay_exact_while_the_policy_changes(lab: Lab, opener: Opener) -> None:
     """Lines that stay keep their counts, over applies and readings, and none counts a packet twice."""
     trials.start(lab, record("t"), labs.state_of(AFTER))
+    now = lab
     with opener:
         for text in (OTHER, BEFORE, OTHER, BEFORE):
             now = manage.apply(lab.record.name, labs.state_of(text), enforce_policy)
@@ -115,7 +116,7 @@ def test_an_apply_that_changes_half_of_the_lines(lab: Lab, opener: Opener) -> No
     assert counts(back)[CLOSES] == closed, "a line that comes back goes on with its count"
 
 
-def test_nothing_of_the_policy_changes_and_nothing_stays(lab: Lab, opener: Opener) -> None:
+def test_nothing_of_the_policy_changes_and_nothing_stays(lab: Lab) -> None:
     """Fifty trials leave no table and no file, and the policy is in force as it was, untouched."""
     before = {at.netns: policy_of(at.netns) for at in lab.enforced}
     state = labs.state_of(AFTER)
@@ -168,7 +169,7 @@ def test_what_people_and_gates_see(lab: Lab, opener: Opener, files: dict[str, Pa
     sgdp("trial", "show", "next", *where, code=5)
 
 
-def test_a_gate_asks_only_for_what_it_names(lab: Lab, opener: Opener, files: dict[str, Path]) -> None:
+def test_a_gate_asks_only_for_what_it_names(lab: Lab, files: dict[str, Path]) -> None:
     where = ("--lab", lab.record.name)
     sgdp("trial", "start", str(files["after"]), *where)
     only = Opener(lab.find_node("i-a").netns, "10.0.0.2", (OPENS,), seed=1)
@@ -190,9 +191,7 @@ def test_a_refused_state_begins_nothing(lab: Lab, tmp_path: Path) -> None:
     assert trials.records(lab) == ()
 
 
-def test_an_eni_alone(lab: Lab, files: dict[str, Path], make_lab_name: Callable[[], str]) -> None:
+def test_an_eni_alone(lab: Lab, files: dict[str, Path]) -> None:
     where = ("--lab", lab.record.name)
     assert "at 1 ENI" in sgdp("trial", "start", str(files["after"]), "--eni", "eni-b", *where)
     assert {seen.line.change.eni_id for seen in trials.read(lab, "trial1").lines} == {"eni-b"}
-
-

@@ -1,0 +1,189 @@
+"""Trials that the agent keeps: exact over kill -9 and applies, no drift, samples, time, names of others."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.contract.tables import TABLE, TRIALS
+from sgdataplane.daemon.control import Request, ask
+from sgdataplane.host import netns
+from sgdataplane.statefile import dump_native
+from sgdataplane.trial.report import TrialReport
+from tests.support import attachhost
+from tests.support.agentbench import AgentBench
+from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Session
+from tests.support.schemas import assert_conforms
+from tests.support.trialtraffic import Opener
+
+pytestmark = pytest.mark.daemon
+OTHER = 7000
+Sgdp = Callable[..., int]
+
+
+class Trying:
+    """A workload with an agent, and a peer that sends."""
+
+    def __init__(self, bench: Bench, agent: AgentBench, place: str, state: Callable[..., object]) -> None:
+        self.bench, self.agent, self.place, self.state = bench, agent, place, state
+        self.opener = Opener(bench.pair["peer"], HERE["instance"][0], (WEB, DNS, OTHER), seed=11)
+
+    def write(self, *ports: int) -> Path:
+        path = self.bench.folder / "after.yaml"
+        path.write_text(dump_native(self.state(*ports)), "utf-8")  # type: ignore[arg-type]
+        return path
+
+    def sgdp(self, *arguments: object) -> int:
+        self.bench.read_output()
+        return self.bench.run("trial", *arguments, "--config", self.agent.config)
+
+    def report(self, name: str = "t") -> TrialReport:
+        found = ask(self.agent.socket, Request.TRIAL, trial=name)["trial"]
+        assert isinstance(found, dict)
+        return TrialReport.of(found)
+
+    def counts(self, name: str = "t") -> dict[int, int]:
+        """Packets by port, at the workload's ingress over IPv4."""
+        lines = [seen for seen in self.report(name).lines if seen.line.change.family.bits == 32]
+        mine = [seen for seen in lines if seen.line.change.eni_id == "eni-a"]
+        return {ports[0]: seen.packets for seen in mine if (ports := seen.line.change.ranges[-1]) is not None}
+
+    def sent(self, *ports: int) -> dict[int, int]:
+        return {port: self.opener.sent[port] for port in ports}
+
+    def apply(self, *ports: int) -> None:
+        """Change the state that is in force; returns when the agent has seen it."""
+        number = self.agent.cycles
+        self.agent.write(self.state(*ports))  # type: ignore[arg-type]
+        wait_until(lambda: self.agent.cycles > number)
+
+    def tables(self) -> list[str]:
+        return [line for line in nft(self.place, "list tables").splitlines() if TRIALS in line]
+
+
+@pytest.fixture(params=["instance", "host"])
+def trying(request: pytest.FixtureRequest, agent: AgentBench) -> Trying:
+    """The agent runs and lets WEB in, in each placement."""
+    if request.param == "instance":
+        bench = request.getfixturevalue("bench")
+        bench.attach()
+        found = Trying(bench, agent, bench.place, state_of)
+        agent.write(state_of(WEB))
+    else:
+        bench = request.getfixturevalue("host_bench")
+        agent.configure(placement="host")
+        found = Trying(bench, agent, attachhost.ROUTER, attachhost.state_of)
+        agent.write(attachhost.state_of(WEB))
+    agent.start()
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()  # the way is known, so that no packet waits for a neighbour's address
+    return found
+
+
+def test_counts_survive_kill_9_and_restarts(trying: Trying) -> None:
+    """No packet is missed while no agent runs, and none counts twice."""
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    trying.opener.send(120)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        trying.agent.end(number)
+        trying.opener.send(120)
+        trying.agent.start()
+        wait_until(lambda: trying.counts() == trying.sent(WEB, DNS))
+    assert trying.opener.sent[WEB] > 100
+    assert not trying.report().paused
+
+
+def test_counts_stay_exact_while_the_agent_applies(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    with trying.opener:
+        for ports in ((WEB, OTHER), (WEB,), (WEB, OTHER), (WEB,)):
+            trying.apply(*ports)
+    wait_until(lambda: trying.counts() == trying.sent(WEB, DNS))
+    assert trying.opener.sent.total() > 30
+
+
+def test_an_apply_makes_lines_true(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    trying.opener.send(60)
+    trying.apply(WEB, DNS)
+    wait_until(lambda: trying.counts() == trying.sent(WEB))
+    done = {one.line.change.ranges[-1]: one.packets for one in trying.report().done if one.packets}
+    assert done == {(DNS, DNS): trying.opener.sent[DNS]}
+
+
+def test_it_is_no_drift_and_costs_no_epoch(trying: Trying) -> None:
+    """A trial's commits start no cycle, and the next look finds the policy in force, untouched."""
+    before = {eni["eni"]: eni["epoch"] for eni in trying.agent.status()["enis"]}
+    for number in range(5):
+        assert trying.sgdp("start", trying.write(DNS), "--name", f"t{number}") == 0
+        assert len(trying.tables()) == 1
+        trying.sgdp("stop", f"t{number}")
+    assert trying.tables() == []
+    trying.agent.reload()
+    assert {eni["eni"]: eni["epoch"] for eni in trying.agent.status()["enis"]} == before
+    assert trying.agent.events("drift") == []
+    assert not any("drift" in causes for causes in trying.agent.causes())
+    assert [path.name for path in (trying.agent.var / "trials").iterdir()] == ["lock"]
+
+
+def test_a_table_that_somebody_removes_comes_back(trying: Trying) -> None:
+    """And the policy never notices."""
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    trying.opener.send(30)
+    assert trying.counts() == trying.sent(WEB, DNS)
+    nft(trying.place, f"delete table inet {trying.tables()[0].split()[-1]}")
+    trying.report()
+    assert len(trying.tables()) == 1
+    trying.opener.send(30)
+    assert trying.counts() == trying.sent(WEB, DNS), "what was read before is kept"
+
+
+def test_ends_are_sampled_and_sessions_that_would_end_are_told(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    trying.opener.send(60)
+    peer = HERE["peer"][0]
+    wait_until(lambda: any(seen.ends == (peer,) for seen in trying.report().lines))
+    assert trying.sgdp("show", "--json") == 1
+    document = json.loads(trying.bench.read_output())
+    assert_conforms("trial", document)
+    assert {session["local_port"] for session in document["sessions"]} == {WEB}
+    assert document["seen"] == {"close": trying.opener.sent[WEB], "open": trying.opener.sent[DNS]}
+
+
+def test_a_trial_that_cannot_be_read_harms_nothing(trying: Trying) -> None:
+    """Its state is damaged on disk. It is paused with the reason, and the policy is enforced."""
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    trying.agent.end(signal.SIGKILL)
+    (trying.agent.var / "trials" / "t.yaml").write_text("{")
+    trying.agent.start()
+    wait_until(lambda: "t.yaml" in trying.report().paused)
+    assert set(trying.agent.outcomes().values()) == {"in force"}
+    trying.apply(WEB, DNS)
+    assert set(trying.agent.outcomes().values()) == {"in force"}
+    assert trying.sgdp("stop") == 0
+    assert trying.tables() == [], "a table without a trial goes, too"
+
+
+def test_clear_removes_it(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    assert trying.tables()
+    trying.agent.end()
+    trying.bench.sgdp("clear")
+    if trying.place == attachhost.ROUTER:
+        assert not netns.exists(trying.place), "with its last ENI, the router goes, and all of its tables"
+    else:
+        assert TABLE not in nft(trying.place, "list tables")
+
+
+def test_it_ends_with_its_time(trying: Trying) -> None:
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t", "--for", "3s") == 0
+    wait_until(lambda: ask(trying.agent.socket, Request.TRIALS)["trials"] == [])
+    assert trying.tables() == []
+    assert trying.sgdp("show", "t") == 5
