@@ -10,6 +10,7 @@ import argparse
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import Difference, compare
@@ -42,6 +43,9 @@ from sgdataplane.terminal.output import Exit, hanging, paint, render_table, say,
 from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text, visible
 
+if TYPE_CHECKING:
+    from sgdataplane.cli.ending import EndingSessions
+
 OLD_HELP = "a state as every command takes one; may be left out if SGDP_STATE names it"
 NAMED = 3  # ENIs with the same change, before the others are only counted
 HEADERS = ("PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER")
@@ -73,6 +77,9 @@ def register(verbs: Verbs) -> None:
     help_text = "the same if NEW opens anything, to or from anybody"
     parser.add_argument("--fail-on-any-open", action="store_true", help=help_text)
     add_inexact(parser)
+    about = "also list the live sessions that NEW would end, in a lab or at what is attached here; needs root"
+    parser.add_argument("--live", action="store_true", help=about)
+    parser.add_where()
     parser.add_choices(JUDGING)
 
 
@@ -85,15 +92,32 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         before, after = addressed(before, after), addressed(after)
     result = compared(before, after, choices)
+    live = _live(arguments, (before, after), choices, result)
     if arguments.json:
-        print_document(result, choices, origins)
+        more = origins.as_json() if live is None else {**origins.as_json(), "sessions": live.as_json()}
+        print_document(result, choices, more)
     elif arguments.markdown:
         say_block(as_markdown(result, tuple(choices.unlike(ON_HOSTS))))
     else:
         say_choices(choices)
         print_text(result)
+    if live is not None and not arguments.json:
+        live.say(is_markdown=arguments.markdown, is_always=True)
     fails = (arguments.fail_on_open and result.is_exposed) or (arguments.fail_on_any_open and result.is_open)
     return Exit.NO if fails else Exit.DONE
+
+
+def _live(
+    arguments: argparse.Namespace, states: tuple[Loaded, Loaded], choices: Choices, result: Difference
+) -> EndingSessions | None:
+    """The live sessions that would end; None if they aren't asked for."""
+    if not arguments.live:
+        return None
+    from sgdataplane.cli.difflive import live_endings
+    from sgdataplane.cli.ending import EndingSessions
+
+    diff = StateDiff(states[0].state, states[1].state, choices.options)
+    return EndingSessions(live_endings(arguments, diff, result.changes))
 
 
 def compared(before: Loaded, after: Loaded, choices: Choices) -> Difference:
@@ -133,12 +157,13 @@ def say_notes(loaded: Loaded) -> None:
             say_aside(f"note: {finding.message}")
 
 
-def print_document(result: Difference, choices: Choices, origins: Origins) -> None:
-    """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
+def print_document(result: Difference, choices: Choices, more: Mapping[str, object]) -> None:
+    """Print JSON with one change a line: with indents, 100,000 of them would take seven times as long. `more`: keys
+    beside those of the difference."""
     document = difference_as_json(result)
     for name, before in (("changes", "{"), ("would_open", "")):
         say_block("\n".join((f'{before}"{name}": [', ",\n".join(map(json_text, document.pop(name))), "],")))
-    say(json_text({**document, **origins.as_json(), "choices": choices.of_judging()})[1:])
+    say(json_text({**document, **more, "choices": choices.of_judging()})[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sgdataplane.cli import trialtext
 from sgdataplane.cli.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
+from sgdataplane.cli.difflive import live_sessions
 from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
 from sgdataplane.cli.scopes import Scopes, scopes
@@ -26,8 +27,6 @@ from sgdataplane.daemon.trials import COMPARING
 from sgdataplane.errors import TrialError
 from sgdataplane.host.files import Survives
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.decisions import Decider
-from sgdataplane.observe.sessions import Session, read_sessions
 from sgdataplane.trial.live import ending
 from sgdataplane.trial.record import EXPECTED, NAME, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport
@@ -233,7 +232,7 @@ def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
     with _host(arguments) as (there, host):
         name = _asked(arguments, host)
         report = host.read(name)
-        sessions = tuple(ending(_sessions(there), (seen.line for seen in report.lines)))
+        sessions = tuple(ending(live_sessions(there), (seen.line for seen in report.lines)))
         if is_last:
             report = host.stop(name)
     shown = trialtext.ShownTrial(report, sessions, trialtext.owners_of(there.state), time.time())
@@ -247,16 +246,6 @@ def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
     else:
         trialtext.print_text(shown)
     return Exit.NO if shown.is_seen(arguments.fail_on) and not is_last else Exit.DONE
-
-
-def _sessions(there: Scopes) -> Iterator[Session]:
-    """All live sessions of ENIs there."""
-    for scope in there.all:
-        with scope.held() as path:
-            if path is not None and scope.desired is not None:
-                desired = scope.desired
-                decider = Decider(desired.state, there.options)
-                yield from read_sessions(path, desired.state, desired.interfaces, decider, desired.site)
 
 
 def run_list(arguments: argparse.Namespace) -> int:

@@ -13,28 +13,22 @@ from itertools import groupby
 from sgdataplane import __version__
 from sgdataplane.analyse.document import change_as_json
 from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, escaped, row_of
-from sgdataplane.cli.output import endpoint, iso_time, paint, render_table, say, say_block, warn, whole_seconds
-from sgdataplane.cli.sessions import as_json as session_as_json
+from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
+from sgdataplane.cli.output import iso_time, paint, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
-from sgdataplane.net.values import Protocol
-from sgdataplane.observe.sessions import Session
 from sgdataplane.report.content import TrialPage, TrialTable
-from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.record import TrialRecord
 from sgdataplane.trial.report import SeenLine, TrialReport
 from sgdataplane.trial.tables import SAMPLES_A_SECOND
 from sgdataplane.trial.trial import DoneLine
 
 SEEN_HEADERS = ("SEEN", "FIRST", "LAST", "MOST FREQUENT ENDS")
-MAX_SESSIONS = 20  # that are listed for people
 MAX_DONE = 20
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 TWO_DAYS = 2 * 86400
 SAMPLED = f"Counts are exact. Ends are samples: at most {SAMPLES_A_SECOND} packets a second of each line."
 MERGED = "There are very many lines: several of them share one counter, which is shown at each of them."
-
-Ending = tuple[Session, TrialLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ def print_text(shown: ShownTrial) -> None:
         say_block(render_table(("VERDICT", *HEADERS, *SEEN_HEADERS), rows, indent=2))
     if not report.lines:
         say("no verdict would change at these ENIs")
-    _print_sessions(shown)
+    EndingSessions(shown.sessions).say()
     for one in report.done[:MAX_DONE]:
         say(done_sentence(one))
     if len(report.done) > MAX_DONE:
@@ -155,28 +149,6 @@ def seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
     return f"{seen.packets:,}{share}", whole_seconds(seen.first), whole_seconds(seen.last), ends
 
 
-def _print_sessions(shown: ShownTrial) -> None:
-    if not shown.sessions:
-        return
-    say(paint(f"live sessions that the change would end: {len(shown.sessions):,}", "bold"))
-    say_block(render_table(SESSION_HEADERS, session_rows(shown), indent=2))
-    if len(shown.sessions) > MAX_SESSIONS:
-        say(f"  {len(shown.sessions) - MAX_SESSIONS:,} more; --json has all")
-
-
-SESSION_HEADERS = ("ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "DECIDED AFTER")
-
-
-def session_rows(shown: ShownTrial) -> list[tuple[str, ...]]:
-    return [_session_row(session, line) for session, line in shown.sessions[:MAX_SESSIONS]]
-
-
-def _session_row(session: Session, line: TrialLine) -> tuple[str, ...]:
-    direction = "" if session.direction is None else session.direction.value
-    ends = endpoint(session.remote, session.remote_port), endpoint(session.local, session.local_port)
-    return session.eni_id, direction, str(Protocol(session.protocol)), *ends, session.state, row_of(line.change)[-1]
-
-
 def done_sentence(one: DoneLine) -> str:
     """What an apply has made true."""
     verdict, protocol, ports, remote, *_ = row_of(one.line.change)
@@ -211,8 +183,8 @@ def as_markdown(shown: ShownTrial) -> str:
         for title, lines in by_place(shown.report.lines)
     ]
     if shown.sessions:
-        title = f"**Live sessions that the change would end: {len(shown.sessions):,}**"
-        tables.append((title, SESSION_HEADERS, session_rows(shown)))
+        ending = EndingSessions(shown.sessions)
+        tables.append((f"**{escaped(ending.title)}**", SESSION_HEADERS, ending.rows))
     length = sum(map(len, blocks))
     for number, (title, names, rows) in enumerate(tables):
         block = _table(title, names, rows)
@@ -242,7 +214,8 @@ def as_html(shown: ShownTrial) -> str:
         TrialTable(title, header, tuple(cells(shown, seen) for seen in lines))
         for title, lines in by_place(shown.report.lines)
     ]
-    sessions = TrialTable("Live sessions that the change would end", SESSION_HEADERS, tuple(session_rows(shown)))
+    ending = EndingSessions(shown.sessions)
+    sessions = TrialTable(ending.title, SESSION_HEADERS, tuple(ending.rows))
     facts = (
         ("State on trial", record.source),
         ("Since", whole_seconds(iso_time(record.since))),
@@ -282,10 +255,7 @@ def as_json(shown: ShownTrial) -> dict[str, object]:
         "now_in_force": [
             {**change_as_json(one.line.change), "packets": one.packets, "since": one.at} for one in report.done
         ],
-        "sessions": [
-            {**session_as_json(session, session.eni_id, 1.0), "after": line.change.after.as_json()}
-            for session, line in shown.sessions
-        ],
+        "sessions": EndingSessions(shown.sessions).as_json(),
     }
 
 

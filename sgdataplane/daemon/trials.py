@@ -57,7 +57,7 @@ class _Planned:
 
 
 @dataclass
-class _Place:
+class _KnownPlace:
     """A namespace, and who listens there, if anybody does."""
 
     scope: TrialScope
@@ -75,7 +75,7 @@ class Trials:
     _trials: dict[str, Trial] = field(default_factory=dict)
     _plans: dict[str, Plan] = field(default_factory=dict)
     _errors: dict[str, str] = field(default_factory=dict)
-    _places: dict[Key, _Place] = field(default_factory=dict)
+    _places: dict[Key, _KnownPlace] = field(default_factory=dict)
     _ready: list[_Planned] = field(default_factory=list)
     _number: int = 0
     _read_at: float = 0.0
@@ -129,7 +129,7 @@ class Trials:
             desired = entry.desired or (known.scope.desired if known else None)
             if desired is not None:
                 scope = TrialScope(key, partial(place_of, entry), desired)
-                self._places[key] = _Place(scope, entry, known.listener if known else None)
+                self._places[key] = _KnownPlace(scope, entry, known.listener if known else None)
                 if known is None:
                     self._tidy((scope,))
 
@@ -287,7 +287,7 @@ class Trials:
                 for trial in self._trials.values():
                     trial.note_sample(sample)
 
-    def _deafen(self, place: _Place) -> None:
+    def _deafen(self, place: _KnownPlace) -> None:
         if place.listener is not None:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(place.listener)

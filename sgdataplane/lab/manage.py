@@ -212,6 +212,7 @@ def down(name: str) -> tuple[str, ...]:
             record = None
         recorded = record.namespaces if record else ()
         with interrupts_held():
+            trials.forget(name)
             found = tuple(n for n in dict.fromkeys(recorded + build.marked_namespaces(name)) if netns.exists(n))
             build.remove(found)
             folder.remove()

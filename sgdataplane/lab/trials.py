@@ -4,29 +4,36 @@ Owns where they are, and that no trial fails an apply. Is given a lab whose lock
 trial counts.
 
 A lab has no agent. So its tables and files are all there is of a trial, and each verb that concerns them looks whether
-a trial's time is over. `keeping.py` listens for samples meanwhile.
+a trial's time is over. A process of its own does so meanwhile, and listens for samples (keeping.py).
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 import time
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.files import Survives
+from sgdataplane.host.private import open_lock, wait_for_lock
 from sgdataplane.lab.record import LabFolder
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport, report_of
+from sgdataplane.trial.samples import Samples
 from sgdataplane.trial.trial import Trial, TrialScope, follow
 
 if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
     from sgdataplane.model.state import CloudState
 
-FOLDER = "trials"
+FOLDER, SAMPLES_FILE, KEEPER = "trials", "samples", "keeper"  # and in it: what was sampled, and the lock of who listens
+END_S = 10.0
 LOGGER = logging.getLogger("sgdataplane.trials")
 
 
@@ -45,7 +52,7 @@ def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
     and then nothing of it is left."""
     folder, scopes = folder_of(lab.record.name), scopes_of(lab)
     with folder.locked():
-        _expire(lab, folder)
+        end_expired(lab, folder)
         folder.add(record, state)
         trial = Trial.load(folder, record.name)
         try:
@@ -55,14 +62,15 @@ def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
             trial.end(scopes)
             folder.remove(record.name)
             raise
-        return report_of(trial)
+    _begin_keeping(lab.record.name)
+    return report_of(trial)
 
 
 def read(lab: Lab, name: str) -> TrialReport:
     """What a trial has seen until now. TrialError if there is none of that name."""
     folder = folder_of(lab.record.name)
     with folder.locked():
-        _expire(lab, folder)
+        end_expired(lab, folder)
         trial = Trial.load(folder, name)
         _read(lab, trial)
         return report_of(trial)
@@ -77,14 +85,39 @@ def stop(lab: Lab, name: str) -> TrialReport:
         trial.end(scopes_of(lab))
         found = report_of(trial)
         folder.remove(name)
-        return found
+    if not folder.names():
+        _forget_samples(folder)
+    return found
+
+
+def forget(name: str) -> None:
+    """The lab ends, and its trials with it."""
+    folder = folder_of(name)
+    if folder.path.is_dir():
+        for trial in folder.names():
+            folder.remove(trial)
+        _forget_samples(folder)
+
+
+def _forget_samples(folder: TrialFolder) -> None:
+    """After the end of the last trial."""
+    _wait_kept(folder.path)
+    for name in (SAMPLES_FILE, KEEPER):
+        (folder.path / name).unlink(missing_ok=True)
+
+
+def samples_of(folder: TrialFolder) -> object:
+    """What the keeper has noted; None if nothing can be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads((folder.path / SAMPLES_FILE).read_bytes())
+    return None
 
 
 def records(lab: Lab) -> tuple[TrialRecord, ...]:
     """The trials that run."""
     folder = folder_of(lab.record.name)
     with folder.locked():
-        _expire(lab, folder)
+        end_expired(lab, folder)
         return tuple(folder.record(name) for name in folder.names())
 
 
@@ -102,14 +135,28 @@ def follow_all(lab: Lab) -> None:
 
 def _read(lab: Lab, trial: Trial) -> None:
     trial.read(scopes_of(lab))
+    trial.samples = Samples.of(samples_of(trial.folder))
     with suppress(OSError):
         trial.note()
 
 
-def _expire(lab: Lab, folder: TrialFolder) -> None:
+def end_expired(lab: Lab, folder: TrialFolder) -> None:
     """End trials whose time is over."""
     for name in folder.names():
         with suppress(SgDataplaneError):
             if folder.record(name).until <= time.time():
                 Trial.load(folder, name).end(scopes_of(lab))
                 folder.remove(name)
+
+
+def _begin_keeping(name: str) -> None:
+    """Have a process keep the lab's trials, if none does; returns when it listens. Without it, trials lack samples."""
+    command = [sys.executable, "-m", "sgdataplane.lab.keeping", name]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, check=False, timeout=END_S, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def _wait_kept(folder: Path) -> None:
+    """Wait until no process keeps trials in that folder, which has none."""
+    with suppress(OSError, SgDataplaneError), open(open_lock(folder / KEEPER), encoding="ascii") as lock:
+        wait_for_lock(lock.fileno(), END_S)

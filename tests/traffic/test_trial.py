@@ -19,6 +19,7 @@ from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.trial.record import TrialRecord
 from sgdataplane.trial.report import TrialReport
 from tests.support import labs
+from tests.support.flood import wait_until
 from tests.support.nft import listing, nft
 from tests.support.schemas import assert_conforms
 from tests.support.trialtraffic import Opener, state_text
@@ -120,10 +121,14 @@ def test_nothing_of_the_policy_changes_and_nothing_stays(lab: Lab) -> None:
     """Fifty trials leave no table and no file, and the policy is in force as it was, untouched."""
     before = {at.netns: policy_of(at.netns) for at in lab.enforced}
     state = labs.state_of(AFTER)
-    for number in range(50):
+    trials.start(lab, record("t"), state)
+    with_one = tables(lab)
+    for number in range(49):
         trials.start(lab, record(f"t{number}"), state)
-        assert tables(lab)
+        assert len(tables(lab)) == 2 * len(with_one)
         trials.stop(lab, f"t{number}")
+    assert tables(lab) == with_one
+    trials.stop(lab, "t")
     assert tables(lab) == []
     assert [path.name for path in trials.folder_of(lab.record.name).path.iterdir()] == ["lock"]
     assert {at.netns: policy_of(at.netns) for at in lab.enforced} == before
@@ -142,10 +147,23 @@ def lab_settings(lab: Lab) -> Settings:
     return request.settings
 
 
-def test_a_trial_ends_with_its_time(lab: Lab) -> None:
-    trials.start(lab, record("t", seconds=0.001), labs.state_of(AFTER))
+def test_a_trial_ends_with_its_time_though_nobody_asks(lab: Lab) -> None:
+    trials.start(lab, record("t", seconds=2), labs.state_of(AFTER))
+    assert tables(lab)
+    wait_until(lambda: tables(lab) == [])
     assert trials.records(lab) == ()
-    assert tables(lab) == []
+
+
+def test_ends_are_sampled_also_in_a_lab(lab: Lab, opener: Opener) -> None:
+    """A process listens from the first packet on, also where an apply has made a namespace's table anew."""
+    trials.start(lab, record("t"), labs.state_of(AFTER))
+    opener.send(10)
+    wait_until(lambda: ends(trials.read(lab, "t")) == {CLOSES: ("10.0.0.1",), OPENS: ("10.0.0.1",)})
+
+
+def ends(report: TrialReport) -> dict[int, tuple[str, ...]]:
+    mine = [seen for seen in report.lines if seen.line.change.eni_id == "eni-b" and seen.packets]
+    return {ports[0]: seen.ends for seen in mine if (ports := seen.line.change.ranges[-1]) is not None}
 
 
 def test_what_people_and_gates_see(lab: Lab, opener: Opener, files: dict[str, Path]) -> None:

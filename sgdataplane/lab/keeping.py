@@ -1,0 +1,111 @@
+"""A process that keeps a lab's trials: it listens for samples, and ends trials whose time is over.
+
+Owns its own life: one for each lab, from the first trial to the end of the last one, or of the lab. Is started by
+trials.py. Must not count anything: the kernel does, and whoever shows a trial reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import sys
+import time
+from contextlib import closing, suppress
+
+from sgdataplane.contract.sites import Site
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import open_lock, wait_for_lock
+from sgdataplane.lab import manage, trials
+from sgdataplane.lab.record import LabFolder
+from sgdataplane.trial.samples import SampleListener, Samples
+
+ROUND_S = 0.2
+
+
+def _places_of(name: str) -> list[tuple[str, Site]]:
+    """The namespaces that enforce policy now. LabError if there is no such lab."""
+    return [(at.netns, at.desired.site) for at in manage.look(name).enforced]
+
+
+def _expire(name: str) -> None:
+    """End trials whose time is over. LabError if there is no such lab."""
+    folder = trials.folder_of(name)
+    if any(folder.record(trial).until <= time.time() for trial in folder.names()):
+        with manage.watch(name) as lab, folder.locked():
+            trials.end_expired(lab, folder)
+
+
+class Keeper:
+    """Listens where the lab's policy is enforced, for as long as there are trials."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._folder = name, trials.folder_of(name)
+        self._samples = Samples.of(trials.samples_of(self._folder))
+        self._selector = selectors.EpollSelector()
+        self._record = ""
+        self._is_new = False
+
+    def close(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            self._deafen(key.data)
+        self._selector.close()
+
+    def listen(self) -> None:
+        """Listen in the lab's present namespaces."""
+        record = LabFolder(self._name).load()
+        if record is None or not record.is_up or record.state_file == self._record:
+            return
+        self._record = record.state_file
+        for key in list(self._selector.get_map().values()):
+            self._deafen(key.data)
+        for place, site in _places_of(self._name):
+            with suppress(SgDataplaneError, OSError):
+                listener = SampleListener(place, site)
+                self._selector.register(listener, selectors.EVENT_READ, listener)
+
+    def _deafen(self, listener: SampleListener) -> None:
+        self._selector.unregister(listener)
+        listener.close()
+
+    def run(self) -> None:
+        """Until there is no trial."""
+        while self._folder.names():
+            for key, _ in self._selector.select(ROUND_S):
+                self._hear(key.data)
+            with suppress(SgDataplaneError, OSError):
+                self.listen()
+                self._store()
+                _expire(self._name)
+
+    def _hear(self, listener: SampleListener) -> None:
+        with suppress(SgDataplaneError, OSError):
+            for sample in listener.read(time.time()):
+                self._samples.note(sample)
+                self._is_new = True
+
+    def _store(self) -> None:
+        if self._is_new and self._folder.names():
+            text = json.dumps(self._samples.as_json())
+            replace_file(self._folder.path / trials.SAMPLES_FILE, text.encode(), Survives.THE_WRITER, mode=0o600)
+            self._is_new = False
+
+
+def main(name: str) -> int:
+    """Become a process that nobody waits for, unless another one keeps the lab's trials."""
+    folder = trials.folder_of(name).path
+    with open(open_lock(folder / trials.KEEPER), encoding="ascii") as lock:
+        if not wait_for_lock(lock.fileno(), 0.0):
+            return 0
+        with closing(Keeper(name)) as keeper:
+            keeper.listen()
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            keeper.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
