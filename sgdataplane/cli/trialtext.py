@@ -12,12 +12,14 @@ from itertools import groupby
 
 from sgdataplane import __version__
 from sgdataplane.analyse.document import change_as_json
-from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, escaped, row_of
+from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, NAMED, escaped, row_of
 from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
-from sgdataplane.cli.output import iso_time, paint, render_table, say, say_block, warn, whole_seconds
+from sgdataplane.cli.output import hanging, iso_time, paint, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.model.state import CloudState
-from sgdataplane.model.words import counted
+from sgdataplane.model.words import counted, first_of
+from sgdataplane.net.values import Direction
 from sgdataplane.report.content import TrialPage, TrialTable
+from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.record import TrialRecord
 from sgdataplane.trial.report import SeenLine, TrialReport
 from sgdataplane.trial.tables import SAMPLES_A_SECOND
@@ -99,10 +101,9 @@ def print_text(shown: ShownTrial) -> None:
     say(headline(shown))
     if report.paused:
         warn(f"it is paused, so nothing is counted now: {report.paused}")
-    for title, lines in by_place(report.lines):
-        say(paint(title, "bold"))
-        rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in (cells(shown, seen) for seen in lines)]
-        say_block(render_table(("VERDICT", *HEADERS, *SEEN_HEADERS), rows, indent=2))
+    for title, lines in by_place([seen for seen in report.lines if seen.packets]):
+        _print_seen(shown, title, lines)
+    _print_unseen(shown)
     if not report.lines:
         say("no verdict would change at these ENIs")
     EndingSessions(shown.sessions).say()
@@ -115,6 +116,43 @@ def print_text(shown: ShownTrial) -> None:
         say(SAMPLED)
     if report.is_merged:
         say(MERGED)
+
+
+def _print_seen(shown: ShownTrial, title: str, lines: Sequence[SeenLine]) -> None:
+    """Prints what was seen at one ENI in one direction: the lines, then when, and from where."""
+    say(paint(title, "bold"))
+    rows = [(_verdict(seen), _packets(seen), *row_of(seen.line.change)[1:]) for seen in lines]
+    say_block(render_table(("VERDICT", "SEEN", *HEADERS), rows, indent=2))
+    for seen in lines:
+        _, first, last, ends = seen_cells(shown, seen)
+        times = f"at {first}" if first == last else f"from {first} to {last}"
+        say_block(hanging("  ", f"{traffic(seen.line)}: {times}" + (f"; most {_way(seen)} {ends}" if ends else "")))
+
+
+def _way(seen: SeenLine) -> str:
+    return "from" if seen.line.change.direction is Direction.INGRESS else "to"
+
+
+def _print_unseen(shown: ShownTrial) -> None:
+    """Prints all other lines; ENIs with the same ones share a table."""
+    groups: dict[tuple[str, tuple[tuple[str, ...], ...]], list[str]] = {}
+    for _, lines in by_place([seen for seen in shown.report.lines if not seen.packets]):
+        rows = tuple((_verdict(seen), *row_of(seen.line.change)[1:]) for seen in lines)
+        change = lines[0].line.change
+        groups.setdefault((change.direction.value, rows), []).append(change.eni_id)
+    for (direction, rows), enis in groups.items():
+        say(f"{shown.unseen}: {direction} of {first_of(enis, NAMED)}")
+        say_block(render_table(("VERDICT", *HEADERS), rows, indent=2))
+
+
+def _verdict(seen: SeenLine) -> str:
+    verdict = row_of(seen.line.change)[0]
+    return paint(verdict, COLOURS[verdict])
+
+
+def traffic(line: TrialLine) -> str:
+    """A line in short."""
+    return " ".join(filter(None, row_of(line.change)[1:4]))
 
 
 def headline(shown: ShownTrial) -> str:
@@ -142,19 +180,22 @@ def cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
 
 
 def seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
+    """How much was seen, when, and from where."""
     if not seen.packets:
         return shown.unseen, "", "", ""
-    share = f" (by {seen.sharing:,} lines)" if seen.sharing > 1 else ""
     ends = ", ".join(map(shown.end, seen.ends))
-    return f"{seen.packets:,}{share}", whole_seconds(seen.first), whole_seconds(seen.last), ends
+    return _packets(seen), whole_seconds(seen.first), whole_seconds(seen.last), ends
+
+
+def _packets(seen: SeenLine) -> str:
+    return f"{seen.packets:,}" + (f" (by {seen.sharing:,} lines)" if seen.sharing > 1 else "")
 
 
 def done_sentence(one: DoneLine) -> str:
     """What an apply has made true."""
-    verdict, protocol, ports, remote, *_ = row_of(one.line.change)
     change = one.line.change
     seen = "" if one.packets is None else f"; {counted(one.packets, 'packet')} had been seen"
-    what = " ".join(filter(None, (verdict, change.direction.value, "of", f"{change.eni_id},", protocol, ports, remote)))
+    what = f"{row_of(change)[0]} {change.direction.value} of {change.eni_id}, {traffic(one.line)}"
     return f"now in force: {what} (since {whole_seconds(one.at)}{seen})"
 
 

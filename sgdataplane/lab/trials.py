@@ -153,7 +153,14 @@ def _begin_keeping(name: str) -> None:
     """Have a process keep the lab's trials, if none does; returns when it listens. Without it, trials lack samples."""
     command = [sys.executable, "-m", "sgdataplane.lab.keeping", name]
     with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(command, check=False, timeout=END_S, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command,
+            check=False,
+            timeout=END_S,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def _wait_kept(folder: Path) -> None:

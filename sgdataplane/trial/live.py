@@ -12,6 +12,8 @@ from sgdataplane.observe.sessions import Session
 from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
 from sgdataplane.trial.lines import TrialLine
 
+OVER = ("TIME_WAIT", "CLOSE")  # states of sessions that have ended, and that conntrack still keeps
+
 
 def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[tuple[Session, TrialLine]]:
     """The sessions that the policy in force has accepted and that lie in a line that closes, each with the line."""
@@ -22,7 +24,7 @@ def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[
     for session in sessions:
         place = session.eni_id, session.direction, session.family
         found = next((line for line in by_place.get(place, ()) if _has(line, session)), None)
-        if found is not None and session.is_judged:
+        if found is not None and session.is_judged and session.state not in OVER:
             yield session, found
 
 
