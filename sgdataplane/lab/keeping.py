@@ -104,7 +104,7 @@ def main(name: str) -> int:
                 os._exit(0)
             os.setsid()
             keeper.run()
-    return 0
+        os._exit(0)  # whoever waits for the lock finds no process any more
 
 
 if __name__ == "__main__":

@@ -151,19 +151,20 @@ def end_expired(lab: Lab, folder: TrialFolder) -> None:
 
 def _begin_keeping(name: str) -> None:
     """Have a process keep the lab's trials, if none does; returns when it listens. Without it, trials lack samples."""
+    nobody = subprocess.DEVNULL  # it outlives us, and must not hold anything of ours
     command = [sys.executable, "-m", "sgdataplane.lab.keeping", name]
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            command,
-            check=False,
-            timeout=END_S,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    with suppress(OSError, SgDataplaneError, subprocess.TimeoutExpired):
+        if _is_free(folder_of(name).path, 0.0):
+            subprocess.run(command, check=False, timeout=END_S, stdin=nobody, stdout=nobody, stderr=nobody)
 
 
 def _wait_kept(folder: Path) -> None:
     """Wait until no process keeps trials in that folder, which has none."""
-    with suppress(OSError, SgDataplaneError), open(open_lock(folder / KEEPER), encoding="ascii") as lock:
-        wait_for_lock(lock.fileno(), END_S)
+    with suppress(OSError, SgDataplaneError):
+        _is_free(folder, END_S)
+
+
+def _is_free(folder: Path, seconds: float) -> bool:
+    """Whether nobody keeps trials there, at the latest after so long."""
+    with open(open_lock(folder / KEEPER), encoding="ascii") as lock:
+        return wait_for_lock(lock.fileno(), seconds)

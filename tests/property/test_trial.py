@@ -13,7 +13,7 @@ from sgdataplane.trial.lines import TrialLines
 from sgdataplane.trial.tables import LOOK_UPS, TrialPlace, base_name, compile_trial
 from tests.support import gen, wire
 from tests.support.changes import Change, changes
-from tests.support.trialing import decisions_of, edges_of, is_change, is_of, trial_of
+from tests.support.trialing import decisions_of, edges_of, is_change, is_of, special_packets, trial_of
 
 SHARDS, STATES = 2, 20
 PACKETS, LINES, EDGES = 30, 8, 20
@@ -40,6 +40,7 @@ def check_trial(change: Change, placement: str) -> dict[str, int]:
     packets += [gen.discovery(change.states[0], change.chance) for _ in range(5)]
     for line in change.chance.sample(found.lines, min(LINES, len(found.lines))):
         packets += edges_of(line, change.chance, EDGES)
+        packets += list(special_packets(line))[:EDGES]
     return {"counted": sum(check_packet(change, table, place, found, packet) for packet in packets)}
 
 

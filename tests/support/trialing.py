@@ -58,6 +58,18 @@ def edges_of(line: TrialLine, chance: random.Random, most: int) -> list[Packet]:
     return chance.sample(every, min(len(every), most))
 
 
+def special_packets(line: TrialLine) -> Iterator[Packet]:
+    """Packets of the kinds that no rule judges, as far as the line's addresses go."""
+    change, bits = line.change, line.change.family.bits
+    remotes = [*_peers(change.family), *(change.of(REMOTE) or ())]
+    dhcp = [(17, *ports) for ports in ((67, 68), (68, 67), (546, 547), (547, 546))]
+    other = [(TCP, port, source) for port in (change.of(PORT) or (22,)) for source in (change.of(SOURCE_PORT) or (1,))]
+    others = [*dhcp, *other, (ICMPV6, None, None)]
+    for far, own, (protocol, port, source) in product(remotes, [first for first, _ in line.judged.local], others):
+        ends = Address(bits, far), Address(bits, own)
+        yield from _variants(Packet(change.eni_id, change.direction, *ends, protocol, port, source))
+
+
 def _corners(change: VerdictChange, line: TrialLine) -> Iterator[Packet]:
     def ends(interval: Interval | None, last: int = 65535) -> list[int]:
         first, end = interval or (0, last)
