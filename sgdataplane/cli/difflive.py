@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.view import VerdictChange
-from sgdataplane.cli.arguments import require_root
 from sgdataplane.cli.scopes import Scopes, scopes
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.sessions import Session, read_sessions
+from sgdataplane.terminal.arguments import require_root
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.live import ending
 

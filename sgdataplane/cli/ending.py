@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgdataplane.cli.output import endpoint, paint, render_table, say, say_block
 from sgdataplane.cli.sessions import as_json as session_as_json
 from sgdataplane.model import words
 from sgdataplane.net.values import Protocol
 from sgdataplane.observe.sessions import Session
+from sgdataplane.terminal.output import endpoint, paint, render_table, say, say_block
 from sgdataplane.trial.lines import TrialLine
 
 MAX_SESSIONS = 20  # that are listed for people

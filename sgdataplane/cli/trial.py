@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sgdataplane.cli import trialtext
-from sgdataplane.cli.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
 from sgdataplane.cli.difflive import live_sessions
-from sgdataplane.cli.files import require_writable, write
-from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
 from sgdataplane.cli.scopes import Scopes, scopes
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
@@ -27,6 +24,9 @@ from sgdataplane.daemon.trials import COMPARING
 from sgdataplane.errors import TrialError
 from sgdataplane.host.files import Survives
 from sgdataplane.model.state import CloudState
+from sgdataplane.terminal.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
+from sgdataplane.terminal.files import require_writable, write
+from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
 from sgdataplane.trial.live import ending
 from sgdataplane.trial.record import EXPECTED, NAME, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport

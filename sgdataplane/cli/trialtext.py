@@ -14,11 +14,11 @@ from sgdataplane import __version__
 from sgdataplane.analyse.document import change_as_json
 from sgdataplane.cli.diff import COLOURS, HEADERS, MOST_MARKDOWN, NAMED, escaped, row_of
 from sgdataplane.cli.ending import MAX_SESSIONS, SESSION_HEADERS, Ending, EndingSessions
-from sgdataplane.cli.output import hanging, iso_time, paint, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted, first_of
 from sgdataplane.net.values import Direction
 from sgdataplane.report.content import TrialPage, TrialTable
+from sgdataplane.terminal.output import hanging, iso_time, paint, render_table, say, say_block, warn, whole_seconds
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.record import TrialRecord
 from sgdataplane.trial.report import SeenLine, TrialReport

@@ -23,13 +23,13 @@ from sgdataplane.contract.tables import TRIALS
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import InternalError, SgDataplaneError
 from sgdataplane.host import netns
-from sgdataplane.host.identity import identity_of
+from sgdataplane.host.identity import boot_id, identity_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.observe.ledger import Ledger, Sum
-from sgdataplane.observe.ledgertext import boot_id, ledger_as_json, ledger_of
+from sgdataplane.observe.ledgertext import ledger_as_json, ledger_of
 from sgdataplane.trial import running
 from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
 from sgdataplane.trial.linetext import line_as_plain, line_of
