@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -69,6 +70,13 @@ class Process:
                 self._recorder.set_places(orders.places)
 
 
+def take_descriptors() -> None:
+    """As many as we may: each namespace takes five."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def give_way() -> None:
     """Run only when nobody else wants to. A sandbox may forbid it."""
     with suppress(OSError):
@@ -82,6 +90,7 @@ def give_way() -> None:
 def main() -> None:
     """Record until the other end of stdin closes, or a signal ends it."""
     give_way()
+    take_descriptors()
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     path, keep_s, max_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     with socket.socket(fileno=0) as link:

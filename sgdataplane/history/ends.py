@@ -5,6 +5,8 @@ Owns that translation. Is given a state, and packets as they were logged. Must n
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from sgdataplane.history.gather import Seen
 from sgdataplane.history.rows import ANY, Fate
 from sgdataplane.model.decision import Decision
@@ -15,6 +17,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, D
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.denied import Denied
 from sgdataplane.observe.headers import Headers
+from sgdataplane.observe.hits import decisions
 
 SYN, ACK, RST, FIN = 0x02, 0x10, 0x04, 0x01
 UNEXPLAINED = "unexplained"  # accepted, though the state as we know it would not: it has changed meanwhile
@@ -27,9 +30,20 @@ class Interpretation:
     def __init__(self, state: CloudState, options: Options) -> None:
         self.state, self._options = state, options
         self._decider, self._decided = Decider(state, options), 0
+        self._counters: dict[frozenset[object], Mapping[str, Decision]] = {}
         self._ids: dict[str, dict[Address, str]] = {}
         for eni in state.network_interfaces:
             self._ids.setdefault(eni.vpc_id, {}).update(dict.fromkeys(eni.addresses, eni.network_interface_id))
+
+    def decisions(self, eni_ids: Iterable[str]) -> Mapping[str, Decision]:
+        """What the counters of a namespace with these ENIs stand for. Namespaces whose ENIs have equal groups share
+        it."""
+        enis = (self.state.eni[eni_id] for eni_id in eni_ids if eni_id in self.state.eni)
+        kinds = {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni.network_interface_id for eni in enis}
+        key = frozenset(kinds)
+        if key not in self._counters:
+            self._counters[key] = decisions(self.state, tuple(kinds.values()))
+        return self._counters[key]
 
     def dropped(self, packet: Denied, at: int) -> Seen | None:
         """A packet that was denied; None if it has no ENI, or isn't IP."""

@@ -2,6 +2,9 @@
 
 Owns its tables, its version and how it is opened. Is given a path. Must not know what rows mean.
 
+Texts are stored once, in `names`, and rows have their numbers; but an address as the other end stands in the row, since
+there may be very many that come once.
+
 Writers and readers use it at the same time (write-ahead log). A transaction is there whole or not at all, also after
 `kill -9`; a loss of power may cost the last ones, and never breaks the file.
 """
@@ -32,7 +35,7 @@ PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE flows (
-    start INTEGER, width INTEGER, eni INTEGER, direction INTEGER, end INTEGER, protocol INTEGER, port INTEGER,
+    start INTEGER, width INTEGER, eni INTEGER, direction INTEGER, end, protocol INTEGER, port INTEGER,
     fate INTEGER, cause INTEGER, grp INTEGER, rule INTEGER,
     packets INTEGER NOT NULL, bytes INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     flags INTEGER NOT NULL,

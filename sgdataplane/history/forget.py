@@ -42,7 +42,7 @@ def _forget(db: sqlite3.Connection, table: str, eni_id: str | None, before: floa
     if eni_id is not None:
         found = db.execute("SELECT id FROM names WHERE text = ?", (eni_id,)).fetchone()
         columns = OF_ENI[table]
-        conditions.append("(" + " OR ".join(f"{column} = ?" for column in columns) + ")")
-        values += [found[0] if found else -1] * len(columns)
+        conditions.append("(" + " OR ".join(f"{column} IN (?, ?)" for column in columns) + ")")
+        values += [found[0] if found else -1, eni_id] * len(columns)
     removed: int = db.execute(f"DELETE FROM {table} WHERE {' AND '.join(conditions)}", values).rowcount
     return removed

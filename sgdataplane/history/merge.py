@@ -62,15 +62,13 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
         _drop_oldest(db),
     ):
         for has_gone in part:
-            _tidy(db)
             yield has_gone
             if _used(db) <= LOW * room.max_bytes:
                 return
 
 
 def finish(db: sqlite3.Connection) -> None:
-    """Once rows went: forget names that no row has any more, and give room back."""
-    _tidy(db)
+    """Once rows went: give room back."""
     db.execute("PRAGMA incremental_vacuum(2000)")
 
 
@@ -93,19 +91,25 @@ def _widen(db: sqlite3.Connection, narrow: int, width: int, until: int) -> Itera
 
 
 def _drop(db: sqlite3.Connection, until: int) -> Iterator[bool]:
-    """Remove buckets that ended before `until`."""
+    """Remove buckets that ended before `until`, then names that no row has any more."""
+    has_gone = False
     for table in TABLES:
-        while True:
-            with _transaction(db):
-                # by primary key, so that it is short whatever there is
-                found = db.execute(f"SELECT min(start) FROM {table}").fetchone()[0]
-                if found is None or found + BUCKET_S > until:
-                    break
-                where = "start = ? AND start + width <= ?"
-                gone = db.execute(f"DELETE FROM {table} WHERE {where}", (found, until)).rowcount
-            if not gone:
-                break
+        while _drop_first(db, table, until):
+            has_gone = True
             yield True
+    if has_gone:
+        with _transaction(db):
+            remove_unused_names(db)
+
+
+def _drop_first(db: sqlite3.Connection, table: str, until: int) -> bool:
+    """Remove rows with the first start of the table that ended before `until`, and say whether there were any."""
+    with _transaction(db):
+        found = db.execute(f"SELECT min(start) FROM {table}").fetchone()[0]
+        if found is None or found + BUCKET_S > until:
+            return False
+        where = "start = ? AND start + width <= ?"
+        return db.execute(f"DELETE FROM {table} WHERE {where}", (found, until)).rowcount > 0
 
 
 def _drop_oldest(db: sqlite3.Connection) -> Iterator[bool]:
@@ -142,13 +146,9 @@ NAMED = {
 
 def remove_unused_names(db: sqlite3.Connection) -> None:
     """Within a transaction: forget names that are in no row."""
-    used = " UNION ".join(f"SELECT {column} FROM {table}" for table, columns in NAMED.items() for column in columns)
+    columns = ((table, column) for table, some in NAMED.items() for column in some)
+    used = " UNION ".join(f"SELECT DISTINCT {column} FROM {table}" for table, column in columns)
     db.execute(f"DELETE FROM names WHERE id NOT IN ({used})")
-
-
-def _tidy(db: sqlite3.Connection) -> None:
-    with _transaction(db):
-        remove_unused_names(db)
 
 
 def _used(db: sqlite3.Connection) -> int:

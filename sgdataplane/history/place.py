@@ -18,6 +18,7 @@ from sgdataplane.contract.sites import SITES
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.errors import HostError
 from sgdataplane.history.confirm import Confirmations
+from sgdataplane.history.ends import Interpretation
 from sgdataplane.history.rows import ALL_OF_ENI
 from sgdataplane.history.sample import opened_counter, sampling_table
 from sgdataplane.host import netns
@@ -26,13 +27,11 @@ from sgdataplane.host.nflog import Logged, Nflog
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
-from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import Counted, read_wanted
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.observe.belief import LoggedAs
 from sgdataplane.observe.denied import Denied, EnforcedPlace, Interpreter
-from sgdataplane.observe.hits import decisions
 
 MAX_HELD = 5000  # logged packets that wait for the next reading of the counters; more are only counted
 
@@ -67,7 +66,7 @@ class Listening:
     is one for all places; then `judge`. `first`: the counters when it began.
     """
 
-    def __init__(self, place: RecordedPlace, state: CloudState, per_second: int, buffer_bytes: int) -> None:
+    def __init__(self, place: RecordedPlace, meaning: Interpretation, per_second: int, buffer_bytes: int) -> None:
         """`per_second`: how many new sessions are logged, each way. HostError if it has ended, or somebody else
         listens; KernelError or UnsupportedError if the kernel refuses the table; OSError if it refuses to list
         counters."""
@@ -93,7 +92,7 @@ class Listening:
             )
             self.of_enis = dict(_of_enis(place.interfaces))
             self.decisions: Mapping[str, Decision] = {}
-            self.set_state(state)
+            self.set_meaning(meaning)
             self._came: list[tuple[str, Denied]] = []
             self.first = self.read_counters()
             self._confirmations = Confirmations(self.first)
@@ -118,9 +117,16 @@ class Listening:
             pass
         return not isinstance(key, str) and is_there(key, self.place.path)
 
-    def set_state(self, state: CloudState) -> None:
-        """From now on it obeys this state. Packets of rules that it no longer has may be on their way."""
-        before, self.decisions = self.decisions, decisions(state, self.place.interfaces)
+    def set_meaning(self, meaning: Interpretation) -> None:
+        """From now on it obeys this one's state."""
+        self._meaning, self._is_stale = meaning, True
+
+    def _renew(self) -> None:
+        """Know what counters stand for. Packets of rules that the state no longer has may be on their way."""
+        if not self._is_stale:
+            return
+        self._is_stale = False
+        before, self.decisions = self.decisions, self._meaning.decisions(self.place.interfaces)
         enforced = EnforcedPlace(self._path, self.place.interfaces, self.place.placement)
         self.all_decisions = {**before, **self.decisions}
         self._interpreter = Interpreter(enforced, self.all_decisions)
@@ -128,6 +134,7 @@ class Listening:
 
     def hear(self) -> None:
         """Take what has come out of the sockets. HostError if the kernel refuses."""
+        self._renew()
         for log in self._logs:
             for packet in log.read():
                 named = self._named(packet)

@@ -25,7 +25,7 @@ SAMPLED, MERGED = 1, 2  # flags
 FAR = 1 << 40  # seconds; later than all
 
 OF_KEY = ("eni", "direction", "end", "protocol", "port", "fate", "cause", "grp", "rule")
-_TEXTS = ("eni", "end", "cause", "grp", "rule")
+_TEXTS = ("eni", "end", "cause", "grp", "rule")  # an address as the other end stands in the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,10 @@ class History:
                 min(f.first) AS first, max(f.last) AS last, max(f.flags & 1) AS sampled, max(f.flags & 2) AS merged
                 FROM flows f WHERE {where} {grouped} ORDER BY max(f.last) DESC LIMIT ?
             )
-            SELECT f.start, f.until, e.text, f.direction, o.text, f.protocol, f.port, f.fate, c.text, g.text, r.text,
-            f.packets, f.bytes, f.first, f.last, f.sampled, f.merged
-            FROM found f JOIN names e ON e.id = f.eni JOIN names o ON o.id = f.end JOIN names c ON c.id = f.cause
+            SELECT f.start, f.until, e.text, f.direction, coalesce(o.text, f.end), f.protocol, f.port, f.fate, c.text,
+            g.text, r.text, f.packets, f.bytes, f.first, f.last, f.sampled, f.merged
+            FROM found f JOIN names e ON e.id = f.eni JOIN names c ON c.id = f.cause
+            LEFT JOIN names o ON typeof(f.end) = 'integer' AND o.id = f.end
             JOIN names g ON g.id = f.grp JOIN names r ON r.id = f.rule ORDER BY f.last DESC"""
         for start, until, eni, side, end, protocol, port, fate, cause, group, rule, *counts in self._db.execute(
             query, (*values, most)
@@ -152,7 +153,7 @@ class History:
             conditions += f" AND f.{column} = ?"
             values.append(value)
         several = {
-            "end": None if asked.ends is None else [self._id(end) for end in asked.ends],
+            "end": None if asked.ends is None else [*asked.ends, *map(self._id, asked.ends)],
             "fate": None if asked.fates is None else [FATES.index(fate) for fate in asked.fates],
         }
         for column, some in several.items():
@@ -165,7 +166,9 @@ class History:
         found = self._db.execute("SELECT id FROM names WHERE text = ?", (name,)).fetchone()
         return found[0] if found else -1
 
-    def _shown(self, column: str, value: int) -> object:
+    def _shown(self, column: str, value: int | str) -> object:
+        if isinstance(value, str):
+            return value
         if column in _TEXTS:
             return self._db.execute("SELECT text FROM names WHERE id = ?", (value,)).fetchone()[0]
         return {"direction": DIRECTIONS, "fate": FATES}[column][value] if column in ("direction", "fate") else value

@@ -39,6 +39,7 @@ from sgdataplane.observe.denied import Forged, Unlogged
 
 LIVE_S = 1.0
 FLUSH_S, TOTALS_S, MERGE_S, LOOK_S, AGAIN_S = 5.0, 60.0, 600.0, 1.0, 30.0
+TOGETHER = 50  # places that are read with one wait
 GATHER_S = 0.2  # after something came: more comes with it
 PER_SECOND, LEAST_PER_SECOND = 400, 5  # new sessions that are logged: in all places together, and in each
 BUFFERS, LEAST_BUFFER, MOST_BUFFER = 64 << 20, 32 << 10, 1 << 20  # bytes: of all sockets together, and of each
@@ -102,7 +103,7 @@ class Recorder:
         """All places obey this state from now on."""
         self._meaning = Interpretation(state, options)
         for place in self._open.values():
-            place.set_state(state)
+            place.set_meaning(self._meaning)
 
     def set_places(self, places: Iterable[RecordedPlace]) -> None:
         """Record these from now on, and no others."""
@@ -146,7 +147,7 @@ class Recorder:
         per_second = max(LEAST_PER_SECOND, PER_SECOND // count)
         buffer_bytes = min(MOST_BUFFER, max(LEAST_BUFFER, BUFFERS // (2 * count)))
         try:
-            place = Listening(wanted, self._meaning.state, per_second, buffer_bytes)
+            place = Listening(wanted, self._meaning, per_second, buffer_bytes)
         except (SgDataplaneError, OSError, InternalError) as error:
             self._retry[key] = time.monotonic() + AGAIN_S
             self.status.silent[wanted.named] = str(error)
@@ -211,6 +212,16 @@ class Recorder:
 
     def flush(self, places: Iterable[Listening]) -> None:
         """Read these places, and write what there is."""
+        waiting = list(places)
+        while waiting:
+            self._read(waiting[:TOGETHER])
+            del waiting[:TOGETHER]
+            if waiting:
+                self.budget.keep()
+        self._keeper.write()
+
+    def _read(self, places: Iterable[Listening]) -> None:
+        """Read some, with one wait for all of them."""
         counted = []
         for place in places:
             with suppress(SgDataplaneError, OSError):  # it has ended; or the kernel refuses, and we ask again
@@ -220,7 +231,6 @@ class Recorder:
         for place, counters in counted:
             with suppress(SgDataplaneError, OSError):
                 self._note(place, counters, place.judge(counters))
-        self._keeper.write()
 
     def _note(self, place: Listening, counters: Mapping[str, Counted], findings: Findings) -> None:
         grown = self._keeper.deltas.note(place.cookie, counters, time.monotonic())

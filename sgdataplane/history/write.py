@@ -168,7 +168,8 @@ class HistoryWriter:
 
     def _flow(self, start: int, width: int, key: FlowKey, count: FlowCount) -> tuple[object, ...]:
         texts = (self._name(key.cause), self._name(key.group_id), self._name(key.rule_id))
-        whose = (self._name(key.eni_id), DIRECTIONS.index(key.direction), self._name(key.end))
+        end = key.end if is_address(key.end) else self._name(key.end)
+        whose = (self._name(key.eni_id), DIRECTIONS.index(key.direction), end)
         flags = SAMPLED * count.is_sampled | MERGED * count.is_merged
         counts = (count.packets, count.bytes, count.first, count.last, flags)
         return (start, width, *whose, key.protocol, key.port, FATES.index(key.fate), *texts, *counts)
@@ -193,6 +194,11 @@ class HistoryWriter:
 
     def _set_fact(self, name: str, value: object) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def is_address(end: str) -> bool:
+    """Whether an other end is stored as it is, and not by a number."""
+    return end[:1].isdigit() or ":" in end
 
 
 # What is added to a row that is there: merge.py adds rows the same way.

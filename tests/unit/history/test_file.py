@@ -205,6 +205,15 @@ def test_it_never_takes_more_room_than_it_has(path: Path) -> None:
         assert any(row.start > T0 + 23 * HOUR_S for row in history.buckets())  # what is new is there
 
 
+def test_while_nobody_knows_the_time_nothing_goes_by_age(path: Path, writer: HistoryWriter) -> None:
+    for at in (T0, T0 + 3650 * DAY_S):  # before and after the clock has jumped
+        writer.write(pending_at(at, flow_key()), T0)
+    assert list(steps(writer.db, ROOM, None)) == []
+    assert widths(path) == {60: 2}
+    merge_all(writer, ROOM, T0 + 3650 * DAY_S)  # control
+    assert widths(path) == {60: 1}
+
+
 def test_gaps_are_told(path: Path, writer: HistoryWriter) -> None:
     pending = PendingRows()
     pending.at(T0, BUCKET_S).gaps = {GapKey("", Fate.DROP, is_absence=True): 300, GapKey("eni-a", Fate.ACCEPT): 5}
