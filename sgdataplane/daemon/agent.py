@@ -19,7 +19,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -87,21 +87,17 @@ class Agent:
         self._bindings: tuple[Binding, ...] | None = None
         last_good = LastGood(config.state_directory)
         self._notifier, self._room = Notifier(os.environ), SessionRoom()
-        self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
-        stack.callback(self._meanwhile.close)
+        self._meanwhile = stack.enter_context(closing(Meanwhile(lambda: self._handle(self._serve))))
         known = ProvenFile(config.state_directory)
-        self._clearer = Clearer()
-        stack.callback(self._clearer.close)
+        self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
         self._reconciler = Reconciler(self._registry, last_good, known, beside)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
-        self._historian = Historian(config.state_directory)
-        stack.callback(self._historian.close)
+        self._historian = stack.enter_context(closing(Historian(config.state_directory)))
         self._status.history = self._historian.as_json
         self._metrics = Metrics(self._status)
-        self._metrics_server = MetricsServer(self._metrics.text)
-        stack.callback(self._metrics_server.close)
+        self._metrics_server = stack.enter_context(closing(MetricsServer(self._metrics.text)))
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
         self._trials = Trials(TrialFolder(config.state_directory / TRIALS, Survives.THE_MACHINE))

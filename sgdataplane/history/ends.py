@@ -35,14 +35,16 @@ class Interpretation:
         for eni in state.network_interfaces:
             self._ids.setdefault(eni.vpc_id, {}).update(dict.fromkeys(eni.addresses, eni.network_interface_id))
 
-    def decisions(self, eni_ids: Iterable[str]) -> Mapping[str, Decision]:
-        """What the counters of a namespace with these ENIs stand for. Namespaces whose ENIs have equal groups share
-        it."""
-        enis = (self.state.eni[eni_id] for eni_id in eni_ids if eni_id in self.state.eni)
-        kinds = {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni.network_interface_id for eni in enis}
+    def decisions(self, interfaces: Mapping[str, str]) -> Mapping[str, Decision]:
+        """Return what the counters of a namespace with these ENIs stand for; `interfaces`: ENI id -> interface.
+        Namespaces whose ENIs have equal groups share it, but for ENIs in audit mode: these have counters of their own."""
+        kinds: dict[tuple[object, ...], str] = {}
+        for eni_id, ifname in interfaces.items():
+            if (eni := self.state.eni.get(eni_id)) is not None:
+                kinds[tuple(sorted(eni.security_group_ids)), eni.nic_type, ifname if eni.is_audited else ""] = eni_id
         key = frozenset(kinds)
         if key not in self._counters:
-            self._counters[key] = decisions(self.state, tuple(kinds.values()))
+            self._counters[key] = decisions(self.state, {eni_id: interfaces[eni_id] for eni_id in kinds.values()})
         return self._counters[key]
 
     def dropped(self, packet: Denied, at: int) -> Seen | None:
@@ -81,6 +83,7 @@ class Interpretation:
         if packet.eni_id is None or headers.source is None or headers.destination is None or headers.family is None:
             return None
         remote = headers.source if packet.direction is Direction.INGRESS else headers.destination
+        told = decision.enforced
         return Seen(
             at,
             packet.eni_id,
@@ -90,9 +93,9 @@ class Interpretation:
             _port(headers),
             headers.length,
             Fate.of(decision),
-            decision.cause,
-            decision.security_group_id,
-            decision.security_group_rule_id,
+            told.cause,
+            told.security_group_id,
+            told.security_group_rule_id,
         )
 
     def _end(self, eni_id: str, remote: Address) -> str | Address:

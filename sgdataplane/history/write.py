@@ -175,9 +175,9 @@ class HistoryWriter:
         return (start, width, *whose, key.protocol, key.port, FATES.index(key.fate), *texts, *counts)
 
     def _total(self, start: int, width: int, key: TotalKey, count: FlowCount) -> tuple[object, ...]:
-        of = key.decision
+        of, fate = key.decision.enforced, FATES.index(Fate.of(key.decision))
         texts = (self._name(of.cause), self._name(of.security_group_id), self._name(of.security_group_rule_id))
-        what = (self._name(key.scope), DIRECTIONS.index(of.direction), FATES.index(Fate.of(of)), *texts, of.priority)
+        what = (self._name(key.scope), DIRECTIONS.index(of.direction), fate, *texts, of.priority)
         return (start, width, *what, count.packets, count.bytes, count.first, count.last)
 
     def _name(self, text: str) -> int:

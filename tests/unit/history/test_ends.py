@@ -76,7 +76,8 @@ def test_a_protocol_without_ports_has_none() -> None:
 
 
 def test_namespaces_whose_enis_have_equal_groups_share_what_their_counters_mean() -> None:
-    assert MEANING.decisions(["eni-a"]) is MEANING.decisions(["eni-c"])
+    assert MEANING.decisions({"eni-a": "eth0"}) is MEANING.decisions({"eni-c": "eth1"})
     for enis in (["eni-a"], ["eni-a", "eni-b"], ["eni-b", "eni-unknown"]):
-        known = [eni for eni in enis if eni in STATE.eni]
-        assert MEANING.decisions(enis) == decisions(STATE, known)
+        interfaces = {eni: f"eth{number}" for number, eni in enumerate(enis)}
+        known = {eni: ifname for eni, ifname in interfaces.items() if eni in STATE.eni}
+        assert MEANING.decisions(interfaces) == decisions(STATE, known)
