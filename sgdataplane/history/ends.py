@@ -5,7 +5,7 @@ Owns that translation. Is given a state, and packets as they were logged. Must n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sgdataplane.history.gather import Seen
 from sgdataplane.history.rows import ANY, Fate
@@ -36,8 +36,10 @@ class Interpretation:
             self._ids.setdefault(eni.vpc_id, {}).update(dict.fromkeys(eni.addresses, eni.network_interface_id))
 
     def decisions(self, interfaces: Mapping[str, str]) -> Mapping[str, Decision]:
-        """Return what the counters of a namespace with these ENIs stand for; `interfaces`: ENI id -> interface.
-        Namespaces whose ENIs have equal groups share it, but for ENIs in audit mode: these have counters of their own."""
+        """Return what the counters of a namespace with these ENIs stand for. `interfaces`: ENI id -> interface.
+
+        Namespaces whose ENIs have equal groups share it. ENIs in audit mode don't: they have counters of their own.
+        """
         kinds: dict[tuple[object, ...], str] = {}
         for eni_id, ifname in interfaces.items():
             if (eni := self.state.eni.get(eni_id)) is not None:

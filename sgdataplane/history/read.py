@@ -88,8 +88,9 @@ class History:
             GROUP BY t.scope, t.direction, t.fate, t.cause, t.grp, t.rule{buckets}"""
         for start, seconds, scope, side, fate, cause, group, rule, priority, *counts in self._db.execute(query, values):
             if asked.eni_id is None or asked.eni_id in scope.split("\n"):
-                verdict = Verdict.DROP if FATES[fate] is Fate.DROP else Verdict.ACCEPT
-                decision = Decision(DIRECTIONS[side], verdict, cause, group, rule, priority)
+                verdict = Verdict.ACCEPT if FATES[fate] is Fate.ACCEPT else Verdict.DROP
+                told = Decision(DIRECTIONS[side], verdict, cause, group, rule, priority)
+                decision = Decision.audited(told) if FATES[fate] is Fate.AUDITED else told
                 yield TotalRow(start, seconds, scope, decision, *counts)
 
     def gaps(self, asked: HistoryQuery = HistoryQuery()) -> Iterator[Gap]:
