@@ -151,7 +151,7 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
         if number:
             say()
         say(_title(scope))
-        rows = [row for row in scope["counters"] if (is_all or row["in_force"]) and not row["audited"]]
+        rows = [row for row in scope["counters"] if (is_all or row["in_force"]) and not row.get("audited")]
         is_timed = any(row["last_hit"] for row in rows)
         table = [cells if is_timed else cells[:-1] for cells in map(_cells, rows)]
         say_block(render_table(HEADERS if is_timed else HEADERS[:-1], table))
@@ -159,12 +159,18 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
 
 def _print_audited(scopes: list[Document]) -> None:
     """One row for each ENI and rule that would have dropped something, and the sum."""
-    rows = [row for scope in scopes for row in scope["counters"] if row["audited"] and row["packets"]]
-    if not any(row["audited"] for scope in scopes for row in scope["counters"]):
+    rows = [row for scope in scopes for row in scope["counters"] if row.get("audited") and row["packets"]]
+    if not any(row.get("audited") for scope in scopes for row in scope["counters"]):
         say(NOT_AUDITED)
         return
     table = [
-        (row["eni"] or "", row["direction"] or "", decided_by(row), str(row["packets"]), whole_seconds(row["last_hit"]))
+        (
+            row.get("eni") or "",
+            row["direction"] or "",
+            decided_by(row),
+            str(row["packets"]),
+            whole_seconds(row["last_hit"]),
+        )
         for row in rows
     ]
     is_timed = any(row["last_hit"] for row in rows)

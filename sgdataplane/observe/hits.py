@@ -178,6 +178,6 @@ def decision_of(row: Mapping[str, Any]) -> Decision | None:
     if cause is None:
         return None
     ids = row["security_group_id"] or "", row["security_group_rule_id"] or ""
-    verdict = Verdict.DROP if row["audited"] else Verdict(row["verdict"])
+    verdict = Verdict.DROP if row.get("audited") else Verdict(row["verdict"])
     found = Decision(Direction(row["direction"]), verdict, cause, *ids, row["priority"] or 0)
-    return Decision.audited(found) if row["audited"] else found
+    return Decision.audited(found) if row.get("audited") else found
