@@ -24,6 +24,7 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni, NicType
 from sgdataplane.net.ranges import Ranges, apart, meet, united
 from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
 # VPC, groups, nic type, whether the ENI is in audit mode: all that a policy follows from, in one state.
@@ -60,7 +61,7 @@ class Policies:
 
     def _make_profile(self, key: Key) -> Profile:
         eni = self._examples[key]
-        return resolve_profile(self._state, eni, self._options, with_unknown=True).of_mode(eni)
+        return of_mode(resolve_profile(self._state, eni, self._options, with_unknown=True), eni)
 
     def _make_order(self, key: Key | None, direction: Direction, family: Family) -> PermissionOrder:
         if key is None:

@@ -19,6 +19,7 @@ from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, resolve_profile
 
 Further = tuple[Ranges, ...]  # a row's
@@ -115,7 +116,7 @@ class Reachability:
 
     def _order(self, kind: EniKind, direction: Direction) -> _ByBlock:
         if (kind, direction) not in self._orders:
-            profile = resolve_profile(self._state, kind.enis[0], self._options).of_mode(kind.enis[0])
+            profile = of_mode(resolve_profile(self._state, kind.enis[0], self._options), kind.enis[0])
             self._orders.update({(kind, side): _ByBlock(profile.permissions(side)) for side in Direction})
         return self._orders[kind, direction]
 

@@ -7,7 +7,7 @@ given a checked state. Must not know nftables, nor how the kernel gets it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
@@ -65,16 +65,6 @@ class Profile:
         return self.ingress if direction is Direction.INGRESS else self.egress
 
     @cached_property
-    def audited(self) -> Profile:
-        """The same for ENIs in audit mode: what refuses lets pass. It is for answers about the state: tables have one
-        profile for ENIs of both modes."""
-        return replace(self, ingress=_audited(self.ingress), egress=_audited(self.egress))
-
-    def of_mode(self, eni: Eni) -> Profile:
-        """The profile as the ENI's mode has it."""
-        return self.audited if eni.is_audited else self
-
-    @cached_property
     def on_groups(self) -> Mapping[Direction, tuple[Permission, ...]]:
         return {
             side: tuple([p for p in self.permissions(side) if isinstance(p.remote, GroupRef)]) for side in Direction
@@ -87,13 +77,6 @@ class Profile:
     @cached_property
     def references(self) -> Mapping[Direction, tuple[Remote, ...]]:
         return {side: tuple(_references(self.permissions(side))) for side in Direction}
-
-
-def _audited(permissions: Iterable[Permission]) -> tuple[Permission, ...]:
-    return tuple(
-        replace(p, decision=Decision.audited(p.decision)) if p.decision.verdict is Verdict.DROP else p
-        for p in permissions
-    )
 
 
 def _refusals(permissions: Iterable[Permission]) -> Iterable[Decision]:

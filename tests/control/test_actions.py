@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.control.actions import ACTIONS
 from sgdataplane.control.actions.scope import Habits
-from sgdataplane.store.documents import ResourceKind, state_in
+from sgdataplane.store.documents import ResourceKind
 from sgdataplane.store.interface import Json
 from tests.support.controlling import Client, items
 
@@ -349,33 +349,6 @@ def test_tags_are_put_found_and_removed(client: Client) -> None:
     client("UntagResources", ResourceType="instance", ResourceId=[owner], All=True)
     listed: dict[str, Json] = {"ResourceType": "instance", "ResourceId": [owner]}
     assert items(client, "ListTagResources", "TagResources", "TagResource", **listed) == []
-
-
-def test_tags_say_the_mode_of_an_eni(client: Client) -> None:
-    """The state has what they say, so that every host gets it. Other tags leave the mode alone."""
-    vpc, switch = client.network()
-    group = client.group(vpc)
-    tags: Json = [{"Key": "sgdp:mode", "Value": "audit"}]
-    made = client.text(
-        "CreateNetworkInterface", "NetworkInterfaceId", VSwitchId=switch, SecurityGroupId=group, Tag=tags
-    )
-    eni: dict[str, Json] = {"ResourceType": "eni", "ResourceId": [made]}
-
-    def mode() -> tuple[object, ...]:
-        state = state_in(client.engine.documents.of_kind[ResourceKind.ENI][made])
-        return state.get("mode"), state.get("audit_until")
-
-    assert mode() == ("audit", None)
-    client("TagResources", **eni, Tag=[{"Key": "sgdp:audit-until", "Value": "2026-12-24T00:00:00Z"}])
-    assert mode() == ("audit", "2026-12-24T00:00:00Z")
-    client("TagResources", **eni, Tag=[{"Key": "env", "Value": "prod"}])
-    assert mode() == ("audit", "2026-12-24T00:00:00Z")
-    client("TagResources", **eni, Tag=[{"Key": "sgdp:mode", "Value": "observe"}])
-    assert mode() == (None, None)
-    client("TagResources", **eni, Tag=tags)
-    assert mode() == ("audit", "2026-12-24T00:00:00Z")
-    client("UntagResources", **eni, TagKey=["sgdp:mode"])
-    assert mode() == (None, None)
 
 
 # tokens, dry runs, and what isn't there
