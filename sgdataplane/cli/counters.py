@@ -126,15 +126,18 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
 def unused(scopes: Iterable[Document]) -> Iterator[Document]:
     """The rules in force that decided about no packet in any of these. "since" is that of the scope that has counted
     the longest."""
-    of_rule: dict[tuple[str, str], list[tuple[Document, Document]]] = {}
+    of_rule: dict[str, list[tuple[Document, Document]]] = {}
+    audited: set[tuple[str, str]] = set()  # rules that would have dropped something
     for scope in scopes:
         for row in scope["counters"]:
-            if row["kind"] == "rule" and row["in_force"]:
-                ids = row["security_group_id"], row["security_group_rule_id"]
-                of_rule.setdefault(ids, []).append((scope, row))
+            if row.get("audited") and row["packets"]:
+                audited.add((row["security_group_id"], row["security_group_rule_id"]))
+            elif row["kind"] == "rule" and row["in_force"] and not row.get("audited"):
+                of_rule.setdefault(row["counter"], []).append((scope, row))
     for entries in of_rule.values():
-        if not any(row["packets"] for _, row in entries):
-            row = entries[0][1]
+        row = entries[0][1]
+        is_audited = bool(audited) and (row["security_group_id"], row["security_group_rule_id"]) in audited
+        if not is_audited and not any(found["packets"] for _, found in entries):
             keys = ("security_group_id", "security_group_rule_id", "direction", "verdict", "priority")
             yield {
                 **{key: row[key] for key in keys},
