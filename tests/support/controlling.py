@@ -74,6 +74,23 @@ def items(client: Client, action: str, outer: str, inner: str, **parameters: Jso
     return cast("list[dict[str, Any]]", cast("dict[str, Any]", client(action, **parameters))[outer][inner])
 
 
+def only(client: Client, action: str, outer: str, inner: str, **asked: Json) -> dict[str, Any]:
+    """The only one that is listed."""
+    (found,) = items(client, action, outer, inner, **asked)
+    return found
+
+
+def eni(client: Client, eni_id: str) -> dict[str, Any]:
+    """An ENI as DescribeNetworkInterfaces has it."""
+    outer, inner = "NetworkInterfaceSets", "NetworkInterfaceSet"
+    return only(client, "DescribeNetworkInterfaces", outer, inner, NetworkInterfaceId=[eni_id])
+
+
+def instance(client: Client, instance_id: str) -> dict[str, Any]:
+    """An instance as DescribeInstances has it."""
+    return only(client, "DescribeInstances", "Instances", "Instance", InstanceIds=f'["{instance_id}"]')
+
+
 class Randomly:
     """A client that does anything, with ids that are there, were there, or never were."""
 

@@ -110,7 +110,7 @@ FOREIGN = {
     "grpc": ("store.etcd.client",),  # the store in etcd is an extra: `sgdataplane[etcd]`
     "google": ("store.etcd.messages",),
     "websockets": ("relay",),  # the streams to hosts are an extra: `sgdataplane[relay]`
-    "subprocess": ("lab",),  # the product runs no other program
+    "subprocess": ("lab", "pytest_plugin"),  # the product runs no other program; a test's API is a process
 }
 
 

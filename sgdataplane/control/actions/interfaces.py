@@ -12,6 +12,7 @@ from sgdataplane.control.actions.addresses import Chooser
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
+from sgdataplane.control.calls.products import ACCOUNT
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
 from sgdataplane.statefile import ecs_items, ecs_names
 from sgdataplane.statefile.records import free_mac
@@ -167,6 +168,29 @@ def detach(scope: Scope) -> Body:
         raise ApiError("InvalidOperation.InvalidEniType", f"{eni_id} is the primary one of {instance_id}.", FORBIDDEN)
     told = {name: value for name, value in about(scope.find(ResourceKind.ENI, eni_id)).items() if name not in ATTACHED}
     scope.workspace.put(ResourceKind.ENI, eni_id, {**state, "instance_id": ""}, {**told, FIELD: ""})
+    return DONE
+
+
+def move(scope: Scope) -> Body:
+    """ModifyInstanceVpcAttribute: an instance's primary ENI gets another VSwitch of its VPC, or another address."""
+    instance_id, switch_id = scope.required("InstanceId"), scope.required("VSwitchId")
+    scope.find(ResourceKind.INSTANCE, instance_id)
+    switch = scope.find(ResourceKind.VSWITCH, switch_id)
+    eni_id = next(iter(scope.workspace.enis_of(instance_id)), "")
+    state = state_in(scope.find(ResourceKind.ENI, eni_id))
+    vpc_id = str(state["vpc_id"])
+    if state_in(switch)["vpc_id"] != vpc_id:
+        raise ApiError(
+            "InvalidOperation.VpcMismatch", f"{switch_id} isn't in {vpc_id}, where {instance_id} is.", FORBIDDEN
+        )
+    address = scope.text("PrivateIpAddress")
+    given: Fields = {"private_ip_addresses": [address or Chooser(scope, vpc_id, switch_id).choose(1)[0]]}
+    if scope.texts("SecurityGroupId"):
+        given["security_group_ids"] = [*dict.fromkeys(scope.texts("SecurityGroupId"))]
+        for group_id in scope.texts("SecurityGroupId"):
+            scope.find_writable(group_id)
+    zone = about(switch).get("zone_id", "")
+    scope.change(ResourceKind.ENI, eni_id, given, vswitch_id=switch_id, zone_id=zone)
     return DONE
 
 
@@ -334,7 +358,7 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
         "ServiceID": 0,
         "AssociatedPublicIp": {},
         "ResourceGroupId": more.get("resource_group_id", ""),
-        "OwnerId": "",
+        "OwnerId": ACCOUNT,
         "Tags": {"Tag": tag_items(body)},
         ecs_names.TRACKING: {
             key: times.get(name, default)

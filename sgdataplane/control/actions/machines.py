@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Callable
 from typing import cast
 
 from sgdataplane.control.actions.interfaces import interface_in_instance
+from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, tag_items
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
@@ -38,7 +40,12 @@ AS_ASKED: dict[str, Json] = {
     "IoOptimized": True,
 }
 METADATA: dict[str, Json] = {"HttpEndpoint": "enabled", "HttpTokens": "optional", "HttpPutResponseHopLimit": 0}
-KEPT = (*AS_ASKED, *METADATA, "UserData", "RamRoleName", "DedicatedHostId", "NetworkOptions", "ImageOptions")
+MAINTENANCE = ("ActionOnMaintenance", "MaintenanceWindow", "NotifyOnMaintenance")
+RENEWAL = ("AutoRenew", "Duration", "PeriodUnit", "RenewalStatus")
+KEPT = (
+    *(*AS_ASKED, *METADATA, *MAINTENANCE, *RENEWAL),
+    *("UserData", "RamRoleName", "DedicatedHostId", "NetworkOptions", "ImageOptions"),
+)
 MAX_USER_DATA = 32 << 10  # bytes
 DISK_DEFAULTS: dict[str, Json] = {"Category": "cloud_essd", "Size": 40}
 MAX_DISKS = 64
@@ -48,7 +55,9 @@ def asked_of(scope: Scope) -> Fields:
     """What is told again as it was asked for."""
     asked = scope.call.parameters
     found: Fields = {name: asked[name] for name in KEPT if asked.get(name) not in (None, "")}
-    if "UserData" in found:
+    if asked.get("UserData") == "":  # which takes it away
+        found["UserData"] = ""
+    elif "UserData" in found:
         _require_user_data(str(found["UserData"]))
     if "IoOptimized" in found:
         found["IoOptimized"] = found["IoOptimized"] != "none"
@@ -73,6 +82,16 @@ def disks_asked(scope: Scope) -> Json:
     if len(others) > MAX_DISKS:
         raise ApiError("InvalidDataDisk.TooMany", f"an instance has at most {MAX_DISKS} data disks")
     return [{"Type": "system", **system}, *({"Type": "data", **one} for one in others)]
+
+
+def modify(scope: Scope) -> Body:
+    """ModifyInstanceSpec and its like: what is asked for is told from then on. It means nothing here."""
+    name = next(key for key in ("InstanceIds", "InstanceId") if scope.has(key) or key == "InstanceId")
+    kind: Fields = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
+    for instance_id in scope.texts(name, ","):
+        told = _told(scope.find(ResourceKind.INSTANCE, instance_id))
+        scope.change(ResourceKind.INSTANCE, instance_id, {}, asked={**told, **asked_of(scope)}, **kind)
+    return DONE
 
 
 def _told(body: Body) -> Fields:
@@ -148,12 +167,19 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
             "PrivateIpAddress": {"IpAddress": [*texts(primary, "private_ip_addresses")[:1]]},
             "NatIpAddress": "",
         },
-        "PublicIpAddress": {"IpAddress": []},
+        "PublicIpAddress": {"IpAddress": _public_addresses(instance_id, asked)},
         "InnerIpAddress": {"IpAddress": []},
         "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
         "OperationLocks": {"LockReason": []},
         "DedicatedHostAttribute": {"DedicatedHostId": asked.get("DedicatedHostId", ""), "DedicatedHostName": ""},
     }
+
+
+def _public_addresses(instance_id: str, asked: Fields) -> list[Json]:
+    """What those who ask for bandwidth to the internet wait for: an address for documentation, which leads nowhere."""
+    if int(str(asked.get("InternetMaxBandwidthOut", 0))) <= 0:
+        return []
+    return [f"203.0.113.{1 + hashlib.sha256(instance_id.encode()).digest()[0] % 254}"]
 
 
 def describe_attribute(scope: Scope) -> Body:
@@ -203,23 +229,26 @@ def _each(outer: str, inner: str, shape: Callable[[str, Body], Json]) -> Callabl
     return run
 
 
-def _maintenance(instance_id: str, _: Body) -> Json:
-    action = {"DefaultValue": "AutoRecover", "Value": "AutoRecover"}
+def _maintenance(instance_id: str, body: Body) -> Json:
+    asked = _told(body)
+    action = {"DefaultValue": "AutoRecover", "Value": asked.get("ActionOnMaintenance", "AutoRecover")}
     return {
         "InstanceId": instance_id,
         "ActionOnMaintenance": {**action, "SupportedValues": {"SupportedValue": ["AutoRecover", "Stop"]}},
-        "MaintenanceWindows": {"MaintenanceWindow": []},
-        "NotifyOnMaintenance": False,
+        "MaintenanceWindows": {"MaintenanceWindow": asked.get("MaintenanceWindow", [])},
+        "NotifyOnMaintenance": asked.get("NotifyOnMaintenance", False),
     }
 
 
-def _renewal(instance_id: str, _: Body) -> Json:
+def _renewal(instance_id: str, body: Body) -> Json:
+    asked = _told(body)
+    is_renewed = asked.get("RenewalStatus", "AutoRenewal" if asked.get("AutoRenew") else "Normal") == "AutoRenewal"
     return {
         "InstanceId": instance_id,
-        "AutoRenewEnabled": False,
-        "Duration": 0,
-        "PeriodUnit": "Month",
-        "RenewalStatus": "Normal",
+        "AutoRenewEnabled": is_renewed,
+        "Duration": asked.get("Duration", 1 if is_renewed else 0),
+        "PeriodUnit": asked.get("PeriodUnit", "Month"),
+        "RenewalStatus": asked.get("RenewalStatus", "AutoRenewal" if is_renewed else "Normal"),
     }
 
 

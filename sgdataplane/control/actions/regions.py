@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from sgdataplane.control.actions.scope import REGION, Scope, is_among, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, NOT_FOUND, ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, Region, ResourceGroup, catalogue
-from sgdataplane.control.calls.products import PRODUCTS
+from sgdataplane.control.calls.products import ACCOUNT, PRODUCTS
 from sgdataplane.store.documents import ResourceKind, about
 from sgdataplane.store.interface import Body, Json
 
@@ -297,9 +297,6 @@ def resource_group_item(one: ResourceGroup) -> Json:
         "Status": "OK",
         "CreateDate": "",
     }
-
-
-ACCOUNT = "1000000000000001"  # the only one
 
 
 def caller(scope: Scope) -> Body:

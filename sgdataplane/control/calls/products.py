@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 ECS_VERSION = "2014-05-26"
+ACCOUNT = "1000000000000001"  # the only one
 
 
 @dataclass(frozen=True, slots=True)

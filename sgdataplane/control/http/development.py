@@ -19,11 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sgdataplane.control.calls.products import PRODUCTS
+from sgdataplane.control.calls.products import ACCOUNT, PRODUCTS
 
 FILE, STORE, TRUSTED = "dev.json", "store.db", "trusted.pem"
 REGION = "cn-hangzhou"  # any would do
-ACCOUNT = "1000000000000001"
 SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 
 
