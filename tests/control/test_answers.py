@@ -223,6 +223,16 @@ def test_an_instance_moves_to_another_vswitch_of_its_vpc(client: Client) -> None
     assert code == "InvalidOperation.VpcMismatch"
 
 
+def test_interfaces_that_are_made_with_an_instance_go_with_it_unless_they_are_to_stay(client: Client) -> None:
+    vpc, switch = client.network()
+    more: list[Json] = [{"NetworkInterfaceName": "goes"}, {"NetworkInterfaceName": "stays", "DeleteOnRelease": False}]
+    where: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc)}
+    answer = client("RunInstances", **where, NetworkInterface=more)
+    client("DeleteInstances", InstanceId=cast("dict[str, Any]", answer)["InstanceIdSets"]["InstanceIdSet"])
+    left = items(client, "DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet")
+    assert [one["NetworkInterfaceName"] for one in left] == ["stays"]
+
+
 def test_disks_and_user_data_are_told_as_they_were_asked_for(client: Client) -> None:
     vpc, switch = client.network()
     asked: dict[str, Json] = {

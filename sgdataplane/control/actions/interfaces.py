@@ -86,7 +86,7 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
         "created": scope.time,
         "tags": scope.tags(),
         "resource_group_id": str(said.get("ResourceGroupId") or ""),
-        "delete_on_release": is_primary or said.get("DeleteOnRelease") is True,
+        "delete_on_release": is_primary or said.get("DeleteOnRelease", bool(instance_id)) is True,
         "source_dest_check": said.get("SourceDestCheck") is True,
         **hardware(said),
     }
