@@ -73,18 +73,6 @@ KNOWN: Mapping[str, str] = {
     "TestAccAliCloudECSInstanceBasic": "is of the classic network, and skips itself",
     "TestAccAliCloudECSInstance_OperatorType": "`ModifyPrepayInstanceSpec` isn't there",
 }
-# Why a test doesn't pass, by a text in what it prints; the first that is found.
-REASONS: Mapping[str, str] = {
-    "DedicatedHost": "dedicated hosts aren't there",
-    "CreateKey": "KMS isn't there",
-    "kms": "KMS isn't there",
-    "CreateRole": "RAM isn't there",
-    "LaunchTemplate": "launch templates aren't there",
-    "AutoSnapshotPolicy": "snapshot policies aren't there",
-    "DeploymentSet": "deployment sets aren't there",
-    "DhcpOptionsSet": "DHCP options aren't there",
-    "EipAddress": "elastic addresses aren't there",
-}
 NOT_THERE = re.compile(r"Action: (\w+) of version")
 
 
@@ -109,14 +97,13 @@ class Outcome:
         absent = NOT_THERE.search(self.text)
         if absent:
             return f"`{absent[1]}` isn't there"
-        found = next((words for word, words in REASONS.items() if word in self.text), "")
-        return found or ("is given up after 5 minutes" if not self.verdict else _first_error(self.text))
+        return _first_error(self.text) if self.verdict else "is given up after 5 minutes"
 
 
 def _first_error(text: str) -> str:
     lines = (line.strip() for line in text.splitlines())
-    found = next((line for line in lines if "Error:" in line or "Check failed" in line or "mismatch" in line), "fails")
-    return visible(found)[:150].replace("|", "\\|")
+    found = next((line for line in lines if " error: " in line), "fails")
+    return visible(found.partition(": ")[2] if found.startswith("testing.go") else found)[:150].replace("|", "\\|")
 
 
 def tests_of(checkout: Path, files: tuple[str, ...]) -> list[str]:

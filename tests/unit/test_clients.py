@@ -18,7 +18,7 @@ REFUSED = "ErrorCode: InvalidAction.NotFound\nMessage: not found. Action: Create
         ("", "", "is given up after 5 minutes"),
         (
             "FAIL",
-            "  Step 1 error: Check failed: 'a' expected \x1b[31m",
+            "  testing.go:705: Step 1 error: Check failed: 'a' expected \x1b[31m",
             "Step 1 error: Check failed: 'a' expected \\x1b[31m",
         ),
         ("FAIL", "", "fails"),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from sgdataplane.control.actions.groups import default_group
-from sgdataplane.control.actions.interfaces import asked_groups, make
+from sgdataplane.control.actions.interfaces import ATTACHED, asked_groups, make
 from sgdataplane.control.actions.machines import asked_of, disks_asked, instance_item
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
@@ -111,7 +111,8 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
         return
     if state_in(scope.find(ResourceKind.ENI, str(eni_id))).get("instance_id"):
         raise ApiError("InvalidOperation.InvalidEniState", f"{eni_id} is attached to an instance.", FORBIDDEN)
-    scope.change(ResourceKind.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"})
+    told = {name: other[key] for name, key in ATTACHED.items() if other.get(key) is not None}
+    scope.change(ResourceKind.ENI, str(eni_id), {"instance_id": instance_id, "type": "secondary"}, **told)
 
 
 def delete(scope: Scope) -> Body:
