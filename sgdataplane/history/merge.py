@@ -4,6 +4,7 @@ Owns when that happens. Is given an open file and the time. Must not know what r
 
     rows                       after a day     after a week     after `keep`
     buckets of 60 s            become hours    days             go
+    totals of 60 s             after two hours, so that sums of a day are made of few
     if there is no room for that, sooner: hours after an hour, days after a day; then the oldest days go, too
 
 Each step is a transaction about one wide bucket, so it is short, and done or not done if we are killed.
@@ -12,14 +13,14 @@ Each step is a transaction about one wide bucket, so it is short, and done or no
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sgdataplane.history.rows import BUCKET_S, DAY_S, HOUR_S
 from sgdataplane.history.write import MERGE_FLOW, MERGE_GAP, MERGE_TOTAL
 
-WEEK_S = 7 * DAY_S
+WEEK_S, TOTALS_S = 7 * DAY_S, 2 * HOUR_S
 HIGH, LOW = 0.8, 0.6  # of the room: when it is made, and until when
 TABLES = ("flows", "totals", "gaps")
 # how each table's rows are added up in one of its wider buckets
@@ -50,6 +51,7 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
     """Do what is due, a transaction at a time; yield after each that rows went. `now`: seconds since 1970; None: nobody
     knows, so that only room is made."""
     if now is not None:
+        yield from _widen(db, BUCKET_S, HOUR_S, now - TOTALS_S, ("totals",))
         yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
         yield from _widen(db, HOUR_S, DAY_S, now - WEEK_S)
         yield from _drop(db, now - room.keep_s)
@@ -72,17 +74,19 @@ def finish(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA incremental_vacuum(2000)")
 
 
-def _widen(db: sqlite3.Connection, narrow: int, width: int, until: int) -> Iterator[bool]:
+def _widen(
+    db: sqlite3.Connection, narrow: int, width: int, until: int, tables: Sequence[str] = TABLES
+) -> Iterator[bool]:
     """Make wider buckets of those that ended before `until`, whole ones only."""
     last = until // width * width
     while True:
-        oldest = [_oldest(db, table, narrow, last) for table in TABLES]
+        oldest = [_oldest(db, table, narrow, last) for table in tables]
         starts = [start for start in oldest if start is not None]
         if not starts:
             return
         asked = {"start": min(starts) // width * width, "width": width, "narrow": narrow}
         with _transaction(db):
-            for table in TABLES:
+            for table in tables:
                 # `WHERE` of its own, or SQLite takes ON CONFLICT for a join's
                 db.execute(WIDER[table], asked)
                 where = "start >= :start AND start < :start + :width AND width = :narrow"

@@ -81,11 +81,15 @@ class History:
         buckets = "" if is_summed else ", t.start, t.width"
         conditions, values = _in_time("t", asked)
         query = f"""
-            SELECT min(t.start), max(t.start + t.width) - min(t.start), n.text, t.direction, t.fate, c.text, g.text,
-            r.text, max(t.priority), sum(t.packets), sum(t.bytes), min(t.first), max(t.last) FROM totals t
-            JOIN names n ON n.id = t.scope JOIN names c ON c.id = t.cause JOIN names g ON g.id = t.grp
-            JOIN names r ON r.id = t.rule WHERE {conditions}
-            GROUP BY t.scope, t.direction, t.fate, t.cause, t.grp, t.rule{buckets}"""
+            WITH found AS (
+                SELECT min(t.start) AS start, max(t.start + t.width) - min(t.start) AS seconds, t.scope, t.direction,
+                t.fate, t.cause, t.grp, t.rule, max(t.priority) AS priority, sum(t.packets) AS packets,
+                sum(t.bytes) AS bytes, min(t.first) AS first, max(t.last) AS last FROM totals t WHERE {conditions}
+                GROUP BY t.scope, t.direction, t.fate, t.cause, t.grp, t.rule{buckets}
+            )
+            SELECT f.start, f.seconds, n.text, f.direction, f.fate, c.text, g.text, r.text, f.priority, f.packets,
+            f.bytes, f.first, f.last FROM found f JOIN names n ON n.id = f.scope JOIN names c ON c.id = f.cause
+            JOIN names g ON g.id = f.grp JOIN names r ON r.id = f.rule"""
         for start, seconds, scope, side, fate, cause, group, rule, priority, *counts in self._db.execute(query, values):
             if asked.eni_id is None or asked.eni_id in scope.split("\n"):
                 verdict = Verdict.ACCEPT if FATES[fate] is Fate.ACCEPT else Verdict.DROP
