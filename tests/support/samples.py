@@ -38,6 +38,7 @@ UNSTEADY = [
         (r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)", "TIME"),
         (r"\b\d\d:\d\d:\d\d\.\d{3}(?:Z|[+-]\d\d:\d\d)", "TIME"),
         (r"\b\d+\.\d+ ?s\b", "DURATION"),
+        (r"(?:(?<=runs for )|(?<=not seen in ))\d+ (?:s|min)\b", "DURATION"),  # of trials
         (r"\bpid \d+|(?<=nft\[)\d+", "PID"),
         (r"\blast cycle: .*|(?<=in force) +\d+\b", "CYCLE"),
         (r"(?<=[:.\]])(?:3[2-9]|[45]\d|6[0-5])\d{3}\b", "PORT"),  # of the range from which the kernel takes them
