@@ -108,8 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def state_of(arguments: argparse.Namespace) -> Path:
-    """STATE; with --live, the one that is in force if none is named."""
-    if arguments.state is None and arguments.live:
+    """STATE; with --live or --history, the one that is in force if none is named."""
+    if arguments.state is None and (arguments.live or arguments.history):
         from sgdataplane.cli.explain import enforced_state
 
         return enforced_state(arguments)

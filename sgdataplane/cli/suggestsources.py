@@ -1,4 +1,4 @@
-"""Where `sgdp suggest` gets its evidence: captures and live sessions.
+"""Where `sgdp suggest` gets its evidence: captures, live sessions, and the agent's history.
 
 Owns the options that name sources, and what each source can't know. Must not know what is made of the evidence.
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.times import read_time
+from sgdataplane.history.span import TIME_WORDS
 from sgdataplane.model.naming import eni_of
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
@@ -19,6 +21,7 @@ from sgdataplane.model.words import counted
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Prefix
 from sgdataplane.suggest.evidence import Passage, SeenFlow
 from sgdataplane.suggest.judge import Judge, SourcePorts
+from sgdataplane.suggest.rows import HistoryEvidence
 from sgdataplane.terminal.arguments import Parser, read_address, require_root
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class Sources:
             yield from self._captured()
         if self.arguments.live:
             yield from self._live()
+        if self.arguments.history:
+            yield from self._recorded()
 
     def _captured(self) -> Iterator[SeenFlow]:
         from sgdataplane.lab.replay.capture import Capture
@@ -83,6 +88,22 @@ class Sources:
         yield from (live_flow(session, sources, now) for session in ours)
         self.notes.append("live sessions are those that are open now: what ended, or is yet to come, isn't in it")
 
+    def _recorded(self) -> Iterator[SeenFlow]:
+        from sgdataplane.cli.history import coverage_of, history_path
+        from sgdataplane.history.read import HistoryQuery, opened
+
+        evidence, query = HistoryEvidence(self.state), HistoryQuery(since=self.arguments.since or 0)
+        with opened(history_path(self.arguments)) as history:
+            yield from evidence.read(history.flows(query))
+            coverage = coverage_of(history, query)
+        if coverage.absent_s:
+            self.notes.append(f"history has gaps: nobody recorded for {coverage.absent_s:,} s of the time")
+        if coverage.sessions:
+            self.notes.append(f"{counted(coverage.sessions, 'session')} came too fast to be recorded one by one")
+        if evidence.unplaced:
+            sessions = counted(evidence.unplaced, "session")
+            self.notes.append(f"{sessions} had an ENI at the other end that STATE doesn't have, and are not carried")
+
 
 def live_flow(session: Session, sources: SourcePorts, now: float) -> SeenFlow:
     """A live session as evidence."""
@@ -103,6 +124,9 @@ def add_sources(parser: Parser) -> None:
     words = "a pcap or pcapng file, gzipped or not; a pipe, or - for standard input; can be repeated"
     group.add_argument("--capture", dest="captures", action="append", default=[], type=Path, metavar="FILE", help=words)
     group.add_argument("--live", action="store_true", help="the sessions that are open now (root)")
+    group.add_argument("--history", action="store_true", help="what this host's agent has recorded (root)")
+    words = f"with --history: from then on: {TIME_WORDS} (default: all that is kept)"
+    group.add_argument("--since", type=read_time, metavar="TIME", help=words)
     words = "let this address of a capture stand for an ENI, for example because of NAT; can be repeated"
     group.add_argument("--map", dest="maps", action="append", default=[], type=read_map, metavar="IP=ENI", help=words)
     parser.add_where()
@@ -124,11 +148,14 @@ def mapped(arguments: argparse.Namespace, state: CloudState) -> dict[Address, En
 def check_sources(arguments: argparse.Namespace) -> None:
     """A usage error if no source is named, or an option has none to be about; PrivilegeError if one needs root."""
     parser: Parser = arguments.parser
-    if not arguments.captures and not arguments.live:
-        parser.error("name the evidence: --capture FILE, --live")
+    is_here = arguments.live or arguments.history
+    if not arguments.captures and not is_here:
+        parser.error("name the evidence: --capture FILE, --live, --history")
+    if arguments.since is not None and not arguments.history:
+        parser.error("--since: it is about --history")
     if arguments.maps and not arguments.captures:
         parser.error("--map: it is about addresses of a capture; give --capture")
-    if not arguments.live and (arguments.name is not None or arguments.config is not None):
-        parser.error("--name and --config say where to look, with --live")
-    if arguments.live:
-        require_root("reading the sessions of other namespaces")
+    if not is_here and (arguments.name is not None or arguments.config is not None):
+        parser.error("--name and --config say where to look, with --live or --history")
+    if is_here:
+        require_root("reading the sessions of other namespaces, and the agent's history")

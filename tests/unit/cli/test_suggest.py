@@ -72,7 +72,7 @@ def test_only_named_groups_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        pytest.param([SHOP], 2, "name the evidence: --capture FILE, --live", id="no evidence"),
+        pytest.param([SHOP], 2, "name the evidence: --capture FILE, --live, --history", id="no evidence"),
         pytest.param(["--capture", DAY], 2, "name a STATE", id="no state"),
         pytest.param([SHOP, "--capture", DAY, "--name", "lab"], 2, "with --live", id="a lab without --live"),
         pytest.param([SHOP, "--capture", DAY, "--map", "10.0.0.1"], 2, "is not of the form IP=ENI", id="half a map"),

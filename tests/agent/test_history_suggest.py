@@ -1,0 +1,43 @@
+"""`sgdp suggest --history`: what a real agent has recorded becomes rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.history.rows import Fate
+from tests.support.attachbench import DNS, WEB
+from tests.support.historyscene import history_at
+from tests.support.schemas import assert_conforms
+
+pytestmark = pytest.mark.daemon
+
+
+def test_what_the_agent_has_recorded_is_carried(
+    make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    with history_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as kept:
+        kept.scene.visit(WEB, 5)
+        kept.deny(3)
+        kept.wait_for(Fate.DROP, DNS, 3)
+        kept.wait_for(Fate.ACCEPT, WEB, 6)
+        capsys.readouterr()
+        config, new = str(kept.scene.agent.config), str(tmp_path / "new")
+        assert main(["suggest", "--history", "--since", "1h", "--config", config, "--json", "-o", new]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert_conforms("suggest", document)
+        web = [one for one in document["rules"] if one["rule"].get("port_range") == f"{WEB}/{WEB}"]
+        (rule,) = (one for one in web if one["rule"]["type"] == "ingress")
+        assert rule["security_group_id"] == "sg-a"
+        assert len(web) == (2 if placement == "host" else 1), "a router sees the sender's end, too"
+        assert rule["evidence"]["sessions"] == 6
+        assert document["dropped_sessions"] == 3
+        assert document["diff"]["changes"] != []
+        assert main(["check", new]) == 0
+        with pytest.raises(SystemExit):
+            main(["suggest", "--since", "1h", "--live", "--config", config])
+        assert "--since: it is about --history" in capsys.readouterr().err
