@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sgdataplane.control.documents import ResourceKind, state_in
-from sgdataplane.control.store import Json
+from sgdataplane.store.documents import ResourceKind, state_in
+from sgdataplane.store.interface import Json
 from tests.support.controlling import Client
 
 
