@@ -88,10 +88,9 @@ class Agent:
         last_good = LastGood(config.state_directory)
         self._notifier, self._room = Notifier(os.environ), SessionRoom()
         self._meanwhile = stack.enter_context(closing(Meanwhile(lambda: self._handle(self._serve))))
-        known = ProvenFile(config.state_directory)
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
-        self._reconciler = Reconciler(self._registry, last_good, known, beside)
+        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         self._historian = stack.enter_context(closing(Historian(config.state_directory)))
@@ -107,12 +106,11 @@ class Agent:
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._asking = stack.enter_context(selectors.EpollSelector())  # clients, who are served in a cycle, too
         self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
-        stack.callback(self._control.close)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
         self._paths, self._source = PathWatch(), source_of(config.state)
         self._status_server = StatusServer(self._asking, self._tell_owner, lambda: self._source.owner, time.monotonic)
-        stack.callback(self._status_server.close)
-        for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
+        servers = self._control, self._status_server
+        for each in (*servers, self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
         self._signals = stack.enter_context(open_signals())
         self._register_all()

@@ -37,7 +37,7 @@ def _expire(name: str) -> None:
             trials.end_expired(lab, folder)
 
 
-class Keeper:
+class LabKeeper:
     """Listens where the lab's policy is enforced, for as long as there are trials."""
 
     def __init__(self, name: str) -> None:
@@ -98,7 +98,7 @@ def main(name: str) -> int:
     with open(open_lock(folder / trials.KEEPER), encoding="ascii") as lock:
         if not wait_for_lock(lock.fileno(), 0.0):
             return 0
-        with closing(Keeper(name)) as keeper:
+        with closing(LabKeeper(name)) as keeper:
             keeper.listen()
             if os.fork():
                 os._exit(0)

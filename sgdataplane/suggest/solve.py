@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.errors import InternalError
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import has_inner_accept
 from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
@@ -192,7 +193,12 @@ class _Solver:
         for packet in self._carried:
             if not judge.accepts(packet):
                 raise InternalError(f"the suggestion refuses what was seen: {packet}")
-        difference = compare(StateDiff(self._state, after, self._options))
+        difference = compare(StateDiff(_enforced(self._state), _enforced(after), self._options))
         if difference.is_open and not is_new:
             raise InternalError("the suggestion opens something that the state refuses")
         return difference
+
+
+def _enforced(state: CloudState) -> CloudState:
+    """Return the state with no ENI in audit mode: what its rules refuse counts as refused, whatever passes there."""
+    return state.with_mode({eni.network_interface_id for eni in state.audited}, Mode.ENFORCE)
