@@ -6,7 +6,6 @@ Owns the form. Must not know where it is kept, nor how lines are shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
 from sgdataplane.analyse.rows import JudgedTraffic
@@ -47,13 +46,16 @@ def line_of(document: Row) -> TrialLine:
 
 
 def _plain(decision: Decision) -> list[object]:
-    direction, verdict, *others = astuple(decision)
-    return [direction.value, verdict.value, *others]
+    ids = decision.security_group_id, decision.security_group_rule_id, decision.priority
+    would = None if decision.would is None else _plain(decision.would)
+    return [decision.direction.value, decision.verdict.value, decision.cause, *ids, would]
 
 
 def _decision(document: Row) -> Decision:
-    direction, verdict, cause, group, rule, priority = document
-    return Decision(Direction(direction), Verdict(verdict), str(cause), str(group), str(rule), int(priority))
+    direction, verdict, cause, group, rule, priority, would = document
+    ids = str(group), str(rule), int(priority)
+    told = None if would is None else _decision(would)
+    return Decision(Direction(direction), Verdict(verdict), str(cause), *ids, told)
 
 
 def _interval(document: Row) -> Interval:

@@ -26,9 +26,11 @@ from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError, LabError, StateFileError
+from sgdataplane.host.files import Survives
 from sgdataplane.lab.record import LabFolder
 from sgdataplane.relay.sync import held
 from sgdataplane.store.sqlite.file import take_lock
+from sgdataplane.trial.record import TrialFolder
 from tests.support.attachbench import WEB, state_of
 
 pytestmark = pytest.mark.kernel
@@ -107,7 +109,20 @@ def store(folder: Path) -> None:
     take_lock(folder / "store" / "db", fcntl.LOCK_EX, "a store").close()
 
 
-USERS = {"bindings": bind, "agent": start, "lab": work_on_a_lab, "nonces": serve, "sync": follow, "store": store}
+def change_trials(folder: Path) -> None:
+    with TrialFolder(folder / "trials", Survives.THE_WRITER).locked():
+        pass
+
+
+USERS = {
+    "bindings": bind,
+    "agent": start,
+    "lab": work_on_a_lab,
+    "nonces": serve,
+    "sync": follow,
+    "store": store,
+    "trials": change_trials,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +185,7 @@ LOCKS = {
     "nonces": (serve, "nonces/lock"),
     "sync": (follow, "sync/.lock"),
     "store": (store, "store/db.lock"),
+    "trials": (change_trials, "trials/lock"),
 }
 
 
@@ -229,9 +245,12 @@ def test_the_locks_are_the_ones_that_the_source_takes() -> None:
     assert sorted(found.stdout.split()) == [
         "sgdataplane/attach/registry.py",
         "sgdataplane/control/access/nonces.py",
-        "sgdataplane/store/sqlite/file.py",
         "sgdataplane/daemon/control.py",
         "sgdataplane/host/private.py",
+        "sgdataplane/lab/keeping.py",  # in the folder of trials, and opened as that one
         "sgdataplane/lab/record.py",
+        "sgdataplane/lab/trials.py",  # the same one
         "sgdataplane/relay/sync.py",
+        "sgdataplane/store/sqlite/file.py",
+        "sgdataplane/trial/record.py",
     ]

@@ -33,7 +33,7 @@ from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.transaction import Transaction
-from sgdataplane.statefile import load
+from sgdataplane.statefile import load_owned
 
 FAULT_VARIABLE = "SGDP_TEST_FAULT"
 STEPS = ("stage", "switch", "sweep")
@@ -115,7 +115,7 @@ def with_faults() -> None:
 
     for owner, name, call in (
         (steps, "run", faulty_run),
-        (source, "load", failing("reading", load)),
+        (source, "load_owned", failing("reading", load_owned)),
         (Status, "note_cycle", failing("telling", Status.note_cycle)),
     ):
         setattr(owner, name, call)
