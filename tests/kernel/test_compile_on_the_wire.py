@@ -34,7 +34,7 @@ pytestmark = pytest.mark.kernel
 STATES, PACKETS = 100, 200
 MACS = ("00:16:3e:00:00:00", "00:16:3e:00:00:01")
 ECHO = {Family.IPV4: (ICMP, 8), Family.IPV6: (ICMPV6, 128)}
-COUNTED = ("rule", "inner", "default")
+COUNTED = ("rule", "inner", "default", "audited")
 
 
 @pytest.fixture(scope="module")
