@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from sgdataplane.enforce.desired import Desired
-from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroupRule
+from sgdataplane.model.modes import Mode
+from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroupRule
 
 MOST_ENIS = 10_000  # of a state: to read more takes longer than to build
 PACKAGE = Path(__file__).parents[1]
@@ -59,7 +61,13 @@ class Inputs:
         return ports
 
     def _members(self, group_id: str) -> list[str]:
-        return [self._of(eni) for eni in self.state.enis_of_group.get(group_id, ())]
+        return [self._of_member(eni) for eni in self.state.enis_of_group.get(group_id, ())]
+
+    def _of_member(self, eni: Eni) -> str:
+        """A member's mode concerns nobody else."""
+        if eni.mode is Mode.ENFORCE and not eni.audit_until:
+            return self._of(eni)
+        return _digest(replace(eni, mode=Mode.ENFORCE, audit_until=""))
 
     def _of(self, record: object) -> str:
         """A record's own digest. Its repr shows all of its fields."""
