@@ -166,6 +166,9 @@ def is_texts(value: object) -> bool:
 def test_every_state_can_be_reviewed_and_its_findings_name_what_is_there(state: CloudState) -> None:
     for finding in review(state):
         ids = dict(finding.subject)
+        if eni_id := ids.get("network_interface_id"):
+            assert eni_id in state.eni
+            continue
         group = state.group[ids["security_group_id"]]
         rule_id = ids.get("security_group_rule_id")
         assert rule_id is None or rule_id in {rule.security_group_rule_id for rule in group.rules}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sgdataplane.errors import StateFileError
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import (
     CloudState,
     ConnectionTracking,
@@ -113,6 +114,8 @@ network_interfaces:
     allowed_address_pairs: [192.0.2.9, "2001:db8:f::/64"]
     connection_tracking: {tcp_established_timeout: 700, tcp_closed_and_time_wait_timeout: 15, udp_timeout: 60}
     member_only: false
+    mode: audit
+    audit_until: "2026-12-24T00:00:00Z"
 """
 DIRECTION_IN, DIRECTION_OUT = Direction.INGRESS, Direction.EGRESS
 FOREIGN = GroupRef("sg-foreign")
@@ -167,7 +170,7 @@ EXPECTED = CloudState(
             tuple(map(Address.parse, ("2001:db8:a::1", "2001:db8:a::2"))),
             (Prefix.parse("10.0.1.0/28"),), (Prefix.parse("2001:db8:a:1::/80"),),
             (Prefix.parse("192.0.2.9"), Prefix.parse("2001:db8:f::/64")), NicType.INTRANET,
-            ConnectionTracking(700, 15, 60),
+            ConnectionTracking(700, 15, 60), mode=Mode.AUDIT, audit_until="2026-12-24T00:00:00Z",
         ),
         Eni(
             "eni-b", "vpc-b", "00:16:3e:00:00:02", (Address.parse("198.51.100.9"),), ("sg-old",), "",
