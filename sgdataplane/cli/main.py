@@ -16,10 +16,10 @@ from importlib import import_module
 
 from sgdataplane import __version__
 from sgdataplane.errors import HostError, KernelError, PlatformError, PrivilegeError, SgDataplaneError, TerminatedError
-from sgdataplane.terminal.anywhere import lacking, missing_here, print_any_text, refusing
+from sgdataplane.terminal.anywhere import lacking, missing_here, refusing
 from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.terminal.bugs import bug_report
-from sgdataplane.terminal.output import Exit, choose_colour, complain, guarded, say_aside
+from sgdataplane.terminal.output import Exit, choose_colour, complain, guarded, print_any_text, say_aside
 from sgdataplane.terminal.progress import working
 
 # module -> verb -> what `sgdp --help` says of it

@@ -7,7 +7,6 @@ It is a process of its own, so that it never makes the agent wait: a thread woul
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import select
@@ -91,7 +90,6 @@ def main() -> None:
     """Record until the other end of stdin closes, or a signal ends it."""
     give_way()
     take_descriptors()
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
     path, keep_s, max_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     with socket.socket(fileno=0) as link:
         link.setblocking(False)

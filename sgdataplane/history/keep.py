@@ -21,6 +21,7 @@ from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
 from sgdataplane.history.sample import is_own
 from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
 from sgdataplane.model.decision import Decision
+from sgdataplane.visible import visible
 
 AGAIN_S, ALIVE_S = 30.0, 60.0  # until the file is tried again; between two writes, if there is nothing to write
 MAX_PENDING = 50_000  # rows that wait for a disk that takes none; then they are given up
@@ -161,7 +162,7 @@ class Keeper:
 
     def _fail(self, error: HostError) -> None:
         if str(error) != self.status.error:
-            LOGGER.warning("history-not-kept error=%s", error)
+            LOGGER.warning("history-not-kept error=%s", visible(str(error)))
         self.status.error = str(error)
         if self._writer is not None:
             self._writer.close()

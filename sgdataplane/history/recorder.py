@@ -36,6 +36,7 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.denied import Forged, Unlogged
+from sgdataplane.visible import visible
 
 LIVE_S = 1.0
 FLUSH_S, TOTALS_S, MERGE_S, LOOK_S, AGAIN_S = 5.0, 60.0, 600.0, 1.0, 30.0
@@ -88,7 +89,7 @@ class Recorder:
         try:
             server = LiveServer(path)
         except OSError as error:
-            LOGGER.warning("log-not-served error=%s", error)
+            LOGGER.warning("log-not-served error=%s", visible(str(error)))
             return None
         self._selector.register(server, selectors.EVENT_READ, server.accept)
         return server

@@ -48,11 +48,3 @@ def require_linux() -> None:
     """PlatformError on any other system."""
     if platform.system() != "Linux":
         raise PlatformError(" ".join(sys.argv[1:2]), "network namespaces")
-
-
-def print_any_text() -> None:
-    """Let stdout and stderr spell what their encoding lacks: that of a Windows console often has one alphabet."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and getattr(stream, "encoding", "utf-8").lower().replace("-", "") != "utf8":
-            reconfigure(errors="backslashreplace")

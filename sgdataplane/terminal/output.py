@@ -364,3 +364,11 @@ def paint_verdict(verdict: str) -> str:
 def schema_hint(parser: argparse.ArgumentParser) -> str:
     """Return the command that describes what a verb prints with --json."""
     return f"sgdp schema {'-'.join(parser.prog.split()[1:])}"
+
+
+def print_any_text() -> None:
+    """Let stdout and stderr spell what their encoding lacks: that of a Windows console often has one alphabet."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and getattr(stream, "encoding", "utf-8").lower().replace("-", "") != "utf8":
+            reconfigure(errors="backslashreplace")

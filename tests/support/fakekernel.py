@@ -116,6 +116,9 @@ class FakeKernel:
         is_there = hooks == {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
         return found if is_same and is_there else None
 
+    def tables(self, prefix: str) -> tuple[str, ...]:
+        return tuple(name for family, name in self._tables if family == "inet" and name.startswith(prefix))
+
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:  # noqa: ARG002
         if (family, name) not in self._tables:
             return Inventory(self.generation, exists=False)

@@ -11,7 +11,7 @@ from tests.unit.test_layers import modules
 
 PRINTER = "terminal.output"
 STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
-HARMLESS = ("flush", "fileno")
+HARMLESS = ("flush", "fileno", "isatty")
 HANDLERS = {"StreamHandler": "daemon.logs", "basicConfig": "", "print_exception": "cli.main"}  # who may have it
 
 

@@ -103,6 +103,6 @@ def test_nobody_else_decides_what_is_shown() -> None:
 
 def own_ways() -> Iterator[str]:
     for path in sorted(SOURCES.rglob("*.py")):
-        if path.name != "visible.py":
+        if path.name not in ("visible.py", "output.py"):  # the other one spells what a console's alphabet lacks
             for found in OWN_WAYS.finditer(path.read_text(encoding="utf-8")):
                 yield f"{path.relative_to(SOURCES)}: {found[0]}"

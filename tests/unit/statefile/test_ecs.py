@@ -238,6 +238,7 @@ def test_sizes_and_names_of_port_lists_come_from_their_own_answer(tmp_path: Path
 
 
 def test_one_answer_about_a_group_is_enough_to_review_it(tmp_path: Path) -> None:
-    loaded = load(write(tmp_path, {"x": attribute("sg-x", permission("sgr-a"))}))
+    said = {"Direction": "ingress", "IpProtocol": "TCP", "PortRange": "22/22", "SourceCidrIp": "0.0.0.0/0"}
+    loaded = load(write(tmp_path, {"x": attribute("sg-x", permission("sgr-a", **said))}))
     assert [len(group.rules) for group in loaded.state.security_groups] == [1]
     assert [finding.code for finding in loaded.findings] == ["AssumedBasic"]
