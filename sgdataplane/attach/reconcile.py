@@ -83,6 +83,7 @@ def reconcile(
         "" if agenda.unrecorded is None else str(agenda.unrecorded),
         agenda.uplinks,
         tuple(agenda.tampering),
+        state,
     )
 
 

@@ -26,6 +26,7 @@ from sgdataplane.host.identity import Identity
 from sgdataplane.host.linkentry import Link
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options, Placement
+from sgdataplane.model.state import CloudState
 
 LOGGER = logging.getLogger("sgdataplane.contained")
 Told = SgDataplaneError | InternalError
@@ -245,7 +246,8 @@ class HostReport:
     `left`: namespaces that wait for their turn to be looked at; their reports are older. `owed`: those of them that get
     another policy. `refusals`: names that lead elsewhere than their ENIs are bound. `ended`: bindings that ended with
     their namespaces. `unrecorded`: why the record of bindings isn't as it should be; "" if it is. `uplinks`: by router,
-    with their indices. `tampering`: what others have done to links of routers since the previous reconcile."""
+    with their indices. `tampering`: what others have done to links of routers since the previous reconcile. `state`:
+    in which each ENI has the mode that holds here and now; None before the first reconcile."""
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
@@ -255,6 +257,7 @@ class HostReport:
     unrecorded: str = ""
     uplinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tampering: tuple[Tampering, ...] = ()
+    state: CloudState | None = field(default=None, repr=False)
 
     @cached_property
     def in_force(self) -> Mapping[Key, Proven]:

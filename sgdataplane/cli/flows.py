@@ -101,7 +101,7 @@ def read(history: History, query: HistoryQuery, by: str | None, most: int) -> Do
     """The document of --json, without the coverage."""
     if by is None:
         found = [document_of(row) for row in history.flows(query, most=most + 1)]
-    elif by == "eni" or (by == "group" and query.eni_id is None):
+    elif is_exact(query, by):
         found = _exact(history, query, by)
     else:
         columns = BY[by][0]
@@ -110,11 +110,17 @@ def read(history: History, query: HistoryQuery, by: str | None, most: int) -> Do
     return {"by": by, "more": len(found) > most, "flows": found[:most]}
 
 
+def is_exact(query: HistoryQuery, by: str) -> bool:
+    """Whether the kernel has counted what is asked for. It counts an ENI's audited sessions among those accepted."""
+    is_of_eni = by == "eni" and Fate.AUDITED not in (query.fates or ())
+    return is_of_eni or (by == "group" and query.eni_id is None)
+
+
 def _exact(history: History, query: HistoryQuery, by: str) -> list[Document]:
     """Rows by ENI or by rule, from what the kernel has counted."""
     found: dict[tuple[object, ...], tuple[Document, FlowCount]] = {}
     for total in history.totals(query):
-        decision, fate = total.decision, Fate.of(total.decision)
+        decision, fate = total.decision, total.fate
         is_of_eni = decision.cause == ALL_OF_ENI
         if is_of_eni is not (by == "eni") or (query.fates is not None and fate not in query.fates):
             continue

@@ -108,9 +108,7 @@ def coverage_of(history: History, query: HistoryQuery) -> Coverage:
     lost = {fate: sum(gap.number for gap in gaps if not gap.is_absence and gap.fate is fate) for fate in Fate}
     absent = sum(gap.number for gap in gaps if gap.is_absence)
     until = min(query.until, time.time())
-    return Coverage(
-        max(0.0, query.since), until, history.since, lost[Fate.DROP] + lost[Fate.AUDITED], lost[Fate.ACCEPT], absent
-    )
+    return Coverage(max(0.0, query.since), until, history.since, lost[Fate.DROP], lost[Fate.ACCEPT], absent)
 
 
 def _concerns(gap: Gap, query: HistoryQuery) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 from sgdataplane.cli.history import Document, history_path
 from sgdataplane.history import live
 from sgdataplane.history.read import HistoryQuery, opened
-from sgdataplane.history.rows import ALL_OF_ENI, BUCKET_S, Fate
+from sgdataplane.history.rows import ALL_OF_ENI, BUCKET_S
 from sgdataplane.model import words
 from sgdataplane.terminal.arguments import Verbs, read_limit, read_seconds, require_root
 from sgdataplane.terminal.output import (
@@ -103,7 +103,7 @@ def read(path: Path) -> TopReading:
             decision = total.decision
             is_eni = decision.cause == ALL_OF_ENI
             what = total.scope if is_eni else words.name(decision)
-            key = (what, decision.direction.value, Fate.of(decision).value)
+            key = (what, decision.direction.value, total.fate.value)
             (enis if is_eni else rules)[total.start, key] += total.packets
         for row in history.buckets(query):
             ends[row.start, (row.key.end, row.key.direction.value, row.key.fate.value)] += row.count.packets

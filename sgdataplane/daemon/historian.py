@@ -33,7 +33,8 @@ from sgdataplane.model.state import CloudState
 MODULE = "sgdataplane.history"
 FIRST_S, LONGEST_S = 1.0, 60.0  # until it is started again
 MAX_REMOVED = 1000  # changes whose removed counters wait for it
-ENDS_S = 2.0  # to write what it has
+ENDS_S, KILLED_S = 2.0, 0.5  # to write what it has, before it is killed; and after that
+LOOK_S = 0.05  # between two looks whether one has ended
 OFF = {"on": False}
 
 
@@ -45,6 +46,7 @@ class Historian:
         self._selector = selectors.EpollSelector()
         self._room: HistoryRoom | None = None
         self._child: _Child | None = None
+        self._leaving: _Child | None = None  # the one before, which still writes what it has
         self._told: dict[str, Any] = {}
         self._error = ""
         self._due, self._pause = 0.0, FIRST_S
@@ -58,7 +60,9 @@ class Historian:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until the process is started again; None if it runs, or isn't wanted."""
+        """How long until `tick` has to be called: a process is ending, or is to be started. None if neither."""
+        if self._leaving is not None:
+            return LOOK_S
         if self._room is None or self._child is not None:
             return None
         return max(0.0, self._due - self._clock())
@@ -79,25 +83,28 @@ class Historian:
         if room != self._room:
             self._end()
             self._room, self._pause, self._due = room, FIRST_S, 0.0
-        if room is None or report.host is None:
+        if room is None or report.host is None or report.host.state is None:
             return
+        state = report.host.state
         self._note_removed(report.host)
         places = tuple(_place_of(entry) for entry in report.host.namespaces if _is_enforced(entry))
         is_new = self._child is None
         self._start_if_due()
         child = self._child
         if child is None:
-            self._state, self._options, self._places = report.policy.state, options, places
+            self._state, self._options, self._places = state, options, places
             return
-        if is_new or report.policy.state is not self._state or options != self._options:
+        if is_new or state is not self._state or options != self._options:
             child.owes_state = True
         child.owes_places |= is_new or places != self._places
-        self._state, self._options, self._places = report.policy.state, options, places
+        self._state, self._options, self._places = state, options, places
         self._send(child)
 
     def tick(self) -> None:
         """Start the process again, if it is time, and send it what waits."""
-        if self._room is not None and self._child is None and self.wait_s == 0.0:
+        if self._leaving is not None and self._leaving.has_ended():
+            self._leaving = None
+        if self._room is not None and self._child is None:
             self._start_if_due()
         if self._child is not None and self._child.owes:
             self._send(self._child)
@@ -119,6 +126,9 @@ class Historian:
     def close(self) -> None:
         """Let it write what it has, for a moment."""
         self._end()
+        until = time.monotonic() + ENDS_S + KILLED_S
+        while self._leaving is not None and not self._leaving.has_ended() and time.monotonic() < until:
+            time.sleep(0.01)
         self._selector.close()
 
     def _note(self, told: dict[str, Any]) -> None:
@@ -139,7 +149,7 @@ class Historian:
 
     def _start_if_due(self) -> None:
         room = self._room
-        if room is None or self._child is not None or self._clock() < self._due:
+        if room is None or self._child is not None or self._leaving is not None or self._clock() < self._due:
             return
         try:
             make_state_folder(self._folder)
@@ -172,7 +182,8 @@ class Historian:
         child, self._child = self._child, None
         if child is not None:
             self._selector.unregister(child.link)
-            child.end()
+            child.leave()
+            self._leaving = None if child.has_ended() else child
 
 
 class _Child:
@@ -183,6 +194,7 @@ class _Child:
         self.owes_state = self.owes_places = True
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link.setblocking(False)
+        self._ends_by = 0.0
         command = [sys.executable, "-P", "-m", MODULE, str(path), str(room.keep_s), str(room.max_bytes)]
         found = os.pathsep.join(filter(None, sys.path))
         with theirs:
@@ -194,16 +206,21 @@ class _Child:
     def owes(self) -> bool:
         return self.owes_state or self.owes_places
 
-    def end(self) -> None:
+    def leave(self) -> None:
+        """Close its socket, by which it ends."""
         self.link.close()
-        until = time.monotonic() + ENDS_S
-        with suppress(ChildProcessError):
-            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > until:
-                    os.kill(self.pid, signal.SIGKILL)
-                    os.waitpid(self.pid, 0)
-                    return
-                time.sleep(0.01)
+        self._ends_by = time.monotonic() + ENDS_S
+
+    def has_ended(self) -> bool:
+        """Whether it has ended. It is killed once its time is over; a disk that hangs may keep it even then."""
+        try:
+            if os.waitpid(self.pid, os.WNOHANG) != (0, 0):
+                return True
+            if time.monotonic() > self._ends_by:
+                os.kill(self.pid, signal.SIGKILL)
+        except ChildProcessError:
+            return True
+        return False
 
 
 def _is_enforced(entry: NamespaceReport) -> bool:

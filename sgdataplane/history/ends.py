@@ -57,6 +57,11 @@ class Interpretation:
 
     def opened(self, packet: Denied, at: int) -> Seen | None:
         """A packet that opened a session; None if it has no ENI, the state no such ENI, or it isn't IP."""
+        decision = self.decision(packet)
+        return None if decision is None else self._seen(packet, at, decision)
+
+    def decision(self, packet: Denied) -> Decision | None:
+        """Return by what a packet has opened its session; None as above."""
         asked = self._packet(packet)
         if asked is None:
             return None
@@ -65,8 +70,8 @@ class Interpretation:
             self._decider, self._decided = Decider(self.state, self._options), 0
         decision = self._decider.decide(asked)
         if decision.verdict is Verdict.DROP:
-            decision = Decision(packet.direction, Verdict.ACCEPT, UNEXPLAINED)
-        return self._seen(packet, at, decision)
+            return Decision(packet.direction, Verdict.ACCEPT, UNEXPLAINED)
+        return decision
 
     def _packet(self, packet: Denied) -> Packet | None:
         headers, eni_id = packet.headers, packet.eni_id

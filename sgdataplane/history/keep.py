@@ -6,7 +6,6 @@ places or packets.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,11 +20,10 @@ from sgdataplane.history.rows import BUCKET_S, Fate, FlowCount
 from sgdataplane.history.sample import is_own
 from sgdataplane.history.write import BucketOfRows, GapKey, HistoryWriter, PendingRows, TotalKey
 from sgdataplane.model.decision import Decision
-from sgdataplane.visible import visible
 
+MAX_SILENT, MAX_WHY = 20, 200  # places that are told of, since a message has an end; characters of each reason
 AGAIN_S, ALIVE_S = 30.0, 60.0  # until the file is tried again; between two writes, if there is nothing to write
 MAX_PENDING = 50_000  # rows that wait for a disk that takes none; then they are given up
-LOGGER = logging.getLogger("sgdataplane.history")
 
 
 @dataclass(slots=True)
@@ -33,7 +31,7 @@ class RecorderStatus:
     """What is told about history. `error`: why nothing is written, "" if it is. `since`: the start of the first bucket,
     seconds since 1970. `bytes`: of the file. `unlogged`: packets and sessions that came too fast to be recorded one by
     one, since the start; `forged`: log messages that weren't our rules'. `places`: where it listens; `silent`: where it
-    can't, and why. `cpu_s`: processor time that it took."""
+    can't, and why (MAX_SILENT of them are told). `cpu_s`: processor time that it took."""
 
     path: str
     error: str = ""
@@ -48,7 +46,8 @@ class RecorderStatus:
     written: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self)
+        silent = {name: why[:MAX_WHY] for name, why in list(self.silent.items())[:MAX_SILENT]}
+        return {**asdict(self), "silent": silent}
 
 
 class Keeper:
@@ -161,8 +160,6 @@ class Keeper:
         self.pending = PendingRows({latest: BucketOfRows(totals=totals)}, self.pending.bases)
 
     def _fail(self, error: HostError) -> None:
-        if str(error) != self.status.error:
-            LOGGER.warning("history-not-kept error=%s", visible(str(error)))
         self.status.error = str(error)
         if self._writer is not None:
             self._writer.close()

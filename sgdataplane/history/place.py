@@ -130,7 +130,7 @@ class Listening:
         enforced = EnforcedPlace(self._path, self.place.interfaces, self.place.placement)
         self.all_decisions = {**before, **self.decisions}
         self._interpreter = Interpreter(enforced, self.all_decisions)
-        self._refusing = {name for name, found in self.decisions.items() if found.verdict is Verdict.DROP}
+        self.refusing = {name for name, found in self.decisions.items() if found.verdict is Verdict.DROP}
 
     def hear(self) -> None:
         """Take what has come out of the sockets. HostError if the kernel refuses."""
@@ -159,7 +159,7 @@ class Listening:
         self.hear()
         before, since = Counter(name for name, _ in came), Counter(name for name, _ in self._came)
         findings, refused = Findings(), set()
-        for name in {*before, *self._refusing, *self._own}:
+        for name in {*before, *self.refusing, *self._own}:
             said = self._confirmations.judge(name, counters.get(name), before[name], since[name])
             findings.forged += said.forged
             if said.missing:

@@ -93,9 +93,8 @@ class History:
         for start, seconds, scope, side, fate, cause, group, rule, priority, *counts in self._db.execute(query, values):
             if asked.eni_id is None or asked.eni_id in scope.split("\n"):
                 verdict = Verdict.ACCEPT if FATES[fate] is Fate.ACCEPT else Verdict.DROP
-                told = Decision(DIRECTIONS[side], verdict, cause, group, rule, priority)
-                decision = Decision.audited(told) if FATES[fate] is Fate.AUDITED else told
-                yield TotalRow(start, seconds, scope, decision, *counts)
+                decision = Decision(DIRECTIONS[side], verdict, cause, group, rule, priority)
+                yield TotalRow(start, seconds, scope, FATES[fate], decision, *counts)
 
     def gaps(self, asked: HistoryQuery = HistoryQuery()) -> Iterator[Gap]:
         """Yield what wasn't recorded one by one in that time."""

@@ -18,8 +18,10 @@ import selectors
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from sgdataplane.contract.counters import counter_name
 from sgdataplane.errors import HostError, InternalError, SgDataplaneError
 from sgdataplane.history import live
 from sgdataplane.history.budget import CpuBudget
@@ -156,6 +158,7 @@ class Recorder:
         self._open[key] = place
         grown = self._keeper.deltas.note(place.cookie, place.first, time.monotonic())
         self._keeper.add_totals(wanted.scope, grown, place.decisions, place.of_enis)
+        self._note_gap(place, Fate.DROP, sum(grown[name][0] for name in grown.keys() & place.refusing))
         self._due["flush"] = 0.0  # so that the file knows from where on we count
         self.status.silent.pop(wanted.named, None)
         for log in place.logs:
@@ -246,21 +249,28 @@ class Recorder:
             else:
                 self._gatherer.note(seen, pending)
         for name, number in findings.missing.items():
-            fate = Fate.ACCEPT if name in place.of_enis else Fate.DROP
-            key = GapKey(place.place.scope, fate)
-            bucket.gaps[key] = bucket.gaps.get(key, 0) + number
-            self.status.unlogged += number
+            self._note_gap(place, Fate.ACCEPT if name in place.of_enis else Fate.DROP, number)
         self.status.forged += findings.forged
         _mark_sampled(pending, place, {key.fate for key in bucket.gaps if key.scope == place.place.scope})
 
+    def _note_gap(self, place: Listening, fate: Fate, number: int) -> None:
+        """So many were counted there, and aren't recorded one by one."""
+        if number:
+            gaps, key = self._keeper.bucket.gaps, GapKey(place.place.scope, fate)
+            gaps[key] = gaps.get(key, 0) + number
+            self.status.unlogged += number
+
     def _tell(self, place: Listening, findings: Findings) -> None:
-        """Tell whoever follows what was denied."""
+        """Tell whoever follows what was denied, and what passed only as its ENI is in audit mode."""
         if self._live is None or not self._live.has_clients:
             return
         named, now = place.place.named, time.time()
         for name, packet in findings.packets:
+            decision = self._meaning.decision(packet) if name in place.of_enis else None
             if name not in place.of_enis:
                 self._live.send(named, packet)
+            elif decision is not None and decision.would is not None:
+                self._live.send(named, replace(packet, counter=counter_name(decision), decision=decision))
         for name, number in findings.missing.items():
             if name not in place.of_enis:
                 self._live.send(named, Unlogged(now, number, name, place.all_decisions.get(name)))
@@ -277,8 +287,11 @@ def _is_there(place: Listening) -> bool:
 
 
 def _mark_sampled(pending: PendingRows, place: Listening, fates: Iterable[Fate]) -> None:
-    """Rows of a place with packets that weren't recorded one by one are samples."""
-    marked = frozenset(fates)
+    """Rows of a place with packets that weren't recorded one by one are samples. An audited session is one that was
+    accepted."""
+    marked = set(fates)
+    if Fate.ACCEPT in marked:
+        marked.add(Fate.AUDITED)
     if not marked:
         return
     enis = place.place.interfaces.keys()

@@ -104,12 +104,14 @@ class HistoryRow:
 @dataclass(frozen=True, slots=True)
 class TotalRow:
     """What a rule or cause has decided in one bucket, in all ENIs of a scope together (observe/ledger.py), as the
-    kernel counts. With the cause ALL_OF_ENI, `scope` is an ENI, and the row counts all its dropped packets, or all
-    sessions that were opened from or to it."""
+    kernel counts. `fate`: what became of it; if audited, `decision` is what would have dropped it. With the cause
+    ALL_OF_ENI, `scope` is an ENI, and the row counts all its dropped packets, or all sessions, audited ones too, that
+    were opened from or to it."""
 
     start: int
     seconds: int
     scope: str
+    fate: Fate
     decision: Decision
     packets: int
     bytes: int
