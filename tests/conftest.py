@@ -19,6 +19,7 @@ os.environ["COLUMNS"] = "200"
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
 PLACEMENTS = ("instance", "host")
 KERNEL_KINDS = ("kernel", "traffic", "replay", "daemon")
+SLOW_S = 5400  # until a slow test fails as hanging
 
 
 class Skips:
@@ -41,6 +42,12 @@ class Skips:
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if self._forbidden and report.skipped:
             self.found.append(f"{report.nodeid}: {report.longreprtext or report.longrepr}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what fails at once: who ends a run before its summary knows it, too."""
+    if report.failed and not os.environ.get("PYTEST_XDIST_WORKER"):
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)", flush=True)
 
 
 settings.register_profile("suite", deadline=None, print_blob=True)
@@ -90,6 +97,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _is_controller(config: pytest.Config) -> bool:
     """True in the process that hands tests to xdist's workers and runs none itself."""
     return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Give slow tests more time than the rest before they fail as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_S))
 
 
 @pytest.hookimpl(wrapper=True)
