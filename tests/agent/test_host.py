@@ -56,15 +56,18 @@ def test_workloads_obey_in_their_router_and_drift_there_is_repaired(bench: Bench
 def test_workload_that_ends_while_its_interface_lives_elsewhere_is_gone(
     bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
 ) -> None:
-    """No link changes when it ends; the kernel reports only that the namespace has ended."""
+    """Its ENI is absent while its interface is elsewhere. No link changes when it ends: the kernel reports only that the
+    namespace has ended."""
     elsewhere = make_lab_name()
     netns.create(elsewhere)
-    with Links(bench.pair["peer"]) as links:
-        links.move("eth0", elsewhere, "eth0")
-    assert agent.outcomes() == IN_FORCE
-    os.kill(int(bench.pair["peer"].split("/")[2]), signal.SIGKILL)
-    wait_until(lambda: agent.outcomes() == {**IN_FORCE, "eni-b": "gone"})
-    netns.remove(elsewhere)
+    try:
+        with Links(bench.pair["peer"]) as links:
+            links.move("eth0", elsewhere, "eth0")
+        wait_until(lambda: agent.outcomes() == {**IN_FORCE, "eni-b": "absent"})
+        os.kill(int(bench.pair["peer"].split("/")[2]), signal.SIGKILL)
+        wait_until(lambda: agent.outcomes() == {**IN_FORCE, "eni-b": "gone"})
+    finally:
+        netns.remove(elsewhere)
 
 
 def test_its_own_writing_of_bindings_is_no_cause(bench: Bench, agent: AgentBench) -> None:
