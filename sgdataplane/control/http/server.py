@@ -58,12 +58,12 @@ class ListenAt:
 def listen_at(text: str, certificate: Path | None = None, key: Path | None = None) -> ListenAt:
     """ADDRESS:PORT, or :PORT on loopback. ValueError for anything else, and for plain HTTP elsewhere than on loopback,
     where others could read and change it."""
-    host, _, port = text.rpartition(":")
+    host, colon, port = text.rpartition(":")
     host = "127.0.0.1" if host in ("", "localhost") else host.removeprefix("[").removesuffix("]")
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
         at = ListenAt(host, int(port), certificate, key)
-        if not 0 <= at.port < 65536:
+        if not colon or not 0 <= at.port < 65536:
             raise ValueError
     except ValueError:
         raise ValueError(f"{visible(text)}: not an address and a port, such as 127.0.0.1:8080 or [::1]:8080") from None
