@@ -56,8 +56,8 @@ def test_workloads_obey_in_their_router_and_drift_there_is_repaired(bench: Bench
 def test_workload_that_ends_while_its_interface_lives_elsewhere_is_gone(
     bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
 ) -> None:
-    """Its ENI is absent while its interface is elsewhere. No link changes when it ends: the kernel reports only that the
-    namespace has ended."""
+    """Its ENI is absent while its interface is elsewhere. No link changes when it ends: the kernel reports only that
+    the namespace has ended."""
     elsewhere = make_lab_name()
     netns.create(elsewhere)
     try:
