@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sgdataplane.attach.report import OUTCOMES, EniOutcome
-from sgdataplane.cli.attach import CODES
+from sgdataplane.cli.apply import CODES
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
 from sgdataplane.control.http.metrics import API_METRICS

@@ -28,6 +28,7 @@ ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S = 30.0
 RECORD, LOCK, COMMITS = "bindings.json", "lock", "commits"  # the last one: attach/owncommits.py
+APPLIED = "policies"  # the folder of what `sgdp apply` has put in force (daemon/pastpolicies.py)
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
 MODE = "mode"
@@ -151,7 +152,7 @@ class Registry:
     def locked(self) -> Iterator[None]:
         """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long, or
         others than we could use it."""
-        make_private_folder(self.folder, (RECORD, LOCK, COMMITS))
+        make_private_folder(self.folder, (RECORD, LOCK, COMMITS, APPLIED))
         lock = self._open_lock()
         try:
             if not wait_for_lock(lock, LOCK_S):

@@ -42,6 +42,7 @@ CAUSES = {
     "reload": "somebody asked for a reload",
     "resync": "somebody asked to write all rules again",
     "mode": "the audit of an ENI is over",
+    "undo": "an earlier policy was asked for, or is over",
     "turn": "it was the turn of a namespace that had to wait",
 }  # of daemon/schedule.py
 COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}

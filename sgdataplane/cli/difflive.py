@@ -24,13 +24,20 @@ def live_endings(
     """The sessions that live now, that the policy in force has accepted, and that these changes would end."""
     require_root("reading live sessions")
     with scopes(arguments) as there:
-        here = {eni_id for scope in there.all for eni_id in scope.interfaces}
-        lines = [
-            TrialLine(change, diff.view(change.eni_id, change.direction, change.family).judged)
-            for change in changes
-            if change.eni_id in here and not change.is_opening
-        ]
-        return tuple(ending(live_sessions(there), lines))
+        return endings_there(there, diff, changes)
+
+
+def endings_there(
+    there: Scopes, diff: StateDiff, changes: Iterable[VerdictChange]
+) -> tuple[tuple[Session, TrialLine], ...]:
+    """The same of ENIs in these scopes."""
+    here = {eni_id for scope in there.all for eni_id in scope.interfaces}
+    lines = [
+        TrialLine(change, diff.view(change.eni_id, change.direction, change.family).judged)
+        for change in changes
+        if change.eni_id in here and not change.is_opening
+    ]
+    return tuple(ending(live_sessions(there), lines))
 
 
 def live_sessions(there: Scopes) -> Iterator[Session]:

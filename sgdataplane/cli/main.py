@@ -97,14 +97,26 @@ VERBS: dict[str, dict[str, Summary]] = {
             "unbind an ENI's interface; with the last ENI of a namespace, sgdataplane's rules there go, too",
             "sudo sgdp detach --eni web",
         ),
-        "apply": Summary("enforce a state on all attached ENIs once, and exit", "sudo sgdp apply state.yaml"),
         "clear": Summary(
             "detach all ENIs and remove all of sgdataplane's rules from their namespaces", "sudo sgdp clear"
         ),
     },
+    "apply": {
+        "apply": Summary("enforce a state on all attached ENIs once, and exit", "sudo sgdp apply state.yaml"),
+    },
     "agent": {
         "agent": Summary("run the daemon that keeps all attached ENIs enforced", "sudo sgdp agent --once"),
         "status": Summary("show what the running agent enforces; exit code 1 if it isn't healthy", "sudo sgdp status"),
+    },
+    "policies": {
+        "policies": Summary(
+            "list the policies that were in force before, or show what one of them changed", "sudo sgdp policies"
+        ),
+        "rollback": Summary(
+            "put an earlier policy in force again, for a time or until the state changes",
+            "sudo sgdp rollback 41 --for 10m",
+        ),
+        "resume": Summary("let the state on disk be in force again", "sudo sgdp resume"),
     },
     "sessions": {
         "sessions": Summary(
@@ -188,7 +200,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "write a policy": ("init", "check", "schema", "import", "export"),
     "review it (touches nothing)": ("explain", "diff", "test", "suggest", "compile", "report"),
     "try it in a lab (needs root)": ("lab", "replay"),
-    "enforce it on this host (needs root)": ("attach", "detach", "apply", "clear", "agent", "status"),
+    "enforce it on this host (needs root)": (
+        "attach",
+        "detach",
+        "apply",
+        "clear",
+        "agent",
+        "status",
+        "policies",
+        "rollback",
+        "resume",
+    ),
     "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace", "trial"),
     "change it by the cloud's API": ("api", "group"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),

@@ -46,7 +46,9 @@ def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR) -> list
 
 def _of_files(status: Mapping[str, Any]) -> Iterator[str]:
     state, config = status["state"], status["config"]
-    if state["error"] and str(state["error"]).startswith(OF_OWNERS):
+    if state["origin"] == "held":
+        yield _step("when the state is right again, or may be in force as it is", "sgdp", "resume")
+    elif state["error"] and str(state["error"]).startswith(OF_OWNERS):
         yield _step("see that nobody but root and one user can change the state", "namei", "-l", state["path"])
     elif state["error"] and str(state["error"]).startswith(OF_NONE):
         yield _step("put a state there; this writes one to begin with", "sgdp", "init", state["path"])

@@ -1,6 +1,6 @@
 """The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
 
-Owns the wiring, the answers to clients, and the end. Is given a configuration. Must not know how policies are enforced.
+Owns the wiring, and the end. Is given a configuration. Must not know how policies are enforced.
 
     the state's file or folder, bindings (inotify)   \\
     links, namespaces and their names, our tables    \\
@@ -31,20 +31,15 @@ from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport
 from sgdataplane.collection import tidy
 from sgdataplane.daemon import logs
+from sgdataplane.daemon.answers import Answers
 from sgdataplane.daemon.clearing import Clearer
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
-from sgdataplane.daemon.control import (
-    ControlRequest,
-    ControlServer,
-    Request,
-    StatusServer,
-    spell_answer,
-    spell_refusal,
-)
-from sgdataplane.daemon.counts import AnswerTooLargeError, Counts
+from sgdataplane.daemon.control import ControlServer, StatusServer
+from sgdataplane.daemon.counts import Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
 from sgdataplane.daemon.historian import Historian
+from sgdataplane.daemon.hold import Undo
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.loglimit import LogLimit
@@ -65,7 +60,6 @@ from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.files import Survives
 from sgdataplane.host.watch import NamesWatch, PathWatch
 from sgdataplane.model.choices import ON_HOSTS
-from sgdataplane.model.naming import look_up, names_of_enis
 from sgdataplane.trial.record import TrialFolder
 
 
@@ -90,7 +84,8 @@ class Agent:
         self._meanwhile = stack.enter_context(closing(Meanwhile(lambda: self._handle(self._serve))))
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
-        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside)
+        self._undo = Undo(config.state_directory, str(config.state))
+        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside, self._undo)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         self._historian = stack.enter_context(closing(Historian(config.state_directory)))
@@ -105,10 +100,13 @@ class Agent:
         self._journal = Journal(self._status, self._metrics, self._notifier, self._turns, CommitFile(config.bindings))
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._asking = stack.enter_context(selectors.EpollSelector())  # clients, who are served in a cycle, too
-        self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
+        answers = Answers(
+            self._status, self._counts, self._trials, self._undo, lambda: self._reconciler.state, self._start_cycle
+        )
+        self._control = ControlServer(config.socket, self._asking, answers.answer, time.monotonic)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
         self._paths, self._source = PathWatch(), source_of(config.state)
-        self._status_server = StatusServer(self._asking, self._tell_owner, lambda: self._source.owner, time.monotonic)
+        self._status_server = StatusServer(self._asking, answers.tell_owner, lambda: self._source.owner, time.monotonic)
         servers = self._control, self._status_server
         for each in (*servers, self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
@@ -143,7 +141,7 @@ class Agent:
             self._handle(self._historian.tick)
             self._count(self._counts.store_if_due)
             self._count(self._trials.serve)
-            for cause, wait_s in ((Cause.TURN, self._turns.wait_s), (Cause.MODE, self._reconciler.mode_wait_s)):
+            for cause, wait_s in self._waits():
                 if wait_s == 0.0:
                     self._schedule.add(cause)
             causes = self._schedule.take()
@@ -159,10 +157,23 @@ class Agent:
     def _wait_s(self) -> float:
         if self._reconciler.is_ahead:
             return 0.0
-        asked = self._control.wait_s, self._status_server.wait_s, self._reconciler.mode_wait_s
+        asked = self._control.wait_s, self._status_server.wait_s, self._schedule.wait_s
         kept = self._counts.wait_s, self._trials.wait_s, self._historian.wait_s
-        waits = (*asked, *kept, self._schedule.wait_s, self._notifier.wait_s, self._limit.wait_s)
-        return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
+        waits = (*asked, *kept, self._notifier.wait_s, self._limit.wait_s, *(wait for _, wait in self._waits()))
+        return min(wait for wait in waits if wait is not None)
+
+    def _waits(self) -> tuple[tuple[Cause, float | None], ...]:
+        """Cycles that time alone makes due: how long until each."""
+        return (
+            (Cause.TURN, self._turns.wait_s),
+            (Cause.MODE, self._reconciler.mode_wait_s),
+            (Cause.UNDO, self._undo.wait_s),
+        )
+
+    def _start_cycle(self, cause: Cause) -> int:
+        """Have a cycle run, and return the number of the one that does it: one that runs now may have missed it."""
+        self._schedule.add(cause)
+        return self._status.cycles + 1 + self._is_in_cycle
 
     @property
     def status(self) -> Status:
@@ -247,44 +258,6 @@ class Agent:
             return self._registry.load()
         return None
 
-    # answers
-
-    def _answer(self, asked: ControlRequest) -> bytes:
-        match asked.request:
-            case Request.STATUS:
-                return spell_answer(status=self._status.as_json(asked.eni, self._counts.audited()))
-            case Request.COUNTERS:
-                return self._counters(asked.eni)
-            case Request.FIND:
-                return self._find(asked.eni)
-            case Request.TRIALS:
-                return spell_answer(trials=self._trials.records_as_json())
-            case Request.TRIAL | Request.TRIAL_START | Request.TRIAL_STOP:
-                return self._trial(asked)
-        self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
-        return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # a cycle that runs may have missed it
-
-    def _tell_owner(self) -> bytes:
-        return spell_answer(status=self._status.for_owner())
-
-    def _counters(self, eni_id: str) -> bytes:
-        try:
-            return spell_answer(counters=self._counts.as_json(eni_id))
-        except AnswerTooLargeError as error:
-            return spell_refusal(str(error))
-
-    def _trial(self, asked: ControlRequest) -> bytes:
-        do = {Request.TRIAL: self._trials.report, Request.TRIAL_START: self._trials.begin}
-        try:
-            found = do.get(asked.request, self._trials.stop)(asked.trial)
-        except SgDataplaneError as error:
-            return spell_refusal(str(error))
-        return spell_answer(trial=None if found is None else found.as_plain())
-
-    def _find(self, name: str) -> bytes:
-        named = look_up(name, {**dict.fromkeys(self._counts.enis, ()), **names_of_enis(self._reconciler.state)})
-        return spell_answer(ids=named.ids, near=named.near)
-
     # a cycle
 
     def _run_cycle(self, causes: Collection[Cause]) -> None:
@@ -315,6 +288,7 @@ class Agent:
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))
         self._status.crowded = self._room.follow(report.host, config.conntrack_max)
+        self._status.unkept = self._undo.errors
         self._journal.tell(report, lambda: self._serve_at(config))
         self._is_in_cycle = False  # who asks for something from here on, gets it in the next one
         self._reconciler.remember()
@@ -382,7 +356,7 @@ class Agent:
         self._status.config_error = ""
         self._status.needs_restart = changed_at_start_only(self._started_with, new)
         self._config, self._source.path, self._schedule.resync_s = new, new.state, new.resync
-        self._status.state, self._status.choices = new.state, new.choices
+        self._status.state, self._status.choices, self._undo.source = new.state, new.choices, str(new.state)
         logs.set_level(new.log_level)
 
 

@@ -8,12 +8,16 @@ Must not know how a request is carried out.
                 {"request": "counters", "eni": "eni-1"}     without "eni": for all ENIs
                 {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
                 {"request": "trial", "trial": "next"}       also trial-start and trial-stop
+                {"request": "rollback", "policy": 7, "for_s": 600}    without "for_s": until somebody resumes
     answer      {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
                 {"ok": true, "counters": {...}}             the keys: pydoc sgdataplane.daemon.counts
                 {"ok": true, "ids": [...], "near": [...]}   ENIs that the name may mean; if none, similar names
                 {"ok": true, "trials": [...]}               records, as of pydoc sgdataplane.trial.record
                 {"ok": true, "trial": {...}}                pydoc sgdataplane.trial.report; null: there is none
-                {"ok": true, "cycle": 7}                    reload, resync: that cycle or a later one does it
+                {"ok": true, "policies": [...]}             pydoc sgdataplane.daemon.hold
+                {"ok": true, "cycle": 7}                    reload, resync: that cycle or a later one does it; so does
+                                                            rollback ("until": seconds since 1970, or null) and resume
+                                                            ("held": whether there was something to end)
                 {"ok": false, "error": "..."}               and what would be right
     The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
     are served at a time; a new one gets the place of one that has taken more than 0.2 s.
@@ -28,6 +32,9 @@ Must not know how a request is carried out.
     trial       what a trial has seen, read now
     trial-start, trial-stop     take up a trial that was written to the state directory; end one
     find        which ENI a name means, in the policy in force, or among those whose hits are still known
+    policies    the policies that are kept
+    rollback    hold that policy in place of the state on disk
+    resume      let the state on disk be in force again
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ from __future__ import annotations
 import enum
 import json
 import logging
+import math
 import os
 import selectors
 import socket
@@ -45,6 +53,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, Clients
 from sgdataplane.daemon.logs import event
@@ -67,6 +76,9 @@ class Request(enum.Enum):
     TRIAL = "trial"
     TRIAL_START = "trial-start"
     TRIAL_STOP = "trial-stop"
+    POLICIES = "policies"
+    ROLLBACK = "rollback"
+    RESUME = "resume"
 
 
 OF_TRIAL = (Request.TRIAL, Request.TRIAL_START, Request.TRIAL_STOP)  # requests that name a trial
@@ -75,13 +87,24 @@ NAMING = (Request.STATUS, Request.COUNTERS, Request.FIND)  # requests that may n
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """`eni`: for this one alone; "": for all. `trial`: the trial that it is about."""
+    """What a client wants of the agent."""
 
     request: Request
-    eni: str = ""
-    trial: str = ""
+    eni: str = ""  # for this one alone; "": for all
+    trial: str = ""  # the trial that it is about
+    policy: int = 0  # the number of the policy to go back to
+    for_s: float = 0.0  # for how long; 0: until somebody resumes
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it names what its kind of request is about, and nothing else."""
+        is_back = self.request is Request.ROLLBACK
+        has_all = not is_back or (self.policy > 0 and 0 <= self.for_s < math.inf)
+        has_more = (self.eni and self.request not in NAMING) or (self.trial and self.request not in OF_TRIAL)
+        return has_all and not has_more and (is_back or not (self.policy or self.for_s))
 
 
+KINDS = {"eni": (str,), "trial": (str,), "policy": (int,), "for_s": (int, float)}  # what else a request may have
 EXPECTED = 'a line {"request": R}, R one of ' + ", ".join(request.value for request in Request)
 
 
@@ -92,19 +115,19 @@ class ProtocolError(Exception):
 def parse_request(line: bytes) -> ControlRequest:
     """ProtocolError if the line isn't a request."""
     value = _object(line)
-    eni, trial = value.get("eni", ""), value.get("trial", "")
-    is_known = "request" in value and value.keys() <= {"request", "eni", "trial"}
-    if not is_known or not isinstance(eni, str) or not isinstance(trial, str):
+    word = value.pop("request", None)
+    if not all(key in KINDS and type(entry) in KINDS[key] for key, entry in value.items()):
         raise ProtocolError(f"expected {EXPECTED}")
-    found = next((request for request in Request if request.value == value["request"]), None)
-    if found is None or (eni and found not in NAMING) or (trial and found not in OF_TRIAL):
+    found = next((request for request in Request if request.value == word), None)
+    asked = None if found is None else ControlRequest(found, **value)
+    if asked is None or not asked.is_sound:
         raise ProtocolError(f"no such request; expected {EXPECTED}")
-    return ControlRequest(found, eni, trial)
+    return asked
 
 
-def spell_request(request: Request, eni: str = "", trial: str = "") -> bytes:
-    names = {"eni": eni, "trial": trial}
-    return _line({"request": request.value, **{key: name for key, name in names.items() if name}})
+def spell_request(request: Request, eni: str = "", **about: Any) -> bytes:  # noqa: ANN401  # fields of ControlRequest
+    asked = ControlRequest(request, eni, **about)
+    return _line({"request": request.value, **{key: entry for key in KINDS if (entry := getattr(asked, key))}})
 
 
 def spell_answer(**content: object) -> bytes:
@@ -123,7 +146,7 @@ def parse_answer(line: bytes) -> dict[str, object]:
     return {key: entry for key, entry in value.items() if key != "ok"}
 
 
-def _object(line: bytes) -> dict[str, object]:
+def _object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -326,11 +349,9 @@ def _start() -> str:
     return "systemctl start sgdataplane" if is_installed else "sgdp agent --config FILE (no systemd unit is installed)"
 
 
-def ask(
-    path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "", trial: str = ""
-) -> dict[str, object]:
-    """Ask the agent and return its answer. `eni`: for this one alone; `trial`: about this one. HostError if there is no
-    agent, it refuses, or it takes too long."""
+def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -> dict[str, object]:  # noqa: ANN401
+    """Ask the agent and return its answer. `about`: further fields of ControlRequest. HostError if there is no agent,
+    it refuses, or it takes too long."""
     deadline = time.monotonic() + seconds
     data = b""
     try:
@@ -338,7 +359,7 @@ def ask(
             door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
             door.connect(str(path))  # waits if the queue is full, unlike with settimeout()
             door.settimeout(seconds)
-            door.sendall(spell_request(request, eni, trial))
+            door.sendall(spell_request(request, **about))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
                 door.settimeout(max(0.001, deadline - time.monotonic()))
                 part = door.recv(1 << 20)

@@ -5,7 +5,6 @@ Owns the order of these steps, and which policy holds. Is given causes. Must not
 
 from __future__ import annotations
 
-import enum
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
@@ -20,6 +19,8 @@ from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
 from sgdataplane.daemon.clearing import Clearer, duties
+from sgdataplane.daemon.hold import Undo
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.provenfile import ProvenFile
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
@@ -27,35 +28,15 @@ from sgdataplane.enforce import Build, Cache
 from sgdataplane.errors import SgDataplaneError, StateFileError
 from sgdataplane.model.state import CloudState, sharing
 
-READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify doesn't see every change
+READING = frozenset(
+    {Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER, Cause.UNDO}
+)  # inotify doesn't see all changes
 ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # look at everything, whatever was heard
 LOOKING = ASKED | {Cause.TIMER}  # the timer looks at everything, too, but turns still hold
 NOTHING = CloudState()
 NOT_FOUND = "InvalidSource.NotFound"  # the code of a state that isn't there (statefile/source.py)
 
 Aside = Callable[[Callable[[], None]], None]
-
-
-class Origin(enum.Enum):
-    """Where the policy in force comes from. CLOSED: there is none, so attached ENIs pass nothing."""
-
-    STATE = "state"
-    LAST_GOOD = "last good"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The policy in force. `refusal`: why it isn't the state on disk; "" if it is. `is_missing`: because there is no
-    state on disk. `generation`, `refused`: of the policy and of what was refused, as of Readable; "" if that isn't
-    known."""
-
-    state: CloudState
-    origin: Origin
-    refusal: str = ""
-    is_missing: bool = False
-    generation: str = ""
-    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +123,11 @@ class Reconciler:
         last_good: LastGood,
         proven_file: ProvenFile | None = None,
         beside: Beside = Beside(),
+        undo: Undo | None = None,
     ) -> None:
-        self._registry, self._last_good, self._proven_file = registry, last_good, proven_file
+        self._registry, self._last_good, self._proven_file, self._undo = registry, last_good, proven_file, undo
         self._policy: Policy | None = None
+        self._on_disk: Policy | None = None  # what would be in force if nothing else is held
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
         self._sights, self._deferred = Sights(), list[Build]()
@@ -204,18 +187,19 @@ class Reconciler:
 
     def _read(self, source: Readable, profile: str) -> None:
         with no_collection():  # each collection would also stop the caller from serving
-            self._policy = self._found(source, profile)
+            self._on_disk = self._found(source, profile)
+            self._policy = self._on_disk if self._undo is None else self._undo.choose(self._on_disk)
 
     def _found(self, source: Readable, profile: str) -> Policy:
         """A state that is refused changes nothing."""
         try:
             state = source.read(profile)
-            shared = state if self._policy is None else sharing(state, self._policy.state)
+            shared = state if self._on_disk is None else sharing(state, self._on_disk.state)
             return Policy(shared, Origin.STATE, generation=source.generation)
         except SgDataplaneError as error:
             is_missing = isinstance(error, StateFileError) and {each.code for each in error.problems} == {NOT_FOUND}
-            if self._policy is not None:
-                return replace(self._policy, refusal=str(error), is_missing=is_missing, refused=source.generation)
+            if self._on_disk is not None:
+                return replace(self._on_disk, refusal=str(error), is_missing=is_missing, refused=source.generation)
             kept = self._last_good.load()
             origin = Origin.CLOSED if kept is None else Origin.LAST_GOOD
             return Policy(kept or NOTHING, origin, str(error), is_missing, refused=source.generation)
@@ -264,10 +248,14 @@ class Reconciler:
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
-        """Keep the policy for a start without a state, even if one ENI was refused, since the others obey it."""
-        is_new = policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state)
-        if is_new and host is not None:
+        """Keep the policy for a start without a state, and to come back to, even if one ENI was refused, since the
+        others obey it. What is held isn't the last good one: the next start finds it by the hold."""
+        if host is None:
+            return
+        if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
             self._beside.aside(partial(self._last_good.store, policy.state))
+        if self._undo is not None:
+            self._beside.aside(partial(self._undo.note, policy))
 
     def remember(self) -> None:
         """Keep what the next start needs to build nothing. Call it once the cycle is told."""

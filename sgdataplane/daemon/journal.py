@@ -133,6 +133,7 @@ class Journal:
             "neighbours-nearly-full": "; ".join(self._status.neighbours),
             "leftovers-not-removed": report.untidy,
             "last-good-not-kept": report.last_good_error,
+            "policies-not-kept": "; ".join(self._status.unkept),
             **unserved,
         }
         for what, error in faults.items():

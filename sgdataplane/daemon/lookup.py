@@ -24,13 +24,16 @@ BY_ID_ONLY = ("no ENI with this id is attached here", "the id of an attached ENI
 
 
 def agent_state(config: Config) -> CloudState | None:
-    """The state that the agent enforces; None if it can't be read."""
-    from sgdataplane.statefile import load  # noqa: PLC0415  (what is attached here may be asked for without a state)
+    """The state that the agent enforces: the one on disk, or what it holds in its place, or the last one that it kept
+    if the one on disk is refused. None if none of them can be read."""
+    from sgdataplane.daemon.hold import Undo  # noqa: PLC0415  (what is attached may be asked for without a state)
+    from sgdataplane.statefile import load  # noqa: PLC0415
 
     try:
-        return load(config.state, profile="unlimited").state  # the agent judges its quotas
+        on_disk = load(config.state, profile="unlimited").state  # the agent judges its quotas
     except StateFileError:
-        return None
+        on_disk = None
+    return Undo(config.state_directory).in_force(on_disk)
 
 
 def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:

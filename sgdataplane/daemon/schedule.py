@@ -33,7 +33,8 @@ class Cause(enum.Enum):
     detached. LINK: an interface or namespace came, went or changed. DRIFT: others changed our rules, or may have.
     TIMER: it is time to look at everything. RETRY: the last cycle could not do everything. RELOAD: somebody asked to
     read the configuration and the state again. RESYNC: somebody asked to write all rules again. TURN: a namespace that
-    had to wait has its turn. MODE: the audit of an ENI is over."""
+    had to wait has its turn. MODE: the audit of an ENI is over. UNDO: somebody asked for an earlier policy, or for the
+    state on disk again, or the time of an earlier one is over."""
 
     START = "start"
     STATE = "state"
@@ -46,6 +47,7 @@ class Cause(enum.Enum):
     RESYNC = "resync"
     TURN = "turn"
     MODE = "mode"
+    UNDO = "undo"
 
 
 class Schedule:

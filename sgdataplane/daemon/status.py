@@ -4,7 +4,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
 
     version, pid, started    of the agent; times are UTC, as in RFC 3339
     healthy       whether nothing here is an error, and all ENIs are in force
-    state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null;
+    state         path; origin: "state", "held", "last good" or "closed"; error: why the state on disk isn't in
+                  force, or null;
                   waiting: whether there is none yet and no ENI is attached, which is no error;
                   generation: the name of the folder that path, a link, led to when the policy was read, or null;
                   refused: that of the folder that error is about, or null
@@ -123,6 +124,7 @@ class Status:
         self.history: Callable[[], dict[str, object]] = lambda: {"on": False}
         self.neighbours: tuple[str, ...] = ()  # warnings about the machine's neighbour tables
         self.crowded: tuple[str, ...] = ()  # and about routers whose ENIs may hold more sessions than conntrack takes
+        self.unkept: tuple[str, ...] = ()  # and why policies aren't kept to come back to
         self.cycles = self.drifts = 0
         self._clock = clock
         self._started = clock()
@@ -276,7 +278,12 @@ class Status:
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "tampering": self._tampering_as_json(),
             "history": self.history(),
-            "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours, *self.crowded],
+            "warnings": [
+                *(cycle.host.warnings if cycle and cycle.host else ()),
+                *self.neighbours,
+                *self.crowded,
+                *self.unkept,
+            ],
             "enis": [self._eni_as_json(eni, audited) for eni in self._those(eni_id)],
         }
 

@@ -18,8 +18,9 @@ import pytest
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.counts import Counts, scope_of
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.ledgerfile import LedgerFile
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.readings import read_namespace
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.enforce import ApplyReport, Desired, build

@@ -12,8 +12,9 @@ from sgdataplane.cli import agent
 from sgdataplane.cli.main import main
 from sgdataplane.cli.nextsteps import OF_ENIS, OF_OWNERS, next_steps
 from sgdataplane.daemon import control
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import Problem, StateFileError, Where

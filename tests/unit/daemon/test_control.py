@@ -1,4 +1,4 @@
-"""The control socket: its lines, and the server, which the test's own thread serves step by step."""
+"""The control socket: the server, which the test's own thread serves step by step."""
 
 from __future__ import annotations
 
@@ -18,65 +18,13 @@ from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, MAX_SECON
 from sgdataplane.daemon.control import (
     ControlRequest,
     ControlServer,
-    ProtocolError,
     Request,
     StatusServer,
     parse_answer,
-    parse_request,
     spell_answer,
-    spell_refusal,
     spell_request,
 )
 from sgdataplane.errors import HostError
-
-
-@pytest.mark.parametrize("request_", Request, ids=lambda request: request.value)
-def test_a_request_is_read_as_it_was_spelt(request_: Request) -> None:
-    line = spell_request(request_)
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
-    assert parse_request(line) == ControlRequest(request_)
-
-
-@pytest.mark.parametrize("request_", [Request.STATUS, Request.COUNTERS, Request.FIND])
-def test_what_may_be_asked_of_one_eni(request_: Request) -> None:
-    assert parse_request(spell_request(request_, "w\u202eb\n")) == ControlRequest(request_, "w\u202eb\n")
-
-
-GARBAGE = [
-    b"",
-    b"\xff\xfe",
-    b"status",
-    b"null",
-    b"[]",
-    b"{}",
-    b'{"request": "halt"}',
-    b'{"request": ["status"]}',
-    b'{"request": null}',
-    b'{"request": "status", "more": 1}',
-    b'{"request": "reload", "eni": "eni-a"}',
-    b'{"request": "counters", "eni": ["eni-a"]}',
-    b'{"request": "counters", "more": 1}',
-    b'{"Request": "status"}',
-    b"[" * 4096,
-    b'{"request": ' + b"9" * 4000 + b"}",
-]
-
-
-@pytest.mark.parametrize("line", GARBAGE, ids=range(len(GARBAGE)))
-def test_garbage_is_refused_with_what_would_be_right(line: bytes) -> None:
-    with pytest.raises(ProtocolError, match="one of status, reload, resync, counters"):
-        parse_request(line)
-
-
-def test_answers_and_refusals_are_told_apart() -> None:
-    assert parse_answer(spell_answer(cycle=7)) == {"cycle": 7}
-    with pytest.raises(ProtocolError, match="only root"):
-        parse_answer(spell_refusal("only root may ask"))
-    with pytest.raises(ProtocolError):
-        parse_answer(b"")
-    assert spell_answer(text="two\nlines").count(b"\n") == 1
-
 
 LARGE = "x" * (4 << 20)  # more than a socket takes at once
 
@@ -343,11 +291,15 @@ def told(tmp_path: Path) -> Iterator[StatusBench]:
     bench.selector.close()
 
 
+ANSWERED = (Request.STATUS, Request.ROLLBACK)  # by what they are asked with
+
+
 @pytest.mark.parametrize(
     ("asked", "answer"),
     [
         (spell_request(Request.STATUS), b'{"ok":true,"status":{}}\n'),
-        *((spell_request(request), b"only the status") for request in Request if request is not Request.STATUS),
+        *((spell_request(request), b"only the status") for request in Request if request not in ANSWERED),
+        (spell_request(Request.ROLLBACK, policy=1), b"only the status"),
         (spell_request(Request.STATUS, "eni-a"), b"only the status"),
         (b"nonsense\n", b"not JSON"),
     ],

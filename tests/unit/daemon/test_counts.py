@@ -11,8 +11,9 @@ from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon import counts
 from sgdataplane.daemon.counts import MAX_S, AnswerTooLargeError, Counts
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.ledgerfile import LedgerFile
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError

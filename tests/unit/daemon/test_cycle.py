@@ -9,7 +9,8 @@ import pytest
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, NamespaceReport
-from sgdataplane.daemon.cycle import CycleReport, Origin, Reconciler
+from sgdataplane.daemon.cycle import CycleReport, Reconciler
+from sgdataplane.daemon.policy import Origin
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError

@@ -11,7 +11,8 @@ import pytest
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon import journal
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.host.identity import Identity

@@ -10,8 +10,9 @@ import pytest
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.metrics import ERRORS, Metrics
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.scrape import KEPT_S, KEPT_TIMES

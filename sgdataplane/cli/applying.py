@@ -1,0 +1,147 @@
+"""`sgdp apply --dry-run`, `--diff`, `--confirm`: what an apply would change, and the way back if nobody confirms it.
+
+Owns the wording, where applied policies are kept, and the process that goes back. Must not know how a policy is put in
+force.
+
+A process of its own waits for the confirmation and goes back without it. So the old policy comes back, too, if the
+terminal is cut off or `sgdp apply` is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.difference import compare
+from sgdataplane.attach.registry import APPLIED, Binding, Registry
+from sgdataplane.cli.diff import print_text
+from sgdataplane.cli.difflive import endings_there
+from sgdataplane.cli.ending import EndingSessions
+from sgdataplane.cli.scopes import of_bindings
+from sgdataplane.daemon.config import Config
+from sgdataplane.daemon.pastpolicies import PastPolicies
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import CloudState
+from sgdataplane.model.words import counted
+from sgdataplane.terminal.output import Exit, complain, say, say_aside
+from sgdataplane.terminal.progress import Progress
+
+IN_FORCE, KEEP = b"a", b"k"  # what the waiting process is told
+YES = ("", "y", "yes")
+
+
+def applied_policies(registry: Registry) -> PastPolicies:
+    """The policies that `sgdp apply` has put in force since the machine started."""
+    return PastPolicies(registry.folder / APPLIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is in force now, as far as it is known."""
+
+    state: CloudState
+    name: str  # "policy 7", or that nothing is known
+
+    @classmethod
+    def of(cls, past: PastPolicies) -> Before:
+        """The last policy that was applied."""
+        if past.entries:
+            try:
+                entry = past.entries[-1]
+                return cls(past.state(entry.digest), f"policy {entry.number}, applied from {entry.source}")
+            except (SgDataplaneError, OSError) as error:
+                complain(f"what was applied before can't be read: {error}")
+        return cls(CloudState(), "")
+
+
+def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], options: Options) -> None:
+    """Print which traffic changes its verdict, at how many attached ENIs, and which live sessions would end."""
+    if not before.name:
+        say_aside("note: no policy was applied before, as far as is known; all that STATE accepts is shown as opening")
+    diff = StateDiff(before.state, after, options)
+    with Progress("comparing", 0) as progress:
+        found = compare(diff, (), progress)
+    print_text(found)
+    there = of_bindings(tuple(bindings), before.state, options)
+    here = {eni_id for scope in there.all for eni_id in scope.interfaces}
+    concerned = here & {one.eni_id for one in found.enis}
+    say(f"changes the policy of {len(concerned):,} of {counted(len(here), 'attached ENI')}")
+    EndingSessions(endings_there(there, diff, found.changes)).say(is_always=True)
+
+
+def require_way_back(before: Before, config: Config) -> None:
+    """HostError if nothing could come back, or an agent would undo it anyway."""
+    if config.socket.exists():
+        words = "an agent runs here and enforces its own state; use `sgdp rollback` with --for"
+        raise HostError("apply --confirm", words)
+    if not before.name:
+        words = "no policy was applied here before, so nothing could come back; apply one without --confirm first"
+        raise HostError("apply --confirm", words)
+
+
+class WayBack:
+    """A process that goes back unless it is told to keep what was applied."""
+
+    def __init__(self, go_back: Callable[[], bool], seconds: float) -> None:
+        """`go_back` runs in that process and returns whether it worked."""
+        self._seconds = seconds
+        heard, self._told = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._told)
+            os._exit(_wait(heard, go_back, seconds))
+        os.close(heard)
+
+    def applied(self) -> None:
+        """From now on the time runs."""
+        os.write(self._told, IN_FORCE)
+
+    def ask(self) -> bool:
+        """Ask the user whether to keep it, and return the answer: no, if there is none in time."""
+        say(f"In force for {self._seconds:g} s. Press Enter to keep it; anything else, or no answer, goes back.")
+        sys.stdout.flush()
+        readable, _, _ = select.select([sys.stdin], [], [], self._seconds)
+        answer = sys.stdin.readline() if readable else ""
+        return answer.endswith("\n") and answer.strip().lower() in YES
+
+    def keep(self) -> None:
+        """Don't go back. HostError if it was too late for that."""
+        with suppress(BrokenPipeError):
+            os.write(self._told, KEEP)
+        if self._end() != Exit.DONE:
+            raise HostError("apply --confirm", "it was too late: the old policy has come back")
+
+    def go_back(self) -> bool:
+        """Go back now; return whether that worked."""
+        return self._end() == Exit.NO
+
+    def _end(self) -> int:
+        os.close(self._told)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
+def _wait(heard: int, go_back: Callable[[], bool], seconds: float) -> int:
+    """In the process of its own: 0 if it is kept, 1 if the old policy is back, 3 if that failed."""
+    os.setsid()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        if os.read(heard, 1) == IN_FORCE and _is_kept(heard, time.monotonic() + seconds):
+            return Exit.DONE
+        return Exit.NO if go_back() else Exit.KERNEL
+    except BaseException as error:  # noqa: BLE001  # this process ends here, whatever goes wrong
+        complain(f"the old policy could not be put in force again: {error}")
+        return Exit.KERNEL
+
+
+def _is_kept(heard: int, until: float) -> bool:
+    readable, _, _ = select.select([heard], [], [], max(0.0, until - time.monotonic()))
+    return bool(readable) and os.read(heard, 1) == KEEP

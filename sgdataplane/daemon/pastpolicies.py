@@ -1,0 +1,211 @@
+"""The last policies in force, kept so that each can come back.
+
+Owns the folder `policies` in the state directory, and which policies stay. Is given policies. Must not know cycles.
+
+    index.json      {"version": 1, "policies": [...]}, oldest first: fields of PastPolicy
+    DIGEST.yaml     a native state; policies that are equal share it
+
+Whatever can't be written or read is said and harms nothing else: undoing is a help, and enforcing goes on without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import make_private_folder, words_of
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native, load
+
+MAX_POLICIES = 50
+MAX_BYTES = 256 << 20  # of all contents; the newest two stay whatever they take
+MAX_COMPARED_BYTES = 4 << 20  # of a policy that has to be read for it
+INDEX, VERSION, MAX_INDEX_BYTES = "index.json", 1, 1 << 20
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class PastPolicy:
+    """A policy that is or was in force."""
+
+    number: int  # grows by one with each policy
+    at: float  # since when it was in force, seconds since 1970
+    source: str  # where it came from: a path
+    revision: str  # which generation of the source it was; "" if that isn't known
+    digest: str  # names its content
+    change: str  # what is different from the policy before, in one line
+
+    @classmethod
+    def of(cls, value: Mapping[str, object]) -> PastPolicy:
+        """Read an entry of the index. ValueError, KeyError or TypeError if it is none."""
+        found = {each.name: value[each.name] for each in fields(cls)}
+        texts = [str(found[name]) for name in ("source", "revision", "digest", "change")]
+        return cls(int(str(found["number"])), float(str(found["at"])), *texts)
+
+
+class PastPolicies:
+    """`error`: why the last policy isn't kept; "" if it is. `source`: what the state is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.error = folder, ""
+        self._entries: tuple[PastPolicy, ...] | None = None
+        self._noted: CloudState | None = None  # the state of the last entry, once it is known
+
+    @property
+    def entries(self) -> tuple[PastPolicy, ...]:
+        """All policies that are kept, oldest first."""
+        if self._entries is None:
+            self._entries = self._read()
+        return self._entries
+
+    def named(self, number: int) -> PastPolicy:
+        """The policy of that number. HostError if it isn't kept."""
+        for entry in self.entries:
+            if entry.number == number:
+                return entry
+        kept = f"{self.entries[0].number} to {self.entries[-1].number}" if self.entries else "none yet"
+        raise HostError(f"policy {number}", f"it isn't kept; those that are: {kept} (`sgdp policies` lists them)")
+
+    def check(self, digest: str) -> None:
+        """HostError if its content isn't what was written; OSError if it can't be read."""
+        if hashlib.sha256(self._path(digest).read_bytes()).hexdigest() != digest:
+            raise HostError(str(self._path(digest)), "it isn't the policy that was written there")
+
+    def state(self, digest: str) -> CloudState:
+        """The policy's state. HostError or OSError as of `check`, StateFileError if it can't be understood."""
+        self.check(digest)
+        return load(self._path(digest), profile="unlimited").state
+
+    def note(self, state: CloudState, source: str, revision: str, change: str = "") -> None:
+        """Keep a policy that is in force now, unless it is the last one that was kept. `change`: what to say of it;
+        without, it is compared with the one before."""
+        if state is self._noted:
+            return
+        try:
+            self._add(state, source, revision, change)
+            self.error = ""
+        except (SgDataplaneError, OSError) as error:
+            words = words_of(error) if isinstance(error, OSError) else str(error)
+            self.error = f"{self.folder}: {words}"
+
+    def _add(self, state: CloudState, source: str, revision: str, change: str) -> None:
+        text = dump_native(state).encode()
+        digest, entries = hashlib.sha256(text).hexdigest(), self.entries
+        if entries and entries[-1].digest == digest:
+            self._noted = state
+            return
+        make_private_folder(self.folder)
+        if not self._path(digest).exists():
+            replace_file(self._path(digest), text, Survives.THE_MACHINE, mode=0o600)
+        number = entries[-1].number + 1 if entries else 1
+        change = change or self._change(entries, state)
+        self._write((*entries, PastPolicy(number, time.time(), source, revision, digest, change)))
+        self._noted = state
+
+    def _change(self, entries: Sequence[PastPolicy], state: CloudState) -> str:
+        if not entries:
+            return "the first one that is kept"
+        if self._noted is None and self._path(entries[-1].digest).stat().st_size > MAX_COMPARED_BYTES:
+            return "not compared, as it is large"
+        try:
+            before = self._noted or self.state(entries[-1].digest)
+        except (SgDataplaneError, OSError):
+            return "the one before can't be read"
+        return change_of(before, state)
+
+    def _write(self, entries: Sequence[PastPolicy]) -> None:
+        """Replace the index, then remove what it no longer names."""
+        kept = self._affordable(entries[-MAX_POLICIES:])
+        text = json.dumps({"version": VERSION, "policies": [asdict(entry) for entry in kept]})
+        replace_file(self.folder / INDEX, text.encode(), Survives.THE_MACHINE, mode=0o600)
+        self._entries = kept
+        named = {self._path(entry.digest) for entry in kept}
+        for path in self.folder.glob("*.yaml"):
+            if path not in named:
+                path.unlink(missing_ok=True)
+
+    def _affordable(self, entries: Sequence[PastPolicy]) -> tuple[PastPolicy, ...]:
+        """The newest ones that take no more than MAX_BYTES together."""
+        sizes: dict[str, int] = {}
+        kept: list[PastPolicy] = []
+        for entry in reversed(entries):
+            sizes[entry.digest] = self._path(entry.digest).stat().st_size
+            if len(kept) >= 2 and sum(sizes.values()) > MAX_BYTES:
+                break
+            kept.insert(0, entry)
+        return tuple(kept)
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / f"{digest}.yaml"
+
+    def _read(self) -> tuple[PastPolicy, ...]:
+        """The index. If it can't be read, numbers begin anew."""
+        path = self.folder / INDEX
+        try:
+            if path.stat().st_size > MAX_INDEX_BYTES:
+                raise ValueError(f"it has more than {MAX_INDEX_BYTES} bytes")
+            value = json.loads(path.read_bytes())
+            found = tuple(map(PastPolicy.of, value["policies"])) if value["version"] == VERSION else ()
+            return tuple(entry for entry in found if self._path(entry.digest).exists())
+        except FileNotFoundError:
+            return ()
+        except UNREADABLE as error:
+            self.error = f"{path}: the list of policies can't be read, so it begins anew ({error})"
+            return ()
+
+
+def digest_of(state: CloudState) -> str:
+    """What names a state's content: equal states have equal digests."""
+    return hashlib.sha256(dump_native(state).encode()).hexdigest()
+
+
+def change_of(before: CloudState, after: CloudState) -> str:
+    """What is different, in one line: how many records of each kind came, went, or have changed."""
+    kinds: dict[str, tuple[Mapping[Any, object], Mapping[Any, object]]] = {
+        "rule": (_rules(before), _rules(after)),
+        "group": (_plain_groups(before), _plain_groups(after)),
+        "ENI": (before.eni, after.eni),
+        "prefix list": (before.prefix_list, after.prefix_list),
+        "port list": (before.port_list, after.port_list),
+        "instance": (before.instance, after.instance),
+        "VPC": (before.vpc, after.vpc),
+    }
+    parts = [text for name, pair in kinds.items() if (text := _counts(name, *pair))]
+    return "; ".join(parts) or "nothing that rules depend on"
+
+
+def _rules(state: CloudState) -> dict[object, object]:
+    """Rules by what identifies one: files need not give them ids of their own."""
+    return {
+        (group.security_group_id, rule.security_group_rule_id): rule
+        for group in state.security_groups
+        for rule in group.rules
+    }
+
+
+def _plain_groups(state: CloudState) -> dict[object, object]:
+    """Groups without their rules."""
+    hidden = {"rules"}
+    return {
+        group.security_group_id: [getattr(group, each.name) for each in fields(group) if each.name not in hidden]
+        for group in state.security_groups
+    }
+
+
+def _counts(name: str, before: Mapping[Any, object], after: Mapping[Any, object]) -> str:
+    came, went = _number(after, before), _number(before, after)
+    changed = sum(before[key] != entry for key, entry in after.items() if key in before)
+    numbers = {"+": came, "-": went, "~": changed}
+    text = " ".join(f"{sign}{number:,}" for sign, number in numbers.items() if number)
+    return f"{text} {name}{'s' if max(numbers.values()) != 1 or text.count(' ') else ''}" if text else ""
+
+
+def _number(these: Iterable[object], others: Mapping[Any, object]) -> int:
+    return sum(key not in others for key in these)
