@@ -116,4 +116,4 @@ def test_random_sequences_of_calls_leave_a_state_that_packets_obey(
     labs.assert_gone(name)
     print(seen, dict(told))
     assert min(seen["accept"], seen["drop"]) > 3 * sequences
-    assert len(told) > 20
+    assert len(told) > 15  # kinds of answers
