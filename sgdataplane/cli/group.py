@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.model import words
+from sgdataplane.cli.apiclient import DONE, client_of, outcome, unenforced
 from sgdataplane.model.naming import listed, look_up
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
 from sgdataplane.net.values import Prefix
-from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs, read_for
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs
 from sgdataplane.terminal.output import Exit, print_json, render_table, say, say_block
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ ACTIONS = {
 RULE_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "PROTOCOL", "PORTS", "REMOTE")
 GROUP_HEADERS = ("GROUP", "NAME", "TYPE", "VPC", "RULES", "INSTANCES")
 EVERY_PORT = "-1/-1"
-DONE = "done"
-SHOWN = 5  # hosts in one line
 NAMED = ("Group", "PrefixList")  # remotes that have a name besides the id
 # What a rule says, but for its ports' list and sources, which these commands never write.
 SAID = ("Direction", "IpProtocol", "PortRange", "Policy", "Priority", "NicType", "SourcePortRange", "PortRangeListId")
@@ -62,6 +60,8 @@ def register(verbs: Verbs) -> None:
     create = _add(actions, "create", run_create, writes=True)
     create.add_argument("title", metavar="NAME", help="its name")
     create.add_argument("--vpc", metavar="ID", help="its VPC (default: the default VPC)")
+    about = "add the rules that the cloud's console adds: TCP 22, 80, 443, 3389, and ICMP from everywhere"
+    create.add_argument("--console-rules", action="store_true", help=about)
     create.add_argument("--type", choices=("normal", "enterprise"), default="normal", help="(default: normal)")
     _add(actions, "delete", run_delete, writes=True).add_argument("group", metavar="GROUP", help=GROUP_HELP)
     _add(actions, "list", run_list)
@@ -111,7 +111,12 @@ def _what(text: str) -> Traffic | None:
 
 
 def run_create(arguments: argparse.Namespace) -> int:
-    asked = {"SecurityGroupName": arguments.title, "VpcId": arguments.vpc, "SecurityGroupType": arguments.type}
+    asked = {
+        "SecurityGroupName": arguments.title,
+        "VpcId": arguments.vpc,
+        "SecurityGroupType": arguments.type,
+        "SgdpConsole": arguments.console_rules or None,
+    }
     return _change(arguments, "CreateSecurityGroup", lambda _: asked)
 
 
@@ -131,25 +136,37 @@ def run_clone(arguments: argparse.Namespace) -> int:
 
 def run_authorize(arguments: argparse.Namespace) -> int:
     """Adds a rule. One that is there already stays as it is."""
-    client = _client(arguments)
+    client = client_of(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
-    there = [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
+    there = _ids_of(client, group, rule)
     asked = {"SecurityGroupId": group, "Permissions": [_parameters(rule)]}
-    done = f"{there[0]} says this already, nothing changed" if there else DONE
-    return _change(arguments, f"AuthorizeSecurityGroup{_side(arguments)}", lambda _: asked, done)
+    done = f"{there[0]} says this already, nothing changed" if there else ""
+    return _change(
+        arguments,
+        f"AuthorizeSecurityGroup{_side(arguments)}",
+        lambda _: asked,
+        lambda: done or next((f"{one} is added" for one in _ids_of(client, group, rule)), DONE),
+    )
+
+
+def _ids_of(client: ApiClient, group: str, rule: Answer) -> list[str]:
+    """The group's rules that say just that."""
+    return [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Removes a rule, by its id: the API takes it as done if no rule says what is asked, but a user may have made a
     slip. Exit 1 then."""
-    client = _client(arguments)
+    client = client_of(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     found = rules_of(client, group)
     gone = [one["SecurityGroupRuleId"] for one in found if _says(one, rule)]
     if not gone:
         return _no_such_rule(arguments, group, [one for one in found if _says(one, rule, but=("Policy", "Priority"))])
     asked = {"SecurityGroupId": group, "SecurityGroupRuleId": gone}
-    return _change(arguments, f"RevokeSecurityGroup{_side(arguments)}", lambda _: asked, f"{gone[0]} is removed")
+    return _change(
+        arguments, f"RevokeSecurityGroup{_side(arguments)}", lambda _: asked, lambda: f"{gone[0]} is removed"
+    )
 
 
 def _no_such_rule(arguments: argparse.Namespace, group: str, near: Sequence[Answer]) -> int:
@@ -184,7 +201,7 @@ def _member_of(client: ApiClient, name: str) -> Answer:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Prints all groups."""
-    groups = groups_of(_client(arguments))
+    groups = groups_of(client_of(arguments))
     if arguments.json:
         print_json({"SecurityGroups": groups})
         return Exit.DONE
@@ -205,7 +222,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Prints a group's rules, and who is in it."""
-    client = _client(arguments)
+    client = client_of(arguments)
     wanted = group_id(client, arguments.group)
     answer = client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=wanted)
     if arguments.json:
@@ -343,16 +360,14 @@ def _as_kept(remote: str) -> str:
         return remote
 
 
-def _client(arguments: argparse.Namespace) -> ApiClient:
-    """A usage error unless the environment names the API and a key."""
-    from sgdataplane.control.http.client import ApiClient
-
-    return read_for(arguments, ApiClient.of_environment)
-
-
-def _change(arguments: argparse.Namespace, action: str, asked: Callable[[ApiClient], Answer], done: str = DONE) -> int:
-    """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so."""
-    client = _client(arguments)
+def _change(
+    arguments: argparse.Namespace,
+    action: str,
+    asked: Callable[[ApiClient], Answer],
+    done: Callable[[], str] = lambda: DONE,
+) -> int:
+    """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so. `done`: what to say then."""
+    client = client_of(arguments)
     answer = client.ask(action, **asked(client))
     revision = answer.get("revision")
     waited: Answer = {}
@@ -361,21 +376,5 @@ def _change(arguments: argparse.Namespace, action: str, asked: Callable[[ApiClie
     if arguments.json:
         print_json({**answer, **({"wait": dict(waited)} if waited else {})})
     else:
-        say(outcome(answer.get("SecurityGroupId"), done, waited))
-    return Exit.NO if waited and _left(waited) else Exit.DONE
-
-
-def _left(waited: Answer) -> list[str]:
-    return [str(host) for host in (*waited["Lagging"], *waited["Failed"], *waited["Unknown"])]
-
-
-def outcome(made: object, done: str, waited: Answer) -> str:
-    """What became of a change. `made`: the id of what it made, if it made something."""
-    what = str(made or done)
-    if not waited:
-        return what
-    if _left(waited):
-        text = f"Stored, but not enforced on: {words.first_of(_left(waited), SHOWN)}."
-        return text if what == DONE else f"{what}: {text}"
-    where = words.first_of(waited["Enforced"], SHOWN)
-    return f"{what}: in force at {where}" if where else f"{what}: stored; nothing enforces it"
+        say(outcome(answer.get("SecurityGroupId"), done(), waited))
+    return Exit.NO if waited and unenforced(waited) else Exit.DONE

@@ -178,6 +178,11 @@ VERBS: dict[str, dict[str, Summary]] = {
     "group": {
         "group": Summary("change security groups by the cloud's API, without an SDK", "sgdp group show web"),
     },
+    "call": {
+        "call": Summary(
+            "make any call of the cloud's API, signed, without an SDK", "sgdp call DescribeSecurityGroups --VpcId vpc-1"
+        ),
+    },
     "trial": {
         "trial": Summary(
             "count what a change would do to the traffic of today, before it does",
@@ -212,7 +217,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "resume",
     ),
     "see what happens (needs root)": ("sessions", "counters", "log", "flows", "top", "history", "trace", "trial"),
-    "change it by the cloud's API": ("api", "group"),
+    "change it by the cloud's API": ("api", "group", "call"),
     "enforce it on many hosts": ("relay", "sync", "hosts", "wait"),
     "make it convenient": ("completion",),
 }

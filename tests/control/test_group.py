@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pytest
 
-from sgdataplane.cli.group import DONE, outcome
+from sgdataplane.cli.apiclient import DONE, outcome
 from sgdataplane.cli.main import main
 from tests.control.test_served import COMMAND, ROOT, Service
 
@@ -35,6 +35,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture
 def group(shop: Service) -> Group:
     """Runs `sgdp group ...`; everything that it prints."""
+    return verb_at(shop, "group")
+
+
+@pytest.fixture
+def call(shop: Service) -> Group:
+    """The same of `sgdp call ...`."""
+    return verb_at(shop, "call")
+
+
+def verb_at(shop: Service, verb: str) -> Group:
     key = shop.keys["full"]
     given = {
         "SGDP_API": shop.url,
@@ -43,7 +53,7 @@ def group(shop: Service) -> Group:
     }
 
     def run(*words: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "sgdataplane", "group", *words]
+        command = [sys.executable, "-m", "sgdataplane", verb, *words]
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -162,8 +172,9 @@ def test_a_slip_in_the_priority_is_said_with_the_rule(group: Group) -> None:
 
 def test_a_rule_is_added_once_and_revoked_once(group: Group) -> None:
     rule = ("web servers", "icmp", "--from", "10.1.2.3/8")  # host bits are masked
-    assert group("authorize", *rule) == "done: stored; nothing enforces it\n"
+    told = group("authorize", *rule)
     (made,) = set(rules(group, "sg-web")) - {"sgr-from-lb", "sgr-no-tcp-out", "sgr-to-db"}
+    assert told == f"{made} is added: stored; nothing enforces it\n"
     assert group("authorize", *rule).startswith(f"{made} says this already, nothing changed")
     assert f"{made} is removed" in group("revoke", *rule)
     assert "no rule matched" in group("revoke", *rule, code=1)
@@ -184,3 +195,44 @@ def test_what_is_shown_has_names(group: Group) -> None:
     assert "pl-office office" in group("show", "sg-admin")
     told = group("authorize", "databases", "tcp/1", "--from", "nosuch", code=5)
     assert "there is no group nosuch; near: sg-admin reachable by the office, sg-db databases" in told
+
+
+def test_a_group_as_the_console_makes_it_has_its_rules_and_the_default_vpc(group: Group, call: Group) -> None:
+    group("create", "bastion", "--console-rules")
+    made = json.loads(group("show", "bastion", "--json"))
+    found = {(rule["IpProtocol"], rule["PortRange"]) for rule in made["Permissions"]["Permission"]}
+    assert found == {("ICMP", "-1/-1"), *(("TCP", f"{port}/{port}") for port in (22, 80, 443, 3389))}
+    (vpc,) = json.loads(call("--product", "vpc", "DescribeVpcs", "--IsDefault", "true"))["Vpcs"]["Vpc"]
+    assert made["VpcId"] == vpc["VpcId"]
+
+
+def test_any_call_is_signed_and_its_answer_printed(group: Group, call: Group) -> None:
+    """Lists are numbered, as the API has them; a value may begin with dashes behind an equals sign."""
+    permission = ("--Permissions.1.IpProtocol", "TCP", "--Permissions.1.PortRange=8443/8443")
+    wanted = ("--SecurityGroupId", "sg-web", *permission, "--Permissions.1.SourceCidrIp", "192.0.2.0/24")
+    made = json.loads(call("--wait", "AuthorizeSecurityGroup", *wanted, "--Permissions.1.Description=--new--"))
+    assert made["wait"]["Enforced"] == []
+    assert made["revision"] > 0
+    answer = json.loads(call("DescribeSecurityGroupAttribute", "--SecurityGroupId", "sg-web"))
+    (rule,) = [one for one in answer["Permissions"]["Permission"] if one["PortRange"] == "8443/8443"]
+    assert rule["Description"] == "--new--"
+    call("RevokeSecurityGroup", "--SecurityGroupId", "sg-web", "--SecurityGroupRuleId.1", rule["SecurityGroupRuleId"])
+    assert "8443" not in group("show", "sg-web")
+    assert "InvalidSecurityGroupId.NotFound" in call("DeleteSecurityGroup", "--SecurityGroupId=sg-none", code=5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("Describe Regions",), "is not the name of an action"),
+        (("DescribeRegions", "sg-1"), "sg-1 is not a parameter: expected --SecurityGroupId sg-1"),
+        (("DescribeRegions", "--A"), "--A has no value"),
+        (("DescribeRegions", "--A", "1", "--A", "2"), "--A is given twice; elements of a list are numbered"),
+        (("--product", "rds", "DescribeRegions"), "none of ecs, vpc"),
+        (("DescribeRegions", "--\x1b[2J", "1"), "is not a parameter"),
+    ],
+)
+def test_what_is_no_call_is_wrong_usage(call: Group, words: tuple[str, ...], said: str) -> None:
+    told = call(*words, code=2)
+    assert said in told
+    assert "\x1b" not in told
