@@ -47,6 +47,7 @@ from sgdataplane.terminal.output import Exit, endpoint, log_shown, paint, render
 from sgdataplane.terminal.progress import Progress
 from sgdataplane.visible import json_text
 
+SHOWN = 50  # sessions, unless more are asked for
 HEADERS = ("ENI", "DIRECTION", "SESSION", "STATE", "LEFT (s)", "DECIDED BY")
 USUAL_NEXT = ("passes", "-")  # what becomes of the next packet, so that nothing is said of it
 
@@ -73,7 +74,8 @@ def register(verbs: Verbs) -> None:
     about = f"sort by {', '.join(ORDERS)} (default: eni)"
     parser.add_argument("--sort", type=_order, default="eni", metavar="KEY", help=about)
     parser.add_argument("--reverse", action="store_true", help="sort in descending order")
-    parser.add_argument("--limit", type=read_limit, metavar="N", help="list at most N sessions")
+    about = f"list at most N sessions (default: {SHOWN}; with --json all)"
+    parser.add_argument("--limit", type=read_limit, metavar="N", help=about)
     parser.add_json("sgdataplane/schemas/sessions.schema.json")
 
 
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     with scopes(arguments) as there:
         found = read(there, arguments)
     ordered = in_order(found, arguments.sort, descending=arguments.reverse)
-    shown = ordered[: arguments.limit]
+    shown = ordered[: arguments.limit or (None if arguments.json else SHOWN)]
     node_of = names_of_places(there)
     if arguments.json:
         print_objects(as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
@@ -106,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         if shown:
             print_table(shown, node_of, there.time_scale)
         found_in_all = words.counted(len(ordered), "session")
-        say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}")
+        more = "" if arguments.limit else "; --limit N lists more"
+        say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}{more}")
     return Exit.DONE
 
 

@@ -258,12 +258,15 @@ def test_filters(lab: str, capsys: pytest.CaptureFixture[str], arguments: tuple[
     assert found == {ROWS[name] for name in names.split("; ") if name}
 
 
-def test_order_and_limit(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_order_and_limit(lab: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     ports = [port_of(session) or 0 for session in sessions(capsys, lab, "--protocol", "tcp", "--sort", "port")]
     assert ports == sorted(ports)
     backwards = sessions(capsys, lab, "--protocol", "tcp", "--sort", "port", "--reverse", "--limit", "2")
     assert [port_of(session) for session in backwards] == [8443, 8080]
     assert said(capsys, lab, "--protocol", "udp", "--limit", "2").splitlines()[-1] == "2 of 6 sessions"
+    monkeypatch.setattr("sgdataplane.cli.sessions.SHOWN", 3)
+    assert said(capsys, lab, "--protocol", "udp").splitlines()[-1] == "3 of 6 sessions; --limit N lists more"
+    assert len(sessions(capsys, lab, "--protocol", "udp")) == 6  # programs get all
 
 
 def test_text_is_a_table(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
