@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
-from sgdataplane.control.access.permissions import BUILT_IN, AccessPolicy, CallTarget, PolicyError, read_policy
+from sgdataplane.control.access.permissions import BUILT_IN, AccessPolicy, PolicyError, read_policy
 from sgdataplane.control.access.signature import digest_of
+from sgdataplane.control.access.targets import CallTarget
 from sgdataplane.control.calls.answers import UNAVAILABLE, ApiError
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.store.audit import record_of

@@ -1,7 +1,7 @@
 """What an access key may do: policies as the cloud's RAM writes them, and whether one of them permits a call.
 
-Owns their grammar, what each part means, and the two that are built in. Pure functions. Must not know keys, HTTP, or
-what an action does.
+Owns their grammar, what each part means, and the two that are built in; what a call is about is in targets.py. Pure
+functions. Must not know keys, HTTP, or what an action does.
 
     {"Version": "1", "Statement": [{"Effect": "Allow", "Action": "ecs:Describe*", "Resource": "*"}]}
 
@@ -20,54 +20,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, cast
 
+from sgdataplane.control.access.targets import SERVICES, CallTarget, names_of, resources_of
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.control.calls.products import SERVICES as PRODUCT_SERVICES
-from sgdataplane.control.calls.products import plain, service_of
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.store.call import Call
-from sgdataplane.store.documents import ResourceKind, Workspace, kind_of, name_of, path_of, state_in
-from sgdataplane.store.hosts import TAG, named_host
 from sgdataplane.store.interface import Json
 
 MOST_SHOWN = 80  # characters of a value that is refused
 LARGEST = 64 << 10  # bytes of a policy; the cloud's own limit is 6 KB
-SERVICES = {
-    "securitygroup": "ecs",
-    "eni": "ecs",
-    "instance": "ecs",
-    "prefixlist": "ecs",
-    "portrangelist": "ecs",
-    "vpc": "vpc",
-    "vswitch": "vpc",
-    "host": "ecs",
-}  # kind of resource -> the service that has it
-# In an action's name, the first of these says which kind it is about.
-SUBJECTS = {
-    "SecurityGroup": "securitygroup",
-    "NetworkInterface": "eni",
-    "PrefixList": "prefixlist",
-    "PortRangeList": "portrangelist",
-    "VSwitch": "vswitch",
-    "Vpc": "vpc",
-    "Instance": "instance",
-    "Hosts": "host",
-}
-CHANGED = {
-    ResourceKind.GROUP: "securitygroup",
-    ResourceKind.ENI: "eni",
-    ResourceKind.INSTANCE: "instance",
-    ResourceKind.PREFIX_LIST: "prefixlist",
-    ResourceKind.PORT_LIST: "portrangelist",
-    ResourceKind.VPC: "vpc",
-    ResourceKind.VSWITCH: "vswitch",
-}  # kind of document -> kind of resource
-BY_EXTENSION = "SgdpHost"  # of the parameters named Sgdp*, the one that names a resource; so does a tag
-# The parameters that name resources, wherever they stand in a call.
-NAMING = {f"{word}Id{plural}": kind for word, kind in SUBJECTS.items() for plural in ("", "s")}
-NAMING[BY_EXTENSION] = "host"
-OF_RULES = ("PortRangeListId",)  # but not what a rule refers to
-READS = ("Describe", "List")  # what begins so names resources of other kinds only to filter by them
-MAKES = ("Create", "Run", "SgdpClone")  # what begins so makes one that has no name yet
 ACTION = re.compile(rf"\*|({'|'.join(PRODUCT_SERVICES)}):[A-Za-z0-9*]+", re.IGNORECASE)
 RESOURCE = re.compile(r"acs:(?P<service>ecs|vpc|\*):\*:\*:(?P<kind>\*|[a-z]+/)(?P<name>[^:]*)")
 
@@ -79,15 +40,6 @@ class PolicyError(StateFileError):
 class Effect(enum.Enum):
     ALLOW = "Allow"
     DENY = "Deny"
-
-
-@dataclass(frozen=True, slots=True)
-class CallTarget:
-    """What a call is about; `name` is * if the call names none of the kind."""
-
-    service: str
-    kind: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,90 +129,6 @@ def forbidden() -> ApiError:
     return ApiError("Forbidden.RAM", words, FORBIDDEN)
 
 
-# what a call asks for
-
-
-def names_of(action: str) -> tuple[str, ...]:
-    """The names by which policies know an action, in lower case. Actions on VPCs are the VPC service's, too."""
-    service, name = service_of(action), plain(action)
-    is_of_vpc = SERVICES.get(_subject(name)) == "vpc" or service == "vpc"
-    return tuple(f"{one}:{name}".lower() for one in (("ecs", "vpc") if is_of_vpc else (service,)))
-
-
-def resources_of(call: Call) -> tuple[CallTarget, ...]:
-    """What a call is about: all that its parameters name; and its subject as such, if it makes one or names none."""
-    action = plain(call.action)
-    subject = _subject(action)
-    said = {**call.parameters, **{name: call.extensions[name] for name in (BY_EXTENSION,) if name in call.extensions}}
-    named = {one for one in _named(said, subject) if one.kind == subject or not action.startswith(READS)}
-    if subject and (action.startswith(MAKES) or all(one.kind != subject for one in named)):
-        named.add(_resource(subject, "*"))
-    return tuple(named) or (CallTarget(service_of(call.action), "*", "*"),)
-
-
-def targets_of_change(workspace: Workspace) -> Iterator[CallTarget]:
-    """Yield what a call changes or takes away that was there before, whatever its parameters name: so a call on an
-    instance is about the ENIs that it changes, too, and about the hosts that they come from and go to."""
-    documents = workspace.documents
-    for path in sorted(workspace.changed):
-        kind, before = kind_of(path), documents.get(path)
-        if before is None or kind not in CHANGED:
-            continue
-        yield _resource(CHANGED[kind], name_of(path))
-        enis = [name_of(path)] if kind is ResourceKind.ENI else []
-        enis = workspace.enis_of(name_of(path)) if kind is ResourceKind.INSTANCE else enis
-        for eni in enis:
-            yield from (_resource("host", host) for host in _hosts_moved(workspace, eni))
-
-
-def _hosts_moved(workspace: Workspace, eni: str) -> set[str]:
-    """Return the host that an ENI leaves, and the one that it goes to, if it moves."""
-    found = []
-    for get in (lambda kind, name: workspace.documents.get(path_of(kind, name)), workspace.get):
-        body = get(ResourceKind.ENI, eni)
-        instance = get(ResourceKind.INSTANCE, str(state_in(body).get("instance_id", ""))) if body else None
-        found.append(named_host(body, instance) if body else "")
-    before, after = found
-    return {before, after} - {""} if before != after else set()
-
-
-def _subject(action: str) -> str:
-    return next((kind for word, kind in SUBJECTS.items() if word in action), "")
-
-
-def _resource(kind: str, name: str) -> CallTarget:
-    return CallTarget(SERVICES.get(kind, "*"), kind, name)
-
-
-def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[CallTarget]:
-    for key, value in parameters.items():
-        kind = NAMING.get(key) or _kind_named(key, parameters, subject)
-        if kind and (kind == subject or key not in OF_RULES):
-            yield from (_resource(kind, name) for name in _texts(value))
-        for inner in value if isinstance(value, list) else [value]:
-            if isinstance(inner, dict):
-                yield from _named(inner, subject)
-
-
-def _kind_named(key: str, parameters: Mapping[str, Json], subject: str) -> str:
-    """The kind of what a parameter names that doesn't say so itself; "" if it names nothing."""
-    if key == "ResourceId":
-        return str(parameters.get("ResourceType", "")).lower()
-    if key == "HostName":  # elsewhere, what an instance calls itself
-        return subject if subject == "host" else ""
-    return "host" if key == "Value" and parameters.get("Key") == TAG else ""
-
-
-def _texts(value: Json) -> list[str]:
-    """One text or several, also as the text of a JSON list, as DescribeInstances has it."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return [str(value)]
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
-
-
 # reading a policy
 
 
@@ -338,7 +206,8 @@ class _Reader:
         found = RESOURCE.fullmatch("acs:*:*:*:*" if text == "*" else text)
         if found and found["service"] in _services_of(found["kind"]):
             return found["service"], f"{found['kind']}{found['name']}"
-        expected = f"* or acs:ecs:*:*:KIND/ID (acs:vpc for vpc and vswitch); KIND is one of {', '.join(SERVICES)}"
+        kinds = ", ".join(SERVICES)
+        expected = f"* or acs:ecs:*:*:KIND/ID (acs:vpc for vpc, vswitch and routetable); KIND is one of {kinds}"
         self._refuse(at, "Resource", "not a resource of this API", text, expected)
         return "", ""
 

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sgdataplane.control.access.permissions import ALL_RIGHTS, Rights, forbidden, targets_of_change
+from sgdataplane.control.access.permissions import ALL_RIGHTS, Rights, forbidden
+from sgdataplane.control.access.targets import targets_of_change
 from sgdataplane.control.actions import ACTIONS, Action
 from sgdataplane.control.actions.scope import NEW_ACCOUNT, Habits, Scope
 from sgdataplane.control.actions.validation import validate

@@ -7,6 +7,7 @@ told once, by CreateKeyPair, and never kept. Must not know HTTP or the store.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_in_resource_group, is_like, tag_items
@@ -15,6 +16,7 @@ from sgdataplane.store.documents import Fields, ResourceKind, about
 from sgdataplane.store.interface import Body, Json
 
 MAX_NAME, FINGERPRINT = 128, 32  # characters
+NAME = re.compile(r"[^\W\d_][\w:.-]*")  # no comma: that separates names
 
 
 def create(scope: Scope) -> Body:
@@ -33,8 +35,9 @@ def import_key(scope: Scope) -> Body:
 
 def _free_name(scope: Scope) -> str:
     name = scope.required("KeyPairName")
-    if len(name) > MAX_NAME:
-        raise ApiError("InvalidKeyPairName.Malformed", f"KeyPairName has at most {MAX_NAME} characters")
+    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+        words = f"KeyPairName has at most {MAX_NAME} letters, digits and :_.-, a letter first"
+        raise ApiError("InvalidKeyPairName.Malformed", words)
     if scope.workspace.get(ResourceKind.KEY_PAIR, name) is not None:
         raise ApiError("KeyPair.AlreadyExist", f"There is a key pair {name} already.")
     return name
