@@ -4,7 +4,7 @@ Owns the arguments, the wording and the documents of `--json`:
 
     keys create    {"access_key_id", "access_key_secret"}; with --sts also {"security_token", "expiration"}
     keys list      {"access_keys": [{"access_key_id", "name", "policy": a name or a policy, "created", "revoked": time
-                   or null}]}
+                   or null, "ends": time of a temporary key, or null}]}
     keys revoke    {"access_key_id", "revoked": time}
     env            the variables that a shell exports, by name
     audit          an object a line: {"revision", "time", "request_id", "key", "action", "source", "changed"}
@@ -85,7 +85,7 @@ KEY_ACTIONS = {
     "list": Summary("list the access keys"),
     "revoke": Summary("revoke an access key: the next call that it signs is refused"),
 }
-KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "REVOKED")
+KEY_HEADERS = ("ACCESS KEY ID", "NAME", "POLICY", "CREATED", "ENDS", "REVOKED")
 NOUNS = {
     "vpcs": "VPC",
     "prefix_lists": "prefix list",
@@ -301,20 +301,21 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def _described(key: StoredKey) -> dict[str, Any]:
     policy = key.policy if key.has_built_in_policy else json.loads(key.policy)
-    revoked = None if key.revoked is None else iso_time(key.revoked)
+    revoked, ends = (None if at is None else iso_time(at) for at in (key.revoked, key.ends))
     return {
         "access_key_id": key.id,
         "name": key.name,
         "policy": policy,
         "created": iso_time(key.created),
         "revoked": revoked,
+        "ends": ends,
     }
 
 
 def _cells(key: StoredKey) -> tuple[str, ...]:
     policy = key.policy if key.has_built_in_policy else "its own"
-    revoked = "-" if key.revoked is None else whole_seconds(key.revoked)
-    return key.id, key.name or "-", policy, whole_seconds(key.created), revoked
+    ends, revoked = ("-" if at is None else whole_seconds(at) for at in (key.ends, key.revoked))
+    return key.id, key.name or "-", policy, whole_seconds(key.created), ends, revoked
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:

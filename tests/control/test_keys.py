@@ -8,10 +8,11 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, revoke_key, stored_keys
+from sgdataplane.control.access.keys import GUARD, Keyring, StoredKey, create_key, policy_of, revoke_key, stored_keys
 from sgdataplane.control.access.permissions import PolicyError
 from sgdataplane.control.access.secrets import SecretBox, make_key_file
 from sgdataplane.control.access.signature import Verifier, digest_of
@@ -21,7 +22,7 @@ from sgdataplane.control.http.admission import Admission
 from sgdataplane.errors import StateFileError
 from sgdataplane.store import audit
 from sgdataplane.store.call import Call
-from sgdataplane.store.interface import Store, Write
+from sgdataplane.store.interface import Body, Json, Store, Write
 from sgdataplane.store.memory import MemoryStore
 
 
@@ -73,6 +74,34 @@ def test_a_temporary_key_has_an_end_and_a_token_that_the_store_never_has(store: 
     assert (found.ends, found.token_digest) == (made.ends, digest_of(made.token))
     changes = [dict(change.puts) for change in store.watch(0, timeout=0)]
     assert made.token not in repr(changes)
+
+
+def test_an_older_version_gives_a_temporary_key_no_rights(store: Store, box: SecretBox) -> None:
+    """It would ask for no token and see no end. It reads `policy`, and what it can't read permits nothing."""
+    made = create_key(store, lambda _: box, call(), name="", policy="full", lasts_s=60)
+    about = cast("dict[str, Any]", store.snapshot().documents[f"access_key/{made.id}"]["about"])
+    with pytest.raises(PolicyError):
+        policy_of(about["policy"])
+    json.loads(about["policy"])  # as its `keys list --json` does
+    assert not {"ends", "token_digest"} & about.keys()
+    found = Keyring(store, lambda: box).find(made.id)
+    assert found is not None
+    assert found.policy == policy_of("full")
+
+
+@pytest.mark.parametrize("left", [{}, {"policy": "full"}, {"policy": "full", "token_digest": "x"}])
+def test_a_temporary_key_whose_end_is_lost_has_ended(left: dict[str, str]) -> None:
+    about: dict[str, Json] = {"name": "", "policy": "full", "sealed_secret": "x", "created": 1.0, "revoked": None}
+    body: Body = {"state": {}, "about": {**about, **({"temporary": {**left}} if left else {})}}
+    assert StoredKey.of("access_key/STS.Nx", body).ends == 0.0
+    assert StoredKey.of("access_key/LTAI5tx", {"state": {}, "about": about}).ends is None
+
+
+def test_a_revoked_temporary_key_stays_temporary(store: Store, box: SecretBox) -> None:
+    made = create_key(store, lambda _: box, call(), name="", policy="full", lasts_s=60)
+    revoked = revoke_key(store, call(), made.id)
+    assert (revoked.ends, revoked.revoked is not None) == (made.ends, True)
+    assert stored_keys(store.snapshot().documents) == [revoked]
 
 
 def test_no_two_keys_are_alike(store: Store, box: SecretBox) -> None:

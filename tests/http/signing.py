@@ -37,6 +37,9 @@ KEYS = {
     "LTAIold": KeyOfTests("LTAIold", SECRET, is_revoked=True),
     "STS.now": KeyOfTests("STS.now", SECRET, ends=9e9, token_digest=TOKEN_DIGEST),
     "STS.past": KeyOfTests("STS.past", SECRET, ends=1.0, token_digest=TOKEN_DIGEST),
+    "STS.any": KeyOfTests("STS.any", SECRET, ends=9e9),
+    "STS.over": KeyOfTests("STS.over", SECRET, ends=1.0),
+    "STS.ever": KeyOfTests("STS.ever", SECRET, token_digest=TOKEN_DIGEST),
 }
 
 

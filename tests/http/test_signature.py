@@ -264,3 +264,16 @@ def test_a_temporary_key_comes_with_its_token_and_before_its_end(sign: Callable[
     assert refusal(token_of(sign, TOKEN, key="STS.past")) == "InvalidSecurityToken.Expired"
     assert refusal(token_of(sign, TOKEN)) == "InvalidSecurityToken.NotFound"
     assert refusal(token_of(sign, TOKEN, key="STS.now", secret="x")) == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("sign", [acs3, v1])
+@pytest.mark.parametrize("token", [TOKEN, "", None])
+def test_a_temporary_key_of_which_something_is_lost_opens_nothing(
+    sign: Callable[..., Signed], token: str | None
+) -> None:
+    for key in ("STS.over", "STS.ever"):
+        assert refusal(token_of(sign, token, key=key)) == "InvalidSecurityToken.Expired"
+    assert refusal(token_of(sign, token, key="STS.any")) in {
+        "InvalidSecurityToken.MismatchWithAccessKey",
+        "MissingParameter",
+    }

@@ -38,6 +38,9 @@ KIND = "access_key"
 GUARD = "access_keys"
 PREFIX, ID_CHARACTERS, SECRET_CHARACTERS = "LTAI5t", 18, 30  # as long as the cloud's
 TEMPORARY_PREFIX, TOKEN_CHARACTERS = "STS.N", 120  # of a temporary key
+# What a temporary key's document has in place of its policy. Versions that know no temporary keys, and so would ask for
+# no token and see no end, can't read that, and give the key no rights.
+NO_POLICY = '"temporary"'
 ALPHABET = string.ascii_letters + string.digits
 
 
@@ -52,7 +55,7 @@ class Box(Protocol):
 class StoredKey:
     """`policy`: the name of one that is built in, or the text of another one. `sealed`: the secret; "" once the key is
     revoked. `created`, `revoked`, `ends`: seconds since 1970. A temporary key has an end, and the SHA-256 of the token
-    that its requests must have."""
+    that its requests must have; one whose document doesn't say its end has ended."""
 
     id: str
     name: str
@@ -74,26 +77,29 @@ class StoredKey:
     def body(self) -> Body:
         about: dict[str, Json] = {
             "name": self.name,
-            "policy": self.policy,
+            "policy": self.policy if self.ends is None else NO_POLICY,
             "sealed_secret": self.sealed,
             "created": self.created,
             "revoked": self.revoked,
         }
-        temporary: dict[str, Json] = {"ends": self.ends, "token_digest": self.token_digest} if self.ends else {}
-        return {"state": {}, "about": about | temporary}
+        if self.ends is not None:
+            about["temporary"] = {"policy": self.policy, "ends": self.ends, "token_digest": self.token_digest}
+        return {"state": {}, "about": about}
 
     @staticmethod
     def of(path: Path, body: Body) -> StoredKey:
-        about = cast("dict[str, Json]", body["about"])
+        about, key_id = cast("dict[str, Json]", body["about"]), path.partition("/")[2]
+        temporary = cast("dict[str, Json]", about.get("temporary", {}))
+        is_temporary = bool(temporary) or key_id.startswith(TEMPORARY_PREFIX)
         return StoredKey(
-            path.partition("/")[2],
+            key_id,
             cast(str, about["name"]),
-            cast(str, about["policy"]),
+            cast(str, temporary.get("policy", about["policy"])),
             cast(str, about["sealed_secret"]),
             cast(float, about["created"]),
             cast("float | None", about["revoked"]),
-            cast("float | None", about.get("ends")),
-            str(about.get("token_digest", "")),
+            cast(float, temporary.get("ends", 0.0)) if is_temporary else None,
+            str(temporary.get("token_digest", "")),
         )
 
 

@@ -255,18 +255,19 @@ def digest_of(token: str) -> str:
 
 
 def _require_token(key: AccessKey, token: str, now: float) -> None:
-    """ApiError unless a temporary key comes with its token before its end, and another one without any."""
-    if not key.token_digest:
+    """ApiError unless a temporary key comes with its token before its end, and another one without any. A temporary key
+    of which either isn't known is refused."""
+    if key.ends is None and not key.token_digest:
         if token:
             words = "This key is a permanent one; send no security token."
             raise ApiError("InvalidSecurityToken.NotFound", words, NOT_FOUND)
         return
+    if key.ends is None or now >= key.ends:
+        raise ApiError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
     if not token:
         raise missing("SecurityToken")
-    if not _are_equal(digest_of(token), key.token_digest):
+    if not (key.token_digest and _are_equal(digest_of(token), key.token_digest)):
         raise ApiError("InvalidSecurityToken.MismatchWithAccessKey", "The security token isn't that of the key.")
-    if key.ends is not None and now >= key.ends:
-        raise ApiError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 
 
 def _time(text: str) -> float:

@@ -92,6 +92,17 @@ def test_keys_are_listed_without_secrets(api: Command, tmp_path: Path) -> None:
     assert not any(key["access_key_secret"] in out + json.dumps(listed) for key in made)
 
 
+def test_the_end_of_a_temporary_key_is_listed(api: Command) -> None:
+    api.json("keys", "create", "--name", "ever")
+    made = api.json("keys", "create", "--name", "soon", "--sts")
+    ends = {key["name"]: key["ends"] for key in api.json("keys", "list")["access_keys"]}
+    assert ends == {"ever": None, "soon": made["expiration"]}
+    head, *rows = api("keys", "list")[0].splitlines()
+    shown = {row.split()[1]: row[head.index("ENDS") :].split()[0] for row in rows if row.strip()}
+    assert shown["ever"] == "-"
+    assert shown["soon"].startswith(made["expiration"][:10])
+
+
 def test_a_store_without_keys(api: Command) -> None:
     SqliteStore(api.file).close()
     assert api.json("keys", "list") == {"access_keys": []}
