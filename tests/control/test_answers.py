@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from sgdataplane.control.actions.scope import Habits
 from sgdataplane.statefile.load import load_native
-from sgdataplane.store.documents import ResourceKind, native
+from sgdataplane.store.documents import ResourceKind, about, native, path_of
 from sgdataplane.store.interface import Json
 from tests.support.controlling import Client, eni, instance, items, only
 
@@ -221,6 +222,85 @@ def test_an_instance_moves_to_another_vswitch_of_its_vpc(client: Client) -> None
     _, elsewhere = client.network("10.9.0.0/16")
     code = client.refused("ModifyInstanceVpcAttribute", InstanceId=made, VSwitchId=elsewhere)
     assert code == "InvalidOperation.VpcMismatch"
+
+
+@pytest.mark.parametrize(("kept", "told"), [("abc", 0), ("40", 40), (40, 40)])
+def test_a_size_that_an_older_version_kept_unread_breaks_no_description(client: Client, kept: Json, told: int) -> None:
+    vpc, switch = client.network()
+    made = client.text("CreateInstance", "InstanceId", VSwitchId=switch, SecurityGroupId=client.group(vpc))
+    body = client.engine.documents.get(path_of(ResourceKind.INSTANCE, made))
+    assert body is not None
+    about(body)["disks"] = [{"Type": "system", "Size": kept}]
+    assert only(client, "DescribeDisks", "Disks", "Disk")["Size"] == told
+
+
+@pytest.mark.parametrize("name", ["SystemDisk", "DataDisk"])
+@pytest.mark.parametrize("size", ["abc", "-1", "0", "1.5", "1e3", "٣", "65537", "9" * 20, -1, 0])
+def test_a_disk_s_size_that_is_none_is_refused(client: Client, name: str, size: Json) -> None:
+    vpc, switch = client.network()
+    where: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc)}
+    for given, code in ((size, f"Invalid{name}Size.ValueNotSupported"), ("40", ""), (65_536, ""), ("", "")):
+        disk: dict[str, Json] = {"Size": given}
+        asked: dict[str, Json] = {**where, name: disk if name == "SystemDisk" else [disk]}
+        if code:
+            assert client.refused("RunInstances", **asked) == code
+        else:
+            client("RunInstances", **asked)
+    sizes = [one["Size"] for one in items(client, "DescribeDisks", "Disks", "Disk", PageSize=100)]
+    assert sizes.count(65_536) == 1
+    assert {type(one) for one in sizes} == {int}
+
+
+def test_a_move_keeps_secondary_addresses_or_is_refused(client: Client) -> None:
+    vpc, switch = client.network()
+    made = client.text("CreateInstance", "InstanceId", VSwitchId=switch, SecurityGroupId=client.group(vpc))
+    (attached,) = instance(client, made)["NetworkInterfaces"]["NetworkInterface"]
+    which: dict[str, Json] = {"NetworkInterfaceId": attached["NetworkInterfaceId"]}
+    client("AssignPrivateIpAddresses", **which, PrivateIpAddress=["10.0.0.77", "10.0.0.78"])
+    client("ModifyInstanceVpcAttribute", InstanceId=made, VSwitchId=switch, PrivateIpAddress="10.0.0.78")
+    sets = eni(client, attached["NetworkInterfaceId"])["PrivateIpSets"]["PrivateIpSet"]
+    assert [(one["PrivateIpAddress"], one["Primary"]) for one in sets] == [("10.0.0.78", True), ("10.0.0.77", False)]
+    other = client.text("CreateVSwitch", "VSwitchId", VpcId=vpc, CidrBlock="10.0.5.0/24", ZoneId="b")
+    away: dict[str, Json] = {"InstanceId": made, "VSwitchId": other}
+    assert client.refused("ModifyInstanceVpcAttribute", **away) == "InvalidOperation.MultiIpAddress"
+    client("UnassignPrivateIpAddresses", **which, PrivateIpAddress=["10.0.0.77"])
+    client("ModifyInstanceVpcAttribute", **away)  # control
+    assert eni(client, attached["NetworkInterfaceId"])["PrivateIpAddress"] == "10.0.5.1"
+
+
+REPLACING: dict[str, Callable[[str, str, str, list[Json]], dict[str, Json]]] = {
+    "ModifyInstanceAttribute": lambda made, _, __, groups: {"InstanceId": made, "SecurityGroupIds": groups},
+    "ModifyInstanceVpcAttribute": lambda made, _, switch, groups: {
+        "InstanceId": made, "VSwitchId": switch, "SecurityGroupId": groups,
+    },
+    "ModifyNetworkInterfaceAttribute": lambda _, eni_id, __, groups: {
+        "NetworkInterfaceId": eni_id, "SecurityGroupId": groups,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("action", REPLACING)
+def test_a_managed_group_neither_comes_nor_goes_when_groups_are_replaced(client: Client, action: str) -> None:
+    vpc, switch = client.network()
+    service = Client(client.engine, key="LTAI-service")
+    managed, plain, other = service.group(vpc, ServiceManaged=True), client.group(vpc), client.group(vpc)
+    made = client.text("CreateInstance", "InstanceId", VSwitchId=switch, SecurityGroupId=plain)
+    (attached,) = instance(client, made)["NetworkInterfaces"]["NetworkInterface"]
+    eni_id = attached["NetworkInterfaceId"]
+
+    def asked(*groups: Json) -> dict[str, Json]:
+        return REPLACING[action](made, eni_id, switch, [*groups])
+
+    def groups() -> list[str]:
+        return cast("list[str]", eni(client, eni_id)["SecurityGroupIds"]["SecurityGroupId"])
+
+    assert client.refused(action, **asked(plain, managed)) == "InvalidOperation.ResourceManagedByCloudProduct"
+    service(action, **asked(plain, managed))
+    assert client.refused(action, **asked(plain)) == "InvalidOperation.ResourceManagedByCloudProduct"
+    assert client.refused(action, **asked("sg-none", managed)) == "InvalidSecurityGroupId.NotFound"
+    assert groups() == [plain, managed]
+    client(action, **asked(managed, other, other))  # control: the others may go
+    assert groups() == [managed, other]
 
 
 def test_interfaces_that_are_made_with_an_instance_go_with_it_unless_they_are_to_stay(client: Client) -> None:

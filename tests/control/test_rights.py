@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.control.access.hiding import HIDDEN
-from sgdataplane.control.access.permissions import AccessPolicy, CallTarget, read_policy
+from sgdataplane.control.access.permissions import AccessPolicy, read_policy
+from sgdataplane.control.access.targets import CallTarget
 from sgdataplane.control.actions.engine import Engine
 from sgdataplane.control.hosts.following import Following
 from sgdataplane.control.service.dispatch import ApiService

@@ -291,6 +291,15 @@ def leave(scope: Scope) -> Body:
     return DONE
 
 
+def replace_groups(scope: Scope, eni_id: str, groups: Sequence[str]) -> None:
+    """Put an ENI into these groups and no others. ApiError for one that isn't there; and for one that comes or goes and
+    is managed by a service."""
+    before = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
+    for group_id in sorted({*before} ^ {*groups}):
+        scope.find_writable(group_id)
+    scope.change(ResourceKind.ENI, eni_id, {"security_group_ids": [*dict.fromkeys(groups)]})
+
+
 def _eni(scope: Scope) -> str:
     """The ENI that a call names, or the primary one of the instance that it names; not both."""
     eni_id, instance_id = scope.text("NetworkInterfaceId"), scope.text("InstanceId")

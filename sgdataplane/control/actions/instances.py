@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
 
-from sgdataplane.control.actions.groups import default_group
+from sgdataplane.control.actions.groups import default_group, replace_groups
 from sgdataplane.control.actions.interfaces import ATTACHED, asked_groups, make
 from sgdataplane.control.actions.machines import asked_of, disks_asked, instance_item
 from sgdataplane.control.actions.rules import DONE
@@ -162,10 +162,7 @@ def modify(scope: Scope) -> Body:
     groups = scope.texts("SecurityGroupIds")
     enis = scope.workspace.enis_of(instance_id)
     if groups and enis:
-        before = set(texts(state_in(scope.find(ResourceKind.ENI, enis[0])), "security_group_ids"))
-        for group_id in before ^ set(groups):
-            scope.find_writable(group_id)
-        scope.change(ResourceKind.ENI, enis[0], {"security_group_ids": cast(Json, [*dict.fromkeys(groups)])})
+        replace_groups(scope, enis[0], groups)
     return DONE
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from sgdataplane.control.actions.addresses import Chooser
+from sgdataplane.control.actions.groups import replace_groups
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -16,7 +17,7 @@ from sgdataplane.control.calls.products import ACCOUNT
 from sgdataplane.model.modes import MODE_TAG, UNTIL_TAG, Mode, mode_of_tags
 from sgdataplane.statefile import ecs_items, ecs_names
 from sgdataplane.statefile.records import free_mac
-from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
+from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD, tagged
 from sgdataplane.store.interface import Body, Json
 
@@ -172,25 +173,29 @@ def detach(scope: Scope) -> Body:
 
 
 def move(scope: Scope) -> Body:
-    """ModifyInstanceVpcAttribute: an instance's primary ENI gets another VSwitch of its VPC, or another address."""
+    """ModifyInstanceVpcAttribute: an instance's primary ENI gets another VSwitch of its VPC, or another primary
+    address. Its other addresses stay; as they are of its VSwitch, it can't leave that with them."""
     instance_id, switch_id = scope.required("InstanceId"), scope.required("VSwitchId")
     scope.find(ResourceKind.INSTANCE, instance_id)
     switch = scope.find(ResourceKind.VSWITCH, switch_id)
     eni_id = next(iter(scope.workspace.enis_of(instance_id)), "")
-    state = state_in(scope.find(ResourceKind.ENI, eni_id))
-    vpc_id = str(state["vpc_id"])
+    body = scope.find(ResourceKind.ENI, eni_id)
+    state = state_in(body)
+    vpc_id, others = str(state["vpc_id"]), texts(state, "private_ip_addresses")[1:]
     if state_in(switch)["vpc_id"] != vpc_id:
         raise ApiError(
             "InvalidOperation.VpcMismatch", f"{switch_id} isn't in {vpc_id}, where {instance_id} is.", FORBIDDEN
         )
-    address = scope.text("PrivateIpAddress")
-    given: Fields = {"private_ip_addresses": [address or Chooser(scope, vpc_id, switch_id).choose(1)[0]]}
-    if scope.texts("SecurityGroupId"):
-        given["security_group_ids"] = [*dict.fromkeys(scope.texts("SecurityGroupId"))]
-        for group_id in scope.texts("SecurityGroupId"):
-            scope.find_writable(group_id)
+    left = others + [one for name in ADDRESSES[1:] for one in texts(state, name)]
+    if switch_id != about(body).get("vswitch_id") and left:
+        words = f"{eni_id} has addresses of its VSwitch beside the primary one: {', '.join(left[:5])}"
+        raise ApiError("InvalidOperation.MultiIpAddress", words, FORBIDDEN)
+    address = scope.text("PrivateIpAddress") or Chooser(scope, vpc_id, switch_id).choose(1)[0]
+    given: Fields = {"private_ip_addresses": [address, *(one for one in others if one != address)]}
     zone = about(switch).get("zone_id", "")
     scope.change(ResourceKind.ENI, eni_id, given, vswitch_id=switch_id, zone_id=zone)
+    if groups := scope.texts("SecurityGroupId"):
+        replace_groups(scope, eni_id, groups)
     return DONE
 
 
@@ -211,12 +216,8 @@ def modify(scope: Scope) -> Body:
     eni_id = scope.required("NetworkInterfaceId")
     body = scope.find(ResourceKind.ENI, eni_id)
     given: Fields = {}
-    groups = scope.texts("SecurityGroupId")
-    if groups:
-        before = set(texts(state_in(body), "security_group_ids"))
-        for group_id in before ^ set(groups):
-            scope.find_writable(group_id)
-        given["security_group_ids"] = [*dict.fromkeys(groups)]
+    if groups := scope.texts("SecurityGroupId"):
+        replace_groups(scope, eni_id, groups)
     if scope.has(ecs_names.TRACKING):
         old = cast(Fields, state_in(body).get("connection_tracking", {}))
         given["connection_tracking"] = {**old, **cast(Fields, tracking(dict(scope.call.parameters)))}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable
 from typing import cast
 
@@ -48,7 +49,9 @@ KEPT = (
 )
 MAX_USER_DATA = 32 << 10  # bytes
 DISK_DEFAULTS: dict[str, Json] = {"Category": "cloud_essd", "Size": 40}
-MAX_DISKS = 64
+MAX_DISKS, MAX_DISK_GIB = 64, 65_536
+SIZE = re.compile(r"[0-9]{1,9}")
+MAX_SHOWN = 40  # characters of a value that is refused
 
 
 def asked_of(scope: Scope) -> Fields:
@@ -81,7 +84,21 @@ def disks_asked(scope: Scope) -> Json:
     others = scope.objects("DataDisk")
     if len(others) > MAX_DISKS:
         raise ApiError("InvalidDataDisk.TooMany", f"an instance has at most {MAX_DISKS} data disks")
-    return [{"Type": "system", **system}, *({"Type": "data", **one} for one in others)]
+    return [_disk("SystemDisk", system), *(_disk("DataDisk", one) for one in others)]
+
+
+def _disk(name: str, asked: Fields) -> Fields:
+    """One disk as it is kept. ApiError if its size is none: that is a text in one of the cloud's tables."""
+    said = {key: value for key, value in asked.items() if value not in (None, "")}
+    if "Size" in said and not 1 <= _gib(said["Size"]) <= MAX_DISK_GIB:
+        words = f"{name}.Size is 1 to {MAX_DISK_GIB} GiB, and not {str(said['Size'])[:MAX_SHOWN]}"
+        raise ApiError(f"Invalid{name}Size.ValueNotSupported", words)
+    return {**said, "Type": "system" if name == "SystemDisk" else "data"}
+
+
+def _gib(size: Json) -> int:
+    """A disk's size as it was given, which older versions kept without reading it; 0 if it is none."""
+    return int(str(size)) if SIZE.fullmatch(str(size)) else 0
 
 
 def modify(scope: Scope) -> Body:
@@ -302,7 +319,7 @@ def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: 
         "Description": disk.get("Description", ""),
         "Type": disk["Type"],
         "Category": disk["Category"],
-        "Size": int(str(disk["Size"])),
+        "Size": _gib(disk["Size"]),
         "PerformanceLevel": disk.get("PerformanceLevel", "PL1" if disk["Category"] == "cloud_essd" else ""),
         "Encrypted": str(disk.get("Encrypted", "false")).lower() == "true",
         "KMSKeyId": disk.get("KMSKeyId", ""),
