@@ -163,14 +163,17 @@ class Taken:
         return Taken(self.owners.after(taken, left), {space: found for space, found in lengths.items() if found})
 
     def others(self, vpc_id: str, prefix: Prefix) -> Iterator[Path]:
-        """The ENIs with an address or a prefix that lies in this one, or that it lies in."""
-        for length in self.lengths.get((vpc_id, prefix.family_bits), ()):
-            if length <= prefix.length:
-                found = self.owners.get((vpc_id, widened(prefix, length)))
-                yield from () if found is None else (found,)
-            else:  # a new delegated prefix, over what is in it
-                inside = (owner for (vpc, one), owner in self.owners.items() if vpc == vpc_id and holds(prefix, one))
-                yield from inside
+        """Yield the ENIs with an address or a prefix that lies in this one, or that it lies in."""
+        return (self.owners[vpc_id, one] for one in self.overlapping(vpc_id, prefix))
+
+    def overlapping(self, vpc_id: str, prefix: Prefix) -> Iterator[Prefix]:
+        """Yield what is taken and lies in this prefix, or that it lies in. Over a single address it costs a few
+        look-ups; over a block, a walk over all that is taken."""
+        lengths = self.lengths.get((vpc_id, prefix.family_bits), ())
+        wider = (widened(prefix, length) for length in lengths if length <= prefix.length)
+        yield from (one for one in wider if (vpc_id, one) in self.owners)
+        if any(length > prefix.length for length in lengths):
+            yield from (one for vpc, one in self.owners if vpc == vpc_id and one != prefix and holds(prefix, one))
 
 
 def _addresses(body: Body) -> Iterator[tuple[str, Prefix]]:

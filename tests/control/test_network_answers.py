@@ -127,11 +127,106 @@ def test_a_reserved_block_is_for_delegated_prefixes_alone(client: Client) -> Non
     plain = eni(client, client.text("CreateNetworkInterface", "NetworkInterfaceId", **where))
     assert plain["PrivateIpAddress"] == "10.0.0.64"
     delegated = eni(client, client.text("CreateNetworkInterface", "NetworkInterfaceId", **where, Ipv4PrefixCount=1))
-    assert delegated["Ipv4PrefixSets"]["Ipv4PrefixSet"] == [{"Ipv4Prefix": "10.0.0.32/28"}]
+    assert delegated["Ipv4PrefixSets"]["Ipv4PrefixSet"] == [{"Ipv4Prefix": "10.0.0.48/28"}]
     listed = cast("list[Any]", client("vpc:ListVSwitchCidrReservations", VSwitchId=switch)["VSwitchCidrReservations"])
     assert [one["VSwitchCidrReservationId"] for one in listed] == [made]
-    client("vpc:DeleteVSwitchCidrReservation", VSwitchCidrReservationId=made)
+    gone: dict[str, Json] = {"VSwitchCidrReservationId": made}
+    assert client.refused("vpc:DeleteVSwitchCidrReservation", **gone) == "DependencyViolation"
+    which: dict[str, Json] = {"NetworkInterfaceId": delegated["NetworkInterfaceId"]}
+    client("UnassignPrivateIpAddresses", **which, Ipv4Prefix=["10.0.0.48/28"])
+    client("vpc:DeleteVSwitchCidrReservation", **gone)
     assert client("vpc:ListVSwitchCidrReservations", VSwitchId=switch)["VSwitchCidrReservations"] == []
+
+
+def ipv6_network(client: Client) -> tuple[str, str, str]:
+    """A VPC with IPv6, a VSwitch in it, and how the VSwitch's IPv6 addresses begin."""
+    vpc = client.text("vpc:CreateVpc", "VpcId", CidrBlock="10.0.0.0/16", EnableIpv6=True)
+    where: dict[str, Json] = {"VpcId": vpc, "ZoneId": "a", "Ipv6CidrBlock": 1}
+    switch = client.text("vpc:CreateVSwitch", "VSwitchId", CidrBlock="10.0.0.0/24", **where)
+    block = str(client("vpc:DescribeVSwitchAttributes", VSwitchId=switch)["Ipv6CidrBlock"])
+    return vpc, switch, block.removesuffix("::/64")
+
+
+def reserve(client: Client, switch: str, *blocks: str) -> None:
+    for block in blocks:
+        client("vpc:CreateVSwitchCidrReservation", VSwitchId=switch, VSwitchCidrReservationCidr=block)
+
+
+def made(client: Client, vpc: str, switch: str, **asked: Json) -> dict[str, Any]:
+    where: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc), **asked}
+    return eni(client, client.text("CreateNetworkInterface", "NetworkInterfaceId", **where))
+
+
+def test_blocks_that_nobody_can_walk_are_passed_at_once(client: Client) -> None:
+    """2 ** 48 addresses of a delegated block, and 2 ** 63 of a reserved one."""
+    vpc, switch, start = ipv6_network(client)
+    made(client, vpc, switch, Ipv6Prefix=[f"{start}::/80"])
+    first = made(client, vpc, switch, Ipv6AddressCount=1)
+    assert first["Ipv6Sets"]["Ipv6Set"] == [{"Ipv6Address": f"{start}:1::"}]
+    reserve(client, switch, f"{start}::/65")
+    behind = made(client, vpc, switch, Ipv6AddressCount=2)
+    sets = [one["Ipv6Address"] for one in behind["Ipv6Sets"]["Ipv6Set"]]
+    assert sets == [f"{start}:8000::", f"{start}:8000::1"]
+
+
+def test_prefixes_come_of_every_reserved_block_and_of_no_other(client: Client) -> None:
+    vpc, switch = client.network()
+    reserve(client, switch, "10.0.0.16/28", "10.0.0.64/28", "10.0.0.128/30")
+    assert client.refused(
+        "CreateNetworkInterface", VSwitchId=switch, SecurityGroupId=client.group(vpc), Ipv4PrefixCount=3
+    ) == "InvalidVSwitchId.IpNotEnough"  # fmt: skip
+    two = made(client, vpc, switch, Ipv4PrefixCount=2)["Ipv4PrefixSets"]["Ipv4PrefixSet"]
+    assert {one["Ipv4Prefix"] for one in two} == {"10.0.0.16/28", "10.0.0.64/28"}
+    vpc, switch, start = ipv6_network(client)
+    reserve(client, switch, f"{start}:7::/80", f"{start}:9::/80")
+    both = made(client, vpc, switch, Ipv6PrefixCount=2)["Ipv6PrefixSets"]["Ipv6PrefixSet"]
+    assert {one["Ipv6Prefix"] for one in both} == {f"{start}:7::/80", f"{start}:9::/80"}
+
+
+def test_the_ends_of_a_block_are_the_cloud_s(client: Client) -> None:
+    vpc = client.text("CreateVpc", "VpcId", CidrBlock="10.0.0.0/16")
+    switch = client.text("CreateVSwitch", "VSwitchId", VpcId=vpc, CidrBlock="10.0.0.8/29", ZoneId="a")
+    found = [made(client, vpc, switch)["PrivateIpAddress"] for _ in range(4)]
+    assert found == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.12"]
+    asked: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc)}
+    assert client.refused("CreateNetworkInterface", **asked) == "InvalidVSwitchId.IpNotEnough"
+
+
+@pytest.mark.parametrize("block", ["10.0.0.0/15", "10.0.0.0/8", "10.0.0.0/30", "10.0.0.0/32", "2001:db8::/64"])
+def test_a_vswitch_s_block_has_the_cloud_s_size(client: Client, block: str) -> None:
+    asked: dict[str, Json] = {"VpcId": client.text("CreateVpc", "VpcId", CidrBlock="10.0.0.0/8"), "ZoneId": "a"}
+    assert client.refused("CreateVSwitch", **asked, CidrBlock=block) == "InvalidCidrBlock.Malformed"
+    for good in ("10.0.0.0/16", "10.1.0.0/29"):  # control
+        client("CreateVSwitch", **asked, CidrBlock=good)
+
+
+def test_what_an_interface_does_not_have_is_not_taken_from_it(client: Client) -> None:
+    vpc, switch, start = ipv6_network(client)
+    found = made(client, vpc, switch, Ipv6Address=[f"{start}::99"])
+    which: dict[str, Json] = {"NetworkInterfaceId": found["NetworkInterfaceId"]}
+    for action, more in (
+        ("UnassignIpv6Addresses", {"Ipv6Address": [f"{start}::99", f"{start}::98"]}),
+        ("UnassignPrivateIpAddresses", {"PrivateIpAddress": ["10.0.0.77"]}),
+    ):
+        assert client.refused(action, **which, **cast("dict[str, Json]", more)) == "InvalidIp.IpUnassigned"
+    client("UnassignIpv6Addresses", **which, Ipv6Address=[f"{start}::99"])  # control
+
+
+@pytest.mark.parametrize("asked", [{"Ipv6AddressCount": 1}, {"Ipv6PrefixCount": 1}])
+def test_an_ipv6_block_in_use_stays(client: Client, asked: dict[str, Json]) -> None:
+    vpc, switch, _ = ipv6_network(client)
+    block = client("vpc:DescribeVpcAttribute", VpcId=vpc)["Ipv6CidrBlock"]
+    which: dict[str, Json] = {"NetworkInterfaceId": made(client, vpc, switch, **asked)["NetworkInterfaceId"]}
+    away: dict[str, Json] = {"VpcId": vpc, "IPv6CidrBlock": block}
+    off: dict[str, Json] = {"VSwitchId": switch, "EnableIPv6": False}
+    other: dict[str, Json] = {"VSwitchId": switch, "EnableIPv6": True, "Ipv6CidrBlock": 2}
+    assert client.refused("vpc:UnassociateVpcCidrBlock", **away) == "InvalidCidrBlock.Conflict"
+    assert client.refused("vpc:ModifyVSwitchAttribute", **off) == "OperationFailed.Ipv6InUse"
+    assert client.refused("vpc:ModifyVSwitchAttribute", **other) == "OperationFailed.Ipv6InUse"
+    client("DeleteNetworkInterface", **which)
+    assert client.refused("vpc:UnassociateVpcCidrBlock", **away) == "InvalidCidrBlock.Conflict", "the VSwitch has it"
+    client("vpc:ModifyVSwitchAttribute", **off)
+    client("vpc:UnassociateVpcCidrBlock", **away)
 
 
 # what is looked up before

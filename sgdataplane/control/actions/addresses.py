@@ -1,19 +1,23 @@
 """Which addresses an ENI gets where its call names none.
 
-Owns the choice. Must not know actions.
+Owns the choice. It counts in intervals, as a block may have more numbers than anybody can walk. Must not know actions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import cast
 
 from sgdataplane.control.actions.scope import Scope
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
-from sgdataplane.net.values import Address, Prefix
+from sgdataplane.net.ranges import Interval, Ranges, minus, united
+from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, state_in, texts
 
-RESERVED = 3  # addresses at a block's end, which the cloud keeps
+# Addresses at a block's start and at its end, which the cloud keeps.
+KEPT = {Family.IPV4: (1, 3), Family.IPV6: (16, 1)}
 LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
 
 
@@ -24,38 +28,57 @@ class Chooser:
         self._scope, self._vpc_id, self._switch_id = scope, vpc_id, switch_id
 
     def choose(self, count: int, besides: Iterable[str] = ()) -> list[str]:
-        if not count:
-            return []
-        block = self._ipv4_block()
-        numbers = range(block.first + 1, block.last - RESERVED + 1)
-        kept = [one for one in self._reserved() if one.family is block.family]
-        free = (number for number in numbers if not any(one.first <= number <= one.last for one in kept))
-        return self._free(block.family_bits, free, count, set(besides))
+        """Return so many private addresses, none of which is among these. ApiError if there aren't so many."""
+        return self._addresses(self._ipv4_block(), count, besides) if count else []
 
     def choose_ipv6(self, count: int) -> list[str]:
-        """Of the VSwitch's own block; of the VPC's if it has none."""
+        """Return addresses of the VSwitch's own block; of the VPC's if it has none. ApiError."""
         if not count:
             return []
         block = self._ipv6_block()
         if block is None:
             raise ApiError("InvalidVSwitch.Ipv6NotTurnOn", f"{self._vpc_id} has no IPv6 block", FORBIDDEN)
-        return self._free(128, range(block.first + 16, block.last), count, set())
+        return self._addresses(block, count)
 
     def choose_prefix(self, name: str, count: int) -> list[str]:
-        """Delegated blocks: of what the VSwitch reserves for them, else of all of it, from the end downwards."""
-        block = self._ipv6_block() if name == "ipv6_prefixes" else self._ipv4_block()
-        length, found = LENGTHS[name], list[str]()
-        block = next((one for one in self._reserved() if block and one.family is block.family), block)
-        if block is None or block.length > length:
+        """Return delegated blocks: of what the VSwitch reserves for them, else of all of it, from the end downwards.
+        ApiError if there aren't so many."""
+        block, length = self._ipv6_block() if name == "ipv6_prefixes" else self._ipv4_block(), LENGTHS[name]
+        reserved = [one for one in self._reserved() if block is not None and one.family is block.family]
+        outer = [one for one in reserved or (() if block is None else (block,)) if one.length <= length]
+        if block is None or not outer:
             raise ApiError("InvalidParameter.PrefixCount", f"the VSwitch has no block for {name}", FORBIDDEN)
-        size, new = 1 << (block.family_bits - length), set(self._own_new())
-        for number in range(block.last + 1 - 2 * size, block.first, -size):
-            if len(found) == count:
-                break
-            prefix = Prefix(block.family_bits, number, length)
-            if str(prefix) not in new and not self._is_taken(prefix):
-                found.append(str(prefix))
-        return found
+        found = islice((one for each in outer for one in self._free_prefixes(block, each, length)), count)
+        return self._so_many(map(str, found), count)
+
+    def _addresses(self, block: Prefix, count: int, besides: Iterable[str] = ()) -> list[str]:
+        used, bits = [*self._reserved(), *self._own_new(), *_parsed(besides)], block.family_bits
+        free = _free(block, block, used)
+        numbers = islice(self._free_numbers(bits, free), count)
+        return self._so_many((str(Address(bits, number)) for number in numbers), count)
+
+    def _free_numbers(self, bits: int, free: Ranges) -> Iterator[int]:
+        """Yield the numbers of these that no ENI has; what is delegated is passed at once."""
+        for first, last in free:
+            number = first
+            while number <= last:
+                taken = next(self._taken(Prefix(bits, number, bits)), None)
+                if taken is None:
+                    yield number
+                number = number + 1 if taken is None else taken.last + 1
+
+    def _free_prefixes(self, block: Prefix, outer: Prefix, length: int) -> Iterator[Prefix]:
+        """Yield the free blocks of a length within another one, the last first."""
+        size = 1 << (block.family_bits - length)
+        for first, last in reversed(_free(block, outer, [*self._taken(outer), *self._own_new()])):
+            for number in range((last + 1) // size * size - size, first - 1, -size):
+                yield Prefix(block.family_bits, number, length)
+
+    def _so_many(self, found: Iterable[str], count: int) -> list[str]:
+        chosen = [*found]
+        if len(chosen) < count:
+            raise ApiError("InvalidVSwitchId.IpNotEnough", f"{self._switch_id} has no free address left", FORBIDDEN)
+        return chosen
 
     def _ipv4_block(self) -> Prefix:
         return Prefix.parse(str(self._scope.workspace.state(ResourceKind.VSWITCH, self._switch_id)["cidr_block"]))
@@ -71,24 +94,30 @@ class Chooser:
         blocks = cast("dict[str, Fields]", about(body).get("reservations", {}))
         return [Prefix.parse(str(one["block"])) for one in blocks.values()]
 
-    def _free(self, bits: int, numbers: Iterable[int], count: int, besides: set[str]) -> list[str]:
-        found: list[str] = []
-        new = {*besides, *self._own_new()}
-        for number in numbers:
-            address = Address(bits, number)
-            if str(address) not in new and not self._is_taken(Prefix.of(address)):
-                found.append(str(address))
-            if len(found) == count:
-                return found
-        raise ApiError("InvalidVSwitchId.IpNotEnough", f"{self._switch_id} has no free address left", FORBIDDEN)
+    def _taken(self, prefix: Prefix) -> Iterator[Prefix]:
+        return self._scope.workspace.documents.taken.overlapping(self._vpc_id, prefix)
 
-    def _is_taken(self, prefix: Prefix) -> bool:
-        taken = self._scope.workspace.documents.taken
-        return any(True for _ in taken.others(self._vpc_id, prefix))
-
-    def _own_new(self) -> Iterator[str]:
-        """Addresses and prefixes of the ENIs that this call makes, as they are written: nobody has checked them yet."""
+    def _own_new(self) -> Iterator[Prefix]:
+        """Yield addresses and prefixes of the ENIs that this call makes: nobody has checked them yet."""
         for path, body in self._scope.workspace.puts.items():
             if path.startswith(f"{ResourceKind.ENI}/"):
                 for name in ADDRESSES:
-                    yield from texts(state_in(body), name)
+                    yield from _parsed(texts(state_in(body), name))
+
+
+def _parsed(written: Iterable[str]) -> Iterator[Prefix]:
+    """Yield what is an address or a prefix. All else is refused when the call is checked."""
+    for text in written:
+        with suppress(ValueError):
+            yield Prefix.parse(str(text))
+
+
+def _free(block: Prefix, outer: Prefix, used: Iterable[Prefix]) -> Ranges:
+    """Return what is left of `outer`, which lies in a VSwitch's block, without what is used and what no ENI gets."""
+    start, end = KEPT[block.family]
+    kept: list[Interval] = [
+        (block.first, min(block.last, block.first + start - 1)),
+        (max(block.first, block.last - end + 1), block.last),
+    ]
+    gone = ((one.first, one.last) for one in used if one.family is block.family)
+    return minus(((outer.first, outer.last),), united([*kept, *gone]))

@@ -286,10 +286,10 @@ def unassign(scope: Scope) -> Body:
     primary = texts(state, "private_ip_addresses")[0]
     if primary in gone:
         raise ApiError("InvalidIp.IpUnassigned", f"{primary} is the primary address of {eni_id}.", FORBIDDEN)
-    names = ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes")
-    scope.change(
-        ResourceKind.ENI, eni_id, {n: cast(Json, [one for one in texts(state, n) if one not in gone]) for n in names}
-    )
+    if absent := sorted(gone - {one for name in ADDRESSES for one in texts(state, name)}):
+        raise ApiError("InvalidIp.IpUnassigned", f"{eni_id} has no {', '.join(absent)}.", FORBIDDEN)
+    left = {name: [one for one in texts(state, name) if one not in gone] for name in ADDRESSES}
+    scope.change(ResourceKind.ENI, eni_id, cast(Fields, left))
     return DONE
 
 

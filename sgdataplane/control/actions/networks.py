@@ -11,7 +11,7 @@ from typing import cast
 
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tags_of
-from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.statefile import ecs_items
 from sgdataplane.statefile.ecs_names import CLASSIC_VPC
@@ -24,6 +24,7 @@ DEFAULT_RESOURCE_GROUP = "rg-default"  # where networks are that name none, as t
 # IPv6 blocks are of the range for documentation: nothing else has them, and no router takes them to the internet.
 IPV6_POOL, IPV6_LENGTH = Prefix.parse("2001:db8::/32"), 56
 MAX_USER_CIDRS = 3
+BLOCKS = ("cidr_block", "ipv6_cidr_block")  # of a VSwitch
 
 
 def create_vpc(scope: Scope) -> Body:
@@ -150,11 +151,20 @@ def _with_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
 
 def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
     """These blocks without those of IPv6. ApiError if something has addresses of them."""
-    for kind, name in ((ResourceKind.VSWITCH, "ipv6_cidr_block"), (ResourceKind.ENI, "ipv6_addresses")):
-        for path in scope.workspace.users(ResourceKind.VPC, vpc_id, kind):
-            if scope.workspace.state(kind, name_of(path)).get(name):
-                raise ApiError("OperationFailed.Ipv6InUse", f"{name_of(path)} has IPv6 addresses of {vpc_id}")
+    for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
+        if scope.workspace.state(ResourceKind.VSWITCH, name_of(path)).get("ipv6_cidr_block"):
+            raise ApiError("OperationFailed.Ipv6InUse", f"{name_of(path)} has an IPv6 block of {vpc_id}")
+    for block in blocks:
+        if ":" in block:
+            require_unused(scope, vpc_id, Prefix.parse(block), "OperationFailed.Ipv6InUse")
     return [block for block in blocks if ":" not in block]
+
+
+def require_unused(scope: Scope, vpc_id: str, block: Prefix, code: str) -> None:
+    """ApiError if an ENI of the VPC has an address or a delegated prefix in the block."""
+    owner = next(scope.workspace.documents.taken.others(vpc_id, block), None)
+    if owner is not None:
+        raise ApiError(code, f"{name_of(owner)} has addresses of {block}", FORBIDDEN)
 
 
 def turn_on_ipv6(scope: Scope, vpc_id: str) -> None:
@@ -167,9 +177,11 @@ def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
     """ApiError if a VSwitch would be outside."""
     outer = [Prefix.parse(text) for text in blocks]
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
-        inner = Prefix.parse(str(scope.workspace.state(ResourceKind.VSWITCH, name_of(path))["cidr_block"]))
-        if not is_inside(inner, outer):
-            raise ApiError("InvalidCidrBlock.Conflict", f"{name_of(path)} with {inner} would be outside of {vpc_id}")
+        state = scope.workspace.state(ResourceKind.VSWITCH, name_of(path))
+        for inner in (Prefix.parse(str(state[name])) for name in BLOCKS if state.get(name)):
+            if not is_inside(inner, outer):
+                words = f"{name_of(path)} with {inner} would be outside of {vpc_id}"
+                raise ApiError("InvalidCidrBlock.Conflict", words)
 
 
 def is_inside(inner: Prefix, outer: list[Prefix]) -> bool:
@@ -190,13 +202,14 @@ def associate_block(scope: Scope) -> Body:
 
 
 def unassociate_block(scope: Scope) -> Body:
-    """UnassociateVpcCidrBlock: one that no VSwitch is in, and not the first."""
+    """UnassociateVpcCidrBlock: one that no VSwitch is in and no ENI has addresses of, and not the first."""
     vpc_id, block = _other_block(scope)
     blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
     if block not in blocks[1:]:
         raise ApiError("InvalidSecondaryCidrBlock.NotFound", f"{vpc_id} has no further block {block}", 404)
     left = [other for other in blocks if other != block]
     _require_room(scope, vpc_id, left)
+    require_unused(scope, vpc_id, Prefix.parse(block), "InvalidCidrBlock.Conflict")
     scope.change(ResourceKind.VPC, vpc_id, {"cidr_blocks": [*left]})
     return DONE
 

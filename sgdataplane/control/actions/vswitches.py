@@ -14,6 +14,7 @@ from sgdataplane.control.actions.networks import (
     is_inside,
     key_items,
     parsed_block,
+    require_unused,
     table_of,
     turn_on_ipv6,
 )
@@ -21,11 +22,12 @@ from sgdataplane.control.actions.regions import first_zone
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
 from sgdataplane.control.calls.answers import NOT_FOUND, ApiError
-from sgdataplane.net.values import Prefix
+from sgdataplane.net.values import Family, Prefix
 from sgdataplane.store.documents import Fields, ResourceKind, about, name_of, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
-DEFAULT_LENGTH = 20  # of a default VSwitch's block
+LENGTHS = range(16, 30)  # of a VSwitch's block
+DEFAULT_LENGTH = 20  # of that of a default VSwitch
 KEPT = 4  # addresses of a block that no ENI gets
 MAX_RESERVATIONS = 10  # of a VSwitch
 
@@ -35,6 +37,9 @@ def create_vswitch(scope: Scope) -> Body:
     vpc_id = scope.required("VpcId")
     scope.required("CidrBlock")
     block = parsed_block("CidrBlock", scope.text("CidrBlock"))
+    if block.family is not Family.IPV4 or block.length not in LENGTHS:
+        words = f"a VSwitch has an IPv4 block of /{LENGTHS[0]} to /{LENGTHS[-1]}, and not {block}"
+        raise ApiError("InvalidCidrBlock.Malformed", words)
     return {"VSwitchId": _make(scope, vpc_id, block, is_default=False)}
 
 
@@ -109,6 +114,9 @@ def modify_vswitch(scope: Scope) -> Body:
         if about(body).get("is_default"):
             turn_on_ipv6(scope, vpc_id)
         state["ipv6_cidr_block"] = _ipv6_block(scope, vpc_id, switch_id) if scope.flag("EnableIPv6") else ""
+        former = str(state_in(body).get("ipv6_cidr_block") or "")
+        if former and former != state["ipv6_cidr_block"]:
+            require_unused(scope, vpc_id, Prefix.parse(former), "OperationFailed.Ipv6InUse")
     scope.change(ResourceKind.VSWITCH, switch_id, state, **given)
     return DONE
 
@@ -219,8 +227,10 @@ def modify_reservation(scope: Scope) -> Body:
 
 
 def delete_reservation(scope: Scope) -> Body:
-    """DeleteVSwitchCidrReservation."""
+    """DeleteVSwitchCidrReservation: one from which no ENI has anything."""
     reservation_id, switch_id, known = _find_reservation(scope)
+    vpc_id = str(scope.workspace.state(ResourceKind.VSWITCH, switch_id)["vpc_id"])
+    require_unused(scope, vpc_id, Prefix.parse(str(known[reservation_id]["block"])), "DependencyViolation")
     _write(scope, switch_id, {name: one for name, one in known.items() if name != reservation_id})
     return DONE
 
