@@ -5,7 +5,8 @@
 CHECKOUT is the provider's repository (aliyun/terraform-provider-alicloud, tag v1.246.2), which has all that its build
 needs in vendor/. Without --binary, Go builds the test binary: ten minutes of two processors and 5 GB of memory. No test
 is changed. Each runs as a process of its own, against an API in which nothing is but a VPC that many of them look for.
-Owns the list of tests, the run and the page. Must not know what a test does.
+Whoever writes the page from the results of several runs says so by --note. Owns the list of tests, the run and the
+page. Must not know what a test does.
 """
 
 from __future__ import annotations
@@ -58,13 +59,6 @@ WANTED_VPC, REGION, VPC_VERSION = "default-NODELETING", "cn-hangzhou", "2016-04-
 TEST = re.compile(r"^func (TestAcc\w+)\(", re.MULTILINE)
 VERDICT = re.compile(r"^--- (PASS|FAIL|SKIP)", re.MULTILINE)
 TIMEOUT_S = 300
-OTHERS = (
-    "RAM",
-    "KMS",
-    "SLB",
-    "CMS",
-    "ALIDNS",
-)  # products that we don't serve: so it says at once that they aren't there
 # Why a test doesn't pass that doesn't say so.
 KNOWN: Mapping[str, str] = {
     "TestAccAliCloudVPC_isDefault": "skips itself in each region but cn-chengdu",
@@ -146,8 +140,7 @@ def serving(folder: Path) -> Iterator[EmptyApi]:
         endpoint = read_endpoint(folder)
         assert endpoint is not None
         try:
-            others = {f"ALIBABA_CLOUD_ENDPOINT_{name}": endpoint.address for name in OTHERS}
-            yield EmptyApi(client, {**endpoint.environment(), **others})
+            yield EmptyApi(client, endpoint.environment())
         finally:
             process.terminate()
 
@@ -222,7 +215,7 @@ def main() -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--binary", type=Path, help="a test binary that was built before")
     parser.add_argument("--jobs", type=int, default=6, help="tests at a time; they wait more than they compute")
-    parser.add_argument("--note", default="", help="a sentence about how the binary was built")
+    parser.add_argument("--note", default="", help="sentences on how the binary was built, and on which runs")
     given = parser.parse_args()
     names = [name for files in SUBJECTS.values() for name in tests_of(given.checkout, files)]
     with tempfile.TemporaryDirectory() as folder:

@@ -192,6 +192,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
         from sgdataplane.control.http.server import listen_at
 
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
+        if development is not None and not at.is_loopback:
+            arguments.parser.error(f"--dev serves on loopback only, and not at {config.listen}")
         return apiserve.run(config, at, development)
 
 
@@ -206,7 +208,7 @@ def _development(arguments: argparse.Namespace) -> Development | None:
         from sgdataplane.cli.apidev import Development
         from sgdataplane.control.http.development import default_folder
 
-        found = Development(default_folder() if arguments.dev == Path() else arguments.dev)
+        found = Development(default_folder() if arguments.dev is True else arguments.dev)
     arguments.store, arguments.tls_cert, arguments.tls_key = found.store, found.signed.certificate, found.signed.key
     return found
 

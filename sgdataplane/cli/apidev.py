@@ -29,15 +29,16 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Development:
-    """A folder in which an API for development serves. HostError if it can't be written."""
+    """A folder in which an API for development serves. HostError if it can't be written, or others can write there."""
 
     def __init__(self, folder: Path) -> None:
-        from sgdataplane.control.http.development import STORE, write_trusted
+        from sgdataplane.control.http.development import FILES, STORE, write_trusted
+        from sgdataplane.host.private import make_private_folder
         from sgdataplane.lab.hosts.authority import Authority
 
         self.folder = folder.absolute()
+        make_private_folder(self.folder, FILES, may_be_read=True)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             authority = Authority(self.folder, lasts=LASTS)
             self.signed = authority.sign("api", *LOOPBACK)
             self._authority, self._trusted = authority.certificate, write_trusted(self.folder, authority.certificate)

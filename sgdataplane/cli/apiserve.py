@@ -54,7 +54,7 @@ def add_arguments(parser: Parser) -> None:
         "serve for development, with TLS on loopback: make a store, a key, a certificate and a default VPC in DIR "
         "(default: one of yours that stays), and print what clients need; nothing is throttled, and SgdpReset counts"
     )
-    parser.add_argument("--dev", nargs="?", type=Path, const=Path(), metavar="DIR", help=dev)
+    parser.add_argument("--dev", nargs="?", type=Path, const=True, metavar="DIR", help=dev)
     parser.add_argument("--classic", action="store_true", default=None, help=classic)
     parser.add_choices(("placement", "profile"), IN_LAB)
 

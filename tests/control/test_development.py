@@ -9,13 +9,21 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from sgdataplane.cli import apiserve
+from sgdataplane.cli.apidev import Development
+from sgdataplane.cli.apiserve import no_throttle
+from sgdataplane.control.calls.answers import ApiError
+from sgdataplane.control.config import ApiConfig
 from sgdataplane.control.http.client import ApiClient, RefusedError
 from sgdataplane.control.http.development import FILE, ServedEndpoint, default_folder, read_endpoint
+from sgdataplane.control.http.server import ListenAt
+from sgdataplane.control.http.throttle import Throttle
 from tests.support.sdks import driver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,11 +31,11 @@ COMMAND = (sys.executable, "-m", "sgdataplane", "api")
 
 
 @contextmanager
-def serving(folder: Path, *more: str) -> Iterator[tuple[Mapping[str, Any], subprocess.Popen[str]]]:
+def serving(folder: Path, *more: str, cwd: Path = ROOT) -> Iterator[tuple[Mapping[str, Any], subprocess.Popen[str]]]:
     """What the API says of itself on its first line, and its process."""
     command = (*COMMAND, "--dev", str(folder), "--listen", ":0", *more)
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, process.communicate()[1]
@@ -87,10 +95,36 @@ def test_a_reset_takes_everything_but_the_key(said: Mapping[str, Any]) -> None:
     assert made != before
 
 
-def test_nothing_is_throttled(said: Mapping[str, Any]) -> None:
-    client = client_of(said)
-    for _ in range(250):  # 200 at once are let through elsewhere
-        client.ask("DescribeRegions")
+def test_nothing_is_throttled() -> None:
+    """At one instant, in which an API that isn't for development takes 200 calls of an action."""
+    throttle, control = no_throttle(), Throttle()
+    for number in range(50_000):
+        throttle.take("key", "DescribeRegions", 0.0)
+        if number < 200:
+            control.take("key", "DescribeRegions", 0.0)
+    with pytest.raises(ApiError, match="Throttling"):
+        control.take("key", "DescribeRegions", 0.0)
+
+
+@pytest.mark.parametrize("is_dev", [True, False])
+def test_only_an_api_for_development_has_no_throttle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dev: bool
+) -> None:
+    """What `sgdp api` hands to those who admit calls, without serving."""
+    given: list[Throttle | None] = []
+
+    class SeenError(Exception): ...
+
+    def admission(*parts: object) -> None:
+        given.append(cast("Throttle | None", parts[2]))
+        raise SeenError
+
+    monkeypatch.setattr("sgdataplane.control.http.admission.Admission", admission)
+    development = Development(tmp_path / "dev") if is_dev else None
+    with pytest.raises(SeenError):
+        apiserve.run(ApiConfig(store=str(tmp_path / "store")), ListenAt("127.0.0.1", 0), development)
+    (throttle,) = given  # None: that of every API
+    assert (throttle is not None) == is_dev
 
 
 def test_it_starts_again_with_what_it_had_and_says_only_what_is_not_there(tmp_path: Path) -> None:
@@ -134,6 +168,83 @@ def test_what_it_makes_itself_can_not_be_named(tmp_path: Path, more: tuple[str, 
     assert word in done.stderr
 
 
+def refusal(*words: object, cwd: Path = ROOT) -> str:
+    """What `sgdp api` says when it refuses these words."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [*COMMAND, *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+def test_it_serves_on_loopback_only(tmp_path: Path, address: str) -> None:
+    assert "loopback only" in refusal("--dev", tmp_path / "dev", "--listen", address)
+
+
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "notes").touch()
+    folder.chmod(0o777)
+    assert "other users can use it" in refusal("--dev", folder)
+    assert sorted(one.name for one in folder.iterdir()) == ["notes"]
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = Path("/")
+    if os.geteuid() == 0:
+        folder = tmp_path / "theirs"
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    assert "belongs to user" in refusal("--dev", folder)
+    if os.geteuid() == 0:
+        assert [*folder.iterdir()] == []
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    assert "a link" in refusal("--dev", tmp_path / "link")
+
+
+def test_a_file_of_another_user_is_not_read(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    (tmp_path / FILE).write_text("{}")
+    os.chown(tmp_path / FILE, 65534, 65534)
+    assert "belongs to user 65534" in refusal("env", tmp_path)
+
+
+def test_the_folder_that_one_is_in_can_be_named(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with serving(Path(), cwd=folder) as (found, _):
+        assert Path(found["authority"]).parent == folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_private_files_are_replaced_and_never_written_through(tmp_path: Path) -> None:
+    """A file of before, which others may read, or a link: neither gets a secret."""
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    folder = tmp_path / "dev"
+    folder.mkdir(0o700)
+    for name, mode in ((FILE, 0o644), ("api.key", 0o666)):
+        (folder / name).touch(mode)
+        (folder / name).chmod(mode)
+    (folder / "authority.pem").symlink_to(outside)
+    held = os.open(folder / "api.key", os.O_RDONLY)
+    with serving(folder):
+        for name in (FILE, "api.key"):
+            assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+    assert os.read(held, 10) == b"", "whoever had it open before reads nothing"
+    os.close(held)
+    assert outside.read_text() == "kept"
+
+
 def test_a_folder_that_no_api_has_served_from_is_told(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "env", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -147,5 +258,13 @@ def test_the_folder_of_a_user_follows_the_xdg_rules() -> None:
 
 def test_an_endpoint_names_itself_for_each_product() -> None:
     found = ServedEndpoint("https://127.0.0.1:7", "k", "s", "/a", "/t").environment()
-    names = ("ECS", "VPC", "STS", "LOCATION", "RESOURCEMANAGER", "BSSOPENAPI")
-    assert {found[f"ALIBABA_CLOUD_ENDPOINT_{name}"] for name in names} == {"127.0.0.1:7"}
+    served = ("ECS", "VPC", "STS", "LOCATION", "RESOURCEMANAGER", "BSSOPENAPI")
+    absent = ("RAM", "KMS", "SLB", "CMS", "ALIDNS")  # the provider asks them, and mustn't ask the cloud's
+    assert {found[f"ALIBABA_CLOUD_ENDPOINT_{name}"] for name in served + absent} == {"127.0.0.1:7"}
+
+
+def test_what_the_provider_asks_of_other_products_is_refused_here(said: Mapping[str, Any]) -> None:
+    for version, action in (("2015-05-01", "CreateRole"), ("2016-01-20", "CreateKey")):
+        client = replace(client_of(said), version=version)
+        with pytest.raises(RefusedError, match=r"InvalidAction\.NotFound"):
+            client.ask(action)

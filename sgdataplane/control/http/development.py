@@ -20,9 +20,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sgdataplane.control.calls.products import ACCOUNT, PRODUCTS
+from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import PRIVATE_FILE
 
 FILE, STORE, TRUSTED = "dev.json", "store.db", "trusted.pem"
+# All that may be in a folder which is tightened, so that others can't use it any more.
+FILES = frozenset({FILE, STORE, TRUSTED, "authority.pem", "api.pem", "api.key"}) | {
+    f"{STORE}{end}" for end in ("-wal", "-shm", ".lock", ".key", ".key.nonces")
+}
 REGION = "cn-hangzhou"  # any would do
+SERVED = tuple(product.code for product in PRODUCTS)
+# Products that clients ask for what ECS and VPC need, such as roles and keys. We don't have them, and say so: else
+# these calls would leave the machine.
+NOT_SERVED = ("ram", "kms", "slb", "cms", "alidns")
 SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 
 
@@ -59,7 +69,7 @@ class ServedEndpoint:
             "ALICLOUD_REGION": self.region,
             "ALICLOUD_ACCOUNT_ID": ACCOUNT,
             "ALIBABA_CLOUD_ACCOUNT_TYPE": "Domestic",
-            **{f"ALIBABA_CLOUD_ENDPOINT_{product.code.upper()}": self.address for product in PRODUCTS},
+            **{f"ALIBABA_CLOUD_ENDPOINT_{code.upper()}": self.address for code in (*SERVED, *NOT_SERVED)},
             "SSL_CERT_FILE": self.trusted,  # Go, OpenSSL
             "REQUESTS_CA_BUNDLE": self.trusted,  # Python's requests
             "NODE_EXTRA_CA_CERTS": self.authority,
@@ -73,11 +83,15 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_endpoint(folder: Path) -> ServedEndpoint | None:
-    """What the folder says; None if no API has served from it. ValueError if its file is none of ours; OSError."""
+    """What the folder says; None if no API has served from it. ValueError if its file is none of ours, or another
+    user's; OSError."""
     try:
-        text = (folder / FILE).read_text("utf-8")
+        with open(folder / FILE, encoding="utf-8") as file:
+            owner, text = os.fstat(file.fileno()).st_uid, file.read()
     except FileNotFoundError:
         return None
+    if owner != os.geteuid():
+        raise ValueError(f"it belongs to user {owner}; expected user {os.geteuid()}")
     found = json.loads(text)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError("not an object of texts")
@@ -89,9 +103,8 @@ def read_endpoint(folder: Path) -> ServedEndpoint | None:
 
 def write_endpoint(folder: Path, endpoint: ServedEndpoint) -> None:
     """Write what clients need, for the owner alone. OSError."""
-    file = folder / FILE
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(asdict(endpoint), indent=1) + "\n", "utf-8")
+    text = json.dumps(asdict(endpoint), indent=1) + "\n"
+    replace_file(folder / FILE, text.encode(), Survives.THE_MACHINE, mode=PRIVATE_FILE)
 
 
 def write_trusted(folder: Path, authority: Path) -> Path:
@@ -99,5 +112,6 @@ def write_trusted(folder: Path, authority: Path) -> Path:
     known = [Path(ssl.get_default_verify_paths().cafile or ""), SYSTEM_AUTHORITIES]
     system = next((file.read_text("latin-1") for file in known if file.is_file()), "")
     trusted = folder / TRUSTED
-    trusted.write_text(f"{system}\n{authority.read_text('latin-1')}", "latin-1")
+    text = f"{system}\n{authority.read_text('latin-1')}"
+    replace_file(trusted, text.encode("latin-1"), Survives.THE_MACHINE)
     return trusted

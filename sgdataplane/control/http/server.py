@@ -54,6 +54,11 @@ class ListenAt:
     certificate: Path | None = None
     key: Path | None = None
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
 
 def listen_at(text: str, certificate: Path | None = None, key: Path | None = None) -> ListenAt:
     """ADDRESS:PORT, or :PORT on loopback. ValueError for anything else, and for plain HTTP elsewhere than on loopback,
@@ -61,8 +66,8 @@ def listen_at(text: str, certificate: Path | None = None, key: Path | None = Non
     host, colon, port = text.rpartition(":")
     host = "127.0.0.1" if host in ("", "localhost") else host.removeprefix("[").removesuffix("]")
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
         at = ListenAt(host, int(port), certificate, key)
+        is_loopback = at.is_loopback
         if not colon or not 0 <= at.port < 65536:
             raise ValueError
     except ValueError:

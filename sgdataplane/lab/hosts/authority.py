@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from sgdataplane.host.files import Survives, replace_file
+from sgdataplane.host.private import PRIVATE_FILE
+
 DAY = dt.timedelta(days=1)
 
 
@@ -65,14 +68,14 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = self._write(f"{name}.pem", builder.sign(self._key, hashes.SHA256()))
         file = self.folder / f"{name}.key"
-        file.touch(mode=0o600)
         pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        file.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+        text = key.private_bytes(serialization.Encoding.PEM, pkcs8, plain)
+        replace_file(file, text, Survives.THE_WRITER, mode=PRIVATE_FILE)
         return Signed(certificate, self._seen(file))
 
     def _write(self, name: str, certificate: x509.Certificate) -> Path:
         file = self.folder / name
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        replace_file(file, certificate.public_bytes(serialization.Encoding.PEM), Survives.THE_WRITER)
         return self._seen(file)
 
     def _seen(self, file: Path) -> Path:
