@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sgdataplane.control.http.xmltext import xml_text
+from sgdataplane.control.http import api
+from sgdataplane.control.http.api import asks_for_xml
+from sgdataplane.control.http.xmltext import REPLACEMENT, UNWRITABLE, xml_text
 from sgdataplane.store.interface import Json
 from tests.http.conftest import Served
 from tests.http.signing import Signed, acs3, send, v1
@@ -99,3 +106,45 @@ def test_lists_are_elements_that_repeat_and_odd_characters_do_no_harm() -> None:
     assert [one.text for one in root.findall("D")] == ["1", "2"]
     assert root.findtext("E") == "</E>\ufffd\ufffd"
     assert root.findtext("Value") == "0"
+
+
+@given(st.text() | st.text(st.sampled_from("\r\n\t\x7f\x85\x9b\u061c\u200f\u202e\u2066\ufeff\x00\ud800<&é")))
+def test_xml_is_ascii_that_no_terminal_obeys_and_a_parser_reads_again(text: str) -> None:
+    written = xml_text("X", {"A": text})
+    assert not re.search(rb"[^\t\n\x20-\x7e]", written)
+    assert ET.fromstring(written).findtext("A") == UNWRITABLE.sub(REPLACEMENT, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_asked"),
+    [
+        *((text, True) for text in (b"Format=XML", b"Format=xml&A=1", b"A=1&Format=Xml", b"XFormat=1&Format=XML")),
+        *((text, False) for text in (b"", b"Format=", b"Format=JSON", b"AFormat=XML", b"A=Format=XML", b"Format=XMLS")),
+        *((text, False) for text in (b"format=XML", b"Format=JSON&Format=XML")),
+        pytest.param(b"aFormat=XML" * 90_000 + b"&Format=XML", False, id="decoys"),
+    ],
+)
+def test_a_client_asks_for_xml_by_the_first_parameter_of_that_name(text: bytes, is_asked: bool) -> None:
+    assert asks_for_xml(text) == is_asked
+
+
+@pytest.mark.parametrize("form", ["JSON", "XML"])
+@pytest.mark.parametrize(("action", "threads"), [("DescribeSecurityGroups", "call"), ("SgdpDiff", "heavy")])
+def test_an_answer_is_written_in_the_thread_of_its_call(
+    served: Served, monkeypatch: pytest.MonkeyPatch, form: str, action: str, threads: str
+) -> None:
+    """The event loop would let all other clients wait for a large one."""
+    served.engine.is_open.set()
+    seen: list[str] = []
+    for name in ("json_text", "xml_text"):
+        write = getattr(api, name)
+
+        def noted(*parts: object, write: Callable[..., object] = write, **more: object) -> object:
+            seen.append(threading.current_thread().name)
+            return write(*parts, **more)
+
+        monkeypatch.setattr(api, name, noted)
+    parameters = {"SecurityGroupId": "sg-1"} if action == "SgdpDiff" else {}
+    status, _, _ = sent(served.url, v1(action, parameters, common={"Format": form}))
+    assert status == 200
+    assert [name.partition("_")[0] for name in seen] == [threads]

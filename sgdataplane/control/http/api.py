@@ -13,15 +13,14 @@ for ordinary calls, and others for calls that wait (SgdpWait). A client that goe
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -43,10 +42,11 @@ from sgdataplane.store.interface import Json
 from sgdataplane.visible import json_text, visible
 
 JSON, XML = "application/json;charset=utf-8", "text/xml;charset=utf-8"
-AS_XML = re.compile(rb"(?:^|&)Format=XML(?=&|$)", re.IGNORECASE)
+FORMAT, FORMATS_TRIED = b"Format=", 16
 TOO_LARGE, TOO_SLOW, NO_METHOD, INTERNAL, GONE = 413, 408, 405, 500, 499
 DRAINED = 8  # times the largest body: what is read and thrown away, so that the client can read why
 HEALTH_S = 5.0
+T = TypeVar("T")
 MAX_CLIENT = 128  # characters of a client's name in the log
 UNKNOWN_ERROR = "The request processing has failed due to some unknown error."
 
@@ -118,7 +118,7 @@ class Api:
         access = _begun(request)
         self._in_flight += 1
         try:
-            return _done(access, await self._answer(request, access))
+            return await self._answer(request, access)
         except ApiError as error:
             return await self._refuse(access, error)
         except ClientDisconnect:
@@ -136,7 +136,7 @@ class Api:
             error = ApiError(error.code, error.message, error.status, {**error.extra, "connection": "close"})
         return _refused(access, error)
 
-    async def _answer(self, request: Request, access: Access) -> Answer:
+    async def _answer(self, request: Request, access: Access) -> Response:
         if request.method not in ("GET", "POST"):
             raise _no_method()
         incoming = _incoming(request, access, await self._body(request))
@@ -144,19 +144,21 @@ class Api:
             raise unavailable("The service is busy, or stops. Nothing was done.")
         self._in_work += 1
         try:
-            return await self._work(request, incoming, access)
+            return _done(access, *await self._work(request, incoming, access))
         finally:
             self._in_work -= 1
 
-    async def _work(self, request: Request, incoming: Incoming, access: Access) -> Answer:
+    async def _work(self, request: Request, incoming: Incoming, access: Access) -> tuple[Answer, bytes]:
+        """Return an answer, and its text."""
         admit = partial(self._admission.admit, incoming, access.asker)
         call = await self._workers.check(len(incoming.query) + len(incoming.body), admit)
         if call.action in HEAVY:
-            return await _unless_gone(request, self._workers.heavy(call.key, partial(self._engine.compute, call)))
+            compute = partial(_written, access, partial(self._engine.compute, call))
+            return await _unless_gone(request, self._workers.heavy(call.key, compute))
         carry_out = partial(self._engine.wait, call, self._is_stopping)
         if call.action not in WAITING:
             carry_out = partial(self._engine.call, call)
-        return await self._workers.call(call.action, call.key, carry_out)
+        return await self._workers.call(call.action, call.key, partial(_written, access, carry_out))
 
     # its body
 
@@ -217,7 +219,7 @@ class Api:
         return response
 
 
-async def _unless_gone(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
+async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
     """Await the work, and cancel it if the client goes away. ClientDisconnect then."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
@@ -250,8 +252,22 @@ async def _collect(request: Request, body: bytearray, most: int) -> int:
 def _incoming(request: Request, access: Access, body: bytes) -> Incoming:
     headers = tuple(request.headers.items())
     query: bytes = request.scope["query_string"]
-    access.is_xml = any(AS_XML.search(text) for text in (query, body))
+    access.is_xml = any(map(asks_for_xml, (query, body)))
     return Incoming(request.method, query, headers, body, access.source, access.request_id)
+
+
+def asks_for_xml(text: bytes) -> bool:
+    """Whether a query or form has Format=XML. A name may come once, so the first one counts. It takes a moment,
+    whatever a megabyte has in it: the event loop waits for it."""
+    at = -1
+    for _ in range(FORMATS_TRIED):
+        at = text.find(FORMAT, at + 1)
+        if at < 0:
+            return False
+        if at == 0 or text[at - 1 : at] == b"&":
+            value = text[at + len(FORMAT) : at + len(FORMAT) + len(b"XML&")]
+            return value.partition(b"&")[0].upper() == b"XML"
+    return False
 
 
 def _other_end(request: Request) -> tuple[str, int]:
@@ -266,26 +282,36 @@ def _begun(request: Request) -> Access:
     return Access(str(uuid.uuid4()).upper(), source, request.method, host, time.monotonic(), client)
 
 
-def _done(access: Access, answer: Answer) -> Response:
+def _written(access: Access, do: Callable[..., Answer], *given: Event) -> tuple[Answer, bytes]:
+    """Do a call, and write its answer in the same thread: a large one would hold up the event loop."""
+    answer = do(*given)
+    name = f"{plain(access.asker.action)}Response"
+    return answer, _text(access, name, {"RequestId": access.request_id, **answer.body})
+
+
+def _done(access: Access, answer: Answer, text: bytes) -> Response:
     access.status, access.revision = 200, answer.revision
     told = {"x-sgdp-revision": answer.revision, "x-sgdp-epoch": answer.epoch}
     headers = {} if answer.revision is None else {name: str(number) for name, number in told.items()}
-    return _response(access, {"RequestId": access.request_id, **answer.body}, headers)
+    return _response(access, text, headers)
 
 
 def _refused(access: Access, error: ApiError) -> Response:
     access.status, access.code = error.status, error.code
     body = {"RequestId": access.request_id, "HostId": access.host, "Code": error.code, "Message": error.message}
     closing = {"connection": "close"} if error.status in (TOO_LARGE, TOO_SLOW) else {}
-    return _response(access, body, {**error.extra, **closing})
+    return _response(access, _text(access, "Error", body), {**error.extra, **closing})
 
 
-def _response(access: Access, body: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+def _text(access: Access, name: str, body: Mapping[str, object]) -> bytes:
+    """Write an answer as its client reads it. `name`: that of XML's element."""
     if access.is_xml:
-        name = "Error" if access.code else f"{plain(access.asker.action)}Response"
-        text, kind = xml_text(name, cast("Mapping[str, Json]", body)), XML
-    else:
-        text, kind = json_text(body, separators=(",", ":")).encode(), JSON
+        return xml_text(name, cast("Mapping[str, Json]", body))
+    return json_text(body, separators=(",", ":")).encode()
+
+
+def _response(access: Access, text: bytes, headers: Mapping[str, str]) -> Response:
+    kind = XML if access.is_xml else JSON
     return Response(text, access.status, {"x-acs-request-id": access.request_id, **headers}, kind)
 
 

@@ -12,6 +12,9 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from sgdataplane.store.interface import Json
 
+HEAD = b"<?xml version='1.0' encoding='utf-8'?>\n"
+# ElementTree writes these as they are. A parser would make a line feed of the first one; the other is for terminals.
+AS_REFERENCES = {b"\r": b"&#13;", b"\x7f": b"&#127;"}
 # XML has no way to write these characters.
 UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 REPLACEMENT = "\ufffd"
@@ -20,12 +23,15 @@ FALLBACK = "Value"  # the element of a key that can't be one's name
 
 
 def xml_text(name: str, body: Mapping[str, Json]) -> bytes:
-    """Return a document of one element."""
+    """Return a document of one element. All but ASCII is written as references, so that no terminal obeys it, and
+    nobody reads it from right to left."""
     root = Element(name)
     for key, value in body.items():
         _add(root, key, value)
-    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
-    return text
+    text: bytes = tostring(root, encoding="us-ascii")
+    for raw, reference in AS_REFERENCES.items():
+        text = text.replace(raw, reference)
+    return HEAD + text
 
 
 def _add(parent: Element, key: str, value: Json) -> None:
