@@ -139,13 +139,8 @@ def extras(eni: Eni) -> dict[str, object]:
 
 
 def instance_item(instance: Instance, classic: set[str]) -> dict[str, object]:
-    return {
-        "InstanceId": instance.instance_id,
-        "InstanceName": instance.instance_name,
-        "InstanceNetworkType": "classic" if instance.instance_id in classic else "vpc",
-        "PublicIpAddress": {"IpAddress": []},
-        "InnerIpAddress": {"IpAddress": []},
-    }
+    fields = {"instance_id": instance.instance_id, "instance_name": instance.instance_name}
+    return ecs_items.instance_item(fields, is_classic=instance.instance_id in classic)
 
 
 def prefix_list_answer(entry: PrefixList) -> dict[str, object]:

@@ -50,6 +50,20 @@ def private_ips(addresses: Sequence[str]) -> list[Item]:
     return [{"PrivateIpAddress": one, "Primary": not at, "AssociatedPublicIp": {}} for at, one in enumerate(addresses)]
 
 
+def instance_item(
+    state: Mapping[str, object], *, is_classic: bool, public: Sequence[str] = (), inner: Sequence[str] = ()
+) -> Item:
+    """What an instance is called, and its kind of network. `public`, `inner`: the addresses that it shows by itself;
+    those of a VPC are its ENIs'."""
+    return {
+        "InstanceId": state["instance_id"],
+        "InstanceName": state.get("instance_name", ""),
+        "InstanceNetworkType": "classic" if is_classic else "vpc",
+        "PublicIpAddress": {"IpAddress": [*public]},
+        "InnerIpAddress": {"IpAddress": [*inner]},
+    }
+
+
 def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
     """What every answer says of a group."""
     return {

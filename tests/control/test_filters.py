@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
+from sgdataplane.control.actions.engine import Engine
+from sgdataplane.control.actions.importing import import_state
+from sgdataplane.statefile.dump_ecs import answers
+from sgdataplane.statefile.load import load_text
+from sgdataplane.store.audit import local_call
 from sgdataplane.store.interface import Json
-from tests.support.controlling import Client, items
+from sgdataplane.store.memory import MemoryStore
+from tests.support.controlling import Client, counted_ids, items
 
 
 @pytest.fixture
@@ -89,6 +97,65 @@ def test_instances_are_filtered(client: Client, asked: dict[str, Json], found: l
     client("JoinResourceGroup", ResourceType="instance", ResourceId=second, ResourceGroupId="rg-1")
     there = items(client, "DescribeInstances", "Instances", "Instance", **asked)
     assert sorted(one["InstanceName"] for one in there) == found
+
+
+def test_instances_are_found_by_the_public_address_that_they_show(client: Client) -> None:
+    vpc, switch = client.network()
+    asked: dict[str, Json] = {"VSwitchId": switch, "SecurityGroupId": client.group(vpc)}
+    public = client.text("CreateInstance", "InstanceId", **asked, InternetMaxBandwidthOut=5)
+    client("CreateInstance", **asked)
+
+    def found(**wanted: Json) -> list[dict[str, Any]]:
+        return items(client, "DescribeInstances", "Instances", "Instance", **wanted)
+
+    (address,) = next(one for one in found() if one["InstanceId"] == public)["PublicIpAddress"]["IpAddress"]
+    for given in (f'["{address}"]', f'["192.0.2.1", "{address}"]'):
+        assert [one["InstanceId"] for one in found(PublicIpAddresses=given)] == [public]
+    assert found(PublicIpAddresses='["192.0.2.1"]') == []
+    assert found(InnerIpAddresses=f'["{address}"]') == []
+
+
+CLASSIC = """
+vpcs: [{vpc_id: classic, network_type: classic}]
+security_groups: [{security_group_id: sg-1, vpc_id: classic}]
+instances: [{instance_id: i-1, instance_name: old}]
+network_interfaces:
+- {network_interface_id: i-1-intranet, instance_id: i-1, type: primary, vpc_id: classic, nic_type: intranet,
+   private_ip_addresses: [10.0.0.9], security_group_ids: [sg-1]}
+- {network_interface_id: i-1-internet, instance_id: i-1, type: secondary, vpc_id: classic, nic_type: internet,
+   private_ip_addresses: [198.51.100.9], security_group_ids: [sg-1]}
+"""
+
+
+def test_an_instance_outside_of_a_vpc_shows_what_the_cloud_shows_of_it() -> None:
+    store, state = MemoryStore(), load_text(CLASSIC, file="state.yaml").state
+    import_state(store, state, "seed", local_call("Import"))
+    client = Client(Engine(store, "seed", counted_ids()))
+    vpc, switch = client.network()
+    client("CreateInstance", VSwitchId=switch, SecurityGroupId=client.group(vpc))
+
+    def found(**wanted: Json) -> list[dict[str, Any]]:
+        return items(client, "DescribeInstances", "Instances", "Instance", **wanted)
+
+    (shown,) = found(InstanceNetworkType="classic")
+    assert (shown["InstanceId"], shown["InstanceNetworkType"]) == ("i-1", "classic")
+    assert shown["InnerIpAddress"] == {"IpAddress": ["10.0.0.9"]}
+    assert shown["PublicIpAddress"] == {"IpAddress": ["198.51.100.9"]}
+    assert (shown["VpcAttributes"]["VpcId"], shown["VpcAttributes"]["PrivateIpAddress"]) == ("", {"IpAddress": []})
+    assert [one["InstanceNetworkType"] for one in found(InstanceNetworkType="vpc")] == ["vpc"]
+    assert [one["InstanceId"] for one in found(InnerIpAddresses='["10.0.0.9"]')] == ["i-1"]
+    assert [one["InstanceId"] for one in found(PublicIpAddresses='["198.51.100.9"]')] == ["i-1"]
+    written = dict(answers(state))
+    for action, outer, inner in (
+        ("DescribeInstances", "Instances", "Instance"),
+        ("DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceSet"),
+    ):
+        page = cast("dict[str, Any]", written[action])
+        here = {one[f"{inner.removesuffix('Set')}Id"]: one for one in items(client, action, outer, inner)}
+        for one in page[outer][inner]:
+            told = here[one[f"{inner.removesuffix('Set')}Id"]]
+            same = {"InstanceNetworkType", "InstanceName", "VpcId", "Attachment", "PrivateIpSets"} & one.keys()
+            assert {name: told[name] for name in same} == {name: one[name] for name in same}
 
 
 @pytest.mark.parametrize(

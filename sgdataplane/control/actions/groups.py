@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from sgdataplane.control.actions.networks import default_vpc
+from sgdataplane.control.actions.networks import default_vpc, shown_vpc
 from sgdataplane.control.actions.rules import DONE, permission, rule_notes
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -205,8 +205,7 @@ def _name_asked(scope: Scope) -> str:
 
 
 def _shown_vpc(body: Body) -> str:
-    vpc_id = str(state_in(body)["vpc_id"])
-    return "" if vpc_id == CLASSIC_VPC else vpc_id
+    return shown_vpc(str(state_in(body)["vpc_id"]))
 
 
 def group_item(scope: Scope, group_id: str, body: Body) -> Json:

@@ -13,10 +13,18 @@ from typing import cast
 
 from sgdataplane.control.actions.groups import default_group, replace_groups
 from sgdataplane.control.actions.interfaces import ATTACHED, asked_groups, make
-from sgdataplane.control.actions.machines import asked_of, disks_asked, instance_item
+from sgdataplane.control.actions.machines import (
+    asked_of,
+    classic_addresses,
+    disks_asked,
+    instance_item,
+    is_classic,
+    public_addresses,
+)
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
+from sgdataplane.model.state import NicType
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.hosts import FIELD
 from sgdataplane.store.interface import Body, Json
@@ -32,7 +40,7 @@ BY_ENIS = (
     "Ipv6Address",
 )  # filters that its interfaces answer
 BY_ITSELF = {"ZoneId": "zone_id", "InstanceType": "instance_type", "ImageId": "image_id"}
-NEVER = ("PublicIpAddresses", "EipAddresses", "InnerIpAddresses", "RdmaIpAddresses")  # of which no instance has one
+NEVER = ("EipAddresses", "RdmaIpAddresses")  # of which no instance has one
 FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
     "CreationStartTime": operator.ge,
     "CreationEndTime": operator.le,
@@ -180,10 +188,21 @@ def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
         and scope.text("Status") in ("", more.get("status", RUNNING))
         and all(scope.text(key) in ("", more.get(name, "")) for key, name in BY_ITSELF.items())
         and not any(map(scope.has, NEVER))
+        and _has_wanted_addresses(scope, instance_id, body)
+        and scope.text("InstanceNetworkType") in ("", "classic" if is_classic(scope, instance_id) else "vpc")
         and all(_is_in_time(one, str(more["created"])) for one in scope.objects("Filter"))
         and is_in_resource_group(scope, body)
         and scope.is_tagged(body)
         and (not any(map(scope.has, BY_ENIS)) or _has_wanted_enis(scope, instance_id))
+    )
+
+
+def _has_wanted_addresses(scope: Scope, instance_id: str, body: Body) -> bool:
+    """Whether it shows one of the public addresses, and of the inner ones, that are asked for."""
+    public, inner = scope.texts("PublicIpAddresses"), scope.texts("InnerIpAddresses")
+    has_public = not public or not {*public}.isdisjoint(public_addresses(scope, instance_id, body))
+    return has_public and (
+        not inner or not {*inner}.isdisjoint(classic_addresses(scope, instance_id, NicType.INTRANET))
     )
 
 

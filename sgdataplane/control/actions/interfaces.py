@@ -10,6 +10,7 @@ from typing import cast
 
 from sgdataplane.control.actions.addresses import Chooser
 from sgdataplane.control.actions.groups import replace_groups
+from sgdataplane.control.actions.networks import shown_vpc
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, is_like, tag_items
 from sgdataplane.control.calls.answers import FORBIDDEN, ApiError
@@ -25,6 +26,7 @@ TRACKING = {key: name for name, key in ecs_names.TRACKING_NAMES.items()}
 MODE_TAGS, MODE_KEYS = frozenset({MODE_TAG, UNTIL_TAG}), ("mode", "audit_until")
 QUEUES = {"queues": "QueueNumber", "queue_pairs": "QueuePairNumber", "network_card": "NetworkCardIndex"}
 ATTACHED = {"network_card": "NetworkCardIndex", "trunk": "TrunkNetworkInstanceId"}
+TOLD_ATTACHED = {"network_card": "NetworkCardIndex", "trunk": "TrunkNetworkInterfaceId"}
 TYPES = ("Primary", "Secondary", "Trunk", "Member")
 TRAFFIC_MODES = ("Standard", "HighPerformance")
 
@@ -337,14 +339,12 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
     del scope
     state, more = state_in(body), about(body)
     times = cast(Fields, state.get("connection_tracking", {}))
-    attached: Fields = {"InstanceId": state["instance_id"]} if state.get("instance_id") else {}
-    if attached:
-        keys = {"network_card": "NetworkCardIndex", "trunk": "TrunkNetworkInterfaceId"}
-        attached |= {key: more[name] for name, key in keys.items() if name in more}
+    shown = ecs_items.eni_item({**state, "network_interface_id": eni_id}, shown_vpc(str(state["vpc_id"])))
+    told = {key: more[name] for name, key in TOLD_ATTACHED.items() if state.get("instance_id") and name in more}
     item: Fields = {
-        **cast(Fields, ecs_items.eni_item({**state, "network_interface_id": eni_id}, str(state["vpc_id"]))),
+        **cast(Fields, shown),
         "Type": _kind(body),
-        "Attachment": attached,
+        "Attachment": {**cast(Fields, shown["Attachment"]), **told},
         "NetworkInterfaceName": more.get("name", ""),
         "Description": more.get("description", ""),
         "VSwitchId": more.get("vswitch_id", ""),

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from typing import cast
 
 from sgdataplane.control.actions.interfaces import interface_in_instance
+from sgdataplane.control.actions.networks import shown_vpc
 from sgdataplane.control.actions.rules import DONE
 from sgdataplane.control.actions.scope import Scope, is_among, is_in_resource_group, tag_items
 from sgdataplane.control.calls.answers import ApiError
 from sgdataplane.control.calls.catalogue import Image, InstanceType, catalogue
+from sgdataplane.model.state import NicType
+from sgdataplane.statefile import ecs_items
 from sgdataplane.store.documents import Fields, ResourceKind, about, state_in, texts
 from sgdataplane.store.interface import Body, Json
 
@@ -157,10 +160,16 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
     enis = scope.workspace.enis_of(instance_id)
     first = scope.find(ResourceKind.ENI, enis[0]) if enis else {}
     primary = state_in(first)
+    vpc_id = shown_vpc(str(primary.get("vpc_id", "")))
     is_prepaid = asked.get("InstanceChargeType") == "PrePaid"
+    item = ecs_items.instance_item(
+        {**state, "instance_id": instance_id},
+        is_classic=is_classic(scope, instance_id),
+        public=public_addresses(scope, instance_id, body),
+        inner=classic_addresses(scope, instance_id, NicType.INTRANET),
+    )
     return {
-        "InstanceId": instance_id,
-        "InstanceName": state.get("instance_name", ""),
+        **cast(Fields, item),
         "HostName": more.get("host_name", ""),
         "Description": more.get("description", ""),
         "Status": more.get("status", RUNNING),
@@ -172,31 +181,47 @@ def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
         "ExpiredTime": more.get("created", "") if is_prepaid else NEVER_ENDS,
         "RegionId": scope.region,
         "ZoneId": more.get("zone_id") or about(first).get("zone_id", ""),
-        "InstanceNetworkType": "vpc",
         "StoppedMode": "Not-applicable",
         "SerialNumber": instance_id,
         "ClusterId": "",
         "VlanId": "",
         "SecurityGroupIds": {"SecurityGroupId": primary.get("security_group_ids", [])},
         "VpcAttributes": {
-            "VpcId": primary.get("vpc_id", ""),
+            "VpcId": vpc_id,
             "VSwitchId": about(first).get("vswitch_id", ""),
-            "PrivateIpAddress": {"IpAddress": [*texts(primary, "private_ip_addresses")[:1]]},
+            "PrivateIpAddress": {"IpAddress": [*texts(primary, "private_ip_addresses")[:1]] if vpc_id else []},
             "NatIpAddress": "",
         },
-        "PublicIpAddress": {"IpAddress": _public_addresses(instance_id, asked)},
-        "InnerIpAddress": {"IpAddress": []},
         "EipAddress": {"AllocationId": "", "IpAddress": "", "InternetChargeType": "", "Bandwidth": 0},
         "OperationLocks": {"LockReason": []},
         "DedicatedHostAttribute": {"DedicatedHostId": asked.get("DedicatedHostId", ""), "DedicatedHostName": ""},
     }
 
 
-def _public_addresses(instance_id: str, asked: Fields) -> list[Json]:
-    """What those who ask for bandwidth to the internet wait for: an address for documentation, which leads nowhere."""
-    if int(str(asked.get("InternetMaxBandwidthOut", 0))) <= 0:
-        return []
-    return [f"203.0.113.{1 + hashlib.sha256(instance_id.encode()).digest()[0] % 254}"]
+def is_classic(scope: Scope, instance_id: str) -> bool:
+    """Whether an instance is in the classic network: whether its ENIs are in no VPC."""
+    enis = (scope.workspace.state(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    return any(not shown_vpc(str(eni["vpc_id"])) for eni in enis)
+
+
+def public_addresses(scope: Scope, instance_id: str, body: Body) -> list[str]:
+    """Return the public addresses that an instance shows: in the classic network, those of an interface. Whoever asks
+    for bandwidth to the internet waits for one, and gets one for documentation, which leads nowhere."""
+    found = classic_addresses(scope, instance_id, NicType.INTERNET)
+    if int(str(_told(body).get("InternetMaxBandwidthOut", 0))) <= 0:
+        return found
+    return [*found, f"203.0.113.{1 + hashlib.sha256(instance_id.encode()).digest()[0] % 254}"]
+
+
+def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str]:
+    """Return the addresses of an instance's interfaces of one kind in the classic network, which knows no ENIs."""
+    enis = (scope.workspace.state(ResourceKind.ENI, eni_id) for eni_id in scope.workspace.enis_of(instance_id))
+    return [
+        address
+        for eni in enis
+        if not shown_vpc(str(eni["vpc_id"])) and eni.get("nic_type", NicType.INTRANET.value) == kind.value
+        for address in texts(eni, "private_ip_addresses")
+    ]
 
 
 def describe_attribute(scope: Scope) -> Body:

@@ -82,6 +82,11 @@ def _made(scope: Scope, vpc_id: str) -> Body:
     return {"VpcId": vpc_id, "VRouterId": router, "RouteTableId": table, "ResourceGroupId": group}
 
 
+def shown_vpc(vpc_id: str) -> str:
+    """Return a VPC's id as answers have it: "" for the classic network, which is none."""
+    return "" if vpc_id == CLASSIC_VPC else vpc_id
+
+
 def router_of(vpc_id: str) -> str:
     """The id of a VPC's router."""
     return f"vrt-{vpc_id.removeprefix('vpc-')}"
