@@ -173,7 +173,9 @@ class Taken:
         wider = (widened(prefix, length) for length in lengths if length <= prefix.length)
         yield from (one for one in wider if (vpc_id, one) in self.owners)
         if any(length > prefix.length for length in lengths):
-            yield from (one for vpc, one in self.owners if vpc == vpc_id and one != prefix and holds(prefix, one))
+            bits, first, last = prefix.family_bits, prefix.first, prefix.last
+            own = (one for vpc, one in self.owners if vpc == vpc_id and one.family_bits == bits)
+            yield from (one for one in own if first <= one.first <= last and one.length > prefix.length)
 
 
 def _addresses(body: Body) -> Iterator[tuple[str, Prefix]]:
@@ -186,11 +188,6 @@ def widened(prefix: Prefix, length: int) -> Prefix:
     """The block of that length that holds the prefix."""
     shift = prefix.family_bits - length
     return Prefix(prefix.family_bits, prefix.first >> shift << shift, length)
-
-
-def holds(outer: Prefix, inner: Prefix) -> bool:
-    is_within = outer.first <= inner.first and inner.last <= outer.last
-    return outer.family_bits == inner.family_bits and is_within
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sgdataplane.store.documents import ADDRESSES, Fields, ResourceKind, about, 
 # Addresses at a block's start and at its end, which the cloud keeps.
 KEPT = {Family.IPV4: (1, 3), Family.IPV6: (16, 1)}
 LENGTHS = {"ipv4_prefixes": 28, "ipv6_prefixes": 80}
+MAX_LOOKED_UP = 64  # taken blocks that are passed one by one; a walk over all of a large VPC takes as long
 
 
 class Chooser:
@@ -53,19 +54,24 @@ class Chooser:
 
     def _addresses(self, block: Prefix, count: int, besides: Iterable[str] = ()) -> list[str]:
         used, bits = [*self._reserved(), *self._own_new(), *_parsed(besides)], block.family_bits
-        free = _free(block, block, used)
-        numbers = islice(self._free_numbers(bits, free), count)
+        numbers = islice(self._free_numbers(block, _free(block, block, used)), count)
         return self._so_many((str(Address(bits, number)) for number in numbers), count)
 
-    def _free_numbers(self, bits: int, free: Ranges) -> Iterator[int]:
-        """Yield the numbers of these that no ENI has; what is delegated is passed at once."""
+    def _free_numbers(self, block: Prefix, free: Ranges) -> Iterator[int]:
+        """Yield the numbers of these that no ENI has. The first ones are looked up; if most of those are taken, all
+        that is taken is read once instead."""
+        bits, passed = block.family_bits, 0
         for first, last in free:
             number = first
             while number <= last:
                 taken = next(self._taken(Prefix(bits, number, bits)), None)
                 if taken is None:
                     yield number
-                number = number + 1 if taken is None else taken.last + 1
+                number, passed = (number + 1, passed) if taken is None else (taken.last + 1, passed + 1)
+                if passed > MAX_LOOKED_UP:
+                    left = minus(free, united([(0, number - 1), *_intervals(self._taken(block), block)]))
+                    yield from (one for start, end in left for one in range(start, end + 1))
+                    return
 
     def _free_prefixes(self, block: Prefix, outer: Prefix, length: int) -> Iterator[Prefix]:
         """Yield the free blocks of a length within another one, the last first."""
@@ -119,5 +125,9 @@ def _free(block: Prefix, outer: Prefix, used: Iterable[Prefix]) -> Ranges:
         (block.first, min(block.last, block.first + start - 1)),
         (max(block.first, block.last - end + 1), block.last),
     ]
-    gone = ((one.first, one.last) for one in used if one.family is block.family)
-    return minus(((outer.first, outer.last),), united([*kept, *gone]))
+    return minus(((outer.first, outer.last),), united([*kept, *_intervals(used, block)]))
+
+
+def _intervals(prefixes: Iterable[Prefix], block: Prefix) -> Iterator[Interval]:
+    """Yield those of the block's family as intervals."""
+    return ((one.first, one.last) for one in prefixes if one.family is block.family)
