@@ -192,8 +192,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
         from sgdataplane.control.http.server import listen_at
 
         at = read_for(arguments, lambda: listen_at(config.listen, config.tls_cert, config.tls_key))
-        if development is not None and not at.is_loopback:
-            arguments.parser.error(f"--dev serves on loopback only, and not at {config.listen}")
         return apiserve.run(config, at, development)
 
 
@@ -207,7 +205,11 @@ def _development(arguments: argparse.Namespace) -> Development | None:
     with extra(EXTRA):
         from sgdataplane.cli.apidev import Development
         from sgdataplane.control.http.development import default_folder
+        from sgdataplane.control.http.server import listen_at
 
+        listen = arguments.listen or apiserve.LISTEN
+        if not read_for(arguments, lambda: listen_at(listen, Path(), Path())).is_loopback:  # TLS, by files to come
+            arguments.parser.error(f"--dev serves on loopback only, and not at {listen}")
         found = Development(default_folder() if arguments.dev is True else arguments.dev)
     arguments.store, arguments.tls_cert, arguments.tls_key = found.store, found.signed.certificate, found.signed.key
     return found

@@ -182,6 +182,7 @@ def refusal(*words: object, cwd: Path = ROOT) -> str:
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_it_serves_on_loopback_only(tmp_path: Path, address: str) -> None:
     assert "loopback only" in refusal("--dev", tmp_path / "dev", "--listen", address)
+    assert [*tmp_path.iterdir()] == [], "it is refused before anything is made"
 
 
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
