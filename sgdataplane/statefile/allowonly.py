@@ -12,19 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.errors import Where
+from sgdataplane.errors import Problem
 from sgdataplane.model import standins
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
+from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, PORTS, Allowed
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields, Place
 from sgdataplane.statefile.resources import made_id
 from sgdataplane.statefile.sections import Sections
 
 ACCEPT, WIDENED, NARROWED, CLOSED = 1, 2, 99, 100  # priorities
-EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
-BLOCK = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
 GROUP = {Direction.INGRESS: "source_security_group_id", Direction.EGRESS: "dest_security_group_id"}
 OWN_SIDE = {
     (Direction.INGRESS, Family.IPV4): "dest_cidr_ip",
@@ -32,45 +31,7 @@ OWN_SIDE = {
     (Direction.EGRESS, Family.IPV4): "source_cidr_ip",
     (Direction.EGRESS, Family.IPV6): "ipv6_source_cidr_ip",
 }
-LIST = "prefix_list_id"
-PORTS = ("tcp", "6", "udp", "17")  # the protocols whose ports the model knows
 NO_PORT = (1, 0)  # what is left of a rule for port 0 alone
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """One permission: accept `protocol` in a direction, from or to `far`.
-
-    kind      what `far` is: "group", or the native name of a block or prefix list
-    ports     first and last, both included; None for all
-    family    the only family that it is about, if `far` is a group
-    lacks     what it asks for and the model can't say; "" if it says all
-    is_far    `lacks` is about who the far end is, and not about protocol and ports
-    is_part   what the model can say of it is a part of what it accepts, and is said whatever the user has chosen
-    """
-
-    item: Item
-    path: str
-    direction: Direction
-    protocol: str
-    kind: str
-    far: str
-    ports: tuple[int, int] | None = None
-    rule_id: str = ""
-    description: str = ""
-    family: Family | None = None
-    lacks: str = ""
-    is_far: bool = False
-    is_part: bool = False
-
-    @property
-    def content(self) -> tuple[object, ...]:
-        """All that it means, by which two of them are the same."""
-        return self.direction, self.protocol, self.kind, self.far, self.ports, self.family, self.lacks
-
-    @property
-    def where(self) -> Where:
-        return self.item.where(self.path)
 
 
 @dataclass(slots=True)
@@ -97,6 +58,7 @@ class Groups:
     def __init__(self, cloud: str, sections: Sections) -> None:
         self.cloud, self.sections = cloud, sections
         self.known: dict[str, OtherGroup] = {}
+        self.partial: dict[str, str] = {}  # group -> which of its members aren't members here
         self.findings: list[Finding] = []
         self.zero: list[str] = []  # rules of which port 0 is left out
 
@@ -119,17 +81,19 @@ class Groups:
 
     def closed(self, group: OtherGroup) -> Fields:
         """The group with its rules, and with drops for the egress that no rule accepts: the default would accept it."""
-        rules = [fields for rule in numbered(distinct(group.rules)) for fields in self.said(group, rule)]
+        refuse_faults(group)
+        readable = [rule for rule in group.rules if not rule.faults]
+        rules = [fields for rule in numbered(distinct(readable)) for fields in self.said(group, rule)]
         rules += [as_drop(group, family) for family in Family]
         values = {**group.values, "security_group_type": "normal", "inner_access_policy": "Drop", "rules": tuple(rules)}
         return group.item.fields(values, group.places)
 
     def said(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
         """The native rules that say one permission."""
-        rule = self.within_vpc(group, self.without_zero(rule))
+        rule = self.with_members(group, self.without_zero(rule))
         if rule.ports == NO_PORT:
             return
-        if rule.lacks:
+        if rule.gaps:
             yield from self.inexact(group, rule)
         else:
             yield as_rule(group, rule, {})
@@ -143,23 +107,28 @@ class Groups:
             self.zero.append(rule.rule_id)
         return replace(rule, ports=(max(first, 1), last))
 
-    def within_vpc(self, group: OtherGroup, rule: Allowed) -> Allowed:
-        """The rule; one that names a group of another VPC isn't exact, as a group means members of its own VPC here."""
+    def with_members(self, group: OtherGroup, rule: Allowed) -> Allowed:
+        """The rule, with what the model can't say about the group that it names: a group means members of its own VPC
+        here, and some may be no members here at all."""
         other = self.known.get(rule.far) if rule.kind == "group" else None
-        if rule.lacks or other is None or other.vpc_id == group.vpc_id:
+        if other is None:
             return rule
-        return replace(rule, lacks=f"the members of {rule.far}, which is in {other.vpc_id}", is_far=True)
+        if other.vpc_id != group.vpc_id:
+            return replace(rule, lacks_far=f"the members of {rule.far}, which is in {other.vpc_id}")
+        if rule.far in self.partial:
+            return replace(rule, lacks_far=f"the members of {rule.far}{self.partial[rule.far]}", is_part=True)
+        return rule
 
     def inexact(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
         """What stands for a rule that can't be said exactly, as the user has chosen."""
         choice = self.sections.inexact
         if choice == "refuse":
             expected = f"--inexact widen, so that it accepts {wider(rule)}; or --inexact narrow, to leave it out"
-            message = f"{rule.rule_id} of {group.group_id} can't be said exactly: {rule.lacks}"
+            message = f"{rule.rule_id} of {group.group_id} can't be said exactly: {rule.gaps}"
             rule.item.problems.add(rule.where, "InvalidSource.NotExact", message, expected=expected)
             return
         mark = standins.WIDENED if choice == "widen" else standins.NARROWED
-        if rule.is_part:
+        if rule.is_part and not rule.lacks:
             yield as_rule(group, rule, {})
         about = subject(security_group_id=group.group_id, security_group_rule_id=marked(rule.rule_id, mark))
         self.findings.append(inexact_finding(rule, mark, about))
@@ -168,10 +137,12 @@ class Groups:
             name = marked(rule.rule_id, mark if not number else f"{mark}-ipv6")
             yield as_rule(group, replace(wide, rule_id=name), more)
 
-    def leaves_out(self, item: Item, interface_id: str, *, has_ipv4: bool) -> bool:
-        """Whether an interface is left out because it has only IPv6 addresses, and the user takes what isn't exact."""
+    def leaves_out(self, item: Item, interface_id: str, group_ids: Iterable[str], *, has_ipv4: bool) -> bool:
+        """Whether an interface is left out because it has only IPv6 addresses, and the user takes what isn't exact. If
+        so, rules that name a group of it aren't exact, either."""
         if has_ipv4 or self.sections.inexact == "refuse":
             return False  # without an IPv4 address it is refused when it is read
+        self.partial |= dict.fromkeys(group_ids, f", of which {interface_id} is left out")
         about = subject(network_interface_id=interface_id)
         message = f"{interface_id} is left out: it has only IPv6 addresses"
         self.findings.append(Finding("Narrowed", Severity.HIGH, message, about, str((about, item.pointer))))
@@ -194,9 +165,9 @@ DIFFERS = {
 
 def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
     if mark == standins.WIDENED:
-        message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.lacks}"
+        message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.gaps}"
         return Finding("Widened", Severity.WARNING, message, about, repr((about, rule.content)))
-    message = f"the rule is left out, as it can't be said exactly: {rule.lacks}"
+    message = f"the rule is left out, as it can't be said exactly: {rule.gaps}"
     return Finding("Narrowed", Severity.HIGH, message, about, repr((about, rule.content)))
 
 
@@ -212,19 +183,29 @@ def port_zero(rules: Sequence[str]) -> Finding:
 
 def wider(rule: Allowed) -> str:
     """What a widened rule accepts, in words."""
-    if rule.is_far:
-        return "any address"
-    return f"all of {rule.protocol}"
+    return " with ".join(
+        ([f"all of {rule.protocol}"] if rule.lacks else []) + (["any address"] if rule.lacks_far else [])
+    )
 
 
 def widened(rule: Allowed) -> Iterator[Allowed]:
     """The narrowest rules that the model has and that accept all that this one does."""
-    if not rule.is_far:
-        yield replace(rule, ports=None, lacks="")
+    if rule.lacks:
+        rule = replace(rule, ports=None, lacks="")
+    if not rule.lacks_far:
+        yield rule
         return
     for family in Family:
         if rule.family in (None, family):
-            yield replace(rule, kind=BLOCK[family], far=EVERYWHERE[family], family=None)
+            yield replace(rule, kind=BLOCK[family], far=EVERYWHERE[family], family=None, lacks_far="")
+
+
+def refuse_faults(group: OtherGroup) -> None:
+    """Note each value of the group's rules that can't be read, once: a permission with several far ends has it in all
+    of the rules that it makes."""
+    faults: dict[Problem, Item] = {fault: rule.item for rule in group.rules for fault in rule.faults}
+    for fault, item in faults.items():
+        item.problems.keep(fault)
 
 
 def distinct(rules: Iterable[Allowed]) -> list[Allowed]:

@@ -6,14 +6,25 @@ Owns Amazon's names, and what its security groups mean. Is given documents. Must
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sgdataplane.model.ids import is_id
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.statefile.allowonly import BLOCK, EVERYWHERE, LIST, PORTS, Allowed, Groups, OtherGroup, unfiltered
+from sgdataplane.statefile.allowed import (
+    BLOCK,
+    EVERYWHERE,
+    LIST,
+    PORTS,
+    Allowed,
+    Given,
+    as_number,
+    is_protocol,
+    with_icmp,
+    with_ports,
+)
+from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
@@ -60,6 +71,7 @@ PREFIX_LIST = {
     "max_entries": "MaxEntries",
 }
 ICMP = {"icmp": "icmp", "1": "icmp", "icmpv6": "icmpv6", "58": "icmpv6"}
+NEEDS_TYPE = ("icmp", "1")  # without a type, icmpv6 means all types; icmp always has one
 
 
 def is_aws(mapping: Mapping[str, object]) -> bool:
@@ -154,6 +166,10 @@ def group_of(item: Item, vpcs: Vpcs) -> OtherGroup:
             values[name], names[name] = item.get(key), key
     values["tags"] = tags(item)
     names["tags"] = "Tags"
+    for name in PERMISSIONS:
+        if item.get(name) is None:
+            message, expected = f"{name} is missing", "the whole answer of: aws ec2 describe-security-groups"
+            item.problems.add(item.where(), "InvalidSource.MissingAnswer", message, expected=expected)
     return OtherGroup(item, values, names, list(permissions(item)))
 
 
@@ -168,30 +184,27 @@ def permissions(group: Item) -> Iterator[Allowed]:
             for outer, key, kind in FAR_ENDS:
                 for far in item.items(outer):
                     rule = Allowed(far, key, direction, "", kind, far.text(key), description=far.text("Description"))
-                    yield meant(rule, item.get("IpProtocol"), item.get("FromPort"), item.get("ToPort"))
+                    yield meant(rule, item, "IpProtocol", ("FromPort", "ToPort"))
 
 
-def meant(rule: Allowed, protocol: object, first: object, last: object) -> Allowed:
-    """The rule with its protocol and ports: -1 is any protocol; ICMP has its type and code where others have ports, and
-    -1 is any; protocols other than these have no ports."""
-    name = "all" if str(protocol) in ("-1", "all") else str(protocol).lower()
-    number, end = as_number(first), as_number(last)
+def meant(rule: Allowed, item: Item, protocol: str, ports: tuple[str, str]) -> Allowed:
+    """The rule with its protocol and ports, which are in `item` under these keys: -1 is any protocol; ICMP has its type
+    and code where others have ports; protocols other than these have no ports."""
+    given = Given(item.where(protocol), item.get(protocol))
+    name = str(given.value).lower()
+    if name in ("-1", "all"):
+        return replace(rule, protocol="all")
+    if not is_protocol(given.value):
+        expected = "tcp, udp, icmp, icmpv6, -1 for all, or a number 0..255"
+        return rule.refused(given.fault("InvalidIpProtocol.ValueNotSupported", "a protocol", expected))
+    first, last = (Given(item.where(key), item.get(key)) for key in ports)
     if name in ICMP:
-        lacks = "" if number in (None, -1) else icmp_text(ICMP[name], number, end)
-        return replace(rule, protocol=ICMP[name], lacks=lacks)
-    if name not in PORTS or number is None or number == -1:
-        return replace(rule, protocol=name)
-    return replace(rule, protocol=name, ports=(number, number if end is None else end))
-
-
-def icmp_text(protocol: str, kind: int | None, code: int | None) -> str:
-    return f"{protocol} of type {kind}" + ("" if code in (None, -1) else f", code {code}")
-
-
-def as_number(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,6}", value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        rule = replace(rule, protocol=ICMP[name])
+        if name in NEEDS_TYPE and first.value is None:
+            return rule.refused(first.fault("InvalidParam.IcmpType", "an ICMP type", "a number, or -1 for any"))
+        return with_icmp(rule, first, last)
+    rule = replace(rule, protocol=name)
+    return with_ports(rule, first, last) if name in PORTS else rule
 
 
 def add_prefix_lists(answers: AwsAnswers, sections: Sections) -> None:
@@ -227,18 +240,19 @@ def add_interfaces(answers: AwsAnswers, groups: Groups, vpcs: Vpcs) -> list[Find
     names = {item.text("InstanceId"): tags(item).get("Name", "")
              for found in answers.of("Reservations") for item in found.items("Instances")}  # fmt: skip
     listed = {item.text("NetworkInterfaceId"): (item, owner(item)) for item in answers.of("NetworkInterfaces")}
-    for found in answers.of("Reservations"):
-        for instance in found.items("Instances"):
+    for reservation in answers.of("Reservations"):
+        for instance in reservation.items("Instances"):
             for item in instance.items("NetworkInterfaces"):
                 listed.setdefault(item.text("NetworkInterfaceId"), (item, instance.text("InstanceId")))
     first = primary_of_each(listed.values())
     findings: list[Finding] = []
     for item, instance_id in listed.values():
         interface_id = item.text("NetworkInterfaceId")
-        if not item.listed("Groups")[1]:
+        found = [str(value) for _, value in item.elements("Groups", key="GroupId")]
+        if not found:
             findings.append(unfiltered(interface_id))
             continue
-        if groups.leaves_out(item, interface_id, has_ipv4=bool(item.listed("PrivateIpAddresses")[1])):
+        if groups.leaves_out(item, interface_id, found, has_ipv4=bool(item.listed("PrivateIpAddresses")[1])):
             continue
         is_primary = first.get(instance_id, item) is item
         groups.sections.network_interfaces.append(interface(item, instance_id, groups, vpcs, is_primary=is_primary))

@@ -22,7 +22,8 @@ from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
-from sgdataplane.statefile.openstack import add_openstack, is_openstack
+from sgdataplane.statefile.openstack import add_openstack
+from sgdataplane.statefile.openstack_objects import is_openstack
 from sgdataplane.statefile.owner import SoleOwner
 from sgdataplane.statefile.places import Origins, places_of
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems

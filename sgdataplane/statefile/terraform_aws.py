@@ -7,13 +7,13 @@ depends on one accepts nothing. Is given resources. Must not know how the model 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from sgdataplane.model.pending import PendingEni
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.statefile.allowonly import BLOCK, EVERYWHERE, LIST, Allowed, Groups, OtherGroup, unfiltered
+from sgdataplane.statefile.allowed import BLOCK, EVERYWHERE, LIST, Allowed, Given, read_direction
+from sgdataplane.statefile.allowonly import Groups, OtherGroup, unfiltered
 from sgdataplane.statefile.aws import CLOUD, meant
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
@@ -199,7 +199,7 @@ class AwsResources:
             self.findings.append(Finding("IgnoredRules", Severity.HIGH, message, about, each.address))
         elif address is None and "private_ip" in each.unknown:
             self.pending(each, groups)
-        elif not self.groups.leaves_out(item, interface_id, has_ipv4=address is not None):
+        elif not self.groups.leaves_out(item, interface_id, groups, has_ipv4=address is not None):
             self.sections.network_interfaces.append(self.interface(each, interface_id, instance_id, groups))
 
     def groups_of(self, each: Resource, interface_id: str) -> list[str]:
@@ -265,30 +265,33 @@ def inline_rules(group: Item) -> Iterator[Allowed]:
 
 def rules_of(each: Resource) -> list[Allowed]:
     """The rules that one resource makes: one for each far end."""
-    direction = SINGLE_RULES.get(each.kind)
-    if direction is None:
-        direction = Direction.EGRESS if each.item.text("type") == "egress" else Direction.INGRESS
+    direction, faults = read_direction(Given(each.item.where("type"), each.item.get("type")))
+    if each.kind in SINGLE_RULES:
+        direction, faults = SINGLE_RULES[each.kind], ()
     rule_id = made_id(each.item.text("security_group_rule_id") or each.item.text("id") or each.address)
-    return list(far_ends(each.item, direction, each.item.text("security_group_id"), rule_id))
+    found = far_ends(each.item, direction, each.item.text("security_group_id"), rule_id)
+    return [rule.refused(*faults) for rule in found]
 
 
 def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> Iterator[Allowed]:
+    """One rule for each far end. What can't be read makes a rule with a fault."""
     found = [(kind, path, value) for name, kind in FAR_ENDS for path, value in elements(item, name)]
-    if item.get("self") is True:
+    if item.get("self") not in (None, False):
         found.append(("group", "self", group_id))
-    for kind, path, value in dict.fromkeys(found):
+    protocol = "protocol" if item.get("protocol") is not None else "ip_protocol"
+    for kind, path, value in found:
         far = str(value).rpartition("/")[2] if kind == "group" else str(value)  # another account's: ACCOUNT/sg-1
         rule = Allowed(item, path, direction, "", kind, far, rule_id=rule_id, description=item.text("description"))
-        protocol = item.get("protocol") if item.get("protocol") is not None else item.get("ip_protocol")
-        if str(protocol) in ("-1", "all"):
-            yield replace(rule, protocol="all")
-        else:
-            yield meant(rule, protocol, item.get("from_port"), item.get("to_port"))
+        given = Given(item.where(path), item.get("self") if path == "self" else value)
+        if not isinstance(given.value, bool if path == "self" else str):
+            expected = "true or false" if path == "self" else "text"
+            rule = rule.refused(given.fault("InvalidDocument.WrongType", expected, expected))
+        yield meant(rule, item, protocol, ("from_port", "to_port"))
 
 
-def elements(item: Item, key: str) -> list[tuple[str, str]]:
-    """(path, text) of each element of a list, or of a single value."""
+def elements(item: Item, key: str) -> list[tuple[str, object]]:
+    """(path, value) of each element of a list, or of a single value."""
     value = item.get(key)
     if isinstance(value, list):
-        return [(f"{key}/{index}", each) for index, each in enumerate(value) if isinstance(each, str) and each]
-    return [(key, value)] if isinstance(value, str) else []
+        return [(f"{key}/{index}", each) for index, each in enumerate(value) if each not in (None, "")]
+    return [] if value is None else [(key, value)]

@@ -112,6 +112,13 @@ def test_without_groups_there_is_nothing_to_review(tmp_path: Path) -> None:
     )
 
 
+def test_a_group_without_one_of_its_lists_is_not_the_whole(tmp_path: Path) -> None:
+    for key in ("IpPermissions", "IpPermissionsEgress"):
+        partial = {name: value for name, value in WEB.items() if name != key}
+        found = refused(tmp_path, groups={"SecurityGroups": [partial]})
+        assert key in found["InvalidSource.MissingAnswer"]
+
+
 def test_a_page_is_not_the_whole(tmp_path: Path) -> None:
     assert "InvalidSource.IncompletePages" in refused(tmp_path, groups={"SecurityGroups": [WEB], "NextToken": "x"})
 
@@ -140,6 +147,47 @@ def test_what_cannot_be_said_is_refused_with_its_rule_or_widened_or_narrowed(
         marked = [r for r in loaded.state.group["sg-web"].rules if f"-{code.lower()}" in r.security_group_rule_id]
         assert marked
         assert {rule.policy.value for rule in marked} == {policy}
+
+
+def test_a_rule_that_is_inexact_for_two_reasons_is_widened_for_both(tmp_path: Path) -> None:
+    ping = group("sg-web", permission("icmp", 8, 0, UserIdGroupPairs=pairs("sg-far")))
+    both = {"groups": {"SecurityGroups": [ping, group("sg-far", vpc="vpc-2")]}}
+    said = refused(tmp_path, **both)["InvalidSource.NotExact"]
+    assert "icmp of type 8, code 0 and the members of sg-far, which is in vpc-2" in said
+    assert "all of icmp with any address" in said
+    assert [row for row in rows(read(tmp_path, "widen"), "sg-web") if "icmp" in row] == [
+        "ingress icmp 0.0.0.0/0", "ingress icmp ::/0",
+    ]  # fmt: skip
+
+
+def test_rules_that_name_a_group_of_which_an_interface_is_left_out_are_not_exact(tmp_path: Path) -> None:
+    only = interface(2, "sg-web", PrivateIpAddresses=[], Ipv6Addresses=[{"Ipv6Address": "2001:db8::1"}])
+    own = group("sg-web", permission("tcp", 22, 22, UserIdGroupPairs=pairs("sg-web")), egress=())
+    files = {"groups": {"SecurityGroups": [own]}, "enis": {"NetworkInterfaces": [interface(1, "sg-web"), only]}}
+    assert rows(read(tmp_path, "widen", **files), "sg-web") == [
+        "ingress tcp 22/22 0.0.0.0/0", "ingress tcp 22/22 ::/0",
+        "ingress tcp 22/22 GroupRef(security_group_id='sg-web.self')",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ports", "value", "expected"),
+    [
+        pytest.param(("rubbish", 443), "rubbish", "a number from 0 to 65535", id="text"),
+        pytest.param((443, None), "", "a number from 0 to 65535", id="missing"),
+        pytest.param((-1, -1), "-1", "a number from 0 to 65535", id="minus-one"),
+        pytest.param((443, 80), "80", "a number from 443 to 65535", id="reversed"),
+    ],
+)
+def test_a_port_that_cannot_be_read_is_no_range_of_all(
+    tmp_path: Path, ports: tuple[object, object], value: str, expected: str
+) -> None:
+    first, last = ports
+    odd = {**permission("tcp", IpRanges=blocks("10.0.0.0/8", "192.0.2.0/24")), "FromPort": first, "ToPort": last}
+    with pytest.raises(StateFileError) as error:
+        read(tmp_path, groups={"SecurityGroups": [group("sg-web", odd)]})
+    assert {(problem.value, problem.expected) for problem in error.value.problems} == {(value, expected)}
+    assert "/IpPermissions/0/" in error.value.problems[0].where.pointer
 
 
 def test_a_group_of_another_account_is_known_by_id_alone(tmp_path: Path) -> None:
