@@ -23,7 +23,7 @@ from sgdataplane.lab.matrix import probe_all
 from sgdataplane.lab.probe import Observation, Probe, Service, parse_services
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.model import words
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.state import CloudState, Instance
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ports import EPHEMERAL
 from sgdataplane.net.values import Address, Direction
@@ -173,8 +173,22 @@ def opening_packet(probe: Probe) -> Packet:
 
 
 def planned(record: LabRecord, state: CloudState) -> Lab:
-    """A lab that is not built: it says who is where, and nothing can be sent in it."""
-    return make_lab(record, state)
+    """A lab that is not built: it says who is where, and nothing can be sent in it. Every ENI has a node there."""
+    return make_lab(record, with_nodes(state))
+
+
+def with_nodes(state: CloudState) -> CloudState:
+    """The state with an instance for each ENI that has none, as of load balancers: it has the ENI's id."""
+    alone = {e.network_interface_id for e in state.network_interfaces if e.instance_id not in state.instance}
+    alone -= state.instance.keys()
+    if not alone:
+        return state
+    enis = (
+        replace(eni, instance_id=eni.network_interface_id) if eni.network_interface_id in alone else eni
+        for eni in state.network_interfaces
+    )
+    instances = (*state.instances, *map(Instance, sorted(alone)))
+    return replace(state, instances=instances, network_interfaces=tuple(enis))
 
 
 # judging

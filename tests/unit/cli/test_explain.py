@@ -191,6 +191,19 @@ def test_both_ends_may_be_given_by_name(
     assert run(*ends, "--exit-code") == (0 if passes else 1)
 
 
+def test_an_interface_of_no_instance_is_found_by_its_id_and_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "state.yaml"
+    row = "  - {{network_interface_id: {}, private_ip_addresses: [{}], vpc_id: v, security_group_ids: [s]}}\n"
+    enis = row.format("eni-lb", "10.0.0.1") + row.format("eni-db", "10.0.0.2")
+    groups = "vpcs: [{vpc_id: v}]\nsecurity_groups: [{security_group_id: s, vpc_id: v}]\n"
+    alone.write_text(f"version: 1\n{groups}network_interfaces:\n{enis}", encoding="utf-8")
+    for sender, receiver in (("eni-lb", "eni-db"), ("10.0.0.1", "10.0.0.2")):
+        found = told(capsys, sender, receiver, "tcp/22", state=alone)
+        assert (found["eni"], found["other_end"]["eni"]) == ("eni-lb", "eni-db")
+
+
 @pytest.mark.parametrize(
     ("sender", "receiver", "words"),
     [
