@@ -5,7 +5,7 @@ Must not know how ends are written, nor how rules are merged.
 
     a flow that ... lets pass   is carried by rules in    of priority
     a rule                      the rule's group          that of the rule
-    inner accept                the group                 the weakest of all drop rules there, so that each still wins
+    inner accept                the group                 that is weaker than any drop rule's, so that each still wins
     the default (egress)        the ENI's home            likewise
     nothing (on request)        the ENI's home            likewise, or just above the one drop rule that refuses it
 
@@ -23,7 +23,8 @@ from sgdataplane.model.state import CloudState, GroupType, NetworkType, NicType,
 from sgdataplane.net.values import Direction, PortRange, Prefix, Verdict
 from sgdataplane.suggest.judge import JudgedFlow
 
-WEAKEST = 100  # of the priorities that a rule may have
+WEAKEST = 100  # of the priorities that a rule may have; of two rules that have it, the drop wins
+BEFORE_CLOSING = WEAKEST - 1  # of rules that the drop rules which close egress must not refuse
 EGRESS = Direction.EGRESS
 
 
@@ -152,10 +153,13 @@ class ChangingGroups:
         return Grant(Slot(home, GrantKind.NEW, direction, stronger, nic_type=refusal.rule.nic_type), is_exact=True)
 
     def floor(self, group_id: str, direction: Direction) -> int:
-        """The priority of the weakest drop rule at any ENI of the group, which still wins over a rule of this priority;
-        1 if there is none."""
+        """The priority of a rule that overrides no drop rule: at an ENI of the group, or of a group that such an ENI
+        joins later. At egress it must outrank the rule that closes the rest, which is never beside a drop rule as weak
+        as itself (`why_open`)."""
+        if direction is not EGRESS:
+            return WEAKEST
         drops = [rule.priority for rule in self._rules(group_id, direction) if rule.policy is Verdict.DROP]
-        return min(max(drops, default=1), WEAKEST)
+        return min(max([BEFORE_CLOSING, *drops]), WEAKEST)
 
     def of_rule(self, group: SecurityGroup, rule: SecurityGroupRule) -> Grant | None:
         """A rule; None if its group doesn't change."""

@@ -7,10 +7,10 @@ anything is printed.
 
 What holds of the result, and is checked before it is returned:
 1. It accepts each flow that the state accepts (and with `allow_audited`, each that a rule was made for).
-2. Without `allow_audited` it accepts nothing that the state refuses, at no ENI, nor at one that joins a group: each
-   rule is a part of what lets its flows pass today, in the same group and of the same strength; a rule in place of
-   inner accept names members; and a rule in place of inner accept or the default loses to each drop rule. Drop rules
-   stay.
+2. Without `allow_audited` it accepts nothing that the state refuses, at no ENI, nor at one that joins a group (unless
+   that one drops egress with priority 100): each rule is a part of what lets its flows pass today, in the same group
+   and of the same strength; a rule in place of inner accept names members; and a rule in place of inner accept or the
+   default loses to each drop rule. Drop rules stay.
 3. It depends on which flows were seen, not on their order.
 """
 

@@ -216,9 +216,29 @@ def test_egress_is_closed_behind_what_was_seen_and_drops_still_win() -> None:
         "egress all to 0.0.0.0/0 drop 100",
         "egress all to ::/0 drop 100",
         "egress tcp 25/25 to 0.0.0.0/0 drop 40",
-        "egress udp 53/53 to 192.0.2.53/32 accept 40",
+        "egress udp 53/53 to 192.0.2.53/32 accept 99",
     ]
     assert {one.replaces for one in found.rules} == {("default",)}
+
+
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+def test_a_rule_overrides_no_drop_of_a_group_that_its_eni_joins_later(direction: str) -> None:
+    """No ENI of sg-a is in sg-guard today. What lets the flow pass, the default or inner accept, loses to its drops
+    or names members alone."""
+    way = "to" if direction == "egress" else "from"
+    guard = make_group("sg-guard", [f"{direction} tcp 25/25 {way} 192.0.2.0/24 drop 50"], inner=DROP)
+    state = state_of(groups=[guard])
+    found = suggested(state, replace(seen(f"eni-a {direction} tcp/25 {way} 192.0.2.25"), passage=Passage.PASSED),
+                      allow_audited=True)  # fmt: skip
+    packet = Packet("eni-a", Direction(direction), Address.parse("192.0.2.25"), Address.parse("10.0.0.1"), 6, 25, 40000)
+
+    def verdict(state: CloudState, *groups: str) -> Verdict:
+        enis = (replace(e, security_group_ids=groups) if e.network_interface_id == "eni-a" else e
+                for e in state.network_interfaces)  # fmt: skip
+        return decide(replace(state, network_interfaces=tuple(enis)), packet, DEFAULTS).verdict
+
+    assert verdict(found.after, "sg-a") is Verdict.ACCEPT
+    assert [verdict(each, "sg-a", "sg-guard") for each in (state, found.after)] == [DROP, DROP]
 
 
 def test_egress_stays_open_where_a_rule_is_as_weak_as_closing() -> None:
@@ -238,7 +258,7 @@ def several() -> CloudState:
 
 def test_a_rule_for_the_default_opens_for_the_fewest_enis() -> None:
     found = suggested(several(), "eni-1 egress tcp/443 to 192.0.2.9", "eni-1 ingress tcp/22 from 192.0.2.9")
-    assert rules(found, "sg-small", "egress")[-1] == "egress tcp 443/443 to 192.0.2.9/32 accept 1"
+    assert rules(found, "sg-small", "egress")[-1] == "egress tcp 443/443 to 192.0.2.9/32 accept 99"
     assert rules(found, "sg-large") == ["ingress tcp 22/22 from 192.0.2.9/32 accept 1"], (
         "a rule is replaced where it is"
     )
@@ -285,8 +305,8 @@ def test_inner_accept_that_nobody_uses_goes() -> None:
 
 def test_what_members_do_becomes_rules_on_addresses_as_a_group_cant_name_itself() -> None:
     found = suggested(members(), "eni-1 egress tcp/5432 to 10.0.0.2", "eni-2 ingress tcp/5432 from 10.0.0.1")
-    assert rules(found) == ["ingress tcp 5432/5432 from 10.0.0.1/32 accept 1"]
-    assert rules(found, direction="egress")[-1] == "egress tcp 5432/5432 to 10.0.0.2/32 accept 1"
+    assert rules(found) == ["ingress tcp 5432/5432 from 10.0.0.1/32 accept 100"]
+    assert rules(found, direction="egress")[-1] == "egress tcp 5432/5432 to 10.0.0.2/32 accept 99"
     assert found.inner == ("sg-a",)
 
 
@@ -299,7 +319,7 @@ def test_inner_accept_stays_where_a_drop_rule_would_take_its_place() -> None:
 @pytest.mark.parametrize(
     ("drop", "expected"),
     [
-        pytest.param((), "ingress tcp 22/22 from 192.0.2.9/32 accept 1", id="the default"),
+        pytest.param((), "ingress tcp 22/22 from 192.0.2.9/32 accept 100", id="the default"),
         pytest.param(
             ("ingress tcp 22/22 from 0.0.0.0/0 drop 50",), "ingress tcp 22/22 from 192.0.2.9/32 accept 49", id="a drop"
         ),
