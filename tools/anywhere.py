@@ -23,6 +23,7 @@ READING: dict[str, tuple[tuple[str, ...], int]] = {
     "explain": (("explain", "shop.yaml", "web1", "db1", "tcp/5432"), 0),
     "test": (("test", "shop-expectations.txt", "--state", "shop.yaml", "--junit", "out.xml"), 0),
     "report": (("report", "shop.yaml", "--html", "out.html"), 0),
+    "suggest": (("suggest", "shop.yaml", "--capture", "shop-day.pcap", "-o", "suggested"), 0),
     "import": (("import", "aws", "--from", "aws", "--inexact", "widen", "-o", "out.yaml"), 0),
     "import to stdout": (("import", "openstack"), 0),
     "export": (("export", "shop.yaml", "--to", "ecs", "-o", "out"), 0),

@@ -20,7 +20,7 @@ from sgdataplane.errors import ExtraError, LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
-from sgdataplane.terminal.anywhere import require_linux
+from sgdataplane.terminal.anywhere import missing_here, require_linux
 from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError. `name`: of the extra that has it."""
+    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of the
+    extra that it comes with."""
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package == "sgdataplane":
+        if package == "sgdataplane" or missing_here(error):
             raise
         raise ExtraError(package, name) from error
 

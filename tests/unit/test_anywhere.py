@@ -11,15 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.cli.main import VERBS
 from tools.anywhere import PYTHON, READING
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "support" / "otherplatform.py"
+TLS = ("--tls-cert", "a", "--tls-key", "b", "--tls-ca", "c")
+RELAY = ("--store", "s.db", "--listen", "127.0.0.1:0", *TLS)
+SYNC = ("--relay", "wss://127.0.0.1:1", "--folder", "f", *TLS)
 ON_LINUX = (
     ("apply", "shop.yaml"), ("attach", "--eni", "eni-a", "--ifname", "eth0", "--netns", "x"), ("agent", "--once"),
     ("lab", "up", "shop.yaml"), ("log",), ("replay", "shop.pcap", "--state", "shop.yaml"), ("sessions",), ("status",),
-    ("trace", "--eni", "web1"), ("counters",), ("explain", "shop.yaml", "web1", "db1", "tcp/5432", "--live"),
-    ("test", "shop-expectations.txt", "--state", "shop.yaml", "--live"),
+    ("trace", "--eni", "web1"), ("counters",), ("detach", "--eni", "eni-a"), ("clear",), ("flows",), ("top",),
+    ("history", "forget", "--before", "1d"), ("trial", "list"), ("group", "list"), ("api", "--dev", "dev"),
+    ("hosts", "add", "h", "--store", "s.db"), ("wait", "--store", "s.db"), ("relay", *RELAY), ("sync", *SYNC),
+    ("call", "DescribeVpcs"), ("policies",), ("rollback", "1"), ("resume",),
+    # verbs that read, with an option that looks at a host
+    ("explain", "shop.yaml", "web1", "db1", "tcp/5432", "--live"), ("suggest", "shop.yaml", "--live"),
+    ("test", "shop-expectations.txt", "--state", "shop.yaml", "--live"), ("init", "new.yaml", "--from-containers"),
 )  # fmt: skip
 
 
@@ -51,6 +60,12 @@ def test_a_verb_that_enforces_says_what_is_missing_in_one_line(examples: Path, w
     assert text.count("\n") == 1
     assert text.startswith(f"error: `sgdp {words[0]}")
     assert "needs Linux: this system has no" in text
+
+
+def test_every_verb_reads_or_says_what_is_missing() -> None:
+    reading = {words[0] for words, _ in READING.values()}
+    verbs = {verb for summaries in VERBS.values() for verb in summaries}
+    assert verbs - reading == {words[0] for words in ON_LINUX} - reading
 
 
 def test_the_api_runs_anywhere(examples: Path) -> None:
