@@ -62,8 +62,8 @@ def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of the
-    extra that it comes with."""
+    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of
+    the extra that it comes with."""
     try:
         yield
     except ModuleNotFoundError as error:
