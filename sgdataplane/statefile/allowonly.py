@@ -122,8 +122,9 @@ class Groups:
     def inexact(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
         """What stands for a rule that can't be said exactly, as the user has chosen."""
         choice = self.sections.inexact
-        if choice == "refuse":
-            expected = f"--inexact widen, so that it accepts {wider(rule)}; or --inexact narrow, to leave it out"
+        if choice not in CHOICES:
+            option = "what `sgdp import` writes with --inexact" if choice == "import" else "--inexact"
+            expected = f"{option} widen, so that it accepts {wider(rule)}; or --inexact narrow, to leave it out"
             message = f"{rule.rule_id} of {group.group_id} can't be said exactly: {rule.gaps}"
             rule.item.problems.add(rule.where, "InvalidSource.NotExact", message, expected=expected)
             return
@@ -140,7 +141,7 @@ class Groups:
     def leaves_out(self, item: Item, interface_id: str, group_ids: Iterable[str], *, has_ipv4: bool) -> bool:
         """Whether an interface is left out because it has only IPv6 addresses, and the user takes what isn't exact. If
         so, rules that name a group of it aren't exact, either."""
-        if has_ipv4 or self.sections.inexact == "refuse":
+        if has_ipv4 or self.sections.inexact not in CHOICES:
             return False  # without an IPv4 address it is refused when it is read
         self.partial |= dict.fromkeys(group_ids, f", of which {interface_id} is left out")
         about = subject(network_interface_id=interface_id)
@@ -154,6 +155,7 @@ class Groups:
         return [*group_ids, *more]
 
 
+CHOICES = ("widen", "narrow")
 PRIORITY = {standins.WIDENED: WIDENED, standins.NARROWED: NARROWED}
 DIFFERS = {
     "AWS": "AWS lets a session go on when the rule that let it in is gone (here: on_change = keep), and never filters"

@@ -57,7 +57,8 @@ class LoadOptions:
     """How texts are read.
 
     profile    the quotas that hold
-    inexact    what becomes of another cloud's rules that can't be said exactly: "refuse", "widen" or "narrow" them
+    inexact    what becomes of another cloud's rules that can't be said exactly: "refuse", "widen" or "narrow" them;
+               "import": refuse them, and say that `sgdp import` has this choice
     prior      of a Terraform plan, read what there is before it
     is_placed  remember where objects stand, which takes memory
     """
@@ -94,7 +95,7 @@ def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Mem
     Rules of other clouds that can't be said exactly are refused: what is enforced must say itself what it accepts."""
     problems = Problems()
     memory.begin()
-    loaded = load_sources(read_sources(path, problems, owner=owner), LoadOptions(profile), problems, memory)
+    loaded = load_sources(read_sources(path, problems, owner=owner), LoadOptions(profile, "import"), problems, memory)
     memory.accept()
     return loaded
 

@@ -353,10 +353,11 @@ def settle_ports(arguments: argparse.Namespace) -> None:
 
 
 def load_state(
-    path: Path, profile: str, memory: Memory | None = None, inexact: str = "refuse", *, is_as_written: bool = False
+    path: Path, profile: str, memory: Memory | None = None, inexact: str = "import", *, is_as_written: bool = False
 ) -> Loaded:
     """Load the state, waiting for the writer of a pipe. ENIs whose audit is over are in mode enforce, unless it is to
-    be as it is written. StateFileError with everything that is wrong with it."""
+    be as it is written. `inexact`: what a verb's option of that name says. StateFileError with everything that is wrong
+    with the state."""
     from sgdataplane.statefile import load
 
     loaded = load(path, profile=profile, inexact=inexact, memory=memory, waits=True)

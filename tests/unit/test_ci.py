@@ -19,7 +19,8 @@ def paragraph() -> str:
 
 def test_the_page_for_contributors_says_all_that_ci_runs() -> None:
     workflows = "".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github/workflows").glob("*.yml"))
-    assert set(RUN.findall(workflows)) == set(RUN.findall(paragraph()))
+    steps = "\n".join(line for line in workflows.splitlines() if " run: " in line)
+    assert set(RUN.findall(steps)) == set(RUN.findall(paragraph()))
     assert [name for name, action in OTHERS.items() if (name in paragraph()) != (action in workflows)] == []
 
 

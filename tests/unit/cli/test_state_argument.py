@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import build_parser, main
+from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import source
+from sgdataplane.statefile.load import load_owned
+from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.source import STDIN
 from tests.unit.cli.test_choices import STATE
 
@@ -166,3 +169,28 @@ def test_expectations_are_held_against_the_state_of_the_environment(
     assert main(["test", str(rows)]) == 0
     assert build_parser().parse_args(["replay", "x.pcap"]).capture == Path("x.pcap")
     assert "1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("verb", "has_option"),
+    [
+        (["check", "aws"], True),
+        (["explain", "aws", "web", "db1", "tcp/5432"], True),
+        (["diff", "aws", "aws"], True),
+        (["suggest", "aws", "--capture", "shop-day.pcap"], False),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_rule_that_is_not_exact_is_refused_with_an_option_that_the_verb_has(
+    verb: list[str], has_option: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    assert hasattr(build_parser().parse_args(verb), "inexact") is has_option
+    assert main(verb) != 0
+    cure = "--inexact widen" if has_option else "what `sgdp import` writes with --inexact widen"
+    assert f"expected: {cure}, so that it accepts" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_agent_says_so_as_well() -> None:
+    with pytest.raises(StateFileError, match="`sgdp import`"):
+        load_owned(EXAMPLES / "aws", None, profile="seed", memory=Memory())
