@@ -32,7 +32,8 @@ from sgdataplane.cli.apidev import run_env
 from sgdataplane.cli.apistore import config_of, run_audit, run_backup, run_restore, run_restored
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
-from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs, extra, load_state, read_for
+from sgdataplane.terminal.anywhere import extra
+from sgdataplane.terminal.arguments import Parser, Run, Summary, Verbs, load_state, read_for
 from sgdataplane.terminal.output import (
     Exit,
     iso_time,
@@ -107,11 +108,8 @@ def register(verbs: Verbs) -> None:
     api.add_config(CONFIG_HELP)
     api.add_argument("--key-file", type=Path, metavar="FILE", help=KEY_FILE_HELP)
     apiserve.add_arguments(api)
-    actions = Verbs(api.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
-    keys = Verbs(
-        actions.add("keys", None).add_subparsers(title="commands", metavar="COMMAND", required=True), KEY_ACTIONS
-    )
-    _register_keys(keys)
+    actions = Verbs.below(api, ACTIONS, are_needed=False)
+    _register_keys(Verbs.below(actions.add("keys", None), KEY_ACTIONS))
     _register_store(actions)
 
 

@@ -56,7 +56,7 @@ def register(verbs: Verbs) -> None:
         "returns, unless --no-wait is given."
     )
     group = verbs.add("group", None, more)
-    actions = Verbs(group.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
+    actions = Verbs.below(group, ACTIONS)
     create = _add(actions, "create", run_create, writes=True)
     create.add_argument("title", metavar="NAME", help="its name")
     create.add_argument("--vpc", metavar="ID", help="its VPC (default: the default VPC)")

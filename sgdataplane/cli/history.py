@@ -133,7 +133,7 @@ ACTIONS = {
 def register(verbs: Verbs) -> None:
     """Adds `history` and its verbs."""
     parser = verbs.add("history", None, "The agent keeps history if its configuration has the key history. Needs root.")
-    actions = Verbs(parser.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
+    actions = Verbs.below(parser, ACTIONS)
     shown = actions.add("show", run_show)
     shown.add_config()
     shown.add_json("sgdataplane/schemas/history-show.schema.json")

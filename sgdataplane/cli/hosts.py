@@ -50,7 +50,7 @@ SHOWN = 5  # hosts in one line
 def register(verbs: Verbs) -> None:
     """Adds the verbs and their own verbs."""
     hosts = _with_store(verbs.add("hosts", run_list, "The documents of hosts are in the API's store."))
-    actions = Verbs(hosts.add_subparsers(title="commands", metavar="COMMAND"), ACTIONS)
+    actions = Verbs.below(hosts, ACTIONS, are_needed=False)
     issued = "accept certificates that were issued before it was revoked, too"
     _add(actions, "add", run_add).add_argument("--accept-issued", action="store_true", help=issued)
     serial = "only for the certificate of that serial number, as `openssl x509 -noout -serial` shows it"

@@ -77,7 +77,7 @@ def register(verbs: Verbs) -> None:
         "namespaces. Needs root."
     )
     lab = verbs.add("lab", None, more)
-    actions = Verbs(lab.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
+    actions = Verbs.below(lab, ACTIONS)
     _register_changes(actions)
     _register_questions(actions)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from sgdataplane.errors import HostError
 from sgdataplane.lab import manage
 from sgdataplane.model.words import counted
-from sgdataplane.terminal.arguments import Parser, choices_of, chosen, extra, read_for
+from sgdataplane.terminal.anywhere import extra
+from sgdataplane.terminal.arguments import Parser, choices_of, chosen, read_for
 from sgdataplane.terminal.output import Exit, say, say_aside, warn
 from sgdataplane.visible import visible
 

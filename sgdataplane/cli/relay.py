@@ -22,7 +22,8 @@ from sgdataplane.relay.arguments import (
     read_name,
     read_pace,
 )
-from sgdataplane.terminal.arguments import Parser, Verbs, extra, read_for, reading
+from sgdataplane.terminal.anywhere import extra
+from sgdataplane.terminal.arguments import Parser, Verbs, read_for, reading
 from sgdataplane.terminal.output import Exit, say_aside
 
 if TYPE_CHECKING:

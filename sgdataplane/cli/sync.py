@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sgdataplane.cli.relay import EXTRA, add_tls, config_of, tls_of
 from sgdataplane.relay.arguments import SYNC_FILE, SyncConfig, read_url
-from sgdataplane.terminal.arguments import Verbs, extra, reading
+from sgdataplane.terminal.anywhere import extra
+from sgdataplane.terminal.arguments import Verbs, reading
 from sgdataplane.terminal.output import Exit, say_aside
 
 ABOUT = "The agent enforces it: set `state` in its configuration to DIR/current. It needs no root."

@@ -1,23 +1,33 @@
-"""Arguments that name times: `--since`, `--until`.
+"""Arguments that name times and spans of time: `--since`, `--until`, `--for`.
 
 Owns how they are read. Must not know what is asked about that time.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 
-from sgdataplane.history.span import TIME_WORDS, parse_time
-from sgdataplane.terminal.arguments import Parser
+from sgdataplane.history.span import TIME_WORDS, parse_span, parse_time
+from sgdataplane.terminal.arguments import Parser, reading
 
 
 def read_time(text: str) -> float:
     """The type of a time: seconds since 1970."""
-    try:
-        return parse_time(text, time.time())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return reading(partial(parse_time, now=time.time()))(text)
+
+
+def read_span(longest: str) -> Callable[[str], int]:
+    """The type of a span, in seconds, up to `longest`, which is written as one."""
+
+    def read(text: str) -> int:
+        seconds = parse_span(text)
+        if seconds > parse_span(longest):
+            raise ValueError(f"{text!r} is more than {longest}")
+        return seconds
+
+    return reading(read)
 
 
 def add_since(parser: Parser, default: str | None, words: str = "from then on") -> None:

@@ -7,7 +7,6 @@ report is shown (trialtext.py).
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +16,13 @@ from typing import Any, Protocol
 from sgdataplane.cli import trialtext
 from sgdataplane.cli.difflive import live_sessions
 from sgdataplane.cli.scopes import Scopes, scopes
+from sgdataplane.cli.times import read_span
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
 from sgdataplane.daemon.statefolder import TRIALS
 from sgdataplane.daemon.trials import COMPARING
 from sgdataplane.errors import TrialError
+from sgdataplane.history.span import SPAN_WORDS
 from sgdataplane.host.files import Survives
 from sgdataplane.model.state import CloudState
 from sgdataplane.terminal.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs, load_state, require_root
@@ -31,8 +32,7 @@ from sgdataplane.trial.live import ending
 from sgdataplane.trial.record import EXPECTED, NAME, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-MAX_S = 30 * 86400
+LONGEST = "30d"
 PLANNING_S, POLL_S = 120.0, 0.1  # how long the agent may compare two states, and how often it is asked
 DAY_S = 86400
 ACTIONS = {
@@ -50,7 +50,7 @@ def register(verbs: Verbs) -> None:
         "that opens a session, and each that is refused, where the two differ. Needs root."
     )
     trial = verbs.add("trial", None, more)
-    actions = Verbs(trial.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
+    actions = Verbs.below(trial, ACTIONS)
     _register_start(actions)
     for name, run in (("show", run_show), ("stop", run_stop)):
         parser = actions.add(name, run)
@@ -74,8 +74,8 @@ def _register_start(actions: Verbs) -> None:
     parser.add_argument("--name", dest="trial", type=_name, metavar="N", help="the trial's name (default: trial1, ...)")
     about = f"count at this ENI only; can be repeated: {ENI_HELP}"
     parser.add_argument("--eni", action="append", default=[], metavar="ENI", help=about)
-    about = "when it ends: 30m, 24h, 7d (default: 24h; at most 30d)"
-    parser.add_argument("--for", dest="seconds", type=_seconds, default=DAY_S, metavar="TIME", help=about)
+    about = f"when it ends: {SPAN_WORDS} (default: 24h; at most {LONGEST})"
+    parser.add_argument("--for", dest="seconds", type=read_span(LONGEST), default=DAY_S, metavar="TIME", help=about)
     _add_where(parser)
 
 
@@ -93,14 +93,6 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} can't be a trial's name; expected {EXPECTED}")
     return text
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
-    seconds = int(found[1]) * UNITS[found[2]] if found else 0
-    if not 0 < seconds <= MAX_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 24h or 7d, up to 30d")
-    return seconds
 
 
 # where trials run

@@ -122,7 +122,7 @@ class Resources:
     def add_vpc(self, item: Item) -> None:
         blocks = [(key, item.get(key)) for key in ("cidr_block", "ipv6_cidr_block") if item.get(key) is not None]
         values, places = attributes(item, VPC)
-        put_elements(values, places, "cidr_blocks", blocks + elements(item, "secondary_cidr_blocks"))
+        put_elements(values, places, "cidr_blocks", blocks + item.elements("secondary_cidr_blocks"))
         self.vpcs.known.add(item.text("id"))
         self.sections.vpcs.append(item.fields(values, places))
 
@@ -144,7 +144,7 @@ class Resources:
 
     def add_prefix_list(self, item: Item) -> None:
         values, places = attributes(item, PREFIX_LIST)
-        found = [(path, value) for path, value in elements(item, "entry") if isinstance(value, dict)]
+        found = [(path, value) for path, value in item.elements("entry") if isinstance(value, dict)]
         values["entries"] = tuple(as_fields(item.at(path, value), ENTRY) for path, value in found)
         places["entries"] = "entry"
         self.sections.prefix_lists.append(item.fields(values, places))
@@ -182,7 +182,7 @@ class Resources:
         addresses = [(key, item.get(key)) for key in PRIMARY_ADDRESS if item.get(key) is not None][:1]
         for key in MORE_ADDRESSES:
             known = [value for _, value in addresses]
-            addresses += [(path, value) for path, value in elements(item, key) if value not in known]
+            addresses += [(path, value) for path, value in item.elements(key) if value not in known]
         put_elements(values, places, "private_ip_addresses", addresses)
         values["vpc_id"] = self.vpc_of(item, values.get("security_group_ids"))
         if names is INTERFACE and isinstance(tags := item.get("tags"), dict):
@@ -220,12 +220,6 @@ def made_up(found: list[Fields]) -> Finding:
     noun = "the MACs" if len(found) > 1 else "the MAC"
     message = f"{noun} of {which} {'are' if len(found) > 1 else 'is'} made up, as Terraform doesn't say"
     return Finding("MadeUpMac", Severity.INFO, message, subject(network_interface_id=first))
-
-
-def elements(item: Item, key: str) -> list[tuple[str, object]]:
-    """(path, value) of each element of a list; [] if it isn't one."""
-    value = item.get(key)
-    return [(f"{key}/{index}", element) for index, element in enumerate(value)] if isinstance(value, list) else []
 
 
 def attributes(item: Item, names: Mapping[str, tuple[str, ...]]) -> tuple[Values, Names]:

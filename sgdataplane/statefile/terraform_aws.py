@@ -203,7 +203,7 @@ class AwsResources:
             self.sections.network_interfaces.append(self.interface(each, interface_id, instance_id, groups))
 
     def groups_of(self, each: Resource, interface_id: str) -> list[str]:
-        found = [value for _, value in elements(each.item, GROUPS_OF[each.kind])]
+        found = [value for _, value in values_of(each.item, GROUPS_OF[each.kind])]
         more = [
             other.item.text("security_group_id")
             for other in self.of(GROUP_ATTACHMENT)
@@ -226,10 +226,10 @@ class AwsResources:
             values["mac_address"] = item.get("mac_address")
         addresses = [("private_ip", item.get("private_ip"))]
         for key in ("private_ips", "secondary_private_ips"):
-            addresses += [each for each in elements(item, key) if each[1] not in [value for _, value in addresses]]
+            addresses += [each for each in values_of(item, key) if each[1] not in [value for _, value in addresses]]
         put_elements(values, names, "private_ip_addresses", addresses)
         for key in ("ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes"):
-            put_elements(values, names, key, [*elements(item, key)])
+            put_elements(values, names, key, [*values_of(item, key)])
         values["security_group_ids"] = self.groups.of_interface(groups)
         if instance_id:
             values["instance_id"] = instance_id
@@ -275,7 +275,7 @@ def rules_of(each: Resource) -> list[Allowed]:
 
 def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> Iterator[Allowed]:
     """One rule for each far end. What can't be read makes a rule with a fault."""
-    found = [(kind, path, value) for name, kind in FAR_ENDS for path, value in elements(item, name)]
+    found = [(kind, path, value) for name, kind in FAR_ENDS for path, value in values_of(item, name)]
     if item.get("self") not in (None, False):
         found.append(("group", "self", group_id))
     protocol = "protocol" if item.get("protocol") is not None else "ip_protocol"
@@ -289,7 +289,7 @@ def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> I
         yield meant(rule, item, protocol, ("from_port", "to_port"))
 
 
-def elements(item: Item, key: str) -> list[tuple[str, object]]:
+def values_of(item: Item, key: str) -> list[tuple[str, object]]:
     """(path, value) of each element of a list, or of a single value."""
     value = item.get(key)
     if isinstance(value, list):

@@ -1,4 +1,5 @@
-"""What this system lacks that a verb needs: verbs that only read a state run anywhere, the others on Linux alone.
+"""What a verb needs and isn't there: verbs that only read a state run anywhere, the others on Linux alone, and some
+need packages of an extra.
 
 Owns the words. Is given an error that Python raised. Must not know the verbs.
 """
@@ -7,11 +8,12 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
-from sgdataplane.errors import PlatformError
+from sgdataplane.errors import ExtraError, PlatformError
 
 # What Python has on Linux or Unix only, and the packages that we use there alone.
 MODULES = frozenset(("fcntl", "grp", "inotify_simple", "pwd", "pyroute2", "resource", "termios"))
@@ -48,3 +50,16 @@ def require_linux() -> None:
     """PlatformError on any other system."""
     if platform.system() != "Linux":
         raise PlatformError(" ".join(sys.argv[1:2]), "network namespaces")
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of
+    the extra that it comes with."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "sgdataplane" or missing_here(error):
+            raise
+        raise ExtraError(package, name) from error

@@ -9,18 +9,17 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from sgdataplane.errors import ExtraError, LabError, PrivilegeError
+from sgdataplane.errors import LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, Number, OneOf, Several, Switch
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
-from sgdataplane.terminal.anywhere import missing_here, require_linux
+from sgdataplane.terminal.anywhere import require_linux
 from sgdataplane.terminal.output import COLOUR_CHOICES, Exit, complain, say, say_aside, time_now
 
 if TYPE_CHECKING:
@@ -58,19 +57,6 @@ def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
     except (LabError, ValueError) as error:
         parser: Parser = arguments.parser
         parser.error(str(error))
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of
-    the extra that it comes with."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "sgdataplane" or missing_here(error):
-            raise
-        raise ExtraError(package, name) from error
 
 
 # types of one argument
@@ -303,6 +289,12 @@ class Verbs:
         parser = self.subparsers.add_parser(name, help=what, description=description, epilog=epilog)
         parser.set_defaults(run=run, parser=parser, verb=parser.prog.removeprefix("sgdp "))
         return parser
+
+    @classmethod
+    def below(cls, parser: Parser, summaries: Mapping[str, Summary], *, are_needed: bool = True) -> Verbs:
+        """Verbs of a verb. `are_needed`: it does nothing by itself."""
+        made = parser.add_subparsers(title="commands", metavar="ACTION", required=are_needed, parser_class=Parser)
+        return cls(made, summaries)
 
     def list(self) -> None:
         """Adds all verbs without any arguments."""
