@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from sgdataplane.attach.containers import NetworkEnd, Running
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -36,7 +37,7 @@ MAX_NAME = 50  # so that an id made of it isn't longer than ids may be
 
 
 def suggested(containers: Iterable[Running]) -> CloudState:
-    """A state of the containers that have an IPv4 address."""
+    """A state of the containers that have an IPv4 address. It drops nothing yet: the ENIs are in audit mode."""
     held = [each for each in containers if _ends(each)]
     ends = list(chain.from_iterable(map(_ends, held)))
     networks = sorted({end.network for end in ends})
@@ -112,6 +113,7 @@ def _enis(container: Running) -> Iterator[Eni]:
             f"i-{_slug(container.name)}",
             EniType.SECONDARY if number else EniType.PRIMARY,
             _of(Family.IPV6, end),
+            mode=Mode.AUDIT,
         )
 
 

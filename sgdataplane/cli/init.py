@@ -31,6 +31,9 @@ HEAD = """\
 #   sudo sgdp apply {name}
 #
 # The interface's name is a guess: eth0 is usual for a container's first network, eth1 for the second.
+#
+# Every ENI is in audit mode: what its rules refuse passes, and is counted (sgdp counters --audited). To enforce an ENI,
+# remove its mode and apply the state again.
 """
 ATTACH = "#   sudo sgdp attach --eni {eni} --container {container} --ifname eth{number} --state {name}"
 

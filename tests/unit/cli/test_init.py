@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState, EniType, GroupRef
 from sgdataplane.statefile import load
 from tests.support.engine import Engine, engine_at, only
@@ -82,6 +83,13 @@ def test_the_comments_name_the_file(here: Path) -> None:
     assert main(["init", "a b.yaml"]) == 0
     assert "sgdp check 'a b.yaml'" in (here / "a b.yaml").read_text()
     check("a b.yaml")
+
+
+def test_containers_are_only_observed_at_first(here: Path, engine: Engine) -> None:
+    answer(engine, SHOP)
+    assert main(["init", "--from-containers"]) == 0
+    assert {eni.mode for eni in check("state.yaml").network_interfaces} == {Mode.AUDIT}
+    assert "remove its mode" in (here / "state.yaml").read_text()
 
 
 def test_no_name_of_a_file_ends_a_comment(here: Path) -> None:
