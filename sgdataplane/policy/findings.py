@@ -166,6 +166,12 @@ KINDS: Mapping[str, FindingKind] = {
         "a rule of another cloud is also about TCP or UDP port 0, which no range of ports has here",
         "nothing: programs can't listen at port 0",
     ),
+    "Stateless": FindingKind(
+        (Severity.WARNING,),
+        "a group of another cloud is stateless. Here, answers to a session that its rules accept always pass",
+        "read verdicts about answers as `may pass`",
+        is_blind=True,
+    ),
     "Unfiltered": FindingKind(
         (Severity.WARNING,),
         "an interface of another cloud is in no security group, so it isn't part of the state",

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 
 from sgdataplane.net.values import Family
-from sgdataplane.policy.findings import Finding
+from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import (
     BLOCK,
     EVERYWHERE,
@@ -74,6 +74,8 @@ def add_groups(found: Objects, groups: Groups) -> None:
     lacking: dict[str, Item] = {}
     for item in found.groups:
         groups.add(group_of(item, text(item, "id")))
+        if item.get("stateful") not in (None, True):
+            groups.findings.append(stateless(text(item, "id")))
         name = next((name for name in SHOWN if isinstance(item.get(name), list)), "")
         for rule in map(checked, item.items(name) if name else ()):
             add_rule(rule, text(rule, "group") or text(item, "id"), groups)
@@ -86,6 +88,11 @@ def add_groups(found: Objects, groups: Groups) -> None:
             lacking.setdefault(rule.file, rule)
     for item in lacking.values():
         refuse_missing(item, next((name for name in SHOWN if name in item.mapping), ""), LONG, groups.sections)
+
+
+def stateless(group_id: str) -> Finding:
+    message = f"{group_id} is stateless: here, answers to what its rules accept pass, whatever other rules say"
+    return Finding("Stateless", Severity.WARNING, message, subject(security_group_id=group_id))
 
 
 def add_rule(item: Item, group_id: str, groups: Groups) -> None:

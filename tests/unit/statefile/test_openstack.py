@@ -136,6 +136,12 @@ def test_a_group_without_any_rule_is_one_that_accepts_nothing(tmp_path: Path) ->
     assert rows(listed, "web") == []
 
 
+@pytest.mark.parametrize(("stateful", "found"), [(True, []), (None, []), (False, ["Stateless"])])
+def test_a_stateless_group_is_said(tmp_path: Path, stateful: bool | None, found: list[str]) -> None:
+    group: Json = {**SHOWN, "security_group_rules": [], "stateful": stateful}
+    assert codes(read(tmp_path, all={"security_groups": [group]})) == found
+
+
 def test_rules_of_a_group_that_is_shown_need_not_name_it(tmp_path: Path) -> None:
     rule = {"id": "r-1", "direction": "ingress", "ethertype": "IPv4", "remote_ip_prefix": "10.0.0.0/8"}
     assert rows(read(tmp_path, web={**SHOWN, "rules": [rule]}), "web") == ["ingress all 10.0.0.0/8"]
