@@ -22,14 +22,15 @@ from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import OUTCOMES, EniOutcome, HostReport, Manner
 from sgdataplane.cli.applying import Before, WayBack, applied_policies, require_way_back, say_change
 from sgdataplane.cli.attach import add_verb, binding_as_json, config_or_default, registry_of
+from sgdataplane.cli.times import read_span
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ContainedError
-from sgdataplane.history.span import SPAN_WORDS, parse_span
+from sgdataplane.history.span import SPAN_WORDS
 from sgdataplane.host.timeouts import complaint
 from sgdataplane.model.choices import CHOICES
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.capacity import read_complaints
-from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, reading, uplinks_of
+from sgdataplane.terminal.arguments import Verbs, choices_of, load_state, uplinks_of
 from sgdataplane.terminal.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
@@ -59,8 +60,8 @@ def register(verbs: Verbs) -> None:
     about = "only say which traffic changes its verdict, and which live sessions would end"
     before.add_argument("--dry-run", action="store_true", help=about)
     before.add_argument("--diff", action="store_true", help="say that first")
-    about = f"go back to the policy before unless you confirm within this time: {SPAN_WORDS}"
-    parser.add_argument("--confirm", type=reading(parse_span), metavar="TIME", help=about)
+    about = f"go back to the policy before unless you confirm within this time: {SPAN_WORDS} (at most 1d)"
+    parser.add_argument("--confirm", type=read_span("1d"), metavar="TIME", help=about)
     parser.add_config()
     parser.add_uplinks()
     parser.add_choices(CHOICES)

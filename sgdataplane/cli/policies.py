@@ -17,13 +17,14 @@ from sgdataplane.analyse.difference import Difference, compare
 from sgdataplane.attach.registry import APPLIED
 from sgdataplane.cli.diff import print_text
 from sgdataplane.cli.scopes import agent_config
+from sgdataplane.cli.times import read_span
 from sgdataplane.daemon.lookup import named_here
 from sgdataplane.daemon.pastpolicies import PastPolicies, PastPolicy
 from sgdataplane.daemon.statefolder import POLICIES
 from sgdataplane.errors import HostError
-from sgdataplane.history.span import SPAN_WORDS, parse_span
+from sgdataplane.history.span import SPAN_WORDS
 from sgdataplane.statefile import dump_native
-from sgdataplane.terminal.arguments import ENI_HELP, Parser, Verbs, read_limit, reading, require_root
+from sgdataplane.terminal.arguments import ENI_HELP, Parser, Verbs, read_limit, require_root
 from sgdataplane.terminal.files import require_writable, write
 from sgdataplane.terminal.output import (
     Exit,
@@ -66,7 +67,7 @@ def register(verbs: Verbs) -> None:
     rollback = verbs.add("rollback", run_rollback, more)
     rollback.add_argument("number", type=read_limit, metavar="N", help=N_HELP)
     about = f"come back to the state on disk after this time: {SPAN_WORDS} (at most 30d)"
-    rollback.add_argument("--for", dest="seconds", type=reading(parse_span), default=0, metavar="TIME", help=about)
+    rollback.add_argument("--for", dest="seconds", type=read_span("30d"), default=0, metavar="TIME", help=about)
     _add_dry_run(rollback)
     rollback.add_config()
     verbs.add("resume", run_resume, "Needs root and the agent.").add_config()

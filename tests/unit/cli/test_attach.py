@@ -12,6 +12,9 @@ from sgdataplane.cli.main import main
 WHO = ("--eni", "eni-a", "--ifname", "eth0")
 
 
+UNDOING = [("policies",), ("rollback", "1"), ("resume",)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -25,6 +28,13 @@ WHO = ("--eni", "eni-a", "--ifname", "eth0")
         (("apply",), "STATE"),
         (("apply", "state.yaml", "--uplink", "up0"), "--uplink needs --placement host"),
         (("apply", "state.yaml", "--placement", "cloud"), "invalid choice: 'cloud'"),
+        (("apply", "state.yaml", "--dry-run", "--diff"), "not allowed with argument --dry-run"),
+        (("apply", "state.yaml", "--confirm", "soon"), "'soon' is not a number and s, m, h, d or w"),
+        (("apply", "state.yaml", "--confirm", "2d"), "'2d' is more than 1d"),
+        (("rollback",), "N"),
+        (("rollback", "0"), "'0' is not a number from 1 up"),
+        (("rollback", "1", "--for", "31d"), "'31d' is more than 30d"),
+        (("policies", "-o", "old.yaml"), "-o needs N"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -39,7 +49,7 @@ def test_arguments_that_cannot_be_are_usage_errors(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("attach", *WHO, "--pid", "1"), ("detach", "--eni", "eni-a"), ("apply", "state.yaml"), ("clear",)],
+    [("attach", *WHO, "--pid", "1"), ("detach", "--eni", "eni-a"), ("apply", "state.yaml"), ("clear",), *UNDOING],
     ids=lambda value: value[0],
 )
 def test_who_is_not_root_is_told(
