@@ -38,7 +38,7 @@ from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.daemon.control import ControlServer, StatusServer
 from sgdataplane.daemon.counts import Counts
 from sgdataplane.daemon.cycle import ASKED, LOOKING, Beside, CycleReport, Reconciler
-from sgdataplane.daemon.historian import Historian
+from sgdataplane.daemon.historian import Historian, RecorderCommits
 from sgdataplane.daemon.hold import Undo
 from sgdataplane.daemon.journal import Journal
 from sgdataplane.daemon.ledgerfile import LedgerFile
@@ -88,7 +88,8 @@ class Agent:
         self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside, self._undo)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
-        self._historian = stack.enter_context(closing(Historian(config.state_directory)))
+        commits = RecorderCommits(self._hear_recorder, self._hear_helper)
+        self._historian = stack.enter_context(closing(Historian(config.state_directory, commits=commits)))
         self._status.history = self._historian.as_json
         self._metrics = Metrics(self._status)
         self._metrics_server = stack.enter_context(closing(MetricsServer(self._metrics.text)))
@@ -226,6 +227,9 @@ class Agent:
 
     def _hear_rules(self) -> None:
         self._note_rules(*self._namespaces.rules_changed())
+
+    def _hear_recorder(self, process: int) -> None:
+        self._namespaces.own(process)
 
     def _hear_helper(self, process: int) -> None:
         self._handle(lambda: self._note_rules(*self._namespaces.rules_changed_beside(process)))

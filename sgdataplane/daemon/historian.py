@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.statefolder import HISTORY, make_state_folder
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.history.link import Orders, StateSender, receive_status, send_orders
+from sgdataplane.history.link import PROCESS, Orders, StateSender, receive_status, send_orders
 from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.place import RecordedPlace
 from sgdataplane.model.options import Options
@@ -38,11 +39,26 @@ LOOK_S = 0.05  # between two looks whether one has ended
 OFF = {"on": False}
 
 
+@dataclass(frozen=True, slots=True)
+class RecorderCommits:
+    """What the agent does so that it doesn't take the recorder's commits for somebody else's. Both are called with the
+    process's number in commits: `begun` before it makes any, `ended` when it makes no more and no other process can
+    have that number yet."""
+
+    begun: Callable[[int], None] = lambda _: None
+    ended: Callable[[int], None] = lambda _: None
+
+
 class Historian:
     """For the agent's thread and its selector: call `read` when it is readable."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+        commits: RecorderCommits = RecorderCommits(),
+    ) -> None:
+        self._folder, self._clock, self._commits = folder, clock, commits
         self._selector = selectors.EpollSelector()
         self._room: HistoryRoom | None = None
         self._child: _Child | None = None
@@ -102,7 +118,7 @@ class Historian:
 
     def tick(self) -> None:
         """Start the process again, if it is time, and send it what waits."""
-        if self._leaving is not None and self._leaving.has_ended():
+        if self._leaving is not None and self._has_ended(self._leaving):
             self._leaving = None
         if self._room is not None and self._child is None:
             self._start_if_due()
@@ -116,7 +132,7 @@ class Historian:
             return
         told, has_ended = receive_status(child.link)
         if told is not None:
-            self._note(told)
+            self._note(child, told)
         if has_ended:
             self._end()
             self._error = "the process that records it has ended; it is started again"
@@ -124,14 +140,19 @@ class Historian:
             event(logging.WARNING, "history-ended", again_in_s=self._due - self._clock())
 
     def close(self) -> None:
-        """Let it write what it has, for a moment."""
+        """Let it write what it has, for a moment. Nobody asks any more who has committed."""
+        self._commits = RecorderCommits()
         self._end()
         until = time.monotonic() + ENDS_S + KILLED_S
-        while self._leaving is not None and not self._leaving.has_ended() and time.monotonic() < until:
+        while self._leaving is not None and not self._has_ended(self._leaving) and time.monotonic() < until:
             time.sleep(0.01)
         self._selector.close()
 
-    def _note(self, told: dict[str, Any]) -> None:
+    def _note(self, child: _Child, told: dict[str, Any]) -> None:
+        number = told.get(PROCESS)
+        if child.number is None and isinstance(number, int):
+            child.number = number
+            self._commits.begun(number)
         error, before = told.get("error"), self._told.get("error")
         if error and error != before:
             event(logging.WARNING, "history-not-kept", error=error)
@@ -166,7 +187,8 @@ class Historian:
         if self._state is None:
             return
         orders = child.sender.orders(self._state, self._options) if child.owes_state else Orders()
-        orders.places = self._places if child.owes_places else None
+        is_known = child.number is not None  # it commits in the places that it gets
+        orders.places = self._places if child.owes_places and is_known else None
         orders.removed = self._removed
         if orders == Orders():
             return
@@ -175,7 +197,7 @@ class Historian:
         except OSError:  # it hasn't got these records; it may have ended, which `read` hears of
             child.sender, child.owes_state = StateSender(), True
             return
-        child.owes_state = child.owes_places = False
+        child.owes_state, child.owes_places = False, child.owes_places and not is_known
         self._removed = []
 
     def _end(self) -> None:
@@ -183,15 +205,26 @@ class Historian:
         if child is not None:
             self._selector.unregister(child.link)
             child.leave()
-            self._leaving = None if child.has_ended() else child
+            self._leaving = None if self._has_ended(child) else child
+
+    def _has_ended(self, child: _Child) -> bool:
+        """Whether it has ended. Its number is another process's only after that."""
+        if not child.has_ended():
+            return False
+        if child.number is not None:
+            self._commits.ended(child.number)
+        child.bury()
+        return True
 
 
 class _Child:
-    """The process. It ends by itself once its socket closes. `owes_*`: what it hasn't been told."""
+    """The process. It ends by itself once its socket closes. `owes_*`: what it hasn't been told. `number`: in commits;
+    None until it has said it."""
 
     def __init__(self, path: Path, room: HistoryRoom) -> None:
         self.sender = StateSender()
         self.owes_state = self.owes_places = True
+        self.number: int | None = None
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link.setblocking(False)
         self._ends_by = 0.0
@@ -214,13 +247,18 @@ class _Child:
     def has_ended(self) -> bool:
         """Whether it has ended. It is killed once its time is over; a disk that hangs may keep it even then."""
         try:
-            if os.waitpid(self.pid, os.WNOHANG) != (0, 0):
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return True
             if time.monotonic() > self._ends_by:
                 os.kill(self.pid, signal.SIGKILL)
         except ChildProcessError:
             return True
         return False
+
+    def bury(self) -> None:
+        """Give its number back, once it has ended."""
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
 
 def _is_enforced(entry: NamespaceReport) -> bool:

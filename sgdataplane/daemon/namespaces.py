@@ -230,6 +230,10 @@ class NamespaceWatch:
         self._hear(changed | carrying)
         return drifts, is_lossy or bool(carrying)
 
+    def own(self, process: int) -> None:
+        """From now on, commits of that process are ours, too. Call `rules_changed_beside` when it has ended."""
+        self._own.add(process)
+
     def rules_changed_beside(self, process: int) -> tuple[list[Drift], bool]:
         """The same for all that has been told up to now, in which commits of that process are ours, too: it has ended,
         and no other one has its number yet."""
@@ -241,7 +245,7 @@ class NamespaceWatch:
                 some, is_lossy = self.rules_changed()
                 drifts, is_needed = drifts + some, is_needed or is_lossy
         finally:
-            self._own.remove(process)
+            self._own.discard(process)
         return drifts, is_needed
 
     def _read(self, number: int, message: Message) -> list[Commit]:

@@ -17,10 +17,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sgdataplane.history.link import StateReceiver, receive_orders, send_status
+from sgdataplane.history.link import PROCESS, StateReceiver, receive_orders, send_status
 from sgdataplane.history.merge import HistoryRoom
 from sgdataplane.history.recorder import Recorder
 from sgdataplane.host.identity import boot_id
+from sgdataplane.nft.commits import own_process
 
 NICE = 19
 VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and not the agent
@@ -34,17 +35,22 @@ class Process:
         self._link, self._recorder = link, recorder
         self._received = StateReceiver()
         self._is_ending = False
-        self._told = 0.0
+        self._told, self._number = 0.0, own_process()
         recorder.register(link.fileno(), self._obey)
         recorder.budget.is_over = self._is_over
 
     def run(self) -> None:
+        self._tell()
         while not self._is_ending:
             self._recorder.round()
             if time.monotonic() - self._told >= STATUS_S:
-                self._told = time.monotonic()
-                send_status(self._link, self._recorder.status.as_json())
+                self._tell()
         self._recorder.close()
+
+    def _tell(self) -> None:
+        """The agent gives us no namespace before it knows by which number it tells our commits from others'."""
+        self._told = time.monotonic()
+        send_status(self._link, {**self._recorder.status.as_json(), PROCESS: self._number})
 
     def end(self, *_: object) -> None:
         self._is_ending = True

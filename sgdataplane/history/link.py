@@ -4,7 +4,7 @@ Owns the form of these messages. Is given a socket between the two. Must not kno
 
     agent -> recorder   Orders, pickled into a file without a name whose descriptor is sent: so nobody waits for the
                         other. The state's records are sent once: of a change, only what it has changed
-    recorder -> agent   its status, as JSON
+    recorder -> agent   its status, as JSON, and at first at once; PROCESS: its number in commits
 
 Only the agent and its own child have the socket.
 """
@@ -26,7 +26,7 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 
-MAX_STATUS = 1 << 16
+MAX_STATUS, PROCESS = 1 << 16, "process"
 NAMES = tuple(each.name for each in fields(CloudState))
 Records = Mapping[str, tuple[object, ...]]
 

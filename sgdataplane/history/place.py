@@ -84,8 +84,9 @@ class Listening:
                 stack.callback(log.close)
             table = sampling_table(SITES[place.placement], place.interfaces.values(), per_second)
             kernel = NetlinkKernel(self._path)
-            stack.callback(kernel.close)  # the kernel removes the table with the socket that made it
-            kernel.run(table)
+            # The kernel removes the table with the socket that made it: that is no commit, and no generation.
+            stack.callback(kernel.close)
+            kernel.run_beside(table)
             self._table = table.name
             self._own = frozenset(
                 opened_counter(side, name) for side in Direction for name in place.interfaces.values()

@@ -16,12 +16,16 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.history.read import HistoryQuery, opened
 from sgdataplane.history.rows import Fate
+from sgdataplane.history.sample import NAME as HISTORY_TABLE
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.agentbench import ROOT
 from tests.support.attachbench import DNS, WEB
 from tests.support.flood import DEADLINE, DenseFlood, wait_until
 from tests.support.historyscene import HistoryScene, history_at
+from tests.support.nft import nft
 from tests.support.pair import HERE, Session
 
 pytestmark = pytest.mark.daemon
@@ -127,3 +131,44 @@ def test_changes_of_the_policy_lose_no_count(kept: HistoryScene) -> None:
     kept.deny(1)
     wait_until(lambda: kept.total(rule, Fate.ACCEPT) >= 11)
     assert kept.total(rule, Fate.ACCEPT) == 11
+
+
+def test_a_recorder_that_starts_and_ends_is_no_drift_and_costs_no_epoch(kept: HistoryScene) -> None:
+    """Its table comes and goes beside the policy's, which stays vouched for: also after kill -9, and when history
+    ends."""
+    agent = kept.scene.agent
+    before = epochs(kept)
+    agent.reload()
+    assert (epochs(kept), stamped(kept)) == (before, generation(kept)), "it has a table now"
+    kept.kill_recorder()
+    wait_until(lambda: HISTORY_TABLE not in nft(kept.scene.policy, "list tables"))
+    assert stamped(kept) == generation(kept), "the kernel removes a table that goes with its process, and no more"
+    wait_until(lambda: HISTORY_TABLE in nft(kept.scene.policy, "list tables"))
+    agent.reload()
+    assert (epochs(kept), stamped(kept)) == (before, generation(kept))
+    agent.configure(**({"placement": "host"} if kept.scene.placement == "host" else {}))
+    agent.reload()
+    wait_until(lambda: HISTORY_TABLE not in nft(kept.scene.policy, "list tables"))
+    agent.reload()
+    assert (epochs(kept), stamped(kept)) == (before, generation(kept))
+    assert agent.events("drift") == []
+    assert not any("drift" in causes for causes in agent.causes())
+    nft(kept.scene.policy, f"add chain inet {TABLE} theirs")  # control: another program's commit is drift
+    wait_until(lambda: agent.events("drift") != [])
+
+
+def epochs(kept: HistoryScene) -> dict[str, int]:
+    return {eni["eni"]: eni["epoch"] for eni in kept.scene.agent.status()["enis"]}
+
+
+def generation(kept: HistoryScene) -> int:
+    """The generation of the namespace's nftables."""
+    with NetlinkKernel(kept.scene.policy) as kernel:
+        return kernel.inventory(TABLE).generation
+
+
+def stamped(kept: HistoryScene) -> int | None:
+    """The generation that the policy's stamp vouches for."""
+    with NetlinkKernel(kept.scene.policy) as kernel:
+        stamp = kernel.inventory(TABLE).stamp
+        return None if stamp is None else stamp.generation
