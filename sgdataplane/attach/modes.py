@@ -3,6 +3,10 @@
 Owns how these are put together, and when that changes by itself. Is given the time. Must not know files or kernels.
 
 The configuration and a binding can only put an ENI into audit mode, never into mode enforce.
+
+An audit that has ended stays ended when the clock goes back: else what is refused would pass again. So the latest end
+that has passed is kept, and every end up to it has passed. If a clock is far ahead for once, audits end that had an end
+then. They end too early, which refuses; a later end, or none, audits again.
 """
 
 from __future__ import annotations
@@ -34,16 +38,18 @@ NO_RULE = AuditRule()
 @dataclass
 class ModesNow:
     """The state with the modes of attached ENIs as they are now. It is the same object as long as nothing changes.
-    `until`: when it changes by itself (in seconds since 1970), if it does."""
+    `until`: when it changes by itself (in seconds since 1970), if it does. `ended`: the latest end that has passed, as
+    texts of modes.py; "": none has."""
 
     until: float | None = None
+    ended: str = ""
     _state: CloudState = field(default_factory=CloudState)
     _found: CloudState = field(default_factory=CloudState)
     _wanted: Mapping[str, str] | None = None
 
     def of(self, state: CloudState, bindings: Iterable[Binding], rule: AuditRule, seconds: float) -> CloudState:
-        """`seconds`: the time."""
-        now = until_text(seconds)
+        """`seconds`: the time by the clock, which may have gone back."""
+        now = self._note_ended(state, rule, until_text(seconds))
         wanted = dict(_wanted(state, bindings, rule, now))
         self.until = min((until_seconds(end) for end in wanted.values() if end), default=None)
         present = {eni.network_interface_id: eni.audit_until for eni in state.audited}
@@ -52,6 +58,12 @@ class ModesNow:
         if state is not self._state or wanted != self._wanted:
             self._state, self._wanted, self._found = state, wanted, _with_modes(state, wanted)
         return self._found
+
+    def _note_ended(self, state: CloudState, rule: AuditRule, now: str) -> str:
+        """Note which ends have passed; return the time to go by."""
+        ends = (rule.until, *(eni.audit_until for eni in state.audited))
+        self.ended = max((self.ended, *(end for end in ends if end <= now)))
+        return max(now, self.ended)
 
 
 def _wanted(state: CloudState, bindings: Iterable[Binding], rule: AuditRule, now: str) -> Iterable[tuple[str, str]]:

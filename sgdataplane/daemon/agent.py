@@ -32,6 +32,7 @@ from sgdataplane.attach.report import HostReport
 from sgdataplane.collection import tidy
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.answers import Answers
+from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.clearing import Clearer
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
@@ -85,7 +86,8 @@ class Agent:
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
         self._undo = Undo(config.state_directory, str(config.state))
-        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside, self._undo)
+        files = ProvenFile(config.state_directory), beside, self._undo, AuditEndFile(config.state_directory)
+        self._reconciler = Reconciler(self._registry, last_good, *files)
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         commits = RecorderCommits(self._hear_recorder, self._hear_helper)

@@ -18,6 +18,7 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
+from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.clearing import Clearer, duties
 from sgdataplane.daemon.hold import Undo
 from sgdataplane.daemon.policy import Origin, Policy
@@ -52,13 +53,15 @@ class CycleReport:
     seconds: float
     discovery: Discovery = NOT_LOOKED
     looked: Mapping[Key, float] = field(default_factory=dict)
+    audit_end_error: str = ""
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing has to be tried again. A refused state isn't, before it changes; nor are ambiguous
         interfaces."""
         is_done = self.host is not None and not self.refused and not self.untidy and not self.unrecorded
-        return is_done and not self.last_good_error and not self.discovery.error
+        is_kept = not self.last_good_error and not self.audit_end_error
+        return is_done and is_kept and not self.discovery.error
 
     @property
     def is_waiting(self) -> bool:
@@ -124,6 +127,7 @@ class Reconciler:
         proven_file: ProvenFile | None = None,
         beside: Beside = Beside(),
         undo: Undo | None = None,
+        audit_file: AuditEndFile | None = None,
     ) -> None:
         self._registry, self._last_good, self._proven_file, self._undo = registry, last_good, proven_file, undo
         self._policy: Policy | None = None
@@ -131,7 +135,8 @@ class Reconciler:
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
         self._sights, self._deferred = Sights(), list[Build]()
-        self._beside, self._modes = beside, ModesNow()
+        self._beside, self._audit_file = beside, audit_file
+        self._modes = ModesNow(ended="" if audit_file is None else audit_file.load())
 
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD
@@ -147,7 +152,8 @@ class Reconciler:
             self._keep(policy, host)
         seconds = time.monotonic() - started
         what = (frozenset(causes), policy, host, error)
-        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked)
+        audit_end_error = "" if self._audit_file is None else self._audit_file.error
+        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked, audit_end_error)
 
     @property
     def state(self) -> CloudState:
@@ -176,7 +182,7 @@ class Reconciler:
     def forget(self) -> None:
         """Trust nothing of what we know to be in force, after an unforeseen error."""
         self._previous, self._cache, self._sights = HostReport(()), Cache(), Sights()
-        self._deferred = []
+        self._deferred, self._modes.until = [], None
 
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
         """source -> state -> policy, if the causes ask for it; else the previous policy."""
@@ -248,8 +254,11 @@ class Reconciler:
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
-        """Keep the policy for a start without a state, and to come back to, even if one ENI was refused, since the
-        others obey it. What is held isn't the last good one: the next start finds it by the hold."""
+        """Keep which audits have ended; and the policy, for a start without a state, and to come back to, even if one
+        ENI was refused, since the others obey it. What is held isn't the last good one: the next start finds it by the
+        hold."""
+        if self._audit_file is not None:
+            self._beside.aside(partial(self._audit_file.store, self._modes.ended))
         if host is None:
             return
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):

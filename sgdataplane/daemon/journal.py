@@ -134,6 +134,7 @@ class Journal:
             "leftovers-not-removed": report.untidy,
             "last-good-not-kept": report.last_good_error,
             "policies-not-kept": "; ".join(self._status.unkept),
+            "audit-end-not-kept": report.audit_end_error,
             **unserved,
         }
         for what, error in faults.items():

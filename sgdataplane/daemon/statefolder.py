@@ -12,10 +12,11 @@ from sgdataplane.host.private import make_private_folder
 
 LAST_GOOD, PROVEN, COUNTERS, TRIALS = "last-good.yaml", "proven.json", "counters.json", "trials"
 POLICIES, HOLD = "policies", "hold.json"
+AUDIT_ENDED = "audit-ended"
 HISTORY = file.NAME
 
 
 def make_state_folder(path: Path) -> None:
     """Make or tighten it. HostError if others can use it, and that can't be changed."""
     history = (*(HISTORY + ending for ending in file.ENDINGS), live.NAME)
-    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, TRIALS, POLICIES, HOLD, *history))
+    make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, TRIALS, AUDIT_ENDED, POLICIES, HOLD, *history))

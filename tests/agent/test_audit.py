@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -21,7 +22,8 @@ def test_the_configuration_audits_until_its_time_is_over(
 ) -> None:
     """Nobody tells the agent then. What passed is counted, and what passes no more is dropped."""
     bench.attach()
-    agent.configure(audit=["eni-*"], audit_until=until_text(time.time() + SOON_S))
+    ends = until_text(time.time() + SOON_S)
+    agent.configure(audit=["eni-*"], audit_until=ends)
     agent.start()
     assert agent.outcomes() == {"eni-a": "auditing"}
     assert dns.passes(beside=web)
@@ -30,6 +32,28 @@ def test_the_configuration_audits_until_its_time_is_over(
     assert not dns.passes(beside=web)
     assert frozenset({"mode"}) in agent.causes()
     assert agent.status()["enis"][0]["audited"] is None
+    assert (agent.var / "audit-ended").read_text() == f"{ends}\n"
+
+
+def test_what_has_ended_is_enforced_also_by_a_clock_that_has_gone_back(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    """The agent starts again, and its clock is before the end that it has seen."""
+    bench.attach()
+    ends = until_text(time.time() + 3600)
+    agent.configure(audit=["*"], audit_until=ends)
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "auditing"}  # control: by this clock it is audited
+    assert dns.passes(beside=web)
+    agent.end(signal.SIGKILL)
+    (agent.var / "audit-ended").write_text(f"{ends}\n")
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "in force"}
+    assert not dns.passes(beside=web)
+    agent.configure(audit=["*"], audit_until=until_text(time.time() + 7200))
+    agent.reload()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "auditing"})  # a later end audits again
+    assert dns.passes(beside=web)
 
 
 def test_a_reload_that_names_the_eni_audits_it_and_one_that_does_not_enforces_it(

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, NamespaceReport
+from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, Manner, NamespaceReport
+from sgdataplane.daemon.auditfile import AuditEndFile
 from sgdataplane.daemon.cycle import CycleReport, Reconciler
 from sgdataplane.daemon.policy import Origin
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError
+from sgdataplane.host.files import beside_of
 from sgdataplane.host.identity import Identity
+from sgdataplane.model.modes import Mode, until_seconds
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import state_of
@@ -85,3 +89,60 @@ def test_an_eni_without_a_state_is_more_than_waiting(
     reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
     report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
     assert (report.is_waiting, bool(report.refusal)) == (False, True)
+
+
+UNTIL = "2001-02-03T04:05:06Z"
+
+
+def test_what_an_error_leaves_is_no_reason_for_a_cycle_without_end(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit was about to end, and the cycle that had to enforce it failed: the retry comes as after any error."""
+
+    def failing(_: Registry, state: CloudState, manner: Manner, agenda: Agenda, *__: object) -> HostReport:
+        agenda.modes.of(audited_until(state, UNTIL), (), manner.audit, until_seconds(UNTIL) - 1)
+        raise RuntimeError("a bug")
+
+    path.write_text(dump_native(NEW), "utf-8")
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+    monkeypatch.setattr("sgdataplane.daemon.cycle.reconcile", failing)
+    with pytest.raises(RuntimeError):
+        reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
+    assert reconciler.mode_wait_s == 0.0, "control: it is over by the clock"
+    reconciler.forget()
+    assert reconciler.mode_wait_s is None
+
+
+def test_which_audits_have_ended_is_kept_for_the_next_start(tmp_path: Path, path: Path) -> None:
+    path.write_text(dump_native(audited_until(NEW, UNTIL)), "utf-8")
+
+    def cycle() -> CycleReport:
+        file = AuditEndFile(tmp_path / "var")
+        reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"), audit_file=file)
+        return reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
+
+    report = cycle()
+    assert (report.is_whole, report.audit_end_error) == (True, "")
+    assert AuditEndFile(tmp_path / "var").load() == UNTIL
+    path.write_text(dump_native(NEW), "utf-8")
+    assert cycle().is_whole
+    assert AuditEndFile(tmp_path / "var").load() == UNTIL, "it has been, whatever the state says now"
+
+
+def test_an_end_that_cannot_be_kept_is_said_and_tried_again(tmp_path: Path, path: Path) -> None:
+    path.write_text(dump_native(audited_until(NEW, UNTIL)), "utf-8")
+    file = AuditEndFile(tmp_path / "var")
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"), audit_file=file)
+    beside_of(file.path, "new").mkdir(parents=True)
+
+    def cycle() -> CycleReport:
+        return reconciler.run({Cause.TIMER}, StateFiles(path), DEFAULT_MANNER, BindRule())
+
+    report = cycle()
+    assert (report.is_whole, "audit-ended" in report.audit_end_error) == (False, True)
+    beside_of(file.path, "new").rmdir()
+    assert cycle().is_whole
+
+
+def audited_until(state: CloudState, until: str) -> CloudState:
+    return state.with_mode({eni.network_interface_id for eni in state.network_interfaces}, Mode.AUDIT, until)
