@@ -5,7 +5,7 @@ Owns its chains. Is given lines, and where the policy's table stands. Must not k
     <hook>       base chain, one priority before the policy's, if there are lines in that direction. Packets of sessions
                  leave at its first rule, others of a session that this side has accepted at the second one. All
                  others go to the chain of their interface's ENI
-    at-...       an ENI's chain at this hook: leads to the diagram of the packet's family
+    at-...       the chain of the ENI at one interface: leads to the diagram of the packet's family
     (diagram)    finds the line that the packet lies in, as the policy finds a rule (compiler/cuts.py). Lines are
                  disjoint, so there is one at most
     line-...     packets that no rule judges return: the line's ranges may reach over them. All others are counted, and
@@ -14,6 +14,8 @@ Owns its chains. Is given lines, and where the policy's table stands. Must not k
 Nothing here has a verdict but to lead on or to return, and the base chains accept at their end. So a trial changes no
 packet's fate, and nothing about a packet: no mark and no priority. All chains and maps but the base chains are named by
 what they hold, so that they never change: an update adds new ones and then changes the rules of the base chains alone.
+An ENI's chain is also named by its interface: so the names say all that the base chains' rules say, and equal names
+mean equal rules (running.py).
 
 A packet that opens a session has its addresses and ports in its own headers as rules judge them, at each hook. So no
 field of the conntrack entry is asked but its state and its mark.
@@ -142,14 +144,15 @@ class _Chains:
         for line in self.found.lines:
             if line.change.direction is hook:
                 by_eni.setdefault(line.change.eni_id, {}).setdefault(line.change.family, []).append(line)
-        return sorted((self.place.interfaces[eni_id], self._eni(hook, families)) for eni_id, families in by_eni.items())
+        found = ((self.place.interfaces[eni_id], families) for eni_id, families in by_eni.items())
+        return sorted((ifname, self._eni(hook, ifname, families)) for ifname, families in found)
 
-    def _eni(self, hook: Direction, families: Mapping[Family, Sequence[TrialLine]]) -> str:
+    def _eni(self, hook: Direction, ifname: str, families: Mapping[Family, Sequence[TrialLine]]) -> str:
         ways = [
             rule(is_value(Field.NFPROTO, NFPROTO[family]), goto(self._family(hook, family, lines)))
             for family, lines in families.items()
         ]
-        return self._keep(content_chain(f"at-{hook.value}", tuple(ways)))
+        return self._keep(content_chain(f"at-{hook.value}-{ifname}", tuple(ways)))
 
     def _family(self, hook: Direction, family: Family, lines: Sequence[TrialLine]) -> str:
         """The first chain of the diagram that finds the line of a packet."""
