@@ -27,12 +27,31 @@ class AuditRule:
     enis: tuple[str, ...] = ()
     until: str = ""
 
-    def asks_for(self, eni_id: str, now: str) -> bool:
-        is_over = bool(self.until) and self.until <= now
-        return not is_over and any(fnmatchcase(eni_id, pattern) for pattern in self.enis)
+    def asks_for(self, eni_id: str) -> bool:
+        return any(fnmatchcase(eni_id, pattern) for pattern in self.enis)
 
 
 NO_RULE = AuditRule()
+
+
+@dataclass(frozen=True, slots=True)
+class HostModes:
+    """What a host knows of modes beside a state: which of its ENIs are audited whatever the state says, and until when
+    (`asked`), and which ends have passed (`ended`, as of ModesNow)."""
+
+    asked: Mapping[str, str] = field(default_factory=dict)
+    ended: str = ""
+
+    def judged(self, state: CloudState, seconds: float) -> tuple[CloudState, float | None]:
+        """The state as this host would obey it at that time, and when that changes by itself, if it does."""
+        modes = ModesNow(ended=self.ended)
+        return modes.with_asked(state, self.asked, seconds), modes.until
+
+
+def asked_here(bindings: Iterable[Binding], rule: AuditRule) -> dict[str, str]:
+    """The attached ENIs that the configuration or their binding puts into audit mode, and until when."""
+    found = {b.eni_id: rule.until for b in bindings if rule.asks_for(b.eni_id)}
+    return found | {b.eni_id: "" for b in bindings if b.mode is Mode.AUDIT}
 
 
 @dataclass
@@ -49,8 +68,12 @@ class ModesNow:
 
     def of(self, state: CloudState, bindings: Iterable[Binding], rule: AuditRule, seconds: float) -> CloudState:
         """`seconds`: the time by the clock, which may have gone back."""
-        now = self._note_ended(state, rule, until_text(seconds))
-        wanted = dict(_wanted(state, bindings, rule, now))
+        return self.with_asked(state, asked_here(tuple(bindings), rule), seconds)
+
+    def with_asked(self, state: CloudState, asked: Mapping[str, str], seconds: float) -> CloudState:
+        """The same, of the ENIs that this host audits, and until when."""
+        now = self._note_ended(state, asked, until_text(seconds))
+        wanted = dict(_wanted(state, asked, now))
         self.until = min((until_seconds(end) for end in wanted.values() if end), default=None)
         present = {eni.network_interface_id: eni.audit_until for eni in state.audited}
         if wanted == present:
@@ -59,22 +82,21 @@ class ModesNow:
             self._state, self._wanted, self._found = state, wanted, _with_modes(state, wanted)
         return self._found
 
-    def _note_ended(self, state: CloudState, rule: AuditRule, now: str) -> str:
+    def _note_ended(self, state: CloudState, asked: Mapping[str, str], now: str) -> str:
         """Note which ends have passed; return the time to go by."""
-        ends = (rule.until, *(eni.audit_until for eni in state.audited))
+        ends = (*asked.values(), *(eni.audit_until for eni in state.audited))
         self.ended = max((self.ended, *(end for end in ends if end <= now)))
         return max(now, self.ended)
 
 
-def _wanted(state: CloudState, bindings: Iterable[Binding], rule: AuditRule, now: str) -> Iterable[tuple[str, str]]:
+def _wanted(state: CloudState, asked: Mapping[str, str], now: str) -> Iterable[tuple[str, str]]:
     """The ENIs in audit mode, and until when. ENIs of other hosts are in the mode that the state says."""
-    asked = {b.eni_id: rule.until for b in bindings if rule.asks_for(b.eni_id, now)}
-    asked |= {b.eni_id: "" for b in bindings if b.mode is Mode.AUDIT}
+    found = {eni_id: until for eni_id, until in asked.items() if not until or until > now}
     for eni in state.audited:
         if not eni.audit_until or eni.audit_until > now:
-            until = asked.get(eni.network_interface_id, eni.audit_until)
-            asked[eni.network_interface_id] = max(until, eni.audit_until) if until and eni.audit_until else ""
-    return ((eni_id, until) for eni_id, until in asked.items() if eni_id in state.eni)
+            until = found.get(eni.network_interface_id, eni.audit_until)
+            found[eni.network_interface_id] = max(until, eni.audit_until) if until and eni.audit_until else ""
+    return ((eni_id, until) for eni_id, until in found.items() if eni_id in state.eni)
 
 
 def _with_modes(state: CloudState, wanted: Mapping[str, str]) -> CloudState:

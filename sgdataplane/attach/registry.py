@@ -149,14 +149,14 @@ class Registry:
         self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and its bindings
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long, or
-        others than we could use it."""
+    def locked(self, seconds: float = LOCK_S) -> Iterator[None]:
+        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock for so long,
+        or others than we could use it."""
         make_private_folder(self.folder, (RECORD, LOCK, COMMITS, APPLIED))
         lock = self._open_lock()
         try:
-            if not wait_for_lock(lock, LOCK_S):
-                raise HostError("attached ENIs", f"another process has been working on them for {LOCK_S:g} s")
+            if not wait_for_lock(lock, seconds):
+                raise HostError("attached ENIs", f"another process has been working on them for {seconds:g} s")
             yield
         finally:
             os.close(lock)

@@ -20,7 +20,7 @@ from sgdataplane.cli.times import read_span
 from sgdataplane.daemon import control
 from sgdataplane.daemon.control import Request
 from sgdataplane.daemon.statefolder import TRIALS
-from sgdataplane.daemon.trials import COMPARING
+from sgdataplane.daemon.trials import BEGINNING
 from sgdataplane.errors import TrialError
 from sgdataplane.history.span import SPAN_WORDS
 from sgdataplane.host.files import Survives
@@ -29,10 +29,10 @@ from sgdataplane.terminal.arguments import CONFIG_HELP, ENI_HELP, Summary, Verbs
 from sgdataplane.terminal.files import require_writable, write
 from sgdataplane.terminal.output import Exit, iso_time, print_json, render_table, say, say_block, whole_seconds
 from sgdataplane.trial.live import ending
-from sgdataplane.trial.record import EXPECTED, NAME, TrialFolder, TrialRecord
+from sgdataplane.trial.record import EXPECTED, MAX_S, NAME, TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport
 
-LONGEST = "30d"
+LONGEST = f"{MAX_S // 86400}d"
 PLANNING_S, POLL_S = 120.0, 0.1  # how long the agent may compare two states, and how often it is asked
 DAY_S = 86400
 ACTIONS = {
@@ -143,7 +143,7 @@ class AgentTrials:
             self._folder.add(record, state)
         found = self._report(Request.TRIAL_START, record.name)
         until = time.monotonic() + PLANNING_S
-        while found.paused == COMPARING and time.monotonic() < until:
+        while found.paused in BEGINNING and time.monotonic() < until:
             time.sleep(POLL_S)
             found = self.read(record.name)
         return found

@@ -116,6 +116,13 @@ def print_text(shown: ShownTrial) -> None:
         say(SAMPLED)
     if report.is_merged:
         say(MERGED)
+    if report.unsampled:
+        warn(unsampled_sentence(report))
+
+
+def unsampled_sentence(report: TrialReport) -> str:
+    """Where no ends are sampled, and why."""
+    return f"packets are counted and not sampled in {'; '.join(report.unsampled)}"
 
 
 def _print_seen(shown: ShownTrial, title: str, lines: Sequence[SeenLine]) -> None:
@@ -218,6 +225,8 @@ def as_markdown(shown: ShownTrial) -> str:
     blocks = [f"### {escaped(headline(shown))}", escaped(summary(shown))]
     if shown.report.paused:
         blocks.append(f"> [!WARNING]\n> Paused: {escaped(shown.report.paused)}")
+    if shown.report.unsampled:
+        blocks.append(f"> [!WARNING]\n> {escaped(unsampled_sentence(shown.report))}")
     header = ("VERDICT", *HEADERS, *SEEN_HEADERS)
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
         (f"**{escaped(title)}**", header, [cells(shown, seen) for seen in lines])
@@ -265,6 +274,8 @@ def as_html(shown: ShownTrial) -> str:
         ("Seen", summary(shown)),
     )
     notes = [SAMPLED, *([MERGED] if shown.report.is_merged else [])]
+    if shown.report.unsampled:
+        notes.append(unsampled_sentence(shown.report))
     if shown.report.paused:
         notes.insert(0, f"The trial is paused, so nothing is counted now: {shown.report.paused}")
     return render_page(
@@ -291,6 +302,7 @@ def as_json(shown: ShownTrial) -> dict[str, object]:
     return {
         **record_as_json(report.record),
         "paused": report.paused or None,
+        "unsampled": list(report.unsampled),
         "seen": {word: report.packets(is_opening=word == "open") for word in ("open", "close")},
         "lines": [_line_as_json(seen) for seen in report.lines],
         "now_in_force": [

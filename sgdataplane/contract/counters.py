@@ -1,6 +1,6 @@
 """The counters of our tables: what each is called, and which causes are counted.
 
-Owns these names, and the nflog group that logged packets go to. Must not know where a table counts.
+Owns these names, and the nflog groups that logged packets go to. Must not know where a table counts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from sgdataplane.net.values import Direction
 
 LOG_GROUP = 5160  # of nflog; each network namespace has its own
 HISTORY_GROUP = 5161  # where a table of history's own logs new sessions
+TRIAL_GROUP = 5162  # where a trial's table logs samples
 # Why a packet passes or is dropped before any rule of a user is asked.
 CAUSES = (
     "always",

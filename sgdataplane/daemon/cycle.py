@@ -13,9 +13,9 @@ from functools import partial
 
 from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
 from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, Sights, discover
-from sgdataplane.attach.modes import ModesNow
+from sgdataplane.attach.modes import HostModes, ModesNow, asked_here
 from sgdataplane.attach.reconcile import reconcile
-from sgdataplane.attach.registry import Registry
+from sgdataplane.attach.registry import Registry, current
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
 from sgdataplane.daemon.auditfile import AuditEndFile
@@ -43,7 +43,7 @@ Aside = Callable[[Callable[[], None]], None]
 @dataclass(frozen=True, slots=True)
 class CycleReport:
     """What a cycle did. `host`: None if nothing could be done at all; `error` says why. `looked`: how many seconds each
-    namespace took of which something was heard."""
+    namespace took of which something was heard. `modes`: as they are on this host after it."""
 
     causes: frozenset[Cause]
     policy: Policy
@@ -54,6 +54,7 @@ class CycleReport:
     discovery: Discovery = NOT_LOOKED
     looked: Mapping[Key, float] = field(default_factory=dict)
     audit_end_error: str = ""
+    modes: HostModes = field(default_factory=HostModes)
 
     @property
     def is_whole(self) -> bool:
@@ -153,7 +154,8 @@ class Reconciler:
         seconds = time.monotonic() - started
         what = (frozenset(causes), policy, host, error)
         audit_end_error = "" if self._audit_file is None else self._audit_file.error
-        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked, audit_end_error)
+        modes = HostModes({} if host is None else asked_here(current(host.bindings), manner.audit), self._modes.ended)
+        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked, audit_end_error, modes)
 
     @property
     def state(self) -> CloudState:

@@ -4,91 +4,72 @@ Owns these times, and the answers about trials. Is given reports of cycles. Must
 
     planned     in a thread of its own, after a cycle that changed what is in force, and as a trial begins. Cycles go on
                 meanwhile; a plan of what is no longer in force is made anew
-    carried out by the agent's thread, as all commits are, so that none of them is taken for somebody else's
+    carried out by the agent's thread, as all commits are, so that none of them is taken for somebody else's. It takes
+                the registry's lock, as all who commit do. If another process has it, that is owed until the next tick
     read        every READ_S, or 20 times what reading took last; when somebody asks; at the end of the agent
-    listened    in up to MAX_LISTENED namespaces, for samples. A socket keeps its namespace alive, so once a second it
-                is asked whether anybody else is still there
+    listened    for samples (sampling.py). Once a second each namespace is asked whether anybody else is still there
 
 Nothing that goes wrong here is raised: a trial can't fail an apply. It is paused with its reason, and tried again after
-the next change.
+the next change. Between namespaces the agent's heart beats; but clients wait, as their answers would come in between.
 """
 
 from __future__ import annotations
 
 import logging
 import selectors
-import socket
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
+from sgdataplane.attach.modes import HostModes
+from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.logs import event
-from sgdataplane.daemon.readings import place_of
-from sgdataplane.enforce import Desired
-from sgdataplane.errors import InternalError, SgDataplaneError
-from sgdataplane.host import netns
-from sgdataplane.host.identity import is_there
+from sgdataplane.daemon.sampling import Sampling
+from sgdataplane.daemon.trialplaces import TrialPlaceAt, desired_at, obey_the_same
+from sgdataplane.daemon.trialplans import CONTAINED, PlannedTrial, Planner, reason_of
+from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport, report_of
-from sgdataplane.trial.samples import SampleListener
+from sgdataplane.trial.samples import Sample
 from sgdataplane.trial.trial import Plan, Trial, TrialScope, remove_others
 
 READ_S, READ_SHARE = 10.0, 20
 TICK_S = 1.0
-MAX_LISTENED = 64
 COMPARING = "the states are being compared"
-CONTAINED = (SgDataplaneError, InternalError, OSError, MemoryError, RecursionError)
-
-
-@dataclass
-class _Planned:
-    """What the thread has made of one trial: its trial and plan, or why there is none."""
-
-    name: str
-    number: int
-    trial: Trial | None = None
-    plan: Plan = ()
-    error: str = ""
-
-
-@dataclass
-class _KnownPlace:
-    """A namespace, and who listens there, if anybody does."""
-
-    scope: TrialScope
-    report: NamespaceReport
-    listener: SampleListener | None = None
+BUSY = "another process changes what is enforced here; it goes on after that"
+BEGINNING = (COMPARING, BUSY)  # why a trial is paused that begins by itself within moments
 
 
 @dataclass
 class Trials:
-    """For one thread, which can wait for its file descriptor."""
+    """For one thread, which can wait for its file descriptor. `beat`: called between namespaces."""
 
     folder: TrialFolder
+    registry: Registry
+    beat: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     _trials: dict[str, Trial] = field(default_factory=dict)
     _plans: dict[str, Plan] = field(default_factory=dict)
+    _changes: dict[str, float] = field(default_factory=dict)  # when a plan is out of date
     _errors: dict[str, str] = field(default_factory=dict)
-    _places: dict[Key, _KnownPlace] = field(default_factory=dict)
-    _ready: list[_Planned] = field(default_factory=list)
+    _owed: set[str] = field(default_factory=set)  # plans that aren't carried out yet
+    _is_untidy: bool = False  # there may be tables of trials that don't count
+    _places: dict[object, TrialPlaceAt] = field(default_factory=dict)
+    _modes: HostModes = field(default_factory=HostModes)
     _number: int = 0
     _read_at: float = 0.0
     _read_took: float = 0.0
     _ticked: float = 0.0
 
     def __post_init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "trials")
         self._selector = selectors.EpollSelector()
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._selector.register(self._reader, selectors.EVENT_READ, self._hear_plans)
+        self._planner = Planner(self._selector, self._hear_plans)
+        self._sampling = Sampling(self._selector, self._hear_sample, self.now)
 
     def fileno(self) -> int:
         return self._selector.fileno()
@@ -97,12 +78,9 @@ class Trials:
         """Count a last time. The kernel goes on counting."""
         if self._trials:
             self._read()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for place in self._places.values():
-            self._deafen(place)
+        self._planner.close()
+        self._sampling.close()
         self._selector.close()
-        self._reader.close()
-        self._writer.close()
 
     # following the policy
 
@@ -110,33 +88,27 @@ class Trials:
         """Follow what is in force after a cycle, if trials run and it changed."""
         if report.host is None:
             return
-        before = {key: place.scope.desired for key, place in self._places.items()}
+        before = desired_at(self._places)
         reports = {entry.key: entry for entry in report.host.namespaces if not entry.is_gone}
         self._take_places(reports)
-        now = {key: place.scope.desired for key, place in self._places.items()}
-        if not self._names():
-            return
-        if not _is_same(before, now) or self._names() - self._known():
+        is_same = obey_the_same(before, desired_at(self._places)) and self._modes == report.modes
+        self._modes = report.modes
+        if self._names() and (not is_same or self._names() - self._known()):
             self._plan_all()
         elif any(entry.applied is not None and entry.applied.changed for entry in reports.values()):
-            self._carry_out_all()  # somebody may have removed our tables
+            self._owed |= self._plans.keys()  # somebody may have removed our tables
+        self._settle()
 
     def _take_places(self, reports: Mapping[Key, NamespaceReport]) -> None:
         for key in self._places.keys() - reports.keys():
-            self._deafen(self._places.pop(key))
+            self._sampling.release(key)
+            del self._places[key]
         for key, entry in reports.items():
             known = self._places.get(key)
             desired = entry.desired or (known.scope.desired if known else None)
             if desired is not None:
-                scope = TrialScope(key, partial(place_of, entry), desired)
-                self._places[key] = _KnownPlace(scope, entry, known.listener if known else None)
-                if known is None:
-                    self._tidy((scope,))
-
-    def _tidy(self, scopes: tuple[TrialScope, ...]) -> None:
-        """Remove tables of trials that don't run, such as one that ended while no agent ran."""
-        with suppress(*CONTAINED):
-            remove_others(scopes, self._names() - self._errors.keys())
+                self._places[key] = TrialPlaceAt.of(entry, desired)
+                self._is_untidy |= known is None  # tables of trials that ended while no agent ran
 
     def _names(self) -> set[str]:
         return set(self.folder.names())
@@ -144,9 +116,11 @@ class Trials:
     def _known(self) -> set[str]:
         return {*self._trials, *self._errors}
 
-    @property
-    def _scopes(self) -> tuple[TrialScope, ...]:
-        return tuple(place.scope for place in self._places.values())
+    def _scopes(self) -> Iterator[TrialScope]:
+        """All places, with a beat before each."""
+        for place in tuple(self._places.values()):
+            self.beat()
+            yield place.scope
 
     def _plan_all(self) -> None:
         self._number += 1
@@ -155,59 +129,78 @@ class Trials:
 
     def _plan(self, name: str) -> None:
         """Have the thread compare the states."""
-        work = partial(_planned, self.folder, name, self._number, self._trials.get(name), self._scopes)
+        self._changes.pop(name, None)
+        scopes = tuple(place.scope for place in self._places.values())
+        wanted = PlannedTrial(name, self._number, self._since(name), self._trials.get(name))
         with suppress(RuntimeError):  # no memory for the thread: the next change tries again
-            self._pool.submit(work).add_done_callback(self._note_planned)
+            self._planner.plan(wanted, self.folder, scopes, partial(self._modes.judged, seconds=self.now()))
 
-    def _note_planned(self, future: Future[_Planned]) -> None:
-        """In the thread: wake the other one."""
-        with suppress(BaseException):
-            self._ready.append(future.result())
-            self._writer.send(b"\0")
+    def _since(self, name: str) -> float | None:
+        """When the trial began that has this name now."""
+        with suppress(SgDataplaneError):
+            return self.folder.record(name).since
+        return None
 
     def _hear_plans(self) -> None:
-        with suppress(BlockingIOError):
-            self._reader.recv(4096)
-        ready, self._ready = self._ready, []
-        for found in ready:
-            if found.number == self._number and found.name in self._names():
-                self._take(found)
+        for planned in self._planner.take():
+            is_its = planned.name in self._names() and planned.since == self._since(planned.name)
+            if planned.number == self._number and is_its:
+                self._take(planned)
+        self._settle()
 
-    def _take(self, found: _Planned) -> None:
-        trial = found.trial or self._trials.get(found.name)
+    def _take(self, planned: PlannedTrial) -> None:
+        name, trial = planned.name, planned.trial or self._trials.get(planned.name)
         if trial is None:
-            self._errors[found.name] = found.error
-            event(logging.WARNING, "trial-paused", trial=found.name, reason=found.error)
-            self._tidy(self._scopes)
+            self._errors[name], self._is_untidy = planned.error, True
+            event(logging.WARNING, "trial-paused", trial=name, reason=planned.error)
             return
-        self._errors.pop(found.name, None)
-        self._trials[found.name] = trial
-        if found.error:
-            self._pause(trial, found.error)
+        self._errors.pop(name, None)
+        self._trials[name] = trial
+        if planned.error:
+            self._pause(trial, planned.error)
             return
-        self._plans[found.name] = found.plan
-        self._carry_out(trial)
+        self._plans[name] = planned.plan
+        self._owed.add(name)
+        if planned.until is not None:
+            self._changes[name] = planned.until
 
-    def _carry_out_all(self) -> None:
-        for name, trial in self._trials.items():
-            if name in self._plans:
-                self._carry_out(trial)
+    # commits
+
+    def _settle(self) -> None:
+        """Do in the kernel what is owed, unless another process of ours works there, or we do."""
+        if self._owed or self._is_untidy:
+            with suppress(HostError), self.registry.locked(0.0):
+                owed, self._owed = self._owed, set()
+                for name in sorted(owed & self._plans.keys()):
+                    self._carry_out(self._trials[name])
+                if self._is_untidy:
+                    self._tidy()
+        self._listen()
 
     def _carry_out(self, trial: Trial) -> None:
         was = trial.paused
         try:
-            trial.carry_out(self._plans[trial.name], self._scopes)
+            trial.carry_out(self._plans[trial.name], self._scopes())
         except CONTAINED as error:
-            self._pause(trial, str(error) or type(error).__name__)
+            self._pause(trial, reason_of(error))
             return
-        if was and was != COMPARING:
+        if was:
             event(logging.INFO, "trial-goes-on", trial=trial.name)
         self._note(trial)
-        self._listen()
+
+    def _tidy(self) -> None:
+        """Remove tables of trials that don't count."""
+        self._is_untidy = False
+        paused = {name for name, trial in self._trials.items() if trial.paused}
+        wanted = self._names() - self._errors.keys() - paused
+        for scope in self._scopes():
+            with suppress(*CONTAINED):
+                remove_others((scope,), wanted)
 
     def _pause(self, trial: Trial, reason: str) -> None:
         self._plans.pop(trial.name, None)
-        trial.pause(reason, self._scopes)
+        trial.read(self._scopes())
+        trial.paused, self._is_untidy = reason, True
         event(logging.WARNING, "trial-paused", trial=trial.name, reason=reason)
         self._note(trial)
 
@@ -222,7 +215,7 @@ class Trials:
     @property
     def wait_s(self) -> float | None:
         """How long until something has to be done; None if no trial runs."""
-        if not self._trials:
+        if not (self._known() or self._owed or self._is_untidy):
             return None
         return max(0.0, min(self._read_due, self._ticked + TICK_S) - self.clock())
 
@@ -234,65 +227,71 @@ class Trials:
         """Do what is due, and read what came."""
         for key, _ in self._selector.select(0):
             key.data()
-        if self._trials and self.clock() >= self._ticked + TICK_S:
+        if self.wait_s is None:
+            return
+        if self.clock() >= self._ticked + TICK_S:
             self._ticked = self.clock()
             self._tick()
-        if self._trials and self.clock() >= self._read_due:
+        if self.clock() >= self._read_due:
             self._read()
 
     def _tick(self) -> None:
-        """End what is over, and let go of namespaces where nobody else is."""
-        for name in list(self._trials):
-            with suppress(SgDataplaneError):
-                if self.folder.record(name).until <= self.now():
-                    self._end(name)
-                    event(logging.INFO, "trial-ended", trial=name)
-        for place in self._places.values():
-            if place.listener is not None and not _is_there(place.report):
-                self._deafen(place)
+        """End what is over, do what is owed, and let go of namespaces where nobody else is."""
+        for name in self._known():
+            if self._until(name) <= self.now():
+                self._end(name)
+                event(logging.INFO, "trial-ended", trial=name)
+        for name in [name for name, at in self._changes.items() if at <= self.now()]:
+            self._plan(name)
+        if self._owed or self._is_untidy:
+            self._settle()
+        for key in self._sampling.listened:
+            if key not in self._places or not self._places[key].is_there:
+                self._sampling.release(key)
+
+    def _until(self, name: str) -> float:
+        """When it ends, also if it can't be read."""
+        if name in self._trials:
+            return self._trials[name].record.until
+        try:
+            return self.folder.known(name).until
+        except SgDataplaneError:
+            return self.now()  # its files are gone
 
     def _read(self) -> None:
         began = self.clock()
         for trial in self._trials.values():
             self._read_one(trial)
             self._note(trial)
+        self._settle()
         self._read_at = self.clock()
         self._read_took = self._read_at - began
 
     def _read_one(self, trial: Trial) -> None:
-        if not trial.read(self._scopes) and trial.name in self._plans and not trial.paused:
-            self._carry_out(trial)  # somebody has removed a table of ours
+        if not trial.read(self._scopes()) and trial.name in self._plans and not trial.paused:
+            self._owed.add(trial.name)  # somebody has removed a table of ours
 
     # samples
 
     def _listen(self) -> None:
-        """Listen where a trial counts."""
+        """Listen where a trial counts, and say where that fails."""
         wanted = {entry.scope.key for plan in self._plans.values() for entry in plan if entry.found.lines}
-        for key, place in self._places.items():
-            if key not in wanted:
-                self._deafen(place)
-        for key in [key for key in self._places if key in wanted][:MAX_LISTENED]:
-            place = self._places[key]
-            if place.listener is None:
-                with suppress(SgDataplaneError, OSError), place.scope.held() as path:
-                    if path is not None:
-                        place.listener = SampleListener(path, place.scope.desired.site)
-                        self._selector.register(
-                            place.listener, selectors.EVENT_READ, partial(self._hear_samples, place.listener)
-                        )
+        before = dict(self._sampling.silent)
+        self._sampling.follow(place.scope for key, place in self._places.items() if key in wanted)
+        for key, why in self._sampling.silent.items():
+            if before.get(key) != why:
+                event(logging.WARNING, "trial-not-sampled", namespace=self._places[key].report.named, reason=why)
 
-    def _hear_samples(self, listener: SampleListener) -> None:
-        with suppress(SgDataplaneError, OSError):
-            for sample in listener.read(self.now()):
-                for trial in self._trials.values():
-                    trial.note_sample(sample)
+    def _hear_sample(self, sample: Sample) -> None:
+        for trial in self._trials.values():
+            trial.note_sample(sample)
 
-    def _deafen(self, place: _KnownPlace) -> None:
-        if place.listener is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(place.listener)
-            place.listener.close()
-            place.listener = None
+    def _unsampled(self, name: str) -> Iterator[str]:
+        """Where this trial counts and nobody listens, and why."""
+        for entry in self._plans.get(name, ()):
+            place, why = self._places.get(entry.scope.key), self._sampling.silent.get(entry.scope.key)
+            if entry.found.lines and place is not None and why is not None:
+                yield f"{place.report.named}: {why}"
 
     # answers
 
@@ -308,62 +307,32 @@ class Trials:
             return None
         trial = self._trials.get(name)
         if trial is None:
-            return TrialReport(self.folder.record(name), self._errors.get(name, COMPARING), (), ())
+            return TrialReport(self.folder.known(name), self._errors.get(name, COMPARING), (), ())
         self._read_one(trial)
-        return report_of(trial)
+        self._settle()
+        seen = report_of(trial, self._unsampled(name))
+        return replace(seen, paused=BUSY) if name in self._owed and not seen.paused else seen
 
     def stop(self, name: str) -> TrialReport | None:
         """End a trial; return what it has seen."""
-        found = self.report(name)
-        if found is not None:
+        seen = self.report(name)
+        if seen is not None:
             self._end(name)
-        return found
+        return seen
 
     def _end(self, name: str) -> None:
-        trial = self._trials.pop(name, None)
-        self._plans.pop(name, None)
-        self._errors.pop(name, None)
-        if trial is not None:
-            trial.end(self._scopes)
+        for known in (self._trials, self._plans, self._errors, self._changes):
+            known.pop(name, None)
         self.folder.remove(name)
-        self._listen()
-
-    def records(self) -> list[TrialRecord]:
-        """The trials that run, by name."""
-        found = []
-        for name in self.folder.names():
-            with suppress(SgDataplaneError):
-                found.append(self.folder.record(name))
-        return found
+        self._owed.discard(name)
+        self._is_untidy = True
+        self._settle()
 
     def records_as_json(self) -> list[dict[str, object]]:
-        return [asdict(record) for record in self.records()]
+        """The trials that run, by name."""
+        return [asdict(record) for record in self._records()]
 
-
-def _planned(
-    folder: TrialFolder, name: str, number: int, trial: Trial | None, scopes: tuple[TrialScope, ...]
-) -> _Planned:
-    """Compare the states, in the thread."""
-    found = _Planned(name, number, trial)
-    try:
-        found.trial = trial or Trial.load(folder, name)
-        found.plan = found.trial.plan(scopes)
-    except CONTAINED as error:
-        found.error = str(error) or type(error).__name__
-    return found
-
-
-def _is_same(before: Mapping[Key, Desired], now: Mapping[Key, Desired]) -> bool:
-    """Whether the same namespaces obey the same."""
-    return before.keys() == now.keys() and all(
-        before[key] is now[key] or (before[key].state is now[key].state and before[key] == now[key]) for key in now
-    )
-
-
-def _is_there(report: NamespaceReport) -> bool:
-    """Whether the namespace exists for others than us."""
-    if isinstance(report.key, str):
-        return netns.exists(report.key)
-    with suppress(SgDataplaneError, OSError):
-        return is_there(report.key, report.enis[0].binding.path)
-    return True
+    def _records(self) -> Iterator[TrialRecord]:
+        for name in self.folder.names():
+            with suppress(SgDataplaneError):
+                yield self.folder.known(name)

@@ -32,7 +32,7 @@ def _places_of(name: str) -> list[tuple[str, Site]]:
 def _expire(name: str) -> None:
     """End trials whose time is over. LabError if there is no such lab."""
     folder = trials.folder_of(name)
-    if any(folder.record(trial).until <= time.time() for trial in folder.names()):
+    if trials.expired(folder):
         with manage.watch(name) as lab, folder.locked():
             trials.end_expired(lab, folder)
 
@@ -42,7 +42,9 @@ class LabKeeper:
 
     def __init__(self, name: str) -> None:
         self._name, self._folder = name, trials.folder_of(name)
-        self._samples = Samples.of(trials.samples_of(self._folder))
+        self._samples = Samples.of(trials.kept_by_keeper(self._folder).get("samples"))
+        self._waiting: dict[str, Site] = {}  # where we have to listen, and don't yet
+        self._silent: dict[str, str] = {}  # why
         self._selector = selectors.EpollSelector()
         self._record = ""
         self._is_new = False
@@ -53,17 +55,28 @@ class LabKeeper:
         self._selector.close()
 
     def listen(self) -> None:
-        """Listen in the lab's present namespaces."""
+        """Listen in the lab's present namespaces. Where that fails, it is tried again at the next call."""
         record = LabFolder(self._name).load()
-        if record is None or not record.is_up or record.state_file == self._record:
+        if record is None or not record.is_up:
             return
-        self._record = record.state_file
-        for key in list(self._selector.get_map().values()):
-            self._deafen(key.data)
-        for place, site in _places_of(self._name):
-            with suppress(SgDataplaneError, OSError):
-                listener = SampleListener(place, site)
-                self._selector.register(listener, selectors.EVENT_READ, listener)
+        if record.state_file != self._record:
+            self._record = record.state_file
+            for key in list(self._selector.get_map().values()):
+                self._deafen(key.data)
+            self._waiting = dict(_places_of(self._name))
+        before, self._silent = self._silent, {}
+        for place, site in tuple(self._waiting.items()):
+            self._listen(place, site)
+        self._is_new |= self._silent != before
+
+    def _listen(self, place: str, site: Site) -> None:
+        try:
+            listener = SampleListener(place, site)
+        except (SgDataplaneError, OSError) as error:
+            self._silent[place] = str(error)
+            return
+        self._selector.register(listener, selectors.EVENT_READ, listener)
+        del self._waiting[place]
 
     def _deafen(self, listener: SampleListener) -> None:
         self._selector.unregister(listener)
@@ -87,7 +100,12 @@ class LabKeeper:
 
     def _store(self) -> None:
         if self._is_new and self._folder.names():
-            text = json.dumps(self._samples.as_json())
+            text = json.dumps(
+                {
+                    "samples": self._samples.as_json(),
+                    "silent": [f"{place}: {why}" for place, why in self._silent.items()],
+                }
+            )
             replace_file(self._folder.path / trials.SAMPLES_FILE, text.encode(), Survives.THE_WRITER, mode=0o600)
             self._is_new = False
 

@@ -14,6 +14,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from sgdataplane.lab.record import LabFolder
 from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.report import TrialReport, report_of
 from sgdataplane.trial.samples import Samples
-from sgdataplane.trial.trial import Trial, TrialScope, follow
+from sgdataplane.trial.trial import Trial, TrialScope, follow, remove_others
 
 if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
@@ -67,24 +68,34 @@ def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
 
 
 def read(lab: Lab, name: str) -> TrialReport:
-    """What a trial has seen until now. TrialError if there is none of that name."""
+    """What a trial has seen until now; why it can't be read, if it can't. TrialError if there is none of that name."""
     folder = folder_of(lab.record.name)
     with folder.locked():
         end_expired(lab, folder)
+        return _report(lab, folder, name)
+
+
+def _report(lab: Lab, folder: TrialFolder, name: str) -> TrialReport:
+    record = folder.known(name)
+    try:
         trial = Trial.load(folder, name)
-        _read(lab, trial)
-        return report_of(trial)
+    except SgDataplaneError as error:
+        return TrialReport(record, str(error), (), ())
+    trial.read(scopes_of(lab))
+    kept = kept_by_keeper(folder)
+    trial.samples = Samples.of(kept.get("samples"))
+    with suppress(OSError):
+        trial.note()
+    silent = kept.get("silent")
+    return report_of(trial, map(str, silent) if isinstance(silent, list) else ())
 
 
 def stop(lab: Lab, name: str) -> TrialReport:
-    """End a trial, and return what it has seen. TrialError as above."""
+    """End a trial, and return what it has seen. TrialError as above; KernelError if the kernel refuses."""
     folder = folder_of(lab.record.name)
     with folder.locked():
-        trial = Trial.load(folder, name)
-        _read(lab, trial)
-        trial.end(scopes_of(lab))
-        found = report_of(trial)
-        folder.remove(name)
+        found = _report(lab, folder, name)
+        _end(lab, folder, [name])
     if not folder.names():
         _forget_samples(folder)
     return found
@@ -106,11 +117,12 @@ def _forget_samples(folder: TrialFolder) -> None:
         (folder.path / name).unlink(missing_ok=True)
 
 
-def samples_of(folder: TrialFolder) -> object:
-    """What the keeper has noted; None if nothing can be read."""
+def kept_by_keeper(folder: TrialFolder) -> Mapping[str, object]:
+    """What the keeper has noted: samples, and where it can't listen. Nothing if nothing can be read."""
     with suppress(OSError, ValueError, RecursionError):
-        return json.loads((folder.path / SAMPLES_FILE).read_bytes())
-    return None
+        found = json.loads((folder.path / SAMPLES_FILE).read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def records(lab: Lab) -> tuple[TrialRecord, ...]:
@@ -118,35 +130,43 @@ def records(lab: Lab) -> tuple[TrialRecord, ...]:
     folder = folder_of(lab.record.name)
     with folder.locked():
         end_expired(lab, folder)
-        return tuple(folder.record(name) for name in folder.names())
+        return tuple(folder.known(name) for name in folder.names())
 
 
 def follow_all(lab: Lab) -> None:
     """Make all trials follow the policy that the lab has now. Whatever goes wrong is logged, and no caller's matter."""
     folder = folder_of(lab.record.name)
-    try:
-        for name in folder.names():
+    for name in folder.names():
+        try:
             trial = Trial.load(folder, name)
             follow(trial, scopes_of(lab))
             trial.note()
-    except Exception as error:  # noqa: BLE001  # a trial can't fail an apply
-        LOGGER.warning("a trial can't follow the policy: %s", error)
+        except Exception as error:  # noqa: BLE001  # a trial can't fail an apply, nor another trial
+            LOGGER.warning("a trial can't follow the policy: %s", error)
 
 
-def _read(lab: Lab, trial: Trial) -> None:
-    trial.read(scopes_of(lab))
-    trial.samples = Samples.of(samples_of(trial.folder))
-    with suppress(OSError):
-        trial.note()
+def expired(folder: TrialFolder) -> list[str]:
+    """The trials whose time is over, also those that can't be read."""
+    found = []
+    for name in folder.names():
+        with suppress(SgDataplaneError):
+            if folder.known(name).until <= time.time():
+                found.append(name)
+    return found
 
 
 def end_expired(lab: Lab, folder: TrialFolder) -> None:
-    """End trials whose time is over."""
-    for name in folder.names():
-        with suppress(SgDataplaneError):
-            if folder.record(name).until <= time.time():
-                Trial.load(folder, name).end(scopes_of(lab))
-                folder.remove(name)
+    """End trials whose time is over. If the kernel refuses, they end later."""
+    with suppress(SgDataplaneError):
+        _end(lab, folder, expired(folder))
+
+
+def _end(lab: Lab, folder: TrialFolder, names: Collection[str]) -> None:
+    """Remove their tables, then what is kept of them. KernelError if the kernel refuses."""
+    if names:
+        remove_others(scopes_of(lab), set(folder.names()) - set(names))
+    for name in names:
+        folder.remove(name)
 
 
 def _begin_keeping(name: str) -> None:

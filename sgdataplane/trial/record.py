@@ -28,6 +28,8 @@ from sgdataplane.statefile import dump_native, load
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 EXPECTED = "a name of up to 63 letters, digits, dots, dashes and underscores that begins with a letter or digit"
 MAX_TRIALS = 16
+MAX_S = 30 * 86400  # that a trial runs
+UNREADABLE = "a record that can't be read"
 LOCK, LOCK_S = "lock", 30.0
 MAX_SEEN_BYTES = 64 << 20
 VERSION = 1
@@ -107,6 +109,20 @@ class TrialFolder:
             raise self._missing(name) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrialError(name, f"its record can't be read ({error})") from error
+
+    def known(self, name: str) -> TrialRecord:
+        """The record. Of one that can't be read, what its file shows: it ends as if the trial had begun when that was
+        written, and ran as long as a trial may. TrialError if there is no such trial."""
+        try:
+            return self.record(name)
+        except TrialError as error:
+            if error.is_missing:
+                raise
+        try:
+            since = (self.path / f"{name}.json").stat().st_mtime
+        except OSError:
+            raise self._missing(name) from None
+        return TrialRecord(name, UNREADABLE, (), since, since + MAX_S)
 
     def _missing(self, name: str) -> TrialError:
         others = ", ".join(self.names()) or "none"

@@ -5,10 +5,11 @@ Owns the record and its form between processes. Must not know how it is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sgdataplane.model.words import counted
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.trial.lines import TrialLine
 from sgdataplane.trial.linetext import line_as_plain, line_of
@@ -16,6 +17,7 @@ from sgdataplane.trial.record import TrialRecord
 from sgdataplane.trial.samples import LineSamples
 from sgdataplane.trial.trial import DoneLine, Trial, spell_time
 
+MAX_UNSAMPLED = 8  # that are told
 LATE_S = 120.0  # a reading that finds more packets so long after the last sample shows that samples are missing
 
 
@@ -40,12 +42,14 @@ class SeenLine:
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """`paused`: why nothing is counted now, or ""."""
+    """`paused`: why nothing is counted now, or "". `unsampled`: namespaces that are counted and not sampled, each with
+    why."""
 
     record: TrialRecord
     paused: str
     lines: tuple[SeenLine, ...]
     done: tuple[DoneLine, ...]
+    unsampled: tuple[str, ...] = ()
 
     @property
     def is_merged(self) -> bool:
@@ -67,6 +71,7 @@ class TrialReport:
                 for seen in self.lines
             ],
             "done": [[line_as_plain(one.line), one.packets, one.at] for one in self.done],
+            "unsampled": self.unsampled,
         }
 
     @classmethod
@@ -75,7 +80,8 @@ class TrialReport:
         lines = tuple(map(_seen_of, document["lines"]))
         done = tuple(DoneLine(line_of(line), packets, at) for line, packets, at in document["done"])
         record = document["record"]
-        return cls(TrialRecord(**{**record, "enis": tuple(record["enis"])}), document["paused"], lines, done)
+        known = TrialRecord(**{**record, "enis": tuple(record["enis"])})
+        return cls(known, document["paused"], lines, done, tuple(document["unsampled"]))
 
 
 def _seen_of(entry: Sequence[Any]) -> SeenLine:
@@ -83,19 +89,24 @@ def _seen_of(entry: Sequence[Any]) -> SeenLine:
     return SeenLine(line_of(line), counter, packets, sharing, first, last, tuple(ends))
 
 
-def report_of(trial: Trial) -> TrialReport:
-    """What is known now."""
+def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:
+    """What is known now. `unsampled`: as of TrialReport; a few of them are told."""
     sharing: dict[str, int] = {}
     for counter in trial.counters.values():
         sharing[counter] = sharing.get(counter, 0) + 1
     lines = tuple(_seen(trial, line, sharing[trial.counters[name]]) for name, line in trial.lines.items())
-    return TrialReport(trial.folder.record(trial.name), trial.paused, lines, tuple(trial.done))
+    return TrialReport(trial.record, trial.paused, lines, tuple(trial.done), _few(tuple(unsampled)))
+
+
+def _few(texts: Sequence[str]) -> tuple[str, ...]:
+    more = len(texts) - MAX_UNSAMPLED
+    return (*texts[:MAX_UNSAMPLED], *([f"{counted(more, 'more namespace')}"] if more > 0 else []))
 
 
 def _seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:
-    counted, counter = trial.sum_of(line), trial.counters[line.name]
-    times = _times(trial.samples.by_counter.get(counter), counted)
-    return SeenLine(line, counter, counted.packets, sharing, *times)
+    total, counter = trial.sum_of(line), trial.counters[line.name]
+    times = _times(trial.samples.by_counter.get(counter), total)
+    return SeenLine(line, counter, total.packets, sharing, *times)
 
 
 def _times(sampled: LineSamples | None, counted: Sum) -> tuple[str, str, tuple[str, ...]]:

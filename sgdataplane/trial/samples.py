@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sgdataplane.contract.counters import TRIAL_GROUP
 from sgdataplane.contract.names import logged_counter
 from sgdataplane.contract.sites import ARRIVING, Site
 from sgdataplane.host import netns
 from sgdataplane.host.nflog import Logged, Nflog
 from sgdataplane.net.values import Address, Direction
 from sgdataplane.observe.headers import parse_headers
-from sgdataplane.trial.tables import SAMPLES
 
 MAX_ENDS = 64  # of each line: the least frequent ones make room (Misra and Gries 1982)
 SHOWN = 5
@@ -94,7 +94,7 @@ class SampleListener:
         """Errors as of Nflog; HostError if there is no such namespace."""
         self._site = site
         with netns.inside(path):
-            self._log = Nflog(SAMPLES)
+            self._log = Nflog(TRIAL_GROUP)
 
     def fileno(self) -> int:
         return self._log.fileno()

@@ -30,6 +30,7 @@ from sgdataplane.compiler.cuts import MANY_PROTOCOLS, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Leaf, Node, RuleBox, Steps
 from sgdataplane.compiler.skeleton import content_chain
 from sgdataplane.contract import names
+from sgdataplane.contract.counters import TRIAL_GROUP
 from sgdataplane.contract.fields import (
     DESTINATION,
     NFPROTO,
@@ -72,7 +73,6 @@ from sgdataplane.nft.order import joined
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 from sgdataplane.trial.lines import TrialLine, TrialLines
 
-SAMPLES = 5161  # the nflog group of samples; the policy logs to another one
 SAMPLES_A_SECOND = 20  # of each line
 LOOK_UPS = 4  # on the way to a line, at most
 FEW = 2  # up to so many interfaces, the base chain asks for each
@@ -165,7 +165,7 @@ class _Chains:
     def _line(self, line: TrialLine) -> str:
         """The chain that counts a line's packets."""
         counter = self.found.counters[line.name]
-        counts = rule(Count(counter), Log(counter, SAMPLES, SAMPLES_A_SECOND))
+        counts = rule(Count(counter), Log(counter, TRIAL_GROUP, SAMPLES_A_SECOND))
         unjudged = [rule(*condition, RETURN) for condition in _unjudged(line, self.place.options)]
         return self._keep(content_chain("line", (*unjudged, counts)))
 

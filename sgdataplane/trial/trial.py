@@ -33,7 +33,7 @@ from sgdataplane.observe.ledgertext import ledger_as_json, ledger_of
 from sgdataplane.trial import running
 from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
 from sgdataplane.trial.linetext import line_as_plain, line_of
-from sgdataplane.trial.record import TrialFolder
+from sgdataplane.trial.record import TrialFolder, TrialRecord
 from sgdataplane.trial.samples import Sample, Samples
 from sgdataplane.trial.tables import TrialPlace, compile_trial, table_name
 
@@ -79,10 +79,11 @@ class DoneLine:
 
 @dataclass
 class Trial:
-    """`paused`: why it doesn't count, or "". `lines`: all of its lines, which may share counters."""
+    """`after`: the state on trial, as it was given. `paused`: why it doesn't count, or "". `lines`: all of its lines,
+    which may share counters."""
 
     folder: TrialFolder
-    name: str
+    record: TrialRecord
     after: CloudState
     paused: str = ""
     lines: dict[str, TrialLine] = field(default_factory=dict)
@@ -95,11 +96,14 @@ class Trial:
     @classmethod
     def load(cls, folder: TrialFolder, name: str) -> Trial:
         """The trial as it was noted. TrialError if there is none, StateFileError if its state can't be read."""
-        folder.record(name)
-        found = cls(folder, name, folder.state(name))
+        found = cls(folder, folder.record(name), folder.state(name))
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             found._take(folder.seen(name))
         return found
+
+    @property
+    def name(self) -> str:
+        return self.record.name
 
     def _take(self, seen: Mapping[str, object]) -> None:
         """Go on with what was seen."""
@@ -126,22 +130,23 @@ class Trial:
 
     # following the policy
 
-    def plan(self, scopes: Sequence[TrialScope]) -> Plan:
-        """What is to be counted where, now that these policies are in force. Touches nothing."""
-        wanted = frozenset(self.folder.record(self.name).enis)
+    def plan(self, scopes: Sequence[TrialScope], after: CloudState | None = None) -> Plan:
+        """What is to be counted where, now that these policies are in force. Touches nothing. `after`: the state on
+        trial as it would be obeyed here, if that isn't as it was given."""
+        wanted, state = frozenset(self.record.enis), after or self.after
         diffs: dict[tuple[int, object], StateDiff] = {}
         found = []
         for scope in scopes:
             enis = [eni for eni in scope.desired.interfaces if not wanted or eni in wanted]
             if enis:
-                lines = lines_at(self._diff(diffs, scope.desired), enis)
+                lines = lines_at(self._diff(diffs, scope.desired, state), enis)
                 found.append(PlannedTable(scope, lines, compile_trial(self.name, scope.place, lines)))
         return tuple(found)
 
-    def _diff(self, known: dict[tuple[int, object], StateDiff], desired: Desired) -> StateDiff:
+    def _diff(self, known: dict[tuple[int, object], StateDiff], desired: Desired, after: CloudState) -> StateDiff:
         key = id(desired.state), desired.options
         if key not in known:
-            known[key] = StateDiff(desired.state, self.after, desired.options)
+            known[key] = StateDiff(desired.state, after, desired.options)
         return known[key]
 
     def carry_out(self, plan: Plan, scopes: Iterable[TrialScope]) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.contract.counters import TRIAL_GROUP
 from sgdataplane.contract.tables import TABLE, TRIALS
 from sgdataplane.enforce import Settings, build, is_in_force
+from sgdataplane.host import netns
+from sgdataplane.host.nflog import Nflog
 from sgdataplane.lab import manage, trials
 from sgdataplane.lab.manage import Lab, enforce_policy
-from sgdataplane.trial.record import TrialRecord
+from sgdataplane.trial.record import MAX_S, TrialRecord
 from sgdataplane.trial.report import TrialReport
 from tests.support import labs
 from tests.support.flood import wait_until
@@ -152,6 +156,40 @@ def test_a_trial_ends_with_its_time_though_nobody_asks(lab: Lab) -> None:
     assert tables(lab)
     wait_until(lambda: tables(lab) == [])
     assert trials.records(lab) == ()
+
+
+def test_a_trial_that_cannot_be_read_ends_and_keeps_no_other_from_anything(lab: Lab, opener: Opener) -> None:
+    """Its record is damaged, and it is the first one by name."""
+    for name in ("bad", "t", "u"):
+        trials.start(lab, record(name, seconds=8 if name == "u" else 3600), labs.state_of(AFTER))
+    folder = trials.folder_of(lab.record.name)
+    damaged = folder.path / "bad.json"
+    damaged.write_text("{")
+    assert "record can't be read" in trials.read(lab, "bad").paused
+    assert [found.name for found in trials.records(lab)] == ["bad", "t", "u"]
+    now = manage.apply(lab.record.name, labs.state_of(TRUE), enforce_policy)
+    opener.send(20)
+    assert counts(trials.read(now, "t")) == {OPENS: opener.sent[OPENS]}, "the others follow"
+    wait_until(lambda: folder.names() == ("bad", "t"))  # and end
+    os.utime(damaged, times=(time.time() - MAX_S,) * 2)
+    wait_until(lambda: folder.names() == ("t",))
+    folder.note("t", {})
+    (folder.path / "t.yaml").write_text("{")
+    trials.stop(now, "t")
+    assert (folder.names(), tables(now)) == ((), [])
+
+
+def test_where_somebody_else_listens_that_is_said_and_tried_again(lab: Lab, opener: Opener) -> None:
+    place = next(at.netns for at in lab.enforced if "eni-b" in at.desired.interfaces)
+    with netns.inside(place):
+        theirs = Nflog(TRIAL_GROUP)
+    with closing(theirs):
+        trials.start(lab, record("t"), labs.state_of(AFTER))
+        wait_until(lambda: trials.read(lab, "t").unsampled != ())
+        assert f"counted and not sampled in {place}: nflog group" in sgdp("trial", "show", "--lab", lab.record.name)
+    wait_until(lambda: trials.read(lab, "t").unsampled == ())
+    opener.send(10)
+    wait_until(lambda: ends(trials.read(lab, "t")) == {CLOSES: ("10.0.0.1",), OPENS: ("10.0.0.1",)})
 
 
 def test_ends_are_sampled_also_in_a_lab(lab: Lab, opener: Opener) -> None:
