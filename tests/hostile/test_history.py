@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from sgdataplane.net.values import TCP, Direction
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.building import enforce
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.nft import nft
 from tests.support.pair import HERE, Pair, Session, desired_at, made_pair
 from tests.support.rawnft import In
@@ -93,20 +94,49 @@ HOSTILE = "eni-\x1b[31mred\n\u202eevil\x07"
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("verb", ["flows", "flows --by address", "flows --by port", "log --since 1h", "top --count 1"])
-def test_names_in_history_reach_no_terminal(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    now = int(time.time())
-    key = FlowKey(HOSTILE, Direction.INGRESS, HOSTILE, TCP, 22, Fate.DROP, "rule", HOSTILE, HOSTILE)
-    pending = PendingRows()
-    pending.at(now // BUCKET_S * BUCKET_S, BUCKET_S).flows[key] = FlowCount(3, 180, now, now)
-    with closing(HistoryWriter(tmp_path / file.NAME, 16 << 20, "boot")) as writer:
-        writer.write(pending, now)
+@pytest.mark.parametrize(
+    ("verb", "shown"),
+    [
+        ("flows", "evil"),
+        ("flows --by address", "evil"),
+        ("flows --by port", "tcp/22"),
+        ("log --since 1h", "evil"),
+        ("top --count 20 --interval 0.05", "evil"),
+    ],
+)
+def test_names_in_history_reach_no_terminal(
+    verb: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "agent.toml"
     config.write_text(f'state_directory = "{tmp_path}"\nstate = "{tmp_path}/none"\nsocket = "{tmp_path}/s"\n', "utf-8")
-    more = ["--interval", "0.01"] if "top" in verb else []
-    assert main([*verb.split(), *more, "--config", str(config)]) == 0
+    with growing(tmp_path / file.NAME):
+        assert main([*verb.split(), "--config", str(config)]) == 0
     said = capsys.readouterr()
     for text in (said.out, said.err):
         assert not set("\x1b\u202e\x07") & set(text)
-    if "top" not in verb and "port" not in verb:
-        assert "evil" in said.out  # control: it is shown
+    assert shown in said.out  # control: the row is shown
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[None]:
+    """A row with hostile names is written, and grows while the block runs: `top` shows only what grows."""
+    begun, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(HistoryWriter(path, 16 << 20, "boot")) as writer:
+            while not over.wait(0.02):
+                now = int(time.time())
+                key = FlowKey(HOSTILE, Direction.INGRESS, HOSTILE, TCP, 22, Fate.DROP, "rule", HOSTILE, HOSTILE)
+                pending = PendingRows()
+                pending.at(now // BUCKET_S * BUCKET_S, BUCKET_S).flows[key] = FlowCount(3, 180, now, now)
+                writer.write(pending, now)
+                begun.set()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        assert begun.wait(DEADLINE)
+        yield
+    finally:
+        over.set()
+        writing.join()

@@ -45,7 +45,7 @@ class HistoryScene:
             row.packets
             for row in self.totals()
             if rule in (row.decision.security_group_rule_id, row.decision.cause)
-            and Fate.of(row.decision) is fate
+            and row.fate is fate
             and row.decision.direction is Direction.INGRESS
         )
 
@@ -89,11 +89,11 @@ class HistoryScene:
 
 @contextmanager
 def history_at(
-    placement: str, make_name: Callable[[], str], folder: Path, read_output: Callable[[], str]
+    placement: str, make_name: Callable[[], str], folder: Path, read_output: Callable[[], str], **configured: object
 ) -> Iterator[HistoryScene]:
-    """The agent runs and records."""
+    """The agent runs and records. `configured`: more keys of its configuration."""
     with scene_at(placement, make_name, folder, read_output) as scene:
-        more = {"placement": "host"} if placement == "host" else {}
+        more = configured | ({"placement": "host"} if placement == "host" else {})
         scene.agent.configure(history={"keep": "30d", "max_mb": 16}, **more)
         scene.write(WEB)
         scene.agent.start()
