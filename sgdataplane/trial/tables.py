@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sgdataplane.analyse.rows import PLACES
 from sgdataplane.compiler.cuts import MANY_PROTOCOLS, cutting
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Leaf, Node, RuleBox, Steps
 from sgdataplane.compiler.skeleton import content_chain
@@ -51,7 +52,7 @@ from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
-from sgdataplane.net.values import ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
+from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import (
     RETURN,
     Chain,
@@ -274,11 +275,8 @@ def _as_keys(ranges: Ranges) -> tuple[Range, ...]:
 
 
 def _of_protocols(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
-    """Discovery, DHCP, and TCP that opens nothing, where they are in the line's ranges."""
-    _, hook, family = line.place
-    if _has(line, PROTOCOL, ICMPV6) and family is Family.IPV6:
-        types = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
-        yield is_value(Field.L4PROTO, ICMPV6), types
+    """DHCP, and TCP that opens nothing, where they are in the line's ranges. Discovery isn't tracked."""
+    _, hook, _ = line.place
     if _has(line, PROTOCOL, UDP):
         yield from _dhcp(line, options)
     is_dropped = options.strict_syn or (hook is Direction.EGRESS and options.midstream_egress == "drop")
@@ -293,7 +291,8 @@ def _dhcp(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
     is_sent = hook is Direction.EGRESS
     source_port, port = (client, server) if is_sent else (server, client)
     known = (*options.gateways, *((everyone,) if is_sent else ()))
-    ends = united((p.first, p.last) for p in map(Prefix.of, known) if p.family is family)
+    asked = united((p.first, p.last) for p in map(Prefix.of, known) if p.family is family)
+    ends = meet(asked, line.ranges[PLACES[REMOTE]])
     if ends and _has(line, SOURCE_PORT, source_port) and _has(line, PORT, port):
         yield *_udp(source_port, port), Match(_field(REMOTE, hook, family), _as_keys(ends))
     if is_sent and _has(line, SOURCE_PORT, server) and _has(line, PORT, client):
