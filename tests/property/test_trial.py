@@ -13,10 +13,19 @@ from sgdataplane.trial.lines import TrialLines
 from sgdataplane.trial.tables import LOOK_UPS, TrialPlace, base_name, compile_trial
 from tests.support import gen, wire
 from tests.support.changes import Change, changes
-from tests.support.trialing import decisions_of, edges_of, is_change, is_of, special_packets, trial_of
+from tests.support.trialing import (
+    decisions_of,
+    edges_of,
+    is_change,
+    is_of,
+    packets_beside,
+    packets_in,
+    special_packets,
+    trial_of,
+)
 
 SHARDS, STATES = 2, 20
-PACKETS, LINES, EDGES = 30, 8, 20
+PACKETS, LINES, EDGES, INSIDE = 30, 8, 20, 5
 NO_SHRINKING = (Phase.generate,)  # each example takes a second, and says which packet it is about
 
 
@@ -32,16 +41,18 @@ def counted(table: Table, place: TrialPlace, packet: Packet, **more: int) -> lis
     return outcome.counters
 
 
-def check_trial(change: Change, placement: str) -> dict[str, int]:
-    """How many packets were counted, and how many weren't."""
+def check_trial(change: Change, placement: str) -> int:
+    """Check packets of both states, and of the lines; return how many of them were counted."""
     place, found = trial_of(change.states, change.options, placement)
     table = compile_trial("a", place, found)
     packets = [p for state in change.states for p in gen.packets(state, change.chance, PACKETS)]
     packets += [gen.discovery(change.states[0], change.chance) for _ in range(5)]
     for line in change.chance.sample(found.lines, min(LINES, len(found.lines))):
         packets += edges_of(line, change.chance, EDGES)
+        packets += packets_in(line, change.chance, INSIDE)
+        packets += packets_beside(line, change.chance)
         packets += list(special_packets(line))[:EDGES]
-    return {"counted": sum(check_packet(change, table, place, found, packet) for packet in packets)}
+    return sum(check_packet(change, table, place, found, packet) for packet in packets)
 
 
 def check_packet(change: Change, table: Table, place: TrialPlace, found: TrialLines, packet: Packet) -> bool:
@@ -55,14 +66,14 @@ def check_packet(change: Change, table: Table, place: TrialPlace, found: TrialLi
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_a_packet_is_counted_where_both_states_differ_as_the_line_says(shard: int, placement: str) -> None:
-    sums = {"counted": 0}
+    counts = list[int]()
 
     @seed(shard)
     @settings(max_examples=STATES, database=None, deadline=None, phases=NO_SHRINKING)
     @given(changes())
     def check(change: Change) -> None:
-        sums["counted"] += check_trial(change, placement)["counted"]
+        counts.append(check_trial(change, placement))
 
     check()
-    print(sums)
-    assert sums["counted"] > STATES
+    print(counts)
+    assert sum(counts) > STATES

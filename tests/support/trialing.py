@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 from sgdataplane.analyse.diff import StateDiff
+from sgdataplane.analyse.rows import PLACES
 from sgdataplane.analyse.view import VerdictChange
 from sgdataplane.contract.sites import SITES
 from sgdataplane.model.always import DISCOVERY_TYPES
@@ -15,13 +18,14 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.ranges import Interval
+from sgdataplane.net.ranges import Interval, Ranges
 from sgdataplane.net.values import ICMPV6, PORT_PROTOCOLS, TCP, Address, Family, Verdict
-from sgdataplane.policy.dimensions import PORT, PROTOCOL, REMOTE, SOURCE_PORT
+from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 from sgdataplane.trial.lines import TrialLine, TrialLines, lines_at
 from sgdataplane.trial.tables import TrialPlace
 
 States = tuple[CloudState, CloudState]
+ORDER = (REMOTE, LOCAL, PROTOCOL, SOURCE_PORT, PORT)
 ADDRESSED = ("spoofed", "foreign", ABSENT)  # the ENI has no such address, or isn't there: nothing passes
 
 
@@ -56,6 +60,50 @@ def edges_of(line: TrialLine, chance: random.Random, most: int) -> list[Packet]:
     """Packets at the ends of the line in each dimension, and just beyond; also such as no rule judges."""
     every = [variant for packet in _corners(line.change, line) for variant in _variants(packet)]
     return chance.sample(every, min(len(every), most))
+
+
+def packets_in(line: TrialLine, chance: random.Random, count: int) -> list[Packet]:
+    """Packets in the line: in each dimension one of its numbers, most often at an end of a range."""
+
+    def pick(ranges: Ranges) -> int:
+        first, last = chance.choice(ranges)
+        return chance.choice((first, last, chance.randint(first, last)))
+
+    found, change = list[Packet](), line.change
+    for _ in range(count):
+        remote, local, protocol, source, port = (pick(line.ranges[PLACES[each]]) for each in ORDER)
+        ports = (port, source) if protocol in PORT_PROTOCOLS else (None, None)
+        bits = change.family.bits
+        found.append(
+            Packet(change.eni_id, change.direction, Address(bits, remote), Address(bits, local), protocol, *ports)
+        )
+    return found
+
+
+def packets_beside(line: TrialLine, chance: random.Random) -> Iterator[Packet]:
+    """Packets just beyond the line, at each end of each range: in one dimension, and in the line in all others."""
+    change = line.change
+    for packet, each in product(packets_in(line, chance, 1), ORDER):
+        ranges, last = line.ranges[PLACES[each]], each.whole(change.family)[-1][1]
+        near = {number for first, end in ranges for number in (first - 1, end + 1)}
+        for number in near:
+            if 0 <= number <= last and not any(first <= number <= end for first, end in ranges):
+                yield moved(packet, each, number)
+
+
+def moved(packet: Packet, dimension: Dimension, number: int) -> Packet:
+    """The packet with another number in one dimension. Without ports it is the same in these."""
+    address = partial(Address, packet.family.bits)
+    if dimension is REMOTE:
+        return replace(packet, remote=address(number))
+    if dimension is LOCAL:
+        return replace(packet, local=address(number))
+    if dimension is PROTOCOL:
+        ports = (packet.port or 1, packet.source_port or 1) if number in PORT_PROTOCOLS else (None, None)
+        return replace(packet, protocol=number, port=ports[0], source_port=ports[1])
+    if packet.protocol not in PORT_PROTOCOLS:
+        return packet
+    return replace(packet, port=number) if dimension is PORT else replace(packet, source_port=number)
 
 
 def special_packets(line: TrialLine) -> Iterator[Packet]:
