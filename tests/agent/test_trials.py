@@ -118,6 +118,21 @@ def test_an_apply_makes_lines_true(trying: Trying) -> None:
     assert done == {(DNS, DNS): trying.opener.sent[DNS]}
 
 
+def test_enis_that_this_host_audits_are_audited_after_the_change_too(trying: Trying) -> None:
+    """So nothing would change at them, until they are enforced."""
+    placement = {"placement": "host"} if trying.place == attachhost.ROUTER else {}
+    trying.agent.configure(audit=["*"], **placement)
+    trying.agent.reload()
+    wait_until(lambda: set(trying.agent.outcomes().values()) == {"auditing"})
+    assert trying.sgdp("start", trying.write(DNS), "--name", "t") == 0
+    assert trying.report().lines == ()
+    trying.agent.configure(**placement)
+    trying.agent.reload()
+    wait_until(lambda: trying.report().lines != ())
+    trying.opener.send(30)
+    assert trying.counts() == trying.sent(WEB, DNS)
+
+
 def test_it_is_no_drift_and_costs_no_epoch(trying: Trying) -> None:
     """A trial's commits start no cycle, and the next look finds the policy in force, untouched."""
     before = {eni["eni"]: eni["epoch"] for eni in trying.agent.status()["enis"]}
