@@ -86,8 +86,8 @@ class Agent:
         self._clearer = stack.enter_context(closing(Clearer()))
         beside = Beside(self._notifier.beat, self._meanwhile.run, self._hear_helper, self._clearer)
         self._undo = Undo(config.state_directory, str(config.state))
-        files = ProvenFile(config.state_directory), beside, self._undo, AuditEndFile(config.state_directory)
-        self._reconciler = Reconciler(self._registry, last_good, *files)
+        self._reconciler = Reconciler(self._registry, last_good, ProvenFile(config.state_directory), beside, self._undo)
+        self._reconciler.keep_ends_in(AuditEndFile(config.state_directory))
         self._status = Status(config.state, config_file, last_good.path)
         self._status.choices = config.choices
         commits = RecorderCommits(self._hear_recorder, self._hear_helper)

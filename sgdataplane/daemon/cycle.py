@@ -128,7 +128,6 @@ class Reconciler:
         proven_file: ProvenFile | None = None,
         beside: Beside = Beside(),
         undo: Undo | None = None,
-        audit_file: AuditEndFile | None = None,
     ) -> None:
         self._registry, self._last_good, self._proven_file, self._undo = registry, last_good, proven_file, undo
         self._policy: Policy | None = None
@@ -136,8 +135,12 @@ class Reconciler:
         self._previous, self._manner = HostReport(()), Manner()
         self._cache = Cache() if proven_file is None else Cache(proven_file.load())
         self._sights, self._deferred = Sights(), list[Build]()
-        self._beside, self._audit_file = beside, audit_file
-        self._modes = ModesNow(ended="" if audit_file is None else audit_file.load())
+        self._beside, self._modes = beside, ModesNow()
+        self._audit_file: AuditEndFile | None = None
+
+    def keep_ends_in(self, file: AuditEndFile) -> None:
+        """Take up which audits have ended, and keep that there from now on."""
+        self._audit_file, self._modes.ended = file, file.load()
 
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD

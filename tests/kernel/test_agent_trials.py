@@ -15,7 +15,8 @@ from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, Na
 from sgdataplane.contract.counters import TRIAL_GROUP
 from sgdataplane.contract.tables import TRIALS
 from sgdataplane.daemon import trialplans
-from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
+from sgdataplane.daemon.cycle import CycleReport
+from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.trials import BUSY, Trials
 from sgdataplane.enforce import ApplyReport, Desired, build

@@ -117,8 +117,8 @@ def test_which_audits_have_ended_is_kept_for_the_next_start(tmp_path: Path, path
     path.write_text(dump_native(audited_until(NEW, UNTIL)), "utf-8")
 
     def cycle() -> CycleReport:
-        file = AuditEndFile(tmp_path / "var")
-        reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"), audit_file=file)
+        reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+        reconciler.keep_ends_in(AuditEndFile(tmp_path / "var"))
         return reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
 
     report = cycle()
@@ -132,7 +132,8 @@ def test_which_audits_have_ended_is_kept_for_the_next_start(tmp_path: Path, path
 def test_an_end_that_cannot_be_kept_is_said_and_tried_again(tmp_path: Path, path: Path) -> None:
     path.write_text(dump_native(audited_until(NEW, UNTIL)), "utf-8")
     file = AuditEndFile(tmp_path / "var")
-    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"), audit_file=file)
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+    reconciler.keep_ends_in(file)
     beside_of(file.path, "new").mkdir(parents=True)
 
     def cycle() -> CycleReport:
