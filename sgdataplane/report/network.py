@@ -80,6 +80,10 @@ class NetworkView:
         return [End(kind, self._head(kind.enis, kind)) for kind in shown]
 
     def _notes(self, shown: Sequence[EniKind], *, is_far_cut: bool) -> Iterator[str]:
+        audited = sum(len(kind.enis) for kind in self._kinds if _is_audited(kind))
+        if audited:
+            are = "is in audit mode: what its" if audited == 1 else "are in audit mode: what their"
+            yield f"{counted(audited, 'ENI')} {are} rules refuse passes, and is shown so."
         if None in self._far.values() or (UNKNOWN,) in self._ways.values():
             yield (
                 'Rules overlap in so many ways that some places say "not worked out"; '
@@ -110,7 +114,9 @@ class NetworkView:
         return instance.instance_name or instance.instance_id
 
     def _groups(self, kind: EniKind) -> str:
-        return first_of(list(kind.security_group_ids), MOST_NAMES)
+        """What its ENIs have in common: their groups, and the mode if it isn't enforce."""
+        mode = "; in audit mode" if _is_audited(kind) else ""
+        return first_of(list(kind.security_group_ids), MOST_NAMES) + mode
 
     def _lines(self, source: EniKind, target: EniKind) -> tuple[Line, ...]:
         if (source, target) not in self._ways:
@@ -211,6 +217,11 @@ class NetworkView:
         some = self._far_lines(kind, Direction.INGRESS, most=False)
         if some:
             yield Edge(OUTSIDE, key, ("from some:", *texts_of(some)), is_some=True)
+
+
+def _is_audited(kind: EniKind) -> bool:
+    """Whether its ENIs are in audit mode. An ENI that is has another kind than one that isn't."""
+    return kind.enis[0].is_audited
 
 
 def _first(kind: EniKind) -> str:

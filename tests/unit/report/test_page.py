@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sgdataplane.lab.report import matrix_page, matrix_picture
+from sgdataplane.model.modes import Mode
 from sgdataplane.model.state import CloudState
 from sgdataplane.report.content import GridCell, Network, Observed
 from sgdataplane.report.page import MOST_RULES, Subject, report_page
@@ -61,6 +62,18 @@ def test_the_picture_tells_the_same_in_words(three_tier: Network) -> None:
     assert three_tier.picture is not None
     assert "lb1 to web1, web2: tcp 8080." in three_tier.picture.story
     assert "Outside to db2: from some: icmp; tcp 22." in three_tier.picture.story
+
+
+def test_an_eni_in_audit_mode_is_marked_and_shown_as_it_is() -> None:
+    """What its rules refuse passes, so the table says so; the same ENI in mode enforce is the control."""
+    state = pages.three_tier()
+    audited = network_of(Subject("x", state.with_mode({"eni-db1"}, Mode.AUDIT), (), pages.NOT_HERE))
+    for network, passes in ((network_of(Subject("x", state, (), pages.NOT_HERE)), ""), (audited, "everything")):
+        heads = {head.name: (place, head.detail) for place, head in enumerate(network.grid.rows)}
+        assert texts(network.grid.cells[heads["Outside"][0]][heads["db1"][0]]) == passes
+        assert ("in audit mode" in heads["db1"][1]) is bool(passes)
+        assert "in audit mode" not in heads["db2"][1]
+    assert audited.notes[0] == "1 ENI is in audit mode: what its rules refuse passes, and is shown so."
 
 
 def test_many_enis_share_rows_and_the_page_says_so() -> None:
