@@ -62,11 +62,21 @@ def named_as(attachment: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """`is_new`: it wasn't bound like this already. `warnings`: where the interface and the ENI differ."""
+    """A binding as it is now."""
 
     binding: Binding
-    is_new: bool
-    warnings: tuple[str, ...] = ()
+    previous: Binding | None  # the same interface, if it was bound to this ENI already
+    warnings: tuple[str, ...] = ()  # where the interface and the ENI differ
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it wasn't bound like this already."""
+        return self.previous is None
+
+    @property
+    def has_other_mode(self) -> bool:
+        """Whether it was bound already, in another mode."""
+        return self.previous is not None and self.previous.mode is not self.binding.mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
         for ended in set(bindings) - {*kept, previous}:
             _release(ended, commits, is_last=not any(_is_enforced_with(ended, other) for other in kept))
     reach = (f"{binding}: {line}" for line in exposed((binding,)).values())
-    return Attached(binding, previous is None, (*warnings, *reach))
+    return Attached(binding, previous, (*warnings, *reach))
 
 
 def _held(stack: ExitStack, workload: Workload, path: str) -> str:

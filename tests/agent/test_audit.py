@@ -81,6 +81,9 @@ def test_a_binding_in_audit_mode_is_audited_and_can_be_enforced_again(
     agent.start()
     assert agent.outcomes() == {"eni-a": "auditing"}
     assert dns.passes(beside=web)
+    bench.read_output()
     bench.attach("--pid", bench.pid, "--mode", "enforce")
+    assert "already bound" in (said := bench.read_output())
+    assert "from now on in mode enforce" in said
     wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
     assert not dns.passes(beside=web)
