@@ -14,6 +14,7 @@ from sgdataplane.analyse.document import end_as_json
 from sgdataplane.analyse.explain import Explanation, FlowExplanation, explain_flow, explain_range
 from sgdataplane.cli.explaintext import say_ends, say_parts, summary, written
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
+from sgdataplane.cli.inforce import state_in_force
 from sgdataplane.cli.times import add_since
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.naming import eni_of
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "Both ends are asked, if the state has both. Sends nothing."
+    more = (
+        "Both ends are asked, if the state has both. Without STATE, it is the one that SGDP_STATE names, or else "
+        "the one that the agent of this host enforces. Sends nothing."
+    )
     parser = verbs.add("explain", run, more)
     parser.add_state()
     parser.add_argument("sender", nargs="?", metavar="FROM", help=f"the sender: {NODE_HELP}")
@@ -71,10 +75,11 @@ def register(verbs: Verbs) -> None:
     add_since(parser, "30d", "with --history: from then on")
     there = "with --live: the lab that is compared (default: that in SGDP_LAB, or what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=there)
-    parser.add_config(f"with --live or --history: {CONFIG_HELP}")
+    parser.add_config(f"with --live or --history, or without STATE: {CONFIG_HELP}")
     parser.add_json("sgdataplane/schemas/explain.schema.json")
     add_inexact(parser)
     parser.add_choices(JUDGING)
+    parser.set_defaults(of_agent=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -180,8 +185,11 @@ def check_options(arguments: argparse.Namespace) -> None:
     check_form(arguments)
     if arguments.live and arguments.history:
         parser.error("--live and --history are two questions: ask one of them")
-    if not arguments.live and (arguments.name is not None or (arguments.config is not None and not arguments.history)):
-        parser.error("--name and --config say where to look, with --live; --config also with --history")
+    asks_agent = arguments.history or arguments.of_agent
+    if not arguments.live and (arguments.name is not None or (arguments.config is not None and not asks_agent)):
+        parser.error(
+            "--name and --config say where to look, with --live; --config also with --history, or without STATE"
+        )
     if arguments.name is not None and arguments.config is not None:
         parser.error("--config: a lab has no agent")
     if arguments.live:
@@ -194,11 +202,14 @@ LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "l
 
 
 def settle_state(arguments: argparse.Namespace) -> None:
-    """Three arguments are FROM, TO and WHAT if the environment names the state, or with --live, where it is the one
-    that is enforced."""
+    """Three arguments are FROM, TO and WHAT if the environment names the state, or an agent of this host enforces one.
+    With --live it is that of the lab, if one is named."""
     if arguments.receiver is None or arguments.what is not None:
         return
     usual = usual_state() or (enforced_state(arguments) if arguments.live else None)
+    if usual is None and not arguments.state.exists():
+        usual = state_in_force(arguments)
+        arguments.of_agent = usual is not None
     if usual is not None:
         ends = (str(arguments.state), arguments.sender, arguments.receiver)
         arguments.sender, arguments.receiver, arguments.what = ends
@@ -209,10 +220,11 @@ def enforced_state(arguments: argparse.Namespace) -> Path:
     """The file of the state that the lab or the agent enforces. LabError, ConfigError if there is no such lab or file
     of the agent's."""
     from sgdataplane.cli.scopes import agent_config, named_lab
+    from sgdataplane.daemon.lookup import enforced_file
     from sgdataplane.lab.manage import state_file_of
 
     lab = named_lab(arguments)
-    return agent_config(arguments).state if lab is None else state_file_of(lab)
+    return enforced_file(agent_config(arguments)) if lab is None else state_file_of(lab)
 
 
 def check_form(arguments: argparse.Namespace) -> None:

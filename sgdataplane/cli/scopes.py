@@ -242,7 +242,8 @@ def agent_config(arguments: argparse.Namespace) -> Config:
     """The agent's configuration. ConfigError if it is wrong, or a file named with --config doesn't exist."""
     from sgdataplane.daemon.config import CONFIG_FILE, load_config
 
-    return load_config(arguments.config or CONFIG_FILE, must_exist=arguments.config is not None)
+    named = getattr(arguments, "config", None)
+    return load_config(named or CONFIG_FILE, must_exist=named is not None)
 
 
 def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:

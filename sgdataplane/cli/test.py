@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from sgdataplane.cli.inexact import add_inexact, load_as_asked
+from sgdataplane.cli.inforce import state_in_force
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.words import counted
@@ -97,9 +98,10 @@ def check_options(arguments: argparse.Namespace) -> None:
             option = f"--{name.replace('_', '-')}"
             parser.error(f"--live {arguments.live}: that lab has its own policy options; leave {option} out")
     else:
-        arguments.state = arguments.state or usual_state()
+        arguments.state = arguments.state or usual_state() or state_in_force(arguments)
         if arguments.state is None:
-            parser.error("--state is needed, unless --live names a running lab or SGDP_STATE a state")
+            needed = "--state is needed, unless --live names a running lab, SGDP_STATE a state, or an agent runs here"
+            parser.error(needed)
     if arguments.live is not None:
         require_root("test --live")
 

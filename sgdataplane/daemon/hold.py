@@ -114,14 +114,21 @@ class Undo:
     def in_force(self, on_disk: CloudState | None) -> CloudState | None:
         """For others than the agent: what it enforces, by what is kept. `on_disk`: the state there; None if it can't be
         read. None if nothing can. Nothing is changed."""
-        hold = self.hold
-        is_over = hold is None or (hold.until and self._now() >= hold.until)
-        if on_disk is not None and (is_over or hold is None or digest_of(on_disk) != hold.instead_of):
+        hold = self.hold if self.holds(on_disk) else None
+        if hold is None and on_disk is not None:
             return on_disk
-        digests = [entry.digest for entry in self.past.entries[-1:]] if is_over or hold is None else [hold.digest]
+        last = self.past.entries[-1].digest if self.past.entries else ""
+        digest = last if hold is None else hold.digest
         with suppress(SgDataplaneError, OSError):
-            return self.past.state(digests[0]) if digests else None
+            return self.past.state(digest) if digest else None
         return None
+
+    def holds(self, on_disk: CloudState | None) -> bool:
+        """Whether an earlier policy is held in place of this state on disk; None: it can't be read."""
+        hold = self.hold
+        if hold is None or (hold.until and self._now() >= hold.until):
+            return False
+        return on_disk is None or digest_of(on_disk) == hold.instead_of
 
     def note(self, policy: Policy) -> None:
         """Keep a policy that is in force."""

@@ -7,6 +7,8 @@ configuration. Must not know verbs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.daemon.control import Request, ask
@@ -34,6 +36,20 @@ def agent_state(config: Config) -> CloudState | None:
     except StateFileError:
         on_disk = None
     return Undo(config.state_directory).in_force(on_disk)
+
+
+def enforced_file(config: Config) -> Path:
+    """The file of the state that the agent enforces: the one on disk, or what it holds in its place."""
+    from sgdataplane.daemon.hold import Undo  # noqa: PLC0415
+    from sgdataplane.statefile import load  # noqa: PLC0415
+
+    undo = Undo(config.state_directory)
+    if undo.hold is None:
+        return config.state
+    on_disk = None
+    with suppress(StateFileError):
+        on_disk = load(config.state, profile="unlimited").state
+    return undo.past.path_of(undo.hold.digest) if undo.holds(on_disk) else config.state
 
 
 def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:

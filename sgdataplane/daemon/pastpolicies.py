@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from sgdataplane.statefile import dump_native, load
 
 MAX_POLICIES = 50
 MAX_BYTES = 256 << 20  # of all contents; the newest two stay whatever they take
+SHARE = 4  # they take at most this part of the room that the disk has for them: other files need some, too
 MAX_COMPARED_BYTES = 4 << 20  # of a policy that has to be read for it
 INDEX, VERSION, MAX_INDEX_BYTES = "index.json", 1, 1 << 20
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError)
@@ -75,13 +78,13 @@ class PastPolicies:
 
     def check(self, digest: str) -> None:
         """HostError if its content isn't what was written; OSError if it can't be read."""
-        if hashlib.sha256(self._path(digest).read_bytes()).hexdigest() != digest:
-            raise HostError(str(self._path(digest)), "it isn't the policy that was written there")
+        if hashlib.sha256(self.path_of(digest).read_bytes()).hexdigest() != digest:
+            raise HostError(str(self.path_of(digest)), "it isn't the policy that was written there")
 
     def state(self, digest: str) -> CloudState:
         """The policy's state. HostError or OSError as of `check`, StateFileError if it can't be understood."""
         self.check(digest)
-        return load(self._path(digest), profile="unlimited").state
+        return load(self.path_of(digest), profile="unlimited").state
 
     def note(self, state: CloudState, source: str, revision: str, change: str = "") -> None:
         """Keep a policy that is in force now, unless it is the last one that was kept. `change`: what to say of it;
@@ -102,17 +105,20 @@ class PastPolicies:
             self._noted = state
             return
         make_private_folder(self.folder)
-        if not self._path(digest).exists():
-            replace_file(self._path(digest), text, Survives.THE_MACHINE, mode=0o600)
         number = entries[-1].number + 1 if entries else 1
-        change = change or self._change(entries, state)
-        self._write((*entries, PastPolicy(number, time.time(), source, revision, digest, change)))
-        self._noted = state
+        try:
+            if not self.path_of(digest).exists():
+                replace_file(self.path_of(digest), text, Survives.THE_MACHINE, mode=0o600)
+            change = change or self._change(entries, state)
+            self._write((*entries, PastPolicy(number, time.time(), source, revision, digest, change)))
+            self._noted = state
+        finally:
+            self._sweep()
 
     def _change(self, entries: Sequence[PastPolicy], state: CloudState) -> str:
         if not entries:
             return "the first one that is kept"
-        if self._noted is None and self._path(entries[-1].digest).stat().st_size > MAX_COMPARED_BYTES:
+        if self._noted is None and self.path_of(entries[-1].digest).stat().st_size > MAX_COMPARED_BYTES:
             return "not compared, as it is large"
         try:
             before = self._noted or self.state(entries[-1].digest)
@@ -121,28 +127,35 @@ class PastPolicies:
         return change_of(before, state)
 
     def _write(self, entries: Sequence[PastPolicy]) -> None:
-        """Replace the index, then remove what it no longer names."""
+        """Replace the index."""
         kept = self._affordable(entries[-MAX_POLICIES:])
         text = json.dumps({"version": VERSION, "policies": [asdict(entry) for entry in kept]})
         replace_file(self.folder / INDEX, text.encode(), Survives.THE_MACHINE, mode=0o600)
         self._entries = kept
-        named = {self._path(entry.digest) for entry in kept}
-        for path in self.folder.glob("*.yaml"):
-            if path not in named:
-                path.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove contents that the index doesn't name."""
+        named = {self.path_of(entry.digest) for entry in self.entries}
+        with suppress(OSError):
+            for path in self.folder.glob("*.yaml"):
+                if path not in named:
+                    path.unlink(missing_ok=True)
 
     def _affordable(self, entries: Sequence[PastPolicy]) -> tuple[PastPolicy, ...]:
-        """The newest ones that take no more than MAX_BYTES together."""
+        """The newest ones that there is room for."""
+        disk, taken = os.statvfs(self.folder), sum(path.stat().st_size for path in self.folder.glob("*.yaml"))
+        most = min(MAX_BYTES, (disk.f_bavail * disk.f_frsize + taken) // SHARE)
         sizes: dict[str, int] = {}
         kept: list[PastPolicy] = []
         for entry in reversed(entries):
-            sizes[entry.digest] = self._path(entry.digest).stat().st_size
-            if len(kept) >= 2 and sum(sizes.values()) > MAX_BYTES:
+            sizes[entry.digest] = self.path_of(entry.digest).stat().st_size
+            if len(kept) >= 2 and sum(sizes.values()) > most:
                 break
             kept.insert(0, entry)
         return tuple(kept)
 
-    def _path(self, digest: str) -> Path:
+    def path_of(self, digest: str) -> Path:
+        """The file of that content."""
         return self.folder / f"{digest}.yaml"
 
     def _read(self) -> tuple[PastPolicy, ...]:
@@ -153,7 +166,7 @@ class PastPolicies:
                 raise ValueError(f"it has more than {MAX_INDEX_BYTES} bytes")
             value = json.loads(path.read_bytes())
             found = tuple(map(PastPolicy.of, value["policies"])) if value["version"] == VERSION else ()
-            return tuple(entry for entry in found if self._path(entry.digest).exists())
+            return tuple(entry for entry in found if self.path_of(entry.digest).exists())
         except FileNotFoundError:
             return ()
         except UNREADABLE as error:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.statefolder import COUNTERS, LAST_GOOD, PROVEN
+from sgdataplane.daemon.pastpolicies import INDEX, PastPolicies
+from sgdataplane.daemon.statefolder import COUNTERS, LAST_GOOD, POLICIES, PROVEN
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
 from tests.support.agentbench import AgentBench, agent_in
@@ -60,9 +61,19 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             disk.mend(how)
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
-    files = {LAST_GOOD, COUNTERS, PROVEN}
+    files = {LAST_GOOD, COUNTERS, PROVEN, POLICIES}
     wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= files)  # nothing half-written
+    is_told = any(str(disk.folder / POLICIES) in line for line in agent.status()["warnings"])
+    assert (last_kept(disk) != larger_state(3)) is is_told  # the last good policy comes first
     assert holds(attached, larger_state(3))
+
+
+def last_kept(disk: Disk) -> CloudState:
+    """The newest policy that one can come back to. Nothing but what is listed is there."""
+    past = PastPolicies(disk.folder / POLICIES)
+    contents = {past.path_of(entry.digest) for entry in past.entries}
+    assert {*past.folder.iterdir()} == {*contents, past.folder / INDEX}
+    return past.state(past.entries[-1].digest)
 
 
 def kept(disk: Disk) -> CloudState | None:

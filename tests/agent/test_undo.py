@@ -94,6 +94,19 @@ def test_while_the_state_on_disk_is_refused_the_policy_stays_held(
 
 
 @pytest.mark.usefixtures("two_policies")
+def test_verbs_that_name_no_state_ask_what_is_in_force(
+    agent: AgentBench, sgdp: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SGDP_STATE", raising=False)
+    flow = ("192.0.2.7", "i-a", f"udp/{DNS}", "--exit-code")
+    assert sgdp("explain", *flow) == 1
+    assert sgdp("rollback", "1") == 0
+    assert sgdp("explain", *flow) == 0
+    assert sgdp("sessions") == 0
+    assert main(["explain", str(agent.state), *flow]) == 1  # the state that is named
+
+
+@pytest.mark.usefixtures("two_policies")
 def test_policies_are_listed_shown_and_written(
     agent: AgentBench, sgdp: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

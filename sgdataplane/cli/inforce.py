@@ -1,0 +1,28 @@
+"""The state that verbs mean which only read, if none is named: what this host's agent enforces.
+
+Must not need Linux: elsewhere there is no such state.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sgdataplane.terminal.anywhere import missing_here
+
+
+def state_in_force(arguments: argparse.Namespace) -> Path | None:
+    """The file of what this host's agent enforces; None if there is none that we may read. ConfigError if the agent's
+    configuration is wrong."""
+    try:
+        from sgdataplane.cli.scopes import agent_config
+        from sgdataplane.daemon.lookup import enforced_file
+
+        config = agent_config(arguments)
+        return enforced_file(config) if config.state.exists() else None
+    except (ImportError, AttributeError) as error:
+        if not missing_here(error):
+            raise
+    except OSError:  # it is root's
+        pass
+    return None
