@@ -91,7 +91,7 @@ def run_status(arguments: argparse.Namespace) -> int:
         print_json(status)
     else:
         _say_status(status)
-        for step in next_steps(status, config.bindings):
+        for step in next_steps(status, config.bindings, has_unit=control.has_unit()):
             say_block(hanging("next: ", step))
     return Exit.DONE if status["healthy"] else Exit.NO
 

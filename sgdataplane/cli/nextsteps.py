@@ -9,13 +9,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sgdataplane.attach.registry import ATTACHED_DIR
 from sgdataplane.model.choices import ON_HOSTS
 
 Words: TypeAlias = tuple[str, ...]
 LOG = ("journalctl", "-u", "sgdataplane", "-n", "20")
+RELOAD, RESTART = ("systemctl", "reload", "sgdataplane"), ("systemctl", "restart", "sgdataplane")
 DETACH = ("sgdp", "detach", "--eni", "{eni}")
 OF_NONE = ("InvalidSource.NotFound",)  # there is no state
 OF_OWNERS = ("InvalidSource.Owner", "InvalidSource.Writable")  # of a state whose text is well
@@ -33,9 +34,35 @@ OF_ENIS: Mapping[str, tuple[str, Words]] = {
 }
 
 
-def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR) -> list[str]:
-    """The steps; those about files come first. There is at least one if the agent isn't healthy. `bindings`: the
-    agent's folder of them."""
+class Step(NamedTuple):
+    """What to do, and the command for it."""
+
+    words: str
+    command: Words
+
+    def text(self, status: Mapping[str, Any], *, has_unit: bool) -> str:
+        """As a line. A shell takes the command as it is, whatever names are in it. `has_unit`: whether systemd runs the
+        agent, by a unit of its own."""
+        if has_unit or self.command[0] not in (LOG[0], RELOAD[0]):
+            return f"{self.words}: {shlex.join(self.command)}"
+        pid = str(status["pid"])
+        if self.command == RELOAD:
+            return f"{self.words}: kill -HUP {pid}"
+        if self.command == RESTART:
+            again = shlex.join(("sgdp", "agent", "--config", status["config"]["path"]))
+            return f"{self.words}: kill {pid}, and then {again}"
+        about = self.command[len(LOG) :]
+        lines = f", in lines with {about[0].partition('=')[2]}" if about and "=" in about[0] else ""
+        return f"{self.words}: see what the agent (pid {pid}) wrote to its stderr{lines}"
+
+
+def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR, *, has_unit: bool = True) -> list[str]:
+    """The steps as lines; those about files come first. There is at least one if the agent isn't healthy. `bindings`:
+    the agent's folder of them. `has_unit`: whether systemd runs the agent."""
+    return [step.text(status, has_unit=has_unit) for step in _steps(status, bindings)]
+
+
+def _steps(status: Mapping[str, Any], bindings: Path) -> list[Step]:
     where = () if bindings == ATTACHED_DIR else ("--bindings", str(bindings))
     more = (*_of_bindings(status["bind"], where), *_of_tampering(status["tampering"]))
     steps = [*_of_files(status), *more, *_of_all_enis(status, where)]
@@ -44,7 +71,7 @@ def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR) -> list
     return steps
 
 
-def _of_files(status: Mapping[str, Any]) -> Iterator[str]:
+def _of_files(status: Mapping[str, Any]) -> Iterator[Step]:
     state, config = status["state"], status["config"]
     if state["origin"] == "held":
         yield _step("when the state is right again, or may be in force as it is", "sgdp", "resume")
@@ -55,9 +82,9 @@ def _of_files(status: Mapping[str, Any]) -> Iterator[str]:
     elif state["error"]:
         yield _step("correct the state; the agent reads it again by itself", *_check(state["path"], config))
     if config["error"]:
-        yield _step(f"correct {config['path']}, and then", "systemctl", "reload", "sgdataplane")
+        yield _step(f"correct {config['path']}, and then", *RELOAD)
     if config["restart"]:
-        yield _step("let the agent read its new values", "systemctl", "restart", "sgdataplane")
+        yield _step("let the agent read its new values", *RESTART)
     if status["last_good"]["error"]:
         yield _step("make room for the last good policy", "df", "-h", str(Path(status["last_good"]["path"]).parent))
     if status["cycle"]["error"]:
@@ -70,7 +97,7 @@ def _check(path: str, config: Mapping[str, Any]) -> Words:
     return ("sgdp", "check", path, *(() if profile == ON_HOSTS.profile else ("--profile", profile)))
 
 
-def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[str]:
+def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[Step]:
     if bind["error"]:
         yield _step("find out why namespaces could not be searched", *LOG, "SGDP_EVENT=namespaces-not-searched")
     for entry in bind["refused"]:
@@ -78,13 +105,13 @@ def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[str]:
         yield _step(f"say which interface carries {entry['eni']}", "sgdp", "attach", "--eni", entry["eni"], *place)
 
 
-def _of_tampering(tampering: Mapping[str, Any]) -> Iterator[str]:
+def _of_tampering(tampering: Mapping[str, Any]) -> Iterator[Step]:
     if tampering["recent"]:
         words = "stop the workload that changes our routers, or take CAP_NET_ADMIN from it; the log says what it did"
         yield _step(words, *LOG, "SGDP_EVENT=tampering")
 
 
-def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[str]:
+def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[Step]:
     """Without any policy all ENIs are closed, and that needs no step of its own."""
     for outcome in OF_ENIS:
         found = [eni["eni"] for eni in status["enis"] if eni["outcome"] == outcome]
@@ -92,13 +119,12 @@ def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[str]:
             yield _of_enis(outcome, found, where)
 
 
-def _of_enis(outcome: str, enis: list[str], where: Words) -> str:
+def _of_enis(outcome: str, enis: list[str], where: Words) -> Step:
     words, command = OF_ENIS[outcome]
     others = f" and {len(enis) - 1:,} more" if len(enis) > 1 else ""
     of_the_first = (word.format(eni=enis[0]) for word in command)
     return _step(words.format(enis=enis[0] + others), *of_the_first, *(where if command is DETACH else ()))
 
 
-def _step(words: str, *command: str) -> str:
-    """A shell takes the command as it is, whatever names are in it."""
-    return f"{words}: {shlex.join(command)}"
+def _step(words: str, *command: str) -> Step:
+    return Step(words, command)

@@ -345,8 +345,12 @@ UNIT_FOLDERS = tuple(map(Path, ("/etc/systemd/system", "/usr/local/lib/systemd/s
 
 def _start() -> str:
     """The command that starts the agent here."""
-    is_installed = any((folder / UNIT).exists() for folder in UNIT_FOLDERS)
-    return "systemctl start sgdataplane" if is_installed else "sgdp agent --config FILE (no systemd unit is installed)"
+    return "systemctl start sgdataplane" if has_unit() else "sgdp agent --config FILE (no systemd unit is installed)"
+
+
+def has_unit() -> bool:
+    """Whether systemd has a unit of the agent here."""
+    return any((folder / UNIT).exists() for folder in UNIT_FOLDERS)
 
 
 def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -> dict[str, object]:  # noqa: ANN401

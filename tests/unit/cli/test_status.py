@@ -174,6 +174,29 @@ def test_commands_are_about_the_agents_bindings() -> None:
     assert step.endswith(": sgdp detach --eni eni-0 --bindings /srv/b")
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "step"),
+    [
+        ("state", "origin", "held", "when the state is right again, or may be in force as it is: sgdp resume"),
+        ("config", "error", "no", "correct /config, and then: kill -HUP 7"),
+        ("config", "restart", ["x"], "let the agent read its new values: kill 7, and then sgdp agent --config /config"),
+        ("cycle", "error", "no", "find out why the last cycle failed: see what the agent (pid 7) wrote to its stderr"),
+        (
+            "bind",
+            "error",
+            "no",
+            (
+                "find out why namespaces could not be searched: see what the agent (pid 7) wrote to its stderr, "
+                "in lines with namespaces-not-searched"
+            ),
+        ),
+    ],
+)
+def test_without_systemd_no_step_needs_it(part: str, key: str, value: object, step: str) -> None:
+    status = {**WELL, "pid": 7, part: {**WELL[part], key: value}}
+    assert next_steps(status, has_unit=False) == [step]
+
+
 def test_not_healthy_without_a_reason_is_in_the_log() -> None:
     assert next_steps({**WELL, "healthy": False}) == [f"find out what the agent does: {LOG}"]
 
