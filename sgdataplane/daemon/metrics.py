@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 from sgdataplane import __version__
 from sgdataplane.attach.report import EniOutcome, NamespaceReport
 from sgdataplane.daemon.cycle import READING, CycleReport
+from sgdataplane.daemon.policy import Origin
 from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.scrape import KeptText
 from sgdataplane.daemon.status import EniStatus, Status
@@ -67,7 +68,7 @@ class Described(NamedTuple):
 # All metrics, without our prefix. The library has some more of this process: process_*.
 METRICS: Mapping[str, Described] = {
     "healthy": Described("1 if the agent is healthy, as `sgdp status` says."),
-    "state_refused": Described("1 if the state on disk is refused; the older policy stays in force."),
+    "state_refused": Described("1 if the state on disk is refused, or an earlier policy is held in its place."),
     "cycle_seconds": Described("Duration of one cycle in seconds, whatever it had to do."),
     "apply_seconds": Described("Duration of the change of one namespace in seconds, with compile and proof."),
     "operations_total": Described("Rules, elements and other objects that changes added or removed.", ("step",), STEPS),
@@ -143,7 +144,7 @@ class Metrics(Collector):
 
     def note_cycle(self, report: CycleReport) -> None:
         """Call it after the status has noted the cycle."""
-        if report.refusal and READING & report.causes:
+        if report.refusal and READING & report.causes and report.policy.origin is not Origin.HELD:
             self.note_error("state")
         if report.last_good_error:
             self.note_error("last-good")
