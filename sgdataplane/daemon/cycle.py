@@ -269,7 +269,7 @@ class Reconciler:
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
             self._beside.aside(partial(self._last_good.store, policy.state))
         if self._undo is not None:
-            self._beside.aside(partial(self._undo.note, policy))
+            self._beside.aside(partial(self._undo.note, policy, self._last_good.written(policy.state)))
 
     def remember(self) -> None:
         """Keep what the next start needs to build nothing. Call it once the cycle is told."""

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sgdataplane.daemon.logs import event
-from sgdataplane.daemon.pastpolicies import UNREADABLE, PastPolicies, digest_of
+from sgdataplane.daemon.pastpolicies import UNREADABLE, PastPolicies, WrittenState, digest_of
 from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.statefolder import HOLD, POLICIES, make_state_folder
 from sgdataplane.errors import HostError, SgDataplaneError
@@ -130,13 +130,13 @@ class Undo:
             return False
         return on_disk is None or digest_of(on_disk) == hold.instead_of
 
-    def note(self, policy: Policy) -> None:
-        """Keep a policy that is in force."""
+    def note(self, policy: Policy, written: WrittenState | None = None) -> None:
+        """Keep a policy that is in force. `written`: where it is on disk already, if it is."""
         hold = self.hold
         if policy.origin is Origin.HELD and hold is not None:
             self.past.note(policy.state, self.source, "", f"back to {hold.number}")
         elif policy.origin is Origin.STATE:
-            self.past.note(policy.state, self.source, policy.generation)
+            self.past.note(policy.state, self.source, policy.generation, written=written)
 
     def _is_other(self, on_disk: Policy, hold: Hold) -> bool:
         """Whether the state on disk was read, and isn't the one that is held off."""

@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ class PastPolicy:
         return cls(int(str(found["number"])), float(str(found["at"])), *texts)
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenState:
+    """A file that has a state's content already, as `dump_native` spells it."""
+
+    path: Path
+    digest: str
+
+
 class PastPolicies:
     """`error`: why the last policy isn't kept; "" if it is. `source`: what the state is called."""
 
@@ -86,32 +94,31 @@ class PastPolicies:
         self.check(digest)
         return load(self.path_of(digest), profile="unlimited").state
 
-    def note(self, state: CloudState, source: str, revision: str, change: str = "") -> None:
+    def note(
+        self, state: CloudState, source: str, revision: str, change: str = "", written: WrittenState | None = None
+    ) -> None:
         """Keep a policy that is in force now, unless it is the last one that was kept. `change`: what to say of it;
-        without, it is compared with the one before."""
+        without, it is compared with the one before. `written`: where it is on this disk already, if it is."""
         if state is self._noted:
             return
         try:
-            self._add(state, source, revision, change)
-            self.error = ""
+            digest = digest_of(state) if written is None else written.digest
+            if not self.entries or self.entries[-1].digest != digest:
+                self._add(state, PastPolicy(0, time.time(), source, revision, digest, change), written)
+            self._noted, self.error = state, ""
         except (SgDataplaneError, OSError) as error:
             words = words_of(error) if isinstance(error, OSError) else str(error)
             self.error = f"{self.folder}: {words}"
 
-    def _add(self, state: CloudState, source: str, revision: str, change: str) -> None:
-        text = dump_native(state).encode()
-        digest, entries = hashlib.sha256(text).hexdigest(), self.entries
-        if entries and entries[-1].digest == digest:
-            self._noted = state
-            return
+    def _add(self, state: CloudState, new: PastPolicy, written: WrittenState | None) -> None:
         make_private_folder(self.folder)
+        entries, path = self.entries, self.path_of(new.digest)
         number = entries[-1].number + 1 if entries else 1
         try:
-            if not self.path_of(digest).exists():
-                replace_file(self.path_of(digest), text, Survives.THE_MACHINE, mode=0o600)
-            change = change or self._change(entries, state)
-            self._write((*entries, PastPolicy(number, time.time(), source, revision, digest, change)))
-            self._noted = state
+            if not path.exists():
+                _put(path, state, written)
+            change = new.change or self._change(entries, state)
+            self._write((*entries, replace(new, number=number, change=change)))
         finally:
             self._sweep()
 
@@ -174,6 +181,15 @@ class PastPolicies:
             return ()
 
 
+def _put(path: Path, state: CloudState, written: WrittenState | None) -> None:
+    """Put the content there: as another name of the file that has it, if one has."""
+    if written is not None:
+        with suppress(OSError):
+            os.link(written.path, path)
+            return
+    replace_file(path, dump_native(state).encode(), Survives.THE_MACHINE, mode=0o600)
+
+
 def digest_of(state: CloudState) -> str:
     """What names a state's content: equal states have equal digests."""
     return hashlib.sha256(dump_native(state).encode()).hexdigest()
@@ -181,8 +197,9 @@ def digest_of(state: CloudState) -> str:
 
 def change_of(before: CloudState, after: CloudState) -> str:
     """What is different, in one line: how many records of each kind came, went, or have changed."""
+    same = {id(group) for group in before.security_groups} & {id(group) for group in after.security_groups}
     kinds: dict[str, tuple[Mapping[Any, object], Mapping[Any, object]]] = {
-        "rule": (_rules(before), _rules(after)),
+        "rule": (_rules(before, same), _rules(after, same)),
         "group": (_plain_groups(before), _plain_groups(after)),
         "ENI": (before.eni, after.eni),
         "prefix list": (before.prefix_list, after.prefix_list),
@@ -194,11 +211,12 @@ def change_of(before: CloudState, after: CloudState) -> str:
     return "; ".join(parts) or "nothing that rules depend on"
 
 
-def _rules(state: CloudState) -> dict[object, object]:
-    """Rules by what identifies one: files need not give them ids of their own."""
+def _rules(state: CloudState, same: Collection[int]) -> dict[object, object]:
+    """Rules by group and id. `same`: groups that both states share, and whose rules needn't be compared."""
     return {
         (group.security_group_id, rule.security_group_rule_id): rule
         for group in state.security_groups
+        if id(group) not in same
         for rule in group.rules
     }
 

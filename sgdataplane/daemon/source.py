@@ -9,10 +9,12 @@ allow what that one closed. So if the new one can't be written, the old one is r
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from sgdataplane.daemon.pastpolicies import WrittenState
 from sgdataplane.daemon.statefolder import LAST_GOOD, make_state_folder
 from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.files import Survives, replace_file
@@ -100,7 +102,7 @@ class LastGood:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LAST_GOOD
-        self.error = ""
+        self.error = self._digest = ""
         self._stored: CloudState | None = None
 
     def load(self) -> CloudState | None:
@@ -116,6 +118,10 @@ class LastGood:
     def is_stored(self, state: CloudState) -> bool:
         return state == self._stored
 
+    def written(self, state: CloudState) -> WrittenState | None:
+        """The file, if it has been written here and has this state."""
+        return WrittenState(self.path, self._digest) if self._digest and self.is_stored(state) else None
+
     def store(self, state: CloudState) -> None:
         """Write it in one step, unless it is there already. It has to survive a loss of power, as an older policy may
         allow more."""
@@ -123,11 +129,12 @@ class LastGood:
             return
         try:
             make_state_folder(self.path.parent)
-            replace_file(self.path, dump_native(state).encode(), Survives.AS_NEW, mode=0o600)
+            text = dump_native(state).encode()
+            replace_file(self.path, text, Survives.AS_NEW, mode=0o600)
         except (HostError, OSError) as error:
             self.error = f"{self.path}: {words_of(error)}" if isinstance(error, OSError) else str(error)
-            self._stored = None
+            self._stored, self._digest = None, ""
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
             return
-        self._stored, self.error = state, ""
+        self._stored, self._digest, self.error = state, hashlib.sha256(text).hexdigest(), ""

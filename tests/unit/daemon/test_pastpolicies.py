@@ -10,6 +10,7 @@ import pytest
 
 from sgdataplane.daemon import pastpolicies
 from sgdataplane.daemon.pastpolicies import MAX_POLICIES, PastPolicies, change_of, digest_of
+from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from tests.support.builders import make_eni, make_group, make_rule, make_state
@@ -103,3 +104,22 @@ def test_the_change_is_said_by_kind() -> None:
     assert change_of(state_of(80, 81), state_of(80, 443)) == "+1 -1 rules"
     group = replace(ONE.security_groups[0], description="new")
     assert change_of(ONE, replace(ONE, security_groups=(group,))) == "~1 group"
+
+
+def test_what_is_on_disk_already_is_not_written_again_and_outlives_its_other_name(tmp_path: Path) -> None:
+    last_good, past = LastGood(tmp_path), PastPolicies(tmp_path / "policies")
+    for state in (ONE, TWO):
+        last_good.store(state)
+        past.note(state, "state.yaml", "", written=last_good.written(state))
+        assert past.path_of(digest_of(state)).stat().st_ino == last_good.path.stat().st_ino
+    assert last_good.written(ONE) is None
+    assert PastPolicies(tmp_path / "policies").state(digest_of(ONE)) == ONE
+    assert [entry.change for entry in past.entries] == ["the first one that is kept", "+1 rule"]
+
+
+def test_groups_that_both_states_share_are_not_compared_and_others_are() -> None:
+    other = make_group("sg-b", [make_rule("ingress udp 53/53 from 0.0.0.0/0", "sgr-53")])
+    before = replace(ONE, security_groups=(*ONE.security_groups, other))
+    after = replace(TWO, security_groups=(*TWO.security_groups, other))
+    assert change_of(before, after) == "+1 rule"
+    assert change_of(before, before) == "nothing that rules depend on"
