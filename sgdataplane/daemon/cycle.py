@@ -267,9 +267,15 @@ class Reconciler:
         if host is None:
             return
         if policy.origin is Origin.STATE and not self._last_good.is_stored(policy.state):
-            self._beside.aside(partial(self._last_good.store, policy.state))
+            self._beside.aside(partial(self._store, policy.state))
         if self._undo is not None:
             self._beside.aside(partial(self._undo.note, policy, self._last_good.written(policy.state)))
+
+    def _store(self, state: CloudState) -> None:
+        """Keep it as the last good one. It comes before those that one can come back to."""
+        self._last_good.store(state)
+        if self._last_good.error and self._undo is not None and self._undo.past.make_room():
+            self._last_good.store(state)
 
     def remember(self) -> None:
         """Keep what the next start needs to build nothing. Call it once the cycle is told."""

@@ -110,6 +110,18 @@ class PastPolicies:
             words = words_of(error) if isinstance(error, OSError) else str(error)
             self.error = f"{self.folder}: {words}"
 
+    def make_room(self) -> bool:
+        """Give up all policies but the last one; return whether that has removed any."""
+        entries = self.entries
+        self._entries = entries[-1:]
+        self._sweep()
+        if all(self.path_of(entry.digest).exists() for entry in entries):  # there are none, or none can be removed
+            self._entries = entries
+            return False
+        with suppress(OSError):  # without, what isn't there any more isn't offered
+            self._write(self._entries)
+        return True
+
     def _add(self, state: CloudState, new: PastPolicy, written: WrittenState | None) -> None:
         make_private_folder(self.folder)
         entries, path = self.entries, self.path_of(new.digest)

@@ -123,3 +123,14 @@ def test_groups_that_both_states_share_are_not_compared_and_others_are() -> None
     after = replace(TWO, security_groups=(*TWO.security_groups, other))
     assert change_of(before, after) == "+1 rule"
     assert change_of(before, before) == "nothing that rules depend on"
+
+
+def test_room_is_made_for_what_comes_first(tmp_path: Path) -> None:
+    past = PastPolicies(tmp_path)
+    assert not past.make_room()
+    for port in (1, 2, 3):
+        past.note(state_of(port), "state.yaml", "")
+    assert past.make_room()
+    assert [entry.number for entry in PastPolicies(tmp_path).entries] == [3]
+    assert len(list(tmp_path.glob("*.yaml"))) == 1
+    assert not past.make_room()
