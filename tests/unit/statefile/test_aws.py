@@ -190,6 +190,24 @@ def test_a_port_that_cannot_be_read_is_no_range_of_all(
     assert "/IpPermissions/0/" in error.value.problems[0].where.pointer
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "value"),
+    [
+        pytest.param("rubbish", -1, "rubbish", id="text"),
+        pytest.param(300, -1, "300", id="too-large"),
+        pytest.param(-1, 3, "3", id="a-code-of-any-type"),
+        pytest.param(None, -1, "", id="missing"),
+    ],
+)
+def test_an_icmp_type_that_cannot_be_read_is_not_all_of_icmp(
+    tmp_path: Path, kind: object, code: object, value: str
+) -> None:
+    odd = {**permission("icmp", IpRanges=blocks("10.0.0.0/8")), "FromPort": kind, "ToPort": code}
+    with pytest.raises(StateFileError) as error:
+        read(tmp_path, groups={"SecurityGroups": [group("sg-web", odd)]})
+    assert {(problem.code, problem.value) for problem in error.value.problems} == {("InvalidParam.IcmpType", value)}
+
+
 def test_a_group_of_another_account_is_known_by_id_alone(tmp_path: Path) -> None:
     other = group("sg-web", permission("tcp", 22, 22, UserIdGroupPairs=pairs("sg-theirs")))
     assert read(tmp_path, groups={"SecurityGroups": [other]}).state.unknown_groups == {"sg-theirs"}
