@@ -22,9 +22,8 @@ from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.pastpolicies import UNREADABLE, PastPolicies, WrittenState, digest_of
 from sgdataplane.daemon.policy import Origin, Policy
 from sgdataplane.daemon.statefolder import HOLD, POLICIES, make_state_folder
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.files import Survives, replace_file
-from sgdataplane.host.private import words_of
 from sgdataplane.model.modes import until_text
 from sgdataplane.model.state import CloudState
 
@@ -75,10 +74,7 @@ class Undo:
         """Hold that policy from the next cycle on. `seconds`: for how long; 0: without end. HostError if it isn't
         kept or was changed; then nothing changes."""
         entry, on_disk = self.past.named(number), self._on_disk
-        try:
-            self.past.check(entry.digest)
-        except OSError as error:
-            raise HostError(f"policy {number}", f"it can't be read: {words_of(error)}") from error
+        self.past.check(entry.digest)
         is_read = on_disk is not None and on_disk.origin is Origin.STATE
         instead_of = digest_of(on_disk.state) if on_disk is not None and is_read else ""
         until = self._now() + min(seconds, MAX_HOLD_S) if seconds else 0.0
@@ -119,7 +115,7 @@ class Undo:
             return on_disk
         last = self.past.entries[-1].digest if self.past.entries else ""
         digest = last if hold is None else hold.digest
-        with suppress(SgDataplaneError, OSError):
+        with suppress(SgDataplaneError):
             return self.past.state(digest) if digest else None
         return None
 
@@ -154,7 +150,7 @@ class Undo:
             return known[1]
         try:
             state = self.past.state(hold.digest)
-        except (SgDataplaneError, OSError) as error:
+        except SgDataplaneError as error:
             self._end(hold, f"policy {hold.number} can't be read: {error}")
             return None
         self._state = hold.digest, state

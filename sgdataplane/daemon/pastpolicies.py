@@ -85,12 +85,17 @@ class PastPolicies:
         raise HostError(f"policy {number}", f"it isn't kept; those that are: {kept} (`sgdp policies` lists them)")
 
     def check(self, digest: str) -> None:
-        """HostError if its content isn't what was written; OSError if it can't be read."""
-        if hashlib.sha256(self.path_of(digest).read_bytes()).hexdigest() != digest:
-            raise HostError(str(self.path_of(digest)), "it isn't the policy that was written there")
+        """HostError if its content isn't what was written, or can't be read."""
+        path = self.path_of(digest)
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise HostError(str(path), words_of(error)) from error
+        if found != digest:
+            raise HostError(str(path), "it isn't the policy that was written there")
 
     def state(self, digest: str) -> CloudState:
-        """The policy's state. HostError or OSError as of `check`, StateFileError if it can't be understood."""
+        """The policy's state. HostError as of `check`, StateFileError if it can't be understood."""
         self.check(digest)
         return load(self.path_of(digest), profile="unlimited").state
 
@@ -141,7 +146,7 @@ class PastPolicies:
             return "not compared, as it is large"
         try:
             before = self._noted or self.state(entries[-1].digest)
-        except (SgDataplaneError, OSError):
+        except SgDataplaneError:
             return "the one before can't be read"
         return change_of(before, state)
 

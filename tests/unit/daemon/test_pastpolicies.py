@@ -83,6 +83,8 @@ def test_an_entry_without_its_file_is_not_offered(tmp_path: Path) -> None:
     for state in (ONE, TWO):
         past.note(state, "state.yaml", "")
     (tmp_path / f"{digest_of(ONE)}.yaml").unlink()
+    with pytest.raises(HostError, match="No such file"):
+        past.state(digest_of(ONE))
     assert [entry.number for entry in PastPolicies(tmp_path).entries] == [2]
 
 
