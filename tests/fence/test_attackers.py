@@ -77,7 +77,10 @@ def test_router_without_its_policy_sends_nothing_until_the_next_apply(lab_name: 
         assert OUTSIDE.name in made.fate(lambda known: head / Raw(known)).seen_by
         nft(made.router, "delete table inet sgdataplane")
         made.instance.wire.send(bytes(head / Raw(token())))
-        wait_until(lambda: "packets 1 " in nft(made.router, "list counter netdev sgdataplane fence.unapproved"))
+        try:
+            wait_until(lambda: "packets 1 " in nft(made.router, "list counter netdev sgdataplane fence.unapproved"))
+        except AssertionError:
+            raise AssertionError(nft(made.router, "list table netdev sgdataplane") + run_in(made.router, "ip", "neigh").__repr__())
         manage.apply(lab_name, STATE, enforce_policy)
         assert OUTSIDE.name in made.fate(lambda known: head / Raw(known)).seen_by
 

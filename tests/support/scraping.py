@@ -5,9 +5,12 @@ Owns the request and reading the answer, by the client library's own parser. Mus
 
 from __future__ import annotations
 
+import socket
 from http.client import HTTPConnection
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.flood import wait_until
 
 PREFIX = "sgdataplane_"
 
@@ -44,7 +47,14 @@ def get(port: int, host: str = "127.0.0.1") -> tuple[int, str]:
         connection.close()
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def scrape(port: int) -> Scrape:
+    """Ask as soon as the port is open: a program that has just started opens it after other signs of life."""
+    wait_until(lambda: is_open(port))
     status, text = get(port)
     assert status == 200, text
     return Scrape(text)
