@@ -35,12 +35,14 @@ DHCP = {Family.IPV4: (68, 67, DHCP_BROADCAST), Family.IPV6: (546, 547, DHCPV6_SE
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryShape:
-    """Types that pass with this hop limit, from these sources (None: from any). A packet with hop limit 255 can't come
-    from beyond the link (RFC 4861, 3.1), and one with hop limit 1 can't leave it."""
+    """A shape of neighbour discovery or MLD that passes without being judged by rules."""
 
     types: tuple[int, ...]
+    """The ICMPv6 types of this shape."""
     hop_limit: int
+    """255: the packet can't come from beyond the link (RFC 4861, 3.1). 1: it can't leave the link."""
     sources: tuple[Prefix, ...] | None
+    """The only sources from which it passes; None if any source may send it."""
 
 
 # Only routers send router advertisements and redirects (RFC 4861, 6.1.2 and 8.1); an ENI never does.
@@ -58,39 +60,50 @@ DISCOVERY = {
 
 
 def discovery_sources(eni: Eni) -> tuple[Prefix, ...]:
-    """The sources, besides its own addresses, that an ENI may send discovery from: none yet (RFC 4862, 5.4), or its
-    link-local address. With another's link-local address it could take over that one's traffic, even the gateway's."""
+    """Return the sources, besides its own addresses, from which an ENI may send discovery.
+
+    These are the unspecified address, for an ENI that has no address yet (RFC 4862, 5.4), and the ENI's own link-local
+    address. With the link-local address of another node, it could take over that node's traffic, even the gateway's.
+    """
     return (UNSPECIFIED, *eni.link_prefixes)
 
 
 def on_link(own: Iterable[Prefix], options: Options, placement: Placement) -> tuple[Prefix, ...]:
-    """The IPv6 addresses that may be on the link of an ENI with these own addresses (CHOSEN): link-local and multicast
-    ones, and the gateways. In instance placement the link may have more ends, as a bridge has, and neighbours solicit
-    each other by their own addresses: so the ENI's own subnets, too. In host placement the link is routed."""
+    """Return the IPv6 addresses that may be on the link of an ENI with these own addresses (CHOSEN).
+
+    These are the link-local and multicast addresses, and the gateways. In instance placement they include the ENI's own
+    subnets: the link may have more ends there, as a bridge has, and neighbours solicit each other by their own
+    addresses. In host placement the link is routed.
+    """
     gateways = (Prefix.of(address) for address in options.gateways if address.family is Family.IPV6)
     subnets = (_subnet_of(prefix) for prefix in own if prefix.family is Family.IPV6)
     return (LINK_LOCAL, MULTICAST, *gateways, *(() if placement.is_outside else subnets))
 
 
 def _subnet_of(prefix: Prefix) -> Prefix:
-    """The /64 of an IPv6 address or block; a larger block is its own subnet."""
+    """Return the /64 around an IPv6 address or block; a larger block is its own subnet."""
     host_bits = prefix.family_bits - SUBNET_BITS
     return Prefix(prefix.family_bits, prefix.first >> host_bits << host_bits, min(prefix.length, SUBNET_BITS))
 
 
 def dhcp_sources(eni: Eni, family: Family) -> tuple[Prefix, ...]:
-    """The addresses from which a client sends as long as it has none."""
+    """Return the addresses from which a DHCP client sends while it has no address."""
     return eni.link_prefixes if family is Family.IPV6 else (DHCP_UNNUMBERED[family],)
 
 
 def is_discovery_type(packet: Packet) -> bool:
-    """Whether it is neighbour discovery or MLD at all. Such a packet passes if its shape is right, or never."""
+    """Return whether a packet is neighbour discovery or MLD at all, in whatever shape.
+
+    Such a packet passes if its shape is right; otherwise it never passes.
+    """
     return packet.family is Family.IPV6 and packet.protocol == ICMPV6 and packet.icmp_type in DISCOVERY_TYPES
 
 
 def is_discovery(eni: Eni, packet: Packet) -> bool:
-    """Whether it is neighbour discovery or MLD in the right shape. An ENI sends it from an address of its own or of its
-    link."""
+    """Return whether a packet is neighbour discovery or MLD in the right shape.
+
+    An ENI may send it only from an address of its own or of its link.
+    """
     if not is_discovery_type(packet):
         return False
     source = packet.remote if packet.direction is Direction.INGRESS else packet.local
@@ -106,15 +119,17 @@ def is_discovery(eni: Eni, packet: Packet) -> bool:
 
 
 def is_far_discovery(eni: Eni, packet: Packet, options: Options, placement: Placement) -> bool:
-    """Whether an ENI sends discovery beyond its link. Nobody there may heed it (RFC 4861, 7.1), and on its way it would
-    pass all rules."""
+    """Return whether an ENI sends discovery to an address beyond its link.
+
+    Nobody there may heed it (RFC 4861, 7.1), and on its way it would pass all rules.
+    """
     if packet.direction is Direction.INGRESS or not is_discovery_type(packet):
         return False
     return not any(packet.remote in prefix for prefix in on_link(eni.own_prefixes, options, placement))
 
 
 def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
-    """Whether it has the shape of DHCP between the ENI and its gateway (RFC 2131, RFC 8415)."""
+    """Return whether a packet has the shape of DHCP between the ENI and its gateway (RFC 2131, RFC 8415)."""
     if packet.protocol != UDP:
         return False
     client, server, everyone = DHCP[packet.family]
@@ -126,12 +141,16 @@ def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
 
 
 def is_dhcp_server(packet: Packet) -> bool:
-    """Whether an ENI offers addresses to others. Only the gateway may (CHOSEN, as a client believes any server). An ENI
-    may still answer a client that asked it by unicast: that is a reply."""
+    """Return whether an ENI offers addresses to others, as a DHCP server does.
+
+    Only the gateway may do so (CHOSEN, because a client believes any server). An ENI may still answer a client that
+    asked it by unicast: that answer is a reply.
+    """
     client, server, _ = DHCP[packet.family]
     is_answer = packet.protocol == UDP and (packet.source_port, packet.port) == (server, client)
     return packet.direction is Direction.EGRESS and is_answer
 
 
 def is_metadata(packet: Packet, options: Options) -> bool:
+    """Return whether an ENI sends to a destination that it can always reach (`Options.metadata`)."""
     return packet.direction is Direction.EGRESS and any(packet.remote in prefix for prefix in options.metadata)

@@ -19,37 +19,37 @@ OF_OPTIONS = tuple(entry.name for entry in fields(Options))
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """profile      the quotas that hold
-    placement    where the policy is enforced
-    on_change    when the policy changes, `revoke` judges running sessions again, `keep` leaves them alone
-    options      how the policy is read
-    """
+    """What a user has chosen for judging and enforcing policies."""
 
     profile: str = "seed"
+    """The set of quotas that applies."""
     placement: Placement = Placement.INSTANCE
+    """Where the policy is enforced."""
     on_change: Literal["revoke", "keep"] = "revoke"
+    """When the policy changes, `revoke` judges running sessions again, and `keep` leaves them alone."""
     options: Options = DEFAULTS
+    """How the policy is read."""
 
     def over(self, chosen: Mapping[str, object]) -> Choices:
-        """These choices, replaced where something was chosen; `chosen`: values by name."""
+        """Return these choices with some of them replaced, given as values by name."""
         options = {name: value for name, value in chosen.items() if name in OF_OPTIONS}
         others = {name: value for name, value in chosen.items() if name not in OF_OPTIONS}
         return replace(self, options=replace(self.options, **options), **others)  # type: ignore[arg-type]
 
     def value(self, name: str) -> object:
-        """The value of one choice."""
+        """Return the value of one choice, whether it is a field of these or of their options."""
         return getattr(self.options if name in OF_OPTIONS else self, name)
 
     def plain(self) -> dict[str, object]:
-        """All of them as TOML and JSON have them; `read_choices` reads them again."""
+        """Return all choices as TOML and JSON have them; `read_choices` reads them again."""
         return {name: choice.plain(self.value(name)) for name, choice in CHOICES.items()}
 
     def of_judging(self) -> dict[str, object]:
-        """The choices that an answer about a state depends on, as JSON has them."""
+        """Return the choices that an answer about a state depends on, as JSON has them."""
         return {name: CHOICES[name].plain(self.value(name)) for name in JUDGING}
 
     def unlike(self, others: Choices) -> Iterator[str]:
-        """In words, each choice that differs from `others`."""
+        """Yield in words each choice that differs from `others`, such as "strict_syn = on"."""
         for name, choice in CHOICES.items():
             if self.value(name) != others.value(name):
                 yield f"{name} = {choice.text(self.value(name))}"
@@ -61,56 +61,68 @@ ON_HOSTS = Choices(options=replace(DEFAULTS, metadata=(CLOUD_METADATA,)))  # als
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """A choice among words. `make`: makes the value of a word."""
+    """A choice among words."""
 
     meaning: str
     words: tuple[str, ...]
     make: Callable[[str], object] = str
+    """Makes the value that a word stands for."""
 
     @property
     def expected(self) -> str:
+        """What is right, as error messages say it."""
         return f"one of {', '.join(self.words)}"
 
     def read(self, plain: object) -> object | None:
+        """Return the value of a word; None if it isn't one of the words."""
         return self.make(plain) if isinstance(plain, str) and plain in self.words else None
 
     def plain(self, value: object) -> object:
+        """Return the word for a value."""
         return next(word for word in self.words if self.make(word) == value)
 
     def text(self, value: object) -> str:
+        """Return the value in words."""
         return str(self.plain(value))
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Yes or no."""
+    """A choice between yes and no."""
 
     meaning: str
     expected: str = "true or false"
 
     def read(self, plain: object) -> object | None:
+        """Return the value as it is; None if it isn't a boolean."""
         return plain if isinstance(plain, bool) else None
 
     def plain(self, value: object) -> object:
+        """Return the value, which TOML and JSON have as it is."""
         return value
 
     def text(self, value: object) -> str:
+        """Return the value in words."""
         return "on" if value else "off"
 
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Any number of values. `parse`: makes one of a text; ValueError if it can't."""
+    """A choice of any number of values."""
 
     meaning: str
     what: str
+    """What the values are, in the plural."""
     parse: Callable[[str], object]
+    """Makes one value of a text; raises ValueError if it can't."""
 
     @property
     def expected(self) -> str:
+        """What is right, as error messages say it."""
         return f"a list of {self.what}"
 
     def read(self, plain: object) -> object | None:
+        """Return the values of a list of texts, each once; None if one can't be read."""
         if not isinstance(plain, list) or not all(isinstance(entry, str) for entry in plain):
             return None
         try:
@@ -119,31 +131,37 @@ class Several:
             return None
 
     def plain(self, value: object) -> object:
+        """Return the values as a list of texts."""
         return [str(entry) for entry in value]  # type: ignore[attr-defined]  # what `read` has made
 
     def text(self, value: object) -> str:
+        """Return the values in words."""
         return ",".join(map(str, value)) or "none"  # type: ignore[call-overload]  # likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from 0 to `most`."""
+    """A choice of a number from 0 to `most`."""
 
     meaning: str
     most: int
 
     @property
     def expected(self) -> str:
+        """What is right, as error messages say it."""
         return f"a number from 0 to {self.most}"
 
     def read(self, plain: object) -> object | None:
+        """Return the number as it is; None if it isn't one in this range."""
         is_number = isinstance(plain, int) and not isinstance(plain, bool)
         return plain if is_number and 0 <= plain <= self.most else None  # type: ignore[operator]  # it is a number
 
     def plain(self, value: object) -> object:
+        """Return the number, which TOML and JSON have as it is."""
         return value
 
     def text(self, value: object) -> str:
+        """Return the number in words."""
         return str(value)
 
 
@@ -179,7 +197,11 @@ JUDGING = ("profile", *(name for name in OF_OPTIONS if name != "sessions_per_eni
 
 
 def read_choices(plain: Mapping[str, object]) -> dict[str, object]:
-    """The values that `Choices.plain` wrote. ValueError for anything else."""
+    """Return the values of choices as `Choices.plain` wrote them.
+
+    Raises:
+        ValueError: a value isn't what its choice expects.
+    """
     read = {name: CHOICES[name].read(value) for name, value in plain.items()}
     for name, value in read.items():
         if value is None:

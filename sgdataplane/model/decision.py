@@ -2,13 +2,13 @@
 
 Owns the record, and the names of causes that come from rules. Must not know how anything is decided, counted or worded.
 
-    cause                                direction's rules      who knows of it
-    rule, inner_accept, default          were asked             everybody
-    audited                              were asked             everybody: its ENI is in audit mode
-    spoofed, discovery, midstream, ...   were not asked         `decide()`: semantics.CLAUSES
-    always, invalid, icmp-error, ...     were not asked         the kernel alone: docs/reference/causes.md
-    fence.tagged, fence.other, ...       were not asked         the fence: the same page
-    absent                               there are none         a comparison with a state that has no such ENI
+    cause                                were rules evaluated?   who knows of it
+    rule, inner_accept, default          yes                     everybody
+    audited                              yes                     everybody: its ENI is in audit mode
+    spoofed, discovery, midstream, ...   no                      `decide()`: semantics.CLAUSES
+    always, invalid, icmp-error, ...     no                      the kernel alone: docs/reference/causes.md
+    fence.tagged, fence.other, ...       no                      the fence: the same page
+    absent                               there are none          a comparison with a state that has no such ENI
 """
 
 from __future__ import annotations
@@ -24,31 +24,35 @@ ABSENT = "no-eni"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and why. `direction`: whose rules or checks decided. The ids name the rule, or the group of the inner
-    accept; only a rule has a `priority`. `would`: if the packet passes as its ENI is in audit mode, what would drop it
-    otherwise."""
+    """A verdict and why it was reached."""
 
     direction: Direction
+    """Which direction's rules or checks decided."""
     verdict: Verdict
     cause: str
+    """What decided; the table above names the causes."""
     security_group_id: str = ""
+    """The group of the rule or of the inner accept; "" for every other cause."""
     security_group_rule_id: str = ""
+    """The rule that decided; "" for every other cause."""
     priority: int = 0
+    """The priority of the rule; 0 for every other cause."""
     would: Decision | None = None
+    """If the packet passes because its ENI is in audit mode, the decision that would drop it otherwise."""
 
     @classmethod
     def audited(cls, refusal: Decision) -> Decision:
-        """Return the decision of an ENI in audit mode, in place of a refusal by rules."""
+        """Return the decision of an ENI in audit mode that replaces a refusal by rules."""
         return cls(refusal.direction, Verdict.ACCEPT, AUDITED, would=refusal)
 
     @property
     def enforced(self) -> Decision:
-        """What decides if the ENI is in mode enforce."""
+        """The decision that holds if the ENI is in mode enforce."""
         return self.would or self
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it was decided before any rule was asked."""
+        """Whether it was decided before any rule was evaluated."""
         return self.cause not in OF_RULES
 
     @property
@@ -60,11 +64,11 @@ class Decision:
 
     @property
     def clause(self) -> str:
-        """The cause of a fixed decision, which documents give beside the reason; "" if rules were asked."""
+        """The cause of a fixed decision, which documents give beside the reason; "" if rules were evaluated."""
         return self.cause.removeprefix(FENCE) if self.is_fixed else ""
 
     def as_json(self) -> dict[str, object]:
-        """With the keys of command-line.md."""
+        """Return the decision with the keys of command-line.md."""
         found: dict[str, object] = {
             "verdict": self.verdict.value,
             "reason": self.reason,

@@ -13,4 +13,5 @@ ID_EXPECTED = "letters, digits, dots, dashes and underscores, beginning with a l
 
 
 def is_id(value: str) -> bool:
+    """Return whether a text is a valid id, wherever it comes from."""
     return ID.fullmatch(value) is not None

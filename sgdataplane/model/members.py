@@ -28,21 +28,24 @@ Kin = tuple[str, ...]  # ids of all groups that an address is a member of, sorte
 
 @dataclass(frozen=True, eq=False)
 class MemberPage:
-    """`owners`: address -> the ENIs that have it. Compared by identity."""
+    """The members whose addresses are equal modulo PAGES. Pages are compared by identity."""
 
     owners: Mapping[int, tuple[Eni, ...]]
+    """The ENIs that have an address, by the address as an integer."""
 
     @cached_property
     def kin(self) -> dict[int, Kin]:
+        """The groups that each address is a member of, by the address."""
         return {address: _kin_of(owners) for address, owners in self.owners.items()}
 
     @cached_property
     def kins(self) -> frozenset[Kin]:
+        """Every set of groups that some address of the page has."""
         return frozenset(self.kin.values())
 
     @cached_property
     def addresses(self) -> tuple[int, ...]:
-        """Sorted."""
+        """The addresses of the page, sorted."""
         return tuple(sorted(self.owners))
 
 
@@ -50,14 +53,20 @@ Pages = Mapping[int, MemberPage]
 
 
 class Members:
-    """The members of all groups of a state. Internet interfaces are no members: their address isn't private."""
+    """The members of all groups of a state.
+
+    Internet interfaces aren't members, because their address isn't private.
+    """
 
     def __init__(self, enis: tuple[Eni, ...]) -> None:
         self._enis = enis
         self._index: _Index | None = None
 
     def follow(self, before: Members) -> None:
-        """Make the index from that of a similar state, unless it is made already. The result is the same either way."""
+        """Make the index from that of a similar state, unless it is made already.
+
+        The result is the same either way; this way it costs as much as what differs.
+        """
         if self._index is not None or before._index is None:
             return
         if before._enis is self._enis:
@@ -68,14 +77,15 @@ class Members:
             self._index = before._index.after(gone, come)
 
     def pages(self, family: Family) -> Pages:
+        """Return the pages of a family by number (address modulo PAGES); a page without members is absent."""
         return self._made.pages[family]
 
     def kins(self, family: Family) -> frozenset[Kin]:
-        """Every kin that some address has."""
+        """Return every set of groups that some address of the family has."""
         return self._made.kins[family]
 
     def delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
-        """The prefixes delegated to a group's ENIs, as first and last address."""
+        """Return the prefixes delegated to a group's ENIs, as first and last address."""
         found = (p for eni in self._made.carriers if group_id in eni.security_group_ids for p in eni.delegated_prefixes)
         return tuple((prefix.first, prefix.last) for prefix in found if prefix.family is family)
 
@@ -89,21 +99,27 @@ class Members:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """`carriers`: the members with delegated prefixes."""
+    """The pages of both families, and what is counted over them."""
 
     pages: Mapping[Family, Pages]
     carriers: tuple[Eni, ...]
+    """The members with delegated prefixes."""
 
     @cached_property
     def counts(self) -> dict[Family, Counter[Kin]]:
-        """On how many pages each kin is."""
+        """The number of pages that each set of groups is on."""
         return {f: Counter(kin for page in pages.values() for kin in page.kins) for f, pages in self.pages.items()}
 
     @cached_property
     def kins(self) -> dict[Family, frozenset[Kin]]:
+        """Every set of groups that some address has."""
         return {family: frozenset(counts) for family, counts in self.counts.items()}
 
     def after(self, gone: Iterable[Eni], come: Iterable[Eni]) -> _Index:
+        """Return the index after some ENIs have gone and others have come.
+
+        If the counts of this one are known, those of the new one are derived from them.
+        """
         gone, come = ([eni for eni in some if eni.is_member] for some in (gone, come))
         carriers = list(self.carriers)
         for eni in gone:
@@ -117,7 +133,7 @@ class _Index:
         return made
 
     def _recounted(self, pages: Pages, family: Family) -> Counter[Kin]:
-        """The counts of these pages, most of which are the same objects as here."""
+        """Return the counts of these pages, most of which are the same objects as here."""
         before, found = self.pages[family], Counter(self.counts[family])
         for number in before.keys() | pages.keys():
             old, new = before.get(number), pages.get(number)
@@ -128,7 +144,7 @@ class _Index:
 
 
 def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
-    """The pages after some ENIs have gone and others have come."""
+    """Return the pages after some ENIs have gone and others have come; unchanged pages stay the same objects."""
     owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # of the pages that change
     for some, is_gone in ((gone, True), (come, False)):
         for eni in some:
@@ -157,13 +173,16 @@ def _kin_of(owners: tuple[Eni, ...]) -> Kin:
 
 @lru_cache(maxsize=1 << 16)
 def _sorted(group_ids: tuple[str, ...]) -> Kin:
-    """One object for equal ids."""
+    """Return the ids sorted and without repetition, as one object for equal ids."""
     return tuple(sorted(set(group_ids)))
 
 
 def difference(before: tuple[Record, ...], after: tuple[Record, ...]) -> tuple[list[Record], list[Record]]:
-    """(Records that are only in the first, records that are only in the second). Where equal records are the same
-    objects (state.py: sharing), this costs next to nothing, as comparing an object with itself does."""
+    """Return the records that are only in the first tuple, and those that are only in the second.
+
+    Where equal records are the same objects (state.py: sharing), this costs next to nothing, as comparing an object
+    with itself does.
+    """
     most = min(len(before), len(after))
     start = _alike(before, after, most)
     end = _alike_at_end(before, after, most - start)
@@ -176,7 +195,7 @@ STRIDES = (1024, 32, 1)  # records that are compared at once, as long as they ar
 
 
 def _alike(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int:
-    """How many at the beginning are equal in both, up to so many."""
+    """Count the records at the beginning that are equal in both, up to `most`."""
     at = 0
     for stride in STRIDES:
         while at + stride <= most and one[at : at + stride] == other[at : at + stride]:
@@ -185,7 +204,7 @@ def _alike(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int
 
 
 def _alike_at_end(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int:
-    """The same at the end."""
+    """Count the records at the end that are equal in both, up to `most`."""
     at, last, last_other = 0, len(one), len(other)
     for stride in STRIDES:
         while at + stride <= most and (

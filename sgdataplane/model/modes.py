@@ -17,14 +17,19 @@ _UNTIL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class Mode(enum.Enum):
-    """`audit`: packets pass that a rule, an inner policy or a default refuses. All else is dropped as ever."""
+    """Whether an ENI enforces what its rules refuse."""
 
     ENFORCE = "enforce"
     AUDIT = "audit"
+    """Packets pass that a rule, an inner policy or a default refuses. What has another cause is still dropped."""
 
 
 def parse_until(text: str) -> str:
-    """Return the time as it is compared: texts of one shape are in the order of time. ValueError if it is none."""
+    """Return the time in the form in which times are compared: texts of this form sort by time.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
     if not _UNTIL.fullmatch(text):
         raise ValueError(f"{text!r} is not {UNTIL_EXPECTED}")
     datetime.fromisoformat(text)
@@ -32,17 +37,20 @@ def parse_until(text: str) -> str:
 
 
 def until_text(seconds: float) -> str:
-    """Return a time, given in seconds since 1970, in the same shape."""
+    """Return a time, given in seconds since 1970, in the form of UNTIL_EXPECTED."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def until_seconds(text: str) -> float:
-    """Return such a time in seconds since 1970."""
+    """Return a time of that form in seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def mode_of_tags(tags: Mapping[str, str]) -> tuple[Mode, str]:
-    """Return the mode that an ENI's tags say, and until when. What can't be read means `enforce`."""
+    """Return the mode that an ENI's tags say, and the end of its audit ("" if it has none).
+
+    Tags that can't be read mean `enforce`.
+    """
     until = tags.get(UNTIL_TAG, "")
     if tags.get(MODE_TAG) != Mode.AUDIT.value or not (not until or is_until(until)):
         return Mode.ENFORCE, ""
@@ -50,7 +58,7 @@ def mode_of_tags(tags: Mapping[str, str]) -> tuple[Mode, str]:
 
 
 def is_until(text: str) -> bool:
-    """Return whether that is such a time."""
+    """Return whether the text is a time of the form of UNTIL_EXPECTED."""
     try:
         return bool(parse_until(text))
     except ValueError:
@@ -58,7 +66,7 @@ def is_until(text: str) -> bool:
 
 
 def unreadable_tags(tags: Mapping[str, str]) -> list[str]:
-    """Return the tags of an ENI that should say a mode and can't be read."""
+    """Return the names of the tags that should say a mode or its end, and can't be read."""
     known = {mode.value for mode in Mode}
     found = [MODE_TAG] if tags.get(MODE_TAG, Mode.ENFORCE.value) not in known else []
     return found + ([UNTIL_TAG] if tags.get(UNTIL_TAG) and not is_until(tags[UNTIL_TAG]) else [])

@@ -21,20 +21,29 @@ MOST_LISTED, MOST_NEAR = 10, 3
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`ids`: everything that a name could stand for. `near`: if there is none, names that may have been meant."""
+    """What a name that a user gave could stand for."""
 
     name: str
     ids: tuple[str, ...]
+    """Everything that the name could stand for."""
     near: tuple[str, ...] = ()
+    """If it stands for nothing, names that may have been meant."""
 
     def the_eni(self, unknown: str, expected: str) -> str:
-        """The id of the only ENI that is meant; StateFileError (see `refuse`) if there isn't exactly one."""
+        """Return the id of the only ENI that is meant.
+
+        Raises:
+            StateFileError: there isn't exactly one (see `refuse`).
+        """
         if len(self.ids) != 1:
             self.refuse(unknown, expected)
         return self.ids[0]
 
     def refuse(self, unknown: str, expected: str) -> NoReturn:
-        """StateFileError: lists the ENIs that the name could mean or, if none, says `unknown` and `expected`."""
+        """Raise a StateFileError that lists the ENIs that the name could mean.
+
+        If there is none, the error says `unknown`, and that `expected` would be right.
+        """
         message = "several ENIs could be meant" if self.ids else unknown
         right = f"one of {listed(self.ids)}" if self.ids else f"{expected}{self._such_as}"
         raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", message, self.name, right),))
@@ -45,7 +54,10 @@ class Named:
 
 
 def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
-    """`things`: the other names of each thing, by id. The id of one thing is never the name of another."""
+    """Return what a name stands for, given the other names of each thing by its id.
+
+    The id of one thing is never the name of another.
+    """
     if name in things:
         return Named(name, (name,))
     ids = tuple(thing for thing, names in things.items() if name and name in names)
@@ -53,31 +65,34 @@ def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
 
 
 def near_misses(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The ids and names with the most similar spelling; if there is none, the first ids."""
+    """Return the ids and names with the most similar spelling; if there are none, the first ids."""
     return spelled_alike(name, things) or tuple(nsmallest(MOST_NEAR, things))
 
 
 def spelled_alike(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The ids and names with the most similar spelling."""
+    """Return the ids and names with the most similar spelling; () if there are too many names to guess among."""
     known = {one for thing, names in things.items() for one in (thing, *names) if one}
     return tuple(get_close_matches(name, sorted(known), n=MOST_NEAR)) if len(known) <= MOST_GUESSED else ()
 
 
 def listed(ids: tuple[str, ...]) -> str:
-    """All of a few ids; of many, the first and how many more there are."""
+    """Return all of a few ids as text; if there are many, the first ones and how many more there are."""
     more = len(ids) - MOST_LISTED
     return ", ".join(ids[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def names_of_enis(state: CloudState) -> dict[str, tuple[str, ...]]:
-    """The other names of each ENI with a policy, by its id: the id and the name of its instance."""
+    """Return the other names of each ENI with a policy, by its id: the id and the name of its instance."""
     owner = state.instance
     return {eni.network_interface_id: _names(owner.get(eni.instance_id)) for eni in state.judged_enis}
 
 
 def eni_of(state: CloudState, name: str) -> str:
-    """The id of the ENI that `name` stands for in `state`. StateFileError if that is none or several, with
-    the names that may have been meant."""
+    """Return the id of the ENI that `name` stands for in `state`.
+
+    Raises:
+        StateFileError: that is no ENI or several; it says which names may have been meant.
+    """
     return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
 
 

@@ -23,12 +23,12 @@ SESSIONS_PER_ENI = 32_768  # CHOSEN: a sixteenth of the conntrack table that the
 
 
 class Placement(Enum):
-    """Where a policy is enforced, as seen from the instances that it protects. INSTANCE: in the instance's own
-    namespace, on its ENIs' own interfaces. HOST: out of the instance's reach, in the namespace of its VPC's router, on
-    the host ends of the ENIs' links."""
+    """Where a policy is enforced, as seen from the instances that it protects."""
 
     INSTANCE = "instance"
+    """In the instance's own namespace, on its ENIs' own interfaces."""
     HOST = "host"
+    """Out of the instance's reach: in the namespace of its VPC's router, on the host ends of the ENIs' links."""
 
     @property
     def is_outside(self) -> bool:
@@ -38,25 +38,24 @@ class Placement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to read what semantics.md marks CHOSEN.
-
-    inner_accept_egress    `first` puts the implicit accept between members before the custom egress rules,
-                           `custom_first` puts it after them
-    midstream_egress       what happens at egress to a TCP packet that belongs to no known session and isn't a bare SYN
-    strict_syn             whether such packets are dropped at ingress, too
-    metadata               destinations that an ENI can always reach
-    gateways               addresses of the ENIs' gateways, with which DHCP always passes
-    sessions_per_eni       where ENIs share a router's conntrack table: how many sessions that an ENI has opened may be
-                           open at once, and how many that were opened to it from outside; 0: any number. No verdict
-                           of decide() depends on it
-    """
+    """How to read what semantics.md marks CHOSEN."""
 
     inner_accept_egress: Literal["first", "custom_first"] = "first"
+    """`first` puts the implicit accept between members before the custom egress rules, `custom_first` after them."""
     midstream_egress: Literal["drop", "judge"] = "drop"
+    """What happens at egress to a TCP packet that belongs to no known session and isn't a bare SYN."""
     strict_syn: bool = False
+    """Whether such packets are dropped at ingress, too."""
     metadata: tuple[Prefix, ...] = ()
+    """Destinations that an ENI can always reach."""
     gateways: tuple[Address, ...] = (GATEWAY_IPV4, GATEWAY_IPV6)
+    """Addresses of the ENIs' gateways, with which DHCP always passes."""
     sessions_per_eni: int = SESSIONS_PER_ENI
+    """How many sessions of an ENI may be open at once where ENIs share a router's conntrack table.
+
+    Sessions that the ENI has opened and those that were opened to it from outside have a limit each. 0 means any
+    number. No verdict of `decide()` depends on it.
+    """
 
 
 DEFAULTS = Options()

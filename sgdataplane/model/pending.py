@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PendingEni:
-    """`name`: what the plan calls it, as it has no id yet."""
+    """An interface of a Terraform plan whose address isn't known yet."""
 
     name: str
+    """What the plan calls it, because it has no id yet."""
     vpc_id: str
     security_group_ids: tuple[str, ...]

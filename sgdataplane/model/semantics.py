@@ -31,8 +31,11 @@ from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What can decide packets of one ENI and direction: a rule of a group, a group's inner accept (no rule), or the
-    default (neither). `holds` says for which packets."""
+    """What can decide packets of one ENI and direction.
+
+    It is a rule of a group, the inner accept of a group (then there is no rule), or the default (then there is
+    neither). `holds` says for which packets it decides.
+    """
 
     decision: Decision
     group: SecurityGroup | None = None
@@ -48,11 +51,13 @@ Holds = Callable[[Eni, Packet, Options, Placement], bool]
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """Something that is decided before any rule is asked. `cause` names it; `holds` says for which packets."""
+    """Something that is decided before any rule is evaluated."""
 
     cause: str
+    """The cause of the decision, which names the clause."""
     verdict: Verdict
     holds: Holds
+    """Returns whether the clause decides a packet."""
 
 
 # The first that holds decides; if none does, rules are asked.
@@ -72,8 +77,13 @@ CLAUSES = (
 def decide(
     state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
 ) -> Decision:
-    """What becomes of the opening packet of a session at one ENI. Its placement says who may be on its link, and
-    nothing else. KeyError if the state has no such ENI."""
+    """Return what becomes of the opening packet of a session at one ENI.
+
+    The placement decides only who may be on the ENI's link.
+
+    Raises:
+        KeyError: the state has no such ENI.
+    """
     eni = state.eni[packet.eni_id]
     for clause in CLAUSES:
         if clause.holds(eni, packet, options, placement):
@@ -82,7 +92,7 @@ def decide(
 
 
 def in_mode(eni: Eni, decision: Decision) -> Decision:
-    """What rules have decided, as the ENI's mode has it: in audit mode, what they refuse passes."""
+    """Return a decision of rules as the ENI's mode changes it: in audit mode, what they refuse passes."""
     is_audited = eni.mode is Mode.AUDIT and decision.verdict is Verdict.DROP
     return Decision.audited(decision) if is_audited else decision
 
@@ -90,10 +100,13 @@ def in_mode(eni: Eni, decision: Decision) -> Decision:
 def decide_error(
     state: CloudState, error: IcmpError, options: Options = DEFAULTS, here: Collection[str] = ()
 ) -> Decision:
-    """Return what becomes of an ICMP error at one ENI, whose session no mark says to be accepted.
+    """Return what becomes of an ICMP error at one ENI if no mark says that its session was accepted.
 
-    It passes if the session that it is about would, and if its sender can have seen the packet that it quotes. `here`:
-    the ENIs on this host, if the error has come from elsewhere, by an uplink. KeyError if the state has no such ENI.
+    The error passes if the session that it is about would pass, and if its sender can have seen the packet that it
+    quotes. `here` has the ENIs on this host, if the error has come from elsewhere by an uplink.
+
+    Raises:
+        KeyError: the state has no such ENI.
     """
     session = error.session
     eni = state.eni[session.eni_id]
@@ -112,7 +125,7 @@ def decide_error(
 
 
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
-    """Everything that would decide this packet, strongest first; the default is always the last one."""
+    """Return every decision that would hold for this packet, strongest first; the default is always the last one."""
     ordered = ordered_candidates(state, eni, packet.direction, options)
     return (candidate.decision for candidate in ordered if holds(state, candidate, packet))
 
@@ -120,11 +133,12 @@ def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = D
 def ordered_candidates(
     state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS, of_group: OfGroup | None = None
 ) -> Iterator[Candidate]:
-    """Everything that can decide packets of an ENI in one direction, strongest first. The default comes last and holds
-    for all packets. `of_group`: group_candidates(), or what remembers its results.
+    """Yield everything that can decide packets of an ENI in one direction, strongest first.
 
-    The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
-    have the same verdict, so their order by id changes no verdict; it only says which of them is named.
+    The order is inner accept, then (priority, drop before accept), then the default, which holds for all packets.
+    Option `inner_accept_egress` can put inner accept after the rules. Rules that tie in priority and verdict have an
+    order by id, which changes no verdict; it only says which of them is named. `of_group` is `group_candidates`, or a
+    function that remembers its results.
     """
     inner, custom = inner_candidates(state, eni, direction), rule_candidates(state, eni, direction, of_group)
     if direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
@@ -139,54 +153,65 @@ def ordered_candidates(
 def later_candidates(
     state: CloudState, packet: Packet, decision: Decision, options: Options = DEFAULTS
 ) -> list[Decision]:
-    """What else would decide the packet if `decision` were not there, strongest first."""
+    """Return what else would decide the packet if `decision` didn't hold, strongest first."""
     found = list(candidates(state, state.eni[packet.eni_id], packet, options))
     return found[1:] if found[0] == decision.enforced else found
 
 
 def is_spoofed(eni: Eni, packet: Packet) -> bool:
-    """Whether the source address is false: the ENI sends from an address that isn't its own, or another sends from one
-    that is. (An allowed address pair may be shared, so packets from it may also come from outside.)"""
+    """Return whether the source address is false.
+
+    It is false if the ENI sends from an address that isn't its own, or if somebody else sends from one that is. Packets
+    from an allowed address pair may come from outside, too, because such an address may be shared.
+    """
     if packet.direction is Direction.EGRESS:
         return not any(packet.local in own for own in eni.own_prefixes)
     return eni.has_private(packet.remote)
 
 
 def is_foreign(eni: Eni, packet: Packet) -> bool:
-    """Whether it comes in for another. "Absent narrowing = any of the ENI's addresses" (section 2): what isn't
-    addressed to the ENI is never judged; multicast and broadcast are (CHOSEN)."""
+    """Return whether an incoming packet is addressed to none of the ENI's addresses.
+
+    "Absent narrowing = any of the ENI's addresses" (section 2): what isn't addressed to the ENI is never judged.
+    Multicast and broadcast are judged (CHOSEN).
+    """
     if packet.direction is Direction.EGRESS:
         return False
     return not any(packet.local in prefix for prefix in (*eni.own_prefixes, *always.SHARED[packet.family]))
 
 
 def is_about_another(eni: Eni, error: IcmpError) -> bool:
-    """Whether an ENI sends an ICMP error about a packet that wasn't sent to it. (At ingress anybody may be a router on
-    the packet's way, as far as the ENI can tell.)"""
+    """Return whether an ENI sends an ICMP error about a packet that wasn't sent to it.
+
+    At ingress, anybody may be a router on the packet's way, as far as the ENI can tell.
+    """
     return error.direction is Direction.EGRESS and not any(error.quoted_target in own for own in eni.own_prefixes)
 
 
 def is_refused_midstream(packet: Packet, options: Options) -> bool:
-    """Whether it is TCP that belongs to no known session, isn't a bare SYN, and may not be judged (section 4)."""
+    """Return whether it is TCP of no known session that isn't a bare SYN and may not be judged (section 4)."""
     if packet.protocol != TCP or packet.is_syn:
         return False
     return options.strict_syn or (packet.direction is Direction.EGRESS and options.midstream_egress == "drop")
 
 
 def is_basic(state: CloudState, eni: Eni) -> bool:
-    """Whether the ENI's groups are basic; all groups of an ENI are of one type."""
+    """Return whether the ENI's groups are basic; all groups of an ENI are of one type."""
     return all(state.group[g].security_group_type is GroupType.NORMAL for g in eni.security_group_ids)
 
 
 def default_decision(state: CloudState, eni: Eni, direction: Direction) -> Decision:
-    """What happens when nothing matched: only the egress of basic groups is open."""
+    """Return what happens when no rule matched: only the egress of basic groups is open."""
     is_open = direction is Direction.EGRESS and is_basic(state, eni)
     return Decision(direction, Verdict.ACCEPT if is_open else Verdict.DROP, DEFAULT)
 
 
 def inner_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterator[Candidate]:
-    """The groups that accept a remote because this ENI and the remote are both members and the inner policy is Accept.
-    That is about the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
+    """Yield the groups whose inner policy is Accept and which this ENI is a member of, by id.
+
+    Such a group accepts a remote that is a member, too. That is about the internal network, so the internet interface
+    of a classic instance has none (CHOSEN).
+    """
     if eni.nic_type is NicType.INTERNET:
         return
     for group_id in sorted(eni.security_group_ids):
@@ -196,14 +221,14 @@ def inner_candidates(state: CloudState, eni: Eni, direction: Direction) -> Itera
 
 
 def has_inner_accept(group: SecurityGroup) -> bool:
-    """Advanced groups are always Drop."""
+    """Return whether members of the group accept each other; advanced groups are always Drop."""
     return group.security_group_type is GroupType.NORMAL and group.inner_access_policy is Verdict.ACCEPT
 
 
 def rule_candidates(
     state: CloudState, eni: Eni, direction: Direction, of_group: OfGroup | None = None
 ) -> Iterator[Candidate]:
-    """The pooled rules of all the ENI's groups that are for this direction and interface, strongest first."""
+    """Yield the rules of all the ENI's groups together, for this direction and interface, strongest first."""
     groups = [state.group[group_id] for group_id in eni.security_group_ids]
     every = [entry for group in groups for entry in (of_group or group_candidates)(group, direction)]
     for _, rule, candidate in sorted(every, key=itemgetter(0)):
@@ -212,25 +237,27 @@ def rule_candidates(
 
 
 def group_candidates(group: SecurityGroup, direction: Direction) -> list[Pooled]:
-    """The rules of one group that are for a direction."""
+    """Return the rules of one group that are for a direction."""
     return [pooled(group, rule) for rule in group.rules if rule.direction is direction]
 
 
 def pooled(group: SecurityGroup, rule: SecurityGroupRule) -> Pooled:
-    """One rule of a group."""
+    """Return a rule with its strength and the candidate that it is."""
     return strength((group, rule)), rule, Candidate(of_rule(group.security_group_id, rule), group, rule)
 
 
 def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> Strength:
-    """Sort key: priority ascending, drop before accept. Ties have equal verdicts, and an order all the same: rules on
-    groups come first, then ids decide."""
+    """Return a rule's key for sorting: by priority (ascending), then drop before accept.
+
+    Rules that tie in these have equal verdicts, and an order all the same: rules on groups come first, then ids decide.
+    """
     group, rule = entry
     is_accept, is_on_group = rule.policy is Verdict.ACCEPT, isinstance(rule.remote, GroupRef)
     return (rule.priority, is_accept, not is_on_group, group.security_group_id, rule.security_group_rule_id)
 
 
 def holds(state: CloudState, candidate: Candidate, packet: Packet) -> bool:
-    """Whether the candidate is about this packet, which is of its direction."""
+    """Return whether the candidate decides this packet, which is of its direction."""
     group, rule = candidate.group, candidate.rule
     if group is None:
         return True
@@ -240,7 +267,7 @@ def holds(state: CloudState, candidate: Candidate, packet: Packet) -> bool:
 
 
 def rule_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> bool:
-    """Section 2: protocol, ports, remote and narrowing all hold."""
+    """Return whether protocol, ports, remote and narrowing of a rule all match (section 2)."""
     return (
         rule.ip_protocol.matches(packet.protocol, packet.family)
         and destination_port_matches(state, rule, packet)
@@ -251,23 +278,28 @@ def rule_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
 
 
 def is_on_interface(state: CloudState, eni: Eni, rule: SecurityGroupRule) -> bool:
-    """Classic network: a rule is judged on the interface of its nic type. VPC rules see all traffic (section 5)."""
+    """Return whether a rule applies to this interface.
+
+    In a classic network, a rule is judged on the interface of its NIC type. Rules in a VPC see all traffic (section 5).
+    """
     is_classic = state.vpc[eni.vpc_id].network_type is NetworkType.CLASSIC
     return not is_classic or rule.nic_type is eni.nic_type
 
 
 def destination_port_matches(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> bool:
-    """A range or a list. Rules without ports match port 0 too."""
+    """Return whether the destination port is in the rule's range or list; a rule without ports matches port 0, too."""
     if rule.port_list_id:
         return any(packet.port in entry.port_range for entry in state.port_list[rule.port_list_id].entries)
     return rule.port_range is None or packet.port in rule.port_range
 
 
 def source_port_matches(rule: SecurityGroupRule, packet: Packet) -> bool:
+    """Return whether the source port is in the rule's range; a rule without one matches every port."""
     return rule.source_port_range is None or packet.source_port in rule.source_port_range
 
 
 def remote_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, remote: Address) -> bool:
+    """Return whether an address is in the rule's CIDR block, prefix list or group."""
     if isinstance(rule.remote, Prefix):
         return remote in rule.remote
     if isinstance(rule.remote, PrefixListRef):
@@ -277,14 +309,16 @@ def remote_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupR
 
 
 def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, remote: Address) -> bool:
-    """A group as remote means its members in the same VPC. A group unknown to the state has none (state-format.md,
-    section B)."""
+    """Return whether an address is a member of the group that a rule names as remote.
+
+    Only members in the same VPC count. A group that the state doesn't know has no members (state-format.md, section B).
+    """
     other = state.group.get(ref.security_group_id)
     return other is not None and other.vpc_id == group.vpc_id and is_member(state, other, remote)
 
 
 def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool:
-    """Whether an ENI of the group has this private address now (an internet interface has no private one)."""
+    """Return whether an ENI of the group has this private address now; internet interfaces have none."""
     return any(
         eni.has_private(address)
         for eni in state.enis_of_group[group.security_group_id]
@@ -293,5 +327,5 @@ def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool
 
 
 def of_rule(group_id: str, rule: SecurityGroupRule) -> Decision:
-    """The decision that a rule of that group makes."""
+    """Return the decision that a rule of that group makes."""
     return Decision(rule.direction, rule.policy, RULE, group_id, rule.security_group_rule_id, rule.priority)

@@ -14,6 +14,6 @@ CLOSING = {family: f"nothing-else-{family.value}" for family in Family}  # a dro
 
 
 def is_stand_in(rule_id: str, verdict: Verdict) -> bool:
-    """Whether it is the drop that another cloud has as its default, or one that marks a rule which was left out."""
+    """Return whether a rule is the drop that another cloud has as its default, or marks a rule that was left out."""
     is_named_so = rule_id in CLOSING.values() or rule_id.removesuffix("-ipv6").endswith(f"-{NARROWED}")
     return verdict is Verdict.DROP and is_named_so

@@ -20,29 +20,37 @@ from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix
 
 
 class GroupType(enum.Enum):
-    """`normal` is a basic group, `enterprise` an advanced one."""
+    """The type of a security group."""
 
-    NORMAL = "normal"
-    ENTERPRISE = "enterprise"
+    NORMAL = "normal"  # a basic group
+    ENTERPRISE = "enterprise"  # an advanced group
 
 
 class NetworkType(enum.Enum):
+    """The network that an ENI is in; in the classic one, an instance also has an internet interface."""
+
     VPC = "vpc"
     CLASSIC = "classic"
 
 
 class NicType(enum.Enum):
+    """The network that an interface of a classic instance is for; in a VPC, all are `intranet`."""
+
     INTRANET = "intranet"
     INTERNET = "internet"
 
 
 class EniType(enum.Enum):
+    """Whether an ENI belongs to its instance from the start (`primary`) or was added to it (`secondary`)."""
+
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
 
 @dataclass(frozen=True, slots=True)
 class Vpc:
+    """A virtual private cloud, or the classic network."""
+
     vpc_id: str
     cidr_blocks: tuple[Prefix, ...] = ()
     network_type: NetworkType = NetworkType.VPC
@@ -50,17 +58,20 @@ class Vpc:
 
 @dataclass(frozen=True, slots=True)
 class PrefixListEntry:
+    """One CIDR block of a prefix list."""
+
     cidr: Prefix
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixList:
-    """`max_entries` is what a rule that uses the list costs in quota."""
+    """CIDR blocks of one family that rules name together."""
 
     prefix_list_id: str
     address_family: Family
     max_entries: int
+    """What a rule that uses the list costs in quota."""
     entries: tuple[PrefixListEntry, ...] = ()
     prefix_list_name: str = ""
     description: str = ""
@@ -68,12 +79,16 @@ class PrefixList:
 
 @dataclass(frozen=True, slots=True)
 class PortListEntry:
+    """One range of a port list."""
+
     port_range: PortRange
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PortList:
+    """Port ranges that rules name together."""
+
     port_list_id: str
     max_entries: int
     entries: tuple[PortListEntry, ...] = ()
@@ -83,14 +98,14 @@ class PortList:
 
 @dataclass(frozen=True, slots=True, order=True)
 class GroupRef:
-    """A group as remote: the addresses of its ENIs, now."""
+    """A group as remote: the addresses that its ENIs have now."""
 
     security_group_id: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PrefixListRef:
-    """A prefix list as remote: each of its entries, now."""
+    """A prefix list as remote: the entries that it has now."""
 
     prefix_list_id: str
 
@@ -100,26 +115,32 @@ Remote = Prefix | GroupRef | PrefixListRef
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroupRule:
-    """One permission of a group. For a protocol without ports, `port_range` and `port_list_id` are empty and every port
-    matches, 0 included. `narrowing` restricts the ENI's own side, and with it the family."""
+    """One permission of a group."""
 
     security_group_rule_id: str
     direction: Direction
     ip_protocol: Protocol
     remote: Remote
     port_range: PortRange | None = None
+    """The destination ports. With neither a range nor a list every port matches, 0 included.
+
+    Protocols without ports have neither.
+    """
     policy: Verdict = Verdict.ACCEPT
     priority: int = 1
+    """A smaller number is stronger."""
     source_port_range: PortRange | None = None
     port_list_id: str = ""
+    """A port list in place of a range; "" if there is none."""
     narrowing: Prefix | None = None
+    """Restricts the ENI's own side of the traffic, and with it the family."""
     nic_type: NicType = NicType.INTRANET
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    """`tags` are sorted (key, value) pairs. A service-managed group is enforced like any other, but not writable."""
+    """A security group with its rules."""
 
     security_group_id: str
     vpc_id: str
@@ -129,11 +150,15 @@ class SecurityGroup:
     security_group_name: str = ""
     description: str = ""
     tags: tuple[tuple[str, str], ...] = ()
+    """Pairs of key and value, sorted."""
     service_managed: bool = False
+    """A cloud service owns the group. It is enforced like any other, but can't be changed by users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
+    """A virtual machine, which has ENIs."""
+
     instance_id: str
     instance_name: str = ""
 
@@ -148,23 +173,23 @@ class ConnectionTracking:
 
     @lru_cache(maxsize=1 << 10)  # noqa: B019  # all ENIs have one of a few
     def scaled(self, time_scale: float) -> ConnectionTracking:
-        """Multiplied, each at least a second, as the kernel counts in whole ones (`host.timeouts` does the same)."""
+        """Return the timeouts multiplied by a factor.
+
+        Each is a whole second at least, because the kernel counts in whole seconds (`host.timeouts` does the same).
+        """
         seconds = (self.tcp_established_timeout, self.tcp_closed_and_time_wait_timeout, self.udp_timeout)
         return ConnectionTracking(*(max(1, round(number * time_scale)) for number in seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class Eni:
-    """An elastic network interface: what a policy protects. The first private address is the primary one.
-
-    `member_only`: the state knows only which groups it is a member of, and not all of these, as it is on another host.
-    It has no policy here, and may have no MAC. `mode`: whether what its rules refuse is dropped. `audit_until`: from
-    that time on (modes.py) it is; "": there is none. `CloudState.at()` compares it with the clock."""
+    """An elastic network interface: what a policy protects."""
 
     network_interface_id: str
     vpc_id: str
     mac_address: str
     private_ip_addresses: tuple[Address, ...]
+    """The first one is the primary address."""
     security_group_ids: tuple[str, ...]
     instance_id: str = ""
     type: EniType = EniType.PRIMARY
@@ -175,28 +200,41 @@ class Eni:
     nic_type: NicType = NicType.INTRANET
     connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
     member_only: bool = False
+    """The state knows only which groups it is a member of, and not all of them, because it is on another host.
+
+    It has no policy here, and may have no MAC.
+    """
     mode: Mode = Mode.ENFORCE
+    """Whether packets that its rules refuse are dropped."""
     audit_until: str = ""
+    """The time from which they are dropped in any case (modes.py); "" if there is none. `CloudState.at()` applies it.
+    """
 
     @property
     def is_audited(self) -> bool:
+        """Whether the ENI is in audit mode."""
         return self.mode is Mode.AUDIT
 
     def is_same_but_mode(self, other: Eni) -> bool:
+        """Return whether two ENIs differ in nothing but their mode and its end."""
         return self is other or self == replace(other, mode=self.mode, audit_until=self.audit_until)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
+        """Its private addresses of both families."""
         return self.private_ip_addresses + self.ipv6_addresses
 
     @property
     def is_member(self) -> bool:
-        """Whether its addresses are members of its groups. The internet interface of a classic instance has no private
-        address."""
+        """Whether its addresses are members of its groups.
+
+        The internet interface of a classic instance has no private address, so it is no member.
+        """
         return self.nic_type is NicType.INTRANET
 
     @property
     def delegated_prefixes(self) -> tuple[Prefix, ...]:
+        """The address blocks of both families that the cloud has delegated to it."""
         return self.ipv4_prefixes + self.ipv6_prefixes
 
     @property
@@ -205,18 +243,20 @@ class Eni:
         return tuple(Prefix.of(address) for address in self.addresses) + self.delegated_prefixes
 
     def has_private(self, address: Address) -> bool:
-        """Whether it is one of its addresses, or in a delegated prefix."""
+        """Return whether an address is one of its own, or in a delegated prefix."""
         return address in self.addresses or any(address in prefix for prefix in self.delegated_prefixes)
 
     @property
     def own_prefixes(self) -> tuple[Prefix, ...]:
-        """The addresses that it may send from and receive for: its private ones and the allowed pairs, which may be
-        shared."""
+        """The addresses that it may send from and receive for.
+
+        These are its private ones and the allowed address pairs, which may be shared with other ENIs.
+        """
         return self.private_prefixes + self.allowed_address_pairs
 
     @property
     def link_prefixes(self) -> tuple[Prefix, ...]:
-        """Its IPv6 address on the link, made from its MAC. Any other link-local address needs an allowed pair."""
+        """Its IPv6 address on the link, made from its MAC; any other link-local address needs an allowed pair."""
         return (Prefix.of(link_local(self.mac_address)),) if self.mac_address else ()
 
 
@@ -224,7 +264,10 @@ _id_of_eni = attrgetter("network_interface_id")
 
 
 class EniById(Mapping[str, Eni]):
-    """ENIs by id. As they are sorted, one is found without an index of them all."""
+    """The ENIs of a state by id.
+
+    The ENIs are sorted by id, so one is found by bisection, without an index of all.
+    """
 
     def __init__(self, enis: tuple[Eni, ...]) -> None:
         self._enis, self._found = enis, dict[str, Eni]()
@@ -248,13 +291,13 @@ class EniById(Mapping[str, Eni]):
 
     @cached_property
     def _index(self) -> dict[str, Eni]:
-        """For an id that isn't there, and for a state whose ENIs aren't sorted."""
+        """An index of all ENIs, for an id that isn't there and for a state whose ENIs aren't sorted."""
         return {eni.network_interface_id: eni for eni in self._enis}
 
 
 @dataclass(frozen=True)
 class CloudState:
-    """A whole state, checked: references resolve, ids are unique, records are sorted by id (rules in their group).
+    """A whole state, checked: references resolve, ids are unique, records are sorted by id (rules within their group).
 
     Only loaders build it from outside; `statefile.validate` makes the promise true.
     """
@@ -267,7 +310,7 @@ class CloudState:
     network_interfaces: tuple[Eni, ...] = ()
 
     def at(self, now: str) -> CloudState:
-        """Return the state as it is at that time (modes.py): ENIs whose time of audit is over are in mode enforce."""
+        """Return the state as it is at a time (modes.py): ENIs whose audit has ended are in mode enforce."""
         over = {e.network_interface_id for e in self.audited if e.audit_until and e.audit_until <= now}
         return self.with_mode(over, Mode.ENFORCE) if over else self
 
@@ -286,47 +329,60 @@ class CloudState:
 
     @cached_property
     def vpc(self) -> dict[str, Vpc]:
+        """The VPCs by id."""
         return {vpc.vpc_id: vpc for vpc in self.vpcs}
 
     @cached_property
     def group(self) -> dict[str, SecurityGroup]:
+        """The security groups by id."""
         return {group.security_group_id: group for group in self.security_groups}
 
     @cached_property
     def unknown_groups(self) -> frozenset[str]:
-        """The groups that rules name as remotes and of which the state has only the id: nobody knows who is in them."""
+        """The groups that rules name as remotes and of which the state has only the id.
+
+        Nobody knows who is in them.
+        """
         remotes = (rule.remote for group in self.security_groups for rule in group.rules)
         return frozenset(r.security_group_id for r in remotes if isinstance(r, GroupRef)).difference(self.group)
 
     @cached_property
     def prefix_list(self) -> dict[str, PrefixList]:
+        """The prefix lists by id."""
         return {entry.prefix_list_id: entry for entry in self.prefix_lists}
 
     @cached_property
     def port_list(self) -> dict[str, PortList]:
+        """The port lists by id."""
         return {entry.port_list_id: entry for entry in self.port_lists}
 
     @cached_property
     def instance(self) -> dict[str, Instance]:
+        """The instances by id."""
         return {entry.instance_id: entry for entry in self.instances}
 
     @cached_property
     def eni(self) -> Mapping[str, Eni]:
+        """The ENIs by id."""
         return EniById(self.network_interfaces)
 
     @cached_property
     def judged_enis(self) -> tuple[Eni, ...]:
-        """Those with a policy: all but members only."""
+        """The ENIs with a policy: all but those that are only members of groups."""
         enis = self.network_interfaces
         return tuple(eni for eni in enis if not eni.member_only) if any(eni.member_only for eni in enis) else enis
 
     @cached_property
     def members(self) -> Members:
+        """The members of all groups."""
         return Members(self.network_interfaces)
 
     @cached_property
     def enis_of_instance(self) -> dict[str, tuple[Eni, ...]]:
-        """Primary first, then secondaries by id: the order in which they become eth0, eth1, ..."""
+        """The ENIs of each instance, by its id.
+
+        The primary one comes first, then secondary ones by id: in this order they become eth0, eth1, ...
+        """
         found: dict[str, list[Eni]] = {entry.instance_id: [] for entry in self.instances}
         for eni in self.network_interfaces:
             if eni.instance_id in found:
@@ -338,7 +394,7 @@ class CloudState:
 
     @cached_property
     def enis_of_group(self) -> dict[str, tuple[Eni, ...]]:
-        """The ENIs in each group; a group with none has an empty tuple."""
+        """The ENIs in each group, by its id; a group without ENIs has an empty tuple."""
         found: dict[str, list[Eni]] = {group.security_group_id: [] for group in self.security_groups}
         for eni in self.network_interfaces:
             for group_id in eni.security_group_ids:
@@ -350,7 +406,7 @@ Record = TypeVar("Record", bound=Hashable)
 
 
 def sharing(state: CloudState, before: CloudState) -> CloudState:
-    """An equal state that uses the records of `before` wherever these are equal; `before` itself if all are.
+    """Return an equal state that uses the records of `before` wherever these are equal; `before` itself if all are.
 
     Equal records are then the same objects: comparing them takes no time, and memory holds them once.
     """
@@ -373,7 +429,7 @@ def _either(record: Record, earlier: Record | None) -> Record:
 
 
 def _id_of(record: object) -> object:
-    """The id of any record of a state: its first field."""
+    """Return the id of any record of a state, which is its first field."""
     kind = type(record)
     if kind not in _FIRST_FIELDS:
         _FIRST_FIELDS[kind] = fields(kind)[0].name  # type: ignore[arg-type]

@@ -2,9 +2,9 @@
 
 Owns the words for each cause. Is given a Decision. Must not know who asks, nor how anything is decided.
 
-    name       few words, for a cell           sgr-1 of sg-a        default       spoofed
+    name       a few words, for a cell         sgr-1 of sg-a        default       spoofed
     because    why, with the verdict beside    rule sgr-1 of sg-a   the default   its source address is spoofed
-    sentence   the whole of it                 rule ... decides     ...           its source ...: dropped
+    sentence   all of it, as a sentence        rule ... decides     ...           its source ...: dropped
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ DETAILS: Mapping[tuple[str, Direction], str] = {
 
 
 def name(decision: Decision) -> str:
-    """What decided, in few words."""
+    """Return what decided, in a few words."""
     if decision.would is not None:
         return f"audit mode (enforced: {name(decision.would)})"
     if decision.cause == RULE:
@@ -69,16 +69,20 @@ def name(decision: Decision) -> str:
 
 
 def rule_name(group_id: str, rule_id: str) -> str:
+    """Return a rule as outputs name it."""
     return f"{rule_id} of {group_id}"
 
 
 def ranked(decision: Decision) -> str:
-    """What decided, with the priority if it is a rule whose priority is known."""
+    """Return what decided, with the priority if it is a rule whose priority is known."""
     return f"{name(decision)} (priority {decision.priority})" if decision.priority else name(decision)
 
 
 def because(decision: Decision, packet: Packet | None = None) -> str:
-    """Why, beside a verdict. `packet`: adds its addresses where they are the reason, or its ENI."""
+    """Return why it was decided so, in words that stand beside a verdict.
+
+    If the packet is given, they name its addresses where these are the reason, or its ENI.
+    """
     if decision.would is not None:
         eni = "its ENI" if packet is None else packet.eni_id
         return f"{eni} is in audit mode; enforced, {because(decision.would)} would drop it"
@@ -95,7 +99,7 @@ def because(decision: Decision, packet: Packet | None = None) -> str:
 
 
 def sentence(decision: Decision, packet: Packet | None = None) -> str:
-    """What decided, as a whole sentence. `packet`: names its ENI where that is the reason."""
+    """Return what decided, as a whole sentence. If the packet is given, it names its ENI where that is the reason."""
     if decision.would is not None:
         return f"passes, as {because(decision, packet)}"
     if decision.cause == RULE:
@@ -107,11 +111,11 @@ def sentence(decision: Decision, packet: Packet | None = None) -> str:
 
 
 def counted(number: int, noun: str, ending: str = "s") -> str:
-    """ "1 rule", "2,000 rules"; `ending` makes the plural."""
+    """Return a number with its noun: "1 rule", "2,000 rules". `ending` makes the plural."""
     return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def first_of(texts: Sequence[str], most: int) -> str:
-    """The first `most` of them, and how many more there are: "a, b and 3 more"."""
+    """Return the first `most` texts, and how many more there are: "a, b and 3 more"."""
     more = len(texts) - most
     return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more:,} more"
