@@ -29,14 +29,13 @@ ENDS = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}  # where the two 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A fragment header: the datagram's id, the fragment's offset in it, and whether it is the last. `start`: where the
-    fragment's data begin in the packet. `named`: in IPv6, where the fragment header is named."""
+    """A fragment of a datagram, as its header (in IPv4, the IP header itself) describes it."""
 
-    ident: int
-    offset: int
+    ident: int  # the datagram's id
+    offset: int  # where the fragment stands in its datagram, in octets
     is_last: bool
-    start: int
-    named: int = 0
+    start: int  # where the fragment's data begin in the packet
+    named: int = 0  # in IPv6, where the octet is that names the fragment header
 
     @property
     def is_all(self) -> bool:
@@ -46,12 +45,14 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Upper:
-    """What follows IP: its protocol, and where it begins. `fragments`: the fragment headers on the way. If the packet
-    ends within extension headers: the first one that isn't whole, and where it begins."""
+    """What follows IP in a packet.
 
-    protocol: int
-    at: int
-    fragments: tuple[Fragment, ...] = ()
+    If the packet ends within extension headers, it is the first one that isn't whole.
+    """
+
+    protocol: int  # its IANA number
+    at: int  # where it begins in the packet
+    fragments: tuple[Fragment, ...] = ()  # the fragment headers on the way to it
 
     @property
     def is_here(self) -> bool:
@@ -60,7 +61,10 @@ class Upper:
 
 
 def family_of(packet: bytes) -> Family | None:
-    """None if it isn't IP, or if the IP header isn't whole. The functions below need a packet that has a family."""
+    """Return the family of a packet; None if it isn't IP, or if the IP header isn't whole.
+
+    The functions below need a packet that has a family.
+    """
     match packet[0] >> 4 if packet else 0:
         case 4 if 20 <= 4 * (packet[0] & 15) <= len(packet):
             return Family.IPV4
@@ -70,14 +74,14 @@ def family_of(packet: bytes) -> Family | None:
 
 
 def ends_of(packet: bytes) -> tuple[Address, Address]:
-    """Source and destination."""
+    """Return the packet's source and destination."""
     octets = packet[ENDS[Family.IPV4 if packet[0] >> 4 == 4 else Family.IPV6]]
     size = len(octets) // 2
     return Address(8 * size, int.from_bytes(octets[:size])), Address(8 * size, int.from_bytes(octets[size:]))
 
 
 def find_upper(packet: bytes) -> Upper:
-    """What follows IP."""
+    """Return what follows IP, behind the extension headers that the kernel skips."""
     return _behind_ipv4(packet) if packet[0] >> 4 == 4 else _behind_ipv6(packet)
 
 
@@ -90,7 +94,7 @@ def _behind_ipv4(packet: bytes) -> Upper:
 
 
 def _behind_ipv6(packet: bytes) -> Upper:
-    """Walks from header to header: the one at `at` is named at `named`."""
+    """Walk from header to header: the header at `at` is named by the octet at `named`."""
     named, at = NEXT_HEADER, IPV6_HEADER
     fragments: tuple[Fragment, ...] = ()
     while packet[named] in EXTENSIONS and at + UNIT <= len(packet):

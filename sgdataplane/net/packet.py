@@ -12,28 +12,30 @@ from sgdataplane.net.values import Address, Direction, Family
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The opening packet of a would-be session at one ENI.
-
-    `remote` is the other end's address and `local` the ENI's side, as in the IP header; `protocol` is the
-    transport's IANA number after IPv6 extension headers; `port` and `source_port` are the header's destination
-    and source port, 0..65535, and None for protocols other than TCP and UDP. `icmp_type` is None when unknown
-    or not ICMP. `hop_limit` is the header's (in IPv4 its time to live). `is_syn`: a TCP packet is a bare SYN; for other
-    protocols it stays True.
-    """
+    """The opening packet of a would-be session at one ENI."""
 
     eni_id: str
     direction: Direction
     remote: Address
+    """The address of the other end, as the IP header has it."""
     local: Address
+    """The address on the ENI's side, as the IP header has it."""
     protocol: int
+    """The transport's IANA number, after IPv6 extension headers."""
     port: int | None = None
+    """The header's destination port, 0..65535; None for protocols other than TCP and UDP."""
     source_port: int | None = None
+    """The header's source port, 0..65535; None for protocols other than TCP and UDP."""
     icmp_type: int | None = None
+    """None if it is unknown, or if the packet isn't ICMP."""
     hop_limit: int = 64
+    """The header's hop limit (in IPv4, its time to live)."""
     is_syn: bool = True
+    """Whether a TCP packet is a bare SYN; it stays True for other protocols."""
 
     @property
     def family(self) -> Family:
+        """The family of its addresses."""
         return self.remote.family
 
 
@@ -41,14 +43,14 @@ class Packet:
 class IcmpError:
     """An ICMP error at one ENI, which quotes a packet of a session.
 
-    `direction`, `remote` and `local` are the error's own, as in its IP header. `session` is the opening packet of the
-    session, as the policy of this ENI sees it.
+    `direction`, `remote` and `local` are the error's own, as in its IP header.
     """
 
     direction: Direction
     remote: Address
     local: Address
     session: Packet
+    """The opening packet of the session, as the policy of this ENI sees it."""
 
     @property
     def quoted_target(self) -> Address:

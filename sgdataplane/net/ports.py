@@ -36,18 +36,24 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A packet's port, with its protocol if that was named. `usual`: the only protocol of a service that was named."""
+    """A packet's port."""
 
     number: int
     protocol: Protocol | None = None
+    """Its protocol, if that was named (tcp/22)."""
     usual: Protocol | None = None
+    """The only protocol of a service that was named (ssh)."""
 
     def __str__(self) -> str:
         return str(self.number) if self.protocol is None else f"{self.protocol}/{self.number}"
 
 
 def parse_port(text: str) -> Port:
-    """A port by number (0..65535; rules have 1..65535), by service, or as tcp/22. ValueError otherwise."""
+    """Return a port given by number (0..65535; rules have 1..65535), by service, or as tcp/22.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
     if "/" in text:
         return _port_of(parse_traffic(text))
     if NUMBER.fullmatch(text) and int(text) <= 0xFFFF:
@@ -60,7 +66,7 @@ def parse_port(text: str) -> Port:
 
 
 def _port_of(traffic: Traffic) -> Port:
-    """The port of traffic to one port; ValueError otherwise."""
+    """Return the port of traffic that has just one; ValueError otherwise."""
     ports = traffic.ports
     if ports is None or ports.first != ports.last:
         raise ValueError(f"'{traffic}' is not one port, such as 22, ssh or tcp/22")
@@ -68,7 +74,11 @@ def _port_of(traffic: Traffic) -> Port:
 
 
 def parse_traffic(text: str) -> Traffic:
-    """Traffic in one of FORMS; ValueError otherwise. A bare number could be a port or a protocol, so it is refused."""
+    """Return traffic given in one of FORMS.
+
+    Raises:
+        ValueError: the text is none of these. A bare number is refused, too, because it could be a port or a protocol.
+    """
     name, slash, what = text.strip().partition("/")
     name = name.lower()
     if not slash:
@@ -92,7 +102,7 @@ def _named(name: str) -> Traffic:
 
 
 def refuse_bare(number: str) -> NoReturn:
-    """ValueError that names what a bare number could mean."""
+    """Raise a ValueError that names what a bare number could mean."""
     port = f"a port (tcp/{number} or udp/{number})" if int(number) <= 0xFFFF else ""
     protocol = f"a protocol (proto/{number})" if int(number) <= 0xFF else ""
     could = " or ".join(filter(None, (port, protocol)))
@@ -102,7 +112,10 @@ def refuse_bare(number: str) -> NoReturn:
 
 
 def _of_name(name: str) -> Traffic:
-    """Traffic of a service, with its own protocol. ValueError if the service has both, as either could be meant."""
+    """Return the traffic of a service, with its own protocol.
+
+    ValueError if the service has both TCP and UDP, as either could be meant.
+    """
     found = {protocol: port for protocol in OF_PORTS if (port := _of_service(name, protocol)) is not None}
     if len(found) > 1:
         raise ValueError(

@@ -16,7 +16,7 @@ Ranges = tuple[Interval, ...]
 
 
 def united(intervals: Iterable[Interval]) -> Ranges:
-    """The set of all numbers in some intervals, which may overlap and be in any order."""
+    """Return the set of all numbers in some intervals, which may overlap and be in any order."""
     ordered = sorted(intervals)
     found = ordered[:1]
     for first, last in ordered[1:]:
@@ -29,7 +29,7 @@ def united(intervals: Iterable[Interval]) -> Ranges:
 
 
 def meet(one: Ranges, other: Ranges) -> Ranges:
-    """The numbers in both."""
+    """Return the numbers that are in both sets."""
     if one is other:
         return one
     small, large = (one, other) if len(one) <= len(other) else (other, one)
@@ -37,7 +37,7 @@ def meet(one: Ranges, other: Ranges) -> Ranges:
 
 
 def minus(one: Ranges, other: Ranges) -> Ranges:
-    """The numbers only in the first."""
+    """Return the numbers that are only in the first set."""
     found: list[Interval] = []
     for first, last in one:
         start = first
@@ -51,24 +51,24 @@ def minus(one: Ranges, other: Ranges) -> Ranges:
 
 
 def apart(one: Ranges, other: Ranges) -> Ranges:
-    """The numbers in exactly one of them."""
+    """Return the numbers that are in exactly one of the sets."""
     if one is other or one == other:
         return ()
     return united((*minus(one, other), *minus(other, one)))
 
 
 def holds(ranges: Ranges, number: int) -> bool:
-    """Whether the number is in the set."""
+    """Return whether the number is in the set."""
     return any(True for _ in _near(ranges, number, number))
 
 
 def count(ranges: Ranges) -> int:
-    """How many numbers there are."""
+    """Return how many numbers are in the set."""
     return sum(last - first + 1 for first, last in ranges)
 
 
 def _near(ranges: Ranges, first: int, last: int) -> Iterator[Interval]:
-    """The ranges that overlap an interval, in order."""
+    """Yield the ranges that overlap an interval, in order."""
     start = bisect_left(ranges, first, key=_last)
     for place in range(start, bisect_right(ranges, last, lo=start, key=_first)):
         yield ranges[place]

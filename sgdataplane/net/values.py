@@ -25,6 +25,7 @@ class Family(enum.Enum):
 
     @property
     def bits(self) -> int:
+        """The length of an address in bits."""
         return 32 if self is Family.IPV4 else 128
 
     @property
@@ -43,6 +44,7 @@ class Direction(enum.Enum):
 
     @property
     def other(self) -> Direction:
+        """The opposite direction."""
         return Direction.EGRESS if self is Direction.INGRESS else Direction.INGRESS
 
 
@@ -57,18 +59,24 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """One IP address: family and integer value."""
+    """One IP address as an integer."""
 
     family_bits: int
+    """The length of the family's addresses: 32 or 128."""
     value: int
 
     @property
     def family(self) -> Family:
+        """The family that an address of this length belongs to."""
         return Family.IPV4 if self.family_bits == 32 else Family.IPV6
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Parse dotted or colon text; ValueError if it is neither. Scoped addresses (fe80::1%eth0) are refused."""
+        """Parse dotted or colon text.
+
+        Raises:
+            ValueError: the text is neither, or has a scope (fe80::1%eth0).
+        """
         if "%" in text:
             raise ValueError(f"{text!r} carries a scope")
         ip = ipaddress.ip_address(text)
@@ -80,12 +88,12 @@ class Address:
 
 @lru_cache(maxsize=65536)
 def format_address(bits: int, value: int) -> str:
-    """Text of an address given as integer (RFC 5952 for IPv6)."""
+    """Return the text of an address given as an integer (RFC 5952 for IPv6)."""
     return str(ipaddress.IPv4Address(value) if bits == 32 else ipaddress.IPv6Address(value))
 
 
 def link_local(mac: str) -> Address:
-    """The link-local address that an interface makes from its MAC (RFC 4291, appendix A)."""
+    """Return the link-local address that an interface makes from its MAC (RFC 4291, appendix A)."""
     octets = bytes(int(part, 16) for part in mac.split(":"))
     host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
     return Address(128, int.from_bytes(b"\xfe\x80" + bytes(6) + host))
@@ -96,12 +104,18 @@ class Prefix:
     """A CIDR block with its host bits masked; a single address is a prefix of full length."""
 
     family_bits: int
+    """The length of the family's addresses: 32 or 128."""
     first: int
+    """The lowest address of the block, as an integer."""
     length: int
 
     @classmethod
     def parse(cls, text: str, *, strict: bool = False) -> Prefix:
-        """Parse `address[/length]`; ValueError if malformed, or, when `strict`, if host bits are set."""
+        """Parse `address[/length]`, and mask host bits that are set.
+
+        Raises:
+            ValueError: the text is malformed, or host bits are set and `strict` forbids that.
+        """
         address, slash, length = text.partition("/")
         base = Address.parse(address)
         size = base.family_bits
@@ -116,14 +130,17 @@ class Prefix:
 
     @classmethod
     def of(cls, address: Address) -> Prefix:
+        """Return the prefix of full length that holds only this address."""
         return cls(address.family_bits, address.value, address.family_bits)
 
     @property
     def family(self) -> Family:
+        """The family of its addresses."""
         return Family.IPV4 if self.family_bits == 32 else Family.IPV6
 
     @property
     def last(self) -> int:
+        """The highest address of the block, as an integer."""
         return self.first | ((1 << (self.family_bits - self.length)) - 1)
 
     def __contains__(self, address: object) -> bool:
@@ -146,7 +163,11 @@ class PortRange:
 
     @classmethod
     def parse(cls, text: str) -> PortRange:
-        """Parse `from/to`; ValueError unless 1 <= from <= to <= 65535."""
+        """Parse `from/to`.
+
+        Raises:
+            ValueError: the text isn't of that form, or not within 1 <= from <= to <= 65535.
+        """
         match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
         if not match:
             raise ValueError(f"{text!r} is not of the form from/to")
@@ -177,7 +198,11 @@ class Protocol:
 
     @classmethod
     def parse(cls, text: str) -> Protocol:
-        """Parse a name (any case) or a number 0..255; ValueError otherwise."""
+        """Parse a name (in any case) or a number 0..255.
+
+        Raises:
+            ValueError: the text is neither.
+        """
         name = text.strip().lower()
         if name == "all":
             return ALL
@@ -189,17 +214,20 @@ class Protocol:
 
     @property
     def is_all(self) -> bool:
+        """Whether it stands for every protocol."""
         return self.number < 0
 
     @property
     def has_ports(self) -> bool:
+        """Whether rules can have ports for it: TCP and UDP do."""
         return self.number in PORT_PROTOCOLS
 
     def matches(self, number: int, family: Family) -> bool:
-        """Whether a packet of that protocol number and family is of this protocol (`icmp` is IPv4 only, ...)."""
+        """Return whether a packet of that number and family is of this protocol (`icmp` is IPv4 only, ...)."""
         return self.is_all or (self.number == number and self.exists_in(family))
 
     def exists_in(self, family: Family) -> bool:
+        """Return whether the protocol exists in a family: ICMP only in IPv4, ICMPv6 only in IPv6."""
         if self.number == ICMP:
             return family is Family.IPV4
         if self.number == ICMPV6:
