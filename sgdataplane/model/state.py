@@ -207,7 +207,9 @@ class Eni:
     mode: Mode = Mode.ENFORCE
     """Whether packets that its rules refuse are dropped."""
     audit_until: str = ""
-    """The time from which they are dropped in any case (modes.py); "" if there is none. `CloudState.at()` applies it.
+    """The time from which they are dropped in any case (modes.py); "" if there is none.
+
+    `CloudState.at()` applies it.
     """
 
     @property

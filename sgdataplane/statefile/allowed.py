@@ -1,8 +1,8 @@
-"""One permission of another cloud, in the words of no cloud, and how its protocol and ports are read.
+"""One permission of another cloud, in words of no particular cloud, and how its protocol and ports are read.
 
-Owns Allowed, and what a number is that a rule gives: a port, or an ICMP type or code. A value that can't be read is a
-fault of the rule, and never stands for "all". Must not know how a cloud names these values, nor how the model says
-what they mean (allowonly.py).
+Owns Allowed, and how to tell what a number in a rule is: a port, or an ICMP type or code. A value that can't be read is
+a fault of the rule, and never stands for "all". Must not know how a cloud names these values, nor how the model
+expresses them (allowonly.py).
 """
 
 from __future__ import annotations
@@ -25,67 +25,71 @@ DIRECTIONS = {each.value: each for each in Direction}
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value as an answer gives it, and where; None if it isn't there."""
+    """A value as an answer gives it, and where it stands."""
 
     where: Where
     value: object
+    """None if it isn't there."""
 
     def fault(self, code: str, what: str, expected: str) -> Problem:
-        """That it can't be read. `what` it should be."""
+        """Return the problem that the value can't be read; `what` says what it should be."""
         message = f"this is not {what}" if self.value is not None else f"{what} is missing"
         return Problem(self.where, code, message, "" if self.value is None else show(self.value), expected)
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """One permission: accept `protocol` in a direction, from or to `far`.
-
-    kind       what `far` is: "group", or the native name of a block or prefix list
-    ports      first and last, both included; None for all
-    family     the only family that it is about, if `far` is a group
-    lacks      what it asks of protocol and ports and the model can't say; "" if it says all
-    lacks_far  the same of who the far end is
-    is_part    what the model can say of the far end is a part of it, and is said whatever the user has chosen
-    faults     what of it can't be read
-    """
+    """One permission of another cloud: accept a protocol in a direction, from or to a far end."""
 
     item: Item
     path: str
+    """Where the far end stands in the item."""
     direction: Direction
     protocol: str
     kind: str
+    """What `far` is: "group", or the native name of a block or a prefix list."""
     far: str
     ports: tuple[int, int] | None = None
+    """The first and the last port, both included; None for all."""
     rule_id: str = ""
     description: str = ""
     family: Family | None = None
+    """The only family that it is about, if `far` is a group; None for both."""
     lacks: str = ""
+    """What it requires of protocol and ports and the model can't express; "" if there is nothing."""
     lacks_far: str = ""
+    """What it requires of the far end and the model can't express; "" if there is nothing."""
     is_part: bool = False
+    """The model can express a part of the far end.
+
+    That part becomes a rule, whatever the user has chosen for the rest.
+    """
     faults: tuple[Problem, ...] = ()
+    """Its values that can't be read."""
 
     @property
     def content(self) -> tuple[object, ...]:
-        """All that it means, by which two of them are the same."""
+        """All that it means; two permissions are the same if this is equal."""
         return (self.direction, self.protocol, self.kind, self.far, self.ports, self.family, self.lacks, self.lacks_far,
                 self.faults)  # fmt: skip
 
     @property
     def gaps(self) -> str:
-        """All that the model can't say of it."""
+        """Everything in it that the model can't express, in words."""
         return " and ".join(filter(None, (self.lacks, self.lacks_far)))
 
     @property
     def where(self) -> Where:
+        """The place of the far end in the input."""
         return self.item.where(self.path)
 
     def refused(self, *faults: Problem) -> Allowed:
-        """The same, with more that can't be read."""
+        """Return the permission with more faults."""
         return replace(self, faults=(*self.faults, *faults))
 
 
 def with_ports(rule: Allowed, first: Given, last: Given) -> Allowed:
-    """The rule with its range of ports, of which each end must be there."""
+    """Return the rule with its range of ports; a missing end of the range is a fault."""
     code, expected = "InvalidParam.PortRange", f"a number from 0 to {MAX_PORT}"
     numbers = as_number(first.value), as_number(last.value)
     faults = [
@@ -102,7 +106,10 @@ def with_ports(rule: Allowed, first: Given, last: Given) -> Allowed:
 
 
 def with_icmp(rule: Allowed, kind: Given, code: Given) -> Allowed:
-    """The rule with what it asks of ICMP's type and code, which the model doesn't have. -1 and None are any."""
+    """Return the rule with what it requires of ICMP's type and code, which the model can't express.
+
+    -1 and None mean any.
+    """
     numbers = icmp_number(kind.value), icmp_number(code.value)
     expected = f"a number from 0 to {MAX_ICMP}, or -1 for any"
     faults = [
@@ -118,24 +125,25 @@ def with_icmp(rule: Allowed, kind: Given, code: Given) -> Allowed:
 
 
 def icmp_number(value: object) -> int | None:
-    """A type or code, -1 for any; None if it can't be read."""
+    """Return an ICMP type or code, -1 for any; None if it can't be read."""
     number = -1 if value is None else as_number(value)
     return number if number is not None and -1 <= number <= MAX_ICMP else None
 
 
 def icmp_text(protocol: str, kind: int | None, code: int | None) -> str:
+    """Return in words what a rule requires of ICMP; a code of None or -1 is left out."""
     return f"{protocol} of type {kind}" + ("" if code in (None, -1) else f", code {code}")
 
 
 def as_number(value: object) -> int | None:
-    """A whole number, which may be written as text; None if it is something else."""
+    """Return a whole number, which may be written as text; None if it is something else."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,6}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def is_protocol(value: object) -> bool:
-    """Whether it is a protocol's name or number."""
+    """Return whether a value is a protocol's name or number."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return False
     try:
@@ -146,7 +154,10 @@ def is_protocol(value: object) -> bool:
 
 
 def read_direction(given: Given) -> tuple[Direction, tuple[Problem, ...]]:
-    """The direction of a rule, and what is wrong with it."""
+    """Return the direction of a rule, and what is wrong with it.
+
+    If it can't be read, ingress stands in for it.
+    """
     found = DIRECTIONS.get(given.value.lower()) if isinstance(given.value, str) else None
     if found is not None:
         return found, ()

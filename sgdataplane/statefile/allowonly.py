@@ -1,7 +1,7 @@
-"""Groups of clouds whose rules only accept -> Sections: basic groups that refuse whatever no rule accepts.
+"""Groups of clouds whose rules only accept -> Sections: basic groups that refuse everything that no rule accepts.
 
-Owns how the model says what such a group means, and what becomes of a rule that it can't say exactly. Is given
-permissions in the words of no cloud. Must not know how a cloud writes them.
+Owns how the model expresses such a group, and what becomes of a rule that it can't express exactly. Is given
+permissions in words of no particular cloud. Must not know how a cloud writes them.
 
 An accepting rule has priority 1, a widened one 2. The drop that marks a narrowed rule has 99, and the drop that stands
 for the other cloud's default has 100. So a rule whose id says that it isn't exact decides only where no exact one does.
@@ -36,24 +36,28 @@ NO_PORT = (1, 0)  # what is left of a rule for port 0 alone
 
 @dataclass(slots=True)
 class OtherGroup:
-    """A group as the other cloud has it. `values`, `places`: its fields under native names, without rules."""
+    """A group as the other cloud has it."""
 
     item: Item
     values: dict[str, object]
+    """Its fields under native names, without rules."""
     places: dict[str, Place]
+    """Where these fields stand."""
     rules: list[Allowed] = field(default_factory=list)
 
     @property
     def group_id(self) -> str:
+        """The group's id."""
         return str(self.values["security_group_id"])
 
     @property
     def vpc_id(self) -> object:
+        """The id of the group's VPC, as the input gives it."""
         return self.values["vpc_id"]
 
 
 class Groups:
-    """All groups of one input, on their way into sections. `cloud`: what its users call it."""
+    """All groups of one input, on their way into sections. `cloud` is what its users call the cloud."""
 
     def __init__(self, cloud: str, sections: Sections) -> None:
         self.cloud, self.sections = cloud, sections
@@ -63,10 +67,14 @@ class Groups:
         self.zero: list[str] = []  # rules of which port 0 is left out
 
     def add(self, group: OtherGroup) -> None:
+        """Add a group, unless one with its id is known already."""
         self.known.setdefault(group.group_id, group)
 
     def close(self) -> list[Finding]:
-        """Hand all groups on, once all are known. The findings say what isn't as it is in the other cloud."""
+        """Hand all groups on to the sections, once all are known.
+
+        The findings say what isn't as it is in the other cloud.
+        """
         for group in self.known.values():
             self.sections.security_groups.append(self.closed(group))
             if names_itself(group):
@@ -80,7 +88,10 @@ class Groups:
         return self.findings
 
     def closed(self, group: OtherGroup) -> Fields:
-        """The group with its rules, and with drops for the egress that no rule accepts: the default would accept it."""
+        """Return the group with its rules, and with drops for the egress that no rule accepts.
+
+        Without these drops, the default of a basic group would accept it.
+        """
         refuse_faults(group)
         readable = [rule for rule in group.rules if not rule.faults]
         rules = [fields for rule in numbered(distinct(readable)) for fields in self.said(group, rule)]
@@ -89,7 +100,7 @@ class Groups:
         return group.item.fields(values, group.places)
 
     def said(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
-        """The native rules that say one permission."""
+        """Yield the native rules that express one permission."""
         rule = self.with_members(group, self.without_zero(rule))
         if rule.ports == NO_PORT:
             return
@@ -99,7 +110,7 @@ class Groups:
             yield as_rule(group, rule, {})
 
     def without_zero(self, rule: Allowed) -> Allowed:
-        """The rule without port 0, which is in no range here."""
+        """Return the rule without port 0, which is in no range here."""
         if rule.protocol not in PORTS:
             return rule
         first, last = rule.ports or (0, 65535)
@@ -108,8 +119,10 @@ class Groups:
         return replace(rule, ports=(max(first, 1), last))
 
     def with_members(self, group: OtherGroup, rule: Allowed) -> Allowed:
-        """The rule, with what the model can't say about the group that it names: a group means members of its own VPC
-        here, and some may be no members here at all."""
+        """Return the rule with what the model can't express about the group that it names as remote.
+
+        A group means members of its own VPC here, and some of its members may not be members here at all.
+        """
         other = self.known.get(rule.far) if rule.kind == "group" else None
         if other is None:
             return rule
@@ -120,7 +133,7 @@ class Groups:
         return rule
 
     def inexact(self, group: OtherGroup, rule: Allowed) -> Iterator[Fields]:
-        """What stands for a rule that can't be said exactly, as the user has chosen."""
+        """Yield the rules that stand for one that can't be expressed exactly, as the user has chosen."""
         choice = self.sections.inexact
         if choice not in CHOICES:
             option = "what `sgdp import` writes with --inexact" if choice == "import" else "--inexact"
@@ -139,8 +152,10 @@ class Groups:
             yield as_rule(group, replace(wide, rule_id=name), more)
 
     def leaves_out(self, item: Item, interface_id: str, group_ids: Iterable[str], *, has_ipv4: bool) -> bool:
-        """Whether an interface is left out because it has only IPv6 addresses, and the user takes what isn't exact. If
-        so, rules that name a group of it aren't exact, either."""
+        """Return whether an interface is left out: it has only IPv6 addresses, and the user accepts what isn't exact.
+
+        If so, rules that name one of its groups aren't exact, either.
+        """
         if has_ipv4 or self.sections.inexact not in CHOICES:
             return False  # without an IPv4 address it is refused when it is read
         self.partial |= dict.fromkeys(group_ids, f", of which {interface_id} is left out")
@@ -150,7 +165,7 @@ class Groups:
         return True
 
     def of_interface(self, group_ids: Sequence[str]) -> list[str]:
-        """The groups of an interface, with those that stand for the members of groups that name themselves."""
+        """Return the groups of an interface, with those that stand for the members of groups that name themselves."""
         more = [own_id(g) for g in group_ids if g in self.known and names_itself(self.known[g])]
         return [*group_ids, *more]
 
@@ -166,6 +181,7 @@ DIFFERS = {
 
 
 def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]) -> Finding:
+    """Return the finding that says how a rule was widened or narrowed."""
     if mark == standins.WIDENED:
         message = f"the rule accepts more than it does there: {wider(rule)} instead of {rule.gaps}"
         return Finding("Widened", Severity.WARNING, message, about, repr((about, rule.content)))
@@ -174,24 +190,26 @@ def inexact_finding(rule: Allowed, mark: str, about: tuple[tuple[str, str], ...]
 
 
 def unfiltered(interface_id: str) -> Finding:
+    """Return the finding that an interface is left out because it is in no security group."""
     message = f"{interface_id} is left out: it is in no security group, so no rule is about its traffic"
     return Finding("Unfiltered", Severity.WARNING, message, subject(network_interface_id=interface_id))
 
 
 def port_zero(rules: Sequence[str]) -> Finding:
+    """Return the finding that port 0 is left out of these rules."""
     which = rules[0] if len(rules) == 1 else f"{rules[0]} and {counted(len(rules) - 1, 'more rule')}"
     return Finding("PortZero", Severity.INFO, f"port 0 is left out of {which}: no range of ports has it here")
 
 
 def wider(rule: Allowed) -> str:
-    """What a widened rule accepts, in words."""
+    """Return in words what a widened rule accepts."""
     return " with ".join(
         ([f"all of {rule.protocol}"] if rule.lacks else []) + (["any address"] if rule.lacks_far else [])
     )
 
 
 def widened(rule: Allowed) -> Iterator[Allowed]:
-    """The narrowest rules that the model has and that accept all that this one does."""
+    """Yield the narrowest rules of the model that together accept all that this one does."""
     if rule.lacks:
         rule = replace(rule, ports=None, lacks="")
     if not rule.lacks_far:
@@ -203,15 +221,17 @@ def widened(rule: Allowed) -> Iterator[Allowed]:
 
 
 def refuse_faults(group: OtherGroup) -> None:
-    """Note each value of the group's rules that can't be read, once: a permission with several far ends has it in all
-    of the rules that it makes."""
+    """Note each value of the group's rules that can't be read, once.
+
+    A permission with several far ends makes several rules, and all of them have its faults.
+    """
     faults: dict[Problem, Item] = {fault: rule.item for rule in group.rules for fault in rule.faults}
     for fault, item in faults.items():
         item.problems.keep(fault)
 
 
 def distinct(rules: Iterable[Allowed]) -> list[Allowed]:
-    """Each permission once; the first that says it."""
+    """Return each permission once: the first of those that are the same."""
     found: dict[tuple[object, ...], Allowed] = {}
     for rule in rules:
         found.setdefault(rule.content, rule)
@@ -219,7 +239,10 @@ def distinct(rules: Iterable[Allowed]) -> list[Allowed]:
 
 
 def numbered(rules: Iterable[Allowed]) -> Iterator[Allowed]:
-    """The rules, each with an id of its own: that of the other cloud, or one that is made from what the rule says."""
+    """Yield the rules, each with an id of its own.
+
+    It is the id of the other cloud, or one that is made from what the rule says.
+    """
     taken: dict[str, int] = {}
     for rule in rules:
         name = rule.rule_id or content_id(rule)
@@ -228,7 +251,7 @@ def numbered(rules: Iterable[Allowed]) -> Iterator[Allowed]:
 
 
 def content_id(rule: Allowed) -> str:
-    """An id that says what the rule does, for clouds whose rules have none: `in-tcp-443-from-any-ipv4`."""
+    """Return an id that says what the rule does, for clouds whose rules have none: `in-tcp-443-from-any-ipv4`."""
     ports = rule.ports or ()
     what = "-".join(map(str, (rule.protocol, *(ports[:1] if ports[:1] == ports[1:] else ports))))
     everywhere = {address: f"any-{family.value}" for family, address in EVERYWHERE.items()}
@@ -238,20 +261,25 @@ def content_id(rule: Allowed) -> str:
 
 
 def marked(rule_id: str, mark: str) -> str:
-    """The id of a rule that isn't exact. It says so wherever the rule decides."""
+    """Return the id of a rule that isn't exact; it says so wherever the rule decides."""
     return made_id(f"{rule_id}-{mark}")
 
 
 def own_id(group_id: str) -> str:
-    """The id of the group that stands for the members of a group that names itself, which no group can here."""
+    """Return the id of the group that stands for the members of a group that names itself.
+
+    No group can name itself as remote here.
+    """
     return made_id(group_id + standins.OWN_MEMBERS)
 
 
 def names_itself(group: OtherGroup) -> bool:
+    """Return whether a rule of the group names the group itself as remote."""
     return any(rule.kind == "group" and rule.far == group.group_id for rule in group.rules)
 
 
 def own_members(group: OtherGroup) -> Fields:
+    """Return the group that stands for the members of a group that names itself."""
     values = {
         "security_group_id": own_id(group.group_id),
         "vpc_id": group.vpc_id,
@@ -263,7 +291,7 @@ def own_members(group: OtherGroup) -> Fields:
 
 
 def as_drop(group: OtherGroup, family: Family) -> Fields:
-    """A drop of all egress of a family that no rule accepts."""
+    """Return a rule that drops the egress of a family that no other rule accepts."""
     values = {
         "security_group_rule_id": standins.CLOSING[family], "type": "egress", "policy": "drop",
         "priority": CLOSED, "ip_protocol": "all", BLOCK[family]: EVERYWHERE[family],
@@ -272,7 +300,7 @@ def as_drop(group: OtherGroup, family: Family) -> Fields:
 
 
 def as_rule(group: OtherGroup, rule: Allowed, more: Mapping[str, object]) -> Fields:
-    """The native rule that accepts what the permission says; `more`: what differs."""
+    """Return the native rule that accepts what the permission says; `more` has the fields that differ."""
     name, far = rule.kind, rule.far
     if rule.kind == "group":
         name, far = GROUP[rule.direction], own_id(far) if far == group.group_id else far

@@ -1,6 +1,6 @@
 """Amazon's answers, as `aws ec2 describe-...` prints them -> Sections.
 
-Owns Amazon's names, and what its security groups mean. Is given documents. Must not know how the model says it
+Owns Amazon's names, and what its security groups mean. Is given documents. Must not know how the model expresses it
 (allowonly.py). The answers are described at https://docs.aws.amazon.com/AWSEC2/latest/APIReference/.
 """
 
@@ -75,7 +75,10 @@ NEEDS_TYPE = ("icmp", "1")  # without a type, icmpv6 means all types; icmp alway
 
 
 def is_aws(mapping: Mapping[str, object]) -> bool:
-    """Whether it is an answer of Amazon's. Alibaba Cloud's have the same names, and wrap each list in a mapping."""
+    """Return whether a document is an answer of Amazon's.
+
+    Alibaba Cloud's answers have the same names, but wrap each list in a mapping.
+    """
     found = [(mapping[name], key) for name, key in LISTS.items() if name in mapping]
     if "RequestId" in mapping or not all(is_list_of(value, key) for value, key in found):
         return False
@@ -83,6 +86,7 @@ def is_aws(mapping: Mapping[str, object]) -> bool:
 
 
 def is_list_of(value: object, key: str) -> bool:
+    """Return whether a value is a list of mappings that all have this key."""
     return isinstance(value, list) and all(isinstance(each, dict) and key in each for each in value)
 
 
@@ -101,7 +105,10 @@ def add_aws(documents: list[Document], sections: Sections, problems: Problems) -
 
 
 class AwsAnswers:
-    """The answers of one input. `stem` of a file may say what an answer itself doesn't."""
+    """The answers of one input.
+
+    The name of an answer's file, without its suffix, may say what the answer itself doesn't.
+    """
 
     def __init__(self, documents: Iterable[Document], problems: Problems) -> None:
         self.problems = problems
@@ -114,21 +121,22 @@ class AwsAnswers:
                 problems.add(item.where("NextToken"), "InvalidSource.IncompletePages", message, expected=expected)
 
     def of(self, key: str) -> Iterator[Item]:
-        """The objects of a list, over all answers that have it."""
+        """Return the objects of a list, from all answers that have it."""
         return (found for _, item in self.all for found in item.items(key))
 
     def ignored(self) -> Iterator[Finding]:
+        """Yield a finding for each answer that no state is made of."""
         for _, item in self.all:
             if not any(name in item.mapping for name in LISTS):
                 message = f"{item.where()} is ignored: it answers no call that a state is made of"
                 yield Finding("IgnoredAnswer", Severity.INFO, message, subject(file=item.file))
 
     def entries(self) -> Iterator[tuple[str, Item]]:
-        """(stem, answer) of each answer that has entries and doesn't say of which list."""
+        """Return each answer that has entries of a prefix list, with its file's name without suffix."""
         return ((stem, item) for stem, item in self.all if "Entries" in item.mapping)
 
     def refuse_missing(self, groups: Groups) -> None:
-        """Name the call to make for groups, if there are none, and for the entries of each list that a rule names."""
+        """Note which calls' answers are missing: that about groups, and those about lists that rules name."""
         known = {fields.said("prefix_list_id") for fields in groups.sections.prefix_lists}
         if not groups.known:
             self.missing(self.all[0][1], "", "aws ec2 describe-security-groups")
@@ -141,12 +149,13 @@ class AwsAnswers:
         groups.sections.is_complete = groups.sections.is_complete and not self.problems.count
 
     def missing(self, item: Item, path: str, call: str, value: str = "") -> None:
+        """Note that an answer is missing, and name the call that gives it."""
         message, expected = "an answer is missing", f"the answer of: {call}"
         self.problems.add(item.where(path), "InvalidSource.MissingAnswer", message, value=value, expected=expected)
 
 
 def add_vpc(item: Item, vpcs: Vpcs) -> None:
-    """From describe-vpcs, which is optional. A VPC may have several blocks of each family."""
+    """Add a VPC from describe-vpcs, which is optional; it may have several blocks of each family."""
     blocks = item.elements("CidrBlockAssociationSet", key="CidrBlock")
     if not blocks and item.get("CidrBlock") is not None:
         blocks = [("CidrBlock", item.get("CidrBlock"))]
@@ -159,6 +168,7 @@ def add_vpc(item: Item, vpcs: Vpcs) -> None:
 
 
 def group_of(item: Item, vpcs: Vpcs) -> OtherGroup:
+    """Return a group with its permissions."""
     values: Values = {"security_group_id": item.get("GroupId"), "vpc_id": vpcs.record(item.text("VpcId"), item)}
     names: Names = {"security_group_id": "GroupId", "vpc_id": "VpcId"}
     for name, key in (("security_group_name", "GroupName"), ("description", "Description")):
@@ -174,11 +184,16 @@ def group_of(item: Item, vpcs: Vpcs) -> OtherGroup:
 
 
 def tags(item: Item) -> Values:
+    """Return the tags of an object, as text by text."""
     return {tag.text("Key"): tag.get("Value") or "" for tag in item.items("Tags") if tag.text("Key")}
 
 
 def permissions(group: Item) -> Iterator[Allowed]:
-    """A permission accepts one protocol and range of ports from several far ends: each makes a rule."""
+    """Yield the permissions of a group.
+
+    Amazon's permission accepts one protocol and range of ports from several far ends. Each of these makes a permission
+    of its own.
+    """
     for name, direction in PERMISSIONS.items():
         for item in group.items(name):
             for outer, key, kind in FAR_ENDS:
@@ -188,8 +203,10 @@ def permissions(group: Item) -> Iterator[Allowed]:
 
 
 def meant(rule: Allowed, item: Item, protocol: str, ports: tuple[str, str]) -> Allowed:
-    """The rule with its protocol and ports, which are in `item` under these keys: -1 is any protocol; ICMP has its type
-    and code where others have ports; protocols other than these have no ports."""
+    """Return the rule with its protocol and ports, which are in `item` under these keys.
+
+    -1 is any protocol. ICMP has its type and code where TCP and UDP have ports; other protocols have neither.
+    """
     given = Given(item.where(protocol), item.get(protocol))
     name = str(given.value).lower()
     if name in ("-1", "all"):
@@ -208,8 +225,11 @@ def meant(rule: Allowed, item: Item, protocol: str, ports: tuple[str, str]) -> A
 
 
 def add_prefix_lists(answers: AwsAnswers, sections: Sections) -> None:
-    """A list's size and family are in one answer, its entries in another one, which doesn't say whose they are: its
-    file is named for the list. `describe-prefix-lists` has both, and no family."""
+    """Add the prefix lists.
+
+    A list's size and family are in one answer. Its entries are in another answer, which doesn't say whose they are, so
+    its file is named for the list. `describe-prefix-lists` has the list and its entries, but no family.
+    """
     described = {item.text("PrefixListId"): item for item in answers.of("PrefixLists")}
     with_entries = [item for item in described.values() if "Cidrs" in item.mapping]
     entries = {item.text("PrefixListId"): item.elements("Cidrs") for item in with_entries}
@@ -224,6 +244,7 @@ def add_prefix_lists(answers: AwsAnswers, sections: Sections) -> None:
 
 
 def prefix_list(list_id: str, found: list[tuple[str, object]], item: Item, described: Item | None) -> Fields:
+    """Return a prefix list with these blocks; `described` is the answer that has its size and family, or None."""
     is_ipv6 = any(":" in str(cidr) for _, cidr in found)
     values: Values = {"address_family": "IPv6" if is_ipv6 else "IPv4", "max_entries": max(1, len(found))}
     names: Names = {"prefix_list_id": "PrefixListId"}
@@ -236,7 +257,10 @@ def prefix_list(list_id: str, found: list[tuple[str, object]], item: Item, descr
 
 
 def add_interfaces(answers: AwsAnswers, groups: Groups, vpcs: Vpcs) -> list[Finding]:
-    """The interfaces, of describe-network-interfaces or else of describe-instances, and the instances that have one."""
+    """Add the interfaces and the instances that have one; the findings say which interfaces are left out.
+
+    They are in the answer of describe-network-interfaces, or else in that of describe-instances.
+    """
     names = {item.text("InstanceId"): tags(item).get("Name", "")
              for found in answers.of("Reservations") for item in found.items("Instances")}  # fmt: skip
     listed = {item.text("NetworkInterfaceId"): (item, owner(item)) for item in answers.of("NetworkInterfaces")}
@@ -265,23 +289,28 @@ def add_interfaces(answers: AwsAnswers, groups: Groups, vpcs: Vpcs) -> list[Find
 
 
 def owner(item: Item) -> str:
-    """The instance that an interface is attached to; "" if it is another service's."""
+    """Return the instance that an interface is attached to; "" if it is another service's."""
     return item.inner("Attachment").text("InstanceId")
 
 
 def primary_of_each(found: Iterable[tuple[Item, str]]) -> dict[str, Item]:
-    """The first interface of each instance: that with the lowest index."""
+    """Return the first interface of each instance: the one with the lowest index."""
     ordered = sorted(found, key=lambda each: index_of(each[0]))
     return {instance_id: item for item, instance_id in reversed(ordered) if item.listed("Groups")[1]}
 
 
 def index_of(item: Item) -> tuple[int, int]:
+    """Return the numbers of an interface's card and device, by which an instance's interfaces are ordered."""
     attachment = item.inner("Attachment")
     card, device = (as_number(attachment.get(key)) or 0 for key in ("NetworkCardIndex", "DeviceIndex"))
     return card, device
 
 
 def interface(item: Item, instance_id: str, groups: Groups, vpcs: Vpcs, *, is_primary: bool) -> Fields:
+    """Return an interface as the fields of an ENI.
+
+    Where Amazon doesn't check source and destination, an interface may use any address.
+    """
     values: Values = {name: item.get(key) for name, key in INTERFACE.items() if item.get(key) is not None}
     names: Names = dict(INTERFACE)
     vpcs.record(item.text("VpcId"), item)

@@ -24,31 +24,38 @@ LOOK_UP = 1024  # after so many steps a walk checks whether it can still find so
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One parsed file, a mapping at the top."""
+    """One parsed file; its value is a mapping."""
 
     source: SourceText
     mapping: dict[str, object]
 
     @property
     def file(self) -> str:
+        """The name that errors give the file."""
         return self.source.file
 
 
 def is_json(source: SourceText) -> bool:
-    """By its name or, if the name doesn't say, by how it begins."""
+    """Return whether a text is JSON: by its file's name or, if that doesn't tell, by how it begins."""
     if source.name.suffix in (".yaml", ".yml"):
         return False
     return source.name.suffix == ".json" or source.text.lstrip().startswith("{")
 
 
 def values_in(source: SourceText) -> int:
-    """How many values a text has at most, by what separates them. (That counts few characters in strings, too.)"""
+    """Count the values that a text has at most, by the characters that separate them.
+
+    A few such characters in strings are counted, too.
+    """
     marks = (",", "[", "{") if is_json(source) else (",", "[", "{", "\n", "- ")
     return sum(map(source.text.count, marks))
 
 
 def are_too_many(sources: tuple[SourceText, ...], problems: Problems) -> bool:
-    """Whether the texts have more values than a state can have; a problem if so, before any value takes memory."""
+    """Return whether the texts have more values than a state can have, before any value takes memory.
+
+    If so, a problem is noted.
+    """
     found = 0
     for source in sources:
         found += values_in(source)
@@ -62,7 +69,7 @@ def are_too_many(sources: tuple[SourceText, ...], problems: Problems) -> bool:
 
 
 def parse(source: SourceText, problems: Problems) -> Document | None:
-    """The document; None and a problem if it can't be read."""
+    """Return the document of a text; None and a problem if it can't be read."""
     try:
         root = parse_json(source.text) if is_json(source) else parse_yaml(source.text)
     except SyntaxFaultError as fault:
@@ -91,14 +98,17 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
 
 
 def line_of(source: SourceText, pointer: str) -> int:
-    """The line of one place in a text; 0 if it isn't there."""
+    """Return the line of one place in a text; 0 if it isn't there."""
     walk = walk_json if is_json(source) else walk_yaml
     return lines_of(walk(source.text), {pointer}).get(pointer, 0) if pointer else 0
 
 
 def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, int]:
-    """The line of each wanted place. The objects around each place are wanted, too: once the walk has left the nearest
-    one that exists, the place can't come any more."""
+    """Return the line of each wanted place that a walk meets.
+
+    The objects around each place are wanted, too: once the walk has left the nearest one that exists, the place can't
+    come any more.
+    """
     found: dict[str, int] = {}
     for number, (pointer, line) in enumerate(walked, 1):
         if pointer in wanted:
@@ -109,14 +119,17 @@ def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, i
 
 
 def may_come(place: str, pointer: str, found: Container[str]) -> bool:
-    """Whether the walk, which is at `pointer`, can still come to a place that it hasn't met so far."""
+    """Return whether the walk, which is at `pointer`, can still come to a place that it hasn't met so far."""
     while place and place not in found:
         place = place.rpartition("/")[0]
     return f"{pointer}/".startswith(f"{place}/")
 
 
 def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
-    """The problem with its line. A missing field gets the line of the nearest object around it that is there."""
+    """Return the problem with its line.
+
+    A missing field gets the line of the nearest object around it that is there.
+    """
     where = problem.where
     if where.file != file or where.line:
         return problem

@@ -1,7 +1,7 @@
 """CloudState -> the cloud's own answers (state-format.md, section B), a file for each, as its command line prints them.
 
 Owns the answers' shape. Is given a checked state; the same state gives the same bytes, and reading them gives an equal
-state. What the cloud's answers have no key for is written under keys that begin with `Sgdp`.
+state. Keys that begin with `Sgdp` have what the cloud's answers have no key for.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
 
 
 def dump_ecs(state: CloudState) -> dict[str, str]:
-    """File name -> text of every answer. StateFileError if the state has ENIs as members only: the cloud has none."""
+    """Return the text of every answer, by its file's name.
+
+    Raises:
+        StateFileError: the state has ENIs only as members of groups; the cloud has no such ENIs.
+    """
     require_whole(state)
     return {f"{name}.json": json_text(answer, indent=1) + "\n" for name, answer in answers(state)}
 
 
 def answers(state: CloudState) -> Iterator[tuple[str, object]]:
-    """(file name without suffix, answer), page by page."""
+    """Yield each answer with its file's name without suffix, page by page."""
     classic = {vpc.vpc_id for vpc in state.vpcs if vpc.network_type is NetworkType.CLASSIC}
     yield from pages(calls.VPCS, [vpc_item(vpc) for vpc in state.vpcs])
     yield from pages(calls.SECURITY_GROUPS, [group_item(group, classic) for group in state.security_groups])
@@ -61,7 +65,7 @@ def answers(state: CloudState) -> Iterator[tuple[str, object]]:
 
 
 def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
-    """At least one page, even if it is empty: that says that there is nothing."""
+    """Yield the pages of a call's answer: at least one, because an empty page says that there is nothing."""
     outer, inner = calls.NESTING[call]
     for number, start in enumerate(range(0, max(1, len(items)), PAGE_SIZE), 1):
         page = {
@@ -76,21 +80,24 @@ def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
 
 
 def vpc_item(vpc: Vpc) -> dict[str, object]:
+    """Return a VPC as the cloud lists it."""
     item = {"VpcId": vpc.vpc_id, **ecs_items.vpc_blocks([str(block) for block in vpc.cidr_blocks])}
     return {**item, names_of.NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
 
 
 def vpc_name(vpc_id: str, classic: set[str]) -> str:
-    """The cloud has no VPC for what is in the classic network."""
+    """Return a VPC's id as the cloud gives it: "" for the classic network, which is no VPC there."""
     return "" if vpc_id == names_of.CLASSIC_VPC and vpc_id in classic else vpc_id
 
 
 def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
+    """Return a group as the cloud lists it."""
     tags = [{"TagKey": key, "TagValue": value} for key, value in group.tags]
     return {**ecs_items.group_item(group_fields(group), vpc_name(group.vpc_id, classic)), "Tags": {"Tag": tags}}
 
 
 def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
+    """Return the answer about one group, with its rules."""
     return {
         **REQUEST,
         **ecs_items.group_head(group_fields(group), vpc_name(group.vpc_id, classic)),
@@ -101,13 +108,14 @@ def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
 
 
 def permission(rule: SecurityGroupRule) -> dict[str, object]:
+    """Return a rule with every key that the cloud gives; those that say nothing are empty."""
     names = names_of.RULE[rule.direction]
     said: dict[str, object] = {names[name]: value for name, value in rule_values(rule)}
     return dict.fromkeys(names_of.PERMISSION, "") | said
 
 
 def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
-    """(native name, value) of what the rule says."""
+    """Yield the native name and the value of each field that the rule has."""
     yield "security_group_rule_id", rule.security_group_rule_id
     yield "type", rule.direction.value
     yield "policy", rule.policy.value.capitalize()
@@ -119,12 +127,13 @@ def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
 
 
 def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
+    """Return an ENI as the cloud lists it."""
     fields = plain_fields(eni, KEYS["network_interfaces"])
     return ecs_items.eni_item(fields, vpc_name(eni.vpc_id, classic)) | extras(eni)
 
 
 def extras(eni: Eni) -> dict[str, object]:
-    """What only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
+    """Return what only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
     found: dict[str, object] = {}
     if eni.connection_tracking != ConnectionTracking():
         found[names_of.TRACKING] = renamed(eni.connection_tracking, names_of.TRACKING_NAMES)
@@ -139,21 +148,26 @@ def extras(eni: Eni) -> dict[str, object]:
 
 
 def instance_item(instance: Instance, classic: set[str]) -> dict[str, object]:
+    """Return an instance as the cloud lists it."""
     fields = {"instance_id": instance.instance_id, "instance_name": instance.instance_name}
     return ecs_items.instance_item(fields, is_classic=instance.instance_id in classic)
 
 
 def prefix_list_answer(entry: PrefixList) -> dict[str, object]:
+    """Return the answer about one prefix list, with its entries."""
     entries = [renamed(item, names_of.PREFIX_ENTRY) for item in entry.entries]
     return {**REQUEST, **renamed(entry, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
 
 
 def port_entries_answer(entry: PortList) -> dict[str, object]:
-    """The cloud leaves the list's id out. We write it, so that the file's name needn't say it."""
+    """Return the answer with a port list's entries.
+
+    The cloud leaves the list's id out. It is written here, so that the file's name needn't say it.
+    """
     entries = [renamed(item, names_of.PORT_ENTRY) for item in entry.entries]
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
 
 
 def renamed(record: object, names: Mapping[str, str]) -> dict[str, object]:
-    """A record's fields under the cloud's names."""
+    """Return a record's fields under the cloud's names."""
     return {key: as_plain(getattr(record, name)) for name, key in names.items()}

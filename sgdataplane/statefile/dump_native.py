@@ -33,7 +33,7 @@ INDENT = "  "
 
 
 def dump_native(state: CloudState) -> str:
-    """One YAML document, ending in a newline."""
+    """Return the state as one YAML document, which ends in a newline."""
     lines = [f"version: {VERSION}"]
     unknown = sorted(state.unknown_groups)
     if unknown:
@@ -47,7 +47,7 @@ def dump_native(state: CloudState) -> str:
 
 
 def sections(state: CloudState) -> dict[str, list[dict[str, Plain]]]:
-    """The state as plain values under native names."""
+    """Return the state as plain values under native names."""
     return {
         section: [
             group_fields(record) if isinstance(record, SecurityGroup) else plain_fields(record, names)
@@ -58,7 +58,7 @@ def sections(state: CloudState) -> dict[str, list[dict[str, Plain]]]:
 
 
 def plain_fields(record: object, names: Iterable[str]) -> dict[str, Plain]:
-    """A record's fields, as far as they differ from their defaults: absent means the same."""
+    """Return a record's fields that differ from their defaults; an absent field means its default."""
     found: dict[str, Plain] = {}
     default = defaults(type(record))
     for name in names:
@@ -69,7 +69,7 @@ def plain_fields(record: object, names: Iterable[str]) -> dict[str, Plain]:
 
 
 def defaults(kind: type[object]) -> dict[str, object]:
-    """The default of every field of a kind of records; MISSING for those that must be given."""
+    """Return the default of every field of a kind of record; MISSING for those that must be given."""
     if kind not in DEFAULTS:
         found = fields(kind)  # type: ignore[arg-type]
         DEFAULTS[kind] = {
@@ -79,7 +79,7 @@ def defaults(kind: type[object]) -> dict[str, object]:
 
 
 def as_plain(value: object) -> Plain:
-    """A record's value as YAML and JSON have it."""
+    """Return a record's value as YAML and JSON have it."""
     if isinstance(value, (str, int)):
         return value
     if isinstance(value, (Address, Prefix, PortRange)):
@@ -92,7 +92,7 @@ def as_plain(value: object) -> Plain:
 
 
 def group_fields(group: SecurityGroup) -> dict[str, Plain]:
-    """The order is that of KEYS: rules come last."""
+    """Return a group's fields in the order of KEYS: rules come last."""
     values = plain_fields(group, (name for name in KEYS["security_groups"] if name not in ("tags", "rules")))
     values["inner_access_policy"] = group.inner_access_policy.value.capitalize()
     if group.tags:
@@ -103,7 +103,7 @@ def group_fields(group: SecurityGroup) -> dict[str, Plain]:
 
 
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
-    """An id that would be made again from the same rule is left out."""
+    """Return a rule's fields; an id that would be made again from the same rule is left out."""
     is_made = rule.security_group_rule_id == made_rule_id(group_id, rule)
     values: dict[str, Plain] = {
         "type": rule.direction.value,
@@ -116,7 +116,7 @@ def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
 
 
 def scalar(value: str | int | bool | None) -> str:
-    """A number or boolean as it is; text without quotes where that is safe, else in double quotes."""
+    """Return a number or boolean as it is, and text without quotes where that is safe, else in double quotes."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):
@@ -127,13 +127,13 @@ def scalar(value: str | int | bool | None) -> str:
 
 
 def quoted(text: str) -> str:
-    """Escapes are the same in YAML as they are for people (visible.py)."""
+    """Return the text in double quotes; escapes are the same in YAML as they are for people (visible.py)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{visible(escaped)}"'
 
 
 def flow(value: Plain) -> str:
-    """The value on one line."""
+    """Return the value on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -142,7 +142,10 @@ def flow(value: Plain) -> str:
 
 
 def block_lines(fields: Mapping[str, Plain], indent: str) -> list[str]:
-    """A mapping as an item of a list, one field a line. A list of mappings in it has one mapping a line."""
+    """Return the lines of a mapping as an item of a list, one field a line.
+
+    A list of mappings in it has one mapping a line.
+    """
     lines: list[str] = []
     for name, value in fields.items():
         lead = indent + (INDENT if lines else "- ")

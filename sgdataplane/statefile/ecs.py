@@ -35,7 +35,7 @@ Names = dict[str, Place]
 
 
 def add_ecs(documents: list[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """Add all objects of the answers to `sections`. The findings say which answers were ignored."""
+    """Add all objects of the answers to `sections`; the findings say which answers were ignored."""
     answers = EcsAnswers(documents, problems)
     translation = Translation(answers, sections, problems)
     if answers.are_about_groups_alone:
@@ -62,7 +62,7 @@ class Vpcs:
         self.known: set[str] = set()
 
     def record(self, given: str, item: Item) -> str:
-        """The id of the VPC that an item names; the classic network's record if it names none."""
+        """Return the id of the VPC that an item names; that of the classic network's record if it names none."""
         vpc_id = given or names_of.CLASSIC_VPC
         if vpc_id not in self.known:
             self.known.add(vpc_id)
@@ -72,7 +72,7 @@ class Vpcs:
 
 
 class Translation:
-    """One input's answers on their way into sections."""
+    """The answers of one input, on their way into sections."""
 
     def __init__(self, answers: EcsAnswers, sections: Sections, problems: Problems) -> None:
         self.answers = answers
@@ -81,7 +81,7 @@ class Translation:
         self.vpcs = Vpcs(sections)
 
     def refuse_missing(self, where: Where, call: str, argument: str = "", value: str = "") -> None:
-        """Name the call whose answer is missing. Without it the records can't be checked against each other."""
+        """Note which call's answer is missing; without it, the records can't be checked against each other."""
         message = f"the answer of {call} is missing" + (f" for {value}" if value else "")
         command = f"aliyun ecs {call}" + (f" --{argument} {value}" if argument else "")
         expected = f"the answer of: {command}"
@@ -89,15 +89,16 @@ class Translation:
         self.sections.is_complete = False
 
     def vpc_of(self, item: Item) -> str:
+        """Return the id of the VPC that an item names, and make a record of it if there is none."""
         return self.vpcs.record(item.text("VpcId") or item.inner("VpcAttributes").text("VpcId"), item)
 
     def rules(self) -> Iterator[Fields]:
-        """The rules of all groups added so far."""
+        """Return the rules of all groups added so far."""
         return (rule for group in self.sections.security_groups for rule in group.children("rules"))
 
 
 def translated(item: Item, names: Mapping[str, str]) -> Values:
-    """The fields that the item has, under native names; numbers that came as text are numbers again."""
+    """Return the fields that the item has, under native names; numbers that came as text are numbers again."""
     values: Values = {}
     for name, key in names.items():
         value = item.get(key)
@@ -110,18 +111,18 @@ def translated(item: Item, names: Mapping[str, str]) -> Values:
 
 
 def renamed(item: Item, names: Mapping[str, str]) -> Fields:
-    """An object all of whose fields are only renamed."""
+    """Return an object all of whose fields are only renamed."""
     return item.fields(translated(item, names), names)
 
 
 def put_elements(values: Values, names: Names, name: str, elements: list[tuple[str, object]]) -> None:
-    """Add a list to an object, from the (path, value) of its elements."""
+    """Add a list to an object, given the path and value of each element."""
     values[name] = [value for _, value in elements]
     names[name] = tuple(path for path, _ in elements)
 
 
 def add_vpcs(translation: Translation) -> None:
-    """From DescribeVpcs, which is optional: the other answers name VPCs by id."""
+    """Add VPCs from DescribeVpcs, which is optional: the other answers name VPCs by id."""
     for item in translation.answers.objects(calls.VPCS):
         blocks = [(key, value) for key in names_of.VPC_BLOCKS if (value := item.get(key)) is not None]
         for keys in names_of.VPC_BLOCK_LISTS:
@@ -133,7 +134,11 @@ def add_vpcs(translation: Translation) -> None:
 
 
 def add_groups(translation: Translation) -> None:
-    """The list of groups has their types, managed flags and tags; the answer about each its inner policy and rules."""
+    """Add the groups with their rules.
+
+    The list of groups has their types, managed flags and tags. The answer about each group has its inner policy and
+    rules.
+    """
     attributes = by_group(translation.answers.of(calls.SECURITY_GROUP))
     listed: set[str] = set()
     for item in translation.answers.objects(calls.SECURITY_GROUPS):
@@ -153,8 +158,10 @@ def add_groups(translation: Translation) -> None:
 
 
 def add_groups_alone(translation: Translation) -> None:
-    """Groups of which only the answer about each is there, as for a look at one group: no ENI is in them. That answer
-    doesn't say a group's type."""
+    """Add groups from the answers about single groups, where the list of groups is missing, and ENIs with it.
+
+    Such an answer doesn't say a group's type, so a finding says which type was assumed.
+    """
     attributes = by_group(translation.answers.of(calls.SECURITY_GROUP))
     for group_id, answers in attributes.items():
         translation.sections.security_groups.append(group_fields(answers[0].item, answers, translation))
@@ -170,6 +177,7 @@ def add_groups_alone(translation: Translation) -> None:
 
 
 def group_fields(item: Item, answers: list[EcsAnswer], translation: Translation) -> Fields:
+    """Return a group, from its item in the list and the answers about it alone."""
     values = translated(item, names_of.GROUP)
     values["vpc_id"] = translation.vpc_of(item)
     values["tags"] = tags(item)
@@ -185,6 +193,7 @@ def group_fields(item: Item, answers: list[EcsAnswer], translation: Translation)
 
 
 def tags(item: Item) -> Values:
+    """Return the tags of an object, as text by text."""
     found: Values = {}
     for tag in item.items("Tags", "Tag"):
         for key, value in TAG_KEYS:
@@ -194,7 +203,7 @@ def tags(item: Item) -> Values:
 
 
 def rule_fields(item: Item, problems: Problems) -> Fields:
-    """A permission under native names, which depend on its direction: Source is the remote on ingress only."""
+    """Return a permission under native names, which depend on its direction: Source is the remote on ingress only."""
     is_egress = item.text("Direction").lower() == Direction.EGRESS.value
     direction = Direction.EGRESS if is_egress else Direction.INGRESS
     for key in names_of.MISPLACED[direction]:
@@ -208,6 +217,7 @@ def rule_fields(item: Item, problems: Problems) -> Fields:
 
 
 def add_prefix_lists(translation: Translation) -> None:
+    """Add the prefix lists; a problem for each that a rule uses and no answer is about."""
     for answer in translation.answers.of(calls.PREFIX_LIST):
         item = answer.item
         values = {**translated(item, names_of.PREFIX_LIST), "entries": entries(item, names_of.PREFIX_ENTRY)}
@@ -217,7 +227,10 @@ def add_prefix_lists(translation: Translation) -> None:
 
 
 def add_port_lists(translation: Translation) -> None:
-    """There is an answer for each list's entries; DescribePortRangeLists has the names and sizes of all lists."""
+    """Add the port lists; a problem for each that a rule uses and no answer is about.
+
+    There is an answer for each list's entries. DescribePortRangeLists has the names and sizes of all lists.
+    """
     described = {item.text("PortRangeListId"): item for item in translation.answers.objects(calls.PORT_LISTS)}
     for answer in translation.answers.of(calls.PORT_LIST):
         list_id = port_list_id(answer)
@@ -230,13 +243,17 @@ def add_port_lists(translation: Translation) -> None:
 
 
 def port_list_id(answer: EcsAnswer) -> str:
-    """The id that the answer gives or, as the cloud leaves it out, what follows the call in its file's name."""
+    """Return the id of the list that the answer is about; "" if nothing says it.
+
+    The cloud leaves the id out, so it may follow the call in the file's name.
+    """
     given = answer.item.text("PortRangeListId")
     tail = answer.stem.removeprefix(calls.PORT_LIST)
     return given or (tail[1:] if tail != answer.stem and tail[:1] in "-_." and is_id(tail[1:]) else "")
 
 
 def add_port_list(list_id: str, item: Item, described: Item | None, translation: Translation) -> None:
+    """Add one port list; if its size isn't known, a finding says that the number of its entries stands in for it."""
     found = entries(item, names_of.PORT_ENTRY)
     values: Values = {"port_list_id": list_id, "entries": found}
     names: Names = {"port_list_id": "PortRangeListId", "entries": "Entries"}
@@ -252,6 +269,7 @@ def add_port_list(list_id: str, item: Item, described: Item | None, translation:
 
 
 def entries(item: Item, names: Mapping[str, str]) -> tuple[Fields, ...]:
+    """Return the entries of a list."""
     return tuple(renamed(entry, names) for entry in item.items("Entries", "Entry"))
 
 
@@ -268,7 +286,10 @@ def refuse_unknown(translation: Translation, name: str, lists: list[Fields], cal
 
 
 def add_interfaces(translation: Translation) -> None:
-    """Every ENI of the list, with what the answers about single ENIs add, and those that only these have."""
+    """Add every ENI of the list, and those that only the answers about single ENIs have.
+
+    The answers about single ENIs add to what the list says.
+    """
     single = {answer.item.text("NetworkInterfaceId"): answer.item for answer in translation.answers.of(calls.INTERFACE)}
     for item in translation.answers.objects(calls.INTERFACES):
         more = single.pop(item.text("NetworkInterfaceId"), item)
@@ -278,6 +299,7 @@ def add_interfaces(translation: Translation) -> None:
 
 
 def eni_fields(item: Item, more: Item, translation: Translation) -> Fields:
+    """Return an ENI, from its item in the list and the answer about it alone (`more`)."""
     values = translated(item, names_of.ENI)
     names: Names = {**names_of.ENI, "vpc_id": "VpcId", "instance_id": "InstanceId"}
     values["vpc_id"] = translation.vpc_of(item)
@@ -298,8 +320,11 @@ def eni_fields(item: Item, more: Item, translation: Translation) -> Fields:
 
 
 def add_mode(found: Mapping[str, object], values: Values, findings: list[Finding]) -> None:
-    """What an ENI's tags say of its mode. Anything may be in tags, so one that can't be read isn't refused: the ENI is
-    in mode enforce, and a finding says why."""
+    """Add an ENI's mode, which its tags say.
+
+    Tags may hold anything, so a tag that can't be read isn't refused: the ENI is in mode enforce, and a finding says
+    why.
+    """
     texts = {key: value for key, value in found.items() if isinstance(value, str)}
     mode, until = mode_of_tags(texts)
     if mode is not Mode.ENFORCE:
@@ -311,7 +336,10 @@ def add_mode(found: Mapping[str, object], values: Values, findings: list[Finding
 
 
 def with_primary(item: Item, elements: list[tuple[str, object]]) -> list[tuple[str, object]]:
-    """The primary address first: the answer also gives it apart. Older answers give nothing else."""
+    """Return the elements with the primary address first.
+
+    The answer also gives this address apart from the others. Older answers give nothing else.
+    """
     primary = item.get("PrivateIpAddress")
     if primary is None:
         return elements
@@ -320,7 +348,7 @@ def with_primary(item: Item, elements: list[tuple[str, object]]) -> list[tuple[s
 
 
 def add_instances(translation: Translation) -> None:
-    """The instances listed, and those that ENIs name, as DescribeInstances is optional."""
+    """Add the instances listed, and those that only ENIs name, because DescribeInstances is optional."""
     with_enis = {fields.said("instance_id") for fields in translation.sections.network_interfaces}
     known = {""}
     for item in translation.answers.objects(calls.INSTANCES):
@@ -341,8 +369,10 @@ def add_instances(translation: Translation) -> None:
 
 
 def classic_interfaces(item: Item, translation: Translation) -> Iterator[Fields]:
-    """A classic instance's interfaces, which the cloud doesn't list as ENIs: up to two, with ids made from the
-    instance's, both in the instance's groups."""
+    """Yield the interfaces of a classic instance, which the cloud doesn't list as ENIs.
+
+    There are up to two, with ids made from the instance's, and both are in the instance's groups.
+    """
     groups = item.elements("SecurityGroupIds", "SecurityGroupId")
     for nic_type, key, eni_type in CLASSIC_INTERFACES:
         addresses = item.elements(key, "IpAddress")

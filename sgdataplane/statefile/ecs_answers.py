@@ -50,39 +50,45 @@ NESTING = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A mapping in an answer, with its place. What is wrong with the walk through it goes to `problems`."""
+    """A mapping in an answer, with its place."""
 
     file: str
     pointer: str
     mapping: dict[str, object]
     problems: Problems
+    """Gets what is wrong with the nesting below the mapping."""
 
     def get(self, key: str) -> object:
-        """The value; None if it is absent or empty, which to the cloud is the same."""
+        """Return the value of a key; None if it is absent or empty, which to the cloud is the same."""
         value = self.mapping.get(key)
         return None if value == "" else value
 
     def text(self, key: str) -> str:
+        """Return the text of a key; "" if it is absent or isn't text."""
         value = self.get(key)
         return value if isinstance(value, str) else ""
 
     def where(self, tail: str = "") -> Where:
+        """Return the place of the mapping, or of what is at a path below it."""
         return Where(self.file, 0, f"{self.pointer}/{tail}" if tail else self.pointer)
 
     def fields(self, values: Mapping[str, object], names: Mapping[str, Place]) -> Fields:
-        """Values read from this mapping, under native names; `names` says where each really stands."""
+        """Return values read from this mapping, under native names; `names` says where each really stands."""
         return Fields(self.file, self.pointer, values, names)
 
     def at(self, path: str, value: object) -> Item:
-        """The mapping at a path below this one; an empty one if there is none."""
+        """Return the mapping at a path below this one; an empty one if the value is no mapping."""
         return Item(self.file, f"{self.pointer}/{path}", value if isinstance(value, dict) else {}, self.problems)
 
     def inner(self, key: str) -> Item:
-        """A mapping inside; an empty one if it is absent."""
+        """Return a mapping inside this one; an empty one if it is absent."""
         return self.at(key, self.mapping.get(key))
 
     def listed(self, outer: str, inner: str = "") -> tuple[str, list[object]]:
-        """(path, list) of a list, which the cloud's older calls wrap in a mapping of one key; [] if it is absent."""
+        """Return the path and the elements of a list; no elements if it is absent.
+
+        The cloud's older calls wrap each list in a mapping with one key (`inner`).
+        """
         value, path = self.get(outer), outer
         if isinstance(value, dict):
             value, path = value.get(inner), f"{outer}/{inner}"
@@ -94,7 +100,7 @@ class Item:
         return path, []
 
     def items(self, outer: str, inner: str = "") -> Iterator[Item]:
-        """The mappings of such a list; a problem for whatever else is in it."""
+        """Yield the mappings of such a list; note a problem for everything else in it."""
         path, values = self.listed(outer, inner)
         for index, value in enumerate(values):
             if isinstance(value, dict):
@@ -103,7 +109,10 @@ class Item:
                 self._refuse_type(f"{path}/{index}", value, "an object")
 
     def elements(self, outer: str, inner: str = "", key: str = "") -> list[tuple[str, object]]:
-        """(path, value) of the elements of such a list; if `key` is given, of this key in those that are mappings."""
+        """Return the path and value of each element of such a list.
+
+        If `key` is given, the value is that of this key in elements that are mappings.
+        """
         path, values = self.listed(outer, inner)
         return [
             (f"{path}/{index}/{key}", value.get(key)) if key and isinstance(value, dict) else (f"{path}/{index}", value)
@@ -117,10 +126,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class EcsAnswer:
-    """One answer; `stem` is its file's name without suffix, which may tell what the answer itself doesn't."""
+    """One answer of the cloud."""
 
     call: str
+    """The call that it answers; "" if it is none that a state is made of."""
     stem: str
+    """Its file's name without suffix, which may say what the answer itself doesn't."""
     item: Item
 
 
@@ -136,6 +147,7 @@ class EcsAnswers:
                 self.add(answer)
 
     def add(self, answer: EcsAnswer) -> None:
+        """Take an answer up; a refused call is a problem, and an answer that no state is made of is ignored."""
         item = answer.item
         if "Code" in item.mapping and "Message" in item.mapping:
             message = f"the cloud refused this call: {item.text('Message')}"
@@ -147,26 +159,31 @@ class EcsAnswers:
             self.ignore(answer, "it answers no call that a state is made of")
 
     def ignore(self, answer: EcsAnswer, why: str) -> None:
+        """Note in a finding why an answer is ignored."""
         place = str(answer.item.where())
         about = subject(file=answer.item.file)
         self.findings.append(Finding("IgnoredAnswer", Severity.INFO, f"{place} is ignored: {why}", about))
 
     def of(self, call: str) -> list[EcsAnswer]:
+        """Return the answers of a call."""
         return self.by_call.get(call, [])
 
     @property
     def are_about_groups_alone(self) -> bool:
-        """Whether nothing is there but answers about single groups, and lists that their rules name."""
+        """Whether there are only answers about single groups, and about lists that their rules name."""
         given = {call for call, answers in self.by_call.items() if answers}
         return SECURITY_GROUP in given and given <= {SECURITY_GROUP, PREFIX_LIST, PORT_LIST, PORT_LISTS}
 
     def objects(self, call: str) -> Iterator[Item]:
-        """The objects of every page of a call."""
+        """Yield the objects of every page of a call."""
         for answer in self.of(call):
             yield from answer.item.items(*NESTING[call])
 
     def check_pages(self) -> bool:
-        """Whether every page is there, as far as TotalCount and NextToken tell; a problem for each call with gaps."""
+        """Return whether every page is there, as far as TotalCount and NextToken tell.
+
+        A problem is noted for each call with gaps.
+        """
         before = self.problems.count
         for call in NESTING:
             answers = self.of(call)
@@ -182,17 +199,18 @@ class EcsAnswers:
         return self.problems.count == before
 
     def check_tokens(self, call: str, answers: list[EcsAnswer]) -> None:
-        """The last page has no NextToken."""
+        """Note a problem if every page has a NextToken: the last page has none."""
         if answers and all(answer.item.text("NextToken") for answer in answers):
             message = f"the last page of {call} is missing"
             self.refuse_gap(answers[-1], message, f"the page of {call} after this NextToken")
 
     def refuse_gap(self, answer: EcsAnswer, message: str, expected: str) -> None:
+        """Note that pages are missing."""
         self.problems.add(answer.item.where(), "InvalidSource.IncompletePages", message, expected=expected)
 
 
 def by_group(answers: Iterable[EcsAnswer]) -> dict[str, list[EcsAnswer]]:
-    """The answers about single groups, by group: there may be several pages about one."""
+    """Return the answers about single groups, by group; there may be several pages about one."""
     found: dict[str, list[EcsAnswer]] = defaultdict(list)
     for answer in answers:
         found[answer.item.text("SecurityGroupId")].append(answer)
@@ -200,16 +218,18 @@ def by_group(answers: Iterable[EcsAnswer]) -> dict[str, list[EcsAnswer]]:
 
 
 def is_ecs(document: Document) -> bool:
-    """Whether the document is an answer, or holds answers under the names of their calls."""
+    """Return whether the document is an answer, or holds answers under the names of their calls."""
     mapping = document.mapping
     return "RequestId" in mapping or bool(call_of(mapping)) or is_keyed(mapping)
 
 
 def is_keyed(mapping: dict[str, object]) -> bool:
+    """Return whether a mapping holds answers under the names of their calls."""
     return bool(mapping) and all(key.startswith("Describe") for key in mapping)
 
 
 def answers_in(document: Document, problems: Problems) -> Iterator[EcsAnswer]:
+    """Yield the answers in a document."""
     stem, whole = document.source.name.stem, Item(document.file, "", document.mapping, problems)
     if not is_keyed(document.mapping):
         yield EcsAnswer(call_of(document.mapping), stem, whole)
@@ -220,5 +240,5 @@ def answers_in(document: Document, problems: Problems) -> Iterator[EcsAnswer]:
 
 
 def call_of(mapping: dict[str, object]) -> str:
-    """The call that gives an answer with these keys; "" if none of ours does."""
+    """Return the call that gives an answer with these keys; "" if a state is made of no such answer."""
     return next((call for call, keys in TELLING if all(key in mapping for key in keys)), "")

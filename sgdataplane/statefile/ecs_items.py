@@ -1,7 +1,8 @@
 """The parts of the cloud's answers that a state decides, from native fields: what `dump_ecs` and the API both write.
 
-Owns their shape, once. Is given an object's fields as the native format has them, where absent means the default. What
-only an account knows (names of VPCs, times, tags of ENIs) is added by whoever has it. Must not know files or documents.
+Owns their shape, once. Is given an object's fields as the native format has them, where an absent field means its
+default. The caller adds what only an account knows (names of VPCs, times, tags of ENIs). Must not know files or
+documents.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ Item: TypeAlias = "dict[str, object]"
 
 
 def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:
-    """A VPC's blocks: the first of each family, and all others. `isp`: the kind of its IPv6 blocks, where known."""
+    """Return a VPC's blocks under the cloud's keys: the first of each family apart from the others.
+
+    `isp` is the kind of its IPv6 blocks; "" if it isn't known.
+    """
     ipv4, ipv6 = ([block for block in blocks if (":" in block) is is_ipv6] for is_ipv6 in (False, True))
     kind = {"Ipv6Isp": isp} if isp else {}
     return {
@@ -27,7 +31,7 @@ def vpc_blocks(blocks: Sequence[str], isp: str = "") -> Item:
 
 
 def eni_item(state: Mapping[str, object], vpc_id: str) -> Item:
-    """What an ENI is and has. `vpc_id`: as the cloud shows it, "" in the classic network."""
+    """Return an ENI under the cloud's keys; `vpc_id` is what the cloud shows, "" in the classic network."""
     instance_id, addresses = state.get("instance_id", ""), _texts(state, "private_ip_addresses")
     item: Item = {
         "NetworkInterfaceId": state["network_interface_id"],
@@ -46,15 +50,17 @@ def eni_item(state: Mapping[str, object], vpc_id: str) -> Item:
 
 
 def private_ips(addresses: Sequence[str]) -> list[Item]:
-    """An ENI's private addresses, of which the first is the primary one."""
+    """Return an ENI's private addresses under the cloud's keys; the first is the primary one."""
     return [{"PrivateIpAddress": one, "Primary": not at, "AssociatedPublicIp": {}} for at, one in enumerate(addresses)]
 
 
 def instance_item(
     state: Mapping[str, object], *, is_classic: bool, public: Sequence[str] = (), inner: Sequence[str] = ()
 ) -> Item:
-    """What an instance is called, and its kind of network. `public`, `inner`: the addresses that it shows by itself;
-    those of a VPC are its ENIs'."""
+    """Return an instance's name and kind of network under the cloud's keys.
+
+    `public` and `inner` are the addresses that it shows by itself; in a VPC, its ENIs show theirs.
+    """
     return {
         "InstanceId": state["instance_id"],
         "InstanceName": state.get("instance_name", ""),
@@ -65,7 +71,7 @@ def instance_item(
 
 
 def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
-    """What every answer says of a group."""
+    """Return what every answer says of a group."""
     return {
         "SecurityGroupId": state["security_group_id"],
         "SecurityGroupName": state.get("security_group_name", ""),
@@ -75,7 +81,7 @@ def group_head(state: Mapping[str, object], vpc_id: str) -> Item:
 
 
 def group_item(state: Mapping[str, object], vpc_id: str) -> Item:
-    """A group in a list of groups."""
+    """Return a group as an element of a list of groups."""
     rules = cast("Sequence[Mapping[str, object]]", state.get("rules", ()))
     names = ("source_security_group_id", "dest_security_group_id")
     return {

@@ -24,16 +24,21 @@ Place = str | tuple[str, ...] | Where
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """`values`: under native names; a list of objects is a tuple of Fields. `names`: where a field really stands, if it
-    isn't under its native name: a path from `pointer`, a path for each element of a list, or another place."""
+    """One object of an input, with the places of its fields."""
 
     file: str
     pointer: str
+    """Where the object stands in the file, as a JSON pointer."""
     values: Mapping[str, object]
+    """The fields under native names. A list of objects is a tuple of Fields."""
     names: Mapping[str, Place] = field(default_factory=dict)
+    """Where a field really stands, if it isn't under its native name.
+
+    This is a path from `pointer`, a path for each element of a list, or another place.
+    """
 
     def where(self, name: str = "", index: int | None = None) -> Where:
-        """The place of the object, of one of its fields, or of one element of a list, without its line."""
+        """Return the place of the object, of one of its fields, or of one element of a list, without its line."""
         if not name:
             return Where(self.file, 0, self.pointer)
         place = self.names.get(name, name)
@@ -46,30 +51,33 @@ class Fields:
         return Where(self.file, 0, f"{self.pointer}/{tail}")
 
     def where_is(self, name: str, value: str) -> Where:
-        """The place of the list element that is written `value`; that of the list if none is."""
+        """Return the place of the list element that is written `value`; that of the list if there is none."""
         found = self.values.get(name)
         if isinstance(found, (list, tuple)) and value in found:
             return self.where(name, found.index(value))
         return self.where(name)
 
     def said(self, name: str) -> str:
-        """The field's text; "" if it is absent or isn't text (a Reader says what is wrong)."""
+        """Return the field's text; "" if it is absent or isn't text (a Reader says what is wrong)."""
         value = self.values.get(name)
         return value if isinstance(value, str) else ""
 
     def children(self, name: str) -> tuple[Fields, ...]:
+        """Return the objects of a list; () if it is absent."""
         found = self.values.get(name, ())
         return found if isinstance(found, tuple) else ()
 
 
 def escape(key: str) -> str:
-    """A key as a token of a JSON pointer (RFC 6901)."""
+    """Return a key as a token of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
 
 
 class Reader:
-    """Reads fields by type. A problem is noted for what is wrong, and a harmless stand-in comes back, so one pass finds
-    every problem. `is_clean`: whether a record may be made of what was read."""
+    """Reads fields by type.
+
+    It notes a problem for each wrong field and returns a harmless stand-in, so one pass finds every problem.
+    """
 
     def __init__(self, fields: Fields, problems: Problems) -> None:
         self.fields = fields
@@ -78,6 +86,7 @@ class Reader:
 
     @property
     def is_clean(self) -> bool:
+        """Whether a record may be made of what was read: no problem was noted since the reader was made."""
         return self.problems.count == self._before
 
     def refuse(self, name: str, code: str, message: str, expected: str = "", index: int | None = None) -> None:
@@ -88,24 +97,29 @@ class Reader:
         self.problems.add(self.fields.where(name, index), code, message, value=value, expected=expected)
 
     def refuse_at(self, name: str, code: str, message: str, value: object, expected: str) -> None:
-        """Note a problem at a field ("": the object), with a value that isn't the field's own."""
+        """Note a problem at a field ("" for the object), with a value that isn't the field's own."""
         self.problems.add(self.fields.where(name), code, message, value=value, expected=expected)
 
     def has(self, name: str) -> bool:
+        """Return whether the field is there, whatever its value."""
         return name in self.fields.values
 
     def require(self, name: str, expected: str) -> bool:
-        """Whether the field is there; a problem if not."""
+        """Return whether the field is there; note a problem if it isn't."""
         if self.has(name):
             return True
         self.refuse_at("", f"MissingParameter.{camel(name)}", f"{name} is missing", "", expected)
         return False
 
     def wrong_type(self, name: str, expected: str, index: int | None = None) -> None:
+        """Note that a field or one element of a list field has the wrong type."""
         self.refuse(name, "InvalidDocument.WrongType", f"{name} has the wrong type", expected, index)
 
     def text(self, name: str, default: str = "", guess: Guess = no_guess) -> str:
-        """Free text. A number is not text: YAML would have to guess how it was written."""
+        """Return free text.
+
+        A number isn't text, because YAML would have to guess how it was written.
+        """
         value = self.fields.values.get(name, default)
         if not isinstance(value, str):
             self.wrong_type(name, _with_guess("text; put a number in quotes", guess(str(value))))
@@ -115,7 +129,7 @@ class Reader:
         return value
 
     def identifier(self, name: str, *, required: bool = False) -> str:
-        """An id; "" if it is absent."""
+        """Return an id; "" if it is absent or wrong."""
         if not self.has(name):
             if required:
                 self.require(name, "an id")
@@ -128,6 +142,7 @@ class Reader:
         return ""
 
     def integer(self, name: str, default: int) -> int:
+        """Return a whole number; the default if it is absent or wrong."""
         value = self.fields.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
             self.wrong_type(name, "a whole number")
@@ -135,6 +150,7 @@ class Reader:
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
+        """Return a boolean; the default if it is absent or wrong."""
         value = self.fields.values.get(name, default)
         if not isinstance(value, bool):
             self.wrong_type(name, "true or false")
@@ -142,7 +158,7 @@ class Reader:
         return value
 
     def choice(self, name: str, default: E, code: str) -> E:
-        """A member of the enum that `default` belongs to, in any case."""
+        """Return the member of `default`'s enum that a text names, in any case; `default` if it is absent or wrong."""
         if not self.has(name):
             return default
         value = self.fields.values[name]
@@ -156,7 +172,7 @@ class Reader:
     def parsed(
         self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
     ) -> T | None:
-        """What `parse` makes of the text; None if the field is absent or wrong."""
+        """Return what `parse` makes of the text; None if the field is absent or wrong."""
         if not self.has(name):
             return None
         before = self.problems.count
@@ -172,7 +188,7 @@ class Reader:
     def listed(
         self, name: str, parse: Callable[[str], T], code: str, expected: str, guess: Guess = no_guess
     ) -> tuple[T, ...]:
-        """What `parse` makes of each text of a list; what is wrong is left out."""
+        """Return what `parse` makes of each text of a list; wrong elements are left out."""
         values = self.fields.values.get(name, ())
         if not isinstance(values, (list, tuple)):
             self.wrong_type(name, "a list")
@@ -194,10 +210,10 @@ def _with_guess(expected: str, guess: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8: JSON's escapes can make half of a surrogate pair."""
+    """Return whether a text can be written as UTF-8: JSON's escapes can make half of a surrogate pair."""
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def camel(name: str) -> str:
-    """A native field name in the cloud's spelling: `vpc_id` is `VpcId`."""
+    """Return a native field name in the cloud's spelling: `vpc_id` is `VpcId`."""
     return "".join(part.capitalize() for part in name.split("_"))

@@ -1,4 +1,4 @@
-"""What a text that can't be read was probably meant to be, to be told beside what would be right.
+"""What a text that can't be read was probably meant to be, which errors say beside what would be right.
 
 Owns these guesses. Must not know fields, nor what is refused: nothing is ever read as guessed.
 """
@@ -17,11 +17,12 @@ PORTS = re.compile(r"\s*([0-9]{1,5})(?:\s*[-:,/]\s*([0-9]{1,5}))?\s*")
 
 
 def no_guess(_: str) -> str:
+    """Return "": nobody can say what the text was meant to be."""
     return ""
 
 
 def ports_meant(text: str) -> str:
-    """443, 80-443, 443/80: a range as a state has it."""
+    """Return the range that 443, 80-443 or 443/80 probably means, as a state has it; "" if it is none of these."""
     found = PORTS.fullmatch(text)
     if not found:
         return ""
@@ -33,7 +34,11 @@ def ports_meant(text: str) -> str:
 
 
 def block_meant(family: Family, other_field: str = "") -> Guess:
-    """A block with host bits: the one that it is in. One of the other family, if a field takes that: this field."""
+    """Return a guess for text that should be a block of this family.
+
+    For a block with host bits, it is the block around them. For a block of the other family, it is that block under
+    `other_field`, if a field takes it.
+    """
 
     def guess(text: str) -> str:
         try:

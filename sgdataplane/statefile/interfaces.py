@@ -18,7 +18,7 @@ EniDraft = Draft[Eni]
 
 
 def check_interface(draft: EniDraft, index: Index) -> None:
-    """What one ENI asks of other kinds of records."""
+    """Check what one ENI needs of other kinds of records."""
     check_references(draft, index)
     check_groups(draft, index)
     check_nic_type(draft, index)
@@ -26,13 +26,14 @@ def check_interface(draft: EniDraft, index: Index) -> None:
 
 
 def check_together(enis: Sequence[EniDraft], index: Index) -> None:
-    """What ENIs ask of each other."""
+    """Check what ENIs need of each other."""
     check_macs(enis, index)
     check_instances(enis, index)
     check_overlaps(enis, index)
 
 
 def check_references(draft: EniDraft, index: Index) -> None:
+    """Check that the ENI's VPC, instance and groups exist."""
     eni, fields = draft.record, draft.fields
     index.check_known(fields.where("vpc_id"), "InvalidVpcId.NotFound", "the ENI's VPC", "vpcs", eni.vpc_id)
     if eni.instance_id:
@@ -44,7 +45,7 @@ def check_references(draft: EniDraft, index: Index) -> None:
 
 
 def check_groups(draft: EniDraft, index: Index) -> None:
-    """All groups of an ENI are of its VPC and of one type."""
+    """Check that all groups of an ENI are in its VPC and of one type."""
     eni, fields = draft.record, draft.fields
     groups = [index.group[group_id] for group_id in eni.security_group_ids if group_id in index.group]
     for group in groups:
@@ -60,6 +61,7 @@ def check_groups(draft: EniDraft, index: Index) -> None:
 
 
 def check_nic_type(draft: EniDraft, index: Index) -> None:
+    """Check that only ENIs of a classic network are of NIC type `internet`."""
     eni = draft.record
     if eni.nic_type is NicType.INTERNET and eni.vpc_id in index.vpc and not index.is_classic(eni.vpc_id):
         where, message = draft.fields.where("nic_type"), "ENIs of a VPC are always of nic type intranet"
@@ -67,7 +69,10 @@ def check_nic_type(draft: EniDraft, index: Index) -> None:
 
 
 def check_within_vpc(draft: EniDraft, index: Index) -> None:
-    """Addresses are within the VPC's blocks, in the families whose blocks are known; a classic network has none."""
+    """Check that addresses are within the VPC's blocks, in the families whose blocks are known.
+
+    A classic network has no blocks.
+    """
     eni = draft.record
     vpc = index.vpc.get(eni.vpc_id)
     if vpc is None or index.is_classic(vpc.vpc_id):
@@ -80,8 +85,13 @@ def check_within_vpc(draft: EniDraft, index: Index) -> None:
 
 
 def require_whole(state: CloudState) -> None:
-    """StateFileError if the state knows ENIs only as members of groups, as the part of one host does: who takes it for
-    the whole would make ENIs of these."""
+    """Refuse a state that knows ENIs only as members of groups, as one host's part does.
+
+    A reader that took it for the whole state would make ENIs of these.
+
+    Raises:
+        StateFileError: names every such ENI.
+    """
     message, expected = "the state has only a part of this ENI", "the whole state, not what one host gets of it"
     problems = (
         Problem(Where(), "InvalidState.MemberOnly", message, eni.network_interface_id, expected)
@@ -93,7 +103,7 @@ def require_whole(state: CloudState) -> None:
 
 
 def own_prefixes(eni: Eni) -> Iterator[tuple[str, Prefix, str]]:
-    """(field, block, its text) of every address and delegated prefix."""
+    """Yield every address and delegated prefix with its field: (field, block, its text)."""
     for name in ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes"):
         values: tuple[Address | Prefix, ...] = getattr(eni, name)
         for value in values:
@@ -101,7 +111,7 @@ def own_prefixes(eni: Eni) -> Iterator[tuple[str, Prefix, str]]:
 
 
 def check_macs(enis: Iterable[EniDraft], index: Index) -> None:
-    """No MAC twice in one VPC: anti-spoofing could not tell the two ENIs apart."""
+    """Check that no MAC is in one VPC twice: anti-spoofing couldn't tell the two ENIs apart."""
     first: dict[tuple[str, str], str] = {}
     for draft in enis:
         eni = draft.record
@@ -113,7 +123,7 @@ def check_macs(enis: Iterable[EniDraft], index: Index) -> None:
 
 
 def check_instances(enis: Iterable[EniDraft], index: Index) -> None:
-    """A VPC instance has one primary ENI; a classic one at most one ENI of each nic type."""
+    """Check that a VPC instance has one primary ENI, and a classic one at most one ENI of each NIC type."""
     of_instance: dict[str, list[EniDraft]] = defaultdict(list)
     for draft in enis:
         if draft.record.instance_id:
@@ -127,7 +137,10 @@ def check_instances(enis: Iterable[EniDraft], index: Index) -> None:
 
 
 def check_one_vpc(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
-    """All ENIs of an instance are in one VPC: they share a namespace, and a group means the members of one VPC."""
+    """Check that all ENIs of an instance are in one VPC.
+
+    They share a namespace, and a group means the members of one VPC.
+    """
     vpc_id = drafts[0].record.vpc_id
     for draft in drafts[1:]:
         if draft.record.vpc_id != vpc_id:
@@ -136,6 +149,7 @@ def check_one_vpc(instance_id: str, drafts: list[EniDraft], index: Index) -> Non
 
 
 def check_classic_instance(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
+    """Check that a classic instance has at most one ENI of each NIC type."""
     seen: set[NicType] = set()
     for draft in drafts:
         nic_type = draft.record.nic_type
@@ -147,6 +161,7 @@ def check_classic_instance(instance_id: str, drafts: list[EniDraft], index: Inde
 
 
 def check_primary(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
+    """Check that a VPC instance has exactly one primary ENI."""
     primaries = [draft for draft in drafts if draft.record.type is EniType.PRIMARY]
     code, expected = "InvalidOperation.InvalidEniType", "one ENI of type primary, the others secondary"
     if not primaries:
@@ -162,12 +177,17 @@ class OwnedRange:
 
     prefix: Prefix
     name: str
+    """The name of the field."""
     text: str
+    """The address or prefix as it is written."""
     draft: EniDraft
 
 
 def check_overlaps(enis: Iterable[EniDraft], index: Index) -> None:
-    """No address belongs to two ENIs of one VPC: refuse every one that lies in another, in each VPC and family."""
+    """Refuse every address and prefix that lies in another one of the same VPC and family.
+
+    No address may belong to two ENIs of one VPC.
+    """
     by_space: dict[tuple[str, int], list[OwnedRange]] = defaultdict(list)
     for draft in enis:
         for name, prefix, text in own_prefixes(draft.record):
@@ -177,7 +197,10 @@ def check_overlaps(enis: Iterable[EniDraft], index: Index) -> None:
 
 
 def sweep(owned: list[OwnedRange], index: Index) -> None:
-    """Blocks nest or are disjoint, so only the one that reaches furthest so far can overlap the next."""
+    """Refuse overlaps in blocks that are sorted by their first address, larger ones first.
+
+    Blocks nest or are disjoint, so only the one that reaches furthest so far can overlap the next.
+    """
     furthest: OwnedRange | None = None
     for one in owned:
         if furthest is not None and one.prefix.first <= furthest.prefix.last:
@@ -187,7 +210,7 @@ def sweep(owned: list[OwnedRange], index: Index) -> None:
 
 
 def refuse_overlap(one: OwnedRange, other: OwnedRange, index: Index) -> None:
-    """An ENI may have an address inside its own delegated prefix, but nothing twice."""
+    """Refuse an overlap, unless an ENI has an address inside its own delegated prefix."""
     is_same_eni = one.draft is other.draft
     if is_same_eni and one.prefix != other.prefix:
         return

@@ -26,11 +26,15 @@ MAX_DIGITS = 4300
 
 
 class _NotANumberError(Exception):
-    """NaN or Infinity, which Python's scanner would take."""
+    """NaN or Infinity, which Python's scanner would accept."""
 
 
 def parse_json(text: str) -> object:
-    """The document's value; SyntaxFaultError if it isn't strict JSON."""
+    """Return the document's value.
+
+    Raises:
+        SyntaxFaultError: the text isn't strict JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -54,13 +58,13 @@ class _Depth:
         self.depth = 0
 
     def passes(self, token: str) -> bool:
-        """Whether the text is nested too deeply after this token."""
+        """Return whether the text is nested too deeply after this token."""
         self.depth += (token in "[{") - (token in "]}")
         return self.depth > MAX_DEPTH
 
 
 def _line_of(text: str, is_it: Callable[[str], bool]) -> int:
-    """The 1-based line of the first token for which `is_it` holds; 0 if there is none."""
+    """Return the 1-based line of the first token for which `is_it` holds; 0 if there is none."""
     line = 1
     for match in TOKEN.finditer(text):
         token = match[0]
@@ -82,7 +86,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultError]:
-    """A fault for each pointer that a walk meets again."""
+    """Yield a fault for each pointer that a walk meets again."""
     seen: set[str] = set()
     for pointer, line in walked:
         if pointer in seen:
@@ -91,9 +95,10 @@ def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultEr
 
 
 def walk_json(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, 1-based line) of every value of a text that is JSON, in its order; in a mapping, that of the key.
+    """Yield the pointer and 1-based line of every value of a JSON text, in its order.
 
-    The walk ends early where the text is nested more deeply than a state ever is.
+    In a mapping, the line is that of the key. The walk ends early where the text is nested more deeply than a state
+    ever is.
     """
     line = 1
     path: list[tuple[str, int]] = []  # (pointer of the open collection, next index; -1 in a mapping)

@@ -4,7 +4,7 @@ They are those of state-format.md, section A.
 
 Owns this table. The reader (native.py), the writer (dump_native.py), the JSON Schema (schema.py) and the advice for an
 unknown key are made from it. A value's shape is written as JSON Schema, and is never narrower than what its reader
-takes: whatever depends on other values is the reader's alone. Must not know how values are read.
+takes; the reader alone checks what depends on other values. Must not know how values are read.
 """
 
 from __future__ import annotations
@@ -26,20 +26,24 @@ Shape: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`means`: one sentence for people. `also`: words that people write when they mean this key."""
+    """One key of an object."""
 
     means: str
+    """What it means, in a sentence for people."""
     shape: Shape
+    """Which values it takes, as JSON Schema."""
     also: tuple[str, ...] = ()
+    """Words that people write when they mean this key."""
     is_required: bool = False
     default: object = field(default=None, kw_only=True)
+    """The value that holds without it; None if there is none."""
 
 
 Keys: TypeAlias = Mapping[str, Key]
 
 
 def nearest(word: str, known: Keys) -> str:
-    """The key that an unknown word most likely means, by its meaning or by its spelling; "" if none is near."""
+    """Return the key that an unknown word most likely means, by its meaning or its spelling; "" if none is near."""
     meant = {also: name for name, key in known.items() for also in key.also} | {name: name for name in known}
     near = get_close_matches(word.lower(), meant, n=1)
     return meant[near[0]] if near else ""
@@ -62,29 +66,36 @@ PORTS: Shape = {"type": "string", "pattern": "^([0-9]{1,5}/[0-9]{1,5}|-1/-1)$"}
 
 
 def whole(least: int, most: int | None = None) -> Shape:
+    """Return the shape of a whole number within these bounds."""
     return {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
 
 
 def words_of(names: Sequence[str], space: str = "") -> dict[str, Any]:
-    """These words, as an editor offers them, and also in capitals, as the reader takes them."""
+    """Return the shape of a choice among words, as an editor offers them.
+
+    It also takes them in capitals, as the reader does.
+    """
     capitals = "|".join("".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in name) for name in names)
     return {"anyOf": [{"enum": list(names)}, {"type": "string", "pattern": f"^{space}({capitals}){space}$"}]}
 
 
 def one_of(kind: type[enum.Enum]) -> Shape:
+    """Return the shape of a choice among an enum's values."""
     return words_of([str(member.value) for member in kind])
 
 
 def list_of(element: Shape, **more: object) -> Shape:
+    """Return the shape of a list of such elements; `more` restricts it further."""
     return {"type": "array", "items": element, **more}
 
 
 def objects(name: str) -> Shape:
+    """Return the shape of a list of objects that are defined under this name."""
     return list_of({"$ref": f"#/$defs/{name}"})
 
 
 def protocol_of(names: Sequence[str], *numbers: Shape) -> Shape:
-    """Protocols by name or number; the reader takes blanks around them."""
+    """Return the shape of protocols by name or number; the reader takes blanks around them."""
     return {"anyOf": [*words_of(names, r"\s*")["anyOf"], *numbers]}
 
 
@@ -113,6 +124,7 @@ MAX_ENTRIES = Key(
 
 
 def an_id(of: str, *also: str, is_required: bool = True) -> Key:
+    """Return the key of an id."""
     return Key(f"The id of {of}.", AN_ID, also, is_required)
 
 

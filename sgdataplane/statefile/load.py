@@ -40,42 +40,50 @@ Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...). `pending`: the
-    interfaces that a Terraform plan makes and that have no address yet. `origin`: the format that it was read from.
-    `places`: where its objects come from. `sources`: the texts, if places were asked for."""
+    """A checked state, and what was odd in how it was written."""
 
     state: CloudState
     findings: tuple[Finding, ...]
+    """What was odd: host bits that were masked, remotes that were ignored, ..."""
     pending: tuple[PendingEni, ...] = ()
+    """The interfaces that a Terraform plan makes and that have no address yet."""
     origin: str = "native"
+    """The format that it was read from."""
     places: Origins = field(default_factory=Origins, compare=False)
+    """Where its objects come from."""
     sources: tuple[SourceText, ...] = field(default=(), compare=False)
+    """The texts that it was read from, if places were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How texts are read.
-
-    profile    the quotas that hold
-    inexact    what becomes of another cloud's rules that can't be said exactly: "refuse", "widen" or "narrow" them;
-               "import": refuse them, and say that `sgdp import` has this choice
-    prior      of a Terraform plan, read what there is before it
-    is_placed  remember where objects stand, which takes memory
-    """
+    """How texts are read."""
 
     profile: str = "seed"
+    """The set of quotas that applies."""
     inexact: str = "refuse"
+    """What becomes of another cloud's rules that can't be expressed exactly: "refuse", "widen" or "narrow".
+
+    "import" refuses them, and says that `sgdp import` has this choice.
+    """
     prior: bool = False
+    """Read from a Terraform plan what exists before it, not what it makes."""
     is_placed: bool = False
+    """Remember where objects stand, which takes memory."""
 
 
 def load(
     path: Path, *, profile: str = "seed", inexact: str = "refuse", memory: Memory | None = None, waits: bool = False
 ) -> Loaded:
-    """Load a file or folder in any format (state-format.md). StateFileError says everything that is wrong in it.
+    """Load a file or folder in any format (state-format.md).
 
-    `inexact`: what becomes of another cloud's rules that can't be said exactly (`LoadOptions`). `memory`: what earlier
-    loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its writer."""
+    `inexact` says what becomes of another cloud's rules that can't be expressed exactly (`LoadOptions`). `memory` has
+    what earlier loads of similar files left, which makes this one faster. If the path is a pipe and `waits` is set,
+    wait for its writer.
+
+    Raises:
+        StateFileError: says everything that is wrong in it.
+    """
     problems, memory = Problems(), memory or Memory()
     memory.begin()
     loaded = load_sources(read_sources(path, problems, waits=waits), LoadOptions(profile, inexact), problems, memory)
@@ -91,8 +99,14 @@ def load_placed(path: Path, *, profile: str = "seed", inexact: str = "refuse") -
 
 
 def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Memory) -> Loaded:
-    """Load a state that will be enforced. `owner`: refuse what others than one user could change, and say who that is.
-    Rules of other clouds that can't be said exactly are refused: what is enforced must say itself what it accepts."""
+    """Load a state that will be enforced.
+
+    If `owner` is given, refuse files that others than one user could change; it then knows who that is. Rules of other
+    clouds that can't be expressed exactly are refused: what is enforced must say itself what it accepts.
+
+    Raises:
+        StateFileError: says everything that is wrong in it.
+    """
     problems = Problems()
     memory.begin()
     loaded = load_sources(read_sources(path, problems, owner=owner), LoadOptions(profile, "import"), problems, memory)
@@ -101,13 +115,18 @@ def load_owned(path: Path, owner: SoleOwner | None, *, profile: str, memory: Mem
 
 
 def load_text(text: str, *, file: str, profile: str = "seed") -> Loaded:
-    """Load a text; `file`: the name that errors give it."""
+    """Load a text; `file` is the name that errors give it."""
     return load_sources((SourceText(file, text),), LoadOptions(profile), Problems(), Memory())
 
 
 def load_native(document: dict[str, object], *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
-    """Check a native document that is in memory already; StateFileError as of `load`, with pointers and without
-    lines. `memory`: what earlier ones left; objects that are the same ones, at the same places, aren't read again."""
+    """Check a native document that is in memory already.
+
+    `memory` has what earlier calls left; objects that are the same, at the same places, aren't read again.
+
+    Raises:
+        StateFileError: as from `load`, with pointers instead of lines.
+    """
     problems, memory = Problems(), memory or Memory()
     memory.begin()
     sections = Sections(memory=memory)
@@ -126,8 +145,13 @@ def load_native(document: dict[str, object], *, profile: str = "seed", memory: M
 def load_plan(
     path: Path, *, profile: str = "seed", inexact: str = "refuse", waits: bool = False, before: Path | None = None
 ) -> tuple[Loaded, Loaded]:
-    """Load a Terraform plan: what there is before it, and what it will make. If it isn't a plan: the state `before`,
-    and this one; StateFileError without `before`."""
+    """Load a Terraform plan: the state that exists before it, and the one that it makes.
+
+    If the path isn't a plan, return the state `before`, and the one at the path.
+
+    Raises:
+        StateFileError: something is wrong in them, or the path isn't a plan and there is no `before`.
+    """
     problems, reading = Problems(), LoadOptions(profile, inexact)
     sources = read_sources(path, problems, waits=waits)
     parsed = [parse(source, Problems()) for source in sources]
@@ -142,7 +166,11 @@ def load_plan(
 
 
 def load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
-    """The state that texts hold. StateFileError with all problems."""
+    """Return the state that texts hold.
+
+    Raises:
+        StateFileError: has all problems.
+    """
     try:
         loaded = _loaded(sources, reading, problems, memory)
     except EnoughProblemsError:
@@ -154,7 +182,7 @@ def load_sources(sources: tuple[SourceText, ...], reading: LoadOptions, problems
 
 
 def _loaded(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Problems, memory: Memory) -> Loaded:
-    """Every step in order; the result counts only if none has found a problem."""
+    """Take every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError
     parsed = [memory.document(source, partial(parse, source, problems)) for source in sources]
@@ -176,7 +204,7 @@ def _loaded(sources: tuple[SourceText, ...], reading: LoadOptions, problems: Pro
 def add_documents(
     documents: Iterable[Document], sections: Sections, problems: Problems, *, prior: bool
 ) -> list[Finding]:
-    """Add all documents' objects to `sections`. They must be of one format."""
+    """Add all documents' objects to `sections`; documents must be of one format."""
     adding: dict[str, Add] = {
         "native": add_native,
         "ecs": add_ecs,
@@ -194,6 +222,7 @@ def add_documents(
 
 
 def format_of(document: Document) -> str:
+    """Return the format of a document, which its keys tell."""
     if is_aws(document.mapping):
         return "aws"
     if is_openstack(document.mapping):
@@ -204,7 +233,7 @@ def format_of(document: Document) -> str:
 
 
 def as_state(drafts: Drafts) -> CloudState:
-    """The records, sorted by id."""
+    """Return the state of all records, sorted by id."""
     enis = sorted((draft.record for draft in drafts.network_interfaces), key=lambda eni: eni.network_interface_id)
     return CloudState(
         tuple(sorted((draft.record for draft in drafts.vpcs), key=lambda vpc: vpc.vpc_id)),

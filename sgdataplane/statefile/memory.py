@@ -1,7 +1,8 @@
 """What a load leaves for the next one of the same path: an object that is at the same place and says the same is kept.
 
-Owns what is remembered. Only accepted loads are, so that each problem is found each time. Is given objects with their
-places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing.
+Owns what is remembered. Only accepted loads are remembered, so that each problem is found each time. Is given objects
+with their places. Must not know how any of it is read: tests/property/test_reload.py compares it with a load from
+nothing.
 
 A record that is kept isn't checked again if what its checks ask about other records is the same, too. What only all
 records together say (addresses that are taken, quotas) is checked anew each time.
@@ -24,34 +25,43 @@ Place = tuple[str, str]
 
 @dataclass
 class _Kept:
+    """What one load leaves for the next."""
+
     documents: dict[SourceText, object] = field(default_factory=dict)
+    """The document that each text made."""
     objects: dict[Place, tuple[Mapping[str, object], bytes, Fields]] = field(default_factory=dict)
+    """By place, an object's raw values, the same as bytes, and the object with its keys checked."""
     records: dict[int, tuple[Fields, object]] = field(default_factory=dict)  # by the identity of the fields
+    """By the identity of the fields, the fields and what was read from them."""
     passed: dict[int, object] = field(default_factory=dict)  # by their own identity
+    """By their own identity, the records that passed their checks."""
     basis: object = None
+    """What those checks asked about other records."""
 
 
 class Memory:
-    """What loads of one path remember. `begin` starts a load, and `accept` ends one that found nothing wrong."""
+    """What loads of one path remember."""
 
     def __init__(self) -> None:
         self._old, self._new = _Kept(), _Kept()
 
     def begin(self) -> None:
+        """Start a load."""
         self._new = _Kept()
 
     def accept(self) -> None:
+        """End a load that found nothing wrong: the next one builds on it."""
         self._old = self._new
 
     def document(self, source: SourceText, parse: Callable[[], D]) -> D:
-        """The document that the text makes."""
+        """Return the document of a text, which `parse` makes if it isn't known."""
         found = self._old.documents.get(source)
         document = parse() if found is None else cast(D, found)
         self._new.documents[source] = document
         return document
 
     def checked(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
-        """The object whose keys have been checked."""
+        """Return the object whose keys have been checked, which `make` makes if it isn't known."""
         place = raw.file, raw.pointer
         old = self._old.objects.get(place)
         if old is None or old[0] is not raw.values:
@@ -61,7 +71,10 @@ class Memory:
         return old[2]
 
     def record(self, fields: Fields, read: Callable[[], R], odd: Callable[[], object]) -> R:
-        """The record. `odd`: what was noted so far. A record about which something is noted is read each time."""
+        """Return the record that `read` makes, or the one of the load before.
+
+        `odd` returns what was noted so far: a record about which something is noted is read each time.
+        """
         old = self._old.records.get(id(fields))
         if old is not None:
             self._new.records[id(fields)] = old
@@ -73,8 +86,10 @@ class Memory:
         return record
 
     def unchecked(self, basis: object, records: Iterable[R]) -> list[R]:
-        """Those that haven't passed their checks yet, beside the same `basis`: all that these ask about other records.
-        It is one basis for all records of a load."""
+        """Return the records that haven't passed their checks yet beside the same `basis`.
+
+        The basis is all that their checks ask about other records. It is one for all records of a load.
+        """
         known = self._old.passed if self._old.basis == basis else {}
         found = {id(record): record for record in records}
         self._new.basis = basis

@@ -19,13 +19,17 @@ from sgdataplane.statefile.sections import Sections
 
 
 def add_native(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """Add the documents' objects to `sections`, which merges them. Nothing about them is odd, or it is a problem."""
+    """Add the documents' objects to `sections`, which merges them.
+
+    It has no findings: what is odd in this format is a problem.
+    """
     for document in documents:
         add_document(document, sections, problems)
     return []
 
 
 def add_document(document: Document, sections: Sections, problems: Problems) -> None:
+    """Add one document's objects to `sections`, and check its top-level keys."""
     top = Fields(document.file, "", document.mapping)
     check_keys(top, TOP_KEYS, problems)
     if not top.values:
@@ -41,12 +45,13 @@ def add_document(document: Document, sections: Sections, problems: Problems) -> 
 
 
 def checked(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
+    """Yield the objects of a section with their keys checked."""
     for fields in found:
         yield memory.checked(fields, partial(as_object, fields, section, problems))
 
 
 def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
-    """The object with its keys checked, and with the objects inside it as Fields."""
+    """Return the object with its keys checked, and with the objects inside it as Fields."""
     check_keys(fields, KEYS[section], problems)
     values = dict(fields.values)
     for (parent, key), keys in INNER_KEYS.items():
@@ -56,6 +61,7 @@ def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
 
 
 def inner_objects(fields: Fields, key: str, keys: Keys, problems: Problems) -> tuple[Fields, ...]:
+    """Return the objects inside an object, under one key, with their keys checked."""
     if key == "connection_tracking":
         value = fields.values[key]
         if not isinstance(value, dict):
@@ -70,7 +76,7 @@ def inner_objects(fields: Fields, key: str, keys: Keys, problems: Problems) -> t
 
 
 def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
-    """The mappings of a list; a problem for whatever else is in it."""
+    """Yield the mappings of a list; note a problem for everything else in it."""
     values = fields.values.get(key, [])
     if not isinstance(values, list):
         refuse_type(fields.where(key), values, "a list of mappings", problems)
@@ -85,6 +91,7 @@ def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
 
 
 def texts(fields: Fields, key: str, problems: Problems) -> list[str]:
+    """Return a list of texts; an empty one and a problem if it is something else."""
     values = fields.values.get(key, [])
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         return values
@@ -93,6 +100,7 @@ def texts(fields: Fields, key: str, problems: Problems) -> list[str]:
 
 
 def refuse_type(where: Where, value: object, expected: str, problems: Problems) -> None:
+    """Note that a value has the wrong type."""
     problems.add(where, "InvalidDocument.WrongType", "the value has the wrong type", value=value, expected=expected)
 
 

@@ -1,7 +1,7 @@
 """OpenStack's security groups and ports -> Sections, as its client prints them with `-f json` or its API answers.
 
 Owns what OpenStack's security groups mean. Is given documents. Must not know how answers name things
-(openstack_objects.py), nor how the model says it (allowonly.py). The API is described at
+(openstack_objects.py), nor how the model expresses it (allowonly.py). The API is described at
 https://docs.openstack.org/api-ref/network/v2/.
 """
 
@@ -52,7 +52,7 @@ PRINTED = re.compile(r"([0-9]+):([0-9]+)|type=([0-9]+)(?::code=([0-9]+))?")
 
 
 def add_openstack(documents: list[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """Add all objects to `sections`."""
+    """Add all objects of the answers to `sections`."""
     top = [Item(document.file, "", document.mapping, problems) for document in documents]
     found = Objects()
     for each in top:
@@ -69,8 +69,11 @@ def add_openstack(documents: list[Document], sections: Sections, problems: Probl
 
 
 def add_groups(found: Objects, groups: Groups) -> None:
-    """Groups, and those of which only rules are there. Only a group with a list of rules in it, or a list of all rules,
-    says what a group accepts. In a list of the rules of one group, the client doesn't say which group that is."""
+    """Add the groups, and those of which only rules are there.
+
+    Only a group with a list of rules in it, or a list of all rules, says what a group accepts. In a list of the rules
+    of one group, the client doesn't say which group that is.
+    """
     lacking: dict[str, Item] = {}
     for item in found.groups:
         groups.add(group_of(item, text(item, "id")))
@@ -91,18 +94,20 @@ def add_groups(found: Objects, groups: Groups) -> None:
 
 
 def stateless(group_id: str) -> Finding:
+    """Return the finding that a group is stateless there, but not here."""
     message = f"{group_id} is stateless: here, answers to what its rules accept pass, whatever other rules say"
     return Finding("Stateless", Severity.WARNING, message, subject(security_group_id=group_id))
 
 
 def add_rule(item: Item, group_id: str, groups: Groups) -> None:
+    """Add a rule to its group, which is made if only the rule is known."""
     if group_id not in groups.known:
         groups.add(group_of(item, group_id, is_rule=True))
     groups.known[group_id].rules.append(rule_of(item))
 
 
 def group_of(item: Item, group_id: str, *, is_rule: bool = False) -> OtherGroup:
-    """A group; `is_rule`: `item` is a rule of it, and nothing else is known."""
+    """Return a group; with `is_rule`, `item` is one of its rules, and nothing else is known of it."""
     values: Values = {"security_group_id": group_id, "vpc_id": VPC}
     if not is_rule:
         values |= {"security_group_name": text(item, "name"), "description": text(item, "description")}
@@ -110,6 +115,7 @@ def group_of(item: Item, group_id: str, *, is_rule: bool = False) -> OtherGroup:
 
 
 def rule_of(item: Item) -> Allowed:
+    """Return a rule as a permission, with the faults of values that can't be read."""
     family, direction = given(item, "family"), given(item, "direction")
     known = FAMILIES.get(str(family.value).lower())
     way, faults = read_direction(direction)
@@ -125,7 +131,10 @@ def rule_of(item: Item) -> Allowed:
 
 
 def far_end(item: Item, family: Family) -> tuple[str, str, str]:
-    """(kind, far, key). The client prints a block beside a group, too."""
+    """Return a rule's far end: its kind, what it is, and the key that gives it.
+
+    The client prints a block beside a group, so a group comes first.
+    """
     if text(item, "far_group"):
         return "group", text(item, "far_group"), get(item, "far_group")[0]
     if text(item, "far_list"):
@@ -134,8 +143,10 @@ def far_end(item: Item, family: Family) -> tuple[str, str, str]:
 
 
 def meant(rule: Allowed, family: Family) -> Allowed:
-    """The rule with its protocol, and with its ports or what it lacks: an ICMP type and code, or the ports of protocols
-    whose ports the model doesn't know."""
+    """Return the rule with its protocol and ports, or with what it lacks.
+
+    It lacks an ICMP type and code, or the ports of protocols whose ports the model doesn't know.
+    """
     protocol = given(rule.item, "protocol")
     name = PROTOCOLS.get(text(rule.item, "protocol").lower(), text(rule.item, "protocol").lower())
     if name != "all" and not is_protocol(name if isinstance(protocol.value, str) else protocol.value):
@@ -156,6 +167,7 @@ def meant(rule: Allowed, family: Family) -> Allowed:
 
 
 def with_numbers(rule: Allowed, first: Given, last: Given) -> Allowed:
+    """Return the rule with two numbers: its ports, or an ICMP type and code."""
     if rule.protocol in ICMP:
         return with_icmp(rule, first, last)
     ranged = with_ports(rule, first, last)
@@ -165,7 +177,7 @@ def with_numbers(rule: Allowed, first: Given, last: Given) -> Allowed:
 
 
 def add_address_groups(found: list[Item], groups: Groups) -> None:
-    """Each address group that a rule names is a prefix list for each family, as it may have addresses of both."""
+    """Add a prefix list of each family for each address group that a rule names: it may have addresses of both."""
     known = {text(item, "id"): item for item in found}
     named = {rule.far: rule for group in groups.known.values() for rule in group.rules if rule.kind == LIST}
     for list_id, rule in named.items():
@@ -196,7 +208,10 @@ def refuse_missing(item: Item, path: str, call: str, sections: Sections) -> None
 
 
 def with_pairs(ports: list[Item]) -> dict[str, str]:
-    """Group -> that members of it may send from other addresses, too, which are no members here."""
+    """Return for each group that has ports with allowed address pairs why its members are only a part, in words.
+
+    Such ports may send from other addresses, too, which aren't members here.
+    """
     return {
         str(group): f" with their allowed address pairs ({text(item, 'id')} has some)"
         for item in ports
@@ -206,6 +221,7 @@ def with_pairs(ports: list[Item]) -> dict[str, str]:
 
 
 def add_ports(ports: list[Item], groups: Groups) -> list[Finding]:
+    """Add the ports with their servers; the findings say which ports are left out."""
     findings: list[Finding] = []
     instances: dict[str, Item] = {}
     for item in ports:
@@ -229,6 +245,7 @@ def add_ports(ports: list[Item], groups: Groups) -> list[Finding]:
 
 
 def port(item: Item, instance_id: str, groups: Groups, *, is_primary: bool) -> Fields:
+    """Return a port as the fields of an ENI."""
     values: Values = {"network_interface_id": text(item, "id"), "vpc_id": VPC}
     names: Names = {"network_interface_id": get(item, "id")[0], "mac_address": get(item, "mac")[0]}
     if text(item, "mac"):
@@ -244,18 +261,24 @@ def port(item: Item, instance_id: str, groups: Groups, *, is_primary: bool) -> F
 
 
 def server_of(item: Item) -> str:
-    """The server that a port belongs to. A list of ports doesn't say it, and other ports have none: each counts as a
-    server of its own, so that it can be asked about by its name."""
+    """Return the server that a port belongs to; its own id if no server is known.
+
+    A list of ports doesn't say it, and some ports have none. Each of these counts as a server of its own, so that users
+    can name it.
+    """
     return (text(item, "device") if text(item, "owner").startswith("compute:") else "") or text(item, "id")
 
 
 def addresses_of(item: Item) -> list[tuple[str, object]]:
+    """Return the path and value of each address of a port."""
     return listed(item, "addresses", "ip_address")
 
 
 def pairs_of(item: Item) -> list[tuple[str, object]]:
+    """Return the path and value of each allowed address pair of a port."""
     return listed(item, "pairs", "ip_address")
 
 
 def groups_of(item: Item) -> list[tuple[str, object]]:
+    """Return the path and value of each group of a port."""
     return listed(item, "groups")

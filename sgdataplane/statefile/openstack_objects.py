@@ -1,7 +1,7 @@
 """The objects in OpenStack's answers, as its client prints them with `-f json` or its API answers.
 
-Owns the names of their fields, the recognition of answers and of what is in them. A field of the wrong type is a
-problem here. Must not know what the objects mean (openstack.py).
+Owns the names of their fields, and the recognition of answers and of the objects in them. Reports fields of the wrong
+type. Must not know what the objects mean (openstack.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ADDRESS = re.compile(r"ip_address='([0-9A-Fa-f:./]+)'")  # in the text that olde
 
 
 def is_openstack(mapping: Mapping[str, object]) -> bool:
-    """Whether it is an answer of the API, one object that the client shows, or rows that it lists."""
+    """Return whether a document is an answer of the API, an object that the client shows, or rows that it lists."""
     lists = [mapping[name] for name in LISTS if name in mapping]
     if lists and "id" not in mapping:
         return all(isinstance(found, list) and all(map(is_row, found)) for found in lists) and "version" not in mapping
@@ -52,38 +52,48 @@ def is_openstack(mapping: Mapping[str, object]) -> bool:
 
 
 def is_row(value: object) -> bool:
+    """Return whether a value is one object of a list."""
     return isinstance(value, dict) and ("ID" in value or "id" in value)
 
 
 def is_shown(mapping: Mapping[str, object]) -> bool:
-    """Whether it is one port, group or address group."""
+    """Return whether a document is one port, group or address group."""
     return "id" in mapping and (is_port(mapping) or is_address_group(mapping) or has_rules(mapping))
 
 
 def is_port(mapping: Mapping[str, object]) -> bool:
+    """Return whether an object is a port."""
     return any(name in mapping for name in NAMES["addresses"])
 
 
 def is_rule(mapping: Mapping[str, object]) -> bool:
+    """Return whether an object is a rule."""
     return any(name in mapping for name in NAMES["protocol"])
 
 
 def is_address_group(mapping: Mapping[str, object]) -> bool:
+    """Return whether an object is an address group."""
     return any(isinstance(mapping.get(name), list) for name in NAMES["entries"])
 
 
 def has_rules(mapping: Mapping[str, object]) -> bool:
-    """Whether it is a group with rules in it, even if these can't be read."""
+    """Return whether an object is a group with rules in it, even if these can't be read."""
     return any(name in mapping for name in SHOWN)
 
 
 def is_group_row(mapping: Mapping[str, object]) -> bool:
+    """Return whether an object is a row of the client's list of groups."""
     return "Description" in mapping and mapping.keys() <= GROUP_COLUMNS
 
 
 class Objects:
-    """The objects of all answers, by kind. `listed`: the rules that are in no group. `has_list`: whether an answer is a
-    list of rules, even if none is in it."""
+    """The objects of all answers, by kind.
+
+    Attributes:
+        listed: the rules that are in no group.
+        has_list: whether an answer is a list of rules, even an empty one.
+        ignored: a finding for each file that has other objects.
+    """
 
     def __init__(self) -> None:
         self.has_list = False
@@ -125,7 +135,7 @@ class Objects:
 
 
 def checked(item: Item) -> Item:
-    """The object; a problem for each field that has the wrong type."""
+    """Return the object; note a problem for each field that has the wrong type."""
     for name in (*TEXTS, *TEXT_LISTS):
         key, value = get(item, name)
         is_list = name in TEXT_LISTS
@@ -137,7 +147,10 @@ def checked(item: Item) -> Item:
 
 
 def get(item: Item, name: str) -> tuple[str, object]:
-    """(key, value) of a field under the first of its names that is there; (the first name, None) if none is."""
+    """Return the key and value of a field, under the first of its names that is there.
+
+    If none is there, the value is None and the key is the first name.
+    """
     for key in NAMES[name]:
         if item.get(key) is not None:
             return key, item.get(key)
@@ -145,18 +158,22 @@ def get(item: Item, name: str) -> tuple[str, object]:
 
 
 def text(item: Item, name: str) -> str:
+    """Return a field's text; "" if it is absent."""
     value = get(item, name)[1]
     return "" if value is None or value == "None" else str(value)
 
 
 def given(item: Item, name: str) -> Given:
+    """Return a field's value with its place."""
     key, value = get(item, name)
     return Given(item.where(key), value)
 
 
 def listed(item: Item, name: str, inner: str = "") -> list[tuple[str, object]]:
-    """(path, value) of the elements of a list, or of the text that older clients print in its place; what can't be read
-    there is one element. `inner`: the key of the value in elements that are mappings."""
+    """Return the path and value of each element of a list, or of the text that older clients print in its place.
+
+    Text that can't be read is one element. `inner` is the key of the value in elements that are mappings.
+    """
     key, value = get(item, name)
     if isinstance(value, list):
         return item.elements(key, key=inner)

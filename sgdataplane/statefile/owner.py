@@ -1,9 +1,9 @@
-"""Who may change what is read: nobody but root, and one user.
+"""Who may change what is read: nobody but root and one user.
 
 Owns that rule. Is given what the kernel says of files and folders. Must not know what is in them.
 
-What root enforces is decided by whoever can change the state. That may be root, or one user to whom root has left it.
-From where that user's folders begin, everything must be this user's: then no link of theirs leads to a file that only
+The user who can change the state decides what root enforces. That may be root, or one user to whom root has left it.
+From where that user's folders begin, everything must be this user's. Then no link of theirs leads to a file that only
 root may read, whose text an error would show.
 """
 
@@ -24,7 +24,7 @@ SHARED = stat.S_IWGRP | stat.S_IWOTH  # with an access control list, too: the gr
 
 
 class SoleOwner:
-    """Finds out who that user is, while a state is read."""
+    """Finds out which user owns a state, while the state is read."""
 
     def __init__(self) -> None:
         self._user = ROOT
@@ -36,11 +36,15 @@ class SoleOwner:
         return ROOT if self._is_refused else self._user
 
     def leads(self, path: Path, problems: Problems) -> bool:
-        """Whether all that leads to the path is root's or one user's. OSError if it leads nowhere."""
+        """Return whether every folder and link on the way to the path is root's or one user's.
+
+        Raises:
+            OSError: the path leads nowhere.
+        """
         return all(self._passes(place, found, problems) for place, found in way_to(path))
 
     def holds(self, path: Path, opened: int, problems: Problems) -> bool:
-        """Whether an open file or folder of that path is that user's."""
+        """Return whether an open file or folder of that path is that user's."""
         found = os.fstat(opened)
         if found.st_mode & SHARED:
             return self._refuse_shared(path, found, problems)
@@ -51,7 +55,7 @@ class SoleOwner:
         return True
 
     def _passes(self, place: Path, found: os.stat_result, problems: Problems) -> bool:
-        """A folder or a link. In a sticky folder, others can't replace what is there."""
+        """Return whether a folder or link may lead on; in a sticky folder, others can't replace what is there."""
         if not stat.S_ISLNK(found.st_mode) and found.st_mode & SHARED and not found.st_mode & stat.S_ISVTX:
             return self._refuse_shared(place, found, problems)
         if found.st_uid not in (ROOT, self._user) and self._user != ROOT:
@@ -65,7 +69,7 @@ class SoleOwner:
         return self._refuse(place, "Writable", words, problems)
 
     def _refuse(self, place: Path, code: str, words: tuple[str, str, str], problems: Problems) -> bool:
-        """`words`: what is wrong, what would be right, and what it is."""
+        """Note a problem; `words` are what is wrong, what would be right, and what it is."""
         message, expected, value = words
         self._is_refused = True
         problems.add(Where(str(place)), f"InvalidSource.{code}", message, value=value, expected=expected)
@@ -73,7 +77,7 @@ class SoleOwner:
 
 
 def way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every folder and link on the way, in order; not what is at its end."""
+    """Yield every folder and link on the way to a path, in order, without what is at its end."""
     here, left, links = Path("/"), [*reversed(path.absolute().parts[1:])], 0
     yield here, here.lstat()
     while left:

@@ -17,28 +17,29 @@ Key = tuple[str, ...]  # a group's or an ENI's id; or a group's and a rule's
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """`addresses`: of Terraform's resources; empty for other formats. `places`: without lines, and only if they were
-    asked for."""
+    """Where groups, rules and ENIs come from, by their ids."""
 
     addresses: Mapping[Key, str] = field(default_factory=dict)
+    """The addresses of Terraform's resources; empty for other formats."""
     places: Mapping[Key, Where] = field(default_factory=dict)
+    """The places in files, without lines; empty unless they were asked for."""
 
     def address(self, *ids: str) -> str:
-        """The address of the resource; "" if Terraform didn't make it."""
+        """Return the address of the resource; "" if Terraform didn't make it."""
         return self.addresses.get(tuple(filter(None, ids)), "")
 
     def as_json(self) -> dict[str, object]:
-        """The addresses by `GROUP`, `GROUP/RULE` or `ENI`, as JSON outputs have them; nothing for other formats."""
+        """Return the addresses by `GROUP`, `GROUP/RULE` or `ENI`, as JSON outputs have them; {} for other formats."""
         named = {"/".join(key): address for key, address in sorted(self.addresses.items())}
         return {"addresses": named} if named else {}
 
     def place(self, *ids: str) -> Where | None:
-        """The place of a rule, or else of its group."""
+        """Return the place of a rule, or else of its group; None if neither is known."""
         return self.places.get(ids) or self.places.get(ids[:1])
 
 
 def places_of(sections: Sections, drafts: Drafts, *, with_places: bool) -> Origins:
-    """What is known about where the records come from."""
+    """Return where the records come from, as far as it is known and wanted."""
     found = list(_objects(drafts)) if with_places or sections.addresses else []
     addresses = {key: address for key, fields in found if (address := _address(sections, fields))}
     return Origins(addresses, {key: fields.where() for key, fields in found} if with_places else {})
@@ -55,7 +56,10 @@ def _objects(drafts: Drafts) -> Iterator[tuple[Key, Fields]]:
 
 
 def _address(sections: Sections, fields: Fields) -> str:
-    """The address of the resource; behind it, the path of what stands inside: `aws_security_group.db.ingress[0]`."""
+    """Return the address of the resource that an object stands in, and behind it the path to the object.
+
+    An example is `aws_security_group.db.ingress[0]`.
+    """
     pointer, inside = fields.pointer, ""
     while pointer:
         address = sections.addresses.get((fields.file, pointer))

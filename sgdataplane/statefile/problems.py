@@ -34,18 +34,22 @@ class SyntaxFaultError(Exception):
 
 
 class DuplicateKeyError(Exception):
-    """Raised by a parser that meets a key again, and doesn't know where it is."""
+    """A parser met a key again, and doesn't know where it is."""
 
 
 class Problems:
-    """The first MAX_PROBLEMS problems; one more ends the reading."""
+    """The first MAX_PROBLEMS problems of an input; one more ends the reading."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
         self.count = 0
 
     def add(self, where: Where, code: str, message: str, *, value: object = "", expected: str = "") -> None:
-        """Note one problem; `value` is what the input says, `expected` what would be right."""
+        """Note one problem; `value` is what the input says, `expected` what would be right.
+
+        Raises:
+            EnoughProblemsError: there are MAX_PROBLEMS already.
+        """
         self.count += 1
         if self.count > MAX_PROBLEMS:
             raise EnoughProblemsError
@@ -57,7 +61,7 @@ class Problems:
         self.kept[-1] = replace(self.kept[-1], excerpt=problem.excerpt)
 
     def takes(self, values: Sequence[object], where: Callable[[], Where]) -> bool:
-        """Whether a list is short enough to be read at all; a problem at that place if it isn't."""
+        """Return whether a list is short enough to be read at all; note a problem at that place if it isn't."""
         if len(values) > MAX_OBJECTS:
             expected = f"at most {MAX_OBJECTS} elements"
             self.add(where(), "InvalidSource.TooLarge", "the list is too long", value=len(values), expected=expected)
@@ -65,7 +69,7 @@ class Problems:
         return True
 
     def as_error(self) -> StateFileError:
-        """The error to raise: the problems kept and, if there was one more, that reading stopped there."""
+        """Return the error to raise: the problems kept and, if there was one more, that reading stopped there."""
         if self.count <= MAX_PROBLEMS:
             return StateFileError(tuple(self.kept))
         message = f"there are more problems than these {MAX_PROBLEMS}: reading stopped here"
@@ -73,14 +77,14 @@ class Problems:
 
 
 def show(value: object) -> str:
-    """A value as a person reads it: one line of printable characters, at most MAX_VALUE of them."""
+    """Return a value as a person reads it: one line of printable characters, at most MAX_VALUE of them."""
     text = value if isinstance(value, str) else spell(value)
     text = visible(text[: MAX_VALUE + 1])
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
 
 
 def spell(value: object) -> str:
-    """Scalars as JSON and YAML write them; of collections, which may be huge, only the kind and size."""
+    """Return a scalar as JSON and YAML write it; of a collection, which may be huge, only its kind and size."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (dict, list, tuple)):
@@ -90,25 +94,30 @@ def spell(value: object) -> str:
 
 
 def malformed(message: str, line: int = 0, expected: str = "", excerpt: tuple[str, int] = ("", 0)) -> SyntaxFaultError:
+    """Return the fault of a text that isn't JSON or YAML; `excerpt` is a line, and the column of the caret below it."""
     problem = Problem(Where("", line), "InvalidDocument.Malformed", message, expected=expected, excerpt=excerpt)
     return SyntaxFaultError(problem)
 
 
 def too_deep(line: int = 0) -> SyntaxFaultError:
+    """Return the fault of a text with more than MAX_DEPTH levels."""
     message, expected = "the document is nested too deeply", f"at most {MAX_DEPTH} levels"
     return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.TooDeep", message, expected=expected))
 
 
 def unsupported(value: str, line: int) -> SyntaxFaultError:
+    """Return the fault of a YAML tag."""
     message = "YAML tags are not supported"
     return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Unsupported", message, value, "plain YAML"))
 
 
 def too_large(message: str, line: int, expected: str) -> SyntaxFaultError:
+    """Return the fault of a text that stands for too much."""
     return SyntaxFaultError(Problem(Where("", line), "InvalidSource.TooLarge", message, expected=expected))
 
 
 def duplicate_key(pointer: str, line: int) -> SyntaxFaultError:
+    """Return the fault of a mapping that has a key twice."""
     key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
     message, where = "the mapping has this key twice", Where("", line, pointer)
     return SyntaxFaultError(Problem(where, "InvalidDocument.DuplicateKey", message, key, "each key once"))

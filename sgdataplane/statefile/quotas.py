@@ -1,7 +1,7 @@
 """Quotas: how much of everything one account may have. More is refused, and nearly as much is a finding.
 
-Owns the profiles of semantics.md, section 5, and what counts how. Is given drafts or a checked state. Must not know
-formats.
+Owns the profiles of semantics.md, section 5, and how each use is counted. Is given drafts or a checked state. Must not
+know formats.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from sgdataplane.statefile.sections import Drafts, Index
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The limits of one profile; None is no limit. A member is a private address: primary, secondary or IPv6; a
-    delegated prefix counts as one."""
+    """The limits of one profile; None is no limit.
+
+    A member is a private address: primary, secondary or IPv6. A delegated prefix counts as one.
+    """
 
     groups_per_eni: int | None = None
     rules_per_group: int | None = None
     rules_per_eni: int | None = None
-    group_remotes: int | None = None  # rules with a group remote, per basic group
+    group_remotes: int | None = None  # rules with a group as remote, in a basic group
     members_basic: int | None = None
     members_classic: int | None = None
     members_advanced: int | None = None
@@ -44,7 +46,7 @@ class Quotas:
     entries_per_list: int | None = None
 
     def members(self, kind: GroupType, *, is_classic: bool) -> int | None:
-        """How many members one group may have."""
+        """Return how many members one group of that type may have; None is no limit."""
         if kind is GroupType.ENTERPRISE:
             return self.members_advanced
         return self.members_classic if is_classic else self.members_basic
@@ -73,24 +75,34 @@ class Lists(Protocol):
     """Where the lists of a state are found by id."""
 
     @property
-    def prefix_list(self) -> dict[str, PrefixList]: ...
+    def prefix_list(self) -> dict[str, PrefixList]:
+        """The prefix lists by id."""
 
     @property
-    def port_list(self) -> dict[str, PortList]: ...
+    def port_list(self) -> dict[str, PortList]:
+        """The port lists by id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How much of a limit is used. `code`: the cloud's own for passing it; `field`: where the input says so."""
+    """How much of a limit is used."""
 
     limit: int | None
+    """None is no limit."""
     actual: int
     what: str
+    """What is counted, in the plural."""
     code: str
+    """The cloud's own code for passing the limit."""
     field: str = ""
+    """The field that says so in the input; "" for the whole object."""
 
 
 def uses_of_group(group: SecurityGroup, limits: Quotas, cost: int, members: int, *, is_classic: bool) -> Iterator[Use]:
+    """Yield what a group uses: rules, rules with a group as remote, and members.
+
+    `cost` is how many rules its rules count as.
+    """
     yield Use(limits.rules_per_group, cost, "rules in the group", "AuthorizationLimitExceed", "rules")
     kind, member_code = group.security_group_type, "InvalidOperation.EniCountExceeded"
     if kind is GroupType.NORMAL:
@@ -104,6 +116,7 @@ def uses_of_group(group: SecurityGroup, limits: Quotas, cost: int, members: int,
 
 
 def uses_of_eni(eni: Eni, limits: Quotas, costs: Mapping[str, int]) -> Iterator[Use]:
+    """Yield what an ENI uses: groups, and rules over all of them."""
     groups, field = eni.security_group_ids, "security_group_ids"
     yield Use(limits.groups_per_eni, len(groups), "groups on the ENI", "InstanceSecurityGroupLimitExceeded", field)
     total = sum(costs.get(group_id, 0) for group_id in groups)
@@ -111,6 +124,7 @@ def uses_of_eni(eni: Eni, limits: Quotas, costs: Mapping[str, int]) -> Iterator[
 
 
 def uses_of_lists(count: int, limits: Quotas) -> Iterator[Use]:
+    """Yield what an account uses of prefix lists."""
     yield Use(limits.prefix_lists, count, "prefix lists", "LimitExceed.PrefixList")
 
 
@@ -146,13 +160,16 @@ def check_quotas(drafts: Drafts, index: Index, profile: str) -> None:
 
 
 def excessive(uses: Iterable[Use]) -> tuple[Use, ...]:
-    """Those of more than the limit."""
+    """Return the uses that pass their limit."""
     return tuple(use for use in uses if use.limit is not None and use.actual > use.limit)
 
 
 def near_quotas(state: CloudState, profile: str) -> tuple[Finding, ...]:
-    """A finding for each limit of the profile of which at least nine tenths are used. Of several ENIs with the same
-    groups, the first is named. (A list's size is fixed when it is made, so only the number of lists counts.)"""
+    """Return a finding for each limit of the profile of which at least nine tenths are used.
+
+    If several ENIs have the same groups, the first one is named. A list's size is fixed when it is made, so only the
+    number of lists counts.
+    """
     limits, found = PROFILES[profile], list[Finding]()
 
     def look(uses: Iterable[Use], **about: str) -> None:
@@ -177,12 +194,15 @@ def near_quotas(state: CloudState, profile: str) -> tuple[Finding, ...]:
 
 
 def group_costs(groups: Iterable[SecurityGroup], lists: Lists) -> dict[str, int]:
-    """How many rules each group's rules count as."""
+    """Return how many rules each group's rules count as."""
     return {group.security_group_id: sum(rule_cost(rule, lists) for rule in group.rules) for group in groups}
 
 
 def rule_cost(rule: SecurityGroupRule, lists: Lists) -> int:
-    """A rule counts once for every entry that its list may come to hold; with both lists, for every pair (CHOSEN)."""
+    """Return how many rules a rule counts as: one for every entry that its list may come to hold.
+
+    With both lists, it counts once for every pair (CHOSEN).
+    """
     cost = 1
     if isinstance(rule.remote, PrefixListRef) and rule.remote.prefix_list_id in lists.prefix_list:
         cost *= lists.prefix_list[rule.remote.prefix_list_id].max_entries
@@ -192,7 +212,7 @@ def rule_cost(rule: SecurityGroupRule, lists: Lists) -> int:
 
 
 def count_members(enis: Iterable[Eni]) -> dict[str, int]:
-    """Private addresses per group. The address of an internet interface isn't private."""
+    """Count the private addresses in each group; the address of an internet interface isn't private."""
     members: dict[str, int] = {}
     for eni in enis:
         if eni.nic_type is NicType.INTRANET:

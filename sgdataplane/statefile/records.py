@@ -58,8 +58,11 @@ NOT_UNICAST = tuple(
 
 
 def read_drafts(sections: Sections, problems: Problems) -> Drafts:
-    """All records; what is wrong in them goes to `problems`. A record with some wrong values may still come back, with
-    stand-ins for these, so that it can be checked against the others."""
+    """Read all records; what is wrong in them goes to `problems`.
+
+    A record with some wrong values may still come back, with stand-ins for these, so that it can be checked against the
+    others.
+    """
     drafts = Drafts(unknown_groups=frozenset(sections.unknown_groups))
     memory = sections.memory
 
@@ -89,7 +92,7 @@ def _draft(kind: Callable[[Reader], R | None], fields: Fields, problems: Problem
 
 
 def read_vpc(reader: Reader) -> Vpc | None:
-    """The blocks are a set: the cloud's answer names the first IPv6 block twice."""
+    """Read a VPC. Its blocks are a set, because the cloud's answer names the first IPv6 block twice."""
     vpc_id = reader.identifier("vpc_id", required=True)
     network_type = reader.choice("network_type", NetworkType.VPC, "InvalidNetworkType.ValueNotSupported")
     expected = "an IPv4 or IPv6 CIDR block without host bits"
@@ -98,10 +101,12 @@ def read_vpc(reader: Reader) -> Vpc | None:
 
 
 def parse_strict(text: str) -> Prefix:
+    """Parse a CIDR block; ValueError if host bits are set."""
     return Prefix.parse(text, strict=True)
 
 
 def read_prefix_list(reader: Reader) -> PrefixList | None:
+    """Read a prefix list with its entries."""
     list_id = reader.identifier("prefix_list_id", required=True)
     family = read_family(reader)
     size, entries = read_entries(reader, "cidr", partial(read_prefix_entry, family=family))
@@ -110,13 +115,17 @@ def read_prefix_list(reader: Reader) -> PrefixList | None:
 
 
 def read_family(reader: Reader) -> Family:
+    """Read an address family; IPv4 stands in if it is absent or wrong."""
     if not reader.require("address_family", "IPv4 or IPv6"):
         return Family.IPV4
     return reader.choice("address_family", Family.IPV4, "InvalidAddressFamily.ValueNotSupported")
 
 
 def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
-    """Host bits are an error here: the cloud's lists have none, so they are a typing mistake."""
+    """Read an entry of a prefix list.
+
+    Host bits are an error here: the cloud's lists have none, so they are a typing mistake.
+    """
     expected = f"an {cidr_expected(family)}, without host bits"
     reader.require("cidr", expected)
     parse = family_parser(family, strict=True)
@@ -126,6 +135,7 @@ def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
 
 
 def read_port_list(reader: Reader) -> PortList | None:
+    """Read a port list with its entries."""
     list_id = reader.identifier("port_list_id", required=True)
     size, entries = read_entries(reader, "port_range", read_port_entry)
     name, description = reader.text("port_list_name"), reader.text("description")
@@ -133,6 +143,7 @@ def read_port_list(reader: Reader) -> PortList | None:
 
 
 def read_port_entry(reader: Reader) -> PortListEntry | None:
+    """Read an entry of a port list."""
     reader.require("port_range", PORTS_EXPECTED)
     ports = reader.parsed("port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED, ports_meant)
     description = reader.text("description")
@@ -140,7 +151,10 @@ def read_port_entry(reader: Reader) -> PortListEntry | None:
 
 
 def read_entries(reader: Reader, name: str, read: Callable[[Reader], R | None]) -> tuple[int, tuple[R, ...]]:
-    """A list's size, and its entries: no more than that, and none twice. `name`: the field that tells them apart."""
+    """Read a list's size and its entries: at most that many, and none twice.
+
+    `name` is the field that tells entries apart.
+    """
     size = read_max_entries(reader)
     read_all = [read(Reader(child, reader.problems)) for child in reader.fields.children("entries")]
     entries = tuple(entry for entry in read_all if entry is not None)
@@ -158,6 +172,7 @@ def read_entries(reader: Reader, name: str, read: Callable[[Reader], R | None]) 
 
 
 def read_max_entries(reader: Reader) -> int:
+    """Read a list's size."""
     expected = "a whole number from 1"
     if not reader.require("max_entries", expected):
         return 0
@@ -168,6 +183,7 @@ def read_max_entries(reader: Reader) -> int:
 
 
 def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
+    """Read a group with its rules; None if the group itself is wrong."""
     group_id = reader.identifier("security_group_id", required=True)
     vpc_id = reader.identifier("vpc_id", required=True)
     group_type = reader.choice("security_group_type", GroupType.NORMAL, "InvalidSecurityGroupType.ValueNotSupported")
@@ -184,7 +200,10 @@ def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
 
 
 def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:
-    """Basic groups default to Accept; advanced ones are always Drop (semantics.md, section 3)."""
+    """Read a group's inner policy.
+
+    Basic groups default to Accept; advanced ones are always Drop (semantics.md, section 3).
+    """
     default = Verdict.ACCEPT if group_type is GroupType.NORMAL else Verdict.DROP
     inner = reader.choice("inner_access_policy", default, "InvalidPolicy.Malformed")
     if group_type is GroupType.ENTERPRISE and inner is Verdict.ACCEPT:
@@ -194,6 +213,7 @@ def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:
 
 
 def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
+    """Read a group's tags, sorted by key."""
     tags = reader.fields.values.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) and is_text(value) for value in tags.values()):
         reader.wrong_type("tags", "a mapping of text to text; put numbers in quotes")
@@ -206,8 +226,10 @@ def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
 
 
 def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[Draft[SecurityGroupRule], ...]:
-    """Every rule with an id: its own or a made one. Where several rules without ids say the same, the first is kept, as
-    the cloud does when it is asked to add a rule again."""
+    """Read every rule with an id: its own, or one that is made for it.
+
+    If several rules without ids say the same, the first is kept, as the cloud does when a user adds a rule again.
+    """
     found: dict[str, Draft[SecurityGroupRule]] = {}
     for fields in reader.fields.children("rules"):
         read = RuleReader(fields, group_id, reader.problems).read()
@@ -233,13 +255,14 @@ def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[
 
 
 def read_instance(reader: Reader) -> Instance | None:
+    """Read an instance."""
     instance_id = reader.identifier("instance_id", required=True)
     name = reader.text("instance_name")
     return Instance(instance_id, name) if reader.is_clean else None
 
 
 def read_eni(reader: Reader) -> Eni | None:
-    """The ENI with its sets sorted; mac_address is "" if the input gives none."""
+    """Read an ENI with its sets sorted; its `mac_address` is "" if the input gives none."""
     eni_id = reader.identifier("network_interface_id", required=True)
     vpc_id = reader.identifier("vpc_id", required=True)
     instance_id = reader.identifier("instance_id")
@@ -261,7 +284,10 @@ def read_eni(reader: Reader) -> Eni | None:
 
 
 def read_mode(reader: Reader) -> tuple[Mode, str]:
-    """The mode, and until when the ENI is audited; a time alone means nothing, and is refused."""
+    """Read an ENI's mode and the end of its audit ("" if it has none).
+
+    A time without mode audit means nothing, and is refused.
+    """
     mode = reader.choice("mode", Mode.ENFORCE, "InvalidMode.ValueNotSupported")
     until = reader.parsed("audit_until", parse_until, "InvalidAuditUntil.Malformed", UNTIL_EXPECTED)
     if until and mode is not Mode.AUDIT and reader.is_clean:
@@ -271,7 +297,7 @@ def read_mode(reader: Reader) -> tuple[Mode, str]:
 
 
 def read_addresses(reader: Reader) -> tuple[Address, ...]:
-    """IPv4 addresses, the primary one first."""
+    """Read an ENI's IPv4 addresses, the primary one first."""
     name, parse, expected = "private_ip_addresses", own_address(Family.IPV4), "a unicast IPv4 address"
     found = reader.listed(name, parse, "InvalidIp.Address", expected)
     if not found and reader.is_clean:
@@ -281,7 +307,7 @@ def read_addresses(reader: Reader) -> tuple[Address, ...]:
 
 
 def own_address(family: Family) -> Callable[[str], Address]:
-    """A parser of addresses that an ENI may have."""
+    """Return a parser of addresses that an ENI may have."""
 
     def parse(text: str) -> Address:
         address = Address.parse(text)
@@ -293,18 +319,22 @@ def own_address(family: Family) -> Callable[[str], Address]:
 
 
 def is_unicast(address: Address) -> bool:
-    """Neither unspecified, loopback, link-local, multicast nor broadcast. The rest of class E may be used."""
+    """Return whether an ENI may have an address.
+
+    It may not be unspecified, loopback, link-local, multicast or broadcast. The rest of class E may be used.
+    """
     return not any(address in block for block in NOT_UNICAST)
 
 
 def read_delegated(reader: Reader, family: Family) -> tuple[Prefix, ...]:
+    """Read the blocks of a family that are delegated to an ENI."""
     name, parse = f"{family.value}_prefixes", family_parser(family, strict=True)
     expected = f"an {cidr_expected(family)}, without host bits"
     return tuple(sorted(reader.listed(name, parse, "InvalidPrefix.Malformed", expected, block_meant(family))))
 
 
 def read_group_ids(reader: Reader) -> tuple[str, ...]:
-    """An ENI always has at least one group (SEED), each once."""
+    """Read an ENI's groups: at least one (SEED), and each once."""
     name = "security_group_ids"
     found = reader.listed(name, parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
     if not found and reader.is_clean:
@@ -318,12 +348,14 @@ def read_group_ids(reader: Reader) -> tuple[str, ...]:
 
 
 def parse_id(text: str) -> str:
+    """Return the text if it is an id; ValueError otherwise."""
     if not is_id(text):
         raise ValueError(f"{text!r} is not an id")
     return text
 
 
 def read_tracking(reader: Reader) -> ConnectionTracking:
+    """Read an ENI's session timeouts; the default for those that it doesn't have."""
     children = reader.fields.children("connection_tracking")
     if not children:
         return ConnectionTracking()
@@ -339,7 +371,7 @@ def read_tracking(reader: Reader) -> ConnectionTracking:
 
 
 def parse_mac(text: str) -> str:
-    """Lower case, colons; ValueError for a group address or all zeros."""
+    """Return a MAC in lower case with colons; ValueError for a group address or all zeros."""
     mac = text.strip().lower().replace("-", ":")
     if not MAC.fullmatch(mac) or int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
         raise ValueError(f"{text!r} is not a unicast MAC address")
@@ -347,7 +379,10 @@ def parse_mac(text: str) -> str:
 
 
 def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
-    """Every ENI with a MAC: its own, or one that is made for it and that no other ENI has. A member only needs none."""
+    """Return every ENI with a MAC: its own, or one that is made for it and that no other ENI has.
+
+    An ENI that is only a member of groups needs none.
+    """
     enis = tuple(enis)
     taken = {eni.mac_address for eni in enis}
     made: list[Eni] = []
@@ -360,8 +395,11 @@ def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
 
 
 def free_mac(eni_id: str, taken: set[str]) -> str:
-    """A MAC made from the ENI's id. The cloud's OUI has 2^24 addresses, so about 128 pairs of 65,536 ENIs have the same
-    hash: then the next one is tried."""
+    """Return a MAC made from the ENI's id that isn't taken.
+
+    The cloud's OUI has 2^24 addresses, so about 128 pairs of 65,536 ENIs have the same hash. Then the next one is
+    tried.
+    """
     for attempt in count():
         digest = hashlib.sha256(f"{eni_id}#{attempt}".encode()).hexdigest()
         mac = f"{MAC_OUI}:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"

@@ -1,8 +1,8 @@
 """Terraform's resources, from its state file or from `terraform show -json` of a state or plan.
 
-Owns the walk through modules, and what is put where a plan doesn't know a value yet: an object that doesn't exist gets
-an id that is made from its address, and so does what refers to it, if the plan's configuration says which object that
-is. Is given documents. Must not know what resources mean. The JSON is described at
+Owns the walk through modules, and what stands in where a plan doesn't know a value yet. An object that doesn't exist
+gets an id that is made from its address. A reference to it gets the same id, if the plan's configuration says which
+object it means. Is given documents. Must not know what resources mean. The JSON is described at
 https://developer.hashicorp.com/terraform/internals/json-format.
 """
 
@@ -30,28 +30,33 @@ GROUPS_OF_BLOCK = "security_groups"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One managed object. `item`: its attributes, as far as they are known. `unknown`: the names of those that only
-    `terraform apply` will tell, and whether the configuration says something about each."""
+    """One object that Terraform manages."""
 
     address: str
     kind: str
+    """The type of the resource, such as aws_instance."""
     item: Item
+    """Its attributes, as far as they are known."""
     unknown: Mapping[str, bool] = field(default_factory=dict)
+    """The attributes that only `terraform apply` will tell, and whether the configuration says something about each."""
 
 
 def is_terraform(mapping: Mapping[str, object]) -> bool:
-    """Whether Terraform wrote it, even if it isn't what is needed."""
+    """Return whether Terraform wrote a document, even if it isn't what is needed."""
     marks = ("terraform_version", "format_version", "planned_values")
     return any(mark in mapping for mark in marks) or mapping.get("version") == VERSION
 
 
 def is_plan(mapping: Mapping[str, object]) -> bool:
+    """Return whether a document is a plan."""
     return "planned_values" in mapping
 
 
 def resources(top: Item, *, prior: bool) -> list[Resource] | None:
-    """The managed objects of a state; of a plan those that it will make or, with `prior`, those before it. None if the
-    document is neither."""
+    """Return the managed objects of a state or plan; None if the document is neither.
+
+    For a plan, these are the objects that it will make or, with `prior`, those that exist before it.
+    """
     if is_plan(top.mapping):
         before = top.inner("prior_state").inner("values")
         return list(_walk(before.inner("root_module"))) if prior else _Plan(top).resources()
@@ -73,7 +78,7 @@ def _of_file(top: Item) -> Iterator[Resource]:
 
 
 def _index_text(key: object) -> str:
-    """How an address says which of several objects it is: `[2]` with count, `["a"]` with for_each."""
+    """Return how an address says which of several objects it is: `[2]` with count, `["a"]` with for_each."""
     if isinstance(key, str):
         return f"[{json_text(key)}]"
     return f"[{key}]" if isinstance(key, int) else ""
@@ -103,10 +108,11 @@ class _Plan:
         self.configuration = _Module("", top.inner("configuration").inner("root_module"))
 
     def resources(self) -> list[Resource]:
+        """Return all objects, with what the plan tells about their unknown attributes."""
         return [self.completed(each) for each in self.planned]
 
     def completed(self, each: Resource) -> Resource:
-        """The object with all that other parts of the plan tell about what is unknown."""
+        """Return the object with all that other parts of the plan tell about what is unknown."""
         unknown = {name: value for name, value in self.unknown.get(each.address, {}).items() if _has_unknown(value)}
         values = {name: value for name, value in each.item.mapping.items() if name not in unknown}
         module, local = self.configuration.inside(each.address)
@@ -124,7 +130,10 @@ class _Plan:
         return Resource(each.address, each.kind, item, left)
 
     def text(self, each: Resource, name: str, steps: int) -> str | None:
-        """An unknown attribute: an id of the object's own, or the attribute of another that its expression means."""
+        """Return an unknown attribute; None if it can't be told.
+
+        It is an id of the object's own, or the attribute of another object that its expression means.
+        """
         if name == "id":
             return made_id(each.address)
         if name in MORE_IDS.get(each.kind, ()):
@@ -133,7 +142,7 @@ class _Plan:
         return found.pop() if len(found) == 1 else None
 
     def listed(self, each: Resource, name: str) -> list[str] | None:
-        """A list with unknown elements, if the expression says what each of them is."""
+        """Return a list with unknown elements, if the expression says what each of them is; None otherwise."""
         given = each.item.mapping.get(name)
         elements = given if isinstance(given, list) else []
         known = {element for element in elements if isinstance(element, str)}
@@ -143,8 +152,10 @@ class _Plan:
         return sorted(known | ids) if found and len(ids) == len(found) and len(ids - known) == missing else None
 
     def blocks(self, each: Resource, name: str) -> tuple[list[object], bool]:
-        """The blocks that are known, and whether some are left out. One whose groups alone are unknown is known if the
-        configuration says which they are."""
+        """Return the blocks that are known, and whether some are left out.
+
+        A block of which only the groups are unknown counts as known if the configuration says which they are.
+        """
         marks, given = self.unknown[each.address][name], each.item.mapping[name]
         module, local = self.configuration.inside(each.address)
         written = module.blocks(local, name)
@@ -164,14 +175,16 @@ class _Plan:
         return known, len(known) < len(given)
 
     def referred(self, each: Resource, name: str, steps: int) -> set[str | None]:
+        """Return what the expression of an attribute refers to."""
         module, local = self.configuration.inside(each.address)
         return self.values(module, module.references(local, name), steps)
 
     def values(self, module: _Module, references: Iterable[str], steps: int) -> set[str | None]:
-        """What references mean in a module; None stands for what isn't the text of one object's attribute."""
+        """Return what references mean in a module; None stands for what isn't the text of one object's attribute."""
         return {self.value(module, reference, steps) for reference in references} if steps < MAX_STEPS else {None}
 
     def value(self, module: _Module, reference: str, steps: int) -> str | None:
+        """Return what a reference means, through variables and outputs of modules."""
         kind, _, rest = reference.partition(".")
         if kind == "var":
             found = self.values(*module.argument(rest), steps + 1)
@@ -182,7 +195,7 @@ class _Plan:
         return found.pop() if len(found) == 1 else None
 
     def attribute(self, reference: str, steps: int) -> str | None:
-        """The value of `alicloud_security_group.web.id`; None if that isn't one text."""
+        """Return the value of `alicloud_security_group.web.id`; None if that isn't one text."""
         address, _, name = reference.rpartition(".")
         found = self.at.get(address, ())
         if len(found) != 1:
@@ -195,34 +208,36 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """One module of the configuration. `prefix`: of the addresses of its objects. `call`: by which its parent uses
-    it."""
+    """One module of the configuration."""
 
     prefix: str
+    """What the addresses of its objects begin with."""
     item: Item
     parent: _Module | None = None
     call: Item | None = None
+    """The call by which its parent uses it."""
 
     def inside(self, address: str) -> tuple[_Module, str]:
-        """The module that an address leads to, and the rest of the address without indexes."""
+        """Return the module that an address leads to, and the rest of the address without indexes."""
         module = self
         while match := MODULE.match(address):
             module, address = module.child(match[1], match[0]), address[match.end() :]
         return module, INDEX.sub("", address)
 
     def child(self, name: str, step: str) -> _Module:
+        """Return a module that this one calls."""
         call = self.item.inner("module_calls").inner(name)
         return _Module(self.prefix + step, call.inner("module"), self, call)
 
     def references(self, address: str, name: str) -> Sequence[str]:
-        """What the expression of an object's attribute refers to."""
+        """Return what the expression of an object's attribute refers to."""
         for resource in self.item.items("resources"):
             if resource.text("address") == address:
                 return _references(resource.inner("expressions").mapping.get(name))
         return ()
 
     def blocks(self, address: str, name: str) -> list[dict[str, object]]:
-        """The blocks of an object that the configuration writes under a name."""
+        """Return the blocks of an object that the configuration writes under a name."""
         for resource in self.item.items("resources"):
             found = resource.inner("expressions").mapping.get(name)
             if resource.text("address") == address and isinstance(found, list):
@@ -230,27 +245,30 @@ class _Module:
         return []
 
     def argument(self, name: str) -> tuple[_Module, Sequence[str]]:
-        """What the parent gives for a variable."""
+        """Return what the parent gives for a variable, and the module in which that has its meaning."""
         if self.parent is None or self.call is None:
             return self, ()
         return self.parent, _references(self.call.inner("expressions").mapping.get(name))
 
     def output(self, rest: str) -> tuple[_Module, Sequence[str]]:
-        """What `web.group_id` refers to: an output of a module that this one uses."""
+        """Return what `web.group_id` refers to: an output of a module that this one uses."""
         name, _, output = rest.partition(".")
         child = self.child(INDEX.sub("", name), f"module.{name}.")
         return child, _references(child.item.inner("outputs").inner(output).mapping.get("expression"))
 
 
 def _references(expression: object) -> Sequence[str]:
-    """Terraform lists each reference, and then what it is a part of: `a.b.id`, `a.b`. These are the whole ones."""
+    """Return the references of an expression, without those that are a part of another.
+
+    Terraform lists each reference, and then what it is a part of: `a.b.id`, `a.b`.
+    """
     found = expression.get("references") if isinstance(expression, dict) else None
     texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
     return [each for each in texts if not any(other.startswith((f"{each}.", f"{each}[")) for other in texts)]
 
 
 def _is_alike(written: Mapping[str, object], block: Mapping[str, object]) -> bool:
-    """Whether a block of the configuration has the protocol and ports of a planned one."""
+    """Return whether a block of the configuration has the protocol and ports of a planned one."""
     for name in ("from_port", "to_port", "protocol"):
         said = written.get(name)
         if not isinstance(said, dict) or str(said.get("constant_value")) != str(block.get(name)):
@@ -265,7 +283,7 @@ def _has_unknown(value: object) -> bool:
 
 
 def made_id(address: str) -> str:
-    """An id for what has none yet: its address, as far as an id can be written so."""
+    """Return an id for what has none yet: its address, as far as an id can be written so."""
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-.")
     if text == address and len(text) <= MAX_ID:
         return text

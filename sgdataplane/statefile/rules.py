@@ -26,11 +26,12 @@ EVERYONE_IPV4 = Prefix.parse("0.0.0.0/0")
 
 @dataclass(frozen=True, slots=True)
 class CidrField:
-    """A field that holds a CIDR block of one family, and the cloud's code for a bad one."""
+    """A field that holds a CIDR block of one family."""
 
     name: str
     family: Family
     code: str
+    """The cloud's code for a malformed block."""
 
 
 # The fields for the ENI's own side, by direction. Those of the other direction are a mistake.
@@ -54,7 +55,11 @@ OWN_SIDE = {Direction.INGRESS: "Dest", Direction.EGRESS: "Source"}
 
 
 class RuleReader(Reader):
-    """Reads one rule. `notes`: findings as (code, severity, message), which are made once the rule's id is known."""
+    """Reads one rule of a group.
+
+    Attributes:
+        notes: findings as (code, severity, message); they are made once the rule's id is known.
+    """
 
     def __init__(self, fields: Fields, group_id: str, problems: Problems) -> None:
         super().__init__(fields, problems)
@@ -62,7 +67,7 @@ class RuleReader(Reader):
         self.notes: list[tuple[str, Severity, str]] = []
 
     def read(self) -> tuple[SecurityGroupRule, tuple[Finding, ...]] | None:
-        """The rule and what was odd about it; None if too little is known to check it against other records."""
+        """Return the rule and what was odd about it; None if too little is known to check it against other records."""
         given_id = self.identifier("security_group_rule_id")
         if not self.require("type", "ingress or egress"):
             return None
@@ -84,14 +89,17 @@ class RuleReader(Reader):
         return rule, tuple(self.finding(rule, *note) for note in self.notes)
 
     def finding(self, rule: SecurityGroupRule, code: str, severity: Severity, message: str) -> Finding:
+        """Return a finding about the rule, under its own id or the one that is made for it."""
         rule_id = rule.security_group_rule_id or made_rule_id(self.group_id, rule)
         about = subject(security_group_id=self.group_id, security_group_rule_id=rule_id)
         return Finding(code, severity, message, about)
 
     def note(self, code: str, severity: Severity, message: str) -> None:
+        """Note something odd, which becomes a finding."""
         self.notes.append((code, severity, message))
 
     def protocol(self) -> Protocol | None:
+        """Read the protocol, which may be a number; None if it is absent or wrong."""
         expected = "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"
         if not self.require("ip_protocol", expected):
             return None
@@ -107,7 +115,7 @@ class RuleReader(Reader):
             return None
 
     def ports(self, protocol: Protocol) -> tuple[PortRange | None, PortRange | None, str]:
-        """Destination ports, source ports, port list."""
+        """Read destination ports, source ports and port list."""
         port_list_id = self.identifier("port_list_id")
         source = self.port_range("source_port_range", "InvalidSourcePortRange.Malformed", protocol)
         if not port_list_id:
@@ -124,7 +132,7 @@ class RuleReader(Reader):
         return None, source, port_list_id
 
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
-        """TCP and UDP have ports, and only they (semantics.md, section 2)."""
+        """Read a range of ports: TCP and UDP have ports, and only they (semantics.md, section 2)."""
         if protocol.has_ports:
             return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED, ports_meant)
         if self.has(name) and self.text(name, NO_PORTS) != NO_PORTS:
@@ -132,6 +140,10 @@ class RuleReader(Reader):
         return None
 
     def priority(self, direction: Direction, policy: Verdict, remote: Remote | None) -> int:
+        """Read the priority; 1 if it is absent or wrong.
+
+        Only the rule of a default group may have LEGACY_PRIORITY.
+        """
         value = self.integer("priority", 1)
         if 1 <= value <= 100:
             return value
@@ -143,7 +155,7 @@ class RuleReader(Reader):
         return 1
 
     def remote(self, direction: Direction) -> Remote | None:
-        """The strongest of the remotes given (CIDR, then group, then prefix list); the others are reported."""
+        """Return the strongest of the remotes given (CIDR, then group, then prefix list); note the others."""
         side = REMOTE_SIDE[direction]
         both = [name for name in ("cidr_ip", "ipv6_cidr_ip") if self.has(name)]
         if len(both) == 2:
@@ -162,7 +174,7 @@ class RuleReader(Reader):
         return None
 
     def remotes(self, direction: Direction) -> Iterator[tuple[str, Remote]]:
-        """Every remote that the rule gives, strongest first."""
+        """Yield every remote that the rule gives, strongest first."""
         side = REMOTE_SIDE[direction]
         fields = (
             CidrField("cidr_ip", Family.IPV4, f"Invalid{side}CidrIp.Malformed"),
@@ -180,7 +192,10 @@ class RuleReader(Reader):
             yield "prefix_list_id", PrefixListRef(prefix_list)
 
     def group(self, direction: Direction) -> tuple[str, GroupRef] | None:
-        """On egress `source_security_group_id` names the remote, too: Terraform's provider writes it so."""
+        """Read the group that is the remote.
+
+        On egress, `source_security_group_id` names the remote, too: Terraform's provider writes it so.
+        """
         source = self.identifier("source_security_group_id")
         dest = self.identifier("dest_security_group_id")
         if direction is Direction.INGRESS and self.has("dest_security_group_id"):
@@ -193,11 +208,12 @@ class RuleReader(Reader):
         return ("source_security_group_id", GroupRef(source)) if source else None
 
     def misplaced(self, name: str, direction: Direction, instead: str) -> None:
+        """Refuse a field that means nothing in this direction."""
         message = f"{name} means nothing in an {direction.value} rule"
         self.refuse(name, "InvalidDocument.MisplacedKey", message, instead)
 
     def cidr(self, field: CidrField) -> Prefix | None:
-        """The block with its host bits masked, which is reported."""
+        """Read a block with its host bits masked; note that if there were any."""
         expected, guess = cidr_expected(field.family), block_meant(field.family, OTHER_FAMILY[field.name])
         prefix = self.parsed(field.name, family_parser(field.family), field.code, expected, guess)
         if prefix is None:
@@ -208,7 +224,7 @@ class RuleReader(Reader):
         return prefix
 
     def narrowing(self, direction: Direction, remote: Remote | None) -> Prefix | None:
-        """The block of the ENI's own side, of the remote's family if the remote has one."""
+        """Read the block of the ENI's own side, which is of the remote's family if the remote has one."""
         for field in NARROWING[direction.other]:
             if self.has(field.name):
                 self.misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
@@ -226,7 +242,7 @@ class RuleReader(Reader):
 
 
 def family_parser(family: Family, *, strict: bool = False) -> Callable[[str], Prefix]:
-    """A parser of CIDR blocks of one family."""
+    """Return a parser of CIDR blocks of one family."""
 
     def parse(text: str) -> Prefix:
         prefix = Prefix.parse(text, strict=strict)
@@ -238,11 +254,12 @@ def family_parser(family: Family, *, strict: bool = False) -> Callable[[str], Pr
 
 
 def cidr_expected(family: Family) -> str:
+    """Return what errors say that a block of the family should be."""
     return "IPv4 CIDR block such as 192.0.2.0/24" if family is Family.IPV4 else "IPv6 CIDR block such as 2001:db8::/32"
 
 
 def has_host_bits(text: str) -> bool:
-    """Whether a well-formed CIDR block has bits set outside its mask."""
+    """Return whether a well-formed CIDR block has bits set outside its mask."""
     try:
         Prefix.parse(text, strict=True)
     except ValueError:
@@ -251,7 +268,7 @@ def has_host_bits(text: str) -> bool:
 
 
 def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
-    """A stable id, made from the group and all that the rule says but its description."""
+    """Return a stable id, made from the group and all that the rule says except its description."""
     said = (
         group_id, rule.direction.value, rule.policy.value, rule.priority, rule.ip_protocol, rule.port_range,
         rule.source_port_range, rule.port_list_id, remote_text(rule.remote), rule.narrowing, rule.nic_type.value,
@@ -261,7 +278,7 @@ def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
 
 
 def written(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
-    """(native name, text) of what a rule asks for; text "" where it asks for nothing."""
+    """Yield the native name and text of what a rule requires; the text is "" where it requires nothing."""
     yield "ip_protocol", str(rule.ip_protocol)
     yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
     yield "port_list_id", rule.port_list_id
@@ -273,6 +290,7 @@ def written(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
 
 
 def remote_name(rule: SecurityGroupRule) -> str:
+    """Return the native name of the field that has the rule's remote."""
     match rule.remote:
         case GroupRef():
             return GROUP_NAMES[rule.direction]
@@ -283,6 +301,7 @@ def remote_name(rule: SecurityGroupRule) -> str:
 
 
 def remote_text(remote: Remote) -> str:
+    """Return the remote as the native format writes it."""
     if isinstance(remote, GroupRef):
         return remote.security_group_id
     return remote.prefix_list_id if isinstance(remote, PrefixListRef) else str(remote)

@@ -22,6 +22,7 @@ NEEDS: Mapping[str, dict[str, Any]] = {
 
 
 def state_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a state in the native format."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": "`make docs` writes this file from sgdataplane/statefile/keys.py.",

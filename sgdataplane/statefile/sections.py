@@ -44,12 +44,7 @@ MAX_GUESSED = 500  # among more ids it would cost too much to guess the right sp
 
 @dataclass(slots=True)
 class Sections:
-    """Objects by kind, under native names. `pending`: interfaces that have no address yet. `unknown_groups`: groups
-    that rules name as remotes and of which only the id is known. `is_complete` is false where a file or an answer is
-    missing: whatever refers to it would be reported as wrong, too. `inexact`: what becomes of another cloud's rules
-    that can't be said exactly (allowonly.py). `has_quotas`: whether the cloud's quotas hold, as they do for its own
-    groups. `memory`: what an earlier load left. `addresses`: Terraform's address of what stands at a place (file,
-    pointer)."""
+    """The objects of an input by kind, under native names."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -58,21 +53,34 @@ class Sections:
     instances: list[Fields] = field(default_factory=list)
     network_interfaces: list[Fields] = field(default_factory=list)
     pending: list[PendingEni] = field(default_factory=list)
+    """Interfaces that have no address yet."""
     unknown_groups: set[str] = field(default_factory=set)
+    """Groups that rules name as remotes and of which only the id is known."""
     is_complete: bool = True
+    """False where a file or an answer is missing: whatever refers to it would be reported as wrong, too."""
     inexact: str = "refuse"
+    """What becomes of another cloud's rules that can't be expressed exactly (allowonly.py)."""
     has_quotas: bool = True
+    """Whether the cloud's quotas apply, as they do to its own groups."""
     memory: Memory = field(default_factory=Memory)
+    """What an earlier load left."""
     addresses: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Terraform's address of the object at a place (file, pointer)."""
     coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
+    """Objects by kind that haven't been looked at yet."""
 
     def expect(self, kind: str, objects: Iterable[Fields]) -> None:
-        """Add objects of a kind that are looked at only when asked for: in a document that is wrong all over, most
-        never are."""
+        """Add objects of a kind that are looked at only when asked for.
+
+        In a document that is wrong all over, most never are.
+        """
         self.coming.setdefault(kind, []).append(objects)
 
     def objects(self, kind: str, problems: Problems) -> Iterator[Fields]:
-        """All objects of a kind; afterwards they are in its list. A problem if there are too many for a state."""
+        """Yield all objects of a kind; afterwards they are in its list.
+
+        If there are too many for a state, note a problem and end.
+        """
         known: list[Fields] = getattr(self, kind)
         yield from known
         for fields in chain.from_iterable(self.coming.pop(kind, ())):
@@ -101,7 +109,7 @@ class GroupDraft:
 
 @dataclass(slots=True)
 class Drafts:
-    """Records before they are checked against each other, and what was odd while they were read."""
+    """Records before they are checked against each other."""
 
     vpcs: list[Draft[Vpc]] = field(default_factory=list)
     prefix_lists: list[Draft[PrefixList]] = field(default_factory=list)
@@ -111,21 +119,27 @@ class Drafts:
     network_interfaces: list[Draft[Eni]] = field(default_factory=list)
     unknown_groups: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
+    """What was odd while they were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Records by id, and where to note what is wrong between them. `ids`: every id that the input gives, by section,
-    also of refused objects: whoever refers to one isn't reported as well."""
+    """Records by id, for checks of one against another."""
 
     problems: Problems
+    """Gets what is wrong between records."""
     ids: dict[str, AbstractSet[str]]
+    """Every id that the input gives, by section, even of refused objects.
+
+    A reference to a refused object isn't reported as well.
+    """
     vpc: dict[str, Vpc]
     prefix_list: dict[str, PrefixList]
     port_list: dict[str, PortList]
     group: dict[str, SecurityGroup]
 
     def refuse(self, where: Where, code: str, message: str, value: str, expected: str) -> None:
+        """Note a problem."""
         self.problems.add(where, code, message, value=value, expected=expected)
 
     def check_known(self, where: Where, code: str, what: str, section: str, wanted: str) -> None:
@@ -137,11 +151,13 @@ class Index:
             self.refuse(where, code, f"{what} is not in the state", wanted, expected)
 
     def is_classic(self, vpc_id: str) -> bool:
+        """Return whether a VPC's record is that of a classic network; False if it isn't known."""
         vpc = self.vpc.get(vpc_id)
         return vpc is not None and vpc.network_type is NetworkType.CLASSIC
 
 
 def make_index(sections: Sections, drafts: Drafts, problems: Problems) -> Index:
+    """Return an index of the records and of all ids."""
     ids: dict[str, AbstractSet[str]] = {
         section: {str(fields.values.get(name)) for fields in getattr(sections, section)}
         for section, name in ID_FIELD.items()

@@ -35,31 +35,36 @@ STDIN = Path("/dev/stdin")
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """One file's text. `file` is its name as the user wrote it, the folder included."""
+    """One file's text."""
 
     file: str
+    """The file's name as the user wrote it, with the folder."""
     text: str
 
     @property
     def name(self) -> Path:
-        """The name that says what the text is."""
+        """The name without the ending of packed files: it says what the text is."""
         return Path(self.file.removesuffix(PACKED))
 
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Where files are opened: in an open folder, or by their paths. `owner`: whose they must be; None: anybody's."""
+    """Where files are opened."""
 
     folder: int | None
+    """An open folder; None if files are opened by their paths."""
     owner: SoleOwner | None = None
+    """The user who must own them; None if anybody may."""
 
 
 def read_sources(
     path: Path, problems: Problems, *, waits: bool = False, owner: SoleOwner | None = None
 ) -> tuple[SourceText, ...]:
-    """The file, or every *.yaml, *.yml, *.json and *.tfstate directly in the folder, by name; hidden ones are left out.
-    Each may be packed by gzip. `waits`: the path may also be a pipe, such as STDIN; then wait for its writer. `owner`:
-    holds them to that rule."""
+    """Read a file, or every *.yaml, *.yml, *.json and *.tfstate directly in a folder, by name.
+
+    Hidden files are left out, and each file may be packed by gzip. With `waits`, the path may also be a pipe, such as
+    STDIN, and its writer is waited for. An `owner` refuses what others than one user could change.
+    """
     try:
         with held_folder(path) as folder:
             if owner is not None and not is_one_owners(path, folder, owner, problems):
@@ -72,15 +77,20 @@ def read_sources(
 
 
 def is_one_owners(path: Path, folder: int | None, owner: SoleOwner, problems: Problems) -> bool:
-    """What leads to the path, and the folder. A user who turns a link meanwhile turns it to something of their own, or
-    what is open isn't theirs."""
+    """Return whether the way to the path, and the folder, are one user's.
+
+    A user who changes a link meanwhile makes it lead to something of their own, or what is open isn't theirs.
+    """
     return owner.leads(path, problems) and (folder is None or owner.holds(path, folder, problems))
 
 
 @contextmanager
 def held_folder(path: Path) -> Iterator[int | None]:
-    """The folder, open; None for a file. If the path is a link that is turned to another folder meanwhile, everything
-    is still read from the first one. (Windows can't open folders: None, and files are opened by their paths.)"""
+    """Hold the folder open while files are read from it; yield None for a file.
+
+    If the path is a link that somebody changes to another folder meanwhile, everything is still read from the first
+    one. Windows can't open folders: there it is None, and files are opened by their paths.
+    """
     if not path.is_dir() or FOLDER is None:
         yield None
         return
@@ -92,6 +102,7 @@ def held_folder(path: Path) -> Iterator[int | None]:
 
 
 def read_files(files: Iterable[Path], within: Within, problems: Problems, *, waits: bool) -> tuple[SourceText, ...]:
+    """Read files; note a problem for each that can't be read or is too large."""
     sources: list[SourceText] = []
     left = MAX_BYTES
     for file in files:
@@ -109,6 +120,7 @@ def read_files(files: Iterable[Path], within: Within, problems: Problems, *, wai
 
 
 def files_of_folder(path: Path, folder: int | None, problems: Problems) -> list[Path]:
+    """Return the paths of the files that a state is made of, by name."""
     listed = (name for name in os.listdir(path if folder is None else folder) if not name.startswith("."))
     names = sorted(name for name in listed if name.removesuffix(PACKED).endswith(SUFFIXES))
     if not names:
@@ -121,7 +133,10 @@ def files_of_folder(path: Path, folder: int | None, problems: Problems) -> list[
 
 
 def read_bytes(file: Path, within: Within, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
-    """The file's bytes. Unless `waits`, a pipe or a device is a problem."""
+    """Return the file's bytes; None and a problem if it can't be read.
+
+    Unless `waits` is set, a pipe or a device is a problem.
+    """
     try:
         with open_stream(file, within.folder, waits=waits) as stream:
             if within.owner is not None and not within.owner.holds(file, stream.fileno(), problems):
@@ -139,6 +154,7 @@ def read_bytes(file: Path, within: Within, limit: int, problems: Problems, *, wa
 
 
 def is_small(file: Path, size: int, limit: int, problems: Problems) -> bool:
+    """Return whether a size is within the limit; note a problem if it isn't."""
     if size > limit:
         expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
         refuse(file, "TooLarge", ("too large for a state", expected), problems, value=size)
@@ -146,7 +162,10 @@ def is_small(file: Path, size: int, limit: int, problems: Problems) -> bool:
 
 
 def unpacked(file: Path, data: bytes, limit: int, problems: Problems) -> bytes | None:
-    """What gzip packed; None and a problem if it is damaged, or more than `limit`: a small file can hold very much."""
+    """Return what gzip packed; None and a problem if it is damaged, or more than `limit` bytes.
+
+    A small packed file can hold very much.
+    """
     try:
         with gzip.open(BytesIO(data)) as stream:
             found = stream.read(limit + 1)
@@ -158,30 +177,37 @@ def unpacked(file: Path, data: bytes, limit: int, problems: Problems) -> bytes |
 
 
 def open_stream(file: Path, folder: int | None, *, waits: bool) -> BinaryIO:
-    """STDIN is used as it was given to us: if it is a socket or belongs to another user, it can't be opened again."""
+    """Open a file for reading.
+
+    STDIN is used as this process got it: if it is a socket or belongs to another user, it can't be opened again.
+    """
     if not waits:
         return open(file, "rb", opener=partial(open_without_waiting, folder))
     return open(0, "rb", closefd=False) if file == STDIN else open(file, "rb")
 
 
 def open_without_waiting(folder: int | None, path: str, flags: int) -> int:
-    """`folder`: the folder to open the file in, wherever its path leads by now."""
+    """Open a file and don't wait for a writer if it is a pipe.
+
+    If an open folder is given, open it there, wherever its path leads by now.
+    """
     return os.open(path if folder is None else Path(path).name, flags | NO_WAIT, dir_fd=folder)
 
 
 def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:
+    """Note that the kernel refused to open or read a file."""
     code = {FileNotFoundError: "NotFound", PermissionError: "NotReadable"}.get(type(error), "Unreadable")
     refuse(file, code, ((error.strerror or str(error)).lower(), "a readable file or folder"), problems)
 
 
 def refuse(file: Path, code: str, problem: tuple[str, str], problems: Problems, *, value: object = "") -> None:
-    """`problem`: what is wrong, and what would be right."""
+    """Note a problem with a file; `problem` is what is wrong, and what would be right."""
     message, expected = problem
     problems.add(Where(str(file)), f"InvalidSource.{code}", message, value=value, expected=expected)
 
 
 def as_text(file: Path, data: bytes, problems: Problems) -> str | None:
-    """UTF-8 text without its byte order mark; None and a problem if it isn't UTF-8 or is empty."""
+    """Return UTF-8 text without its byte order mark; None and a problem if it isn't UTF-8 or is empty."""
     name = str(file)
     try:
         text = data.decode("utf-8-sig")

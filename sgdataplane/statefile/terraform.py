@@ -1,7 +1,7 @@
 """Terraform's resources -> Sections, under native names.
 
 Owns the names of the alicloud provider's resources and attributes. Is given documents. Must not know what values mean.
-Terraform knows what it manages. VPCs and groups that it only refers to are known by id.
+Terraform knows only what it manages, so VPCs and groups that it merely refers to are known by id.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ ATTACHMENTS = ("alicloud_ecs_network_interface_attachment", "alicloud_network_in
 def add_terraform(
     documents: Iterable[Document], sections: Sections, problems: Problems, *, prior: bool = False
 ) -> list[Finding]:
-    """Add every resource of a kind that a state is made of; the others mean nothing here. `prior`: of a plan, those
-    before it."""
+    """Add every resource of a kind that a state is made of; all others mean nothing here.
+
+    With `prior`, add those that exist before a plan, not those that it makes.
+    """
     findings: list[Finding] = []
     for document in documents:
         top = Item(document.file, "", document.mapping, problems)
@@ -107,9 +109,11 @@ class Resources:
         self.vpc_of_id = {item.text("id"): item.text("vpc_id") for item in with_vpc}
 
     def of(self, *kinds: str) -> Iterator[Item]:
+        """Return the resources of these kinds."""
         return (item for kind in kinds for item in self.by_kind.get(kind, ()))
 
     def add(self) -> list[Finding]:
+        """Add all resources; the findings say what was ignored or made up."""
         for item in self.of("alicloud_vpc"):
             self.add_vpc(item)
         findings = self.add_groups()
@@ -120,6 +124,7 @@ class Resources:
         return findings + self.findings
 
     def add_vpc(self, item: Item) -> None:
+        """Add a VPC with its blocks."""
         blocks = [(key, item.get(key)) for key in ("cidr_block", "ipv6_cidr_block") if item.get(key) is not None]
         values, places = attributes(item, VPC)
         put_elements(values, places, "cidr_blocks", blocks + item.elements("secondary_cidr_blocks"))
@@ -127,7 +132,10 @@ class Resources:
         self.sections.vpcs.append(item.fields(values, places))
 
     def add_groups(self) -> list[Finding]:
-        """Rules are resources of their own. Those of a group that isn't in the state are ignored, with a finding."""
+        """Add the groups with their rules, which are resources of their own.
+
+        Rules of a group that isn't in the state are ignored, with a finding.
+        """
         rules: dict[str, list[Fields]] = {}
         for item in self.of("alicloud_security_group_rule"):
             rules.setdefault(item.text("security_group_id"), []).append(as_fields(item, RULE))
@@ -143,6 +151,7 @@ class Resources:
         return [ignored(group_id, found) for group_id, found in rules.items()]
 
     def add_prefix_list(self, item: Item) -> None:
+        """Add a prefix list with its entries."""
         values, places = attributes(item, PREFIX_LIST)
         found = [(path, value) for path, value in item.elements("entry") if isinstance(value, dict)]
         values["entries"] = tuple(as_fields(item.at(path, value), ENTRY) for path, value in found)
@@ -150,8 +159,10 @@ class Resources:
         self.sections.prefix_lists.append(item.fields(values, places))
 
     def add_interfaces(self) -> list[Finding]:
-        """Each instance's primary ENI, whose MAC Terraform doesn't know, and the ENIs that are resources of their own,
-        attached or not."""
+        """Add each instance's primary ENI, and the ENIs that are resources of their own, attached or not.
+
+        Terraform doesn't know the MAC of a primary ENI.
+        """
         attached = {item.text("network_interface_id"): item.text("instance_id") for item in self.of(*ATTACHMENTS)}
         found = [self.interface(item, PRIMARY, {"type": "primary"}) for item in self.of("alicloud_instance")]
         for item in self.of(*INTERFACES):
@@ -162,7 +173,10 @@ class Resources:
         return [made_up(without)] if without else []
 
     def add_pending(self, pending: Iterable[Resource]) -> list[Finding]:
-        """The interfaces without an address. One in a group that the document doesn't have can't be judged."""
+        """Add the interfaces without an address.
+
+        An interface in a group that the document doesn't have can't be judged, so a finding says that it is left out.
+        """
         known = {item.text("id") for item in self.of("alicloud_security_group")}
         found: list[Finding] = []
         for each in pending:
@@ -177,6 +191,7 @@ class Resources:
         return found
 
     def interface(self, item: Item, names: Mapping[str, tuple[str, ...]], more: Mapping[str, str]) -> Fields:
+        """Return the fields of an ENI; `more` has those that other resources say."""
         values, places = attributes(item, names)
         values |= {name: value for name, value in more.items() if value}
         addresses = [(key, item.get(key)) for key in PRIMARY_ADDRESS if item.get(key) is not None][:1]
@@ -190,14 +205,17 @@ class Resources:
         return item.fields(values, places)
 
     def vpc_of(self, item: Item, groups: object) -> str:
-        """The VPC that the resource names, or else that of its switch or of its first group."""
+        """Return the VPC that the resource names, or else that of its switch or of its first group."""
         first = groups[0] if isinstance(groups, list) and groups else ""
         of_switch = self.vpc_of_id.get(item.text("vswitch_id"), "")
         return self.vpcs.record(item.text("vpc_id") or of_switch or self.vpc_of_id.get(str(first), ""), item)
 
 
 def ignored(group_id: str, found: list[Fields]) -> Finding:
-    """About rules of a group that isn't there: one that accepts from anywhere may be an open door."""
+    """Return the finding about rules of a group that isn't there.
+
+    If one of them accepts from anywhere, it is a severe one: it may be an open door.
+    """
     verb = "is" if len(found) == 1 else "are"
     message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     may_open = any(rule.said("type") != "egress" and rule.said("policy") != "drop" for rule in found)
@@ -207,14 +225,14 @@ def ignored(group_id: str, found: list[Fields]) -> Finding:
 
 
 def not_placed(address: str, groups: list[str]) -> Finding:
-    """About an interface without an address, in groups that the document doesn't have or doesn't name."""
+    """Return the finding about an interface without an address whose groups the document doesn't have or name."""
     why = f"{' and '.join(groups)} isn't in the plan" if groups else "its groups aren't in the plan"
     message = f"{address} has no address yet, and {why}, so the interface is left out"
     return Finding("KnownAfterApply", Severity.HIGH, message, subject(address=address))
 
 
 def made_up(found: list[Fields]) -> Finding:
-    """About ENIs without a MAC."""
+    """Return the finding about ENIs without a MAC."""
     first = found[0].said("network_interface_id")
     which = f"{first} and {counted(len(found) - 1, 'more ENI')}" if len(found) > 1 else first
     noun = "the MACs" if len(found) > 1 else "the MAC"
@@ -223,8 +241,10 @@ def made_up(found: list[Fields]) -> Finding:
 
 
 def attributes(item: Item, names: Mapping[str, tuple[str, ...]]) -> tuple[Values, Names]:
-    """The attributes that the resource has, and their places, under native names; the provider writes absent ones as
-    null or empty."""
+    """Return the attributes that the resource has, and their places, under native names.
+
+    The provider writes absent ones as null or empty.
+    """
     values, places = Values(), Names()
     for name, keys in names.items():
         places[name] = keys[0]
@@ -235,4 +255,5 @@ def attributes(item: Item, names: Mapping[str, tuple[str, ...]]) -> tuple[Values
 
 
 def as_fields(item: Item, names: Mapping[str, tuple[str, ...]]) -> Fields:
+    """Return a resource as an object under native names."""
     return item.fields(*attributes(item, names))

@@ -1,7 +1,7 @@
 """Terraform's resources of the aws provider -> Sections.
 
 Owns the names of these resources and attributes, and what an unknown value of a plan means for them: a rule that
-depends on one accepts nothing. Is given resources. Must not know how the model says what they mean (allowonly.py).
+depends on one accepts nothing. Is given resources. Must not know how the model expresses what they mean (allowonly.py).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ GROUPS_OF = {INSTANCE: "vpc_security_group_ids", INTERFACE: "security_groups"}
 
 
 def add_aws_resources(found: list[Resource], before: list[Resource], sections: Sections) -> list[Finding]:
-    """Add every resource that a state is made of. `before`: of a plan, those that there are before it."""
+    """Add every resource that a state is made of; `before` has those that exist before a plan."""
     found = [each for each in found if each.kind.startswith(PREFIX)]
     if not any(each.kind in (*GROUPS, *RULES, INSTANCE, INTERFACE) for each in found):
         return []
@@ -70,9 +70,11 @@ class AwsResources:
         self.findings: list[Finding] = []
 
     def of(self, *kinds: str) -> Iterator[Resource]:
+        """Return the resources of these kinds."""
         return (each for each in self.found if each.kind in kinds)
 
     def add(self, before: list[Resource]) -> list[Finding]:
+        """Add all resources; `before` has the rules that exist before a plan."""
         for each in self.of("aws_vpc", "aws_default_vpc"):
             self.add_vpc(each)
         for each in self.of(*GROUPS):
@@ -85,6 +87,7 @@ class AwsResources:
         return [*self.findings, *self.groups.close()]
 
     def add_vpc(self, each: Resource) -> None:
+        """Add a VPC with all its blocks."""
         item = each.item
         blocks = [(key, item.get(key)) for key in ("cidr_block", "ipv6_cidr_block") if item.get(key) is not None]
         more = self.of("aws_vpc_ipv4_cidr_block_association", "aws_vpc_ipv6_cidr_block_association")
@@ -98,6 +101,10 @@ class AwsResources:
         self.sections.vpcs.append(item.fields(values, names))
 
     def add_group(self, each: Resource) -> None:
+        """Add a group with the rules in its own attributes.
+
+        A group whose VPC is unknown is alone in one of its own.
+        """
         item = each.item
         vpc_id = item.text("vpc_id") or DEFAULT_VPC
         if each.unknown.get("vpc_id"):
@@ -114,8 +121,10 @@ class AwsResources:
         self.groups.add(OtherGroup(item, values, names, list(inline_rules(item))))
 
     def forget(self, before: Iterable[Resource]) -> None:
-        """Take from each group's own attributes the rules that are resources of their own before the plan. The
-        attributes still have them where the plan removes or changes these."""
+        """Take from each group's own attributes the rules that are resources of their own before the plan.
+
+        The attributes still have them where the plan removes or changes these resources.
+        """
         for each in before:
             group = self.groups.known.get(each.item.text("security_group_id"))
             if group is not None:
@@ -123,7 +132,10 @@ class AwsResources:
                 group.rules = [rule for rule in group.rules if rule.content not in gone]
 
     def add_rules(self) -> None:
-        """The rules that are resources of their own come first: the group's attributes may repeat them."""
+        """Add the rules that are resources of their own, in front of those in their groups' attributes.
+
+        The attributes may repeat them. A rule that depends on an unknown value is left out, with a finding.
+        """
         without_group: dict[str, list[Resource]] = {}
         for each in self.of(*RULES):
             unknown = [name for name in JUDGED if each.unknown.get(name)]
@@ -140,6 +152,7 @@ class AwsResources:
         self.findings += [ignored(group_id, found) for group_id, found in without_group.items()]
 
     def add_lists(self) -> None:
+        """Add the prefix lists with their entries, and note which lists have unknown ones."""
         self.open_lists = {each.item.text("id") for each in self.of(LISTS) if each.unknown.get("entry")}
         more: dict[str, list[Item]] = {}
         for each in self.of(LIST_ENTRY):
@@ -158,7 +171,10 @@ class AwsResources:
             self.sections.prefix_lists.append(each.item.fields(values, names))
 
     def leave_out_unknown_lists(self) -> None:
-        """Lists that Terraform only refers to, such as Amazon's own: nobody knows here what they have."""
+        """Leave out rules with lists that Terraform only refers to, such as Amazon's own.
+
+        Nobody knows here which entries these have.
+        """
         known = {fields.said("prefix_list_id") for fields in self.sections.prefix_lists}
         for group in self.groups.known.values():
             for rule in [rule for rule in group.rules if rule.kind == LIST and rule.far not in known]:
@@ -168,6 +184,7 @@ class AwsResources:
                 self.findings.append(Finding("IgnoredRules", Severity.HIGH, message, about, repr(rule.content)))
 
     def add_interfaces(self) -> None:
+        """Add the instances, their primary interfaces, and the interfaces that are resources of their own."""
         own = {each.item.text("id") for each in self.of(INTERFACE)}
         attached = {e.item.text("network_interface_id"): e.item.text("instance_id") for e in self.of(ATTACHMENT)}
         for each in self.of(INTERFACE):
@@ -185,6 +202,7 @@ class AwsResources:
             self.add_interface(each, each.item.text("id"), instance_id if instance_id in instances else "")
 
     def add_interface(self, each: Resource, interface_id: str, instance_id: str) -> None:
+        """Add an interface, or note in a finding why it is left out."""
         item = each.item
         groups = self.groups_of(each, interface_id)
         address = item.get("private_ip")
@@ -203,6 +221,7 @@ class AwsResources:
             self.sections.network_interfaces.append(self.interface(each, interface_id, instance_id, groups))
 
     def groups_of(self, each: Resource, interface_id: str) -> list[str]:
+        """Return the groups of an interface, by its own attributes and by attachments."""
         found = [value for _, value in values_of(each.item, GROUPS_OF[each.kind])]
         more = [
             other.item.text("security_group_id")
@@ -212,12 +231,13 @@ class AwsResources:
         return list(dict.fromkeys(str(value) for value in [*found, *more]))
 
     def pending(self, each: Resource, groups: list[str]) -> None:
-        """An interface whose address only apply will tell: it is judged as one that may have any."""
+        """Add an interface whose address only `terraform apply` will tell: it is judged as one that may have any."""
         self.note(each, ["private_ip"], "it is judged with any address", is_judged=True)
         vpc_id = str(self.groups.known[groups[0]].vpc_id)
         self.sections.pending.append(PendingEni(each.address, vpc_id, tuple(self.groups.of_interface(groups))))
 
     def interface(self, each: Resource, interface_id: str, instance_id: str, groups: list[str]) -> Fields:
+        """Return an interface as the fields of an ENI."""
         item = each.item
         is_instance = each.kind == INSTANCE
         values: Values = {"network_interface_id": interface_id, "vpc_id": self.groups.known[groups[0]].vpc_id}
@@ -240,6 +260,7 @@ class AwsResources:
         return item.fields(values, names)
 
     def note(self, each: Resource, names: list[str], what: str, *, is_judged: bool = False) -> None:
+        """Note in a finding that attributes are known only after apply, and what follows from it (`what`)."""
         verb = "is" if len(names) == 1 else "are"
         message = f"{' and '.join(names)} of {each.address} {verb} known only after apply, so {what}"
         about = subject(security_group_id=each.item.text("security_group_id"), address=each.address)
@@ -249,7 +270,7 @@ class AwsResources:
 
 
 def ignored(group_id: str, found: list[Resource]) -> Finding:
-    """About rules of a group that isn't there."""
+    """Return the finding about rules of a group that isn't there."""
     verb = "is" if len(found) == 1 else "are"
     message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     basis = repr(sorted(repr([rule.content for rule in rules_of(each)]) for each in found))
@@ -257,14 +278,14 @@ def ignored(group_id: str, found: list[Resource]) -> Finding:
 
 
 def inline_rules(group: Item) -> Iterator[Allowed]:
-    """The rules in a group's own attributes."""
+    """Yield the rules in a group's own attributes."""
     for direction in Direction:
         for item in group.items(direction.value):
             yield from far_ends(item, direction, group.text("id"), "")
 
 
 def rules_of(each: Resource) -> list[Allowed]:
-    """The rules that one resource makes: one for each far end."""
+    """Return the rules that one resource makes: one for each far end."""
     direction, faults = read_direction(Given(each.item.where("type"), each.item.get("type")))
     if each.kind in SINGLE_RULES:
         direction, faults = SINGLE_RULES[each.kind], ()
@@ -274,7 +295,7 @@ def rules_of(each: Resource) -> list[Allowed]:
 
 
 def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> Iterator[Allowed]:
-    """One rule for each far end. What can't be read makes a rule with a fault."""
+    """Yield one rule for each far end; a value that can't be read makes a rule with a fault."""
     found = [(kind, path, value) for name, kind in FAR_ENDS for path, value in values_of(item, name)]
     if item.get("self") not in (None, False):
         found.append(("group", "self", group_id))
@@ -290,7 +311,7 @@ def far_ends(item: Item, direction: Direction, group_id: str, rule_id: str) -> I
 
 
 def values_of(item: Item, key: str) -> list[tuple[str, object]]:
-    """(path, value) of each element of a list, or of a single value."""
+    """Return the path and value of each element of a list, or of a single value."""
     value = item.get(key)
     if isinstance(value, list):
         return [(f"{key}/{index}", each) for index, each in enumerate(value) if each not in (None, "")]

@@ -1,5 +1,7 @@
-"""What the unknown values of a Terraform plan mean for a policy: what depends on them accepts nothing, and isn't
-judged. An interface of which only the address is unknown is judged as one that may have any.
+"""What the unknown values of a Terraform plan mean for a policy.
+
+What depends on an unknown value accepts nothing, and isn't judged. An interface of which only the address is unknown is
+judged as one that may have any.
 
 Owns the choice for each kind of resource, and the findings about it. Is given resources, and gives attributes that are
 all known. Must not know where resources come from, or what becomes of them.
@@ -27,8 +29,13 @@ BELONGING = ("security_groups", "security_group_ids", "vpc_id", "vswitch_id")
 
 
 class Unknowns:
-    """Goes through the resources of one document. On the way, `findings` gets what it found, and `pending` the
-    interfaces of which only the address is unknown."""
+    """Goes through the resources of one document.
+
+    Attributes:
+        findings: what it has found on the way.
+        pending: the interfaces of which only the address is unknown.
+        open_lists: the ids of prefix lists with unknown entries.
+    """
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self.resources = list(resources)
@@ -38,7 +45,7 @@ class Unknowns:
         self.open_lists = {each.item.text("id") for each in lists}
 
     def settled(self) -> Iterator[tuple[str, Item]]:
-        """(kind, attributes) of every resource, or of what stands for it."""
+        """Yield the kind and the attributes of every resource, or of what stands in for it."""
         for each in self.resources:
             if each.kind == RULE:
                 yield from ((each.kind, item) for item in self.rule(each))
@@ -48,7 +55,10 @@ class Unknowns:
                 yield each.kind, each.item
 
     def rule(self, each: Resource) -> Iterator[Item]:
-        """The rule. If something about it is unknown: nothing if it accepts, all that it may drop if it drops."""
+        """Yield the rule, or what stands in for it if something about it is unknown.
+
+        Nothing stands in for a rule that accepts. For a rule that drops, rules stand in that drop all that it may drop.
+        """
         unknown = [name for name in JUDGED if name in each.unknown]
         if each.item.text("prefix_list_id") in self.open_lists:
             unknown.append("prefix_list_id")
@@ -62,6 +72,7 @@ class Unknowns:
             yield from (_widened(each.item, unknown, remote) for remote in (EVERYWHERE if is_anywhere else ({},)))
 
     def group(self, each: Resource) -> Item:
+        """Return the group; if its VPC or inner policy is unknown, it is alone in a VPC or its inner policy is Drop."""
         values: dict[str, object] = {}
         if "inner_access_policy" in each.unknown:
             values["inner_access_policy"] = "Drop"
@@ -74,8 +85,10 @@ class Unknowns:
         return _with(each.item, values)
 
     def is_pending(self, each: Resource) -> bool:
-        """Whether it is an interface, or an instance with one, that has no address or groups yet. Lists that the
-        configuration doesn't mention are empty."""
+        """Return whether it is an interface, or an instance with one, that has no address or groups yet.
+
+        Lists that the configuration doesn't mention are empty.
+        """
         unknown = [name for name in BELONGING if each.unknown.get(name)]
         address = []
         if not any(each.item.get(name) for name in ADDRESS):
@@ -89,6 +102,7 @@ class Unknowns:
         return bool(unknown or address)
 
     def note(self, code: str, severity: Severity, each: Resource, names: list[str], what: str) -> None:
+        """Note in a finding that attributes are known only after apply, and what follows from it (`what`)."""
         verb = "is" if len(names) == 1 else "are"
         message = f"{' and '.join(names)} of {each.address} {verb} known only after apply, so {what}"
         about = subject(security_group_id=each.item.text("security_group_id"), address=each.address)
@@ -96,8 +110,10 @@ class Unknowns:
 
 
 def _widened(item: Item, unknown: Iterable[str], remote: dict[str, str]) -> Item:
-    """The rule with everything in place of what is unknown. Protocol and ports go together. `remote`: what stands for
-    an unknown one."""
+    """Return the rule with everything in place of what is unknown.
+
+    Protocol and ports go together. `remote` stands in for an unknown remote.
+    """
     values: dict[str, object] = {"policy": "drop"}
     if not {"ip_protocol", "port_range", "source_port_range", "port_range_list_id"}.isdisjoint(unknown):
         values |= {"ip_protocol": "all", "port_range": "-1/-1", "source_port_range": None, "port_range_list_id": None}

@@ -19,7 +19,7 @@ from sgdataplane.statefile.sections import ID_FIELD, Draft, Drafts, GroupDraft, 
 
 
 def validate(sections: Sections, drafts: Drafts, profile: str, problems: Problems) -> None:
-    """Note everything wrong between the records; `profile` names the quotas (quotas.py)."""
+    """Note everything that is wrong between the records; `profile` names the quotas (quotas.py)."""
     index = make_index(sections, drafts, problems)
     for section, name in ID_FIELD.items():
         check_unique(getattr(sections, section), name, index)
@@ -35,7 +35,7 @@ def validate(sections: Sections, drafts: Drafts, profile: str, problems: Problem
 
 
 def basis_of(index: Index, unknown_groups: frozenset[str]) -> object:
-    """All that the checks of one record ask about others."""
+    """Return all that the checks of one record ask about others."""
     ids = {section: ids for section, ids in index.ids.items() if section != "network_interfaces"}
     groups = {
         group_id: (group.vpc_id, group.security_group_type, group.service_managed)
@@ -58,6 +58,7 @@ def check_unique(objects: Iterable[Fields], name: str, index: Index) -> None:
 
 
 def check_group(group: GroupDraft, index: Index) -> None:
+    """Check that a group's VPC exists, and that a classic network has only basic groups."""
     record, fields = group.record, group.fields
     index.check_known(fields.where("vpc_id"), "InvalidVpcId.NotFound", "the group's VPC", "vpcs", record.vpc_id)
     if index.is_classic(record.vpc_id) and record.security_group_type is GroupType.ENTERPRISE:
@@ -77,6 +78,7 @@ class RuleCheck:
         self.side = REMOTE_SIDE[self.rule.direction]
 
     def run(self, unknown_groups: frozenset[str]) -> None:
+        """Check the rule; `unknown_groups` are those of which the state has only the id."""
         self.check_nic_type()
         if self.rule.port_list_id:
             where, code = self.fields.where("port_list_id"), "InvalidPortRangeListId.NotFound"
@@ -88,10 +90,14 @@ class RuleCheck:
             self.check_group_remote(remote.security_group_id, unknown_groups)
 
     def refuse(self, name: str, code: str, message: str, value: str, expected: str) -> None:
+        """Note a problem with a field of the rule."""
         self.index.refuse(self.fields.where(name), code, message, value, expected)
 
     def check_nic_type(self) -> None:
-        """VPC rules are always intranet; in the classic network a group as remote is on the internal network."""
+        """Check the NIC type: in a VPC it is always intranet, and with a group as remote, too.
+
+        In the classic network, a group as remote is on the internal network.
+        """
         if self.rule.nic_type is NicType.INTRANET:
             return
         if not self.is_classic:
@@ -102,6 +108,7 @@ class RuleCheck:
             self.refuse("nic_type", f"Invalid{side}GroupId.Mismatch", message, "internet", "intranet")
 
     def check_prefix_list(self, list_id: str) -> None:
+        """Check that the prefix list exists, and that the rule isn't in a classic network."""
         where, code = self.fields.where("prefix_list_id"), "InvalidPrefixListId.NotFound"
         self.index.check_known(where, code, "the prefix list", "prefix_lists", list_id)
         if self.is_classic:
@@ -109,6 +116,7 @@ class RuleCheck:
             self.refuse("prefix_list_id", code, message, list_id, "a CIDR block or a group")
 
     def check_group_remote(self, remote_id: str, unknown_groups: frozenset[str]) -> None:
+        """Check that a rule may have this group as remote."""
         name, side = self.remote_name(), self.side
         if self.group.security_group_type is GroupType.ENTERPRISE:
             code, message = "InvalidGroupParameter.OperationDenied", "rules of an advanced group can't name a group"
@@ -124,6 +132,7 @@ class RuleCheck:
             self.check_known_remote(name, other)
 
     def check_known_remote(self, name: str, other: SecurityGroup) -> None:
+        """Check what a rule needs of the group that it names: its type, its owner and its network."""
         other_id = other.security_group_id
         if other.security_group_type is GroupType.ENTERPRISE:
             code, message = "InvalidGroupAuthParameter.OperationDenied", "an advanced group can't be a remote"
@@ -137,7 +146,7 @@ class RuleCheck:
             self.refuse(name, "InvalidNetworkType.Conflict", message, other_id, "a group of the same network type")
 
     def remote_name(self) -> str:
-        """The field that named the group: an egress rule may use either."""
+        """Return the field that named the group: an egress rule may use either."""
         if self.rule.direction is Direction.EGRESS and "dest_security_group_id" in self.fields.values:
             return "dest_security_group_id"
         return "source_security_group_id"

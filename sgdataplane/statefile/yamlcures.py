@@ -1,7 +1,7 @@
 """What a person can do about a text that isn't YAML: the line, where in it the parser gave up, and the likely cure.
 
-Owns these guesses. Is given a text and the parser's words. Must not know what a state is. The text is anybody's: it is
-looked at line by line, and what is shown of it is made visible and cut.
+Owns these guesses. Is given a text and the parser's words. Must not know what a state is. Anybody may have written the
+text: it is examined line by line, and what is shown of it is made visible and cut.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IN_FLOW = "expected ',' or"
 
 
 def yaml_lines(text: str) -> list[str]:
-    """The lines of a text, as YAML counts them; a last one that is empty is none."""
+    """Return the lines of a text, as YAML counts them; an empty last one doesn't count."""
     lines = LINE_BREAK.split(text)
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def excerpt_of(lines: list[str], line: int, column: int) -> tuple[str, int]:
-    """One line as it is shown, and the column of the caret below it; all counted from 0."""
+    """Return one line as it is shown, and the column of the caret below it; all are counted from 0."""
     if line >= len(lines):
         return ("", 0) if not lines else excerpt_of(lines, len(lines) - 1, len(lines[-1]))
     found, start = lines[line], max(0, column - MAX_SHOWN // 2)
@@ -37,7 +37,7 @@ def excerpt_of(lines: list[str], line: int, column: int) -> tuple[str, int]:
 
 
 def cure_of(problem: str, lines: list[str], line: int, column: int) -> str:
-    """What to do about a fault, as far as it can be guessed; "" if it can't."""
+    """Return what to do about a fault, as far as it can be guessed; "" if it can't."""
     here = lines[line][:MAX_LOOKED_AT] if line < len(lines) else ""
     indent = INDENT.match(here)
     if indent is not None and "\t" in indent[0]:
@@ -59,7 +59,7 @@ def cure_of(problem: str, lines: list[str], line: int, column: int) -> str:
 
 
 def indented_as(lines: list[str], line: int) -> str:
-    """Where the line should begin: the column of a key above it that is nearest to its own."""
+    """Return where the line should begin: the column of a key above it that is nearest to its own."""
     own = len(INDENT.match(lines[line])[0]) if line < len(lines) else 0  # type: ignore[index]  # it matches anything
     above = [column for before in lines[max(0, line - 50) : line] for column in columns_of(before)]
     if not above:
@@ -69,7 +69,7 @@ def indented_as(lines: list[str], line: int) -> str:
 
 
 def columns_of(line: str) -> tuple[int, ...]:
-    """The columns at which a line has a key or a dash that others may stand below."""
+    """Return the columns at which a line has a key or a dash that others may stand below."""
     found = KEY.match(line[:MAX_LOOKED_AT])
     if found is None:
         return ()

@@ -1,8 +1,8 @@
 """YAML text -> plain values, and the lines of places in it.
 
-Owns strictness: no tags, one document, no duplicate keys, bounded depth, and only the plain scalars that JSON has; and
-what aliases and merge keys (`<<`) stand for, within a bound on what they add. Is given text. Must not know what the
-values mean.
+Owns strictness: no tags, one document, no duplicate keys, bounded depth, and only the plain scalars that JSON has. Owns
+also what aliases and merge keys (`<<`) stand for, within a bound on what they add. Is given text. Must not know what
+the values mean.
 
 Values are built here, from libyaml's events: PyYAML's own loader takes ten times as long, and guesses types as YAML 1.1
 does (22:22 is a number, no is a boolean).
@@ -54,7 +54,11 @@ Collection = dict[str, object] | list[object]
 
 
 def parse_yaml(text: str) -> object:
-    """The document's value; SyntaxFaultError if it isn't YAML, or uses more of YAML than a state needs."""
+    """Return the document's value.
+
+    Raises:
+        SyntaxFaultError: the text isn't YAML, or uses more of YAML than a state needs.
+    """
     try:
         return _Builder().build(text)
     except YAMLError as error:
@@ -64,7 +68,10 @@ def parse_yaml(text: str) -> object:
 
 
 def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, 1-based line) of every value of a text that is YAML, in its order; in a mapping, that of the key."""
+    """Yield the pointer and 1-based line of every value of a YAML text, in its order.
+
+    In a mapping, the line is that of the key.
+    """
     path: list[_Open] = []
     current = ""
     for event in _events(text):
@@ -85,14 +92,15 @@ def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True)
 class _Open:
-    """A collection that the walk is in. `index`: of the next element of a list; -1 in a mapping."""
+    """A collection that the walk is in."""
 
     pointer: str
     index: int
+    """The index of a list's next element; -1 in a mapping."""
     is_key: bool = True
 
     def step(self, event: Event) -> str:
-        """The pointer of the next element, or of the key that this event is."""
+        """Return the pointer of the next element, or of the key that this event is."""
         if self.index >= 0:
             self.index += 1
             return f"{self.pointer}/{self.index - 1}"
@@ -106,17 +114,25 @@ def _events(text: str) -> Iterator[Event]:
 
 @dataclass(frozen=True, slots=True)
 class _Anchored:
-    """What an anchor names: a value, how many values that are in all, and how deeply they are nested."""
+    """What an anchor names."""
 
     value: object
-    size: int
-    depth: int
+    size: int  # how many values it has in all
+    depth: int  # how deeply they are nested
 
 
 class _Builder:
-    """Builds values from the events of one document. `into`: the collection that is being filled; `open`: those around
-    it. `naming`: the anchors of those that aren't complete yet, by how many are around each. An alias stands for the
-    very object that its anchor names, so it takes no memory; `aliased`: how many values all aliases stand for."""
+    """Builds values from the events of one document.
+
+    An alias stands for the very object that its anchor names, so it takes no memory.
+
+    Attributes:
+        into: the collection that is being filled.
+        open: the collections around it.
+        naming: the anchors of collections that aren't complete yet, by how many collections are around each.
+        measured: the size and depth of what anchors name, by identity, so that each is measured once.
+        aliased: how many values all aliases stand for.
+    """
 
     def __init__(self) -> None:
         self.root: list[object] = []
@@ -129,6 +145,7 @@ class _Builder:
         self.aliased = 0
 
     def build(self, text: str) -> object:
+        """Return the value of the document."""
         for event in _events(text):
             if isinstance(event, ScalarEvent):
                 self.scalar(event)
@@ -147,6 +164,7 @@ class _Builder:
         return self.root[0] if self.root else None
 
     def scalar(self, event: ScalarEvent) -> None:
+        """Put a scalar where the document has it."""
         _refuse_tag(event)
         is_key = self.key is None and isinstance(self.into, dict)
         value = resolve(event.value) if event.implicit[0] and not is_key else event.value
@@ -155,7 +173,7 @@ class _Builder:
         self.put(value, event)
 
     def put(self, value: object, event: Event) -> None:
-        """The next element of the collection that is being filled, or its next key."""
+        """Put the next element into the collection that is being filled, or its next key."""
         if isinstance(self.into, list):
             self.into.append(value)
         elif self.key is not None:
@@ -169,6 +187,7 @@ class _Builder:
             self.key = value
 
     def begin(self, event: MappingStartEvent | SequenceStartEvent, collection: Collection) -> None:
+        """Begin to fill a collection."""
         _refuse_tag(event)
         if len(self.open) == MAX_DEPTH:
             raise too_deep(_line(event))
@@ -179,6 +198,7 @@ class _Builder:
         self.into = collection
 
     def end(self, event: Event) -> None:
+        """Complete the collection that is being filled: merge what it names, and measure it if an anchor names it."""
         done, self.into = self.into, self.open.pop()
         if isinstance(done, dict) and MERGE in done:
             _merge(done, _line(event))
@@ -188,7 +208,7 @@ class _Builder:
             self.anchored[anchor] = _Anchored(done, size, depth)
 
     def measure(self, value: object) -> tuple[int, int]:
-        """How many values a value has, itself included, and how deeply they are nested."""
+        """Return how many values a value has, itself included, and how deeply they are nested."""
         if not isinstance(value, (dict, list)):
             return 1, 0
         if id(value) in self.measured:
@@ -197,6 +217,7 @@ class _Builder:
         return 1 + sum(size for size, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
 
     def alias(self, event: AliasEvent) -> None:
+        """Put the value that an alias stands for."""
         found = self.anchored.get(str(event.anchor))
         if found is None:
             expected = f"&{event.anchor} at a complete value before it"
@@ -210,8 +231,10 @@ class _Builder:
 
 
 def _merge(mapping: dict[str, object], line: int) -> None:
-    """Adds the keys of the mappings that the merge key names; a key's first value stays, and the mapping's own come
-    first."""
+    """Add the keys of the mappings that the merge key names.
+
+    A key's first value stays, and the mapping's own come first.
+    """
     named = mapping.pop(MERGE)
     for other in named if isinstance(named, list) else [named]:
         if not isinstance(other, dict):
@@ -221,7 +244,10 @@ def _merge(mapping: dict[str, object], line: int) -> None:
 
 
 def resolve(text: str) -> object:
-    """A plain scalar's value: a number, true, false or null as JSON has them, else text. So 22/22 and no are text."""
+    """Return a plain scalar's value: a number, true, false or null as JSON has them, else text.
+
+    So 22/22 and no are text.
+    """
     if text[:1] in "-0123456789" and text:
         match = NUMBER.fullmatch(text)
         if match:
@@ -240,7 +266,10 @@ def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> 
 
 
 def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
-    """What libyaml says, and the line where it gave up: it gives a mark, or an offset in the encoded text."""
+    """Return libyaml's message with the line where it gave up.
+
+    It gives a mark, or an offset in the encoded text.
+    """
     if isinstance(error, MarkedYAMLError):
         problem, mark = f"this is not YAML: {error.problem}", error.problem_mark
         if mark is None:
