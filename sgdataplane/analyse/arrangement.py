@@ -1,12 +1,11 @@
-"""Ordered conditions that hold for the same far addresses: which traffic each decides, what comes second, and how much
-may be looked at.
+"""Ordered conditions that hold for the same far addresses: which traffic each decides, and what comes second.
 
-Owns "the first that matches decides", turned into disjoint cells. Is given conditions and verdicts, the strongest
-first. Must not know rules, remotes or ENIs.
+Owns "the first that matches decides", turned into disjoint cells, and the budget of what may be examined. Is given
+conditions and verdicts, the strongest first. Must not know rules, remotes or ENIs.
 
 Traffic is cut along one of CONDITIONS (policy/dimensions.py) after the other, wherever a condition begins or ends. Sets
-of entries are bit masks with the strongest entry in the lowest bit. Entries behind one that covers all that is left
-are taken off, and equal sets are looked at once.
+of entries are bit masks with the strongest entry in the lowest bit. Entries behind one that covers all that is left are
+removed, and equal sets are examined once.
 """
 
 from __future__ import annotations
@@ -31,22 +30,26 @@ MOST = 1_000_000  # pieces of all
 
 
 class TrafficCell(NamedTuple):
-    """A part of the traffic, and for each of the sets that were asked about the entry that decides there."""
+    """A part of the traffic, and the entry that decides there."""
 
     shape: Shape
+    """The numbers of the part in each of CONDITIONS."""
     winners: tuple[int, ...]
+    """The deciding entry of each set that the question was about."""
 
 
 def either(masks: Iterable[Mask]) -> Mask:
+    """Return the union of sets."""
     return reduce(or_, masks, 0)
 
 
 def mask_of(entries: Iterable[int]) -> Mask:
+    """Return the set of these entries."""
     return either(1 << entry for entry in entries)
 
 
 def bits(mask: Mask) -> Iterator[int]:
-    """The members of a set, the strongest first."""
+    """Yield the members of a set, the strongest first."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -54,8 +57,10 @@ def bits(mask: Mask) -> Iterator[int]:
 
 
 def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, Ranges]:
-    """The numbers in `within`, by which of the sets they are in; each set is known by bits of its own. (It is best to
-    cut large sets to size first.)"""
+    """Return the numbers in `within`, by which of the sets they are in.
+
+    Each set comes with the bits that stand for it in the result. It is best to cut large sets to size first.
+    """
     turns: dict[int, Mask] = {}
     for ranges, mask in ((within, 1), *((ranges, mask << 1) for ranges, mask in sets)):
         for first, last in ranges:
@@ -71,8 +76,10 @@ def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, R
 
 
 class Arrangement:
-    """Shapes with verdicts. It is asked about sets of them; each set has one that covers everything. `accepting`: those
-    whose verdict is accept."""
+    """Shapes with verdicts, which answers questions about sets of them.
+
+    Each set must have a shape that covers everything. `accepting` are the shapes whose verdict is accept.
+    """
 
     def __init__(self, shapes: Sequence[Shape], accepting: Mask, family: Family) -> None:
         self._all = WHOLE[family]
@@ -86,11 +93,11 @@ class Arrangement:
         self._known: dict[tuple[int, tuple[Mask, ...]], tuple[TrafficCell, ...]] = {}
 
     def decided(self, side: Mask) -> tuple[TrafficCell, ...]:
-        """What each shape of a set decides: disjoint cells of one winner, everything together."""
+        """Return what each shape of a set decides: disjoint cells with one winner, which together are everything."""
         return self._cells(0, (side,))
 
     def differing(self, before: Mask, after: Mask) -> tuple[TrafficCell, ...]:
-        """Where two sets lead to different verdicts: disjoint cells of two winners."""
+        """Return where two sets lead to different verdicts: disjoint cells with two winners."""
         return self._cells(0, (before, after))
 
     def _cells(self, dim: int, sides: tuple[Mask, ...]) -> tuple[TrafficCell, ...]:
@@ -111,41 +118,51 @@ class Arrangement:
         return self._known[key]
 
     def _relevant(self, dim: int, side: Mask) -> Mask:
-        """Without the entries behind one that covers all that is left."""
+        """Return the set without the entries behind one that covers all that is left."""
         certain = side & self._free[dim]
         return side & ((certain & -certain) * 2 - 1)
 
     def _is_same(self, sides: tuple[Mask, ...]) -> bool:
-        """Whether one verdict follows from these sets, as far as that can be seen at once."""
+        """Return whether one verdict follows from these sets, as far as that shows at once."""
         every = either(sides)
         return not every & self._accepting or not every & ~self._accepting or all(side == sides[0] for side in sides)
 
     def _pieces(self, dim: int, sides: tuple[Mask, ...]) -> Iterator[tuple[Ranges, tuple[Mask, ...]]]:
-        """Cut a dimension wherever a shape begins or ends; each piece comes with the members of each set there."""
+        """Cut a dimension wherever a shape begins or ends; yield each piece with the members of each set there."""
         sets = ((self._shapes[index][dim], 1 << index) for index in bits(either(sides)))
         for holding, ranges in overlay(sets, self._all[dim]).items():
             yield ranges, tuple(side & holding for side in sides)
 
 
 class BudgetSpentError(Exception):
-    """There is more to look at than may be (never leaves this package)."""
+    """There is more to examine than the budget allows (never leaves this package)."""
 
 
 @dataclass
 class Budget:
-    """How many pieces one policy's traffic may be cut into, and how many are left for all; it changes with use."""
+    """How many pieces traffic may be cut into; it changes with use."""
 
     most_of_policy: int = MOST_OF_POLICY
+    """The limit for one policy."""
     left: int = MOST
+    """What is left for all policies."""
     _of_policy: int = 0
 
     def begin(self) -> None:
-        """Another policy. BudgetSpentError: nothing is left for it."""
+        """Begin another policy.
+
+        Raises:
+            BudgetSpentError: nothing is left for it.
+        """
         self._of_policy = self.most_of_policy
         self.spend(0)
 
     def spend(self, pieces: int) -> None:
-        """BudgetSpentError where this is too much: nothing may be concluded from what was seen until then."""
+        """Take pieces from what is left.
+
+        Raises:
+            BudgetSpentError: this is too much, and nothing may be concluded from what was found so far.
+        """
         self._of_policy -= pieces
         self.left -= pieces
         if min(self._of_policy, self.left) < 0:
@@ -153,8 +170,11 @@ class Budget:
 
 
 class Stacks:
-    """All stacks that were asked for. What a stack decides follows from its entries' conditions and verdicts, whatever
-    their rules and remotes are. So all policies ask the same stacks, and each is worked out once."""
+    """All stacks that were asked for.
+
+    What a stack decides follows from its entries' conditions and verdicts, whatever their rules and remotes are. So all
+    policies share the stacks, and each is worked out once.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -163,7 +183,7 @@ class Stacks:
         self._known: dict[tuple[Family, tuple[int, ...]], Stack] = {}
 
     def kind(self, shape: Shape, is_accept: int) -> int:
-        """A number that is the same for the same conditions and verdict (1: accept)."""
+        """Return a number that is the same for the same conditions and verdict (1 is accept)."""
         kind = shape, is_accept
         if kind not in self._numbers:
             self._numbers[kind] = len(self._kinds)
@@ -171,7 +191,7 @@ class Stacks:
         return self._numbers[kind]
 
     def of(self, kinds: tuple[int, ...], family: Family) -> Stack:
-        """Entries of these kinds, the strongest first; the last holds for everything."""
+        """Return the stack of entries of these kinds, the strongest first; the last one must hold for everything."""
         found = self._known.get((family, kinds))
         if found is None:
             made = [self._kinds[kind] for kind in kinds]
@@ -190,7 +210,10 @@ class Stack(Arrangement):
         self._pairs: dict[tuple[int, Mask], frozenset[tuple[int, int]]] = {}
 
     def followed(self) -> frozenset[tuple[int, int]]:
-        """Each entry that decides some traffic, with what would decide it next. (The last is followed by itself.)"""
+        """Return each entry that decides some traffic, with the entry that would decide it next.
+
+        The last entry is followed by itself.
+        """
         return self._followed(0, self.every)
 
     def _followed(self, dim: int, side: Mask) -> frozenset[tuple[int, int]]:

@@ -5,7 +5,7 @@ ENI's addresses.
 
 Permissions are compared by what they do, not by their names: those of equal strength and shape are one candidate, whose
 far addresses are those of all of them. Where the same candidates hold before and after, nothing can have changed. That
-is so for all far addresses but those that a candidate has gained or lost, so only these are looked at.
+is true for all far addresses except those that a candidate has gained or lost, so only these are examined.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ class ChangedTraffic(NamedTuple):
 
 
 class Policies:
-    """The policies of one state, each made once. They include rules whose remote is a group that the state lacks, which
-    match nobody unless somebody is taken for a member of it (`MemberAddresses`)."""
+    """The policies of one state, each made once.
+
+    They include rules whose remote is a group that the state lacks. Such rules match nobody, unless an address is
+    assumed to be a member of the group (`MemberAddresses`).
+    """
 
     def __init__(self, state: CloudState, options: Options) -> None:
         self._state, self._options = state, options
@@ -54,7 +57,7 @@ class Policies:
         self.order = cache(self._make_order)
 
     def key(self, eni: Eni) -> Key:
-        """The key by which the ENI's order can be asked for from now on."""
+        """Return the key under which the ENI's order can be looked up from now on."""
         key = eni.vpc_id, tuple(sorted(eni.security_group_ids)), eni.nic_type, eni.is_audited
         self._examples.setdefault(key, eni)
         return key
@@ -70,8 +73,10 @@ class Policies:
 
 
 class Pairs:
-    """The policies of two states compared, each pair of keys once. Key None stands for an ENI that isn't there, whose
-    traffic never passes."""
+    """The policies of two states compared, each pair of keys once.
+
+    Key None stands for an ENI that isn't there, whose traffic never passes.
+    """
 
     def __init__(self, before: CloudState, after: CloudState, options: Options) -> None:
         self.before, self.after = Policies(before, options), Policies(after, options)
@@ -86,14 +91,14 @@ class Pairs:
         return changed_traffic(*orders, self.options)
 
     def _opened(self, before: Key | None, after: Key | None, family: Family) -> Region:
-        """What opens to the internet. (What is accepted is what differs from nothing.)"""
+        """Return what opens to the internet; what is accepted is what differs from nothing."""
         was = tuple(part.block for part in self.changed(before, None, Direction.INGRESS, family))
         now = tuple(part.block for part in self.changed(None, after, Direction.INGRESS, family))
         return opened(was, now, family)
 
 
 def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Options) -> tuple[ChangedTraffic, ...]:
-    """All traffic whose verdict differs, in disjoint parts. Both orders are of one direction and family."""
+    """Return all traffic whose verdict differs, in disjoint parts; both orders are of one direction and family."""
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
     turned = united(i for one in every for i in apart(*(side.far.get(one, ()) for side in sides)))
@@ -104,7 +109,7 @@ def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Op
 
 
 def strength(decision: Decision, options: Options) -> Strength:
-    """Decisions of equal strength have equal verdicts."""
+    """Return the key by which decisions are ordered, the strongest first; equal keys mean equal verdicts."""
     is_custom_first = options.inner_accept_egress == "custom_first" and decision.direction is Direction.EGRESS
     stages, enforced = {INNER_ACCEPT: 2 if is_custom_first else 0, RULE: 1}, decision.enforced
     accepts = [each.verdict is Verdict.ACCEPT for each in (enforced, decision)]
@@ -113,11 +118,13 @@ def strength(decision: Decision, options: Options) -> Strength:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the orders: the candidate of each entry, and the far addresses of each candidate."""
+    """One of the two orders."""
 
     order: PermissionOrder
     candidates: tuple[Candidate, ...]
+    """The candidate that each entry is."""
     far: dict[Candidate, Ranges]
+    """The far addresses of each candidate."""
 
     @classmethod
     def of(cls, order: PermissionOrder, options: Options) -> _Side:
@@ -129,12 +136,14 @@ class _Side:
         return cls(order, candidates, far)
 
     def holding(self, entries: Mask, number: dict[Candidate, Mask]) -> Mask:
-        """Which candidates some entries are."""
+        """Return which candidates some entries are."""
         return either(number[self.candidates[index]] for index in bits(entries))
 
     def decisions(self, holding: Mask, strongest: Strength, region: Region) -> Iterator[tuple[Block, Decision]]:
-        """What decides each part of a region where these entries hold and none is stronger than that: the first of the
-        equally strong ones, as `decide()` names it."""
+        """Yield what decides each part of a region where these entries hold and none is stronger than `strongest`.
+
+        It is the first of the equally strong ones, as `decide()` names it.
+        """
         for index in bits(holding):
             entry = self.order.entries[index]
             if self.candidates[index][0] == strongest:
@@ -147,7 +156,7 @@ class _Side:
 
 
 def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -> Iterator[ChangedTraffic]:
-    """What differs at the far addresses that candidates have gained or lost."""
+    """Yield what differs at the far addresses that candidates have gained or lost (`turned`)."""
     before, after = sides
     family, size = before.order.family, len(before.order.entries)
     accepting = mask_of(number for number, ((*_, passes), _) in enumerate(every) if passes)

@@ -1,10 +1,10 @@
 """What a change of the state does: the traffic whose verdict changes, per ENI, direction and family.
 
-Owns which ENIs are looked at, and what they share. Is given two states. Must not know files, nor how rows are printed.
+Owns which ENIs are compared, and what they share. Is given two states. Must not know files, nor how rows are printed.
 
-An ENI that is in one state only is compared with one that nothing passes, as nothing passes without a policy. What
-`decide()` settles both before and after without asking any rule (DHCP, discovery, addresses of others) is no change,
-and a row may reach over it.
+An ENI that is in one state only is compared with one whose traffic is all dropped, because nothing passes without a
+policy. What `decide()` settles both before and after without evaluating rules (DHCP, discovery, addresses of others) is
+no change, and a row may reach over it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ class EniDiff(NamedTuple):
 
 class StateDiff:
     """What changes from one state to another, ENI by ENI. ENIs with the same groups share what is found.
-    `hypothetical`: what would open at ENIs that aren't there.
 
-    options   None: policies are read as hosts do, not labs
-    pending   ENIs of the second state without an address
+    Without options, policies are read as hosts read them, not as labs do. `pending` are the ENIs of the second state
+    without an address.
+
+    Attributes:
+        hypothetical: what would open at ENIs that aren't there.
     """
 
     def __init__(
@@ -54,25 +56,25 @@ class StateDiff:
 
     @property
     def added(self) -> list[str]:
-        """ENIs that are in the second state only, sorted."""
+        """The ENIs that are in the second state only, sorted."""
         return sorted(self._after.eni.keys() - self._before.eni.keys())
 
     @property
     def removed(self) -> list[str]:
-        """ENIs that are in the first state only, sorted."""
+        """The ENIs that are in the first state only, sorted."""
         return sorted(self._before.eni.keys() - self._after.eni.keys())
 
     def concerned(self) -> list[str]:
-        """The ENIs that the change may affect, sorted; at all others nothing changes."""
+        """Return the ENIs that the change may affect, sorted; at all others nothing changes."""
         every = self._before.eni.keys() | self._after.eni.keys()
         return sorted(eni_id for eni_id in every if self._reach.touches([eni_id]))
 
     def view(self, eni_id: str, direction: Direction, family: Family) -> View:
-        """An ENI that is in one of the states or in both, in one direction and family."""
+        """Return the view of an ENI that is in one of the states or in both, in one direction and family."""
         return View(self._pairs, self._before.eni.get(eni_id), self._after.eni.get(eni_id), direction, family)
 
     def at(self, eni_id: str) -> EniDiff:
-        """What changes at an ENI that is in one of the states or in both."""
+        """Return what changes at an ENI that is in one of the states or in both."""
         changes: list[VerdictChange] = []
         exposures: list[Exposure] = []
         for direction in Direction:

@@ -1,7 +1,7 @@
-"""Everything that a change of the state does: what `sgdp diff`, SgdpDiff and the library's `diff()` tell.
+"""Everything that a change of the state does: the answer of `sgdp diff`, SgdpDiff and the library's `diff()`.
 
-Owns what belongs to the answer. Is given a comparison, and what of them can't be judged. Must not know files, nor how
-anything is printed.
+Owns what belongs to the answer. Is given a comparison, and the findings about what can't be judged. Must not know
+files, nor how anything is printed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class StepListener(Protocol):
-    """Hears how far a comparison is."""
+    """Learns how far a comparison is."""
 
     def expect(self, total: int) -> None:
-        """There are so many steps."""
+        """Take note of how many steps there are."""
 
     def advance(self) -> None:
-        """One more is done."""
+        """Take note that one more step is done."""
 
 
 class _Unheard:
@@ -37,30 +37,31 @@ class _Unheard:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """enis            what changes at each ENI where something does
-    would_open      what would open at ENIs that aren't there
-    not_judged      what can't be judged
-    added, removed  ENIs that are in one state only
-    """
+    """Everything that a change does."""
 
     enis: tuple[EniDiff, ...]
+    """What changes at each ENI where something does."""
     would_open: tuple[WouldOpen, ...]
+    """What would open at ENIs that aren't there."""
     not_judged: tuple[Finding, ...]
+    """What can't be judged."""
     added: tuple[str, ...]
+    """The ENIs that are in the second state only."""
     removed: tuple[str, ...]
+    """The ENIs that are in the first state only."""
 
     def __bool__(self) -> bool:
-        """Whether any verdict changes or would change, or may do so unseen."""
+        """Return whether any verdict changes or would change, or may do so unseen."""
         return bool(self.enis or self.would_open or self.not_judged)
 
     @property
     def changes(self) -> tuple[VerdictChange, ...]:
-        """The traffic of ENIs whose verdict changes."""
+        """The traffic whose verdict changes, of all ENIs."""
         return tuple(change for one in self.enis for change in one.changes)
 
     @property
     def exposures(self) -> tuple[Exposure, ...]:
-        """What of it opens to the internet."""
+        """The traffic that opens to the internet."""
         return tuple(exposure for one in self.enis for exposure in one.exposures)
 
     @property
@@ -75,7 +76,10 @@ class Difference:
 
 
 def compare(diff: StateDiff, not_judged: tuple[Finding, ...] = (), steps: StepListener | None = None) -> Difference:
-    """Tell everything that changes from one state to the other. `not_judged`: what can't be judged in their files."""
+    """Return everything that changes from one state to the other.
+
+    `not_judged` has what can't be judged in their files.
+    """
     steps = steps or _Unheard()
     concerned, places = diff.concerned(), diff.hypothetical.places()
     steps.expect(len(concerned) + len(places))

@@ -1,4 +1,4 @@
-"""What a comparison and an explanation say, as JSON: for `sgdp diff --json`, `sgdp explain --json`, and the API.
+"""A comparison and an explanation as JSON: for `sgdp diff --json`, `sgdp explain --json`, and the API.
 
 Owns the keys (sgdataplane/schemas/diff.schema.json, explain.schema.json). Must not compare or decide anything.
 """
@@ -18,7 +18,7 @@ from sgdataplane.policy.findings import Finding
 
 
 def difference_as_json(found: Difference) -> dict[str, list[object]]:
-    """All that a comparison found, by its keys in the document."""
+    """Return all that a comparison found, by its keys in the document."""
     return {
         "changes": [change_as_json(change) for change in found.changes],
         "would_open": [row for one in found.would_open for row in _would_open_as_json(one)],
@@ -31,6 +31,7 @@ def difference_as_json(found: Difference) -> dict[str, list[object]]:
 
 
 def change_as_json(change: VerdictChange) -> dict[str, object]:
+    """Return a change of an ENI's verdict; a dimension that doesn't matter is null."""
     dimensions = (REMOTE, PROTOCOL, PORT, *FURTHER, LOCAL)
     return {
         "eni": change.eni_id,
@@ -43,6 +44,7 @@ def change_as_json(change: VerdictChange) -> dict[str, object]:
 
 
 def exposure_as_json(exposure: Exposure) -> dict[str, object]:
+    """Return what opens to the internet at an ENI."""
     return {
         "eni": exposure.eni_id,
         "family": exposure.family.value,
@@ -85,6 +87,7 @@ def _exactly(domain: Domain, interval: Interval | None, family: Family) -> str |
 
 
 def end_as_json(end: Explanation) -> dict[str, object]:
+    """Return what decides a packet at one end, what would decide next, and which rules nearly match."""
     packet = end.packet
     return {
         "eni": packet.eni_id,

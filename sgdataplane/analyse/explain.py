@@ -1,7 +1,7 @@
 """Why one flow passes or not: at one ENI, and at the other end too if that is an ENI of the state.
 
-Owns what outranks what, which rules would match but for one thing, and who is at the other end. Is given a state and an
-opening packet. Must not decide anything itself: that is for `decide()`.
+Owns what outranks what, which rules would match except for one thing, and which ENI is at the other end. Is given a
+state and an opening packet. Must not decide anything itself: `decide()` does that.
 """
 
 from __future__ import annotations
@@ -25,32 +25,36 @@ ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # those that take longest to 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A rule that the packet matches in all dimensions but one. `asked`: what the rule wants there; `found`: what the
-    packet has. `would_decide`: if the rule matched, it would outrank what decides the packet now."""
+    """A rule that the packet matches in all dimensions but one."""
 
     decision: Decision
     dimension: Dimension
+    """The one in which it doesn't match."""
     asked: str
+    """What the rule requires there."""
     found: str
+    """What the packet has."""
     would_decide: bool
+    """Whether the rule, if it matched, would outrank what decides the packet now."""
 
     @property
     def field(self) -> str:
+        """The name of the dimension."""
         return self.dimension.name
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """What would decide if nothing stronger were there. `outranked_by`: why the next stronger one comes first (see
-    `outranking`)."""
+    """What would decide if nothing stronger were there."""
 
     decision: Decision
     outranked_by: str
+    """Why the next stronger one comes first (see `outranking`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What decides a packet at one ENI. Where no rule is asked, there are no near misses."""
+    """What decides a packet at one ENI. If no rule is evaluated, there are no near misses."""
 
     packet: Packet
     decision: Decision
@@ -60,13 +64,16 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class FlowExplanation:
-    """The end that was asked about, and the other one. None: that is no ENI of the state, so its policy isn't known."""
+    """What decides a packet at both of its ends."""
 
     asked: Explanation
+    """The end that the question is about."""
     other: Explanation | None
+    """The other end; None if it is no ENI of the state, so its policy isn't known."""
 
     @property
     def ends(self) -> tuple[Explanation, ...]:
+        """The ends whose policies are known."""
         return (self.asked,) if self.other is None else (self.asked, self.other)
 
     @property
@@ -76,7 +83,7 @@ class FlowExplanation:
 
     @property
     def passes(self) -> bool:
-        """Whether every end accepts it."""
+        """Whether every end accepts the packet."""
         return all(end.decision.verdict is Verdict.ACCEPT for end in self.ends)
 
 
@@ -86,7 +93,11 @@ def explain_flow(
     options: Options = ON_HOSTS.options,
     placement: Placement = Placement.INSTANCE,
 ) -> FlowExplanation:
-    """Explain a packet at both ends, where nobody chooses as hosts judge it. KeyError if the state has no such ENI."""
+    """Explain a packet at both ends; the default options are those of hosts.
+
+    Raises:
+        KeyError: the state has no such ENI.
+    """
     here, there = explain(state, packet, options, placement), at_other_end(state, packet)
     return FlowExplanation(here, None if there is None else explain(state, there, options, placement))
 
@@ -94,7 +105,10 @@ def explain_flow(
 def explain_range(
     state: CloudState, packet: Packet, ports: PortRange, options: Options, placement: Placement
 ) -> tuple[tuple[PortRange, FlowExplanation], ...]:
-    """The ports of a range, in parts in which the same decides at both ends; each is explained at its first port."""
+    """Explain the ports of a range, in parts in which the same decides at both ends.
+
+    Each part is explained at its first port.
+    """
     found: list[tuple[PortRange, FlowExplanation]] = []
     edges = {
         edge for first, last in _told_apart(state) for edge in (first, last + 1) if ports.first < edge <= ports.last
@@ -110,7 +124,7 @@ def explain_range(
 
 
 def _told_apart(state: CloudState) -> Iterator[tuple[int, int]]:
-    """The ranges of ports that rules, port lists and what is asked before them name."""
+    """Yield the ranges of ports that rules, port lists and what is decided before them name."""
     rules = (rule.port_range for group in state.security_groups for rule in group.rules)
     entries = (entry.port_range for ports in state.port_lists for entry in ports.entries)
     yield from ((ports.first, ports.last) for ports in chain(rules, entries) if ports is not None)
@@ -120,7 +134,11 @@ def _told_apart(state: CloudState) -> Iterator[tuple[int, int]]:
 def explain(
     state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
 ) -> Explanation:
-    """Explain a packet at one end. KeyError if the state has no such ENI."""
+    """Explain a packet at one end.
+
+    Raises:
+        KeyError: the state has no such ENI.
+    """
     decision = decide(state, packet, options, placement)
     before, later = decision.enforced, []
     for other in later_candidates(state, packet, decision, options):
@@ -131,8 +149,11 @@ def explain(
 
 
 def outranking(stronger: Decision, weaker: Decision) -> str:
-    """Why one comes before the other: `fixed` (no rule is asked), `default_is_last`, `inner_accept_first`,
-    `rules_first` (an option), `priority`, `drop_before_accept`, or `same` (both give the same verdict)."""
+    """Return why one decision comes before the other.
+
+    It is one of `fixed` (no rule is evaluated), `default_is_last`, `inner_accept_first`, `rules_first` (an option),
+    `priority`, `drop_before_accept`, or `same` (both give the same verdict).
+    """
     if stronger.is_fixed:
         return "fixed"
     if weaker.cause == DEFAULT:
@@ -145,8 +166,10 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
 
 
 def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
-    """The packet as seen by the ENI that has the remote address; None if no ENI of the same VPC has it, or one
-    whose policy isn't known here."""
+    """Return the packet as seen by the ENI that has the remote address.
+
+    None if no ENI of the same VPC has it, or one whose policy isn't known here.
+    """
     here = state.eni[packet.eni_id]
     eni = next((eni for eni in state.judged_enis if eni is not here and _has(eni, here, packet)), None)
     if eni is None:
@@ -160,8 +183,10 @@ def _has(eni: Eni, here: Eni, packet: Packet) -> bool:
 
 
 def near_misses(state: CloudState, packet: Packet, decision: Decision, options: Options) -> Iterator[NearMiss]:
-    """Rules that would match a packet but for one thing, the strongest first. `decision`: what decides it, which isn't
-    fixed."""
+    """Yield the rules that would match a packet except for one thing, the strongest first.
+
+    `decision` decides the packet, and isn't fixed.
+    """
     is_stronger = True
     for candidate in ordered_candidates(state, state.eni[packet.eni_id], packet.direction, options):
         is_stronger = is_stronger and candidate.decision != decision
@@ -175,7 +200,7 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
 
 
 def missed_alone(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> Dimension | None:
-    """The only dimension in which the packet doesn't match the rule; None if there are more, or none."""
+    """Return the only dimension in which the packet doesn't match the rule; None if there are more, or none."""
     missed = None
     for each in ASKED:
         if not each.matches(state, group, rule, packet):
@@ -186,5 +211,8 @@ def missed_alone(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
 
 
 def can_speak_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:
-    """Whether the rule could match any packet of the family. (If not, the packet differs in more than one thing.)"""
+    """Return whether the rule could match any packet of the family.
+
+    If it couldn't, the packet differs in more than one thing.
+    """
     return all(each.is_of(state, rule, family) for each in DIMENSIONS)

@@ -1,12 +1,15 @@
-"""What a change would accept at ENIs that aren't there: in a group without ENIs, at an address that no ENI has, of an
-interface of a plan that has no address yet, and from such ENIs as members of groups, also of groups that a state lacks.
+"""What a change would accept at ENIs that aren't there.
+
+Such an ENI may be in a group without ENIs, may have an address that no ENI has, or may be an interface of a plan that
+has no address yet. What it would accept from such ENIs as members of groups counts, too, even from groups that a state
+lacks.
 
 Owns which hypothetical ENIs are judged, and which of their traffic real ENIs show already. Is given two states and the
 comparison of their policies. Must not know files, nor how anything is printed.
 
 A hypothetical ENI is in one group alone, or in a combination of groups that some ENI has. It may have any address. It
-is judged only where the change touches one of its groups. Before the change, it was in those of its groups that there
-were; if there was none, nothing passed. Only what opens is told.
+is judged only where the change touches one of its groups. Before the change, it was in those of its groups that
+existed; if none did, nothing passed. Only what opens is reported.
 """
 
 from __future__ import annotations
@@ -34,17 +37,20 @@ LOCAL = LOCAL_AT + 1  # its place in a block, which begins with the far address
 
 
 class EniPlace(NamedTuple):
-    """Where an ENI may be. `name`: of an interface that a plan makes, or of a real ENI that joins; else empty."""
+    """The groups and network that an ENI may be in."""
 
     vpc_id: str
     security_group_ids: tuple[str, ...]
     nic_type: NicType = NicType.INTRANET
     name: str = ""
+    """The name of an interface that a plan makes, or of a real ENI that joins; else empty."""
 
 
 class Occupancy(enum.Enum):
-    """Who is in the groups of a hypothetical ENI after the change. Of others that are there, each shows all the rest
-    that opens."""
+    """Who is in the groups of a hypothetical ENI after the change.
+
+    Where other ENIs are there, each of them shows all the rest that opens.
+    """
 
     EMPTY = "no ENI yet"
     APART = "no ENI is in these groups only"
@@ -55,12 +61,12 @@ class Occupancy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WouldOpen:
-    """What opens at a hypothetical ENI, in one direction and family. `remote`: the hypothetical member at the far end,
-    else anybody."""
+    """What opens at a hypothetical ENI, in one direction and family."""
 
     place: EniPlace
     occupancy: Occupancy
     remote: FarMember | None
+    """The hypothetical member at the far end; None for anybody."""
     changes: tuple[VerdictChange, ...]
     exposures: tuple[Exposure, ...] = ()
 
@@ -82,7 +88,7 @@ class HypotheticalDiff:
         self._known: dict[str, bool] = {}
 
     def places(self) -> list[EniPlace]:
-        """The hypothetical ENIs that the change concerns, sorted."""
+        """Return the hypothetical ENIs that the change concerns, sorted."""
         states = (self._before, self._after)
         shown = {_place_of(eni) for state in states for eni in state.judged_enis}
         alone = {place for state in states for place in _alone(state)}
@@ -93,7 +99,7 @@ class HypotheticalDiff:
         return sorted(found, key=lambda place: (place.name, place[:2], place.nic_type.value))
 
     def at(self, place: EniPlace) -> Iterator[WouldOpen]:
-        """What would open at such an ENI, or from such members of groups to it."""
+        """Yield what would open at such an ENI, or from such members of groups to it."""
         keys = self._keys(place)
         if keys != (None, None):
             look = self._from_unknown if place in self._joining else self._at
@@ -102,7 +108,7 @@ class HypotheticalDiff:
                     yield from look(_DirectionView(self._pairs.options, direction, family), place, keys)
 
     def _at(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
-        """From anybody, as far as no real ENI shows it; then from hypothetical members, group by group."""
+        """Yield what opens from anybody that no real ENI shows; then from hypothetical members, group by group."""
         shown = side.shown([eni for eni in self._alike.get(place, []) if not self._is_audited(eni)])
         changed = self._pairs.changed(*keys, side.direction, side.family)
         found = side.opening(changed, shown)
@@ -117,7 +123,10 @@ class HypotheticalDiff:
                     yield WouldOpen(place, self._occupancy(place), member, found)
 
     def _from_unknown(self, side: _DirectionView, place: EniPlace, keys: Keys) -> Iterator[WouldOpen]:
-        """From members of groups that a state lacks only: the ENI is there, and its own rows show the rest."""
+        """Yield what opens from members of groups that a state lacks.
+
+        The ENI itself is there, and its own rows show the rest.
+        """
         for member, parts in self._members.of_unknown(keys, side.direction, side.family):
             found = side.opening(parts)
             if found:
@@ -125,8 +134,10 @@ class HypotheticalDiff:
 
     @cached_property
     def _joining(self) -> dict[EniPlace, Eni | None]:
-        """A new or moved ENI for each way in which such ENIs come into groups whose rules name one that the state
-        lacks, with what it was before."""
+        """The ENIs that come into groups whose rules name one that the state lacks, and what each was before.
+
+        There is one new or moved ENI for each way in which ENIs come into such groups.
+        """
         found: dict[tuple[EniPlace | None, EniPlace], tuple[EniPlace, Eni | None]] = {}
         for eni in self._after.judged_enis if self._after.unknown_groups else ():
             was, place = self._before.eni.get(eni.network_interface_id), _place_of(eni)
@@ -144,7 +155,10 @@ class HypotheticalDiff:
         return Occupancy.EMPTY if is_empty else Occupancy.APART
 
     def _keys(self, place: EniPlace) -> Keys:
-        """An interface that a plan makes isn't there before; an ENI that joins was where it was."""
+        """Return the keys of the policies before and after the change.
+
+        An interface that a plan makes isn't there before; an ENI that joins was where it was.
+        """
         was = self._joining.get(place)
         before = () if place.name else self._before_groups(place)
         after = _groups_in(self._after, place.vpc_id, place.security_group_ids)
@@ -158,7 +172,7 @@ class HypotheticalDiff:
         return _groups_in(self._before, place.vpc_id, place.security_group_ids)
 
     def _is_audited(self, eni: Eni) -> bool:
-        """Whether a real ENI is in audit mode before or after, so that it shows other changes than one that isn't."""
+        """Return whether a real ENI is in audit mode before or after, so that it shows changes of its own."""
         was = self._before.eni.get(eni.network_interface_id)
         return eni.is_audited or (was is not None and was.is_audited)
 
@@ -187,7 +201,7 @@ class HypotheticalDiff:
         return self._before.unknown_groups ^ self._after.unknown_groups
 
     def _named(self, group_id: str) -> frozenset[str]:
-        """The groups that this one's rules name after the change."""
+        """Return the groups that this one's rules name after the change."""
         rules = self._after.group[group_id].rules if group_id in self._after.group else ()
         return frozenset(rule.remote.security_group_id for rule in rules if isinstance(rule.remote, GroupRef))
 
@@ -196,7 +210,7 @@ class HypotheticalDiff:
         return frozenset(group_id for eni in self._pending for group_id in eni.security_group_ids)
 
     def _names_pending(self, group_id: str) -> bool:
-        """Whether the group has an interface without an address among its members, or names a group that has one."""
+        """Return whether the group has a member without an address, or names a group that has one."""
         if not self._pending or group_id not in self._after.group:
             return False
         return not self._pending_groups.isdisjoint({group_id, *self._named(group_id)})
@@ -218,10 +232,11 @@ class _DirectionView:
 
     @cached_property
     def frame(self) -> Frame:
+        """How this traffic is reported."""
         return Frame(self.direction, self.family, self.far, addresses(self.family), self.options)
 
     def opening(self, parts: Iterable[ChangedTraffic], shown: _Shown | None = None) -> tuple[VerdictChange, ...]:
-        """What opens there that rules judge, without what is shown already."""
+        """Return what opens there that rules judge, without what is shown already."""
         region = JudgedTraffic(self.far, addresses(self.family)).region(self.family)
         opening = (part for part in parts if part.after.verdict is Verdict.ACCEPT)
         judged = (ChangedTraffic(b, *part[1:]) for part in opening for b in common((part.block,), region))
@@ -229,12 +244,12 @@ class _DirectionView:
         return tuple(self.frame.changes("", [part for part in left if part is not None]))
 
     def exposures(self, opened: Iterable[Block], shown: _Shown) -> list[Exposure]:
-        """What opens to the internet, without what is shown already."""
+        """Return what opens to the internet, without what is shown already."""
         left = map(shown.at_other_addresses, opened)
         return self.frame.exposures("", [block for block in left if block is not None])
 
     def shown(self, enis: Iterable[Eni]) -> _Shown:
-        """What these ENIs show. (Which traffic of an ENI is judged is worked out when it is asked for.)"""
+        """Return what these ENIs show. Which traffic of an ENI is judged is worked out when it is needed."""
         options, known = self.options, dict[str, JudgedTraffic]()
 
         def scope_of(eni: Eni) -> JudgedTraffic:
@@ -252,14 +267,15 @@ class _Shown:
 
     enis: tuple[Eni, ...]
     scope_of: Callable[[Eni], JudgedTraffic]
+    """Returns the traffic of an ENI that rules judge."""
 
     def without(self, part: ChangedTraffic) -> ChangedTraffic | None:
-        """The part at local addresses where no ENI shows any of it."""
+        """Return the part at local addresses where no ENI shows any of it; None if there are none."""
         left = self._left(part.block, (scope for scope in self._scopes() if meet(scope.far, part.block.far)))
         return None if left is None else ChangedTraffic(left, part.before, part.after)
 
     def at_other_addresses(self, block: Block) -> Block | None:
-        """The same, whatever the far address."""
+        """Return the same for a block, whatever the far address."""
         return self._left(block, self._scopes())
 
     def _scopes(self) -> Iterator[JudgedTraffic]:
@@ -279,7 +295,7 @@ def _place_of(eni: Eni) -> EniPlace:
 
 
 def _alone(state: CloudState) -> Iterator[EniPlace]:
-    """An ENI that is in one group only; in the classic network one of each nic type."""
+    """Yield an ENI that is in one group only, for each group; in the classic network, one of each NIC type."""
     for group in state.security_groups:
         is_classic = state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
         for nic_type in NicType if is_classic else (NicType.INTRANET,):
@@ -287,7 +303,7 @@ def _alone(state: CloudState) -> Iterator[EniPlace]:
 
 
 def _groups_in(state: CloudState, vpc_id: str, group_ids: Iterable[str]) -> tuple[str, ...]:
-    """Those of the groups that the state has in this VPC."""
+    """Return the groups that the state has in this VPC."""
     return tuple(g for g in group_ids if g in state.group and state.group[g].vpc_id == vpc_id)
 
 

@@ -4,7 +4,7 @@ Owns what the internet is, and when something is open to it. Is given policies.
 
 In one state, a port at a local address is open if the rules that accept something there from the internet together name
 all of it (one rule for 0.0.0.0/0, two for its halves, a prefix list): an address that nobody thought of gets in. Drops
-that keep some of it out change nothing about that; drops that leave nothing of a rule's accepts do.
+that keep some of it out don't change that. Drops that leave nothing of what a rule accepts do.
 
 A change opens what most of the public addresses may reach after it and might not before. Most, not all: a rule for
 0.0.0.0/0 with one abuser refused is open, and so are 0.0.0.0/1 and 128.0.0.0/1, in one change or in two. What already
@@ -43,22 +43,27 @@ NOT_GLOBAL = {
 
 
 def internet(family: Family, vpc: Iterable[Prefix]) -> Ranges:
-    """All its addresses, without the blocks of the VPC that looks at it."""
+    """Return all addresses of the internet, without the blocks of the VPC that faces it."""
     special = (*map(Prefix.parse, NOT_GLOBAL[family]), *vpc)
     return minus(ranges_of(map(Prefix.parse, GLOBAL[family]), family), ranges_of(special, family))
 
 
 class Opening(NamedTuple):
-    """A rule that lets the internet in to a sensitive port, or lets an ENI out to the internet (None). `others`: the
-    rules without which it isn't all of the internet."""
+    """A rule that lets the internet in to a sensitive port, or lets an ENI out to the internet."""
 
     rule: int
+    """The place of the rule in its policy's order."""
     port: int | None
+    """The port; None if an ENI is let out."""
     others: tuple[int, ...] = ()
+    """The rules without which it isn't all of the internet."""
 
 
 def openings(policy: PoolPolicy, outside: Ranges, ports: Iterable[int | None]) -> Iterator[Opening]:
-    """The rules by which TCP ports are open to all of `outside`; port None: everything, by rules for all protocols."""
+    """Yield the rules by which TCP ports are open to all of `outside`.
+
+    Port None stands for everything, by rules for all protocols.
+    """
     wide = [policy.order.entries[index].far for index in policy.rules.values() if policy.accepting >> index & 1]
     if sum(map(count, wide)) < count(outside):
         return
@@ -97,7 +102,7 @@ def _has_port(policy: PoolPolicy, part: _Accepted, port: int | None) -> bool:
 
 
 def _covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The accepting rules that are each for all classes; if there is none, the fewest that are so together."""
+    """Yield the accepting rules that each cover all classes; if there is none, the fewest that do so together."""
     whole = reduce(and_, classes, accepting)
     if whole:
         yield from ((index, ()) for index in bits(whole))
@@ -110,8 +115,11 @@ def _covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, t
 
 
 def opened(before: Region, after: Region, family: Family) -> Region:
-    """The traffic, whatever its far address, that more than half of the public addresses may send after and not before.
-    `before` and `after`: what is accepted then, in disjoint blocks. In what it returns, `far` is the whole family."""
+    """Return the traffic that more than half of the public addresses may send after and not before.
+
+    `before` and `after` are what is accepted then, in disjoint blocks. The result holds whatever the far address is, so
+    its `far` is the whole family.
+    """
     public = internet(family, ())
     weights, shapes = [], []
     for sign, region in ((-1, before), (1, after)):
@@ -131,6 +139,7 @@ class _Search:
         self._shapes, self._weights, self._enough = shapes, weights, enough
 
     def open(self, dim: int, holding: Mask) -> Iterator[tuple[Ranges, ...]]:
+        """Yield the traffic that opens among some of the shapes, from a dimension on."""
         weights = [self._weights[index] for index in bits(holding)]
         if sum(weight for weight in weights if weight > 0) <= self._enough:
             return

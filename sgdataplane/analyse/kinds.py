@@ -31,7 +31,7 @@ class AddressClass:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EniKind:
-    """ENIs that no rule tells apart, at least one. Compared by identity."""
+    """ENIs that no rule tells apart, at least one. Kinds are compared by identity."""
 
     vpc_id: str
     security_group_ids: tuple[str, ...]
@@ -62,7 +62,7 @@ class Segments:
             self.blocks.append(known.setdefault(found, found))
 
     def within(self, first: int, last: int) -> Iterator[tuple[Interval, Blocks]]:
-        """The pieces of a range, each with the blocks that it lies in."""
+        """Yield the pieces of a range, each with the blocks that it lies in."""
         index = bisect_right(self.starts, first) - 1
         while index < len(self.starts) and self.starts[index] <= last:
             end = self.starts[index + 1] - 1 if index + 1 < len(self.starts) else self._last
@@ -70,11 +70,15 @@ class Segments:
             index += 1
 
     def of(self, spans: Ranges) -> Iterator[tuple[Interval, Blocks]]:
+        """Return the pieces of some ranges, each with the blocks that it lies in."""
         return (piece for first, last in spans for piece in self.within(first, last))
 
 
 def segments_of(state: CloudState) -> Mapping[Family, Segments]:
-    """Segments cut by all blocks that rules name, as the remote or for the ENI's own side."""
+    """Return the segments of each family, cut by all blocks that rules name.
+
+    A rule names a block as its remote, or for the ENI's own side.
+    """
     named = dict.fromkeys(block for group in state.security_groups for rule in group.rules for block in _blocks(rule))
     return {
         family: Segments(((block, span) for block in named for span in spans_of(state, block, family)), family)
@@ -90,7 +94,7 @@ def _blocks(rule: SecurityGroupRule) -> Iterator[Block]:
 
 
 def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interval]:
-    """A block's ranges in one family; those of a list may overlap."""
+    """Return a block's ranges in one family; those of a list may overlap."""
     prefixes = (
         [block] if isinstance(block, Prefix) else [e.cidr for e in state.prefix_list[block.prefix_list_id].entries]
     )
@@ -98,7 +102,7 @@ def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interv
 
 
 def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[EniKind, ...]:
-    """All ENIs with a policy by kind, in the order of each kind's first ENI."""
+    """Return all ENIs with a policy by kind, in the order of each kind's first ENI."""
     found: dict[tuple[str, tuple[str, ...], NicType, bool, frozenset[AddressClass]], list[Eni]] = {}
     for eni in state.judged_enis:
         groups = tuple(sorted(eni.security_group_ids))

@@ -1,8 +1,10 @@
-"""What a change would accept from hypothetical members of groups: from ENIs that aren't there, or have no address yet,
-and from members of groups that a state lacks, of whom nothing is known.
+"""What a change would accept from hypothetical members of groups.
+
+These are ENIs that aren't there or have no address yet, and members of groups that a state lacks, of whom nothing is
+known.
 
 Owns which sets of groups such a far end may be in, and which of its traffic real members show already. Is given two
-states and the comparison of their policies. Must not know which ENIs are looked at.
+states and the comparison of their policies. Must not know which ENIs are compared.
 
 Only the groups that a policy names matter for it. A hypothetical member is in one of them, or in those of them that
 some ENI is in, and in no other. Its address may be any address.
@@ -37,16 +39,18 @@ MAX_TOGETHER = 200  # pairs of groups; beyond, one member stands for all, in eac
 
 
 class FarMember(NamedTuple):
-    """A far end that may be any address, and the groups that it is in before and after. `name`: of an interface that
-    a plan makes, which is in none before. `unknown`: those of its groups that a state lacks."""
+    """A far end that may be any address, and the groups that it is in before and after."""
 
     before: Groups
     after: Groups
     name: str = ""
+    """The name of an interface that a plan makes, which is in no group before."""
     unknown: Groups = NONE
+    """Those of its groups that a state lacks."""
 
     @property
     def groups(self) -> tuple[str, ...]:
+        """All groups that it is in, before or after, sorted."""
         return tuple(sorted(self.before | self.after))
 
 
@@ -70,7 +74,7 @@ class MemberOpenings:
         return found
 
     def of(self, keys: Keys, direction: Direction, family: Family) -> Iterator[MemberParts]:
-        """Each kind of member from which something opens, with what does."""
+        """Yield each kind of member from which something opens, with what opens."""
         named = self._named(keys, direction)
         for member in self._members(keys, named):
             found = self._opened(keys, member, direction, family)
@@ -81,7 +85,10 @@ class MemberOpenings:
         yield from self.of_unknown(keys, direction, family)
 
     def of_unknown(self, keys: Keys, direction: Direction, family: Family) -> Iterator[MemberParts]:
-        """The same for members of groups that a state lacks. What opens for one group isn't told again for two."""
+        """Yield the same for members of groups that a state lacks.
+
+        What opens for one group isn't repeated for two.
+        """
         told: dict[tuple[Block, Decision], list[set[str]]] = {}
         for member in self._unknown_members(keys, direction):
             groups = set(member.groups)
@@ -95,12 +102,12 @@ class MemberOpenings:
                 yield member, left
 
     def _named(self, keys: Keys, direction: Direction) -> Groups:
-        """The groups that a policy names, before or after."""
+        """Return the groups that a policy names, before or after."""
         permissions = (permission for at in (0, 1) for permission in self._permissions(keys, at, direction))
         return _groups_of(permissions)
 
     def _permissions(self, keys: Keys, at: int, direction: Direction) -> Sequence[Permission]:
-        """Those of the policy before (0) or after (1)."""
+        """Return the permissions of the policy before (0) or after (1)."""
         side, key = self._sides(keys)[at]
         return () if key is None else side.profile(key).permissions(direction)
 
@@ -116,8 +123,10 @@ class MemberOpenings:
         return sorted(found, key=lambda member: (member.name, member.groups, sorted(member.before)))
 
     def _unknown_members(self, keys: Keys, direction: Direction) -> list[FarMember]:
-        """Members of groups that a state lacks: of each alone, and of each two of which one lets in what the other one
-        dropped."""
+        """Return members of groups that a state lacks.
+
+        They are in each such group alone, and in each two groups of which one lets in what the other one dropped.
+        """
         dropping = _groups_of(p for p in self._permissions(keys, 0, direction) if p.decision.verdict is Verdict.DROP)
         accepting = _groups_of(p for p in self._permissions(keys, 1, direction) if p.decision.verdict is Verdict.ACCEPT)
         unknown = (dropping | accepting) & (self._states[0].unknown_groups | self._states[1].unknown_groups)
@@ -138,8 +147,10 @@ class MemberOpenings:
         return FarMember(before | (known_before - after), after | (known_after - before), unknown=before | after)
 
     def _opened(self, keys: Keys, member: FarMember, direction: Direction, family: Family) -> list[ChangedTraffic]:
-        """What opens from such a member, without what opens from anybody at the same addresses. (Parts of which only
-        some does stay whole, so that they are easy to say.)"""
+        """Return what opens from such a member, without what opens from anybody at the same addresses.
+
+        Parts of which only some does stay whole, so that they are easy to describe.
+        """
         found = self._changed(keys, (member.before, member.after), direction, family)
         anyway = self._changed(keys, (NONE, NONE), direction, family)
         if not found or len(found) * len(anyway) > MAX_COMPARED:
@@ -169,7 +180,7 @@ class MemberOpenings:
         return (self._pairs.before, keys[0]), (self._pairs.after, keys[1])
 
     def _shown(self, member: FarMember, named: Groups, family: Family) -> Ranges:
-        """The addresses of real ENIs that are in the same groups before and after."""
+        """Return the addresses of real ENIs that are in the same groups before and after."""
         before, after = self._states
         some = next(iter(member.after), None)
         enis = after.enis_of_group[some] if some is not None else ()
@@ -184,10 +195,10 @@ class MemberOpenings:
 
 
 def _groups_of(permissions: Iterable[Permission]) -> Groups:
-    """The groups that they have as remotes."""
+    """Return the groups that permissions have as remotes."""
     return frozenset(p.remote.security_group_id for p in permissions if isinstance(p.remote, GroupRef))
 
 
 def _known(state: CloudState, vpc_id: str, groups: Groups) -> Groups:
-    """Those of the groups that the state has in this VPC."""
+    """Return the groups that the state has in this VPC."""
     return frozenset(g for g in groups if g in state.group and state.group[g].vpc_id == vpc_id)

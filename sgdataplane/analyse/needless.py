@@ -2,10 +2,10 @@
 
 Owns what these words mean. Is given policies. Must not know how traffic is cut.
 
-Over all ENIs that have a rule, *shadowed* is one that decides no packet while a rule of the opposite action comes
-before it somewhere, and *redundant* is one that can go, with all others that are called so, without changing a verdict.
-Per packet, an accept *loses a tie* to a drop of equal priority, and inner accept makes a drop *void*. These two are
-found only where a packet at an ENI shows it.
+Over all ENIs that have it, a rule is *shadowed* if it decides no packet while a rule of the opposite action comes
+before it somewhere. A rule is *redundant* if it can go, together with all others that are reported as redundant,
+without changing a verdict. Per packet, an accept *loses a tie* to a drop of equal priority, and inner accept makes a
+drop *void*. These two are found only where a packet at an ENI shows it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ Places = list[tuple[PoolPolicy, int]]  # the policies that have a rule, and wher
 
 @dataclass(frozen=True, slots=True)
 class Needless:
-    """A rule, and what decides instead of it: all that hides it, or all that would do the same."""
+    """A rule that is shadowed or redundant."""
 
     rule: Decision
     is_shadowed: bool
     instead: tuple[Decision, ...]
+    """What decides instead of it: all that hides it, or all that would do the same."""
 
 
 @dataclass
 class Needs:
-    """What the policies show about each rule. Add them all, then ask `needless`."""
+    """What the policies show about each rule. Add all policies, then call `needless`."""
 
     _places: dict[RuleKey, Places] = field(default_factory=dict)
     _deciding: set[RuleKey] = field(default_factory=set)  # rules that decide some packet
@@ -43,9 +44,14 @@ class Needs:
     _void: set[RuleKey] = field(default_factory=set)  # drops hidden somewhere by inner accept
     _unknown: set[RuleKey] = field(default_factory=set)
     left_out: list[PoolPolicy] = field(default_factory=list)
+    """The policies that took too long to examine."""
 
     def add(self, policy: PoolPolicy) -> None:
-        """BudgetSpentError: nothing will be reported about this policy's rules."""
+        """Add what a policy shows about its rules.
+
+        Raises:
+            BudgetSpentError: it takes too long, and nothing will be reported about this policy's rules.
+        """
         try:
             policy.stacks.budget.begin()
             self._add(policy)
@@ -72,8 +78,11 @@ class Needs:
                 self._void |= {key} if rivals & policy.inner else set()
 
     def needless(self) -> Iterator[Needless]:
-        """The strongest first. Redundant rules that decide no packet leave first, so the weaker one of two equal rules
-        leaves. One that decides packets leaves only if the rules that are still there do the same."""
+        """Yield the shadowed and redundant rules, the strongest first.
+
+        Redundant rules that decide no packet leave first, so the weaker one of two equal rules leaves. A rule that
+        decides packets leaves only if the rules that are still there do the same.
+        """
         idle = self._places.keys() - self._needed - self._unknown
         hidden = idle - self._deciding
         gone: defaultdict[PoolPolicy, Mask] = defaultdict(int)
@@ -93,7 +102,7 @@ class Needs:
             gone[policy] |= 1 << index
 
     def _can_leave(self, key: RuleKey, gone: dict[PoolPolicy, Mask]) -> bool:
-        """False, too, if it would take too long to find out."""
+        """Return whether a rule can go, besides those that are gone; False if it takes too long to find out."""
         for policy, index in self._places[key]:
             try:
                 policy.stacks.budget.begin()
@@ -124,13 +133,13 @@ class Needs:
 
 
 def is_idle(policy: PoolPolicy, index: int, gone: Mask = 0) -> bool:
-    """Whether no packet's verdict changes without an entry when some others are gone already."""
+    """Return whether no packet's verdict changes without an entry when some others are gone already."""
     bit = 1 << index
     return all(policy.is_same(holding & ~gone | bit, index) for holding in policy.classes if holding & bit)
 
 
 def before(policy: PoolPolicy, index: int, gone: Mask = 0) -> Iterator[int]:
-    """The entries that decide the traffic that meets all conditions of an entry, when some others are gone."""
+    """Yield the entries that decide the traffic that meets all conditions of an entry, when some others are gone."""
     for holding in policy.classes:
         if holding >> index & 1:
             for cell, winner in policy.cells(holding & ~gone):
@@ -139,7 +148,7 @@ def before(policy: PoolPolicy, index: int, gone: Mask = 0) -> Iterator[int]:
 
 
 def ties(policy: PoolPolicy) -> Iterator[tuple[int, int]]:
-    """(accept, drop): rules of equal priority that both match a packet which the drop decides."""
+    """Return the accepts that lose a tie, each with the drop: both match a packet, and the drop decides it."""
     found: set[tuple[int, int]] = set()
     accepts = _accepts_by_priority(policy)
     for holding, far in policy.classes.items():
@@ -163,8 +172,10 @@ def _accepts_by_priority(policy: PoolPolicy) -> dict[int, Mask]:
 
 
 def void_drops(policy: PoolPolicy) -> Iterator[tuple[int, int]]:
-    """(drop, inner accept): the rule would drop a packet if the ENI and the remote didn't share a group that accepts
-    within."""
+    """Return the drops that inner accept makes void, each with the inner accept.
+
+    Such a rule would drop a packet if the ENI and the remote didn't share a group whose members accept each other.
+    """
     found: dict[int, int] = {}
     for holding, far in policy.classes.items():
         inner = holding & policy.inner

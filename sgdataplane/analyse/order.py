@@ -27,7 +27,10 @@ class FarAddresses:
         self._known: dict[tuple[Remote | None, Family], Ranges] = {}
 
     def of(self, remote: Remote | None, family: Family) -> Ranges:
-        """None is everyone. A group is one of the VPC of whoever names it (`resolve` leaves out any other)."""
+        """Return the addresses of a remote; None is everyone.
+
+        A group is one of the VPC of the group that names it (`resolve` leaves out any other).
+        """
         key = remote, family
         if key not in self._known:
             self._known[key] = addresses(family) if remote is None else self._resolved(remote, family)
@@ -39,13 +42,16 @@ class FarAddresses:
 
 
 class MemberAddresses(FarAddresses):
-    """The same for an address that no ENI has yet, and that is a member of some groups: it may be any address. (So a
-    group is everyone if it is among these, and nobody if not.)"""
+    """The addresses behind remotes for a far end that no ENI has yet, and that is a member of some groups.
+
+    It may be any address. So a group is everyone if it is among these, and nobody if not.
+    """
 
     def __init__(self, known: FarAddresses, groups: frozenset[str]) -> None:
         self._others, self._groups = known, groups
 
     def of(self, remote: Remote | None, family: Family) -> Ranges:
+        """Return the addresses of a remote; those of a group are all or none."""
         if isinstance(remote, GroupRef):
             return addresses(family) if remote.security_group_id in self._groups else ()
         return self._others.of(remote, family)
@@ -53,31 +59,34 @@ class MemberAddresses(FarAddresses):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A permission and the traffic that its conditions hold for: `far` may be empty."""
+    """A permission and the traffic that its conditions hold for."""
 
     permission: Permission
     far: Ranges
+    """The addresses of its remote; may be empty."""
     shape: Shape
 
     @property
     def can_match(self) -> bool:
+        """Whether any traffic meets all conditions."""
         return bool(self.far) and all(self.shape)
 
 
 @dataclass(frozen=True)
 class PermissionOrder:
-    """The permissions of one profile, direction and family, strongest first; the last one holds for everything. There
-    is one entry for each, in the same order."""
+    """The permissions of one profile, direction and family, strongest first; the last one holds for everything."""
 
     entries: tuple[Entry, ...]
+    """One entry for each permission, in the same order."""
     family: Family
 
     @classmethod
     def of(cls, permissions: Iterable[Permission], family: Family, far: FarAddresses) -> PermissionOrder:
+        """Return the order of permissions that are given strongest first."""
         return cls(tuple(_entry(permission, family, far) for permission in permissions), family)
 
     def classes(self, within: Ranges) -> dict[Mask, Ranges]:
-        """Far addresses by the set of entries whose remote they are in."""
+        """Return the far addresses by the set of entries whose remote they are in."""
         return overlay(((meet(e.far, within), 1 << index) for index, e in enumerate(self.entries)), within)
 
     @cached_property
@@ -93,6 +102,6 @@ def _entry(permission: Permission, family: Family, far: FarAddresses) -> Entry:
 
 
 def shape_of(permission: Permission, family: Family) -> Shape:
-    """All that a permission asks for but the remote; one part is empty if it can't match in that family."""
+    """Return all that a permission requires except the remote; one part is empty if it can't match in that family."""
     pairs = zip(conditions(permission, family), WHOLE[family], strict=True)
     return tuple([whole if ranges is None else ranges for ranges, whole in pairs])

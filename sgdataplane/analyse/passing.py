@@ -1,8 +1,8 @@
-"""What passes between two addresses, exactly: ordered permissions -> the protocols, ports and further numbers (FURTHER,
-which few rules ask for) that they accept.
+"""What passes between two addresses, exactly.
 
-Owns these sets and their algebra. Is given permissions that are known to hold for the two addresses. Must not know
-addresses, groups or how a set is shown.
+From ordered permissions it makes the protocols, ports and further numbers (FURTHER, which few rules require) that they
+accept. Owns these sets and their algebra. Is given permissions that are known to hold for the two addresses. Must not
+know addresses, groups or how a set is shown.
 
 Ports are 1..65535: no rule can name port 0 (semantics.md, section 2), and nobody listens there.
 """
@@ -29,28 +29,30 @@ EVERY_BIT = (1 << 65536) - 2  # EVERY_PORT, as bits
 
 @dataclass(frozen=True, slots=True, order=True)
 class PassingRow:
-    """Sessions of one protocol that pass: to these ports (protocols other than TCP and UDP have all of them), and with
-    these numbers in each of FURTHER. `protocol` OTHER: every protocol that isn't in `Passing.named`."""
+    """Sessions of one protocol that pass."""
 
     protocol: int
+    """The protocol's number; OTHER is every protocol that isn't in `Passing.named`."""
     ports: Ranges = EVERY_PORT
+    """The ports to which they pass; all of them for protocols other than TCP and UDP."""
     further: tuple[Ranges, ...] = EVERY
+    """The numbers in each of FURTHER with which they pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """Everything that passes: no two rows share a session, and equal sets are equal values. `named`: the protocols that
-    don't pass as OTHER does; they have rows of their own, or none."""
+    """Everything that passes: no two rows share a session, and equal sets are equal values."""
 
     rows: tuple[PassingRow, ...] = ()
     named: tuple[int, ...] = ()
+    """The protocols that don't pass as OTHER does; they have rows of their own, or none."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
 
 def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
-    """What all of these ways accept. Each is an order of permissions that ends in one for everything."""
+    """Return what all of these ways accept; each is an order of permissions that ends in one for everything."""
     named = {
         permission.protocol.number
         for way in ways
@@ -61,7 +63,7 @@ def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
 
 
 def normal(rows_of: dict[int, tuple[PassingRow, ...]]) -> Passing:
-    """The normal form of the rows of each protocol, OTHER among them."""
+    """Return the normal form of the rows of each protocol, OTHER among them."""
     usual = [(row.ports, row.further) for row in rows_of[OTHER]]
     differing = sorted(
         number
@@ -79,20 +81,22 @@ def _of_protocol(way: Iterable[Permission], number: int, family: Family) -> list
 
 
 def effort(ways: Sequence[Sequence[Permission]], family: Family) -> int:
-    """About how many permissions `passing` looks at; the rest of its work costs as much as twenty."""
+    """Return about how many permissions `passing` examines; the rest of its work costs as much as twenty."""
     cuts = [{span for way in ways for p in way for span in each.of_rule(p, family) or ()} for each in FURTHER]
     return 20 + prod(1 + len(spans) for spans in cuts) * sum(map(len, ways))
 
 
 def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> tuple[PassingRow, ...]:
-    """The sessions of one protocol that all ways accept."""
+    """Return the sessions of one protocol that all ways accept."""
     found = _accepted_by([_of_protocol(way, number, family) for way in ways], FURTHER, family)
     return tuple(sorted(PassingRow(number, _ranges(ports), further) for further, ports in found))
 
 
 def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
-    """What all ways accept. Equal sets have equal forms: in each dimension that is left, numbers that lead to the same
-    result are joined."""
+    """Return what all ways accept; equal sets have equal forms.
+
+    In each dimension that is left, numbers that lead to the same result are joined.
+    """
     if not left:
         ports = reduce(and_, map(_accepted, ways))
         return (((), ports),) if ports else ()
@@ -105,8 +109,10 @@ def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition]
 
 
 def _accepted(way: Iterable[Permission]) -> int:
-    """The ports that an order accepts, as bits. (There can be a thousand permissions; each takes its ports away from
-    those after it.)"""
+    """Return the ports that an order accepts, as bits.
+
+    There can be a thousand permissions; each takes its ports away from those after it.
+    """
     left, accepted = EVERY_BIT, 0
     for permission in way:
         ports = left if permission.ports is None else left & _bits(permission.ports)
@@ -120,11 +126,12 @@ def _accepted(way: Iterable[Permission]) -> int:
 
 @lru_cache(maxsize=4096)
 def _bits(ports: Ranges) -> int:
+    """Return ports as a number, with a bit for each."""
     return sum((1 << last + 1) - (1 << first) for first, last in ports)
 
 
 def _ranges(bits: int) -> Ranges:
-    """The ports that a number stands for, the inverse of `_bits`."""
+    """Return the ports that a number stands for, the inverse of `_bits`."""
     found, first = list[Interval](), 0
     while bits:
         zeros = (bits & -bits).bit_length() - 1
@@ -137,7 +144,7 @@ def _ranges(bits: int) -> Ranges:
 
 
 def _cut(condition: Condition, spans: Iterable[Interval]) -> list[Interval]:
-    """All numbers of a condition, cut wherever one of the spans begins or ends."""
+    """Return all numbers of a condition, cut wherever one of the spans begins or ends."""
     ((first, last),) = EVERY[FURTHER.index(condition)]
     starts = sorted({first, *(edge for span in spans for edge in (span[0], span[1] + 1) if edge <= last)})
     return list(zip(starts, [start - 1 for start in starts[1:]] + [last], strict=True))

@@ -1,8 +1,8 @@
-"""Which ENIs share one policy, and that policy as one order per direction and family: what exact findings ask.
+"""Which ENIs share one policy, and that policy as one order per direction and family: what exact findings are made of.
 
 Owns the sharing. Is given a state. Must not know findings.
 
-ENIs with the same groups and nic type are one pool. A group without ENIs is judged as if one ENI were in it alone,
+ENIs with the same groups and NIC type are one pool. A group without ENIs is judged as if one ENI were in it alone,
 whatever its addresses.
 """
 
@@ -29,16 +29,19 @@ DHCP = (Prefix.of(DHCP_BROADCAST), Prefix.of(DHCPV6_SERVERS))
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """ENIs that share a profile; without any: whatever ENI might be in its group alone. `passing`: far addresses with
-    which some traffic may pass whatever the rules say (DHCP's, metadata)."""
+    """ENIs that share a profile; without any, whatever ENI might be in its group alone."""
 
     profile: Profile
     enis: tuple[Eni, ...]
     passing: tuple[Prefix, ...]
+    """Far addresses with which some traffic may pass whatever the rules say (DHCP's, metadata)."""
 
     def is_met(self, far: Ranges, local: Ranges, family: Family) -> bool:
-        """Whether some traffic between these gets to the rules of an ENI: it isn't from or to the ENI itself, nor to an
-        address that it shares with others. (Traffic with addresses that may always pass is left out.)"""
+        """Return whether some traffic between these addresses gets to the rules of an ENI.
+
+        It doesn't if it is from or to the ENI itself, or to an address that the ENI shares with others. Traffic with
+        addresses that may always pass is left out.
+        """
         if not self.enis:
             return bool(far and local)
         reached = (eni for eni in self.enis if meet(ranges_of(eni.own_prefixes, family), local))
@@ -47,8 +50,11 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class PoolPolicy:
-    """A pool's policy in one direction and family. An entry is named by its place in the order, and sets of entries are
-    masks as in arrangement.py. Each question spends from the stacks' budget."""
+    """A pool's policy in one direction and family.
+
+    An entry is named by its place in the order, and sets of entries are masks as in arrangement.py. Each question
+    spends from the stacks' budget, and raises BudgetSpentError if that is too much.
+    """
 
     pool: Pool
     direction: Direction
@@ -57,7 +63,7 @@ class PoolPolicy:
 
     @cached_property
     def classes(self) -> dict[Mask, Ranges]:
-        """Far addresses by the set of entries whose remote they are in."""
+        """The far addresses, by the set of entries whose remote they are in."""
         self.stacks.budget.spend(sum(len(entry.far) for entry in self.order.entries))
         return self.order.classes(addresses(self.order.family))
 
@@ -74,31 +80,32 @@ class PoolPolicy:
         return self.stacks.of(tuple([self._kinds[place] for place in places]), self.order.family), places
 
     def cells(self, holding: Mask) -> list[tuple[TrafficCell, int]]:
-        """What decides the traffic of a set: disjoint cells, each with its entry."""
+        """Return what decides the traffic of a set of entries: disjoint cells, each with its entry."""
         if holding not in self._known:
             stack, places = self._stack(holding)
             self._known[holding] = [(cell, places[cell.winners[0]]) for cell in stack.decided(stack.every)]
         return self._known[holding]
 
     def followed(self, holding: Mask) -> Iterator[tuple[int, int]]:
-        """Each entry that decides some traffic of a set, with what would decide it next."""
+        """Return each entry that decides some traffic of a set, with the entry that would decide it next."""
         stack, places = self._stack(holding)
         return ((places[first], places[second]) for first, second in stack.followed())
 
     def is_same(self, holding: Mask, index: int) -> bool:
-        """Whether all verdicts of a set stay as they are without one of its entries."""
+        """Return whether all verdicts of a set stay as they are without one of its entries."""
         stack, places = self._stack(holding)
         return not stack.differing(stack.every, stack.every & ~(1 << places.index(index)))
 
     def has_part(self, cell: TrafficCell, index: int) -> bool:
-        """Whether some of a cell meets all of an entry's conditions but the remote."""
+        """Return whether some of a cell meets all of an entry's conditions except the remote."""
         return all(map(meet, cell.shape, self.order.entries[index].shape))
 
     def local(self, cell: TrafficCell, index: int) -> Ranges:
-        """The local addresses of that part."""
+        """Return the local addresses of the part of a cell that meets an entry's conditions."""
         return meet(cell.shape[LOCAL_AT], self.order.entries[index].shape[LOCAL_AT])
 
     def is_met(self, far: Ranges, local: Ranges) -> bool:
+        """Return whether some traffic between these addresses gets to the rules of an ENI of the pool."""
         return self.pool.is_met(far, local, self.order.family)
 
     @cached_property
@@ -108,32 +115,35 @@ class PoolPolicy:
         return {rule_key(decision): i for decision, i in decisions if decision.cause == RULE}
 
     def permission(self, index: int) -> Permission:
+        """Return the permission of an entry."""
         return self.order.entries[index].permission
 
     def decision(self, index: int) -> Decision:
+        """Return the decision that an entry makes."""
         return self.permission(index).decision
 
     @property
     def accepting(self) -> Mask:
+        """The entries whose verdict is accept."""
         return self.order.accepting
 
     @cached_property
     def inner(self) -> Mask:
-        """The inner accepts."""
+        """The entries that are inner accepts."""
         return mask_of(i for i, _ in enumerate(self.order.entries) if self.decision(i).cause == INNER_ACCEPT)
 
     def agreeing(self, index: int) -> Mask:
-        """The entries with the same verdict as this one."""
+        """Return the entries with the same verdict as this one."""
         return self.accepting if self.accepting >> index & 1 else ~self.accepting
 
 
 def rule_key(rule: Decision) -> RuleKey:
+    """Return the ids of a rule's group and of the rule, which name it in a whole state."""
     return rule.security_group_id, rule.security_group_rule_id
 
 
 def pools_of(state: CloudState, options: Options, pending: Iterable[PendingEni] = ()) -> Iterator[Pool]:
-    """The pools of all ENIs, and one for each group without ENIs and for the groups of each interface that has no
-    address yet."""
+    """Yield the pools of all ENIs, of each group without ENIs, and of interfaces that have no address yet."""
     passing = (*map(Prefix.of, options.gateways), *DHCP, *options.metadata)
     found: dict[tuple[tuple[str, ...], NicType], list[Eni]] = {}
     for eni in state.judged_enis:
@@ -154,14 +164,14 @@ def pools_of(state: CloudState, options: Options, pending: Iterable[PendingEni] 
 
 
 def _imagined(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:
-    """An ENI that is in this group alone; in the classic network one of each nic type."""
+    """Yield an ENI that is in this group alone; in the classic network, one of each NIC type."""
     is_classic = state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
     for nic_type in NicType if is_classic else (NicType.INTRANET,):
         yield Eni("", group.vpc_id, "", (), (group.security_group_id,), nic_type=nic_type)
 
 
 def policies_of(pool: Pool, far: FarAddresses, stacks: Stacks) -> Iterator[PoolPolicy]:
-    """Those of a pool in which a rule can match."""
+    """Yield the policies of a pool in which a rule can match, by direction and family."""
     for direction in Direction:
         permissions = pool.profile.permissions(direction)
         if not any(permission.decision.cause == RULE for permission in permissions):

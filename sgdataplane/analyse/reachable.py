@@ -1,7 +1,7 @@
 """Who reaches whom, exactly, from the state alone: between kinds of ENIs, and to and from everywhere else.
 
 Owns how the policies of both ends are joined, and which addresses are outside. Is given a state. Must not know how the
-answer is shown. tests/property/test_reachable.py holds it to decide().
+answer is shown. tests/property/test_reachable.py compares it with decide().
 
 A session from A to B passes if A's egress and B's ingress both accept it. ENIs of different VPCs don't meet.
 """
@@ -28,26 +28,27 @@ EFFORT = 1_000_000  # some seconds
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What passes in one family. `is_some`: rules tell addresses of the two ends apart, and it passes only between
-    some of them."""
+    """What passes between two kinds of ENIs in one family."""
 
     family: Family
     passing: Passing
     is_some: bool = False
+    """Rules tell addresses of the two ends apart, and it passes only between some of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """What passes from or to exactly these addresses outside. `is_some`: only for some of the ENI's own addresses."""
+    """What passes from or to exactly these addresses outside."""
 
     family: Family
     passing: Passing
     addresses: Ranges
     is_some: bool = False
+    """It passes only for some of the ENI's own addresses."""
 
 
 class _ByBlock:
-    """Permissions, found by the blocks of a remote. (There can be a thousand, but few are for any one address.)"""
+    """Permissions, found by the blocks of a remote. There can be a thousand, but few are for any one address."""
 
     def __init__(self, permissions: Sequence[Permission]) -> None:
         self._permissions = permissions
@@ -58,7 +59,7 @@ class _ByBlock:
             (self._always if remote is None or isinstance(remote, GroupRef) else self._naming[remote]).append(place)
 
     def naming(self, blocks: Blocks) -> Iterator[Permission]:
-        """The permissions for these blocks, for groups and for everyone, in order."""
+        """Return the permissions for these blocks, for groups and for everyone, in order."""
         named = (place for block in blocks for place in self._naming.get(block, ()))
         return (self._permissions[place] for place in sorted((*self._always, *named)))
 
@@ -68,8 +69,13 @@ class TooIntricateError(Exception):
 
 
 class Reachability:
-    """Answers about one state. `kinds`: its ENIs, grouped where no rule tells them apart. All answers together may look
-    at `effort` permissions; after that, TooIntricateError."""
+    """Who reaches whom in one state.
+
+    All answers together may examine `effort` permissions; after that, they raise TooIntricateError.
+
+    Attributes:
+        kinds: the state's ENIs, grouped where no rule tells them apart.
+    """
 
     def __init__(self, state: CloudState, options: Options = DEFAULTS, effort: int = EFFORT) -> None:
         self._effort = effort
@@ -80,7 +86,7 @@ class Reachability:
         self._outside: dict[tuple[str, Family], Ranges] = {}
 
     def between(self, source: EniKind, target: EniKind) -> tuple[Way, ...]:
-        """What passes from any ENI of one kind to any (other) ENI of the other kind; () where nothing can."""
+        """Return what passes from any ENI of one kind to any (other) ENI of the other kind; () if nothing can."""
         found: dict[tuple[Family, Passing], int] = defaultdict(int)
         pairs: dict[Family, int] = defaultdict(int)
         for near in source.places:
@@ -105,7 +111,7 @@ class Reachability:
     def _steps(
         self, kind: EniKind, direction: Direction, local: AddressClass, remote: Blocks, other: EniKind | None
     ) -> list[Permission]:
-        """The permissions that hold for these two ends. `other`: the remote's kind; None if it is outside."""
+        """Return the permissions that hold for these two ends; `other` is the remote's kind, None if it is outside."""
         groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
         return [
             permission
@@ -121,7 +127,7 @@ class Reachability:
         return self._orders[kind, direction]
 
     def outside(self, vpc_id: str, family: Family) -> Ranges:
-        """All addresses but those of the VPC's blocks and of its ENIs."""
+        """Return all addresses except those of the VPC's blocks and of its ENIs."""
         key = (vpc_id, family)
         if key not in self._outside:
             inside = [*self._state.vpc[vpc_id].cidr_blocks]
@@ -133,7 +139,10 @@ class Reachability:
         return self._outside[key]
 
     def far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...]:
-        """What passes from (ingress) or to (egress) addresses outside, each session once; most addresses come first."""
+        """Return what passes from (ingress) or to (egress) addresses outside, each session once.
+
+        The rows with most addresses come first.
+        """
         found: dict[tuple[Family, Ranges, Passing], int] = defaultdict(int)
         places: dict[Family, int] = defaultdict(int)
         for local in kind.places:
@@ -146,7 +155,7 @@ class Reachability:
         return tuple(sorted(rows, key=lambda row: (row.family.value, -count(row.addresses), row.passing.rows)))
 
     def _far_of(self, kind: EniKind, direction: Direction, local: AddressClass) -> dict[Passing, Ranges]:
-        """What passes -> the addresses that it holds for, which are disjoint."""
+        """Return what passes, with the addresses that it passes for, which are disjoint."""
         known: dict[Blocks, Passing] = {}
         found: dict[Passing, list[Interval]] = {}
         for span, blocks in self._segments[local.family].of(self.outside(kind.vpc_id, local.family)):
@@ -157,7 +166,7 @@ class Reachability:
 
 
 def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Passing]]:
-    """From disjoint addresses, each with all that passes there, to disjoint sessions, each with all its addresses."""
+    """Turn disjoint addresses, each with all that passes there, into disjoint sessions with all their addresses."""
     protocols = {OTHER, *(number for what in groups for number in what.named)}
     found: dict[Ranges, dict[int, list[PassingRow]]] = {}
     for protocol in protocols:
@@ -168,7 +177,7 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
 
 
 def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[PassingRow, Ranges]]:
-    """One protocol's rows, cut where what passes changes, each with all addresses that it passes for."""
+    """Yield one protocol's rows, cut where what passes changes, each with all addresses that it passes for."""
     turns: dict[Further, dict[int, set[Passing]]] = {}  # at which ports groups begin and cease to pass
     for what in groups:
         for row in _rows_of(what, protocol):
@@ -193,7 +202,7 @@ def _rows_of(what: Passing, protocol: int) -> Iterator[PassingRow]:
 
 
 def _joined(protocol: int, rows: Iterable[PassingRow]) -> tuple[PassingRow, ...]:
-    """Rows that differ only in their ports become one."""
+    """Return the rows with those joined that differ only in their ports."""
     ports: dict[Further, list[Interval]] = {}
     for row in rows:
         ports.setdefault(row.further, []).extend(row.ports)

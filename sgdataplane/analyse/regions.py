@@ -1,7 +1,7 @@
-"""Regions of traffic, exactly: a set of numbers in each of DIMENSIONS (policy/dimensions.py), of one ENI or profile, in
-one direction and family.
+"""Regions of traffic, exactly: a set of numbers in each of DIMENSIONS (policy/dimensions.py).
 
-Owns their arithmetic. Is given ranges of numbers. Must not know rules.
+A region is of one ENI or profile, in one direction and family. Owns the arithmetic of regions. Is given ranges of
+numbers. Must not know rules.
 
 A block is a product of sets, so a rule is one block, however many members its remote has. Traffic that has no number in
 a dimension (only TCP and UDP have ports) is in a block if the rest of it is: no rule for such a protocol names ports,
@@ -24,12 +24,16 @@ WHOLE: Mapping[Family, tuple[Ranges, ...]] = {
 
 
 class Block(tuple[Ranges, ...]):
-    """All traffic that has each of its values in these sets, none of which is empty. The first is the far address's."""
+    """All traffic that has each of its values in these sets, none of which is empty.
+
+    The first set is that of the far address.
+    """
 
     __slots__ = ()
 
     @property
     def far(self) -> Ranges:
+        """The far addresses."""
         return self[0]
 
 
@@ -37,22 +41,22 @@ Region = tuple[Block, ...]
 
 
 def addresses(family: Family) -> Ranges:
-    """All of a family."""
+    """Return all addresses of a family."""
     return ((0, family.last),)
 
 
 def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:
-    """The addresses of one family that are in some of these prefixes."""
+    """Return the addresses of one family that are in some of these prefixes."""
     return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
 def common(one: Region, other: Region) -> Region:
-    """The traffic in both."""
+    """Return the traffic that is in both regions."""
     return tuple(both for block in one for rival in other if (both := _both(block, rival)) is not None)
 
 
 def without(region: Region, other: Region) -> Region:
-    """The traffic in the first only."""
+    """Return the traffic that is in the first region only."""
     left = region
     for block in other:
         left = tuple(part for some in left for part in _outside(some, block))
@@ -60,8 +64,11 @@ def without(region: Region, other: Region) -> Region:
 
 
 def merged(blocks: Iterable[Block]) -> Region:
-    """The same traffic in no more blocks than before: any two disjoint blocks that differ in one dimension only become
-    one, until there are none. (There may be a smaller set of blocks: finding the smallest is NP-hard.)"""
+    """Return the same traffic in no more blocks than before.
+
+    Two disjoint blocks that differ in one dimension only become one, until there are no such two. There may be a
+    smaller set of blocks: finding the smallest is NP-hard.
+    """
     found = tuple(blocks)
     while True:
         before = len(found)
@@ -92,7 +99,7 @@ def _both(one: Block, other: Block) -> Block | None:
 
 
 def _outside(block: Block, other: Block) -> Iterator[Block]:
-    """What is left of a block outside another: at most one part for each dimension."""
+    """Yield what is left of a block outside another: at most one part for each dimension."""
     both = _both(block, other)
     if both is None:
         yield block

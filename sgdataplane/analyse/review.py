@@ -1,9 +1,9 @@
 """review(): everything odd about a state, each as a finding.
 
-Owns the order, the words of each finding, and what is left out where there is too much to look at. Is given a checked
+Owns the order, the words of each finding, and what is left out where there is too much to examine. Is given a checked
 state. Must not know files, hosts or nftables.
 
-What is said about rules holds for decide(), packet by packet: tests/property/test_findings.py.
+What findings say about rules holds for decide(), packet by packet: tests/property/test_findings.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def review(
     options: Options = DEFAULTS,
     pending: Iterable[PendingEni] = (),
 ) -> tuple[Finding, ...]:
-    """All findings, by group and rule. `budget`: how much may be looked at. `pending`: ENIs without an address."""
+    """Return all findings, by group and rule.
+
+    `budget` is how much may be examined. `pending` are ENIs without an address.
+    """
     far, stacks = FarAddresses(state), Stacks(budget or Budget())
     unmatched = Unmatched(state, far)
     nothing = [finding for group in state.security_groups for finding in unmatched.of_group(group)]
@@ -53,7 +56,10 @@ def review(
 
 
 def in_audit_mode(state: CloudState) -> Iterator[Finding]:
-    """The ENIs whose rules are not enforced. All other findings are about what rules say, whichever mode ENIs have."""
+    """Yield a finding for each ENI whose rules are not enforced.
+
+    All other findings are about what rules say, whichever mode ENIs have.
+    """
     for eni in state.audited:
         until = f" until {eni.audit_until}" if eni.audit_until else ""
         message = f"{eni.network_interface_id} is in audit mode{until}: what its rules refuse passes"
@@ -68,19 +74,21 @@ def _key(finding: Finding) -> RuleKey:
 
 @dataclass
 class _Opened:
-    """What a rule opens to the internet: sensitive ports (none for an egress rule), with the help of `others`."""
+    """What a rule opens to the internet."""
 
     ports: set[int] = field(default_factory=set)
+    """The sensitive ports; none for an egress rule."""
     others: set[Permission] = field(default_factory=set)
+    """The rules without whose help it doesn't open them."""
 
 
 @dataclass
 class _RuleFindings:
-    """What the policies show about rules, put together. `nothing`: rules that match nothing, which is enough to say
-    about them."""
+    """What the policies show about rules, put together."""
 
     state: CloudState
     nothing: set[RuleKey]
+    """Rules that match nothing; nothing else needs to be said about them."""
     needs: Needs = field(default_factory=Needs)
     opened: dict[Permission, _Opened] = field(default_factory=dict)
     tied: dict[Permission, set[Permission]] = field(default_factory=dict)
@@ -89,7 +97,11 @@ class _RuleFindings:
     maybe_open: list[PoolPolicy] = field(default_factory=list)
 
     def add_openings(self, policy: PoolPolicy) -> None:
-        """For all policies before anything else is looked at: whoever spends the budget must not hide what is open."""
+        """Add what a policy opens to the internet.
+
+        This happens for all policies before anything else is examined: a policy that spends the budget must not hide
+        what is open.
+        """
         try:
             policy.stacks.budget.begin()
             self._add_openings(policy)
@@ -97,6 +109,7 @@ class _RuleFindings:
             self.maybe_open.append(policy)
 
     def add(self, policy: PoolPolicy) -> None:
+        """Add what a policy shows about its rules."""
         try:
             self.needs.add(policy)
             self._add_contested(policy)
@@ -121,6 +134,7 @@ class _RuleFindings:
             self.void.setdefault(policy.permission(drop), set()).add(policy.decision(inner).security_group_id)
 
     def findings(self) -> Iterator[Finding]:
+        """Yield the findings about rules, and those about policies that took too long to examine."""
         shadowed = set()
         for needless in self.needs.needless():
             shadowed |= {needless.rule} if needless.is_shadowed else set()
@@ -183,7 +197,7 @@ def _void(rule: Permission, groups: Collection[str]) -> Finding:
 
 
 def _not_examined(left_out: Collection[PoolPolicy], so: str) -> str:
-    """One message for all that was too much."""
+    """Return one message for all policies that took too long to examine."""
     pools = dict.fromkeys(policy.pool for policy in left_out)
     first = _listed(next(iter(pools)).profile.security_group_ids)
     more = f", and those of {len(pools) - 1} more sets of groups," if len(pools) > 1 else ""
@@ -204,7 +218,7 @@ def _remote(rule: Permission) -> str:
 
 
 def _names(decisions: Iterable[Decision]) -> str:
-    """What decided, the strongest first; rules are named with their group."""
+    """Return what decided, in words, the strongest first; rules are named with their group."""
 
     def strength(decision: Decision) -> tuple[bool, int, bool, RuleKey]:
         is_accept = decision.verdict is Verdict.ACCEPT
@@ -214,7 +228,7 @@ def _names(decisions: Iterable[Decision]) -> str:
 
 
 def _listed(names: Collection[str]) -> str:
-    """The first few, in words."""
+    """Return the first few names, in words, and how many more there are."""
     shown = list(names)[:NAMED]
     more = len(names) - len(shown)
     parts = [*shown, f"{more} more"] if more else shown

@@ -1,12 +1,12 @@
-"""Traffic that rules judge, as rows for people: one range in each dimension, and as few rows as a sweep along each
-dimension makes.
+"""Traffic that rules judge, as rows for people.
 
-Owns the rows, and which traffic of an ENI is judged at all: the rest is refused or passes whatever its rules say. Is
-given blocks and ENIs. Must not know rules.
+A row is one range in each dimension, and there are as few rows as a sweep along each dimension makes. Owns the rows,
+and which traffic of an ENI is judged at all: the rest is refused or passes whatever its rules say. Is given blocks and
+ENIs. Must not know rules.
 
 An ENI's own address among everyone else's would cut every rule for everyone in two, though traffic from there is
-refused before any rule is asked. So addresses that are never judged are taken off the axis before rows are made, and
-ranges reach over them.
+refused before any rule is evaluated. So addresses that are never judged are taken off the axis before rows are made,
+and ranges reach over them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = tuple[Interval, ...]  # in the order of DIMENSIONS
 
 
 def at(row: Row, dimension: Dimension) -> Interval:
-    """A row's range in one dimension."""
+    """Return a row's range in one dimension."""
     return row[PLACES[dimension]]
 
 
@@ -45,15 +45,15 @@ class Axis:
 
     @property
     def whole(self) -> Interval:
-        """From the first number that matters to the last."""
+        """The interval from the first number that matters to the last."""
         return self._kept[0][0], self._kept[-1][1]
 
     def places(self, ranges: Ranges) -> Ranges:
-        """Where a set lies on the axis; what doesn't matter is left out."""
+        """Return where a set lies on the axis; numbers that don't matter are left out."""
         return united(self._shifted(interval) for interval in meet(ranges, self._kept))
 
     def numbers(self, interval: Interval) -> Interval:
-        """The first and last number of an interval on the axis."""
+        """Return the first and last number of an interval on the axis."""
         return self._number(interval[0]), self._number(interval[1])
 
     def _shifted(self, interval: Interval) -> Interval:
@@ -67,8 +67,10 @@ class Axis:
 
 
 def rows(blocks: Iterable[Block], far: Axis, local: Axis) -> list[Row]:
-    """Disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters. No two rows could be
-    one. (There may be a way with fewer rows: finding the fewest is NP-hard.)"""
+    """Return disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters.
+
+    No two rows could be one. There may be a way with fewer rows: finding the fewest is NP-hard.
+    """
     axes = {PLACES[REMOTE]: far, PLACES[LOCAL]: local}
     cells: list[Row] = [row for block in blocks for row in product(*_placed(block, axes))]
     orders = [(*DIMS[start:], *DIMS[:start]) for start in DIMS] if len(cells) <= FEW else [tuple(DIMS)]
@@ -81,7 +83,7 @@ def _placed(block: Block, axes: Mapping[int, Axis]) -> Iterator[Ranges]:
 
 
 def _merged(cells: list[Row], order: Iterable[int]) -> list[Row]:
-    """Neighbours along each dimension become one, until there are none."""
+    """Return the cells with neighbours along each dimension joined, until there are none."""
     found = cells
     while True:
         before = len(found)
@@ -106,6 +108,7 @@ class JudgedTraffic(NamedTuple):
     local: Ranges
 
     def region(self, family: Family) -> Region:
+        """Return the traffic as a region; () if there is none."""
         shape = list(WHOLE[family])
         shape[LOCAL_AT] = self.local
         return (Block((self.far, *shape)),) if self.far and self.local else ()
@@ -115,9 +118,13 @@ NOTHING = JudgedTraffic((), ())
 
 
 def judged_traffic(eni: Eni, direction: Direction, family: Family, options: Options) -> JudgedTraffic:
-    """Ingress: from others, to the ENI or to what it shares with others (multicast). Egress: from the ENI's addresses,
-    to everything but the metadata service. That is what `decide()` says before it asks any rule, as far as addresses
-    tell; what it tells by ports or ICMP types (DHCP, discovery), by MAC or by TCP flags is not left out."""
+    """Return the traffic of an ENI that its rules judge in one direction and family.
+
+    Ingress is traffic from others, to the ENI or to what it shares with others (multicast). Egress is traffic from the
+    ENI's addresses, to everything except the metadata service. That is what `decide()` settles before it evaluates
+    rules, as far as addresses tell. What it settles by ports or ICMP types (DHCP, discovery), by MAC or by TCP flags is
+    not left out.
+    """
     if direction is Direction.INGRESS:
         local = ranges_of((*eni.own_prefixes, *always.SHARED[family]), family)
         return JudgedTraffic(minus(addresses(family), ranges_of(eni.private_prefixes, family)), local)
@@ -127,7 +134,7 @@ def judged_traffic(eni: Eni, direction: Direction, family: Family, options: Opti
 
 
 def is_all_dhcp(row: Row, direction: Direction, family: Family, options: Options) -> bool:
-    """Whether all traffic of a row is DHCP, which rules never judge."""
+    """Return whether all traffic of a row is DHCP, which rules never judge."""
     client, server, everyone = always.DHCP[family]
     is_sent = direction is Direction.EGRESS
     source_port, port = (client, server) if is_sent else (server, client)

@@ -1,7 +1,7 @@
 """Rules that match nothing, and why; groups that nothing uses.
 
-Owns the reasons in words. Is given a state: that a rule matches nothing follows from the addresses and numbers that it
-asks for.
+Owns the reasons in words. Is given a state: whether a rule matches nothing follows from the addresses and numbers that
+it requires.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sgdataplane.policy.resolve import resolve_rule
 
 
 def unused_groups(state: CloudState) -> Iterator[Finding]:
+    """Yield a finding for each group that has no ENI and that no rule names."""
     remotes = (rule.remote for group in state.security_groups for rule in group.rules)
     named = {remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)}
     for group in state.security_groups:
@@ -36,7 +37,7 @@ class Unmatched:
         self._state, self._far = state, far
 
     def of_group(self, group: SecurityGroup) -> Iterator[Finding]:
-        """At most one finding for each rule."""
+        """Yield at most one finding for each rule of a group."""
         for rule in group.rules:
             if isinstance(rule.remote, GroupRef) and rule.remote.security_group_id in self._state.unknown_groups:
                 message = f"the state doesn't have {rule.remote.security_group_id}, so the rule matches nobody here"
@@ -53,7 +54,7 @@ class Unmatched:
                 yield Finding("RuleNeverMatches", Severity.WARNING, message, about(group, rule))
 
     def _empty_remote(self, group: SecurityGroup, rule: SecurityGroupRule) -> str:
-        """Why the remote has no address; "" if it has."""
+        """Return why the remote has no address; "" if it has."""
         remote = rule.remote
         if isinstance(remote, GroupRef):
             other = self._state.group[remote.security_group_id]
@@ -66,7 +67,7 @@ class Unmatched:
         return f"{remote.security_group_id} has no members" if isinstance(remote, GroupRef) else ""
 
     def _contradiction(self, group: SecurityGroup, rule: SecurityGroupRule) -> str:
-        """Why no packet can match, whoever the ENI is; "" if one can."""
+        """Return why no packet can match, whatever the ENI; "" if one can."""
         permission = resolve_rule(self._state, group, rule)
         families = [family for family in Family if self._far.of(rule.remote, family)]
         if any(all(shape_of(permission, family)) for family in families):
@@ -80,8 +81,10 @@ class Unmatched:
         return f"{rule.ip_protocol} doesn't exist in the family of {rule.narrowing}"
 
     def _nobody_here(self, group: SecurityGroup, rule: SecurityGroupRule) -> str:
-        """Why no packet can match at any of the group's ENIs; "" if one can. (An ENI of a group that has none yet might
-        have any address.)"""
+        """Return why no packet can match at any of the group's ENIs; "" if one can.
+
+        An ENI of a group that has none yet might have any address.
+        """
         if rule.narrowing is None:
             return ""
         family = rule.narrowing.family

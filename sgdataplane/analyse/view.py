@@ -1,8 +1,7 @@
-"""An ENI before and after a change, in one direction and family: its traffic whose verdict changes, and what of it
-opens to the internet.
+"""An ENI before and after a change, in one direction and family.
 
-Owns the records of a change. Is given the policies before and after, and which traffic rules judge. Must not know
-which ENIs are looked at.
+Its traffic whose verdict changes, and what of it opens to the internet. Owns the records of a change. Is given the
+policies before and after, and which traffic rules judge. Must not know which ENIs are compared.
 """
 
 from __future__ import annotations
@@ -25,21 +24,23 @@ from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROT
 
 @dataclass(frozen=True, slots=True)
 class VerdictChange:
-    """Traffic of an ENI whose verdict changes. `ranges`: with both ends, in the order of DIMENSIONS; None: any number
-    or, for ports, none at all."""
+    """Traffic of an ENI whose verdict changes."""
 
     eni_id: str
     direction: Direction
     family: Family
     ranges: tuple[Interval | None, ...]
+    """Its range in each of DIMENSIONS, with both ends; None is any number or, for ports, none at all."""
     before: Decision
     after: Decision
 
     @property
     def is_opening(self) -> bool:
+        """Whether the traffic passes after the change."""
         return self.after.verdict is Verdict.ACCEPT
 
     def of(self, dimension: Dimension) -> Interval | None:
+        """Return the range in one dimension."""
         return self.ranges[PLACES[dimension]]
 
 
@@ -64,6 +65,7 @@ class Frame:
     options: Options
 
     def changes(self, eni_id: str, parts: Iterable[ChangedTraffic]) -> list[VerdictChange]:
+        """Return the changes of an ENI's traffic, what opens first."""
         found: dict[tuple[Decision, Decision], list[Block]] = {}
         for block, *decisions in parts:
             found.setdefault((decisions[0], decisions[1]), []).append(block)
@@ -77,18 +79,19 @@ class Frame:
         )
 
     def exposures(self, eni_id: str, blocks: list[Block]) -> list[Exposure]:
+        """Return what opens to the internet at an ENI, one for each protocol and range of ports."""
         told = {(at(row, PROTOCOL), self._told(row)[PLACES[PORT]]) for row in self._rows(blocks)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
 
     def _rows(self, blocks: list[Block]) -> list[Row]:
-        """Without rows of DHCP only."""
+        """Return the rows of some traffic, without rows of DHCP only."""
         if not blocks:
             return []
         found = rows(blocks, *self._axes)
         return [row for row in found if not is_all_dhcp(row, self.direction, self.family, self.options)]
 
     def _told(self, row: Row) -> tuple[Interval | None, ...]:
-        """A row as it is reported: always remote and protocol, ports if there are any, the rest if it isn't all."""
+        """Return a row as it is reported: remote and protocol, ports if it has any, and whatever isn't all."""
         first, last = at(row, PROTOCOL)
         has_ports = first == last and first in PORT_PROTOCOLS
         told = {REMOTE, PROTOCOL, PORT} if has_ports else {REMOTE, PROTOCOL}
@@ -125,14 +128,18 @@ class View:
     family: Family
 
     def is_same(self) -> bool:
-        """Whether nothing changes. An ENI that stays as it is shows that at once."""
+        """Return whether nothing changes, as an ENI that stays as it is shows at once."""
         return self.before == self.after and not self.pairs.changed(*self._keys, self.direction, self.family)
 
     def changes(self, eni_id: str) -> list[VerdictChange]:
+        """Return the traffic of the ENI whose verdict changes."""
         return self._frame.changes(eni_id, self._parts())
 
     def exposures(self, eni_id: str) -> list[Exposure]:
-        """What opens to the internet. At an address that the ENI has only after, everything that is open opens."""
+        """Return what opens to the internet.
+
+        At an address that the ENI has only after the change, everything that is open opens.
+        """
         (old, new), (before, after) = self._keys, (scope.local for scope in self._scopes)
         everyone = addresses(self.family)
         found = [
@@ -166,7 +173,7 @@ class View:
 
     @property
     def judged(self) -> JudgedTraffic:
-        """The traffic that rules judge before, after or both. What lies in a row and not in here is no change."""
+        """The traffic that rules judge before, after or both; what a row has beyond it is no change."""
         far = united(i for scope in self._scopes for i in scope.far)
         return JudgedTraffic(far, united(i for scope in self._scopes for i in scope.local))
 
@@ -175,7 +182,10 @@ class View:
         return Frame(self.direction, self.family, *self.judged, self.pairs.options)
 
     def _shares(self) -> Iterator[_Share]:
-        """What both policies judge, and what only one does, as an address may be the ENI's (or another's) only then."""
+        """Yield what both policies judge, and what only one does.
+
+        An address may be the ENI's (or another's) only before or only after.
+        """
         before, after = self._scopes
         old, new = self._keys
         far, local = meet(before.far, after.far), meet(before.local, after.local)
@@ -186,6 +196,6 @@ class View:
 
 
 def _place(change: VerdictChange) -> tuple[object, ...]:
-    """Sort key: what opens first, then by protocol and ports, addresses last."""
+    """Return the key by which changes are sorted: what opens first, then by protocol and ports, addresses last."""
     none = -1, -1
     return not change.is_opening, *(change.of(each) or none for each in (PROTOCOL, PORT, *FURTHER, REMOTE, LOCAL))

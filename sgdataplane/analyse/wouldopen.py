@@ -22,8 +22,11 @@ NAMED = 3  # places where the same opens, before the others are only counted
 
 
 def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iterator[str]:
-    """One for each range of traffic: "group sg-x (no ENI yet): tcp/22 from 0.0.0.0/0 would be accepted, by sgr-1". What
-    the same rule opens at an ENI for the same protocol and ports isn't said again."""
+    """Yield a sentence for each range of traffic that would open.
+
+    One is "group sg-x (no ENI yet): tcp/22 from 0.0.0.0/0 would be accepted, by sgr-1". What the same rule opens at an
+    ENI for the same protocol and ports isn't said again.
+    """
     said = {_opened_by(change) for one in found for change in one.changes if change.is_opening}
     changes = ((one, change) for one in would_open for change in one.changes)
     told = (
@@ -39,13 +42,16 @@ def _opened_by(change: VerdictChange) -> tuple[object, ...]:
 
 
 def is_blind(one: WouldOpen) -> bool:
-    """Whether it is about members of a group that a state lacks. Whom a rule lets in there can't be judged when the
-    rule changes. An ENI that joins a group whose rules stay changes nothing about that."""
+    """Return whether it is about members of a group that a state lacks.
+
+    Nobody can judge whom a rule lets in there when the rule changes. An ENI that joins a group whose rules stay doesn't
+    change that.
+    """
     return one.remote is not None and bool(one.remote.unknown) and not one.place.name
 
 
 def unknown_members(blind: Iterable[WouldOpen]) -> tuple[Finding, ...]:
-    """What such members would be let in for: a finding for each range of traffic and each rule."""
+    """Return what such members would be let in for: a finding for each range of traffic and each rule."""
     places: dict[tuple[str, Decision], dict[str, None]] = {}
     for one in blind:
         for change in one.changes:
@@ -61,6 +67,7 @@ def _unknown(text: str, by: Decision, places: Sequence[str]) -> Finding:
 
 
 def place_name(one: WouldOpen) -> str:
+    """Return the groups of a hypothetical ENI in words, with its name if it has one, and who is in them."""
     place, occupancy = one.place, one.occupancy
     groups = group_names(place.security_group_ids)
     name = f"{place.name} in {groups}" if place.name else groups
@@ -68,18 +75,20 @@ def place_name(one: WouldOpen) -> str:
 
 
 def note(place: EniPlace, occupancy: Occupancy) -> str:
+    """Return who is in the groups of a hypothetical ENI, in words."""
     alone = len(place.security_group_ids) == 1
     text = "no ENI is in it alone" if occupancy is Occupancy.APART and alone else occupancy.value
     return f"{text}, internet interface" if place.nic_type is NicType.INTERNET else text
 
 
 def group_names(group_ids: Iterable[str]) -> str:
+    """Return groups in words: "group sg-a", "groups sg-a + sg-b"."""
     ids = list(group_ids)
     return f"group {ids[0]}" if len(ids) == 1 else f"groups {' + '.join(ids)}"
 
 
 def traffic(change: VerdictChange, remote: FarMember | None) -> str:
-    """ "tcp/22 from 0.0.0.0/0", "all to members of group sg-y"."""
+    """Return changed traffic in words: "tcp/22 from 0.0.0.0/0", "all to members of group sg-y"."""
     what = text_of(change, PROTOCOL)
     what = f"protocols {what}" if what[0].isdigit() and "-" in what else what
     ports = change.of(PORT)
@@ -90,6 +99,7 @@ def traffic(change: VerdictChange, remote: FarMember | None) -> str:
 
 
 def far_name(change: VerdictChange, remote: FarMember | None) -> str:
+    """Return the far end in words: addresses, or members of groups."""
     if remote is None:
         return text_of(change, REMOTE)
     groups = group_names(remote.groups)
@@ -103,5 +113,6 @@ def far_name(change: VerdictChange, remote: FarMember | None) -> str:
 
 
 def text_of(change: VerdictChange, dimension: Dimension) -> str:
+    """Return the range of changed traffic in one dimension, in words."""
     interval = change.of(dimension)
     return "any" if interval is None else dimension.domain.short(interval, change.family)
