@@ -1,12 +1,12 @@
-"""The fewest rectangles that cover some cells: a cell is an address block and a port, a rectangle a block and a range
-of ports.
+"""The fewest rectangles that cover some cells.
 
-Owns the choice. Is given cells and the rectangles that may be chosen. Must not know rules.
+A cell is an address block and a port, and a rectangle a block and a range of ports. Owns the choice. Is given cells and
+the rectangles that may be chosen. Must not know rules.
 
-The cells that only one rectangle covers settle most choices. What is left is tried in full if it is small
-(MAX_TRIED rectangles): no smaller cover exists. Else the rectangle that covers most of what is left is taken, again and
-again, and then those that others make needless go: at most 1 + ln(n) times the fewest, for n cells (Chvatal 1979).
-Finding the fewest is NP-hard. Of equally good choices, the first one in the given order is taken.
+The cells that only one rectangle covers settle most choices. If what is left is small (MAX_TRIED rectangles), all
+combinations are tried: no smaller cover exists. Else the rectangle that covers most of what is left is taken, again and
+again, and then those are removed that others make redundant: at most 1 + ln(n) times the fewest, for n cells (Chvatal
+1979). Finding the fewest is NP-hard. Of equally good choices, the first one in the given order is taken.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Hashable)
 
 
 def cover(cells: Iterable[int], rectangles: Sequence[tuple[R, Cells]]) -> list[R]:
-    """Choose rectangles so that each cell is in one of them. Each cell must be in some rectangle."""
+    """Choose rectangles so that each cell is in one of them; each cell must be in some rectangle."""
     left = set(cells)
     chosen = _needed(left, rectangles)
     for place in chosen:
@@ -35,7 +35,7 @@ def cover(cells: Iterable[int], rectangles: Sequence[tuple[R, Cells]]) -> list[R
 
 
 def _needed(cells: set[int], rectangles: Sequence[tuple[R, Cells]]) -> set[int]:
-    """The rectangles that alone cover some cell."""
+    """Return the rectangles that alone cover some cell."""
     only: dict[int, int] = {}
     for place, (_, covered) in enumerate(rectangles):
         for cell in covered & cells:
@@ -44,6 +44,7 @@ def _needed(cells: set[int], rectangles: Sequence[tuple[R, Cells]]) -> set[int]:
 
 
 def _tried(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> Sequence[int]:
+    """Return the first of the smallest combinations that cover all cells."""
     for size in range(1, len(parts) + 1):
         for some in combinations(parts, size):
             if len(frozenset().union(*(covered for _, covered in some))) == len(cells):
@@ -52,6 +53,7 @@ def _tried(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> Sequence[int]
 
 
 def _greedy(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> list[int]:
+    """Take the rectangle that covers most of what is left until nothing is; return those that are needed."""
     left, of = set(cells), dict(parts)
     heap = [(-len(covered), place) for place, covered in parts]
     heapq.heapify(heap)
@@ -68,7 +70,7 @@ def _greedy(cells: set[int], parts: Sequence[tuple[int, Cells]]) -> list[int]:
 
 
 def _without_needless(found: list[int], of: dict[int, Cells]) -> list[int]:
-    """Leave out, from the last one on, those whose cells others cover."""
+    """Return the rectangles without those whose cells others cover, which are left out from the last one on."""
     times: dict[int, int] = {}
     for place in found:
         for cell in of[place]:

@@ -13,7 +13,7 @@ from sgdataplane.suggest.result import SeenSummary, Suggestion
 
 
 def described(found: Suggestion) -> Suggestion:
-    """The suggestion with the evidence as the description of each rule that the state doesn't have."""
+    """Return the suggestion with the evidence as the description of each rule that the state doesn't have."""
     rules = tuple(
         one if one.is_kept else replace(one, rule=replace(one.rule, description=description(one.observed)))
         for one in found.rules
@@ -29,7 +29,7 @@ def described(found: Suggestion) -> Suggestion:
 
 
 def description(observed: SeenSummary) -> str:
-    """Evidence in a few words, with days in UTC."""
+    """Return evidence in a few words, with days in UTC."""
     text = f"{counted(observed.sessions, 'session')} of {counted(observed.ends, 'end')} seen"
     days = [_day(at) for at in (observed.first, observed.last) if at is not None]
     return " ".join((text, " to ".join(dict.fromkeys(days)))).strip()

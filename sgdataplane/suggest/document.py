@@ -15,7 +15,7 @@ from sgdataplane.suggest.result import Measure, RefusedFlow, SeenSummary, Sugges
 
 
 def suggestion_as_json(found: Suggestion) -> dict[str, object]:
-    """All of it, but for the state itself."""
+    """Return all of a suggestion except the state itself."""
     return {
         "rules": [_suggested(one) for one in found.rules],
         "closing_rules": [_rule(group_id, rule) for group_id, rule in found.closing],
@@ -54,7 +54,7 @@ def _rule(group_id: str, rule: SecurityGroupRule) -> dict[str, object]:
 
 
 def observed_as_json(observed: SeenSummary) -> dict[str, object]:
-    """Evidence; times are in UTC, null if they are unknown."""
+    """Return evidence; times are in UTC, null if they are unknown."""
     return {
         "sessions": observed.sessions,
         "answered": observed.answered,

@@ -41,14 +41,15 @@ Sized = Mapping[Family, Ranges]
 
 @dataclass(frozen=True, slots=True)
 class NamedEnd:
-    """What a rule says of the other end. `narrowing` restricts a rule on a group to one family."""
+    """What a rule says of the other end."""
 
     remote: Remote
     narrowing: Prefix | None = None
+    """Restricts a rule on a group to one family."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """It sorts groups, then lists, then addresses."""
+        """The key that sorts groups first, then lists, then addresses."""
         text = "" if self.narrowing is None else str(self.narrowing)
         match self.remote:
             case GroupRef(name):
@@ -60,15 +61,21 @@ class NamedEnd:
 
 
 def whole_end(grant: Grant, family: Family) -> NamedEnd:
-    """All that lets flows pass today."""
+    """Return the end that names all that lets flows pass today."""
     if grant.rule is None:
         return NamedEnd(EVERYBODY[family])
     return NamedEnd(grant.rule.remote, grant.rule.narrowing)
 
 
 class Namer:
-    """Finds how ends are written. `with_groups`, `with_lists`: whether groups and prefix lists may be named;
-    `with_many`: whether many strangers may be what the rule says."""
+    """Finds how ends are written.
+
+    `with_groups` and `with_lists` say whether groups and prefix lists may be named. `with_many` says whether many other
+    ends may be written as what the rule says.
+
+    Attributes:
+        size_of: the addresses that a remote stands for, by family.
+    """
 
     def __init__(self, state: CloudState, *, with_groups: bool, with_lists: bool, with_many: bool) -> None:
         self._state, self._with_groups, self._with_lists = state, with_groups, with_lists
@@ -79,7 +86,7 @@ class Namer:
         self._inside: dict[str, Sized] = {}
 
     def name(self, grant: Grant, ends: Iterable[Prefix]) -> dict[Prefix, NamedEnd]:
-        """Name the ends that have a name; the others are written as addresses."""
+        """Return the names of the ends that have one; the others are written as addresses."""
         ends = tuple(ends)
         inside = [end for end in ends if self._is_inside(grant, end)]
         found = self._as_groups(grant, inside)
@@ -92,11 +99,11 @@ class Namer:
 
     @cached_property
     def plain(self) -> Namer:
-        """One that names neither groups nor lists."""
+        """A namer that names neither groups nor lists."""
         return Namer(self._state, with_groups=False, with_lists=False, with_many=self._with_many)
 
     def widened(self, grant: Grant, end: Prefix) -> Prefix:
-        """The block of an address that isn't an ENI's, as far as it may pass today."""
+        """Return the block around an address that isn't an ENI's, as far as it may pass today."""
         length = BLOCK_BITS[end.family]
         if end.length <= length or grant.slot.kind in (GrantKind.INNER, GrantKind.NEW) or self._is_inside(grant, end):
             return end
@@ -106,7 +113,7 @@ class Namer:
         return max((block, *around), key=lambda prefix: prefix.length) if around else end
 
     def seen_of(self, end: NamedEnd, seen: Iterable[Prefix]) -> tuple[int, int]:
-        """Of how many ENIs of a group, or addresses of a list, something was seen, and how many these are."""
+        """Return how many ENIs of a group, or addresses of a list, were seen, and how many there are."""
         size, found = self.size_of(end.remote), united_by_family(seen)
         if isinstance(end.remote, GroupRef):
             enis = [eni for eni in self._state.enis_of_group[end.remote.security_group_id] if eni.is_member]
@@ -148,7 +155,7 @@ class Namer:
         return sum(count(ranges) for ranges in self._within(end).values()), end.key
 
     def _within(self, end: NamedEnd) -> Sized:
-        """The addresses of an end that its narrowing leaves."""
+        """Return the addresses of an end that its narrowing leaves."""
         size = self.size_of(end.remote)
         return size if end.narrowing is None else {f: size[f] if f is end.narrowing.family else () for f in Family}
 
@@ -156,7 +163,7 @@ class Namer:
         return united_by_family(prefixes_of(self._state, remote))
 
     def _groups_for(self, grant: Grant) -> tuple[NamedEnd, ...]:
-        """The groups that may stand for ends of a flow: each member, now or later, may pass today."""
+        """Return the groups that may stand for ends of a flow: each member, now or later, may pass today."""
         if not self._with_groups or grant.is_exact or grant.slot.kind is GrantKind.INNER:
             return ()
         if grant.slot.nic_type is NicType.INTERNET:
@@ -183,7 +190,7 @@ class Namer:
                 yield GroupRef(group.security_group_id)
 
     def _has_twin(self, grant: Grant, rule: SecurityGroupRule) -> bool:
-        """Whether the group has the same rule for the other family, so that a group needs no narrowing."""
+        """Return whether the group has the same rule for the other family, so that a group needs no narrowing."""
         other = EVERYBODY[Family.IPV6 if rule.remote == EVERYBODY[Family.IPV4] else Family.IPV4]
         shape = (rule.direction, rule.ip_protocol, rule.port_range, rule.policy, rule.priority)
         return any(
@@ -212,13 +219,13 @@ class Namer:
 
 
 def united_by_family(prefixes: Iterable[Prefix]) -> dict[Family, Ranges]:
-    """The addresses of each family in some prefixes."""
+    """Return the addresses of each family in some prefixes."""
     prefixes = tuple(prefixes)
     return {family: united((p.first, p.last) for p in prefixes if p.family is family) for family in Family}
 
 
 def _beyond(one: Sized, other: Sized) -> bool:
-    """Whether the first has an address that the second hasn't. Nothing is beyond an empty set only if it is empty."""
+    """Return whether the first has an address that the second doesn't have."""
     return any(minus(one[family], other[family]) for family in Family)
 
 

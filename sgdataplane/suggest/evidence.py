@@ -1,7 +1,7 @@
 """Evidence: who was seen to talk to whom, as one ENI's policy sees it.
 
-Owns the record, and how equal records become one. Is given them by whatever reads a capture, live sessions or history.
-Must not know rules, nor where a flow was seen.
+Owns the record, and how equal records become one. The readers of a capture, live sessions or history give them. Must
+not know rules, nor where a flow was seen.
 """
 
 from __future__ import annotations
@@ -27,35 +27,34 @@ class Passage(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SeenFlow:
-    """Sessions that were seen at one ENI, equal in all that rules ask for.
-
-    eni_id, direction   at which ENI; `egress` if the ENI opened them
-    remotes             the other end: an address, or a block if only that was recorded; several if it may have been any
-                        of them
-    protocol            its number; ANY: not recorded
-    port                the port that was asked; None: the protocol has none, or it wasn't recorded
-    local, source_port  None: not recorded, or it doesn't matter
-    decided_by          group and rule that decided when it was seen, if that was recorded
-    is_audited          it was recorded as passing in audit mode only, though that rule, or the default, refuses it
-    sessions            how many
-    answered            how many of them were answered; None: not recorded
-    first, last         when, in seconds since 1970; None: not recorded
-    """
+    """Sessions that were seen at one ENI, equal in all that rules can require."""
 
     eni_id: str
     direction: Direction
+    """Egress if the ENI opened them."""
     remotes: tuple[Prefix, ...]
+    """The other end: an address, or a block if only that was recorded; several if it may have been any of them."""
     protocol: int
+    """The protocol's number; ANY if it wasn't recorded."""
     port: int | None = None
+    """The destination port; None if the protocol has none, or it wasn't recorded."""
     local: Address | None = None
+    """The ENI's own address; None if it wasn't recorded, or doesn't matter."""
     source_port: int | None = None
+    """None if it wasn't recorded, or doesn't matter."""
     decided_by: tuple[str, str] = ("", "")
+    """The group and the rule that decided when it was seen, if that was recorded."""
     passage: Passage = Passage.UNKNOWN
     is_audited: bool = False
+    """It was recorded as passing in audit mode only, though that rule, or the default, refuses it."""
     sessions: int = 1
+    """How many sessions were seen."""
     answered: int | None = None
+    """How many of them were answered; None if that wasn't recorded."""
     first: float | None = None
+    """When the first one was seen, in seconds since 1970; None if that wasn't recorded."""
     last: float | None = None
+    """When the last one was seen, likewise."""
 
     @property
     def is_vague(self) -> bool:
@@ -72,9 +71,12 @@ class SeenFlow:
 
 
 def gathered(flows: Iterable[SeenFlow]) -> tuple[SeenFlow, ...]:
-    """Join flows that differ only in how often and when they were seen. The result doesn't depend on their order.
+    """Join flows that differ only in how often and when they were seen.
 
-    LimitError if there are more than MAX_FLOWS.
+    The result doesn't depend on their order.
+
+    Raises:
+        LimitError: there are more than MAX_FLOWS.
     """
     found: dict[tuple[object, ...], SeenFlow] = {}
     for flow in flows:

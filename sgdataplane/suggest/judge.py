@@ -26,15 +26,19 @@ DHCP_PORTS = frozenset(port for client, server, _ in DHCP.values() for port in (
 
 @dataclass(frozen=True, slots=True)
 class JudgedFlow:
-    """A packet, with all that holds for it in the order of strength. `fixed`: it was decided before any rule."""
+    """A packet that a flow may have been, with what decides it."""
 
     packet: Packet
     remote: Prefix
+    """The block of addresses that the packet's other end stands for."""
     candidates: tuple[Candidate, ...]
+    """All that holds for the packet, the strongest first."""
     fixed: Decision | None = None
+    """The decision, if it was made before any rule."""
 
     @property
     def decision(self) -> Decision:
+        """What decides the packet."""
         return self.fixed or self.candidates[0].decision
 
     @property
@@ -44,6 +48,7 @@ class JudgedFlow:
 
     @property
     def is_accepted(self) -> bool:
+        """Whether the packet passes."""
         return self.decision.verdict is Verdict.ACCEPT
 
 
@@ -56,7 +61,10 @@ class Judge:
         self._edges = cache(self._edges_of)
 
     def judge(self, packet: Packet, remote: Prefix | None = None) -> JudgedFlow:
-        """Say what `decide()` says. `remote`: the block that the packet's other end stands for."""
+        """Return what `decide()` says, with all that holds for the packet.
+
+        `remote` is the block that the packet's other end stands for.
+        """
         end = remote or Prefix.of(packet.remote)
         eni = self.state.eni[packet.eni_id]
         for clause in CLAUSES:
@@ -66,7 +74,7 @@ class Judge:
         return JudgedFlow(packet, end, tuple(one for one in order if holds(self.state, one, packet)))
 
     def accepts(self, packet: Packet) -> bool:
-        """Whether `decide()` accepts a packet."""
+        """Return whether `decide()` accepts a packet."""
         eni = self.state.eni[packet.eni_id]
         for clause in CLAUSES:
             if clause.holds(eni, packet, self._options, Placement.INSTANCE):
@@ -75,7 +83,7 @@ class Judge:
         return next(one for one in order if holds(self.state, one, packet)).decision.verdict is Verdict.ACCEPT
 
     def each(self, flow: SeenFlow) -> Iterator[JudgedFlow]:
-        """Judge all that the flow may have been."""
+        """Judge all packets that the flow may have been."""
         eni = self.state.eni[flow.eni_id]
         port = flow.port if flow.protocol in PORT_PROTOCOLS else None
         ends = [piece for remote in flow.remotes for piece in self._pieces(flow, remote)]
@@ -85,6 +93,7 @@ class Judge:
                 yield self.judge(Packet(flow.eni_id, flow.direction, first, local, flow.protocol, port, source), end)
 
     def rules(self, eni_id: str, direction: Direction) -> Iterator[SecurityGroupRule]:
+        """Return the rules of an ENI in one direction, the strongest first."""
         return (one.rule for one in self.order(eni_id, direction) if one.rule is not None)
 
     def _order(self, eni_id: str, direction: Direction) -> tuple[Candidate, ...]:
@@ -100,7 +109,7 @@ class Judge:
         return [EPHEMERAL, *sorted(named - {EPHEMERAL})]
 
     def _pieces(self, flow: SeenFlow, remote: Prefix) -> Iterator[Prefix]:
-        """The other end, cut where the state can tell its addresses apart."""
+        """Yield the other end, cut where the state can tell its addresses apart."""
         bits, first, last = remote.family_bits, remote.first, remote.last
         edges = self._edges(flow.eni_id, flow.direction) if first < last else ()
         within = {edge for family_bits, edge in edges if family_bits == bits and first < edge <= last}
@@ -117,7 +126,7 @@ class Judge:
 
 
 def _own(eni: Eni, end: Prefix) -> list[Address]:
-    """The addresses at which the ENI may have had this other end."""
+    """Return the addresses at which the ENI may have had this other end."""
     own = [address for address in eni.addresses if address.family is end.family]
     return own or [Address(p.family_bits, p.first) for p in eni.own_prefixes if p.family is end.family]
 
@@ -130,7 +139,10 @@ class SourcePorts:
         self._asks = cache(self._asks_for)
 
     def kept(self, eni_id: str, source_port: int | None, port: int | None) -> int | None:
-        """The source port, if a rule of the ENI asks for it, or it tells that this is DHCP; else None."""
+        """Return the source port if it matters, else None.
+
+        It matters if a rule of the ENI requires one, or if it shows that this is DHCP.
+        """
         is_dhcp = source_port in DHCP_PORTS and port in DHCP_PORTS
         return source_port if port is not None and (is_dhcp or self._asks(eni_id)) else None
 
@@ -140,7 +152,7 @@ class SourcePorts:
 
 
 def prefixes_of(state: CloudState, remote: Remote) -> tuple[Prefix, ...]:
-    """The addresses that a remote stands for now."""
+    """Return the addresses that a remote stands for now."""
     match remote:
         case Prefix():
             return (remote,)
@@ -152,7 +164,7 @@ def prefixes_of(state: CloudState, remote: Remote) -> tuple[Prefix, ...]:
 
 
 def blocks_of(bits: int, first: int, last: int) -> Iterator[Prefix]:
-    """The fewest CIDR blocks that are exactly a range of addresses, in order."""
+    """Yield the fewest CIDR blocks that are exactly a range of addresses, in order."""
     while first <= last:
         size = min(first & -first or 1 << bits, 1 << (last - first + 1).bit_length() - 1)
         yield Prefix(bits, first, bits + 1 - size.bit_length())

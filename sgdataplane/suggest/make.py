@@ -22,7 +22,7 @@ Name = tuple[object, ...]
 
 
 def name_of(slot: Slot, scope: ChangingGroups) -> Name:
-    """The unit that a slot belongs to."""
+    """Return the name of the unit that a slot belongs to."""
     if slot.kind is GrantKind.INNER:
         return GrantKind.INNER.value, slot.group_id
     if slot.kind is GrantKind.DEFAULT:
@@ -31,7 +31,7 @@ def name_of(slot: Slot, scope: ChangingGroups) -> Name:
 
 
 def fixed_units(state: CloudState, scope: ChangingGroups) -> dict[Name, frozenset[str]]:
-    """The units that there are whatever was seen, with their groups: each inner accept, and each default."""
+    """Return the units that exist whatever was seen, with their groups: each inner accept, and each default."""
     inner = [group_id for group_id in scope.groups if has_inner_accept(state.group[group_id])]
     found: dict[Name, frozenset[str]] = {(GrantKind.INNER.value, group_id): frozenset([group_id]) for group_id in inner}
     return found | {(GrantKind.DEFAULT.value, cluster): frozenset(cluster) for cluster in scope.clusters}
@@ -44,7 +44,7 @@ class Maker:
         self._state, self._scope, self._units = state, scope, units
 
     def state(self) -> CloudState:
-        """The state with the rules of all units."""
+        """Return the state with the rules of all units."""
         rules: dict[str, dict[SecurityGroupRule, None]] = {group_id: {} for group_id in self._scope.groups}
         for group_id, rule in (*((one.slot.group_id, one.rule) for one in self.rules()), *self.closing()):
             rules[group_id][rule] = None
@@ -58,13 +58,13 @@ class Maker:
         return replace(self._state, security_groups=groups)
 
     def rules(self) -> Iterator[Drafted]:
-        """The accept rules of all units. One that the state has keeps its id and description."""
+        """Yield the accept rules of all units; one that the state has keeps its id and description."""
         for unit in self._units.values():
             for one in unit.drafted():
                 yield replace(one, rule=self._identified(one.slot.group_id, one.rule))
 
     def closing(self) -> Iterator[tuple[str, SecurityGroupRule]]:
-        """The rules that close the egress of basic groups."""
+        """Yield the rules that close the egress of basic groups."""
         for cluster in self._scope.clusters:
             for group_id in cluster if not self._units[GrantKind.DEFAULT.value, cluster].is_kept else ():
                 for family in self._families(group_id):
@@ -75,7 +75,7 @@ class Maker:
                     yield group_id, self._identified(group_id, rule)
 
     def inner_closed(self) -> Iterator[str]:
-        """The groups whose inner policy becomes Drop."""
+        """Yield the groups whose inner policy becomes Drop."""
         for name, unit in self._units.items():
             if name[0] == GrantKind.INNER.value and not unit.is_kept:
                 yield str(name[1])
@@ -89,7 +89,7 @@ class Maker:
         return replace(group, rules=tuple(rules), inner_access_policy=inner)
 
     def _identified(self, group_id: str, rule: SecurityGroupRule) -> SecurityGroupRule:
-        """The rule with the id that is made of what it says; the state's own rule, if it has one that says the same."""
+        """Return the rule with an id made from what it says; the state's own rule, if it has one that says the same."""
         if rule.security_group_rule_id:
             return rule
         for one in self._state.group[group_id].rules:
@@ -98,7 +98,7 @@ class Maker:
         return replace(rule, security_group_rule_id=made_rule_id(group_id, rule))
 
     def _families(self, group_id: str) -> Iterator[Family]:
-        """IPv6 only where it is used: where it isn't, its default stays as it is."""
+        """Yield IPv4, and IPv6 if it is used: where it isn't, its default stays as it is."""
         vpc = self._state.vpc[self._state.group[group_id].vpc_id]
         prefixes = (p for eni in self._state.enis_of_group[group_id] for p in eni.private_prefixes)
         yield Family.IPV4
@@ -107,8 +107,10 @@ class Maker:
 
 
 def in_reading_order(state: CloudState, changed: Collection[str]) -> CloudState:
-    """The state with the rules of these groups in the order in which people read them: ingress first, then as they are
-    evaluated. Reading it again gives the state as it was."""
+    """Return the state with the rules of these groups in the order in which people read them.
+
+    Ingress comes first, then the order in which rules are evaluated. Reading the state again gives it as it was.
+    """
     groups = (
         replace(group, rules=tuple(sorted(group.rules, key=_as_read))) if group.security_group_id in changed else group
         for group in state.security_groups

@@ -43,30 +43,34 @@ class Width(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A flow's place among rules. `port`: None if the protocol has none, or no rule can name it (0)."""
+    """A flow's place among rules."""
 
     grant: Grant
     protocol: Protocol
     port: int | None
+    """None if the protocol has none, or no rule can name it (0)."""
     end: Prefix
     flow: SeenFlow
 
     @property
     def key(self) -> tuple[object, ...]:
+        """The key that sorts by protocol and port, then by the other end."""
         return self.protocol, -1 if self.port is None else self.port, self.end
 
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A rule, and the cells that it carries. `end` is what it says of the other end."""
+    """A rule, and the cells that it carries."""
 
     slot: Slot
     rule: SecurityGroupRule
     end: NamedEnd
+    """What the rule says of the other end."""
     cells: tuple[Cell, ...]
 
     @property
     def grants(self) -> tuple[Grant, ...]:
+        """What lets the rule's flows pass today, each once."""
         return tuple(sorted({cell.grant for cell in self.cells}, key=lambda grant: (grant.slot.key, grant.name)))
 
 
@@ -80,15 +84,20 @@ class SlotPlan:
         self._drafted: dict[Width, tuple[Drafted, ...]] = {}
 
     def rules(self, width: Width) -> tuple[Drafted, ...]:
-        """The rules, sorted. Of kinds that have no rules today, none if they are kept."""
+        """Return the rules of that width, sorted.
+
+        If it is KEPT, they are today's rules, and there are none for inner accept, a default or a new grant.
+        """
         if width not in self._drafted:
             drafted = self._kept() if width is Width.KEPT else self._made(width)
             self._drafted[width] = tuple(sorted(drafted, key=_place))
         return self._drafted[width]
 
     def wider(self, width: Width) -> Width:
-        """The next width that this slot may have. Inner accept knows no ends, and a new rule opens what was asked for
-        or nothing."""
+        """Return the next width that this slot may have.
+
+        Inner accept knows no ends, and a new rule opens what was asked for or nothing, so both can only be kept.
+        """
         return Width.KEPT if self.slot.kind in (GrantKind.INNER, GrantKind.NEW) else Width(width + 1)
 
     def _kept(self) -> Iterator[Drafted]:
@@ -107,7 +116,7 @@ class SlotPlan:
             yield from self._blocks(protocol, others)
 
     def _named(self, cells: Sequence[Cell], width: Width) -> tuple[dict[NamedEnd, list[Cell]], list[Cell]]:
-        """The cells by the name of their end, and those that have none."""
+        """Return the cells by the name of their end, and those whose end has none."""
         named: dict[NamedEnd, list[Cell]] = {}
         others: list[Cell] = []
         for grant, some in _by_port_and_grant(cells):
@@ -149,7 +158,7 @@ class SlotPlan:
             )
 
     def _joined(self, protocol: Protocol, ports: Iterable[int | None]) -> list[Interval | None]:
-        """Runs of ports, each port in one of them; [None] for a protocol without ports."""
+        """Return runs of ports, with each port in one of them; [None] for a protocol without ports."""
         numbers = sorted(port for port in ports if port is not None)
         if not numbers:
             return [None]
@@ -172,7 +181,7 @@ class SlotPlan:
         return found
 
     def _is_one_range(self, last: int, port: int, grants: Mapping[int, set[Grant]]) -> bool:
-        """Whether the ports between two may be opened, too: one grant lets all of them pass today."""
+        """Return whether the ports between two may be opened, too: one grant lets all of them pass today."""
         if last < DYNAMIC or port - last >= NEAR or grants[last] != grants[port] or len(grants[port]) > 1:
             return False
         (grant,) = grants[port]
@@ -198,9 +207,10 @@ class SlotPlan:
 class _Grid:
     """Cells by port and address. A place is a port and a piece of addresses that no block cuts.
 
-    blocks    the largest blocks that were seen whole at some port -> all ports at which they were
-    places    (port, bits of the family, first address) -> the place's number
-    cells     the cells that begin in a place
+    Attributes:
+        blocks: the largest blocks that were seen whole at some port, and all ports at which they were.
+        places: the place's number, by port, bits of the family, and first address.
+        cells: the cells that begin in a place.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -220,7 +230,7 @@ class _Grid:
             self.cells.setdefault(self.places[cell.port, cell.end.family_bits, edge], []).append(cell)
 
     def cells_in(self, block: Prefix, run: Interval | None) -> frozenset[int]:
-        """The places that a block has at a run of ports."""
+        """Return the places that a block has at a run of ports."""
         bits, found = block.family_bits, list[int]()
         for port in self.blocks[block]:
             if _is_in(port, run):
@@ -243,12 +253,12 @@ class _Grid:
         return {bits: sorted(edges) for bits, edges in found.items()}
 
     def _ports_with(self, block: Prefix) -> list[int | None]:
-        """The ports at which all of the block was seen."""
+        """Return the ports at which all of the block was seen."""
         return [port for port, seen in self._seen.items() if _covers(seen[block.family_bits], block)]
 
 
 def _covers(ranges: Ranges, block: Prefix) -> bool:
-    """Whether a block is within one of the ranges."""
+    """Return whether a block is within one of the ranges."""
     place = bisect_right(ranges, block.first, key=itemgetter(0)) - 1
     return place >= 0 and block.last <= ranges[place][1]
 
@@ -277,15 +287,17 @@ def _is_in(port: int | None, run: Interval | None) -> bool:
 
 
 def _place(drafted: Drafted) -> tuple[object, ...]:
-    """Rules come by protocol and port, then groups, lists and addresses."""
+    """Return the key that sorts rules by protocol and port, then groups, lists and addresses."""
     rule = drafted.rule
     ports = (rule.port_range.first, rule.port_range.last) if rule.port_range else (-1, -1)
     return rule.ip_protocol, ports, drafted.end.key
 
 
 def protocol_of(number: int, end: Prefix, port: int | None) -> tuple[Protocol, int | None]:
-    """The protocol and port that a rule has to name for a packet. Only `all` matches port 0, and ICMP of the other
-    family."""
+    """Return the protocol and port that a rule has to name for a packet.
+
+    Only `all` matches port 0, and ICMP of the other family.
+    """
     protocol = Protocol(number)
     if not protocol.exists_in(end.family) or (protocol.has_ports and not port):
         return ALL, None

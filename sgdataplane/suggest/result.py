@@ -1,4 +1,7 @@
-"""What a suggestion says. Owns the records. Must not know how it is made, nor printed."""
+"""What a suggestion says.
+
+Owns the records. Must not know how it is made, nor printed.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +19,37 @@ from sgdataplane.suggest.evidence import SeenFlow
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user asks for.
-
-    groups          the only groups that may change; None: all
-    ports           `exact`: only ports that were seen; `range`: also those between near ports from 1024 on
-    ends            how the other ends are written
-    allow_audited   make rules also for what passed though the state refuses it
-    profile         the quotas that hold
-    """
+    """What the user wants of a suggestion."""
 
     groups: frozenset[str] | None = None
+    """The only groups that may change; None for all."""
     ports: Literal["exact", "range"] = "exact"
+    """`exact` opens only ports that were seen; `range` also those between near ports from 1024 on."""
     ends: Literal["group", "address", "prefix"] = "group"
+    """How the other ends are written."""
     allow_audited: bool = False
+    """Make rules also for what passed though the state refuses it."""
     profile: str = "seed"
+    """The set of quotas that applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenSummary:
-    """What was seen of some flows. `ends`: how many other ends; `answered`: how many sessions were answered, None if
-    nobody recorded it; times are in seconds since 1970, None if unknown."""
+    """What was seen of some flows."""
 
     sessions: int
     ends: int
+    """How many other ends they have."""
     answered: int | None = None
+    """How many sessions were answered; None if nobody recorded it."""
     first: float | None = None
+    """When the first one was seen, in seconds since 1970; None if unknown."""
     last: float | None = None
+    """When the last one was seen, likewise."""
 
     @classmethod
     def of(cls, flows: Iterable[SeenFlow]) -> SeenSummary:
+        """Return the summary of some flows; equal flows count once."""
         flows = tuple(dict.fromkeys(flows))
         answers = [flow.answered for flow in flows if flow.answered is not None]
         return cls(
@@ -63,8 +68,10 @@ class SeenSummary:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How many addresses and services (a port of TCP or UDP, or another protocol) a rule accepts, and how many what it
-    replaces accepted."""
+    """How much a rule accepts, and how much was accepted by what it replaces.
+
+    A service is a port of TCP or UDP, or another protocol.
+    """
 
     addresses: int
     addresses_before: int
@@ -74,72 +81,70 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class SuggestedRule:
-    """An accept rule of the suggestion.
-
-    replaces   what let its flows pass before: ids of rules, `inner_accept` or `default`; nothing for a new rule
-    is_kept    the state has the same rule
-    is_new     the state refuses what it accepts
-    members    of how many ENIs of the group, or addresses of the list, that it names something was seen, and how many
-               there are
-    """
+    """An accept rule of the suggestion."""
 
     group_id: str
     rule: SecurityGroupRule
     replaces: tuple[str, ...]
+    """What let its flows pass before: ids of rules, `inner_accept` or `default`; nothing for a new rule."""
     is_kept: bool
+    """The state has the same rule."""
     is_new: bool
+    """The state refuses what it accepts."""
     observed: SeenSummary
     measure: Measure
     members: tuple[int, int] | None = None
+    """How many ENIs of the group, or addresses of the list, that it names were seen, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnusedRule:
-    """A rule that decided no flow. `stays`: drop rules stay."""
+    """A rule that decided no flow."""
 
     group_id: str
     rule: SecurityGroupRule
 
     @property
     def stays(self) -> bool:
+        """Whether it stays in the suggestion: drop rules do."""
         return self.rule.policy is Verdict.DROP
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedFlow:
-    """A flow that the state refuses, though it passed. `is_allowed`: the suggestion has a rule for it."""
+    """A flow that the state refuses, though it passed."""
 
     flow: SeenFlow
     packet: Packet
     decision: Decision
     is_allowed: bool
+    """The suggestion has a rule for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A state that carries what was seen, and what there is to say about it.
-
-    closing     rules that close the egress of basic groups, whose default is to accept
-    inner       groups whose inner policy becomes Drop
-    refused     what passed though the state refuses it
-    dropped     sessions that the state refuses, and of which nobody says that they passed
-    always      sessions that pass whatever the rules say
-    silent      ENIs of changed groups of which nothing was seen
-    untouched   groups that stay as they are, as none of their ENIs was seen
-    notes       what this can't know, and what was widened to fit the quotas
-    """
+    """A state that carries what was seen, and what there is to say about it."""
 
     before: CloudState
     after: CloudState
     rules: tuple[SuggestedRule, ...]
     closing: tuple[tuple[str, SecurityGroupRule], ...]
+    """Rules that close the egress of basic groups, whose default is to accept."""
     inner: tuple[str, ...]
+    """Groups whose inner policy becomes Drop."""
     unused: tuple[UnusedRule, ...]
     refused: tuple[RefusedFlow, ...]
+    """What passed though the state refuses it."""
     carried: tuple[Packet, ...]
+    """Packets that the flows may have been, all of which the suggestion accepts."""
     dropped: int
+    """Sessions that the state refuses, and of which nobody says that they passed."""
     always: int
+    """Sessions that pass whatever the rules say."""
     silent: tuple[str, ...]
+    """ENIs of changed groups of which nothing was seen."""
     untouched: tuple[str, ...]
+    """Groups that stay as they are, because none of their ENIs was seen."""
     notes: tuple[str, ...]
+    """What the suggestion can't know, and what was widened to fit the quotas."""
     difference: Difference

@@ -1,7 +1,7 @@
 """Whether rules fit into the quotas, and which of them are made wider until they do.
 
-Owns that choice: the slots that need the most rules of a group that has too many are widened first, step by step, until
-what lets the flows pass today stays as it is, which fits. Is given plans of slots. Must not know ends.
+Owns that choice. The slots that need the most rules of a group that has too many are widened first, step by step. At
+last, what lets the flows pass today stays as it is, which fits. Is given plans of slots. Must not know ends.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ WHY_QUOTAS = "the quotas have no room for narrower rules"
 
 @dataclass
 class Unit:
-    """Slots that are widened together: for example all rules that stand for one group's inner accept. `group_ids`:
-    the groups whose rules become fewer. `reason`: why it isn't narrower."""
+    """Slots that are widened together: for example all rules that stand for one group's inner accept."""
 
     name: tuple[object, ...]
     group_ids: frozenset[str]
+    """The groups whose rules become fewer."""
     plans: list[SlotPlan] = field(default_factory=list)
     width: Width = Width.SEEN
     reason: str = ""
+    """Why it isn't narrower; "" if it is as narrow as can be."""
 
     @property
     def is_kept(self) -> bool:
+        """Whether what lets the flows pass today stays as it is."""
         return self.width is Width.KEPT
 
     def drafted(self) -> Iterator[Drafted]:
+        """Yield the rules of all slots."""
         for plan in self.plans:
             yield from plan.rules(self.width)
 
@@ -69,12 +72,12 @@ def fit(units: Sequence[Unit], made: Callable[[], CloudState], profile: str) -> 
 
 
 def _weight(unit: Unit, crowded: Mapping[str, frozenset[str]]) -> int:
-    """How many rules of a crowded group it has."""
+    """Return how many rules of a crowded group the unit has."""
     return sum(drafted.slot.group_id in crowded for drafted in unit.drafted())
 
 
 def crowded_groups(state: CloudState, profile: str) -> dict[str, frozenset[str]]:
-    """The groups that take part in a quota that is passed, and of what there is too much."""
+    """Return the groups that take part in a quota that is passed, and what there is too much of."""
     limits, costs = PROFILES[profile], group_costs(state.security_groups, state)
     members, found = count_members(state.network_interfaces), dict[str, set[str]]()
 

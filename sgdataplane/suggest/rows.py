@@ -1,7 +1,7 @@
 """Rows of history as evidence.
 
-Owns what a row leaves open: the ENI's own address, the source port, which address of an ENI at the other end. Is given
-anything that looks like a row. Must not know how history is kept.
+Owns what a row leaves open: the ENI's own address, the source port, and the address of an ENI at the other end. Is
+given anything that looks like a row. Must not know how history is kept.
 """
 
 from __future__ import annotations
@@ -19,56 +19,82 @@ PASSAGES = {"accept": Passage.PASSED, AUDITED: Passage.PASSED, "drop": Passage.D
 
 
 class RecordedKey(Protocol):
-    """What a row is about. `end`: an ENI's id, an address or a block; `port`: that of TCP and UDP, ANY if several
-    were merged; `fate`: its value is accept, audited or drop."""
+    """What a row is about."""
 
     @property
-    def eni_id(self) -> str: ...
+    def eni_id(self) -> str:
+        """The ENI at which it was recorded."""
+
     @property
-    def direction(self) -> Direction: ...
+    def direction(self) -> Direction:
+        """The direction, seen from that ENI."""
+
     @property
-    def end(self) -> str: ...
+    def end(self) -> str:
+        """The other end: an ENI's id, an address or a block."""
+
     @property
-    def protocol(self) -> int: ...
+    def protocol(self) -> int:
+        """The protocol's number."""
+
     @property
-    def port(self) -> int: ...
+    def port(self) -> int:
+        """The port of TCP and UDP; ANY if several were merged."""
+
     @property
-    def fate(self) -> Enum: ...
+    def fate(self) -> Enum:
+        """What became of the sessions; its value is accept, audited or drop."""
+
     @property
-    def group_id(self) -> str: ...
+    def group_id(self) -> str:
+        """The group of the rule that decided."""
+
     @property
-    def rule_id(self) -> str: ...
+    def rule_id(self) -> str:
+        """The rule that decided."""
 
 
 class RecordedCount(Protocol):
-    """How often, and when (seconds since 1970)."""
+    """How often it was seen, and when."""
 
     @property
-    def packets(self) -> int: ...
+    def packets(self) -> int:
+        """The number of packets."""
+
     @property
-    def first(self) -> int: ...
+    def first(self) -> int:
+        """The first time, in seconds since 1970."""
+
     @property
-    def last(self) -> int: ...
+    def last(self) -> int:
+        """The last time, likewise."""
 
 
 class RecordedRow(Protocol):
-    """One row."""
+    """One row of history."""
 
     @property
-    def key(self) -> RecordedKey: ...
+    def key(self) -> RecordedKey:
+        """What the row is about."""
+
     @property
-    def count(self) -> RecordedCount: ...
+    def count(self) -> RecordedCount:
+        """How often it was seen, and when."""
 
 
 class HistoryEvidence:
-    """Reads rows. `unplaced`: sessions whose other end is an ENI that the state doesn't have (any more)."""
+    """Reads rows of history.
+
+    Attributes:
+        unplaced: sessions whose other end is an ENI that the state doesn't have (any more).
+    """
 
     def __init__(self, state: CloudState) -> None:
         self._state = state
         self.unplaced = 0
 
     def read(self, rows: Iterable[RecordedRow]) -> Iterator[SeenFlow]:
-        """Yield a flow for each row."""
+        """Yield a flow for each row whose other end is known."""
         for row in rows:
             remotes = self._remotes(row.key.end)
             if not remotes:

@@ -3,11 +3,11 @@
 Owns the groups that get new rules, and with which strength. Is given a state, and the ENIs of which anything was seen.
 Must not know how ends are written, nor how rules are merged.
 
-    a flow that ... lets pass   is carried by rules in    of priority
-    a rule                      the rule's group          that of the rule
-    inner accept                the group                 that is weaker than any drop rule's, so that each still wins
-    the default (egress)        the ENI's home            likewise
-    nothing (on request)        the ENI's home            likewise, or just above the one drop rule that refuses it
+    what lets a flow pass       rules that carry it are in   their priority is
+    a rule                      the rule's group             that of the rule
+    inner accept                the group                    weaker than any drop rule's, so that each still wins
+    the default (egress)        the ENI's home               likewise
+    nothing (on request)        the ENI's home               likewise, or just above the one drop rule that refuses it
 
 The home of an ENI is the smallest of its groups that may change: a rule there opens for the fewest other ENIs.
 """
@@ -29,18 +29,21 @@ EGRESS = Direction.EGRESS
 
 
 class GrantKind(enum.Enum):
-    """What lets a flow pass. NEW: nothing does, and a rule is asked for."""
+    """What lets a flow pass."""
 
     RULE = "rule"
     INNER = "inner_accept"
     DEFAULT = "default"
-    NEW = "new"
+    NEW = "new"  # nothing does, and the user wants a rule
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Rules that may be merged with each other: they are in one group, of one strength, and ask for the same besides
-    remote, protocol and ports. No drop rule can come between them."""
+    """Rules that may be merged with each other.
+
+    They are in one group, have one strength, and require the same besides remote, protocol and ports. No drop rule can
+    come between them.
+    """
 
     group_id: str
     kind: GrantKind
@@ -52,6 +55,7 @@ class Slot:
 
     @property
     def key(self) -> tuple[object, ...]:
+        """The key that sorts by group, then by all else."""
         none = "" if self.source_ports is None else str(self.source_ports)
         at = "" if self.narrowing is None else str(self.narrowing)
         kind = self.kind.value, self.direction.value, self.priority
@@ -60,24 +64,35 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What lets a flow pass. `rule`: only if a rule does. `is_exact`: only the ends that were seen may be named, as a
-    drop rule refuses others."""
+    """What lets a flow pass."""
 
     slot: Slot
     rule: SecurityGroupRule | None = None
+    """The rule that does; None if something else does."""
     is_exact: bool = False
+    """Only the ends that were seen may be named, because a drop rule refuses others."""
 
     @property
     def name(self) -> str:
-        """The rule's id, or the reason as explain gives it; "" for what nothing lets pass."""
+        """The rule's id, or the reason as explain gives it; "" if nothing lets the flow pass."""
         if self.rule is not None:
             return self.rule.security_group_rule_id
         return "" if self.slot.kind is GrantKind.NEW else self.slot.kind.value
 
 
 class ChangingGroups:
-    """The groups that change. `chosen`: the only ones that may; None: all. Groups of other services never change, nor
-    does a group of which no ENI was seen."""
+    """The groups that change.
+
+    Only the `chosen` groups may, or all if that is None. Groups of other services never change, nor does a group of
+    which no ENI was seen.
+
+    Attributes:
+        managed: the groups that can't change because a service manages them.
+        groups: the groups that change.
+        unseen: the groups that stay because none of their ENIs was seen.
+        beside: the group, and all groups that an ENI of it is in, too.
+        home: an ENI's home; "" if none of its groups changes.
+    """
 
     def __init__(self, state: CloudState, seen: Collection[str], chosen: Collection[str] | None) -> None:
         self._state, self._seen = state, seen
@@ -97,7 +112,7 @@ class ChangingGroups:
 
     @cached_property
     def clusters(self) -> tuple[tuple[str, ...], ...]:
-        """The homes, in sets that share no ENI. Those of a set are closed together, or stay open together."""
+        """The homes, in sets that share no ENI; those of a set are closed together, or stay open together."""
         left, found = list(self.homes), []
         while left:
             mine = {left[0]}
@@ -108,8 +123,10 @@ class ChangingGroups:
         return tuple(found)
 
     def why_open(self, group_id: str, staying: Collection[tuple[str, str]]) -> str:
-        """Why the egress of a group can't be closed by a rule of the weakest priority; "" if it can. `staying`:
-        the accept rules, or parts of them, that stay in groups that change."""
+        """Return why the egress of a group can't be closed by a rule of the weakest priority; "" if it can.
+
+        `staying` has the accept rules, or parts of them, that stay in groups that change.
+        """
         if self._state.vpc[self._state.group[group_id].vpc_id].network_type is NetworkType.CLASSIC:
             return "it is in the classic network"
         for group in map(self._state.group.__getitem__, self.beside(group_id)):
@@ -121,8 +138,10 @@ class ChangingGroups:
         return ""
 
     def grant_of(self, judged: JudgedFlow) -> Grant | None:
-        """What lets an accepted packet pass if inner accept is left out wherever that makes no difference. None if
-        nothing that changes does."""
+        """Return what lets an accepted packet pass if inner accept is left out wherever that makes no difference.
+
+        None if nothing that changes does.
+        """
         first, after = judged.candidates[0], judged.without_inner
         if first.rule is None and first.group is not None and after.decision.verdict is Verdict.DROP:
             group_id = first.group.security_group_id
@@ -134,12 +153,12 @@ class ChangingGroups:
         return self.of_default(judged.packet.eni_id)
 
     def of_default(self, eni_id: str) -> Grant | None:
-        """The default of an ENI's egress; None if none of its groups changes."""
+        """Return the default of an ENI's egress; None if none of its groups changes."""
         home = self.home(eni_id)
         return Grant(Slot(home, GrantKind.DEFAULT, EGRESS, self.floor(home, EGRESS))) if home else None
 
     def new_grant(self, judged: JudgedFlow) -> Grant | None:
-        """Where a rule goes that lets a refused packet pass; None if no rule can."""
+        """Return where a rule goes that lets a refused packet pass; None if no rule can."""
         home, refusal = self.home(judged.packet.eni_id), judged.candidates[0]
         direction = judged.packet.direction
         if not home:
@@ -153,40 +172,42 @@ class ChangingGroups:
         return Grant(Slot(home, GrantKind.NEW, direction, stronger, nic_type=refusal.rule.nic_type), is_exact=True)
 
     def floor(self, group_id: str, direction: Direction) -> int:
-        """The priority of a rule that overrides no drop rule: at an ENI of the group, or of a group that such an ENI
-        joins later. At egress it must outrank the rule that closes the rest, which is never beside a drop rule as weak
-        as itself (`why_open`)."""
+        """Return the priority of a rule that overrides no drop rule.
+
+        It overrides none at an ENI of the group, or of a group that such an ENI joins later. At egress it must outrank
+        the rule that closes the rest, which is never beside a drop rule as weak as itself (`why_open`).
+        """
         if direction is not EGRESS:
             return WEAKEST
         drops = [rule.priority for rule in self._rules(group_id, direction) if rule.policy is Verdict.DROP]
         return min(max([BEFORE_CLOSING, *drops]), WEAKEST)
 
     def of_rule(self, group: SecurityGroup, rule: SecurityGroupRule) -> Grant | None:
-        """A rule; None if its group doesn't change."""
+        """Return the grant of a rule; None if its group doesn't change."""
         if group.security_group_id not in self.groups:
             return None
         shape = rule.source_port_range, rule.narrowing, rule.nic_type
         return Grant(Slot(group.security_group_id, GrantKind.RULE, rule.direction, rule.priority, *shape), rule)
 
     def _homes_beside(self, group_id: str) -> set[str]:
-        """The homes that an ENI of the group is in."""
+        """Return the homes that an ENI of the group is in."""
         return {other for other in self.beside(group_id) if other in self.homes}
 
     def _is_any_seen(self, group: SecurityGroup, seen: Collection[str]) -> bool:
         return any(eni.network_interface_id in seen for eni in self._state.enis_of_group[group.security_group_id])
 
     def _home(self, eni_id: str) -> str:
-        """The ENI's home; "" if none of its groups changes."""
+        """Return the ENI's home; "" if none of its groups changes."""
         mine = [group for group in self._state.eni[eni_id].security_group_ids if group in self.groups]
         return min(mine, key=lambda group: (len(self._state.enis_of_group[group]), group), default="")
 
     def _rules(self, group_id: str, direction: Direction) -> Iterable[SecurityGroupRule]:
-        """The rules of one direction at any ENI of the group."""
+        """Return the rules of one direction at any ENI of the group."""
         groups = (self._state.group[group] for group in self.beside(group_id))
         return [rule for group in groups for rule in group.rules if rule.direction is direction]
 
     def _beside(self, group_id: str) -> tuple[str, ...]:
-        """The group, and all groups that an ENI of it is in, too."""
+        """Return the group, and all groups that an ENI of it is in, too."""
         found = {other for eni in self._state.enis_of_group[group_id] for other in eni.security_group_ids}
         return tuple(sorted(found | {group_id}))
 

@@ -6,6 +6,7 @@ anything is printed.
     flows --Judge--> what they may have been --ChangingGroups--> cells in slots --SlotPlan--> rules --fit--> the state
 
 What holds of the result, and is checked before it is returned:
+
 1. It accepts each flow that the state accepts (and with `allow_audited`, each that a rule was made for).
 2. Without `allow_audited` it accepts nothing that the state refuses, at no ENI, nor at one that joins a group (unless
    that one drops egress with priority 100): each rule is a part of what lets its flows pass today, in the same group
@@ -42,9 +43,10 @@ WHY_INNER = "without it, a drop rule would refuse what its members were seen to 
 
 
 def suggest(state: CloudState, flows: Iterable[SeenFlow], wishes: Wishes, options: Options) -> Suggestion:
-    """Suggest a state for what was seen. `options`: how the policy is read.
+    """Suggest a state for what was seen; `options` say how the policy is read.
 
-    LimitError if more flows differ than can be looked at.
+    Raises:
+        LimitError: more flows differ than can be examined.
     """
     judged = {eni.network_interface_id for eni in state.judged_enis}
     return _Solver(state, wishes, options).solve(gathered(flow for flow in flows if flow.eni_id in judged))
@@ -64,7 +66,7 @@ class _Solver:
         self._dropped = self._always = self._lost = 0
 
     def solve(self, flows: Sequence[SeenFlow]) -> Suggestion:
-        """Make the suggestion of flows that differ."""
+        """Make the suggestion for flows that differ."""
         seen = {flow.eni_id for flow in flows}
         self._scope = ChangingGroups(self._state, seen, self._wishes.groups)
         for flow in flows:
@@ -120,7 +122,7 @@ class _Solver:
         self._refused.append((flow, judged[0], grants[0]))
 
     def _take_vague(self, flow: SeenFlow) -> None:
-        """Let stay as it is what let it pass then, if it is still there."""
+        """Let stay as it is what let the flow pass then, if it is still there."""
         group_id, rule_id = flow.decided_by
         self._used.add(flow.decided_by)
         group = self._state.group.get(group_id)
@@ -157,7 +159,7 @@ class _Solver:
         return Namer(self._state, with_groups=ends == "group", with_lists=not is_plain, with_many=not is_plain)
 
     def _units(self) -> dict[Name, Unit]:
-        """Everything that is decided about as a whole: slots of rules, inner accept of groups, and the default."""
+        """Return everything that is widened as a whole: slots of rules, inner accept of groups, and the default."""
         scope, namer = self._scope, self._namer()
         found = {name: Unit(name, groups) for name, groups in fixed_units(self._state, scope).items()}
         for slot in sorted(self._cells, key=lambda slot: slot.key):
@@ -188,7 +190,11 @@ class _Solver:
                     yield UnusedRule(group_id, rule)
 
     def _checked(self, after: CloudState, *, is_new: bool) -> Difference:
-        """What changes. InternalError if it isn't what this module promises."""
+        """Return what changes.
+
+        Raises:
+            InternalError: it isn't what this module promises.
+        """
         judge = Judge(after, self._options)
         for packet in self._carried:
             if not judge.accepts(packet):

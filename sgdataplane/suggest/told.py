@@ -1,4 +1,4 @@
-"""What is told of a suggestion: each rule with its evidence and what it closes, and what nobody can know.
+"""What a suggestion reports: each rule with its evidence and what it closes, and what nobody can know.
 
 Owns the measures and the notes. Is given drafted rules. Must not know how they were made, nor how they are printed.
 """
@@ -31,7 +31,7 @@ WIDER = {
 
 
 def suggested_rules(state: CloudState, drafted: Iterable[Drafted], namer: Namer) -> tuple[SuggestedRule, ...]:
-    """Each rule once, by group and direction."""
+    """Return each rule once, by group and direction."""
     found: dict[tuple[str, SecurityGroupRule], Drafted] = {}
     for one in drafted:
         key = one.slot.group_id, one.rule
@@ -84,8 +84,10 @@ def _remotes(state: CloudState, grant: Grant) -> Mapping[Family, tuple[tuple[int
 
 
 def services(rule: SecurityGroupRule | None, state: CloudState) -> int:
-    """How many services a rule is about: ports, or 1 for a protocol without ports. None: inner accept or a default,
-    which are about all."""
+    """Return how many services a rule is about: ports, or 1 for a protocol without ports.
+
+    None stands for inner accept or a default, which are about all.
+    """
     if rule is None or rule.ip_protocol.is_all:
         return ALL_SERVICES
     if rule.port_list_id:
@@ -95,7 +97,7 @@ def services(rule: SecurityGroupRule | None, state: CloudState) -> int:
 
 
 def notes_of(state: CloudState, scope: ChangingGroups, units: Mapping[Name, Unit], lost: int) -> Iterator[str]:
-    """What is wider than what was seen, and why; and what couldn't be used."""
+    """Yield what is wider than what was seen, and why; and what couldn't be used."""
     for name, unit in units.items():
         where = _names(unit.group_ids)
         if not unit.reason:
@@ -121,7 +123,7 @@ def _what(unit: Unit) -> str:
 
 
 def _is_closed(state: CloudState, unit: Unit) -> bool:
-    """Whether rules close the egress already, as those of an earlier suggestion do."""
+    """Return whether rules close the egress already, as those of an earlier suggestion do."""
     rules = (rule for group_id in unit.group_ids for rule in state.group[group_id].rules)
     return not unit.plans and any(
         (rule.direction.value, rule.policy.value, rule.ip_protocol.is_all) == ("egress", "drop", True)
