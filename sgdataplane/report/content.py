@@ -13,12 +13,14 @@ from sgdataplane.report.picture import Drawing
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What every page has. `facts`: names and values for its first lines."""
+    """What every page has."""
 
     title: str
     source: str
+    """What the page was made from, such as a state's file."""
     version: str
     facts: tuple[tuple[str, str], ...]
+    """Names and values for its first lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +36,53 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What passes, with a text for each protocol. `note`: the family or addresses that it is about, if not all.
-    `is_some`: only some addresses."""
+    """What passes, with a text for each protocol."""
 
     services: tuple[str, ...]
     note: str = ""
+    """The family or addresses that it is about; "" if it is about all."""
     is_some: bool = False
+    """It passes only for some addresses."""
 
     @property
     def text(self) -> str:
+        """The line as one text."""
         listed = "; ".join(self.services)
         return f"{self.note}: {listed}" if self.note else listed
 
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """What passes from the row to the column. `is_same`: row and column are the same, so nothing is shown; `is_some`:
-    it passes only for some addresses outside; `is_wrong`: the policy says otherwise."""
+    """What passes from the row to the column."""
 
     lines: tuple[Line, ...] = ()
     is_same: bool = False
+    """Row and column are the same, so nothing is shown."""
     is_some: bool = False
+    """It passes only for some addresses outside."""
     is_wrong: bool = False
+    """The policy says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table: rows reach columns; `cells` has a tuple for each row."""
+    """A table in which rows reach columns."""
 
     rows: tuple[Head, ...]
     columns: tuple[Head, ...]
     cells: tuple[tuple[GridCell, ...], ...]
+    """A tuple for each row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`title` and `story` say in words what the drawing shows."""
+    """A drawing, and what it shows in words."""
 
     key: str
+    """Its id on the page."""
     title: str
     story: tuple[str, ...]
+    """The same as sentences."""
     drawing: Drawing
 
 
@@ -89,7 +98,7 @@ class FarRow:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One VPC. `notes` say what is put together or left out."""
+    """One VPC."""
 
     key: str
     vpc_id: str
@@ -99,6 +108,7 @@ class Network:
     incoming: tuple[FarRow, ...]
     outgoing: tuple[FarRow, ...]
     notes: tuple[str, ...] = ()
+    """What is put together or left out."""
 
 
 # the page about a state
@@ -106,7 +116,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """`hits` is None if it isn't known."""
+    """A rule of a group."""
 
     rule_id: str
     direction: str
@@ -117,27 +127,36 @@ class RuleRow:
     remote: str
     description: str
     hits: int | None = None
+    """The packets that it has decided; None if that isn't known."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
+    """A group with its rules."""
+
     group_id: str
     name: str
     detail: str
+    """Its type, VPC, members and inner policy, in words."""
     rules: tuple[RuleRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
+    """Something odd about the state."""
+
     severity: str
     code: str
     subject: str
+    """The ids that it is about."""
     message: str
     advice: str
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
+    """A session of an ENI."""
+
     eni_id: str
     direction: str
     protocol: str
@@ -145,21 +164,25 @@ class SessionRow:
     local: str
     state: str
     next_packet: str
+    """What becomes of its next packet."""
     decided_by: str
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the kernel counts and has. `where`: whose numbers these are, and how far they can be trusted. `hits`: (group
-    id, rule id) -> packets. `sessions`: the first of `session_count`."""
+    """What the kernel counts and has."""
 
     where: str
+    """Whose numbers these are, and how far they can be trusted."""
     hits: Mapping[tuple[str, str], int]
+    """Packets, by the ids of group and rule."""
     sessions: tuple[SessionRow, ...] = ()
+    """The first of `session_count` sessions."""
     session_count: int = 0
 
     @property
     def told(self) -> str:
+        """What the page says of it."""
         return f"hits and sessions: {self.where}"
 
 
@@ -171,15 +194,17 @@ class Unobserved:
 
     @property
     def told(self) -> str:
+        """What the page says of it."""
         return f"no hits and sessions: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportPage(Page):
-    """The notes say what is left out."""
+    """The page about a state."""
 
     networks: tuple[Network, ...]
     networks_note: str
+    """Says which VPCs are left out; "" if none is. The other notes do the same."""
     groups: tuple[GroupTable, ...]
     groups_note: str
     findings: tuple[FindingRow, ...]
@@ -197,7 +222,7 @@ class ReportPage(Page):
 
 @dataclass(frozen=True, slots=True)
 class ProbeCell:
-    """One service between two ends: expected and observed verdict."""
+    """The expected and the observed verdict of one service between two ends."""
 
     expected: str
     observed: str
@@ -206,22 +231,25 @@ class ProbeCell:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """Two ends, with a cell for each service; None if it wasn't probed."""
+    """Two ends, with a cell for each service."""
 
     source: Head
     target: Head
     cells: tuple[ProbeCell | None, ...]
+    """None for a service that wasn't probed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixPage(Page):
-    """`grid` is None if there are too many ends. `wrong`: a title and an explanation of each disagreement."""
+    """The page about a lab's matrix."""
 
     services: tuple[str, ...]
     picture: Picture
     grid: Grid | None
+    """None if there are too many ends."""
     rows: tuple[ProbeRow, ...]
     wrong: tuple[tuple[str, str], ...]
+    """A title and an explanation of each disagreement."""
     notes: tuple[str, ...] = ()
 
 
@@ -230,25 +258,29 @@ class MatrixPage(Page):
 
 @dataclass(frozen=True, slots=True)
 class FlowFate:
-    """What became of a flow's packets. `where`: the direction that drops them; `remarks`: about some of the packets."""
+    """What became of a flow's packets."""
 
     delivered: int
     verdict: str
     where: str
+    """The direction that drops them."""
     decided_by: str
     remarks: tuple[str, ...] = ()
+    """What is to be said about some of the packets."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRow:
-    """`flow`: its addresses in the capture, and which nodes stand for them. `problem`: what isn't as expected, in
-    words."""
+    """A flow of a capture, and what became of it."""
 
     flow: Head
+    """Its addresses in the capture, and which nodes stand for them."""
     packets: int
     expected: int
+    """How many of its packets should arrive."""
     fate: FlowFate
     problem: str
+    """What isn't as expected, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,17 +295,19 @@ class ChangeRow:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRun:
-    """A capture under one policy. `left_out`: reason, number of packets, number of the first one. `addresses`: in the
-    capture, its node, in the lab. `problems`: disagreements that belong to no row."""
+    """A capture under one policy."""
 
     key: str
     policy: str
     summary: str
     rows: tuple[FlowRow, ...]
     problems: tuple[str, ...]
+    """Disagreements that belong to no row."""
     notes: tuple[str, ...]
     left_out: tuple[tuple[str, int, int], ...]
+    """Reason, number of packets, and number of the first one."""
     addresses: tuple[tuple[str, str, str], ...]
+    """Address in the capture, its node, and address in the lab."""
     addresses_notes: tuple[str, ...]
 
 
@@ -289,9 +323,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPage(Page):
-    """`changes` is None if there was only one policy."""
+    """The page about a replayed capture."""
 
     changes: Changes | None
+    """None if there was only one policy."""
     runs: tuple[ReplayRun, ...]
 
 
@@ -300,11 +335,12 @@ class ReplayPage(Page):
 
 @dataclass(frozen=True, slots=True)
 class FlowsPage(Page):
-    """Flows as a table. `notes`: what is exact in it, and what isn't."""
+    """The page about history: flows as a table."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    """What is exact in the table, and what isn't."""
 
 
 # the page about a trial
@@ -312,19 +348,22 @@ class FlowsPage(Page):
 
 @dataclass(frozen=True, slots=True)
 class TrialTable:
-    """`rows`: cells of text, as many as there are headers; the first one says what becomes of the traffic."""
+    """A table of a trial."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    """Cells of text, as many as there are headers; the first one says what becomes of the traffic."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialPage(Page):
-    """What a trial has seen. `sessions_left`: how many aren't shown. `done`: sentences about what is in force now."""
+    """The page about a trial: what it has seen."""
 
     tables: tuple[TrialTable, ...]
     sessions: TrialTable
     sessions_left: int
+    """How many sessions aren't shown."""
     done: tuple[str, ...]
+    """Sentences about what is in force now."""
     notes: tuple[str, ...]

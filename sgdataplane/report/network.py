@@ -38,6 +38,7 @@ class End:
     kind: EniKind
     head: Head
     eni: Eni | None = None
+    """None if the row is for all ENIs of the kind."""
 
 
 class NetworkView:
@@ -53,7 +54,7 @@ class NetworkView:
         self._far: dict[tuple[EniKind, Direction], tuple[Far, ...] | None] = {}
 
     def network(self, number: int) -> Network:
-        """Everything that is shown; `number` makes the keys unique on the page."""
+        """Return everything that is shown; `number` makes the keys unique on the page."""
         ends = self._ends()
         shown = list(dict.fromkeys(end.kind for end in ends))
         for pair in product(shown, shown):
@@ -107,14 +108,14 @@ class NetworkView:
         return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))
 
     def _name(self, eni: Eni) -> str:
-        """The instance's name if that has no other ENI; else the ENI's id."""
+        """Return the instance's name if that has no other ENI; else the ENI's id."""
         instance = self._state.instance.get(eni.instance_id)
         if instance is None or len(self._state.enis_of_instance[eni.instance_id]) > 1:
             return eni.network_interface_id
         return instance.instance_name or instance.instance_id
 
     def _groups(self, kind: EniKind) -> str:
-        """What its ENIs have in common: their groups, and the mode if it isn't enforce."""
+        """Return what the kind's ENIs have in common: their groups, and the mode if it isn't enforce."""
         mode = "; in audit mode" if _is_audited(kind) else ""
         return first_of(list(kind.security_group_ids), MOST_NAMES) + mode
 
@@ -128,7 +129,7 @@ class NetworkView:
         return self._ways[source, target]
 
     def _rows_far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...] | None:
-        """What passes between the kind and outside; None if it is too intricate."""
+        """Return what passes between the kind and outside; None if it is too intricate."""
         if (kind, direction) not in self._far:
             try:
                 self._far[kind, direction] = self._reach.far(kind, direction)
@@ -140,7 +141,10 @@ class NetworkView:
         return self._reach.outside(self._vpc_id, family)
 
     def _far_rows(self, ends: Sequence[End], direction: Direction) -> tuple[FarRow, ...]:
-        """What passes for the same addresses outside shares a row, and so do ENIs for which the same passes."""
+        """Return the rows of what passes from or to outside.
+
+        What passes for the same addresses outside shares a row, and so do ENIs for which the same passes.
+        """
         passing: dict[tuple[End, str, str], list[str]] = {}
         for end in ends:
             found = self._rows_far(end.kind, direction)
@@ -159,7 +163,7 @@ class NetworkView:
         )
 
     def _far_lines(self, kind: EniKind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
-        """What passes for `most` addresses outside, or for fewer, without saying which."""
+        """Return what passes for `most` addresses outside, or for fewer, without saying which."""
         found = self._rows_far(kind, direction)
         if found is None:
             return () if most else (UNKNOWN,)
@@ -220,7 +224,7 @@ class NetworkView:
 
 
 def _is_audited(kind: EniKind) -> bool:
-    """Whether its ENIs are in audit mode. An ENI that is has another kind than one that isn't."""
+    """Return whether the kind's ENIs are in audit mode; ENIs of different modes are of different kinds."""
     return kind.enis[0].is_audited
 
 
@@ -229,7 +233,7 @@ def _first(kind: EniKind) -> str:
 
 
 def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...]:
-    """A line for what passes in all `families`, and one for what passes in only some of them."""
+    """Return a line for what passes in all `families`, and one for what passes in only some of them."""
     known: dict[tuple[str, bool], set[Family]] = {}
     for way in ways:
         for text in services(way.passing):
@@ -242,7 +246,7 @@ def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...
 
 
 def few(texts: Sequence[str]) -> tuple[str, ...]:
-    """The first MOST_TEXTS, and how many more there are."""
+    """Return the first MOST_TEXTS texts, and how many more there are."""
     more = len(texts) - MOST_TEXTS
     return tuple(texts) if more <= 0 else (*texts[:MOST_TEXTS], f"and {more:,} more")
 
@@ -255,4 +259,5 @@ def _notes(some: set[Family], families: set[Family], *, is_some: bool) -> Iterat
 
 
 def texts_of(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the lines as texts."""
     return tuple(line.text for line in lines)

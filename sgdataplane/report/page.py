@@ -34,17 +34,22 @@ SEVERITIES = ("high", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the page is about. `source`: the state's file as the user named it. `choices`: how the state is judged."""
+    """What the page is about."""
 
     source: str
+    """The state's file as the user named it."""
     state: CloudState
     findings: Sequence[Finding]
     observed: Observed | Unobserved
     choices: Choices = ON_HOSTS
+    """How the state is judged."""
 
 
 def report_page(subject: Subject) -> ReportPage:
-    """The page. Its size is bounded, however large the state is; it says what is left out, and where."""
+    """Return the page.
+
+    Its size is bounded, however large the state is. It says what is left out, and where.
+    """
     networks = tuple(_networks(subject.state, subject.choices.options))
     groups, groups_note = _groups(subject)
     ordered = sorted(subject.findings, key=lambda finding: SEVERITIES.index(finding.severity.value))
@@ -81,7 +86,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _networks(state: CloudState, options: Options) -> Iterator[Network]:
-    """The VPCs with the most ENIs; a VPC without any isn't shown."""
+    """Yield the VPCs with the most ENIs; a VPC without any isn't shown."""
     enis = Counter(eni.vpc_id for eni in state.network_interfaces)
     reach = Reachability(state, options)
     for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
@@ -91,8 +96,10 @@ def _networks(state: CloudState, options: Options) -> Iterator[Network]:
 
 
 def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
-    """The groups, as long as there is room for their rules, and what is left out. A group is shown whole or not at
-    all."""
+    """Return the groups, as long as there is room for their rules, and what is left out.
+
+    A group is shown whole or not at all.
+    """
     hits = subject.observed.hits if isinstance(subject.observed, Observed) else None
     found, rows, left_out = list[GroupTable](), 0, list[SecurityGroup]()
     for group in subject.state.security_groups:
@@ -147,7 +154,7 @@ def _rule(
 
 
 def _ports(rule: SecurityGroupRule, permission: Permission) -> str:
-    """Ports, and what else the rule asks for (FURTHER)."""
+    """Return ports, and what else the rule requires (FURTHER)."""
     further = words.further(each.of_either(permission) for each in FURTHER)
     return " ".join((rule.port_list_id or _range(rule.port_range), *further))
 

@@ -2,8 +2,8 @@
 
 Owns the layout. Takes nodes and edges with texts. Must not know what they stand for, nor SVG.
 
-Boxes stand in columns, outside on the left, by how many steps each is away from it. An arrow over several columns has
-a slot of its own in each column between, so no arrow crosses a box. What passes stands at the arrow's tip.
+Boxes stand in columns, outside on the left, by how many steps each is away from it. An arrow over several columns has a
+slot of its own in each column between, so no arrow crosses a box. What passes stands at the arrow's tip.
 """
 
 from __future__ import annotations
@@ -33,19 +33,24 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What passes from one node to another, a line for each text. `is_some`: only for some addresses; `is_wrong`: the
-    policy says otherwise; `is_both`: the same passes the other way round."""
+    """What passes from one node to another."""
 
     source: str
     target: str
     texts: tuple[str, ...]
+    """A line for each text."""
     is_some: bool = False
+    """It passes only for some addresses."""
     is_wrong: bool = False
+    """The policy says otherwise."""
     is_both: bool = False
+    """The same passes the other way round."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
+    """A box with its place in the drawing; `x` and `y` are its upper left corner."""
+
     node: Node
     x: float
     y: float
@@ -54,27 +59,35 @@ class DrawnBox:
 
     @property
     def title(self) -> str:
+        """The title, shortened so that it fits."""
         return shortened(self.node.title, MOST_IN_TITLE)
 
     @property
     def lines(self) -> tuple[str, ...]:
+        """The lines below the title, shortened so that they fit."""
         return tuple(shortened(line, MOST_IN_BOX) for line in self.node.lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """`path`: an SVG path from the edge's source to its target. `x`, `y`: the label's upper left corner."""
+    """An arrow with its label."""
 
     edge: Edge
     path: str
+    """An SVG path from the edge's source to its target."""
     x: float
+    """The left edge of the label."""
     y: float
+    """The upper edge of the label."""
     width: float
+    """The width of the label."""
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
+    """Everything that is drawn, and its size."""
+
     width: float
     height: float
     boxes: tuple[DrawnBox, ...]
@@ -82,7 +95,7 @@ class Drawing:
 
 
 def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
-    """The edges; two become one with two tips where the same passes in both directions."""
+    """Return the edges, with two that carry the same in both directions as one with two tips."""
     known = dict.fromkeys(edges)
     found = []
     for edge in known:
@@ -93,7 +106,7 @@ def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
 
 
 def story(nodes: Sequence[Node], edges: Iterable[Edge]) -> tuple[str, ...]:
-    """The picture in sentences."""
+    """Return the picture in sentences."""
     titles = {node.key: node.title for node in nodes}
     passing = (f"{titles[e.source]} to {titles[e.target]}: {'; '.join(e.texts).replace(':; ', ': ')}." for e in edges)
     boxes = (f"{node.title}: {', '.join(node.lines)}." for node in nodes if not node.is_outside)
@@ -101,6 +114,7 @@ def story(nodes: Sequence[Node], edges: Iterable[Edge]) -> tuple[str, ...]:
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Return a text of at most so many characters; an ellipsis stands for the rest."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -109,10 +123,12 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """A place in a column: of a node, or of an arrow that passes through (`node` is None)."""
+    """A place in a column."""
 
     node: Node | None
+    """None for an arrow that passes through."""
     rank: int
+    """The number of the column; 0 is outside."""
     y: float = 0.0
     height: float = LINE
     left: list[_Link] = field(default_factory=list)
@@ -131,17 +147,21 @@ class _Link:
 
     @property
     def is_within(self) -> bool:
+        """Whether both ends are in one column."""
         return self.near.rank == self.far.rank
 
     def has_label(self, slot: _Slot) -> bool:
-        """Whether the arrow's tip, and so its label, is at this end; the right end of an arrow with two tips."""
+        """Return whether the arrow's tip, and so its label, is at this end.
+
+        An arrow with two tips has its label at the right end.
+        """
         if self.is_within or slot.node is None:
             return False
         return slot.node.key == self.edge.target if not self.edge.is_both else slot is self.far
 
 
 def draw(nodes: Sequence[Node], edges: Iterable[Edge]) -> Drawing:
-    """The drawing. Each edge must lead from one of the nodes to another."""
+    """Return the drawing; each edge must lead from one of the nodes to another."""
     arrows = merged(edges)
     ranks = _ranks(nodes, arrows)
     slots = {node.key: _Slot(node, ranks[node.key]) for node in nodes}
@@ -162,8 +182,11 @@ def draw(nodes: Sequence[Node], edges: Iterable[Edge]) -> Drawing:
 
 
 def _ranks(nodes: Sequence[Node], edges: Sequence[Edge]) -> dict[str, int]:
-    """Node key -> its column: the fewest steps from outside, first over what passes from all addresses there, then over
-    what passes from some."""
+    """Return the column of each node, by its key.
+
+    It is the fewest steps from outside, first over what passes from all addresses there, then over what passes from
+    some.
+    """
     after: dict[str, list[str]] = defaultdict(list)
     for edge in edges:
         after[edge.source].append(edge.target)
@@ -188,7 +211,7 @@ def _spread(seeds: set[str], after: Mapping[str, list[str]], ranks: dict[str, in
 
 
 def _way(edge: Edge, source: _Slot, target: _Slot, columns: list[list[_Slot]]) -> list[_Link]:
-    """An arrow's links from left to right, through a new slot in each column between."""
+    """Return an arrow's links from left to right, through a new slot in each column between."""
     near, far = (source, target) if source.rank <= target.rank else (target, source)
     passed = [_Slot(None, rank) for rank in range(near.rank + 1, far.rank)]
     for slot in passed:
@@ -202,7 +225,7 @@ def _way(edge: Edge, source: _Slot, target: _Slot, columns: list[list[_Slot]]) -
 
 
 def _order(columns: list[list[_Slot]]) -> None:
-    """Moves each slot near the mean of those that it is linked with, sweeping from left to right and back."""
+    """Move each slot near the mean of those that it is linked with, sweeping from left to right and back."""
     place = {id(slot): float(index) for column in columns for index, slot in enumerate(column)}
 
     def mean(slot: _Slot, links: list[_Link]) -> float:
@@ -221,7 +244,7 @@ def _label_height(edge: Edge) -> float:
 
 
 def _stand(columns: list[list[_Slot]]) -> None:
-    """Sets the height and y of each slot, with all columns centred on one line; then where links meet their slots."""
+    """Set the height and y of each slot, with all columns centred on one line; then where links meet their slots."""
     heights = []
     for column in columns:
         y = MARGIN
@@ -244,7 +267,7 @@ def _room(link: _Link, slot: _Slot) -> float:
 
 
 def _meet(slot: _Slot, links: list[_Link]) -> None:
-    """Spreads the links of one side over it; links that lead upwards meet it further up."""
+    """Spread the links of one side over a slot; links that lead upwards meet it further up."""
     links.sort(key=lambda link: link.near.y if link.far is slot else link.far.y)
     weights = [_room(link, slot) for link in links]
     y, scale = slot.y, slot.height / (sum(weights) or 1.0)
@@ -261,7 +284,7 @@ def _label_width(edge: Edge) -> float:
 
 
 def _columns_x(columns: list[list[_Slot]]) -> tuple[list[float], float]:
-    """The x of each column, with room for labels on both sides; and the whole width."""
+    """Return the x of each column, with room for labels on both sides; and the whole width."""
     starts, x = list[float](), MARGIN
     for column in columns:
         x += _widest(link for slot in column for link in slot.left if link.has_label(slot))
@@ -273,7 +296,10 @@ def _columns_x(columns: list[list[_Slot]]) -> tuple[list[float], float]:
 
 
 def _bulge(link: _Link) -> float:
-    """How far an arrow within a column bulges out of it: longer arrows further, so that they can be told apart."""
+    """Return how far an arrow within a column bulges out of it.
+
+    Longer arrows bulge further, so that they can be told apart.
+    """
     return BULGE + min(abs(link.near_y - link.far_y) * 0.15, 3 * BULGE)
 
 

@@ -27,7 +27,10 @@ TEMPLATES = {
 
 @cache
 def _environment() -> Environment:
-    """Escapes everything, whatever a template is called; a name that isn't there is an error."""
+    """Return the template engine.
+
+    It escapes everything, whatever a template is called. A name that isn't there is an error.
+    """
     return Environment(
         loader=PackageLoader("sgdataplane.report"),
         autoescape=True,
@@ -38,12 +41,12 @@ def _environment() -> Environment:
 
 
 def render_page(page: ReportPage | MatrixPage | ReplayPage | FlowsPage | TrialPage) -> str:
-    """The whole HTML document."""
+    """Return the page as a whole HTML document."""
     return _rendered(TEMPLATES[type(page)], page=page)
 
 
 def render_picture(picture: Picture) -> str:
-    """The whole SVG document."""
+    """Return the picture as a whole SVG document."""
     return _rendered("picture.svg.j2", picture=picture)
 
 

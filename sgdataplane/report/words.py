@@ -18,7 +18,10 @@ MOST_HOLES = 4
 
 
 def services(what: Passing) -> tuple[str, ...]:
-    """What passes, a text for each protocol: ("tcp 80, 443", "icmp"), ("everything",), ("everything but tcp",)."""
+    """Return what passes, a text for each protocol.
+
+    Examples are ("tcp 80, 443", "icmp"), ("everything",) and ("everything but tcp",).
+    """
     if not what:
         return ()
     named = [row for row in what.rows if row.protocol != OTHER]
@@ -36,18 +39,19 @@ def _of_row(row: PassingRow) -> str:
 
 
 def further(some: Iterable[Ranges | None]) -> Iterator[str]:
-    """The conditions of the dimensions in FURTHER that aren't the whole range."""
+    """Yield the conditions of the dimensions in FURTHER that aren't the whole range."""
     for each, ranges, every in zip(FURTHER, some, EVERY, strict=True):
         if ranges is not None and ranges != every:
             yield each.clause.format(numbers(ranges, every))
 
 
 def ports(some: Ranges) -> str:
+    """Return ports in few words."""
     return numbers(some, EVERY_PORT)
 
 
 def numbers(some: Ranges, every: Ranges) -> str:
-    """The ranges in ascending order; or what they leave out of `every`, if that is shorter."""
+    """Return the ranges in ascending order; or what they leave out of `every`, if that is shorter."""
     closed = minus(every, some)
     if len(closed) < len(some) and count(some) > count(closed):
         return f"all but {numbers(closed, every)}"
@@ -55,7 +59,7 @@ def numbers(some: Ranges, every: Ranges) -> str:
 
 
 def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
-    """Which of the addresses `outside` these are: "anyone", "anyone but ...", or CIDR blocks."""
+    """Return which of the addresses `outside` these are: "anyone", "anyone but ...", or CIDR blocks."""
     if some == outside:
         return "anyone"
     if is_most(some, outside):
@@ -64,12 +68,15 @@ def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
 
 
 def is_most(some: Ranges, outside: Ranges) -> bool:
-    """Whether these are more than half of the addresses outside."""
+    """Return whether these are more than half of the addresses outside."""
     return 2 * count(some) > count(outside)
 
 
 def _blocks(some: Ranges, family: Family) -> Iterator[str]:
-    """CIDR blocks. Neighbouring ranges that make a block with holes are one text: "192.0.2.0/25 but 192.0.2.66"."""
+    """Yield CIDR blocks; neighbouring ranges that make a block with holes are one text.
+
+    An example is "192.0.2.0/25 but 192.0.2.66".
+    """
     place = 0
     while place < len(some):
         end = min(len(some), place + MOST_HOLES)
@@ -86,7 +93,7 @@ def _blocks(some: Ranges, family: Family) -> Iterator[str]:
 
 
 def _cidrs(first: int, last: int, family: Family) -> list[str]:
-    """The first few of the CIDR blocks that a range consists of."""
+    """Return the first few of the CIDR blocks that a range consists of."""
     found: list[str] = []
     while first <= last and len(found) <= MOST_RANGES:
         size = min(first & -first or 1 << family.bits, 1 << (last - first + 1).bit_length() - 1)
@@ -96,7 +103,7 @@ def _cidrs(first: int, last: int, family: Family) -> list[str]:
 
 
 def block(prefix: Prefix) -> str:
-    """A CIDR block; a single address without its length."""
+    """Return a CIDR block as text; a single address without its length."""
     text = str(prefix)
     return text.partition("/")[0] if prefix.first == prefix.last else text
 
