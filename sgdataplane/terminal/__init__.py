@@ -4,7 +4,8 @@
     progress    what is shown while a command works
     arguments   the parser, and the arguments that several verbs share
     files       files that a command writes, each whole or not at all
-    bugs        what is said of an error that is a bug of ours
+    bugs        the report of an error that is a bug of sgdataplane
 
-Below `cli`, `cni` and `lab`, which use it: imports no verb, and nothing that enforces. Begin with output.py.
+This package is below `cli`, `cni` and `lab`, which use it. It imports no verb, and nothing that enforces. Begin with
+output.py.
 """

@@ -1,7 +1,7 @@
-"""What a verb needs and isn't there: verbs that only read a state run anywhere, the others on Linux alone, and some
-need packages of an extra.
+"""What a verb needs and this system doesn't have.
 
-Owns the words. Is given an error that Python raised. Must not know the verbs.
+Verbs that only read a state run anywhere, the others on Linux alone, and some need packages of an extra. Owns the
+words. Is given an error that Python raised. Must not know the verbs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OF_SYSTEM = frozenset(("ctypes", "os", "select", "signal", "socket", "time"))
 
 
 def missing_here(error: BaseException) -> str:
-    """What of the system an error says to be missing; "" if it is about something else."""
+    """Return what the system lacks, as an error says it; "" if the error is about something else."""
     if isinstance(error, ModuleNotFoundError):
         top = (error.name or "").partition(".")[0]
         return f"module {top}" if top in MODULES else ""
@@ -31,14 +31,14 @@ def missing_here(error: BaseException) -> str:
 
 
 def lacking(verb: str, error: BaseException) -> PlatformError:
-    """The error for a verb that can't run here."""
+    """Return the error for a verb that can't run here."""
     found = PlatformError(verb, missing_here(error))
     found.__cause__ = error
     return found
 
 
 def refusing(verb: str, error: BaseException) -> Callable[[object], NoReturn]:
-    """What runs in place of a verb whose module can't be imported here."""
+    """Return a function that runs in place of a verb whose module can't be imported here."""
 
     def run(_: object) -> NoReturn:
         raise lacking(verb, error)
@@ -47,15 +47,17 @@ def refusing(verb: str, error: BaseException) -> Callable[[object], NoReturn]:
 
 
 def require_linux() -> None:
-    """PlatformError on any other system."""
+    """Raise a PlatformError on any other system."""
     if platform.system() != "Linux":
         raise PlatformError(" ".join(sys.argv[1:2]), "network namespaces")
 
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """A package that isn't there while the block imports becomes an ExtraError, unless only Linux has it. `name`: of
-    the extra that it comes with."""
+    """Turn a package that the block can't import into an ExtraError, unless only Linux has it.
+
+    `name` is that of the extra that it comes with.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

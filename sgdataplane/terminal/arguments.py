@@ -39,7 +39,7 @@ Run: TypeAlias = Callable[[argparse.Namespace], int]
 
 
 def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """The type of an argument that `parse` reads; its ValueError becomes a usage error."""
+    """Return the type of an argument that `parse` reads; its ValueError becomes a usage error."""
 
     def read(text: str) -> T:
         try:
@@ -51,7 +51,7 @@ def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
-    """What `parse` returns; its LabError or ValueError becomes a usage error."""
+    """Return what `parse` returns; its LabError or ValueError becomes a usage error."""
     try:
         return parse()
     except (LabError, ValueError) as error:
@@ -67,7 +67,7 @@ read_address = reading(Address.parse)
 
 
 def read_prefix(text: str) -> Prefix:
-    """An address or CIDR block."""
+    """Read an address or CIDR block."""
     try:
         return Prefix.parse(text)
     except ValueError as error:
@@ -75,14 +75,14 @@ def read_prefix(text: str) -> Prefix:
 
 
 def read_limit(text: str, most: int | None = None) -> int:
-    """A number of things, from 1 to `most`."""
+    """Read a number of things, from 1 to `most`."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= (most or int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 {f'to {most}' if most else 'up'}")
     return int(text)
 
 
 def read_seconds(most: float) -> Callable[[str], float]:
-    """The type of a time in seconds, above 0 and up to `most`."""
+    """Return the type of a time in seconds, above 0 and up to `most`."""
 
     def read(text: str) -> float:
         found = _number(text)
@@ -94,7 +94,7 @@ def read_seconds(most: float) -> Callable[[str], float]:
 
 
 def read_factor(text: str) -> float:
-    """A factor above 0."""
+    """Read a factor above 0."""
     found = _number(text)
     if not 0 < found < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
@@ -115,18 +115,18 @@ def _place(text: str) -> Path:
 
 
 def usual_state() -> Path | None:
-    """The state that is meant where none is named: that in SGDP_STATE."""
+    """Return the state that is meant where the user names none: that in SGDP_STATE, or None."""
     named = os.environ.get("SGDP_STATE")
     return _place(named) if named else None
 
 
 def usual_lab() -> str | None:
-    """The lab that is meant where none is named: that in SGDP_LAB."""
+    """Return the lab that is meant where the user names none: that in SGDP_LAB, or None."""
     return os.environ.get("SGDP_LAB") or None
 
 
 def _uplink(text: str) -> str:
-    """An interface's name; a * at its end stands for any ending."""
+    """Read an interface's name; a * at its end stands for any ending."""
     if not IFNAME.fullmatch(text.removesuffix("*")):
         expected = "a name is 1 to 15 letters, digits and any of _ . -, and may end in *"
         raise argparse.ArgumentTypeError(f"{text!r} is not an interface name that a rule can have: {expected}")
@@ -157,13 +157,13 @@ def _bounded(choice: Number) -> Callable[[str], int]:
 
 
 def meant(word: str, known: Sequence[str]) -> str:
-    """ "; did you mean this one?", if a known word is like that one."""
+    """Return "; did you mean this one?" if a known word is like this one; else ""."""
     near = get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose verbs all take --debug and --color, too, so that these can be added at the end."""
+    """An ArgumentParser whose verbs all take --debug and --color, too, so that users can add these at the end."""
 
     def __init__(self, *, add_help: bool = True, **kwargs: object) -> None:
         super().__init__(add_help=add_help, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]  # argparse's takes namespaces of any class
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """As argparse does it; an unknown option is refused with the nearest one that there is."""
+        """Parse as argparse does, but refuse an unknown option with the nearest known one."""
         found, extras = self.parse_known_args(args, namespace)
         if extras and not getattr(found, "takes_anything", False):
             parser: Parser = getattr(found, "parser", self)
@@ -185,13 +185,16 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        """Exits with what is wrong and where more is said. The whole usage, before that, would hide it."""
+        """Exit with what is wrong and which command shows help.
+
+        The whole usage before that would hide what is wrong.
+        """
         complain(message)
         say_aside(f"help:  {self.prog} --help")
         self.exit(Exit.USAGE)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
-        """As argparse does it, with the nearest choice."""
+        """Check as argparse does, and name the nearest choice."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
@@ -199,7 +202,7 @@ class Parser(argparse.ArgumentParser):
             raise
 
     def add_json(self, where: str, group: argparse._ActionsContainer | None = None) -> None:
-        """`--json`; `where` its keys are described; `group`: that it belongs to."""
+        """Add `--json`, to a group if one is given; `where` names the page that describes its keys."""
         (group or self).add_argument("--json", action="store_true", help=f"print JSON ({where})")
 
     def add_state(
@@ -211,14 +214,19 @@ class Parser(argparse.ArgumentParser):
         nargs: str | None = None,
         group: argparse._ActionsContainer | None = None,
     ) -> None:
-        """A state: `name` of the argument or option; `group`: that it belongs to. The argument `state` may be left out
-        if the environment names one."""
+        """Add an argument or option that takes a state, to a group if one is given.
+
+        The argument `state` may be left out if the environment names one.
+        """
         usual = usual_state() if name == "state" else None
         nargs = "?" if usual else nargs
         (group or self).add_argument(name, type=_place, default=usual, metavar=metavar, nargs=nargs, help=words)
 
     def add_flow(self, *, port: str = PORT_HELP, source_port: str = "") -> None:
-        """`--protocol`, `--port` and, if it has a help text, `--source-port`. `port`, `source_port`: the help texts."""
+        """Add `--protocol`, `--port` and, if it has a help text, `--source-port`.
+
+        `port` and `source_port` are the help texts.
+        """
         self.add_argument("--protocol", type=_read_protocol, metavar="P", help=PROTOCOL_HELP)
         self.add_argument("--port", type=_read_port, metavar="N", help=port)
         if source_port:
@@ -227,28 +235,31 @@ class Parser(argparse.ArgumentParser):
     def add_where(
         self, default: str = "that in SGDP_LAB, or what is attached on this host; if nothing is, the lab named lab"
     ) -> None:
-        """`--name` or `--config`: where a verb looks (scopes.py)."""
+        """Add `--name` and `--config`, which say where a verb looks (scopes.py)."""
         where = self.add_mutually_exclusive_group()
         where.add_argument("--name", metavar="N", help=f"look into the lab of this name (default: {default})")
         where.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
 
     def add_config(self, words: str = CONFIG_HELP) -> None:
-        """`--config`."""
+        """Add `--config`."""
         self.add_argument("--config", type=Path, metavar="FILE", help=words)
 
     def add_bindings(self) -> None:
-        """`--bindings`."""
+        """Add `--bindings`."""
         words = "where attached ENIs are recorded (default: /run/sgdataplane/attached)"
         self.add_argument("--bindings", type=Path, metavar="DIR", help=words)
 
     def add_uplinks(self) -> None:
-        """`--uplink`, for host placement."""
+        """Add `--uplink`, for host placement."""
         words = "with host placement: a router's interface to other networks, eth0 or wg*; can be repeated"
         self.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=words)
 
     def add_choices(self, names: Iterable[str], base: Choices | None = ON_HOSTS) -> None:
-        """An option for each of these choices. `base`: the choices that hold for options which aren't given
-        (`choices_of`); None: no default is shown, since it depends."""
+        """Add an option for each of these choices.
+
+        `base` has the values of options that aren't given (`choices_of`). If it is None, no default is shown, because
+        it depends.
+        """
         group = self.add_argument_group("policy options", "each is also a key of agent.toml, with _ instead of -")
         for name in names:
             choice = CHOICES[name]
@@ -267,22 +278,28 @@ class Parser(argparse.ArgumentParser):
 
 
 class Summary(NamedTuple):
-    """What a list of verbs says of one: what it does, and a command line."""
+    """What a list of verbs says of one."""
 
     what: str
+    """What it does."""
     example: str = ""
+    """A command line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """Verbs of a parser. `summaries`: of each verb; `subparsers`: as of add_subparsers()."""
+    """Verbs of a parser."""
 
     subparsers: argparse._SubParsersAction[Parser]  # it has no other name
+    """What add_subparsers() returned."""
     summaries: Mapping[str, Summary]
+    """What lists say of each verb, by its name."""
 
     def add(self, name: str, run: Run | None, *more: str) -> Parser:
-        """A verb's parser. Only the verb's own help has `more`, which are sentences. `run` is None for a verb that has
-        verbs of its own."""
+        """Add a verb and return its parser.
+
+        The sentences in `more` are in the verb's own help only. `run` is None for a verb that has verbs of its own.
+        """
         what, example = self.summaries[name]
         description = " ".join((f"{what[0].upper()}{what[1:]}.", *more))
         epilog = f"example: {example}" if example else None
@@ -292,18 +309,21 @@ class Verbs:
 
     @classmethod
     def below(cls, parser: Parser, summaries: Mapping[str, Summary], *, are_needed: bool = True) -> Verbs:
-        """Verbs of a verb. `are_needed`: it does nothing by itself."""
+        """Return the verbs below a verb; `are_needed` says that it does nothing by itself."""
         made = parser.add_subparsers(title="commands", metavar="ACTION", required=are_needed, parser_class=Parser)
         return cls(made, summaries)
 
     def list(self) -> None:
-        """Adds all verbs without any arguments."""
+        """Add all verbs without any arguments."""
         for name, summary in self.summaries.items():
             self.subparsers.add_parser(name, help=summary.what)
 
 
 def require_root(what: str) -> None:
-    """PrivilegeError unless we are root, with the command that would work; `what` needs root ("a lab")."""
+    """Raise a PrivilegeError unless this process is root; `what` needs root ("a lab").
+
+    The error has the command that would work.
+    """
     require_linux()
     if os.geteuid() != 0:
         raise PrivilegeError(f"root ({what})", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
@@ -313,7 +333,10 @@ def require_root(what: str) -> None:
 
 
 def flow_of(arguments: argparse.Namespace) -> Traffic:
-    """The one flow that `add_flow` asks for; a usage error if it isn't complete, or ports don't fit the protocol."""
+    """Return the one flow that the arguments of `add_flow` name.
+
+    A flow that isn't complete, or whose ports don't fit the protocol, is a usage error.
+    """
     parser: Parser = arguments.parser
     if arguments.protocol is not None and arguments.protocol.is_all:
         parser.error("--protocol all: a packet has one protocol; name it")
@@ -327,9 +350,11 @@ def flow_of(arguments: argparse.Namespace) -> Traffic:
 
 
 def settle_ports(arguments: argparse.Namespace) -> None:
-    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22), or that of a
-    service which has just one (ssh), sets `--protocol`; a usage error if `--protocol` is another one than tcp/22 says,
-    or has no ports."""
+    """Replace `--port` and `--source-port`, if given, by numbers.
+
+    A protocol in one of them (tcp/22), or that of a service which has just one (ssh), sets `--protocol`. It is a usage
+    error if `--protocol` contradicts that, or has no ports.
+    """
     parser: Parser = arguments.parser
     for option, key in (("--port", "port"), ("--source-port", "source_port")):
         port: Port | None = getattr(arguments, key, None)
@@ -347,9 +372,14 @@ def settle_ports(arguments: argparse.Namespace) -> None:
 def load_state(
     path: Path, profile: str, memory: Memory | None = None, inexact: str = "import", *, is_as_written: bool = False
 ) -> Loaded:
-    """Load the state, waiting for the writer of a pipe. ENIs whose audit is over are in mode enforce, unless it is to
-    be as it is written. `inexact`: what a verb's option of that name says. StateFileError with everything that is wrong
-    with the state."""
+    """Load the state, waiting for the writer of a pipe.
+
+    ENIs whose audit is over are in mode enforce, unless the state is wanted as it is written. `inexact` is what a
+    verb's option of that name says.
+
+    Raises:
+        StateFileError: has everything that is wrong with the state.
+    """
     from sgdataplane.statefile import load
 
     loaded = load(path, profile=profile, inexact=inexact, memory=memory, waits=True)
@@ -357,7 +387,7 @@ def load_state(
 
 
 def refuse_twice(arguments: argparse.Namespace, *paths: Path | None) -> None:
-    """A usage error if several of them are standard input, which can be read only once."""
+    """Refuse as a usage error that several paths are standard input, which can be read only once."""
     from sgdataplane.statefile.source import STDIN
 
     if paths.count(STDIN) > 1:
@@ -365,25 +395,25 @@ def refuse_twice(arguments: argparse.Namespace, *paths: Path | None) -> None:
 
 
 def uplinks_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The uplinks that were given; a usage error if no router can have them."""
+    """Return the uplinks that were given; it is a usage error if no router can have them."""
     if arguments.uplink and not choices_of(arguments).placement.is_outside:
         arguments.parser.error("--uplink needs --placement host: without it there is no router")
     return tuple(arguments.uplink)
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, object]:
-    """The choices that were given: name -> value."""
+    """Return the choices that were given, by name."""
     given = {name: getattr(arguments, name, None) for name in CHOICES}
     return {name: CHOICES[name].read(value) for name, value in given.items() if value is not None}
 
 
 def choices_of(arguments: argparse.Namespace, base: Choices = ON_HOSTS) -> Choices:
-    """All choices: those that were given, and `base` for the others."""
+    """Return all choices: those that were given, and `base` for the others."""
     return base.over(chosen(arguments))
 
 
 def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:
-    """Prints the choices that differ from `base`, if any do."""
+    """Print the choices that differ from `base`, if any do."""
     unlike = tuple(choices.unlike(base))
     if unlike:
         say(f"options: {', '.join(unlike)}")

@@ -1,4 +1,4 @@
-"""What is said of an error that is a bug of ours.
+"""The report of an error that is a bug of sgdataplane.
 
 Owns the wording of a bug report. Must not know what failed.
 """
@@ -13,7 +13,7 @@ from sgdataplane import __version__
 
 
 def bug_report(error: Exception) -> str:
-    """A short block: what happened, where, on which system, and what to send us."""
+    """Return a short block: what happened, where, on which system, and what to send with the report."""
     frame, system = traceback.extract_tb(error.__traceback__)[-1], f"{platform.system()} {platform.release()}"
     return "\n".join(
         (

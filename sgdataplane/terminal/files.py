@@ -17,9 +17,13 @@ from sgdataplane.host.files import Survives, replace_file, require_replaceable
 
 
 def write(text: str, path: Path) -> None:
-    """Replaces the file in one step, with its permissions; a link to a file stays a link. Pipes and devices are written
-    to. StateFileError if it can't be written. After a loss of power the file may be empty: the command can be run
-    again."""
+    """Replace the file in one step, with its permissions; a link to a file stays a link.
+
+    Pipes and devices are written to. After a loss of power the file may be empty: the user can run the command again.
+
+    Raises:
+        StateFileError: the file can't be written.
+    """
     octets = text.encode("utf-8", "replace")  # names of files in the text need not be UTF-8
     with _refusing(path):
         if _is_special(path):
@@ -30,7 +34,11 @@ def write(text: str, path: Path) -> None:
 
 
 def write_new(text: str, path: Path) -> None:
-    """Writes a file that isn't there yet. StateFileError if it is, or if it can't be written."""
+    """Write a file that isn't there yet.
+
+    Raises:
+        StateFileError: it is there, or can't be written.
+    """
     unused = "a name that nothing has yet; what is there stays as it is"
     expected = unused if path.parent.is_dir() else "a folder that is there"
     with _refusing(path, expected), open(path, "x", encoding="utf-8") as file:
@@ -38,7 +46,11 @@ def write_new(text: str, path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """StateFileError where `write` would fail. Asked before work that takes long; changes nothing."""
+    """Check before long work that `write` will work; change nothing.
+
+    Raises:
+        StateFileError: `write` would fail.
+    """
     with _refusing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -47,16 +59,24 @@ def require_writable(path: Path) -> None:
 
 
 def require_empty_folder(folder: Path) -> None:
-    """StateFileError if something is in the folder, or it is none. Asked before work that takes long; changes
-    nothing."""
+    """Check before long work that a folder is empty or isn't there yet; change nothing.
+
+    Raises:
+        StateFileError: something is in the folder, or it is no folder.
+    """
     with _refusing(folder):
         if folder.exists() and any(folder.iterdir()):
             raise OSError(errno.ENOTEMPTY, "the folder isn't empty")
 
 
 def write_folder(files: Mapping[str, str], folder: Path) -> None:
-    """Writes `files` (name -> text) to a new or empty folder: an older file left there would be read as part of this
-    state. StateFileError if it isn't empty or can't be written."""
+    """Write files (text by name) to a new or empty folder.
+
+    A reader would take an older file that was left there for a part of this state.
+
+    Raises:
+        StateFileError: the folder isn't empty, or can't be written.
+    """
     with _refusing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -67,7 +87,7 @@ def write_folder(files: Mapping[str, str], folder: Path) -> None:
 
 @contextmanager
 def _refusing(path: Path, expected: str = "a place that can be written to") -> Iterator[None]:
-    """OSError becomes a StateFileError about `path`."""
+    """Turn an OSError of the block into a StateFileError about `path`."""
     try:
         yield
     except OSError as error:
@@ -77,15 +97,21 @@ def _refusing(path: Path, expected: str = "a place that can be written to") -> I
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it can't be replaced: a pipe, a device, anything in /dev (also /dev/stdout that leads to a file)."""
+    """Return whether a path can't be replaced: a pipe, a device, anything in /dev.
+
+    That includes /dev/stdout, even if it leads to a file.
+    """
     return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
 
 
 def _mode(path: Path) -> int:
-    """The file's permissions, so that a private file stays private; the usual ones if it is new. The umask applies."""
+    """Return the file's permissions, so that a private file stays private; the usual ones if it is new.
+
+    The umask applies.
+    """
     return path.stat().st_mode & 0o777 if path.exists() else 0o666
 
 
 def _target(path: Path) -> Path:
-    """The file itself, where `path` is a link to it."""
+    """Return the file itself, where `path` is a link to it."""
     return Path(os.path.realpath(path))

@@ -25,7 +25,7 @@ GAP = "  "  # between two columns
 
 
 def laid_out(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], right: Sequence[bool], space: int) -> Iterator[Cell]:
-    """The lines of a table that is at most `space` columns wide. `right`: which columns are aligned to the right."""
+    """Yield the lines of a table that is at most `space` columns wide; `right` says which columns are right-aligned."""
     table = [head, *rows]
     widths = _widths(list(zip(*table, strict=True)), space - len(GAP) * (len(head) - 1))
     console = Console(file=io.StringIO(), width=space, color_system=None, _environ={})
@@ -44,7 +44,10 @@ def _padded(parts: Sequence[Cell], widths: Sequence[int], right: Sequence[bool])
 
 
 def _widths(columns: Sequence[Sequence[Cell]], space: int) -> list[int]:
-    """The columns' widths: the widest ones give way, and no word is broken that is shorter than the broken ones."""
+    """Return the columns' widths.
+
+    The widest columns give way, and no word is broken that is shorter than the broken ones.
+    """
     widths = [max(map(_width, column)) for column in columns]
     words = [max(max(map(width, _plain(cell).split(" "))) for cell in column) for column in columns]
     longest = next(most for most in range(max(words), -1, -1) if sum(min(word, most) for word in words) <= space)
@@ -63,7 +66,7 @@ def _width(cell: Cell) -> int:
 
 
 def _broken(cell: Cell, columns: int, console: Console) -> list[Cell]:
-    """The lines of a cell, none wider than its column."""
+    """Return the lines of a cell, none wider than its column."""
     if _width(cell) <= columns:
         return [cell]
     text = Text()
@@ -73,7 +76,7 @@ def _broken(cell: Cell, columns: int, console: Console) -> list[Cell]:
 
 
 def _spans(line: Text, console: Console) -> Cell:
-    """Without the space at its end, which is where it was broken."""
+    """Return the line without the space at its end, which is where it was broken."""
     line.rstrip()
     return tuple((segment.text, _name(segment.style)) for segment in line.render(console))
 

@@ -1,12 +1,12 @@
 """How the command line answers: exit codes, lines, JSON, aligned tables, colours, errors and warnings.
 
-Owns the form of the output, and the promise that a terminal obeys nothing in it but our own colours. Takes plain
-values. Must not know what they mean.
+Owns the form of the output, and the promise that a terminal obeys nothing in it except sgdataplane's own colours. Takes
+plain values. Must not know what they mean.
 
-All output goes through this module: `say` prints one line, whatever is in it; `say_block` prints several lines of ours.
-Behind them stands a Guard, which main() puts in front of both streams. What arrives by another way (argparse, a
-traceback, a forgotten place) is made visible there. A colour is written as a mark that only this process knows, and
-the Guard turns that mark into the terminal's escape; so text that others wrote can't have colours.
+All output goes through this module: `say` prints one line, whatever is in it; `say_block` prints several lines of our
+own. Behind them stands a Guard, which main() puts in front of both streams. What arrives by another way (argparse, a
+traceback, a forgotten place) is made visible there. A colour is written as a mark that only this process knows, and the
+Guard turns that mark into the terminal's escape; so text that others wrote can't have colours.
 """
 
 from __future__ import annotations
@@ -70,9 +70,14 @@ EXIT_MEANINGS: Mapping[Exit, str] = {
 
 
 class Guard:
-    """A stream that passes on lines and our colours, and makes visible everything else that a terminal would obey.
-    `colour`: when it passes on colours (COLOUR_CHOICES). All other attributes are those of the stream behind it,
-    `unguarded`."""
+    """A stream that passes on lines and its own colours, and makes visible all else that a terminal would obey.
+
+    All other attributes are those of the stream behind it.
+
+    Attributes:
+        unguarded: the stream behind it.
+        colour: when it passes on colours (COLOUR_CHOICES).
+    """
 
     before_writing: ClassVar[Callable[[], None]] = lambda: None  # clears a line of progress (progress.py)
 
@@ -80,6 +85,7 @@ class Guard:
         self.unguarded, self.colour = unguarded, "auto"
 
     def write(self, text: str) -> int:
+        """Write the text with its colours, and with everything else made visible."""
         Guard.before_writing()
         parts = _INKED.split(text)
         parts[::2] = map(visible_block, parts[::2])
@@ -88,6 +94,7 @@ class Guard:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts one after the other."""
         self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # of a stream
@@ -96,28 +103,28 @@ class Guard:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Puts a Guard in front of stdout and stderr while the block runs."""
+    """Put a Guard in front of stdout and stderr while the block runs."""
     with redirect_stdout(cast("TextIO", Guard(sys.stdout))), redirect_stderr(cast("TextIO", Guard(sys.stderr))):
         yield
 
 
 def bare_stderr() -> TextIO:
-    """stderr without its Guard, for a line that is ours alone."""
+    """Return stderr without its Guard, for a line without text of others."""
     return cast("TextIO", getattr(sys.stderr, "unguarded", sys.stderr))
 
 
 def say(text: str = "", *, flush: bool = False) -> None:
-    """Prints one line; a line break inside `text` is spelt out."""
+    """Print one line; a line break inside `text` is spelt out."""
     print(one_line(text), flush=flush)
 
 
 def say_block(text: str, end: str = "\n") -> None:
-    """Prints lines of ours. Text of others in them must be on one line already (`one_line`)."""
+    """Print several lines of our own. Text of others in them must be on one line already (`one_line`)."""
     print(_apart(visible_block, text), end=end)
 
 
 def say_screen(lines: Sequence[str]) -> None:
-    """Draws a terminal anew with these lines, from its top."""
+    """Draw a terminal anew with these lines, from its top."""
     _write_bare(HOME)
     for line in lines:
         print(one_line(line), end="", flush=True)
@@ -126,28 +133,30 @@ def say_screen(lines: Sequence[str]) -> None:
 
 
 def _write_bare(control: str) -> None:
-    """Writes what a terminal obeys; it is ours."""
+    """Write a control sequence of our own, which the terminal obeys."""
     stream = cast("TextIO", getattr(sys.stdout, "unguarded", sys.stdout))
     stream.write(control)
     stream.flush()
 
 
 def say_aside(text: str) -> None:
-    """Prints one line on stderr, below what was printed before, also where both streams are one pipe or file."""
+    """Print one line on stderr, below what was printed before, even if both streams are one pipe or file."""
     with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it was closed
         sys.stdout.flush()
     print(one_line(text), file=sys.stderr, flush=True)
 
 
 def complain(error: object, word: str = "error:") -> None:
-    """Prints an error on stderr, as one block for each problem of the input. All lines of a block but the first are
-    indented, so that none can be taken for another error."""
+    """Print an error on stderr, as one block for each problem of the input.
+
+    All lines of a block except the first are indented, so that none looks like another error.
+    """
     for block in error.problems if isinstance(error, StateFileError) else (error,):
         _say_hanging(paint(word, "red", sys.stderr), str(block))
 
 
 def warn(text: str) -> None:
-    """Prints a warning on stderr; all lines but the first are indented."""
+    """Print a warning on stderr; all lines except the first are indented."""
     _say_hanging(paint("warning:", "yellow", sys.stderr), text)
 
 
@@ -159,12 +168,12 @@ def _say_hanging(word: str, text: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Prints one JSON document on stdout, keys in the order given."""
+    """Print one JSON document on stdout, with its keys in the order given."""
     print(json_text(value, indent=2))
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, with its colours."""
+    """Return the text on one line, with its colours."""
     return _apart(visible, text)
 
 
@@ -178,22 +187,25 @@ COLOUR_CHOICES = ("auto", "always", "never")
 
 
 def choose_colour(choice: str) -> None:
-    """Sets when both streams have colours: always, never, or as the terminal and the environment say."""
+    """Set when both streams have colours: always, never, or as the terminal and the environment say."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Guard):
             stream.colour = choice
 
 
 def use_colour(stream: TextIO) -> bool:
-    """Whether `stream` has colours. If nobody chose, it has them if it is a terminal and the environment allows them
-    (NO_COLOR, https://no-color.org; TERM=dumb)."""
+    """Return whether a stream has colours.
+
+    If the user hasn't chosen, it has them if it is a terminal and the environment allows them (NO_COLOR,
+    https://no-color.org; TERM=dumb).
+    """
     if not isinstance(stream, Guard) or stream.colour != "auto":
         return isinstance(stream, Guard) and stream.colour == "always"
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
-    """`text` in red, green, yellow, bold or dim where `stream` (stdout if None) can show it."""
+    """Return the text in red, green, yellow, bold or dim where `stream` (stdout if None) can show it."""
     if not use_colour(stream or sys.stdout):
         return text
     return f"{_INK}[{_COLOURS[colour]}m{text}{_PLAIN}"
@@ -203,13 +215,13 @@ class _Warnings(logging.Handler):
     """Shows log records as warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print one record; its `sentence`, if it has one, is for people."""
         warn(getattr(record, "sentence", record.getMessage()))
 
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """Shows the warnings that the product logs while the block runs; a record's `sentence`, if it has one, is for
-    people."""
+    """Show the warnings that the product logs while the block runs."""
     logger, handler = logging.getLogger("sgdataplane"), _Warnings(logging.WARNING)
     logger.addHandler(handler)
     try:
@@ -219,18 +231,18 @@ def log_shown() -> Iterator[None]:
 
 
 def room() -> int:
-    """The columns of the terminal; 80 without one, or what COLUMNS says."""
+    """Return the number of columns of the terminal; 80 without one, or what COLUMNS says."""
     return max(MIN_ROOM, shutil.get_terminal_size((80, 24)).columns)
 
 
 def say_hanging(lead: str, text: str, colour: str = "") -> None:
-    """Prints `text` beside `lead`, on as many lines as it needs."""
+    """Print the text beside `lead`, on as many lines as it needs."""
     for before, line in _hung(lead, text, room()):
         say(before + (paint(line, colour) if colour else line))
 
 
 def hanging(lead: str, text: str) -> str:
-    """`text` beside `lead`, on as many lines as a terminal needs; in a pipe, one line. It has no colours."""
+    """Return the text beside `lead`, on as many lines as a terminal needs; in a pipe, one line. It has no colours."""
     return "\n".join(f"{before}{line}" for before, line in _hung(lead, text, _space()))
 
 
@@ -246,15 +258,18 @@ def _space() -> int:
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> str:
-    """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
-    Each cell is one line, whatever is in it; but where a terminal hasn't room for that, cells take several, unless
-    there are so many rows that only a program would read them. `indent`: spaces before each line."""
+    """Return a table whose columns are as wide as their widest cell and two spaces apart.
+
+    Numbers are aligned right, and no line ends in spaces. Each cell is one line, whatever is in it. Where a terminal
+    hasn't room for that, cells take several lines, unless there are so many rows that only a program would read them.
+    `indent` is the number of spaces before each line.
+    """
     space = _space() - indent
     return "\n".join(" " * indent + line for line in _table_lines(headers, rows, space))
 
 
 def _has_terminal() -> bool:
-    """Whether lines can be too long for whoever reads them; in a pipe, only if COLUMNS says so."""
+    """Return whether lines can be too long for the reader; in a pipe, only if COLUMNS says so."""
     return sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
 
 
@@ -273,7 +288,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], space: i
 
 
 def _spans(cells: Iterable[str]) -> list[tuple[tuple[str, str], ...]]:
-    """Each cell as texts with the marks of their colours."""
+    """Return each cell as texts with the marks of their colours."""
     return [_cell_spans(cell) for cell in cells]
 
 
@@ -284,7 +299,7 @@ def _cell_spans(cell: str) -> tuple[tuple[str, str], ...]:
 
 
 def _inked(line: Sequence[tuple[str, str]]) -> str:
-    """A line of such texts, without spaces at its end."""
+    """Return a line of such texts, without spaces at its end."""
     while line and not line[-1][0].strip(" "):
         line = line[:-1]
     *before, (last, ink) = line or [("", "")]
@@ -293,13 +308,17 @@ def _inked(line: Sequence[tuple[str, str]]) -> str:
 
 
 class Columns:
-    """Lines that come one by one, with their cells below each other. `widths`: of the first columns, where they are
-    known before. Where a terminal shows them, a column is as wide as its widest cell so far."""
+    """Lines that come one by one, with their cells below each other.
+
+    `widths` are those of the first columns, where they are known before. Where a terminal shows them, a column is as
+    wide as its widest cell so far.
+    """
 
     def __init__(self, *widths: int) -> None:
         self._widths = list(widths)
 
     def line(self, cells: Sequence[str]) -> str:
+        """Return the next line."""
         shown = tuple(map(one_line, cells))
         widths = self._widths if sys.stdout.isatty() else [*self._widths]
         widths += [0] * (len(shown) - len(widths))
@@ -320,7 +339,7 @@ def _width(cell: str) -> int:
 
 
 def endpoint(address: object, port: int | None) -> str:
-    """An address and its port, if it has one: "192.0.2.1:22", "[2001:db8::1]:22"."""
+    """Return an address and its port, if it has one: "192.0.2.1:22", "[2001:db8::1]:22"."""
     text = str(address)
     if port is None:
         return text
@@ -328,18 +347,20 @@ def endpoint(address: object, port: int | None) -> str:
 
 
 def iso_time(seconds: float, precision: str = "milliseconds") -> str:
-    """A time since the epoch as in JSON: "2026-01-31T12:00:00.000Z"."""
+    """Return a time since the epoch as in JSON: "2026-01-31T12:00:00.000Z"."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def time_now() -> str:
-    """Now, in seconds, as model/modes.py writes times."""
+    """Return the time now, in seconds, as model/modes.py writes times."""
     return iso_time(datetime.now(UTC).timestamp(), "seconds")
 
 
 def local_time(time: str | float, form: str = "%Y-%m-%dT%H:%M:%S.%f") -> str:
-    """A time, as in JSON or in seconds since the epoch, as people read it: of the local time zone, with its offset from
-    UTC (Z: none). Programs get UTC, in JSON."""
+    """Return a time as people read it: in the local time zone, with its offset from UTC (Z for none).
+
+    The time is given as in JSON or in seconds since the epoch. Programs get UTC, in JSON.
+    """
     try:
         at = datetime.fromisoformat(time) if isinstance(time, str) else datetime.fromtimestamp(time, UTC)
     except ValueError:
@@ -351,12 +372,12 @@ def local_time(time: str | float, form: str = "%Y-%m-%dT%H:%M:%S.%f") -> str:
 
 
 def whole_seconds(time: str | float | None) -> str:
-    """The same without milliseconds; "" for none."""
+    """Return the local time without milliseconds; "" for none."""
     return "" if time is None or time == "" else local_time(time, "%Y-%m-%dT%H:%M:%S")
 
 
 def paint_verdict(verdict: str) -> str:
-    """`verdict`: accept in green, drop in red."""
+    """Return the verdict with its colour: accept in green, drop in red."""
     colour = {"accept": "green", "drop": "red"}.get(verdict)
     return verdict if colour is None else paint(verdict, colour)
 

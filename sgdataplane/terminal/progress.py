@@ -1,7 +1,7 @@
 """What a person at a terminal sees while a command works: how many steps are done, or for how long it has been working.
 
-Owns the one line on stderr's terminal that shows this; elsewhere nothing is shown. Is given labels of ours. Must not
-know what works. Whatever else is printed (output.py) clears the line first.
+Owns the one line on stderr's terminal that shows this; elsewhere nothing is shown. Is given labels of our own. Must not
+know what works. All other printing (output.py) clears the line first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ REDRAW_SECONDS = 0.1
 
 
 class Progress:
-    """Shows "label 12/380" on one line of a terminal once work has gone on for a second; elsewhere nothing. `total` is
-    0 where it isn't known.
+    """Shows "label 12/380" on one line of a terminal once work has gone on for a second; elsewhere nothing.
 
-    with Progress("probing", total=380) as progress: ... progress.advance()
+    `total` is 0 where it isn't known.
+
+        with Progress("probing", total=380) as progress: ... progress.advance()
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class Progress:
         self._drawn = False
 
     def expect(self, total: int) -> None:
-        """Sets the number of steps in all."""
+        """Set the number of steps in all."""
         self._total = total
 
     def advance(self, steps: int = 1) -> None:
-        """Counts `steps` more as done, and shows that if it is time to."""
+        """Count `steps` more as done, and show that if it is time to."""
         self._done += steps
         now = self._clock()
         if self._visible and now >= self._next_draw:
@@ -70,9 +71,11 @@ class Progress:
 
 
 class Working:
-    """The line "label: 3 s" on a terminal, from the first second on until anything else is shown. A timer's signal
-    draws it, so that the work needs no calls; it goes straight to the descriptor, as the signal may come amid a
-    write."""
+    """The line "label: 3 s" on a terminal, from the first second on until anything else is shown.
+
+    A timer's signal draws it, so that the work needs no calls. It goes straight to the descriptor, because the signal
+    may come amid a write.
+    """
 
     def __init__(self, label: str, terminal: int) -> None:
         self.is_drawn = False
@@ -80,12 +83,13 @@ class Working:
         self._label, self._terminal, self._began = visible(label), terminal, time.monotonic()
 
     def draw(self, *_: object) -> None:
+        """Draw the line with the time so far, unless it has ended."""
         if not self._is_ended:
             self.is_drawn = True
             os.write(self._terminal, f"{_CLEAR_LINE}{self._label}: {time.monotonic() - self._began:.0f} s".encode())
 
     def end(self) -> None:
-        """Clears the line, and draws it no more."""
+        """Clear the line, and draw it no more."""
         if self._is_ended:
             return
         self._is_ended = True
@@ -96,7 +100,7 @@ class Working:
 
 @contextmanager
 def working(label: str, *, quiet: float = QUIET_SECONDS) -> Iterator[Working | None]:
-    """Shows on stderr, if that is a terminal, for how long the block has been working; after `quiet` seconds."""
+    """Show for how long the block has been working, after `quiet` seconds, if stderr is a terminal."""
     terminal = _terminal_of(bare_stderr())
     is_main = threading.current_thread() is threading.main_thread()  # which alone gets signals
     if terminal is None or not is_main or not hasattr(signal, "setitimer"):
