@@ -1,7 +1,7 @@
 """Security groups, enforced with nftables and conntrack in Linux network namespaces.
 
-Owns the version, and the names that Python programs use; they stand in api.py and are imported when they are first
-used, since this module is read on every start.
+Owns the version, and the names that Python programs use. They stand in api.py and are imported when they are first
+used, because this module is read on every start.
 """
 
 TYPE_CHECKING = False  # as type checkers know it; to import `typing` would take longer than all the rest

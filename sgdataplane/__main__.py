@@ -1,6 +1,6 @@
 """The entry of `sgdp`, which is also `python -m sgdataplane`.
 
-Owns that Ctrl-C ends it with a word from the first import on. Must not import anything before that.
+From its first import on, Ctrl-C ends it with a word. Must not import anything before that holds.
 """
 
 import os
@@ -10,13 +10,16 @@ INTERRUPTED = 130  # Exit.INTERRUPTED of terminal/output.py, which takes long to
 
 
 def main() -> int:
-    """As `sgdataplane.cli.main.main`. That one says what is left of what it began; before, there is nothing."""
+    """Run `sgdataplane.cli.main.main`, and end with a word if Ctrl-C comes before that function can handle it.
+
+    That function says what is left of what it began; before it runs, there is nothing.
+    """
     try:
         from sgdataplane.cli.main import main as run  # noqa: PLC0415  # an import may be interrupted, too
 
         return run()
     except KeyboardInterrupt:
-        os.write(2, b"interrupted\n")  # of ours alone; terminal/output.py, which prints all else, may not be there
+        os.write(2, b"interrupted\n")  # terminal/output.py, which prints all else, may not be there yet
         return INTERRUPTED
 
 

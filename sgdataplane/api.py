@@ -1,7 +1,7 @@
 """What Python programs use of sgdataplane: `from sgdataplane import load, decide, explain, diff, compile, expect, Lab`.
 
-Owns these names, which stay as they are (docs/python.md). Takes names as people write them. Must not decide
-or build anything itself.
+Owns these names, which stay as they are (docs/python.md). Takes names as people write them. Must not decide or build
+anything itself.
 
     state = load("policy.yaml")
     decide(state, "web", "db", "tcp/5432").verdict                 Verdict.ACCEPT
@@ -69,16 +69,24 @@ def load(
     profile: Literal["seed", "2026", "unlimited"] = "seed",
     inexact: Literal["refuse", "widen", "narrow"] = "refuse",
 ) -> CloudState:
-    """The state in a file or folder of any format. `inexact`: what becomes of rules of AWS or OpenStack that can't be
-    said exactly. StateFileError, with all problems, if it is refused."""
+    """Return the state in a file or folder of any format.
+
+    `inexact` says what becomes of rules of AWS or OpenStack that can't be expressed exactly.
+
+    Raises:
+        StateFileError: the state is refused; it has all problems.
+    """
     return load_file(Path(path), profile=profile, inexact=inexact, waits=True).state
 
 
 def decide(state: StateLike, sender: str, receiver: str, what: str, *, options: Options | None = None) -> Decision:
-    """The decision about a flow: of the end that drops it or, if both accept it, of the receiver's.
+    """Return the decision about a flow: of the end that drops it or, if both accept it, of the receiver's.
 
-    An end is an instance's name or id, an ENI, or an address; `what` is `tcp/5432`, `icmp`, `proto/132`. Where both
-    ends have IPv4 and IPv6, the IPv4 flow is meant. LabError if nothing can be sent from one end to the other.
+    An end is an instance's name or id, an ENI, or an address; `what` is `tcp/5432`, `icmp`, `proto/132`. If both ends
+    have IPv4 and IPv6, the IPv4 flow is meant.
+
+    Raises:
+        LabError: nothing can be sent from one end to the other.
     """
     return _expected(*_asked(state, sender, receiver, what, options)).decision
 
@@ -86,14 +94,17 @@ def decide(state: StateLike, sender: str, receiver: str, what: str, *, options: 
 def explain(
     state: StateLike, sender: str, receiver: str, what: str, *, options: Options | None = None
 ) -> FlowExplanation:
-    """Why that flow passes or not, at both ends, with what would decide next and rules that nearly match."""
+    """Return why that flow passes or not, at both ends, with what would decide next and rules that nearly match."""
     lab, probe = _asked(state, sender, receiver, what, options)
     return explain_flow(lab.state, opening_packet(probe), lab.options, lab.placement)
 
 
 def diff(old: StateLike, new: StateLike, *, options: Options | None = None) -> Difference:
-    """What changes, as exact regions, and what would open at ENIs that aren't there: all that `sgdp diff` tells. False
-    if and only if no packet's verdict changes, would change, or can't be judged."""
+    """Return what changes, as exact regions, and what would open at ENIs that aren't there.
+
+    That is all that `sgdp diff` reports. It is false if and only if no packet's verdict changes, would change, or can't
+    be judged.
+    """
     before, after = _loaded(old), _loaded(new)
     found = StateDiff(before.state, after.state, options, after.pending)
     return compare(found, not_judged(before.findings, after.findings))
@@ -106,8 +117,10 @@ def compile(  # noqa: A001  # the verb's name
     placement: Literal["instance", "host"] = "instance",
     options: Options | None = None,
 ) -> str:
-    """The ruleset of the namespace where that ENI is enforced, proven equal to the specification, as text for
-    `nft -f`."""
+    """Return the ruleset of the namespace where that ENI is enforced, as text for `nft -f`.
+
+    It is proven equal to the specification.
+    """
     found = _state(state)
     where = Placement(placement)
     (there,) = namespaces(found, eni, where)
@@ -115,17 +128,22 @@ def compile(  # noqa: A001  # the verb's name
 
 
 def expect(state: StateLike, *rows: str, options: Options | None = None) -> None:
-    """Hold expectations (`web -> db tcp/5432 accept`) against a state. AssertionError with the reason of each that
-    fails; ValueError or LabError for one that can't be asked."""
+    """Check expectations (`web -> db tcp/5432 accept`) against a state.
+
+    Raises:
+        AssertionError: one fails; it has the reason of each that does.
+        ValueError: an expectation can't be read.
+        LabError: an expectation can't be checked.
+    """
     found, asked = _state(state), _rows(rows)
     record = with_hosts_of(_record("plan", options, Placement.INSTANCE), found, asked)
     _refuse_mistakes(judge_by_policy(planned(record, found), asked))
 
 
 class Lab:
-    """A lab of network namespaces with real packets, for a `with` block. Needs root.
+    """A lab of network namespaces with real packets, for a `with` block. It needs root.
 
-    `name`: of the lab, for `sgdp lab` commands; by default one that no other process takes. `externals`: addresses of
+    `name` is for `sgdp lab` commands; by default it is one that no other process takes. `externals` are addresses of
     hosts outside. Whatever ends this process, the lab is removed.
     """
 
@@ -155,6 +173,7 @@ class Lab:
 
     @property
     def name(self) -> str:
+        """The lab's name, which `sgdp lab` commands take."""
         return self._record.name
 
     @property
@@ -163,12 +182,14 @@ class Lab:
         return self._state
 
     def namespace(self, node: str) -> str:
-        """The name of a node's namespace, as `ip netns exec` takes it. `node`: an instance's name or id, or a host
-        outside."""
+        """Return the name of a node's namespace, as `ip netns exec` takes it.
+
+        A node is an instance's name or id, or a host outside.
+        """
         return manage.look(self.name).find_node(node).netns
 
     def apply(self, state: StateLike) -> None:
-        """Change the lab to another state; returns when that is in force. Sessions that it drops stop."""
+        """Change the lab to another state; return when that is in force. Sessions that it drops stop."""
         wanted = _state(state)
         _aside(manage.apply, self.name, wanted, enforce_policy)
         self._state = wanted
@@ -179,20 +200,29 @@ class Lab:
             return _aside(matrix.probe_all, lab, [one_probe(lab, sender, receiver, what)])[0]
 
     def matrix(self, what: str = "") -> list[ProbeResult]:
-        """Send packets between each pair of nodes. `what`: `tcp/22,udp/53,icmp`; by default what the rules name."""
+        """Send packets between each pair of nodes.
+
+        `what` is such as `tcp/22,udp/53,icmp`; by default it is what the rules name.
+        """
         with manage.watch(self.name) as lab:
             services = parse_services(what) if what else default_services(lab.state)
             return _aside(matrix.probe_all, lab, matrix.matrix_probes(lab.topology.nodes, services))
 
     def expect(self, *rows: str) -> None:
-        """Hold expectations against packets and policy. AssertionError with the reason of each that fails."""
+        """Check expectations against packets and policy.
+
+        Raises:
+            AssertionError: one fails; it has the reason of each that does.
+        """
         with manage.watch(self.name) as lab:
             _refuse_mistakes(_aside(list, judge_by_packets(lab, _rows(rows))))
 
 
 def _aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls the function: in a thread of its own where an event loop runs, as in a notebook, since what we use of
-    others starts one itself."""
+    """Call the function, in a thread of its own if an event loop runs here, as in a notebook.
+
+    The libraries that it uses start an event loop themselves.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

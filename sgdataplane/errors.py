@@ -15,12 +15,17 @@
       LabError            a lab or a replay can't use what it was given                    (subject, detail)
       PlatformError       a verb needs Linux, and this system lacks something               (verb, missing)
       ExtraError          a package isn't installed that only an extra of ours needs       (package, extra)
+      MarksError          a change has to wait until marks of earlier policies are cleared (sessions, stamp)
+      EndpointError       the API can't be served at an address, or doesn't answer there   (subject, detail)
+      TrialError          a trial can't do what was asked                                  (name, detail)
       StoreError          the control plane's store refuses or can't be used: store/interface.py
+      RefusedError        the API refuses a call: control/http/client.py
+    TerminatedError       SIGTERM, treated as Ctrl-C is: a KeyboardInterrupt, and no error
     InternalError         a bug of ours; no SgDataplaneError, so that only main() catches it
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
       ContainedError      something unforeseen in one namespace; the other namespaces went on
 
-Owns the tree and the form of the messages: lines of ours, in which text of others is made visible (visible.py). A
+Owns the tree and the form of the messages: lines of our own, in which text of others is made visible (visible.py). A
 message names the place, the value and what would be right.
 """
 
@@ -37,11 +42,13 @@ class SgDataplaneError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Where:
-    """A place in the input: file, line (from 1 on; 0 if unknown), JSON pointer (RFC 6901)."""
+    """A place in the input."""
 
     file: str = ""
     line: int = 0
+    """From 1 on; 0 if it is unknown."""
     pointer: str = ""
+    """A JSON pointer (RFC 6901)."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -50,16 +57,19 @@ class Where:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with the input. `code`: the cloud's error code, or one of ours like it; `message`: what is wrong;
-    `value`: the text that is wrong; `expected`: what would be right. `excerpt`: the line of the input as it is shown,
-    and the column in it, from 0 on, where it can't be read."""
+    """One thing that is wrong with the input."""
 
     where: Where
     code: str
+    """The cloud's error code, or one of our own like it."""
     message: str
+    """What is wrong."""
     value: str = ""
+    """The text that is wrong."""
     expected: str = ""
+    """What would be right."""
     excerpt: tuple[str, int] = ("", 0)
+    """The line of the input as it is shown, and the column in it, from 0 on, where it can't be read."""
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}"]
@@ -75,7 +85,11 @@ class Problem:
 
 
 class StateFileError(SgDataplaneError):
-    """The state was refused whole. `problems`: everything that is wrong with it, in the order of the input."""
+    """The state was refused whole.
+
+    Attributes:
+        problems: everything that is wrong with it, in the order of the input.
+    """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__(problems)
@@ -101,8 +115,12 @@ class LimitError(SgDataplaneError):
 
 
 class KernelError(SgDataplaneError):
-    """The kernel refused an operation, and changed nothing. `operation`: what was refused, as nft would write it.
-    `origin`: the user's rule that it comes from; "" if it is ours."""
+    """The kernel refused an operation, and changed nothing.
+
+    Attributes:
+        operation: what was refused, as nft would write it.
+        origin: the user's rule that it comes from; "" if it comes from no rule.
+    """
 
     def __init__(self, detail: str, *, operation: str = "", origin: str = "") -> None:
         super().__init__(detail)
@@ -131,7 +149,7 @@ class BusyError(KernelError):
 
 
 class UnsupportedError(KernelError):
-    """The kernel lacks `feature`. `needs`: what provides it."""
+    """The kernel lacks `feature`; `needs` is what provides it."""
 
     def __init__(self, feature: str, needs: str) -> None:
         super().__init__(f"{feature} is not available here; it needs {needs}")
@@ -139,7 +157,7 @@ class UnsupportedError(KernelError):
 
 
 class PlatformError(SgDataplaneError):
-    """`verb` needs Linux; here, `missing` is missing."""
+    """The verb `verb` needs Linux; this system lacks `missing`."""
 
     def __init__(self, verb: str, missing: str) -> None:
         super().__init__(verb, missing)
@@ -151,7 +169,7 @@ class PlatformError(SgDataplaneError):
 
 
 def module_needed(module: str) -> str:
-    """`needs` of an UnsupportedError for a kernel module that isn't loaded: which one, and how to load it."""
+    """Return `needs` of an UnsupportedError for a kernel module that isn't loaded: which one, and how to load it."""
     at_boot = "at each boot: a line in /etc/modules-load.d, or the package's file, /usr/lib/modules-load.d"
     return f"the kernel module {module} (now: `modprobe {module}`; {at_boot}/sgdataplane.conf)"
 
@@ -173,7 +191,7 @@ class HeldError(UnsupportedError):
 
 
 class PrivilegeError(KernelError):
-    """The caller lacks `capability`. `run`: the command that would work."""
+    """The caller lacks `capability`; `run` is the command that would work."""
 
     def __init__(self, capability: str, run: str = "") -> None:
         super().__init__(f"this needs {capability}")
@@ -185,7 +203,12 @@ class PrivilegeError(KernelError):
 
 
 class HostError(SgDataplaneError):
-    """An operation on a link, namespace, sysctl or conntrack failed. `subject`: on which; `detail`: why."""
+    """An operation on a link, namespace, sysctl or conntrack failed.
+
+    Attributes:
+        subject: what it was done to.
+        detail: why it failed.
+    """
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)
@@ -196,8 +219,12 @@ class HostError(SgDataplaneError):
 
 
 class MarksError(SgDataplaneError):
-    """A change has to wait: `sessions` are looked through for marks of earlier policies, which the next one could take
-    for its own. `stamp`: of the policy in force."""
+    """A change has to wait until marks of earlier policies are cleared, which the next policy could take for its own.
+
+    Attributes:
+        sessions: how many sessions are searched for such marks.
+        stamp: that of the policy in force.
+    """
 
     def __init__(self, sessions: int, stamp: object = None) -> None:
         super().__init__(sessions, stamp)
@@ -215,7 +242,12 @@ class TerminatedError(KeyboardInterrupt):
 
 
 class EndpointError(SgDataplaneError):
-    """The API can't be served at an address, or doesn't answer there. `subject`: the address or file; `detail`: why."""
+    """The API can't be served at an address, or doesn't answer there.
+
+    Attributes:
+        subject: the address or file.
+        detail: why.
+    """
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)
@@ -241,8 +273,10 @@ class BindingError(SgDataplaneError):
 
 
 class LabError(SgDataplaneError):
-    """A lab or a replay can't use what it was given: there is no such lab or node, no probe can run, it is no
-    capture."""
+    """A lab or a replay can't use what it was given.
+
+    There is no such lab or node, no probe can run, or it is no capture.
+    """
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)
@@ -253,7 +287,11 @@ class LabError(SgDataplaneError):
 
 
 class TrialError(SgDataplaneError):
-    """A trial can't do what was asked. `is_missing`: there is no such trial."""
+    """A trial can't do what was asked.
+
+    Attributes:
+        is_missing: there is no such trial.
+    """
 
     def __init__(self, name: str, detail: str, *, is_missing: bool = False) -> None:
         super().__init__(name, detail)
@@ -264,7 +302,7 @@ class TrialError(SgDataplaneError):
 
 
 class ExtraError(SgDataplaneError):
-    """`package` isn't installed; it comes with the `extra` of ours."""
+    """The package `package` isn't installed; it comes with our extra `extra`."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(package, extra)
@@ -278,17 +316,20 @@ class ExtraError(SgDataplaneError):
 
 
 def _packaged(extra: str) -> str:
-    """Debian packages have one of the extras."""
+    """Return the Debian package that has an extra, in words; "" if none has it."""
     return "the Debian package sgdataplane-api, or " if extra == "api" else ""
 
 
 class InternalError(Exception):
-    """One of our invariants doesn't hold: a bug (exit code 70)."""
+    """An invariant of this package doesn't hold: a bug (exit code 70)."""
 
 
 class ContainedError(InternalError):
-    """Something unforeseen in one namespace: a bug, or something that root of that namespace has done. It is reported
-    for that namespace, and the other namespaces went on."""
+    """Something unforeseen happened in one namespace.
+
+    It is a bug, or something that root of that namespace has done. It is reported for that namespace, and the other
+    namespaces went on.
+    """
 
     def __init__(self, error: Exception, place: str) -> None:
         super().__init__(error, place)
@@ -302,8 +343,13 @@ class ContainedError(InternalError):
 
 
 class ProofError(InternalError):
-    """A compiled table was refused, because it doesn't do what the specification says. `difference`: a packet that
-    shows it. Code that puts policies in force may catch this error: nothing was changed."""
+    """A compiled table was refused, because it doesn't do what the specification says.
+
+    Code that puts policies in force may catch this error: nothing was changed.
+
+    Attributes:
+        difference: a packet that shows it.
+    """
 
     def __init__(self, difference: str) -> None:
         super().__init__(difference)

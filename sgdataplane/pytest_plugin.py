@@ -1,10 +1,10 @@
 """pytest-sgdataplane: fixtures with a state, with a lab in which packets are sent, and with the cloud's API.
 
-Owns the fixtures and their options. Is loaded by each pytest in an environment with this package, so it must not import
-anything of ours before a fixture is used.
+Owns the fixtures and their options. Each pytest in an environment with this package loads it, so it must not import
+anything of the package before a fixture is used.
 
     sg_state   the state: `--sg-state`, the ini option `sg_state`, or a fixture of this name that you write
-    sg_expect  holds expectations against sg_state: sg_expect("web -> db tcp/5432 accept")
+    sg_expect  checks expectations against sg_state: sg_expect("web -> db tcp/5432 accept")
     sg_lab     a lab that is up, with sg_state in force (root; else the test is skipped)
     sgdp_api   the API as a process of its own, with nothing in it but a default VPC; without root
 """
@@ -35,6 +35,7 @@ PLACEMENT_HELP = "where the labs of sg_lab enforce: instance (default) or host"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the fixtures to pytest's."""
     group = parser.getgroup("sgdataplane")
     group.addoption("--sg-state", metavar="STATE", help=STATE_HELP)
     group.addoption("--sg-placement", choices=("instance", "host"), help=PLACEMENT_HELP)
@@ -43,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Labs:
-    """The lab of one pytest process: built when it is first asked for, and kept until the end."""
+    """The lab of one pytest process: built when it is first needed, and kept until the end."""
 
     def __init__(self, placement: str) -> None:
         self._placement = placement
@@ -51,7 +52,7 @@ class Labs:
         self._lab: Lab | None = None
 
     def with_state(self, state: CloudState) -> Lab:
-        """The lab, with that state in force."""
+        """Return the lab, with that state in force."""
         if self._lab is None:
             lab = sgdataplane.Lab(state, placement=self._placement)  # type: ignore[arg-type]
             self._lab = self._stack.enter_context(lab)
@@ -60,16 +61,18 @@ class Labs:
         return self._lab
 
     def close(self) -> None:
+        """Remove the lab, if there is one."""
         self._stack.close()
 
 
 class TestedApi:
     """An API for development (`sgdp api --dev`) of one pytest process.
 
-    url                                 https://127.0.0.1:PORT
-    access_key_id, access_key_secret    a key that may do everything
-    authority                           the file of the certificate's authority, for clients that name one
-    environment                         variables by which Terraform, SDKs and our commands find it
+    Attributes:
+        url: https://127.0.0.1:PORT.
+        access_key_id: the id of a key that may do everything.
+        access_key_secret: the secret of that key.
+        authority: the file of the certificate's authority, for clients that name one.
     """
 
     __test__ = False
@@ -95,7 +98,7 @@ class TestedApi:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What `sgdp api env` prints."""
+        """The variables by which Terraform, SDKs and `sgdp` find the API, as `sgdp api env` prints them."""
         from sgdataplane.control.http.development import read_endpoint  # noqa: PLC0415  # before a fixture is used, nothing
 
         endpoint = read_endpoint(self._folder)
@@ -103,17 +106,22 @@ class TestedApi:
         return endpoint.environment()
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
-        """Call an action of ECS, or one of ours, and return its answer. RefusedError with the cloud's code."""
+        """Call an action of ECS, or one of sgdataplane's own, and return its answer.
+
+        Raises:
+            RefusedError: the API refuses it, with the cloud's code.
+        """
         from sgdataplane.control.http.client import ApiClient  # noqa: PLC0415
 
         client = ApiClient(self.url, self.access_key_id, self.access_key_secret, self.authority)
         return client.ask(action, **parameters)
 
     def reset(self) -> str:
-        """Take away everything but the key, and return the id of the new default VPC."""
+        """Remove everything except the key, and return the id of the new default VPC."""
         return str(self.ask("SgdpReset")["VpcId"])
 
     def close(self) -> None:
+        """End the API's process."""
         self._process.terminate()
         with self._process:
             pass
@@ -129,20 +137,23 @@ def _sgdp_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedApi]:
 
 @pytest.fixture
 def sgdp_api(_sgdp_api: TestedApi) -> TestedApi:
-    """The API, with nothing in it but a default VPC. Each worker of pytest-xdist has one of its own."""
+    """Return the API, with nothing in it but a default VPC. Each worker of pytest-xdist has one of its own."""
     _sgdp_api.reset()
     return _sgdp_api
 
 
 @pytest.fixture(scope="session")
 def sg_state(request: pytest.FixtureRequest) -> CloudState:
-    """The state that `--sg-state` or the ini option names. Write a fixture of this name for another one."""
+    """Return the state that `--sg-state` or the ini option names. Write a fixture of this name for another one."""
     return sgdataplane.load(_path(request.config))
 
 
 @pytest.fixture
 def sg_expect(sg_state: CloudState) -> Callable[..., None]:
-    """Holds expectations against the state; nothing is sent. AssertionError with the reason of each that fails."""
+    """Return a function that checks expectations against the state; nothing is sent.
+
+    It raises AssertionError with the reason of each that fails.
+    """
 
     def hold(*rows: str) -> None:
         __tracebackhide__ = True
@@ -161,8 +172,10 @@ def _sg_labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
 
 @pytest.fixture
 def sg_lab(sg_state: CloudState, _sg_labs: Labs) -> Lab:
-    """A lab with that state in force. It stays up from test to test; a test that applied another state changes nothing
-    for the next one."""
+    """Return a lab with that state in force.
+
+    It stays up from test to test. A test that applied another state changes nothing for the next one.
+    """
     if os.geteuid() != 0:
         pytest.skip("sg_lab needs root")
     return _sg_labs.with_state(sg_state)

@@ -23,27 +23,34 @@ _ENDPOINT = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:]+)\]):(?P<port>
 
 
 class ReadsValue(Protocol):
-    """What a key's values may be. `read` returns what a value means, or None if it isn't allowed."""
+    """What a key's values may be."""
 
     @property
-    def expected(self) -> str: ...
+    def expected(self) -> str:
+        """What is right, as error messages say it."""
 
-    def read(self, plain: object, /) -> object | None: ...
+    def read(self, plain: object, /) -> object | None:
+        """Return what a value means; None if it isn't allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueKind:
-    """One of our own."""
+    """A kind of values that this module knows."""
 
     expected: str
+    """What is right, as error messages say it."""
     read: Callable[[object], object | None]
+    """Returns what a value means; None if it isn't allowed."""
 
 
 def choice(*words: str) -> ValueKind:
+    """Return the kind of a choice among words."""
     return ValueKind(f"one of {', '.join(words)}", lambda value: value if value in words else None)
 
 
 def seconds(least: float, most: float) -> ValueKind:
+    """Return the kind of a number of seconds within these bounds."""
+
     def read(value: object) -> object | None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return float(value) if is_number and least <= value <= most else None  # type: ignore[operator, arg-type]
@@ -52,7 +59,7 @@ def seconds(least: float, most: float) -> ValueKind:
 
 
 def texts(of: re.Pattern[str], what: str) -> ValueKind:
-    """A list of them."""
+    """Return the kind of a list of texts that the pattern matches; `what` names them."""
 
     def read(value: object) -> object | None:
         is_list = isinstance(value, list) and all(isinstance(entry, str) and of.fullmatch(entry) for entry in value)
@@ -62,12 +69,12 @@ def texts(of: re.Pattern[str], what: str) -> ValueKind:
 
 
 def path_of(value: object) -> Path | None:
-    """An absolute one."""
+    """Return an absolute path; None if the value is none."""
     return Path(value) if isinstance(value, str) and value.startswith("/") and "\0" not in value else None
 
 
 def endpoint_of(value: object) -> str | None:
-    """An address and a port, as text."""
+    """Return an address and a port, as text; None if the value is none."""
     found = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found["port"]) > 0xFFFF:
         return None
@@ -79,7 +86,7 @@ def endpoint_of(value: object) -> str | None:
 
 
 def or_nothing(kind: ValueKind) -> ValueKind:
-    """Also "", as text."""
+    """Return the kind that also allows "", whose values are text."""
 
     def read(value: object) -> object | None:
         meant = "" if value == "" else kind.read(value)
@@ -94,7 +101,10 @@ ENDPOINT = ValueKind("an address and a port, as 127.0.0.1:9469 or [::1]:9469", e
 
 
 class SettingsFile:
-    """One file, being read. All that is wrong with it is refused together by `finish`."""
+    """One file that is being read; `finish` refuses all that is wrong with it together.
+
+    If it `must_exist`, a missing file is wrong; else it counts as an empty one.
+    """
 
     def __init__(self, path: Path, *, must_exist: bool) -> None:
         """Unless it `must_exist`, a missing file is an empty one."""
@@ -103,7 +113,7 @@ class SettingsFile:
         self._values = self._parse()
 
     def read(self, kinds: Mapping[str, ReadsValue]) -> dict[str, object]:
-        """What the values of all keys mean that are well; `kinds` has all keys."""
+        """Return what all valid values mean, by key; `kinds` has the kind of each known key."""
         read: dict[str, object] = {}
         for key, value in self._values.items():
             kind = kinds.get(key)
@@ -118,11 +128,15 @@ class SettingsFile:
         return read
 
     def contradicts(self, key: str, message: str, expected: str) -> None:
-        """This key's value doesn't go with others."""
+        """Note that this key's value contradicts others."""
         self._add(key, "Contradiction", message, value=self._values[key], expected=expected)
 
     def finish(self) -> None:
-        """ConfigError with everything that is wrong."""
+        """End the reading.
+
+        Raises:
+            ConfigError: has everything that is wrong.
+        """
         if self._problems.count:
             raise ConfigError(self._problems.as_error().problems)
 
@@ -157,6 +171,6 @@ class SettingsFile:
 
 
 def _line(text: str, key: str) -> int:
-    """The line of a key; 0 if it isn't written in the plain way."""
+    """Return the line of a key; 0 if it isn't written in the plain way."""
     found = re.search(rf"^\s*\[?\s*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, found.end()) + 1 if found else 0

@@ -29,28 +29,28 @@ _UNSEEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """`text` on one line."""
+    """Return the text on one line, with whatever nobody can see or a terminal would obey spelt out."""
     return text if text.isascii() and text.isprintable() else _ODD.sub(_spelt, text)
 
 
 def visible_block(text: str) -> str:
-    """A text of ours with several lines; line breaks and tabs stay."""
+    """Return a text of our own with several lines in that form; line breaks and tabs stay."""
     return _ODD_IN_BLOCK.sub(_spelt, text)
 
 
 def visible_lines(*lines: str) -> str:
-    """These lines, each on one line."""
+    """Return these texts as lines, each on one line."""
     return "\n".join(map(visible, lines))
 
 
 def json_text(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """`value` as JSON. Letters stay as they are; whatever `visible` would spell is escaped."""
+    """Return the value as JSON. Letters stay as they are; whatever `visible` would spell is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
     return _ODD_IN_BLOCK.sub(_spelt_in_json, text)
 
 
 def width(text: str) -> int:
-    """The number of terminal columns that a visible text takes."""
+    """Return the number of terminal columns that a visible text takes."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -63,7 +63,7 @@ def _spelt_in_json(found: re.Match[str]) -> str:
 
 
 def _judged(run: str) -> list[tuple[str, bool]]:
-    """Each character, and whether it may be shown as it is."""
+    """Return each character, and whether it may be shown as it is."""
     found, marks = [], 0
     for char in run:
         marks = marks + 1 if _is_mark(char) else 0
