@@ -21,12 +21,12 @@ from sgdataplane.net.ranges import Interval, Ranges, united
 from sgdataplane.net.values import Family
 from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PORT, PROTOCOL
 
-Shape = tuple[Ranges, ...]  # the numbers that an entry asks for, in the order of CONDITIONS
+Shape = tuple[Ranges, ...]  # the numbers that an entry matches, in the order of CONDITIONS
 PROTOCOL_AT, LOCAL_AT, PORT_AT = map(CONDITIONS.index, (PROTOCOL, LOCAL, PORT))  # their places in a shape
 Mask = int
 DIMS = len(CONDITIONS)
-MOST_OF_POLICY = 200_000  # pieces of one pool, direction and family: two seconds
-MOST = 1_000_000  # pieces of all
+MOST_OF_POLICY = 200_000  # pieces for one pool, direction and family: two seconds
+MOST = 1_000_000  # pieces for all of them
 
 
 class TrafficCell(NamedTuple):
@@ -84,7 +84,7 @@ class Arrangement:
     def __init__(self, shapes: Sequence[Shape], accepting: Mask, family: Family) -> None:
         self._all = WHOLE[family]
         self._shapes, self._accepting = shapes, accepting
-        self._free = [0] * DIMS + [(1 << len(shapes)) - 1]  # per dimension those that cover all from there on
+        self._free = [0] * DIMS + [(1 << len(shapes)) - 1]  # by dimension, the entries that cover all from there on
         for index, shape in enumerate(shapes):
             for dim in reversed(range(DIMS)):
                 if shape[dim] != self._all[dim]:

@@ -27,9 +27,9 @@ from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
-# VPC, groups, nic type, whether the ENI is in audit mode: all that a policy follows from, in one state.
+# VPC, groups, NIC type, and whether the ENI is in audit mode: in one state, a policy follows from these.
 Key = tuple[str, tuple[str, ...], NicType, bool]
-# Stage, priority, whether it accepts: the smallest decides. And whether it lets pass, which it may in audit mode only.
+# Stage, priority, whether it accepts (the smallest decides), and whether it passes, as it may in audit mode anyhow.
 Strength = tuple[int, int, bool, bool]
 Candidate = tuple[Strength, Shape]
 

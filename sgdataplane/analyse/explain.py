@@ -20,7 +20,7 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Family, PortRange, Verdict
 from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 
-ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # those that take longest to ask come last
+ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # the dimensions that take longest to compare come last
 
 
 @dataclass(frozen=True, slots=True)

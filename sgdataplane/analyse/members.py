@@ -34,8 +34,8 @@ from sgdataplane.policy.resolve import Permission, members
 Keys = tuple[Key | None, Key | None]
 Groups = frozenset[str]
 NONE: Groups = frozenset()
-MAX_COMPARED = 100_000  # pairs of blocks; beyond, what opens anyway is told once more for members
-MAX_TOGETHER = 200  # pairs of groups; beyond, one member stands for all, in each group where that lets it in
+MAX_COMPARED = 100_000  # pairs of blocks; if there are more, what opens anyway is reported again for members
+MAX_TOGETHER = 200  # pairs of groups; if there are more, one member stands for all, in each group that helps it in
 
 
 class FarMember(NamedTuple):

@@ -20,7 +20,7 @@ from sgdataplane.analyse.pools import PoolPolicy, RuleKey
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.values import Verdict
 
-Places = list[tuple[PoolPolicy, int]]  # the policies that have a rule, and where
+Places = list[tuple[PoolPolicy, int]]  # the policies that have a rule, and its place in each
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Needs:
 
     _places: dict[RuleKey, Places] = field(default_factory=dict)
     _deciding: set[RuleKey] = field(default_factory=set)  # rules that decide some packet
-    _needed: set[RuleKey] = field(default_factory=set)  # without them some packet's verdict would be another
-    _opposed: set[RuleKey] = field(default_factory=set)  # hidden somewhere by a rule of the opposite action
-    _void: set[RuleKey] = field(default_factory=set)  # drops hidden somewhere by inner accept
+    _needed: set[RuleKey] = field(default_factory=set)  # rules without which some packet's verdict changes
+    _opposed: set[RuleKey] = field(default_factory=set)  # rules that one of the opposite action hides somewhere
+    _void: set[RuleKey] = field(default_factory=set)  # drops that inner accept hides somewhere
     _unknown: set[RuleKey] = field(default_factory=set)
     left_out: list[PoolPolicy] = field(default_factory=list)
     """The policies that took too long to examine."""

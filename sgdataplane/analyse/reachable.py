@@ -22,8 +22,8 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.modes import of_mode
 from sgdataplane.policy.resolve import Permission, resolve_profile
 
-Further = tuple[Ranges, ...]  # a row's
-EFFORT = 1_000_000  # some seconds
+Further = tuple[Ranges, ...]  # the `further` of a row
+EFFORT = 1_000_000  # permissions; this takes some seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
 
 def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[PassingRow, Ranges]]:
     """Yield one protocol's rows, cut where what passes changes, each with all addresses that it passes for."""
-    turns: dict[Further, dict[int, set[Passing]]] = {}  # at which ports groups begin and cease to pass
+    turns: dict[Further, dict[int, set[Passing]]] = {}  # the ports at which groups begin and cease to pass
     for what in groups:
         for row in _rows_of(what, protocol):
             of_these = turns.setdefault(row.further, {})

@@ -27,7 +27,7 @@ from sgdataplane.net.values import Direction, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.policy.resolve import Permission
 
-NAMED = 3  # so many are named in a message; the others are counted
+NAMED = 3  # a message names so many, and counts the others
 PAST = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped"}
 PRESENT = {Verdict.ACCEPT: "accepts", Verdict.DROP: "drops"}
 

@@ -25,7 +25,7 @@ from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
 from sgdataplane.net.values import UDP, Direction, Family, Prefix
 from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
-FEW = 512  # up to so many rows all orders of merging are tried
+FEW = 512  # for up to so many rows, all orders of merging are tried
 PLACES = {dimension: place for place, dimension in enumerate(DIMENSIONS)}
 
 Row = tuple[Interval, ...]  # in the order of DIMENSIONS

@@ -18,7 +18,7 @@ from sgdataplane.net.values import Direction
 from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 from sgdataplane.policy.findings import Finding, Severity, subject
 
-NAMED = 3  # places where the same opens, before the others are only counted
+NAMED = 3  # so many places where the same opens are named; the others are only counted
 
 
 def sentences(would_open: Iterable[WouldOpen], found: Iterable[EniDiff]) -> Iterator[str]:

@@ -192,7 +192,7 @@ CHOICES: Mapping[str, Choice] = {
         "when the policy changes, judge running sessions again, or let them go on until they expire", ("revoke", "keep")
     ),
 }
-# What an answer about a state depends on: no verdict depends on how many sessions there are.
+# The choices that an answer about a state depends on. No verdict depends on how many sessions there are.
 JUDGING = ("profile", *(name for name in OF_OPTIONS if name != "sessions_per_eni"))
 
 

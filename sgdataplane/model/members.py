@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 PAGES = 251  # a prime spreads neighbours evenly, and also addresses that differ only in their network
 
-Kin = tuple[str, ...]  # ids of all groups that an address is a member of, sorted
+Kin = tuple[str, ...]  # a set of groups: the ids of all that an address is a member of, sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class _Index:
 
 def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
     """Return the pages after some ENIs have gone and others have come; unchanged pages stay the same objects."""
-    owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # of the pages that change
+    owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # by page, for the pages that change
     for some, is_gone in ((gone, True), (come, False)):
         for eni in some:
             for address in eni.private_ip_addresses if family is Family.IPV4 else eni.ipv6_addresses:
@@ -191,7 +191,7 @@ def difference(before: tuple[Record, ...], after: tuple[Record, ...]) -> tuple[l
     return [record for record in old if id(record) not in kept], [record for record in new if id(record) not in kept]
 
 
-STRIDES = (1024, 32, 1)  # records that are compared at once, as long as they are equal
+STRIDES = (1024, 32, 1)  # how many records are compared at once, while they are equal
 
 
 def _alike(one: tuple[Record, ...], other: tuple[Record, ...], most: int) -> int:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, Instance
 
-MOST_GUESSED = 2_000  # among more names it would cost too much to guess: 30 us each
+MOST_GUESSED = 2_000  # guessing among more names would cost too much: 30 us each
 MOST_LISTED, MOST_NEAR = 10, 3
 
 

@@ -43,7 +43,7 @@ class Candidate:
 
 
 Strength = tuple[int, bool, bool, str, str]  # a smaller one is stronger
-# A rule as what it can decide, with its strength; and what makes these for the rules of a group in one direction.
+# A rule with its strength and the candidate that it is; and a function that makes these for a group and a direction.
 Pooled = tuple[Strength, SecurityGroupRule, Candidate]
 OfGroup = Callable[[SecurityGroup, Direction], Sequence[Pooled]]
 Holds = Callable[[Eni, Packet, Options, Placement], bool]
@@ -60,7 +60,7 @@ class Clause:
     """Returns whether the clause decides a packet."""
 
 
-# The first that holds decides; if none does, rules are asked.
+# The first clause that holds decides; if none does, rules are evaluated.
 CLAUSES = (
     Clause("far-discovery", Verdict.DROP, always.is_far_discovery),
     Clause("discovery", Verdict.ACCEPT, lambda eni, packet, _o, _p: always.is_discovery(eni, packet)),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from sgdataplane.net.values import Family, Verdict
 
-WIDENED, NARROWED = "widened", "narrowed"  # how the id of a rule ends that isn't exact
+WIDENED, NARROWED = "widened", "narrowed"  # the id of a rule that isn't exact ends so
 MARKS = tuple(f"-{mark}{more}" for mark in (WIDENED, NARROWED) for more in ("", "-ipv6"))
-OWN_MEMBERS = ".self"  # how the id of a group ends that stands for the members of a group that names itself
-CLOSING = {family: f"nothing-else-{family.value}" for family in Family}  # a drop of what no rule accepts
+OWN_MEMBERS = ".self"  # the id of a group for the members of one that names itself
+CLOSING = {family: f"nothing-else-{family.value}" for family in Family}  # rules that drop what no rule accepts
 
 
 def is_stand_in(rule_id: str, verdict: Verdict) -> bool:

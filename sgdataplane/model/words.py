@@ -46,12 +46,12 @@ CAUSES: Mapping[str, str] = {
     "fence.spoofed": "its source address is spoofed",
     "fence.tagged": "the frame has a VLAN tag",
     "fence.unapproved": "it was sent past the policy, which hasn't approved it",
-    # no policy was asked
+    # no policy was evaluated
     "no-eni": "the state has no such ENI, or not with this address",
     "incomplete": "fragments of a datagram that never becomes complete",
     "unprotected": "no policy is enforced on its way",
 }
-# What the addresses of a packet add to that.
+# The details that the addresses of a packet add.
 DETAILS: Mapping[tuple[str, Direction], str] = {
     ("spoofed", Direction.EGRESS): "{local} is none of {eni}'s own addresses",
     ("spoofed", Direction.INGRESS): "{remote} is {eni}'s own address",

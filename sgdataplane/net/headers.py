@@ -22,7 +22,7 @@ ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
 IPV6_HEADER = 40
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
 EXTENSIONS = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS))
-UNIT = 8  # octets: the least length of an extension header, and the unit in which it gives its length
+UNIT = 8  # octets: the least length of an extension header, and the unit of its length field
 NEXT_HEADER = 6  # where the IPv6 header names the next one
 ENDS = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}  # where the two addresses are
 

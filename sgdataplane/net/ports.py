@@ -15,7 +15,7 @@ from sgdataplane.net.values import TCP, UDP, PortRange, Protocol
 NUMBER = re.compile(r"[0-9]{1,5}")
 SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9][a-z0-9+._-]{0,63}", re.IGNORECASE)
 FORMS = "tcp/22, udp/53, tcp/8000-8100, tcp/ssh, icmp or proto/132"
-EPHEMERAL = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
+EPHEMERAL = 49152  # the first of IANA's dynamic ports (RFC 6335), from which a client would send
 OF_PORTS = {"tcp": TCP, "udp": UDP}
 
 

@@ -19,11 +19,11 @@ from sgdataplane.report.content import FarRow, Grid, GridCell, Head, Line, Netwo
 from sgdataplane.report.picture import Edge, Node, draw, story
 from sgdataplane.report.words import addresses, is_most, services
 
-MOST_ENIS = 16  # of a table with a row for each ENI; above that, ENIs that no rule tells apart share a row
-MOST_KINDS = 40  # rows of such a table
+MOST_ENIS = 16  # if there are more ENIs, those that no rule tells apart share a row
+MOST_KINDS = 40  # rows of a table in which ENIs share rows
 MOST_BOXES = 14
 MOST_FAR_ROWS = 150
-MOST_NAMES = 4  # of ENIs in one box or row
+MOST_NAMES = 4  # names of ENIs in one box or row
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 OUTSIDE = "outside"
 SOME = "some addresses"
@@ -58,7 +58,7 @@ class NetworkView:
         ends = self._ends()
         shown = list(dict.fromkeys(end.kind for end in ends))
         for pair in product(shown, shown):
-            self._lines(*pair)  # first, since working out what is outside may use up the effort allowed
+            self._lines(*pair)  # first, because what is outside may use up the effort allowed
         incoming, outgoing = (self._far_rows(ends, direction) for direction in Direction)
         left_out = max(len(incoming), len(outgoing)) > MOST_FAR_ROWS
         blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MOST_NAMES]))

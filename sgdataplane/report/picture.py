@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-MOST_CHARACTERS, MOST_IN_BOX, MOST_IN_TITLE = 30, 24, 16  # of a label, of a line in a box and of its title
+MOST_CHARACTERS, MOST_IN_BOX, MOST_IN_TITLE = 30, 24, 16  # in a label, in a line of a box and in its title
 BOX_WIDTH, ROW_GAP, MARGIN = 172.0, 26.0, 12.0
 LINE, TITLE, PADDING = 16.0, 22.0, 12.0
-CHARACTER = 6.9  # of a label, on average
+CHARACTER = 6.9  # the width of a character in a label, on average
 ROOM, BULGE, TIP = 34.0, 30.0, 14.0  # beside labels; of an arrow within a column; from a label to the box
 SWEEPS = 6
 

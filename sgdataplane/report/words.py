@@ -13,7 +13,7 @@ from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
 from sgdataplane.policy.dimensions import FURTHER
 
-MOST_RANGES = 8  # of ports or addresses, named one by one
+MOST_RANGES = 8  # ranges of ports or addresses that are named one by one
 MOST_HOLES = 4
 
 

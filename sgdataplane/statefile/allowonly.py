@@ -62,7 +62,7 @@ class Groups:
     def __init__(self, cloud: str, sections: Sections) -> None:
         self.cloud, self.sections = cloud, sections
         self.known: dict[str, OtherGroup] = {}
-        self.partial: dict[str, str] = {}  # group -> which of its members aren't members here
+        self.partial: dict[str, str] = {}  # by group, in words: which of its members aren't members here
         self.findings: list[Finding] = []
         self.zero: list[str] = []  # rules of which port 0 is left out
 

@@ -19,7 +19,7 @@ from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml
 
 # More is not read. The cloud's answers for 65,536 ENIs and 200,000 rules have some 7 million.
 MAX_VALUES = 8_000_000
-LOOK_UP = 1024  # after so many steps a walk checks whether it can still find something
+LOOK_UP = 1024  # every so many steps, a walk checks whether it can still find something
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from sgdataplane.visible import visible
 Plain: TypeAlias = "str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None"
 
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
-# Sections whose objects fit on one line.
+# The sections whose objects fit on one line.
 ONE_LINE = ("vpcs", "instances")
-# Fields that are written even where they have their default.
+# The fields that are written even if they have their default.
 ALWAYS = ("type", "security_group_type", "inner_access_policy")
-DEFAULTS: dict[type[object], dict[str, object]] = {}  # of each kind of records, once it was asked for
+DEFAULTS: dict[type[object], dict[str, object]] = {}  # by kind of record, once it was needed
 # Words, IPv4 addresses and blocks, and ports. No YAML reader takes them for anything else, not even in version 1.1.
 SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_./ -]*(?<! )|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]+)?|-?[0-9]+/-?[0-9]+")
 AMBIGUOUS = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sgdataplane.net.values import Direction
 
 CLASSIC_VPC = "classic"  # the VPC record of objects without a VpcId, which are in the classic network
-# Keys of ours, for what the cloud's answers have no key for.
+# Keys of our own, for what the cloud's answers have no key for.
 NETWORK_TYPE = "SgdpNetworkType"
 NIC_TYPE = "SgdpNicType"
 ALLOWED_PAIRS = "SgdpAllowedAddressPairs"
@@ -59,7 +59,7 @@ PERMISSION = (
     "Ipv6DestCidrIp", "DestGroupId", "DestGroupName", "DestGroupOwnerAccount", "DestPrefixListId",
     "DestPrefixListName", "Description", "CreateTime",
 )  # fmt: skip
-# What means nothing on the ENI's own side of a permission; every answer has these keys, empty.
+# These keys mean nothing on the ENI's own side of a permission; every answer has them, empty.
 MISPLACED = {
     Direction.INGRESS: ("DestGroupId", "DestPrefixListId"),
     Direction.EGRESS: ("SourceGroupId", "SourcePrefixListId"),

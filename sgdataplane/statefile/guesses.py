@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from sgdataplane.net.values import Family, PortRange, Prefix
 
-Guess: TypeAlias = Callable[[str], str]  # what a text was probably meant to be; "" if nobody can say
+Guess: TypeAlias = Callable[[str], str]  # returns what a text was probably meant to be; "" if nobody can say
 
 PORTS = re.compile(r"\s*([0-9]{1,5})(?:\s*[-:,/]\s*([0-9]{1,5}))?\s*")
 

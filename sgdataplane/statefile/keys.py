@@ -107,7 +107,7 @@ A_PROTOCOL = protocol_of(
 HAS_PORTS = protocol_of(("tcp", "udp"), {"enum": [TCP, UDP]})
 
 
-# The same keys of several kinds of objects.
+# Keys that several kinds of objects have.
 
 DESCRIPTION = Key("Free text.", TEXT, ("comment", "note", "remark"))
 NIC_TYPE = Key(
@@ -342,14 +342,14 @@ KEYS: Mapping[str, Keys] = {
     "instances": INSTANCE,
     "network_interfaces": NETWORK_INTERFACE,
 }
-# Objects inside objects, by the section and key that they are under.
+# The keys of objects inside objects, by the section and key that these are under.
 INNER_KEYS: Mapping[tuple[str, str], Keys] = {
     ("prefix_lists", "entries"): PREFIX_LIST_ENTRY,
     ("port_lists", "entries"): PORT_LIST_ENTRY,
     ("security_groups", "rules"): RULE,
     ("network_interfaces", "connection_tracking"): CONNECTION_TRACKING,
 }
-# By the names under which `objects` refers to them.
+# The keys of all objects, by the names under which `objects` refers to them.
 OBJECTS: Mapping[str, Keys] = {
     **{section.removesuffix("s"): keys for section, keys in KEYS.items()},
     "prefix_list_entry": PREFIX_LIST_ENTRY,
@@ -359,7 +359,7 @@ OBJECTS: Mapping[str, Keys] = {
 }
 REMOTES = ("cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id", "prefix_list_id")
 VERSION = 1
-# Groups of other accounts. Only their ids are known, as rules name them as remotes; they match nothing.
+# Groups of other accounts. Only their ids are known, because rules name them as remotes; they match nothing.
 UNKNOWN_GROUPS = "unknown_security_group_ids"
 TOP_KEYS: Keys = {
     "version": Key("The version of this format.", {"const": VERSION}, default=VERSION),

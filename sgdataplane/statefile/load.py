@@ -34,7 +34,7 @@ from sgdataplane.statefile.source import SourceText, read_sources
 from sgdataplane.statefile.terraform import add_terraform
 from sgdataplane.statefile.validate import validate
 
-# A format: adds the objects of documents to sections, and says what was odd.
+# A function for a format, which adds the objects of documents to sections, and returns what was odd.
 Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 
 

@@ -31,9 +31,9 @@ class _Kept:
     """The document that each text made."""
     objects: dict[Place, tuple[Mapping[str, object], bytes, Fields]] = field(default_factory=dict)
     """By place, an object's raw values, the same as bytes, and the object with its keys checked."""
-    records: dict[int, tuple[Fields, object]] = field(default_factory=dict)  # by the identity of the fields
+    records: dict[int, tuple[Fields, object]] = field(default_factory=dict)
     """By the identity of the fields, the fields and what was read from them."""
-    passed: dict[int, object] = field(default_factory=dict)  # by their own identity
+    passed: dict[int, object] = field(default_factory=dict)
     """By their own identity, the records that passed their checks."""
     basis: object = None
     """What those checks asked about other records."""

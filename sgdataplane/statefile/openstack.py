@@ -35,11 +35,11 @@ from sgdataplane.statefile.resources import made_id
 from sgdataplane.statefile.sections import Sections
 
 CLOUD, VPC = "OpenStack", "openstack"  # all networks of a project count as one VPC: a group may be on ports of them all
-PORT_RANGE = "Port Range"  # the client's field
-PORT_KEYS = ("port_range_min", "port_range_max")  # the API's
-LONG = "openstack security group rule list --long -f json"  # without a group, it says the group of each rule
+PORT_RANGE = "Port Range"  # the field in which the client has ports
+PORT_KEYS = ("port_range_min", "port_range_max")  # the fields in which the API has them
+LONG = "openstack security group rule list --long -f json"  # if no group is given, it says the group of each rule
 FAMILIES = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}
-# https://docs.openstack.org/api-ref/network/v2/#security-group-rules-security-group-rules; the others are as here.
+# https://docs.openstack.org/api-ref/network/v2/#security-group-rules-security-group-rules; others are the same here.
 PROTOCOLS = {
     "ah": "51", "dccp": "33", "egp": "8", "esp": "50", "igmp": "2", "ipip": "4", "ipv6-encap": "41", "ipv6-frag": "44",
     "ipv6-icmp": "icmpv6", "ipv6-nonxt": "59", "ipv6-opts": "60", "ipv6-route": "43", "ospf": "89", "pgm": "113",

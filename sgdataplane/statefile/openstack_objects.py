@@ -13,9 +13,9 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.allowed import Given
 from sgdataplane.statefile.ecs_answers import Item
 
-LISTS = ("security_groups", "security_group_rules", "ports", "address_groups")  # of the API
-SHOWN = ("security_group_rules", "rules")  # where a group has its rules
-# Native or own name -> what the API and the client call it.
+LISTS = ("security_groups", "security_group_rules", "ports", "address_groups")  # the lists in the API's answers
+SHOWN = ("security_group_rules", "rules")  # the keys under which a group has its rules
+# By native or own name, what the API and the client call a field.
 NAMES = {
     "id": ("id", "ID"),
     "name": ("name", "Name"),
@@ -35,12 +35,12 @@ NAMES = {
     "owner": ("device_owner", "Device Owner"),
     "entries": ("addresses", "Addresses"),
 }
-# What a field has to be where it is there. A list may be text, as older clients print it.
+# The fields that must be text, and those that must be lists. A list may be text, as older clients print it.
 TEXTS = ("id", "name", "description", "block", "far_group", "far_list", "group", "mac", "device", "owner")
 TEXT_LISTS = ("addresses", "groups", "pairs")
 # The columns of `openstack security group list`: rows with others are something else, such as servers.
 GROUP_COLUMNS = frozenset(("ID", "Name", "Description", "Project", "Tags", "Shared"))
-ADDRESS = re.compile(r"ip_address='([0-9A-Fa-f:./]+)'")  # in the text that older clients print
+ADDRESS = re.compile(r"ip_address='([0-9A-Fa-f:./]+)'")  # an address in the text that older clients print
 
 
 def is_openstack(mapping: Mapping[str, object]) -> bool:

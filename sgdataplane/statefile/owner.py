@@ -20,7 +20,7 @@ from sgdataplane.statefile.problems import Problems
 
 MAX_LINKS = 40  # as in the kernel
 ROOT = 0
-SHARED = stat.S_IWGRP | stat.S_IWOTH  # with an access control list, too: the group's bits are its mask
+SHARED = stat.S_IWGRP | stat.S_IWOTH  # this covers access control lists, too: the group's bits are their mask
 
 
 class SoleOwner:

@@ -12,7 +12,7 @@ from sgdataplane.errors import Where
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.sections import Drafts, Sections
 
-Key = tuple[str, ...]  # a group's or an ENI's id; or a group's and a rule's
+Key = tuple[str, ...]  # the id of a group or an ENI; or the ids of a group and a rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.visible import visible
 
-# A person can't use more. Reading stops there, since a file full of nonsense has millions of problems.
+# A person can't use more problems. Reading stops there, because a file full of nonsense has millions of them.
 MAX_PROBLEMS = 100
 MAX_VALUE = 80
 # Objects of one kind, and elements of one list. The largest legal state has 65,536 ENIs and 200,000 rules.

@@ -68,7 +68,7 @@ PROFILES = {
     "2026": replace(SEED, groups_per_eni=10, rules_per_group=None, members_basic=6000),
     "unlimited": Quotas(),
 }
-NEAR = 0.9  # the part of a limit from which its use is reported
+NEAR = 0.9  # a use of this part of a limit or more is reported
 
 
 class Lists(Protocol):

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.visible import json_text
 
-VERSION = 4  # of the state file
+VERSION = 4  # the version of Terraform's state file
 INDEX = re.compile(r"\[[^\]]*\]")
 MODULE = re.compile(r"module\.([^.\[]+)(?:\[[^\]]*\])?\.")
-MAX_STEPS = 16  # from a reference to the object that it means, through variables and outputs of modules
+MAX_STEPS = 16  # at most, from a reference through variables and outputs of modules to its object
 MAX_ID = 63
-# what an object gives an id to, besides itself
+# Attributes that are the id of something else which comes with an object.
 MORE_IDS = {"alicloud_instance": ("network_interface_id",), "aws_instance": ("primary_network_interface_id",)}
-LISTS = ("security_groups", "security_group_ids", "vpc_security_group_ids")  # lists of ids
-BLOCKS = ("ingress", "egress")  # lists of blocks, of which each one counts that is known
+LISTS = ("security_groups", "security_group_ids", "vpc_security_group_ids")  # attributes that are lists of ids
+BLOCKS = ("ingress", "egress")  # attributes that are lists of blocks; each known block counts
 GROUPS_OF_BLOCK = "security_groups"
 
 

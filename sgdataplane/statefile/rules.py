@@ -19,7 +19,7 @@ from sgdataplane.statefile.problems import Problems
 
 NO_PORTS = "-1/-1"
 PORTS_EXPECTED = "from/to with 1 <= from <= to <= 65535"
-# Default groups made before 27 May 2020 carry it (semantics.md, section 6); no other rule can.
+# Default groups made before 27 May 2020 have it in a rule (semantics.md, section 6); no other rule can.
 LEGACY_PRIORITY = 110
 EVERYONE_IPV4 = Prefix.parse("0.0.0.0/0")
 

@@ -39,7 +39,7 @@ ID_FIELD = {
     "instances": "instance_id",
     "network_interfaces": "network_interface_id",
 }
-MAX_GUESSED = 500  # among more ids it would cost too much to guess the right spelling: 30 us each, for each problem
+MAX_GUESSED = 500  # guessing the right spelling among more ids costs too much: 30 us an id and problem
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from sgdataplane.statefile.terraform_aws import PREFIX, add_aws_resources
 from sgdataplane.statefile.unknowns import Unknowns
 from sgdataplane.visible import json_text
 
-# Native name -> the provider's names for it, the newest first.
+# By native name, the provider's names, the newest first.
 VPC = {"vpc_id": ("id",)}
 GROUP = {
     "security_group_id": ("id",),

@@ -32,8 +32,8 @@ RULES = (RULE, *SINGLE_RULES)
 LISTS, LIST_ENTRY = "aws_ec2_managed_prefix_list", "aws_ec2_managed_prefix_list_entry"
 INSTANCE, INTERFACE = "aws_instance", "aws_network_interface"
 ATTACHMENT, GROUP_ATTACHMENT = "aws_network_interface_attachment", "aws_network_interface_sg_attachment"
-DEFAULT_VPC = "default-vpc"  # of groups for which the configuration names none
-# The far ends of a rule: attribute, kind of remote.
+DEFAULT_VPC = "default-vpc"  # the VPC of groups for which the configuration names none
+# The attributes that have a rule's far ends, each with its kind of remote.
 FAR_ENDS = (
     ("cidr_blocks", BLOCK[Family.IPV4]),
     ("cidr_ipv4", BLOCK[Family.IPV4]),
@@ -45,10 +45,10 @@ FAR_ENDS = (
     ("prefix_list_ids", LIST),
     ("prefix_list_id", LIST),
 )
-# Of a rule, what can change a verdict.
+# The attributes of a rule that can change a verdict.
 JUDGED = ("security_group_id", "type", "protocol", "ip_protocol", "from_port", "to_port", "self",
           *(name for name, _ in FAR_ENDS))  # fmt: skip
-# Where its groups are. (An instance's `security_groups` are names.)
+# The attribute that has the groups of an interface. (An instance's `security_groups` are names.)
 GROUPS_OF = {INSTANCE: "vpc_security_group_ids", INTERFACE: "security_groups"}
 
 

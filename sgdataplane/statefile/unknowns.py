@@ -16,14 +16,14 @@ from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.resources import Resource, made_id
 
 RULE, GROUP, PREFIX_LIST = "alicloud_security_group_rule", "alicloud_security_group", "alicloud_ecs_prefix_list"
-# Of a rule, what can change a verdict.
+# The attributes of a rule that can change a verdict.
 JUDGED = (
     "security_group_id", "type", "policy", "priority", "ip_protocol", "port_range", "source_port_range",
     "port_range_list_id", "cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "prefix_list_id",
 )  # fmt: skip
 REMOTES = ("cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "prefix_list_id")
 EVERYWHERE = ({"cidr_ip": "0.0.0.0/0"}, {"ipv6_cidr_ip": "::/0"})
-# Of an interface: the names of its first address, and what must be known besides.
+# The names of an interface's first address, and the attributes that must be known besides.
 ADDRESS = ("primary_ip_address", "private_ip")
 BELONGING = ("security_groups", "security_group_ids", "vpc_id", "vswitch_id")
 

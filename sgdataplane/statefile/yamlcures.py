@@ -14,7 +14,7 @@ MAX_SHOWN = 100  # characters of a line
 MAX_LOOKED_AT = 2_000  # characters of a line, for a guess
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 INDENT = re.compile(r"[ \t]*")
-# What begins a value and can't begin an unquoted one.
+# The beginnings of values that must be quoted.
 ODD_VALUE = re.compile(r"(?:::|[@`%&*!|>])[^\s,\]}]*|::")
 KEY = re.compile(r"^(?P<indent> *)(?P<dashes>(?:- +)*)[^\s#:][^:]*:(?: |$)")
 IN_FLOW = "expected ',' or"

@@ -42,7 +42,7 @@ from sgdataplane.statefile.problems import (
 )
 from sgdataplane.statefile.yamlcures import cure_of, excerpt_of, yaml_lines
 
-# How many values all aliases of a document may stand for. Without a bound, a few lines could stand for millions.
+# All aliases of a document may stand for this many values. Without a bound, a few lines could stand for millions.
 MAX_ALIASED = 4_000_000
 MERGE = "<<"  # https://yaml.org/type/merge.html
 
@@ -141,7 +141,7 @@ class _Builder:
         self.key: str | None = None
         self.naming: dict[int, str] = {}
         self.anchored: dict[str, _Anchored] = {}
-        self.measured: dict[int, tuple[int, int]] = {}  # by identity: what anchors name, so that each is measured once
+        self.measured: dict[int, tuple[int, int]] = {}  # by identity
         self.aliased = 0
 
     def build(self, text: str) -> object:

@@ -14,7 +14,7 @@ from sgdataplane.errors import LimitError
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Prefix
 
 ANY = -1  # a protocol that wasn't recorded
-MAX_FLOWS = 200_000  # that differ; each takes about 1 kB until the suggestion is made
+MAX_FLOWS = 200_000  # flows that differ; each takes about 1 kB until the suggestion is made
 
 
 class Passage(enum.IntEnum):

@@ -32,13 +32,16 @@ Interval = tuple[int, int]
 class Width(enum.IntEnum):
     """How wide a slot's rules are. No step opens what the state refuses."""
 
-    SEEN = 0  # what was seen, as groups, lists and addresses
-    ADDRESSES = (
-        1  # no groups, which have a quota of their own, and no lists, which count as often as they may have entries
-    )
-    BLOCKS = 2  # addresses that are no ENI's become blocks (/24, /64)
-    REMOTES = 3  # each port keeps the remote of what lets it pass today
-    KEPT = 4  # what lets the flows pass today stays as it is
+    SEEN = 0
+    """What was seen, as groups, lists and addresses."""
+    ADDRESSES = 1
+    """No groups, which have a quota of their own, and no lists, which count as often as they may have entries."""
+    BLOCKS = 2
+    """Addresses that are no ENI's become blocks (/24, /64)."""
+    REMOTES = 3
+    """Each port keeps the remote of what lets it pass today."""
+    KEPT = 4
+    """What lets the flows pass today stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)

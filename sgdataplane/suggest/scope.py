@@ -23,8 +23,8 @@ from sgdataplane.model.state import CloudState, GroupType, NetworkType, NicType,
 from sgdataplane.net.values import Direction, PortRange, Prefix, Verdict
 from sgdataplane.suggest.judge import JudgedFlow
 
-WEAKEST = 100  # of the priorities that a rule may have; of two rules that have it, the drop wins
-BEFORE_CLOSING = WEAKEST - 1  # of rules that the drop rules which close egress must not refuse
+WEAKEST = 100  # the weakest priority of a rule; of two rules that have it, the drop wins
+BEFORE_CLOSING = WEAKEST - 1  # for rules that must outrank the drop rules which close egress
 EGRESS = Direction.EGRESS
 
 

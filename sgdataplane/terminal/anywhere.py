@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from sgdataplane.errors import ExtraError, PlatformError
 
-# What Python has on Linux or Unix only, and the packages that we use there alone.
+# Modules that Python has on Linux or Unix only, and packages that are used there alone.
 MODULES = frozenset(("fcntl", "grp", "inotify_simple", "pwd", "pyroute2", "resource", "termios"))
 OF_SYSTEM = frozenset(("ctypes", "os", "select", "signal", "socket", "time"))
 

@@ -31,10 +31,10 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _INK = f"\x1b{os.urandom(8).hex()}"
 _PLAIN = f"{_INK}[0m"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
-_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # no address of IPv4
-HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"  # go there; clear that (ECMA-48)
-MOST_FITTED = 1_000  # rows; fitting more takes longer than half a second
-MIN_ROOM = 40  # less makes tables of single letters
+_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?%?")  # matches no IPv4 address
+HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"  # control sequences of ECMA-48
+MOST_FITTED = 1_000  # rows; fitting more of them takes longer than half a second
+MIN_ROOM = 40  # in less room, tables would be columns of single characters
 
 
 class Exit(enum.IntEnum):

@@ -19,7 +19,7 @@ from sgdataplane.terminal.output import Guard, bare_stderr
 from sgdataplane.visible import visible
 
 _CLEAR_LINE = "\r\x1b[K"
-QUIET_SECONDS = 1.0  # nothing shorter than this shows progress
+QUIET_SECONDS = 1.0  # work that is shorter than this shows no progress
 REDRAW_SECONDS = 0.1
 
 
