@@ -107,7 +107,6 @@ class SettingsFile:
     """
 
     def __init__(self, path: Path, *, must_exist: bool) -> None:
-        """Unless it `must_exist`, a missing file is an empty one."""
         self._path, self._problems = path, Problems()
         self._text = self._read_text(must_exist=must_exist)
         self._values = self._parse()

@@ -29,7 +29,8 @@ from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
 # VPC, groups, NIC type, and whether the ENI is in audit mode: in one state, a policy follows from these.
 Key = tuple[str, tuple[str, ...], NicType, bool]
-# Stage, priority, whether it accepts (the smallest decides), and whether it passes, as it may in audit mode anyhow.
+# Stage, priority, and whether it accepts: the smallest decides. Then whether the packet passes, which differs from
+# that only in audit mode.
 Strength = tuple[int, int, bool, bool]
 Candidate = tuple[Strength, Shape]
 

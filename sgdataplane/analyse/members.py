@@ -35,7 +35,7 @@ Keys = tuple[Key | None, Key | None]
 Groups = frozenset[str]
 NONE: Groups = frozenset()
 MAX_COMPARED = 100_000  # pairs of blocks; if there are more, what opens anyway is reported again for members
-MAX_TOGETHER = 200  # pairs of groups; if there are more, one member stands for all, in each group that helps it in
+MAX_TOGETHER = 200  # pairs of groups; if there are more, one member stands for all, in each group that lets it in
 
 
 class FarMember(NamedTuple):

@@ -8,7 +8,7 @@ Owns the record, and the names of causes that come from rules. Must not know how
     spoofed, discovery, midstream, ...   no                      `decide()`: semantics.CLAUSES
     always, invalid, icmp-error, ...     no                      the kernel alone: docs/reference/causes.md
     fence.tagged, fence.other, ...       no                      the fence: the same page
-    absent                               there are none          a comparison with a state that has no such ENI
+    no-eni                               there are none          a comparison with a state that has no such ENI
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Decision:
     """Which direction's rules or checks decided."""
     verdict: Verdict
     cause: str
-    """What decided; the table above names the causes."""
+    """What decided; the module's table lists the causes."""
     security_group_id: str = ""
     """The group of the rule or of the inner accept; "" for every other cause."""
     security_group_rule_id: str = ""

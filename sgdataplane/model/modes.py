@@ -1,7 +1,7 @@
 """Whether an ENI's policy is enforced, or only audited: what the rules refuse passes then, and is counted.
 
-Owns the modes, how tags say them, and until when an ENI may be audited. Must not know clocks, files or hosts: whoever
-reads a clock passes the time.
+Owns the modes, how tags say them, and until when an ENI may be audited. Must not know clocks, files or hosts: callers
+that read a clock pass the time.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Line:
     note: str = ""
     """The family or addresses that it is about; "" if it is about all."""
     is_some: bool = False
-    """It passes only for some addresses."""
+    """It passes only between some addresses."""
 
     @property
     def text(self) -> str:
@@ -82,7 +82,7 @@ class Picture:
     """Its id on the page."""
     title: str
     story: tuple[str, ...]
-    """The same as sentences."""
+    """What the drawing shows, as sentences."""
     drawing: Drawing
 
 

@@ -130,7 +130,7 @@ class _Plan:
         return Resource(each.address, each.kind, item, left)
 
     def text(self, each: Resource, name: str, steps: int) -> str | None:
-        """Return an unknown attribute; None if it can't be told.
+        """Return an unknown attribute; None if nothing says what it will be.
 
         It is an id of the object's own, or the attribute of another object that its expression means.
         """

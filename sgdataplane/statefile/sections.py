@@ -67,10 +67,10 @@ class Sections:
     addresses: dict[tuple[str, str], str] = field(default_factory=dict)
     """Terraform's address of the object at a place (file, pointer)."""
     coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
-    """Objects by kind that haven't been looked at yet."""
+    """Objects by kind that haven't been examined yet."""
 
     def expect(self, kind: str, objects: Iterable[Fields]) -> None:
-        """Add objects of a kind that are looked at only when asked for.
+        """Add objects of a kind that are examined only when they are needed.
 
         In a document that is wrong all over, most never are.
         """

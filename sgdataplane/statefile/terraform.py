@@ -214,7 +214,7 @@ class Resources:
 def ignored(group_id: str, found: list[Fields]) -> Finding:
     """Return the finding about rules of a group that isn't there.
 
-    If one of them accepts from anywhere, it is a severe one: it may be an open door.
+    It is severe if one of them may accept ingress, because that may be an open door.
     """
     verb = "is" if len(found) == 1 else "are"
     message = f"{counted(len(found), 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"

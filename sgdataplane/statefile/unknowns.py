@@ -57,7 +57,8 @@ class Unknowns:
     def rule(self, each: Resource) -> Iterator[Item]:
         """Yield the rule, or what stands in for it if something about it is unknown.
 
-        Nothing stands in for a rule that accepts. For a rule that drops, rules stand in that drop all that it may drop.
+        Nothing stands in for a rule that accepts, or whose group is unknown. For a rule that drops, rules stand in that
+        drop all that it may drop.
         """
         unknown = [name for name in JUDGED if name in each.unknown]
         if each.item.text("prefix_list_id") in self.open_lists:

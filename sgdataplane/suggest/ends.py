@@ -103,7 +103,10 @@ class Namer:
         return Namer(self._state, with_groups=False, with_lists=False, with_many=self._with_many)
 
     def widened(self, grant: Grant, end: Prefix) -> Prefix:
-        """Return the block around an address that isn't an ENI's, as far as it may pass today."""
+        """Return the block around an address that isn't an ENI's, as far as it may pass today.
+
+        An ENI's address, and an end that must be named exactly, stay as they are.
+        """
         length = BLOCK_BITS[end.family]
         if end.length <= length or grant.slot.kind in (GrantKind.INNER, GrantKind.NEW) or self._is_inside(grant, end):
             return end
