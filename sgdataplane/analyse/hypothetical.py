@@ -64,11 +64,15 @@ class WouldOpen:
     """What opens at a hypothetical ENI, in one direction and family."""
 
     place: EniPlace
+    """Where the ENI is."""
     occupancy: Occupancy
+    """Who else is there."""
     remote: FarMember | None
     """The hypothetical member at the far end; None for anybody."""
     changes: tuple[VerdictChange, ...]
+    """The traffic that would pass after the change and didn't before."""
     exposures: tuple[Exposure, ...] = ()
+    """The part of it that opens to the internet."""
 
     @property
     def is_there(self) -> bool:

@@ -37,6 +37,7 @@ class EniKind:
     security_group_ids: tuple[str, ...]
     nic_type: NicType
     places: tuple[AddressClass, ...]
+    """The classes that its ENIs' addresses are in."""
     enis: tuple[Eni, ...]
 
 

@@ -42,7 +42,9 @@ class FarMember(NamedTuple):
     """A far end that may be any address, and the groups that it is in before and after."""
 
     before: Groups
+    """The groups that it is in before the change."""
     after: Groups
+    """The groups that it is in after the change."""
     name: str = ""
     """The name of an interface that a plan makes, which is in no group before."""
     unknown: Groups = NONE

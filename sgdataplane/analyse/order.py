@@ -65,6 +65,7 @@ class Entry:
     far: Ranges
     """The addresses of its remote; may be empty."""
     shape: Shape
+    """The numbers that its conditions match, in the order of CONDITIONS."""
 
     @property
     def can_match(self) -> bool:

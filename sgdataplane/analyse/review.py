@@ -91,10 +91,15 @@ class _RuleFindings:
     """Rules that match nothing; nothing else needs to be said about them."""
     needs: Needs = field(default_factory=Needs)
     opened: dict[Permission, _Opened] = field(default_factory=dict)
+    """What rules open to the internet."""
     tied: dict[Permission, set[Permission]] = field(default_factory=dict)
+    """The drops to which an accept loses a tie, by the accept."""
     void: dict[Permission, set[str]] = field(default_factory=dict)
+    """The groups whose inner accept makes a drop void, by the drop."""
     left_out: list[PoolPolicy] = field(default_factory=list)
+    """The policies that took too long to examine."""
     maybe_open: list[PoolPolicy] = field(default_factory=list)
+    """The policies of which nobody knows whether they open something to the internet."""
 
     def add_openings(self, policy: PoolPolicy) -> None:
         """Add what a policy opens to the internet.

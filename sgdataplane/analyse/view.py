@@ -32,7 +32,9 @@ class VerdictChange:
     ranges: tuple[Interval | None, ...]
     """Its range in each of DIMENSIONS, with both ends; None is any number or, for ports, none at all."""
     before: Decision
+    """What decides before the change."""
     after: Decision
+    """What decides after the change."""
 
     @property
     def is_opening(self) -> bool:
@@ -51,7 +53,9 @@ class Exposure:
     eni_id: str
     family: Family
     protocol: Interval
+    """A range of protocol numbers."""
     ports: Interval | None
+    """None if the protocols have no ports."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ class Frame:
     direction: Direction
     family: Family
     far: Ranges
+    """The far addresses that matter."""
     local: Ranges
+    """The local addresses that matter."""
     options: Options
 
     def changes(self, eni_id: str, parts: Iterable[ChangedTraffic]) -> list[VerdictChange]:
@@ -123,7 +129,9 @@ class View:
 
     pairs: Pairs
     before: Eni | None
+    """None if it is in the second state only."""
     after: Eni | None
+    """None if it is in the first state only."""
     direction: Direction
     family: Family
 

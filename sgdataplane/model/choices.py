@@ -64,6 +64,7 @@ class OneOf:
     """A choice among words."""
 
     meaning: str
+    """What users choose by it, in words for help texts."""
     words: tuple[str, ...]
     make: Callable[[str], object] = str
     """Makes the value that a word stands for."""
@@ -91,6 +92,7 @@ class Switch:
     """A choice between yes and no."""
 
     meaning: str
+    """What users choose by it, in words for help texts."""
     expected: str = "true or false"
 
     def read(self, plain: object) -> object | None:
@@ -111,6 +113,7 @@ class Several:
     """A choice of any number of values."""
 
     meaning: str
+    """What users choose by it, in words for help texts."""
     what: str
     """What the values are, in the plural."""
     parse: Callable[[str], object]
@@ -144,6 +147,7 @@ class Number:
     """A choice of a number from 0 to `most`."""
 
     meaning: str
+    """What users choose by it, in words for help texts."""
     most: int
 
     @property

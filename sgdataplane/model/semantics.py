@@ -31,15 +31,13 @@ from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What can decide packets of one ENI and direction.
-
-    It is a rule of a group, the inner accept of a group (then there is no rule), or the default (then there is
-    neither). `holds` says for which packets it decides.
-    """
+    """What can decide packets of one ENI and direction; `holds` says for which packets it decides."""
 
     decision: Decision
     group: SecurityGroup | None = None
+    """The group of the rule or of the inner accept; None for the default."""
     rule: SecurityGroupRule | None = None
+    """None for an inner accept and for the default."""
 
 
 Strength = tuple[int, bool, bool, str, str]  # a smaller one is stronger

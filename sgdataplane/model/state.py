@@ -53,6 +53,7 @@ class Vpc:
 
     vpc_id: str
     cidr_blocks: tuple[Prefix, ...] = ()
+    """Blocks of both families, within which its ENIs' addresses are; a classic network has none."""
     network_type: NetworkType = NetworkType.VPC
 
 
@@ -91,6 +92,7 @@ class PortList:
 
     port_list_id: str
     max_entries: int
+    """What a rule that uses the list costs in quota."""
     entries: tuple[PortListEntry, ...] = ()
     port_list_name: str = ""
     description: str = ""
@@ -119,8 +121,10 @@ class SecurityGroupRule:
 
     security_group_rule_id: str
     direction: Direction
+    """The direction, seen from the ENI."""
     ip_protocol: Protocol
     remote: Remote
+    """The far end: the source at ingress, the destination at egress."""
     port_range: PortRange | None = None
     """The destination ports. With neither a range nor a list every port matches, 0 included.
 
@@ -130,11 +134,13 @@ class SecurityGroupRule:
     priority: int = 1
     """A smaller number is stronger."""
     source_port_range: PortRange | None = None
+    """The source ports; None if every port matches."""
     port_list_id: str = ""
     """A port list in place of a range; "" if there is none."""
     narrowing: Prefix | None = None
     """Restricts the ENI's own side of the traffic, and with it the family."""
     nic_type: NicType = NicType.INTRANET
+    """In a classic network, the interface that the rule is for."""
     description: str = ""
 
 
@@ -146,7 +152,9 @@ class SecurityGroup:
     vpc_id: str
     security_group_type: GroupType = GroupType.NORMAL
     inner_access_policy: Verdict = Verdict.ACCEPT
+    """Whether members of a basic group reach each other without a rule; Drop for advanced groups."""
     rules: tuple[SecurityGroupRule, ...] = ()
+    """Sorted by id; priority and verdict decide which one is stronger."""
     security_group_name: str = ""
     description: str = ""
     tags: tuple[tuple[str, str], ...] = ()
@@ -169,6 +177,7 @@ class ConnectionTracking:
 
     tcp_established_timeout: int = 910
     tcp_closed_and_time_wait_timeout: int = 3
+    """For TCP sessions in the states CLOSE and TIME_WAIT."""
     udp_timeout: int = 30
 
     @lru_cache(maxsize=1 << 10)  # noqa: B019  # all ENIs have one of a few
@@ -188,17 +197,24 @@ class Eni:
     network_interface_id: str
     vpc_id: str
     mac_address: str
+    """In lower case with colons; "" only if it is just a member of groups."""
     private_ip_addresses: tuple[Address, ...]
     """The first one is the primary address."""
     security_group_ids: tuple[str, ...]
+    """At least one, sorted."""
     instance_id: str = ""
+    """The instance that it is attached to; "" if there is none."""
     type: EniType = EniType.PRIMARY
     ipv6_addresses: tuple[Address, ...] = ()
     ipv4_prefixes: tuple[Prefix, ...] = ()
+    """Blocks that the cloud has delegated to it, which count as its own addresses."""
     ipv6_prefixes: tuple[Prefix, ...] = ()
+    """The same for IPv6."""
     allowed_address_pairs: tuple[Prefix, ...] = ()
+    """Further addresses that it may send from and receive for; no members of its groups."""
     nic_type: NicType = NicType.INTRANET
     connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
+    """The idle timeouts of its sessions."""
     member_only: bool = False
     """The state knows only which groups it is a member of, and not all of them, because it is on another host.
 

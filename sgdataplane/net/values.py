@@ -108,6 +108,7 @@ class Prefix:
     first: int
     """The lowest address of the block, as an integer."""
     length: int
+    """The number of leading bits that all its addresses have in common."""
 
     @classmethod
     def parse(cls, text: str, *, strict: bool = False) -> Prefix:

@@ -29,6 +29,7 @@ class Head:
 
     name: str
     detail: str = ""
+    """The line below it."""
 
 
 # who reaches whom
@@ -151,6 +152,7 @@ class FindingRow:
     """The ids that it is about."""
     message: str
     advice: str
+    """What the reader can do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Unobserved:
     """Why there are no hits and sessions."""
 
     why: str
+    """The reason, in words."""
 
     @property
     def told(self) -> str:
@@ -261,6 +264,7 @@ class FlowFate:
     """What became of a flow's packets."""
 
     delivered: int
+    """How many packets arrived."""
     verdict: str
     where: str
     """The direction that drops them."""
@@ -276,6 +280,7 @@ class FlowRow:
     flow: Head
     """Its addresses in the capture, and which nodes stand for them."""
     packets: int
+    """How many packets it has."""
     expected: int
     """How many of its packets should arrive."""
     fate: FlowFate

@@ -132,7 +132,9 @@ class _Slot:
     y: float = 0.0
     height: float = LINE
     left: list[_Link] = field(default_factory=list)
+    """The links to the column on its left."""
     right: list[_Link] = field(default_factory=list)
+    """The links to the column on its right, or within its own."""
 
 
 @dataclass(eq=False, slots=True)
@@ -141,9 +143,13 @@ class _Link:
 
     edge: Edge
     near: _Slot
+    """The end on the left; within a column, the arrow's source."""
     far: _Slot
+    """The end on the right; within a column, the arrow's target."""
     near_y: float = 0.0
+    """Where the link meets that slot."""
     far_y: float = 0.0
+    """Where the link meets that slot."""
 
     @property
     def is_within(self) -> bool:

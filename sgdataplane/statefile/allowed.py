@@ -42,16 +42,20 @@ class Allowed:
     """One permission of another cloud: accept a protocol in a direction, from or to a far end."""
 
     item: Item
+    """The mapping of the answer that has it."""
     path: str
     """Where the far end stands in the item."""
     direction: Direction
     protocol: str
+    """A name or a number, as the native format has it; "all" for every protocol."""
     kind: str
     """What `far` is: "group", or the native name of a block or a prefix list."""
     far: str
+    """The id of a group or prefix list, or a CIDR block."""
     ports: tuple[int, int] | None = None
     """The first and the last port, both included; None for all."""
     rule_id: str = ""
+    """The other cloud's id of the rule; "" if it has none."""
     description: str = ""
     family: Family | None = None
     """The only family that it is about, if `far` is a group; None for both."""

@@ -44,6 +44,7 @@ class OtherGroup:
     places: dict[str, Place]
     """Where these fields stand."""
     rules: list[Allowed] = field(default_factory=list)
+    """Its permissions."""
 
     @property
     def group_id(self) -> str:

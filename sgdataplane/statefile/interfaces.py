@@ -181,6 +181,7 @@ class OwnedRange:
     text: str
     """The address or prefix as it is written."""
     draft: EniDraft
+    """The ENI."""
 
 
 def check_overlaps(enis: Iterable[EniDraft], index: Index) -> None:

@@ -35,6 +35,7 @@ class Key:
     also: tuple[str, ...] = ()
     """Words that people write when they mean this key."""
     is_required: bool = False
+    """Whether an object must have it."""
     default: object = field(default=None, kw_only=True)
     """The value that holds without it; None if there is none."""
 

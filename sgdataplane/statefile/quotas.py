@@ -37,12 +37,12 @@ class Quotas:
 
     groups_per_eni: int | None = None
     rules_per_group: int | None = None
-    rules_per_eni: int | None = None
+    rules_per_eni: int | None = None  # over all groups of an ENI
     group_remotes: int | None = None  # rules with a group as remote, in a basic group
-    members_basic: int | None = None
-    members_classic: int | None = None
-    members_advanced: int | None = None
-    prefix_lists: int | None = None
+    members_basic: int | None = None  # in a basic group
+    members_classic: int | None = None  # in a group of the classic network
+    members_advanced: int | None = None  # in an advanced group
+    prefix_lists: int | None = None  # prefix lists of the account
     entries_per_list: int | None = None
 
     def members(self, kind: GroupType, *, is_classic: bool) -> int | None:

@@ -214,6 +214,7 @@ class _Module:
     """What the addresses of its objects begin with."""
     item: Item
     parent: _Module | None = None
+    """The module that uses it; None for the root module."""
     call: Item | None = None
     """The call by which its parent uses it."""
 

@@ -30,6 +30,7 @@ class SeenFlow:
     """Sessions that were seen at one ENI, equal in all that rules can require."""
 
     eni_id: str
+    """The ENI at which they were seen."""
     direction: Direction
     """Egress if the ENI opened them."""
     remotes: tuple[Prefix, ...]

@@ -49,10 +49,12 @@ class Cell:
     """A flow's place among rules."""
 
     grant: Grant
+    """What lets the flow pass today."""
     protocol: Protocol
     port: int | None
     """None if the protocol has none, or no rule can name it (0)."""
     end: Prefix
+    """The other end, as an address or block."""
     flow: SeenFlow
 
     @property
@@ -70,6 +72,7 @@ class Drafted:
     end: NamedEnd
     """What the rule says of the other end."""
     cells: tuple[Cell, ...]
+    """The cells that it carries."""
 
     @property
     def grants(self) -> tuple[Grant, ...]:

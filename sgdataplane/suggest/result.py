@@ -38,6 +38,7 @@ class SeenSummary:
     """What was seen of some flows."""
 
     sessions: int
+    """How many sessions were seen."""
     ends: int
     """How many other ends they have."""
     answered: int | None = None
@@ -74,9 +75,13 @@ class Measure:
     """
 
     addresses: int
+    """Far addresses that the rule accepts."""
     addresses_before: int
+    """Far addresses that were accepted before."""
     services: int
+    """Services that the rule accepts."""
     services_before: int
+    """Services that were accepted before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class SuggestedRule:
     is_new: bool
     """The state refuses what it accepts."""
     observed: SeenSummary
+    """What was seen of the flows that it carries."""
     measure: Measure
     members: tuple[int, int] | None = None
     """How many ENIs of the group, or addresses of the list, that it names were seen, and how many there are."""
@@ -116,7 +122,9 @@ class RefusedFlow:
 
     flow: SeenFlow
     packet: Packet
+    """A packet that the flow may have been."""
     decision: Decision
+    """What refuses it."""
     is_allowed: bool
     """The suggestion has a rule for it."""
 
@@ -128,11 +136,13 @@ class Suggestion:
     before: CloudState
     after: CloudState
     rules: tuple[SuggestedRule, ...]
+    """All accept rules of the groups that change."""
     closing: tuple[tuple[str, SecurityGroupRule], ...]
     """Rules that close the egress of basic groups, whose default is to accept."""
     inner: tuple[str, ...]
     """Groups whose inner policy becomes Drop."""
     unused: tuple[UnusedRule, ...]
+    """Rules of these groups that decided no flow."""
     refused: tuple[RefusedFlow, ...]
     """What passed though the state refuses it."""
     carried: tuple[Packet, ...]
@@ -148,3 +158,4 @@ class Suggestion:
     notes: tuple[str, ...]
     """What the suggestion can't know, and what was widened to fit the quotas."""
     difference: Difference
+    """What changes from the state before to the suggested one."""

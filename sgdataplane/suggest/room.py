@@ -33,7 +33,9 @@ class Unit:
     group_ids: frozenset[str]
     """The groups whose rules become fewer."""
     plans: list[SlotPlan] = field(default_factory=list)
+    """The ways to write the rules of each of its slots."""
     width: Width = Width.SEEN
+    """How wide its rules are now."""
     reason: str = ""
     """Why it isn't narrower; "" if it is as narrow as can be."""
 

@@ -50,7 +50,9 @@ class Slot:
     direction: Direction
     priority: int
     source_ports: PortRange | None = None
+    """The source ports that its rules require; None for every port."""
     narrowing: Prefix | None = None
+    """The ENI's own addresses that its rules are for; None for all."""
     nic_type: NicType = NicType.INTRANET
 
     @property
@@ -67,6 +69,7 @@ class Grant:
     """What lets a flow pass."""
 
     slot: Slot
+    """Where a rule goes that carries the flow."""
     rule: SecurityGroupRule | None = None
     """The rule that does; None if something else does."""
     is_exact: bool = False
