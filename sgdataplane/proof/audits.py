@@ -1,10 +1,11 @@
-"""ENIs in audit mode: whether exactly what rules refuse there passes, and is counted as that.
+"""Check that at ENIs in audit mode exactly the packets that rules refuse pass, each counted as such.
 
-Owns what the chains and maps for these ENIs must hold. Is given the table, what ranks stand for, and the state. Must
-not know how the table was compiled.
+Owns what the chains and maps for these ENIs must hold. It is given the table, what ranks stand for, and the state. It
+must not know how the table was compiled.
 
-Everything else of their policy is proven as that of any ENI: a refusal comes back to the base chain with its rank, and
-the gate shows at which interfaces the base chain leads ranks to these chains first (gatewalk.py).
+The rest of such an ENI's policy is proven like that of any other ENI: a refusal returns to the base chain with its
+rank. The proof of the gate shows at which interfaces the base chain leads ranks to the audit chains first
+(gatewalk.py).
 """
 
 from __future__ import annotations
@@ -33,28 +34,34 @@ OWN_MAPS = frozenset({AUDITED, AUDITS, *map(audited_enis_name, Direction)})
 
 @dataclass(frozen=True)
 class ProvenAudits:
-    """What was right for ENIs in audit mode, for the next proof. `basis`: what it was compared with; `chains`: those
-    that were read."""
+    """What an earlier proof showed about ENIs in audit mode, kept for the next proof."""
 
     basis: object = None
+    """What the chains and maps were compared with."""
     chains: AbstractSet[str] = frozenset()
+    """The chains that were read."""
 
     def is_same(self, basis: object, structure: Structure) -> bool:
+        """Return whether the earlier result still holds: same basis, and none of its chains and maps changed."""
         touched = structure.touched_maps.isdisjoint(OWN_MAPS) and structure.changed.isdisjoint(self.chains)
         return self.basis == basis and touched
 
 
 @dataclass
 class AuditCheck:
-    """The check of one table. `winners`: where its ranks lead."""
+    """The check of one table's audit chains and maps."""
 
     structure: Structure
     namespace: Namespace
     winners: Winners
+    """Where each rank of the table leads."""
     _refusals: dict[object, Mapping[int, Decision]] = field(default_factory=dict)
 
     def check(self, before: ProvenAudits) -> ProvenAudits | str:
-        """What was proven, or what is wrong."""
+        """Return what was proven, or a sentence that says what is wrong.
+
+        `before` is returned as it is if nothing that it rests on has changed.
+        """
         enis, table = self.namespace.enis, self.structure.table
         audited = {ifname: eni for ifname, eni in enis.items() if eni.is_audited}
         stray = next(self._strays(), "")
@@ -71,6 +78,7 @@ class AuditCheck:
         return wrong or ProvenAudits(basis, frozenset(chains))
 
     def _wrong(self, audited: Mapping[str, Eni]) -> Iterator[str]:
+        """Yield what is wrong with the chains and maps, given that some ENIs are in audit mode."""
         maps, chains, site = self.structure.table.map, self.structure.table.chain, self.namespace.wanted.site
         missing = OWN_MAPS - maps.keys()
         if missing:
@@ -89,7 +97,10 @@ class AuditCheck:
             yield f"map {AUDITED} doesn't count each refusal of exactly these ENIs by its own counter"
 
     def _wrong_leaves(self) -> Iterator[str]:
-        """Each rank of a refusal leads to a leaf that accepts in its place, and no other rank leads anywhere."""
+        """Yield what is wrong with where ranks of refusals lead.
+
+        Each must lead to a leaf that accepts in place of the refusal, and no other rank may lead anywhere.
+        """
         accepting = ((rank, _accepting(outcome)) for rank, outcome in self.winners.leaves.items())
         refused = {rank: outcome for rank, outcome in accepting if outcome is not None}
         leads = self.structure.table.map[AUDITS]
@@ -103,17 +114,22 @@ class AuditCheck:
                 yield f"chain {name}, where rank {rank} leads, doesn't count it as audited and accept it, or does more"
 
     def _leaves(self) -> dict[int, str]:
+        """Return the chain that each rank leads to by the map of audits, as far as such a chain exists."""
         elements = self.structure.table.map[AUDITS].elements if AUDITS in self.structure.table.map else ()
         leads = ((rank, getattr(to, "chain", "")) for rank, to in elements)
         return {rank: name for rank, name in leads if isinstance(rank, int) and name in self.structure.table.chain}
 
     def _counted(self, audited: Mapping[str, Eni]) -> Iterator[tuple[MapKey, Count]]:
+        """Yield the elements that the map of audit counters must hold: (rank, interface) and the counter."""
         for ifname, eni in audited.items():
             for rank, decision in self._refusals_of(eni).items():
                 yield (rank, ifname), Count(audited_at(ifname, decision))
 
     def _refusals_of(self, eni: Eni) -> Mapping[int, Decision]:
-        """What may refuse packets of an ENI, by rank. What has no rank refuses none, as its profile's proof shows."""
+        """Return the decisions that may refuse packets of an ENI, by rank.
+
+        A decision without a rank refuses no packet, as the proof of the ENI's profile shows.
+        """
         key = frozenset(eni.security_group_ids), eni.nic_type, eni.vpc_id
         if key not in self._refusals:
             state, options = self.namespace.wanted.state, self.namespace.wanted.options
@@ -124,8 +140,10 @@ class AuditCheck:
         return self._refusals[key]
 
     def _strays(self) -> Iterator[str]:
-        """Changed chains that lead to a chain for audited ENIs, or ask such a map, and must not. A walk of the gate
-        doesn't follow jumps there."""
+        """Yield the changed chains that lead to an audit chain, or use an audit map, although they must not.
+
+        The walk of the gate doesn't follow jumps to audit chains, so they are looked for here.
+        """
         asking = {hook.value: {audited_enis_name(hook)} for hook in Direction}
         asking |= {audit_name(hook): {AUDITED, AUDITS} for hook in Direction}
         for name in self.structure.changed & self.structure.facts.keys():
@@ -136,17 +154,22 @@ class AuditCheck:
 
 
 def _rules(site: Site, hook: Direction) -> tuple[Rule, ...]:
+    """Return the rules that an audit chain must have: count by rank and interface, then lead the rank on."""
     by_eni = rule(MapCount(Field.PACKET_PRIORITY, AUDITED, site.interface(hook)))
     return by_eni, rule(VerdictMap(Field.PACKET_PRIORITY, name=AUDITS))
 
 
 def _holds(entry: Map, wanted: Mapping[MapKey, object], key_type: KeyType, holds: KeyType | None = None) -> bool:
+    """Return whether a map has exactly these elements, of these types, and elements don't expire."""
     is_plain = (entry.key_type, entry.holds, entry.lifetime, entry.room) == (key_type, holds, 0, 0)
     return is_plain and dict(entry.elements) == dict(wanted)
 
 
 def _accepting(outcome: Outcome | None) -> Outcome | None:
-    """What the leaf must do in place of one that refuses so; None if it accepts."""
+    """Return what the audit leaf must do in place of a refusal: count it as audited, and accept.
+
+    Return None if the outcome is no refusal.
+    """
     if outcome is None:
         return None
     effects, end = outcome

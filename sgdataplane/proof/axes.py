@@ -1,6 +1,6 @@
-"""The values of one field, cut into atoms: pieces whose values neither the rules nor the table tell apart.
+"""Cut the values of one field into atoms: sets of values that neither the rules nor the table tell apart.
 
-Owns the cutting, and sets of atoms as bit masks (bit i for atom i). Is given where to cut. Must not know chains.
+Owns the cutting, and sets of atoms as bit masks (bit i for atom i). It is given where to cut. It must not know chains.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from string import ascii_lowercase, digits
 from sgdataplane.nft.ir import Key, Match, Range
 
 Atoms = int
+"""A set of atoms of one axis: bit i stands for atom i."""
 LACKING = None  # the value of packets without the field: no match holds for it, negated or not
 
 
 class MalformedError(Exception):
-    """No proof is possible: nftables would refuse these ranges, or they can't be told from each other."""
+    """Ranges or names that make a proof impossible.
+
+    nftables would refuse these ranges, or some interface names can't be told from each other.
+    """
 
 
 def runs(atoms: Atoms) -> Iterator[tuple[int, int]]:
-    """The first and last index of each run of neighbouring atoms in a set."""
+    """Yield the first and the last index of each run of neighbouring atoms in a set."""
     while atoms:
         low = atoms & -atoms
         rest = atoms + low
@@ -31,8 +35,17 @@ def runs(atoms: Atoms) -> Iterator[tuple[int, int]]:
 
 
 class Span:
-    """Numbers `0..last`, cut so that each of `cuts` is the first one of an atom. `may_lack`: there is one more atom,
-    for packets without the field."""
+    """An axis of the numbers 0 to `last`, cut so that an atom begins at each of `cuts`.
+
+    With `may_lack` it has one more atom, for packets that don't have the field.
+
+    Attributes:
+        starts: The first number of each atom, sorted.
+        last: The largest number.
+        present: All atoms of packets that have the field.
+        lacking: The atom of packets that don't have it; 0 if all have it.
+        full: All atoms.
+    """
 
     def __init__(self, last: int, cuts: Iterable[int] = (), *, may_lack: bool = False) -> None:
         self.starts: list[int] = sorted({0, *(cut for cut in cuts if 0 < cut <= last)})
@@ -48,13 +61,17 @@ class Span:
 
     @staticmethod
     def cuts_of(ranges: Iterable[Range]) -> Iterator[int]:
-        """The cuts that these ranges need."""
+        """Yield the numbers at which an axis must be cut so that each of these ranges is a set of atoms."""
         for item in ranges:
             yield int(item.first)
             yield int(item.last) + 1
 
     def select(self, ranges: Sequence[Range], mask: int | None = None) -> Atoms:
-        """The atoms in these ranges, whose ends were cuts. MalformedError unless ranges are disjoint and sorted."""
+        """Return the atoms in these ranges. The axis must have been cut at the ends of each range.
+
+        Raises:
+            MalformedError: The ranges aren't disjoint and sorted, or a mask is asked for.
+        """
         if mask is not None:
             raise MalformedError("a mask on a field that has none")
         key = tuple([(item.first, item.last) for item in ranges])
@@ -74,11 +91,11 @@ class Span:
         return found
 
     def single(self, key: Key) -> Atoms:
-        """The atom of one value, whose ends were cuts."""
+        """Return the atom that holds just this value. The axis must have been cut before and after it."""
         return self.select((Range.of(key),))
 
     def overlapping(self, intervals: Iterable[tuple[int, int]]) -> Atoms:
-        """The atoms that have a part in one of the intervals, whose ends needn't be cuts."""
+        """Return the atoms that share a number with one of the intervals. Their ends needn't be cuts."""
         found = 0
         for first, last in intervals:
             low, high = (bisect_right(self.starts, value) - 1 for value in (first, last))
@@ -86,17 +103,25 @@ class Span:
         return found
 
     def value(self, index: int) -> int | None:
-        """The first value of an atom."""
+        """Return the first value of an atom; LACKING for the atom of packets without the field."""
         return self.starts[index] if index < len(self.starts) else LACKING
 
     def ends(self, index: int) -> tuple[int, int]:
-        """The first and last value of an atom."""
+        """Return the first and the last value of an atom."""
         after = self.starts[index + 1] if index + 1 < len(self.starts) else self.last + 1
         return self.starts[index], after - 1
 
 
 class Names:
-    """Values that can be listed: flags, names, marks. Each is an atom; LACKING may be one of them."""
+    """An axis of values that can be listed, such as flags, interface names and marks.
+
+    Each value is an atom. LACKING may be one of them.
+
+    Attributes:
+        values: The value of each atom.
+        full: All atoms.
+        present: All atoms but that of packets without the field.
+    """
 
     def __init__(self, values: Iterable[Key | None]) -> None:
         self.values: tuple[Key | None, ...] = tuple(dict.fromkeys(values))
@@ -105,16 +130,18 @@ class Names:
         self._known: dict[tuple[tuple[Range, ...], int | None], Atoms] = {}
 
     def select(self, ranges: Sequence[Range], mask: int | None = None) -> Atoms:
-        """The atoms whose value, under the mask, lies in one of the ranges."""
+        """Return the atoms whose value, under the mask, lies in one of the ranges."""
         key = (tuple(ranges), mask)
         if key not in self._known:
             self._known[key] = sum(1 << i for i, v in enumerate(self.values) if v is not None and is_in(v, *key))
         return self._known[key]
 
     def single(self, key: Key) -> Atoms:
+        """Return the atom of one value; the empty set if the axis doesn't have it."""
         return self.select((Range.of(key),))
 
     def value(self, index: int) -> Key | None:
+        """Return the value of an atom; LACKING for packets without the field."""
         return self.values[index]
 
 
@@ -122,11 +149,15 @@ Axis = Span | Names
 
 
 def holds(match: Match, value: Key | None) -> bool:
-    """Whether a match holds for a value. It never holds for a field that the packet lacks, negated or not."""
+    """Return whether a match holds for a value.
+
+    No match holds for a field that the packet lacks, not even a negated one.
+    """
     return value is not LACKING and is_in(value, match.ranges, match.mask) != match.negate
 
 
 def is_in(value: Key, ranges: Iterable[Range], mask: int | None = None) -> bool:
+    """Return whether a value, under the mask, lies in one of the ranges. Interface names may end in `*`."""
     if isinstance(value, str):
         return any(is_name(str(item.first), value) for item in ranges)
     masked = value if mask is None else value & mask
@@ -134,20 +165,23 @@ def is_in(value: Key, ranges: Iterable[Range], mask: int | None = None) -> bool:
 
 
 def is_name(wanted: str, name: str) -> bool:
-    """Whether a name is the wanted one; a wanted name that ends in * stands for all that begin so."""
+    """Return whether an interface name matches a pattern. A `*` at the pattern's end stands for any rest."""
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 
 def representatives(wanted: Collection[str]) -> list[str]:
-    """One name for each combination of wanted names that a name can match. MalformedError if too many names that end in
-    * make that impossible."""
+    """Return one interface name for each combination of patterns that a name can match.
+
+    Raises:
+        MalformedError: So many patterns end in `*` that no such name is left.
+    """
     stems = {name[:-1] for name in wanted if name.endswith("*")}
     exact = {name for name in wanted if not name.endswith("*")}
     return [*sorted(exact), *(_other(stem, stems, exact) for stem in sorted({"", *stems}))]
 
 
 def _other(stem: str, stems: Collection[str], exact: Collection[str]) -> str:
-    """A name that begins with the stem, and that no longer stem and no exact name matches."""
+    """Return a name that begins with the stem, and that no longer stem and no exact name matches."""
     nexts = digits + ascii_lowercase if stem else ascii_lowercase[::-1]
     free = next((char for char in nexts if not any(other.startswith(stem + char) for other in stems)), None)
     if free is None:
@@ -156,8 +190,11 @@ def _other(stem: str, stems: Collection[str], exact: Collection[str]) -> str:
 
 
 def patterns(sets: Iterable[Sequence[Range]], last: int) -> frozenset[int]:
-    """The combinations of sets in which a number `0..last` can lie, bit i for set i. MalformedError unless the ranges
-    of each set are disjoint and sorted."""
+    """Return the combinations of sets in which a number of 0 to `last` can lie, as masks: bit i for set i.
+
+    Raises:
+        MalformedError: The ranges of a set aren't disjoint and sorted.
+    """
     turns = {0: 0}
     for number, ranges in enumerate(sets):
         before = -1
@@ -173,6 +210,6 @@ def patterns(sets: Iterable[Sequence[Range]], last: int) -> frozenset[int]:
 
 
 def name_patterns(sets: Sequence[Sequence[Range]]) -> frozenset[tuple[bool, ...]]:
-    """The combinations of sets in which a name can be."""
+    """Return the combinations of sets in which an interface name can lie, as one boolean for each set."""
     names = representatives({str(item.first) for ranges in sets for item in ranges})
     return frozenset(tuple(is_in(name, ranges) for ranges in sets) for name in names)

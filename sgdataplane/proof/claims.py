@@ -1,8 +1,8 @@
-"""What the specification says about one ENI and direction in one family: the candidates of decide() as sets of packets.
+"""Say what decide() claims about one ENI, direction and family: its candidates, as sets of packets.
 
 Owns the way from a candidate to its packets, and the list of what a rule can ask for. The compiler has a list of its
-own, and tests/property/test_dimensions.py compares them. Is given the state. Must not know the table or how it was
-compiled, but for the name of each rule's counter.
+own; tests/property/test_dimensions.py compares the two. It is given the state. It must not know the table or how it was
+compiled, except for the name of each rule's counter.
 """
 
 from __future__ import annotations
@@ -31,80 +31,95 @@ from sgdataplane.nft.changes import same_ends
 from sgdataplane.nft.ir import Count, Range
 from sgdataplane.proof.step import Outcome
 
-Ranges = tuple[Range, ...]  # disjoint and sorted
+Ranges = tuple[Range, ...]  # they are disjoint and sorted
 Hull = tuple[int, int, int, int]
+"""The first and the last far address, then the first and the last port, of a claim."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleAxis:
-    """Something that a rule can ask for besides the far address. `last`: its last number in a family; `of_rule`: what a
-    rule asks for there. None: any value; (): no value, so that no packet matches."""
+    """One field, other than the far address, that a rule can ask for."""
 
     name: str
     last: Callable[[Family], int]
+    """Returns the largest number of the field in a family."""
     of_rule: Callable[[CloudState, SecurityGroupRule, Family], Ranges | None]
+    """Returns the numbers that a rule asks for: None for any, () for none, so that no packet matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One candidate: its decision, and the packets that it is about. `remote`: None for any far address. `ranges`: in
-    the order of AXES, None for any value. `block`: the far addresses, if the remote is a CIDR block; `hull`: then also
-    the first and last of these and of the ports, for a quick look."""
+    """One candidate of decide(): its decision, and the packets that it is about."""
 
     decision: Decision
     outcome: Outcome
     remote: Remote | None
+    """The rule's remote; None for any far address."""
     ranges: tuple[Ranges | None, ...]
+    """What it asks for on each of AXES; None for any value."""
     block: Ranges | None = None
+    """The far addresses, if the remote is a CIDR block."""
     hull: Hull | None = None
+    """Bounds of the far addresses and ports, for a quick test; None unless `block` is set."""
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
-    """What stands for the chains of the fixed part that carry out this verdict of a direction's rules."""
+    """Return the name that stands for the chains that carry out this verdict of a direction's rules.
+
+    It isn't the name of a chain in the table: those differ by hook.
+    """
     return f"{direction.value}-{'accept' if verdict is Verdict.ACCEPT else 'refuse'}"
 
 
 def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> list[Claim]:
-    """The candidates that can hold in a family, strongest first. The last one holds for every packet."""
+    """Return the candidates that can hold in a family, strongest first. The last one holds for every packet."""
     memo = ClaimMemo()
     return memo.claims(state, memo.candidates(state, eni, direction, options), family)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
-    """What a candidate asks for, and where, if that can be in a family. `is_fixed`: whether that follows from its rule
-    alone. Compared by identity."""
+    """What a candidate asks for in one family. Two of them are compared by identity."""
 
     outcome: Outcome
     claim: Claim | None
+    """Its packets; None if it can hold for none in that family."""
     is_on_group: bool
     is_fixed: bool
+    """Whether all of this follows from the candidate's rule alone, so that it can be reused for another state."""
 
 
-Known = tuple[SecurityGroupRule, Said]  # the rule is kept, so that its identity is no other one's
-# By rule, group, length of addresses, and whether there can be any: a group as remote may be of another VPC.
+Known = tuple[SecurityGroupRule, Said]  # keeping the rule alive keeps its id() from being reused
+# The key is the rule's id(), the group, the bits of an address, and whether the remote can have addresses (a group
+# of another VPC can't).
 KnownRules = Mapping[tuple[int, str, int, bool], Known]
-# By group and direction, and what the group is besides its rules.
+# The key is group and direction. The value has the group that the sorted rules were made from.
 KnownGroups = Mapping[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]]
-Before = tuple[Sequence[Candidate], Sequence[Said]]  # candidates, and what they say
-LEAST = 4096  # rules that are remembered anyway
+Before = tuple[Sequence[Candidate], Sequence[Said]]  # candidates, and what each of them says
+LEAST = 4096  # so many rules are remembered even if nobody has asked for them
 
 
 @dataclass
 class ClaimMemo:
-    """Remembers claims that follow from their rule alone, the rules of groups in order, and candidates without a rule.
-    `before`, `groups`, `others`: those of an earlier state."""
+    """Remembers, from one state to the next, what follows from a rule or a group alone."""
 
     before: KnownRules = field(default_factory=dict)
+    """Claims by rule, of an earlier state."""
     groups: KnownGroups = field(default_factory=dict)
+    """The sorted rules of each group, of an earlier state."""
     others: Mapping[Decision, Candidate] = field(default_factory=dict)
+    """Candidates without a rule (inner accept and default), of an earlier state."""
     found: dict[tuple[int, str, int, bool], Known] = field(default_factory=dict)
+    """Claims by rule that this state asked for."""
     found_others: dict[Decision, Candidate] = field(default_factory=dict)
     found_groups: dict[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]] = field(default_factory=dict)
     _asked: int = 0
 
     def candidates(self, state: CloudState, eni: Eni, direction: Direction, options: Options) -> list[Candidate]:
-        """The candidates of decide(). Where nothing of one can be another than before, it is the same object."""
+        """Return the candidates of decide(), strongest first.
+
+        A candidate that can't differ from the earlier state's is the same object as there.
+        """
         found = list(ordered_candidates(state, eni, direction, options, self._of_group))
         for place in [place for place, candidate in enumerate(found) if candidate.rule is None]:
             found[place] = self._of_no_rule(found[place])
@@ -129,13 +144,17 @@ class ClaimMemo:
         return known[1]
 
     def claims(self, state: CloudState, candidates: Sequence[Candidate], family: Family) -> list[Claim]:
-        """The claims of an ENI's candidates for one direction."""
+        """Return the claims of an ENI's candidates for one direction, strongest first."""
         return [said.claim for said in self.said(state, candidates, family) if said.claim is not None]
 
     def said(
         self, state: CloudState, candidates: Sequence[Candidate], family: Family, before: Before = ((), ())
     ) -> list[Said]:
-        """What each candidate says about a family. `before`: what others said, most of which are the same objects."""
+        """Return what each candidate says about a family.
+
+        `before` has other candidates and what they said. Most candidates are the same objects as there; only those
+        between the equal ends are worked out, and those that don't follow from their rule alone.
+        """
         known, said = before
         start, end = same_ends(known, candidates)
         turned = [self._said(state, one, family) for one in candidates[start : len(candidates) - end]]
@@ -165,32 +184,37 @@ class ClaimMemo:
 
     @property
     def rules(self) -> KnownRules:
-        """For the next state. Rules that nobody has asked for are forgotten in the end."""
+        """The claims by rule to remember for the next state.
+
+        Once there are many more than were asked for, only those that were asked for are kept.
+        """
         every = {**self.before, **self.found} if self.found else self.before
         return every if len(every) <= max(LEAST, 4 * self._asked) else self.found
 
 
 def _kept(before: SecurityGroup, entries: Sequence[Pooled], group: SecurityGroup) -> Mapping[str, Pooled]:
-    """What a group's rules were, by id, if the group is the same but for other rules."""
+    """Return a group's earlier rules by id, if the group differs from then in its rules only; else nothing."""
     return {entry[1].security_group_rule_id: entry for entry in entries} if _is_like(before, group) else {}
 
 
 def _is_like(one: SecurityGroup | None, other: SecurityGroup | None) -> bool:
-    """Whether they are one group, whatever its rules are."""
+    """Return whether both are the same group, whatever its rules are."""
     return one is other or (one is not None and other is not None and replace(one, rules=other.rules) == other)
 
 
 def _same(entry: Pooled | None, rule: SecurityGroupRule) -> Pooled | None:
-    """The entry, if it is of an equal rule."""
+    """Return the entry if its rule equals this one; else None."""
     return entry if entry is not None and (entry[1] is rule or entry[1] == rule) else None
 
 
 def _is_on_group(candidate: Candidate) -> bool:
+    """Return whether a candidate is about members of a group: inner accept, or a rule whose remote is one."""
     is_inner = candidate.rule is None and candidate.group is not None
     return is_inner or (candidate.rule is not None and isinstance(candidate.rule.remote, GroupRef))
 
 
 def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
+    """Return a candidate as a claim; None if it can hold for no packet of the family."""
     decision, group, rule = candidate.decision, candidate.group, candidate.rule
     outcome = expected(decision)
     if group is None:
@@ -212,12 +236,12 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
 
 @lru_cache(maxsize=1 << 16)
 def expected(decision: Decision) -> Outcome:
-    """What the table must do: count by the decision's name, and go to the chain that carries the verdict out."""
+    """Return what the table must do for a decision: count by its name, and go to the chain that carries it out."""
     return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)
 
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:
-    """Whether the rule's remote can have addresses of that family."""
+    """Return whether the rule's remote can have addresses of that family."""
     match rule.remote:
         case Prefix():
             return rule.remote.family is family
@@ -229,7 +253,7 @@ def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule
 
 
 def _protocols(_: CloudState, rule: SecurityGroupRule, family: Family) -> Ranges | None:
-    """The protocols that a rule asks for: if it asks for ports, only those that have ports."""
+    """Return the protocols that a rule asks for. A rule that asks for ports gets only protocols with ports."""
     protocol, is_for_ports = rule.ip_protocol, rule.port_list_id or rule.port_range or rule.source_port_range
     if protocol.is_all:
         return tuple(map(Range.of, PORT_PROTOCOLS)) if is_for_ports else None
@@ -253,7 +277,7 @@ def _ports(state: CloudState, rule: SecurityGroupRule, _: Family) -> Ranges | No
     return _merged(None if rule.port_range is None else [rule.port_range])
 
 
-# Protocols come first (walk.py). The last numbers are those of the header fields.
+# The protocol must come first (walk.py: PROTOCOL). The largest numbers are those of the header fields.
 AXES = (
     RuleAxis("protocol", lambda _: 0xFF, _protocols),
     RuleAxis("local", lambda family: family.last, _local),
@@ -269,5 +293,5 @@ def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
 
 
 def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
-    """The intervals as ranges: disjoint, sorted, and with a gap between any two."""
+    """Return the intervals as ranges that are disjoint and sorted, with a gap between any two."""
     return tuple(Range(first, last) for first, last in ranges.united(intervals))

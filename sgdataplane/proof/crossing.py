@@ -1,8 +1,7 @@
-"""Which packets there can be at one interface and hook: the fields that each kind has, and the axes that tell them
-apart.
+"""Say which packets can appear at one interface and hook: which fields they have, and the axes that tell them apart.
 
-Owns the shapes of packets and of conntrack's answers, and the opening packet that these answers are about. Is given
-where to cut. Must not know what is done with packets.
+Owns the shapes of packets and of conntrack's answers, and the opening packet that these answers are about. It is given
+where to cut the axes. It must not know what is done with packets.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, 
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.step import Asked
 
-Fields = Mapping[Field, Key]  # what one packet has
-# Where a session's entry has its opening packet's source, destination, and what else rules ask for (claims.py: AXES).
+Fields = Mapping[Field, Key]  # the fields that one packet has, with their values
+# The fields of a conntrack entry that hold the opening packet's source, destination, and whatever else rules ask for
+# (claims.py: AXES).
 EndFields = Mapping[str, Field]
 OPENED_REST = {
     "protocol": Field.CT_PROTOCOL,
@@ -44,7 +44,7 @@ OPENED: Mapping[Family, EndFields] = {
     Family.IPV4: {"source": Field.CT_ORIGINAL_IP_SADDR, "destination": Field.CT_ORIGINAL_IP_DADDR, **OPENED_REST},
     Family.IPV6: {"source": Field.CT_ORIGINAL_IP6_SADDR, "destination": Field.CT_ORIGINAL_IP6_DADDR, **OPENED_REST},
 }
-ANSWERED_REST = {  # in the tuple of its reply
+ANSWERED_REST = {  # the same, read from the entry's reply tuple
     "protocol": Field.CT_PROTOCOL,
     "source_port": Field.CT_REPLY_DPORT,
     "port": Field.CT_REPLY_SPORT,
@@ -59,29 +59,36 @@ BYTE, LAST_PROTOCOL, LAST_PORT, LAST_TARGET = 255, 255, 65_535, (1 << 128) - 1
 SYN_FLAGS = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
 OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that show whether a segment opens a session
 TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
-UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
+UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # such packets have no entry
 
 
 def reached(family: Family, *, is_arriving: bool) -> Field:
-    """The field with the address that a session is opened to."""
+    """Return the field with the address that a session is opened to."""
     return (OPENED if is_arriving else ANSWERED)[family]["destination"]
 
 
 def sent_from(family: Family, way: CtDirection, *, is_arriving: bool) -> Field:
-    """The field with the address that a session's packets in one direction come from, on the wire at a hook: where they
-    leave, that is where packets in the other direction went to when they came in."""
+    """Return the field with the address that a session's packets in direction `way` come from.
+
+    It is the address on the wire at a hook. Where packets leave, it is the one that packets of the other direction were
+    sent to when they came in.
+    """
     if way is CtDirection.ORIGINAL:
         return (OPENED if is_arriving else ANSWERED)[family]["source"]
     return (ANSWERED if is_arriving else OPENED)[family]["destination"]
 
 
 def family_of(fields: Fields) -> Family:
+    """Return the family of a packet with these fields."""
     return Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
 
 
 def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
-    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as it was on the
-    wire, where that direction's rules see it. AH over IPv6 counts as an opening packet itself, whatever it carries."""
+    """Return the packet that opened the session of a packet, or of the packet that an ICMP error quotes.
+
+    It is as it was on the wire at the hook where that direction's rules see it. AH over IPv6 counts as an opening
+    packet itself, whatever it carries.
+    """
     family = family_of(fields)
     is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
     ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
@@ -101,16 +108,17 @@ class Presence(enum.Enum):
     EITHER = enum.auto()
 
 
-Kind = Mapping[Field, Presence | Atoms]  # packets have all fields that aren't in it
+Kind = Mapping[Field, Presence | Atoms]  # packets have every field that isn't listed here
 
 
 def other_family(family: Family) -> Family:
+    """Return IPv6 for IPv4, and IPv4 for IPv6."""
     return Family.IPV4 if family is Family.IPV6 else Family.IPV6
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Packets of one family at one interface and hook."""
+    """All packets of one family at one interface and hook."""
 
     site: Site
     hook: Direction
@@ -119,20 +127,27 @@ class Crossing:
 
     @property
     def is_leaving(self) -> bool:
+        """Whether packets leave the namespace at this hook; else they come in."""
         return self.site.is_leaving(self.hook)
 
     def _reached(self, family: Family) -> Field:
         return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
     def _sent_from(self, family: Family) -> tuple[Field, ...]:
-        """Where the session's packets in each direction come from: asked of ICMP errors at egress, and at uplinks."""
+        """Return the fields that say where packets of each direction of a session come from.
+
+        Chains ask for them of ICMP errors at egress, and at uplinks.
+        """
         is_egress, is_arriving = self.hook is Direction.EGRESS, not self.is_leaving
         ways = CtDirection if is_egress or is_arriving else ()
         return tuple(sent_from(family, way, is_arriving=is_arriving) for way in ways)
 
     def known(self) -> dict[Field, Key | None]:
-        """The fields with a known value. A packet that leaves may have come by any interface or none; a packet that
-        comes in doesn't know its outgoing interface yet: the kernel compares an empty name (nft_meta.c)."""
+        """Return the fields whose value is known; LACKING means that packets don't have the field.
+
+        A packet that leaves may have come by any interface or by none. A packet that comes in has no outgoing interface
+        yet: the kernel compares an empty name (nft_meta.c).
+        """
         other = other_family(self.family)
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
@@ -148,12 +163,12 @@ class Crossing:
         return known
 
     def of_session(self) -> tuple[Field, ...]:
-        """The fields, besides the mark, that a packet has if conntrack has a session for it."""
+        """Return the fields, besides the mark, that a packet has if conntrack has an entry for it."""
         ends = self._reached(self.family), *self._sent_from(self.family)
         return Field.CT_DIRECTION, *dict.fromkeys(ends)
 
     def asked(self) -> tuple[Asked, ...]:
-        """The axes in order; protocols come first."""
+        """Return the fields that make up the axes, in order. The protocol comes first."""
         fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
         fields += [ICMP_TYPE[self.family], Field.CT_STATE, *self.of_session()]
         fields += [Field.IP6_HOPLIMIT, Field.ND_TARGET] if self.family is Family.IPV6 else []
@@ -164,8 +179,15 @@ class Crossing:
 
 
 class Space:
-    """The axes of one crossing, cut where the table (`cuts`, by index) or the clauses (`matches`) need it. An axis that
-    neither asks for has a single atom."""
+    """The axes of one crossing, cut where the table (`cuts`, by index) or the clauses (`matches`) need it.
+
+    An axis that neither of them asks for has a single atom.
+
+    Attributes:
+        index: The index of the axis of each field, or of each part of a field under a mask.
+        axes: The axes in order.
+        read: The indices of the axes that somebody asks for.
+    """
 
     def __init__(self, crossing: Crossing, matches: Iterable[Match], cuts: Mapping[int, Sequence[Range]]) -> None:
         asked = crossing.asked()
@@ -186,7 +208,7 @@ class Space:
         return self.index[match.field, match.mask] if found is None else found
 
     def region(self, conditions: Iterable[Match]) -> Cell:
-        """The packets for which all conditions hold."""
+        """Return the packets for which all conditions hold, as a cell."""
         found = [axis.full for axis in self.axes]
         for match in conditions:
             index = self._index_of(match)
@@ -195,13 +217,15 @@ class Space:
         return tuple(found)
 
     def full(self) -> Cell:
+        """Return the cell of all combinations of values, possible or not."""
         return tuple(axis.full for axis in self.axes)
 
     def with_ports(self) -> Atoms:
+        """Return the protocols that have ports, as atoms of the first axis."""
         return self._axis(Field.L4PROTO).select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
 
     def kinds(self) -> list[Cell]:
-        """All packets that there can be, as cells."""
+        """Return all packets that can exist, as cells."""
         return sorted(set(self._kinds()))
 
     def _kinds(self) -> Iterator[Cell]:
@@ -214,7 +238,7 @@ class Space:
                 yield self._cell({Field.IIFNAME: Presence.EITHER, **fields, **session})
 
     def _of_protocols(self) -> Iterator[Kind]:
-        """The fields of packets by protocol. ICMP that is cut short has no type."""
+        """Yield the fields that packets of each protocol have. A truncated ICMP packet has no type."""
         family = self.crossing.family
         icmp, icmp_type = (ICMP if family is Family.IPV4 else ICMPV6), ICMP_TYPE[family]
         protocols, types = self._axis(Field.L4PROTO), self._axis(icmp_type)
@@ -240,7 +264,7 @@ class Space:
         return self.axes[self.index[name, None]]
 
     def _states(self, states: Iterable[CtState]) -> Atoms:
-        """The atoms of conntrack states, if that axis is read."""
+        """Return the atoms of conntrack states, or all atoms if nobody asks for the state."""
         axis = self._axis(Field.CT_STATE)
         return axis.select([Range.of(int(state)) for state in sorted(states)]) if isinstance(axis, Names) else axis.full
 
@@ -252,8 +276,11 @@ def _atoms(axis: Axis, wanted: Presence | Atoms) -> Atoms:
 
 
 def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
-    """One axis. Flags, states, names and marks are listed: of names and marks those that are asked for, and another
-    one."""
+    """Make one axis.
+
+    Flags, conntrack states, names and marks are listed. Of names and marks, those that are asked for are listed, and
+    one that isn't.
+    """
     name, mask = asked
     if name is Field.CT_MARK and mask is not None:
         return Names((LACKING, *_marks(mask, ranges)))
@@ -278,6 +305,7 @@ def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
 
 
 def _marks(mask: int, ranges: Sequence[Range]) -> Iterator[int]:
+    """Yield the values of a part of the mark that are asked for, then one value that isn't."""
     asked = {0}
     for item in ranges:
         if item.first != item.last:

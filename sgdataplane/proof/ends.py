@@ -1,10 +1,10 @@
-"""Rules that decide by themselves: each is read as a way to a leaf, so that a walk treats both alike.
+"""Read rules that decide by themselves as a way to a leaf (verdict chain), so that a walk treats both alike.
 
-Owns how such a rule looks, and the names of these leaves, which say all that they do. Must not know ranks.
+Owns how such a rule looks, and the names of these leaves, which say all that they do. It must not know ranks.
 
-A leaf returns packets whose rank it leaves alone. Such a rule lets them go on to the next one instead. So all rules
-behind it must be of this kind, too, and leave the same ranks alone. A walk doesn't follow these packets, so each rule
-answers for all that are behind it.
+A leaf returns packets whose rank it leaves alone. Such a rule lets them go on to the next rule instead. So all rules
+behind it must be of this kind, too, and leave the same ranks alone. A walk doesn't follow these packets: each rule
+answers for all rules behind it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from sgdataplane.nft.ir import RETURN, Count, Range, SetPriority, goto
 from sgdataplane.proof.step import Bound, Effect, Effects, Outcome, RuleStep
 
 NOTHING = Bound(())
-END = "step: "  # no chain has such a name
+END = "step: "  # names of these leaves begin so, and no chain's name does
 
 
 def ends_of(
     steps: Sequence[RuleStep], decided: Callable[[Effects], Outcome | None]
 ) -> Iterator[tuple[str, Outcome, Bound | None]]:
-    """Make such steps of a chain ways to their leaves. Yields each leaf's name, what becomes of packets there, and what
-    it leaves alone. `decided`: what effects decide, if they do. A step has a problem if packets that it leaves alone
-    may be decided behind it."""
-    behind: Bound | None = NOTHING  # what all rules behind leave alone, if they are ends; none is behind the last one
+    """Turn the steps of a chain that decide by themselves into ways to leaves.
+
+    Yields each leaf's name, its outcome, and the priorities that it leaves alone (None: none). `decided` returns what
+    effects decide, or None. A step gets a problem if packets that it leaves alone may be decided behind it.
+    """
+    behind: Bound | None = NOTHING  # what all rules behind leave alone; None if one of them doesn't decide by itself
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
         bound = _bound_of(step)
@@ -44,7 +46,7 @@ def ends_of(
 
 
 def _bound_of(step: RuleStep) -> Bound | None:
-    """The priorities that such a rule leaves alone. None if it is no such rule."""
+    """Return the priorities that such a rule leaves alone; None if it isn't such a rule."""
     if step.verdict != RETURN or not step.effects or step.problem or step.then is not None:
         return None
     if not step.asked:
@@ -55,12 +57,13 @@ def _bound_of(step: RuleStep) -> Bound | None:
 
 
 def is_end(name: str) -> bool:
+    """Return whether a name is that of such a leaf."""
     return name.startswith(END)
 
 
 @lru_cache(maxsize=1 << 16)
 def _name(effects: Effects, ranges: tuple[Range, ...]) -> str:
-    """Equal names stand for equal leaves."""
+    """Return the leaf's name. Equal names stand for equal leaves."""
     left = ", ".join(f"{item.first}-{item.last}" for item in ranges)
     return f"{END}{' '.join(map(_said, effects))} but for {left}" if left else f"{END}{' '.join(map(_said, effects))}"
 

@@ -1,6 +1,6 @@
-"""What the fixed part of a table must do with packets at interfaces that carry no ENI.
+"""Say what the fixed part of a table must do with packets at interfaces that carry no ENI.
 
-Owns the specification of these interfaces. Must not know how the compiler gets there.
+Owns the specification of these interfaces. It must not know how the compiler gets there.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from sgdataplane.proof.step import Effects
 
 
 def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause]:
-    """Interfaces that carry no ENI and are no uplinks: packets pass at the instance's own, and are dropped at
-    others."""
+    """Yield the clauses for interfaces that carry no ENI and are no uplinks.
+
+    Packets pass at the instance's own interfaces, and are dropped at all others.
+    """
     if is_internal:
         yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
     else:
@@ -28,8 +30,11 @@ def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause
 def uplink_clauses(
     family: Family, private: Iterable[Prefix], passing: Effects, *, is_leaving: bool
 ) -> Iterator[FixedClause]:
-    """Uplinks: all packets pass, but for those that come in and claim to be from an ENI on this host, and ICMP errors
-    that come in about packets to such an ENI. `passing`: what is done to all others."""
+    """Yield the clauses for uplinks, where all packets pass but two kinds.
+
+    These are packets that come in with a source of an ENI on this host, and ICMP errors that come in about packets to
+    such an ENI. `passing` are the effects on all other packets.
+    """
     here = united((p.first, p.last) for p in private if p.family is family)
     if not is_leaving:
         yield dropped(Direction.EGRESS, "spoofed", Match(SOURCE[family], here))

@@ -1,9 +1,10 @@
-"""Far addresses: of which groups each is a member, which number the table has for it, and the blocks of remotes.
+"""Know far addresses: the groups and the map's number of each, and the address blocks of remotes.
 
-Owns an index of members that shares nothing with the compiler's. Is given the state's ENIs and the table's map of
-members. Must not know claims.
+Owns an index of members that shares nothing with the compiler's. It is given the state's ENIs and the table's map of
+members. It must not know claims.
 
-Members stand in pages, and so do the map's elements: nothing is worked out again for a page that is the same object.
+A kin (or kinship) is the exact set of groups that an address is a member of. Members are kept in pages, like the map's
+elements, so that nothing is worked out again for a page that is the same object.
 """
 
 from __future__ import annotations
@@ -22,29 +23,32 @@ from sgdataplane.proof.claims import Ranges, united
 from sgdataplane.proof.lookups import Lookup, LookupPage, page_of
 from sgdataplane.proof.priority import Kin, KinAtom, atoms_of
 
-NOBODY: Kin = ()
-KinPage = Mapping[int, Kin]  # address -> its kinship
+NOBODY: Kin = ()  # the kin of an address that is no member's
+KinPage = Mapping[int, Kin]  # the kin of each address on a page
 Owners = Mapping[Address, tuple[Kin, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Kinships:
-    """The kinship of every member's address. Members are private interfaces (`semantics.is_member`). An address that
-    several of them have is in the groups of all. `shared`: for such addresses, the groups of each owner. `carriers`:
-    members with delegated prefixes.
+    """The kin of each member's address. Members are private interfaces (`semantics.is_member`).
 
-    `turned`: the groups with other members than in the earlier state.
+    An address that several members have is in the groups of all of them.
     """
 
     enis: tuple[Eni, ...] = ()
+    """The ENIs that this was made from."""
     pages: Mapping[Family, Mapping[int, KinPage]] = field(default_factory=lambda: {family: {} for family in Family})
+    """The kin of each member's address, by family, page number and address."""
     shared: Owners = field(default_factory=dict)
+    """The kin of each owner, for addresses that several members have."""
     carriers: tuple[Eni, ...] = ()
+    """The members with delegated prefixes."""
     turned: frozenset[str] = frozenset()
+    """The groups that got or lost members since the earlier state."""
 
     @classmethod
     def read(cls, state: CloudState, before: Kinships | None = None) -> Kinships:
-        """The kinships of a state. `before`: those of an earlier state."""
+        """Return the kinships of a state. Pages without a change stay the objects that they were in `before`."""
         before = before or cls()
         if before.enis is state.network_interfaces:
             return replace(before, turned=frozenset())
@@ -61,23 +65,24 @@ class Kinships:
         return cls(state.network_interfaces, change.pages(), change.shared, tuple(change.carriers), turned)
 
     def of(self, address: Address) -> Kin:
-        """The kinship of an address."""
+        """Return the kin of an address."""
         return self.pages[address.family].get(page_of(address.value), {}).get(address.value, NOBODY)
 
     def delegated(self, group_id: str, family: Family) -> list[Prefix]:
-        """The prefixes that are delegated to a group's members."""
+        """Return the prefixes that are delegated to a group's members."""
         found = (p for eni in self.carriers if group_id in eni.security_group_ids for p in eni.delegated_prefixes)
         return [prefix for prefix in found if prefix.family is family]
 
 
 class _Change:
-    """Kinships while ENIs leave and join."""
+    """Changes kinships while ENIs leave and join."""
 
     def __init__(self, before: Kinships) -> None:
         self._before, self.shared, self.carriers = before.pages, dict(before.shared), list(before.carriers)
         self._pages: dict[Family, dict[int, dict[int, Kin]]] = {family: {} for family in Family}
 
     def leave(self, eni: Eni) -> None:
+        """Remove an ENI's addresses from the index."""
         if not eni.is_member:
             return
         self.carriers = [other for other in self.carriers if other != eni]
@@ -87,6 +92,7 @@ class _Change:
             self._write(address, owners)
 
     def join(self, eni: Eni) -> None:
+        """Add an ENI's addresses to the index."""
         if not eni.is_member:
             return
         self.carriers += [eni] if eni.delegated_prefixes else []
@@ -97,11 +103,12 @@ class _Change:
             self._write(address, [*owners, _kin(eni)])
 
     def pages(self) -> dict[Family, dict[int, KinPage]]:
-        """All pages; those without a change are the same objects as before."""
+        """Return all pages. Those without a change are the same objects as before."""
         merged = {family: {**pages, **self._pages[family]} for family, pages in self._before.items()}
         return {family: {number: page for number, page in pages.items() if page} for family, pages in merged.items()}
 
     def _write(self, address: Address, owners: Sequence[Kin]) -> None:
+        """Store the kin of an address that has these owners, or remove an address without an owner."""
         page = self._page(address)
         if len(owners) > 1:
             self.shared[address] = tuple(owners)
@@ -112,6 +119,7 @@ class _Change:
             del page[address.value]
 
     def _page(self, address: Address) -> dict[int, Kin]:
+        """Return the page of an address as a copy that may be changed."""
         made, number = self._pages[address.family], page_of(address.value)
         if number not in made:
             made[number] = dict(self._before[address.family].get(number, {}))
@@ -124,13 +132,16 @@ def _kin(eni: Eni) -> Kin:
 
 @lru_cache(maxsize=1 << 16)
 def _sorted(group_ids: tuple[str, ...]) -> Kin:
-    """Always the same object for the same ids."""
+    """Return the ids sorted, each once; always the same object for the same ids."""
     return tuple(sorted(set(group_ids)))
 
 
 def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
-    """The ENIs that only the first list has, and those that only the second has. States share records that stay, and
-    comparing an object with itself costs next to nothing. One that is equal but another object may leave and join."""
+    """Return the ENIs that only the first list has, and those that only the second one has.
+
+    States share records that stay, and comparing an object with itself costs next to nothing. An ENI that is equal but
+    another object may be in both results.
+    """
     most = min(len(before), len(after))
     start = _alike(before, after, most)
     end = _alike(before, after, most - start, is_from_end=True)
@@ -140,7 +151,7 @@ def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni],
 
 
 def _alike(one: Sequence[Eni], other: Sequence[Eni], most: int, *, is_from_end: bool = False) -> int:
-    """How many records at the beginning or the end are equal, up to so many."""
+    """Return how many records at the beginning, or at the end, are equal; `most` at most."""
     found = 0
     for step in (512, 16, 1):
         while found + step <= most and _part(one, found, step, is_from_end) == _part(other, found, step, is_from_end):
@@ -149,14 +160,16 @@ def _alike(one: Sequence[Eni], other: Sequence[Eni], most: int, *, is_from_end: 
 
 
 def _part(records: Sequence[Eni], done: int, size: int, is_from_end: bool) -> Sequence[Eni]:
-    """The records that come after those that are done, from either end."""
+    """Return the `size` records that come after those that are `done`, from either end."""
     first = len(records) - done - size if is_from_end else done
     return records[first : first + size]
 
 
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
-    """The blocks of a remote. A group's blocks are the prefixes delegated to its members; their single addresses are
-    found by kinship."""
+    """Return the address blocks of a remote in one family.
+
+    A group's blocks are the prefixes that are delegated to its members. Their single addresses are found by kin.
+    """
     if isinstance(remote, Prefix):
         return (Range(remote.first, remote.last),) if remote.family is family else ()
     prefixes = _prefixes(state, kinships, remote, family)
@@ -178,14 +191,18 @@ NO_MEMBER: KinAtom = (NOBODY, None)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KinAtomPage:
-    """The atoms that the addresses of one page are in, each with one of them; and the pages that this follows from."""
+    """The atoms that the addresses of one page are in."""
 
     kin: KinPage | None
+    """The kins that it was made from."""
     numbers: LookupPage | None
+    """The map's page that it was made from."""
     atoms: Mapping[KinAtom, int]
+    """The atoms on this page, each with one address that is in it."""
 
     @classmethod
     def of(cls, kin: KinPage | None, numbers: LookupPage | None) -> KinAtomPage:
+        """Combine a page of kins with the same page of the map of members."""
         kins, values = kin or {}, numbers.values if numbers is not None else dict[MapKey, Datum]()
         addresses = kins if kins.keys() == values.keys() else dict.fromkeys((*kins, *values))
         atoms = zip(map(kins.get, addresses, repeat(NOBODY)), map(values.get, addresses), strict=True)  # type: ignore[arg-type]
@@ -194,15 +211,16 @@ class KinAtomPage:
 
 @dataclass(frozen=True, eq=False)
 class KinAtoms:
-    """The atoms that a family's addresses are in. `all`: the same object as long as these are the same atoms."""
+    """The atoms that a family's far addresses are in: kin and number in the map of members."""
 
     pages: Mapping[int, KinAtomPage] = field(default_factory=dict)
-    counts: Mapping[KinAtom, int] = field(default_factory=dict)  # on how many pages each is
+    counts: Mapping[KinAtom, int] = field(default_factory=dict)  # how many pages have each atom
     all: Sequence[KinAtom] = (NO_MEMBER,)
+    """All atoms, those without a number first. It stays the same object while the atoms are the same."""
 
     @classmethod
     def read(cls, members: Mapping[int, KinPage], numbers: Lookup, before: KinAtoms | None = None) -> KinAtoms:
-        """`before`: the atoms of an earlier state and table."""
+        """Return the atoms of these members and numbers. Only pages that aren't the same as in `before` are read."""
         before = before or cls()
         pages, counts = dict(before.pages), Counter(before.counts)
         for number in members.keys() | before.pages.keys() | numbers.pages.keys():
@@ -218,17 +236,18 @@ class KinAtoms:
 
     @property
     def full(self) -> Atoms:
+        """The set of all atoms."""
         return (1 << len(self.all)) - 1
 
     @cached_property
     def numbered(self) -> Atoms:
-        """The atoms whose addresses have a number."""
+        """The set of atoms whose addresses have a number."""
         first = next((index for index, (_, number) in enumerate(self.all) if number is not None), len(self.all))
         return self.full >> first << first
 
     @cached_property
     def by_group(self) -> Mapping[str, Atoms]:
-        """The atoms whose addresses are members of each group."""
+        """For each group, the set of atoms whose addresses are its members."""
         found: dict[str, list[int]] = {}
         for index, (kin, _) in enumerate(self.all):
             for group in kin:
@@ -236,28 +255,30 @@ class KinAtoms:
         return {group: atoms_of(indices, len(self.all)) for group, indices in found.items()}
 
     def knows(self, address: int) -> bool:
-        """Whether it is a member's, or in the map."""
+        """Return whether the address is a member's, or in the map."""
         page = self.pages.get(page_of(address))
         return page is not None and (
             address in (page.kin or ()) or (page.numbers is not None and address in page.numbers.values)
         )
 
     def examples(self, atom: KinAtom) -> Iterator[int]:
-        """Some addresses that are in the atom."""
+        """Yield some addresses that are in the atom, one a page."""
         return (page.atoms[atom] for page in self.pages.values() if atom in page.atoms)
 
 
 @dataclass(frozen=True, eq=False)
 class KinNumbers:
-    """The numbers of the members of each group, in both families. `is_clear`: each number stands for one kin. `atoms`:
-    what this follows from."""
+    """The numbers that the map of members has for the members of each group, in both families."""
 
     of_group: Mapping[str, Sequence[int]]
     is_clear: bool
+    """Whether each number stands for one kin only."""
     atoms: Mapping[Family, Sequence[KinAtom]] = field(default_factory=dict)
+    """The atoms that this follows from."""
 
     @classmethod
     def of(cls, families: Mapping[Family, KinAtoms]) -> KinNumbers:
+        """Read the numbers from the atoms of both families."""
         atoms = {(kin, number) for found in families.values() for kin, number in found.all if number is not None}
         found: dict[str, list[int]] = {}
         for kin, number in atoms:
@@ -267,10 +288,10 @@ class KinNumbers:
         return cls(found, is_clear, {family: one.all for family, one in families.items()})
 
     def is_of(self, families: Mapping[Family, KinAtoms]) -> bool:
-        """Whether it follows from the same atoms."""
+        """Return whether it was read from just these atoms."""
         return all(self.atoms.get(family) is one.all for family, one in families.items())
 
 
 def _in_order(atoms: Iterable[KinAtom]) -> tuple[KinAtom, ...]:
-    """Those without a number come first."""
+    """Return the atoms sorted, those without a number first."""
     return tuple(sorted({NO_MEMBER, *atoms}, key=lambda atom: (atom[1] is not None, atom[1] or 0, atom[0])))

@@ -1,8 +1,8 @@
-"""The fixed part of a table against its clauses: every header field and every kind of session, at every interface.
+"""Compare the fixed part of a table with its clauses, for every header field and session, at every interface.
 
-Owns the comparison before rules are asked and after they have decided, interface by interface. Is given the table and
-the ENIs. Must not know rules: where they begin, this part ends. An interface that is like a proven one isn't walked
-(template.py).
+Owns the comparison before rules are asked and after they have decided, interface by interface. It is given the table
+and the ENIs. It must not know rules: where they begin, this part ends. An interface that is like a proven one isn't
+walked (template.py).
 """
 
 from __future__ import annotations
@@ -30,12 +30,19 @@ from sgdataplane.proof.structure import Structure, said
 from sgdataplane.proof.template import Template
 from sgdataplane.proof.walk import Mismatch
 
-Kind = Hashable  # what interfaces that may be alike have in common
+Kind = Hashable  # interfaces that may be alike have equal ones (specification.py: Namespace.kind)
 
 
 class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
-    """A difference between the fixed part and its clauses. `chain`: where the packets were put in. `is_adopting`: it
-    holds while the ENI is being adopted."""
+    """A difference between the fixed part and its clauses.
+
+    Attributes:
+        chain: The chain that the packets were put into.
+        clauses: What must happen to packets there.
+        is_adopting: Whether the difference is about packets while the ENI is being adopted.
+        space: The axes of the packets.
+        mismatch: The packets, and what was wrong.
+    """
 
     def __init__(self, beginning: Beginning, space: Space, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
@@ -45,25 +52,29 @@ class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mism
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A chain to begin at, and what must happen to packets from there on. `code`: their priority; None: any."""
+    """A chain to begin at, and what must happen to packets from there on."""
 
     chain: str
     clauses: Sequence[FixedClause]
     is_adopting: bool = False
     code: int | None = None
+    """The priority that packets come with; None for any."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenEnd:
-    """A chain that carries verdicts out, proven at one interface. `program`: what was read of it."""
+    """A chain that carries verdicts out, proven at one interface."""
 
     beginning: Beginning
     ifname: str
     program: Program
+    """What was read of the chain."""
 
     def is_for(self, beginning: Beginning, ifname: str) -> bool:
-        """Whether that proves it at another interface: if it asks no map, and all matches on names have the same result
-        there."""
+        """Return whether this proves the chain at another interface, too.
+
+        It does if the chain asks no map, and all matches on interface names have the same result there.
+        """
         program = self.program
         same = all(holds(match, ifname) == holds(match, self.ifname) for match in program.names)
         return same and not program.keys and not program.maps and self.beginning == beginning
@@ -71,29 +82,37 @@ class ProvenEnd:
 
 @dataclass
 class GateCheck:
-    """The check of all interfaces. `templates`: interfaces that were right, here or in earlier tables. `ends`: chains
-    that were right in this table, at one interface. `cells`, `chains`: what was compared so far, and the chains that
-    were read."""
+    """The check of the fixed part at all interfaces."""
 
     structure: Structure
     namespace: Namespace
     templates: dict[Kind, Template] = field(default_factory=dict)
+    """Interfaces that were right, in this table or an earlier one, by kind."""
     cells: int = 0
+    """How many ends of walks were compared so far."""
     chains: set[str] = field(default_factory=set)
+    """The chains that were read so far."""
     ends: dict[tuple[Direction, Family, str], ProvenEnd] = field(default_factory=dict)
+    """Chains that carry verdicts out and were right in this table, at one interface."""
 
     def __post_init__(self) -> None:
         self.beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := judging(name))}
 
     def names(self) -> list[str]:
-        """All interfaces that state or table name, one for each name that stands for many, and one that nobody
-        names."""
+        """Return the interfaces to check.
+
+        They are all that state or table name, one for each name that stands for many, and one that nobody names.
+        """
         wanted = self.namespace.wanted
         named = {*self.structure.interfaces, *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
         return representatives(named)
 
     def check(self, ifname: str) -> ProvenGate:
-        """Compare table and clauses at one interface. GateMismatch if they differ anywhere."""
+        """Compare table and clauses at one interface, by a template or by a walk.
+
+        Raises:
+            GateMismatch: They differ.
+        """
         own, kind = self.namespace.own(ifname), self.namespace.kind(ifname)
         if own is None:
             return self._walked(ifname)
@@ -121,7 +140,7 @@ class GateCheck:
         return ProvenGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 
     def stops(self, hook: Direction, beginning: Beginning) -> dict[str, str]:
-        """The chains at which a walk stops: where verdicts are carried out, and where rules of an ENI begin."""
+        """Return the chains at which a walk stops: where verdicts are carried out, and where rules of an ENI begin."""
         stops = {**ends_at(hook), **self.beginnings}
         stops.pop(beginning.chain, None)
         return stops
@@ -129,7 +148,7 @@ class GateCheck:
 
 @dataclass
 class _InterfaceCheck:
-    """The check of one interface, and what it has read."""
+    """The check of one interface, and what it has read of the table."""
 
     gate: GateCheck
     ifname: str
@@ -140,6 +159,11 @@ class _InterfaceCheck:
     roots: dict[tuple[Direction, Family], AbstractSet[str]] = field(default_factory=dict)
 
     def check(self, crossing: Crossing) -> None:
+        """Compare table and clauses at one hook, in one family, up to rules and in the chains after them.
+
+        Raises:
+            GateMismatch: They differ.
+        """
         namespace, place = self.gate.namespace, (crossing.hook, crossing.family, self.ifname)
         link = namespace.link(*place)
         reached: set[str] = set()
@@ -156,7 +180,10 @@ class _InterfaceCheck:
                 self._end(crossing, Beginning(name, clauses, code=CODES[side, verdict]))
 
     def _end(self, crossing: Crossing, beginning: Beginning) -> None:
-        """Checks an end chain, once for all interfaces with the same clauses if their names make no difference."""
+        """Check a chain that carries verdicts out.
+
+        This is done once for all interfaces with the same clauses, if their names make no difference.
+        """
         place = (crossing.hook, crossing.family, beginning.chain)
         known = self.gate.ends.get(place)
         if known is None or not known.is_for(beginning, self.ifname):
@@ -172,7 +199,7 @@ class _InterfaceCheck:
         self.keys |= program.keys
 
     def _compare(self, crossing: Crossing, beginning: Beginning) -> tuple[set[str], Program]:
-        """Compares from a chain on. Returns the stops that packets came to, and the program that was read."""
+        """Compare table and clauses from a chain on. Return the stops that packets came to, and what was read."""
         structure = self.gate.structure
         passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
@@ -194,11 +221,12 @@ class _InterfaceCheck:
         return walk.reached, program
 
     def _audit(self, hook: Direction) -> str:
+        """Return the chain where ranks must lead first; "" if the ENI isn't in audit mode."""
         eni = self.gate.namespace.enis.get(self.ifname)
         return audit_name(hook) if eni is not None and eni.is_audited else ""
 
     def _go_on(self, program: Program, space: Space, beginning: Beginning) -> None:
-        """Checks what becomes of packets that return from rules, by what these have decided."""
+        """Check that packets that return from rules get the verdict that the rules have decided."""
         for name, decided in ENDS.items():
             clauses = [FixedClause(((), name), (), f"{decided[1].value}, as {decided[0].value} rules say")]
             behind = replace(beginning, clauses=clauses)

@@ -1,6 +1,7 @@
-"""Walks the fixed part of a table: to where rules are asked, and from there on, with what they decide in the priority.
+"""Walk the fixed part of a table: to where rules are asked, and from there on with what they have decided.
 
-Owns what becomes of the priority in that part. Is given the same as any walk. Must not know rules, or clauses.
+Owns what becomes of the packet's priority in that part. It is given the same as any walk. It must not know rules, or
+clauses.
 """
 
 from __future__ import annotations
@@ -21,37 +22,44 @@ IS_RANK = Match(PRIORITY, (Range(RANKS[0], RANKS[-1]),))
 
 
 def place_behind(program: Program, base: str) -> Place | None:
-    """Where packets of a base chain go on that rules were asked about; None if it doesn't ask."""
+    """Return where packets go on in a base chain after rules were asked; None if it asks none."""
     found = (index for index, step in enumerate(program.steps[base]) if step.numbers == PROFILES)
     index = next(found, None)
     return None if index is None else (base, index + 1)
 
 
 def _audits(step: RuleStep, chain: str) -> bool:
-    """Whether it leads each rank at this interface to that chain, and does nothing else."""
+    """Return whether a step leads each rank at this interface to that chain, and does nothing else."""
     return step.verdict == jump(chain) and step.asked == (IS_RANK,) and not step.tests and not step.effects
 
 
 def _asks_for_rank(step: RuleStep) -> bool:
-    """Whether it asks where each rank leads, and nothing else."""
+    """Return whether a step looks up where each rank leads, and does nothing else."""
     return step.numbers == WINNERS and step.asked == (IS_RANK,) and not step.tests
 
 
 @dataclass(kw_only=True)
 class GateWalk(Walk):
-    """`rules`: the outcomes of packets that come to where rules begin; `behind`: where these packets must return to.
-    `reset`: the packets that pass with priority 0; all others that pass keep the one that they came with. `audit`: the
-    chain where ranks must lead first, if the ENI is in audit mode (audits.py); "" if they must not."""
+    """A walk that knows the priority of every packet that rules have judged."""
 
     priorities: OnePriority
     rules: Collection[str]
+    """The outcomes of packets that come to where rules begin."""
     reset: Cell
+    """The packets that pass with priority 0. All others that pass keep the priority that they came with."""
     behind: Place | None = None
+    """Where packets must return to after rules were asked."""
     audit: str = ""
+    """The chain where ranks must lead first, if the ENI is in audit mode (audits.py); "" if they must not."""
 
     def go_on(self, cell: Cell, code: int) -> None:
-        """Mismatch unless packets of that cell come to their end that return from rules with that priority. A rank must
-        be asked for first, since then its leaf is next (ranks.py), which returns to the step behind."""
+        """Walk on with packets of a cell that return from rules with this priority.
+
+        A rank must be looked up first: then its leaf is next (ranks.py), which returns to the step behind.
+
+        Raises:
+            Mismatch: They don't come to their end.
+        """
         state = State(cell, (), self.order.all, (SetPriority(code),), ())
         steps = [] if self.behind is None else self.program.steps[self.behind[0]][self.behind[1] :]
         if self.audit:
@@ -65,7 +73,11 @@ class GateWalk(Walk):
         self._once(self.behind, state)
 
     def begin(self, chain: str, cells: Iterable[Cell], code: int | None) -> None:
-        """Mismatch unless that chain does what it must, for packets that come with that priority (None: any)."""
+        """Walk from a chain on, with packets that come with this priority (None: any).
+
+        Raises:
+            Mismatch: The chain doesn't do what it must.
+        """
         effects = () if code is None else (SetPriority(code),)
         for cell in cells:
             self._enter(chain, State(cell, (), self.order.all, effects, ()))

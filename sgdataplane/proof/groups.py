@@ -1,11 +1,11 @@
-"""The walk from a profile's root to the chains for addresses: there, the priority is the rank of the strongest
-permission on a group that holds for the packet.
+"""Walk from a profile's root to the chains for addresses, and check the rank that packets have there.
 
-Owns this comparison. Is given the permissions on groups, and what each rank stands for. Must not know leaves.
+It must be the rank of the strongest permission on a group that holds for the packet. Owns this comparison. It is given
+the permissions on groups, and what each rank stands for. It must not know leaves.
 
 Thousands of kins come to one end, each with another number. If a map has ranked them by just the permissions that hold
-at that end, one look at the map shows that all are right (RankMaps). Where that doesn't show it, the kins are compared
-as an axis like all others.
+at that end, one look at the map shows that all are right (RankMaps). Where that doesn't show it, kins are compared as
+an axis like any other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ NOBODY_SAYS: Outcome = ((), "no permission on a group")
 
 
 class GroupOrder(BoxOrder):
-    """The permissions on groups, over headers and kins; the last box, `nobody`, says that there is none. `headers`: the
-    same without kins."""
+    """The permissions on groups, as boxes over headers and kins. The last box says that none holds.
+
+    Attributes:
+        headers: The same boxes without the axis of kins.
+        nobody: The last box.
+    """
 
     def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
         super().__init__(full, [*regions, full], [*outcomes, NOBODY_SAYS])
@@ -38,24 +42,28 @@ class GroupOrder(BoxOrder):
         self.nobody: Boxes = 1 << len(regions)
 
     def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
-        """Those that meet the headers: as a rule, which kins they are about tells nothing yet."""
+        """Return the boxes that meet the headers of a cell. Which kins they are about tells nothing yet, as a rule."""
         return self.headers.among(cell[:KIN], boxes & self.headers.all)[0] | self.nobody
 
 
 @dataclass(kw_only=True)
 class GroupsWalk(Walk):
-    """A walk that ends at the chains for addresses, from which packets return to the base chain. `ranks`: which box
-    each stands for; `foreign`: ranks of other profiles, too; `strengths`: the group and rank of each box; `numbered`:
-    kins with a number. `others`: priorities of packets for which no permission decides."""
+    """A walk that ends at the chains for addresses, from which packets return to the base chain."""
 
     ranks: Mapping[int, Boxes]
+    """The box that each rank stands for."""
     foreign: Container[int]
+    """All ranks of the table, those of other profiles included."""
     strengths: Sequence[tuple[str, int]]
+    """The group and the rank of each box."""
     order: GroupOrder
     numbered: Atoms
+    """The kins that have a number."""
     maps: RankMaps
     others: set[int | None] = field(default_factory=set)
+    """Priorities of packets for which no permission decides; filled by the walk."""
     entries: set[str] = field(default_factory=set)
+    """The chains for addresses that packets came to; filled by the walk."""
     _parts: dict[Effects, tuple[tuple[Boxes, Atoms], ...]] = field(default_factory=dict)
 
     def _end(self, outcome: Outcome, state: State) -> None:
@@ -76,8 +84,10 @@ class GroupsWalk(Walk):
                 self._compare((*state.cell[:KIN], part), same, state)
 
     def _is_ranked(self, effects: Effects, state: State) -> bool:
-        """Whether the packets are right since a map has ranked all kins by just the boxes that hold for them. (If not,
-        they may be right all the same.)"""
+        """Return whether packets are right because a map has ranked all kins by just the boxes that hold for them.
+
+        If not, they may be right all the same.
+        """
         maps = [effect.name for effect in effects if _is_by_priority(effect)]
         before = effects[: -len(maps)]
         if not maps or any(map(_is_by_priority, before)) or state.cell[KIN] != self.numbered:
@@ -101,7 +111,7 @@ class GroupsWalk(Walk):
             raise Mismatch(found[1], found[0], None, "")
 
     def _said(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
-        """The boxes that the priority stands for after these effects, each with the atoms for which it does."""
+        """Return the boxes that the priority stands for after these effects, each with its kins."""
         if effects not in self._parts:
             assert isinstance(self.priorities, Priorities)
             view, nobody = self.priorities.view(effects), self.order.nobody
@@ -115,5 +125,5 @@ class GroupsWalk(Walk):
 
 
 def _is_by_priority(effect: Effect) -> TypeGuard[MapPriority]:
-    """Whether it makes one priority another one."""
+    """Return whether an effect replaces the priority by what a map has for it."""
     return isinstance(effect, MapPriority) and effect.field is PRIORITY

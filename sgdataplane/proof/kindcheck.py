@@ -1,11 +1,12 @@
-"""One kind of packets of a profile: its chains against the rules, in two walks.
+"""Compare a profile's chains with its rules for one kind of packets, in two walks.
 
-Owns the comparison, and far addresses that show a difference. Is given the claims of one side, and where its chains
-begin. Must not know earlier proofs.
+Owns the comparison, and far addresses that show a difference. It is given the claims of one side, and where its chains
+begin. It must not know earlier proofs.
 
 The first walk ends at the chains for addresses. It shows that the priority is then the rank of the strongest permission
-on a group that holds for the packet, or no rank. The second one begins there, and shows to which leaf the strongest of
-all other permissions leads. Each leaf gives way to exactly the stronger ranks, so that the stronger of both decides.
+on a group that holds for the packet, or no rank. The second walk begins there. It shows to which leaf (verdict chain)
+the strongest of all other permissions leads. Each leaf gives way to exactly the stronger ranks, so the stronger of both
+permissions decides.
 """
 
 from __future__ import annotations
@@ -35,14 +36,22 @@ from sgdataplane.proof.shared import Shared, SideClaims
 from sgdataplane.proof.step import Bound, Outcome
 from sgdataplane.proof.walk import Mismatch, Walk
 
-MOST_FAR = 16  # far addresses that are tried to show a difference
+MOST_FAR = 16  # so many far addresses are tried to show a difference
 
 
 class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
-    """A difference between a profile's chains and its rules. `root`: the chain that packets begin at; `carriers`: the
-    ENIs with the profile, and their interfaces; `axes`: of the header; `far`, `priorities`: far addresses of such
-    packets, and priorities that they may come with; `claim`: what should decide (None: no packet may come there, or no
-    permission may decide)."""
+    """A difference between a profile's chains and its rules.
+
+    Attributes:
+        root: The chain that packets begin at.
+        carriers: The ENIs with the profile, each with its interface.
+        kind: The kind of packets.
+        axes: The axes of the header.
+        far: Some far addresses of such packets.
+        priorities: Some priorities that such packets may come with.
+        claim: What should decide; None if no packet may come there, or no permission may decide.
+        mismatch: The packets, and what was wrong.
+    """
 
     def __init__(
         self, check: KindCheck, axes: Sequence[Axis], far: Iterable[int], claim: Claim | None, mismatch: Mismatch
@@ -56,57 +65,67 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
 
 @dataclass(frozen=True, slots=True)
 class ProvenGroups:
-    """What the first walk has shown. `names`: the chains that were read; `maps`: from kins to ranks; `borders`: the
-    chains for addresses that chains lead to, `entries`: those that packets came to, `others`: with which priorities
-    that are no ranks."""
+    """What the first walk has shown."""
 
     roots: Collection[str]
     claims: Sequence[Claim]
     atoms: Sequence[KinAtom]
     ranks: Mapping[int, Outcome]
     names: AbstractSet[str]
+    """The chains that were read."""
     maps: Mapping[str, Map]
+    """The maps from kins to ranks that were read."""
     borders: Sequence[str]
+    """The chains for addresses that these chains lead to."""
     entries: Sequence[str]
+    """Those of them that packets came to."""
     others: AbstractSet[int | None]
+    """The priorities, other than ranks, with which packets came there."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenAddresses:
-    """What the second walk has shown. `heads`: what entries ask first about the priority; `leaves`: by name; `ranks`:
-    where the ranks lead that some of these write."""
+    """What the second walk has shown."""
 
     borders: Sequence[str]
     entries: Sequence[str]
     claims: Sequence[Claim]
     blocks: Mapping[Remote, Ranges]
     names: AbstractSet[str]
+    """The chains that were read."""
     heads: Mapping[str, Bound]
+    """The priorities that each entry returns at once."""
     leaves: Mapping[str, ProvenLeaf]
+    """The leaves that packets came to, by name."""
     ranks: Mapping[int, Outcome]
+    """Where the ranks lead that some of these leaves write."""
 
     def has_same_ranks(self, winners: Winners) -> bool:
-        """Whether these ranks lead to the same leaves as before."""
+        """Return whether these ranks lead to the same leaves as before."""
         return all(winners.leaves.get(rank) == outcome for rank, outcome in self.ranks.items())
 
 
 @dataclass
 class KindCheck:
-    """The check of one kind. `roots`: the chains that its packets begin with; `carriers`: the ENIs that have the
-    profile, and their interfaces. `earlier`: what both walks have shown for the table before. `is_strict`: compare all
-    packets, not only those with addresses that reach the carriers' rules. `cells`, `classes`, `chains`: what was
-    compared, the classes of far addresses, and the chains that were read."""
+    """The check of one kind of packets."""
 
     shared: Shared
     kind: SessionKind
     side: SideClaims
     roots: Collection[str]
+    """The chains that its packets begin at."""
     carriers: Sequence[tuple[str, Eni]]
+    """The ENIs that have the profile, each with its interface."""
     is_strict: bool = True
+    """Whether to compare all packets, and not only those with addresses that reach the carriers' rules."""
     earlier: tuple[ProvenGroups, ProvenAddresses, Standing] | None = None
+    """What both walks have shown for an earlier table."""
     cells: int = 0
+    """How many ends of walks were compared."""
     classes: int = 0
+    """Into how many classes far addresses were divided."""
     chains: set[str] = field(default_factory=set)
+    """The chains that were read."""
 
     def __post_init__(self) -> None:
         self.atoms = self.shared.atoms[self.kind.family]
@@ -118,7 +137,7 @@ class KindCheck:
 
     @cached_property
     def groups(self) -> Program:
-        """The chains from the roots on."""
+        """The chains from the roots to the chains for addresses."""
         structure = self.shared.structure
         program = Program(structure.table, self.kind.reading(by_kin=True), {}, structure.lookups, is_address)
         for root in self.roots:
@@ -127,7 +146,7 @@ class KindCheck:
 
     @cached_property
     def addresses(self) -> Program:
-        """The chains for addresses, and all behind them."""
+        """The chains for addresses, and all chains behind them."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         ranks = self.shared.winners.leaves
         program = Program(structure.table, reading, {}, structure.lookups, codes=ACCEPTS, ranks=ranks)
@@ -137,7 +156,7 @@ class KindCheck:
         return program
 
     def _kept_groups(self) -> ProvenGroups | None:
-        """What an earlier proof has shown of the first walk, if that still holds for the same ranks."""
+        """Return what an earlier proof has shown of the first walk, if that still holds for the same ranks."""
         found, structure = self.earlier[0] if self.earlier is not None else None, self.shared.structure
         is_same = (
             found is not None
@@ -150,7 +169,10 @@ class KindCheck:
         return found if is_same else None
 
     def _kept_addresses(self) -> ProvenAddresses | None:
-        """The same for the second walk, but for what its leaves give way to."""
+        """Return what an earlier proof has shown of the second walk, except what its leaves give way to.
+
+        Return None if it doesn't hold any more.
+        """
         found = self.earlier[1] if self.earlier is not None else None
         is_same = (
             found is not None
@@ -165,11 +187,15 @@ class KindCheck:
 
     @staticmethod
     def own_ranks(winners: Winners, side: SideClaims) -> Mapping[int, Outcome]:
-        """The ranks of these claims."""
+        """Return the ranks of these claims, each with what it stands for."""
         return {winners.of[outcome]: outcome for outcome in side.on_groups if outcome in winners.of}
 
     def check(self) -> tuple[ProvenGroups, ProvenAddresses, Standing]:
-        """ProfileMismatch if chains and rules differ anywhere."""
+        """Run both walks, as far as an earlier proof doesn't answer for them.
+
+        Raises:
+            ProfileMismatch: Chains and rules differ.
+        """
         try:
             return self._check()
         except WrongRanksError as error:
@@ -188,7 +214,11 @@ class KindCheck:
         return groups, *found
 
     def _kept(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
-        """The earlier second walk, unless a leaf is wrong by now. That may be one to which no packet comes any more."""
+        """Return the earlier second walk if its leaves are still right.
+
+        A wrong leaf may be one that no packet comes to any more, so a wrong one only means that the walk must be
+        repeated.
+        """
         found = self._addresses
         if found is None or found.entries != groups.entries:
             return None
@@ -226,7 +256,10 @@ class KindCheck:
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
     def _partly_proven(self, groups: ProvenGroups) -> tuple[ProvenAddresses, Standing] | None:
-        """The same by an earlier proof and a walk of what changed since; None if that doesn't show that it's right."""
+        """Prove the second walk by the earlier one and a walk of what has changed since.
+
+        Return None if that doesn't show that everything is right.
+        """
         old, entries = self.earlier[1] if self.earlier is not None else None, groups.entries
         if old is None or old.borders != self._borders or old.entries != entries or not self.is_strict:
             return None
@@ -258,10 +291,11 @@ class KindCheck:
         return found, standing
 
     def _gone_of(self, leaves: Leaves) -> list[str]:
+        """Return the names of leaves whose candidate doesn't exist any more."""
         return [] if self.earlier is None else gone_of(leaves, self.earlier[2].order, self.side.order, self.side.places)
 
     def _compared(self, priorities: AbstractSet[int | None], addresses: ProvenAddresses) -> Standing:
-        """Compare leaves with all ranks, unless that was done before, and the result would be the same."""
+        """Compare leaves with all ranks, unless an earlier proof did so and the result can't have changed."""
         standing = Standing(self.own, priorities, self.side.order, self.side.places)
         standing.check(addresses.leaves, None if self.earlier is None else (self.earlier[1].leaves, self.earlier[2]))
         return standing
@@ -324,7 +358,7 @@ class KindCheck:
         return tuple(Span(axis.last(self.side.family), cut) for axis, cut in zip(AXES, cuts, strict=True))
 
     def _cell(self, walk: Walk) -> Cell:
-        """All packets of the kind; or those with addresses that reach the carriers' rules."""
+        """Return all packets of the kind; unless strict, only those with addresses that reach the carriers' rules."""
         cell = list(walk.order.full)
         if self.kind.is_behind_ah:
             cell[PROTOCOL] = walk.axes[PROTOCOL].single(AH)
@@ -336,11 +370,12 @@ class KindCheck:
         return tuple(cell)
 
     def _claim(self, mismatch: Mismatch, made: Sequence[Claim]) -> Claim | None:
+        """Return the claim that a mismatch is about."""
         is_claim = mismatch.box is not None and mismatch.box < len(made)
         return made[mismatch.box] if is_claim and mismatch.box is not None else None
 
     def _members(self, atoms: Atoms) -> Iterator[int]:
-        """Far addresses of these kins."""
+        """Yield far addresses of these kins."""
         found = [self.atoms.all[index] for index in islice(indices(atoms), MOST_FAR)]
         for atom in found[::-1]:
             yield from islice(self.atoms.examples(atom), 3)
@@ -348,19 +383,19 @@ class KindCheck:
             yield from self._others()
 
     def _others(self) -> Iterator[int]:
-        """Addresses that no member has."""
+        """Yield addresses that no member has."""
         last = self.side.family.last
         tries = (last // 3 + number for number in range(1 << 16))
         yield from (address for address in tries if not self.atoms.knows(address))
 
     def _in_blocks(self, far: Span, atoms: Atoms) -> Iterator[int]:
-        """Far addresses in these blocks: first those that no member has."""
+        """Yield far addresses in these blocks, those that no member has first."""
         blocks = [far.ends(index) for index in indices(atoms)]
         some = [address for first, last in blocks[:64] for address in (*range(first, min(first + 8, last + 1)), last)]
         yield from sorted(dict.fromkeys(some), key=self.atoms.knows)
 
     def _wrong_ranks(self, error: WrongRanksError) -> ProfileMismatch:
-        """The difference in a leaf, or in how it compares with a rank, as one of packets that both are about."""
+        """Make a mismatch of an error about ranks: of packets that both the leaf and the rank are about."""
         axes, about = self._axes(self.side.claims, self.addresses), list(self._about(error.outcomes))
         cell = tuple(axis.full for axis in axes)
         for claim in about:
@@ -375,7 +410,7 @@ class KindCheck:
             yield from (claim for claim in self.side.claims if claim.outcome == outcome)
 
     def _far_of(self, about: Sequence[Claim], claim: Claim) -> Iterator[int]:
-        """Far addresses that a claim holds for; of members only those that are in blocks of the first one."""
+        """Yield far addresses that a claim holds for; of members only those in blocks of the first claim."""
         blocks = self.side.far(about[0])
         if isinstance(claim.remote, GroupRef):
             members = self._members(self.atoms.by_group.get(_group(claim), 0))

@@ -1,6 +1,7 @@
-"""Which packets one direction's rules judge, and where these have what a rule speaks of.
+"""Say which packets one direction's rules judge, and in which fields these have what a rule speaks of.
 
-Owns the kinds of packets whose sessions are judged alike, and how their fields are read. Must not know rules or tables.
+Owns the kinds of packets whose sessions are judged alike, and how their fields are read. It must not know rules or
+tables.
 """
 
 from __future__ import annotations
@@ -19,27 +20,33 @@ from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ANSWERED, OPENED, other_family
 from sgdataplane.proof.step import Asked, FieldReading
 
-BEHIND_AH = ("protocol", "source_port", "port")  # fields of the entry that belong to another packet there
+BEHIND_AH = ("protocol", "source_port", "port")  # with AH, the entry has these of the packet behind the header
 IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 PROTOCOL, LOCAL = map([axis.name for axis in AXES].index, ("protocol", "local"))
-FAR = KIN = len(AXES)  # the last axis: of the far address in one walk, of its kin in the other
+FAR = KIN = len(AXES)  # the last axis has the far address in one walk, and its kin in the other
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKind:
-    """All packets whose session one direction's rules judge: opening packets, replies, ICMP errors. They are judged by
-    the opening packet as it is on the wire, which conntrack keeps. It is in the entry's original tuple if the packet
-    meets its hook on the way in (`is_arriving`); else, as addresses may have been translated by then, in the reply
-    tuple. AH over IPv6 carries the entry of the packet behind the header, so its protocol is taken from the header."""
+    """All packets whose session one direction's rules judge: opening packets, replies, ICMP errors.
+
+    They are judged by the opening packet as it is on the wire, which conntrack keeps. AH over IPv6 carries the entry of
+    the packet behind the header, so its protocol is taken from the header.
+    """
 
     direction: Direction
     family: Family
     is_arriving: bool
+    """Whether the opening packet meets its hook on the way in.
+
+    It is in the entry's original tuple then. Else addresses may have been translated before the hook, and the reply
+    tuple has it.
+    """
     is_behind_ah: bool = False
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """The fields of the far address ("far") and of each axis, in the order of the axes."""
+        """The field of the far address ("far"), then that of each axis, in the order of the axes."""
         return self._fields(self.family)
 
     def _fields(self, family: Family) -> Mapping[str, Field]:
@@ -50,14 +57,18 @@ class SessionKind:
         return {"far": ends[far], **{axis.name: found[axis.name] for axis in AXES if axis.name in found}}
 
     def own(self, eni: Eni) -> list[Prefix]:
-        """The addresses that can be on the ENI's side: its own, and where it is the destination, multicast and the
-        like."""
+        """Return the addresses that can be on the ENI's side.
+
+        These are its own; where it is the destination, also multicast and the like.
+        """
         shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
     def reading(self, *, by_kin: bool) -> FieldReading:
-        """How such packets' fields are read: the far address by its kin, or itself. With AH, no rule may ask for the
-        entry's protocol or ports."""
+        """Say how such packets' fields are read. With `by_kin`, the far address is read by its kin only.
+
+        With AH, no rule may ask for the entry's protocol or ports.
+        """
         mine, others = self.fields, self._fields(other_family(self.family))
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],

@@ -1,7 +1,7 @@
-"""Whether the limits of sessions only ever refuse packets that open a session.
+"""Check that limits of sessions only ever refuse packets that open a session.
 
 Owns what the chains of limits may do, and which chains may lead there. A walk doesn't follow packets into them, as it
-doesn't know how many sessions came before. Must not know how many an ENI may hold.
+doesn't know how many sessions came before. It must not know how many an ENI may hold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IS_NEW = is_value(Field.CT_STATE, CtState.NEW)
 
 
 def wrong_limits(structure: Structure, site: Site) -> str:
-    """What is wrong with the table's limits; "" if nothing is."""
+    """Return what is wrong with the table's limits; "" if nothing is."""
     return next(_wrong(structure, site), "")
 
 
@@ -66,7 +66,10 @@ def _leads(entry: Rule) -> bool:
 
 
 def _is_limit(chain: Chain, site: Site, side: Direction) -> bool:
-    """Elements come only from sessions that nobody accepted before: at ingress neither an ENI here that opened them."""
+    """Return whether a chain's rules only count sessions that nobody accepted before, and refuse.
+
+    At ingress, no ENI here may have opened the session, either. So only such sessions become elements of its sets.
+    """
     mask = HALF[Direction.EGRESS] if side is Direction.EGRESS else 0xFFFFFFFF
     unaccepted = Match(Field.CT_MARK, (Range.of(0),), mask=mask)
     refused = goto(drop_name(side, "session-limit"))
@@ -74,7 +77,7 @@ def _is_limit(chain: Chain, site: Site, side: Direction) -> bool:
 
 
 def _refuses(statements: Sequence[Statement], unaccepted: Match, refused: Statement, interface: Field) -> bool:
-    """Whether a rule asks for the ENI of the packet's interface, and refuses."""
+    """Return whether a rule asks for the ENI of the packet's interface, and refuses."""
     *asked, end = (part for part in statements if not isinstance(part, OneIn))
     filled = [part for part in asked if isinstance(part, SessionsExceed | Remember)]
     wanted = [unaccepted, *filled] if filled else [part for part in asked if isinstance(part, InSet)]

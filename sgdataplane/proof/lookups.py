@@ -1,6 +1,6 @@
-"""A named map as the proof reads it: by key and in pages, so that unchanged pages of a map needn't be read again.
+"""Read a named map by key and in pages, so that unchanged pages needn't be read again.
 
-Owns which page a key is on, and checks that it is there. Is given maps. Must not know what keys stand for.
+Owns which page a key is on, and checks that it is there. It is given maps. It must not know what keys stand for.
 """
 
 from __future__ import annotations
@@ -13,35 +13,38 @@ from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Datum, Key, Map, MapKey, MapPage, Range, Verdict, VerdictMap
 from sgdataplane.proof.axes import MalformedError
 
-PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
+PAGES = 251  # large maps have as many; a map whose elements are on other pages is read as a whole
 
 
 def page_of(key: MapKey) -> int:
-    """The page that a key is on."""
+    """Return the page that a key is on."""
     return key % PAGES if isinstance(key, int) else 0
 
 
 @dataclass(frozen=True, eq=False)
 class LookupPage:
-    """One page. `source`: the map's page that it was read from. Compared by identity."""
+    """One page of a map. Two of them are compared by identity."""
 
     source: MapPage | None
+    """The map's page that it was read from."""
     values: Mapping[MapKey, Datum]
 
     @cached_property
     def targets(self) -> frozenset[str]:
+        """The chains that verdicts on this page name."""
         found = {id(value): value for value in self.values.values()}
         return frozenset(value.chain for value in found.values() if isinstance(value, Verdict) and value.chain)
 
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """A map as page number -> page. Pages without a change are the same objects as in the earlier map."""
+    """A map, by page number. Pages without a change are the same objects as in the earlier map."""
 
     pages: Mapping[int, LookupPage]
 
     @classmethod
     def of(cls, entry: Map, before: Lookup | None = None) -> Lookup:
+        """Read a map. Pages that haven't changed are taken from `before`."""
         known = before.pages if before is not None else {}
         if isinstance(entry.elements, pages.Paged):
             made = {number: _page(page, known.get(number)) for number, page in entry.elements.pages.items()}
@@ -53,22 +56,22 @@ class Lookup:
         return cls({number: _kept(found, known.get(number)) for number, found in values.items()})
 
     def get(self, key: MapKey) -> Datum | None:
-        """What the map holds for a key."""
+        """Return what the map holds for a key."""
         page = self.pages.get(page_of(key))
         return None if page is None else page.values.get(key)
 
     def verdict(self, key: MapKey) -> Verdict | None:
-        """The same for a map that has no numbers as values."""
+        """Return the verdict that the map holds for a key; None if it holds none, or a number."""
         value = self.get(key)
         return value if isinstance(value, Verdict) else None
 
     @cached_property
     def targets(self) -> frozenset[str]:
-        """The chains that its verdicts name."""
+        """The chains that the map's verdicts name."""
         return frozenset[str]().union(*(page.targets for page in self.pages.values()))
 
     def at(self, ifname: str) -> tuple[Range, ...]:
-        """The values that a set of pairs has for an interface, sorted."""
+        """Return the values that a set of pairs has for an interface, sorted."""
         return tuple(map(Range.of, sorted(self._by_interface.get(ifname, ()))))
 
     @cached_property
@@ -80,11 +83,11 @@ class Lookup:
         return found
 
     def singles(self) -> dict[Key, Datum]:
-        """All keys that are no pairs, with their values."""
+        """Return all keys that are no pairs, with their values."""
         return {key: value for key, value in self.values().items() if not isinstance(key, tuple)}
 
     def values(self) -> dict[MapKey, Datum]:
-        """All keys with their values."""
+        """Return all keys with their values."""
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
 
@@ -101,12 +104,16 @@ def _kept(values: dict[MapKey, Datum], before: LookupPage | None) -> LookupPage:
 
 
 def among(vmap: VerdictMap, value: Key) -> Verdict | None:
-    """The verdict of the range that holds the value."""
+    """Return the verdict of the range that holds the value, in a look-up with elements of its own."""
     return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
 
 
 def verdict_of(value: Datum, name: str) -> Verdict:
-    """What a map of that name holds, if it is a verdict. MalformedError if not."""
+    """Return what a map of that name holds, if it is a verdict.
+
+    Raises:
+        MalformedError: It is none.
+    """
     if not isinstance(value, Verdict):
         raise MalformedError(f"map {name} holds no verdicts")
     return value

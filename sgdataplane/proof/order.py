@@ -1,10 +1,10 @@
-"""Boxes in order of strength, of which the first one that holds a point decides: a specification, as sets.
+"""Order boxes by strength, so that the first one that holds a point decides: a specification, as sets.
 
-Owns the question which boxes decide somewhere in a cell. Is given boxes as sets of atoms. Must not know chains or
+Owns the question which boxes decide somewhere in a cell. It is given boxes as sets of atoms. It must not know chains or
 rules.
 
 A cell is a product: one set of atoms for each axis. A set of boxes is a bit mask, bit i for box i, so that the
-strongest is its lowest bit; the last box holds everything.
+strongest box is its lowest bit. The last box holds everything.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from operator import and_, xor
 
 from sgdataplane.proof.axes import Atoms, runs
 
-MOST_KNOWN = 1 << 12  # sets of atoms whose boxes are kept, of each axis: a walk asks for them again soon, or hardly
+MOST_KNOWN = 1 << 12  # for so many sets of atoms an axis remembers the boxes; a walk asks again soon, or hardly ever
 
 Cell = tuple[Atoms, ...]
+"""One set of atoms for each axis."""
 Boxes = int
+"""A set of boxes: bit i stands for box i."""
 
 
 def indices(boxes: Boxes) -> Iterator[int]:
-    """The boxes of a set, strongest first."""
+    """Yield the boxes of a set, strongest first."""
     while boxes:
         low = boxes & -boxes
         yield low.bit_length() - 1
@@ -31,14 +33,16 @@ def indices(boxes: Boxes) -> Iterator[int]:
 
 
 def meet(one: Cell, other: Cell) -> Cell | None:
-    """The common part of two cells; None if there is none."""
+    """Return the common part of two cells; None if there is none."""
     common = tuple(map(and_, one, other))
     return common if all(common) else None
 
 
 def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
-    """The cell without the holes, as disjoint cells. Mostly one hole is all of the cell, and others would only cut it
-    into many."""
+    """Return the cell without the holes, as disjoint cells.
+
+    Mostly one hole is all of the cell, and the others would only cut it into many.
+    """
     inside = [common for hole in holes if (common := meet(cell, hole)) is not None]
     if cell in inside:
         return []
@@ -62,7 +66,7 @@ def _cut_out(cell: Cell, hole: Cell) -> Iterator[Cell]:
 
 
 class _Dimension:
-    """One axis: which boxes meet a set of its atoms, and which hold all of it.
+    """One axis, which knows the boxes that meet a set of its atoms, and those that hold all of it.
 
     It is a tree over the boxes that hold each atom: node i joins nodes 2i and 2i+1, and the atoms are the last nodes.
     """
@@ -82,7 +86,7 @@ class _Dimension:
         self._known: dict[Atoms, tuple[Boxes, Boxes]] = {}
 
     def among(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
-        """(boxes that meet the set, boxes that hold all of it); the set isn't empty."""
+        """Return the boxes that meet the set, and those that hold all of it. The set isn't empty."""
         found = self._known.get(atoms)
         if found is None:
             if len(self._known) >= MOST_KNOWN:
@@ -110,8 +114,15 @@ class _Dimension:
 
 
 class BoxOrder:
-    """`regions`: each box as a cell, strongest first; with an empty set on an axis it holds nowhere. `outcomes`: the
-    outcome that each box asks for."""
+    """Boxes, strongest first.
+
+    Attributes:
+        full: The cell of all points.
+        regions: Each box as a cell. One with an empty set on an axis holds nowhere.
+        outcomes: The outcome that each box asks for.
+        all: The set of all boxes.
+        saying: The boxes that ask for each outcome.
+    """
 
     def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
         self.full, self.regions, self.outcomes = full, regions, outcomes
@@ -122,7 +133,7 @@ class BoxOrder:
 
     @cached_property
     def _dimensions(self) -> list[tuple[int, _Dimension]]:
-        """The axes that tell any boxes apart."""
+        """The axes that tell any boxes apart, by index."""
         return [
             (axis, _Dimension([region[axis] for region in self.regions], atoms.bit_length()))
             for axis, atoms in enumerate(self.full)
@@ -130,7 +141,7 @@ class BoxOrder:
         ]
 
     def among(self, cell: Cell, boxes: Boxes) -> tuple[Boxes, Boxes]:
-        """Those of `boxes` that meet the cell, and those that hold all of the cell."""
+        """Return those of `boxes` that meet the cell, and those that hold all of it."""
         every = boxes
         for axis, dimension in self._dimensions:
             meeting, holding = dimension.among(cell[axis])
@@ -139,12 +150,15 @@ class BoxOrder:
         return boxes, every
 
     def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
-        """The boxes that meet the cell, up to the first one that holds all of it: no later one can decide there."""
+        """Return the boxes that meet the cell, up to the first that holds all of it.
+
+        No later box can decide there.
+        """
         meeting, holding = self.among(cell, boxes)
         return meeting & ((holding & -holding) * 2 - 1)
 
     def inside(self, cell: Cell, part: Cell) -> Boxes:
-        """The boxes that hold nothing of the cell outside of that part of it."""
+        """Return the boxes that hold nothing of the cell outside of that part of it."""
         outside = 0
         for axis, dimension in self._dimensions:
             if cell[axis] != part[axis]:
@@ -152,8 +166,10 @@ class BoxOrder:
         return ~outside
 
     def differing(self, cell: Cell, holes: Sequence[Cell], boxes: Boxes, same: Boxes) -> tuple[int, Cell] | None:
-        """A box that isn't one of `same` and decides somewhere in the cell outside of the holes, and where it does;
-        None if there is none. This is exact."""
+        """Find a box that isn't one of `same` and decides somewhere in the cell outside of the holes.
+
+        Return the box and where it decides; None if there is none. This is exact.
+        """
         meeting, holding = self.among(cell, boxes)
         certain = holding & same
         wrong = meeting & ~same & ((certain & -certain) - 1)

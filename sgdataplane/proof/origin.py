@@ -1,7 +1,7 @@
-"""Whether a router's table tells what the router itself sends from what others put into its stack.
+"""Check that a router's table tells what the router itself sends from what others put into its stack.
 
-Owns what the base chain at the output hook must do with any packet. Is given the table and what it must do. Must not
-know how the chain is compiled.
+Owns what the base chain at the output hook must do with any packet. It is given the table and what it must do. It must
+not know how the chain is compiled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLASSES: tuple[Mapping[Field, Key], ...] = ({}, {Field.SOCKET_CLASS: 0}, {Field.
 
 
 def wrong_origin(namespace: Namespace, table: Table) -> str:
-    """What is wrong with the chain for packets that the namespace itself sends, or ""."""
+    """Return what is wrong with the chain for packets that the namespace itself sends; "" if nothing is."""
     if namespace.wanted.site.origin is None:
         return ""
     statements = [statement for entry in table.chain_of(SENT).rules for statement in entry.statements]
@@ -38,7 +38,7 @@ def wrong_origin(namespace: Namespace, table: Table) -> str:
 
 
 def _packets(namespace: Namespace, table: Table) -> Iterator[dict[Field, Key]]:
-    """The packets with which the chain does something else than it should."""
+    """Yield packets with which the chain does something else than it should."""
     marks = {0, namespace.secret, namespace.secret ^ 1}
     matches = [s for entry in table.chain_of(SENT).rules for s in entry.statements if isinstance(s, Match)]
     asked = {str(item.first) for match in matches if match.field is Field.OIFNAME for item in match.ranges}

@@ -1,10 +1,10 @@
-"""The walk of addresses where something changed, and nowhere else.
+"""Repeat the walk of addresses where something changed, and nowhere else.
 
-Owns which packets these are, and their walk. Is given an earlier proof, and what is to hold now. Must not know how
+Owns which packets these are, and their walk. It is given an earlier proof, and what must hold now. It must not know how
 leaves are judged.
 
-The earlier proof says: the earlier chains do what the earlier claims say, for all packets. A packet for which no claim
-that changed holds, and which the chains treat as before, is judged as before, so nothing has to be shown for it. All
+The earlier proof says that the earlier chains do what the earlier claims say, for all packets. A packet is judged as
+before, so nothing has to be shown for it, if no claim that changed holds for it and the chains treat it as before. All
 other packets are in boxes (regions.py). Each box is walked like the whole: today's chains against today's claims.
 """
 
@@ -30,38 +30,46 @@ from sgdataplane.proof.regions import ChainPairs, ClippedSpan, Covered, RegionBo
 from sgdataplane.proof.shared import Shared, SideClaims, far_of
 from sgdataplane.proof.walk import Mismatch, Walk
 
-MOST_CLAIMS, MOST_WALKS = 16, 12  # between what is the same at both ends of the order; boxes
+MOST_CLAIMS, MOST_WALKS = 16, 12  # if more claims changed, or boxes are to be walked, everything is walked
 PORTS = 0xFFFF
 Blocks = Mapping[Remote, Ranges]
 
 
 @dataclass
 class PartialWalk:
-    """`claims`, `blocks`, `leaves`: those of the earlier proof. `program`: the chains that were read; `left`: leaves
-    that packets came to; `names`: chains that may be new on the way; `cells`: how many ends were compared."""
+    """The walks of all boxes in which something changed."""
 
     shared: Shared
     kind: SessionKind
     side: SideClaims
     claims: Sequence[Claim]
+    """The claims of the earlier proof."""
     blocks: Blocks
+    """The blocks of remotes in the earlier proof."""
     leaves: Container[str]
+    """The names of leaves of the earlier proof."""
     left: set[str] = field(default_factory=set)
+    """Leaves that packets came to; filled by the walks."""
     names: set[str] = field(default_factory=set)
+    """Chains that may be new on the way; filled by the walks."""
     cells: int = 0
+    """How many ends of walks were compared."""
 
     def __post_init__(self) -> None:
         self.program = self.new_program()
 
     def new_program(self, within: Mapping[int, tuple[int, int]] | None = None) -> Program:
-        """`within`: the numbers that it reads look-ups for, by axis."""
+        """Return a program without chains. It reads look-ups only for the numbers `within` these bounds, by axis."""
         structure, reading = self.shared.structure, self.kind.reading(by_kin=False)
         ranks, lookups = self.shared.winners.leaves, structure.lookups
         return Program(structure.table, reading, {}, lookups, codes=ACCEPTS, ranks=ranks, within=within or {})
 
     def is_right(self, entries: Sequence[str]) -> bool:
-        """Whether all packets are judged as they must be that could be judged otherwise than before. False, too, if
-        that is no less work than to walk everything, or if a changed chain has a problem, whoever meets it."""
+        """Return whether all packets that could be judged otherwise than before are judged as they must be.
+
+        Return False, too, if that is no less work than to walk everything, or if a changed chain has a problem, whether
+        a packet meets it or not.
+        """
         try:
             parts = [(box, self._claims_in(box)) for box in self._boxes(entries)]
             if sum(len(claims) for _, claims in parts) > len(self.side.of_addresses):
@@ -76,13 +84,14 @@ class PartialWalk:
         return not any(step.problem for name in self.shared.structure.changed & read.keys() for step in read[name])
 
     def _boxes(self, entries: Sequence[str]) -> list[RegionBox]:
+        """Return the boxes to walk, without those that are a part of another one."""
         found = list(dict.fromkeys([*self._of_claims(), *self._of_chains(entries)]))
         if len(found) > MOST_WALKS:
             raise UntoldError
         return [box for box in found if not any(_is_in(box, other) for other in found if other is not box)]
 
     def _claims_in(self, box: RegionBox) -> list[Claim]:
-        """The claims that can hold for packets of a box."""
+        """Return the claims that can hold for packets of a box."""
         (low, high), (first, last) = _ends(box[FAR], self.side.family.last), _ends(box[PORT], PORTS)
         near = [
             claim
@@ -93,6 +102,7 @@ class PartialWalk:
         return [claim for claim in near if is_met(box, (*claim.ranges, self.side.far(claim)))]
 
     def _of_chains(self, entries: Sequence[str]) -> list[RegionBox]:
+        """Return the boxes where today's chains may differ from the earlier ones."""
         pairs = ChainPairs(self.shared.structure, self.program.reading, self.leaves)
         for entry in entries:
             pairs.compare(entry, entry, (None,) * (FAR + 1))
@@ -100,7 +110,10 @@ class PartialWalk:
         return pairs.boxes
 
     def _of_claims(self) -> Iterator[RegionBox]:
-        """Where claims hold that came or went, or have other blocks. All others are in the same order as before."""
+        """Yield the boxes where claims hold that came or went, or have other blocks.
+
+        All other claims are in the same order as before.
+        """
         gone, come = between(self.claims, self.side.of_addresses)
         if len(gone) + len(come) > MOST_CLAIMS:
             raise UntoldError
@@ -112,7 +125,11 @@ class PartialWalk:
                 yield (*claim.ranges, _apart(self.blocks[claim.remote], self.side.blocks[claim.remote]))
 
     def _walk(self, entry: str, box: RegionBox, claims: Sequence[Claim]) -> None:
-        """Mismatch if any packet in the box isn't judged as it must be."""
+        """Walk a box from one chain for addresses on.
+
+        Raises:
+            Mismatch: A packet in the box isn't judged as it must be.
+        """
         program = self.program
         program.add_within(entry, partial(ahead, box=box))
         program.behead(entry)
@@ -147,12 +164,15 @@ class PartialWalk:
 
 
 def _ends(ranges: Covered, last: int) -> tuple[int, int]:
-    """The first and the last number of ranges, of which there is one at least."""
+    """Return the first and the last number of ranges. There is at least one."""
     return (0, last) if ranges is None else (int(ranges[0].first), int(ranges[-1].last))
 
 
 def _hull(boxes: Sequence[RegionBox]) -> Mapping[int, tuple[int, int]]:
-    """The first and the last number that any of the boxes has, by axis; not of axes that a box has all of."""
+    """Return the first and the last number that any of the boxes has, by axis.
+
+    Axes on which a box has all numbers are left out.
+    """
     found = {}
     for axis, covered in enumerate(zip(*boxes, strict=True)):
         ends = [_ends(ranges, 0) for ranges in covered if ranges]
@@ -162,7 +182,7 @@ def _hull(boxes: Sequence[RegionBox]) -> Mapping[int, tuple[int, int]]:
 
 
 def _near(ranges: Sequence[Range], within: Covered) -> Sequence[Range]:
-    """Those that begin or end in a box, or right beside it."""
+    """Return the ranges that begin or end in a box, or right beside it."""
     if not within:
         return ranges
     low, high = int(within[0].first) - 1, int(within[-1].last) + 1
@@ -174,12 +194,12 @@ def _box(claim: Claim, blocks: Blocks) -> RegionBox:
 
 
 def _is_in(box: RegionBox, other: RegionBox) -> bool:
-    """Whether a box is certainly a part of another one."""
+    """Return whether a box is certainly a part of another one."""
     return all(theirs is None or mine == theirs for mine, theirs in zip(box, other, strict=True))
 
 
 def _apart(one: Ranges, other: Ranges) -> Ranges:
-    """What is in exactly one of them."""
+    """Return the numbers that exactly one of both has."""
     numbers = (tuple([(int(item.first), int(item.last)) for item in some]) for some in (one, other))
     return tuple(Range(first, last) for first, last in apart(*numbers))
 

@@ -1,7 +1,7 @@
-"""The priority of packets on their way through a profile: chains write kins' numbers and ranks there, and ask for them.
+"""Know the priority of packets on their way through a profile. Chains keep kins' numbers and ranks there.
 
 Owns what becomes of the priority. An atom of the axis of kins stands for all far addresses that are in the same groups
-and have the same number in the map of members. Is given these atoms, and maps. Must not know claims.
+and have the same number in the map of members. It is given these atoms, and maps. It must not know claims.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from sgdataplane.nft.ir import Datum, MapKey, MapPriority, Match, SetPriority
 from sgdataplane.proof.axes import Atoms, is_in
 from sgdataplane.proof.step import Effects
 
-Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no member's
-KinAtom = tuple[Kin, int | None]  # and its number in the map of members, if it is there
-UNSET = None  # the priority that a packet came with: it may be any
+Kin = tuple[str, ...]  # the groups that an address is a member of, sorted; empty if it is no member's
+KinAtom = tuple[Kin, int | None]  # a kin, and its number in the map of members, if it is there
+UNSET = None  # the priority that a packet came with, which may be any
 View = tuple[int | None, ...]  # the priority of each atom
 MapOf = Callable[[str], Mapping[MapKey, Datum]]
 
 
 def atoms_of(found: Iterable[int], size: int) -> Atoms:
-    """The set of these atoms, of an axis that has so many."""
+    """Return the set of these atoms, of an axis that has `size` atoms."""
     bits = bytearray(b"0" * size)
     for index in found:
         bits[-1 - index] = 49
@@ -32,18 +32,20 @@ def atoms_of(found: Iterable[int], size: int) -> Atoms:
 
 @dataclass
 class Priorities:
-    """`axis`: the index of the axis of kins; `map_of`: the elements of a map of priorities; `first`: the priority that
-    packets come with."""
+    """The priority of packets by their kin, after any effects."""
 
     axis: int
+    """The index of the axis of kins."""
     atoms: Sequence[KinAtom]
     map_of: MapOf
+    """Returns the elements of a map of priorities."""
     first: int | None = UNSET
+    """The priority that packets come with."""
     _views: dict[Effects, View] = field(default_factory=dict)
     _asked: dict[tuple[tuple[Match, ...], Effects], tuple[Atoms, Atoms]] = field(default_factory=dict)
 
     def view(self, effects: Effects) -> View:
-        """The priorities after these effects."""
+        """Return the priority of each atom after these effects."""
         found = self._views.get(effects)
         if found is None:
             found = self._views[effects] = reduce(self._after, effects, (self.first,) * len(self.atoms))
@@ -59,7 +61,7 @@ class Priorities:
         return tuple(now if number is None else number for now, (_, number) in zip(view, self.atoms, strict=True))
 
     def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
-        """The axis, the atoms whose priority nobody has set, and those for which the matches hold."""
+        """Return the axis of kins, the atoms whose priority nobody has set, and those for which all matches hold."""
         key = (matches, effects)
         if key not in self._asked:
             known = [(index, value) for index, value in enumerate(self.view(effects)) if value is not UNSET]
@@ -72,18 +74,18 @@ class Priorities:
 
 @dataclass(frozen=True, slots=True)
 class OnePriority:
-    """The priority where all packets on a way have the same one, which the last effect of the kind has written. `full`:
-    all atoms of the first axis."""
+    """The priority where all packets on a way have the same one, which the latest effect has written."""
 
     full: Atoms
+    """All atoms of the first axis."""
 
     def value(self, effects: Effects) -> int | None:
-        """None: it isn't known."""
+        """Return the priority after these effects; None if it isn't known."""
         written = [effect for effect in effects if isinstance(effect, SetPriority | MapPriority)]
         return written[-1].value if written and isinstance(written[-1], SetPriority) else UNSET
 
     def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
-        """As Priorities has it."""
+        """Return the same as Priorities.asked(), with the first axis in place of that of kins."""
         value = self.value(effects)
         if value is UNSET:
             return 0, self.full, 0

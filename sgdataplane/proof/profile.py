@@ -1,8 +1,8 @@
-"""The chains of one profile against the rules of its groups: all addresses, protocols, ports, in both families.
+"""Compare the chains of one profile with the rules of its groups: all addresses, protocols, ports, both families.
 
-Owns which kinds of packets there are, and what of a proof holds for the next table. Is given an ENI that has the
-profile, and the chains where it begins. Must not know what comes before those chains, or after the chains that carry
-verdicts out.
+Owns which kinds of packets there are, and which part of a proof holds for the next table. It is given an ENI that has
+the profile, and the chains where it begins. It must not know what comes before those chains, or after the chains that
+carry verdicts out.
 
 The proof of a kind rests on its claims, the blocks of their remotes and the order among them; on the chains that it
 read; on the kins of far addresses, the maps that rank them, and what its ranks stand for.
@@ -27,18 +27,20 @@ from sgdataplane.proof.step import Outcome
 
 @dataclass(frozen=True)
 class ProvenKind:
-    """A kind that is proven, in two walks. `standing`: what its leaves were compared with; `ranks`: the claims that its
-    ranks stand for, by `winners`."""
+    """A kind of packets that is proven, in two walks."""
 
     side: SideClaims
     groups: ProvenGroups
     addresses: ProvenAddresses
     standing: Standing
+    """What its leaves were compared with."""
     winners: Winners
+    """Where all ranks of the table led."""
     ranks: Mapping[int, Outcome]
+    """The claims that its own ranks stand for."""
 
     def has_same_chains(self, kind: SessionKind, shared: Shared, roots: Collection[str]) -> bool:
-        """Whether all that was read of the table is the same."""
+        """Return whether all that was read of the table is the same."""
         changed, touched, maps = shared.structure.changed, shared.structure.touched_maps, shared.structure.table.map
         return (
             self.groups.roots == roots
@@ -56,48 +58,55 @@ class ProvenKind:
         return is_clear and self.ranks == KindCheck.own_ranks(winners, self.side)
 
     def has_same_claims(self, side: SideClaims) -> bool:
-        """Whether all that the chains were compared with is the same: the claims, and their order among all ranks."""
+        """Return whether the claims, their blocks, and their order among all ranks are the same."""
         mine = self.side
         return mine.claims == side.claims and mine.blocks == side.blocks and mine.ranked == side.ranked
 
 
 @dataclass(frozen=True)
 class ProvenProfile:
-    """A proven profile. `basis`: the part of the specification that its claims follow from; `around`: objects that it
-    follows from itself."""
+    """A proven profile."""
 
     basis: object
+    """The part of the specification that its claims follow from."""
     kinds: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
     around: object = None
+    """Objects that `basis` follows from, for a quick comparison."""
 
 
-EarlierProfile = tuple[ProvenProfile, Shared]  # and what its table's successor shares
+EarlierProfile = tuple[ProvenProfile, Shared]  # a profile, and what the present table shares with the one it was of
 
 
 @dataclass
 class ProfileCheck:
-    """The check of one profile. `carriers`: the ENIs that have it, and their interfaces; `roots`: the chains that it
-    begins with. `known`: what earlier proofs left.
-
-    `cells`, `classes`, `chains`: what was compared so far, classes of far addresses, and chains that were read.
-    `kinds`: for the next proof.
-    """
+    """The check of one profile."""
 
     state: CloudState
     options: Options
     site: Site
     shared: Shared
     carriers: Sequence[tuple[str, Eni]]
+    """The ENIs that have it, each with its interface."""
     roots: Mapping[tuple[Direction, Family], Collection[str]]
+    """The chains that it begins with."""
     known: Sequence[EarlierProfile] = ()
+    """What earlier proofs left."""
     is_strict: bool = True
     cells: int = 0
+    """How many ends of walks were compared."""
     classes: int = 0
+    """Into how many classes far addresses were divided."""
     chains: set[str] = field(default_factory=set)
+    """The chains that were read."""
     kinds: dict[SessionKind, ProvenKind] = field(default_factory=dict)
+    """The kinds that are proven, for the next proof."""
 
     def check(self) -> None:
-        """ProfileMismatch if chains and rules differ anywhere."""
+        """Prove all kinds of packets of the profile.
+
+        Raises:
+            ProfileMismatch: Chains and rules differ.
+        """
         _, eni = self.carriers[0]
         for direction in Direction:
             candidates = self.shared.claims.candidates(self.state, eni, direction, self.options)
@@ -107,12 +116,12 @@ class ProfileCheck:
                     self.kinds[kind] = self._known(kind, side) or self._checked(kind, side)
 
     def _earlier(self, direction: Direction, family: Family) -> SideClaims | None:
-        """What an earlier proof compared with in that direction and family."""
+        """Return what an earlier proof compared with in that direction and family."""
         kinds = (found for profile, _ in self.known for found in profile.kinds.items())
         return next((known.side for k, known in kinds if k.direction is direction and k.family is family), None)
 
     def _known(self, kind: SessionKind, side: SideClaims) -> ProvenKind | None:
-        """The kind as an earlier proof left it, if that still holds."""
+        """Return the kind as an earlier proof left it, if that still holds."""
         roots = self.roots.get((kind.direction, kind.family), ())
         for profile, shared in self.known:
             found = profile.kinds.get(kind)
@@ -133,6 +142,6 @@ class ProfileCheck:
 
 
 def kinds_of(site: Site, direction: Direction, family: Family) -> Iterator[SessionKind]:
-    """The kinds of packets whose sessions a direction's rules judge."""
+    """Yield the kinds of packets whose sessions a direction's rules judge."""
     for is_behind_ah in (False, True) if family is Family.IPV6 else (False,):
         yield SessionKind(direction, family, not site.is_leaving(direction), is_behind_ah)

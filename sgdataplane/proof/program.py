@@ -1,8 +1,8 @@
-"""A table's chains as one kind of packet meets them: conditions on known fields are worked out, others are asked on
-axes.
+"""Read a table's chains as one kind of packet meets them.
 
-Owns the meaning of each statement for sets of packets, as nft/interp.py has it for one packet. Is given the table and
-how each field is read. Must not know what the chains are for.
+Conditions on known fields are worked out here, all others are asked on axes. Owns the meaning of each statement for
+sets of packets, as nft/interp.py has it for one packet. It is given the table and how each field is read. It must not
+know what the chains are for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from sgdataplane.proof.step import (
 
 OF_PORTS = (*PORTS, *SESSION_PORTS)
 PRIORITY = Field.PACKET_PRIORITY
-NO_KEYS = (LACKING, "")  # no map has them: interfaces have names
+NO_KEYS = (LACKING, "")  # no map has these keys: every interface has a name
 
 
 def _nowhere(_: str) -> bool:
@@ -60,41 +60,50 @@ def _nowhere(_: str) -> bool:
 
 @dataclass
 class Program:
-    """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
-    the outcome of packets that come to it. `is_border`: whether a chain of that name isn't entered either; its name is
-    the outcome. `codes`: outcomes by the priority that says so; `ranks`: effects and outcomes by rank, of those that
-    lead to one. `within`: if only packets matter whose number on an axis is between these two, by axis: other entries
-    of look-ups aren't read.
-    `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
-    maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
-
-    `heads`: what entries ask first about the priority, if packets return by it; that isn't among the steps.
-    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop; and `leaves`:
-    chains that return each packet with one of the codes, which comes in place of a stop. `bounds`: what some of these
-    ask first about the priority. Rules that do so, too, are ends (ends.py): they are read as a way to such a chain.
-    `asked`: the ranks that leaves write. `borders`: those that were met. `cuts`: for each axis the ranges that the
-    table asks for.
-    """
+    """The chains that packets of one kind can come to from the added ones on, as steps."""
 
     table: Table
     reading: FieldReading
     stops: Mapping[str, str]
+    """Chains that aren't entered, each with what stands for it in the outcome."""
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    """The table's maps as far as they were read already; others are read when needed."""
     is_border: Callable[[str], bool] = _nowhere
+    """Returns whether a chain of that name isn't entered either; its name stands for it in the outcome."""
     codes: Mapping[int, str] = field(default_factory=dict)
+    """What each priority that is a verdict stands for."""
     ranks: Mapping[int, Outcome | None] = field(default_factory=dict)
+    """Effects and outcome of the leaf that each rank leads to; None if it leads to none that always decides."""
     within: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Bounds of the numbers that matter on an axis, by axis. Other entries of look-ups aren't read."""
     steps: dict[str, list[RuleStep]] = field(default_factory=dict)
+    """The steps of each chain that was read."""
     cuts: dict[int, list[Range]] = field(default_factory=dict)
+    """The ranges that the table asks for on each axis."""
     maps: set[str] = field(default_factory=set)
+    """The maps of which all elements were read."""
     keys: set[tuple[str, Key]] = field(default_factory=set)
+    """The single keys that were read of other maps: (map, key)."""
     names: set[Match] = field(default_factory=set)
+    """The matches on interface names that were worked out."""
     borders: set[str] = field(default_factory=set)
+    """The chains at the border that were met."""
     outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
+    """Chains where all packets come to one outcome: the effects on the way, and the stop.
+
+    These are the stops, chains that send every packet to a stop, and leaves.
+    """
     leaves: set[str] = field(default_factory=set)
+    """Chains that return each packet with one of the codes, which stands in for a stop.
+
+    A rule that does so by itself (ends.py) is read as a way to such a chain.
+    """
     bounds: dict[str, Bound] = field(default_factory=dict)
+    """The priorities that some leaves return before they do anything else."""
     heads: dict[str, Bound] = field(default_factory=dict)
+    """The priorities that entries return at once. They aren't among the entry's steps."""
     asked: dict[int, Outcome] = field(default_factory=dict)
+    """The ranks that leaves write, each with where it leads."""
     _targets: set[str] = field(default_factory=set)
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
 
@@ -104,8 +113,10 @@ class Program:
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
 
     def add(self, root: str) -> None:
-        """Parse the chains that can be reached from a chain. All chains that the table names must exist
-        (structure.py)."""
+        """Read the chains that can be reached from a chain.
+
+        All chains that the table names must exist (structure.py checks that).
+        """
         waiting = [root]
         while waiting:
             name = waiting.pop()
@@ -113,7 +124,7 @@ class Program:
                 waiting.extend(self._parse(name))
 
     def add_within(self, root: str, ahead: Callable[[Sequence[RuleStep]], Iterable[str]]) -> None:
-        """The same for some packets only. `ahead`: where steps can send these."""
+        """Read the chains that some packets can reach. `ahead` yields the chains where steps can send these."""
         waiting, seen = [root], set[str]()
         while waiting:
             name = waiting.pop()
@@ -125,7 +136,7 @@ class Program:
             waiting.extend(ahead(self.steps[name]))
 
     def behead(self, name: str) -> None:
-        """Keep apart what an added chain asks first about the priority."""
+        """Keep the priorities that an added chain returns at once apart from its steps."""
         bound = bound_of(self.steps.get(name, ()))
         if bound is not None and name not in self.bounds and name not in self.heads:
             self.heads[name] = bound
@@ -138,7 +149,7 @@ class Program:
         return name in self.borders
 
     def _parse(self, name: str) -> set[str]:
-        """Returns where the chain leads."""
+        """Read one chain. Return the chains that it leads to."""
         self._targets = set()
         steps = self.steps[name] = list(self._steps(name))
         for end, decided, beaten_by in ends_of(steps, self._decided) if self.codes else ():
@@ -158,14 +169,18 @@ class Program:
             self.bounds[name] = bound
 
     def _leaf(self, steps: Sequence[RuleStep]) -> Outcome | None:
-        """What these steps do to each packet before they return it with a code, and what that stands for. None if they
-        don't."""
+        """Return what these steps do to each packet before they return it with a code, and what the code stands for.
+
+        Return None if they don't do that.
+        """
         is_one = len(steps) == 1 and steps[0].is_plain and steps[0].verdict in (None, RETURN)
         return self._decided(steps[0].effects) if is_one else None
 
     def _decided(self, effects: Effects) -> Outcome | None:
-        """What a packet has met after these effects and the leaf of its rank, and what its code stands for. None if it
-        has neither."""
+        """Return all effects on a packet after these effects, its rank's leaf included, and what its code stands for.
+
+        Return None if the packet has neither rank nor code.
+        """
         last = effects[-1] if effects else None
         if not isinstance(last, SetPriority):
             return None
@@ -176,8 +191,10 @@ class Program:
         return None if code is None else (effects[:-1], code)
 
     def _steps(self, name: str) -> Iterator[RuleStep]:
-        """The steps of a chain, up to the first one that takes every packet and doesn't return it. Rules that only have
-        effects are joined with the next rule if that has no conditions."""
+        """Yield the steps of a chain, up to the first that takes every packet and doesn't return it.
+
+        Rules that only have effects are joined with the next rule if that has no conditions.
+        """
         done: Effects = ()
         for rule in self.table.chain[name].rules:
             step = self._parsed(self._needed(rule.statements))
@@ -198,8 +215,11 @@ class Program:
             yield RuleStep(effects=done)
 
     def _needed(self, statements: Sequence[Statement]) -> Sequence[Statement]:
-        """Without a test of the priority in front of a look-up by the priority, if it holds for all keys of the map:
-        where it fails, nothing would be found."""
+        """Return a rule's statements without a test of the priority that changes nothing.
+
+        It stands in front of a look-up by the priority, and holds for all keys of the map: where it fails, the look-up
+        would find nothing.
+        """
         match statements:
             case (Match() as test, MapPriority(asked, name) as look_up) if test.field is asked is PRIORITY:
                 keys = self.table.elements_of(name) if name in self.table.map else ()
@@ -208,13 +228,14 @@ class Program:
         return statements
 
     def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:
+        """Return a rule as a step; one with a problem if nftables would refuse the rule."""
         try:
             return self._rule(statements)
         except MalformedError as error:
             return RuleStep(problem=str(error))
 
     def _rule(self, statements: Sequence[Statement]) -> RuleStep | None:
-        """The rest of a rule as a step; None if it does nothing to such packets."""
+        """Return the rest of a rule as a step; None if it does nothing to such packets."""
         step = RuleStep()
         for index, statement in enumerate(statements):
             if isinstance(statement, Match | InSet):
@@ -237,7 +258,7 @@ class Program:
         return None
 
     def _ask(self, step: RuleStep, asked: Match | InSet) -> bool:
-        """Adds a condition to the step. False if it certainly fails."""
+        """Add a condition to the step. Return False if it certainly fails."""
         match = self._at_interface(step, asked) if isinstance(asked, InSet) else asked
         if match is None or not (match.ranges or match.negate):
             return bool(step.problem)
@@ -247,7 +268,7 @@ class Program:
         return all(self._test(step, part) for part in self.reading.parts(match))
 
     def _counter(self, step: RuleStep, asked: MapCount) -> Count | None:
-        """What the map holds for the field; None if nothing, so that the rule goes no further."""
+        """Return the counter that the map holds for the field; None if there is none: then the rule goes no further."""
         entry, value = self.table.map.get(asked.name), self.reading.known.get(asked.field, LACKING)
         if entry is None or entry.holds is not KeyType.COUNTER or entry.lifetime:
             step.problem = f"{asked.name} is no map that holds counters"
@@ -260,8 +281,10 @@ class Program:
         return None
 
     def _at_interface(self, step: RuleStep, asked: InSet) -> Match | None:
-        """What a set asks of such packets, whose interface is known. None if no packet has one, or there is a
-        problem."""
+        """Return what a set asks of such packets, whose interface is known, as a match.
+
+        Return None if no packet has an interface, or if there is a problem.
+        """
         ifname, entry = self.reading.known.get(asked.interface, asked), self.table.map.get(asked.name)
         if not isinstance(ifname, str):
             step.problem = "" if ifname is LACKING else f"it looks up {asked.interface.name.lower()} in a set"
@@ -282,7 +305,7 @@ class Program:
             self._targets.add(verdict.chain)
 
     def _do(self, step: RuleStep, statement: Effect | MapCount, rest: Sequence[Statement]) -> RuleStep | None:
-        """Adds an effect, and the rest of the rule, to the step. None if it does nothing to such packets."""
+        """Add an effect, and the rest of the rule, to the step. Return None if it does nothing to such packets."""
         if not isinstance(statement, MapCount):
             return self._affect(step, statement, rest)
         found = self._counter(step, statement)
@@ -304,7 +327,7 @@ class Program:
         return step
 
     def _refused(self, effect: Effect, rest: Sequence[Statement]) -> str:
-        """What is wrong with an effect before the rest of its rule."""
+        """Return what is wrong with an effect in front of the rest of its rule; "" if nothing is."""
         log = rest[0] if rest and isinstance(rest[0], Log) else None
         if isinstance(effect, MapPriority):
             self.maps.add(effect.name)
@@ -318,6 +341,7 @@ class Program:
         return ""
 
     def _refused_map(self, effect: MapPriority) -> str:
+        """Return what is wrong with a map that gives packets a priority; "" if nothing is."""
         entry = self.table.map.get(effect.name)
         if entry is None or entry.holds is not KeyType.CLASSID or entry.lifetime:
             return f"{effect.name} is no map that holds priorities"
@@ -325,7 +349,7 @@ class Program:
         return "" if effect.field is PRIORITY or is_members else f"{effect.name} isn't the map of members"
 
     def _test(self, step: RuleStep, match: Match) -> bool:
-        """Adds a match to the step. False if it certainly fails."""
+        """Add a match to the step. Return False if it certainly fails."""
         axis = self._axis.get(id(match.field))
         if axis is None:
             axis = self.reading.axis(match.field, match.mask)
@@ -343,7 +367,7 @@ class Program:
         return True
 
     def _look_up(self, step: RuleStep, vmap: VerdictMap) -> bool:
-        """Adds a look-up to the step. False if it certainly finds nothing."""
+        """Add a look-up to the step. Return False if it certainly finds nothing."""
         if vmap.name and vmap.name not in self.table.map:
             step.problem = f"there is no map {vmap.name}"
         elif vmap.field is PRIORITY and vmap.name:
@@ -362,13 +386,14 @@ class Program:
         return True
 
     def _known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:
+        """Decide a look-up of a known value. Return False if it finds nothing."""
         found = self._element(vmap.name, value) if vmap.name else among(vmap, value)
         if found is not None:
             self._decide(step, found)
         return found is not None
 
     def _element(self, name: str, key: Key) -> Verdict | None:
-        """The verdict of one key in a named map."""
+        """Return the verdict of one key in a named map."""
         if self.table.map[name].lifetime:
             self.maps.add(name)
             return RETURN if key in self.reading.passing else None
@@ -377,12 +402,13 @@ class Program:
         return None if value is None else verdict_of(value, name)
 
     def numbered(self, name: str, value: int) -> Verdict | None:
-        """The verdict of a priority in a named map."""
+        """Return the verdict of a priority in a named map."""
         self.keys.add((name, value))
         found = self._lookup(name).get(value)
         return found if isinstance(found, Verdict) else None
 
     def _entries(self, vmap: VerdictMap) -> Iterator[tuple[Range, Verdict]]:
+        """Yield the ranges of a look-up with their verdicts."""
         if not vmap.name:
             yield from vmap.entries
             return

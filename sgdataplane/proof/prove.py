@@ -1,7 +1,7 @@
-"""prove(): does a compiled table do what the specification says, for every packet? If not, one packet that differs.
+"""Prove that a compiled table does what the specification says, for every packet, or find one packet that differs.
 
-Owns the order of the comparisons, the account of them, and what the next proof may take from this one. Is given a state
-and a table. Must not do I/O, or know how the table was compiled.
+Owns the order of the comparisons, the account of them, and what the next proof may take from this one. It is given a
+state and a table. It must not do I/O, or know how the table was compiled.
 
 The proof of a part rests on the chains and maps that it read, and on what of the state it was compared with. Where
 these are equal, the same proof would come out once more.
@@ -41,24 +41,29 @@ from sgdataplane.proof.template import Template
 from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
-Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, and the interfaces that carry them
+Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, each with its interface in front
 
 
 @dataclass(frozen=True)
 class ProvenTable:
-    """A table that is proven, for the next proof to start from. `atoms`: of the kins of far addresses; `remembered`: of
-    what all profiles share; `gates`: the fixed part, by interface; `profiles`: by what makes rules the same.
-    `templates`: for fixed parts that are alike. `audits`: what ENIs in audit mode have of their own."""
+    """A table that is proven, for the next proof to start from."""
 
     structure: Structure
     kinships: Kinships
     atoms: Mapping[Family, KinAtoms] = field(default_factory=dict)
+    """The atoms of far addresses by kin."""
     remembered: Remembered = field(default_factory=Remembered)
+    """What all profiles share."""
     places: Places | None = None
+    """The fixed part at all interfaces."""
     profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
+    """The profiles, by what makes the rules of ENIs the same."""
     templates: Mapping[Kind, Template] = field(default_factory=dict)
+    """Interfaces whose fixed part is a template for interfaces of their kind."""
     vpc_of: Mapping[str, str] = field(default_factory=dict)
+    """The VPC of each group."""
     audits: ProvenAudits = field(default_factory=ProvenAudits)
+    """What ENIs in audit mode have of their own."""
 
     @property
     def gates(self) -> Mapping[str, ProvenGate]:
@@ -68,18 +73,24 @@ class ProvenTable:
 
 @dataclass(frozen=True)
 class Places:
-    """The fixed part of a table at all interfaces. `carriers`: the ENIs, by what makes their rules the same, and
-    `roots`: where these begin. `basis`: all of the specification that any of it was compared with; `interfaces`: those
-    that the table names."""
+    """The fixed part of a table at all interfaces."""
 
     basis: object
+    """All of the specification that any of it was compared with."""
     interfaces: AbstractSet[str]
+    """The interfaces that the table names."""
     gates: Mapping[str, ProvenGate]
+    """The proven fixed part, by interface."""
     carriers: Mapping[object, Carriers]
+    """The ENIs, by what makes their rules the same."""
     roots: Mapping[object, Roots]
+    """The chains where these rules begin."""
 
     def is_same(self, basis: object, structure: Structure) -> bool:
-        """Whether each interface would be proven as it was. The structure has what changed since then."""
+        """Return whether each interface would be proven as it was.
+
+        `structure` says what has changed since then.
+        """
         return (
             structure.interfaces is self.interfaces
             and structure.changed.isdisjoint(self._chains)
@@ -98,13 +109,13 @@ class Places:
 
 
 def profile_basis(state: CloudState, options: Options, eni: Eni) -> object:
-    """The part of a state that the claims of an ENI's profile follow from, but for the members of groups."""
+    """Return what the claims of an ENI's profile follow from in a state, except the members of groups."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
     return options, eni.nic_type, eni.vpc_id, groups, dict(_lists(state, groups)), state.vpcs
 
 
 def spoken_of(state: CloudState, eni: Eni) -> frozenset[str]:
-    """The groups whose members matter to a profile."""
+    """Return the groups whose members matter to an ENI's profile."""
     groups = [state.group[group_id] for group_id in eni.security_group_ids]
     remotes = (rule.remote for group in groups for rule in group.rules)
     named = {remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)}
@@ -112,7 +123,7 @@ def spoken_of(state: CloudState, eni: Eni) -> frozenset[str]:
 
 
 def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple[object, object]]:
-    """The lists that rules name, and the VPCs of groups that they name."""
+    """Yield the lists that rules name, and the VPCs of the groups that they name."""
     for rule in (rule for group in groups for rule in group.rules):
         if rule.port_list_id:
             yield rule.port_list_id, state.port_list[rule.port_list_id]
@@ -124,26 +135,33 @@ def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple
                 yield group_id, other and other.vpc_id
 
 
-MOST_TEMPLATES = 64  # so many are kept, the latest ones; each has a few dozen chains
+MOST_TEMPLATES = 64  # so many templates are kept, the latest ones; each has a few dozen chains
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The result. A cell is a set of packets that take one path through the table. `classes`: of far addresses, in all
-    profiles, families and directions. `counterexample` and `problem` are None and "" if the table is right; `proven` is
-    then for the next proof. Counts don't include what was taken from an earlier proof."""
+    """The result of a proof. Its counts don't include what was taken from an earlier proof."""
 
     cells: int
+    """How many ends of walks were compared. Each is a set of packets that take one path through the table."""
     classes: int
+    """How many classes of far addresses there are, in all profiles, families and directions together."""
     chains: int
+    """How many chains were read."""
     profiles: int
+    """How many profiles were compared."""
     seconds: float
+    """How long it took, in seconds of the clock."""
     counterexample: Counterexample | None = None
+    """A packet that differs; None if the table is right."""
     problem: str = ""
+    """What is wrong with the table, if no packet shows it; "" if nothing is."""
     proven: ProvenTable | None = field(default=None, repr=False)
+    """What the next proof can start from; None if the table is wrong."""
 
     @property
     def holds(self) -> bool:
+        """Whether the table is right."""
         return self.counterexample is None and not self.problem
 
     def __str__(self) -> str:
@@ -157,8 +175,11 @@ class Proof:
 def prove(
     specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
 ) -> Proof:
-    """Compare all packets at all interfaces. `before`: what an earlier proof left; parts that haven't changed since
-    aren't compared again. `like`: what the proof of another table left, from which common profiles are taken."""
+    """Compare table and specification for all packets at all interfaces.
+
+    `before` is what an earlier proof left; parts that haven't changed since aren't compared again. `like` is what the
+    proof of another table left; profiles that both have are taken from it. Neither changes the result.
+    """
     work = _Work(specification, table, before, like)
     with no_collection():
         return work.proof()
@@ -167,7 +188,11 @@ def prove(
 def require_proof(
     specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
 ) -> Proof:
-    """prove(), for callers that must not go on without: ProofError, with the packet that differs."""
+    """Prove a table as prove() does, for callers that must not go on without.
+
+    Raises:
+        ProofError: The table is wrong; the message has the packet that differs.
+    """
     proof = prove(specification, table, before, like)
     if not proof.holds:
         raise ProofError(str(proof))
@@ -176,7 +201,7 @@ def require_proof(
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """An earlier proof, and its table's successor as far as profiles share it."""
+    """An earlier proof, and what its table's successor has for all profiles to share."""
 
     proven: ProvenTable
     shared: Shared
@@ -192,8 +217,11 @@ class _Basis:
         return cls(proven, Shared(structure, kinships, atoms, proven.remembered))
 
     def profile(self, key: object, around: object, spell: Callable[[], object], roots: Roots) -> ProvenProfile | None:
-        """The profile, if it is the same here: with the same claims and chains, and the same members of groups that it
-        names. Else None. `spell`: says what its claims follow from."""
+        """Return the earlier profile if it is the same here; else None.
+
+        It is the same with the same claims and chains, and the same members of groups that it names. `spell` returns
+        what its claims follow from, and is called only if `around` doesn't show that already.
+        """
         found = self.proven.profiles.get(key)
         if found is None or (found.around != around and found.basis != spell()):
             return None
@@ -205,14 +233,14 @@ class _Basis:
 
 
 def _members(structure: Structure, family: Family) -> Lookup:
-    """The numbers of addresses, as the table has them."""
+    """Return the map of members: the number that the table has for each address."""
     name = members_name(family)
     entry = structure.table.map.get(name)
     return structure.lookups[name] if entry is not None and entry.holds is KeyType.CLASSID else Lookup({})
 
 
 class _Work:
-    """One proof. `_before`: the earlier proof that it starts from; `_like`: another one, if there are two."""
+    """One proof, from an earlier one on."""
 
     def __init__(
         self, specification: Specification, table: Table, before: ProvenTable | None, like: ProvenTable | None
@@ -228,6 +256,7 @@ class _Work:
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
+        """Check timeouts, origin, limits and audits first, then the fixed part and all profiles."""
         wanted = self._namespace.wanted
         try:
             start = _Basis.of(self._before, self._table, wanted)
@@ -262,8 +291,10 @@ class _Work:
         )  # fmt: skip
 
     def _shown(self, difference: ProfileMismatch) -> Counterexample:
-        """The counterexample. If no packet can show that difference, the chains may be wrong about other packets,
-        too."""
+        """Return the counterexample for a difference in rules.
+
+        If no packet can show that difference, the chains may be wrong about other packets, too, so these are tried.
+        """
         found = of_profile(self._table, self._namespace, difference)
         if not found.is_shown:
             try:
@@ -273,6 +304,7 @@ class _Work:
         return found
 
     def _places(self, structure: Structure) -> Places:
+        """Prove the fixed part at all interfaces, unless all of it is as before."""
         wanted, before = self._namespace.wanted, self._before.places
         fixed = (wanted.options, wanted.placement, wanted.uplinks, wanted.internal, wanted.time_scale)
         basis = (self._namespace.epoch, self._namespace.secret, fixed, self._namespace.enis)
@@ -284,6 +316,7 @@ class _Work:
         return Places(basis, structure.interfaces, gates, carriers, roots)
 
     def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
+        """Yield each interface with its proven fixed part."""
         self._gate = GateCheck(structure, self._namespace, dict(self._before.templates))
         for ifname in self._gate.names():
             gate = self._before.gates.get(ifname)
@@ -291,7 +324,7 @@ class _Work:
             yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
     def _profiles(self, start: _Basis, other: _Basis | None, places: Places) -> dict[object, ProvenProfile]:
-        """The profiles of all interfaces."""
+        """Prove the profiles of all interfaces, or take them from earlier proofs."""
         found = dict[object, ProvenProfile]()
         for key, carriers in places.carriers.items():
             roots = places.roots[key]
@@ -305,14 +338,17 @@ class _Work:
         return found
 
     def _around(self, start: _Basis, eni: Eni) -> object:
-        """Objects that the claims of an ENI's profile follow from, and maybe more. Where they are the same, so is what
-        _basis() makes of them."""
+        """Return objects that the claims of an ENI's profile follow from, and maybe more.
+
+        Where these are the same, so is what _basis() makes of them, which costs more.
+        """
         wanted, state = self._namespace.wanted, self._namespace.wanted.state
         groups = tuple([state.group[group_id] for group_id in sorted(eni.security_group_ids)])
         lists = state.vpcs, state.prefix_lists, state.port_lists
         return groups, self._vpc_of, lists, start.shared.kinships.carriers, wanted.options, eni.nic_type, eni.vpc_id
 
     def _basis(self, start: _Basis, eni: Eni) -> object:
+        """Return all that the claims of an ENI's profile follow from."""
         wanted = self._namespace.wanted
         spoken = spoken_of(wanted.state, eni)
         delegated = [
@@ -337,7 +373,7 @@ class _Work:
         return ProvenProfile(basis, check.kinds)
 
     def _by_profile(self) -> dict[object, list[tuple[str, Eni]]]:
-        """The ENIs with the interfaces that carry them, by what makes their rules the same."""
+        """Return the ENIs with their interfaces, by what makes their rules the same."""
         found: dict[object, list[tuple[str, Eni]]] = {}
         for ifname, eni in sorted(self._namespace.enis.items()):
             key = (frozenset(eni.security_group_ids), eni.nic_type, eni.vpc_id)
@@ -347,6 +383,7 @@ class _Work:
     def _account(
         self, counterexample: Counterexample | None, problem: str = "", proven: ProvenTable | None = None
     ) -> Proof:
+        """Return the result with its counts."""
         cells, chains = (0, set[str]()) if self._gate is None else (self._gate.cells, self._gate.chains)
         return Proof(
             cells + sum(check.cells for check in self._checks),
@@ -361,7 +398,7 @@ class _Work:
 
 
 def _roots(of_carriers: Iterable[Roots]) -> dict[tuple[Direction, Family], frozenset[str]]:
-    """Where the rules of any carrier begin."""
+    """Return the chains where the rules of any of these ENIs begin."""
     found: dict[tuple[Direction, Family], frozenset[str]] = {}
     for place, names in (item for roots in of_carriers for item in roots.items()):
         found[place] = found.get(place, frozenset()) | names

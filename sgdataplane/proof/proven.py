@@ -1,6 +1,6 @@
-"""One interface whose fixed part is proven, and when the same proof would come out once more.
+"""Remember one interface whose fixed part is proven, and tell when the same proof would come out once more.
 
-Owns what such a proof rests on, and what the chains are called where rules of an ENI begin. Must not know how it is
+Owns what such a proof rests on, and the names of chains where rules of an ENI begin. It must not know how the proof is
 found.
 """
 
@@ -14,12 +14,12 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key
 from sgdataplane.proof.structure import Structure, said
 
-RULES = "profile-"  # what the chains are called where the rules of an ENI begin
-Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
+RULES = "profile-"  # names of chains where the rules of an ENI begin start so
+Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # the chains where the rules of an ENI begin
 
 
 def judging(chain: str) -> Direction | None:
-    """The direction whose rules begin at that chain."""
+    """Return the direction whose rules begin at that chain; None if none begin there."""
     if not chain.startswith(RULES):
         return None
     return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
@@ -27,19 +27,24 @@ def judging(chain: str) -> Direction | None:
 
 @dataclass(frozen=True, slots=True)
 class ProvenGate:
-    """One interface whose fixed part is proven. `basis`: the part of the specification that it was compared with.
-    `chains`, `maps`, `keys`: what was read of the table; of some maps only the values of single keys. `roots`: the
-    chains of rules that it leads to."""
+    """One interface whose fixed part is proven."""
 
     basis: object
+    """The part of the specification that it was compared with."""
     chains: frozenset[str]
+    """The chains that were read."""
     maps: frozenset[str]
+    """The maps of which everything was read."""
     keys: Mapping[tuple[str, Key], object]
+    """The single keys that were read of other maps, with what they had."""
     roots: Roots
+    """The chains of rules that it leads to."""
 
     def is_same(self, basis: object, structure: Structure) -> bool:
-        """Whether the comparison would be the same: of the same chains and maps with the same basis. The structure has
-        what changed since it was proven."""
+        """Return whether the comparison would be the same: the same chains and maps with the same basis.
+
+        `structure` says what has changed since the interface was proven.
+        """
         return (
             structure.changed.isdisjoint(self.chains)
             and structure.changed_maps.isdisjoint(self.maps)

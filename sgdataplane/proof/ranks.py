@@ -1,8 +1,8 @@
-"""Ranks: the permission on a group that a number stands for, and the permissions that it is stronger than.
+"""Know what each rank stands for: a permission on a group, and the permissions that it is stronger than.
 
-Owns which leaf each rank leads to, and whether the ranks that a leaf gives way to are those of stronger permissions.
-Is given one side's chains behind the address chains, and the order of decide(). Must not know how ranks are numbered:
-it compares them one by one.
+Owns which leaf (verdict chain) each rank leads to, and whether the ranks that a leaf gives way to are those of stronger
+permissions. It is given one side's chains behind the address chains, and the order of decide(). It must not know how
+ranks are numbered: it compares them one by one.
 """
 
 from __future__ import annotations
@@ -27,33 +27,44 @@ from sgdataplane.proof.step import FieldReading, Outcome
 
 
 class WrongRanksError(Exception):
-    """Ranks that don't mean what they must; str() says why. `outcomes`: of decisions that it is about."""
+    """Ranks that don't mean what they must; str() says why.
+
+    Attributes:
+        outcomes: What the decisions do that it is about.
+    """
 
     def __init__(self, problem: str, *outcomes: Outcome) -> None:
         super().__init__(problem)
         self.outcomes = outcomes
 
 
-# By the priority that says what was decided: the chain that carries it out.
+# For each priority that says what was decided, the chain that carries it out.
 DECISIONS = {code: end_chain(*decided) for decided, code in CODES.items()}
-# What a profile's own chains may decide. All that they refuse has a rank, by which an ENI in audit mode lets it pass.
+# What a profile's own chains may decide. Each refusal has a rank instead, so that an ENI in audit mode can let it pass.
 ACCEPTS = {code: end_chain(side, verdict) for (side, verdict), code in CODES.items() if verdict is Verdict.ACCEPT}
 
 
 @dataclass(frozen=True, eq=False)
 class Winners:
-    """Where each rank leads. None: to no leaf that decides whatever the priority is. `names`: of the leaves; `of`: the
-    rank of each outcome; `doubled`: outcomes that have several; `asked`: the map that says so. Compared by identity."""
+    """Where each rank leads. Two of them are compared by identity."""
 
     leaves: Mapping[int, Outcome | None]
+    """The outcome of the leaf that each rank leads to; None if no leaf is there that always decides."""
     names: Mapping[int, str]
+    """The name of the chain that each rank leads to."""
     of: Mapping[Outcome, int]
+    """The rank of each outcome."""
     doubled: AbstractSet[Outcome]
+    """The outcomes that have several ranks."""
     asked: Map | None = None
+    """The map that says where ranks lead."""
 
     @classmethod
     def read(cls, table: Table, changed: AbstractSet[str], before: Winners) -> Winners:
-        """`before`: what was read of an earlier table, `changed`: chains that have changed since."""
+        """Read where a table's ranks lead.
+
+        `before` is what was read of an earlier table, and `changed` are the chains that have changed since.
+        """
         asked = table.map.get(WINNERS)
         if asked is not None and asked is before.asked and before.chains.isdisjoint(changed):
             return before
@@ -71,6 +82,7 @@ class Winners:
 
     @cached_property
     def chains(self) -> AbstractSet[str]:
+        """The chains that ranks lead to."""
         return frozenset(self.names.values())
 
 
@@ -78,14 +90,17 @@ NO_WINNERS = Winners({}, {}, {}, frozenset())
 
 
 def _targets(asked: Map | None) -> Iterator[tuple[int, str]]:
-    """The chains that ranks lead to, which return. The base chain asks for no other numbers (gatewalk.py)."""
+    """Yield the chains that ranks lead to, and that return.
+
+    The base chain looks up no other numbers in this map (gatewalk.py).
+    """
     elements = asked.elements if asked is not None else ()
     leads = ((rank, to) for rank, to in elements if isinstance(rank, int) and isinstance(to, Lead))
     return ((rank, to.chain) for rank, to in leads if rank in RANKS and to.kind is VerdictKind.JUMP)
 
 
 def outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
-    """What each of these chains does with every packet, if it is a leaf that gives way to nothing; else None."""
+    """Yield what each of these chains does with every packet; None if it isn't a leaf, or gives way to something."""
     program = Program(table, FieldReading({}, {}), {}, codes=DECISIONS)
     for name in names:
         program.add(name)
@@ -94,12 +109,14 @@ def outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome 
 
 @dataclass(frozen=True)
 class RankOrder:
-    """`own`: the outcomes of a profile's ranks; `standing`: the place of each in the order of decide(). `others`:
-    priorities that packets without a rank have, sorted."""
+    """The ranks of a profile, in the order of decide()."""
 
     own: Mapping[int, Outcome]
+    """What each rank of the profile stands for."""
     standing: Mapping[Outcome, int]
+    """The place of each outcome in the order of decide()."""
     others: Sequence[int]
+    """The priorities that packets without a rank have, sorted."""
 
     @cached_property
     def _ranks(self) -> Sequence[int]:
@@ -107,12 +124,16 @@ class RankOrder:
 
     @cached_property
     def _below(self) -> Sequence[int]:
-        """For each number of ranks, the places of so many first ones, as a mask."""
+        """For each number n, the places of the n smallest ranks, as a mask."""
         places = (1 << self.standing[self.own[rank]] for rank in self._ranks)
         return list(accumulate(places, or_, initial=0))
 
     def check(self, name: str, outcome: Outcome, bound: Iterable[Range]) -> None:
-        """WrongRanksError unless the leaf of that outcome gives way to all stronger ranks, and to nothing else."""
+        """Check that the leaf of an outcome gives way to all stronger ranks, and to nothing else.
+
+        Raises:
+            WrongRanksError: It doesn't.
+        """
         found = 0
         for item in bound:
             low, high = int(item.first), int(item.last)
@@ -127,28 +148,32 @@ class RankOrder:
             raise WrongRanksError(f"chain {name} {what} rank {rank}", outcome, self.own[rank])
 
 
-Strengths = tuple[tuple[str, int], ...]  # groups with ranks, strongest first
+Strengths = tuple[tuple[str, int], ...]  # groups with their ranks, strongest first
 
 
 @dataclass
 class RankMaps:
-    """Which maps give each kin the rank of its strongest group. `checked`: those that were looked through."""
+    """Tells which maps give each kin the rank of its strongest group."""
 
     numbers: KinNumbers
     table: Table
     checked: dict[tuple[str, Strengths, str], tuple[Map, Map | None, bool]] = field(default_factory=dict)
+    """The maps that were looked through, and whether they were right."""
 
     @classmethod
     def after(cls, before: RankMaps | None, atoms: Mapping[Family, KinAtoms], table: Table) -> RankMaps:
-        """`before`: those of an earlier table; they are looked through again only if there are other kins."""
+        """Start with what was found out about an earlier table's maps, unless there are other kins by now."""
         if before is not None and before.numbers.is_of(atoms):
             return cls(before.numbers, table, dict(before.checked))
         return cls(KinNumbers.of(atoms), table)
 
     def are_right(self, names: Sequence[str], strengths: Strengths) -> bool:
-        """Whether these one or two maps, one asked after the other, give each kin the rank of the first of these groups
-        that it is in, and hold nothing else. (If not, they may be right all the same.) Of two maps, the last one has to
-        be about the strongest groups, and the other one about no kin of these."""
+        """Return whether these one or two maps, asked in this order, rank each kin by just these groups.
+
+        Each kin that is in some of the groups must get the rank of the first of them, and the maps must hold nothing
+        else. If the result is False, they may be right all the same. Of two maps, the last one must be about the
+        strongest groups, and the other one about no kin of these.
+        """
         *others, last = names
         if not others:
             return self._is_right(last, strengths)
@@ -158,7 +183,7 @@ class RankMaps:
         return is_right and self._is_right(others[0], strengths[first:], last)
 
     def _is_right(self, name: str, strengths: Strengths, but: str = "") -> bool:
-        """The same for one map. `but`: a map that is about all kins that this one leaves out."""
+        """Return the same for one map. `but` names a map that is about all kins that this one leaves out."""
         entry, other, key = self.table.map[name], self.table.map.get(but), (name, strengths, but)
         known, known_other, is_right = self.checked.get(key, (None, None, False))
         if known is not entry or known_other is not other:

@@ -1,10 +1,10 @@
-"""Which packets a change of a table can treat otherwise, as boxes: where its chains differ from those that are proven.
+"""Find the packets that a changed table can treat otherwise than the proven one, as boxes.
 
-Owns the comparison of chains side by side, and boxes. Is given both versions of the chains. Must not know rules of
-users.
+Owns the comparison of chains side by side, and boxes. It is given both versions of the chains. It must not know rules
+of users.
 
-For a packet outside of all boxes, both tables do the same, and read the same of it. A box may be too large, never too
-small. If chains differ in too many places, or if it can't be told, there is no answer.
+For a packet outside of all boxes, both tables do the same, and the same is read of both. A box may be too large, never
+too small. If chains differ in too many places, or if it can't be told, there is no answer.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sgdataplane.proof.step import FieldReading, RuleStep
 from sgdataplane.proof.structure import Structure
 
 Covered = tuple[Range, ...] | None  # None: all values
-RegionBox = tuple[Covered, ...]  # by axis
-Entries = Sequence[tuple[Range, Verdict]]  # of a look-up
-Rests = tuple[Verdict | None, Verdict | None]  # what becomes of packets that two look-ups don't find
-MOST = 24  # boxes, and entries of two maps that differ
-MOST_PAIRS = 16 * MOST  # of chains
+RegionBox = tuple[Covered, ...]  # the values on each axis
+Entries = Sequence[tuple[Range, Verdict]]  # the entries of a look-up
+Rests = tuple[Verdict | None, Verdict | None]  # the verdicts on packets that the one and the other look-up don't find
+MOST = 24  # so many boxes there may be, and so many entries of two maps may differ
+MOST_PAIRS = 16 * MOST  # so many pairs of chains are compared
 
 
 class UntoldError(Exception):
@@ -34,7 +34,7 @@ class UntoldError(Exception):
 
 
 def overlap(one: Sequence[Range], other: Sequence[Range]) -> bool:
-    """Whether ranges, which are sorted, have a number in common."""
+    """Return whether two lists of ranges, both sorted, have a number in common."""
     if not one or not other:
         return False
     if one[-1].last < other[0].first or other[-1].last < one[0].first:  # type: ignore[operator]
@@ -43,12 +43,12 @@ def overlap(one: Sequence[Range], other: Sequence[Range]) -> bool:
 
 
 def is_met(box: RegionBox, ranges: Iterable[Covered]) -> bool:
-    """Whether a packet can be in both."""
+    """Return whether a packet can be in both the box and the ranges."""
     return all(a is None or b is None or overlap(a, b) for a, b in zip(box, ranges, strict=True))
 
 
 def ahead(steps: Iterable[RuleStep], box: RegionBox) -> Iterator[str]:
-    """The chains to which steps can send packets in the box."""
+    """Yield the chains to which steps can send packets in the box."""
     for step in steps:
         tests = [(box[test.axis], test.ranges) for test in step.tests if not test.negate and test.mask is None]
         if any(_is_apart(mine, ranges) for mine, ranges in tests):
@@ -63,7 +63,10 @@ def ahead(steps: Iterable[RuleStep], box: RegionBox) -> Iterator[str]:
 
 
 def _is_apart(mine: Covered, ranges: Sequence[Range]) -> bool:
-    """Whether ranges that a table asks for, which may be in any order, certainly have nothing in common with these."""
+    """Return whether ranges that a table asks for certainly have nothing in common with `mine`.
+
+    The table's ranges may be in any order.
+    """
     if mine and len(ranges) == 1:
         first, last = int(ranges[0].first), int(ranges[0].last)
         if first <= last and (last < int(mine[0].first) or first > int(mine[-1].last)):
@@ -72,13 +75,13 @@ def _is_apart(mine: Covered, ranges: Sequence[Range]) -> bool:
 
 
 def is_sorted(ranges: Sequence[Range]) -> bool:
-    """Whether ranges of numbers are disjoint and sorted."""
+    """Return whether ranges of numbers are disjoint and sorted."""
     ends = [int(end) for item in ranges for end in (2 * int(item.first), 2 * int(item.last) + 1)]
     return all(one < other for one, other in pairwise(ends))
 
 
 class ClippedSpan(Span):
-    """A span for packets in some ranges only: outside of these it isn't cut, and sets say nothing."""
+    """An axis for packets in some ranges only. Outside of these it isn't cut, and sets say nothing."""
 
     def __init__(self, last: int, cuts: Iterable[int], within: Covered) -> None:
         self._low, self._high = (int(within[0].first), int(within[-1].last)) if within else (0, last)
@@ -97,16 +100,17 @@ class ClippedSpan(Span):
 
 @dataclass
 class ChainPairs:
-    """Compares two versions of chains. `structure`: of the later table, with what changed. `leaves`: earlier chains
-    that must stay what they are, with their names.
-
-    `boxes`: where chains do otherwise. `names`: the later chains that were looked into."""
+    """Compares two versions of chains, side by side."""
 
     structure: Structure
+    """The later table's structure, which says what has changed."""
     reading: FieldReading
     leaves: Container[str]
+    """The names of earlier leaves, which must stay as they are."""
     boxes: list[RegionBox] = field(default_factory=list)
+    """Where the chains do something else; filled by compare()."""
     names: set[str] = field(default_factory=set)
+    """The later chains that were looked into; filled by compare()."""
     _left: int = MOST_PAIRS
 
     @cached_property
@@ -114,7 +118,11 @@ class ChainPairs:
         return {asked: axis for (asked, mask), axis in self.reading.axes.items() if mask is None}
 
     def compare(self, one: str, other: str, box: RegionBox) -> None:
-        """The earlier chain `one` and the later one `other`, for the packets of a box. UntoldError."""
+        """Compare the earlier chain `one` with the later one `other`, for the packets of a box.
+
+        Raises:
+            UntoldError: They differ in too many places, or it can't be told where.
+        """
         structure = self.structure
         if one == other and one not in structure.turned:
             return
@@ -129,7 +137,7 @@ class ChainPairs:
             self._chains(before.rules, after.rules, box)
 
     def _is_comparable(self, before: Chain, after: Chain) -> bool:
-        """Whether they have as many rules, and all that the later one uses exists and is the same."""
+        """Return whether both have as many rules, and all that the later chain uses exists and is the same."""
         facts = self.structure.facts[after.name]
         return (
             len(before.rules) == len(after.rules)
@@ -184,7 +192,7 @@ class ChainPairs:
                 self._ways(found[0] or rests[0], found[1] or rests[1], part)
 
     def _differing(self, one: Entries, other: Entries) -> tuple[Entries, Entries]:
-        """The entries of two look-ups that aren't the same, or lead to chains that may differ."""
+        """Return the entries of two look-ups that aren't the same, or lead to chains that may differ."""
         start, end = same_ends(one, other)
         at_ends = (*one[:start], *one[len(one) - end :])
         moved = [entry for entry in at_ends if entry[1].chain in self.structure.turned]
@@ -200,7 +208,7 @@ class ChainPairs:
             self._pair(one, other, box)
 
     def _narrowed(self, box: RegionBox, statements: Iterable[Statement]) -> RegionBox | None:
-        """The part of the box for which all matches hold, or more; None if there is none."""
+        """Return the part of the box for which all matches hold, or more; None if there is none."""
         left: RegionBox | None = box
         for match in (statement for statement in statements if isinstance(statement, Match)):
             axis = self._axes.get(match.field)
@@ -213,14 +221,14 @@ class ChainPairs:
         return left
 
     def _certainly(self, match: Match) -> bool | None:
-        """Whether a match holds for all packets of the kind, or for none; None if that depends."""
+        """Return whether a match holds for all packets of the kind, or for none; None if that depends on the packet."""
         reading = self.reading
         if reading.axis(match.field, match.mask) is not None:
             return None
         return holds(match, reading.known[match.field]) if match.field in reading.known else reading.answers.get(match)
 
     def _takes_all(self, rule: Rule) -> bool:
-        """Whether no packet goes on to the next rule."""
+        """Return whether no packet goes on to the next rule."""
         last = _last(rule)
         is_certain = all(isinstance(some, Match) and self._certainly(some) for some in rule.statements[:-1])
         return is_certain and isinstance(last, Verdict) and last.kind is not VerdictKind.JUMP
@@ -235,17 +243,20 @@ def _is_match(statement: Statement) -> bool:
 
 
 def _leads(statement: Statement) -> bool:
-    """Whether packets can leave the rule there."""
+    """Return whether packets can leave the rule at this statement."""
     return isinstance(statement, Verdict | VerdictMap)
 
 
 def _are_plain(one: VerdictMap, other: VerdictMap) -> bool:
-    """Whether both look up the same field in elements of their own."""
+    """Return whether both look up the same field in elements of their own."""
     return one.field is other.field and not one.name and not other.name
 
 
 def _rest(rules: Sequence[Rule]) -> Verdict | None:
-    """What the first of these rules does to all packets; None if that isn't one verdict, or if they come back."""
+    """Return the verdict that the first of these rules has for all packets.
+
+    Return None if it does something else, or if packets come back.
+    """
     statements = rules[0].statements if rules else ()
     verdict = statements[0] if len(statements) == 1 else None
     return verdict if isinstance(verdict, Verdict) and verdict.kind is not VerdictKind.JUMP else None
@@ -260,7 +271,7 @@ def _at(entries: Entries, value: int) -> Verdict | None:
 
 
 def _within(box: RegionBox, axis: int, ranges: tuple[Range, ...]) -> RegionBox | None:
-    """The part of a box in some ranges; None if there is none."""
+    """Return the part of a box in some ranges of an axis; None if there is none."""
     mine = box[axis]
     if mine is not None:
         ranges = tuple(

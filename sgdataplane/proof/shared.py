@@ -1,6 +1,6 @@
-"""What the proofs of all profiles of a table share: its structure, members, claims, and what ranks stand for.
+"""Keep what the proofs of all profiles of a table share: structure, members, claims, and what ranks stand for.
 
-Owns what is read once for all of them, and what the next table's proofs start from. Must not know walks.
+Owns what is read once for all of them, and what the next table's proofs start from. It must not know walks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sgdataplane.proof.structure import Structure
 
 
 class ByCounter(Mapping[Outcome, int]):
-    """The place of each outcome in a list, found by the counter that it begins with: hashing an outcome is slow."""
+    """The place of each outcome in a list, found by its first counter: hashing an outcome is slow."""
 
     def __init__(self, order: Sequence[Outcome]) -> None:
         self._order = order
@@ -29,7 +29,7 @@ class ByCounter(Mapping[Outcome, int]):
 
     @property
     def is_clear(self) -> bool:
-        """Whether no two have the same counter."""
+        """Whether no two outcomes have the same counter; else this can't be used."""
         return len(self._place) == len(self._order)
 
     def __getitem__(self, outcome: Outcome) -> int:
@@ -47,17 +47,20 @@ class ByCounter(Mapping[Outcome, int]):
 
 @dataclass(frozen=True)
 class SideClaims:
-    """The claims of one direction in one family, strongest first, and the address blocks of the groups and prefix lists
-    that they name. `order`: what all candidates ask for in the order of decide(), `on_groups`: those on groups, for
-    both families, and `ranked`: these and the claims. `said`: the candidates, and what each of them says."""
+    """The claims of one direction in one family, strongest first."""
 
     claims: Sequence[Claim]
     family: Family
     blocks: Mapping[Remote, Ranges]
+    """The address blocks of the groups and prefix lists that the claims name."""
     order: Sequence[Outcome]
+    """What all candidates must do, in the order of decide()."""
     on_groups: Sequence[Outcome]
+    """What the candidates on groups must do, in both families."""
     ranked: Sequence[Outcome]
+    """What the candidates on groups and all claims must do, in the order of decide()."""
     said: Before
+    """The candidates, and what each of them says."""
 
     @classmethod
     def of(
@@ -68,7 +71,7 @@ class SideClaims:
         family: Family,
         before: SideClaims | None = None,
     ) -> SideClaims:
-        """`before`: those of an earlier state."""
+        """Work out the claims of these candidates. What `before` has of an earlier state is used again."""
         said = shared.claims.said(state, candidates, family, ((), ()) if before is None else before.said)
         claims = [one.claim for one in said if one.claim is not None]
         remotes = dict.fromkeys([c.remote for c in claims if c.block is None and c.remote is not None])
@@ -79,12 +82,12 @@ class SideClaims:
 
     @cached_property
     def of_groups(self) -> list[Claim]:
-        """What holds for members of groups, by their single addresses."""
+        """The claims that hold for members of groups, by their single addresses."""
         return [claim for claim in self.claims if isinstance(claim.remote, GroupRef)]
 
     @cached_property
     def of_addresses(self) -> list[Claim]:
-        """What holds for blocks of addresses, those that are delegated to members included."""
+        """The claims that hold for blocks of addresses, blocks delegated to members included."""
         return [c for c in self.claims if c.block is not None or c.remote is None or self.blocks[c.remote]]
 
     @cached_property
@@ -94,24 +97,25 @@ class SideClaims:
         return places if places.is_clear else {outcome: place for place, outcome in enumerate(self.order)}
 
     def far(self, claim: Claim) -> Ranges | None:
-        """The far addresses of a claim; None for any."""
+        """Return the far addresses of a claim; None for any."""
         return far_of(claim, self.blocks)
 
 
 def far_of(claim: Claim, blocks: Mapping[Remote, Ranges]) -> Ranges | None:
-    """The far addresses of a claim; None for any. `blocks`: of groups and prefix lists."""
+    """Return the far addresses of a claim, given the blocks of groups and prefix lists; None for any."""
     return claim.block if claim.block is not None or claim.remote is None else blocks[claim.remote]
 
 
 @dataclass
 class Shared:
-    """What all profiles of a table share. `atoms`: of the kins of far addresses; `before`: what earlier profiles
-    shared."""
+    """What all profiles of a table share."""
 
     structure: Structure
     kinships: Kinships
     atoms: Mapping[Family, KinAtoms]
+    """The atoms of far addresses by kin."""
     before: Remembered
+    """What profiles of the earlier table shared."""
     claims: ClaimMemo = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +123,7 @@ class Shared:
 
     @cached_property
     def rank_maps(self) -> RankMaps:
+        """The maps that give kins ranks, and whether they are right."""
         return RankMaps.after(self.before.rank_maps, self.atoms, self.structure.table)
 
     @cached_property
@@ -128,7 +133,7 @@ class Shared:
 
     @property
     def remembered(self) -> Remembered:
-        """For the next proof."""
+        """What the next proof may use again."""
         maps = self.rank_maps if "rank_maps" in self.__dict__ else self.before.rank_maps
         groups, others = self.claims.found_groups or self.before.groups, self.claims.found_others or self.before.others
         return Remembered(self.winners, self.claims.rules, maps, groups, others)
@@ -136,11 +141,15 @@ class Shared:
 
 @dataclass(frozen=True)
 class Remembered:
-    """What all profiles of the next table start from: where ranks lead, claims, maps that were looked through,
-    the rules of groups in order, and candidates without a rule."""
+    """What all profiles of the next table start from."""
 
     winners: Winners = NO_WINNERS
+    """Where ranks lead."""
     claims: KnownRules = field(default_factory=dict)
+    """Claims by rule."""
     rank_maps: RankMaps | None = None
+    """The maps from kins to ranks that were looked through."""
     groups: KnownGroups = field(default_factory=dict)
+    """The rules of each group, in order."""
     others: Mapping[Decision, Candidate] = field(default_factory=dict)
+    """Candidates without a rule."""

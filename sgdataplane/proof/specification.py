@@ -1,7 +1,7 @@
-"""What a namespace's table must do, and what must happen to any one packet.
+"""Say what a namespace's table must do, and what must happen to any one packet.
 
-Owns the whole way of one packet: the clauses of the fixed part, the candidates of decide(), the session's mark. Is
-given a state. Of the table it must know nothing but the epoch and the secret.
+Owns the whole way of one packet: the clauses of the fixed part, the candidates of decide(), the session's mark. It is
+given a state. It must know nothing of the table but the epoch and the secret.
 """
 
 from __future__ import annotations
@@ -42,37 +42,44 @@ from sgdataplane.proof.step import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """What a table must do: what a state says about these interfaces (ENI id -> name) of one namespace. `internal`: the
-    namespace's own interfaces, as given to resolve(); `placement`, `uplinks`: as in HostPolicy. `time_scale`: all
-    timeouts are multiplied by it."""
+    """What a table must do: what a state says about these interfaces of one namespace."""
 
     state: CloudState
     interfaces: Mapping[str, str]
+    """The name of the interface that carries each ENI, by ENI id."""
     options: Options
     internal: tuple[str, ...] = ()
+    """The namespace's own interfaces, as given to resolve()."""
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
+    """The interfaces to elsewhere, as in HostPolicy."""
     time_scale: float = 1.0
+    """All idle timeouts are multiplied by this factor."""
 
     @property
     def site(self) -> Site:
+        """What is particular to the placement: hooks, fields and the layout of the mark."""
         return SITES[self.placement]
 
 
 @dataclass(frozen=True, slots=True)
 class PacketFate:
-    """What happens to one packet: its verdict, the counters that count it, in order, and its marks at the end.
-    `priority`: what a packet that passes is left with, if it came with another one. `says` is for people."""
+    """What happens to one packet."""
 
     verdict: str
     counters: tuple[str, ...]
+    """The counters that count it, in order."""
     mark: int
+    """The session's mark at the end."""
     packet_mark: int
+    """The packet's own mark at the end."""
     says: str = ""
+    """The reason in words, for people."""
     priority: int = 0
+    """The priority that a packet which passes is left with, if it came with another one."""
 
     def is_same(self, other: PacketFate) -> bool:
-        """Whether it is the same but for the wording."""
+        """Return whether the other one is the same but for the wording."""
         mine = (self.verdict, self.counters, self.mark, self.packet_mark, self.priority)
         return mine == (other.verdict, other.counters, other.mark, other.packet_mark, other.priority)
 
@@ -88,6 +95,7 @@ class Namespace:
 
     @classmethod
     def of(cls, wanted: Specification, table: Table) -> Namespace:
+        """Read epoch and secret from the table's stamp."""
         applied = table.elements_of(STAMP_MAP)
         epoch, secret = applied.get(0, 0), applied.get(SECRET_KEY, 0)
         if not isinstance(epoch, int) or not isinstance(secret, int):
@@ -96,35 +104,35 @@ class Namespace:
 
     @cached_property
     def enis(self) -> dict[str, Eni]:
-        """The ENIs by interface."""
+        """The ENI at each interface, in the order of ENI ids."""
         state = self.wanted.state
         return {ifname: state.eni[eni_id] for eni_id, ifname in sorted(self.wanted.interfaces.items())}
 
     @cached_property
     def timeouts(self) -> dict[str, ConnectionTracking]:
-        """The timeouts of each ENI's sessions, by interface."""
+        """The idle timeouts of each ENI's sessions, by interface."""
         scale = self.wanted.time_scale
         return {ifname: eni.connection_tracking.scaled(scale) for ifname, eni in self.enis.items()}
 
     @property
     def unset_timeouts(self) -> ConnectionTracking:
-        """The namespace's own timeouts."""
+        """The idle timeouts of the namespace's own sessions."""
         return ConnectionTracking().scaled(self.wanted.time_scale)
 
     def link(self, hook: Direction, family: Family, ifname: str) -> EniAtHook | None:
-        """The ENI at that interface and hook; None if the interface carries no ENI."""
+        """Return the ENI at that interface and hook; None if the interface carries no ENI."""
         own = self.own(ifname)
         if own is None:
             return None
         return EniAtHook(self.wanted.site, hook, family, own, self.epoch, self.secret, self.wanted.options)
 
     def own(self, ifname: str) -> Own | None:
-        """What the clauses there say of the ENI alone; None if the interface carries no ENI."""
+        """Return what the clauses there say of the ENI alone; None if the interface carries no ENI."""
         eni = self.enis.get(ifname)
         return None if eni is None else Own.of(ifname, self.slots[ifname], eni)
 
     def kind(self, ifname: str) -> Hashable:
-        """What all interfaces have in common whose fixed parts may be alike."""
+        """Return something that is equal for all interfaces whose fixed parts may be alike."""
         wanted, eni = self.wanted, self.enis.get(ifname)
         fixed = self.epoch, self.secret, wanted.options, wanted.placement, wanted.time_scale
         if eni is None:
@@ -135,11 +143,11 @@ class Namespace:
 
     @cached_property
     def slots(self) -> dict[str, int]:
-        """The slot of the ENI at each interface."""
+        """The slot of the ENI at each interface: its number in marks."""
         return self.wanted.site.marks.slots(self.enis)
 
     def basis(self, ifname: str) -> object:
-        """The part of the specification that the clauses at an interface follow from."""
+        """Return the part of the specification that the clauses at an interface follow from."""
         wanted = self.wanted
         fixed = self.epoch, self.secret, wanted.options, wanted.placement
         if ifname in self.enis:
@@ -155,8 +163,11 @@ class Namespace:
         return any(is_name(name, ifname) for name in (LOOPBACK, *self.wanted.internal))
 
     def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[FixedClause]:
-        """What must happen to packets at an interface until rules are asked; the first clause that holds decides.
-        `is_adopting`: while the ENI may go on with sessions that conntrack doesn't know."""
+        """Return what must happen to packets at an interface until rules are asked, strongest clause first.
+
+        The first clause that holds decides. `is_adopting` is for packets while the ENI is being adopted, that is, while
+        it may go on with sessions that conntrack doesn't know.
+        """
         link = self.link(hook, family, ifname)
         if link is not None:
             return list(clauses(link, is_adopting=is_adopting))
@@ -168,9 +179,11 @@ class Namespace:
         return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:
-        """What must happen to a packet with these fields at a hook; interp.tracked() adds those of its session. `end`:
-        what stands for the chain that is to carry out its verdict, if that has been found already. `is_adopting`: while
-        its ENI is being adopted."""
+        """Return what must happen to a packet with these fields at a hook.
+
+        interp.tracked() adds the fields of its session. `end` stands for the chain that is to carry out its verdict, if
+        that has been found already. `is_adopting` is for packets while the ENI is being adopted.
+        """
         family = family_of(fields)
         ifname = str(fields[self.wanted.site.interface(hook)])
         link, fields = self.link(hook, family, ifname), tracked(fields)
@@ -193,13 +206,13 @@ class Namespace:
         return self._clauses[place]
 
     def _decision(self, link: EniAtHook, direction: Direction, fields: Fields) -> Decision:
-        """The decision of a direction's rules about the opening packet of the packet's session."""
+        """Return what a direction's rules decide about the packet that opened the session."""
         eni = self.enis[link.own.ifname]
         packet = opening_of(eni.network_interface_id, link.site, direction, fields)
         return in_mode(eni, next(candidates(self.wanted.state, eni, packet, self.wanted.options)))
 
     def _outcome(self, link: EniAtHook, decision: Decision) -> Outcome:
-        """What is done to a packet with that decision, and the end that it comes to."""
+        """Return the effects on a packet with that decision, and the end that it comes to."""
         if decision.would is None:
             return expected(decision)
         counters = audited_at(link.own.ifname, decision.would), audited_counter(decision.would)
@@ -219,7 +232,7 @@ class _Done:
         self.mark, self.packet_mark = int(fields.get(Field.CT_MARK, 0)), 0
 
     def do(self, outcome: Outcome) -> str:
-        """Apply the effects. Returns where the packet goes next."""
+        """Apply the effects. Return where the packet goes next."""
         for effect in outcome[0]:
             if isinstance(effect, Count):
                 self.counters.append(effect.counter)
@@ -231,5 +244,5 @@ class _Done:
 
 
 def in_words(decision: Decision) -> str:
-    """A decision and its reason."""
+    """Return a decision and its reason in words."""
     return f"{decision.verdict.value}: {words.ranked(decision)}"

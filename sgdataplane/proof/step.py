@@ -1,6 +1,6 @@
-"""One rule as a kind of packet meets it: how its fields are read, tests on axes and of the priority, and effects.
+"""Represent one rule as a kind of packet meets it: how fields are read, tests on axes and of the priority, effects.
 
-Owns which field is known or on an axis, and the way from ranges to sets of atoms. Must not know tables.
+Owns which field is known or on an axis, and the way from ranges to sets of atoms. It must not know tables.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import Atoms, Axis, MalformedError
 
-Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
+Asked = tuple[Field, int | None]  # a field, and a mask if the field has an axis for each of several masks
 
 
 @dataclass(frozen=True)
 class FieldReading:
-    """How one kind of packet's fields are read. `known`: fields with a known value (LACKING: the packet has none);
-    `axes`: fields, or fields under a mask, with the index of their axis. No other field may be read, but for `far`,
-    and that only in the map `members`. `passing`: keys that are now in maps whose elements expire. `answers`: whether
-    these matches hold, where nothing else is known about their fields."""
+    """How the fields of one kind of packet are read. No other field may be read."""
 
     known: Mapping[Field, Key | None]
+    """The fields with a known value; LACKING if packets don't have the field."""
     axes: Mapping[Asked, int]
+    """The index of the axis of each other field, or of each part of a field under a mask."""
     far: Field | None = None
+    """The field with the far address, if it may be looked up in the map of members, and only there."""
     members: str = ""
+    """The name of the map of members."""
     passing: tuple[Key, ...] = ()
+    """The keys that are in maps whose elements expire, at this moment."""
     answers: Mapping[Match, bool] = field(default_factory=dict)
+    """Whether these matches hold, where nothing else is known about their fields."""
 
     def parts(self, match: Match) -> list[Match]:
-        """The match as several ones, each under the mask of one axis, unless it is on one axis itself."""
+        """Return the match as several ones, each under the mask of one axis, unless it is on one axis itself."""
         mask = match.mask
         if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
             return [match]
@@ -58,16 +61,18 @@ class FieldReading:
         return [Match(match.field, (Range.of(int(value.first) & part),), mask=part) for part in masks]
 
     def axis(self, asked: Field, mask: int | None) -> int | None:
+        """Return the index of the axis of a field, or of its part under a mask; None if there is none."""
         found = self.axes.get((asked, None))
         return self.axes.get((asked, mask)) if found is None else found
 
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | MapPriority
 Effects = tuple[Effect, ...]
-Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
+# The effects on a packet, and where it ends: "accept", "drop", "end" (of the base chain), or what a stop stands for.
+Outcome = tuple[Effects, str]
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
-TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
-APART = (TIMEOUTS, LIMIT, AUDIT)  # jumps there are checked apart: those to a limit (limits.py), of ranks (audits.py)
+TIMEOUTS = "timeouts-"  # names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
+APART = (TIMEOUTS, LIMIT, AUDIT)  # jumps to such chains are checked apart: timeouts.py, limits.py, audits.py
 Unprovable = Exceeds | Log | OneIn | SessionsExceed | Remember
 UNPROVABLE = {
     Exceeds: "a limit decides by the packets that came before",
@@ -76,12 +81,12 @@ UNPROVABLE = {
     SessionsExceed: "a count of sessions decides",
     Remember: "it decides about packets that come later",
 }
-Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
+Limits = tuple[tuple[int, Atoms], ...]  # axes by index, each with the atoms that are wanted there
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """Holds in these ranges of an axis, or outside of them."""
+    """A match on an axis: it holds in these ranges, or outside of them if negated."""
 
     axis: int
     ranges: tuple[Range, ...]
@@ -90,37 +95,47 @@ class Test:
     reads_port: bool
 
     def atoms(self, axis: Axis) -> Atoms:
-        """The atoms that it holds for."""
+        """Return the atoms that it holds for."""
         chosen = axis.select(self.ranges, self.mask)
         return axis.present & ~chosen if self.negate else chosen
 
 
 @dataclass(slots=True)
 class RuleStep:
-    """One rule, or the rest of one. If all tests hold, and all that is `asked` about the priority, it has effects, then
-    a verdict, a look-up on an axis (`groups`) or of the priority in a map (`numbers`), or `then`, the rest of the rule.
-    If they don't hold, or if there is no verdict, the next rule is asked. `asked_first`: what is asked about the
-    priority before any port is read. `problem`: no packet may come so far.
+    """One rule, or the rest of one.
 
-    Once it is bound to axes it has `limits`: the tests; `guard`: those before the first one that reads a port, None if
-    none does; `parts`: the groups; `hit`: the union of their atoms.
+    If all tests hold, those of the priority included, it has its effects. Then comes one of four: a verdict, a look-up
+    on an axis, a look-up of the priority, or the rest of the rule. If a test doesn't hold, or if there is no verdict,
+    the packet goes on to the next rule.
+
+    The last four fields are set by bind().
     """
 
     tests: tuple[Test, ...] = ()
     asked: tuple[Match, ...] = ()
+    """Tests of the priority."""
     asked_first: tuple[Match, ...] = ()
+    """Those of them that come before any port is read."""
     effects: Effects = ()
     verdict: Verdict | None = None
     groups: Groups = ()
+    """A look-up on the axis with index `axis`: the ranges of each verdict."""
     axis: int = -1
     numbers: str = ""
+    """The name of a map in which the priority is looked up."""
     reads_port: bool = False
     then: RuleStep | None = None
+    """The rest of the rule."""
     problem: str = ""
+    """Why no packet may come so far; "" if packets may."""
     limits: Limits = ()
+    """All tests on axes, as atoms."""
     guard: Limits | None = None
+    """The tests before the first one that reads a port, as atoms; None if none reads a port."""
     parts: tuple[tuple[Verdict, Atoms], ...] = ()
+    """The groups, as atoms."""
     hit: Atoms = 0
+    """All atoms that the look-up finds."""
 
     @property
     def is_plain(self) -> bool:
@@ -130,13 +145,13 @@ class RuleStep:
         )
 
     def ask(self, match: Match) -> None:
-        """Adds a test of the priority."""
+        """Add a test of the priority."""
         self.asked += (match,)
         if not any(test.reads_port for test in self.tests):
             self.asked_first = self.asked
 
     def bind(self, axes: Sequence[Axis]) -> None:
-        """Turn ranges into atoms."""
+        """Turn ranges into atoms of these axes."""
         try:
             self._bind(axes)
         except MalformedError as error:
@@ -159,12 +174,15 @@ class RuleStep:
             self.hit |= atoms
 
 
-Entries = Iterable[tuple[Range, Verdict]]  # of a look-up
+Entries = Iterable[tuple[Range, Verdict]]  # the entries of a look-up
 
 
 def near(entries: Entries, within: tuple[int, int] | None) -> Entries:
-    """The entries that have numbers between these two. MalformedError unless the ranges of all are disjoint and
-    sorted."""
+    """Return the entries that have numbers between these two; all entries if there are no bounds.
+
+    Raises:
+        MalformedError: The ranges of all entries aren't disjoint and sorted.
+    """
     return entries if within is None else _near(list(entries), *within)
 
 
@@ -179,7 +197,11 @@ def _near(entries: Sequence[tuple[Range, Verdict]], low: Key, high: Key) -> Entr
 
 
 def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
-    """The ranges of each verdict. MalformedError unless all ranges together are disjoint and sorted."""
+    """Return the ranges of each verdict.
+
+    Raises:
+        MalformedError: All ranges together aren't disjoint and sorted.
+    """
     found: dict[object, tuple[Verdict, list[Range]]] = {}
     before: Key | None = None
     for item, verdict in entries:
@@ -195,24 +217,27 @@ def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
 
 
 def counter_of(outcome: Outcome) -> str:
-    """The counter that packets meet first; "" if none. Many outcomes are told apart by it: hashing one is slow."""
+    """Return the counter that packets meet first; "" if there is none.
+
+    Many outcomes are told apart by it, as hashing an outcome is slow.
+    """
     first = outcome[0][0] if outcome[0] else None
     return first.counter if isinstance(first, Count) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a leaf asks first: packets with a priority in these ranges return."""
+    """What a leaf (verdict chain) asks first: packets with a priority in these ranges return."""
 
     ranges: tuple[Range, ...]
 
     def is_within(self, other: Bound) -> bool:
-        """Whether each range is in one of the other's."""
+        """Return whether each range is in one of the other's."""
         return all(any(o.first <= r.first and r.last <= o.last for o in other.ranges) for r in self.ranges)  # type: ignore[operator]
 
 
 def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
-    """What the chain asks first, if that is the priority, and nothing else is asked or done then."""
+    """Return the priorities that the chain returns at once; None if it begins with anything else."""
     first = steps[0] if steps else None
     if first is None or len(first.asked) != 1 or first.tests or first.effects or first.verdict is None:
         return None
@@ -222,7 +247,7 @@ def bound_of(steps: Sequence[RuleStep]) -> Bound | None:
 
 
 def way_out(steps: Sequence[RuleStep]) -> str:
-    """The chain that the first of these steps sends all packets to for good; "" if it doesn't."""
+    """Return the chain that the first of these steps sends all packets to for good; "" if it doesn't."""
     first = steps[0] if steps else None
     verdict = first.verdict if first is not None and first.is_plain else None
     return verdict.chain if verdict is not None and verdict.kind is VerdictKind.GOTO else ""

@@ -1,7 +1,7 @@
-"""What any table must be, since the kernel would refuse it otherwise: before packets are followed through it.
+"""Check what any table must be for the kernel to accept it, before packets are followed through it.
 
-Owns base chains, where chains lead, and which chains have changed since an earlier table. Is given tables. Must not
-know what chains are for.
+Owns base chains, where chains lead, and which chains have changed since an earlier table. It is given tables. It must
+not know what chains are for.
 
 Only chains whose rules differ from the earlier table's, and chains that lead to such ones, are looked into. All others
 are equal, and mostly the same objects.
@@ -35,7 +35,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.nft.order import targets_first
 from sgdataplane.proof.lookups import Lookup
 
-MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: chains one after the other, gotos counted (nft_chain_validate)
+MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: so many chains may follow one another, gotos counted (nft_chain_validate)
 INTERFACES = (Field.IIFNAME, Field.OIFNAME)
 NONE: frozenset[str] = frozenset()
 
@@ -55,6 +55,7 @@ class Mentions:
 
     @classmethod
     def of(cls, chain: Chain) -> Mentions:
+        """Read the rules of a chain."""
         statements = [statement for rule in chain.rules for statement in rule.statements]
         return cls(
             _set(_targets(statements)),
@@ -66,43 +67,54 @@ class Mentions:
 
 @lru_cache(maxsize=1 << 12)
 def _mentions_of(chain: ById[Chain]) -> Mentions:
-    """Tables of ENIs with the same groups have mostly the same chains."""
+    """Read the rules of a chain, once for each object: ENIs with the same groups share most of their chains."""
     return Mentions.of(chain.value)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """`facts`, `lookups`: for all chains and maps. `targets`: where each chain can lead, by its rules or by maps.
-    `depth`: how many chains a packet can go through from there on; each chain comes after all that it leads to.
+    """A table's chains and maps, and what has changed in them since the earlier table.
 
-    Compared with the earlier table, deleted ones included: `changed` are chains with other rules, or with a counter
-    that is gone; `changed_maps`, but for those that hold numbers, and `touched_maps` with these; `turned` are chains
-    that are changed, ask a changed map, or lead to a turned one. All other chains are the same, with all that they lead
-    to, as long as these maps are. Without an earlier table, all chains are changed.
-
-    `gone`: the earlier version of chains that have changed. `interfaces`: all that the table names; the same object as
-    long as nothing changed that names any."""
+    What is deleted has changed, too. Without an earlier table, all chains are changed.
+    """
 
     table: Table
     facts: Mapping[str, Mentions]
+    """What each chain names."""
     lookups: Mapping[str, Lookup]
+    """Each map as the proof reads it, except maps from kins to ranks."""
     targets: Mapping[str, frozenset[str]]
+    """Where each chain can lead, by its rules or by maps."""
     depth: Mapping[str, int]
+    """How many chains a packet can go through from each chain on. A chain comes after all that it leads to."""
     changed: AbstractSet[str]
+    """The chains with other rules, or with a counter that is gone."""
     changed_maps: AbstractSet[str]
+    """The maps that changed, except those that hold numbers."""
     touched_maps: AbstractSet[str]
+    """All maps that changed."""
     turned: AbstractSet[str]
+    """The chains that changed, ask a changed map, or lead to a turned chain.
+
+    All other chains are the same, with all that they lead to, as long as `touched_maps` have none of their maps.
+    """
     interfaces: AbstractSet[str]
+    """All interfaces that the table names. It stays the same object while nothing changes that names any."""
     gone: Mapping[str, Chain] = field(default_factory=dict)
+    """The earlier version of chains that have changed."""
 
     @classmethod
     def empty(cls, name: str) -> Structure:
-        """The structure of an empty table."""
+        """Return the structure of an empty table."""
         return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE, NONE, NONE)
 
     @classmethod
     def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
-        """StructureError if the kernel would refuse the table, or if it stands at other hooks."""
+        """Read a table, as far as it differs from the earlier one.
+
+        Raises:
+            StructureError: The kernel would refuse the table, or its base chains are at other hooks.
+        """
         _check_hooks(table, site)
         before = before or cls.empty(table.name)
         maps, chains = changes(before.table.maps, table.maps), changes(before.table.chains, table.chains)
@@ -140,7 +152,7 @@ class Structure:
         )
 
     def asking(self, maps: AbstractSet[str]) -> Iterator[str]:
-        """The chains that ask any of these maps."""
+        """Yield the chains that ask any of these maps."""
         facts = self.facts.items() if maps else ()
         return (name for name, of_chain in facts if of_chain.maps and not of_chain.maps.isdisjoint(maps))
 
@@ -150,6 +162,7 @@ def _has_interfaces(entry: Map) -> bool:
 
 
 def _interfaces_of(facts: Mapping[str, Mentions], table: Table) -> set[str]:
+    """Return all interfaces that a table's rules and maps name."""
     found: set[str] = set().union(*(of_chain.interfaces for of_chain in facts.values() if of_chain.interfaces))
     for entry in table.maps:
         if entry.key_type is KeyType.IFNAME:
@@ -161,13 +174,16 @@ def _interfaces_of(facts: Mapping[str, Mentions], table: Table) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What a set has beside the name of an interface, sorted."""
+    """What a set of pairs has beside the name of an interface, sorted."""
 
     values: tuple[Range, ...]
 
 
 def said(structure: Structure, name: str, key: Key) -> object:
-    """The value of a key in a map, and the lifetime of the map's elements. Of a set: what is Paired with that name."""
+    """Return the value of a key in a map, with the lifetime of the map's elements.
+
+    Return what is Paired with the key, if it is a set; None if there is no such map.
+    """
     entry = structure.table.map.get(name)
     if entry is None:
         return None
@@ -200,12 +216,12 @@ def _check_counters(table: Table) -> None:
 
 
 def _of_numbers(maps: Mapping[str, Map], names: Iterable[str]) -> set[str]:
-    """Those that hold priorities or marks, or don't exist: no chain leads elsewhere by them."""
+    """Return those maps that hold priorities or marks, or don't exist: no chain leads elsewhere by them."""
     return {name for name in names if name not in maps or maps[name].holds in (KeyType.CLASSID, KeyType.MARK)}
 
 
 def _is_of_ranks(entry: Map) -> bool:
-    """Whether it is from kins to ranks. Many are, and what they hold is read where it is asked for."""
+    """Return whether a map is from kins to ranks. There are many; they are read where they are asked for."""
     return entry.holds is KeyType.CLASSID is entry.key_type
 
 
@@ -216,7 +232,7 @@ def _targets_of(
     changed: Iterable[str],
     changed_maps: AbstractSet[str],
 ) -> dict[str, frozenset[str]]:
-    """Where each chain leads. A map that doesn't exist leads nowhere."""
+    """Return where each chain leads. A map that doesn't exist leads nowhere."""
     found = dict(before.targets)
     asked = facts.items() if changed_maps else ()
     asking = [name for name, of_chain in asked if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
@@ -233,7 +249,11 @@ def _maps(facts: Mapping[str, Mentions], name: str) -> frozenset[str]:
 
 
 def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dict[str, int]:
-    """The depths of all chains. `known`: those of chains that are the same, with all that they lead to."""
+    """Return the depths of all chains. `known` has those of chains that are the same, with all that they lead to.
+
+    Raises:
+        StructureError: A chain is missing, chains lead in a cycle, or too many follow one another.
+    """
     new = {name: targets[name] for name in targets.keys() - known.keys()}
     missing = sorted({name for names in new.values() for name in names} - targets.keys())
     if missing:
@@ -251,7 +271,7 @@ def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dic
 
 
 def _set(names: Iterable[str]) -> frozenset[str]:
-    """A frozen set; all empty ones are one object."""
+    """Return a frozen set. All empty ones are one object."""
     return frozenset(names) or NONE
 
 

@@ -1,17 +1,18 @@
-"""One interface's fixed part, once it is proven, as a template for ENIs that differ only in what is their own.
+"""Use a proven interface's fixed part as a template for ENIs that differ only in what is their own.
 
-Owns the comparison of another interface with it. Is given tables, and what the clauses say of one ENI alone (fixed.py:
-Own). Must not know rules, or how a table was compiled.
+Owns the comparison of another interface with it. It is given tables, and what the clauses say of one ENI alone
+(fixed.py: Own). It must not know rules, or how a table was compiled.
 
-Clauses and chains ask of a packet's address only in which of their sets it lies. Two interfaces are alike if
+Clauses and chains ask of a packet's address only in which of their sets it lies. The one interface, which is proven,
+and the other are alike if
 
 - their chains read the same, statement by statement, but for sets of addresses, and with the one ENI's slot, counters
   and interface where the other one's are;
 - each set of the one stands for one set of the other, in clauses and chains alike;
-- an address can lie in no combination of sets of the one in which none can lie of the other's.
+- each combination of sets in which an address can lie at the other is one of the combinations at the one.
 
-Then for each packet at the one there is a packet at the other for which all clauses and rules hold alike. So what was
-proven for the other holds for the one.
+Then for each packet at the other there is a packet at the one for which all clauses and rules hold alike. So what was
+proven for the one holds for the other.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from sgdataplane.proof.proven import ProvenGate, Roots, judging
 from sgdataplane.proof.step import APART
 from sgdataplane.proof.structure import INTERFACES, Paired, Structure, said
 
-BY_NUMBER = (PROFILES, WINNERS)  # the maps that are asked for a priority, in this order
+BY_NUMBER = (PROFILES, WINNERS)  # the maps in which the base chain looks up a priority, in this order
 
 
 class Unlike(Exception):  # noqa: N818  # control flow of the comparison, not an error of ours
@@ -59,27 +60,36 @@ class Unlike(Exception):  # noqa: N818  # control flow of the comparison, not an
 
 
 def require(is_alike: bool) -> None:
+    """Go on only if this holds.
+
+    Raises:
+        Unlike: It doesn't hold.
+    """
     if not is_alike:
         raise Unlike
 
 
 @dataclass(frozen=True)
 class Template:
-    """A proven interface: what is its ENI's own, the chains of its fixed part, what maps say of its name, and the roots
-    of its rules. `profiles`: the roots that numbers lead to. `patterns`: by field, the sets of addresses that clauses
-    and chains ask for, and the combinations of them in which an address can lie."""
+    """A proven interface, as a template for others."""
 
     common: Common
     own: Own
+    """What is its ENI's own."""
     chains: Mapping[str, Chain]
+    """The chains of its fixed part."""
     values: Mapping[str, object]
+    """What each map has for its name."""
     roots: Roots
+    """The chains where its rules begin."""
     profiles: Mapping[int, str] = field(default_factory=dict)
+    """The root that each number of a profile leads to."""
     patterns: Mapping[Field, tuple[tuple[Ranges, ...], frozenset[int]]] = field(default_factory=dict)
+    """By field, the sets of addresses that are asked for, and the combinations in which an address can lie."""
 
     @classmethod
     def of(cls, common: Common, own: Own, gate: ProvenGate, structure: Structure) -> Template | None:
-        """The template; None if the interface is of a kind that can't be one."""
+        """Make a template of a proven interface; None if the interface is of a kind that can't be one."""
         table = structure.table
         by_interface = (e.name for e in table.maps if e.key_type is KeyType.IFNAME or e.key_type in PAIRED)
         values = {name: said(structure, name, own.ifname) for name in by_interface}
@@ -92,7 +102,10 @@ class Template:
             return None
 
     def put_in(self, structure: Structure, own: Own, basis: object) -> ProvenGate | None:
-        """The gate of an interface that is alike; None if it isn't. `own`, `basis`: of that interface."""
+        """Return the proven fixed part of another interface if it is alike; None if it isn't.
+
+        `own` and `basis` are those of that interface.
+        """
         try:
             return _Reading(self, structure, own).gate(basis)
         except (Unlike, MalformedError):
@@ -100,32 +113,42 @@ class Template:
 
     @cached_property
     def own_sets(self) -> dict[Field, tuple[Ranges, ...]]:
+        """The sets of its ENI's addresses, by field."""
         return self.common.sets(self.own)
 
     @cached_property
     def seen(self) -> dict[tuple[Direction, str], _Seen]:
-        """What was seen of chains that tables have as common objects."""
+        """What was seen of chains that tables have as common objects, by hook and name."""
         return {}
 
 
 @dataclass
 class _Seen:
-    """What two chains show, side by side: sets of addresses and of names, values of marks, counters of the other, and
-    the pairs of chains that they lead to."""
+    """What two chains show, read side by side."""
 
     sets: list[tuple[Field, Ranges, Ranges]] = field(default_factory=list)
+    """Sets of addresses: the field, the one's, the other's."""
     names: set[tuple[Ranges, Ranges]] = field(default_factory=set)
+    """Sets of interface names: the one's and the other's."""
     values: set[tuple[int, int, int]] = field(default_factory=set)
+    """Values of marks: the mask, the one's, the other's."""
     counters: set[str] = field(default_factory=set)
+    """The other's counters."""
     ways: list[tuple[str, str]] = field(default_factory=list)
+    """The pairs of chains that they lead to."""
 
 
 class _Reading:
-    """Reads the chains of two interfaces side by side: the template's (`one`), and another one's (`other`)."""
+    """Reads the chains of two interfaces side by side: `one` is the template's, `other` the other interface's.
+
+    Attributes:
+        sets: By field, the other's set of addresses for each of the one's.
+        chains: The other's chains that were read.
+    """
 
     def __init__(self, template: Template, structure: Structure, own: Own) -> None:
-        self.sets: dict[Field, dict[Ranges, Ranges]] = {}  # of the one -> of the other
-        self.chains: set[str] = set()  # of the other
+        self.sets: dict[Field, dict[Ranges, Ranges]] = {}
+        self.chains: set[str] = set()
         self._template, self._structure, self._own = template, structure, own
         self._seen = self._all = _Seen()
         self._is_same_name = (template.own.ifname, template.own.slot) == (own.ifname, own.slot)
@@ -146,7 +169,11 @@ class _Reading:
             self._read(hook)
 
     def gate(self, basis: object) -> ProvenGate:
-        """The gate of the other interface. Unlike if an address there can lie where none can at the one."""
+        """Return the proven fixed part of the other interface.
+
+        Raises:
+            Unlike: An address there can lie where none can at the template's.
+        """
         template = self._template
         require(self.sets.keys() == template.patterns.keys())
         for asked, (sets, possible) in template.patterns.items():
@@ -162,11 +189,12 @@ class _Reading:
         return other <= one
 
     def _are_marks_alike(self) -> bool:
-        """Whether the values of each part of the mark stand for each other one by one; 0 always stands for 0."""
+        """Return whether the values of each part of the mark stand for each other one by one, and 0 for 0."""
         pairs = self._all.values | {(mask, 0, 0) for mask, _, _ in self._all.values}
         return len(pairs) == len({pair[:2] for pair in pairs}) == len({pair[::2] for pair in pairs})
 
     def _read(self, hook: Direction) -> None:
+        """Read all pairs of chains at a hook, from the base chain and the chains that carry verdicts out."""
         begins = [(hook.value, hook.value), *((name, name) for name in ends_at(hook))]
         done, waiting = set(begins), begins
         for one, other in waiting:  # grows on the way
@@ -176,7 +204,7 @@ class _Reading:
                     waiting.append(pair)
 
     def _is_stop(self, one: str, other: str) -> bool:
-        """Whether the way through the fixed part ends there, as it must at both or at none."""
+        """Return whether the way through the fixed part ends there, as it must at both interfaces or at none."""
         if one in EVERY_END or other in EVERY_END:
             require(one == other)
             return True
@@ -187,7 +215,7 @@ class _Reading:
         return side is not None
 
     def _chain(self, hook: Direction, one: str, other: str) -> list[tuple[str, str]]:
-        """Reads two chains. Returns the pairs of chains that they lead to."""
+        """Read two chains. Return the pairs of chains that they lead to."""
         mine, others = self._template.chains.get(one), self._structure.table.chain.get(other)
         if mine is None or others is None:
             raise Unlike
@@ -217,7 +245,7 @@ class _Reading:
         require(len(one) == len(other))
 
     def _rule(self, hook: Direction, one: Rule, other: Rule) -> bool:
-        """Reads two rules. Returns whether no packet goes on to the next one."""
+        """Read two rules. Return whether no packet goes on to the next one."""
         require(len(one.statements) == len(other.statements))
         is_certain = True
         for mine, others in zip(one.statements, other.statements, strict=True):
@@ -242,7 +270,7 @@ class _Reading:
         return False
 
     def _match(self, hook: Direction, one: Match, other: Match) -> bool | None:
-        """Reads two matches. Returns whether they certainly hold, or certainly don't; None if that depends."""
+        """Read two matches. Return whether they certainly hold, or certainly don't; None if that depends."""
         asked, ranges = one.field, (one.ranges, other.ranges)
         require(other.field is asked and (one.negate, one.mask) == (other.negate, other.mask))
         if asked in INTERFACES:
@@ -257,7 +285,7 @@ class _Reading:
         return None
 
     def _in_set(self, hook: Direction, one: InSet, other: InSet) -> None:
-        """Reads two look-ups in a set, which are matches on what it has for the two interfaces."""
+        """Read two look-ups in a set, as matches on what it has for the two interfaces."""
         require(one == other and one.interface is self._template.common.site.interface(hook))
         mine, others = self._template.values.get(one.name), self._said(one.name)
         if not (isinstance(mine, Paired) and isinstance(others, Paired)):
@@ -265,7 +293,10 @@ class _Reading:
         self._match(hook, *(Match(one.field, found.values, one.negate, one.mask) for found in (mine, others)))
 
     def _interface(self, hook: Direction, one: Match, other: Match) -> bool | None:
-        """The same for names of interfaces. Where a packet comes in, its outgoing interface isn't known yet."""
+        """Read two matches on names of interfaces. Return the same as _match().
+
+        Where a packet comes in, its outgoing interface isn't known yet.
+        """
         site = self._template.common.site
         if one.field is site.interface(hook):
             result = holds(one, self._template.own.ifname)
@@ -277,8 +308,10 @@ class _Reading:
         return None
 
     def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
-        """The verdicts that maps of interfaces have for the two; None if they have none, or none that stays. Where
-        priorities lead was read where they are written."""
+        """Return the verdicts that maps of interfaces have for the two; None if they have none, or none that stays.
+
+        Where priorities lead was read where they are written.
+        """
         if one.name in BY_NUMBER:
             require(one == other and one.field is Field.PACKET_PRIORITY)
             return None
@@ -291,7 +324,7 @@ class _Reading:
         return mine, others
 
     def _counted(self, hook: Direction, one: MapCount, other: MapCount) -> bool:
-        """Reads two counts by interface. Returns whether the rule goes on."""
+        """Read two counts by interface. Return whether the rule goes on."""
         mine, others, stays = self._held(hook, one, other)
         if mine is None or others is None:
             return False
@@ -304,7 +337,7 @@ class _Reading:
     def _held(
         self, hook: Direction, one: VerdictMap | MapCount, other: VerdictMap | MapCount
     ) -> tuple[object, object, bool]:
-        """What maps of interfaces hold for the two, both of them or none, and whether that stays."""
+        """Return what maps of interfaces hold for the two, and whether that stays. Both have something, or none has."""
         site, name = self._template.common.site, one.name
         require(one == other and one.field in INTERFACES)  # pairs are asked in chains that are checked apart
         if one.field is not site.interface(hook):
@@ -317,7 +350,7 @@ class _Reading:
         return mine, others, stays
 
     def _said(self, name: str) -> object:
-        """What a map says of the other interface."""
+        """Return what a map says of the other interface, and note that it was read."""
         asked = name, self._own.ifname
         found = said(self._structure, *asked)
         if found is not None and self._structure.table.map[name].lifetime:
@@ -327,7 +360,7 @@ class _Reading:
         return found
 
     def _verdict(self, one: Verdict, other: Verdict) -> bool:
-        """Reads two verdicts. Returns whether no packet comes back."""
+        """Read two verdicts. Return whether no packet comes back."""
         require(one.kind is other.kind)
         if one.chain:
             is_apart = one.chain.startswith(APART)
@@ -337,6 +370,7 @@ class _Reading:
         return one.kind is not VerdictKind.JUMP
 
     def _effect(self, one: Statement, other: Statement) -> None:
+        """Read two effects, which must be the same but for what is an ENI's own."""
         require(type(one) is type(other))
         if isinstance(one, Log) and isinstance(other, Log):
             self._effect(Count(one.counter), Count(other.counter))
@@ -350,14 +384,14 @@ class _Reading:
             require(isinstance(one, SetTimeout) or (isinstance(one, Exceeds) and one == other))
 
     def _number(self, one: int, other: int) -> None:
-        """Reads two priorities: of profiles' sides, which the base chain looks up, or the same ones."""
+        """Read two priorities. They are the same, or both stand for a profile that the base chain looks up."""
         root, others = self._template.profiles.get(one), self._leads(other)
         require((root is None) == (others is None) and (one == other or root is not None))
         if root is not None and others is not None:
             self._seen.ways.append((root, others))
 
     def _leads(self, number: int) -> str | None:
-        """Where the base chain leads with that priority."""
+        """Return the chain that the base chain leads to with that priority; None if to none."""
         for name in BY_NUMBER:
             found = said(self._structure, name, number)
             self._keys[name, number] = found
@@ -368,10 +402,11 @@ class _Reading:
         return None
 
     def _set(self, asked: Field, one: Ranges, other: Ranges) -> None:
+        """Note which set of addresses stands for which. Each must always stand for the same one."""
         require(self.sets.setdefault(asked, {}).setdefault(one, other) == other)
 
     def _mark(self, one: Match, other: Match) -> None:
-        """Values of marks: the slot of the other ENI where that of the one is, else the same ones."""
+        """Read two matches on marks. The other ENI's slot stands where the one's does; all else is the same."""
         require(len(one.ranges) == len(other.ranges))
         for mine, others in zip(one.ranges, other.ranges, strict=True):
             require(others == self._marks.get((one.mask, mine), mine))
@@ -379,7 +414,7 @@ class _Reading:
             self._part(one.mask or 0, int(mine.first), int(others.first))
 
     def _part(self, mask: int, one: int, other: int) -> None:
-        """Notes which values stand for each other in each part of the mark."""
+        """Note which values stand for each other in each part of the mark."""
         marks = self._template.common.site.marks
         for part in (of(side) & mask for side in Direction for of in (marks.epoch_mask, marks.slot_mask)):
             if part:
@@ -393,7 +428,11 @@ def _profiles(table: Table) -> Iterator[tuple[int, str]]:
 
 
 def _element(found: object) -> tuple[object, bool]:
-    """What a map holds for a name, and whether it stays. Unlike if there is no such map."""
+    """Return what a map holds for a name, and whether that stays.
+
+    Raises:
+        Unlike: There is no such map.
+    """
     if not isinstance(found, tuple):
         raise Unlike
     value, lifetime = found

@@ -1,14 +1,15 @@
-"""Idle timeouts against their specification: an ENI's own, and of two that meet on one conntrack entry the shorter.
+"""Compare idle timeouts with their specification.
 
-Owns the comparison, the ways of a session's first packet through the fixed part of a table, and that the chains which
-set timeouts do nothing else, so that the rest of the proof may pass by them (program.py). Is given the table. Must not
-know rules, or how the compiler gets there.
+An ENI has timeouts of its own. If two ENIs meet on one conntrack entry, the shorter timeout counts. Owns the
+comparison, and the ways of a session's first packet through the fixed part of a table. It also checks that the chains
+which set timeouts do nothing else, so that the rest of the proof may pass by them (program.py). It is given the table.
+It must not know rules, or how the compiler gets there.
 
-A packet that opens a session is followed from the base chain where it comes in to where it leaves or stays: whatever
-isn't known of it, until it is accepted or the rules of an ENI begin. On all ways it must pass the same rules that set
-timeouts. What these set is worked out for each pair of interfaces, and for the namespace itself. In host placement that
-is one timeout at most, as kernels differ in which of several they heed; in an instance that forwards, the last one is
-what Linux 6.18 heeds.
+A packet that opens a session is followed from the base chain where it comes in to where it leaves or stays, until it is
+accepted or the rules of an ENI begin. It must pass the same rules that set timeouts on all ways, whatever isn't known
+about it. What these rules set is worked out for each pair of interfaces, and for the namespace itself. In host
+placement that is one timeout at most, as kernels differ in which of several they heed. In an instance that forwards,
+the last one is what Linux 6.18 heeds.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from sgdataplane.proof.step import TIMEOUTS
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
 ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
 PASSES = (ACCEPT, *(goto(pass_name(hook)) for hook in Direction))
-# TCP and UDP have timeouts. A session's first packet carries no mark of ours, or that of the session it is related to.
+# Only TCP and UDP have timeouts. A session's first packet has mark 0, or the mark of the session that it is related to.
 OPENING: Mapping[Field, Key | None] = {
     Field.CT_DIRECTION: CtDirection.ORIGINAL,
     **dict.fromkeys((Field.ICMP_TYPE, Field.ICMPV6_TYPE, Field.ND_TARGET), LACKING),
@@ -72,7 +73,7 @@ class WrongTimeoutsError(Exception):
 
 
 def sets_timeouts(entry: Rule) -> bool:
-    """Whether a rule sets timeouts, or leads to a chain that does."""
+    """Return whether a rule sets timeouts, or leads to a chain that does."""
     return any(
         isinstance(part, SetTimeout) or (isinstance(part, Verdict) and part.chain.startswith(TIMEOUTS))
         for part in entry.statements
@@ -80,8 +81,10 @@ def sets_timeouts(entry: Rule) -> bool:
 
 
 def is_harmless(part: object) -> bool:
-    """Whether a statement only sets timeouts, returns, asks for fields that timeouts may depend on, or leads to chains
-    that set them."""
+    """Return whether a statement does nothing but what chains for timeouts may do.
+
+    They may set timeouts, return, ask for fields that timeouts may depend on, and lead to chains that set them.
+    """
     if isinstance(part, Verdict):
         return part.kind is VerdictKind.RETURN or part.chain.startswith(TIMEOUTS)
     return isinstance(part, SetTimeout) or (isinstance(part, Match) and part.field in ASKED)
@@ -89,15 +92,20 @@ def is_harmless(part: object) -> bool:
 
 @dataclass
 class Openings:
-    """Follows packets that open sessions. `walked`: the chains that they were followed through."""
+    """Follows packets that open sessions."""
 
     table: Table
     walked: set[str] = field(default_factory=set)
+    """The chains that packets were followed through."""
 
     def passed(self, base: str, asked: Field, ifname: str | None) -> Passed | None:
-        """The rules that set timeouts which all packets at that interface meet that may be accepted; None if none may
-        be. DHCP, which always passes, is left out, as it needs no session. WrongTimeoutsError if packets meet different
-        rules."""
+        """Return the rules that set timeouts and that packets at an interface meet before they are accepted.
+
+        Return None if none may be accepted. DHCP, which always passes, is left out, as it needs no session.
+
+        Raises:
+            WrongTimeoutsError: Packets meet different rules.
+        """
         known: dict[Field, Key | None] = {asked: ifname} if ifname is not None else {}
         if asked is Field.IIFNAME:
             known[Field.OIFNAME] = LACKING
@@ -112,7 +120,11 @@ class Openings:
         return accepted.pop() if accepted else None
 
     def check_others(self) -> None:
-        """WrongTimeoutsError if chains set timeouts that no packet was followed to."""
+        """Check that no chain sets timeouts to which no packet was followed.
+
+        Raises:
+            WrongTimeoutsError: One does.
+        """
         for name, chain in self.table.chain.items():
             if name not in self.walked and not name.startswith(TIMEOUTS) and any(map(sets_timeouts, chain.rules)):
                 raise WrongTimeoutsError(f"chain {name} sets timeouts")
@@ -120,15 +132,17 @@ class Openings:
 
 @dataclass
 class _OpeningWalk:
-    """A walk with packets of which only `known` fields are known; any other condition may hold or not."""
+    """A walk with packets of which only some fields are known. Any other condition may hold or not."""
 
     table: Table
     known: Mapping[Field, Key | None]
+    """The fields that are known, with their values."""
     walked: set[str]
     accepted: set[Passed]
+    """What accepted packets have met; filled by the walk."""
 
     def chain(self, name: str, ways: Ways) -> Ways:
-        """Follow packets through a chain. Returns the rules that those have met which return."""
+        """Follow packets through a chain. Return the rules that those have met which return from it."""
         if name.startswith(RULES):
             self.accepted |= ways
             return NONE
@@ -156,7 +170,7 @@ class _OpeningWalk:
         return back | ways
 
     def _verdicts(self, entry: Rule) -> tuple[Collection[Verdict], bool]:
-        """The verdicts that a rule may have, and whether it certainly has one of them."""
+        """Return the verdicts that a rule may have, and whether it certainly has one of them."""
         is_sure = True
         for statement in entry.statements:
             if isinstance(statement, Match) and statement.field in self.known:
@@ -174,7 +188,7 @@ class _OpeningWalk:
         return (), False
 
     def _may_be_in(self, asked: InSet) -> bool:
-        """Whether a packet may have what the set asks for, at whatever interface."""
+        """Return whether a packet may have what the set asks for, at whatever interface."""
         if asked.negate or asked.field not in self.known or asked.name not in self.table.map:
             return True
         if self.table.map[asked.name].room:
@@ -186,8 +200,10 @@ class _OpeningWalk:
         return any(isinstance(key, tuple) and key[0] == masked for key in self.table.elements_of(asked.name))
 
     def _looked_up(self, vmap: VerdictMap) -> tuple[Collection[Verdict], bool]:
-        """The verdicts that a look-up may find, and whether it certainly finds one. (The rest of the proof reports maps
-        that don't exist.)"""
+        """Return the verdicts that a look-up may find, and whether it certainly finds one.
+
+        The rest of the proof reports maps that don't exist.
+        """
         if vmap.name not in self.table.map:
             return {verdict for _, verdict in vmap.entries}, False
         if self.table.map[vmap.name].lifetime:
@@ -201,13 +217,19 @@ class _OpeningWalk:
 
 
 def _is_always(entry: Rule) -> bool:
+    """Return whether a rule is the one that always accepts, which DHCP meets."""
     counts = (part in ALWAYS for part in entry.statements if isinstance(part, Count))
     return any(counts) and entry.statements[-1] in PASSES
 
 
 def _check_setting(name: str, entry: Rule) -> None:
-    """WrongTimeoutsError unless a rule that sets timeouts lets every packet go on and does nothing else. Only chains
-    for timeouts may ask for interfaces."""
+    """Check that a rule that sets timeouts lets every packet go on and does nothing else.
+
+    Only chains for timeouts may ask for interfaces.
+
+    Raises:
+        WrongTimeoutsError: It does more.
+    """
     for part in entry.statements:
         is_jump = isinstance(part, Verdict) and part.kind is VerdictKind.JUMP
         is_asked = isinstance(part, Match) and part.field is not Field.IIFNAME
@@ -216,12 +238,12 @@ def _check_setting(name: str, entry: Rule) -> None:
 
 
 KINDS = tuple(product(Family, (TCP, UDP)))
-OPENING_STATES = (CtState.NEW, CtState.RELATED)  # of a session's first packet
-States = Mapping[str, int]  # seconds of each of the kernel's states
+OPENING_STATES = (CtState.NEW, CtState.RELATED)  # the conntrack states that a session's first packet may have
+States = Mapping[str, int]  # the timeout, in seconds, of each of the kernel's states of a session
 
 
 def wrong_timeouts(namespace: Namespace, table: Table) -> str:
-    """What is wrong with the table's timeouts; "" if nothing is."""
+    """Return what is wrong with the table's timeouts; "" if nothing is."""
     own = namespace.timeouts
     names = [chain.name for chain in table.chains if chain.name.startswith(TIMEOUTS)]
     if not names and not table.timeouts and set(own.values()) <= {namespace.unset_timeouts}:
@@ -236,7 +258,11 @@ def wrong_timeouts(namespace: Namespace, table: Table) -> str:
 
 
 def _check_alone(table: Table, name: str) -> None:
-    """WrongTimeoutsError unless such a chain only sets timeouts and returns; the base chain among them accepts."""
+    """Check that such a chain only sets timeouts and returns; the base chain among them accepts.
+
+    Raises:
+        WrongTimeoutsError: It does more, or less.
+    """
     rules = table.chain[name].rules
     if name == DELIVERED:
         rules, end = rules[:-1], rules[-1:]
@@ -248,6 +274,7 @@ def _check_alone(table: Table, name: str) -> None:
 
 
 def _parts(table: Table, statement: Statement) -> Iterator[object]:
+    """Yield all that a statement may do; for a look-up, the match and all verdicts of the map."""
     if not isinstance(statement, VerdictMap):
         yield statement
     elif statement.name in table.map and not statement.entries:
@@ -257,7 +284,7 @@ def _parts(table: Table, statement: Statement) -> Iterator[object]:
 
 
 def states_of(tracking: ConnectionTracking, protocol: int) -> States:
-    """The kernel's timeouts that follow from an ENI's settings (semantics.md, section 4)."""
+    """Return the kernel's timeouts that follow from an ENI's settings (semantics.md, section 4)."""
     if protocol == UDP:
         return dict.fromkeys(("unreplied", "replied"), tracking.udp_timeout)
     closed = tracking.tcp_closed_and_time_wait_timeout
@@ -265,6 +292,7 @@ def states_of(tracking: ConnectionTracking, protocol: int) -> States:
 
 
 def shortest(all_states: Sequence[States]) -> States:
+    """Return the shortest timeout of each state."""
     return {state: min(states[state] for states in all_states) for state in all_states[0]}
 
 
@@ -276,7 +304,11 @@ class _Setting:
     rules: Passed
 
     def all(self, family: Family, protocol: int, came_by: str | None) -> list[States]:
-        """The timeouts that they set at a session's first packet, in order."""
+        """Return the timeouts that the rules set at a session's first packet, in order.
+
+        Raises:
+            WrongTimeoutsError: One is missing, or is for another protocol.
+        """
         fields: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[family],
             Field.L4PROTO: protocol,
@@ -329,10 +361,12 @@ def _is_met(match: Match, fields: Mapping[Field, Key | None]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Where packets leave or stay. `ifname`: None for the namespace itself; `own`: the timeouts of the ENI there."""
+    """Where packets leave or stay."""
 
     ifname: str | None
+    """The interface; None for the namespace itself."""
     own: ConnectionTracking | None
+    """The timeouts of the ENI there."""
     setting: _Setting
 
 
@@ -346,7 +380,11 @@ class _Meetings:
         self._openings = Openings(table)
 
     def check(self) -> None:
-        """WrongTimeoutsError if any pair differs. Ends with equal timeouts and equal rules are compared once."""
+        """Compare all pairs. Ends with equal timeouts and equal rules are compared once.
+
+        Raises:
+            WrongTimeoutsError: A pair has another timeout than it should.
+        """
         names = self._names()
         (arriving,) = (hook for hook in Direction if not self._namespace.wanted.site.is_leaving(hook))
         came_by: dict[str | None, Passed] = {None: ()}
@@ -362,7 +400,7 @@ class _Meetings:
                 self._compare(end, came, kind[1], [*found, *end.setting.all(*kind, came)])
 
     def _names(self) -> list[str]:
-        """All interfaces that matter, one for each name that stands for many, and one that nobody names."""
+        """Return all interfaces that matter, one for each name that stands for many, and one that nobody names."""
         wanted, table = self._namespace.wanted, self._table
         maps = (table.elements_of(name) for name in table.map if name.startswith(TIMEOUTS))
         rules = (entry for name, found in table.chain.items() if name.startswith(TIMEOUTS) for entry in found.rules)

@@ -1,9 +1,10 @@
-"""Walks a table for sets of packets at once, and compares each end that they come to with an order of boxes.
+"""Walk a table for sets of packets at once, and compare each end that they come to with an order of boxes.
 
-Owns the walk. Is given a program, the order that it must equal, and where both cut the axes. Must not know policies.
+Owns the walk. It is given a program, the order that it must equal, and where both cut the axes. It must not know
+policies.
 
-A state of the walk is a cell without some holes. Holes are cells that earlier rules have taken out; they are kept as
-they are, since cutting them out would make pieces in every axis. The state also has the boxes of the order that can
+A state of the walk is a cell without some holes. Holes are cells that earlier rules have taken out. They are kept as
+they are, since cutting them out would make pieces on every axis. The state also has the boxes of the order that can
 still decide there. An end is right if the strongest of these asks for this outcome everywhere in the cell. Only where
 sets alone don't show that, the holes are cut out (BoxOrder.differing). So each end is compared exactly and as a whole.
 """
@@ -22,14 +23,20 @@ from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import Effects, Limits, Outcome, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
-PROTOCOL = 0  # the axis of protocols is the first one
+PROTOCOL = 0  # the index of the axis of protocols
 
-Place = tuple[str, int]  # a chain and the step in it that is next
+Place = tuple[str, int]  # a chain, and the index of the step in it that is next
 
 
 class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an error of ours
-    """Packets for which the table does something else than the order's box number `box` asks for, or has a
-    `problem`."""
+    """Packets for which the table does something else than it must, or has a problem.
+
+    Attributes:
+        cell: The packets.
+        box: The number of the box that should decide; None if there is a problem.
+        outcome: What the table does; None if that isn't known.
+        problem: The problem in words; "" if the outcome is wrong.
+    """
 
     def __init__(self, cell: Cell, box: int | None, outcome: Outcome | None, problem: str) -> None:
         super().__init__(problem)
@@ -37,38 +44,48 @@ class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an err
 
 
 class State(NamedTuple):
-    """A state, as described above. `boxes` may be too many, never too few. `returns`: where each jump on the way
-    returns to, the latest one last."""
+    """The packets at one place of a walk: a cell without some holes."""
 
     cell: Cell
     holes: tuple[Cell, ...]
     boxes: Boxes
+    """The boxes that can still decide. There may be too many, never too few."""
     effects: Effects
+    """The effects on the way."""
     returns: tuple[Place, ...]
+    """Where each jump on the way returns to, the latest one last."""
 
 
 @dataclass
 class Walk:
-    """`with_ports`: the protocols with ports, as atoms of the first axis. `priorities`: those that packets can have;
-    None if no chain asks. `cells`: how many ends were compared so far, repeated ones included. `reached`: stops that
-    packets came to; `left`: the chains from which they were sent there."""
+    """A walk through a program, compared with an order of boxes."""
 
     program: Program
     axes: Sequence[Axis]
     order: BoxOrder
     with_ports: Atoms
+    """The protocols with ports, as atoms of the first axis."""
     priorities: Priorities | OnePriority | None = None
+    """The priorities that packets can have; None if no chain may ask for it."""
     cells: int = 0
+    """How many ends were compared so far, repeated ones included."""
     reached: set[str] = field(default_factory=set)
+    """The stops that packets came to."""
     left: set[str] = field(default_factory=set)
+    """The chains from which packets were sent to a stop."""
     _bound: set[str] = field(default_factory=set)
-    _done: dict[tuple[Place, State], int] = field(default_factory=dict)  # -> cells
+    _done: dict[tuple[Place, State], int] = field(default_factory=dict)  # how many ends were compared from there on
 
     def check(self, chain: str, cell: Cell, boxes: Boxes) -> None:
-        """Mismatch unless the chain does what the strongest box asks for, for every packet of the cell."""
+        """Walk from a chain on, with the packets of a cell.
+
+        Raises:
+            Mismatch: The chain doesn't do what the strongest box asks for, for some packet.
+        """
         self._enter(chain, State(cell, (), boxes, (), ()))
 
     def _enter(self, chain: str, state: State) -> None:
+        """Go on at the beginning of a chain."""
         if state.returns and chain in self.program.heads:
             self._fail(state, f"chain {chain}: packets that return don't come to the end")
         way_out = self.program.outs.get(chain)
@@ -105,7 +122,7 @@ class Walk:
         self._back(state)
 
     def _less(self, state: State, taken: Cell | None) -> State | None:
-        """The state without the packets that a rule has taken; None if it took all."""
+        """Return the state without the packets that a rule has taken; None if it took all."""
         if taken is None:
             return state
         cell, holes, boxes, effects, returns = state
@@ -119,7 +136,10 @@ class Walk:
         return State(cell, (*holes, taken), boxes & ~self.order.inside(cell, taken), effects, returns)
 
     def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """The part of the cell that a step doesn't send on to the next step. It is walked from where it goes."""
+        """Return the part of the cell that a step doesn't send on to the next step.
+
+        That part is walked from where the step sends it.
+        """
         limits, asked = step.limits, self._asked(following[0], step, step.asked, state) if step.asked else ()
         if step.guard is not None:
             first = self._asked(following[0], step, step.asked_first, state) if step.asked_first else ()
@@ -141,7 +161,11 @@ class Walk:
         return cell
 
     def _asked(self, chain: str, step: RuleStep, matches: tuple[Match, ...], state: State) -> Limits:
-        """The packets whose priority is as these matches of a step ask. Mismatch if it isn't known of some."""
+        """Return the packets whose priority is as these matches of a step ask.
+
+        Raises:
+            Mismatch: The priority of some packets isn't known.
+        """
         if self.priorities is None:
             cell = _narrowed(state.cell, step.limits)
             if cell is not None:
@@ -154,6 +178,7 @@ class Walk:
         return ((axis, chosen),)
 
     def _looked_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
+        """Go on by a look-up on an axis. Return the part of the cell that it finds."""
         cell, holes, boxes, effects, returns = state
         axis = step.axis
         hit = cell[axis] & step.hit
@@ -167,7 +192,7 @@ class Walk:
         return (*cell[:axis], hit, *cell[axis + 1 :])
 
     def _led(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """Looks up the priority."""
+        """Go on by a look-up of the priority. Return the part of the cell that it finds."""
         value = self.priorities.value(state.effects) if isinstance(self.priorities, OnePriority) else None
         if value is None:
             self._fail(state, f"chain {following[0]}: it looks up a priority that isn't known")
@@ -182,13 +207,17 @@ class Walk:
         return state.cell
 
     def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
-        """After effects: walk the rest of the rule, and then the next rules."""
+        """Walk the rest of the rule after effects, and then the next rules."""
         left = self._less(state, None if then is None else self._take(following, then, state))
         if left is not None:
             self._once(following, left)
 
     def _check_ports(self, chain: str, guard: Limits, state: State) -> None:
-        """Mismatch if a rule reads the port of a packet without ports: the kernel would read other bytes."""
+        """Check that no rule reads the port of a packet without ports: the kernel would read other bytes.
+
+        Raises:
+            Mismatch: One does.
+        """
         portless = state.cell[PROTOCOL] & ~self.with_ports
         cell = _narrowed((portless, *state.cell[1:]), guard) if portless else None
         if cell is not None:
@@ -210,12 +239,18 @@ class Walk:
             self._fail(state, f"jumps nest deeper than {MAX_JUMPS} at {verdict.chain}")
 
     def _back(self, state: State) -> None:
+        """Return to the latest jump, or end at the end of the base chain."""
         if state.returns:
             self._once(state.returns[-1], state._replace(returns=state.returns[:-1]))
         else:
             self._end((state.effects, "end"), state)
 
     def _end(self, outcome: Outcome, state: State) -> None:
+        """Compare an end with the order.
+
+        Raises:
+            Mismatch: Another box decides somewhere.
+        """
         self.cells += 1
         same = self.order.saying.get(outcome, 0)
         found = self.order.differing(state.cell, state.holes, state.boxes, same)
@@ -223,13 +258,17 @@ class Walk:
             raise Mismatch(found[1], found[0], outcome, "")
 
     def _fail(self, state: State, problem: str) -> None:
-        """Mismatch if any packet comes here."""
+        """Refuse a way, unless it turns out that no packet takes it.
+
+        Raises:
+            Mismatch: A packet comes here.
+        """
         left = without(state.cell, state.holes)
         if left:
             raise Mismatch(left[0], None, None, problem)
 
     def bound(self, chain: str) -> list[RuleStep]:
-        """A chain's steps, with their ranges as atoms."""
+        """Return a chain's steps, with their ranges as atoms."""
         steps = self.program.steps[chain]
         if chain not in self._bound:
             self._bound.add(chain)
@@ -239,7 +278,7 @@ class Walk:
 
 
 def _narrowed(cell: Cell, limits: Limits) -> Cell | None:
-    """The part of the cell that is within the limits; None if there is none."""
+    """Return the part of the cell that is within the limits; None if there is none."""
     if not limits:
         return cell
     narrowed = list(cell)

@@ -1,7 +1,7 @@
-"""One packet for which table and specification differ, shown by running it through both.
+"""Find one packet for which table and specification differ, and show it by running it through both.
 
-Owns the way from sets of packets to one packet, and the wording. Is given a difference. Must not know how it was found:
-what it says about the table is what nft/interp.py does with that packet, and nothing else.
+Owns the way from sets of packets to one packet, and the wording. It is given a difference. It must not know how the
+difference was found: what it says about the table is what nft/interp.py does with that packet, and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sgdataplane.proof.kinds import LOCAL, SessionKind
 from sgdataplane.proof.order import indices
 from sgdataplane.proof.specification import Namespace, PacketFate, in_words
 
-TRIES = 4096  # how many packets of a difference are tried
+TRIES = 4096  # so many packets of a difference are tried
 START = "proof-start"
 HEADER = ("protocol", "local", "source_port", "port")  # the axes whose values make up a packet's header
 # Each axis goes through its values with another stride, so that no two are in step.
@@ -47,23 +47,29 @@ STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 6
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A packet at a hook, put into `chain` there; what must happen to it, what the table does, and on which chains.
-
-    `is_shown`: the packet's fate is wrong. If not, the chain does something wrong with it, but no packet was found
-    whose fate this changes: the addresses of the ENIs rule it out, or other chains make up for it. `is_adopting`: while
-    its ENI is being adopted, so that its interface is in the map `adopting`. `problem`: what is wrong with the chain,
-    if not its verdict. `wanted`: "" for nothing in particular.
-    """
+    """A packet at a hook, what must happen to it, and what the table does."""
 
     fields: Mapping[Field, Key]
+    """The packet's fields."""
     hook: Direction
     chain: str
+    """The chain that the packet is put into."""
     wanted: str
+    """What must happen, in words; "" for nothing in particular."""
     found: str
+    """What the table does, in words."""
     path: tuple[str, ...]
+    """The chains on which it does so."""
     is_shown: bool
+    """Whether the packet's fate is wrong.
+
+    If not, the chain does something wrong with the packet, but no packet was found whose fate this changes: the
+    addresses of the ENIs rule it out, or other chains make up for it.
+    """
     is_adopting: bool = False
+    """Whether this is while the packet's ENI is being adopted, so that its interface is in the map `adopting`."""
     problem: str = ""
+    """What is wrong with the chain, if it isn't the verdict."""
 
     def __str__(self) -> str:
         hidden = f"chain {self.chain}; no packet was found whose fate is another one for it"
@@ -80,7 +86,7 @@ class Counterexample:
 
 
 def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
-    """One line for people."""
+    """Return one line that describes a packet to people."""
     family = family_of(fields)
     interface = fields.get(Field.OIFNAME) or fields.get(Field.IIFNAME, "?")
     ends = (fields.get(names[family], 0) for names in (SOURCE, DESTINATION))
@@ -99,7 +105,7 @@ def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
 
 
 def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Counterexample:
-    """A counterexample for the fixed part."""
+    """Make a counterexample for the fixed part."""
     crossing, mismatch = difference.space.crossing, difference.mismatch
     eni = namespace.enis.get(crossing.ifname)
     local = next((p.first for p in eni.own_prefixes if p.family is crossing.family), 0) if eni else 0
@@ -111,7 +117,7 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
 
 
 def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
-    """A counterexample for rules: an opening packet, or a reply, which another hook sees."""
+    """Make a counterexample for rules: an opening packet, or a reply, which another hook sees."""
     site, claim = namespace.wanted.site, difference.claim
     shown: Counterexample | None = None
     for hook in (difference.kind.direction, difference.kind.direction.other):
@@ -139,7 +145,7 @@ class _Place(NamedTuple):
 def _shown(
     table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
 ) -> Counterexample | None:
-    """The first packet whose fate in the table isn't the specified one; None if none of those tried is."""
+    """Return the first packet whose fate in the table isn't the specified one; None if none was found."""
     entered = entered_at(table, *place)
     for fields in islice(tries, TRIES):
         wanted = namespace.fate(place.hook, fields, place.end, is_adopting=place.is_adopting)
@@ -151,14 +157,16 @@ def _shown(
 
 
 def _hidden(table: Table, place: _Place, fields: Mapping[Field, Key], wanted: str) -> Counterexample:
-    """A counterexample that shows only what a chain does with a packet put into it."""
+    """Make a counterexample that shows only what a chain does with a packet put into it."""
     found, path = _ran(entered_at(table, *place), fields)
     return Counterexample(fields, *place[:2], wanted, _described(found), path, False, place.is_adopting)
 
 
 def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> Table:
-    """The table with one more base chain, START, which puts packets into a chain; and with each of its interfaces, or
-    none, in the map `adopting`."""
+    """Return the table with one more base chain, START, which puts packets into a chain.
+
+    If it `is_adopting`, all interfaces of the table are in the map `adopting`, else none is.
+    """
     start = Chain(START, (rule(goto(chain)),), Hook(hook.value, 0))
     ifnames = [str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements]
     opened = tuple((ifname, RETURN) for ifname in ifnames) if is_adopting else ()
@@ -167,7 +175,7 @@ def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> 
 
 
 def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, tuple[str, ...]]:
-    """What the interpreter does with the packet from START on, and on which chains; or why it can't."""
+    """Run a packet from START on. Return its fate and the chains; or why it can't be run, and no chains."""
     try:
         outcome = run(table, START, fields)
     except InternalError as error:
@@ -184,6 +192,7 @@ def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, t
 
 
 def _described(fate: PacketFate | str) -> str:
+    """Return a packet's fate in words."""
     if isinstance(fate, str):
         return fate
     counted = f"counted as {', '.join(fate.counters)}" if fate.counters else "not counted"
@@ -193,8 +202,11 @@ def _described(fate: PacketFate | str) -> str:
 
 
 def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
-    """Packets of the difference, spread over it. Marks that aren't 0 come first, as they show what is written there.
-    `local`: an address of the ENI, for use where any address will do."""
+    """Yield packets of the difference, spread over it.
+
+    Marks other than 0 come first, as they show what is written there. `local` is an address of the ENI, used where any
+    address will do.
+    """
     space, cell = difference.space, difference.mismatch.cell
     crossing = space.crossing
     own = (DESTINATION if crossing.hook is Direction.INGRESS else SOURCE)[crossing.family]
@@ -215,7 +227,7 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
 
 
 def _about_a_session(fields: dict[Field, Key]) -> dict[Field, Key]:
-    """Adds the session's fields. An ICMP error is made to be about a UDP packet between the same addresses."""
+    """Add the session's fields. An ICMP error is made to be about a UDP packet between the same addresses."""
     if fields.get(Field.CT_STATE) != CtState.RELATED or fields[Field.L4PROTO] not in (ICMP, ICMPV6):
         return fields
     of_udp = {Field.L4PROTO: UDP, Field.TH_SPORT: 1, Field.TH_DPORT: 1}
@@ -229,7 +241,7 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
 
 
 def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
-    """Packets of the difference at each ENI that has the profile, with the ENI's own addresses if the cell has any."""
+    """Yield packets of the difference at each ENI that has the profile, with its own addresses where possible."""
     cell, axes = difference.mismatch.cell, difference.axes
     for priority, (ifname, eni) in product(difference.priorities, difference.carriers):
         own = [(p.first, p.last) for p in difference.kind.own(eni)]
@@ -243,14 +255,14 @@ def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterato
 
 
 def _some(axis: Axis, atoms: Atoms) -> list[int]:
-    """A few values of an axis, from both ends."""
+    """Return a few values of an axis, from both ends."""
     found = [int(axis.value(index) or 0) for index in islice(indices(atoms), 4)]
     last = axis.ends(atoms.bit_length() - 1) if isinstance(axis, Span) else ()
     return list(dict.fromkeys((*found, *last)))
 
 
 def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> Iterator[int]:
-    """A value from each atom that one of the blocks has a part of."""
+    """Yield a value from each atom that shares a number with one of the blocks."""
     if isinstance(axis, Span):
         wanted = list(blocks)
         for index in indices(atoms):
@@ -259,8 +271,10 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
 
 
 def _fields(kind: SessionKind, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
-    """The packet as the kernel reads it at the hook, of a session that no ENI has accepted yet. At its own direction's
-    hook it opens the session, at the other one it replies."""
+    """Return the packet's fields as the kernel reads them at the hook, in a session that no ENI has accepted yet.
+
+    At its own direction's hook it opens the session, at the other one it is a reply.
+    """
     protocol, local, source_port, port = (values[name] for name in HEADER)
     family, is_reply = kind.family, hook is not kind.direction
     source, destination = (far, local) if hook is Direction.INGRESS else (local, far)
