@@ -1,7 +1,7 @@
-"""ENIs in audit mode: what rules refuse there passes, is counted and is logged.
+"""Compile what ENIs in audit mode need: what rules refuse there passes, is counted and is logged.
 
-Owns what a table has for them, and nothing of it else: their profiles, ranks and leaves are those of all ENIs. Is given
-the ENIs and the ranks of refusals. Must not know how a rank is found, or how an accept is carried out.
+Owns what a table has for them, and nothing else of it: their profiles, ranks and leaves are those of all ENIs. It is
+given the ENIs and the ranks of refusals. It must not know how a rank is found, or how an accept is carried out.
 
     <hook>-audited   interface of such an ENI -> audit-<hook>. The base chain asks it for packets with a rank, before it
                      asks which leaf that leads to (verdicts.py). So the mode is the interface's, and not the profile's
@@ -27,12 +27,15 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.ir import Chain, Count, Counter, Map, MapCount, VerdictMap, jump, rule
 from sgdataplane.policy.resolve import EniPolicy, HostPolicy, Profile
 
-MAX_COUNTERS = 65_536  # of refusals by ENI in one namespace: as many objects take the kernel half a second
+MAX_COUNTERS = 65_536  # one for each ENI in audit mode and refusal; so many objects take the kernel half a second
 
 
 def audit_part(policy: HostPolicy, site: Site, ranks: Ranks) -> Part | None:
-    """Return what the table has for ENIs in audit mode; None if there are none. LimitError if they have too many rules
-    that refuse."""
+    """Return what the table has for ENIs in audit mode; None if there are none.
+
+    Raises:
+        LimitError: They have too many rules that refuse.
+    """
     audited = [eni for eni in policy.enis if eni.is_audited]
     if not audited:
         return None
@@ -54,7 +57,7 @@ def audit_part(policy: HostPolicy, site: Site, ranks: Ranks) -> Part | None:
 def _counted(
     audited: Sequence[EniPolicy], profiles: Sequence[Profile], refusals: Ranks
 ) -> Mapping[tuple[int, str], str]:
-    """The counter of each refusal at each of these ENIs, by rank and interface."""
+    """Return the counter of each refusal at each of these ENIs, by rank and interface."""
     own = {eni.profile: list(_refusals(profiles[eni.profile], refusals)) for eni in audited}
     number = sum(len(own[eni.profile]) for eni in audited)
     if number > MAX_COUNTERS:
@@ -64,6 +67,7 @@ def _counted(
 
 
 def _refusals(profile: Profile, refusals: Ranks) -> Iterator[Decision]:
+    """Yield the decisions of a profile that refuse packets, each once."""
     every = (permission.decision for side in Direction for permission in profile.permissions(side))
     return (decision for decision in dict.fromkeys(every) if decision in refusals)
 

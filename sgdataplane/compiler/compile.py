@@ -1,12 +1,12 @@
-"""compile_policy(): HostPolicy -> one nftables table, the same bytes for the same policy.
+"""Compile a policy into one nftables table: the same bytes for the same policy.
 
-Owns the order of the steps, which fixed chains and maps there are, and the stamp. Is given a resolved policy and the
-epoch. Must not do I/O, or know how any chain is made.
+Owns the order of the steps, which fixed chains and maps there are, and the stamp. It is given a resolved policy and the
+epoch. It must not do I/O, or know how any chain is made.
 
 A table has these parts: what profiles make, the fixed chains without ENIs' own addresses, those of each ENI, the maps
 that lead to them, timeouts, and what ENIs in audit mode need, if there are any. The first two are the same for many
-ENIs. These and an ENI's are taken over as objects.
-The chains and sets that name the epoch, and the stamp, belong to none of the parts.
+ENIs. These and an ENI's are taken over as objects. The chains and sets that name the epoch, and the stamp, belong to
+none of the parts.
 """
 
 from __future__ import annotations
@@ -45,28 +45,30 @@ from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Rule, Table, goto
 from sgdataplane.nft.outline import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
 
-MOST_ENIS = 2048  # whose chains are kept
+MOST_ENIS = 2048  # the chains of so many ENIs are kept
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the fixed part depends on besides the ENIs' own addresses. `private`: the private addresses of ENIs, where
-    there are uplinks. `elsewhere`: rules that set timeouts for packets that leave by no ENI's interface. `needed`:
-    chains that not every table has, and that the ENIs' own chains lead to."""
+    """What the fixed part depends on besides the ENIs' own addresses."""
 
     placement: Placement
     options: Options
     ifnames: tuple[str, ...]
+    """The interfaces of all ENIs, sorted."""
     internal: tuple[str, ...]
     uplinks: tuple[str, ...]
     private: tuple[Prefix, ...]
+    """The private addresses of all ENIs, if there are uplinks."""
     elsewhere: tuple[Rule, ...]
+    """Rules that set timeouts for packets that leave by no ENI's interface."""
     needed: frozenset[str]
+    """Chains that not every table has, and that the ENIs' own chains lead to."""
 
 
 @lru_cache(maxsize=4)
 def _shared_part(around: Surroundings) -> Part:
-    """The fixed chains that name no address of an ENI. Tables with equal ones share them as objects."""
+    """Compile the fixed chains that name no address of an ENI. Tables with equal ones share them as objects."""
     site = SITES[around.placement]
     slots = site.marks.slots(around.ifnames)
     chains = [skeleton.midstream_chain(site)]
@@ -102,27 +104,33 @@ def _shared_part(around: Surroundings) -> Part:
 
 @dataclass(frozen=True)
 class EniPart:
-    """What a table has for one ENI: its chains by hook; `ends`: what checks which sessions the ICMP errors are about
-    that it sends. `optional`: chains that a table has if an ENI needs them."""
+    """What a table has for one ENI."""
 
     ifname: str
     opening: Mapping[Direction, Chain]
+    """The ENI's chain at each hook."""
     ends: Chain
+    """The chain that checks which sessions the ICMP errors are about that the ENI sends."""
     optional: frozenset[str]
+    """The chains that a table has only if an ENI needs them."""
 
     @cached_property
     def part(self) -> Part:
+        """The ENI's own chains, as a part of the table."""
         return Part.of([*self.opening.values(), self.ends], ())
 
     @cached_property
     def needed(self) -> frozenset[str]:
-        """Those to which its own chains lead."""
+        """The optional chains to which its own chains lead."""
         return self.optional.intersection(name for chain in self.part.chains for name in chain.ways.chains)
 
 
 @lru_cache(maxsize=MOST_ENIS)
 def _eni_part(placement: Placement, link: EniInterface, options: Options) -> EniPart:
-    """Made again only if something about the ENI changes, or where its rules begin."""
+    """Compile an ENI's own chains.
+
+    They are made again only if something about the ENI changes, or where its rules begin.
+    """
     site = SITES[placement]
     ends = ends_chain(site, link)
     of_hook = {Direction.EGRESS: ends}
@@ -133,7 +141,7 @@ def _eni_part(placement: Placement, link: EniInterface, options: Options) -> Eni
 
 
 def _dispatch_part(parts: Sequence[EniPart]) -> Part:
-    """The maps from interfaces to the chains of their ENIs."""
+    """Compile the maps from interfaces to the chains of their ENIs."""
     opening = ({entry.ifname: entry.opening[hook] for entry in parts} for hook in Direction)
     return Part.of((), list(map(skeleton.dispatch, Direction, opening)))
 
@@ -141,11 +149,14 @@ def _dispatch_part(parts: Sequence[EniPart]) -> Part:
 def compile_policy(
     policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0, memo: Memo | None = None
 ) -> Table:
-    """The table that makes a namespace obey `policy`. It marks the sessions that it accepts with `epoch`
-    (1..last_epoch), and for the fence (fence.py) the packets that may leave with `secret`, if that isn't 0.
+    """Return the table that makes a namespace obey a policy.
 
-    `memo`: what an earlier compile of a similar policy left; it only makes this one faster.
-    LimitError if the namespace has more ENIs than the mark has slots.
+    It marks the sessions that it accepts with `epoch`, from 1 to the layout's last one. It marks packets that may leave
+    with `secret`, for the fence (fence.py), unless that is 0. `memo` is what an earlier compile of a similar policy
+    left; it only makes this one faster.
+
+    Raises:
+        LimitError: The namespace has more ENIs than the mark has slots.
     """
     most = SITES[policy.placement].marks.max_links
     if len(policy.enis) > most:
@@ -159,7 +170,7 @@ def compile_policy(
 
 
 def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]:
-    """All of the table but the chains that name the epoch, and the stamp."""
+    """Return all of the table except the chains that name the epoch, and the stamp."""
     site = SITES[policy.placement]
     rules = _rules(policy, site, memo)
     of_enis = policy.enis, policy.placement, policy.internal, policy.uplinks, policy.idle
@@ -170,7 +181,7 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
 
 
 def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Direction, int]]) -> Iterator[Part]:
-    """All parts but that of profiles. `numbers`: of the sides of each profile."""
+    """Yield all parts except that of profiles. `numbers` are those of the sides of each profile."""
     idle = IdleTimeouts.of(policy)
     links = [
         EniInterface(
@@ -202,6 +213,7 @@ def _fixed_parts(policy: HostPolicy, options: Options, numbers: Sequence[dict[Di
 
 
 def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
+    """Return what profiles make, taken from the memo if the policy's is the same."""
     if memo.rules is not None and memo.rules.is_for(policy, site):
         memo.keep()
         return memo.rules
@@ -214,7 +226,7 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
 
 
 def _audits(policy: HostPolicy, site: Site, memo: Memo) -> tuple[Part, ...]:
-    """The part for ENIs in audit mode, if there are any."""
+    """Return the part for ENIs in audit mode, if there are any."""
     assert memo.order is not None
     basis = policy.enis, policy.profiles, site, memo.order
     if memo.audits is None or memo.audits[0] != basis:
@@ -224,20 +236,21 @@ def _audits(policy: HostPolicy, site: Site, memo: Memo) -> tuple[Part, ...]:
 
 
 def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
-    """The table with another epoch, the same for all ENIs, and another secret."""
+    """Return the table with another epoch, the same for all ENIs, and another secret."""
     return with_stamp(table, Stamp(epoch, "", secret=secret))
 
 
 def with_stamp(table: Table, stamp: Stamp) -> Table:
-    """The table with the epochs and the secret of that stamp: with other base chains, chains that write marks, sets of
-    sessions, and stamp.
+    """Return the table with the epochs and the secret of another stamp.
 
-    The digest stays: it is of everything else, so that it is equal for equal policies.
+    Base chains, chains that write marks, sets of sessions and the stamp are other ones then. The digest stays: it is of
+    everything else, so that it is equal for equal policies.
     """
     return _stamped(table, _site_of(table), replace(stamp, digest=stamp_of(table).digest, generation=None))
 
 
 def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
+    """Return the table with all that names the epoch or the secret, and with the stamp."""
     last = site.marks.last_epoch
     if not all(1 <= epoch <= last for epoch in stamp.every_epoch):
         raise InternalError(f"of the epochs {sorted(stamp.every_epoch)}, some are outside 1..{last}")
@@ -258,7 +271,7 @@ def _stamped(table: Table, site: Site, stamp: Stamp) -> Table:
 
 @lru_cache(maxsize=8)
 def _with_moving(chains: ById[tuple[Chain, ...]], moving: ById[tuple[Chain, ...]]) -> tuple[Chain, ...]:
-    """The chains with those that name the epoch, in place of others with their names."""
+    """Return the chains with those that name the epoch, which take the place of others of their name."""
     places, replaced = _places(chains), list(chains.value)
     for chain in moving.value:
         if chain.name in places:
@@ -269,13 +282,13 @@ def _with_moving(chains: ById[tuple[Chain, ...]], moving: ById[tuple[Chain, ...]
 
 @lru_cache(maxsize=8)
 def _places(chains: ById[tuple[Chain, ...]]) -> dict[str, int]:
-    """Where each chain stands, by name."""
+    """Return the index of each chain, by name."""
     return {chain.name: place for place, chain in enumerate(chains.value)}
 
 
 @lru_cache(maxsize=4)
 def _marks(placement: Placement, ifnames: tuple[str, ...], stamp: Stamp) -> verdicts.Marks:
-    """What each ENI writes to the sessions that it accepts."""
+    """Return what each ENI writes to the sessions that it accepts."""
     layout = SITES[placement].marks
     slots = layout.slots(ifnames)
     epochs = stamp.epochs(slots.values())
@@ -291,19 +304,20 @@ def _epoch_chains(
     marks: ById[verdicts.Marks],
     secret: int,
     first: tuple[tuple[Rule, ...], ...],
-    has_audited: bool,  # of a function that is remembered by its parameters
+    has_audited: bool,  # by position: the cache remembers results by their parameters
 ) -> tuple[Chain, ...]:
+    """Compile the chains that name an epoch or the secret, once for the same marks."""
     by_hook = dict(zip(Direction, first, strict=True))
     return tuple(verdicts.epoch_chains(SITES[placement], marks.value, secret, by_hook, has_audited=has_audited))
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:
-    """The table with open adoption windows for these interfaces. Its digest stays the same."""
+    """Return the table with open adoption windows for these interfaces. Its digest stays the same."""
     opened = skeleton.adopting(ifnames, milliseconds)
     return replace(table, maps=tuple(opened if entry.name == opened.name else entry for entry in table.maps))
 
 
 def _site_of(table: Table) -> Site:
-    """Where a compiled table stands, which its base chains show."""
+    """Return where a compiled table stands, which its base chains show."""
     hooks = {side: table.chain_of(side.value).hook for side in Direction}
     return next(site for site in SITES.values() if site.hooks == hooks)

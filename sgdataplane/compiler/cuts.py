@@ -1,6 +1,7 @@
-"""Where a diagram is cut: boxes in order -> a decision diagram of bounded size and depth.
+"""Cut boxes into a decision diagram of bounded size and depth.
 
-Owns the choice of the next dimension and of its pieces. Is given boxes. Must not know nftables.
+Owns the choice of the next dimension and of its pieces. It is given boxes in order of strength. It must not know
+nftables.
 
 Each node asks for the dimension that leaves the fewest boxes in its pieces (HiCuts, Gupta and McKeown 1999). A cut may
 make the boxes at most `growth` times as many, counted in all pieces together: else neighbours are joined. Where few
@@ -31,16 +32,16 @@ from sgdataplane.compiler.diagram import (
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family
 
-MAX_STEPS = 8  # so many boxes are asked one by one though there are look-ups left: each takes 15 ns, a look-up 120
+MAX_STEPS = 8  # so few boxes are asked one by one even if look-ups are left: a box takes 15 ns, a look-up 120 ns
 MANY_PROTOCOLS = 8  # more protocols than this are looked up
-GROWTHS = (4.0, 3.0, 2.0, 1.5, 1.0)  # the later ones are tried if a diagram gets too large
+GROWTHS = (4.0, 3.0, 2.0, 1.5, 1.0)  # each is tried if the diagram of the one before gets too large
 NO_CUTS = 0.0
-LONG, SPARSE = 1024, 4  # boxes get new numbers where at most one of so many is left, and there were many
-WORTHWHILE = 0.95  # a cut has to leave at most this part of the boxes
-ABOUT = 0.98  # a cut is about as good as the best one if that leaves more than this part of its boxes
+LONG, SPARSE = 1024, 4  # if more than LONG boxes were there, and at most one in SPARSE is left, they get new numbers
+WORTHWHILE = 0.95  # a cut must leave at most this part of the boxes
+ABOUT = 0.98  # a cut is about as good as the best one if the best one leaves more than this part of the cut's boxes
 
 
-# Boxes in order, the intervals of the dimensions that they ask for, and how many look-ups are left.
+# A set of boxes, the interval of each dimension that they ask for, and how many look-ups are left.
 _Key = tuple[int, tuple[Interval | None, ...], int]
 
 
@@ -50,21 +51,26 @@ class TooManyCellsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """A diagram, and what the next one takes over from it. `nodes`, `branches`: as in _Cutter; `taken`: the cells of
-    all these nodes, also of those to which no path leads any more."""
+    """A diagram, and what the next one takes over from it."""
 
     boxes: Boxes
     look_ups: int
     node: Node
     nodes: dict[_Key, Node] = field(repr=False)
+    """The node of each region, as in _Cutter."""
     branches: dict[Hashable, Branch] = field(repr=False)
+    """Each branch by its segments, as in _Cutter."""
     taken: int
+    """How many cells all these nodes have, also those to which no path leads any more."""
     growth: float
 
 
 def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
-    """Return the diagram of all boxes, with at most so many look-ups on a path. It takes over the nodes of an earlier
-    diagram wherever the boxes are the same objects. The result is the same as without it."""
+    """Return the diagram of all boxes, with at most `look_ups` look-ups on a path.
+
+    It takes over nodes of an earlier diagram where the boxes are the same objects. The result is the same as without
+    it.
+    """
     if before is None or before.look_ups != look_ups:
         return _cut(Boxes(boxes, family), look_ups)
     move = Renumbering.of(before.boxes.boxes, boxes)
@@ -84,8 +90,11 @@ def _cut(boxes: Boxes, look_ups: int) -> Cutting:
 
 
 def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutting | None:
-    """Make only nodes that are new. None if that may not be what a diagram from nothing is: if this one could have too
-    many cells, or boxes get other numbers."""
+    """Make only nodes that are new.
+
+    Return None if the result may not be what a diagram from nothing is: if this one could have too many cells, or if
+    boxes get other numbers.
+    """
     most = most_cells(len(boxes))
     if before.growth != GROWTHS[0] or max(len(boxes), len(before.boxes.boxes)) > LONG:
         return None
@@ -98,7 +107,7 @@ def _recut(boxes: Sequence[RuleBox], before: Cutting, move: Renumbering) -> Cutt
 
 
 def most_cells(boxes: int) -> int:
-    """How many steps and segments the diagram of so many boxes may have."""
+    """Return how many steps and segments the diagram of so many boxes may have."""
     return 12 * boxes + (1 << 13)
 
 
@@ -110,6 +119,11 @@ class _Room:
     taken: int = 0
 
     def take(self, cells: int) -> None:
+        """Count new cells.
+
+        Raises:
+            TooManyCellsError: There are more than there may be.
+        """
         self.taken += cells
         if self.taken > self.most:
             raise TooManyCellsError
@@ -117,15 +131,17 @@ class _Room:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A part of the space: an interval in each dimension, the boxes that can decide there, and for each dimension the
-    boxes that don't cover all of its interval."""
+    """A part of the space."""
 
     intervals: tuple[Interval, ...]
+    """Its interval in each dimension."""
     subset: int
+    """The boxes that can decide there."""
     open: tuple[int, ...]
+    """For each dimension, the boxes that don't cover all of its interval."""
 
     def undecided(self, but: Dim = -1) -> int:
-        """The boxes that don't cover all of the region, in the other dimensions."""
+        """Return the boxes that don't cover all of the region, in the other dimensions."""
         found = 0
         for dim, some in enumerate(self.open):
             if dim != but:
@@ -135,29 +151,33 @@ class _Region:
 
 @dataclass(slots=True)
 class _Piece:
-    """An interval of one dimension, the boxes that are somewhere in it, those that cover it, and how often a box begins
-    or ends inside. `left`: the boxes that can decide there."""
+    """An interval of one dimension, and the boxes there."""
 
     interval: Interval
     anywhere: int
+    """The boxes that are somewhere in it."""
     everywhere: int
+    """The boxes that cover it."""
     left: int
+    """The boxes that can decide there."""
     cuts: int = 0
+    """How often a box begins or ends inside."""
 
     @property
     def steps(self) -> int:
-        """At least so many steps are left: each box, and each interval of a box."""
+        """How many steps are left at least: one for each box, and one for each interval of a box."""
         return max(self.left.bit_count(), self.cuts // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """`steps`: how many are left in a piece, halfway between the mean and the most. `pieces`: makes them; mostly, only
-    those of the dimension that is chosen are needed."""
+    """A way to cut a region in one dimension."""
 
     dim: Dim
     pieces: Callable[[], Sequence[_Piece]]
+    """Makes the pieces; mostly, only those of the dimension that is chosen are needed."""
     steps: float
+    """How many steps are left in a piece, halfway between the mean and the most."""
 
     @classmethod
     def of(cls, dim: Dim, pieces: Callable[[], Sequence[_Piece]], steps: Sequence[int]) -> _Cut:
@@ -166,11 +186,12 @@ class _Cut:
 
 @dataclass
 class _Cutter:
-    """`room`: for steps and segments; those of shared nodes count once."""
+    """Makes one diagram."""
 
     boxes: Boxes
     growth: float
     room: _Room
+    """The room for steps and segments; those of shared nodes count once."""
     _memo: dict[_Key, Node] = field(default_factory=dict)
     _shared: dict[Hashable, Branch] = field(default_factory=dict)
 
@@ -185,7 +206,11 @@ class _Cutter:
         }
 
     def everything(self, look_ups: int) -> Cutting:
-        """TooManyCellsError if there are too many cells; there are fewer with less growth."""
+        """Make the diagram.
+
+        Raises:
+            TooManyCellsError: There are too many cells; with less growth there are fewer.
+        """
         every = (1 << len(self.boxes.boxes)) - 1
         opens = tuple(self.boxes.bounded(dim, every) for dim in DIMS)
         subset = up_to(every, ~_Region(self.boxes.whole, every, opens).undecided())
@@ -195,8 +220,11 @@ class _Cutter:
         return Cutting(self.boxes, look_ups, node, self._memo, self._shared, self.room.taken, self.growth)
 
     def _node(self, intervals: tuple[Interval, ...], subset: int, opens: Sequence[int], look_ups: int) -> Node:
-        """Regions share their node if they differ only in dimensions that no box asks for. `subset`: the boxes that can
-        decide there; `opens`: as in _Region."""
+        """Return the node of a region.
+
+        Regions share their node if they differ only in dimensions that no box asks for. `subset` has the boxes that can
+        decide there; `opens` is as in _Region.
+        """
         asked = tuple([interval if some else None for interval, some in zip(intervals, opens, strict=True)])
         key = (subset, asked, look_ups)
         found = self._memo.get(key)
@@ -205,7 +233,7 @@ class _Cutter:
         return found
 
     def _part(self, region: _Region, dim: Dim, piece: _Piece, look_ups: int) -> Node:
-        """The node of the part of a region that is in a piece of one dimension."""
+        """Return the node of the part of a region that is in a piece of one dimension."""
         left = piece.left
         if not left & (left - 1):
             return self._leaf(left)
@@ -214,10 +242,11 @@ class _Cutter:
         return self._node(tuple(intervals), left, opens, look_ups)
 
     def _leaf(self, subset: int) -> Node:
-        """That of a single box."""
+        """Return the leaf of a single box."""
         return self.boxes.leaf(subset.bit_length() - 1)
 
     def made(self, region: _Region, look_ups: int) -> Node:
+        """Make the node of a region."""
         if len(self.boxes.boxes) > max(LONG, SPARSE * region.subset.bit_count()):
             return self._apart(region, look_ups)
         if region.open[BY_PROTOCOL]:
@@ -235,13 +264,13 @@ class _Cutter:
             self.room.take(cells)
 
     def _steps_of(self, region: _Region) -> int:
-        """How many steps ask for all boxes of a region, one by one."""
+        """Return how many steps it takes to ask for all boxes of a region, one by one."""
         scattered = bits(region.subset & self.boxes.scattered)
         more = (prod(len(covered) for _, covered in self._conditions(region, index)) - 1 for index in scattered)
         return region.subset.bit_count() + sum(more)
 
     def _apart(self, region: _Region, look_ups: int) -> Node:
-        """The node by itself, with new numbers for its boxes, since masks are as long as the largest number."""
+        """Make the node by itself, with new numbers for its boxes, since masks are as long as the largest number."""
         numbers = {index: number for number, index in enumerate(bits(region.subset))}
         boxes = Boxes([self.boxes.boxes[index] for index in numbers], self.boxes.family)
         opens = tuple([sum(1 << numbers[index] for index in bits(some)) for some in region.open])
@@ -249,13 +278,16 @@ class _Cutter:
         return _Cutter(boxes, self.growth, self.room).made(apart, look_ups)
 
     def _conditions(self, region: _Region, index: int) -> list[tuple[Dim, Intervals]]:
-        """The conditions of a box that aren't known to hold in the region."""
+        """Return the conditions of a box that aren't known to hold in the region."""
         intervals = self.boxes.boxes[index].intervals
         dims = [dim for dim in DIMS if region.open[dim] >> index & 1]
         return [(dim, _inside(intervals[dim], region.intervals[dim])) for dim in dims]
 
     def _by_protocol(self, region: _Region, look_ups: int) -> Node:
-        """Protocols are few and always told apart, so that no rule asks for the port of a protocol without ports."""
+        """Make a node that asks for the protocol.
+
+        Protocols are few and always told apart, so that no rule asks for the port of a protocol without ports.
+        """
         pieces = self._pieces(region, BY_PROTOCOL)
         return self._parts(region, BY_PROTOCOL, pieces, look_ups - (len(pieces) > MANY_PROTOCOLS))
 
@@ -263,7 +295,7 @@ class _Cutter:
         return _pieces(self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim))
 
     def _cut(self, region: _Region, dim: Dim, limit: float) -> _Cut:
-        """The finest cut of a dimension that has at most so many pieces, with the boxes in them."""
+        """Return the finest cut of a dimension whose pieces, with the boxes in them, aren't more than `limit`."""
         found, elsewhere = self.boxes.pieces(dim, region.subset, region.intervals[dim]), ~region.undecided(dim)
         lefts = [up_to(some, some & elsewhere) for _, some in found]
         if len(lefts) == 1 or _size(lefts) <= limit:
@@ -286,7 +318,7 @@ class _Cutter:
         return self._branch(dim, segments)
 
     def _branch(self, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Node:
-        """The branch with these segments, always the same object for the same segments."""
+        """Return the branch with these segments, always the same object for the same segments."""
         if len(segments) == 1:
             return segments[0][1]
         key = (dim, tuple([(interval, id(node)) for interval, node in segments]))
@@ -296,26 +328,36 @@ class _Cutter:
 
 
 def _chosen(cuts: Sequence[_Cut]) -> _Cut:
-    """The first cut that is about as good as the best. Several dimensions may tell rules apart equally well. If a hair
-    decided among them, one rule more would turn the whole diagram."""
+    """Return the first cut that is about as good as the best.
+
+    Several dimensions may tell rules apart equally well. If a hair decided among them, one rule more would change the
+    whole diagram.
+    """
     best = min(cut.steps for cut in cuts)
     return next(cut for cut in cuts if cut.steps * ABOUT <= best)
 
 
 def _pieces(found: Iterable[tuple[Interval, int]], elsewhere: int) -> list[_Piece]:
-    """`found`: intervals, each with the boxes that cover it; `elsewhere`: the boxes that cover all of the region in all
-    other dimensions."""
+    """Make pieces of intervals, each with the boxes that cover it.
+
+    `elsewhere` has the boxes that cover all of the region in all other dimensions.
+    """
     return [_Piece(interval, some, some, up_to(some, some & elsewhere)) for interval, some in found]
 
 
 def _size(lefts: Sequence[int]) -> int:
-    """How many boxes there are in different pieces, and how many pieces. `lefts`: the boxes in each piece."""
+    """Return how many boxes are in different pieces, plus how many pieces there are.
+
+    `lefts` has the boxes of each piece.
+    """
     return len(lefts) + sum(map(int.bit_count, set(lefts)))
 
 
 def _joined(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]:
-    """Neighbours as one piece wherever that has at most so many steps. `elsewhere`: the boxes that cover all of the
-    region in all other dimensions."""
+    """Join neighbours wherever the joined piece has at most `most` steps.
+
+    `elsewhere` has the boxes that cover all of the region in all other dimensions.
+    """
     found: list[_Piece] = []
     for piece in pieces:
         both = _both(found[-1], piece, elsewhere) if found else None
@@ -327,7 +369,7 @@ def _joined(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]
 
 
 def _both(one: _Piece, other: _Piece, elsewhere: int) -> _Piece:
-    """Neighbours as one piece."""
+    """Return two neighbours as one piece."""
     anywhere, everywhere = one.anywhere | other.anywhere, one.everywhere & other.everywhere
     left = up_to(anywhere, everywhere & elsewhere)
     return _Piece((one.interval[0], other.interval[1]), anywhere, everywhere, left, one.cuts + other.cuts + 1)

@@ -1,10 +1,10 @@
-"""Boxes (permissions as regions), and the decision diagrams that are made of them.
+"""Represent boxes (permissions as regions), and the decision diagrams that are made of them.
 
-Owns these types, sets of boxes as bit masks, and where boxes cut a dimension. Is given boxes in order of strength. Must
-not know where a diagram is cut (cuts.py), nor nftables.
+Owns these types, sets of boxes as bit masks, and where boxes cut a dimension. It is given boxes in order of strength.
+It must not know where a diagram is cut (cuts.py), nor nftables.
 
-A diagram tells where which box is the strongest. A dimension is one of ASKED, which is all that a rule can ask for.
-Subsets are bit masks, bit i for box i, so the strongest box of a subset is its lowest bit.
+A diagram tells which box is the strongest at each point. A dimension is one of ASKED, which is all that a rule can ask
+for. Subsets are bit masks, bit i for box i, so the strongest box of a subset is its lowest bit.
 """
 
 from __future__ import annotations
@@ -22,35 +22,36 @@ from sgdataplane.nft.changes import same_ends
 from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL, REMOTE
 
 ASKED = (*CONDITIONS, REMOTE)
-Dim: TypeAlias = int  # what a diagram asks about, by its place in ASKED
+Dim: TypeAlias = int  # a dimension, by its place in ASKED
 BY_PROTOCOL: Dim = ASKED.index(PROTOCOL)
 DIMS = range(len(ASKED))
 Intervals = tuple[Interval, ...]
-DENSE = 64
+DENSE = 64  # sets with more boxes are listed in one go
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleBox:
-    """A permission as a region: for each dimension the disjoint sorted intervals that it covers, or None for all of it.
+    """A permission as a region. Two of them are compared by identity.
 
-    Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
-    for a port. Boxes are compared by identity.
+    Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol for
+    a port.
     """
 
     decision: Decision
     intervals: tuple[Intervals | None, ...]
+    """For each dimension, the disjoint sorted intervals that it covers; None for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """The end of a path."""
+    """The end of a path, where one permission decides."""
 
     decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
 class BoxStep:
-    """Decides packets that meet all its conditions."""
+    """A permission that decides packets which meet all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
     decision: Decision
@@ -58,24 +59,28 @@ class BoxStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """The first step whose conditions hold decides. The last has none."""
+    """Steps in order: the first one whose conditions hold decides. The last one has no conditions."""
 
     steps: tuple[BoxStep, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """`segments` are disjoint, sorted and cover the dimension; neighbours lead to different nodes."""
+    """A node that asks for one dimension."""
 
     dim: Dim
     segments: tuple[tuple[Interval, Node], ...]
+    """The node for each interval.
+
+    Intervals are disjoint and sorted, and cover the dimension. Neighbours lead to different nodes.
+    """
 
 
 Node = Leaf | Steps | Branch
 
 
 def bits(mask: int) -> Iterator[int]:
-    """The indices of a subset, strongest first."""
+    """Yield the indices of a subset, strongest first."""
     if mask.bit_count() > DENSE:  # in one go: each step below copies the mask three times
         yield from compress(count(), map("1".__eq__, reversed(f"{mask:b}")))
         return
@@ -86,32 +91,35 @@ def bits(mask: int) -> Iterator[int]:
 
 
 def up_to(subset: int, certain: int) -> int:
-    """The boxes up to the strongest one that is certain to hold."""
+    """Return the boxes up to the strongest one that is certain to hold."""
     certain &= subset
     return subset & ((certain & -certain) * 2 - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Renumbering:
-    """From one list of boxes to another one, which differ in one place: after `start` boxes that are the same, `gone`
-    boxes stand in the first list, and `come` in the second."""
+    """How boxes get other numbers, from one list to another one that differs from it in one place."""
 
     start: int
+    """How many boxes are the same before that place."""
     gone: int
+    """How many boxes the first list has there."""
     come: int
+    """How many boxes the second list has there."""
 
     @classmethod
     def of(cls, one: Sequence[RuleBox], other: Sequence[RuleBox]) -> Renumbering:
+        """Compare two lists of boxes by identity."""
         start, end = same_ends(one, other)
         return cls(start, len(one) - start - end, len(other) - start - end)
 
     def __call__(self, mask: int) -> int:
-        """The same boxes in the second list, without those that have gone."""
+        """Return the same boxes by their numbers in the second list, without those that have gone."""
         return mask & self.mask_before | mask >> self.start + self.gone << self.start + self.come
 
     @property
     def mask_before(self) -> int:
-        """The boxes before those that differ."""
+        """The boxes before the place where the lists differ."""
         return (1 << self.start) - 1
 
     @property
@@ -121,16 +129,24 @@ class Renumbering:
 
 
 class Boxes:
-    """Boxes in order of strength, the last of which covers everything. `scattered`: those with several intervals in
-    some dimension."""
+    """Boxes in order of strength. The last one covers everything.
+
+    Attributes:
+        boxes: The boxes.
+        family: The family of their addresses.
+        whole: The whole interval of each dimension.
+        leaves: The leaf of each decision.
+        bounds: For each dimension, the boxes that don't cover all of it.
+        scattered: The boxes with several intervals in some dimension.
+    """
 
     def __init__(self, boxes: Sequence[RuleBox], family: Family, before: Boxes | None = None) -> None:
-        """`before`: other boxes, most of them the same objects."""
+        """Index the boxes. `before` has other boxes, most of them the same objects."""
         self.boxes, self.family = boxes, family
         self.whole = tuple((0, each.domain.last(family)) for each in ASKED)
         self.leaves: dict[Decision, Leaf] = {} if before is None else before.leaves
         self._leaf: dict[int, Leaf] = {}
-        self.bounds, self.scattered = [0] * len(DIMS), 0  # per dimension the boxes that don't cover all of it
+        self.bounds, self.scattered = [0] * len(DIMS), 0
         new = range(len(boxes))
         if before is not None:
             move = Renumbering.of(before.boxes, boxes)
@@ -147,17 +163,21 @@ class Boxes:
                     self.scattered |= bit
 
     def bounded(self, dim: Dim, subset: int) -> int:
-        """The boxes of a subset that don't cover all of a dimension."""
+        """Return the boxes of a subset that don't cover all of a dimension."""
         return subset & self.bounds[dim]
 
     def leaf(self, index: int) -> Leaf:
+        """Return the leaf of one box. Boxes with the same decision share it."""
         if index not in self._leaf:
             decision = self.boxes[index].decision
             self._leaf[index] = self.leaves.setdefault(decision, Leaf(decision))
         return self._leaf[index]
 
     def steps(self, asked: Sequence[tuple[int, Sequence[tuple[Dim, Intervals]]]]) -> Node:
-        """Asks boxes one by one, each for the conditions that aren't known to hold. The last one has none."""
+        """Return a node that asks boxes one by one, each for the conditions that aren't known to hold.
+
+        The last box has none.
+        """
         made: list[BoxStep] = []
         for index, conditions in asked:
             dims = [dim for dim, _ in conditions]
@@ -169,7 +189,7 @@ class Boxes:
         return Steps(tuple(made)) if len(made) > 1 else self.leaf(asked[-1][0])
 
     def pieces(self, dim: Dim, subset: int, within: Interval) -> list[tuple[Interval, int]]:
-        """The pieces of an interval, cut where a box begins or ends, each with the boxes that cover it."""
+        """Return the pieces of an interval, cut where a box begins or ends, each with the boxes that cover it."""
         first, last = within
         bounded = self.bounded(dim, subset)
         always, turns = subset & ~bounded, {first: 0}

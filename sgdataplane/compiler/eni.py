@@ -1,7 +1,7 @@
-"""One ENI at one hook: what always and what never passes, its timeouts, and then its profile.
+"""Compile the chains of one ENI at one hook: what always and what never passes, timeouts, and then its profile.
 
-Owns the order of these checks. Is given the ENI's own addresses, the rules for its timeouts, and the roots of its
-profile. Must not know rules of users, or the epoch.
+Owns the order of these checks. It is given the ENI's own addresses, the rules for its timeouts, and the roots of its
+profile. It must not know rules of users, or the epoch.
 
     eni chain    far-discovery         egress: discovery or MLD to an address that can't be on the ENI's link; if that
                                        is the same for all ENIs: jump egress-far
@@ -82,33 +82,41 @@ from sgdataplane.policy.dimensions import LOCAL
 
 @dataclass(frozen=True, slots=True)
 class EniInterface:
-    """One ENI's interface. `own`: the ENI's private addresses; `sources`: all addresses that it may send from;
-    `link_sources`: its link-local ones; `on_link`: destinations that can be on its link; `numbers`: of its profile's
-    sides; `timeouts`: rules that set them."""
+    """What is particular to one ENI's interface."""
 
     ifname: str
     own: tuple[Prefix, ...]
+    """The ENI's private addresses."""
     sources: tuple[Prefix, ...]
+    """All addresses that it may send from."""
     link_sources: tuple[Prefix, ...]
+    """Its link-local addresses."""
     on_link: tuple[Prefix, ...]
+    """The destinations that can be on its link."""
     numbers: dict[Direction, int] = field(hash=False)
+    """The numbers of the sides of its profile."""
     timeouts: dict[Direction, tuple[Rule, ...]] = field(hash=False)
+    """The rules at each hook that set timeouts."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedChains:
-    """The chains at one hook that are the same for all ENIs. `foreign`: at ingress, for packets that aren't for the ENI
-    alone. `far`: at egress, for discovery by ENIs whose link has no subnet, as in host placement."""
+    """The chains at one hook that are the same for all ENIs."""
 
     link: Chain
     checks: Chain
     foreign: tuple[Chain, ...]
+    """At ingress, the chain for packets whose destination isn't the ENI's own."""
     far: tuple[Chain, ...]
+    """At egress, the chain for discovery by ENIs whose link has no subnet, as in host placement."""
 
 
 @lru_cache(maxsize=16)
 def shared_chains(placement: Placement, hook: Direction, options: Options) -> SharedChains:
-    """The chains at a hook that need no address of the ENI: the same objects in all tables of a placement."""
+    """Return the chains at a hook that need no address of the ENI.
+
+    They are the same objects in all tables of a placement.
+    """
     at = SITES[placement], hook
     if hook is Direction.INGRESS:
         link = [_discovery(*at, shape, shape.sources) for shape in always.DISCOVERY[hook]]
@@ -128,14 +136,16 @@ def shared_chains(placement: Placement, hook: Direction, options: Options) -> Sh
 
 
 def _routed(options: Options) -> tuple[Prefix, ...]:
-    """What can be on a link without subnets."""
+    """Return what can be on a link without subnets."""
     return always.on_link((), options, Placement.HOST)
 
 
 @lru_cache(maxsize=4)
 def passing_errors(placement: Placement, hook: Direction) -> Chain:
-    """Accepts ICMP errors about a session that the packet's ENI accepts now. Other `related` packets, which a conntrack
-    helper of others expects, go back to be judged like any opening packet."""
+    """Return the chain that accepts ICMP errors about a session that the packet's ENI accepts now.
+
+    Other `related` packets, which a conntrack helper of others expects, return to be judged like any opening packet.
+    """
     unset = rule(SetPriority(0))  # it said that the session is accepted
     errors = (_icmp(always.ICMP_ERRORS), _icmpv6(always.ICMPV6_ERRORS))
     passing = (accept(SITES[placement], hook, "icmp-error", one) for one in errors)
@@ -143,14 +153,20 @@ def passing_errors(placement: Placement, hook: Direction) -> Chain:
 
 
 def _foreign(hook: Direction) -> Chain:
-    """Lets multicast and broadcast go on. Few packets come here, so that most are spared a search among ranges."""
+    """Return the chain that lets multicast and broadcast go on, and drops the rest.
+
+    Few packets come here, so most are spared a search among ranges.
+    """
     shared = (Match(DESTINATION[family], merged(always.SHARED[family])) for family in Family)
     return content_chain(f"{hook.value}-foreign", (*(rule(match, RETURN) for match in shared), drop(hook, "foreign")))
 
 
 def _refused(hook: Direction) -> Iterator[Rule]:
-    """Packets that no rule of a user may be asked about. An ICMP error is judged as its session, whose entry it
-    carries. Other ICMP that is `related`, such as a redirect, says nothing about a session."""
+    """Yield the rules for packets that no rule of a user may be asked about.
+
+    An ICMP error is judged like its session, whose entry it carries. Other ICMP that is `related`, such as a redirect,
+    says nothing about a session.
+    """
     yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
     if hook is Direction.EGRESS:
         yield from (_dhcp_server(family) for family in Family)
@@ -165,7 +181,10 @@ def _refused(hook: Direction) -> Iterator[Rule]:
 
 
 def _discovery(site: Site, hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
-    """IPv6 neighbour discovery and MLD (`always.is_discovery`) from these sources; None: from any source."""
+    """Return a rule that accepts IPv6 neighbour discovery and MLD from these sources (None: any).
+
+    The shape is one of `always.is_discovery`.
+    """
     source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
     return accept(site, hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
 
@@ -179,7 +198,10 @@ def _icmpv6(types: Iterable[int]) -> Match:
 
 
 def _dhcp(site: Site, hook: Direction, family: Family, options: Options, source: Prefix | None) -> Rule:
-    """DHCP between the ENI and its gateway (`always.is_dhcp`); on egress from this source, or from any (None)."""
+    """Return a rule that accepts DHCP between the ENI and its gateway (`always.is_dhcp`).
+
+    At egress, `source` is the only source; None stands for any.
+    """
     client, server, everyone = always.DHCP[family]
     servers = [address.value for address in options.gateways if address.family is family]
     is_egress = hook is Direction.EGRESS
@@ -197,7 +219,7 @@ def _dhcp(site: Site, hook: Direction, family: Family, options: Options, source:
 
 
 def _dhcp_server(family: Family) -> Rule:
-    """A DHCP offer that answers no request (`always.is_dhcp_server`)."""
+    """Return a rule that drops a DHCP offer which answers no request (`always.is_dhcp_server`)."""
     client, server, _ = always.DHCP[family]
     return drop(
         Direction.EGRESS,
@@ -211,8 +233,10 @@ def _dhcp_server(family: Family) -> Rule:
 
 
 def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options, ends: Chain | None = None) -> Chain:
-    """The chain for opening packets of the ENI, and for packets whose session has to be judged again. `ends`: checks
-    what ICMP errors are about, at egress."""
+    """Return the chain for opening packets of the ENI, and for packets whose session has to be judged again.
+
+    At egress, `ends` is the chain that checks what ICMP errors are about.
+    """
     shared = shared_chains(site.placement, hook, options)
     rules = [
         *((_on_link(link, shared, options), *_claims(link)) if hook is Direction.EGRESS else ()),
@@ -230,6 +254,7 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, options: Options,
 
 
 def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> SaidRule:
+    """Return the rule that drops discovery which would leave the ENI's link."""
     if link.on_link == _routed(options):
         return shared_rule(is_value(Field.L4PROTO, ICMPV6), jump(shared.far[0].name))
     far = _far_discovery(link.on_link)
@@ -237,15 +262,18 @@ def _on_link(link: EniInterface, shared: SharedChains, options: Options) -> Said
 
 
 def _far_discovery(on_link: tuple[Prefix, ...]) -> Rule:
-    """Discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
+    """Return a rule that drops discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
     is_far = _none_of(Field.IP6_DADDR, merged(on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
 def _claims(link: EniInterface) -> Iterator[SaidRule]:
-    """Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe
-    for the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about
-    the ENI's own addresses, link-local ones included, as for ARP."""
+    """Yield the rules that drop claims of others' addresses.
+
+    Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe for
+    the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about the
+    ENI's own addresses, link-local ones included, as for ARP.
+    """
     own = [prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6]
     is_other = _none_of(Field.ND_TARGET, merged(own))
     yield _dropped(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
@@ -258,12 +286,14 @@ def _claims(link: EniInterface) -> Iterator[SaidRule]:
 
 
 def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
+    """Return matches that hold if a field lies in none of the ranges."""
     return tuple(Match(asked, part, negate=True) for part in parts(ranges))
 
 
 def ends_chain(site: Site, link: EniInterface) -> Chain:
-    """Drops ICMP errors that this ENI sends about sessions without an end here. Of the others, those pass that are
-    about sessions which the ENI accepts, as their priority says; all other packets come back.
+    """Return the chain that drops ICMP errors which this ENI sends about sessions without an end here.
+
+    Errors about sessions that the ENI accepts pass, as their priority says. All other packets return.
 
     A session has its end here if its packets in the error's direction come from the ENI. So the packet that the error
     quotes was sent to the ENI, and no other workload has seen it. One rule drops: an old kernel walks each way there.
@@ -282,12 +312,12 @@ def ends_chain(site: Site, link: EniInterface) -> Chain:
 
 
 def _sender(hook: Direction, sources: tuple[Prefix, ...]) -> Iterator[SaidRule]:
-    """Checks the source, as `semantics.is_spoofed` does."""
+    """Yield rules that check the source, as `semantics.is_spoofed` does."""
     return (_dropped(hook, "spoofed", *_is_none_of(SOURCE[family], sources, family)) for family in Family)
 
 
 def _receiver(hook: Direction, link: EniInterface, foreign: Chain) -> Iterator[SaidRule]:
-    """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
+    """Yield rules that check both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
         own = _of_family(link.own, family)
         yield from (_dropped(hook, "spoofed", Match(SOURCE[family], part)) for part in parts(own))
@@ -299,7 +329,7 @@ def _dropped(hook: Direction, cause: str, *conditions: Statement) -> SaidRule:
 
 
 def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> tuple[Match, ...]:
-    """Hold for packets of this family whose address lies in none of the prefixes."""
+    """Return matches that hold for packets of this family whose address lies in none of the prefixes."""
     return _none_of(asked, _of_family(prefixes, family)) or (is_value(Field.NFPROTO, NFPROTO[family]),)
 
 
@@ -308,7 +338,7 @@ def _of_family(prefixes: Iterable[Prefix], family: Family) -> tuple[Range, ...]:
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
-    """TCP that opens no session and belongs to none (semantics.md, section 4)."""
+    """Yield a rule for TCP that opens no session and belongs to none (semantics.md, section 4)."""
     is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
     if options.strict_syn or not is_judged:
         flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
@@ -319,7 +349,10 @@ def _midstream(hook: Direction, options: Options) -> Iterator[SaidRule]:
 
 
 def _metadata(site: Site, hook: Direction, prefix: Prefix) -> SaidRule:
-    """Accepts all packets of sessions that the ENI opens to the metadata address, which is always reachable."""
+    """Return a rule that accepts all packets of sessions that the ENI opens to the metadata address.
+
+    That address is always reachable.
+    """
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
     return shared_rule(
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),

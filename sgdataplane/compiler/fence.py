@@ -1,7 +1,7 @@
-"""compile_fence(): the table at the netdev hook of each ENI's interface, which every frame of the ENI passes.
+"""Compile the fence: the table at the netdev hook of each ENI's interface, which every frame of the ENI passes.
 
-Owns what an ENI may send besides packets that the policy judges, and how much may come by an uplink. Is given the ENIs.
-Must not know rules of users.
+Owns what an ENI may send besides packets that the policy judges, and how much may come by an uplink. It is given the
+ENIs. It must not know rules of users.
 
 Instance placement, on the way out: a frame sent through a packet socket meets neither the policy's hooks nor conntrack,
 but it meets this hook. Packets that the policy approved carry the secret mark and, unlike such frames, were routed.
@@ -77,42 +77,45 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.text import render_table, rule_text
 
-PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are equal for equal states; real secrets are random
+PLACEHOLDER = 0x5EC2E700  # the secret in printed rulesets, which are equal for equal states; real secrets are random
 EPOCH = 1  # a fence has no epoch, but every stamp holds one
 ARP = 0x0806  # IEEE 802's EtherType
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
-NO_REALM = 0xFFFFFFFF  # no route has it: realms are twice 16 bits, and 0 where none is set
+NO_REALM = 0xFFFFFFFF  # no route has this realm: realms are twice 16 bits, and 0 where none is set
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 SOLICITATION = 135  # RFC 4861, 4.3
 # How much each ENI may use of what all ENIs of a router share (docs/design/router.md says why). The router knows the
 # MAC of an ENI's address, but each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
-QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # for each family; each sender may be a new neighbour
-MOST_PARTS, MOST_UPLINKS = 4096, 16  # that are remembered
-WHOLE: Mapping[Family, tuple[Match, ...]] = {  # no fragment, and no discovery
+QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # at an uplink, for each family; each sender may be a new neighbour
+MOST_PARTS, MOST_UPLINKS = 4096, 16  # so many results are remembered
+WHOLE: Mapping[Family, tuple[Match, ...]] = {  # these hold for packets that are no fragments and no discovery
     Family.IPV4: (Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),),
     Family.IPV6: (is_value(Field.IP6_FRAGMENT, 0), Match(Field.L4PROTO, (Range.of(ICMPV6),), negate=True)),
 }
 UNNUMBERED = Prefix.parse("0.0.0.0")
 DROPS = "fence-drops"
-# DISCOVERY_TYPES, which are two ranges, without a set.
+# These hold for DISCOVERY_TYPES, which are two ranges, without a set.
 IS_DISCOVERY = (Match(Field.ICMPV6_TYPE, (Range(130, 143),)), Match(Field.ICMPV6_TYPE, (Range(138, 142),), negate=True))
 IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 
 
 @dataclass(frozen=True, slots=True)
 class FencePart:
-    """The chains for one interface, with a placeholder for the secret. `bases`: those at hooks. `digest`: of all; the
-    base chains lead to the others, which are named by their content."""
+    """The chains for one interface, with a placeholder for the secret."""
 
     bases: tuple[Chain, ...]
+    """The chains at hooks. They lead to all the others."""
     chains: tuple[Chain, ...]
+    """All other chains, which are named by their content."""
     digest: str
+    """A hash of all chains."""
 
     @classmethod
     def of(cls, bases: tuple[Chain, ...], *chains: Chain) -> FencePart:
+        """Make a part and compute its digest from the base chains."""
         return cls(bases, chains, _digest(*bases))
 
 
@@ -127,9 +130,9 @@ def compile_fence(
     placement: Placement = Placement.INSTANCE,
     uplinks: Collection[str] = (),
 ) -> Table:
-    """The fence of these interfaces (name -> the ENI that it carries), and of uplinks, which only host placement has.
-    `secret`: the mark of approved packets.
+    """Return the fence of these interfaces.
 
+    `enis` has the ENI at each interface. Only host placement has `uplinks`. `secret` is the mark of approved packets.
     The stamp's digest is of everything but the secret.
     """
     private = tuple(prefix for eni in enis.values() for prefix in eni.private_prefixes)
@@ -150,12 +153,14 @@ def compile_fence(
 
 
 class CommonChains(NamedTuple):
-    """The chains that are the same for all ENIs. `arp`: drops ARP of another form. `special`: in an instance accepts
-    what DHCP clients send, in a router drops discovery that would leave the link. `rest`: drops everything."""
+    """The chains that are the same for all ENIs."""
 
     arp: Chain
+    """Drops ARP of another form."""
     special: Chain
+    """In an instance, accepts what DHCP clients send; in a router, drops discovery that would leave the link."""
     rest: Chain
+    """Drops everything."""
 
 
 @lru_cache(maxsize=16)
@@ -169,6 +174,7 @@ def _common(options: Options, placement: Placement) -> CommonChains:
 
 @lru_cache(maxsize=MOST_PARTS)
 def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
+    """Compile the fence of one ENI's interface."""
     common = _common(options, placement)
     other_mac = _drop("other-mac", Match(Field.LINK_SADDR, (Range.of(_mac(eni)),), negate=True))
     if placement.is_outside:
@@ -182,8 +188,11 @@ def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Fenc
 
 @lru_cache(maxsize=MOST_UPLINKS)
 def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
-    """Frames that come by an uplink may not claim to be from an ENI on this host (ingress filtering, RFC 2827). The
-    policy checks that too, but only for whole datagrams. Requests for the router's MAC and fragments are limited."""
+    """Compile the fence of an uplink.
+
+    Frames that come by an uplink may not claim to be from an ENI on this host (ingress filtering, RFC 2827). The policy
+    checks that too, but only for whole datagrams. Requests for the router's MAC and fragments are limited.
+    """
     fragments = fragments_chain(ifname, *FRAGMENTS_ELSEWHERE)
     kinds = {kind: is_value(Field.PROTOCOL, kind) for kind in (IPV4, ARP, IPV6)}
     questions = (
@@ -202,14 +211,18 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
 
 
 def _exit(ifname: str) -> Chain:
-    """Frames may leave a router if its own stack has sent them: policy (verdicts.py) and the ARP table (arp.py) mark
-    what it sends. Nothing else is asked, as every packet pays for it; a tag or label is of a device that the user has
-    put on top."""
+    """Return the base chain at the way out of a router's interface.
+
+    Frames may leave a router if its own stack has sent them: policy (verdicts.py) and the ARP table (arp.py) mark what
+    it sends. Nothing else is asked, as every packet pays for it. A tag or label comes from a device that the user has
+    put on top.
+    """
     rules = (rule(IS_MARKED, ACCEPT), _drop("unapproved"))
     return Chain(names.identifier("egress", ifname), rules, Hook("egress", FENCE_PRIORITY, ifname))
 
 
 def _spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
+    """Yield rules that drop packets whose source is an ENI's on this host."""
     for kind, family in TYPES.items():
         own = [prefix for prefix in private if prefix.family is family]
         if own:
@@ -217,22 +230,28 @@ def _spoofed(private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[
 
 
 def _marked(base: Chain, secret: int) -> Chain:
-    """The base chain of an ENI with this mark in place of the placeholder."""
+    """Return the base chain of an ENI with this mark in place of the placeholder."""
     known: dict[Statement, Statement] = {IS_MARKED: is_value(Field.PACKET_MARK, secret)}
     rules = (rule(*(known.get(statement, statement) for statement in each.statements)) for each in base.rules)
     return replace(base, rules=tuple(rules))
 
 
 def _approved() -> Iterator[Rule]:
-    """Nearly all packets pass here, so what is asked is as little as it can be. No set without a name, since this chain
-    changes in place (skeleton.py). The type is asked, since a device on top of this one may have given the packet a
-    tag, and a route labels (`encap mpls`), which the policy hasn't seen."""
+    """Yield the rules for approved packets. Nearly all packets pass here, so they ask for as little as possible.
+
+    They have no set without a name, since this chain changes in place (skeleton.py). They ask for the type, since a
+    device on top of this one may have given the packet a tag, and a route labels (`encap mpls`), which the policy
+    hasn't seen.
+    """
     is_routed = Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
     return (rule(IS_MARKED, is_routed, is_value(Field.LINK_TYPE, kind), ACCEPT) for kind in TYPES)
 
 
 def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
-    """The ENI's limits. Fragments of both families share one; requests have one for each family."""
+    """Yield the rules that apply the ENI's limits.
+
+    Fragments of both families share one limit; requests have one for each family.
+    """
     yield from ((entry, rule_text(entry)) for entry in parts_rules(fragments, {kind: _of_type(kind) for kind in TYPES}))
     asking = (
         (_of_type(ARP), Field.ARP_SENDER_IP, Family.IPV4),
@@ -247,15 +266,20 @@ def _limits(eni: Eni, fragments: Chain) -> Iterator[SaidRule]:
 
 
 def _far(options: Options) -> Rule:
-    """Drops discovery that would leave the link (`always.is_far_discovery`), which is the same link for all ENIs of a
-    router."""
+    """Return a rule that drops discovery which would leave the link (`always.is_far_discovery`).
+
+    It is the same link for all ENIs of a router.
+    """
     on_link = always.on_link((), options, Placement.HOST)
     is_far = Match(DESTINATION[Family.IPV6], merged(on_link), negate=True)
     return _drop("discovery", *_of_type(IPV6), is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES), is_far)
 
 
 def _from_instance(eni: Eni, far: Chain) -> Iterator[SaidRule]:
-    """Packets pass if their source is an own address or a link-local one; the policy judges them later."""
+    """Yield rules that accept packets whose source is an own address or a link-local one.
+
+    The policy judges them later.
+    """
     yield shared_rule(*_of_type(IPV6), is_value(Field.L4PROTO, ICMPV6), jump(far.name))
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
@@ -264,8 +288,10 @@ def _from_instance(eni: Eni, far: Chain) -> Iterator[SaidRule]:
 
 
 def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
-    """The sources that may send, in the order in which rules ask for them: single addresses first, as they cost
-    least."""
+    """Yield the sources that may send, in the order in which rules ask for them.
+
+    Single addresses come first, as they cost least.
+    """
     own = _own(eni, family)
     singles = tuple(prefix for prefix in own if prefix.first == prefix.last)
     blocks = _blocks(own)
@@ -274,8 +300,10 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
 
 
 def _usual(eni: Eni) -> Iterator[Rule]:
-    """What nearly all packets are: from the ENI's first address, whole, and no discovery. They would pass anyway, but
-    behind all that the fence asks of others."""
+    """Yield rules for nearly all packets: from the ENI's first address, whole, and no discovery.
+
+    They would pass anyway, but behind all that the fence asks of others.
+    """
     for kind, family in TYPES.items():
         for single in [prefix for prefix in _own(eni, family) if prefix.first == prefix.last][:1]:
             is_own = is_value(SOURCE[family], single.first)
@@ -287,13 +315,13 @@ def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chai
 
 
 def _content(ifname: str, passing: Iterable[SaidRule], eni: Eni, common: CommonChains) -> Chain:
-    """`passing`: the rules that let IP packets pass."""
+    """Return the chain of one interface. `passing` are the rules that let IP packets pass."""
     rules = (*passing, *_arp(eni, common.arp), shared_rule(goto(common.rest.name)))
     return said_chain(names.identifier("fence", ifname), rules)
 
 
 def _rest(cause: str) -> Iterator[Rule]:
-    """Drops what nothing lets pass. `cause`: why IP packets are dropped."""
+    """Yield rules that drop what nothing lets pass. `cause` says why IP packets are dropped."""
     yield _drop("arp-claim", is_value(Field.ETHER_TYPE, ARP))
     yield _drop("tagged", is_value(Field.ETHER_TYPE, *TAGGED))
     yield _drop(cause, is_value(Field.ETHER_TYPE, *TYPES))
@@ -309,13 +337,17 @@ def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
 
 
 def _asking_dhcp(eni: Eni, dhcp: Chain) -> Iterator[SaidRule]:
+    """Yield rules that lead packets with a source that DHCP clients use to the chain for DHCP."""
     sources = merged((*_own(eni, Family.IPV4), always.DHCP_UNNUMBERED[Family.IPV4]))
     return (said(*_of_type(IPV4), Match(SOURCE[Family.IPV4], part), jump(dhcp.name)) for part in parts(sources))
 
 
 def _dhcp(options: Options) -> Rule:
-    """Lets a DHCP client's packets pass. It has no address yet, so it uses a packet socket (RFC 2131,
-    `always.is_dhcp`). Fragments don't pass, since other bytes may stand in place of their ports."""
+    """Return a rule that lets a DHCP client's packets pass.
+
+    It has no address yet, so it uses a packet socket (RFC 2131, `always.is_dhcp`). Fragments don't pass, since other
+    bytes may stand in place of their ports.
+    """
     client, server, everyone = always.DHCP[Family.IPV4]
     servers = {everyone.value, *(gateway.value for gateway in options.gateways if gateway.family is Family.IPV4)}
     return rule(
@@ -328,14 +360,16 @@ def _dhcp(options: Options) -> Rule:
 
 
 def _ports(source: int, destination: int) -> tuple[Statement, ...]:
-    """UDP with these ports."""
+    """Return matches for UDP with these ports."""
     return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
 def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
-    """Lets ARP requests and replies pass if what the sender says about itself is true. A request from 0.0.0.0 is a
-    probe: a host that is about to take the address which it asks for gives it up (RFC 5227, 2.1.1), so that must be an
-    own address."""
+    """Yield rules that let ARP requests and replies pass if what the sender says about itself is true.
+
+    A request from 0.0.0.0 is a probe: a host that is about to take the address which the probe asks for gives it up
+    (RFC 5227, 2.1.1), so that must be an own address.
+    """
     yield shared_rule(*_of_type(ARP), jump(other.name))
     yield said(
         *_of_type(ARP), Match(Field.ARP_SENDER_MAC, (Range.of(_mac(eni)),), negate=True), goto(drop_name("arp-claim"))
@@ -347,7 +381,7 @@ def _arp(eni: Eni, other: Chain) -> Iterator[SaidRule]:
 
 
 def _other_arp() -> Iterator[Rule]:
-    """Drops all ARP but requests and replies about IPv4 on Ethernet."""
+    """Yield rules that drop all ARP but requests and replies about IPv4 on Ethernet."""
     yield rule(
         *_of_type(ARP),
         is_value(Field.ARP_HTYPE, ETHERNET),
@@ -361,7 +395,10 @@ def _other_arp() -> Iterator[Rule]:
 
 
 def _of_type(kind: int) -> tuple[Statement, Statement]:
-    """Holds if both the frame itself and the kernel, which believes the sender of a frame, have this EtherType."""
+    """Return matches for one EtherType, of the frame itself and as the kernel sees it.
+
+    The kernel believes the sender of a frame, so the two can differ.
+    """
     return is_value(Field.ETHER_TYPE, kind), is_value(Field.PROTOCOL, kind)
 
 
@@ -375,7 +412,11 @@ def _drop(cause: str, *conditions: Statement) -> Rule:
 
 @lru_cache(maxsize=len(Placement))
 def _drop_chains(placement: Placement) -> tuple[Chain, ...]:
-    """In host placement frames come in by the interface, but for those that nobody approved; else they leave by it."""
+    """Return the chains that count, log and drop frames, one for each cause.
+
+    In host placement frames come in by the interface, but for those that nobody approved. In instance placement they
+    leave by it.
+    """
     arriving = {cause for cause in FENCE_CAUSES if placement.is_outside and cause != "unapproved"}
     asked = {cause: Field.IIFNAME if cause in arriving else Field.OIFNAME for cause in FENCE_CAUSES}
     return tuple(_drop_chain(cause, MapCount(found, DROPS)) for cause, found in asked.items())
@@ -387,6 +428,6 @@ def _drop_chain(cause: str, by_interface: MapCount) -> Chain:
 
 
 def _counted(ifnames: Iterable[str]) -> Map:
-    """Interface -> the counter of all frames that are dropped there."""
+    """Return the map from an interface to the counter of all frames that are dropped there."""
     counters = tuple((ifname, Count(fenced_counter(ifname))) for ifname in sorted(ifnames))
     return Map(DROPS, KeyType.IFNAME, counters, holds=KeyType.COUNTER)

@@ -1,7 +1,7 @@
-"""Members of groups as numbers: an address's kin, which is the exact set of its groups, has one number everywhere.
+"""Number the members of groups: an address's kin, the exact set of its groups, has one number everywhere.
 
-Owns these numbers, the maps from addresses to them, and the maps from them to ranks. Is given members. Must not know
-what ranks mean.
+Owns these numbers, the maps from addresses to them, and the maps from them to ranks. It is given members. It must not
+know what ranks mean.
 
 A number follows from the groups' names. So a member that joins or leaves is one element of one map, whatever the rules
 are, and no rule that comes or goes changes an element.
@@ -22,16 +22,16 @@ from sgdataplane.net.values import Family
 from sgdataplane.nft.ir import Map, MapPage, Paged
 
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
-Strengths = tuple[tuple[str, int], ...]  # groups with ranks, strongest first
+Strengths = tuple[tuple[str, int], ...]  # groups with their ranks, strongest first
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What a map from kins to ranks says: each kin's strongest group. It leaves out kins that are in one of the groups
-    `but`, which another map ranks."""
+    """What a map from kins to ranks says: the rank of each kin's strongest group."""
 
     strengths: Strengths
     but: tuple[str, ...] = ()
+    """Groups that another map ranks; kins in one of them are left out."""
 
     @property
     def name(self) -> str:
@@ -41,17 +41,23 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Kins:
-    """The numbers of all kins that are in one of the `spoken` groups, and for each group those of its kins. Compared by
-    identity."""
+    """The numbers of all kins that are in a group which rules name. Two of them are compared by identity."""
 
     known: AbstractSet[Kin]
+    """All kins of members."""
     spoken: AbstractSet[str]
+    """The groups that rules name."""
     numbers: Mapping[Kin, int]
+    """The number of each kin that is in such a group."""
     of_group: Mapping[str, Sequence[int]]
+    """The numbers of each such group's kins."""
 
     @classmethod
     def of(cls, members: Members, spoken: AbstractSet[str], before: Kins | None) -> Kins:
-        """`before`: those of a similar state; the same object if nothing has changed."""
+        """Give numbers to the kins of these members.
+
+        The result is `before`, those of a similar state, if nothing has changed.
+        """
         known = members.kins(Family.IPV4) | members.kins(Family.IPV6)
         if before is not None and before.known == known and before.spoken == spoken:
             return before
@@ -64,7 +70,7 @@ class Kins:
         return cls(known, spoken, numbers, of_group)
 
     def ranked(self, ranking: Ranking) -> tuple[tuple[int, int], ...]:
-        """The kins that a map ranks, with their ranks."""
+        """Return the kins that a map ranks, by number, with their ranks."""
         found: dict[int, int] = {}
         for group_id, rank in reversed(ranking.strengths):
             found.update(dict.fromkeys(self.of_group[group_id], rank))
@@ -73,7 +79,7 @@ class Kins:
         return tuple(sorted(found.items()))
 
     def of_groups(self, group_ids: Iterable[str]) -> Iterator[int]:
-        """The kins of these groups; those of several come several times."""
+        """Yield the kins of these groups by number; those in several groups come several times."""
         return (number for group_id in group_ids for number in self.of_group[group_id])
 
 
@@ -81,6 +87,7 @@ NO_KINS = Kins(frozenset(), frozenset(), {}, {})
 
 
 def _numbered(kins: Iterable[Kin]) -> dict[Kin, int]:
+    """Give each kin a number that follows from its groups' names, or the next free one."""
     found: dict[Kin, int] = {}
     taken: set[int] = set()
     for kin in sorted(kins):
@@ -101,7 +108,10 @@ class MembersMap:
     elements: Paged = field(default_factory=lambda: Paged({}))
 
     def next(self, members: Pages, kins: Kins) -> MembersMap:
-        """The map for a similar state. Pages are taken over where neither members nor their numbers have changed."""
+        """Return the map for a similar state.
+
+        Pages are taken over where neither members nor their numbers have changed.
+        """
         made = {}
         turned = set() if kins is self.kins else {kin for kin, _ in kins.numbers.items() ^ self.kins.numbers.items()}
         for number, page in members.items():
@@ -114,6 +124,7 @@ class MembersMap:
         return MembersMap(members, kins, Paged(made))
 
     def map(self, family: Family) -> Map:
+        """Return it as a map of the table."""
         return Map(members_name(family), ADDRESS_TYPE[family], self.elements, holds=KeyType.CLASSID)
 
 
@@ -122,4 +133,5 @@ def _page(elements: Sequence[tuple[int, int]]) -> MapPage | None:
 
 
 def ranks_map(ranking: Ranking, kins: Kins) -> Map:
+    """Return a map from kins to ranks."""
     return Map(ranking.name, KeyType.CLASSID, kins.ranked(ranking), holds=KeyType.CLASSID)

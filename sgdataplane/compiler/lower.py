@@ -1,14 +1,14 @@
-"""Decision diagrams -> chains.
+"""Turn decision diagrams into chains.
 
-Owns how a diagram becomes chains, leaves, and the names of both. Is given diagrams. Must not know what a diagram is of,
-what one side of a profile needs besides, or what the kernel holds.
+Owns how a diagram becomes chains, leaves (verdict chains), and the names of both. It is given diagrams. It must not
+know what a diagram is of, what one side of a profile needs besides, or what the kernel holds.
 
 Chains that hold sets or maps without a name, and all chains below them, are named by a hash of their rules. So equal
 chains are one chain, and a name never changes its meaning: an update adds new chains, leads to them in one step, and
 removes those that nothing leads to.
 
-What the rule that decides by addresses does is a `RuleEnd`: an accept counts by its name and notes the verdict in the
-priority; a refusal writes its rank there, by which the base chain finds its leaf. A step does that itself, so that it
+What a rule does that decides by addresses is a `RuleEnd`. An accept counts by its name and notes the verdict in the
+priority. A refusal writes its rank there, by which the base chain finds its leaf. A step does that itself, so that it
 leads to no chain: an old kernel walks each way to a chain at each commit. Where a look-up decides, a chain does it.
 """
 
@@ -49,10 +49,10 @@ from sgdataplane.nft.ir import (
 from sgdataplane.nft.order import joined
 from sgdataplane.nft.text import rule_text
 
-Targets = Sequence[tuple[Interval, str]]  # chains by what a packet has; the intervals are sorted and cover all values
+Targets = Sequence[tuple[Interval, str]]  # the chain for each interval of a field; they are sorted and cover all values
 
 
-Asked = tuple[tuple[Field, Interval], ...]  # conditions of a step
+Asked = tuple[tuple[Field, Interval], ...]  # the conditions of a step
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,25 @@ class NamedChain:
     counters: tuple[Counter, ...] = ()
 
 
-ChainMemo = Recent[Hashable, NamedChain]  # chains that are named after their content
+ChainMemo = Recent[Hashable, NamedChain]  # chains that are named after their content, by what they were made from
 NamedChains = Mapping[str, NamedChain]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RuleEnd:
-    """How a decision by addresses is carried out. `beaten_by`: the ranks that it leaves alone, which are those of
-    stronger permissions; `counter`: None if packets are counted by rank. Compared by identity."""
+    """How a decision by addresses is carried out. Two of them are compared by identity."""
 
     decision: Decision
     beaten_by: tuple[Range, ...]
+    """The ranks that it leaves alone, which are those of stronger permissions."""
     statements: tuple[Statement, ...]
+    """What the rule does."""
     counter: Counter | None
+    """The counter of packets; None if they are counted by rank."""
 
     @classmethod
     def of(cls, decision: Decision, beaten_by: tuple[Range, ...], rank: int) -> RuleEnd:
-        """`rank`: of the decision, if it refuses."""
+        """Make the end of a decision. `rank` is that of the decision, if it refuses."""
         if decision.verdict is not Fate.ACCEPT:
             return cls(decision, beaten_by, (SetPriority(rank),), None)
         counter, noted = counter_of(decision), SetPriority(CODES[decision.direction, decision.verdict])
@@ -88,15 +90,15 @@ class RuleEnd:
 
 @dataclass
 class AllSides:
-    """What all sides have made in this compile: chains by what they were made from, ends, and rules of steps. Sides
-    have most steps in common."""
+    """What all sides have made in this compile. They have most steps in common."""
 
     chains: dict[Hashable, NamedChain] = field(default_factory=dict)
+    """Chains by what they were made from."""
     _ends: dict[tuple[Decision, tuple[Range, ...], int], RuleEnd] = field(default_factory=dict)
     _steps: dict[tuple[Asked, RuleEnd], SaidRule] = field(default_factory=dict)
 
     def end(self, decision: Decision, beaten_by: tuple[Range, ...], rank: int) -> RuleEnd:
-        """The end of a decision, always the same object."""
+        """Return the end of a decision, always the same object."""
         key = (decision, beaten_by, rank)
         found = self._ends.get(key)
         if found is None:
@@ -104,8 +106,10 @@ class AllSides:
         return found
 
     def step(self, asked: Asked, end: RuleEnd) -> SaidRule:
-        """The rule that decides packets for which all of this holds, always the same object. Others, and packets with
-        ranks that beat it, go on to the next step, which the same ranks beat."""
+        """Return the rule that decides packets for which all of this holds, always the same object.
+
+        Other packets, and packets with ranks that beat it, go on to the next step, which the same ranks beat.
+        """
         key = (asked, end)
         found = self._steps.get(key)
         if found is None:
@@ -118,24 +122,36 @@ class AllSides:
 
 @dataclass
 class Lowering:
-    """Collects the chains of one side of a profile. `before`: those of the same side in an earlier compile, and in the
-    end its own, for a later one. If a chain is taken over, so are all below it."""
+    """Collects the chains of one side of a profile."""
 
     memo: ChainMemo
+    """Chains that were made in this compile and the one before."""
     shared: AllSides
     before: NamedChains = field(default_factory=dict)
+    """The chains of the same side in an earlier compile; after needed(), its own, for a later compile.
+
+    If a chain is taken over, so are all below it.
+    """
     chains: dict[str, NamedChain] = field(default_factory=dict)
+    """The chains that were made, by name."""
     _inlined: dict[str, NamedChain] = field(default_factory=dict)
 
     def next(self, shared: AllSides) -> Lowering:
-        """For the same side in the next compile."""
+        """Return what collects the chains of the same side in the next compile."""
         return Lowering(self.memo.next(), shared, self.before)
 
     def keep(self, chain: Chain) -> str:
+        """Keep a chain, and return its name."""
         return self._keep(NamedChain(chain))
 
     def _keep(self, named: NamedChain) -> str:
-        """If the earlier compile made an equal chain, it is that one."""
+        """Keep a chain, and return its name.
+
+        If the earlier compile made an equal chain, that object is kept.
+
+        Raises:
+            InternalError: Another chain has that name.
+        """
         chain, known = named.chain, self.before.get(named.chain.name)
         if known is not None and known.chain == chain:
             chain, named = known.chain, known
@@ -145,15 +161,17 @@ class Lowering:
         return chain.name
 
     def rules(self, name: str) -> tuple[Rule, ...]:
-        """Those of a chain that is kept or was taken over."""
+        """Return the rules of a chain that is kept or was taken over."""
         return self._found(name).chain.rules
 
     def _found(self, name: str) -> NamedChain:
         return self.chains.get(name) or self.before[name]
 
     def content(self, key: Hashable, prefix: str, rules: Callable[[], tuple[Rule, ...]]) -> str:
-        """Keep a chain named after its content, and return its name. Equal keys stand for equal rules, so an earlier
-        compile may have made it."""
+        """Keep a chain named after its content, and return its name.
+
+        Equal keys stand for equal rules, so an earlier compile may have made the chain.
+        """
         return self._known(key, lambda: NamedChain(content_chain(prefix, rules())))
 
     def steps(self, asked: Sequence[tuple[Asked, RuleEnd]]) -> str:
@@ -177,22 +195,27 @@ class Lowering:
         return self._keep(named)
 
     def look_up(self, asked: Field, prefix: str, targets: Targets) -> str:
-        """The chain that leads to the target of the interval which holds the field."""
+        """Keep the chain that leads to the target of the interval which holds the field, and return its name."""
         return self._chosen(asked, prefix, targets, _by_map)
 
     def one_by_one(self, asked: Field, prefix: str, targets: Targets) -> str:
-        """The same, where the intervals are asked one by one."""
+        """Keep the same chain, where the intervals are asked one by one, and return its name."""
         return self._chosen(asked, prefix, targets, _by_rules)
 
     def _chosen(self, asked: Field, prefix: str, targets: Targets, by: Chooser) -> str:
-        """If all targets are one chain, since different nodes may be equal chains, it is that one."""
+        """Keep the chain that chooses among targets, and return its name.
+
+        If all targets are one chain, which happens as different nodes may become equal chains, it is that chain.
+        """
         if all(target == targets[0][1] for _, target in targets):
             return targets[0][1]
         return self.content((by, asked, *targets), prefix, lambda: by(asked, targets))
 
     def inline(self, name: str) -> tuple[Rule, ...]:
-        """The rules of a chain, for use in one with a stable name, so that a packet goes through one chain less. If
-        they are many or can't change in place, or if it is an end, it is one rule that goes to the chain."""
+        """Return the rules of a chain, for use in one with a stable name, so that a packet goes through one chain less.
+
+        If they are many or can't change in place, or if the chain is an end, return one rule that goes to the chain.
+        """
         named = self._found(name)
         rules = named.chain.rules
         is_fixed = any(has_nameless_set(entry) for entry in rules) or name.startswith((LEAF, RANKED))
@@ -202,7 +225,7 @@ class Lowering:
         return rules
 
     def needed(self, roots: Iterable[str]) -> dict[str, NamedChain]:
-        """All chains to which anything leads from the roots on."""
+        """Return all chains to which anything leads from the roots on."""
         every, found, waiting = {**self.before, **self.chains}, dict[str, NamedChain](), list(roots)
         while waiting:
             name = waiting.pop()
@@ -213,12 +236,14 @@ class Lowering:
         return found
 
     def counters(self) -> dict[str, Counter]:
-        """The counters of all chains that are needed, by name."""
+        """Return the counters of all chains that are needed, by name."""
         return {counter.name: counter for named in self.before.values() for counter in named.counters}
 
     def seal(self, *, keeps_chains: bool) -> None:
-        """Keep for the next compile what chains were made from; or all of them by name, where diagrams tell which chain
-        each node became."""
+        """Forget all that the next compile doesn't need.
+
+        It needs what chains were made from; or, where diagrams tell which chain each node became, all chains by name.
+        """
         self.shared = AllSides()
         self.memo.seal()
         if keeps_chains:
@@ -227,8 +252,11 @@ class Lowering:
             self.before = {}
 
     def leaf(self, decision: Decision) -> str:
-        """The chain to which a rank leads. It counts by the decision's name, logs what is refused, notes the verdict in
-        the packet's priority, and returns to the base chain."""
+        """Keep the chain to which a rank leads, and return its name.
+
+        It counts by the decision's name, logs what is refused, notes the verdict in the packet's priority, and returns
+        to the base chain.
+        """
         return self._known((LEAF, decision), lambda: _leaf(decision))
 
 
@@ -237,6 +265,7 @@ Chooser = Callable[[Field, Targets], tuple[Rule, ...]]
 
 
 def counter_of(decision: Decision) -> Counter:
+    """Return the counter of a decision, with a comment for people."""
     return Counter(counter_name(decision), names.comment(_counted(decision)))
 
 
@@ -251,8 +280,10 @@ def _leaf(decision: Decision) -> NamedChain:
 
 
 def audit_leaf(decision: Decision) -> NamedChain:
-    """The chain to which the rank of a refusal leads at an ENI in audit mode. It counts and logs under another name,
-    and notes that the packet is accepted."""
+    """Return the chain to which the rank of a refusal leads at an ENI in audit mode.
+
+    It counts and logs under another name, and notes that the packet is accepted.
+    """
     counter = Counter(audited_counter(decision), names.comment(f"audited {_counted(decision)}"))
     decided = SetPriority(CODES[decision.direction, Fate.ACCEPT])
     rules = [said(rule(Count(counter.name), logged(counter.name))), _alone(decided)]
@@ -275,28 +306,31 @@ def _of_decision(prefix: str, decision: Decision, every: Sequence[SaidRule]) -> 
 
 @cache
 def _alone(effect: SetPriority) -> SaidRule:
+    """Return a rule with this effect only, always the same object."""
     return said(rule(effect))
 
 
 def said(made: Rule) -> SaidRule:
-    """The rule with its text."""
+    """Return the rule with its text."""
     return made, rule_text(made)
 
 
 @dataclass
 class DiagramChains:
-    """The chains of one diagram. `fields`: where packets have what it asks for; `end`: how a decision is carried out.
-    `before`: what nodes of an earlier diagram became, with the same fields and ends. `names`: the nodes that were
-    looked at."""
+    """The chains of one diagram."""
 
     lowering: Lowering
     fields: Sequence[Field]
+    """The field of a packet that each dimension asks for."""
     end: Callable[[Decision], RuleEnd]
+    """Returns how a decision is carried out."""
     before: Mapping[Node, str] = field(default_factory=dict)
+    """What nodes of an earlier diagram became, with the same fields and ends."""
     names: dict[Node, str] = field(default_factory=dict)
+    """What the nodes became that were looked at."""
 
     def chain(self, node: Node) -> str:
-        """The chain that a node becomes."""
+        """Return the name of the chain that a node becomes."""
         if isinstance(node, Leaf):
             return self.lowering.end(self.end(node.decision))
         found = self.names.get(node)
@@ -331,27 +365,29 @@ class DiagramChains:
 
 
 def _no_end(decision: Decision) -> RuleEnd:
+    """Refuse to make an end, as all chains are made."""
     raise InternalError(f"{describe(decision)}: these chains are made")
 
 
 def prefix_of(dim: Dim) -> str:
-    """How the names of chains begin that ask about a dimension."""
+    """Return how the names of chains begin that ask about a dimension."""
     return ASKED[dim].name.replace("_", "-")
 
 
 def _by_rules(asked: Field, targets: Targets) -> tuple[Rule, ...]:
+    """Return rules that ask for all intervals but those of the most frequent target, one by one."""
     entries, rest = _parted(targets)
     return (*(rule(Match(asked, (item,)), goto(target)) for item, target in entries), rule(goto(rest)))
 
 
 def _by_map(asked: Field, targets: Targets) -> tuple[Rule, ...]:
-    """A map for all but the most frequent target."""
+    """Return a map for all but the most frequent target, and a rule that leads to that one."""
     entries, rest = _parted(targets)
     return rule(VerdictMap(asked, tuple((item, goto(target)) for item, target in entries))), rule(goto(rest))
 
 
 def _parted(targets: Targets) -> tuple[list[tuple[Range, str]], str]:
-    """The intervals that don't lead to the most frequent target, and that target, which gets the rest."""
+    """Return the intervals that don't lead to the most frequent target, and that target, which gets the rest."""
     counts: dict[str, int] = {}
     for _, target in targets:
         counts[target] = counts.get(target, 0) + 1
@@ -361,7 +397,7 @@ def _parted(targets: Targets) -> tuple[list[tuple[Range, str]], str]:
 
 
 def describe(decision: Decision) -> str:
-    """One line for people: which rule, or what else decided."""
+    """Return one line for people that says which rule decided, or what else."""
     if decision.cause == RULE:
         ids = f"{decision.security_group_id} {decision.security_group_rule_id}"
         return f"{ids} {decision.direction.value} priority {decision.priority} {decision.verdict.value}"
@@ -370,7 +406,10 @@ def describe(decision: Decision) -> str:
 
 
 def _counted(decision: Decision) -> str:
-    """A counter's comment. It says no more than the name does: nft can't change the comment of a counter that stays."""
+    """Return a counter's comment.
+
+    It says no more than the name does: nft can't change the comment of a counter that stays.
+    """
     if decision.cause == RULE:
         return f"{decision.security_group_id} {decision.security_group_rule_id}"
     return describe(decision)

@@ -1,6 +1,6 @@
-"""What a compile leaves for the next one: the sides of profiles, and the maps of members and ranks.
+"""Keep what a compile leaves for the next one: the sides of profiles, and the maps of members and ranks.
 
-Owns what is kept and for how long. Must not know how it is made.
+Owns what is kept and for how long. It must not know how it is made.
 
 None of this shows in a result: the same state gives the same table, whatever was compiled before.
 """
@@ -33,70 +33,86 @@ class SideMaps:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of all their elements; all else of them follows from their names."""
+        """A hash of all their elements. All else of them follows from their names."""
         said = [f"{name} {pages.digest(entry.elements)}" for name, entry in sorted(self.by_name.items())]
         return names.digest(" ".join(said), 32)
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledSide:
-    """One side of a profile, and what it was compiled from; `origin`: the same objects as long as nothing of it can
-    differ. `kins`: those that its chains name; None if they name none. `ranks`: the maps of ranks that it needs, and
-    `maps`: these maps. `winners`: leaves by rank; `digest`: a hash of all but the maps. `side`: how it was compiled.
-    Compared by identity."""
+    """One side of a profile, and what it was compiled from. Two of them are compared by identity."""
 
     origin: tuple[object, ...]
+    """Objects that it was compiled from; they stay the same objects only if nothing of it can differ."""
     basis: object
+    """All that it was compiled from, to be compared by value."""
     kins: Kins | None
+    """The kins that its chains name; None if they name none."""
     root: str
+    """The name of its first chain."""
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
     ranks: Collection[Ranking]
+    """The maps of ranks that it needs."""
     maps: SideMaps
+    """These maps, made."""
     winners: Mapping[int, str]
+    """The name of each leaf, by rank."""
     digest: str
+    """A hash of all but the maps."""
     side: Side
+    """How it was compiled, for the next compile."""
 
     def is_of(self, origin: tuple[object, ...], kins: Kins) -> bool:
-        """Whether it was compiled from these objects."""
+        """Return whether it was compiled from these objects."""
         return self.kins in (None, kins) and all(map(is_, self.origin, origin))
 
     def is_for(self, basis: object, kins: Kins) -> bool:
-        """Whether these would have the same result."""
+        """Return whether these would have the same result."""
         return self.kins in (None, kins) and self.basis == basis
 
 
 def side_digest(chains: Iterable[Chain], winners: Mapping[int, str]) -> str:
-    """A hash of all that a side has but for its maps. A chain that is named after its content is spelled by its name,
-    where something leads to it; and so is what its packets are counted by."""
+    """Return a hash of all that a side has but for its maps.
+
+    A chain that is named after its content counts by its name, which stands where something leads to it. So do
+    counters.
+    """
     leaves = ",".join([f"{rank}:{leaf}" for rank, leaf in sorted(winners.items())])
     return names.digest(f"{Part.of([chain for chain in chains if not chain.texts], ()).digest} {leaves}", 32)
 
 
 @dataclass
 class Memo:
-    """The memory of one compile. `before`: the sides that the compile before made. `rules`: what profiles made in the
-    latest one; `fixed`, `audits`: all other parts, and what these follow from. For one thread at a time."""
+    """What one compile remembers. It is for one thread at a time."""
 
     sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
+    """The sides that this compile made or took over."""
     ranks: Recent[tuple[Ranking, Kins], Map] = field(default_factory=Recent)
+    """The maps from kins to ranks."""
     maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
+    """The map of members, by family."""
     kins: Kins = NO_KINS
     order: Order | None = None
     far: RemoteBlocks = field(default_factory=RemoteBlocks)
     members: Members | None = None
     before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
+    """The sides of the compile before."""
     rules: Rules | None = None
+    """What profiles made in the latest compile."""
     fixed: tuple[object, tuple[Part, ...]] | None = None
+    """All other parts but that of audit mode, in front of them what they follow from."""
     audits: tuple[object, Part | None] | None = None
+    """The part for ENIs in audit mode, in front of it what it follows from."""
     joined: Joined | None = None
+    """All parts in one table."""
 
     def next(self) -> Memo:
-        """For the next compile."""
+        """Return the memory for the next compile."""
         return replace(self, sides={}, ranks=self.ranks.next(), maps=dict(self.maps), before=self.sides)
 
     def keep(self) -> None:
-        """All that the compile before made is still right."""
+        """Keep all that the compile before made: it is still right."""
         self.sides, self.before = dict(self.before), {}
 
     def follow(self, members: Members) -> None:

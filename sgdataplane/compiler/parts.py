@@ -1,6 +1,6 @@
-"""Parts of a table, each with a hash: equal parts are taken over from one compile to the next as objects.
+"""Divide a table into parts, each with a hash: equal parts are taken over from one compile to the next as objects.
 
-Owns the hash, and when the part that profiles make can be taken over. Must not know how any part is made.
+Owns the hash, and when the part that profiles make can be taken over. It must not know how any part is made.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a table's objects, sorted by name. `sources`: hashes of all that it follows from, if these are known."""
+    """Some of a table's objects, sorted by name."""
 
     chains: tuple[Chain, ...]
     maps: tuple[Map, ...]
     counters: tuple[Counter, ...]
     timeouts: tuple[Timeout, ...] = ()
     sources: tuple[str, ...] = ()
+    """Hashes of all that it follows from, if these are known."""
 
     @classmethod
     def of(
@@ -45,12 +46,16 @@ class Part:
         counters: Iterable[Counter] = (),
         timeouts: Iterable[Timeout] = (),
     ) -> Part:
+        """Make a part of these objects, in any order."""
         return cls(by_name(chains), by_name(maps), by_name(counters), by_name(timeouts))
 
     @cached_property
     def digest(self) -> str:
-        """A hash of 128 bits over all of it. A chain that is named after its content counts by its name alone. The
-        elements of maps, which can be very many, aren't made into nft text for it."""
+        """A hash of 128 bits over all of it.
+
+        A chain that is named after its content counts by its name alone. The elements of maps, which can be very many,
+        aren't made into nft text for it.
+        """
         if self.sources:
             return names.digest(" ".join(self.sources), 32)
         bare = tuple(replace(entry, elements=()) for entry in self.maps)
@@ -62,14 +67,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """All parts of a table in one, but for chains that name the epoch, and the stamp."""
+    """All parts of a table in one, except chains that name the epoch, and the stamp."""
 
     parts: tuple[Part, ...]
     table: Table
 
     @classmethod
     def of(cls, parts: tuple[Part, ...], before: Joined | None) -> Joined:
-        """`before`: the parts of an earlier table. If all of a kind are the same, so is the table's tuple of them."""
+        """Join parts. If all of a kind are the same objects as in `before`, so is the table's tuple of them."""
         held = before or NOTHING
         return cls(
             parts,
@@ -89,7 +94,10 @@ NOTHING = Joined((), Table(TABLE))
 def _together(
     some: Sequence[tuple[Named, ...]], before: Sequence[tuple[Named, ...]], held: tuple[Named, ...]
 ) -> tuple[Named, ...]:
-    """All of a kind, sorted. `held`: what came of the parts before; where most of these are the same, it is edited."""
+    """Return all objects of a kind, sorted.
+
+    `held` is what came of the parts before. Where most parts are the same, it is edited.
+    """
     if are_same(some, before):
         return held
     if len(some) != len(before):
@@ -103,34 +111,38 @@ def _together(
 
 
 def are_same(some: Sequence[object], others: Sequence[object]) -> bool:
-    """Whether these are the same objects."""
+    """Return whether both have the same objects."""
     return len(some) == len(others) and all(map(is_, some, others))
 
 
 def by_name(items: Iterable[Named]) -> tuple[Named, ...]:
+    """Return these sorted by name."""
     return tuple(sorted(items, key=NAME))
 
 
 def _elements(entry: Map) -> str:
-    """A text that only equal elements share."""
+    """Return a text that only equal elements share."""
     return f"{entry.name} {pages.digest(entry.elements)}"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The part that profiles make, what it was made from, and the numbers of each profile's sides. `fixed`: the part
-    without the maps of members, of these `sides`."""
+    """The part that profiles make, and what it was made from."""
 
     site: Site
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     members: Members
     numbers: Sequence[dict[Direction, int]]
+    """The numbers of each profile's sides."""
     sides: Sequence[object]
+    """The compiled sides."""
     fixed: Part
+    """The part without the maps of members."""
     part: Part
+    """The whole part."""
 
     def is_for(self, policy: HostPolicy, site: Site) -> bool:
-        """Whether this policy's part is the same."""
+        """Return whether this policy's part is the same."""
         is_same = self.site is site and self.members is policy.members
         return is_same and self.remotes == policy.remotes and self.profiles == policy.profiles

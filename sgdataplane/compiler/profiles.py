@@ -1,7 +1,7 @@
-"""The profiles of one namespace -> chains, maps and counters.
+"""Compile the profiles of one namespace into chains, maps and counters.
 
-Owns what profiles share: members, ranks, and which sides are taken over from the compile before. Is given a resolved
-policy. Must not know hooks' chains, epochs, or interfaces.
+Owns what profiles share: members, ranks, and which sides are taken over from the compile before. It is given a resolved
+policy. It must not know hooks' chains, epochs, or interfaces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Counter, Map, jump
 from sgdataplane.policy.resolve import HostPolicy, Profile
 
-# Where diagrams are kept for the next compile: small ones aren't worth it, and many take much memory (each some 1 MB).
+# Diagrams are kept for the next compile if a profile has FEWEST permissions or more: small ones aren't worth it. With
+# more than MOST_PROFILES profiles they would take too much memory, some 1 MB each.
 FEWEST, MOST_PROFILES = 64, 8
 
 
@@ -49,10 +50,11 @@ class Profiles:
         self._kins = memo.kins = Kins.of(policy.members, self._order.spoken, memo.kins)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
-        """The root chain of each side, which judges sessions of every ENI with this profile."""
+        """Return the name of the first chain of each side, which judges sessions of every ENI with this profile."""
         return {direction: self._side(profile, direction) for direction in Direction}
 
     def _side(self, profile: Profile, direction: Direction) -> str:
+        """Return the name of a side's first chain. The side is taken over if it was compiled from the same objects."""
         key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
         origin = (profile.permissions(direction), self._far, self._order)
         found = self.memo.before.get(key)
@@ -66,7 +68,7 @@ class Profiles:
     def _turned(
         self, profile: Profile, direction: Direction, origin: Origin, found: CompiledSide | None
     ) -> CompiledSide:
-        """The side, compiled anew unless all that it follows from is equal."""
+        """Return the side, compiled anew unless all that it follows from is equal."""
         permissions, order = profile.permissions(direction), self._order
         far = {remote: self._far.ranges[remote] for remote in profile.references[direction]}
         strength = Strength.of(profile, direction, order.ranks, order.inner[direction])
@@ -90,12 +92,13 @@ class Profiles:
         return CompiledSide(origin, basis, kins, root, chains, counters, ranks, maps, winners, digest, side)
 
     def _rank_maps(self, ranks: Iterable[Ranking]) -> SideMaps:
+        """Return the maps of ranks, for the kins that there are now."""
         kins = self._kins
         every = [self.memo.ranks.get((some, kins), partial(ranks_map, some, kins)) for some in ranks]
         return SideMaps(kins, {entry.name: entry for entry in every})
 
     def rules(self, roots: Sequence[dict[Direction, str]], before: Rules | None) -> Rules:
-        """All that profiles make. `before`: what an earlier policy's made."""
+        """Return all that profiles make. `before` is what an earlier policy's profiles made."""
         sides = tuple(self.memo.sides.values())
         number = numbers_of(side.root for side in sides)
         if before is None or not are_same(sides, before.sides):
@@ -109,14 +112,17 @@ class Profiles:
         return Rules(self.site, policy.profiles, policy.remotes, policy.members, numbers, sides, fixed, part)
 
     def _members(self) -> Iterator[Map]:
+        """Yield the map of members of each family, if any rule is on a group."""
         for family in Family if self._order.spoken else ():
             found = self.memo.maps[family].next(self.policy.members.pages(family), self._kins)
             self.memo.maps[family] = found
             yield found.map(family)
 
     def _joined(self, sides: Sequence[CompiledSide], number: Mapping[str, int], before: Rules | None) -> Part:
-        """The chains, counters and maps of all sides. `number`: of their first chains; `before`: those that were joined
-        before, without a clash."""
+        """Return the chains, counters and maps of all sides.
+
+        `number` has the numbers of their first chains. The sides of `before` were joined before, without a clash.
+        """
         known = set(map(id, () if before is None else before.sides))
         held = {} if before is None else {entry.name: entry for entry in before.fixed.maps}
         chains, maps, counters = dict[str, Chain](), dict[str, Map](), dict[str, Counter]()
@@ -135,13 +141,15 @@ class Profiles:
 
 
 def numbers_of(roots: Iterable[str]) -> dict[str, int]:
-    """The numbers by which the base chains find these root chains. Each follows from the chain's name, so that profiles
-    come and go without changing another's."""
+    """Return the numbers by which the base chains find these root chains.
+
+    Each follows from the chain's name, so that profiles come and go without changing another's.
+    """
     return {root: FIRST_PROFILE + place for root, place in spread(sorted(roots), PROFILE_NUMBERS).items()}
 
 
 def profiles_map(number: Mapping[str, int]) -> Map:
-    """Number -> the root chain."""
+    """Return the map from a number to the root chain."""
     elements = ((found, jump(root)) for root, found in number.items())
     return Map(PROFILES, KeyType.CLASSID, tuple(sorted(elements, key=lambda element: element[0])))
 
@@ -150,7 +158,11 @@ Origin = tuple[object, ...]
 
 
 def _check_names(chains: Mapping[str, Chain], others: Mapping[str, Chain]) -> None:
-    """InternalError if chains that differ have one name."""
+    """Check that no two chains that differ have the same name.
+
+    Raises:
+        InternalError: Two have.
+    """
     for name in chains.keys() & others.keys():
         if chains[name] is not others[name] and chains[name] != others[name]:
             raise InternalError(f"two chains would be named {name}")
@@ -161,6 +173,6 @@ def _in_order(named: Mapping[str, Named]) -> tuple[Named, ...]:
 
 
 def profile_name(profile: Profile) -> str:
-    """A readable, stable name for a set of groups and a nic type."""
+    """Return a readable, stable name for a set of groups and a NIC type."""
     ids = profile.security_group_ids
     return f"{ids[0][:24]}-{names.digest(repr((ids, profile.nic_type.value)))}"

@@ -1,7 +1,7 @@
-"""How strong a permission is, as a number, so that the kernel can compare one on a group with another one. Refusals by
-addresses have such a number, too, by which their leaf is found.
+"""Give permissions ranks: numbers for their strength, so that the kernel can compare one on a group with others.
 
-Owns the numbers. Is given the permissions of all profiles in order. Must not know maps or chains.
+Refusals by addresses have such a number, too, by which their leaf is found. Owns the numbers. It is given the
+permissions of all profiles in order. It must not know maps or chains.
 
 A rank has the level of its permission in its high bits, and in the low ones a hash of which permission it is. So a
 permission keeps its rank when others come or go. Levels follow the order of `decide()`: there, at equal priority and
@@ -21,15 +21,15 @@ from sgdataplane.nft.ir import Range
 from sgdataplane.policy.resolve import Permission, Profile
 
 SLOT_BITS = 22
-SLOTS = 1 << SLOT_BITS  # of each level
-FIRST, AFTER_RULES, LAST = 0, 254, 255  # levels; those of rules are between
+SLOTS = 1 << SLOT_BITS  # how many ranks each level has
+FIRST, AFTER_RULES, LAST = 0, 254, 255  # levels; the levels of rules are between FIRST and AFTER_RULES
 
 
 Ranks = Mapping[Decision, int]
 
 
 def ranks_of(decisions: Iterable[Decision], inner: Mapping[Direction, int]) -> Ranks:
-    """The ranks of these permissions, which are different. `inner`: the level of inner accept on each side."""
+    """Return the ranks of these permissions; no two are equal. `inner` is the level of inner accept on each side."""
     found: dict[Decision, int] = {}
     taken: set[int] = set()
     for decision in sorted(set(decisions), key=_identity):
@@ -40,21 +40,24 @@ def ranks_of(decisions: Iterable[Decision], inner: Mapping[Direction, int]) -> R
 
 @dataclass(frozen=True)
 class Strength:
-    """How strong the permissions of one side of a profile are. `ranks`: of those on groups, in their order; `refusals`:
-    of others that refuse."""
+    """How strong the permissions of one side of a profile are."""
 
     ranks: Ranks
+    """The ranks of permissions on groups, in the order of decide()."""
     inner: int
+    """The level of inner accept."""
     refusals: Ranks
+    """The ranks of other permissions that refuse."""
 
     @classmethod
     def of(cls, profile: Profile, side: Direction, ranks: Ranks, inner: int) -> Strength:
+        """Take one side's ranks from those of all profiles."""
         own = [permission.decision for permission in profile.on_groups[side]]
         others = profile.refusals[side]
         return cls({decision: ranks[decision] for decision in own}, inner, {other: ranks[other] for other in others})
 
     def of_refusal(self, decision: Decision) -> int:
-        """The rank by which a refusal's leaf is found; 0 if it accepts."""
+        """Return the rank by which a refusal's leaf is found; 0 if the decision accepts."""
         if decision.verdict is not Verdict.DROP:
             return 0
         return self.ranks[decision] if decision in self.ranks else self.refusals[decision]
@@ -65,8 +68,10 @@ class Strength:
         return _above(FIRST + 1) if self.inner == FIRST else ()
 
     def beaten_by(self, decision: Decision) -> tuple[Range, ...]:
-        """The ranks that are stronger than a permission by whose addresses a packet is met. For a permission on a
-        group, those are prefixes that are delegated to its members."""
+        """Return the ranks that are stronger than a permission which matches a packet by an address.
+
+        A permission on a group does so by prefixes that are delegated to its members.
+        """
         if not self.ranks:
             return ()
         own = level(decision, self.inner)
@@ -80,18 +85,21 @@ class Strength:
 
 @cache
 def _above(of_level: int) -> tuple[Range, ...]:
-    """The ranks of stronger levels."""
+    """Return the ranks of all levels that are stronger than this one."""
     return (Range(1, of_level * SLOTS - 1),)
 
 
 def inner_level(on_groups: Iterable[Sequence[Permission]], is_first: Iterable[bool]) -> int:
-    """The level of inner accept, which comes first or after all rules. Is given the permissions on groups of each
-    profile, and whether it begins with inner accept."""
+    """Return the level of inner accept, which comes first or after all rules.
+
+    The parameters are the permissions on groups of each profile, and whether it begins with inner accept.
+    """
     is_always_first = all(first for some, first in zip(on_groups, is_first, strict=True) if _has_inner(some))
     return FIRST if is_always_first else AFTER_RULES
 
 
 def begins_inner(permissions: Sequence[Permission]) -> bool:
+    """Return whether the first permission is inner accept."""
     return permissions[0].decision.cause == INNER_ACCEPT
 
 
@@ -100,14 +108,14 @@ def _has_inner(permissions: Sequence[Permission]) -> bool:
 
 
 def level(decision: Decision, inner: int) -> int:
-    """A smaller one is stronger. `inner`: that of inner accept."""
+    """Return the level of a decision; a smaller one is stronger. `inner` is that of inner accept."""
     if decision.cause == RULE:
         return 2 * decision.priority - (decision.verdict is Verdict.DROP)
     return inner if decision.cause == INNER_ACCEPT else LAST
 
 
 def _free(of_level: int, decision: Decision, taken: set[int]) -> int:
-    """The rank of a decision; never 0, which stands for no rank."""
+    """Return the rank of a decision; never 0, which stands for no rank."""
     slot = int(names.digest(repr(_identity(decision)), 8), 16) % (SLOTS - 1)
     while of_level * SLOTS + slot + 1 in taken:
         slot = (slot + 1) % (SLOTS - 1)

@@ -1,6 +1,6 @@
-"""A memory of the last two compiles.
+"""Remember what the last two compiles asked for.
 
-Owns what is forgotten when. Must not know what is remembered.
+Owns what is forgotten when. It must not know what is remembered.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Recent(Generic[K, V]):
         self._values: dict[K, V] = {}
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """The value; if it isn't there, it is made."""
+        """Return the value of a key. It is made if neither compile has asked for it."""
         found = self._values.get(key)
         if found is None:
             found = self._values[key] = self._older.get(key) or make()
         return found
 
     def next(self) -> Recent[K, V]:
-        """For the next compile."""
+        """Return the memory for the next compile."""
         return Recent(self._values)
 
     def seal(self) -> None:

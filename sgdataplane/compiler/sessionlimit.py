@@ -1,6 +1,6 @@
-"""How many sessions an ENI may hold in the conntrack table that all ENIs of a router share.
+"""Limit how many sessions an ENI may hold in the conntrack table that all ENIs of a router share.
 
-Owns the chain that asks, at each side, and its sets. Is given the limit. Must not know rules of users.
+Owns the chain that asks, at each side, and its sets. It is given the limit. It must not know rules of users.
 
     limit-<side>          packets that open a session which this side's rules accept, before its mark is written
         the ENI is in <side>-full: dropped
@@ -44,16 +44,16 @@ from sgdataplane.nft.ir import (
 )
 
 COUNTED = 256
-SLACK = 4, 3  # a sample of COUNTED has a deviation of 6 %: an honest ENI just below its limit loses nothing
-PAUSE_MS = 20_000  # for how long a full ENI opens no session before it is asked again
-ROOM = 4096  # elements of a set: more than a router has ENIs
+SLACK = 4, 3  # as COUNTED in a sample deviate by 6 %, this factor of 4/3 spares an honest ENI just below its limit
+PAUSE_MS = 20_000  # a full ENI opens no session for so long, then it is counted again
+ROOM = 4096  # how many elements a set can have, which is more than a router has ENIs
 
 # A session from an ENI to another one of the same router is its opener's, whose half of the mark says so already.
 ACCEPTED = {Direction.EGRESS: HALF[Direction.EGRESS], Direction.INGRESS: 0xFFFFFFFF}
 
 
 def sample_of(limit: int) -> tuple[int, int]:
-    """One in how many sessions is counted, and how many of these an ENI may hold."""
+    """Return n, where one in n sessions is counted, and how many of those that are counted an ENI may hold."""
     one_in = -(-limit // COUNTED)
     more, less = SLACK
     return one_in, limit if one_in == 1 else -(-limit * more // (one_in * less))
@@ -61,12 +61,12 @@ def sample_of(limit: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def opening_rule(side: Direction) -> Rule:
-    """Leads packets that may open a session to the chain."""
+    """Return the rule that leads packets that may open a session to the chain."""
     return rule(is_value(Field.CT_STATE, CtState.NEW), jump(limit_name(side)))
 
 
 def limit_chain(site: Site, side: Direction, limit: int) -> Chain:
-    """The chain; empty if there is no limit."""
+    """Return the chain that enforces the limit; it is empty if there is none (0)."""
     return Chain(limit_name(side), tuple(_rules(site, side, limit)) if limit else ())
 
 
@@ -85,7 +85,10 @@ def _rules(site: Site, side: Direction, limit: int) -> Iterator[Rule]:
 
 
 def limit_sets(limit: int) -> Iterator[Map]:
-    """The sets that packets fill: what each ENI holds, and which ENIs are full. None if there is no limit."""
+    """Yield the sets that packets fill: what each ENI holds, and which ENIs are full.
+
+    Without a limit (0) there are none.
+    """
     for side in Direction if limit else ():
         yield Map(_held(side, limit), KeyType.MARK_IFNAME, (), holds=KeyType.NOTHING, room=ROOM)
         yield Map(_full(side), KeyType.MARK_IFNAME, (), "", KeyType.NOTHING, PAUSE_MS, ROOM)

@@ -1,6 +1,6 @@
-"""What all profiles of a policy share: the order among permissions on groups, and the addresses of what rules name.
+"""Know what all profiles of a policy share: the order of permissions on groups, and the addresses of what rules name.
 
-Owns the question whether any of it differs from an earlier policy: if nothing does, it is the same object. Must not
+Owns the question whether any of it differs from an earlier policy: if nothing does, it is the same object. It must not
 know chains or maps.
 """
 
@@ -21,19 +21,24 @@ Addresses = Mapping[Remote, Mapping[Family, Ranges]]
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The ranks of all permissions on groups, and of other refusals. `on_groups`, `refusals`: these, of each profile;
-    `is_inner_first`: whether the profile begins with inner accept; `spoken`: the groups. Compared by identity."""
+    """The ranks of all permissions on groups, and of other refusals. Two of them are compared by identity."""
 
     on_groups: Mapping[Direction, tuple[tuple[Permission, ...], ...]]
+    """The permissions on groups, of each profile."""
     refusals: Mapping[Direction, tuple[tuple[Decision, ...], ...]]
+    """The decisions of other permissions that refuse, of each profile."""
     is_inner_first: Mapping[Direction, tuple[bool, ...]]
+    """Whether each profile begins with inner accept."""
     inner: Mapping[Direction, int]
+    """The level of inner accept."""
     ranks: Ranks
+    """The ranks."""
     spoken: frozenset[str]
+    """The groups that permissions name."""
 
     @classmethod
     def of(cls, profiles: Sequence[Profile], before: Order | None) -> Order:
-        """`before`: that of an earlier policy; the same object if nothing of it differs."""
+        """Order the permissions of these profiles. The result is `before`, of an earlier policy, if nothing differs."""
         on_groups = {side: tuple([profile.on_groups[side] for profile in profiles]) for side in Direction}
         refusals = {side: tuple([profile.refusals[side] for profile in profiles]) for side in Direction}
         is_first = {side: tuple([begins_inner(p.permissions(side)) for p in profiles]) for side in Direction}
@@ -50,15 +55,18 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class RemoteBlocks:
-    """The address ranges of all groups and prefix lists that profiles name. Those of a group are the prefixes that are
-    delegated to its members. `references`: which these are, by profile. Compared by identity."""
+    """The address ranges of all groups and prefix lists that profiles name. Two of them are compared by identity.
+
+    The ranges of a group are the prefixes that are delegated to its members.
+    """
 
     references: Sequence[Mapping[Direction, tuple[Remote, ...]]] = ()
+    """The groups and prefix lists that each profile names."""
     ranges: Addresses = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: HostPolicy, before: RemoteBlocks) -> RemoteBlocks:
-        """`before`: those of a similar policy; the same object if nothing has changed."""
+        """Read the ranges of a policy. The result is `before`, of a similar policy, if nothing has changed."""
         references = [profile.references for profile in policy.profiles]
         if references == before.references:
             named = iter(before.ranges)

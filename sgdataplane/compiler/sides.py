@@ -1,7 +1,7 @@
-"""One side of a profile -> its chains, from the root to the leaves.
+"""Compile one side of a profile into its chains, from the root to the leaves (verdict chains).
 
-Owns what is asked in which order: kins and ranks first, then everything else. Is given ordered permissions. Must not
-know hooks' chains, epochs, or interfaces.
+Owns what is asked in which order: kins and ranks first, then everything else. It is given ordered permissions. It must
+not know hooks' chains, epochs, or interfaces.
 
     profile-<side>   root: the number of the far address's kin becomes the packet's priority, if any permission of this
                      side is on a group. Then it jumps to groups (members only) and addresses
@@ -60,7 +60,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.policy.dimensions import LOCAL, PORT, SOURCE_PORT, conditions
 from sgdataplane.policy.resolve import Permission
 
-LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # on a path of a diagram (docs/design/ruleset.md)
+LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # at most so many on a path of a diagram (docs/design/ruleset.md)
 NO_PRIORITY = SetPriority(0)
 IS_UNRANKED = Match(Field.PACKET_PRIORITY, (Range(IS_KIN, IS_KIN + KINS - 1),))
 IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
@@ -70,20 +70,23 @@ BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PO
 
 @lru_cache(maxsize=1 << 10)
 def _gives_way(beaten_by: tuple[Range, ...]) -> SaidRule:
-    """Packets with these ranks return."""
+    """Return a rule that returns packets with these ranks."""
     return said(rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN))
 
 
 @dataclass(frozen=True, slots=True)
 class PacketKind:
-    """Packets that are judged alike. Over IPv6, those with an authentication header have the protocol of that header,
-    since the session's entry is that of the packet behind it (verdicts.py)."""
+    """Packets that are judged alike.
+
+    Over IPv6, those with an authentication header have the protocol of that header, since the session's entry is that
+    of the packet behind it (verdicts.py).
+    """
 
     family: Family
     is_behind_ah: bool = False
 
     def box(self, permission: Permission, far: Intervals | None) -> RuleBox | None:
-        """What a permission asks for besides groups; None if no such packet can have it."""
+        """Return what a permission asks for besides groups; None if no such packet can have it."""
         asked = conditions(permission, self.family)
         if () in asked:
             return None
@@ -105,35 +108,42 @@ class GroupBox:
 
 @dataclass(frozen=True, slots=True)
 class KindDiagram:
-    """The diagram of one kind of packets, and its chains: what each permission asks for, which becomes the diagram."""
+    """The diagram of one kind of packets, and its chains."""
 
     boxes: Sequence[RuleBox | None]
+    """What each permission asks for; None if it doesn't apply to such packets by addresses."""
     cutting: Cutting
+    """The diagram that these became."""
     chains: DiagramChains
 
 
 @dataclass
 class Side:
-    """The chains of one side. `far`: of the groups and prefix lists that it names. `ranks`: which maps of ranks they
-    need; `names_kins`: whether they name kins. `inner`: inner accept, if it has a map of its own. `before`: the same
-    side in an earlier compile, from which parts are taken over. For the next one: `diagrams`, `groups`: by kind;
-    `leaves`: of permissions with ranks."""
+    """Makes the chains of one side of a profile."""
 
     profile: str
     site: Site
     side: Direction
     permissions: Sequence[Permission]
     far: Addresses
+    """The address ranges of the groups and prefix lists that it names."""
     strength: Strength
     kins: Kins
     lowering: Lowering
     before: Side | None = None
+    """The same side in an earlier compile, from which parts are taken over."""
     ranks: dict[Ranking, None] = field(default_factory=dict)
+    """The maps of ranks that its chains need, in order."""
     names_kins: bool = False
+    """Whether its chains name kins."""
     inner: Strengths = ()
+    """The groups and ranks of inner accept, if it has a map of its own."""
     diagrams: dict[PacketKind, KindDiagram] = field(default_factory=dict)
+    """The diagram of each kind of packets, for the next compile."""
     groups: dict[PacketKind, str] = field(default_factory=dict)
+    """The chain of permissions on groups of each kind of packets, for the next compile."""
     leaves: dict[Decision, str] = field(default_factory=dict)
+    """The leaf of each permission with a rank, for the next compile."""
 
     def __post_init__(self) -> None:
         self._end = cache(self._made_end)
@@ -143,7 +153,7 @@ class Side:
             self.inner = tuple((d.security_group_id, self.strength.ranks[d]) for d, _ in inner)
 
     def seal(self, *, keeps_diagrams: bool) -> None:
-        """It is compiled: keep what the next compile may take over, and no more."""
+        """Keep what the next compile may take over, and no more, as this side is compiled."""
         self.before, self.kins = None, NO_KINS
         del self._end  # which refers to this side: Python would keep all of it until it looks for such cycles
         if not keeps_diagrams:
@@ -153,7 +163,7 @@ class Side:
             made.chains.seal()
 
     def root(self, comment: str) -> str:
-        """The chain that packets begin with."""
+        """Make all chains. Return the name of the one that packets begin with."""
         rules = self._by_kind(self._address)
         if self.strength.ranks:
             addresses = self._inner("address", (*self._first_rules(), *rules))
@@ -165,42 +175,46 @@ class Side:
         return self.lowering.keep(Chain(names.identifier(f"{what}-{self.side.value}", self.profile), rules))
 
     def _by_kind(self, make: Callable[[PacketKind], str]) -> tuple[Rule, ...]:
-        """Rules that tell kinds of packets apart. `make`: the chain of a kind."""
+        """Return rules that tell kinds of packets apart. `make` makes the chain of a kind."""
         six, behind_ah = make(PacketKind(Family.IPV6)), make(PacketKind(Family.IPV6, is_behind_ah=True))
         apart = [rule(IS_IPV6, IS_AH, goto(behind_ah))] if behind_ah != six else []
         return (*apart, rule(IS_IPV6, goto(six)), rule(goto(make(PacketKind(Family.IPV4)))))
 
     def winners(self) -> dict[int, str]:
-        """The leaf of each permission on a group and of each other refusal, by rank."""
+        """Make the leaf of each permission on a group and of each other refusal. Return their names by rank."""
         known = {} if self.before is None else self.before.leaves
         ranks = {**self.strength.ranks, **self.strength.refusals}
         self.leaves = {d: known.get(d) or self.lowering.leaf(d) for d in ranks}
         return {rank: self.leaves[d] for d, rank in ranks.items()}
 
     def _kin_rules(self) -> Iterator[Rule]:
+        """Yield rules that make the number of the far address's kin the priority."""
         yield rule(NO_PRIORITY)
         for family in Family:
             yield rule(MapPriority(self.site.far(self.side, family), members_name(family)))
 
     def _rank_rules(self) -> Iterator[Rule]:
+        """Yield rules that make the rank of the strongest permission on a group the priority."""
         if self.on_groups:
             yield rule(IS_MEMBER, jump(self._inner("groups", self._by_kind(self._groups))))
         if self.inner:
             yield rule(IS_UNRANKED, MapPriority(Field.PACKET_PRIORITY, self.needed(Ranking(self.inner))))
 
     def _first_rules(self) -> Iterator[Rule]:
-        """No address is looked up where inner accept decides."""
+        """Yield a rule by which no address is looked up where inner accept decides."""
         if self.inner:
             yield _gives_way(self.strength.first)[0]
 
     def needed(self, ranking: Ranking) -> str:
-        """The name of a map of ranks."""
+        """Note that a map of ranks is needed, and return its name."""
         self.ranks[ranking] = None
         return ranking.name
 
     def _named(self, kind: PacketKind, name_of: NameOf, rules: tuple[Rule, ...]) -> str:
-        """Keep a chain with a stable name. Behind AH it is the same one as otherwise, if it would have the same
-        rules."""
+        """Keep a chain with a stable name, and return it.
+
+        Behind AH it is the same chain as otherwise, if it would have the same rules.
+        """
         plain = name_of(self.side, kind.family, self.profile, is_behind_ah=False)
         if kind.is_behind_ah and self.lowering.rules(plain) == rules:
             return plain
@@ -224,7 +238,7 @@ class Side:
         return [self.site.field(dimension, self.side, family) for dimension in ASKED]
 
     def _turned_boxes(self, kind: PacketKind, known: KindDiagram) -> list[RuleBox | None]:
-        """What all permissions ask for. Where that is the same as before, so is the box."""
+        """Return what all permissions ask for. Where that is the same as before, so is the box."""
         start, end = self._same_permissions
         last, every, turned = len(known.boxes) - end, self.permissions, self._turned_remotes
         between = [self._box(kind, permission) for permission in every[start : len(every) - end]]
@@ -235,7 +249,7 @@ class Side:
         return found
 
     def _box(self, kind: PacketKind, permission: Permission) -> RuleBox | None:
-        """What a permission asks for, if it applies to addresses."""
+        """Return what a permission asks for, if it applies to addresses."""
         far = self._far_of(permission.remote, kind.family)
         everywhere = ((0, kind.family.last),)
         return None if far == () else kind.box(permission, None if far == everywhere else far)
@@ -246,7 +260,7 @@ class Side:
         return None if remote is None else self.far[remote][family]
 
     def _made_end(self, decision: Decision) -> RuleEnd:
-        """How a decision by addresses is carried out: one on a group may be stronger."""
+        """Return how a decision by addresses is carried out, given that one on a group may be stronger."""
         strength = self.strength
         return self.lowering.shared.end(decision, strength.beaten_by(decision), strength.of_refusal(decision))
 
@@ -278,7 +292,7 @@ class Side:
 
     @cached_property
     def _same_permissions(self) -> tuple[int, int]:
-        """How many permissions are the same at both ends of the order."""
+        """How many permissions are the same at the beginning and at the end of the order."""
         return same_ends(() if self.before is None else self.before.permissions, self.permissions)
 
     @cached_property
@@ -293,8 +307,10 @@ class Side:
 
     @cached_property
     def _has_same_ends(self) -> bool:
-        """Whether each permission by addresses leaves the same ranks alone, and has the same one itself, if any. That
-        depends on levels alone, as long as there are any ranks of groups."""
+        """Whether each permission by addresses leaves the same ranks alone, and has the same rank itself, if any.
+
+        That depends on levels alone, as long as there are any ranks of groups.
+        """
         before = self.before
         if before is None or before.strength.inner != self.strength.inner:
             return False
@@ -320,16 +336,19 @@ class Side:
 
 
 def winners_map(leaves: Mapping[int, str]) -> Map:
-    """Rank -> the leaf of its permission."""
+    """Return the map from each rank to the leaf of its permission."""
     return Map(WINNERS, KeyType.CLASSID, tuple((rank, jump(leaf)) for rank, leaf in sorted(leaves.items())))
 
 
 class NameOf(Protocol):
-    def __call__(self, side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str: ...
+    """Names a chain of one kind of packets."""
+
+    def __call__(self, side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str:
+        """Return the chain's name."""
 
 
 class _GroupChains:
-    """The chains that make a kin a rank. All of them return."""
+    """Makes the chains that turn a kin into a rank. All of them return."""
 
     def __init__(self, side: Side, family: Family, boxes: Sequence[GroupBox]) -> None:
         self._side, self._of = side, boxes
@@ -338,6 +357,7 @@ class _GroupChains:
         self._others = tuple(group_id for group_id, _ in side.inner)  # groups that another map ranks
 
     def chain(self) -> str:
+        """Make the chains. Return the name of the first one, which asks for the protocol."""
         every = (1 << len(self._of)) - 1
         targets = [(interval, self._by_port(some)) for interval, some in self._pieces(BY_PROTOCOL, every)]
         return self._side.lowering.one_by_one(self._fields[BY_PROTOCOL], "group-protocol", targets)
@@ -346,14 +366,17 @@ class _GroupChains:
         return self._boxes.pieces(dim, subset, self._boxes.whole[dim])
 
     def _by_port(self, subset: int) -> str:
-        """Only TCP and UDP permissions have ports."""
+        """Make the chain that asks for the port, of permissions with the same protocol.
+
+        Only TCP and UDP permissions have ports.
+        """
         targets = [(interval, self._class(some)) for interval, some in self._pieces(BY_PORT, subset)]
         lowering = self._side.lowering
         choose = lowering.look_up if len(targets) > MAX_STEPS else lowering.one_by_one
         return choose(self._fields[BY_PORT], "group-port", targets)
 
     def _class(self, subset: int) -> str:
-        """The chain for packets that have what all of these permissions ask for besides source port and narrowing."""
+        """Make the chain for packets that have the protocol and the port that all of these permissions ask for."""
         if any(self._boxes.bounded(dim, subset) for dim in FURTHER):
             return self._steps(subset)
         found: dict[str, int] = {}
@@ -368,7 +391,7 @@ class _GroupChains:
         return self._kept("rank", (rule(MapPriority(Field.PACKET_PRIORITY, name)),))
 
     def _steps(self, subset: int) -> str:
-        """The same where they ask for source ports or narrow themselves: one after the other, the strongest first."""
+        """Make that chain where they ask for source ports or narrow themselves: step by step, the strongest first."""
         self._side.names_kins = True
         rules = tuple(step for index in bits(subset) for step in self._steps_of(self._of[index]))
         return self._kept("kins", (*rules, rule(RETURN)))

@@ -1,7 +1,7 @@
-"""The fixed part of a table, as data: dispatch by interface, uplinks, the stamp, counters, and words for all chains.
+"""Make the fixed part of a table: dispatch by interface, uplinks, the stamp, counters, and words for all chains.
 
-Owns the chains and maps that every table has, whatever its rules, but for those that carry verdicts out (verdicts.py);
-and how chains are named after what they hold. Must not know rules of users, or what the kernel holds now.
+Owns the chains and maps that every table has, whatever its rules, except those that carry verdicts out (verdicts.py).
+Owns also how chains are named after what they hold. It must not know rules of users, or what the kernel holds now.
 
     <hook>-gate       leads to the ENI of the packet's interface. Packets that rules are asked about return
     <hook>-entry      packets at no ENI's interface: lo, internal interfaces and uplinks pass. Base chains (verdicts.py)
@@ -68,7 +68,7 @@ NO_ERROR = tuple(Match(Field.L4PROTO, (Range.of(protocol),), negate=True) for pr
 
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
-    """The ranges of prefixes of one family, without those that lie inside another one."""
+    """Return the ranges of prefixes of one family, without those that lie inside another one."""
     found: list[Range] = []
     for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
         if not found or prefix.first > int(found[-1].last):
@@ -76,36 +76,42 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
     return tuple(found)
 
 
-FEW_RANGES = 2  # that many are compared one by one: a set without a name costs each first load more, and no packet less
+# So few ranges are compared one by one: a set without a name makes each first load dearer, and no packet cheaper.
+FEW_RANGES = 2
 
 
 def parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
-    """The ranges one by one if they are few, else together; none if there are none."""
+    """Return the ranges one by one if they are few, else together; none if there are none."""
     together = (ranges,) if ranges else ()
     return tuple((span,) for span in ranges) if len(ranges) <= FEW_RANGES else together
 
 
 def gate_chain(site: Site, hook: Direction) -> Chain:
-    """The chain that leads to an ENI's own one, or to that for interfaces without an ENI."""
+    """Return the chain that leads to an ENI's own one, or to that for interfaces without an ENI."""
     to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
     never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # in case that the entry chain is empty
     return Chain(gate_name(hook), (rule(to_eni), rule(goto(entry_name(hook))), never))
 
 
 def entry_chain(site: Site, hook: Direction, timeouts: Iterable[Rule], passing: Mapping[str, Verdict]) -> Chain:
-    """The chain for packets at interfaces without an ENI. `passing`: verdicts at the other interfaces that we know; a
-    name that ends in * stands for many. `timeouts`: rules that set them."""
+    """Return the chain for packets at interfaces without an ENI.
+
+    `passing` has the verdicts at the other interfaces that we know; a name that ends in * stands for many. `timeouts`
+    are rules that set timeouts.
+    """
     rules = (rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items())
     return Chain(entry_name(hook), (*timeouts, *rules, drop(hook, "unknown-interface")))
 
 
-FEW_UPLINKS = 2  # whose packets pass first: each name takes packets of ENIs 25 ns
+FEW_UPLINKS = 2  # packets of so many uplinks pass first: each name takes packets of ENIs 25 ns
 
 
 def first_rules(table: Table, site: Site) -> Iterator[tuple[Rule, ...]]:
-    """By hook, the rules that its base chain begins with: packets at an uplink do there at once what they do in the
-    entry chain, as no ENI can have accepted them there. Only uplinks with names of their own: a name that ends in *
-    may stand for ENIs' interfaces, too."""
+    """Yield the rules that the base chain of each hook begins with, for packets at an uplink.
+
+    They do there at once what they do in the entry chain, as no ENI can have accepted them. Only uplinks with names of
+    their own are among them: a name that ends in * may stand for ENIs' interfaces, too.
+    """
     ways = ((one.statements[0], one.statements[-1]) for one in table.chain_of(entry_name(Direction.EGRESS)).rules)
     names = [str(asked.ranges[0].first) for asked, way in ways if isinstance(asked, Match) and _is_uplink(way)]
     enis = table.elements_of(dispatch_name(Direction.EGRESS))
@@ -118,8 +124,11 @@ def _is_uplink(way: Statement) -> bool:
 
 
 def _first_rules(entry: Chain, interface: Field, names: Iterable[str]) -> Iterator[Rule]:
-    """If the entry chain begins with timeouts, packets that may open a session must come there. No other packet can be
-    given one."""
+    """Yield the entry chain's rules for these interfaces.
+
+    If the entry chain begins with timeouts, packets that may open a session must come there. No other packet can be
+    given a timeout.
+    """
     asked = [is_value(interface, name) for name in names]
     is_timed = entry.rules[0].statements[0] not in asked
     later = (is_value(Field.CT_STATE, CtState.ESTABLISHED),) if is_timed else ()
@@ -138,9 +147,9 @@ SENT_FROM = {
 def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
     """Return the chains for packets that come by an uplink, the first one first, and their maps.
 
-    They drop what claims to be from an ENI on this host, which has these private addresses (ingress filtering, RFC
-    2827), and ICMP errors about packets to such an ENI. An element of a map returns, so that there is one way to each
-    end, and not one for each address: an old kernel walks all of them at each commit.
+    They drop packets that claim to be from an ENI on this host, which has these private addresses (ingress filtering,
+    RFC 2827), and ICMP errors about packets to such an ENI. An element of a map returns, so that there is one way to
+    each end, and not one for each address: an old kernel walks all of them at each commit.
     """
     maps = [_here(family, private) for family in Family]
     asked = [(way, SENT_FROM[way][family]) for way in CtDirection for family in Family]
@@ -156,14 +165,14 @@ def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
 
 
 def _here(family: Family, private: Iterable[Prefix]) -> Map:
-    """The single addresses of this family."""
+    """Return the map of the single addresses of this family."""
     singles = sorted({p.first for p in private if p.family is family and p.first == p.last})
     key_type = KeyType.IPV4 if family is Family.IPV4 else KeyType.IPV6
     return Map(here_name(family), key_type, tuple((value, RETURN) for value in singles))
 
 
 def _from_here(asked: Field, private: Iterable[Prefix]) -> Iterator[tuple[Statement, ...]]:
-    """Statements that return if an address is one of these."""
+    """Yield statements that return if an address is one of these."""
     family = Family.IPV6 if asked.key_type is KeyType.IPV6 else Family.IPV4
     yield (VerdictMap(asked, name=here_name(family)),)
     blocks = merged(p for p in private if p.family is family and p.first != p.last)
@@ -172,46 +181,48 @@ def _from_here(asked: Field, private: Iterable[Prefix]) -> Iterator[tuple[Statem
 
 
 def midstream_chain(site: Site) -> Chain:
-    """TCP that an ENI sends, of no known session, and that is no bare SYN."""
+    """Return the chain for TCP that an ENI sends, that is no bare SYN and belongs to no known session."""
     adopted = rule(VerdictMap(site.interface(Direction.EGRESS), name=ADOPTING))
     return Chain(MIDSTREAM, (adopted, drop(Direction.EGRESS, "midstream")))
 
 
 def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS) -> Map:
-    """The map of interfaces whose adoption window is to be opened, for so long. Only the kernel knows which are
-    open."""
+    """Return the map of interfaces whose adoption window is to be opened, for so many milliseconds.
+
+    Only the kernel knows which windows are open.
+    """
     elements = tuple((ifname, RETURN) for ifname in sorted(ifnames))
     return Map(ADOPTING, KeyType.IFNAME, elements, lifetime=milliseconds)
 
 
 def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> the chain of the ENI it carries."""
+    """Return the map from an interface to the chain of the ENI that it carries."""
     return by_interface(dispatch_name(hook), chains)
 
 
 def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> a chain."""
+    """Return a map from interfaces to chains."""
     return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
 def applied(stamp: Stamp) -> Map:
-    """The stamp's map."""
+    """Return the stamp as a map."""
     return Map(STAMP_MAP, KeyType.MARK, stamp.elements, holds=KeyType.MARK)
 
 
 def fixed_counters() -> tuple[Counter, ...]:
-    """The counters of packets that pass or are dropped before any rule is asked."""
+    """Return the counters of packets that pass or are dropped before any rule is asked."""
     return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
 
 def accept(site: Site, hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Counts and accepts packets that meet the conditions; those that leave are approved, too."""
+    """Return a rule that counts and accepts packets that meet the conditions. Those that leave are approved, too."""
     end = goto(pass_name(hook)) if site.is_leaving(hook) else ACCEPT
     return rule(*conditions, Count(fixed_counter(hook, cause)), end)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Sends packets that meet the conditions to be counted, logged and dropped (verdicts.py)."""
+    """Return a rule that sends packets that meet the conditions to be counted, logged and dropped (verdicts.py)."""
     return rule(*conditions, goto(drop_name(hook, cause)))
 
 
@@ -219,18 +230,22 @@ SaidRule = tuple[Rule, str]  # a rule and its text
 
 
 def said(*statements: Statement) -> SaidRule:
+    """Return a rule of these statements, with its text."""
     one = rule(*statements)
     return one, rule_text(one)
 
 
 @lru_cache(maxsize=1 << 10)
 def shared_rule(*statements: Statement) -> SaidRule:
-    """A rule that many chains have: one object, so that it is said to people and to the kernel once."""
+    """Return a rule that many chains have, with its text.
+
+    It is one object, so that it is made into text and netlink bytes only once.
+    """
     return said(*statements)
 
 
 def said_chain(prefix: str, rules: Iterable[SaidRule]) -> Chain:
-    """A chain named by the prefix and a hash of its rules."""
+    """Return a chain named by the prefix and a hash of its rules."""
     every = tuple(rules)
     return content_chain(prefix, tuple(entry for entry, _ in every), tuple(text for _, text in every))
 
@@ -238,7 +253,10 @@ def said_chain(prefix: str, rules: Iterable[SaidRule]) -> Chain:
 def content_chain(
     prefix: str, rules: tuple[Rule, ...], texts: tuple[str, ...] = (), comment: str = "", origin: str = ""
 ) -> Chain:
-    """A chain named by the prefix and a hash of its rules and comment. `texts`: of the rules, if they exist already."""
+    """Return a chain named by the prefix and a hash of its rules and comment.
+
+    `texts` are the texts of the rules, if they exist already.
+    """
     texts = texts or tuple(map(rule_text, rules))
     text = "\n".join([*texts, *([comment] if comment else [])])
     return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin).with_texts(texts)

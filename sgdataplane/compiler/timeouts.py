@@ -1,7 +1,7 @@
-"""Idle timeouts of ENIs, and where two ENIs meet on one conntrack entry, the shorter ones.
+"""Set the idle timeouts of ENIs, and where two ENIs meet on one conntrack entry, the shorter ones.
 
-Owns the rules that set a session's timeouts. Is given where the table stands, the timeouts of every interface's ENI,
-and the namespace's own. Must not know what else happens to a packet.
+Owns the rules that set a session's timeouts. It is given where the table stands, the timeouts of every interface's ENI,
+and the namespace's own. It must not know what else happens to a packet.
 
     leaving      the ENI's own, or those of the ENI by whose interface the packet came, whichever are shorter:
                  jump timeouts-<own>, where the incoming interface leads to timeouts-<of both>, if that differs
@@ -29,27 +29,32 @@ from sgdataplane.net.values import TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import ACCEPT, Chain, Map, Rule, SetTimeout, Timeout, VerdictMap, is_value, jump, rule
 from sgdataplane.policy.resolve import HostPolicy
 
-PREFIX = "timeouts-"  # of chains that do nothing but this
+PREFIX = "timeouts-"  # names of chains begin so that do nothing but this
 FAMILIES = {Family.IPV4: ("ip", Nfproto.IPV4), Family.IPV6: ("ip6", Nfproto.IPV6)}
-Limits = tuple[int, ...]  # seconds, one for each of a protocol's settings
+Limits = tuple[int, ...]  # the timeout of each of a protocol's settings, in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A protocol for which an ENI may have its own timeouts. `states`: the kernel's states, each with the number of its
-    setting."""
+    """A protocol for which an ENI may have its own timeouts."""
 
     name: str
     number: int
+    """The protocol's number."""
     states: tuple[tuple[str, int], ...]
+    """The kernel's states, each with the index of its setting in Limits."""
 
     def limits(self, tracking: ConnectionTracking) -> Limits:
+        """Return an ENI's settings for this protocol, in seconds."""
         if self.number == UDP:
             return (tracking.udp_timeout,)
         return tracking.tcp_established_timeout, tracking.tcp_closed_and_time_wait_timeout
 
     def timeout(self, limits: Limits, family: Family) -> Timeout:
-        """The timeout object. Its name holds all its values, since the kernel can't change one that is in use."""
+        """Return the timeout object.
+
+        Its name holds all its values, since the kernel can't change one that is in use.
+        """
         l3proto, _ = FAMILIES[family]
         policy = tuple((state, limits[index]) for state, index in self.states)
         return Timeout("-".join([self.name, l3proto, *map(str, limits)]), self.name, l3proto, policy)
@@ -62,17 +67,19 @@ TIMED = (
 
 
 def shorter(one: Limits, other: Limits) -> Limits:
-    """The shorter one of each setting."""
+    """Return the shorter one of each setting."""
     return tuple(map(min, one, other))
 
 
 @dataclass
 class IdleTimeouts:
-    """The timeouts of all ENIs of a namespace. `own`: by interface; `unset`: the namespace's, where nothing is set."""
+    """Makes the rules for the timeouts of all ENIs of a namespace, and what these rules need."""
 
     site: Site
     own: Mapping[str, ConnectionTracking]
+    """The timeouts of the ENI at each interface."""
     unset: ConnectionTracking
+    """The namespace's timeouts, where nothing is set."""
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     objects: set[Timeout] = field(default_factory=set)
@@ -80,15 +87,16 @@ class IdleTimeouts:
 
     @classmethod
     def of(cls, policy: HostPolicy) -> IdleTimeouts:
+        """Start with the timeouts of a policy."""
         own = {eni.ifname: eni.connection_tracking for eni in policy.enis}
         return cls(SITES[policy.placement], own, policy.idle)
 
     def rules(self, ifname: str) -> dict[Direction, tuple[Rule, ...]]:
-        """The rules at each hook for the ENI on that interface."""
+        """Return the rules at each hook for the ENI on that interface."""
         return {hook: (self.leaving if self.site.is_leaving(hook) else self.arriving)(ifname) for hook in Direction}
 
     def arriving(self, ifname: str) -> tuple[Rule, ...]:
-        """The rules for packets that come by this interface."""
+        """Return the rules for packets that come by this interface."""
         if self.site.delivery is not None:
             return ()
         limits = [(timed, timed.limits(self.own[ifname])) for timed in TIMED]
@@ -96,12 +104,14 @@ class IdleTimeouts:
         return tuple(entry for timed, found in own for entry in self._set(timed, found))
 
     def leaving(self, ifname: str) -> tuple[Rule, ...]:
-        """The rules for packets that leave by this interface: the same for all ENIs with the same timeouts."""
+        """Return the rules for packets that leave by this interface: the same for all ENIs with the same timeouts."""
         return tuple(entry for timed in TIMED for entry in self._leaving(timed, timed.limits(self.own[ifname])))
 
     def elsewhere(self) -> tuple[Rule, ...]:
-        """The rules for packets that leave by no ENI's interface. It also makes the base chain for packets to the
-        router itself."""
+        """Return the rules for packets that leave by no ENI's interface.
+
+        This also makes the base chain for packets to the router itself.
+        """
         if self.site.delivery is None:
             return ()
         rules = tuple(entry for timed in TIMED for entry in self._leaving(timed, None))
@@ -114,7 +124,7 @@ class IdleTimeouts:
         return (opening,)
 
     def _leaving(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
-        """The rules for packets to an ENI with these limits, or to none (None)."""
+        """Return the rules for packets to an ENI with these limits, or to none (None)."""
         place = (timed.name, limits)
         if place not in self._rules:
             self._rules[place] = tuple(self._meeting(timed, limits))

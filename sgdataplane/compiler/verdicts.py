@@ -1,7 +1,7 @@
-"""How a verdict is carried out and kept: the session's mark, the fast path of accepted sessions, counts and drops.
+"""Carry a verdict out and keep it: the session's mark, the fast path of accepted sessions, counts and drops.
 
-Owns all chains that read or write the mark or name the epoch, and those that drop. Is given where the table stands, and
-its interfaces with their slots. Must not know rules of users.
+Owns all chains that read or write the mark or name the epoch, and those that drop. It is given where the table stands,
+and its interfaces with their slots. It must not know rules of users.
 
     <hook>                base chain: in a router, packets at an uplink pass first (skeleton.py). Then sessions accepted
                           in this epoch, but no AH over IPv6. It names epoch and slot; with more than FEW interfaces, a
@@ -84,7 +84,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 
-FEW = 2  # up to this many interfaces the base chain asks for each; a look-up costs about as much as two of these
+FEW = 2  # up to this many interfaces, the base chain asks for each; a look-up costs about as much as two such questions
 
 # Over IPv6, conntrack looks behind an authentication header for a packet's session, whereas rules see the header's own
 # number, 51. So such a packet never passes by its session, and never marks one as accepted.
@@ -100,36 +100,36 @@ IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
 ARE_ERRORS = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
 IS_RANK = Match(Field.PACKET_PRIORITY, (Range(RANKS[0], RANKS[-1]),))
-NO_CLASS = 0xFFFFFFFF  # no socket has it: classes are twice 16 bits, and 0 where none is set
+NO_CLASS = 0xFFFFFFFF  # no socket has this class: classes are twice 16 bits, and 0 where none is set
 HAS_SOCKET = Match(Field.SOCKET_CLASS, (Range.of(NO_CLASS),), negate=True)
 Statements = tuple[Statement, ...]
 
 # Rules that name no epoch are made once: a rule that is the same object is encoded once, too.
 UNSET, DROPPED = rule(SetPriority(0)), rule(DROP)
-IS_INFORMATION = Match(Field.ICMPV6_TYPE, (Range(128, 255),))  # and no error (RFC 4443, 2.1)
+IS_INFORMATION = Match(Field.ICMPV6_TYPE, (Range(128, 255),))  # holds for ICMPv6 that is no error (RFC 4443, 2.1)
 BEFORE_RELATED = (rule(*NO_ERROR, RETURN), UNSET, rule(IS_INFORMATION, RETURN))
 
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
-    """The direction whose rules judge a packet: its hook's for an opening packet, the other one for a reply."""
+    """Return the direction whose rules judge a packet: its hook's for an opening packet, the other one for a reply."""
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
-Marks = Mapping[Direction, Mapping[str, int]]  # by side and interface: the half of the mark that its ENI writes
+Marks = Mapping[Direction, Mapping[str, int]]  # the half of the mark that an ENI writes, by side and interface
 
 
 def is_few(ifnames: Collection[str]) -> bool:
-    """Whether the base chains ask for each ENI by itself."""
+    """Return whether the base chains ask for each ENI by itself."""
     return len(ifnames) <= FEW
 
 
 def epoch_chains(
     site: Site, marks: Marks, secret: int, first: Mapping[Direction, Sequence[Rule]], *, has_audited: bool = False
 ) -> Iterator[Chain]:
-    """The chains that name an epoch or the secret.
+    """Yield the chains that name an epoch or the secret.
 
-    `marks`: what each ENI writes to the sessions that it accepts. `secret`: 0 if packets aren't marked. `first`: rules
-    that come before all others in each base chain. `has_audited`: whether an ENI is in audit mode.
+    `marks` are what each ENI writes to the sessions that it accepts. `secret` is 0 if packets aren't marked. `first`
+    are rules that come before all others in each base chain. `has_audited` says whether an ENI is in audit mode.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     if site.origin is not None:
@@ -152,16 +152,19 @@ def epoch_chains(
 
 
 def _passing(first: Iterable[Rule], hook: Direction, end: Statements) -> Iterator[Rule]:
-    """The rules, but what leads to the hook's pass chain ends here as that chain does."""
+    """Yield the rules. One that leads to the hook's pass chain does here at once what that chain does."""
     for one in first:
         is_passing = one.statements[-1] == goto(pass_name(hook))
         yield rule(*one.statements[:-1], *end) if is_passing else one
 
 
 def _sent(secret: int) -> Iterator[Rule]:
-    """What the router itself sends has a socket of the router's; the kernel has some for ICMP, discovery and the like.
-    A packet that a tunnel of the router's has wrapped keeps the mark that it got before. All others come from a device
-    of another namespace that sends by the router's routes: no policy has judged them."""
+    """Yield the rules for packets that pass the output hook.
+
+    What the router itself sends has a socket of the router's; the kernel has some for ICMP, discovery and the like. A
+    packet that a tunnel of the router has wrapped keeps the mark that it got before. All others come from a device of
+    another namespace that sends by the router's routes: no policy has judged them.
+    """
     yield rule(is_value(Field.OIFNAME, LOOPBACK), ACCEPT)
     yield rule(HAS_SOCKET, ACCEPT)
     if secret:
@@ -175,17 +178,21 @@ def _to_related(hook: Direction) -> Rule:
 
 
 def _related(site: Site, hook: Direction, sessions: Iterable[Statements]) -> Chain:
-    """Notes in the priority which ICMP errors are about these sessions. At ingress one rule leads them to the chain
-    that passes them: an old kernel walks each way there at each commit. At egress the ENI's own chains do so, after
-    they have checked where the errors come from."""
+    """Return the chain that notes in the priority which ICMP errors are about these sessions.
+
+    At ingress one rule leads them to the chain that passes them: an old kernel walks each way there at each commit. At
+    egress the ENI's own chains do so, after they have checked where the errors come from.
+    """
     noted = (rule(*known, SetPriority(ACCEPTED)) for known in sessions)
     passing = rule(is_value(Field.PACKET_PRIORITY, ACCEPTED), goto(passing_errors(site.placement, hook).name))
     return Chain(related_name(hook), (*BEFORE_RELATED, *noted, *([passing] if hook is Direction.INGRESS else ())))
 
 
 def _sessions(site: Site, hook: Direction, marks: Marks) -> Iterator[Statements]:
-    """Conditions that hold for packets of sessions that this side of the packet's ENI accepted in its epoch: for each
-    way of a session and each ENI, or for all ENIs in a set."""
+    """Yield conditions that hold for packets of sessions which the packet's ENI accepted in its epoch.
+
+    There is one for each way of a session and each ENI, or for all ENIs in a set.
+    """
     interface = site.interface(hook)
     for way in CtDirection:
         side, is_way = side_of(hook, way), is_value(Field.CT_DIRECTION, way)
@@ -198,8 +205,11 @@ def _sessions(site: Site, hook: Direction, marks: Marks) -> Iterator[Statements]
 
 
 def session_sets(marks: Marks) -> list[Map]:
-    """By side: the pairs of what that half of the mark holds for a session that an ENI accepts in its epoch, and the
-    ENI's interface. None up to FEW interfaces."""
+    """Return the sets of sessions, one for each side; none up to FEW interfaces.
+
+    Each has pairs of an ENI's interface, and what that half of the mark holds for a session that the ENI accepts in its
+    epoch.
+    """
     found: list[Map] = []
     for side, of_side in marks.items() if not is_few(marks[Direction.INGRESS]) else ():
         pairs = sorted((mark, ifname) for ifname, mark in of_side.items())
@@ -213,15 +223,21 @@ def _sessions_name(side: Direction) -> str:
 
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule], *, has_audited: bool) -> Chain:
-    """After these rules: the ENI's checks, the rules of users, and what they have decided. Whatever comes back without
-    a verdict is refused."""
+    """Return the base chain.
+
+    After these rules come the ENI's checks, the rules of users, and what they have decided. Whatever returns without a
+    verdict is refused.
+    """
     return Chain(hook.value, (*rules, *_judging(hook, site.interface(hook) if has_audited else None)), site.hooks[hook])
 
 
 @cache
 def _judging(hook: Direction, audited: Field | None) -> tuple[Rule, ...]:
-    """`audited`: the interface by which ENIs in audit mode are told, if there are any. There, ranks of refusals lead to
-    other leaves (audit.py), which leave no rank."""
+    """Return the rules that ask for a verdict and carry it out.
+
+    `audited` is the field by which ENIs in audit mode are told, if there are any. There, ranks of refusals lead to
+    other leaves (audit.py), which leave no rank.
+    """
     by_mode = [rule(IS_RANK, VerdictMap(audited, name=audited_enis_name(hook)))] if audited is not None else []
     asked = rule(_leads(PROFILES)), *by_mode, rule(IS_RANK, _leads(WINNERS))
     ends = [(CODES[side, Fate.ACCEPT], accept_name(hook, side)) for side in Direction]
@@ -235,11 +251,11 @@ def _leads(name: str) -> VerdictMap:
 
 
 def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, int], end: Statements) -> Chain:
-    """Marks the session as accepted by this side of the packet's ENI, and ends so.
+    """Return the chain that marks the session as accepted by this side of the packet's ENI, and ends so.
 
     One statement writes epoch and slot. Otherwise another ENI could write to the same entry in between, and leave one
-    ENI's epoch beside the other's slot. `marks`: what to write, by interface. For few of them, TCP comes first, as most
-    sessions that are opened are TCP's, and it is neither AH nor an ICMP error.
+    ENI's epoch beside the other's slot. `marks` are what to write, by interface. If there are few, TCP comes first, as
+    most sessions that are opened are TCP's, and it is neither AH nor an ICMP error.
     """
     asked = site.interface(hook)
     if is_few(marks):
@@ -253,18 +269,24 @@ def _accept(site: Site, hook: Direction, side: Direction, marks: Mapping[str, in
 
 @lru_cache(maxsize=64)
 def _unmarked(end: Statements) -> tuple[Rule, ...]:
-    """Accepts what must not mark its session."""
+    """Return rules that accept packets which must not mark their session."""
     return tuple(rule(*them, *end) for them in (IS_BEHIND_AH, *ARE_ERRORS))
 
 
 @lru_cache(maxsize=1 << 13)
 def _marking(side: Direction, ifname: str, mark: int) -> Chain:
-    """The same object for the same mark: only those of other epochs are compared and written."""
+    """Return the chain that writes one ENI's mark.
+
+    It is the same object for the same mark: only those of other epochs are compared and written.
+    """
     return Chain(_epoch_name(side, ifname), (rule(SetMark(other_half(side), mark)),))
 
 
 def mark_maps(ifnames: Collection[str]) -> list[Map]:
-    """By side: interface -> the chain that marks sessions as accepted by its ENI. None up to FEW interfaces."""
+    """Return maps from an interface to the chain that marks sessions as accepted by its ENI.
+
+    There is one for each side; none up to FEW interfaces.
+    """
     found: list[Map] = []
     for side in Direction if not is_few(ifnames) else ():
         elements = tuple((ifname, jump(_epoch_name(side, ifname))) for ifname in sorted(ifnames))
@@ -273,6 +295,7 @@ def mark_maps(ifnames: Collection[str]) -> list[Map]:
 
 
 def marks_name(side: Direction) -> str:
+    """Return the name of that map."""
     return f"{side.value}-marks"
 
 
@@ -281,11 +304,11 @@ def _epoch_name(side: Direction, ifname: str) -> str:
     return names.identifier(f"{side.value}-epoch", ifname)
 
 
-LOGGED_A_SECOND = 100  # for each rule that refuses, and for each other cause
+LOGGED_A_SECOND = 100  # so many packets at most, for each rule that refuses, and for each other cause
 
 
 def logged(counter: str) -> Log:
-    """Logs packets that this counter has just counted."""
+    """Return a statement that logs packets which this counter has just counted."""
     return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
 
 
@@ -293,7 +316,7 @@ DROPPING = [cause for cause in CAUSES if cause not in PASSING]
 
 
 def cause_chains(site: Site, hook: Direction) -> Iterator[Chain]:
-    """A chain for each cause that drops packets before any rule is asked."""
+    """Yield a chain for each cause that drops packets before any rule is asked."""
     for cause in DROPPING:
         name = fixed_counter(hook, cause)
         first = rule(Count(name), logged(name))
@@ -302,14 +325,17 @@ def cause_chains(site: Site, hook: Direction) -> Iterator[Chain]:
 
 @lru_cache(maxsize=1)
 def cause_names() -> frozenset[str]:
-    """The names of these chains, at both hooks."""
+    """Return the names of these chains, at both hooks."""
     return frozenset(drop_name(hook, cause) for hook in Direction for cause in DROPPING)
 
 
 def refuse_chain(side: Direction) -> Chain:
-    """The end of refused packets. Such a packet belongs to the ENI by whose interface it leaves, if that is known
-    already, else by whose interface it came. AH over IPv6 carries another session's entry and leaves its mark alone. So
-    do ICMP errors: only a session's own packets decide about it."""
+    """Return the chain where refused packets end.
+
+    Such a packet belongs to the ENI by whose interface it leaves, if that is known already, else by whose interface it
+    came. AH over IPv6 carries another session's entry and leaves its mark alone. So do ICMP errors: only a session's
+    own packets decide about it.
+    """
     unmark = SetMark(other_half(side), 0)
     is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
     are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *NO_ERROR)
@@ -321,13 +347,13 @@ def refuse_chain(side: Direction) -> Chain:
 
 
 def drops_map(side: Direction, ifnames: Iterable[str]) -> Map:
-    """Interface -> the counter of packets dropped for its ENI. `ifnames`: the interfaces that carry ENIs."""
+    """Return the map from an interface that carries an ENI to the counter of packets dropped for the ENI."""
     elements = tuple((ifname, Count(eni_counter(side, ifname))) for ifname in sorted(ifnames))
     return Map(_drops_name(side), KeyType.IFNAME, elements, holds=KeyType.COUNTER)
 
 
 def _counted(side: Direction, asked: Field) -> Rule:
-    """Counts and drops a packet if its interface carries an ENI."""
+    """Return a rule that counts and drops a packet if its interface carries an ENI."""
     return rule(MapCount(asked, _drops_name(side)), DROP)
 
 
