@@ -1,1 +1,1 @@
-"""nftables as data, and the kernel's door. Must not know clouds."""
+"""Hold nftables tables as data, and speak to the kernel's nftables. This package must not know clouds."""

@@ -1,7 +1,7 @@
-"""What differs between two sorted lists of named objects, most of which are the same objects; and what is worked out of
-them only if somebody asks.
+"""Find what differs between two sorted lists of named objects, most of which are the same objects.
 
-Owns the comparison. Must not know what the objects are.
+Owns the comparison, and what is worked out of such objects only if somebody asks. It must not know what the objects
+are.
 
 It strides over what is the same and looks at single objects only where something differs. A table of 40,000 chains
 costs about as much as reading it once.
@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
-LONGEST = 1024  # objects that are compared at once
+LONGEST = 1024  # so many objects are compared at once
 
 
 class HasName(Protocol):
+    """An object with a name."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name by which two lists are compared."""
 
 
 N = TypeVar("N", bound=HasName)
@@ -41,7 +44,7 @@ class ById(Generic[T]):
 
 
 class Derived(Mapping[str, V]):
-    """A mapping that is made when it is asked for the first time: of a known table, it mostly isn't."""
+    """A mapping that is made when somebody asks for the first time. For a known table, mostly nobody does."""
 
     def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
         self._make = make
@@ -61,19 +64,22 @@ class Derived(Mapping[str, V]):
 
 
 def same_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
-    """How many objects are equal at the beginning of both lists, and then at the end. Most of these are the same."""
+    """Return how many objects are equal at the beginning of both lists, and then at the end.
+
+    Most of these are the same objects.
+    """
     start = _alike(one, other)
     return start, _alike(one[start:][::-1], other[start:][::-1])
 
 
 def between(one: Sequence[T], other: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
-    """What stands between these ends, in each of the lists."""
+    """Return what stands between the equal ends, in each of the lists."""
     start, end = same_ends(one, other)
     return one[start : len(one) - end], other[start : len(other) - end]
 
 
 def _alike(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many are equal at the beginning, found in strides."""
+    """Return how many objects are equal at the beginning. It looks for the first difference in strides."""
     if type(one) is not type(other):
         one, other = list(one), list(other)
     at, stride, length = 0, LONGEST, min(len(one), len(other))
@@ -88,19 +94,24 @@ def _alike(one: Sequence[object], other: Sequence[object]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Differences(Generic[N]):
-    """By name: what the earlier list has and the later one has not, and the other way round. What differs is in both.
-    (In lists that aren't sorted, so may be what is equal.)"""
+    """What differs between two lists. An object that changed is in both mappings.
+
+    (If the lists aren't sorted, equal objects may be in both, too.)
+    """
 
     gone: Mapping[str, N]
+    """What the earlier list has and the later one hasn't, by name."""
     come: Mapping[str, N]
+    """What the later list has and the earlier one hasn't, by name."""
 
     @property
     def names(self) -> set[str]:
+        """The names of all objects that differ."""
         return {*self.gone, *self.come}
 
 
 def changes(before: tuple[N, ...], after: tuple[N, ...]) -> Differences[N]:
-    """What differs. The same question about the same lists is answered once."""
+    """Return what differs. The same question about the same lists is answered once."""
     return cast("Differences[N]", _found(ById(before), ById(after)))
 
 

@@ -1,11 +1,13 @@
-"""Who changed what in our tables: from the messages that the kernel sends about each nftables commit.
+"""Find out who changed what in our tables, from the messages that the kernel sends about each nftables commit.
 
-Owns the meaning of these messages. Is given them in order. Must not know namespaces, or which commits were expected.
+Owns the meaning of these messages. It is given them in order. It must not know namespaces, or which commits were
+expected.
 
     NEWTABLE, DELRULE, NEWSETELEM, ...    one for each change
     NEWGEN                                the end of the commit, with its generation and the process that made it
 
-Who made a commit is said at its end. So messages are kept as they came, and those of our own commits are never read.
+The last message of a commit names the process that made it. So messages are kept as they came, and those of our own
+commits are never read.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from sgdataplane.nft import uapi
 
 NEW_FLOWTABLE = uapi.kind_of(uapi.NEWFLOWTABLE)
 EVENT_GROUP = 7  # NFNLGRP_NFTABLES
-# NFT_MSG_* -> words, and the attribute that names what was changed or holds it (0: nothing but the table)
+# For each NFT_MSG_*: words, and the attribute that names what was changed, or what holds it (0: only the table).
 TABLE_DELETED = "table deleted"
 MEANINGS: dict[int, tuple[str, int]] = {
     uapi.NEWTABLE: ("table added", 0),
@@ -39,22 +41,25 @@ MEANINGS: dict[int, tuple[str, int]] = {
     uapi.NEWFLOWTABLE: ("flowtable added", 2),
     uapi.DELFLOWTABLE: ("flowtable deleted", 2),
 }
-MAX_KINDS = 200  # of changes kept of one commit
-MAX_UNREAD = 1 << 20  # bytes of a commit that are kept as they came
+MAX_KINDS = 200  # so many kinds of changes are kept for one commit
+MAX_UNREAD = 1 << 20  # so many bytes of a commit are kept as they came
 SHOWN_KINDS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit that changed the table. `process`: the number of the thread that made it, outside of all PID
-    namespaces; `program`: that thread's name. `changes`: words with a name, and how often. `generation`: which commit
-    of its namespace it was; 0: unknown."""
+    """One commit that changed the table."""
 
     number: int
+    """The number of the namespace, as CommitReader.read() got it."""
     process: int
+    """The number of the thread that made it, outside of all PID namespaces."""
     program: str
+    """That thread's name."""
     changes: tuple[tuple[str, int], ...]
+    """What changed, in words with a name, and how often."""
     generation: int = 0
+    """Which commit of its namespace it was; 0 if that isn't known."""
 
     @property
     def summary(self) -> str:
@@ -76,15 +81,17 @@ class _Unended:
 
 
 class CommitReader:
-    """Puts commits together from messages, for each namespace by itself. `own`: the processes whose commits aren't
-    told."""
+    """Puts commits together from messages, for each namespace by itself.
+
+    Commits of the processes in `own` aren't reported.
+    """
 
     def __init__(self, table: str, own: Collection[int] = ()) -> None:
         self._table, self._own = table, own
         self._open: dict[int, _Unended] = {}
 
     def read(self, number: int, kind: int, payload: bytes) -> Iterator[Commit]:
-        """Take the next message of a namespace. Yields the commit at its end, if it changed the table."""
+        """Take the next message of a namespace. Yield the commit at its end, if it changed the table."""
         if kind >> 8 != uapi.SUBSYSTEM:
             return
         message = kind & 0xFF
@@ -120,8 +127,10 @@ class CommitReader:
                 entry.changes[words] += 1
 
     def forget(self, numbers: Sequence[int] | None = None) -> None:
-        """Drop unfinished commits of these namespaces (None: of all): messages were lost, or the namespaces are
-        gone."""
+        """Drop unfinished commits of these namespaces, or of all (None).
+
+        Call this when messages were lost, or when the namespaces are gone.
+        """
         for number in tuple(self._open) if numbers is None else numbers:
             self._open.pop(number, None)
 
@@ -133,13 +142,20 @@ def _words(message: int, found: dict[int, bytes]) -> str:
 
 
 def own_process() -> int:
-    """The calling thread's number in commits, which is the one outside of all PID namespaces. OSError if the kernel
-    refuses."""
+    """Return the calling thread's number in commits, which is the one outside of all PID namespaces.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     return generation_and_process()[1]
 
 
 def generation_and_process() -> tuple[int, int]:
-    """The generation of the calling thread's namespace, and that number."""
+    """Return the nftables generation of the calling thread's namespace, and the thread's number in commits.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     with Nfnetlink() as door:
         found = door.ask(uapi.kind_of(uapi.GETGEN))
     return int.from_bytes(found[uapi.GEN_ID]), int.from_bytes(found[uapi.GEN_PROCESS])

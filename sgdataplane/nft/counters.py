@@ -1,7 +1,7 @@
-"""What the named counters of a table have counted, and which of them its rules log.
+"""Read what the named counters of a table have counted, and which of them its rules log.
 
-Owns how counters are read. Is given a netlink socket of the namespace. Must not know what is counted. Reading delays
-neither packets nor commits.
+Owns how counters are read. It is given a netlink socket of the namespace. It must not know what is counted. Reading
+delays neither packets nor commits.
 """
 
 from __future__ import annotations
@@ -25,23 +25,31 @@ from sgdataplane.nft import uapi
 from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, listed, objects, read_own_table
 from sgdataplane.nft.uapi import number_of
 
-COUNTS, LOGS = b"objref\0", b"log\0"  # kinds of expressions
-SOME = 1000  # counters of others that are read past
+COUNTS, LOGS = b"objref\0", b"log\0"  # the names of these expressions
+SOME = 1000  # so many counters that nobody asked for are read past
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a counter has counted so far. `made` tells it from an earlier counter of the same name: it consists of the
-    handles of table and counter, which the kernel gives only once while the machine runs."""
+    """What a counter has counted so far."""
 
     packets: int
     bytes: int
     made: str = ""
+    """Tells it from an earlier counter of the same name: the handles of table and counter.
+
+    The kernel gives each handle only once while the machine runs.
+    """
 
 
 def read_wanted(netlink: Nfnetlink, table: str, family: str, wanted: Collection[str]) -> dict[str, Counted]:
-    """Those of these counters that are there, by name. However many others the table has, that takes no longer than
-    with a few. OSError if the kernel refuses."""
+    """Return those of these counters that exist, by name.
+
+    It takes no longer with many other counters in the table than with a few.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     try:
         found = _read_counters(netlink, table, family, SOME + 2 * len(wanted))
     except CrowdError:
@@ -50,8 +58,11 @@ def read_wanted(netlink: Nfnetlink, table: str, family: str, wanted: Collection[
 
 
 def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, Counted]:
-    """All counters of a table whose names could be ours, by name; none if there is no such table. OSError if the kernel
-    refuses, or if there are more than we ever make."""
+    """Return all counters of a table whose names could be ours, by name; none if there is no such table.
+
+    Raises:
+        OSError: The kernel refuses, or there are more than we ever make.
+    """
     try:
         return _read_counters(netlink, table, family, MAX_OBJECTS)
     except CrowdError:
@@ -59,7 +70,11 @@ def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[
 
 
 def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> dict[str, Counted]:
-    """CrowdError if the table has more objects than `most`."""
+    """Read the counters of a table.
+
+    Raises:
+        CrowdError: The table has more objects than `most`.
+    """
     number = uapi.FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
@@ -71,15 +86,20 @@ def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> di
 
 
 def read_packets(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, int]:
-    """The same as name -> packets."""
+    """Return how many packets each counter of read_counters() has counted."""
     return {name: counted.packets for name, counted in read_counters(netlink, table, family).items()}
 
 
 def read_some(
     netlink: Nfnetlink, table: str, names: Iterable[str], family: str = "inet"
 ) -> Iterator[tuple[str, Counted]]:
-    """Those of these counters that are there, asked for one by one, which is cheaper than to read all of a large table.
-    OSError if the kernel refuses."""
+    """Yield those of these counters that exist, with their names. Each is asked for by itself.
+
+    This is cheaper than to read all of a large table.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     number = uapi.FAMILIES[family]
     handle = _table_handle(netlink, table, number)
     for name in names:
@@ -89,8 +109,13 @@ def read_some(
 
 
 def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozenset[str]:
-    """The counters that the table's rules log: each rule counts with the counter that it logs. None if there is no such
-    table. OSError as above."""
+    """Return the counters that the table's rules log; none if there is no such table.
+
+    Each rule counts with the counter that it logs.
+
+    Raises:
+        OSError: The kernel refuses, or the rules changed during each attempt to read them.
+    """
     for _ in range(MAX_ATTEMPTS):
         with (
             suppress(InterruptedError),
@@ -119,7 +144,7 @@ def _asked(table: str) -> bytes:
 
 
 def _table_handle(netlink: Nfnetlink, table: str, number: int) -> int:
-    """0 if there is no such table."""
+    """Return the handle of a table; 0 if there is no such table."""
     return number_of(read_own_table(netlink, table, number).get(uapi.TABLE_HANDLE, b""))
 
 

@@ -1,7 +1,7 @@
-"""A rule as the kernel holds it, back to statements: the way back of encode.py.
+"""Turn a rule as the kernel holds it back into statements: the inverse of encode.py.
 
-Owns that way. Is given the expressions of one rule, and access to sets. Must not know tables. Expressions that it
-doesn't know are reported, never guessed.
+Owns that way. It is given the expressions of one rule, and access to sets. It must not know tables. It reports
+expressions that it doesn't know, and never guesses.
 """
 
 from __future__ import annotations
@@ -52,37 +52,47 @@ from sgdataplane.nft.writes import limit_of, mark_set, priority_set
 
 Attributes = Mapping[int, bytes]
 LOOKED_UP = "a look-up of a value"
-IGNORED = ("counter", "last")  # they decide nothing, but we never write them
+IGNORED = ("counter", "last")  # we never write these, but they decide nothing
 
 
 class Sets(Protocol):
-    """The sets and maps of the table. `order`: of the bytes that a rule compares with their keys."""
+    """The sets and maps of the table. `order` is that of the bytes that a rule compares with their keys."""
 
     def has_name(self, name: str) -> bool:
-        """Whether it is a map or set with a name."""
+        """Return whether it is a map or set with a name."""
 
     def paired(self, name: str) -> KeyType | None:
-        """The kind of value that is paired with names in a named set of ours; None if it is none."""
+        """Return the kind of value that is paired with interface names in a set of ours; None if it isn't one."""
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
-        """The keys of a set, sorted. UnreadableError if they aren't plain ones."""
+        """Return the keys of a set, sorted.
+
+        Raises:
+            UnreadableError: They aren't plain keys.
+        """
 
     def verdicts(self, name: str, key_type: KeyType, order: Order) -> tuple[tuple[Range, Verdict], ...]:
-        """The entries of a map without a name, sorted. UnreadableError if it holds anything else."""
+        """Return the entries of a map without a name, sorted.
+
+        Raises:
+            UnreadableError: It holds anything else.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedRule:
-    """`statements` up to the first expression that can't be read, and that expression in words (`unreadable`), or "".
-    `ignored`: expressions that were left out, since they decide nothing."""
+    """One rule as far as it can be read."""
 
     statements: tuple[Statement, ...]
+    """The statements up to the first expression that can't be read."""
     ignored: tuple[str, ...] = ()
+    """The names of expressions that were left out, since they decide nothing."""
     unreadable: str = ""
+    """What couldn't be read, in words; "" if everything could."""
 
 
 def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> DecodedRule:
-    """Reads one rule."""
+    """Read the expressions of one rule."""
     reader = _RuleReader(sets)
     try:
         for name, attributes in expressions:
@@ -95,15 +105,25 @@ def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> Deco
 
 @dataclass
 class _RuleReader:
+    """Reads one rule, expression by expression."""
+
     sets: Sets
     statements: list[Statement] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     registers: Registers = field(default_factory=Registers)
     known: dict[Field, Key] = field(default_factory=dict)
+    """The fields that certainly have a value by now, as the rule has asked for it."""
     limit: int | None = None
-    found: MapPriority | None = None  # a value that was looked up, and isn't used yet
+    """The rate of a limit that waits for its log."""
+    found: MapPriority | None = None
+    """A look-up whose value isn't used yet."""
 
     def take(self, name: str, attributes: Attributes) -> None:
+        """Read the next expression.
+
+        Raises:
+            UnreadableError: We never write it, or not there.
+        """
         if self.limit is not None and name != "log":
             raise UnreadableError("limit")
         if self.found is not None and name != "meta":
@@ -143,7 +163,10 @@ class _RuleReader:
     def _load_or_set(
         self, what: str, key: int, loaded: Field | None, attributes: Attributes, parts: tuple[int, int]
     ) -> None:
-        """`loaded`: the field with that key. `parts`: the attributes for the register to load into, and to set from."""
+        """Load the field `loaded` into a register, or set a field from one.
+
+        `parts` are the attributes for the register to load into, and for the one to set from.
+        """
         into, source = parts
         if source in attributes:
             self.statements.append(self._set(what, key, self._held(attributes, source)))
@@ -219,7 +242,7 @@ class _RuleReader:
             self._match(held, Range.of(key_of(held.fields[0].key_type, data, held.order)), op)
 
     def _cmp_each(self, held: Register, op: int, data: bytes) -> None:
-        """A comparison of several fields at once, as nft writes it where they lie side by side."""
+        """Read a comparison of several fields at once, as nft writes it where they lie side by side."""
         if op != uapi.EQ or held.mask is not None:
             raise UnreadableError("cmp of several fields")
         for name, length in zip(held.fields, held.lengths, strict=True):
@@ -244,7 +267,7 @@ class _RuleReader:
         self._compare(name, wanted.first, op)
 
     def _compare(self, name: Field, value: int, op: int) -> None:
-        """A comparison by size. Two of them in a row are a range (nft 1.0)."""
+        """Read a comparison by size. Two of them in a row are a range (nft 1.0)."""
         largest = (1 << 8 * LONGEST[name.key_type]) - 1
         spans = {
             uapi.LT: (0, value - 1),
@@ -289,7 +312,7 @@ class _RuleReader:
         self.statements.append(InSet(asked, interface, name, is_negated, held.mask))
 
     def _pair(self, held: Register, number: int, paired: KeyType) -> tuple[Field, Field]:
-        """What that register holds, and the one behind it."""
+        """Return the fields that this register and the one behind it hold."""
         second = self.registers.behind(number, LONGEST[paired])
         is_plain = len(held.fields) == len(second.fields) == 1 and not (held.part or held.xor or held.is_swapped)
         if not is_plain or second.fields[0].key_type is not KeyType.IFNAME or held.fields[0].key_type is not paired:
@@ -304,7 +327,7 @@ class _RuleReader:
         self.registers.put(number_of(attributes[uapi.NUMGEN_DREG]), Register(below=below))
 
     def _dynset(self, attributes: Attributes) -> None:
-        """An element that packets add. We write those with a count of sessions, and those that expire."""
+        """Read an element that packets add. We write those with a count of sessions, and those that expire."""
         name, number = text_of(attributes[uapi.DYNSET_SET]), number_of(attributes[uapi.DYNSET_KEY])
         held, paired = self.registers.get(number), self.sets.paired(name)
         if paired is None or held.mask is None or number_of(attributes[uapi.DYNSET_OP]) != uapi.DYNSET_ADD:
@@ -348,7 +371,7 @@ class _RuleReader:
         self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
 
     def _count_by(self, number: int, name: str) -> None:
-        """What else than counters such a map may hold is for those to report who read it."""
+        """Read a count by a map. The reader of the map reports if it holds anything but counters."""
         held, paired = self.registers.get(number), self.sets.paired(name)
         if paired is not None and held.mask is None:
             asked, interface = self._pair(held, number, paired)
@@ -359,7 +382,7 @@ class _RuleReader:
         self.statements.append(MapCount(held.fields[0], name))
 
     def _limit(self, attributes: Attributes) -> None:
-        """A limit. We write one before a log, and nowhere else."""
+        """Read a limit. We write one before a log, and nowhere else."""
         rate, unit, burst = (
             number_of(attributes[name]) for name in (uapi.LIMIT_RATE, uapi.LIMIT_UNIT, uapi.LIMIT_BURST)
         )
@@ -369,7 +392,7 @@ class _RuleReader:
         self.limit = rate
 
     def _log(self, attributes: Attributes) -> None:
-        """A log. If it isn't ours it decides nothing, unless it stands behind a limit."""
+        """Read a log. If it isn't ours, it decides nothing, unless it stands behind a limit."""
         counter = names.logged_counter(text_of(attributes.get(uapi.LOG_PREFIX, b"")))
         is_ours = counter is not None and number_of(attributes.get(uapi.LOG_SNAPLEN, b"")) == LOGGED_BYTES
         if self.limit is None or counter is None or not is_ours:
@@ -380,8 +403,13 @@ class _RuleReader:
         self.limit = None
 
     def end(self) -> None:
-        """UnreadableError if a limit or a look-up is open, so that the rest of the rule would apply to some packets
-        only."""
+        """Check that no limit and no look-up is open at the end of the rule.
+
+        Else the rest of the rule would apply to some packets only.
+
+        Raises:
+            UnreadableError: One is open.
+        """
         if self.limit is not None:
             raise UnreadableError("limit")
         if self.found is not None:

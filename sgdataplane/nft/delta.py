@@ -1,6 +1,6 @@
-"""plan(): what to run, in which steps, so that a table becomes the desired one with no packet lost or let through.
+"""Plan the steps by which a table becomes the desired one, with no packet lost or let through.
 
-Owns the order of changes. Is given tables and an inventory; pure. Must not know clouds, or run anything.
+Owns the order of changes. It is given tables and an inventory, and is pure. It must not know clouds, or run anything.
 
 A packet keeps the generation of rules that it met at the base chain, but each look-up that it makes takes the
 generation of that moment. So a packet that is on its way during a commit goes through the old rules, and
@@ -44,34 +44,38 @@ Objects = Mapping[tuple[Kind, str], Named]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Three transactions, to be run in this order; empty ones are skipped. The stage is run in parts. `ending`: the
-    counters that the sweep deletes."""
+    """Three transactions, to be run in this order. Empty ones are skipped."""
 
     stage: Transaction
+    """Adds what nothing refers to yet. It is run in parts."""
     switch: Transaction
+    """Changes what packets meet, in one commit."""
     sweep: Transaction
+    """Deletes what nothing refers to any more."""
     ending: frozenset[str] = frozenset()
+    """The names of the counters that the sweep deletes."""
 
     @property
     def commits(self) -> int:
+        """How many commits it takes."""
         return len(self.stage.parts()) + bool(len(self.switch)) + bool(len(self.sweep))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes, to be made one after the other; the policy is in force after the first one. `is_refill`: the kernel's
-    table wasn't trusted, so everything is written anew."""
+    """Changes, to be made one after the other. The policy is in force after the first one."""
 
     changes: tuple[Change, ...] = ()
     is_refill: bool = False
+    """Whether this is a full resync: the kernel's table wasn't trusted, so everything is written anew."""
 
 
 def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: bool = True) -> Plan:
-    """How to get from the kernel's table to `desired`; no changes if it is there already.
+    """Plan how to get from the kernel's table to `desired`. There are no changes if it is there already.
 
-    `held`: the table that the caller believes to be there. That is trusted only if its stamp is the kernel's and nobody
-    has committed anything since; else everything that the inventory names is written anew. `may_miss`: what the kernel
-    says of itself (Kernel.may_miss).
+    `held` is the table that the caller believes to be there. It is trusted only if its stamp is the kernel's and nobody
+    has committed anything since. Else everything that the inventory names is written anew. `may_miss` is what the
+    kernel says of itself (Kernel.may_miss).
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
@@ -89,8 +93,10 @@ def plan(held: Table | None, inventory: Inventory, desired: Table, *, may_miss: 
 
 
 def with_commits_beside(steps: Plan, commits: int) -> Plan:
-    """The plan with a stamp that counts that many commits more, on another table, before the plan's last one or after
-    it."""
+    """Return the plan with a stamp that counts `commits` more.
+
+    These commits are to another table, before the plan's last one or after it.
+    """
     *others, last = steps.changes
     operations = tuple(_later(entry, commits) for entry in last.switch.operations)
     return replace(steps, changes=(*others, replace(last, switch=replace(last.switch, operations=operations))))
@@ -108,7 +114,7 @@ def _later(operation: Operation, commits: int) -> Operation:
 
 
 def undo(stage: Transaction) -> Transaction:
-    """The transaction that takes the additions of a stage, or of its first parts, away again."""
+    """Return the transaction that takes away what a stage, or its first parts, have added."""
     added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
     tables = [entry for entry in added if isinstance(entry, Table)]
     if tables:  # and with it all that is in it
@@ -121,8 +127,11 @@ def undo(stage: Transaction) -> Transaction:
 
 
 def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
-    """There is no table in force yet. Without base chains it has no effect; they bring the policy into force at once.
-    `verbs`: what happens to the table before it is added."""
+    """Plan the first load, when no table is in force yet.
+
+    Without base chains a table has no effect; they bring the policy into force at once. `verbs` are what happens to the
+    table before it is added.
+    """
     early, late = ([e for e in _objects(desired).values() if _is_live(e) is is_live] for is_live in (False, True))
     opening = [Operation(verb, Kind.TABLE, desired) for verb in (*verbs, Verb.ADD)]
     stage = Transaction.of(desired, [*opening, *creations(early)])
@@ -133,9 +142,11 @@ def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
 
 
 def _replacement(generation: int, desired: Table) -> Change:
-    """A new table in place of one that changes can't make ours, or not soon. Whoever made it so has taken the policy
-    out of force already, or wants to keep us busy. It lets nothing through that its base chains don't, but packets on
-    their way may be lost."""
+    """Plan a new table in place of one that changes can't make ours, or not soon.
+
+    Whoever made it so has taken the policy out of force already, or wants to keep us busy. It lets nothing through that
+    its base chains don't, but packets on their way may be lost.
+    """
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
     switch = Transaction.of(desired, [*operations, *creations(_objects(table).values())])
@@ -143,7 +154,10 @@ def _replacement(generation: int, desired: Table) -> Change:
 
 
 def removal(inventory: Inventory, name: str, family: str) -> Change:
-    """Removes the table. Its base chains accept first, as they are empty for a moment before they are gone."""
+    """Plan to remove the table.
+
+    Its base chains accept first, as they are empty for a moment before they are gone.
+    """
     table = Table(name, family=family)
     bases = [Chain(chain, (), hook) for chain, hook in sorted(inventory.chains.items()) if hook is not None]
     opened = (Operation(Verb.DELETE, Kind.POLICY, chain) for chain in bases)
@@ -161,18 +175,23 @@ def _delta(held: Table, generation: int, desired: Table, *, may_miss: bool) -> t
 
 
 def _refill(inventory: Inventory, copy: Table, desired: Table) -> tuple[Change, ...]:
-    """Makes everything anew, first under other names, since somebody may have changed anything. Counters stay."""
+    """Plan a full resync: make everything anew, first under other names, since somebody may have changed anything.
+
+    Counters stay.
+    """
     return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
 
 
 def _and_on(first: Change, between: Table, generation: int, desired: Table) -> tuple[Change, Change]:
-    """A second change, from a table in between to the desired one. The stamp in between is of no policy, so that a
-    refill follows an apply that ends half-way."""
+    """Plan a second change, from a table in between to the desired one.
+
+    The stamp in between is of no policy, so that a full resync follows an apply that ends half-way.
+    """
     return first, _difference(between, next_generation(generation, first.commits), desired)
 
 
 def _difference(held: Table, generation: int, desired: Table) -> Change:
-    """Changes what differs, and nothing else."""
+    """Plan to change what differs, and nothing else."""
     chains, maps = changes(held.chains, desired.chains), changes(held.maps, desired.maps)
     counters, timeouts = changes(held.counters, desired.counters), changes(held.timeouts, desired.timeouts)
     kinds = (timeouts, counters, chains, maps)
@@ -202,8 +221,11 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
 
 
 def _away(coming: Iterable[Map]) -> Iterator[Operation]:
-    """Takes away those of these elements that expire and may still be there, since before Linux 6.12 an element that is
-    added again keeps the time that it has left. To delete one that isn't there is an error, so each is added first."""
+    """Yield operations that take away those of these elements that expire and may still be there.
+
+    Before Linux 6.12 an element that is added again keeps the time that it has left. To delete one that isn't there is
+    an error, so each is added first.
+    """
     expiring = [entry for entry in coming if entry.lifetime]
     yield from (Operation(verb, Kind.ELEMENTS, entry) for entry in expiring for verb in (Verb.ADD, Verb.DELETE))
 
@@ -213,9 +235,11 @@ def _each(verb: Verb, maps: Iterable[Map]) -> Iterator[Operation]:
 
 
 def _filled(inventory: Inventory, desired: Table) -> Change:
-    """Replaces everything that is there, whoever made it, but for counters and timeouts, which stay, and base chains
-    and the stamp, which are filled anew. The sweep takes it away; until then, packets meet what others made, as
-    before."""
+    """Plan to replace everything that is there, whoever made it.
+
+    Counters and timeouts stay; base chains and the stamp are filled anew. The sweep takes the rest away. Until then,
+    packets meet what others made, as before.
+    """
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, creations(entry for entry in missing.values() if not _is_live(entry)))
@@ -236,7 +260,10 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
 
 
 def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
-    """What a refill puts back into maps whose elements expire: each element with the time that it has left."""
+    """Yield what a full resync puts back into maps whose elements expire.
+
+    These are the elements, each with the time that it has left.
+    """
     for entry in maps:
         added = dict(entry.elements)
         for key, left in inventory.expiring.get(entry.name, {}).items():
@@ -248,21 +275,23 @@ def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
 
 
 def _is_certain(held: Table, inventory: Inventory) -> bool:
-    """Whether the kernel holds exactly `held`."""
+    """Return whether the kernel holds exactly `held`."""
     ours, theirs = stamp_of(held), inventory.stamp
     is_same = theirs is not None and (ours.epoch, ours.digest) == (theirs.epoch, theirs.digest)
     return is_same and inventory.is_untouched
 
 
 def _is_crowded(inventory: Inventory, desired: Table) -> bool:
-    """Whether there are too many objects to delete one by one."""
+    """Return whether there are too many objects to delete one by one."""
     present = _placeholders(inventory).keys() - _objects(desired).keys()
     return inventory.is_crowded or inventory.odd + len(present) > MAX_STRANGERS
 
 
 def _has_misfits(inventory: Inventory, desired: Table, held: Table | None = None) -> bool:
-    """Whether the table has flags, or another object has a name that we need: hooks and types can't be changed. `held`:
-    the table that the inventory is derived from, if it is."""
+    """Return whether the table has flags, or another object has a name that we need.
+
+    Hooks and types can't be changed. `held` is the table that the inventory is derived from, if it is.
+    """
     if inventory.has_flags:
         return True
     if held is None:
@@ -279,7 +308,7 @@ def _has_misfits(inventory: Inventory, desired: Table, held: Table | None = None
 
 
 def _generation_after(generation: int, stage: Transaction, sweep: Transaction) -> int:
-    """The generation that the change's last transaction will make."""
+    """Return the generation that the change's last transaction will make."""
     return next_generation(generation, len(stage.parts()) + 1 + bool(len(sweep)))
 
 
@@ -287,11 +316,12 @@ def _generation_after(generation: int, stage: Transaction, sweep: Transaction) -
 
 
 def _objects(table: Table) -> dict[tuple[Kind, str], Named]:
+    """Return all objects of a table, by kind and name."""
     return _by_key([*table.timeouts, *table.counters, *table.chains, *table.maps])
 
 
 def _placeholders(inventory: Inventory) -> dict[tuple[Kind, str], Named]:
-    """The objects that are there. Only their names are known, which is enough to flush them."""
+    """Return the objects that are there. Only their names are known, which is enough to flush them."""
     return _by_key(
         [
             *(Timeout(name, "", "", ()) for name in sorted(inventory.timeouts)),
@@ -323,8 +353,10 @@ def _is_base(entry: Named) -> bool:
 
 
 def _is_live(entry: Named) -> bool:
-    """Whether it has an effect as soon as it is there: base chains meet packets, and the stamp says what is in
-    force."""
+    """Return whether an object has an effect as soon as it is there.
+
+    Base chains meet packets, and the stamp says what is in force.
+    """
     return _is_base(entry) or (isinstance(entry, Map) and entry.name == STAMP_MAP)
 
 
@@ -332,9 +364,12 @@ def _is_live(entry: Named) -> bool:
 
 
 def creations(entries: Iterable[Named]) -> Iterator[Operation]:
-    """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts.
-    Maps come late, since the kernel compares each set without a name with the names of all that there are. Their
-    elements come last, since it walks all elements of a map that another chain begins to ask."""
+    """Yield the operations that add these objects, in an order that nft accepts.
+
+    Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts. Maps
+    come late, since the kernel compares each set without a name with the names of all that exist. Their elements come
+    last, since it walks all elements of a map that another chain begins to ask.
+    """
     found = list(entries)
     maps = [entry for entry in found if isinstance(entry, Map)]
     chains = [entry for entry in found if isinstance(entry, Chain)]
@@ -347,12 +382,15 @@ def creations(entries: Iterable[Named]) -> Iterator[Operation]:
 
 
 def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
-    """Sets the policy of base chains that are new, or that somebody may have opened."""
+    """Yield operations that set the policy of base chains that are new, or that somebody may have opened."""
     return (Operation(Verb.ADD, Kind.POLICY, entry) for entry in entries if _is_base(entry))
 
 
 def deletions(entries: Iterable[Named]) -> Iterator[Operation]:
-    """What refers to others goes first: rules, then maps with their elements, then the rest."""
+    """Yield the operations that delete these objects, in an order that nft accepts.
+
+    What refers to others goes first: rules, then maps with their elements, then the rest.
+    """
     found = sorted(entries, key=_rank, reverse=True)
     yield from (Operation(Verb.FLUSH, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
     yield from (Operation(Verb.DELETE, _KINDS[type(entry)], entry) for entry in found)

@@ -1,7 +1,7 @@
-"""The intermediate tables of an update that one switch can't make.
+"""Make the intermediate tables of an update that one switch can't make.
 
-Owns the two kinds: a detour, which asks other maps, and a copy under other names. Pure. Must not know clouds, or the
-order of changes.
+Owns the two kinds: a detour, which asks other maps, and a copy under other names. It is pure. It must not know clouds,
+or the order of changes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from sgdataplane.nft.ir import (
 
 
 def copied(table: Table, suffix: str) -> Table:
-    """The same table with other names for all chains but base chains and all maps but the kept ones, also where they
-    are referred to. So a switch to it changes the base chains alone."""
+    """Return the same table with other names for all chains but base chains, and for all maps but the kept ones.
+
+    References have these names, too. So a switch to it changes the base chains alone.
+    """
     names = {chain.name: chain.name + suffix for chain in table.chains if chain.hook is None}
     names |= {entry.name: entry.name + suffix for entry in table.maps if not is_kept(entry)}
     return replace(
@@ -76,7 +78,7 @@ def _target(verdict: Verdict, names: Mapping[str, str]) -> Verdict:
     return replace(verdict, chain=names.get(verdict.chain, verdict.chain))
 
 
-# A match that holds for every packet that has the field.
+# For each field, a match that holds for every packet that has the field.
 _FAMILIES: Mapping[Field, Match] = {
     asked: Match(Field.NFPROTO, (Range.of(family),))
     for family, fields in (
@@ -89,16 +91,20 @@ Named = TypeVar("Named", bound=Chain | Map | Counter | Timeout)
 
 
 def detour(held: Table, desired: Table, suffix: str) -> Table:
-    """The table on the way from one table to another, for changes of rules and elements together that one switch can't
-    make. `suffix`: of names that neither table has.
+    """Return the table on the way from one table to another, for changes that one switch can't make.
+
+    These are changes of rules and elements together. `suffix` ends names that neither table has.
 
     It does what the desired table does, and the held one becomes it by rules alone. Maps that are to change stay as
     they are, with all that they lead to; rules ask other maps instead, under new names. From there to the desired table
     rules and elements change at once, since whatever the rules ask then says the same before and after. So only maps
-    that change are made twice. Of a large one only the difference is, if the rule after the look-up is one verdict:
+    that change are made twice.
+
+    A large map is made twice only as far as it differs, in two cases. If the rule after the look-up is one verdict,
     rules first ask what differs, where that verdict stands for elements that are gone, and then the map as it is held.
-    Of a map of priorities it is if one priority was written right before the look-up: that one stands for what is gone,
-    and what differs is asked last. Other maps by priority hold the elements of both tables."""
+    If one priority was written right before the look-up in a map of priorities, that priority stands for what is gone,
+    and what differs is asked last. Other maps by priority hold the elements of both tables.
+    """
     moved = {entry.name: entry for entry in desired.maps if is_moved(held, desired, entry)}
     rests = {name: rest for name in moved if (rest := _rest(desired, name)) is not None}
     others = [replace(_instead(held.map[name], moved[name], rests.get(name)), name=name + suffix) for name in moved]
@@ -118,7 +124,7 @@ def detour(held: Table, desired: Table, suffix: str) -> Table:
 
 
 def _with_late(held: Table, desired: Table, entry: Map) -> Map:
-    """The map with the elements that go after the switch."""
+    """Return the map with the elements that go after the switch."""
     if is_kept(entry) or entry.name not in held.map or entry.key_type is not KeyType.CLASSID:
         return entry
     late = edit(held, desired, entry.name).late.elements
@@ -126,13 +132,17 @@ def _with_late(held: Table, desired: Table, entry: Map) -> Map:
 
 
 def _rest(table: Table, name: str) -> Verdict | int | None:
-    """What stands for all that the map doesn't hold: the one verdict that follows every look-up in it, alone in its
-    rule, or the one priority that is written right before; or None."""
+    """Return what stands for all that a map doesn't hold; None if nothing does.
+
+    That is the one verdict that follows every look-up in it, alone in its rule, or the one priority that is written
+    right before.
+    """
     found = {rest for chain in table.chains if name in chain.ways.maps for rest in _rests(chain.rules, name)}
     return found.pop() if len(found) == 1 else None
 
 
 def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | int | None]:
+    """Yield, for each look-up in the map, what stands for all that the map doesn't hold."""
     for index, entry in enumerate(rules):
         for asked in entry.statements:
             if isinstance(asked, VerdictMap | MapPriority) and asked.name == name:
@@ -148,7 +158,7 @@ def _rest_of(asked: VerdictMap | MapPriority, before: Sequence[Rule], after: Seq
 
 
 def _priority(kind: KeyType, rules: Sequence[Rule]) -> int | None:
-    """The priority of every packet that has come through the rules and has an address of that kind."""
+    """Return the priority of every packet that has come through the rules and has an address of that kind."""
     for entry in reversed(rules):
         match entry.statements:
             case (SetPriority(value),):
@@ -161,7 +171,7 @@ def _priority(kind: KeyType, rules: Sequence[Rule]) -> int | None:
 
 
 def _instead(before: Map, after: Map, rest: Verdict | int | None) -> Map:
-    """The map that is asked instead: with all elements that it will hold, or with those that differ."""
+    """Return the map that is asked instead: with all elements that it will hold, or with those that differ."""
     if rest is None:
         return after
     kept = pages.missing(after.elements, before.elements)
@@ -171,8 +181,11 @@ def _instead(before: Map, after: Map, rest: Verdict | int | None) -> Map:
 
 
 def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | int]) -> Chain:
-    """The chain with other maps in its rules; where these hold only differences, the old look-up follows one that ends
-    the rules, and comes before one that writes the priority."""
+    """Return the chain with other maps in its rules.
+
+    Where these hold only differences, the old look-up comes after a new look-up that ends the rules, and before a new
+    one that writes the priority.
+    """
     rules: list[Rule] = []
     for entry in chain.rules:
         asked = [s for s in entry.statements if isinstance(s, OfMap)]
@@ -188,7 +201,7 @@ def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | i
 
 
 def _with_gone(entries: Sequence[Named], held: Sequence[Named]) -> tuple[Named, ...]:
-    """These entries, and those that only the held table has."""
+    """Return these entries, and those that only the held table has."""
     known = {entry.name for entry in entries}
     found = [*entries, *(entry for entry in held if entry.name not in known)]
     return tuple(sorted(found, key=lambda entry: entry.name))

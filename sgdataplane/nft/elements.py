@@ -1,7 +1,7 @@
-"""Elements of maps and sets as bytes, each as it stands in a message's list of elements.
+"""Write elements of maps and sets as bytes, each as it stands in a message's list of elements.
 
-Owns how an element is written, and how its key is found again in a message that the kernel refused. Must not know which
-message it is for.
+Owns how an element is written, and how its key is found again in a message that the kernel refused. It must not know
+which message it is for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
 
 
 def map_elements(entry: Map) -> list[bytes]:
-    """All elements of a named map or set."""
+    """Return all elements of a named map or set."""
     lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
     if is_set(entry) and not lasting:
         return [_listed_key(map_key_bytes(entry.key_type, key)) for key, _ in entry.elements]
@@ -32,19 +32,21 @@ def map_elements(entry: Map) -> list[bytes]:
 
 
 def deleted_element(key_type: KeyType, key: MapKey) -> bytes:
-    """An element that is to be deleted."""
+    """Return an element that is to be deleted."""
     return _listed_key(map_key_bytes(key_type, key))
 
 
 def singles(made: Nameless) -> Iterator[bytes]:
-    """An element for each value."""
+    """Yield an element for each value."""
     for span, verdict in made.entries:
         yield _listed(_element(key_bytes(made.asked, span.first), verdict))
 
 
 def spans(made: Nameless) -> Iterator[bytes]:
-    """An element where each range begins, and one where it ends and no other one begins. Ranges that touch and have the
-    same verdict are one."""
+    """Yield an element where each range begins, and one where it ends and no other one begins.
+
+    Ranges that touch and have the same verdict are one.
+    """
     limit = 1 << 8 * size_of(made.asked)
     whole = joined(made.entries)
     begins = {span.first for span, _ in whole}
@@ -77,7 +79,7 @@ def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
 
 
 def _numbers(entry: Map) -> list[bytes]:
-    """The elements of a map from numbers to numbers, which differ in nothing else; [] if it isn't such a map."""
+    """Return the elements of a map from numbers to numbers, which differ in nothing else; [] if it isn't such a map."""
     if entry.holds not in (KeyType.MARK, KeyType.CLASSID) or entry.key_type is KeyType.IFNAME or entry.lifetime:
         return []
     (size, order), (held, held_order) = _form(entry.key_type), _form(entry.holds)
@@ -106,7 +108,7 @@ def _key(data: bytes) -> bytes:
 
 
 def _listed_key(data: bytes) -> bytes:
-    """An element that is only a key."""
+    """Return an element that is only a key."""
     before, behind = _listed_frame(len(data))
     return before + data + behind
 
@@ -119,13 +121,13 @@ def _listed_frame(size: int) -> tuple[bytes, bytes]:
 
 @cache
 def _key_frame(size: int) -> tuple[bytes, bytes]:
-    """What stands before and behind a key of that many bytes."""
+    """Return what stands before and behind a key of `size` bytes."""
     whole = nested(uapi.ELEMENT_KEY, [wire.value(bytes(size))])
     return whole[: 2 * ATTRIBUTE.size], whole[2 * ATTRIBUTE.size + size :]
 
 
 def key_at(message: BatchMessage, offset: int) -> bytes:
-    """The key of the element at that offset in the attributes of a message about elements; b"" if there is none."""
+    """Return the key of the element at that offset in a message's attributes; b"" if there is none."""
     at = 0
     for kind, data in list_attributes(message.attributes):
         if kind == uapi.ELEMENTS:

@@ -1,6 +1,6 @@
-"""Rules as the kernel's instructions, keys and values as bytes. text.py says the same in words for people.
+"""Write rules as the kernel's instructions, and keys and values as bytes. text.py does the same for people.
 
-Owns the way from statements to instructions, and the checks that a field needs before it may be read. Must not know
+Owns the way from statements to instructions, and the checks that a field needs before it may be read. It must not know
 messages. decode.py is the way back. Tests compare the result with what the nft program makes of the text.
 """
 
@@ -57,32 +57,34 @@ from sgdataplane.nft.layout import (
 META_KEYS = {name: key for key, name in META.items()}
 CT_KEYS = {name: key for key, name in CT.items()}
 IIFTYPE, ETHERNET = 8, 1  # NFT_META_IIFTYPE, ARPHRD_ETHER
-JOINED_BYTES = 4  # the kernel has a fast path for loads and comparisons up to this size
+JOINED_BYTES = 4  # up to this size, the kernel has a fast path for loads and comparisons
 IN_FRAMES: Mapping[Field, Mapping[int, int]] = {
     Field.NFPROTO: {2: 0x0800, 10: 0x86DD}
 }  # in netdev tables, by the type of the frame
 ARP = (Field.PROTOCOL, 0x0806)
 OF_ETHERNET = (Field.ETHER_SADDR, Field.ETHER_TYPE)
 OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
-ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # numbers of one byte that aren't in a header
+ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # these have one byte, but aren't in a header
 Entry = tuple[Range, Verdict | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Nameless:
-    """A set or map without a name, which goes with its rule. `number`: the rule finds it by this number in the batch
-    that makes both."""
+    """A set or map without a name, which goes with its rule."""
 
     number: int
+    """The number by which the rule finds it in the batch that makes both."""
     asked: Field
     entries: tuple[Entry, ...]
 
     @property
     def is_map(self) -> bool:
+        """Whether it holds verdicts."""
         return self.entries[0][1] is not None
 
     @property
     def is_interval(self) -> bool:
+        """Whether it has ranges, and not only single values."""
         return _has_range(span for span, _ in self.entries)
 
     @property
@@ -93,14 +95,16 @@ class Nameless:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A rule's `instructions`, one after the other, and the `sets` that must be made before it."""
+    """A rule as the kernel takes it."""
 
     instructions: bytes
+    """Its instructions, one after the other."""
     sets: tuple[Nameless, ...]
+    """The sets that must be made before it."""
 
 
 def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
-    """One rule. `numbers`: unused ones, for its sets without a name."""
+    """Encode one rule. `numbers` yields unused numbers for its sets without a name."""
     writer = _Writer(family, numbers)
     for statements in _joined(rule.statements):
         writer.write(statements)
@@ -108,7 +112,7 @@ def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
 
 
 def _joined(statements: Sequence[Statement]) -> Iterator[tuple[Statement, ...]]:
-    """Each statement by itself, but two matches together if their fields lie side by side."""
+    """Yield each statement by itself, but two matches together if their fields lie side by side."""
     left = list(reversed(statements))
     while left:
         first = left.pop()
@@ -127,23 +131,26 @@ def _are_neighbours(one: Match, other: Match) -> bool:
 
 
 def _is_plain(match: Match) -> bool:
-    """Whether it asks for one value."""
+    """Return whether a match asks for one value."""
     is_single = len(match.ranges) == 1 and match.ranges[0].first == match.ranges[0].last
     return is_single and not match.negate and match.mask is None
 
 
 @dataclass
 class _Writer:
-    """Collects instructions. `known`: the values that fields certainly have after the instructions so far."""
+    """Collects the instructions of one rule."""
 
     family: str
     numbers: Iterator[int]
     parts: list[bytes] = field(default_factory=list)
     sets: list[Nameless] = field(default_factory=list)
     known: dict[Field, Key] = field(default_factory=dict)
+    """The values that fields certainly have after the instructions so far."""
     is_ethernet: bool = False
+    """Whether the instructions so far have checked that the link is Ethernet."""
 
     def write(self, statements: tuple[Statement, ...]) -> None:
+        """Add the instructions of one statement, or of two matches side by side."""
         match statements:
             case (Match() as one, Match() as other):
                 self._compare_both(one, other)
@@ -236,7 +243,7 @@ class _Writer:
         return wire.look_up_nameless(made.template, made.number, is_other=is_other, is_map=made.is_map)
 
     def _put_in_order(self, asked: Field) -> None:
-        """Gives the value that was loaded the byte order in which the kernel can compare ranges."""
+        """Give the value that was loaded the byte order in which the kernel can compare ranges."""
         if asked.key_type in (KeyType.IFNAME, KeyType.CT_STATE):
             raise InternalError(f"a range of {asked.name}, whose values have no order")
         if asked.key_type in HOST_ORDER:
@@ -247,7 +254,7 @@ class _Writer:
         self.parts.append(_loaded(asked))
 
     def _take(self, asked: Field) -> None:
-        """Adds the checks that a field needs, but for those that are known to hold."""
+        """Add the checks that a field needs, but for those that are known to hold."""
         is_framed = self.family == "netdev"
         taken = (*TAKES.get(asked, ()), *((ARP,) if asked in OF_ARP else ()))
         for name, value in taken:
@@ -270,7 +277,7 @@ def _loaded(asked: Field) -> bytes:
 
 
 def _states(match: Match) -> Iterator[bytes]:
-    """A comparison of conntrack states, which are bits: any of them may be set."""
+    """Yield a comparison of conntrack states, which are bits: any of them may be set."""
     bits = number_bytes(match.field, sum(int(span.first) for span in match.ranges))
     yield wire.masked(bits, bytes(len(bits)))
     yield wire.compare(bytes(len(bits)), is_other=not match.negate)
@@ -302,8 +309,10 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
 
 @cache
 def _mark_frame(mask: bytes, flipped: bytes) -> tuple[bytes, bytes, bytes]:
-    """What stands before, between and behind these when the mark is written: each epoch has another one for each
-    ENI."""
+    """Return the instructions that write the mark, split at mask and value.
+
+    Each epoch has another value for each ENI.
+    """
     before, rest = (wire.ct(MARK_KEY) + wire.masked(mask, flipped) + wire.set_ct(MARK_KEY)).split(mask)
     between, behind = rest.split(flipped)
     return before, between, behind
@@ -317,6 +326,7 @@ def _has_range(spans: Iterable[Range]) -> bool:
 
 
 def number_bytes(asked: Field, value: int) -> bytes:
+    """Return the bytes of a number in a field, in the kernel's byte order for it."""
     return value.to_bytes(*_form_of(asked))
 
 
@@ -326,32 +336,36 @@ def _form_of(asked: Field) -> tuple[int, Literal["little", "big"]]:
 
 
 def size_of(asked: Field) -> int:
-    """The number of bytes that a value of the field has."""
+    """Return how many bytes a value of the field has."""
     if asked in PLACES:
         return PLACES[asked][2]
     return 1 if asked in ONE_BYTE else LONGEST[asked.key_type]
 
 
 def key_bytes(asked: Field, key: Key) -> bytes:
-    """The bytes of a field's value. An interface name that ends in * stands for all that begin so, and isn't padded."""
+    """Return the bytes of a field's value.
+
+    An interface name that ends in * stands for all names that begin so, and isn't padded.
+    """
     if isinstance(key, str):
         return name_bytes(key)
     return number_bytes(asked, key)
 
 
 def range_bytes(asked: Field, key: Key) -> bytes:
-    """The bytes of an end of a range, in the order in which the kernel compares them."""
+    """Return the bytes of an end of a range, in the order in which the kernel compares them."""
     return int(key).to_bytes(size_of(asked), "big")
 
 
 @lru_cache(maxsize=1 << 12)
 def name_bytes(ifname: str) -> bytes:
+    """Return the bytes of an interface name: padded with zeros, or without its * at the end."""
     data = names.checked_interface(ifname).encode()
     return data[:-1] if data.endswith(b"*") else data.ljust(LONGEST[KeyType.IFNAME], b"\0")
 
 
 def map_key_bytes(key_type: KeyType, key: MapKey) -> bytes:
-    """The bytes of a key in a named map."""
+    """Return the bytes of a key in a named map."""
     if isinstance(key, tuple):
         return map_key_bytes(PAIRED[key_type], key[0]) + name_bytes(key[1])
     if isinstance(key, str):

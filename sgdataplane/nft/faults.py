@@ -1,9 +1,9 @@
-"""Faults of kernels that concern what we do, and what we do about each.
+"""List faults of kernels that concern what we do, and what we do about each.
 
-Owns the table. Is given a kernel's version, and what the kernel says of itself. Must not know who asks.
+Owns the table. It is given a kernel's version, and what the kernel says of itself. It must not know who asks.
 
-The version decides only what is told. What we do doesn't depend on it: it is the same on all kernels, or it depends on
-what the kernel itself says or shows, since distributions bring fixes back without another version.
+The version decides only what is reported. What we do doesn't depend on it: it is the same on all kernels, or it depends
+on what the kernel itself says or shows, since distributions bring fixes back without another version.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ Branch = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`fixed`: the first version without it. `stable`: by older version, the first patch level without it. `commit`:
-    the upstream commit that mends it. `is_felt`: a newer kernel serves users better."""
+    """One fault of kernels."""
 
     name: str
     commit: str
+    """The upstream commit that mends it."""
     fixed: Branch
+    """The first version without it."""
     effect: str
+    """What it does, for people."""
     answer: str
+    """What we do about it, for people."""
     stable: Mapping[Branch, int] = field(default_factory=dict)
+    """The first patch level without it, by older version."""
     is_felt: bool = True
+    """Whether a newer kernel serves users better."""
 
     def is_in(self, version: Version | None) -> bool | None:
-        """Whether a kernel of that version has it; None if that can't be told."""
+        """Return whether a kernel of that version has it; None if that can't be told."""
         if version is None:
             return None
         major, minor, patch = version
@@ -97,6 +102,7 @@ class FoundFault:
     is_certain: bool
 
     def as_json(self) -> dict[str, object]:
+        """Return it as a JSON object."""
         fault = self.fault
         return {
             "name": fault.name,
@@ -109,15 +115,16 @@ class FoundFault:
 
 
 def looks_again() -> bool | None:
-    """Whether this kernel repeats a look-up that finds nothing during a commit; None if it doesn't say.
+    """Return whether this kernel repeats a look-up that finds nothing during a commit; None if it doesn't say.
 
-    b2f742c846ca does, and what it needs for that is in each namespace (64102d9bbc3d) since then."""
+    Kernels with b2f742c846ca do. What that commit needs is in each namespace (64102d9bbc3d) since then.
+    """
     known = btf.members("netns_nftables")
     return None if known is None else "base_seq" in known
 
 
 def faults_of(kernel: RunningKernel, looking: bool | None) -> tuple[FoundFault, ...]:
-    """The faults of that kernel. `looking`: what looks_again() says there."""
+    """Return the faults of that kernel. `looking` is what looks_again() says there."""
     return tuple(_faults_of(kernel, looking))
 
 

@@ -1,6 +1,6 @@
-"""Where base chains stand, as the kernel lists them.
+"""Read where base chains stand, as the kernel lists them.
 
-Owns how that is read. Must not know which chains there should be.
+Owns how that is read. It must not know which chains there should be.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ FILTER = "filter"
 
 @lru_cache(maxsize=1 << 13)
 def hooked(data: bytes, family: int) -> tuple[str | None, Hook | None] | None:
-    """The name and hook of a chain as it is listed, mostly as before; None if it has no hook."""
+    """Return the name and hook of a chain as it is listed; None if it has no hook.
+
+    Most chains are listed as before, so results are remembered.
+    """
     chain = parse_attributes(data)
     return (names.known(chain[uapi.CHAIN_NAME]), hook_of(chain, family)) if uapi.CHAIN_HOOK in chain else None
 
 
 def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
-    """A base chain's hook, else None. A chain that is no plain filter gets a hook that no chain of ours has."""
+    """Return a base chain's hook; None for other chains.
+
+    A chain that is no plain filter gets a hook that no chain of ours has.
+    """
     if uapi.CHAIN_HOOK not in chain:
         return None
     hook, hooks = parse_attributes(chain[uapi.CHAIN_HOOK]), uapi.HOOKS[family]

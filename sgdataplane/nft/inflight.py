@@ -1,7 +1,7 @@
-"""What a packet on its way sees of a commit: which changes one commit can make.
+"""Tell what a packet on its way sees of a commit, and so which changes one commit can make.
 
-Owns the facts (delta.py lists them) as questions about tables, and when each element of a map may come and go. Pure.
-Must not know clouds, or the order of changes.
+Owns the facts (delta.py lists them) as questions about tables, and when each element of a map may come and go. It is
+pure. It must not know clouds, or the order of changes.
 
 A packet takes its priority from one map to the next one. So a map whose keys are priorities has a new element before
 any packet can bring its key, and keeps an old one until none can. Two things must be so in every table: a packet's
@@ -36,12 +36,12 @@ from sgdataplane.nft.ir import (
 
 
 def can_switch_at_once(held: Table, desired: Table, *, may_miss: bool) -> bool:
-    """Whether every packet on its way during the switch is judged as one of the two tables would judge it.
+    """Return whether every packet on its way during the switch is judged as one of the two tables would judge it.
 
     That holds if it meets old rules and only look-ups that haven't changed, or if it meets rules that haven't changed
     and at most one look-up that has. It doesn't hold if old rules meet new elements, or if a packet makes a look-up in
-    old elements and one in new elements. `may_miss`: nor does it if a key of a map gets another value, since a look-up
-    may then find neither (Kernel.may_miss).
+    old elements and one in new elements. With `may_miss`, it doesn't hold either if a key of a map gets another value,
+    since a look-up may then find neither (Kernel.may_miss).
     """
     moved = [entry.name for entry in changes(held.maps, desired.maps).come.values() if is_moved(held, desired, entry)]
     if not moved:
@@ -57,22 +57,31 @@ def can_switch_at_once(held: Table, desired: Table, *, may_miss: bool) -> bool:
 
 
 def is_kept(entry: Map) -> bool:
-    """Whether the map is never copied or moved: the stamp, maps whose elements expire, which are only added together
-    with the rules that ask them, and sets that packets fill."""
+    """Return whether the map is never copied or moved.
+
+    These are the stamp, maps whose elements expire, which are only added together with the rules that ask them, and
+    sets that packets fill.
+    """
     return entry.name == STAMP_MAP or entry.lifetime > 0 or entry.room > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """The elements with which a map that stays becomes another one, each part as a map: added before the switch
-    (`early`), deleted and added by it (`gone`, `come`), and deleted after it (`late`). The kernel refuses to add a key
-    again with another value, so that such an element goes and comes. It takes the old one away a moment before the new
-    one is there for packets that came before the commit: most kernels have these look again, others let them miss."""
+    """The elements with which a map that stays becomes another one, each part as a map.
+
+    The kernel refuses to add a key again with another value, so such an element goes and comes. For packets that came
+    before the commit, the old one is gone a moment before the new one is there. Most kernels let these packets look
+    again, others let them miss.
+    """
 
     early: Map
+    """Elements that are added before the switch."""
     gone: Map
+    """Elements that the switch deletes."""
     come: Map
+    """Elements that the switch adds."""
     late: Map
+    """Elements that are deleted after the switch."""
 
     @property
     def is_moving(self) -> bool:
@@ -86,7 +95,7 @@ class Edit:
 
 
 def edit(held: Table, desired: Table, name: str) -> Edit:
-    """How the map of that name, which both tables have, changes."""
+    """Return how the map of that name, which both tables have, changes."""
     before, after = held.map[name], desired.map[name]
     come, gone = pages.missing(after.elements, before.elements), pages.missing(before.elements, after.elements)
     is_by_priority = after.key_type is KeyType.CLASSID
@@ -100,20 +109,26 @@ Some = tuple[tuple[MapKey, Datum], ...]
 
 
 def _unmet(elements: Some, others: Some, table: Table) -> Some:
-    """The elements whose keys are priorities that no rule of the table writes, and not among the others' keys."""
+    """Return the elements whose keys are priorities that no rule of the table writes.
+
+    Elements whose key is among the others' keys are left out.
+    """
     known = {key for key, _ in others}
     return tuple(element for element in elements if element[0] not in known and element[0] not in table.priorities)
 
 
 def _besides(elements: Some, others: Some) -> Some:
+    """Return the elements whose keys aren't among the others' keys."""
     known = {key for key, _ in others}
     return tuple(element for element in elements if element[0] not in known)
 
 
 def is_moved(held: Table, desired: Table, entry: Map) -> bool:
-    """Whether the switch must give the map other elements than it holds, so that packets are judged otherwise. What a
-    packet is counted by judges nothing. Nor does a set of sessions, as a pair's epoch is never given twice: a packet on
-    its way finds a session there that the new policy has accepted, or goes on to the old rules."""
+    """Return whether the switch must give the map other elements than it holds, so that packets are judged otherwise.
+
+    What a packet is counted by judges nothing. Nor does a set of sessions, as a pair's epoch is never given twice: a
+    packet on its way finds a session there that the new policy has accepted, or goes on to the old rules.
+    """
     judges = not is_kept(entry) and entry.holds not in (KeyType.COUNTER, KeyType.NOTHING)
     if not judges or entry.name not in held.map or held.map[entry.name].elements == entry.elements:
         return False
@@ -121,7 +136,10 @@ def is_moved(held: Table, desired: Table, entry: Map) -> bool:
 
 
 def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
-    """The rules without the conntrack mark: a packet on its way may meet the old mark, or leave it, without harm."""
+    """Return the rules without the conntrack mark.
+
+    A packet on its way may meet the old mark, or leave it, without harm.
+    """
     return tuple(
         tuple(
             entry
@@ -133,7 +151,7 @@ def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
 
 
 def _maps_behind(table: Table, name: str) -> set[str]:
-    """The named maps that a packet may ask after this one."""
+    """Return the named maps that a packet may ask after this one."""
     if table.map[name].holds is not None:  # the packet goes on with the next rule, and takes a value along
         return {entry.name for entry in table.maps if entry.name != name and not _exclude(entry, table.map[name])}
     found = _Ahead(table)
@@ -154,7 +172,7 @@ class _Ahead:
     _left: set[str] = field(default_factory=set)
 
     def enter(self, chains: Iterable[str]) -> None:
-        """From the beginnings of these chains on, until they return."""
+        """Go on from the beginnings of these chains, until they return."""
         ahead = list(chains)
         while ahead:
             chain = ahead.pop()
@@ -163,7 +181,7 @@ class _Ahead:
                 ahead += self._next(self.table.chain[chain].ways)
 
     def go_on(self, chain: Chain, index: int) -> None:
-        """From that rule of a chain on, and behind the chain."""
+        """Go on from the rule with this index, and behind the chain."""
         self.enter(self._next(Ways.of(chain.rules[index:])))
         if chain.name in self._left or chain.hook is not None:
             return
@@ -173,6 +191,7 @@ class _Ahead:
                 self._return(chain.name, caller)
 
     def _return(self, name: str, caller: Chain) -> None:
+        """Go on where a chain returns to in its caller."""
         for number, entry in enumerate(caller.rules, 1):
             kinds = {verdict.kind for verdict in self._verdicts(entry) if verdict.chain == name}
             if VerdictKind.JUMP in kinds:
@@ -189,7 +208,7 @@ class _Ahead:
                 yield from self._led(part.name).values() if part.name else ()
 
     def _next(self, ways: Ways) -> Iterator[str]:
-        """The chains that such rules lead to; notes their maps."""
+        """Yield the chains that such rules lead to, and note their maps."""
         yield from ways.chains
         for name in ways.maps:
             if name not in self.maps:
@@ -197,7 +216,7 @@ class _Ahead:
                 yield from self._led(name)
 
     def _led(self, name: str) -> Mapping[str, Verdict]:
-        """The chains that a map leads to."""
+        """Return the chains that a map leads to, each with a verdict that does."""
         return _verdicts_of(self.table.map[name])
 
 
@@ -205,7 +224,7 @@ ADDRESSES = {KeyType.IPV4, KeyType.IPV6}
 
 
 def _exclude(one: Map, other: Map) -> bool:
-    """Whether no packet has an address in both."""
+    """Return whether no packet has an address in both."""
     return {one.key_type, other.key_type} == ADDRESSES
 
 
@@ -214,21 +233,27 @@ def _chains_of(entry: Map) -> Iterable[str]:
 
 
 def _verdicts_of(entry: Map) -> Mapping[str, Verdict]:
-    """By chain."""
+    """Return the verdicts of a map, by the chain that they lead to."""
     values = pages.values(entry.elements) if entry.holds is None else ()
     return {value.chain: value for value in values if isinstance(value, Verdict) and value.chain}
 
 
 def check_in_place(chains: Iterable[Chain]) -> None:
-    """InternalError if one of these chains must not change in place. A set or map without a name goes with its rule; it
-    is empty from then on, also for packets that are still in the old rules."""
+    """Check that these chains may change in place.
+
+    A set or map without a name goes with its rule. It is empty from then on, also for packets that are still in the old
+    rules.
+
+    Raises:
+        InternalError: A chain has such a set or map.
+    """
     for chain in chains:
         if any(has_nameless_set(rule) for rule in chain.rules):
             raise InternalError(f"chain {chain.name} has a set without a name, but its rules change in place")
 
 
 def has_nameless_set(rule: Rule) -> bool:
-    """Whether the rule asks a set or map without a name."""
+    """Return whether the rule asks a set or map without a name."""
     return any(_is_nameless_set(entry) for entry in rule.statements)
 
 

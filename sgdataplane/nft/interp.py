@@ -1,8 +1,8 @@
-"""run(): what the kernel would do with one packet at one hook, by walking the table that we would load.
+"""Interpret a table: say what the kernel would do with one packet at one hook.
 
-Owns the meaning of every statement in the IR. Is given a table and the packet's fields. Must not know clouds. Where it
-can't interpret a statement it raises an error and never guesses, since tests compare compiled tables with decide() by
-it.
+Owns the meaning of every statement in the IR. It is given a table and the packet's fields. It must not know clouds.
+Where it can't interpret a statement it raises an error and never guesses, since tests compare compiled tables with
+decide() by it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE
 _WITH_PORTS = (6, 17)
 _PROTOCOLS = {**dict.fromkeys(PORTS, Field.L4PROTO), **dict.fromkeys(SESSION_PORTS, Field.CT_PROTOCOL)}
 _AH, _ICMP, _IPV6 = 51, (1, 58), 10
-# The ends of a session: in its opening packets, in its replies, and in both tuples of its entry.
+# The fields of a session's ends: in its opening packets, in its replies, and in both tuples of its entry.
 _OPENING, _ANSWER, _ORIGINAL, _REPLY = zip(
     (Field.IP_SADDR, Field.IP_DADDR, Field.CT_ORIGINAL_IP_SADDR, Field.CT_REPLY_IP_DADDR),
     (Field.IP_DADDR, Field.IP_SADDR, Field.CT_ORIGINAL_IP_DADDR, Field.CT_REPLY_IP_SADDR),
@@ -58,27 +58,32 @@ _OPENING, _ANSWER, _ORIGINAL, _REPLY = zip(
 
 @dataclass
 class PacketOutcome:
-    """What became of the packet: accept or drop, the counters that counted it, in order, those it was logged with, the
-    chains it went through, how many look-ups in maps it took, the timeouts set for its session, in order, and its marks
-    and priority at the end."""
+    """What became of the packet."""
 
     verdict: VerdictKind
+    """Accept or drop."""
     mark: int
+    """The conntrack mark at the end."""
     counters: list[str] = field(default_factory=list)
+    """The counters that counted it, in order."""
     logs: list[str] = field(default_factory=list)
+    """The counters that it was logged with."""
     chains: list[str] = field(default_factory=list)
+    """The chains that it went through."""
     lookups: int = 0
+    """How many look-ups in maps it took."""
     timeouts: list[str] = field(default_factory=list)
+    """The timeouts that were set for its session, in order."""
     packet_mark: int = 0
     priority: int = 0
 
 
 def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
-    """The packet with the fields of its session's entry, where nobody translates addresses. Fields that the packet has
-    already stay.
+    """Return the packet with the fields of its session's entry, where nobody translates addresses.
 
-    Nothing follows from an ICMP error's own header, since it is about another packet. For AH over IPv6 the protocol and
-    ports don't follow either, since the entry is that of the packet behind the header (compiler/verdicts.py).
+    Fields that the packet has already stay. Nothing follows from an ICMP error's own header, since it is about another
+    packet. For AH over IPv6 the protocol and ports don't follow either, since the entry is that of the packet behind
+    the header (compiler/verdicts.py).
     """
     way, protocol = packet.get(Field.CT_DIRECTION), packet.get(Field.L4PROTO)
     is_error = packet.get(Field.CT_STATE) == CtState.RELATED and protocol in _ICMP
@@ -92,17 +97,19 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
 
 
 def _framed(packet: dict[Field, Key]) -> dict[Field, Key]:
-    """The packet with the fields that are others under a second name."""
+    """Return the packet with those of its fields that have a second name under that name, too."""
     names = ((Field.LINK_SADDR, Field.ETHER_SADDR), (Field.LINK_TYPE, Field.ETHER_TYPE))
     return {**packet, **{second: packet[first] for second, first in names if first in packet}}
 
 
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> PacketOutcome:
-    """Walk a base chain with a packet. It lacks all fields that are not in the mapping, but for those of its session
-    (`tracked`). `is_flood`: whether so many packets came before it that all limits are exceeded; None if rules must not
-    ask.
+    """Walk a base chain with a packet, and return what became of it.
 
-    InternalError if the kernel would refuse the table, or if it reads a field that such a packet doesn't have.
+    The packet lacks all fields that are not in the mapping, except those of its session (`tracked`). `is_flood` says
+    whether so many packets came before it that all limits are exceeded; None if rules must not ask.
+
+    Raises:
+        InternalError: The kernel would refuse the table, or a rule reads a field that such a packet doesn't have.
     """
     given = {Field.PACKET_MARK: 0, Field.PACKET_PRIORITY: 0}  # each packet has these
     fields = _framed({**given, **tracked(packet)})
@@ -119,14 +126,17 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood:
 
 @dataclass
 class _Walk:
+    """The walk of one packet."""
+
     table: Table
     packet: dict[Field, Key]
     outcome: PacketOutcome
     is_flood: bool | None = None
     returns: list[tuple[str, int]] = field(default_factory=list)
+    """Where each jump on the way returns to, the latest one last."""
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
-        """Accept or drop; None if the chain ends or returns without either."""
+        """Walk a chain. Return accept or drop; None if the chain ends or returns without either."""
         if depth > _MAX_DEPTH:
             raise InternalError(f"jumps nest deeper than {_MAX_DEPTH} at chain {name}")
         if name not in self.table.chain:
@@ -146,7 +156,7 @@ class _Walk:
         return None
 
     def _lead(self, verdict: Verdict, following: tuple[str, int], depth: int) -> VerdictKind | None:
-        """The verdict of the chain that a jump or goto leads to. `following`: where a jump returns."""
+        """Return the verdict of the chain that a jump or goto leads to. `following` is where a jump returns."""
         if verdict.kind is VerdictKind.GOTO:
             return self.chain(verdict.chain, depth)
         self.returns.append(following)
@@ -155,7 +165,7 @@ class _Walk:
         return result
 
     def _rule(self, statements: tuple[Statement, ...]) -> Verdict | None:
-        """The rule's verdict; None if it has none, or one of its conditions doesn't hold."""
+        """Return the rule's verdict; None if it has none, or one of its conditions doesn't hold."""
         for statement in statements:
             match statement:
                 case Verdict():
@@ -234,21 +244,21 @@ class _Walk:
         self.packet[Field.PACKET_PRIORITY] = self.outcome.priority = value
 
     def _map_priority(self, asked: Field, name: str) -> bool:
-        """False if the map holds nothing for the packet."""
+        """Take the priority from a map. Return False if the map holds nothing for the packet."""
         found = self._value(asked, name)
         if isinstance(found, int):
             self._set_priority(found)
         return isinstance(found, int)
 
     def _map_count(self, asked: MapCount) -> bool:
-        """The same for counters."""
+        """Count with the counter from a map. Return False if the map holds nothing for the packet."""
         found = self._value(asked.field, asked.name, asked.interface)
         if isinstance(found, Count):
             self._count(found.counter)
         return isinstance(found, Count)
 
     def _value(self, asked: Field, name: str, interface: Field | None = None) -> Datum | None:
-        """What a named map holds for the packet's value, or for the pair of it and the name of an interface."""
+        """Return what a named map holds for the packet's value, or for the pair of it and the name of an interface."""
         key = self._read(asked)
         ifname = "" if interface is None else self._read(interface)
         if key is None or ifname is None:
@@ -272,6 +282,11 @@ class _Walk:
         return vmap.entries[index][1]
 
     def named(self, name: str) -> dict[MapKey, Datum]:
+        """Return the elements of a named map.
+
+        Raises:
+            InternalError: There is no such map.
+        """
         if name not in self.table.map:
             raise InternalError(f"no map {name}")
         return self.table.elements_of(name)
@@ -282,7 +297,10 @@ class _Walk:
         self.outcome.counters.append(counter)
 
     def _log(self, counter: str, *, is_last: bool) -> None:
-        """Any packet may be logged or not, as there may be too many: that must make no difference."""
+        """Note that the packet may be logged.
+
+        Any packet may be logged or not, as there may be too many. That must make no difference.
+        """
         if not is_last:
             raise InternalError("a log isn't the end of its rule")
         self.outcome.logs.append(counter)
@@ -293,7 +311,7 @@ class _Walk:
 
 
 def _is_name(wanted: str, name: str) -> bool:
-    """Interface names; one that ends in * stands for all that begin so."""
+    """Return whether an interface name matches a pattern; one that ends in * stands for all names that begin so."""
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 

@@ -1,8 +1,8 @@
-"""nftables objects as frozen values: what a table holds, before any text or message.
+"""Represent nftables objects as frozen values: what a table holds, before any text or message.
 
-Owns these types, and what follows from them alone: ranges that can be joined, the order in which chains lead on. Must
-not know clouds, nft syntax or the kernel. Keys are integers (addresses, ports, protocol numbers, marks) or interface
-names; both ends of a range are part of it.
+Owns these types, and what follows from them alone: ranges that can be joined, the order in which chains lead on. It
+must not know clouds, nft syntax or the kernel. Keys are integers (addresses, ports, protocol numbers, marks) or
+interface names; both ends of a range are part of it.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ from sgdataplane.nft import pages
 
 Key = int | str
 Pair = tuple[int, str]  # a value, and the interface at which it counts
-LOGGED_BYTES = 256  # of each packet that is logged: headers, extension headers of IPv6 included
+LOGGED_BYTES = 256  # so much of each logged packet is kept: its headers, extension headers of IPv6 included
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
-    """Keys `first..last`, both included; of a single key both are equal."""
+    """The keys `first..last`, both included. For a single key both are equal."""
 
     first: Key
     last: Key
 
     @classmethod
     def of(cls, key: Key) -> Range:
+        """Make the range of a single key."""
         return cls(key, key)
 
 
 def prefix_range(prefix: Prefix) -> Range:
-    """The first and the last address of a prefix."""
+    """Return the range from the first to the last address of a prefix."""
     return Range(prefix.first, prefix.last)
 
 
 class VerdictKind(enum.Enum):
+    """What a verdict does with the packet."""
+
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
     ACCEPT = "accept"
@@ -52,10 +55,11 @@ class VerdictKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`chain`: the target of a jump or goto, else empty."""
+    """A verdict of a rule, or of an element of a map."""
 
     kind: VerdictKind
     chain: str = ""
+    """The target of a jump or goto; else ""."""
 
 
 ACCEPT, DROP, RETURN = (Verdict(kind) for kind in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.RETURN))
@@ -63,11 +67,12 @@ ACCEPT, DROP, RETURN = (Verdict(kind) for kind in (VerdictKind.ACCEPT, VerdictKi
 
 @lru_cache(maxsize=1 << 16)
 def goto(chain: str) -> Verdict:
-    """Always the same object for the same chain, since maps have many equal values."""
+    """Make a goto. It is always the same object for the same chain, since maps have many equal values."""
     return Verdict(VerdictKind.GOTO, chain)
 
 
 def jump(chain: str) -> Verdict:
+    """Make a jump."""
     return Verdict(VerdictKind.JUMP, chain)
 
 
@@ -91,7 +96,7 @@ class Match:
 
 
 def is_value(asked: Field, *values: Key) -> Match:
-    """Holds when the field has one of these values."""
+    """Make a match that holds when the field has one of these values."""
     return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
@@ -109,8 +114,10 @@ class VerdictMap:
 
 @dataclass(frozen=True, slots=True)
 class InSet:
-    """Holds when a named set has the pair of `field & mask` and the name of the packet's `interface`; if `negate`, when
-    it hasn't. It never holds for a packet that lacks one of them."""
+    """Holds when a named set has the pair of `field & mask` and the name of the packet's `interface`.
+
+    With `negate`, it holds when the set hasn't the pair. It never holds for a packet that lacks one of both.
+    """
 
     field: Field
     interface: Field
@@ -128,50 +135,64 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Logs a packet to the nflog group, with the counter that has just counted it, up to so many packets a second.
-    Nothing may follow it in its rule, since that would happen to the logged packets only."""
+    """Logs a packet to the nflog group, with the counter that has just counted it, at a limited rate.
+
+    Nothing may follow it in its rule, since that would happen to the logged packets only.
+    """
 
     counter: str
     group: int
     per_second: int
+    """At most so many packets a second are logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exceeds:
-    """Holds for packets that reach their rule faster than this: packets a second, or bytes a second, beyond a burst.
-    The kernel keeps the count with the rule."""
+    """Holds for packets that reach their rule faster than this rate, beyond a burst.
+
+    The kernel keeps the count with the rule.
+    """
 
     per_second: int
+    """Packets a second; bytes a second if `is_bytes`."""
     burst: int
+    """In the same unit."""
     is_bytes: bool = False
 
     def times(self, factor: int) -> Exceeds:
+        """Return the limit multiplied by a factor."""
         return Exceeds(self.per_second * factor, self.burst * factor, self.is_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class OneIn:
-    """Holds for one packet in so many, chosen at random."""
+    """Holds for one packet in `number`, chosen at random."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class SessionsExceed:
-    """Adds the packet's session to those that a named set counts for the pair of `field & mask` and the name of the
-    packet's `interface`. Holds when more than `most` of them are still tracked and open. The kernel keeps the sessions
-    with the set's element, which outlasts the rule."""
+    """Counts the packet's session in a named set, and holds when there are too many.
+
+    The set counts sessions for the pair of `field & mask` and the name of the packet's `interface`. The kernel keeps
+    the sessions with the set's element, which outlasts the rule.
+    """
 
     field: Field
     interface: Field
     name: str
     most: int
+    """The statement holds when more than so many of the sessions are still tracked and open."""
     mask: int
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Adds this pair to a named set, for so many milliseconds. Does nothing if the set has the pair."""
+    """Adds the pair of `field & mask` and the interface's name to a named set, for a time.
+
+    It does nothing if the set has the pair.
+    """
 
     field: Field
     interface: Field
@@ -211,8 +232,10 @@ class SetPriority:
 
 @dataclass(frozen=True, slots=True)
 class MapPriority:
-    """Writes what a named map holds for the field's value into the packet's priority. If it holds nothing, or the
-    packet lacks the field, the priority stays and the next rule is asked."""
+    """Writes what a named map holds for the field's value into the packet's priority.
+
+    If the map holds nothing, or the packet lacks the field, the priority stays and the next rule is asked.
+    """
 
     field: Field
     name: str
@@ -220,8 +243,11 @@ class MapPriority:
 
 @dataclass(frozen=True, slots=True)
 class MapCount:
-    """Counts the packet in the counter that a named map holds for the field's value, or for the pair of it and the name
-    of the packet's `interface`. If it holds none, or the packet lacks one of them, the next rule is asked."""
+    """Counts the packet in the counter that a named map holds for the field's value.
+
+    With `interface`, the key is the pair of the value and the interface's name. If the map holds no counter, or the
+    packet lacks one of both, the next rule is asked.
+    """
 
     field: Field
     name: str
@@ -229,42 +255,47 @@ class MapCount:
 
 
 Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
-Filling = SessionsExceed | Remember  # add elements to a named set
-OfMap = VerdictMap | MapPriority | MapCount | InSet | Filling  # may ask or fill a named map or set
+Filling = SessionsExceed | Remember  # these add elements to a named set
+OfMap = VerdictMap | MapPriority | MapCount | InSet | Filling  # these may ask or fill a named map or set
 Statement = Match | Exceeds | OneIn | OfMap | Log | Effect | Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
+    """Statements in order. Where a condition doesn't hold, the packet goes on to the next rule."""
+
     statements: tuple[Statement, ...]
     comment: str = ""
 
 
 def rule(*statements: Statement, comment: str = "") -> Rule:
+    """Make a rule of these statements."""
     return Rule(statements, comment)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`origin`: the user's rule (or other input) that it was made for, for messages; "" if none. `texts`: the rules as
-    text, where that exists already; a copy with other rules has none."""
+    """Rules in order."""
 
     name: str
     rules: tuple[Rule, ...]
     hook: Hook | None = None
+    """Where packets come to it, if it is a base chain."""
     comment: str = ""
     origin: str = ""
+    """The user's rule (or other input) that it was made for, for messages; "" if none."""
     texts: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    """The rules as text, where that exists already. A copy with other rules has none."""
     _ways: Ways | None = field(default=None, init=False, compare=False, repr=False)
 
     def with_texts(self, texts: tuple[str, ...]) -> Chain:
-        """The chain, which remembers its rules' text."""
+        """Make the chain remember its rules' text, and return it."""
         object.__setattr__(self, "texts", texts)
         return self
 
     @property
     def ways(self) -> Ways:
-        """Where its rules send packets; worked out once."""
+        """Where its rules send packets. It is worked out once."""
         if self._ways is None:
             object.__setattr__(self, "_ways", Ways.of(self.rules))
         assert self._ways is not None
@@ -273,14 +304,18 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The chains, and the named maps and sets, that rules refer to, and the priorities that they write."""
+    """What rules refer to."""
 
     chains: tuple[str, ...]
+    """The chains that they lead to, except by named maps."""
     maps: tuple[str, ...]
+    """The named maps and sets that they ask or fill."""
     priorities: tuple[int, ...]
+    """The priorities that they write."""
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...]) -> Ways:
+        """Read rules."""
         chains, maps, priorities = dict[str, None](), dict[str, None](), dict[int, None]()
         for statement in (statement for entry in rules for statement in entry.statements):
             if isinstance(statement, Verdict):
@@ -295,13 +330,13 @@ class Ways:
 
 
 def _but_none(names: Iterable[str]) -> tuple[str, ...]:
-    """The names but for the empty one, which stands for none."""
+    """Return the names except the empty one, which stands for none."""
     return tuple([name for name in names if name])
 
 
 Datum = Verdict | int | Count
 MapKey = Key | Pair
-MEMBER = 0  # stands where an element of a set holds nothing
+MEMBER = 0  # stands for what an element of a set holds, which is nothing
 Elements = pages.Elements[MapKey, Datum]
 MapPage = pages.MapPage[MapKey, Datum]
 Paged = pages.Paged[MapKey, Datum]
@@ -309,14 +344,10 @@ Paged = pages.Paged[MapKey, Datum]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys to verdicts, to integers (marks, or priorities), or to counters, or of pairs to
-    counters. A large one has its elements in pages. `holds`: which kind of these; None if verdicts. A set is a map of
-    pairs that holds NOTHING, for which MEMBER stands.
+    """A named map or set. A large one has its elements in pages.
 
-    `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
-    map; its `elements` here are those to add, and all of them have the verdict `return`.
-
-    `room`: if it isn't 0, packets add the elements, up to so many, and only the kernel knows them.
+    It maps single keys to verdicts, integers (marks, or priorities) or counters, or pairs to counters. A set is a map
+    of pairs that holds NOTHING, for which MEMBER stands.
     """
 
     name: str
@@ -324,16 +355,26 @@ class Map:
     elements: Elements
     comment: str = ""
     holds: KeyType | None = None
+    """What its elements hold; None if they hold verdicts."""
     lifetime: int = 0
+    """Milliseconds after which each element expires; 0 if none does.
+
+    Only the kernel knows what is left in such a map. Its `elements` here are those to add, and all of them have the
+    verdict `return`.
+    """
     room: int = 0
+    """If it isn't 0, packets add the elements, up to so many, and only the kernel knows them."""
 
 
 def is_set(entry: Map) -> bool:
+    """Return whether it is a set."""
     return entry.holds is KeyType.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
+    """A named counter."""
+
     name: str
     comment: str = ""
 
@@ -361,10 +402,15 @@ class Table:
 
     @cached_property
     def chain(self) -> dict[str, Chain]:
+        """The chains by name."""
         return {chain.name: chain for chain in self.chains}
 
     def chain_of(self, name: str) -> Chain:
-        """The same for one name, without an index of all. KeyError."""
+        """Return the chain of that name, without an index of all chains.
+
+        Raises:
+            KeyError: There is none.
+        """
         place = bisect_left(self.chains, name, key=attrgetter("name"))
         if place == len(self.chains) or self.chains[place].name != name:
             raise KeyError(name)
@@ -372,10 +418,12 @@ class Table:
 
     @cached_property
     def map(self) -> dict[str, Map]:
+        """The maps by name."""
         return {entry.name: entry for entry in self.maps}
 
     @cached_property
     def counter(self) -> dict[str, Counter]:
+        """The counters by name."""
         return {entry.name: entry for entry in self.counters}
 
     @cached_property
@@ -390,7 +438,7 @@ class Table:
         return {}
 
     def elements_of(self, name: str) -> dict[MapKey, Datum]:
-        """A named map's elements by key."""
+        """Return a named map's elements by key."""
         if name not in self._elements:
             self._elements[name] = dict(self.map[name].elements)
         return self._elements[name]

@@ -1,7 +1,7 @@
-"""The kernel's door for nftables: runs transactions in one network namespace and says what a table holds.
+"""Run nftables transactions in one network namespace, and read what a table holds there.
 
-Owns the socket, the meaning of the kernel's refusals, and the search for objects that a table should not hold. Is given
-transactions. Must not know clouds, or why a transaction is run.
+Owns the socket, the meaning of the kernel's refusals, and the search for objects that a table should not hold. It is
+given transactions. It must not know clouds, or why a transaction is run.
 
 It speaks netlink itself, and doesn't load libnftables. Before that library does anything, it reads and trusts whatever
 is in the namespace, other tables too. An object that root of the namespace has made can crash it (1.1.3: a set notes
@@ -59,12 +59,16 @@ Entry = dict[int, bytes]
 
 
 def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
-    """The messages, for one batch, that delete what the kernel's table has and this one has not. OSError if the kernel
-    refuses to list, CrowdError if there are too many objects.
+    """Return the messages, for one batch, that delete what the kernel's table has and this one has not.
 
     Others made these objects, and their names may be any bytes. Sets are deleted by the handles that the kernel gave
     them. It looks for a handle by going through all objects of a kind. So chains and counters, of which there may be
-    very many, are deleted by name: the bytes are copied from one message to the other and never become text."""
+    very many, are deleted by name: the bytes are copied from one message to the other and never become text.
+
+    Raises:
+        OSError: The kernel refuses to list objects.
+        CrowdError: There are too many objects.
+    """
     own = attribute(uapi.TABLE_NAME, table.name.encode() + b"\0")
     family = uapi.FAMILIES[table.family]
 
@@ -98,7 +102,10 @@ def _bytes(names: Iterable[str]) -> frozenset[bytes]:
 
 
 def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]) -> Iterator[Entry]:
-    """The objects of one kind that have other names, but for those that go with their rule."""
+    """Yield the objects of one kind that have names which the table doesn't have.
+
+    Objects that go with their rule are left out.
+    """
     for entry in listed(netlink, message, uapi.FAMILIES[table.family], table.name):
         is_bound = number_of(entry.get(uapi.SET_FLAGS, b"")) & uapi.SET_ANONYMOUS if message == uapi.GETSET else 0
         is_bound |= number_of(entry.get(uapi.CHAIN_FLAGS, b"")) & uapi.CHAIN_BINDING if message == uapi.GETCHAIN else 0
@@ -107,7 +114,7 @@ def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known:
 
 
 def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
-    """Counters, timeouts and the like. Two of different kinds may have one name."""
+    """Yield foreign counters, timeouts and the like. Two of different kinds may have one name."""
     known = {
         uapi.OBJ_COUNTER: _bytes(entry.name for entry in table.counters),
         uapi.OBJ_TIMEOUT: _bytes(entry.name for entry in table.timeouts),
@@ -118,49 +125,64 @@ def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
 
 
 _SHOWN: set[str] = set()  # features that this kernel has, as checks have shown
-FEW = 500  # counters that are asked for one by one
+FEW = 500  # up to so many counters are asked for one by one
 
 
 Commit = tuple[Transaction, ...]
 
 
 class Kernel(Protocol):
-    """One namespace's nftables. Errors are KernelError; an error means that nothing was changed."""
+    """The nftables of one namespace. Errors are KernelError; an error means that nothing was changed."""
 
     def run(self, *transactions: Transaction) -> None:
         """Make all changes in one moment, or none of them, in one commit. Empty transactions do nothing."""
 
     def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
-        """Run them one after the other, each in one commit, and yield each once it is done."""
+        """Run the commits one after the other, and yield each once it is done."""
 
     def check(self, transaction: Transaction, feature: str) -> None:
-        """Let the kernel check the transaction, and change nothing. A feature that it has shown isn't checked again."""
+        """Let the kernel check the transaction, and change nothing.
+
+        A feature that the kernel has shown once isn't checked again.
+        """
 
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
-        """The names of a table's objects, its stamp, and the namespace's generation. `most`: how many objects of a kind
-        there should be; a table with more is crowded."""
+        """Return the names of a table's objects, its stamp, and the namespace's generation.
+
+        `most` is how many objects of a kind there should be; a table with more is crowded.
+        """
 
     def trusted(self, outline: Outline) -> Inventory | None:
-        """The inventory, if the kernel certainly has this table, whatever its epoch and secret; else None. Cheap."""
+        """Return the inventory if the kernel certainly has this table, whatever its epoch and secret; else None.
+
+        The cost doesn't depend on the table's size.
+        """
 
     def vouched(self, table: Table) -> Inventory | None:
-        """The inventory, if the kernel has this table or somebody has changed it; else None. For a table beside one
-        whose stamp vouches for both."""
+        """Return the inventory if the kernel has this table or somebody has changed it; else None.
+
+        It is for a table beside one whose stamp vouches for both.
+        """
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
-        """What those of these counters that are there have counted."""
+        """Return what those of these counters that exist have counted."""
 
     def interfaces(self) -> frozenset[str]:
-        """The namespace's interfaces."""
+        """Return the names of the namespace's interfaces."""
 
     def settle(self) -> None:
         """Wait until all packets that are now on their way through the rules have left them."""
 
     def may_miss(self) -> bool:
-        """Whether a look-up during a commit may find neither element of a key that the commit gives another value."""
+        """Return whether a look-up during a commit may find neither element of a key that gets another value."""
 
     def pace(self) -> Pace:
-        """How fast the kernel validates chains at a commit. KernelError or HostError if that can't be measured."""
+        """Return how fast the kernel validates chains at a commit.
+
+        Raises:
+            KernelError: That can't be measured.
+            HostError: No namespace can be made to measure it in.
+        """
 
 
 class NetlinkKernel:
@@ -168,12 +190,12 @@ class NetlinkKernel:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._ahead: tuple[Commit, Callable[[], _Batch]] | None = None  # a commit that is being encoded
+        self._ahead: tuple[Commit, Callable[[], _Batch]] | None = None  # the next commit, which is being encoded
         with _entered(namespace):
             self._netlink = Nfnetlink()
 
     def close(self) -> None:
-        """What the socket owns goes with it."""
+        """Close the socket. What the socket owns goes with it."""
         self._netlink.close()
 
     def __enter__(self) -> Self:
@@ -186,17 +208,21 @@ class NetlinkKernel:
             self.close()
 
     def run(self, *transactions: Transaction) -> None:
+        """Make all changes in one commit, as Kernel says."""
         if any(operation.verb is Verb.PRUNE for entry in transactions for operation in entry.operations):
             self._run_at_once(lambda _: transactions)  # what is to go is listed before the commit
         else:
             self._commit(transactions)
 
     def run_beside(self, *transactions: Transaction) -> None:
-        """Do the same to other tables than the policy's, whose stamp stays valid if it is."""
+        """Make all changes to other tables than the policy's, whose stamp stays valid if it is."""
         self._run_at_once(lambda generation: (*transactions, kept_stamp(self._netlink, generation)))
 
     def run_each(self, commits: Sequence[Commit]) -> Iterator[Commit]:
-        """While the kernel works on one, another thread encodes the next one."""
+        """Run the commits one after the other, as Kernel says.
+
+        While the kernel works on one, another thread encodes the next one.
+        """
         with ThreadPoolExecutor(1, "encoding") as pool:
             for commit, following in zip_longest(commits, commits[1:], fillvalue=()):
                 ahead = _begun(pool, partial(self._encoded, following)) if following else None
@@ -205,12 +231,13 @@ class NetlinkKernel:
                 yield commit
 
     def check(self, transaction: Transaction, feature: str) -> None:
+        """Let the kernel check the transaction, as Kernel says."""
         if feature not in _SHOWN:
             self._commit([transaction], is_trial=True)
             _SHOWN.add(feature)
 
     def _run_at_once(self, made_at: Callable[[int], Sequence[Transaction]]) -> None:
-        """Commit what is to be done at a generation; do it again if somebody else commits meanwhile."""
+        """Commit what is to be done at a generation. Do it again if somebody else commits meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             try:
                 generation = read_generation(self._netlink)
@@ -227,7 +254,7 @@ class NetlinkKernel:
     def _commit(
         self, transactions: Sequence[Transaction], generation: int | None = None, *, is_trial: bool = False
     ) -> None:
-        """`generation`: the commit is to fail if anybody has committed since that one."""
+        """Commit the transactions. With a `generation`, fail if anybody has committed since that one."""
         (known, encoded), self._ahead = self._ahead or ((), None), None
         made = encoded() if encoded is not None and known == tuple(transactions) else self._encoded(transactions)
         if not made.messages:
@@ -266,23 +293,27 @@ class NetlinkKernel:
             raise _error_of(error) from error
 
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
+        """Read the inventory, as Kernel says."""
         with _mapped():
             return read_inventory(self._netlink, name, family, most)
 
     def tables(self, prefix: str) -> tuple[str, ...]:
-        """The names of inet tables that begin like that."""
+        """Return the names of inet tables that begin with this prefix."""
         with _mapped():
             return tables_named(self._netlink, prefix)
 
     def trusted(self, outline: Outline) -> Inventory | None:
+        """Read the stamp, as Kernel says."""
         with _mapped():
             return read_trusted(self._netlink, outline)
 
     def vouched(self, table: Table) -> Inventory | None:
+        """Read stamp and base chains, as Kernel says."""
         with _mapped():
             return read_vouched(self._netlink, table)
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+        """Read counters, as Kernel says. If the kernel refuses, none are returned."""
         wanted, found = frozenset(counters), dict[str, Counted]()
         with suppress(OSError):
             if len(wanted) <= FEW:
@@ -293,31 +324,35 @@ class NetlinkKernel:
         return found
 
     def interfaces(self) -> frozenset[str]:
+        """Return the names of the namespace's interfaces."""
         with netns.inside(self.namespace):
             return frozenset(name for _, name in socket.if_nameindex())
 
     def settle(self) -> None:
-        """Packets pass the rules under RCU's read lock, so a grace period is enough."""
+        """Wait for packets on their way.
+
+        They pass the rules under RCU's read lock, so a grace period is enough.
+        """
         quiet.wait()
 
     def may_miss(self) -> bool:
-        """A kernel that doesn't say what it does may miss."""
+        """Return whether a look-up may miss. A kernel that doesn't say what it does may."""
         return not looks_again()
 
     def pace(self) -> Pace:
-        """Measured once in a process, in two new namespaces that nobody else sees."""
+        """Measure the pace once in a process, in two new namespaces that nobody else sees."""
         return _measured_pace()
 
 
 class _Batch(NamedTuple):
-    """The messages of a commit, and the line of its text that each is for."""
+    """The messages of a commit, each with the line of its text that it is for."""
 
     messages: list[BatchMessage]
     lines: list[_Line]
 
 
 def _begun(pool: ThreadPoolExecutor, encode: Callable[[], _Batch]) -> Callable[[], _Batch]:
-    """Begin with it in the pool's thread, if there is memory for one; return what waits for the result."""
+    """Begin to encode in the pool's thread, if there is memory for one. Return what waits for the result."""
     try:
         return pool.submit(encode).result
     except RuntimeError:
@@ -332,7 +367,7 @@ def _measured_pace() -> Pace:
 
 
 def _elsewhere() -> NetlinkKernel:
-    """A door to a new namespace without a name, which ends with it."""
+    """Open the nftables of a new namespace without a name, which ends with its socket."""
     with netns.nowhere():
         return NetlinkKernel(netns.OWN_NETNS)
 
@@ -356,7 +391,7 @@ _CAUSES: dict[int, type[KernelError]] = {
     errno.EBUSY: BusyError,
 }
 _LONG = 160
-_Line = tuple[Transaction, int]  # of its text
+_Line = tuple[Transaction, int]  # a line of a transaction's text, by its number
 
 
 @contextmanager
@@ -378,6 +413,7 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
 
 
 def _refusal(error: BatchError, refused: _Line, messages: Sequence[BatchMessage]) -> KernelError:
+    """Return the error for a batch that the kernel refused, with the line that it is about."""
     transaction, number = refused
     if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
         return KernelError(
@@ -394,7 +430,7 @@ def _refusal(error: BatchError, refused: _Line, messages: Sequence[BatchMessage]
 
 
 def _element_line(transaction: Transaction, operation: Operation, entry: Map, data: bytes) -> str:
-    """The line of that element alone, or of all elements if it isn't found."""
+    """Return the line of that element alone, or of all elements if it isn't found."""
     found = tuple(element for element in entry.elements if map_key_bytes(entry.key_type, element[0]) == data)
     only = replace(operation, subject=replace(entry, elements=found or entry.elements))
     return next(line for line, _ in replace(transaction, operations=(only,)).lines())

@@ -1,6 +1,6 @@
-"""Where the kernel has each field, and how keys and verdicts are written.
+"""Know where the kernel has each field, and how keys and verdicts are written.
 
-Owns the offsets in headers, the numbers of meta and ct keys, byte orders, and the codes of verdicts. Must not know
+Owns the offsets in headers, the numbers of meta and ct keys, byte orders, and the codes of verdicts. It must not know
 rules.
 """
 
@@ -36,7 +36,7 @@ META = {
     16: Field.L4PROTO,
 }
 ORIGINAL, REPLY = 0, 1  # IP_CT_DIR_*
-CT: Mapping[tuple[int, int | None], Field] = {  # key, and of which tuple
+CT: Mapping[tuple[int, int | None], Field] = {  # by key, and the tuple of the entry that has it
     (0, None): Field.CT_STATE,
     (1, None): Field.CT_DIRECTION,
     (3, None): Field.CT_MARK,
@@ -54,9 +54,9 @@ CT: Mapping[tuple[int, int | None], Field] = {  # key, and of which tuple
     (21, REPLY): Field.CT_REPLY_IP6_SADDR,
     (22, REPLY): Field.CT_REPLY_IP6_DADDR,
 }
-MARK_KEY = 3  # of both
-PRIORITY_KEY = 2  # of meta
-PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
+MARK_KEY = 3  # the same for meta and ct
+PRIORITY_KEY = 2  # for meta
+PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset and length, both in bytes
     Field.ETHER_SADDR: (LINK, 6, 6),
     Field.ETHER_TYPE: (LINK, 12, 2),
     Field.LINK_SADDR: (LINK, 6, 6),
@@ -88,7 +88,7 @@ def _at(*fields: Field) -> Mapping[tuple[int, int], Field]:
     return {PLACES[name][1:]: name for name in fields}
 
 
-# (offset, bytes) -> field, by the protocol that the rule has asked for before
+# The field at each (offset, length), by the protocol that the rule has asked for before.
 HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
     Nfproto.IPV4: _at(Field.IP_FRAGMENT, Field.IP_SADDR, Field.IP_DADDR),
     Nfproto.IPV6: _at(Field.IP6_HOPLIMIT, Field.IP6_SADDR, Field.IP6_DADDR),
@@ -117,7 +117,7 @@ TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
 }
 HOST_ORDER = (KeyType.MARK, KeyType.CLASSID, KeyType.CT_STATE)
 Order = Literal["little", "big"]
-LONGEST: dict[KeyType, int] = {  # bytes of a key
+LONGEST: dict[KeyType, int] = {  # how many bytes a key has at most
     KeyType.IFNAME: 16,
     KeyType.IPV4: 4,
     KeyType.IPV6: 16,
@@ -140,9 +140,14 @@ class UnreadableError(Exception):
 
 
 def key_of(key_type: KeyType, data: bytes, order: Order | None = None) -> Key:
-    """The key that the kernel wrote as these bytes. An interface name without padding stands for all names that begin
-    so. UnreadableError if it is longer than keys of that type, as then it is made of several fields. `order`: of the
-    bytes, if it isn't that of all keys of the type."""
+    """Return the key that the kernel wrote as these bytes.
+
+    An interface name without padding stands for all names that begin so. `order` is that of the bytes, if it isn't that
+    of all keys of the type.
+
+    Raises:
+        UnreadableError: The key is longer than keys of that type, as it is made of several fields.
+    """
     if len(data) > LONGEST[key_type]:
         raise UnreadableError("keys of several fields")
     if key_type is KeyType.IFNAME:
@@ -151,8 +156,11 @@ def key_of(key_type: KeyType, data: bytes, order: Order | None = None) -> Key:
 
 
 def map_key_of(key_type: KeyType, data: bytes) -> MapKey:
-    """The same for a key of a named map or set, which may be a pair. UnreadableError if its name isn't one that we
-    bind."""
+    """Return a key of a named map or set, which may be a pair.
+
+    Raises:
+        UnreadableError: The name of an interface isn't one that we bind.
+    """
     if key_type not in PAIRED:
         return key_of(key_type, data)
     size = LONGEST[PAIRED[key_type]]
@@ -163,7 +171,11 @@ def map_key_of(key_type: KeyType, data: bytes) -> MapKey:
 
 
 def verdict_of(data: bytes) -> Verdict:
-    """The verdict in a nested NFTA_DATA_VERDICT. UnreadableError if we never write it."""
+    """Return the verdict in a nested NFTA_DATA_VERDICT.
+
+    Raises:
+        UnreadableError: We never write it.
+    """
     attributes = parse_attributes(data)
     code = int.from_bytes(attributes[uapi.VERDICT_CODE], "big", signed=True)
     if code not in VERDICTS:
@@ -173,19 +185,25 @@ def verdict_of(data: bytes) -> Verdict:
 
 
 def order_of(name: Field) -> Order:
+    """Return the byte order of a field's values in the kernel."""
     return order_of_key(name.key_type)
 
 
 def order_of_key(key_type: KeyType) -> Order:
+    """Return the byte order of keys of that type in the kernel."""
     return sys.byteorder if key_type in HOST_ORDER else "big"
 
 
 def fields_at(
     base: int, offset: int, length: int, known: Mapping[Field, Key]
 ) -> tuple[tuple[Field, ...], tuple[int, ...]]:
-    """The fields in that part of a header, one after the other, and the length of each in bytes. A single field may be
-    longer than `length`. `known`: the values that the rule has asked for before. UnreadableError where no field of ours
-    begins, or where the last of several fields is cut off."""
+    """Return the fields in that part of a header, in order, and the length of each in bytes.
+
+    A single field may be longer than `length`. `known` has the values that the rule has asked for before.
+
+    Raises:
+        UnreadableError: No field of ours begins there, or the last of several fields is cut off.
+    """
     layout = _layout(base, known)
     found: list[Field] = []
     lengths: list[int] = []

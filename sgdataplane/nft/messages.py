@@ -1,7 +1,7 @@
-"""nftables objects as messages to the kernel, by the same calls with which text.py says them for people.
+"""Write nftables objects as messages to the kernel, by the same calls with which text.py writes them for people.
 
-Owns the layout of messages that change something. Must not know what the kernel holds. A name is sent as bytes behind
-their length, so whatever it holds, the kernel takes it for a name and nothing else.
+Owns the layout of messages that change something. It must not know what the kernel holds. A name is sent as bytes
+behind their length, so whatever it holds, the kernel takes it for a name and nothing else.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sgdataplane.nft.snapshot import KEY_TYPES
 from sgdataplane.nft.text import BATCH
 from sgdataplane.nft.wire import name, text, word
 
-# What user space notes with objects for programs that list them: the number of the comment, and byte orders in sets.
+# User space stores notes with objects for programs that list them: the number of the comment, and byte orders in sets.
 COMMENT, SET_COMMENT, KEY_ORDER, DATA_ORDER = 0, 7, 0, 1
 HOST_ORDERED, BIG_ENDIAN = 1, 2  # BYTEORDER_*
 # The types of keys as user space numbers them (nft's datatype.h), by their kind, and where a field has one of its own.
@@ -67,10 +67,10 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
     "udp": {"unreplied": 1, "replied": 2},
 }
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
-MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
+MESSAGE_ELEMENTS = 300  # so many elements are in one message: they are one attribute, which has 64 KiB at most
 Messages = tuple[BatchMessage, ...]
 _NEW_RULE = uapi.kind_of(uapi.NEWRULE)
-# What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
+# The message that deletes or flushes an object of a kind, the attribute that names it, and what else the message needs.
 DELETED = {
     "chain": (uapi.DELCHAIN, uapi.CHAIN_NAME, b""),
     **dict.fromkeys(("map", "set"), (uapi.DELSET, uapi.SET_NAME, b"")),
@@ -83,14 +83,17 @@ FLUSHED = {
 }
 
 
-# Numbers by which a batch's rules find its sets. No two sets have the same one for very long, so that rules that were
+# A batch's rules find its sets by these numbers. It takes very long until a number comes again, so rules that were
 # encoded for one batch can be used in another.
 _NUMBERS = map((0xFFFFFFFF).__and__, count(1))
 
 
 class Writer:
-    """The messages of a batch. Each call gives those for the line that the call of the same name in text.py gives.
-    `is_keeping`: chains and counters are kept as they are encoded, for the next namespace that has them."""
+    """Writes the messages of a batch.
+
+    Each method writes those for the line that text.py's function of that name writes. If it `is_keeping`, chains and
+    counters are kept as they are encoded, for the next namespace that has them.
+    """
 
     def __init__(self, *, is_keeping: bool = True) -> None:
         self._chain = _chain_of if is_keeping else _chain_of.__wrapped__
@@ -98,60 +101,71 @@ class Writer:
         self._is_keeping = is_keeping
 
     def add_table(self, table: Table, flags: int = 0) -> Messages:
+        """Write the message that adds a table."""
         return (_message(uapi.NEWTABLE, table, word(uapi.TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
 
     def delete_table(self, table: Table) -> Messages:
+        """Write the message that deletes a table with all that is in it."""
         return (_message(uapi.DELTABLE, table),)
 
     def delete_object(self, table: Table, kind: str, called: str) -> Messages:
+        """Write the message that deletes an object; `kind` as in text.py."""
         message, named, more = DELETED[kind]
         return (_message(message, table, name(named, called) + more),)
 
     def flush_object(self, table: Table, kind: str, called: str) -> Messages:
+        """Write the message that deletes all rules of a chain, or all elements of a map or set."""
         message, named = FLUSHED[kind]
         return (_message(message, table, name(named, called)),)
 
     def add_chain(self, table: Table, chain: Chain) -> Messages:
+        """Write the message that adds a chain."""
         if chain.hook is None:
             return self._chain(table.name, table.family, chain.name, chain.comment)
         parts = name(uapi.CHAIN_NAME, chain.name) + _hook(table, chain.hook)
         return (_message(uapi.NEWCHAIN, table, parts, NLM_F_CREATE),)
 
     def set_policy(self, table: Table, called: str, verdict: str) -> Messages:
+        """Write the message that sets a base chain's policy."""
         policy = word(uapi.CHAIN_POLICY, uapi.POLICIES[verdict])
         return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, called) + policy, NLM_F_CREATE),)
 
     def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
+        """Write the messages that append a chain's rules, rule by rule."""
         rules = _Rules(table.name, table.family, chain)
         is_kept = self._is_keeping and all(map(_is_lasting, chain.rules[:1]))
         return iter(_rules_of(rules) if is_kept else rules.encoded())
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
-        """Appends a rule to the chain. `more`: instructions after the rule's own."""
+        """Write the messages that append a rule to the chain. `more` are instructions after the rule's own."""
         encoded = encode_rule(rule, table.family, _NUMBERS)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
         where = _named(table.name) + name(uapi.RULE_CHAIN, chain)
         return (*sets, _rule_message(table.family, where + _body(rule, encoded.instructions + more)))
 
     def add_map(self, table: Table, entry: Map) -> Messages:
+        """Write the message that adds a map or set."""
         noted = _set_noted(_orders(entry), entry.comment)
         parts = name(uapi.SET_NAME, entry.name) + _map_shape(entry) + word(uapi.SET_ID, next(_NUMBERS)) + noted
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
+        """Write the messages that add a map's elements."""
         return _by_line(uapi.NEWSETELEM, table, name(uapi.ELEMENTS_SET, entry.name), map_elements(entry))
 
     def delete_elements(
         self, table: Table, called: str, key_type: KeyType, keys: Iterable[MapKey]
     ) -> Iterator[Messages]:
+        """Write the messages that delete elements by their keys."""
         parts = [deleted_element(key_type, key) for key in keys]
         return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
+        """Write the message that adds a counter."""
         return self._counter(table.name, table.family, counter)
 
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
-        """States that the timeout doesn't name keep the namespace's timeouts."""
+        """Write the message that adds a timeout. States that it doesn't name keep the namespace's timeouts."""
         states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
         network = attribute(uapi.TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
         protocol = attribute(uapi.TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
@@ -160,7 +174,7 @@ class Writer:
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
-        """Nothing: kernel.py lists what the table holds, and writes these messages."""
+        """Write nothing: kernel.py lists what the table holds, and writes these messages."""
         return ()
 
 
@@ -169,11 +183,11 @@ def _rule_message(family: str, attributes: bytes) -> BatchMessage:
 
 
 def _body(rule: Rule, instructions: bytes) -> bytes:
-    """All of the rule's message but which chain it is in."""
+    """Return all of the rule's message but which chain it is in."""
     return nested(uapi.RULE_EXPRESSIONS, (instructions,)) + _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
 
 
-# Encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
+# These are encoded once: namespaces whose ENIs have equal groups have mostly equal chains and counters.
 
 
 @lru_cache(maxsize=1 << 14)
@@ -192,8 +206,11 @@ def _counter_of(table: str, family: str, counter: Counter) -> Messages:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """All rules of a chain, as they are added to a table. Some chains have one name in all namespaces, so that the name
-    is no hash; but of a chain that is named by its content it is."""
+    """All rules of a chain, as they are added to a table.
+
+    Its hash is that of the chain's name if the chain is named by its content. Other chains may have one name in all
+    namespaces, so for them the rules count, too.
+    """
 
     table: str
     family: str
@@ -203,6 +220,7 @@ class _Rules:
         return hash((self.family, self.chain.name, () if self.chain.texts else self.chain.rules))
 
     def encoded(self) -> tuple[Messages, ...]:
+        """Return the messages of each rule."""
         table = Table(self.table, family=self.family)
         where = _named(self.table) + name(uapi.RULE_CHAIN, self.chain.name)
         return tuple(_BODIES.messages(table, where, entry) for entry in self.chain.rules)
@@ -214,20 +232,22 @@ def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
 
 
 def _is_lasting(rule: Rule) -> bool:
-    """Whether it may come again. A rule that writes an epoch is another one each time."""
+    """Return whether the rule may come again. One that writes an epoch is another one each time."""
     return not isinstance(rule.statements[0], SetMark)
 
 
 class _Bodies:
-    """Rules that need no sets, by identity: chains of one table have many rules in common. A rule with sets is encoded
-    each time, since no other rule of a batch may find them. `most`: how many are kept."""
+    """Keeps up to `most` rules that need no sets, by identity: chains of one table have many rules in common.
+
+    A rule with sets is encoded each time, since no other rule of a batch may find them.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known: dict[tuple[int, str], tuple[Rule, bytes]] = {}  # the rule stays, so that its number does
+        self._known: dict[tuple[int, str], tuple[Rule, bytes]] = {}  # the rule is kept, so that its id() stays its own
 
     def messages(self, table: Table, where: bytes, rule: Rule) -> Messages:
-        """`where`: the names of table and chain."""
+        """Return the messages that append a rule. `where` has the names of table and chain, encoded."""
         key = id(rule), table.family
         found = self._known.get(key)
         if found is not None:
@@ -273,7 +293,7 @@ def _note(number: int, data: bytes) -> bytes:
 
 
 def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> bytes:
-    """`key`, `data`: type and length."""
+    """Return the attributes that say what a set is. `key` and `data` are type and length."""
     parts = word(uapi.SET_FLAGS, flags) + word(uapi.SET_KEY_TYPE, key[0]) + word(uapi.SET_KEY_LENGTH, key[1])
     return parts if data is None else parts + word(uapi.SET_DATA_TYPE, data[0]) + word(uapi.SET_DATA_LENGTH, data[1])
 
@@ -319,7 +339,7 @@ def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
 
 @cache
 def _nameless_shape(asked: Field, *, is_map: bool, is_interval: bool) -> tuple[bytes, bytes]:
-    """Its shape, and what is noted with it."""
+    """Return the shape of a set without a name, and what is noted with it."""
     flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if is_interval else 0)
     data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if is_map else None
     shape = _shape(flags | (uapi.SET_MAP if is_map else 0), (_type_of(asked), size_of(asked)), data)
@@ -331,7 +351,7 @@ def _type_of(asked: Field) -> int:
 
 
 def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:
-    """In the same parts as the text's lines."""
+    """Yield the messages in the same parts as the text's lines."""
     for start in range(0, len(parts), BATCH):
         yield tuple(_of_elements(kind, table, where, parts[start : start + BATCH]))
 

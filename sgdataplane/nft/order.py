@@ -1,6 +1,6 @@
-"""Ranges that can be joined, and the order in which names come that lead to each other.
+"""Join ranges, and sort names so that each comes after those that it leads to.
 
-Owns both. Is given ranges and names. Must not know what they stand for.
+Owns both. It is given ranges and names. It must not know what they stand for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ Value = TypeVar("Value")
 
 
 def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
-    """The entries, with neighbours that touch and have the same value joined. (Names don't touch.)"""
+    """Return the entries, with neighbours joined that touch and have the same value.
+
+    Names don't touch.
+    """
     found: list[tuple[Range, Value]] = []
     for span, value in entries:
         before, said = found[-1] if found else (None, None)
@@ -26,8 +29,11 @@ def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
 
 
 def targets_first(targets: Mapping[str, Collection[str]]) -> list[str]:
-    """The names in such an order that each comes after all that it leads to. `targets`: where each name leads, which is
-    to other names of the mapping. Names in a cycle, and those that lead to one, are left out."""
+    """Return the names in such an order that each comes after all that it leads to.
+
+    `targets` says where each name leads, which is to other names of the mapping. Names in a cycle, and those that lead
+    to one, are left out.
+    """
     sources: dict[str, list[str]] = {name: [] for name in targets}
     for name, others in targets.items():
         for other in others:

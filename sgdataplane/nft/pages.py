@@ -1,6 +1,6 @@
-"""The elements of a very large map, in pages, so that two maps that differ little are cheap to compare.
+"""Divide the elements of a very large map into pages, so that two maps that differ little are cheap to compare.
 
-Owns the pages. Each element has one page that it can be on. Must not know what keys stand for.
+Owns the pages. Each element has one page that it can be on. It must not know what keys stand for.
 
 A map that differs little from an earlier one shares most of its pages. Pages that are the same object are equal, so
 only the others are compared. Apart from that it is a sequence of elements, sorted by key.
@@ -22,12 +22,13 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class MapPage(Generic[K, V]):
-    """Elements sorted by key."""
+    """Some elements, sorted by key."""
 
     elements: tuple[tuple[K, V], ...]
 
     @cached_property
     def by_key(self) -> dict[K, V]:
+        """The elements as a dictionary."""
         return dict(self.elements)
 
     @cached_property
@@ -37,7 +38,7 @@ class MapPage(Generic[K, V]):
 
     @cached_property
     def tally(self) -> tuple[tuple[V, int], ...]:
-        """Each value with how many elements have it; equal values that aren't one object are listed apart."""
+        """Each value with how many elements have it. Equal values that aren't one object are listed apart."""
         known = {id(value): value for _, value in self.elements}
         counts = Counter([id(value) for _, value in self.elements])
         return tuple((known[number], count) for number, count in counts.items())
@@ -51,7 +52,7 @@ class MapPage(Generic[K, V]):
 
 
 class Paged(Sequence[tuple[K, V]], Generic[K, V]):
-    """Page number -> page, none of them empty. As a sequence it is sorted by key."""
+    """Pages by number, none of them empty. As a sequence it is sorted by key."""
 
     def __init__(self, pages: Mapping[int, MapPage[K, V]]) -> None:
         self.pages = pages
@@ -63,10 +64,12 @@ class Paged(Sequence[tuple[K, V]], Generic[K, V]):
 
     @cached_property
     def digest(self) -> str:
+        """A hash that only equal elements share, on equal pages."""
         return names.digest(",".join(f"{number}:{page.digest}" for number, page in sorted(self.pages.items())), 32)
 
     @cached_property
     def values(self) -> frozenset[V]:
+        """The different values."""
         return frozenset[V]().union(*(page.values for page in self.pages.values()))
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
@@ -102,17 +105,17 @@ Elements = Sequence[tuple[K, V]]
 
 
 def values(elements: Elements[K, V]) -> frozenset[V]:
-    """The different values."""
+    """Return the different values."""
     return elements.values if isinstance(elements, Paged) else MapPage(tuple(elements)).values
 
 
 def digest(elements: Elements[K, V]) -> str:
-    """A hash that only equal elements share."""
+    """Return a hash that only equal elements share."""
     return elements.digest if isinstance(elements, Paged) else MapPage(tuple(elements)).digest
 
 
 def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
-    """The elements that the others don't have, or have with another value."""
+    """Return the elements that the others don't have, or have with another value."""
     if isinstance(elements, Paged) and isinstance(others, Paged):
         pages = ((page, others.pages.get(number)) for number, page in elements.pages.items())
         found = [_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]

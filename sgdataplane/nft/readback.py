@@ -1,8 +1,8 @@
-"""A whole table as the kernel holds it, as a value; and how it differs from the table that should be there.
+"""Read a whole table as the kernel holds it, and tell how it differs from the table that should be there.
 
 Owns reading rules and elements from nf_tables' messages, and when two rules are the same. nft adds what a field takes
-(`ip saddr` asks for IPv4 first), puts neighbouring ranges together, and leaves conditions in any order. Is given a
-netlink socket of the namespace. Must not know clouds. Reading a large table takes seconds, so this is for people who
+(`ip saddr` asks for IPv4 first), puts neighbouring ranges together, and leaves conditions in any order. It is given a
+netlink socket of the namespace. It must not know clouds. Reading a large table takes seconds, so this is for people who
 look. What keeps policies in force reads names and the stamp alone (snapshot.py).
 """
 
@@ -55,19 +55,27 @@ UNREADABLE = "unreadable"  # no chain of ours has that name
 
 @dataclass(frozen=True)
 class HeldTable:
-    """A table as it was read. `odd`: what it has that we never write, in words. A rule that can't be read to its end
-    goes to a chain that doesn't exist, from there on: so run() raises an error if a packet gets that far."""
+    """A table as it was read.
+
+    A rule that can't be read to its end goes to a chain that doesn't exist, from there on. So run() raises an error if
+    a packet gets that far.
+    """
 
     table: Table
     inventory: Inventory
     odd: tuple[str, ...] = ()
+    """What it has that we never write, in words."""
 
 
 Element = Mapping[int, bytes]
 
 
 def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> HeldTable | None:
-    """The table as it was at one moment; None if there is none. OSError if the kernel refuses."""
+    """Return the table as it was at one moment; None if there is none.
+
+    Raises:
+        OSError: The kernel refuses, or nftables changed during each attempt.
+    """
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
         try:
@@ -83,16 +91,17 @@ def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> HeldTable
 
 @dataclass
 class _TableReader:
-    """One attempt to read a table. Lists of different moments may contradict each other; then all is read again."""
+    """One attempt to read a table. If lists of different moments contradict each other, all is read again."""
 
     netlink: Nfnetlink
     name: str
     family: str
     odd: list[str] = field(default_factory=list)
     maps: dict[str, MapShape] = field(default_factory=dict)
-    sets: dict[str, Element] = field(default_factory=dict)  # maps, and those without a name, among them
+    sets: dict[str, Element] = field(default_factory=dict)  # all sets and maps, also those without a name
 
     def read(self) -> HeldTable | None:
+        """Read the table; None if there is none."""
         inventory = read_inventory(self.netlink, self.name, self.family)
         if not inventory.exists:
             return None
@@ -109,14 +118,14 @@ class _TableReader:
         return HeldTable(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
 
     def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
-        """The counters and timeouts. Objects of other kinds do nothing without a rule."""
+        """Return the counters and timeouts. Objects of other kinds do nothing without a rule."""
         found = sorted((text_of(e[uapi.OBJ_NAME]), number_of(e[uapi.OBJ_TYPE])) for e in self._all(uapi.GETOBJ))
         self.odd += [f"object {name}, of a kind that we don't make" for name, kind in found if kind not in KINDS]
         counters = tuple(Counter(name) for name, kind in found if kind == uapi.OBJ_COUNTER)
         return counters, tuple(Timeout(name, "", "", ()) for name, kind in found if kind == uapi.OBJ_TIMEOUT)
 
     def _all(self, message: int) -> Iterator[Element]:
-        """All objects of a kind in the table."""
+        """Yield all objects of a kind in the table."""
         number = uapi.FAMILIES[self.family]
         asked = attribute(uapi.TABLE_NAME, self.name.encode() + b"\0")
         for of_family, entry in self.netlink.dump(uapi.kind_of(message), number, asked):
@@ -124,7 +133,7 @@ class _TableReader:
                 yield entry
 
     def _rules(self, chains: Iterable[str]) -> dict[str, list[Rule]]:
-        """The rules of every chain, in order."""
+        """Return the rules of every chain, in order."""
         found: dict[str, list[Rule]] = {chain: [] for chain in chains}
         for entry in self._all(uapi.GETRULE):
             chain = text_of(entry[uapi.RULE_CHAIN])
@@ -144,7 +153,10 @@ class _TableReader:
         return rule(*reading.statements, goto(f"{UNREADABLE}: {reading.unreadable}"))
 
     def _chain(self, name: str, entry: Element, rules: list[Rule]) -> Chain:
-        """Our base chains drop packets that no rule decides. One that accepts them gets a rule that says so."""
+        """Make a chain of its rules.
+
+        Our base chains drop packets that no rule decides. One that accepts them gets a rule that says so.
+        """
         hook, policy = hook_of(entry, uapi.FAMILIES[self.family]), entry.get(uapi.CHAIN_POLICY, b"")
         if hook is None or number_of(policy) != uapi.POLICIES["accept"]:
             return Chain(name, tuple(rules), hook)
@@ -152,29 +164,31 @@ class _TableReader:
         return Chain(name, (*rules, rule(ACCEPT)), hook)
 
     def has_name(self, name: str) -> bool:
-        """As `Sets` says."""
+        """Return whether it is a map or set with a name, as Sets says."""
         return name in self.maps
 
     def paired(self, name: str) -> KeyType | None:
-        """As `Sets` says."""
+        """Return the kind of value that is paired with interface names, as Sets says."""
         shape = self.maps.get(name)
         is_pairs = shape is not None and shape.holds in (KeyType.NOTHING, KeyType.COUNTER)
         is_ours = shape is not None and is_pairs and (shape.room or not shape.expires)
         return PAIRED.get(shape.key_type) if shape is not None and shape.key_type is not None and is_ours else None
 
     def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
-        """As `Sets` says."""
+        """Return the keys of a set, as Sets says."""
         return tuple(span for span, _ in self._spans(key_type, name, order))
 
     def verdicts(self, name: str, key_type: KeyType, order: Order) -> tuple[tuple[Range, Verdict], ...]:
-        """As `Sets` says."""
+        """Return the entries of a map without a name, as Sets says."""
         found = self._spans(key_type, name, order)
         data = ((span, parse_attributes(element[uapi.ELEMENT_DATA])) for span, element in found)
         return tuple((span, _verdict(said)) for span, said in data)
 
     def _named_maps(self) -> Iterator[Map]:
-        """The named maps, without those of kinds that we never make: run() reports them as missing where a rule asks
-        them."""
+        """Yield the named maps, without those of kinds that we never make.
+
+        run() reports these as missing where a rule asks them.
+        """
         for name, shape in sorted(self.maps.items()):
             if shape.key_type is None:
                 is_plain = shape.holds is KeyType.NOTHING
@@ -227,8 +241,10 @@ def _verdict(data: Element) -> Verdict:
 def _spans(
     key_type: KeyType, order: Order, elements: Iterable[Element], *, is_interval: bool
 ) -> list[tuple[Range, Element]]:
-    """The keys with their elements, sorted. A set of ranges has an element where each range begins, and one behind its
-    end unless the next range begins there."""
+    """Return the keys with their elements, sorted.
+
+    A set of ranges has an element where each range begins, and one behind its end unless the next range begins there.
+    """
     if is_interval and order != "big":
         raise UnreadableError("ranges in another byte order")
     found: dict[Key, Element] = {}
@@ -257,8 +273,10 @@ Same = tuple[object, ...]
 
 
 def differences(wanted: Table, held: Table) -> Iterator[str]:
-    """A line for each chain, map, counter or timeout that is missing, is another, or is one too many. Elements that
-    expire, comments, and the generation in the stamp don't count."""
+    """Yield a line for each chain, map, counter or timeout that is missing, is another, or is one too many.
+
+    Elements that expire, comments, and the generation in the stamp don't count.
+    """
     yield from _chains(wanted.chain, held.chain, logs=_has_logs(held))
     yield from _maps(wanted.map, held.map)
     yield from _names("counter", wanted.counter, held.counter)
@@ -305,15 +323,17 @@ def _names(what: str, wanted: Collection[str], held: Collection[str]) -> Iterato
 
 
 def same(rule: Rule, *, logs: bool = True) -> Same:
-    """A value that is equal for rules that do the same in the same order. Neighbouring conditions have no order.
-    `logs`: whether logs count."""
+    """Return a value that is equal for rules that do the same in the same order.
+
+    Neighbouring conditions have no order. `logs` says whether logs count.
+    """
     statements = (statement for statement in rule.statements if logs or not isinstance(statement, Log))
     parts = groupby(_explicit(statements), key=lambda statement: isinstance(statement, Match))
     return tuple(frozenset(group) if is_match else tuple(group) for is_match, group in parts)
 
 
 def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
-    """The statements, each after the checks that its field needs."""
+    """Yield the statements, each after the checks that its field needs."""
     for statement in statements:
         if isinstance(statement, Match | OfMap):
             for asked, value in TAKES.get(statement.field, ()):

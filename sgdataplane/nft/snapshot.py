@@ -1,10 +1,10 @@
-"""The kernel's inventory of one table: the names of its objects, and the stamp that says what was applied.
+"""Read the kernel's inventory of one table: the names of its objects, and the stamp that says what was applied.
 
-Owns how these are read. Is given a netlink socket of the namespace. Must not know nft syntax or clouds.
+Owns how these are read. It is given a netlink socket of the namespace. It must not know nft syntax or clouds.
 
 Root of the namespace can make any number of objects with any names. So a name is kept only if it could be ours
-(names.known). An object with another name is a stranger; only its handle counts, where it is removed (kernel.py). A
-table with more objects than any of ours has is reported as crowded, and its names aren't kept.
+(names.known). An object with another name is foreign (a stranger). Only its handle counts, where it is removed
+(kernel.py). A table with more objects than any of ours has is reported as crowded, and its names aren't kept.
 """
 
 from __future__ import annotations
@@ -44,51 +44,60 @@ KEY_TYPES |= {
     for number, kind in KEY_TYPES.items()
     if kind is first
 }
-FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel lists one table's, if asked for it
-MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
-MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
-MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
-MAX_STAMP = 1_000  # elements of the stamp, which has nine, and one for each ENI with an epoch of its own
-MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
+FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel can list these for one table alone
+MAX_OBJECTS = 200_000  # so many of one kind are read: more than a table of ours has, few enough to be kept
+MAX_STRANGERS = 20_000  # so many foreign objects are taken away one by one, which takes some 0.3 s of one processor
+MAX_PASSED = 50_000  # so many chains of other tables are read past; the kernel takes ever longer for each
+MAX_STAMP = 1_000  # so many elements of a stamp are read; it has nine, and one for each ENI with an epoch of its own
+MAX_INTERFACES = 20_000  # so many elements of a map by interface are read; a namespace has at most some thousand
 
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """A map's or set's types, whether its elements expire, and how many packets may add. `key_type` is None for those
-    that we would never make (other keys, intervals, ...); `holds` is, if it holds verdicts."""
+    """What kind of map or set it is."""
 
     key_type: KeyType | None
+    """The type of its keys; None if we would never make it (other keys, intervals, ...)."""
     holds: KeyType | None = None
+    """What it holds; None if it holds verdicts."""
     expires: bool = False
+    """Whether its elements expire."""
     room: int = 0
+    """How many elements packets may add; 0 if they add none."""
 
     @classmethod
     def of(cls, entry: Map) -> MapShape:
+        """Return the shape of a map."""
         return cls(entry.key_type, entry.holds, entry.lifetime > 0, entry.room)
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The names of a table's objects, the hooks of base chains, the shapes of maps and sets, and the stamp. Objects
-    with a name or of a kind that we never make are only counted (`odd`). `generation`: each nftables commit in the
-    namespace raises it by one. A table that is not there (`exists` False) holds nothing. We never make tables with
-    flags such as dormant (`has_flags`), or more objects than were read (`is_crowded`). For maps keyed by interface:
-    `ifnames` are the keys of those whose elements stay; `expiring` has the others by name, with the milliseconds that
-    each key has left. `is_derived`: from a table that is certainly there, so that only the stamp was read."""
+    """The names of a table's objects, and its stamp."""
 
     generation: int
+    """The namespace's generation: each nftables commit there raises it by one."""
     exists: bool = True
+    """Whether there is such a table. One that isn't there holds nothing."""
     chains: Mapping[str, Hook | None] = field(default_factory=dict)
+    """The hook of each chain; None if it isn't a base chain."""
     maps: Mapping[str, MapShape] = field(default_factory=dict)
+    """The shape of each map and set."""
     counters: AbstractSet[str] = frozenset()
     timeouts: AbstractSet[str] = frozenset()
     stamp: Stamp | None = None
     has_flags: bool = False
+    """Whether the table has flags such as dormant. We never make one with flags."""
     is_crowded: bool = False
+    """Whether it has more objects than were read, which none of ours has."""
     odd: int = 0
+    """How many objects have a name, or are of a kind, that we never make."""
     ifnames: frozenset[str] = frozenset()
+    """The keys of maps by interface whose elements stay."""
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By name of a map by interface whose elements expire, the milliseconds that each key has left."""
     is_derived: bool = field(default=False, compare=False)
+    """Whether it comes from a table that is certainly there, so that only the stamp was read."""
 
     @property
     def is_inert(self) -> bool:
@@ -102,7 +111,7 @@ class Inventory:
 
 
 def with_generation(table: Table, generation: int) -> Table:
-    """The table with the generation in its stamp."""
+    """Return the table with this generation in its stamp."""
     elements = {**dict(table.map[STAMP_MAP].elements), GENERATION_KEY: generation}
     return _with_stamp(table, tuple(sorted(elements.items(), key=_number)))
 
@@ -113,7 +122,7 @@ def _number(element: tuple[MapKey, Datum]) -> int:
 
 
 def without_policy(table: Table) -> Table:
-    """The table with a digest in its stamp that belongs to no policy."""
+    """Return the table with a digest in its stamp that belongs to no policy."""
     elements = table.map[STAMP_MAP].elements
     return _with_stamp(table, tuple((key, 0 if key in DIGEST_KEYS else value) for key, value in elements))
 
@@ -124,7 +133,7 @@ def _with_stamp(table: Table, elements: tuple[tuple[MapKey, Datum], ...]) -> Tab
 
 
 def read_generation(netlink: Nfnetlink) -> int:
-    """The namespace's nftables generation."""
+    """Return the namespace's nftables generation."""
     return number_of(netlink.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_ID])
 
 
@@ -133,10 +142,12 @@ class CrowdError(Exception):
 
 
 def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: int | None = None) -> Inventory:
-    """The kernel's inventory of that table, up to `most` objects of a kind and elements of a map. OSError if the kernel
-    refuses.
+    """Return the kernel's inventory of that table, up to `most` objects of a kind and elements of a map.
 
     It is of one moment: if somebody commits meanwhile, it is read again.
+
+    Raises:
+        OSError: The kernel refuses, or nftables changed during each attempt.
     """
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
@@ -154,9 +165,13 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: in
 
 
 def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
-    """The inventory, if the kernel has the table, whatever its epoch and secret: its stamp says so, and nobody has
-    changed it since. None if that isn't certain. The cost doesn't depend on the table's size. OSError if the kernel
-    refuses."""
+    """Return the inventory if the kernel certainly has the table, whatever its epoch and secret; else None.
+
+    It has the table if its stamp says so, and nobody has changed it since. The cost doesn't depend on the table's size.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     generation = read_generation(netlink)
     family = uapi.FAMILIES[outline.family]
     try:
@@ -170,8 +185,13 @@ def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
 
 
 def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
-    """The inventory, if the kernel has `table` or somebody has changed it: its stamp and its base chains are there. For
-    a table beside one whose stamp vouches for both. None if they aren't. OSError if the kernel refuses."""
+    """Return the inventory if the kernel has `table` or somebody has changed it; else None.
+
+    The table's stamp and its base chains must be there. It is for a table beside one whose stamp vouches for both.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     generation = read_generation(netlink)
     family = uapi.FAMILIES[table.family]
     try:
@@ -190,7 +210,10 @@ def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
 
 
 def _inventory_of(outline: Outline, stamp: Stamp, generation: int, left: Mapping[str, Mapping[str, int]]) -> Inventory:
-    """`left`: for maps whose elements expire, the milliseconds that each key has left."""
+    """Derive the inventory from a table that is there.
+
+    `left` has the milliseconds that each key has left, for maps whose elements expire.
+    """
     return Inventory(
         generation,
         chains=Derived(lambda: {chain.name: chain.hook for chain in outline.table().chains}),
@@ -255,7 +278,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
 
 
 def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, bytes]:
-    """The attributes of the table itself; none if there is no such table."""
+    """Return the attributes of the table itself; none if there is no such table."""
     try:
         return netlink.ask(uapi.kind_of(uapi.GETTABLE), family, attribute(uapi.TABLE_NAME, name.encode() + b"\0"))
     except FileNotFoundError:
@@ -263,16 +286,24 @@ def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, byte
 
 
 def tables_named(netlink: Nfnetlink, prefix: str) -> tuple[str, ...]:
-    """The names of inet tables that begin like that and could be ours, sorted; among the first MAX_PASSED that there
-    are. OSError if the kernel refuses."""
+    """Return the names of inet tables that begin with this prefix and could be ours, sorted.
+
+    Only the first MAX_PASSED tables are read.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     with closing(netlink.entries(uapi.kind_of(uapi.GETTABLE), uapi.FAMILIES["inet"], b"")) as entries:
         found = [names.known(parse_attributes(data)[uapi.TABLE_NAME]) for _, data in islice(entries, MAX_PASSED)]
     return tuple(sorted({name for name in found if name is not None and name.startswith(prefix)}))
 
 
 def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
-    """The attributes, not yet parsed, of all objects of a kind in a table. It reads past those of other tables, up to
-    CrowdError."""
+    """Yield the attributes, not yet parsed, of all objects of a kind in a table.
+
+    Raises:
+        CrowdError: Other tables have so many objects that reading past them takes too long.
+    """
     own, passed = attribute(uapi.TABLE_NAME, table.encode() + b"\0"), 0
     with closing(netlink.entries(uapi.kind_of(message), family, own if message in FILTERED else b"")) as entries:
         for found_family, data in entries:
@@ -287,7 +318,11 @@ def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Genera
 def listed(
     netlink: Nfnetlink, message: int, family: int, table: str, most: int | None = None
 ) -> Iterator[dict[int, bytes]]:
-    """The same, parsed. CrowdError if there are more than `most`, or more than we ever make."""
+    """Yield the attributes, parsed, of all objects of a kind in a table.
+
+    Raises:
+        CrowdError: There are more than `most`, more than we ever make, or too many in other tables.
+    """
     most = MAX_OBJECTS if most is None else min(most, MAX_OBJECTS)
     with closing(objects(netlink, message, family, table)) as found:
         for number, data in enumerate(found):
@@ -297,7 +332,7 @@ def listed(
 
 
 def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[list[tuple[str, dict[int, bytes]]], int]:
-    """The objects whose names could be ours, and how many others there are."""
+    """Return the objects whose names could be ours, and how many others there are."""
     kept: list[tuple[str, dict[int, bytes]]] = []
     odd = 0
     for entry in found:
@@ -316,11 +351,12 @@ def _flags(found: Mapping[int, bytes]) -> int:
 
 
 def is_map(found: Mapping[int, bytes]) -> bool:
-    """Whether it holds something for each key."""
+    """Return whether it holds something for each key."""
     return bool(_flags(found) & (uapi.SET_MAP | uapi.SET_OBJECT))
 
 
 def shape_of(found: Mapping[int, bytes]) -> MapShape:
+    """Return the shape of a map or set as the kernel lists it."""
     kind, data = _flags(found) & ~(uapi.SET_TIMEOUT | uapi.SET_FILLED), number_of(found.get(uapi.SET_DATA_TYPE, b""))
     is_of_counters = kind == uapi.SET_OBJECT and number_of(found[uapi.SET_OBJECT_KIND]) == uapi.OBJ_COUNTER
     is_of_data = kind == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES)
@@ -329,7 +365,7 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     is_ours = (is_of_data or is_of_counters or not kind) and bool(room) == is_filled
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
-        key_type = None  # what it is called is user space's business, and may be wrong
+        key_type = None  # user space chooses the type's number, which may be wrong
     if key_type not in PAIRED if not kind else key_type in PAIRED and not is_of_counters:
         key_type = None
     held = KeyType.COUNTER if is_of_counters else HELD_TYPES.get(data)
@@ -338,7 +374,7 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
 
 
 def read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
-    """The stamp in a table; None if there is none."""
+    """Return the stamp in a table; None if there is none."""
     asked = attribute(uapi.TABLE_NAME, name.encode() + b"\0") + attribute(uapi.SET_NAME, STAMP_MAP.encode() + b"\0")
     try:
         shape = shape_of(netlink.ask(uapi.kind_of(uapi.GETSET), family, asked))
@@ -349,7 +385,7 @@ def read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
 
 
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[int, int]:
-    """The elements of the stamp. Marks are in the machine's byte order."""
+    """Return the elements of the stamp. Marks are in the machine's byte order."""
     elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
     return {_mark(element[uapi.ELEMENT_KEY]): _mark(element[uapi.ELEMENT_DATA]) for element in elements}
 
@@ -357,7 +393,7 @@ def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[int, int]:
 def _elements(
     netlink: Nfnetlink, family: int, table: str, name: str, most: int | None = None
 ) -> Iterator[dict[int, bytes]]:
-    """The elements of a map by interface, or of the stamp; incomplete ones are left out."""
+    """Yield the elements of a map by interface, or of the stamp; incomplete ones are left out."""
     most = MAX_INTERFACES if most is None else min(most, MAX_INTERFACES)
     asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.ELEMENTS_SET, name.encode() + b"\0")
     number = 0
@@ -373,7 +409,10 @@ def _elements(
 
 
 def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
-    """Each key with the milliseconds that it has left. We make no element that stays for ever; such a one has 0."""
+    """Yield each key with the milliseconds that it has left.
+
+    We make no element that stays for ever; such a one has 0.
+    """
     for element in elements:
         ifname = _ifname(element)
         if ifname is not None:
@@ -381,7 +420,7 @@ def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
 
 
 def _ifname(element: Mapping[int, bytes]) -> str | None:
-    """The interface that is the element's key; None if we would never bind it."""
+    """Return the interface that is the element's key; None if we would never bind it."""
     return names.interface(parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE])
 
 

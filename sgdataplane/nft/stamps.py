@@ -1,6 +1,6 @@
-"""The policy's stamp renewed: its table is still what the stamp says, at another generation of the namespace.
+"""Renew the policy's stamp: its table is still what the stamp says, at another generation of the namespace.
 
-Owns the transaction that says so. Must not know why somebody commits.
+Owns the transaction that says so. It must not know why somebody commits.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 
 def restamp(generation: int) -> Transaction:
-    """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
+    """Return the transaction by which the policy's stamp is valid at this generation."""
     stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds=KeyType.MARK)
     return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
 
 
 def kept_stamp(netlink: Nfnetlink, generation: int) -> Transaction:
-    """What keeps the stamp valid over one commit that doesn't touch the policy's table. Empty if it isn't valid at this
-    generation, since somebody else has committed, or there is no such table. OSError if the kernel refuses."""
+    """Return what keeps the stamp valid over one commit that doesn't touch the policy's table.
+
+    It is empty if the stamp isn't valid at this generation, since somebody else has committed, or there is no such
+    table.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
     stamp = read_stamp(netlink, TABLE, uapi.FAMILIES["inet"])
     is_valid = stamp is not None and stamp.generation == generation
     return restamp(next_generation(generation)) if is_valid else Transaction(TABLE)

@@ -1,6 +1,6 @@
-"""nftables objects as nft text, one operation a line, for people and for golden files.
+"""Write nftables objects as nft text, one operation a line, for people and for golden files.
 
-Owns nft syntax. Only its words for fields stand elsewhere (contract/fields.py). Must not know clouds, or what the
+Owns nft syntax. Only its words for fields stand elsewhere (contract/fields.py). It must not know clouds, or what the
 kernel holds.
 """
 
@@ -60,13 +60,13 @@ _MAP_KEYS = {
 
 
 def render_table(table: Table) -> str:
-    """A file for `nft -f` (nft >= 1.0) that replaces the whole table, whether or not it exists."""
+    """Return a file for `nft -f` (nft >= 1.0) that replaces the whole table, whether or not it exists."""
     opening = [add_table(table), delete_table(table)]
     return "\n".join([*opening, *creation(table)]) + "\n"
 
 
 def creation(table: Table) -> Iterator[str]:
-    """The lines that make the table with everything in it, in an order that nft accepts."""
+    """Yield the lines that make the table with everything in it, in an order that nft accepts."""
     yield add_table(table)
     for timeout in table.timeouts:
         yield add_timeout(table, timeout)
@@ -84,34 +84,37 @@ def creation(table: Table) -> Iterator[str]:
 
 
 def _in(table: Table) -> str:
-    """The table's family and name, as each line has them."""
+    """Return the table's family and name, as each line has them."""
     return f"{table.family} {names.checked(table.name)}"
 
 
 def add_table(table: Table) -> str:
+    """Return the line that adds a table."""
     return f"add table {_in(table)}"
 
 
 def delete_table(table: Table) -> str:
+    """Return the line that deletes a table."""
     return f"delete table {_in(table)}"
 
 
 def delete_others(table: Table) -> str:
-    """A comment, since nft has no command for that."""
+    """Return a comment, since nft has no command that deletes all that others put into the table."""
     return f"# what else is in table {_in(table)} goes"
 
 
 def delete_object(table: Table, kind: str, name: str) -> str:
-    """`kind`: chain, map, set, counter, or ct timeout."""
+    """Return the line that deletes an object; `kind` is chain, map, set, counter, or ct timeout."""
     return f"delete {kind} {_in(table)} {names.checked(name)}"
 
 
 def flush_object(table: Table, kind: str, name: str) -> str:
-    """`kind`: chain, map or set."""
+    """Return the line that flushes an object; `kind` is chain, map or set."""
     return f"flush {kind} {_in(table)} {names.checked(name)}"
 
 
 def add_chain(table: Table, chain: Chain) -> str:
+    """Return the line that adds a chain."""
     hook = chain.hook
     head = f"add chain {_in(table)} {names.checked(chain.name)}"
     if hook is None:
@@ -121,16 +124,19 @@ def add_chain(table: Table, chain: Chain) -> str:
 
 
 def set_policy(table: Table, name: str, verdict: str) -> str:
+    """Return the line that sets a base chain's policy."""
     return f"add chain {_in(table)} {names.checked(name)} {{ policy {verdict}; }}"
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:
+    """Yield the lines that append a chain's rules."""
     head = f"add rule {_in(table)} {names.checked(chain.name)} "
     for text in chain.texts or map(rule_text, chain.rules):
         yield head + text
 
 
 def add_map(table: Table, entry: Map) -> str:
+    """Return the line that adds a map or set."""
     name, keys = f"{_in(table)} {names.checked(entry.name)}", _MAP_KEYS[entry.key_type]
     if is_set(entry):
         return f"add set {name} {{ type {keys};{_filled(entry)} }}"
@@ -141,22 +147,24 @@ def add_map(table: Table, entry: Map) -> str:
 
 
 def _filled(entry: Map) -> str:
-    """What is said of a set that packets fill."""
+    """Return what the line of a set says if packets fill the set."""
     flags = "dynamic,timeout" if entry.lifetime else "dynamic"
     return f" size {entry.room}; flags {flags};" if entry.room else ""
 
 
-# Elements a line: few enough that a refusal points to its neighbourhood, enough that 65,536 members parse fast.
+# How many elements a line has: few enough that a refusal points near its cause, enough that 65,536 members parse fast.
 BATCH = 500
 
 
 def add_elements(table: Table, entry: Map) -> Iterator[str]:
+    """Yield the lines that add a map's elements."""
     lifetime = f" timeout {entry.lifetime}ms" if entry.lifetime else ""
     items = [f"{_map_key(entry.key_type, k)}{lifetime}{_datum(entry, value)}" for k, value in entry.elements]
     yield from _element_lines("add", table, entry.name, items)
 
 
 def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[MapKey]) -> Iterator[str]:
+    """Yield the lines that delete elements by their keys."""
     yield from _element_lines("delete", table, name, [_map_key(key_type, k) for k in keys])
 
 
@@ -167,11 +175,13 @@ def _element_lines(verb: str, table: Table, name: str, items: list[str]) -> Iter
 
 
 def add_counter(table: Table, counter: Counter) -> str:
+    """Return the line that adds a counter."""
     comment = f" {{ {_comment(counter.comment)}; }}" if counter.comment else ""
     return f"add counter {_in(table)} {names.checked(counter.name)}{comment}"
 
 
 def add_timeout(table: Table, timeout: Timeout) -> str:
+    """Return the line that adds a timeout."""
     policy = ", ".join(f"{state} : {seconds}" for state, seconds in timeout.policy)
     return (
         f"add ct timeout {_in(table)} {names.checked(timeout.name)} "
@@ -180,7 +190,7 @@ def add_timeout(table: Table, timeout: Timeout) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """The statements of one rule, and its comment."""
+    """Return the statements of one rule, and its comment."""
     parts = [statement_text(statement) for statement in rule.statements]
     if rule.comment:
         parts.append(_comment(rule.comment))
@@ -188,6 +198,7 @@ def rule_text(rule: Rule) -> str:
 
 
 def statement_text(statement: Statement) -> str:
+    """Return a statement as nft writes it."""
     match statement:
         case Match():
             return _match(statement)
@@ -250,6 +261,7 @@ def _effect(effect: Effect) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict as nft writes it."""
     if verdict.kind in (VerdictKind.JUMP, VerdictKind.GOTO):
         return f"{verdict.kind.value} {names.checked(verdict.chain)}"
     return str(verdict.kind.value)
@@ -269,6 +281,7 @@ def _match(match: Match) -> str:
 
 
 def range_text(field: Field, item: Range) -> str:
+    """Return a range of a field's values as nft writes it."""
     if field.key_type is KeyType.NUMBER:
         return str(item.first) if item.first == item.last else f"{item.first}-{item.last}"
     if item.first == item.last:
@@ -279,14 +292,14 @@ def range_text(field: Field, item: Range) -> str:
 
 
 def key(key_type: KeyType, value: Key) -> str:
-    """One key of that type."""
+    """Return one key of that type as nft writes it."""
     if isinstance(value, str):
         return f'"{names.checked_interface(value)}"'
     return _KEYS[key_type](value) if key_type in _KEYS else str(value)
 
 
 def _classid(value: int) -> str:
-    """Major and minor number."""
+    """Return a number as nft writes a class: major and minor number in hexadecimal."""
     return f"{value >> 16:x}:{value & 0xFFFF:x}"
 
 
@@ -312,7 +325,7 @@ def _map_key(key_type: KeyType, value: MapKey) -> str:
 
 
 def _datum(entry: Map, value: Datum) -> str:
-    """What an element says behind its key."""
+    """Return what an element says behind its key."""
     if is_set(entry):
         return ""
     if isinstance(value, Verdict):
@@ -328,5 +341,5 @@ def _braces(items: Iterable[str]) -> str:
 
 
 def _comment(text: str) -> str:
-    """names.comment() takes quotes out: nft can't escape them."""
+    """Return a comment. names.comment() takes quotes out, since nft can't escape them."""
     return f'comment "{names.comment(text)}"'

@@ -1,7 +1,7 @@
-"""What the kernel reports about a traced packet: which rules of which chains it met.
+"""Read what the kernel reports about a traced packet: which rules of which chains it met.
 
 Owns the numbers of these messages (linux/netfilter/nf_tables.h, NFTA_TRACE_*), and the table that marks packets to be
-traced. Is given payloads, and a netlink socket of the namespace. Must not know what chains are for.
+traced. It is given payloads, and a netlink socket of the namespace. It must not know what chains are for.
 
 The kernel reports a rule, with its verdict, if all its conditions held. The first message of each base chain has the
 packet's headers.
@@ -25,25 +25,32 @@ MESSAGE = 17  # NFT_MSG_TRACE
 NFTRACE = 12  # NFT_META_NFTRACE
 TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID = 1, 2, 3, 4, 5, 6
 NETWORK, TRANSPORT, IIF, OIF, NFPROTO, POLICY = 8, 9, 10, 12, 15, 16
-BY_POLICY, BY_RETURN, BY_RULE = 1, 2, 3  # NFT_TRACETYPE_*: the chain's policy; a return to the chain before; a rule
+BY_POLICY, BY_RETURN, BY_RULE = 1, 2, 3  # NFT_TRACETYPE_*: by the chain's policy, by a return, by a rule
 CODES = {0: "drop", 1: "accept", -1: "continue", -3: "jump", -4: "goto", -5: "return"}
 FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
 
 
 @dataclass(frozen=True)
 class MarkingTable(Transaction):
-    """Makes a table of base chains whose rules mark packets to be traced, at most `limit` a second. No policy needs
-    `nftrace`, so the IR has no statement for it."""
+    """Makes a table of base chains whose rules mark packets to be traced.
+
+    No policy needs `nftrace`, so the IR has no statement for it.
+    """
 
     table: Table = field(default_factory=lambda: Table(""))
     limit: int = 1
+    """At most so many packets a second are marked."""
 
     @classmethod
     def made_of(cls, table: Table, limit: int) -> MarkingTable:
+        """Make the transaction for a table."""
         return cls(table.name, family=table.family, table=table, limit=limit)
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
-        """The table belongs to the process that makes it and ends with it (flag `owner`, Linux 5.12)."""
+        """Yield the messages that make the table.
+
+        It belongs to the process that makes it and ends with it (flag `owner`, Linux 5.12).
+        """
         operation, writer = Operation(Verb.ADD, Kind.TABLE, self.table), Writer()
         yield writer.add_table(self.table, uapi.TABLE_OWNER), operation
         for chain in self.table.chains:
@@ -54,32 +61,39 @@ class MarkingTable(Transaction):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One rule that a packet met, or a chain's policy (`handle` 0). `number` tells packets apart while they are on
-    their way; later packets may have the same one. `verdict`: drop, accept, continue, jump, goto, return; `target`: the
-    chain that the packet goes to. `iif`, `oif`: numbers of interfaces, 0: none. Only the first event of a base chain
-    has the headers."""
+    """One rule that a packet met, or a chain's policy."""
 
     number: int
+    """Tells packets apart while they are on their way; later packets may have the same one."""
     family: str
     table: str
     chain: str
     handle: int
+    """The rule's handle; 0 for the chain's policy."""
     verdict: str
+    """Drop, accept, continue, jump, goto or return, in small letters."""
     target: str = ""
+    """The chain that the packet goes to."""
     iif: int = 0
+    """The number of the interface that it came by; 0 if none."""
     oif: int = 0
+    """The number of the interface that it leaves by; 0 if none."""
     network: bytes = field(default=b"", repr=False)
+    """The network header. Only the first event of a base chain has headers."""
     transport: bytes = field(default=b"", repr=False)
 
 
 def marking(limit: int) -> bytes:
-    """The instructions that mark up to `limit` packets a second to be traced."""
+    """Return the instructions that mark up to `limit` packets a second to be traced."""
     return wire.limit(limit, limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
 
 
 def parse_event(kind: int, payload: bytes) -> Event | None:
-    """The event in a message; None if the message is about something else, or about the end of a chain. Linux 6.1 calls
-    a rule that returns BY_RETURN, as it does the end of a chain, which has no rule; later ones call it BY_RULE."""
+    """Return the event in a message; None if the message is about something else, or about the end of a chain.
+
+    Linux 6.1 reports a rule that returns as BY_RETURN, like the end of a chain, which has no rule. Later kernels report
+    it as BY_RULE.
+    """
     if kind != uapi.kind_of(MESSAGE):
         return None
     found = parse_attributes(payload[GENMSG.size :])
@@ -106,8 +120,11 @@ def parse_event(kind: int, payload: bytes) -> Event | None:
 
 
 def counters_of_rules(netlink: Nfnetlink, family: str, table: str, chain: str) -> Mapping[int, str]:
-    """For the rules of one chain: handle -> the named counter that the rule counts in, "" if none. OSError if the
-    kernel refuses, or if there is no such chain."""
+    """Return the named counter that each rule of one chain counts in, by handle; "" if it counts in none.
+
+    Raises:
+        OSError: The kernel refuses, or there is no such chain.
+    """
     asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.RULE_CHAIN, chain.encode() + b"\0")
     found = {}
     for _, entry in netlink.dump(uapi.kind_of(uapi.GETRULE), uapi.FAMILIES[family], asked):

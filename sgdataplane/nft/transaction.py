@@ -1,6 +1,6 @@
-"""Transaction: typed operations on one table, in order, that the kernel takes whole or not at all.
+"""Define transactions: typed operations on one table, in order, that the kernel takes whole or not at all.
 
-Owns which operations exist, and how each is said. Must not know nft syntax (text.py), the kernel's messages
+Owns which operations exist, and how each is written. It must not know nft syntax (text.py), the kernel's messages
 (messages.py), or what the kernel holds.
 """
 
@@ -19,6 +19,8 @@ from sgdataplane.nft.messages import Messages, Writer
 
 
 class Verb(enum.Enum):
+    """What an operation does."""
+
     ADD = "add"
     FLUSH = "flush"
     DELETE = "delete"
@@ -26,8 +28,11 @@ class Verb(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What an operation acts on. RULES are all rules of a chain, ELEMENTS some of a map's (all, for a flush). POLICY is
-    a base chain's: once it is added, packets that no rule decides are dropped; before that, they are accepted."""
+    """What an operation acts on.
+
+    RULES are all rules of a chain. ELEMENTS are some elements of a map, or all for a flush. POLICY is that of a base
+    chain: once it is added, packets that no rule decides are dropped; before that, they are accepted.
+    """
 
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
@@ -54,23 +59,27 @@ _SUBJECT = {
     Kind.TIMEOUT: Timeout,
 }
 _FLUSHABLE = (Kind.RULES, Kind.ELEMENTS)
-PART = 8000  # what a part adds, if it isn't one operation
-LIGHT = 16  # so many elements count as one other object: nothing goes through them
+PART = 8000  # a part adds up to so many objects, unless one operation adds more
+LIGHT = 16  # so many elements count as one other object, since the kernel doesn't go through them
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One verb and its object. `size`: how many objects it adds or takes away, each rule and each element being one.
-    A delete or flush uses only the subject's name; DELETE ELEMENTS uses its keys too.
-    PRUNE TABLE deletes all objects, of whatever kind, that the table has in the kernel and the subject has not."""
+    """One verb and its object.
+
+    A delete or flush uses only the subject's name; DELETE ELEMENTS uses its keys, too. PRUNE TABLE deletes all objects,
+    of whatever kind, that the table has in the kernel and the subject has not.
+    """
 
     verb: Verb
     kind: Kind
     subject: Subject
     size: int = field(init=False, compare=False, repr=False)
+    """How many objects it adds or takes away; each rule and each element is one."""
     sent: dict[tuple[str, str], tuple[Messages, ...]] | None = field(
         default=None, init=False, compare=False, repr=False
-    )  # its messages, by table and family, once they are kept
+    )
+    """Its messages, by table and family, once they are kept."""
 
     def __post_init__(self) -> None:
         is_known = (
@@ -99,24 +108,27 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Operations on the table `name` of `family`. Those that do nothing (no rules or elements to add) are left out.
-    `is_part`: it is one of several, as the load is a long one."""
+    """Operations on one table."""
 
     name: str
     operations: tuple[Operation, ...] = ()
     family: str = "inet"
     is_part: bool = False
+    """Whether it is one of several, as the load is a long one."""
 
     @classmethod
     def of(cls, table: Table, operations: Iterable[Operation]) -> Transaction:
+        """Make a transaction. Operations that do nothing (no rules or elements to add) are left out."""
         return cls(table.name, tuple(entry for entry in operations if entry.size), table.family)
 
     def __len__(self) -> int:
         return sum(entry.size for entry in self.operations)
 
     def parts(self) -> tuple[Transaction, ...]:
-        """The same in several transactions, none of them long: for each set without a name, the kernel goes through all
-        that the transaction has done so far."""
+        """Return the same in several transactions, none of them long.
+
+        For each set without a name, the kernel goes through all that the transaction has done so far.
+        """
         found: list[list[Operation]] = []
         room = 0
         for entry in self.operations:
@@ -129,15 +141,20 @@ class Transaction:
         return tuple(replace(self, operations=tuple(part), is_part=len(found) > 1) for part in found)
 
     def lines(self) -> Iterator[tuple[str, Operation]]:
-        """The nft text with the operation that each line comes from. Long lists of elements take several lines."""
+        """Yield the nft text, each line with the operation that it comes from.
+
+        Long lists of elements take several lines.
+        """
         table = Table(self.name, family=self.family)
         for entry in self.operations:
             for line in _said(text, table, entry):
                 yield line, entry
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
-        """The messages to the kernel, in the same parts as the text's lines. Those of a long load aren't kept: hardly
-        another namespace has the same, and they would be tens of megabytes."""
+        """Yield the messages to the kernel, in the same parts as the text's lines, each with its operation.
+
+        Those of a long load aren't kept: hardly another namespace has the same, and they would be tens of megabytes.
+        """
         table, where = Table(self.name, family=self.family), (self.name, self.family)
         writer = Writer(is_keeping=not self.is_part)
         for entry in self.operations:
@@ -148,15 +165,17 @@ class Transaction:
         return "".join(f"{line}\n" for line, _ in self.lines())
 
 
-MOST_KEPT = 1 << 12  # additions
-SMALL = 64  # rules or elements of an addition that is kept
+MOST_KEPT = 1 << 12  # so many additions are kept
+SMALL = 64  # an addition with more rules or elements isn't kept
 _KEPT: dict[tuple[Kind, int], Operation] = {}
 
 
 def addition(kind: Kind, subject: Subject) -> Operation:
-    """The operation that adds it. Many tables have the same objects: of these it is always the same, and from the
-    second time on what it is in a batch is kept. So no batch may have it twice: a rule finds its unnamed set by a
-    number."""
+    """Return the operation that adds an object.
+
+    Many tables have the same objects. For these it is always the same operation, and from the second time on its
+    messages are kept. So no batch may have it twice: a rule finds its unnamed set by a number.
+    """
     key = kind, id(subject)  # the operation keeps the subject, so that its number stays its own
     found = _KEPT.get(key)
     if found is None:
@@ -181,30 +200,53 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Language(Protocol[T_co]):
-    """A way to say operations: as text for people, or as messages to the kernel."""
+    """A way to write operations: as text for people, or as messages to the kernel."""
 
-    def add_table(self, table: Table, /) -> T_co: ...
-    def delete_table(self, table: Table, /) -> T_co: ...
-    def delete_others(self, table: Table, /) -> T_co: ...
-    def delete_object(self, table: Table, kind: str, name: str, /) -> T_co: ...
-    def flush_object(self, table: Table, kind: str, name: str, /) -> T_co: ...
-    def add_chain(self, table: Table, chain: Chain, /) -> T_co: ...
-    def set_policy(self, table: Table, name: str, verdict: str, /) -> T_co: ...
-    def add_rules(self, table: Table, chain: Chain, /) -> Iterator[T_co]: ...
-    def add_map(self, table: Table, entry: Map, /) -> T_co: ...
-    def add_elements(self, table: Table, entry: Map, /) -> Iterator[T_co]: ...
-    def delete_elements(
-        self, table: Table, name: str, key_type: KeyType, keys: Iterable[MapKey], /
-    ) -> Iterator[T_co]: ...
-    def add_counter(self, table: Table, counter: Counter, /) -> T_co: ...
-    def add_timeout(self, table: Table, timeout: Timeout, /) -> T_co: ...
+    def add_table(self, table: Table, /) -> T_co:
+        """Write what adds a table."""
+
+    def delete_table(self, table: Table, /) -> T_co:
+        """Write what deletes a table."""
+
+    def delete_others(self, table: Table, /) -> T_co:
+        """Write what deletes all objects that others put into a table."""
+
+    def delete_object(self, table: Table, kind: str, name: str, /) -> T_co:
+        """Write what deletes an object; `kind` is chain, map, set, counter, or ct timeout."""
+
+    def flush_object(self, table: Table, kind: str, name: str, /) -> T_co:
+        """Write what flushes an object; `kind` is chain, map or set."""
+
+    def add_chain(self, table: Table, chain: Chain, /) -> T_co:
+        """Write what adds a chain."""
+
+    def set_policy(self, table: Table, name: str, verdict: str, /) -> T_co:
+        """Write what sets a base chain's policy."""
+
+    def add_rules(self, table: Table, chain: Chain, /) -> Iterator[T_co]:
+        """Write what appends a chain's rules."""
+
+    def add_map(self, table: Table, entry: Map, /) -> T_co:
+        """Write what adds a map or set."""
+
+    def add_elements(self, table: Table, entry: Map, /) -> Iterator[T_co]:
+        """Write what adds a map's elements."""
+
+    def delete_elements(self, table: Table, name: str, key_type: KeyType, keys: Iterable[MapKey], /) -> Iterator[T_co]:
+        """Write what deletes elements by their keys."""
+
+    def add_counter(self, table: Table, counter: Counter, /) -> T_co:
+        """Write what adds a counter."""
+
+    def add_timeout(self, table: Table, timeout: Timeout, /) -> T_co:
+        """Write what adds a timeout."""
 
 
-_WORDS = {Chain: "chain", Map: "map", Counter: "counter", Timeout: "ct timeout"}  # nft's
+_WORDS = {Chain: "chain", Map: "map", Counter: "counter", Timeout: "ct timeout"}  # nft's words
 
 
 def _said(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
-    """One operation."""
+    """Write one operation in a language."""
     match entry.verb, entry.kind:
         case _, Kind.POLICY:
             return [say.set_policy(table, entry.subject.name, "drop" if entry.verb is Verb.ADD else "accept")]

@@ -1,7 +1,7 @@
-"""The numbers of nf_tables' netlink messages, as the kernel's header has them (linux/netfilter/nf_tables.h).
+"""Define the numbers of nf_tables' netlink messages, as the kernel's header has them (linux/netfilter/nf_tables.h).
 
-Owns these numbers: they stand nowhere else, but for those of traces (tracing.py). Must not know what is read or written
-with them. Every object's first attribute is its table's name.
+Owns these numbers: they stand nowhere else, but for those of traces (tracing.py). It must not know what is read or
+written with them. Every object's first attribute is its table's name.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ LOG_GROUP, LOG_PREFIX, LOG_SNAPLEN, LOG_THRESHOLD = 1, 2, 3, 4
 
 
 def kind_of(message: int) -> int:
-    """The type of such a message (NFT_MSG_*) in its netlink header."""
+    """Return the type of such a message (NFT_MSG_*) in its netlink header."""
     return message_kind(SUBSYSTEM, message)
 
 
 def number_of(data: bytes) -> int:
-    """A number as an attribute holds it; 0 if it is empty."""
+    """Return a number as an attribute holds it; 0 if it is empty."""
     return int.from_bytes(data, "big")

@@ -1,7 +1,7 @@
-"""What a commit costs: how many chains the kernel goes through to validate a table, and how fast it does so.
+"""Estimate what a commit costs: how many chains the kernel visits to validate a table, and how fast it does so.
 
-Owns the count, and the measurement of a kernel's pace. Is given tables, and doors to empty namespaces. Must not know
-what chains are for, or how doors are made.
+Owns the count, and the measurement of a kernel's pace. It is given tables, and sockets of empty namespaces. It must not
+know what chains are for, or how sockets are made.
 
 What Linux 6.1 does (net/netfilter/nf_tables_api.c):
 
@@ -64,25 +64,28 @@ from sgdataplane.nft.ir import (
 from sgdataplane.nft.order import targets_first
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
-Exits = Mapping[str, int]  # chain -> how often something leads there
+Exits = Mapping[str, int]  # how often something leads to each chain
 NOWHERE: Exits = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Visits:
-    """The visits of one table. `exits`, `of_maps`: where each chain and each verdict map leads. `by_chain`: how many
-    visits follow from one that enters a chain, itself included; each chain comes after all that it leads to. Chains in
-    a cycle or missing ones, which the kernel refuses, are left out."""
+    """The visits of one table. Chains in a cycle and missing ones, which the kernel refuses, are left out."""
 
     table: Table
     exits: Mapping[str, Exits]
+    """Where each chain leads."""
     of_maps: Mapping[str, Exits]
+    """Where each verdict map leads."""
     by_chain: Mapping[str, int]
+    """How many visits follow from one that enters a chain, itself included.
+
+    Each chain comes after all that it leads to.
+    """
 
     @classmethod
     def of(cls, table: Table, before: Visits | None = None) -> Visits:
-        """Count the visits of a table. `before`: those of a similar one; objects that both share aren't counted
-        again."""
+        """Count the visits of a table. Objects that it shares with `before`, a similar one, aren't counted again."""
         before = before or NOTHING
         turned_maps = changes(before.table.maps, table.maps)
         found = {name: _exits_of_map(entry, before) for name, entry in turned_maps.come.items() if entry.holds is None}
@@ -119,8 +122,10 @@ class Visits:
         return found
 
     def of_plan(self, plan: Plan, held: Visits | None) -> int:
-        """How many visits all commits of a plan to this table take, in a kernel that walks every path. Intermediate
-        tables count as this one, and so does the table there, unless its visits are known (`held`)."""
+        """Return how many visits all commits of a plan to this table take, in a kernel that walks every path.
+
+        Intermediate tables count as this one, and so does the table there, unless its visits are known (`held`).
+        """
         now, found = held or self, 0
         for change in plan.changes:
             found += now.every_path * _validated_parts(change.stage) + self.every_path * _is_validated(change.switch)
@@ -133,7 +138,7 @@ NOTHING = Visits(Table(""), {}, {}, {})
 
 
 def validations(plan: Plan) -> int:
-    """How many commits of a plan the kernel validates."""
+    """Return how many commits of a plan the kernel validates."""
     return sum(_validated_parts(change.stage) + _is_validated(change.switch) for change in plan.changes)
 
 
@@ -142,7 +147,7 @@ def _validated_parts(stage: Transaction) -> int:
 
 
 def _is_validated(transaction: Transaction) -> bool:
-    """Whether the transaction adds a rule, or an element that leads to a chain."""
+    """Return whether the transaction adds a rule, or an element that leads to a chain."""
     added = (entry for entry in transaction.operations if entry.verb is Verb.ADD)
     return any(entry.kind is Kind.RULES or (entry.kind is Kind.ELEMENTS and _leads(entry.subject)) for entry in added)
 
@@ -157,7 +162,7 @@ def _chains_with_rules(transaction: Transaction) -> Iterator[str]:
 
 
 def _exits_of_map(entry: Map, before: Visits) -> Exits:
-    """Where a map leads: the same object as before where nothing differs."""
+    """Return where a map leads: the same object as before where nothing differs."""
     old = before.table.map.get(entry.name)
     if old is None or entry.name not in before.of_maps:
         return _exits_of_elements(entry.elements)
@@ -172,7 +177,7 @@ def _exits_of_map(entry: Map, before: Visits) -> Exits:
 
 
 def _adjusted(known: Exits, old: Paged, new: Paged) -> Exits:
-    """Adjusts where the old pages led: only pages that differ are looked into."""
+    """Return where the new pages lead, from where the old ones led: only pages that differ are looked into."""
     found = Counter(known)
     for number in old.pages.keys() | new.pages.keys():
         gone, come = old.pages.get(number), new.pages.get(number)
@@ -216,8 +221,10 @@ def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
 
 
 def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
-    """The visits of all chains. `known`: of earlier chains; those that turned, or lead to one that did, are counted
-    anew."""
+    """Return the visits of all chains.
+
+    `known` are those of earlier chains. Chains that turned, or lead to one that did, are counted anew.
+    """
     anew = set(turned)
     for name in known if turned else ():
         if name not in anew and not anew.isdisjoint(exits[name]):
@@ -232,22 +239,24 @@ def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: Abstr
 
 
 LEVELS, ROUNDS = 12, 5
-SLOW = 3.0  # times the flat commit: of a kernel that remembers it is 1, of one that doesn't 10 to 40
+SLOW = 3.0  # a deep commit takes 1 time as long as a flat one if the kernel remembers, else 10 to 40 times
 DEEP, BESIDE = Table("sgdataplane-pace"), Table("sgdataplane-pace-beside")
 PROBE, END = Chain("probe", (rule(goto("end")),)), Chain("end", (rule(ACCEPT),))
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a kernel validates. `remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a
-    visit, if it doesn't. `is_wide`: it validates all tables of the namespace at each commit."""
+    """How fast a kernel validates."""
 
     remembers: bool
+    """Whether it goes through each chain once."""
     ns_per_visit: float = 0.0
+    """How many nanoseconds a visit takes, if it doesn't remember."""
     is_wide: bool = False
+    """Whether it validates all tables of the namespace at each commit."""
 
     def seconds(self, visits: int) -> float:
-        """How long so many visits take, where the kernel walks every path."""
+        """Return how many seconds so many visits take; 0 if the kernel remembers."""
         return 0.0 if self.remembers else visits * self.ns_per_visit / 1e9
 
 
@@ -266,11 +275,12 @@ class Times:
 class CommitDoor(Protocol):
     """Runs commits in one namespace."""
 
-    def run(self, transaction: Transaction, /) -> None: ...
+    def run(self, transaction: Transaction, /) -> None:
+        """Make all changes of a transaction in one commit."""
 
 
 def judge(times: Sequence[Times], visits: int) -> Pace:
-    """The pace that the times show. `visits`: how many the lattice takes."""
+    """Return the pace that the times show. `visits` is how many the lattice takes."""
     if statistics.median(entry.deep / entry.flat for entry in times) < SLOW:
         return REMEMBERING
     longer = min(entry.deep for entry in times) - min(entry.flat for entry in times)
@@ -292,9 +302,12 @@ def measure(deep: CommitDoor, flat: CommitDoor) -> Pace:
 
 
 def lattice_of(levels: int) -> Table:
-    """A table in which each level leads to the next one three times: by a rule and by two elements of a map, about as
-    in our tables. Levels are loaded in the order of their names, in which they lead on. So a rule's target is empty
-    when the rule is added, and the kernel walks only at the commit."""
+    """Return a table in which each level leads to the next one three times.
+
+    It does so by a rule and by two elements of a map, about as in our tables. Levels are loaded in the order of their
+    names, in which they lead on. So a rule's target is empty when the rule is added, and the kernel walks only at the
+    commit.
+    """
     chains = [_level(number) for number in range(levels)]
     last = Chain(f"level-{levels:02}", (rule(Match(Field.CT_MARK, (Range.of(1),)), ACCEPT), rule(ACCEPT)))
     return Table(DEEP.name, (END, *chains, last, PROBE))
@@ -314,7 +327,10 @@ def _created(table: Table) -> Transaction:
 
 
 def _timed(door: CommitDoor, table: Table) -> float:
-    """Seconds by the clock, since some kernels count a thread's processor time in steps of 10 ms."""
+    """Return how many seconds a commit takes by the clock.
+
+    Some kernels count a thread's processor time in steps of 10 ms, so that isn't used.
+    """
     more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
     began = time.perf_counter()
     door.run(more)

@@ -1,6 +1,6 @@
-"""What a rule's expressions write, back to statements: marks, priorities, and elements that packets add to sets.
+"""Turn what a rule's expressions write back into statements: marks, priorities, and elements that packets add to sets.
 
-Owns these for decode.py. Is given attributes, and what registers hold.
+Owns these for decode.py. It is given attributes, and what registers hold.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from sgdataplane.nft.uapi import number_of
 
 
 def limit_of(attributes: Mapping[int, bytes], timeout: int) -> int:
-    """Above how many sessions the rule goes on."""
+    """Return above how many sessions the rule goes on.
+
+    Raises:
+        UnreadableError: The element is of a kind that we don't write.
+    """
     one = parse_attributes(attributes.get(uapi.DYNSET_EXPRESSION, b""))
     limit = parse_attributes(one.get(uapi.EXPRESSION_DATA, b""))
     is_ours = text_of(one.get(uapi.EXPRESSION_NAME, b"\0")) == "connlimit" and not timeout
@@ -28,7 +32,10 @@ def limit_of(attributes: Mapping[int, bytes], timeout: int) -> int:
 
 
 def mark_set(what: str, held: Register) -> Statement:
-    """`meta mark set V`, `ct mark set V`, or `ct mark set ct mark & KEEP | V`, which the kernel has as mask and xor."""
+    """Return the statement that writes a mark.
+
+    It is `meta mark set V`, `ct mark set V`, or `ct mark set ct mark & KEEP | V`, which the kernel has as mask and xor.
+    """
     if held.value:
         value = int.from_bytes(held.value, sys.byteorder)
         return SetPacketMark(value) if what == "meta" else SetMark(0, value)
@@ -38,7 +45,10 @@ def mark_set(what: str, held: Register) -> Statement:
 
 
 def priority_set(held: Register, found: MapPriority | None) -> Statement:
-    """`found`: what was looked up right before, into a register that holds nothing else."""
+    """Return the statement that writes the priority.
+
+    `found` was looked up right before, into a register that holds nothing else.
+    """
     if held.value and found is None:
         return SetPriority(int.from_bytes(held.value, sys.byteorder))
     if found is None or held.fields or held.value:
