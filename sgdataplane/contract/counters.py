@@ -1,6 +1,6 @@
-"""The counters of our tables: what each is called, and which causes are counted.
+"""Name the counters of our tables, and list the causes that are counted.
 
-Owns these names, and the nflog groups that logged packets go to. Must not know where a table counts.
+Owns these names, and the nflog groups that logged packets go to. It must not know where a table counts.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from sgdataplane.contract import names
 from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decision
 from sgdataplane.net.values import Direction
 
-LOG_GROUP = 5160  # of nflog; each network namespace has its own
-HISTORY_GROUP = 5161  # where a table of history's own logs new sessions
-TRIAL_GROUP = 5162  # where a trial's table logs samples
-# Why a packet passes or is dropped before any rule of a user is asked.
+LOG_GROUP = 5160  # the nflog group of our logs; each network namespace has its own groups
+HISTORY_GROUP = 5161  # to this group, a table of history's own logs new sessions
+TRIAL_GROUP = 5162  # to this group, a trial's table logs samples
+# The causes for which a packet passes or is dropped before any rule of a user is asked.
 CAUSES = (
     "always",
     "dhcp-server",
@@ -30,10 +30,10 @@ CAUSES = (
     "unknown-interface",
     "untracked",
 )
-INJECTED = "injected"  # into the stack of a router, behind the policy
-PASSING = ("always", "icmp-error")  # those of CAUSES that let packets pass
-ALWAYS = ("discovery", "dhcp", "metadata")  # share the counter of "always"
-# Why the fence drops a frame.
+INJECTED = "injected"  # somebody put the packet into the stack of a router, behind the policy
+PASSING = ("always", "icmp-error")  # the causes that let packets pass
+ALWAYS = ("discovery", "dhcp", "metadata")  # these causes share the counter of "always"
+# The causes for which the fence drops a frame.
 FENCE_CAUSES = (
     "arp-claim",
     "discovery",
@@ -48,8 +48,11 @@ FENCE_CAUSES = (
 
 
 def counter_name(decision: Decision) -> str:
-    """The counter of packets with this decision. It is named after the rule, or after the direction and what else
-    decided, so it stays the same when the policy is compiled again."""
+    """Return the counter of packets with this decision.
+
+    It is named after the rule, or after the direction and what else decided, so it stays the same when the policy is
+    compiled again.
+    """
     if decision.would is not None:
         return audited_counter(decision.would)
     if decision.cause == RULE:
@@ -63,41 +66,47 @@ def counter_name(decision: Decision) -> str:
     return fixed_counter(decision.direction, decision.cause)
 
 
-AUDITED, AUDITED_BY = "audited.", "audited-by"  # how the names begin of counters of what passes, and of that at one ENI
+# The names of counters of packets that pass because of audit mode begin so: of all ENIs together, and of one ENI.
+AUDITED, AUDITED_BY = "audited.", "audited-by"
 
 
 def audited_counter(would: Decision) -> str:
-    """The counter of packets that pass as their ENIs are audited, and that this decision would have dropped: of all
-    ENIs together, as the decision's own counter is. The log names it."""
+    """Return the counter of packets that pass in audit mode, and that this decision would have dropped.
+
+    It counts for all ENIs together, as the decision's own counter does. The log names it.
+    """
     return audited_of(counter_name(would))
 
 
 def audited_of(counter: str) -> str:
-    """The same for what that counter counts."""
+    """Return the counter of packets that pass in audit mode, and that this counter would have counted."""
     return f"{AUDITED}{counter}"
 
 
 def audited_at(ifname: str, would: Decision) -> str:
-    """The counter of the same packets at the ENI of one interface."""
+    """Return the counter of packets that pass in audit mode at the ENI of one interface."""
     return names.identifier(AUDITED_BY, ifname, counter_name(would))
 
 
 def fixed_counter(hook: Direction, cause: str) -> str:
-    """The counter of a cause from CAUSES or ALWAYS, at that hook."""
+    """Return the counter of a cause from CAUSES or ALWAYS, at that hook."""
     return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
 
 
 def fence_counter(cause: str) -> str:
-    """The counter of a cause from FENCE_CAUSES."""
+    """Return the counter of a cause from FENCE_CAUSES."""
     return names.identifier("fence", cause)
 
 
 def eni_counter(side: Direction, ifname: str) -> str:
-    """The counter of all packets dropped for the ENI at that interface: before any rule at that hook, or by that
-    direction's rules. It is named after the interface, so that ENIs with equal groups have equal tables."""
+    """Return the counter of all packets dropped for the ENI at that interface.
+
+    They are dropped before any rule at that hook, or by that direction's rules. The counter is named after the
+    interface, so that ENIs with equal groups have equal tables.
+    """
     return names.identifier("dropped", side.value, ifname)
 
 
 def fenced_counter(ifname: str) -> str:
-    """The counter of all frames that the fence drops at that interface, which carries an ENI or is an uplink."""
+    """Return the counter of all frames that the fence drops at an interface, which carries an ENI or is an uplink."""
     return names.identifier("fence-dropped", ifname)

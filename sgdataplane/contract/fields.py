@@ -1,7 +1,7 @@
-"""What a rule can look at, and the hooks where it looks.
+"""Define what a rule can look at, and the hooks where it looks.
 
 Owns the fields, nft's word for each, the kind of value that it holds, and the kernel's numbers for states, directions
-and flags. Must not know how a field is read from a packet, or what rules ask for.
+and flags. It must not know how a field is read from a packet, or what rules ask for.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class KeyType(enum.Enum):
     CT_DIRECTION = "ct_direction"
     MAC = "mac"
     ETHERTYPE = "ethertype"
-    COUNTER = "counter"  # what a map holds, by name; no key
-    BITS = "bits"  # of a size that the field has
+    COUNTER = "counter"  # a map can hold it, by name; no key is of this kind
+    BITS = "bits"  # the field has the size
     BITS128 = "bits128"
     MARK_IFNAME = "mark . ifname"
     CLASSID_IFNAME = "classid . ifname"
     IPV4_IFNAME = "ipv4 . ifname"
     IPV6_IFNAME = "ipv6 . ifname"
-    NOTHING = "nothing"  # what a set holds
+    NOTHING = "nothing"  # a set holds this
 
 
-# What kind of value keys have beside the name of an interface, if they are pairs.
+# For keys that are pairs: the kind of value beside the name of the interface.
 PAIRED = {
     KeyType.MARK_IFNAME: KeyType.MARK,
     KeyType.CLASSID_IFNAME: KeyType.CLASSID,
@@ -48,8 +48,12 @@ PAIRED = {
 
 
 class Field(enum.Enum):
-    """What a rule can look at: a packet header, the interface, or the conntrack entry. `word`: what nft calls it, and
-    nothing else."""
+    """What a rule can look at: a packet header, the interface, or the conntrack entry.
+
+    Attributes:
+        word: What nft calls it, and nothing else.
+        key_type: The kind of value that it holds.
+    """
 
     __hash__ = object.__hash__
 
@@ -75,7 +79,7 @@ class Field(enum.Enum):
     CT_STATE = ("ct state", KeyType.CT_STATE)
     CT_DIRECTION = ("ct direction", KeyType.CT_DIRECTION)
     CT_MARK = ("ct mark", KeyType.MARK)
-    CT_PROTOCOL = ("ct protocol", KeyType.NUMBER)  # this and the next ones are the session's, whoever sent the packet
+    CT_PROTOCOL = ("ct protocol", KeyType.NUMBER)  # this and the next ones are the session's, not the packet's
     CT_ORIGINAL_IP_SADDR = ("ct original ip saddr", KeyType.IPV4)
     CT_ORIGINAL_IP_DADDR = ("ct original ip daddr", KeyType.IPV4)
     CT_ORIGINAL_IP6_SADDR = ("ct original ip6 saddr", KeyType.IPV6)
@@ -113,12 +117,14 @@ class Field(enum.Enum):
 
 
 class Nfproto(enum.IntEnum):
+    """The families of packets, as the kernel numbers them (NFPROTO_*)."""
+
     IPV4 = 2
     IPV6 = 10
 
 
 class CtState(enum.IntEnum):
-    """NF_CT_STATE_BIT values (include/uapi/linux/netfilter/nf_conntrack_common.h)."""
+    """The states of a packet's session, as bits: NF_CT_STATE_BIT in nf_conntrack_common.h."""
 
     INVALID = 1
     ESTABLISHED = 2
@@ -128,6 +134,8 @@ class CtState(enum.IntEnum):
 
 
 class CtDirection(enum.IntEnum):
+    """The direction of a packet in its session: that of the opening packet, or the other one (IP_CT_DIR_*)."""
+
     ORIGINAL = 0
     REPLY = 1
 
@@ -150,9 +158,13 @@ DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain stands. Its policy is drop. But a rule drops whatever must be dropped, since a base chain has
-    to start with a policy that accepts (delta.py says why). `device`: the interface, in netdev tables."""
+    """Where a base chain stands.
+
+    Its policy is drop. But a rule drops whatever must be dropped, since a base chain has to start with a policy that
+    accepts (delta.py says why).
+    """
 
     name: str
     priority: int
     device: str = ""
+    """The interface, in netdev tables; else ""."""

@@ -1,6 +1,6 @@
-"""The conntrack mark: which ENI's policy accepted this session, and in which epoch.
+"""Lay out the conntrack mark, which says which ENI's policy accepted this session, and in which epoch.
 
-Owns the layout of the mark's bits. Must not know rules.
+Owns the layout of the mark's bits. It must not know rules.
 
     bits  31........... ..16   15........... ...0
           epoch         slot   epoch         slot
@@ -29,16 +29,21 @@ FIRST_EPOCH = 1
 
 @dataclass(frozen=True, slots=True)
 class MarkLayout:
-    """`slot_bits` of each half hold the slot (from 1), the others the epoch. `max_links`: how many ENIs one namespace
-    can hold. `is_spread`: an ENI's slot follows from its interface's name, so that other ENIs come and go without
-    moving it; else slots are numbered."""
+    """Which bits of each half of the mark hold what. All bits but those of the slot hold the epoch."""
 
     slot_bits: int
+    """How many bits the slot has. Slots begin at 1."""
     max_links: int
+    """How many ENIs one namespace can hold."""
     is_spread: bool = False
+    """Whether an ENI's slot follows from its interface's name, so that other ENIs come and go without moving it.
+
+    Else slots are numbered.
+    """
 
     @property
     def last_epoch(self) -> int:
+        """The largest epoch."""
         return (1 << (HALF_BITS - self.slot_bits)) - 1
 
     @property
@@ -47,30 +52,34 @@ class MarkLayout:
         return tuple(self.epoch_mask(side) for side in SHIFT)
 
     def epoch_mask(self, side: Direction) -> int:
+        """Return the bits of the epoch in that side's half."""
         return HALF[side] & ~self.slot_mask(side)
 
     def slot_mask(self, side: Direction) -> int:
+        """Return the bits of the slot in that side's half."""
         return ((1 << self.slot_bits) - 1) << SHIFT[side]
 
     def epoch(self, side: Direction, epoch: int) -> int:
-        """The value of the epoch's bits in that side's half."""
+        """Return the value of the epoch's bits in that side's half."""
         return epoch << self.slot_bits << SHIFT[side]
 
     def slot(self, side: Direction, slot: int) -> int:
-        """The value of the slot's bits in that side's half."""
+        """Return the value of the slot's bits in that side's half."""
         return slot << SHIFT[side]
 
     def accepted(self, side: Direction, epoch: int, slot: int) -> int:
-        """The half which says that the ENI at `slot` accepted the session by that side's policy, in `epoch`
-        (1..last_epoch)."""
+        """Return the half which says that the ENI at `slot` accepted the session by that side's policy.
+
+        `epoch` is from 1 to last_epoch.
+        """
         return self.epoch(side, epoch) | self.slot(side, slot)
 
     def parts(self, side: Direction, mark: int) -> tuple[int, int]:
-        """The epoch and the slot in that side's half of a mark; (0, 0) if no ENI accepted the session."""
+        """Return the epoch and the slot in that side's half of a mark; (0, 0) if no ENI accepted the session."""
         return divmod(mark >> SHIFT[side] & 0xFFFF, 1 << self.slot_bits)
 
     def slots(self, ifnames: Iterable[str]) -> dict[str, int]:
-        """The slot of the ENI on each interface."""
+        """Return the slot of the ENI on each interface."""
         return dict(_slots(self, tuple(sorted(ifnames))))
 
 
@@ -83,5 +92,5 @@ def _slots(layout: MarkLayout, ordered: tuple[str, ...]) -> tuple[tuple[str, int
 
 
 def other_half(side: Direction) -> int:
-    """The bits that an accept or a refusal of this side leaves alone."""
+    """Return the bits that an accept or a refusal of this side leaves alone."""
     return ~HALF[side] & 0xFFFFFFFF

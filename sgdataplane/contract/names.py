@@ -1,7 +1,7 @@
-"""Identifiers and comments. Only this module makes them, so that they are legal, short and recognisable; and it says
-whether a name could be one of ours, before we use it and when the kernel reports it.
+"""Make identifiers and comments, so that they are legal, short and recognisable. Only this module makes them.
 
-Owns the limits that nftables sets. Ids may hold any text. Must not know what names stand for.
+It also says whether a name could be one of ours, before we use it and when the kernel reports it. Owns the limits that
+nftables sets. Ids may hold any text. It must not know what names stand for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import lru_cache
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import IFNAME
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")  # the kernel takes 127 for chains
-MAX_NAME = 80  # the kernel takes 127 (chains) and 255 (others); short ones read better in `nft list`
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")  # the kernel takes 127 characters for chains
+MAX_NAME = 80  # the kernel takes 127 characters for chains and 255 for others; short ones read better in `nft list`
 MAX_COMMENT = 120  # NFTNL_UDATA_COMMENT_MAXLEN is 128, with the final zero
 LOG_PREFIX = "sgdp "  # the kernel takes 127 characters with the name after it (NF_LOG_PREFIXLEN)
 _UNPRINTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
@@ -23,13 +23,15 @@ _LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
 
 
 def digest(text: str, length: int = 12) -> str:
-    """A stable short hash. With 12 hex digits, two of a million names collide with odds under 1 in 500."""
+    """Return a stable short hash. With 12 hex digits, two of a million names collide with odds under 1 in 500."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def spread(ordered: Sequence[str], count: int) -> dict[str, int]:
-    """A place below `count` for each of these names, by a hash; the next free one where that is taken. `ordered`:
-    always in the same order."""
+    """Give each of these names a place below `count`, by a hash; the next free one where that is taken.
+
+    `ordered` must always be in the same order.
+    """
     found: dict[str, int] = {}
     taken: set[int] = set()
     for name in ordered:
@@ -42,7 +44,10 @@ def spread(ordered: Sequence[str], count: int) -> dict[str, int]:
 
 
 def identifier(prefix: str, *ids: str) -> str:
-    """A legal nft name that begins with `prefix` and shows the ids, or a hash of them where they aren't legal."""
+    """Return a legal nft name that begins with `prefix` and shows the ids.
+
+    Where the ids aren't legal, or are too long, it has a hash of them.
+    """
     body = ".".join(ids)
     is_legal = all(ids) and _LEGAL.fullmatch("".join(ids)) is not None
     if not is_legal or len(prefix) + len(body) + 1 > MAX_NAME:
@@ -53,7 +58,11 @@ def identifier(prefix: str, *ids: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def checked(name: str) -> str:
-    """The name, before it goes to people or to the kernel. InternalError if it isn't a name of ours."""
+    """Return the name, before it goes to people or to the kernel.
+
+    Raises:
+        InternalError: It isn't a name of ours.
+    """
     if not NAME.fullmatch(name):
         raise InternalError(f"{name!r} is no name of ours")
     return name
@@ -61,35 +70,41 @@ def checked(name: str) -> str:
 
 @lru_cache(maxsize=1 << 13)
 def checked_interface(name: str) -> str:
-    """The same for an interface's name; one that ends in * stands for all names that begin so."""
+    """Return the name of an interface; one that ends in * stands for all names that begin so.
+
+    Raises:
+        InternalError: It can't be named in rules.
+    """
     if not IFNAME.fullmatch(name.removesuffix("*")):
         raise InternalError(f"{name!r} is no interface that can be named in rules")
     return name
 
 
 def known(name: bytes) -> str | None:
-    """A name that the kernel reports, if it could be ours; else None. Whoever made such a name may mean harm, so nobody
-    gets to see it."""
+    """Return a name that the kernel reports, if it could be ours; else None.
+
+    Whoever made another name may mean harm, so nobody gets to see it.
+    """
     text = name.rstrip(b"\0").decode("ascii", "replace")
     return text if NAME.fullmatch(text) else None
 
 
 def interface(name: bytes) -> str | None:
-    """The same for an interface that we bind to an ENI."""
+    """Return a name that the kernel reports, if it could be that of an interface that we bind to an ENI; else None."""
     text = name.rstrip(b"\0").decode("ascii", "replace")
     return text if IFNAME.fullmatch(text) else None
 
 
 def log_prefix(counter: str) -> str:
-    """The prefix of logged packets, which names the counter that counted them."""
+    """Return the prefix of logged packets, which names the counter that counted them."""
     return LOG_PREFIX + counter
 
 
 def logged_counter(prefix: str) -> str | None:
-    """The counter that a logged packet's prefix names; None if the rule that logged it isn't ours."""
+    """Return the counter that a logged packet's prefix names; None if the rule that logged it isn't ours."""
     return prefix.removeprefix(LOG_PREFIX) if prefix.startswith(LOG_PREFIX) else None
 
 
 def comment(text: str) -> str:
-    """The text as nft accepts it in a comment: printable ASCII, no quotes or backslashes, cut to length."""
+    """Return the text as nft accepts it in a comment: printable ASCII, no quotes or backslashes, cut to length."""
     return _UNPRINTABLE.sub("?", text)[:MAX_COMMENT]

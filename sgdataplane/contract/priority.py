@@ -1,6 +1,7 @@
-"""What a packet's priority says on its way: a far address's kin, a rank, where its rules begin, or what they decided.
+"""Divide the numbers that a packet's priority may be on its way through a table.
 
-Owns which numbers are which, so that none is taken for another kind. Must not know chains.
+The priority says a far address's kin, a rank, where its rules begin, or what they decided. Owns which numbers are
+which, so that none is taken for another kind. It must not know chains.
 
     0                        nothing
     RANKS, below DECIDED     ranks (compiler/ranks.py)
@@ -21,9 +22,9 @@ from sgdataplane.net.values import Direction, Verdict
 DECIDED = 1 << 30
 RANKS = range(1, DECIDED)
 ACCEPTED, OTHERS_END = DECIDED + 8, DECIDED + 9
-FIRST_PROFILE, PROFILE_NUMBERS = DECIDED + 16, DECIDED - 16  # the first number, and how many there are
+FIRST_PROFILE, PROFILE_NUMBERS = DECIDED + 16, DECIDED - 16  # the first number of profiles' sides, and how many exist
 IS_KIN = 1 << 31
-KINS = IS_KIN - 1  # how many numbers there are; the one with all bits set isn't used, as nft calls it "root"
+KINS = IS_KIN - 1  # how many numbers kins have; the one with all bits set isn't used, as nft calls it "root"
 
 CODES: Mapping[tuple[Direction, Verdict], int] = {
     decided: DECIDED + 1 + index for index, decided in enumerate(product(Direction, Verdict))

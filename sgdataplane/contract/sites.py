@@ -1,6 +1,6 @@
-"""Where a table stands: its hooks, which interface is the ENI's at each of them, and the layout of marks.
+"""Say where a table stands: its hooks, which interface is the ENI's at each of them, and the layout of marks.
 
-Owns all that differs between the two placements, as data. Must not know chains.
+Owns all that differs between the two placements, as data. It must not know chains.
 
     placement   side      hook         priority   the ENI's interface   sees
     instance    ingress   prerouting      -150    came by               after conntrack (-200), before DNAT
@@ -27,26 +27,26 @@ from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_
 
 ARRIVING, LEAVING = Hook("prerouting", -150), Hook("postrouting", 150)
 DELIVERY, ORIGIN = Hook("input", 150), Hook("output", 150)
-FENCE_PRIORITY = 0  # of its hooks, which are of the netdev family
+FENCE_PRIORITY = 0  # the priority of the fence's hooks, which are of the netdev family
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnds:
-    """Where a session's conntrack entry has the source and destination of its opening packet, and what else rules ask
-    for."""
+    """The fields of a session's conntrack entry that hold its opening packet's ends."""
 
     source: Mapping[Family, Field]
     destination: Mapping[Family, Field]
     others: Mapping[Dimension, Mapping[Family, Field]]
+    """The fields of whatever else rules ask for."""
 
 
 def _both(field: Field) -> Mapping[Family, Field]:
-    """The same in both families."""
+    """Return the same field for both families."""
     return dict.fromkeys(Family, field)
 
 
-# The opening packet as it came in, before the namespace translated any address.
+# These fields hold the opening packet as it came in, before the namespace translated any address.
 AS_IT_CAME = SessionEnds(
     {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
     {Family.IPV4: Field.CT_ORIGINAL_IP_DADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_DADDR},
@@ -56,7 +56,7 @@ AS_IT_CAME = SessionEnds(
         PORT: _both(Field.CT_ORIGINAL_DPORT),
     },
 )
-# The opening packet as it left, after that: the reply that the entry expects, turned round.
+# These fields hold the opening packet as it left, after that: they are the reply that the entry expects, turned round.
 AS_IT_LEFT = SessionEnds(
     {Family.IPV4: Field.CT_REPLY_IP_DADDR, Family.IPV6: Field.CT_REPLY_IP6_DADDR},
     {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
@@ -70,30 +70,37 @@ AS_IT_LEFT = SessionEnds(
 
 @dataclass(frozen=True)
 class Site:
-    """One placement. `marks` fit the largest instance types, which take 32 ENIs, and a host with a thousand ENIs of one
-    VPC. `delivery`: the hook that sets timeouts for sessions with the namespace itself, if not the one they arrive
-    at. `origin`: the hook that tells what the namespace itself sends from what others put into its stack."""
+    """One placement."""
 
     placement: Placement
     hooks: Mapping[Direction, Hook]
     marks: MarkLayout
+    """The layout of the mark.
+
+    It fits the largest instance types, which take 32 ENIs, or a host with a thousand ENIs of one VPC.
+    """
     delivery: Hook | None = None
+    """The hook that sets timeouts for sessions with the namespace itself, if not the one they arrive at."""
     origin: Hook | None = None
+    """The hook that tells what the namespace itself sends from what others put into its stack, if there is one."""
 
     def interface(self, side: Direction) -> Field:
-        """The field that tells which ENI a packet belongs to, at that side's hook."""
+        """Return the field that tells which ENI a packet belongs to, at that side's hook."""
         return FIELDS[self.hooks[side]]
 
     def ends(self, side: Direction) -> SessionEnds:
-        """Where sessions that this side judges have their ends, as its hook sees the opening packet on the wire."""
+        """Return the fields with the ends of sessions that this side judges.
+
+        They hold the opening packet on the wire as the side's hook sees it.
+        """
         return AS_IT_LEFT if self.is_leaving(side) else AS_IT_CAME
 
     def far(self, side: Direction, family: Family) -> Field:
-        """The field of such a session's address that isn't the ENI's."""
+        """Return the field with the address of such a session that isn't the ENI's."""
         return self.field(REMOTE, side, family)
 
     def field(self, dimension: Dimension, side: Direction, family: Family) -> Field:
-        """The field of such a session that a rule asks for."""
+        """Return the field of such a session that a rule asks for."""
         ends = self.ends(side)
         if dimension in (REMOTE, LOCAL):
             is_source = (dimension is REMOTE) is (side is Direction.INGRESS)
@@ -101,8 +108,10 @@ class Site:
         return ends.others[dimension][family]
 
     def is_leaving(self, side: Direction) -> bool:
-        """Whether packets leave at that side's hook, so that it knows the outgoing interface (and the incoming one, if
-        the packet came by any)."""
+        """Return whether packets leave at that side's hook.
+
+        There the outgoing interface is known, and the incoming one, if the packet came by any.
+        """
         return self.hooks[side] == LEAVING
 
 

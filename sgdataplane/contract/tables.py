@@ -1,6 +1,6 @@
-"""What our tables, their chains and their maps are called.
+"""Name our tables, their chains and their maps.
 
-Owns the names of those parts that every table has, by which compiler, proof, enforce and observe know them. Must not
+Owns the names of those parts that every table has, by which compiler, proof, enforce and observe know them. It must not
 know their content.
 """
 
@@ -10,7 +10,7 @@ from sgdataplane.contract import names
 from sgdataplane.net.values import Direction, Family
 
 TABLE = "sgdataplane"
-TRIALS = f"{TABLE}-trial-"  # how the names of trials' tables begin
+TRIALS = f"{TABLE}-trial-"  # names of trials' tables begin so
 NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
 ARP = "arp"  # the family of the table that marks a router's own ARP
 LOOPBACK = "lo"
@@ -23,87 +23,96 @@ AUDITED = "audited"  # the map from such ranks and interfaces to the counters of
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md, section 4)
 DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 SENT = "sent"  # the base chain for packets that the namespace itself sends, where there is one
-DEFAULT_WINDOW_MS = 30_000  # of adoption
+DEFAULT_WINDOW_MS = 30_000  # how long an adoption window is open, in milliseconds
 
 
 def gate_name(hook: Direction) -> str:
-    """The chain that leads to an ENI's checks. Packets come back from it that rules are asked about."""
+    """Return the name of the chain that leads to an ENI's checks.
+
+    Packets that rules are asked about return from it.
+    """
     return f"{hook.value}-gate"
 
 
 def entry_name(hook: Direction) -> str:
-    """The chain for packets at interfaces that carry no ENI."""
+    """Return the name of the chain for packets at interfaces that carry no ENI."""
     return f"{hook.value}-entry"
 
 
 def related_name(hook: Direction) -> str:
-    """The chain for ICMP errors, and for other packets that conntrack calls related."""
+    """Return the name of the chain for ICMP errors, and for other packets that conntrack calls related."""
     return f"{hook.value}-related"
 
 
 def dispatch_name(hook: Direction) -> str:
-    """The map from an interface to the chain of its ENI."""
+    """Return the name of the map from an interface to the chain of its ENI."""
     return f"{hook.value}-enis"
 
 
 def here_name(family: Family) -> str:
-    """The map of addresses that ENIs have on this host, for packets that come by an uplink."""
+    """Return the name of the map of addresses that ENIs have on this host, for packets that come by an uplink."""
     return f"here-{family.value}"
 
 
 def drop_name(hook: Direction, cause: str) -> str:
-    """The chain that drops packets for that cause."""
+    """Return the name of the chain that drops packets for that cause."""
     return names.identifier(f"{hook.value}-drop", cause)
 
 
 def pass_name(hook: Direction) -> str:
-    """The chain at a hook where packets leave that marks a packet as approved, for the fence, and accepts it."""
+    """Return the name of the chain that marks packets as approved, for the fence, and accepts them.
+
+    It is for a hook where packets leave.
+    """
     return f"{hook.value}-pass"
 
 
 def accept_name(hook: Direction, side: Direction) -> str:
-    """The chain at a hook for packets that rules of that direction accept."""
+    """Return the name of the chain at a hook for packets that rules of that direction accept."""
     return names.identifier(f"{hook.value}-accept", side.value)
 
 
-AUDIT = "audit-"  # the names of chains that let pass what rules refuse
+AUDIT = "audit-"  # names of chains that let pass what rules refuse begin so
 
 
 def audit_name(hook: Direction) -> str:
-    """The chain for packets with ranks, at interfaces whose ENI is in audit mode."""
+    """Return the name of the chain for packets with ranks, at interfaces whose ENI is in audit mode."""
     return f"{AUDIT}{hook.value}"
 
 
 def audited_enis_name(hook: Direction) -> str:
-    """The map of these interfaces."""
+    """Return the name of the map of interfaces whose ENI is in audit mode."""
     return f"{hook.value}-audited"
 
 
-LIMIT = "limit-"  # the names of chains that limit how many sessions an ENI holds
+LIMIT = "limit-"  # names of chains that limit how many sessions an ENI holds begin so
 
 
 def limit_name(side: Direction) -> str:
-    """The chain for packets that open a session which this side's rules accept."""
+    """Return the name of the chain for packets that open a session which this side's rules accept."""
     return f"{LIMIT}{side.value}"
 
 
 def refuse_name(side: Direction) -> str:
-    """The chain for packets that rules of that direction refuse."""
+    """Return the name of the chain for packets that rules of that direction refuse."""
     return f"{side.value}-refuse"
 
 
 def groups_name(side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str:
-    """The chain of a profile that finds the strongest permission on a group of which the far address is a member."""
+    """Return the name of a profile's chain that finds the strongest permission on a group of the far address."""
     return names.identifier(f"groups-{_kind(side, family, is_behind_ah)}", profile)
 
 
 def address_name(side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str:
-    """The chain of a profile that decides by all other permissions, once the strongest one on a group is known."""
+    """Return the name of a profile's chain that decides by all other permissions.
+
+    The strongest permission on a group is known by then.
+    """
     return names.identifier(f"address-{_kind(side, family, is_behind_ah)}", profile)
 
 
 def is_address(name: str) -> bool:
-    """Whether a chain is such a one."""
+    """Return whether a chain has such a name."""
     return name.startswith("address-")
 
 
@@ -112,5 +121,5 @@ def _kind(side: Direction, family: Family, is_behind_ah: bool) -> str:
 
 
 def members_name(family: Family) -> str:
-    """The map from the address of each member of a group to the number of its kin."""
+    """Return the name of the map from the address of each member of a group to the number of its kin."""
     return f"members-{family.value}"
