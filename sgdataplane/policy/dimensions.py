@@ -1,8 +1,8 @@
-"""What a rule can ask for in a packet: one value for each dimension, in the order in which they are asked. There is no
-other list of them.
+"""List what a rule can ask for in a packet: one value for each dimension, in the order in which they are asked.
 
-Owns each dimension's name, its numbers, where a rule and a packet have it, and its words. Is given resolved rules and
-packets. Must not know where the kernel has each (contract/sites.py), nor what sets of numbers are for.
+Owns each dimension's name, its numbers, where a rule and a packet have it, and its words. There is no other list of
+them. It is given resolved rules and packets. It must not know where the kernel has each (contract/sites.py), nor what
+sets of numbers are for.
 
 `decide()` and the proof don't read this list; tests/property/test_dimensions.py holds it to them. docs/cookbook.md says
 what else a new field of rules needs.
@@ -23,11 +23,14 @@ from sgdataplane.policy.resolve import Permission
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Domain:
-    """Numbers from 0 on, and how a range of them is written: `exact` for programs, `short` for people."""
+    """Numbers from 0 on, and how a range of them is written."""
 
     last: Callable[[Family], int]
+    """Returns the largest number in a family."""
     exact: Callable[[Interval, Family], str]
+    """Writes a range for programs."""
     short: Callable[[Interval, Family], str]
+    """Writes a range for people."""
 
 
 def _ends(interval: Interval, _: Family) -> str:
@@ -44,7 +47,7 @@ def _addresses(interval: Interval, family: Family) -> str:
 
 
 def _block(interval: Interval, family: Family) -> str:
-    """An address or a CIDR block, if the range is one."""
+    """Return an address or a CIDR block, if the range is one; else its two ends."""
     first, size = interval[0], interval[1] - interval[0] + 1
     if size == 1:
         return format_address(family.bits, first)
@@ -71,47 +74,46 @@ PORTS = Domain(lambda _: 65535, _ends, _numbers)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dimension:
-    """One thing that a rule can ask for.
-
-    title        its name for people
-    key          the name of a range of it in JSON
-    phrase       how a range of it is written after another one, in short
-    clause       the same in full
-    of_packet    the packet's number; None if it has none
-    matches      whether a packet is as a rule wants it, as `decide()` asks that
-    asked        what a rule wants, in words
-    is_of        whether what a rule wants exists in a family (an empty list exists in both)
-    """
+    """One thing that a rule can ask for."""
 
     name: str
     title: str
+    """Its name for people."""
     key: str
+    """The name of a range of it in JSON."""
     phrase: str
+    """How a range of it is written after another one, in short."""
     clause: str
+    """The same in full."""
     domain: Domain
     of_packet: Callable[[Packet], int | None]
+    """Returns the packet's number; None if the packet has none."""
     matches: Callable[[CloudState, SecurityGroup, SecurityGroupRule, Packet], bool]
+    """Returns whether a packet is as a rule wants it, as `decide()` asks that."""
     asked: Callable[[CloudState, SecurityGroupRule], str]
+    """Returns what a rule wants, in words."""
     is_of: Callable[[CloudState, SecurityGroupRule, Family], bool] = field(kw_only=True, default=_is_of_both)
+    """Returns whether what a rule wants exists in a family. (An empty list exists in both.)"""
 
     def whole(self, family: Family) -> Ranges:
-        """All its numbers."""
+        """Return all its numbers."""
         return ((0, self.domain.last(family)),)
 
     def found(self, packet: Packet) -> str:
-        """The packet's value, in words."""
+        """Return the packet's value, in words."""
         value = self.of_packet(packet)
         return "none" if value is None else self.domain.short((value, value), packet.family)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition(Dimension):
-    """A dimension whose numbers are in the rule. `of_rule`: those that it wants in a family; None: any; (): none."""
+    """A dimension whose numbers are in the rule."""
 
     of_rule: Callable[[Permission, Family], Ranges | None]
+    """Returns the numbers that the rule wants in a family: None for any, () for none."""
 
     def of_either(self, rule: Permission) -> Ranges | None:
-        """The numbers in a family that the rule is about: those that aren't addresses are the same in both."""
+        """Return the numbers that the rule is about in a family; those that aren't addresses are the same in both."""
         return self.of_rule(rule, Family.IPV4) or self.of_rule(rule, Family.IPV6)
 
 
@@ -139,7 +141,7 @@ def _range(ports: PortRange | None) -> str:
 
 
 def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
-    """A prefix list or group is named with its size: an empty one matches nothing."""
+    """Return a remote in words. A prefix list or group is named with its size, as an empty one matches nothing."""
     match rule.remote:
         case GroupRef(group_id):
             members = [eni for eni in state.enis_of_group.get(group_id, ()) if eni.is_member]
@@ -206,10 +208,10 @@ REMOTE = Dimension(
 # All but the remote. The protocol comes first, so a packet is asked for a port only if it is known to have one.
 CONDITIONS = (PROTOCOL, LOCAL, SOURCE_PORT, PORT)
 DIMENSIONS = (REMOTE, *CONDITIONS)
-FURTHER = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL, PORT))  # few rules ask for these
-Conditions = tuple[Ranges | None, ...]  # of one rule in one family, in the order of CONDITIONS
+FURTHER = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL, PORT))  # only few rules ask for these
+Conditions = tuple[Ranges | None, ...]  # what one rule asks for in one family, in the order of CONDITIONS
 
 
 def conditions(rule: Permission, family: Family) -> Conditions:
-    """What a rule asks for besides its remote; one part is empty if the rule can't match in that family."""
+    """Return what a rule asks for besides its remote; one part is empty if the rule can't match in that family."""
     return tuple([each.of_rule(rule, family) for each in CONDITIONS])

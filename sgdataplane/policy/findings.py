@@ -1,6 +1,6 @@
-"""What a finding is: something odd about a state that isn't wrong; no finding ever makes a policy accept more.
+"""Define findings: something odd about a state that isn't wrong. No finding ever makes a policy accept more.
 
-Owns Finding, and the code of every finding with its meaning and what to do about it. Must not know how one is found.
+Owns Finding, and the code of every finding with its meaning and what to do about it. It must not know how one is found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from sgdataplane.model.state import SecurityGroup, SecurityGroupRule
 
 
 class Severity(enum.Enum):
-    """`info` is worth knowing, `warning` is probably a mistake, `high` is probably an open door."""
+    """How bad a finding is.
+
+    `info` is worth knowing, `warning` is probably a mistake, `high` is probably an open door.
+    """
 
     INFO = "info"
     WARNING = "warning"
@@ -22,16 +25,19 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    """What a code stands for. Where there are two severities, the meaning says when which holds. `is_blind`: it is
-    about something that can't be judged, so nobody may conclude that nothing opens."""
+    """What a code stands for."""
 
     severities: tuple[Severity, ...]
+    """The severities that it can have. If there are two, the meaning says when which one holds."""
     meaning: str
+    """What is odd, for people."""
     advice: str
+    """What to do about it."""
     is_blind: bool = False
+    """Whether it is about something that can't be judged, so that nobody may conclude that nothing opens."""
 
 
-# Every code. `make docs` writes docs/reference/findings.md from this.
+# These are all codes. `make docs` writes docs/reference/findings.md from this.
 KINDS: Mapping[str, FindingKind] = {
     "WideOpenIngress": FindingKind(
         (Severity.HIGH,),
@@ -202,14 +208,16 @@ KINDS: Mapping[str, FindingKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`subject` names the objects concerned: sorted (field, id) pairs such as ("security_group_id", "sg-web"). `code`
-    is one of KINDS. `basis`: what it was found in, so that findings of two states can be compared."""
+    """One finding about a state."""
 
     code: str
+    """One of KINDS."""
     severity: Severity
     message: str
     subject: tuple[tuple[str, str], ...] = ()
+    """The objects concerned: sorted (field, id) pairs such as ("security_group_id", "sg-web")."""
     basis: str = field(default="", repr=False)
+    """What it was found in, so that findings of two states can be compared."""
 
     @property
     def advice(self) -> str:
@@ -218,21 +226,23 @@ class Finding:
 
 
 def not_judged(before: Iterable[Finding], after: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What keeps a comparison of two states from being the whole truth, as it is in one of them only. Values that
-    aren't known yet count in the second one, even if they weren't known in the first either; in the first, they accept
-    nothing, so the comparison tells too much rather than too little. (Groups that a state lacks aren't among these
-    findings: the comparison itself shows where they matter.)"""
+    """Return the findings that keep a comparison of two states from being the whole truth.
+
+    They are in one of the states only. Values that aren't known yet count in the second one, even if they weren't known
+    in the first either; in the first, they accept nothing, so the comparison tells too much rather than too little.
+    (Groups that a state lacks aren't among these findings: the comparison itself shows where they matter.)
+    """
     old, new = ([finding for finding in some if KINDS[finding.code].is_blind] for some in (before, after))
     unknown = [finding for finding in new if not finding.basis or finding not in old]
     return (*unknown, *(finding for finding in old if finding.basis and finding not in new))
 
 
 def subject(**ids: str) -> tuple[tuple[str, str], ...]:
-    """The subject of a finding; empty ids are left out."""
+    """Return the subject of a finding; empty ids are left out."""
     return tuple(sorted((name, value) for name, value in ids.items() if value))
 
 
 def about(group: SecurityGroup, rule: SecurityGroupRule) -> tuple[tuple[str, str], ...]:
-    """The subject of a finding about one rule."""
+    """Return the subject of a finding about one rule."""
     ids = {"security_group_id": group.security_group_id, "security_group_rule_id": rule.security_group_rule_id}
     return subject(**ids)

@@ -1,6 +1,6 @@
-"""A profile as an ENI in audit mode has it: what refuses lets pass.
+"""Turn a profile into what an ENI in audit mode has of it: what refuses lets pass.
 
-Owns that change. It is for answers about a state: tables have one profile for ENIs of both modes. Must not know who
+Owns that change. It is for answers about a state: tables have one profile for ENIs of both modes. It must not know who
 asks.
 """
 

@@ -1,9 +1,9 @@
-"""Which ENIs a change of the state can affect: all others keep the policy that they had.
+"""Find the ENIs that a change of the state can affect: all others keep the policy that they had.
 
-Owns what a policy follows from: the ENI, its groups, what their rules name, and the members of groups. Is given two
-states. Must not know what a policy is compiled to, nor where.
+Owns what a policy follows from: the ENI, its groups, what their rules name, and the members of groups. It is given two
+states. It must not know what a policy is compiled to, nor where.
 
-It may name too many ENIs, never too few: tests/property/test_reach.py holds it to what is compiled.
+It may name too many ENIs, never too few: tests/property/test_reach.py compares it with what is compiled.
 """
 
 from __future__ import annotations
@@ -45,20 +45,22 @@ class Reach:
         self._narrowed: dict[str, bool] = {}
 
     def touches(self, eni_ids: Iterable[str]) -> bool:
-        """Whether the policy, the addresses or the MAC of one of these ENIs may differ, or it isn't in both states."""
+        """Return whether one of these ENIs may have another policy, address or MAC, or isn't in both states."""
         if self._is_nothing:
             return False
         return self._is_all or any(self._touches(eni_id) for eni_id in eni_ids)
 
     def touches_group(self, group_id: str) -> bool:
-        """Whether the policy of an ENI in this group may differ, whichever ENI that is. The group is in one of the
-        states or in both."""
+        """Return whether the policy of an ENI in this group may differ, whichever ENI that is.
+
+        The group is in one of the states or in both.
+        """
         if self._is_nothing:
             return False
         return self._is_all or group_id in self._groups or self._touches_group(group_id)
 
     def changes_rules(self, group_id: str) -> bool:
-        """Whether the group, or a list that its rules name, differs: not only the members of a group."""
+        """Return whether the group, or a list that its rules name, differs: not only the members of a group."""
         if self._is_nothing:
             return False
         rules = self._after.group[group_id].rules if group_id in self._after.group else ()
@@ -69,8 +71,11 @@ class Reach:
         return rule.port_list_id in self._lists or remote in self._lists
 
     def narrows(self, eni_ids: Iterable[str]) -> bool:
-        """Whether the policy of one of these ENIs may refuse what it allowed before. False only if the change adds
-        accepting rules and members of what these name, takes dropping rules away, or puts the ENI into audit mode."""
+        """Return whether the policy of one of these ENIs may refuse what it allowed before.
+
+        The result is False only if the change adds accepting rules and members of what these name, takes dropping rules
+        away, or puts the ENI into audit mode.
+        """
         if self._is_nothing:
             return False
         return self._is_all or any(self._touches(eni_id) and self._narrows(eni_id) for eni_id in eni_ids)
@@ -86,7 +91,7 @@ class Reach:
         return self._narrowed[group_id]
 
     def _may_refuse(self, group: SecurityGroup) -> bool:
-        """Whether the change may make a group's policy refuse what it allowed."""
+        """Return whether the change may make a group's policy refuse what it allowed."""
         if group.security_group_id in self._tightened or group.security_group_id in self._left:
             return True
         for rule in group.rules:
@@ -113,7 +118,7 @@ class Reach:
         return self._touched[group_id]
 
     def _is_about(self, group: SecurityGroup) -> bool:
-        """Whether the change may affect a group's policy. Its own members matter for its inner access policy."""
+        """Return whether the change may affect a group's policy. Its own members matter for its inner access policy."""
         if group.security_group_id in self._groups or group.security_group_id in self._members:
             return True
         for rule in group.rules:
@@ -132,7 +137,7 @@ class Reach:
 def _different(
     before: tuple[Record, ...], after: tuple[Record, ...], id_of: Callable[[Record], str]
 ) -> Mapping[str, tuple[Record | None, Record | None]]:
-    """The records that differ, by id, before and after."""
+    """Return the records that differ, by id, as they were before and after."""
     gone, come = difference(before, after)
     old, new = ({id_of(record): record for record in some} for some in (gone, come))
     pairs = {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys()}
@@ -140,17 +145,17 @@ def _different(
 
 
 def _is_mode_only(old: Eni | None, new: Eni | None) -> bool:
-    """Whether the ENI differs in nothing but its mode."""
+    """Return whether the ENI differs in nothing but its mode."""
     return old is not None and new is not None and new.is_same_but_mode(old)
 
 
 def _only_relaxes(old: Eni | None, new: Eni | None) -> bool:
-    """Whether it does, and isn't put into mode enforce."""
+    """Return whether the ENI differs in nothing but its mode, and isn't put into mode enforce."""
     return _is_mode_only(old, new) and new is not None and (new.is_audited or old is None or not old.is_audited)
 
 
 def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:
-    """Whether the new group allows all that the old one did."""
+    """Return whether the new group allows all that the old one did."""
     if old is None or new is None or replace(old, rules=()) != replace(new, rules=()):
         return False
     gone, come = difference(old.rules, new.rules)

@@ -1,7 +1,7 @@
-"""resolve(): a CloudState and some ENIs -> the policy of the namespace that has their links, with references followed.
+"""Resolve a CloudState and some ENIs into the policy of the namespace that has their links, with references followed.
 
-Owns how groups become ordered permissions, and remotes addresses, and what of it the next state's policy takes over. Is
-given a checked state. Must not know nftables, nor how the kernel gets it.
+Owns how groups become ordered permissions, and remotes addresses, and what of it the next state's policy takes over. It
+is given a checked state. It must not know nftables, nor how the kernel gets it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from sgdataplane.net.values import ALL, Direction, Family, Prefix, Protocol, Ver
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One step in a direction's order. None means any remote, ports, source ports or local address (narrowing)."""
+    """One step in a direction's order: a rule, inner accept or the default.
+
+    None means any remote, ports, source ports or local address.
+    """
 
     decision: Decision
     protocol: Protocol = ALL
@@ -40,21 +43,24 @@ class Permission:
     ports: Ranges | None = None
     source_ports: Ranges | None = None
     narrowing: Prefix | None = None
+    """The local addresses that the rule is restricted to."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteAddresses:
-    """A remote's addresses in one family: single ones, and ranges with both ends included."""
+    """A remote's addresses in one family."""
 
     singles: tuple[int, ...] = ()
     ranges: tuple[Interval, ...] = ()
+    """Ranges of addresses with both ends included."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The policy of every ENI with this set of groups. The last permission of each direction is its default.
-    `on_groups`: the permissions whose remote is a group. `refusals`: the others that refuse. `references`: remotes
-    whose addresses the state tells."""
+    """The policy of every ENI with this set of groups and this NIC type.
+
+    The last permission of each direction is its default.
+    """
 
     security_group_ids: tuple[str, ...]
     nic_type: NicType
@@ -62,20 +68,24 @@ class Profile:
     egress: tuple[Permission, ...]
 
     def permissions(self, direction: Direction) -> tuple[Permission, ...]:
+        """Return the permissions of a direction, strongest first."""
         return self.ingress if direction is Direction.INGRESS else self.egress
 
     @cached_property
     def on_groups(self) -> Mapping[Direction, tuple[Permission, ...]]:
+        """The permissions whose remote is a group, for each direction."""
         return {
             side: tuple([p for p in self.permissions(side) if isinstance(p.remote, GroupRef)]) for side in Direction
         }
 
     @cached_property
     def refusals(self) -> Mapping[Direction, tuple[Decision, ...]]:
+        """The decisions of all other permissions that refuse, for each direction."""
         return {side: tuple(_refusals(self.permissions(side))) for side in Direction}
 
     @cached_property
     def references(self) -> Mapping[Direction, tuple[Remote, ...]]:
+        """The groups and prefix lists that permissions name, each once, for each direction."""
         return {side: tuple(_references(self.permissions(side))) for side in Direction}
 
 
@@ -85,47 +95,53 @@ def _refusals(permissions: Iterable[Permission]) -> Iterable[Decision]:
 
 
 def _references(permissions: Iterable[Permission]) -> Iterable[Remote]:
-    """Each group and prefix list once."""
+    """Return each group and prefix list once."""
     remotes = (permission.remote for permission in permissions)
     return dict.fromkeys(r for r in remotes if r is not None and not isinstance(r, Prefix))
 
 
 @dataclass(frozen=True, slots=True)
 class EniPolicy:
-    """One ENI on this host. `private`: its private addresses. `own`: these and the allowed pairs, from which it may
-    send. `link`: its address on the link. `profile`: the index of its profile. `is_audited`: whether what its rules
-    refuse passes."""
+    """One ENI on this host."""
 
     eni_id: str
     ifname: str
     private: tuple[Prefix, ...]
+    """Its private addresses."""
     own: tuple[Prefix, ...]
+    """The private addresses and the allowed pairs, from which it may send."""
     link: tuple[Prefix, ...]
+    """Its address on the link."""
     profile: int
+    """The index of its profile."""
     connection_tracking: ConnectionTracking
     is_audited: bool = False
+    """Whether what its rules refuse passes."""
 
 
 @dataclass(frozen=True)
 class HostPolicy:
-    """Everything that one namespace enforces. `remotes`: the addresses of every permission's remote, in both families.
-    `members`: the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and may pass (the
-    instance's own; to elsewhere). `idle`: the namespace's own idle timeouts. `memo`: for the policy of the next
-    state."""
+    """Everything that one namespace enforces."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+    """The addresses of every permission's remote, in both families."""
     internal: tuple[str, ...] = ()
+    """Interfaces that carry no ENI and may pass, as they are the instance's own."""
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
+    """Interfaces that carry no ENI and may pass, as they lead elsewhere."""
     members: Members = field(default_factory=lambda: Members(()), compare=False, repr=False)
+    """The addresses of all groups."""
     idle: ConnectionTracking = field(default_factory=ConnectionTracking)
+    """The namespace's own idle timeouts."""
     memo: PolicyMemo | None = field(default=None, compare=False, repr=False)
+    """What the policy of the next state may take over."""
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
-    """The interfaces that carry the ENIs of the instance that owns this one, by ENI id: eth0 is the primary."""
+    """Return the interfaces that carry the ENIs of the instance that owns this one, by ENI id; eth0 is the primary."""
     siblings = state.enis_of_instance.get(eni.instance_id, (eni,))
     return {sibling.network_interface_id: f"eth{index}" for index, sibling in enumerate(siblings)}
 
@@ -137,12 +153,18 @@ def resolve(
     internal: tuple[str, ...] = (),
     before: PolicyMemo | None = None,
 ) -> HostPolicy:
-    """What a namespace enforces whose links carry these ENIs. KeyError if the state has no such ENI.
+    """Return what a namespace enforces whose links carry these ENIs.
 
-    interfaces    ENI id -> interface name
-    internal      interfaces that are the instance's own business, such as those of its containers; a name that ends in
-                  * means all names that begin so
-    before        what the policy of a similar state left; it only makes this faster
+    Args:
+        state: The state, which is checked already.
+        interfaces: The name of the interface that carries each ENI, by ENI id.
+        options: What the user chose where the specification leaves a choice.
+        internal: Interfaces that are the instance's own business, such as those of its containers. A name that ends in
+            * means all names that begin so.
+        before: What the policy of a similar state left. It only makes this faster.
+
+    Raises:
+        KeyError: The state has no such ENI.
     """
     memo = PolicyMemo.begin(state, before)
     profiles: dict[ProfileKey, Profile] = {}
@@ -166,7 +188,7 @@ def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
 
 @lru_cache(maxsize=1 << 12)
 def _sorted(group_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Always the same object for the same ids."""
+    """Return the ids sorted, always as the same object for the same ids."""
     return tuple(sorted(group_ids))
 
 
@@ -180,8 +202,11 @@ class OrderedRules:
 
     @classmethod
     def of(cls, state: CloudState, group: SecurityGroup, before: OrderedRules | None) -> OrderedRules:
-        """`before`: those of the group in a similar state. They are taken over where it is the same; if it isn't, rules
-        that are the same objects are."""
+        """Sort the rules of a group.
+
+        `before` are those of the group in a similar state. They are taken over if the group is the same; if it isn't,
+        rules that are the same objects are.
+        """
         if before is not None and before.port_lists == state.port_lists:
             if before.group == group:
                 return before
@@ -206,20 +231,27 @@ def _key_of(entry: RuleEntry) -> tuple[int, bool, bool, str, str]:
 
 @dataclass
 class PolicyMemo:
-    """What a policy leaves for that of the next state: its profiles with what they follow from, and the rules of its
-    groups. Equal parts are then the same objects. For one thread at a time."""
+    """What a policy leaves for that of the next state, so that equal parts are the same objects.
+
+    It is for one thread at a time.
+    """
 
     groups: dict[str, OrderedRules] = field(default_factory=dict)
+    """The sorted rules of each group."""
     profiles: dict[object, tuple[object, Profile]] = field(default_factory=dict)
-    enis: dict[str, tuple[Eni, EniPolicy]] = field(default_factory=dict)  # by interface
-    vpc_of: Mapping[str, str] = field(default_factory=dict)  # by group
+    """The profiles, each with what it follows from."""
+    enis: dict[str, tuple[Eni, EniPolicy]] = field(default_factory=dict)
+    """The policy of each ENI, by interface."""
+    vpc_of: Mapping[str, str] = field(default_factory=dict)
+    """The VPC of each group."""
     _state: CloudState = field(default_factory=CloudState)
     _before: PolicyMemo | None = None
     _with_unknown: bool = False
+    """Whether rules count whose remote is a group that the state lacks."""
 
     @classmethod
     def begin(cls, state: CloudState, before: PolicyMemo | None) -> PolicyMemo:
-        """For the policy of this state. `before`: what that of a similar state left."""
+        """Start the memory for the policy of this state. `before` is what the policy of a similar state left."""
         vpc_of: Mapping[str, str] = {group.security_group_id: group.vpc_id for group in state.security_groups}
         if before is not None and before.vpc_of == vpc_of:
             vpc_of = before.vpc_of
@@ -230,10 +262,11 @@ class PolicyMemo:
         return self._before or EMPTY
 
     def seal(self) -> None:
-        """The policy is made: keep neither the state nor what was there before."""
+        """Keep neither the state nor what was there before, as the policy is made."""
         self._state, self._before = CloudState(), None
 
     def eni_policy(self, eni: Eni, ifname: str, profile: int) -> EniPolicy:
+        """Return the policy of one ENI, as the same object if nothing about it has changed."""
         known = self._known.enis.get(ifname)
         if known is None or known[0] is not eni or known[1].profile != profile:
             known = eni, _eni_policy(eni, ifname, profile)
@@ -241,7 +274,7 @@ class PolicyMemo:
         return known[1]
 
     def profile(self, eni: Eni, options: Options) -> Profile:
-        """The policy of an ENI's set of groups."""
+        """Return the policy of an ENI's set of groups."""
         key = _sorted(eni.security_group_ids), eni.nic_type
         groups = tuple([self._state.group[group_id] for group_id in key[0]])
         vpc = self._state.vpc.get(eni.vpc_id)  # a stand-in for an ENI that the state hasn't is in none
@@ -255,7 +288,7 @@ class PolicyMemo:
         return known[1]
 
     def resolved(self, eni: Eni, groups: Sequence[SecurityGroup], options: Options) -> Profile:
-        """The rules of all groups, pooled and ordered, in both directions (semantics.md, section 3)."""
+        """Return the rules of all groups, pooled and ordered, in both directions (semantics.md, section 3)."""
         usable = [
             entry[2]
             for entry in sorted((entry for group in groups for entry in self._rules(group)), key=_key_of)
@@ -273,7 +306,10 @@ class PolicyMemo:
         return Profile(ids, eni.nic_type, ordered(Direction.INGRESS), ordered(Direction.EGRESS))
 
     def _rules(self, group: SecurityGroup) -> Iterator[RuleEntry]:
-        """The group's rules that can match anything; `_with_unknown`: or could, if we knew who is in a group."""
+        """Yield the group's rules that can match anything.
+
+        With `_with_unknown`, yield also those that could, if we knew who is in a group.
+        """
         group_id = group.security_group_id
         found = self.groups.get(group_id)
         if found is None:
@@ -286,15 +322,19 @@ EMPTY = PolicyMemo()
 
 
 def resolve_profile(state: CloudState, eni: Eni, options: Options, *, with_unknown: bool = False) -> Profile:
-    """The policy of an ENI's set of groups. `with_unknown`: with the rules whose remote is a group that the state
-    lacks, too."""
+    """Return the policy of an ENI's set of groups.
+
+    With `with_unknown`, rules count, too, whose remote is a group that the state lacks.
+    """
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
     return PolicyMemo(_state=state, _with_unknown=with_unknown).resolved(eni, groups, options)
 
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, *, with_unknown: bool) -> bool:
-    """False if the remote is a group of another VPC: such a rule matches nothing. The same holds for a group that the
-    state lacks (state-format.md, section B), unless `with_unknown`."""
+    """Return whether a rule's remote can be there. A rule on a group of another VPC matches nothing.
+
+    The same holds for a group that the state lacks (state-format.md, section B), unless `with_unknown`.
+    """
     if not isinstance(rule.remote, GroupRef):
         return True
     other = state.group.get(rule.remote.security_group_id)
@@ -302,7 +342,7 @@ def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule
 
 
 def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Direction) -> Iterator[Permission]:
-    """The implicit accept between members of each group that this ENI shares and whose inner policy is Accept."""
+    """Yield the implicit accept between members of each group that this ENI shares and whose inner policy is Accept."""
     if eni.nic_type is NicType.INTERNET:
         return
     for group in groups:
@@ -313,7 +353,7 @@ def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Dire
 
 
 def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> Permission:
-    """One rule as a permission, with the ports of its port list."""
+    """Return one rule as a permission, with the ports of its port list."""
     source = rule.source_port_range
     return Permission(
         of_rule(group.security_group_id, rule),
@@ -333,8 +373,11 @@ def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
 
 
 class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
-    """The addresses of every remote that a profile names. They are resolved when asked for: groups can be very large,
-    and `HostPolicy.members` often makes a list of them needless."""
+    """The addresses of every remote that a profile names.
+
+    They are resolved when somebody asks: groups can be very large, and `HostPolicy.members` often makes a list of them
+    needless.
+    """
 
     def __init__(self, state: CloudState, profiles: Iterable[Profile]) -> None:
         self._state, self._profiles = state, tuple(profiles)
@@ -353,7 +396,7 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
         return self._known[remote]
 
     def __eq__(self, other: object) -> bool:
-        """Of the same state, nothing has to be resolved for it."""
+        """Compare the names of remotes if the state is the same, so that nothing has to be resolved."""
         if isinstance(other, RemotesOf) and self._state is other._state:
             return self._named.keys() == other._named.keys()
         return Mapping.__eq__(self, other)
@@ -368,8 +411,10 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
 
 
 def resolve_remote(state: CloudState, remote: Remote, family: Family) -> RemoteAddresses:
-    """One remote's addresses in one family. A group is of the same VPC as the rule that names it (`_has_remote`); one
-    that the state lacks has none."""
+    """Return one remote's addresses in one family.
+
+    A group is of the same VPC as the rule that names it (`_has_remote`); one that the state lacks has none.
+    """
     match remote:
         case Prefix():
             return _of_prefixes([remote], family)
@@ -384,7 +429,7 @@ def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:
 
 
 def members(enis: Iterable[Eni], family: Family) -> RemoteAddresses:
-    """The private addresses of ENIs; the internet interface of a classic instance has none."""
+    """Return the private addresses of ENIs. The internet interface of a classic instance has none."""
     private = [eni for eni in enis if eni.is_member]
     if family is Family.IPV4:
         singles = tuple([a.value for eni in private for a in eni.private_ip_addresses])

@@ -1,1 +1,1 @@
-"""Translation validation: does a compiled table do what the specification says, for every packet?"""
+"""Validate the compiler's translation: does a table do what the specification says, for every packet?"""
