@@ -54,8 +54,11 @@ class Cutting:
     """A diagram, and what the next one takes over from it."""
 
     boxes: Boxes
+    """The boxes that it was made of."""
     look_ups: int
+    """How many look-ups there may be on a path."""
     node: Node
+    """The node where each path begins."""
     nodes: dict[_Key, Node] = field(repr=False)
     """The node of each region, as in _Cutter."""
     branches: dict[Hashable, Branch] = field(repr=False)
@@ -63,6 +66,7 @@ class Cutting:
     taken: int
     """How many cells all these nodes have, also those to which no path leads any more."""
     growth: float
+    """The largest growth that each cut was allowed."""
 
 
 def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cutting | None) -> Cutting:
@@ -80,6 +84,7 @@ def cutting(boxes: Sequence[RuleBox], family: Family, look_ups: int, before: Cut
 
 
 def _cut(boxes: Boxes, look_ups: int) -> Cutting:
+    """Cut boxes from nothing, with less and less growth until the diagram is small enough."""
     most = most_cells(len(boxes.boxes))
     for growth in GROWTHS:
         try:
@@ -116,7 +121,9 @@ class _Room:
     """How many steps and segments there may be, and are."""
 
     most: int
+    """How many there may be."""
     taken: int = 0
+    """How many there are."""
 
     def take(self, cells: int) -> None:
         """Count new cells.
@@ -190,6 +197,7 @@ class _Cutter:
 
     boxes: Boxes
     growth: float
+    """How many times as many boxes a cut may make, counted in all pieces together."""
     room: _Room
     """The room for steps and segments; those of shared nodes count once."""
     _memo: dict[_Key, Node] = field(default_factory=dict)
@@ -307,6 +315,7 @@ class _Cutter:
         return _Cut.of(dim, lambda: pieces, [piece.steps for piece in pieces])
 
     def _parts(self, region: _Region, dim: Dim, pieces: Sequence[_Piece], look_ups: int) -> Node:
+        """Make the nodes of all pieces, and the branch that leads to them. Neighbours with the same node are joined."""
         segments: list[tuple[Interval, Node]] = []
         for piece in pieces:
             node = self._part(region, dim, piece, look_ups)

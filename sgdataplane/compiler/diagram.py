@@ -54,6 +54,7 @@ class BoxStep:
     """A permission that decides packets which meet all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
+    """The interval that it asks for in each of some dimensions."""
     decision: Decision
 
 

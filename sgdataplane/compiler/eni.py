@@ -104,7 +104,9 @@ class SharedChains:
     """The chains at one hook that are the same for all ENIs."""
 
     link: Chain
+    """The chain for discovery, MLD and DHCP without an address of the ENI."""
     checks: Chain
+    """The chain for packets that no rule of a user may be asked about."""
     foreign: tuple[Chain, ...]
     """At ingress, the chain for packets whose destination isn't the ENI's own."""
     far: tuple[Chain, ...]
@@ -146,7 +148,7 @@ def passing_errors(placement: Placement, hook: Direction) -> Chain:
 
     Other `related` packets, which a conntrack helper of others expects, return to be judged like any opening packet.
     """
-    unset = rule(SetPriority(0))  # it said that the session is accepted
+    unset = rule(SetPriority(0))  # the priority said that the session is accepted
     errors = (_icmp(always.ICMP_ERRORS), _icmpv6(always.ICMPV6_ERRORS))
     passing = (accept(SITES[placement], hook, "icmp-error", one) for one in errors)
     return content_chain(f"errors-{hook.value}", (unset, *passing))

@@ -30,6 +30,7 @@ class Ranking:
     """What a map from kins to ranks says: the rank of each kin's strongest group."""
 
     strengths: Strengths
+    """The groups with their ranks, strongest first."""
     but: tuple[str, ...] = ()
     """Groups that another map ranks; kins in one of them are left out."""
 
@@ -104,8 +105,10 @@ class MembersMap:
     """One family's map from addresses to the numbers of their kins, and what it was made from."""
 
     members: Pages = field(default_factory=dict)
+    """The members, in pages."""
     kins: Kins = NO_KINS
     elements: Paged = field(default_factory=lambda: Paged({}))
+    """The elements of the map."""
 
     def next(self, members: Pages, kins: Kins) -> MembersMap:
         """Return the map for a similar state.

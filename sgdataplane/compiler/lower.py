@@ -127,6 +127,7 @@ class Lowering:
     memo: ChainMemo
     """Chains that were made in this compile and the one before."""
     shared: AllSides
+    """What all sides have made in this compile."""
     before: NamedChains = field(default_factory=dict)
     """The chains of the same side in an earlier compile; after needed(), its own, for a later compile.
 
@@ -270,6 +271,7 @@ def counter_of(decision: Decision) -> Counter:
 
 
 def _leaf(decision: Decision) -> NamedChain:
+    """Make the leaf of a decision."""
     counter = counter_of(decision)
     decided = SetPriority(CODES[decision.direction, decision.verdict])
     if decision.verdict is Fate.ACCEPT:
@@ -291,6 +293,7 @@ def audit_leaf(decision: Decision) -> NamedChain:
 
 
 def _end(end: RuleEnd) -> NamedChain:
+    """Make the chain that carries a decision by addresses out."""
     gives_way = [said(rule(Match(Field.PACKET_PRIORITY, end.beaten_by), RETURN))] if end.beaten_by else []
     prefix = RANKED.removesuffix(".") if end.counter is None else LEAF
     chain = _of_decision(prefix, end.decision, [*gives_way, said(rule(*end.statements))])
@@ -298,6 +301,7 @@ def _end(end: RuleEnd) -> NamedChain:
 
 
 def _of_decision(prefix: str, decision: Decision, every: Sequence[SaidRule]) -> Chain:
+    """Make a chain that is named after a decision and its content."""
     name = names.identifier(prefix, decision.direction.value, decision.security_group_rule_id or decision.cause)
     words = describe(decision)
     rules, texts = zip(*every, strict=True)
@@ -346,11 +350,13 @@ class DiagramChains:
         self.before, self.end = {}, _no_end
 
     def _steps(self, node: Steps) -> str:
+        """Make the chain of steps."""
         asked = [tuple([(self.fields[dim], interval) for dim, interval in step.conditions]) for step in node.steps]
         ends = [self.end(step.decision) for step in node.steps]
         return self.lowering.steps(list(zip(asked, ends, strict=True)))
 
     def _branch(self, node: Branch) -> str:
+        """Make the chain of a branch: rules one by one for few protocols, else a look-up."""
         targets: list[tuple[Interval, str]] = []
         made: dict[int, str] = {}  # by the identity of a node: many segments lead to one
         for interval, child in node.segments:

@@ -51,7 +51,9 @@ class CompiledSide:
     root: str
     """The name of its first chain."""
     chains: Mapping[str, Chain]
+    """All its chains, by name."""
     counters: Mapping[str, Counter]
+    """The counters of these chains, by name."""
     ranks: Collection[Ranking]
     """The maps of ranks that it needs."""
     maps: SideMaps
@@ -93,9 +95,13 @@ class Memo:
     maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
     """The map of members, by family."""
     kins: Kins = NO_KINS
+    """The numbers of kins."""
     order: Order | None = None
+    """The ranks of permissions."""
     far: RemoteBlocks = field(default_factory=RemoteBlocks)
+    """The address ranges of remotes."""
     members: Members | None = None
+    """The members of groups."""
     before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     """The sides of the compile before."""
     rules: Rules | None = None

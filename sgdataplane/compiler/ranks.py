@@ -123,6 +123,7 @@ def _free(of_level: int, decision: Decision, taken: set[int]) -> int:
 
 
 def _identity(decision: Decision) -> tuple[str, str, str, str]:
+    """Return what tells a decision from all others."""
     return (
         decision.direction.value,
         decision.cause,

@@ -71,6 +71,7 @@ def limit_chain(site: Site, side: Direction, limit: int) -> Chain:
 
 
 def _rules(site: Site, side: Direction, limit: int) -> Iterator[Rule]:
+    """Yield the rules of the chain: drop for full ENIs; then count a sample, and note an ENI that has too many."""
     mask, interface = ACCEPTED[side], site.interface(side)
     one_in, most = sample_of(limit)
     yield drop(side, "session-limit", InSet(Field.CT_MARK, interface, _full(side), mask=mask))

@@ -84,6 +84,7 @@ class PacketKind:
 
     family: Family
     is_behind_ah: bool = False
+    """Whether the packets have an authentication header; only over IPv6."""
 
     def box(self, permission: Permission, far: Intervals | None) -> RuleBox | None:
         """Return what a permission asks for besides groups; None if no such packet can have it."""
@@ -115,6 +116,7 @@ class KindDiagram:
     cutting: Cutting
     """The diagram that these became."""
     chains: DiagramChains
+    """The chains that the diagram became."""
 
 
 @dataclass
@@ -122,14 +124,19 @@ class Side:
     """Makes the chains of one side of a profile."""
 
     profile: str
+    """The name of the profile."""
     site: Site
     side: Direction
     permissions: Sequence[Permission]
+    """The side's permissions, strongest first."""
     far: Addresses
     """The address ranges of the groups and prefix lists that it names."""
     strength: Strength
+    """The ranks of these permissions."""
     kins: Kins
+    """The numbers of kins, by group."""
     lowering: Lowering
+    """Collects the chains."""
     before: Side | None = None
     """The same side in an earlier compile, from which parts are taken over."""
     ranks: dict[Ranking, None] = field(default_factory=dict)
@@ -155,7 +162,7 @@ class Side:
     def seal(self, *, keeps_diagrams: bool) -> None:
         """Keep what the next compile may take over, and no more, as this side is compiled."""
         self.before, self.kins = None, NO_KINS
-        del self._end  # which refers to this side: Python would keep all of it until it looks for such cycles
+        del self._end  # it refers to this side, so Python would keep all of it until it looks for such cycles
         if not keeps_diagrams:
             self.diagrams, self.groups, self.leaves = {}, {}, {}
         self.lowering.seal(keeps_chains=keeps_diagrams)
@@ -224,6 +231,10 @@ class Side:
     # addresses
 
     def _address(self, kind: PacketKind) -> str:
+        """Make the chains of all permissions by addresses, for one kind of packets.
+
+        Return the name of the first one.
+        """
         known = None if self.before is None else self.before.diagrams.get(kind)
         boxes = [self._box(kind, p) for p in self.permissions] if known is None else self._turned_boxes(kind, known)
         look_ups = LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS
@@ -280,6 +291,7 @@ class Side:
                 yield GroupBox(box, group_id, self.strength.ranks[permission.decision])
 
     def _groups(self, kind: PacketKind) -> str:
+        """Make the chains of all permissions on groups, for one kind of packets. Return the name of the first one."""
         if self.before is not None and self._has_same_groups:
             self.ranks |= self.before.ranks
             self.groups[kind] = self.before.groups[kind]

@@ -89,7 +89,7 @@ def parts(ranges: tuple[Range, ...]) -> tuple[tuple[Range, ...], ...]:
 def gate_chain(site: Site, hook: Direction) -> Chain:
     """Return the chain that leads to an ENI's own one, or to that for interfaces without an ENI."""
     to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
-    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # in case that the entry chain is empty
+    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # for packets that find the entry chain empty
     return Chain(gate_name(hook), (rule(to_eni), rule(goto(entry_name(hook))), never))
 
 

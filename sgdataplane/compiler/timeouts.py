@@ -81,8 +81,11 @@ class IdleTimeouts:
     unset: ConnectionTracking
     """The namespace's timeouts, where nothing is set."""
     chains: dict[str, Chain] = field(default_factory=dict)
+    """The chains that the rules need, by name."""
     maps: dict[str, Map] = field(default_factory=dict)
+    """The maps that the rules need, by name."""
     objects: set[Timeout] = field(default_factory=set)
+    """The timeout objects that the rules need."""
     _rules: dict[tuple[str, Limits | None], tuple[Rule, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -131,6 +134,7 @@ class IdleTimeouts:
         return self._rules[place]
 
     def _meeting(self, timed: Timed, limits: Limits | None) -> Iterator[Rule]:
+        """Yield the rules for packets to an ENI with these limits, whichever interface they came by."""
         others = {ifname: timed.limits(tracking) for ifname, tracking in self.own.items()}
         unset = timed.limits(self.unset)
         if set(others.values()) <= {unset}:
@@ -156,6 +160,7 @@ class IdleTimeouts:
         return self.chains.setdefault(chain.name, chain)
 
     def _set(self, timed: Timed, limits: Limits) -> Iterator[Rule]:
+        """Yield the rules that set these limits in both families, and note the timeout objects."""
         for family, (_, nfproto) in FAMILIES.items():
             timeout = timed.timeout(limits, family)
             self.objects.add(timeout)

@@ -98,7 +98,7 @@ class Field(enum.Enum):
     # The class of the sending socket. None if there is no socket, or if it belongs to another network namespace.
     SOCKET_CLASS = ("meta cgroup", KeyType.MARK)
     ETHER_SADDR = ("ether saddr", KeyType.MAC)
-    ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
+    ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as the frame has it; its sender may choose PROTOCOL freely
     # The same two, without nft's question whether the link is an Ethernet, which costs a packet as much again. No rule
     # may compare both for equality: nft makes that one load, which doesn't see a tag that the kernel keeps beside the
     # frame (nft_payload.c: only loads that begin at the type do).
@@ -165,6 +165,8 @@ class Hook:
     """
 
     name: str
+    """The kernel's name of the hook, such as prerouting."""
     priority: int
+    """Chains with a smaller one come first."""
     device: str = ""
     """The interface, in netdev tables; else ""."""

@@ -74,6 +74,7 @@ class Site:
 
     placement: Placement
     hooks: Mapping[Direction, Hook]
+    """The hook at which each side's packets are judged."""
     marks: MarkLayout
     """The layout of the mark.
 

@@ -117,6 +117,7 @@ def changes(before: tuple[N, ...], after: tuple[N, ...]) -> Differences[N]:
 
 @lru_cache(maxsize=16)
 def _found(before: ById[tuple[N, ...]], after: ById[tuple[N, ...]]) -> Differences[N]:
+    """Stride over both lists as long as they are equal, and go by names where they aren't."""
     gone, come = dict[str, N](), dict[str, N]()
     old, new, at, there, stride = before.value, after.value, 0, 0, 1
     while at < len(old) and there < len(new) and old is not new:

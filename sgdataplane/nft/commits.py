@@ -105,6 +105,7 @@ class CommitReader:
                 self._count(entry)
 
     def _ended(self, number: int, entry: _Unended, payload: bytes) -> Iterator[Commit]:
+        """Yield the commit that ends with this message, if it isn't our own and changed the table."""
         found = parse_attributes(payload[GENMSG.size :])
         (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])
         if process in self._own:

@@ -127,6 +127,7 @@ def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozens
 
 
 def _logged_by(rule: bytes) -> Iterator[str]:
+    """Yield the counter that a rule logs, if the rule counts with it, too."""
     counted: set[str | None] = set()
     for _, one in list_attributes(parse_attributes(rule).get(uapi.RULE_EXPRESSIONS, b"")):
         expression = parse_attributes(one)

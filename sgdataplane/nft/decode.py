@@ -108,9 +108,11 @@ class _RuleReader:
     """Reads one rule, expression by expression."""
 
     sets: Sets
+    """The sets and maps of the table."""
     statements: list[Statement] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     registers: Registers = field(default_factory=Registers)
+    """What the expressions so far have loaded."""
     known: dict[Field, Key] = field(default_factory=dict)
     """The fields that certainly have a value by now, as the rule has asked for it."""
     limit: int | None = None
@@ -178,6 +180,7 @@ class _RuleReader:
             raise UnreadableError(f"{what} key {key}")
 
     def _set(self, what: str, key: int, held: Register) -> Statement:
+        """Return the statement that sets a mark or the priority."""
         if (what, key) == ("meta", PRIORITY_KEY):
             found, self.found = self.found, None
             return priority_set(held, found)
@@ -186,6 +189,7 @@ class _RuleReader:
         return mark_set(what, held)
 
     def _payload(self, attributes: Attributes) -> None:
+        """Load fields of a header into a register."""
         if uapi.PAYLOAD_DREG not in attributes:
             raise UnreadableError("payload set")
         base, offset, length = (
@@ -199,6 +203,7 @@ class _RuleReader:
         return self.registers.get(number_of(attributes[name]))
 
     def _bitwise(self, attributes: Attributes) -> None:
+        """Apply mask and xor to a register."""
         held = self._held(attributes, uapi.BITWISE_SREG)
         if (
             number_of(attributes.get(uapi.BITWISE_OP, b""))
@@ -215,6 +220,7 @@ class _RuleReader:
         )
 
     def _byteorder(self, attributes: Attributes) -> None:
+        """Swap the byte order of a register."""
         held = self._held(attributes, uapi.BYTEORDER_SREG)
         sizes = {number_of(attributes[name]) for name in (uapi.BYTEORDER_LENGTH, uapi.BYTEORDER_SIZE)}
         is_plain = len(held.fields) == 1 and held.mask is None and not held.is_swapped
@@ -223,6 +229,7 @@ class _RuleReader:
         self.registers.put(number_of(attributes[uapi.BYTEORDER_DREG]), replace(held, is_swapped=True))
 
     def _cmp(self, attributes: Attributes) -> None:
+        """Read a comparison of a register with a value, as one or several matches."""
         held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
         data = _value(attributes[uapi.CMP_DATA])
         if held.below and op == uapi.EQ and not any(data):
@@ -256,6 +263,7 @@ class _RuleReader:
         self.statements.append(Match(Field.CT_STATE, states, negate=op == uapi.EQ))
 
     def _match(self, held: Register, wanted: Range, op: int) -> None:
+        """Add a match, and note a value that is certain then."""
         name = held.fields[0]
         if op in (uapi.EQ, uapi.NEQ):
             self.statements.append(Match(name, (wanted,), op == uapi.NEQ, held.mask))
@@ -284,6 +292,7 @@ class _RuleReader:
         self.statements.append(Match(name, (Range(first, last),)))
 
     def _range(self, attributes: Attributes) -> None:
+        """Read a comparison of a register with a range."""
         held = self._held(attributes, uapi.RANGE_SREG)
         ends = (_value(attributes[uapi.RANGE_FROM]), _value(attributes[uapi.RANGE_TO]))
         if len(held.fields) != 1 or held.mask is not None or held.part or held.order != "big":
@@ -292,6 +301,7 @@ class _RuleReader:
         self._match(held, Range(first, last), number_of(attributes[uapi.RANGE_OP]))
 
     def _lookup(self, attributes: Attributes) -> None:
+        """Read a look-up in a set or map."""
         held, name = self._held(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
         paired = self.sets.paired(name)
         if paired is not None:
@@ -341,6 +351,7 @@ class _RuleReader:
             self.statements.append(SessionsExceed(asked, interface, name, most, held.mask))
 
     def _look_up(self, held: Register, name: str, into: int) -> None:
+        """Read a look-up in a map, which takes a verdict or loads a value."""
         (asked,) = held.fields
         has_name = self.sets.has_name(name)
         if (has_name and held.is_swapped) or (into and not has_name):
@@ -361,6 +372,7 @@ class _RuleReader:
             self.registers.put(number_of(attributes[uapi.IMMEDIATE_DREG]), Register(value=data[uapi.DATA_VALUE]))
 
     def _objref(self, attributes: Attributes) -> None:
+        """Read a reference to a counter or timeout, or to the object that a map holds."""
         if uapi.OBJREF_MAP in attributes:
             self._count_by(number_of(attributes[uapi.OBJREF_SREG]), text_of(attributes[uapi.OBJREF_MAP]))
             return

@@ -103,6 +103,7 @@ def with_commits_beside(steps: Plan, commits: int) -> Plan:
 
 
 def _later(operation: Operation, commits: int) -> Operation:
+    """Return an operation that adds the stamp with a later generation; any other one as it is."""
     entry = operation.subject
     if not isinstance(entry, Map) or entry.name != STAMP_MAP or operation.verb is not Verb.ADD:
         return operation
@@ -117,7 +118,7 @@ def undo(stage: Transaction) -> Transaction:
     """Return the transaction that takes away what a stage, or its first parts, have added."""
     added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
     tables = [entry for entry in added if isinstance(entry, Table)]
-    if tables:  # and with it all that is in it
+    if tables:  # deleting the table deletes all that is in it
         return replace(stage, operations=tuple(Operation(Verb.DELETE, Kind.TABLE, entry) for entry in tables))
     made = [entry for entry in added if not isinstance(entry, Table)]
     new = {entry.name for entry in made if isinstance(entry, Map)}
@@ -166,6 +167,7 @@ def removal(inventory: Inventory, name: str, family: str) -> Change:
 
 
 def _delta(held: Table, generation: int, desired: Table, *, may_miss: bool) -> tuple[Change, ...]:
+    """Plan the changes from a table that is certainly there: none, one, or two by way of a detour."""
     if held is desired or held == desired:
         return ()
     if can_switch_at_once(held, desired, may_miss=may_miss):

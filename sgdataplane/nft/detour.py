@@ -62,6 +62,7 @@ def _renamed_map(entry: Map, names: Mapping[str, str]) -> Map:
 
 
 def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
+    """Return a statement that refers to the new names."""
     match statement:
         case Verdict():
             return _target(statement, names)

@@ -67,6 +67,7 @@ def _decided(verdict: Verdict) -> bytes:
 
 
 def _map_element(entry: Map, key: MapKey, value: Datum) -> bytes:
+    """Return one element of a named map, as it stands in the list without the list's header."""
     at = map_key_bytes(entry.key_type, key)
     if is_set(entry):
         return _key(at)
@@ -137,6 +138,7 @@ def key_at(message: BatchMessage, offset: int) -> bytes:
 
 
 def _key_in(elements: bytes, offset: int) -> bytes:
+    """Return the key of the element at that offset in a list of elements."""
     at = 0
     for _, data in list_attributes(elements):
         end = at + ATTRIBUTE.size + aligned(len(data))

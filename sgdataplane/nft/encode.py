@@ -75,7 +75,9 @@ class Nameless:
     number: int
     """The number by which the rule finds it in the batch that makes both."""
     asked: Field
+    """The field that is looked up."""
     entries: tuple[Entry, ...]
+    """Its ranges, each with a verdict; None in a set."""
 
     @property
     def is_map(self) -> bool:
@@ -141,7 +143,9 @@ class _Writer:
     """Collects the instructions of one rule."""
 
     family: str
+    """The family of the table, which decides what a field needs."""
     numbers: Iterator[int]
+    """Unused numbers for sets without a name."""
     parts: list[bytes] = field(default_factory=list)
     sets: list[Nameless] = field(default_factory=list)
     known: dict[Field, Key] = field(default_factory=dict)
@@ -174,6 +178,7 @@ class _Writer:
                 self.parts += _effect(effect)
 
     def _compare_both(self, one: Match, other: Match) -> None:
+        """Compare two fields side by side at once."""
         first, second = sorted((one, other), key=lambda entry: PLACES[entry.field][1])
         for entry in (one, other):
             self._take(entry.field)
@@ -182,6 +187,7 @@ class _Writer:
         self.parts += (wire.payload(base, start, size + other_size), wire.compare(data))
 
     def _match(self, match: Match) -> None:
+        """Compare a field with values, ranges, or a set without a name."""
         self._load(match.field)
         if match.field is Field.CT_STATE:
             self.parts += _states(match)
@@ -229,6 +235,7 @@ class _Writer:
         self.parts.append(wire.meta(META_KEYS[interface], wire.BEHIND[size_of(asked)]))
 
     def _look_up(self, asked: VerdictMap) -> None:
+        """Look a field up in a named map, or in one without a name."""
         self._load(asked.field)
         if asked.name:
             self.parts.append(wire.look_up(asked.name))
@@ -284,6 +291,7 @@ def _states(match: Match) -> Iterator[bytes]:
 
 
 def _effect(statement: Statement) -> tuple[bytes, ...]:
+    """Return the instructions of an effect, a verdict, or a random choice."""
     match statement:
         case OneIn(number):
             return wire.random_below(number), wire.compare(bytes(4))

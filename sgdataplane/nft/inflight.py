@@ -200,6 +200,7 @@ class _Ahead:
                 self.go_on(caller, len(caller.rules))
 
     def _verdicts(self, entry: Rule) -> Iterator[Verdict]:
+        """Yield all verdicts that a rule may have, those of its maps included."""
         for part in entry.statements:
             if isinstance(part, Verdict):
                 yield part

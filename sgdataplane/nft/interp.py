@@ -75,7 +75,9 @@ class PacketOutcome:
     timeouts: list[str] = field(default_factory=list)
     """The timeouts that were set for its session, in order."""
     packet_mark: int = 0
+    """The packet's own mark at the end."""
     priority: int = 0
+    """The packet's priority at the end."""
 
 
 def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
@@ -132,6 +134,7 @@ class _Walk:
     packet: dict[Field, Key]
     outcome: PacketOutcome
     is_flood: bool | None = None
+    """Whether all limits are exceeded; None if rules must not ask."""
     returns: list[tuple[str, int]] = field(default_factory=list)
     """Where each jump on the way returns to, the latest one last."""
 
@@ -184,6 +187,7 @@ class _Walk:
         return None
 
     def _goes_on(self, condition: Match | InSet | Exceeds | OneIn | SessionsExceed | MapPriority | MapCount) -> bool:
+        """Return whether the rule goes on after a condition, or after a look-up that finds something."""
         match condition:
             case OneIn() | SessionsExceed():
                 return bool(self.is_flood)  # by default, the sessions before it are few
@@ -204,6 +208,7 @@ class _Walk:
         return self.is_flood
 
     def _do(self, effect: Effect) -> None:
+        """Apply an effect to the packet."""
         match effect:
             case Count(counter):
                 self._count(counter)
@@ -217,12 +222,18 @@ class _Walk:
                 self.outcome.timeouts.append(timeout)
 
     def _read(self, asked: Field) -> Key | None:
+        """Return the value of a field; None if the packet lacks it.
+
+        Raises:
+            InternalError: It is a port of a packet without ports.
+        """
         protocol = self.packet.get(_PROTOCOLS[asked]) if asked in _PROTOCOLS else _WITH_PORTS[0]
         if protocol not in _WITH_PORTS:
             raise InternalError(f"{asked.name} is read for protocol {protocol}")
         return self.packet.get(asked)
 
     def _holds(self, match: Match) -> bool:
+        """Return whether a match holds for the packet."""
         value = self._read(match.field)
         if value is None:
             return False
@@ -231,6 +242,7 @@ class _Walk:
         return _within(match.ranges, value) != match.negate
 
     def _is_in_set(self, asked: InSet) -> bool:
+        """Return whether a named set has the packet's pair; if negated, whether it hasn't."""
         elements = self.named(asked.name)
         if self.table.map[asked.name].holds is not KeyType.NOTHING:
             raise InternalError(f"{asked.name} is no set")
@@ -267,6 +279,7 @@ class _Walk:
         return self.named(name).get((int(key), str(ifname)) if interface is not None else key)
 
     def _look_up(self, vmap: VerdictMap) -> Verdict | None:
+        """Return the verdict that a map has for the packet; None if it has none."""
         if vmap.name:
             found = self._value(vmap.field, vmap.name)
             return found if isinstance(found, Verdict) else None

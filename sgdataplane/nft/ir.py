@@ -141,7 +141,9 @@ class Log:
     """
 
     counter: str
+    """The counter that names the log."""
     group: int
+    """The nflog group."""
     per_second: int
     """At most so many packets a second are logged."""
 
@@ -158,6 +160,7 @@ class Exceeds:
     burst: int
     """In the same unit."""
     is_bytes: bool = False
+    """Whether it counts bytes, and not packets."""
 
     def times(self, factor: int) -> Exceeds:
         """Return the limit multiplied by a factor."""
@@ -266,6 +269,7 @@ class Rule:
 
     statements: tuple[Statement, ...]
     comment: str = ""
+    """A comment for people who list the rules."""
 
 
 def rule(*statements: Statement, comment: str = "") -> Rule:
@@ -385,8 +389,11 @@ class Timeout:
 
     name: str
     protocol: str
+    """The transport: "tcp" or "udp"."""
     family: str
+    """The family: "ip" or "ip6"."""
     policy: tuple[tuple[str, int], ...]
+    """Pairs of a state, as nft calls it, and the seconds after which it times out."""
 
 
 @dataclass(frozen=True)
@@ -399,6 +406,7 @@ class Table:
     counters: tuple[Counter, ...] = ()
     timeouts: tuple[Timeout, ...] = ()
     family: str = field(default="inet")
+    """nft's word for the table's family: inet, netdev or arp."""
 
     @cached_property
     def chain(self) -> dict[str, Chain]:

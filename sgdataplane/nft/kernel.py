@@ -80,7 +80,7 @@ def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
     )
     sets = _strangers(netlink, table, uapi.GETSET, uapi.SET_NAME, _bytes(entry.name for entry in table.maps))
     flowtables = _strangers(netlink, table, uapi.GETFLOWTABLE, uapi.FLOWTABLE_NAME, ())
-    # what refers to others first: rules, then maps with their elements, then the rest
+    # objects that refer to others go first: rules, then maps with their elements, then the rest
     found = [delete(uapi.DELRULE, attribute(uapi.RULE_CHAIN, entry[uapi.CHAIN_NAME])) for entry in chains]
     found += [delete(uapi.DELSET, attribute(uapi.SET_HANDLE, entry[uapi.SET_HANDLE])) for entry in sets]
     found += [delete(uapi.DELCHAIN, attribute(uapi.CHAIN_NAME, entry[uapi.CHAIN_NAME])) for entry in chains]
@@ -271,6 +271,7 @@ class NetlinkKernel:
             raise _error_of(error) from error
 
     def _encoded(self, transactions: Sequence[Transaction]) -> _Batch:
+        """Return the messages of all transactions, packed."""
         made = _Batch([], [])
         for transaction in transactions:
             for number, (some, operation) in enumerate(transaction.requests()):
@@ -282,6 +283,7 @@ class NetlinkKernel:
         return made
 
     def _others(self, operation: Operation) -> list[BatchMessage]:
+        """Return the messages that delete what the kernel's table has and the operation's table has not."""
         assert isinstance(operation.subject, Table)
         try:
             return removals(self._netlink, operation.subject)
@@ -374,6 +376,7 @@ def _elsewhere() -> NetlinkKernel:
 
 @contextmanager
 def _entered(namespace: str) -> Iterator[None]:
+    """Run inside of a namespace. Without the rights for that, PrivilegeError says which ones are needed."""
     try:
         with netns.inside(namespace):
             yield
@@ -383,7 +386,7 @@ def _entered(namespace: str) -> Iterator[None]:
         raise
 
 
-# the one place where netlink's errors become ours
+# this is the one place where netlink's errors become ours
 
 _CAUSES: dict[int, type[KernelError]] = {
     errno.ENOENT: NotFoundError,
@@ -403,6 +406,7 @@ def _mapped() -> Iterator[None]:
 
 
 def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
+    """Return our error for one of netlink's."""
     code = error.errno or 0
     detail = os.strerror(code) if code else str(error)
     if code in (errno.EPERM, errno.EACCES):
@@ -415,12 +419,12 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
 def _refusal(error: BatchError, refused: _Line, messages: Sequence[BatchMessage]) -> KernelError:
     """Return the error for a batch that the kernel refused, with the line that it is about."""
     transaction, number = refused
-    if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
+    if error.errno == errno.EPERM:  # the kernel refuses the whole batch to a process that may change nothing there
         return KernelError(
             f"table {transaction.name} belongs to a process there, which alone may change it (flag owner)"
         )
     found = next((entry for at, entry in enumerate(transaction.lines()) if at == number), None)
-    if found is None:  # it has no text
+    if found is None:  # such a message has no text
         return _error_of(error)
     line, operation = found
     if isinstance(operation.subject, Map) and operation.kind is Kind.ELEMENTS and error.offset >= 0:

@@ -299,6 +299,7 @@ def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> by
 
 
 def _map_shape(entry: Map) -> bytes:
+    """Return the attributes that say what a named map or set is."""
     flags, held = uapi.SET_TIMEOUT if entry.lifetime else 0, entry.holds
     key = KINDS[entry.key_type], LONGEST[entry.key_type]
     if entry.room:
@@ -329,6 +330,7 @@ def _note_order(what: int, key_type: KeyType) -> bytes:
 
 
 def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
+    """Yield the messages that make a set without a name, and its elements."""
     shape, noted = _nameless_shape(made.asked, is_map=made.is_map, is_interval=made.is_interval)
     parts = text(uapi.SET_NAME, made.template) + shape + word(uapi.SET_ID, made.number) + noted
     yield _message(uapi.NEWSET, table, parts, NLM_F_CREATE)

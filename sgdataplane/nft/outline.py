@@ -33,6 +33,7 @@ class Outline:
     name: str
     family: str
     digest: str
+    """The digest in its stamp."""
     ifnames: frozenset[str]
     """The keys of maps by interface whose elements stay, as in Inventory."""
     expiring: tuple[str, ...]

@@ -63,6 +63,7 @@ class HeldTable:
 
     table: Table
     inventory: Inventory
+    """The names of its objects, and its stamp, read at the same moment."""
     odd: tuple[str, ...] = ()
     """What it has that we never write, in words."""
 
@@ -141,6 +142,7 @@ class _TableReader:
         return found
 
     def _rule(self, chain: str, entry: Mapping[int, bytes]) -> Rule:
+        """Make a rule of what the kernel lists, and note what we never write."""
         parsed = (parse_attributes(one) for _, one in list_attributes(entry.get(uapi.RULE_EXPRESSIONS, b"")))
         expressions = (
             (text_of(one[uapi.EXPRESSION_NAME]), parse_attributes(one.get(uapi.EXPRESSION_DATA, b""))) for one in parsed
@@ -202,6 +204,7 @@ class _TableReader:
             yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires), shape.room)
 
     def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[MapKey, Datum]]:
+        """Yield the elements of a named map or set."""
         if held is KeyType.NOTHING:
             keys = (parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE] for element in self._elements(name))
             yield from ((map_key_of(key_type, key), MEMBER) for key in keys)
@@ -289,6 +292,7 @@ def _has_logs(table: Table) -> bool:
 
 
 def _chains(wanted: Mapping[str, Chain], held: Mapping[str, Chain], *, logs: bool) -> Iterator[str]:
+    """Yield a line for each chain that differs."""
     yield from _names("chain", wanted, held)
     for name in sorted(wanted.keys() & held.keys()):
         if wanted[name].hook != held[name].hook:
@@ -300,6 +304,7 @@ def _chains(wanted: Mapping[str, Chain], held: Mapping[str, Chain], *, logs: boo
 
 
 def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
+    """Yield a line for each map or set that differs."""
     yield from _names("map", wanted, held)
     for name in sorted(wanted.keys() & held.keys()):
         mine, theirs = wanted[name], held[name]
@@ -342,6 +347,7 @@ def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 
 def _plain(statement: Statement) -> Statement:
+    """Return a statement with neighbouring ranges joined."""
     if isinstance(statement, Match):
         together = tuple(span for span, _ in joined((span, None) for span in statement.ranges))
         return Match(statement.field, together, statement.negate, statement.mask)

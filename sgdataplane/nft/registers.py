@@ -18,12 +18,17 @@ class Register:
     """What a register holds: neighbouring fields of the packet, after `mask` and `xor`; or a value."""
 
     fields: tuple[Field, ...] = ()
+    """The fields, side by side."""
     lengths: tuple[int, ...] = ()
+    """How many bytes each of them has."""
     part: int = 0
     """How many bytes of its only field it has, if it hasn't all of them; else 0."""
     mask: int | None = None
+    """What the value was masked with; None if it wasn't."""
     xor: int = 0
+    """What it was flipped with after that."""
     value: bytes = b""
+    """The value, if it was written by the rule itself."""
     is_swapped: bool = False
     """Whether a value of the machine's byte order has been put into the other one."""
     below: int = 0

@@ -86,6 +86,7 @@ class Inventory:
     counters: AbstractSet[str] = frozenset()
     timeouts: AbstractSet[str] = frozenset()
     stamp: Stamp | None = None
+    """The stamp; None if there is none, or it isn't whole."""
     has_flags: bool = False
     """Whether the table has flags such as dormant. We never make one with flags."""
     is_crowded: bool = False
@@ -177,7 +178,7 @@ def read_trusted(netlink: Nfnetlink, outline: Outline) -> Inventory | None:
     try:
         stamp = Stamp.of(_marks(netlink, family, outline.name))
         left = {name: dict(_left(_elements(netlink, family, outline.name, name))) for name in outline.expiring}
-    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
+    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or a foreign one
         return None
     if stamp is None or (stamp.digest, stamp.generation) != (outline.digest, generation):
         return None
@@ -199,7 +200,7 @@ def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
         with closing(objects(netlink, uapi.GETCHAIN, family, table.name)) as found:
             chains = list(islice(found, 2 * len(table.chains)))
         hooks = dict(filter(None, (hooked(chain, family) for chain in chains)))
-    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
+    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or a foreign one
         return None
     is_there = len(chains) < 2 * len(table.chains) and hooks == {
         chain.name: chain.hook for chain in table.chains if chain.hook is not None
@@ -228,6 +229,7 @@ def _inventory_of(outline: Outline, stamp: Stamp, generation: int, left: Mapping
 
 
 def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most: int | None = None) -> Inventory:
+    """Read the inventory once. A crowded table is read no further than its stamp."""
     table = read_own_table(netlink, name, family)
     if not table:
         return Inventory(generation, exists=False)
@@ -240,6 +242,12 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most
 
 
 def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, most: int | None) -> Inventory:
+    """Read all objects of a table, and the elements of its maps by interface.
+
+    Raises:
+        CrowdError: There are too many.
+    """
+
     def all_of(kind: int) -> Iterator[dict[int, bytes]]:
         return listed(netlink, kind, family, name, most)
 

@@ -247,6 +247,7 @@ def _pair(field: Field, interface: Field, mask: int | None) -> str:
 
 
 def _effect(effect: Effect) -> str:
+    """Return an effect as nft writes it."""
     match effect:
         case Count(counter):
             return f'counter name "{names.checked(counter)}"'
@@ -268,6 +269,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _match(match: Match) -> str:
+    """Return a match as nft writes it."""
     left = match.field.word
     if match.mask is None and not match.negate and len(match.ranges) == 1:
         return f"{left} {range_text(match.field, match.ranges[0])}"

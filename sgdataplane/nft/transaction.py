@@ -97,6 +97,7 @@ class Operation:
         return self.subject.origin if isinstance(self.subject, Chain) else ""
 
     def _counted(self) -> int:
+        """Count the objects that the operation adds or takes away."""
         if self.verb in (Verb.FLUSH, Verb.PRUNE):
             return 1
         if isinstance(self.subject, Chain) and self.kind is Kind.RULES:
@@ -271,6 +272,7 @@ def _word(subject: Subject) -> str:
 
 
 def _added(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+    """Write an operation that adds something."""
     match entry.subject:
         case Chain():
             is_rules = entry.kind is Kind.RULES

@@ -188,6 +188,7 @@ def _adjusted(known: Exits, old: Paged, new: Paged) -> Exits:
 
 
 def _exits_of_elements(elements: Elements) -> Exits:
+    """Return how often the elements of a map lead to each chain."""
     if not isinstance(elements, pages.Paged):
         return Counter([value.chain for _, value in elements if isinstance(value, Verdict) and value.chain])
     found: Counter[str] = Counter()
@@ -205,6 +206,7 @@ def _exits_of_page(page: MapPage | None) -> Exits:
 
 
 def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
+    """Return how often the rules of a chain lead to each chain, maps included."""
     found: dict[str, int] = {}
     for entry in chain.rules:
         for statement in entry.statements:
@@ -268,8 +270,11 @@ class Times:
     """How many seconds the same commit took at each of the three places, one right after the other."""
 
     deep: float
+    """Where a base chain leads into the lattice."""
     beside: float
+    """In another table of the namespace with the lattice."""
     flat: float
+    """In a namespace without it."""
 
 
 class CommitDoor(Protocol):

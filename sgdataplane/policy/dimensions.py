@@ -86,6 +86,7 @@ class Dimension:
     clause: str
     """The same in full."""
     domain: Domain
+    """Its numbers, and how they are written."""
     of_packet: Callable[[Packet], int | None]
     """Returns the packet's number; None if the packet has none."""
     matches: Callable[[CloudState, SecurityGroup, SecurityGroupRule, Packet], bool]
@@ -153,6 +154,7 @@ def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
 
 
 def _is_remote_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:
+    """Return whether a rule's remote can have addresses of a family."""
     match rule.remote:
         case GroupRef():
             return True

@@ -29,7 +29,7 @@ class Reach:
         enis = _different(before.network_interfaces, after.network_interfaces, lambda eni: eni.network_interface_id)
         self._enis = enis.keys()
         self._relaxed = {eni_id for eni_id, (old, new) in enis.items() if _only_relaxes(old, new)}
-        enis = {eni_id: pair for eni_id, pair in enis.items() if not _is_mode_only(*pair)}  # members are the same
+        enis = {eni_id: pair for eni_id, pair in enis.items() if not _is_mode_only(*pair)}  # these change no members
         turned = (eni for pair in enis.values() for eni in pair if eni is not None)
         self._members = {group_id for eni in turned for group_id in eni.security_group_ids}
         groups = _different(before.security_groups, after.security_groups, lambda group: group.security_group_id)

@@ -51,6 +51,7 @@ class RemoteAddresses:
     """A remote's addresses in one family."""
 
     singles: tuple[int, ...] = ()
+    """Single addresses."""
     ranges: tuple[Interval, ...] = ()
     """Ranges of addresses with both ends included."""
 
@@ -65,7 +66,9 @@ class Profile:
     security_group_ids: tuple[str, ...]
     nic_type: NicType
     ingress: tuple[Permission, ...]
+    """The permissions of ingress, strongest first."""
     egress: tuple[Permission, ...]
+    """The permissions of egress, strongest first."""
 
     def permissions(self, direction: Direction) -> tuple[Permission, ...]:
         """Return the permissions of a direction, strongest first."""
@@ -115,6 +118,7 @@ class EniPolicy:
     profile: int
     """The index of its profile."""
     connection_tracking: ConnectionTracking
+    """The idle timeouts of its sessions."""
     is_audited: bool = False
     """Whether what its rules refuse passes."""
 
@@ -198,6 +202,7 @@ class OrderedRules:
 
     group: SecurityGroup
     port_lists: tuple[PortList, ...]
+    """All port lists of the state, which the permissions depend on."""
     entries: tuple[RuleEntry, ...]
 
     @classmethod
@@ -277,7 +282,7 @@ class PolicyMemo:
         """Return the policy of an ENI's set of groups."""
         key = _sorted(eni.security_group_ids), eni.nic_type
         groups = tuple([self._state.group[group_id] for group_id in key[0]])
-        vpc = self._state.vpc.get(eni.vpc_id)  # a stand-in for an ENI that the state hasn't is in none
+        vpc = self._state.vpc.get(eni.vpc_id)  # the stand-in for an ENI that the state lacks is in no VPC
         basis = (groups, vpc, self._state.port_lists, self.vpc_of, options)
         known = self._known.profiles.get(key)
         if known is not None and known[0] == basis:

@@ -53,6 +53,7 @@ class AuditCheck:
 
     structure: Structure
     namespace: Namespace
+    """What the table must do."""
     winners: Winners
     """Where each rank of the table leads."""
     _refusals: dict[object, Mapping[int, Decision]] = field(default_factory=dict)

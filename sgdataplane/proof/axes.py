@@ -80,6 +80,7 @@ class Span:
         return self._known[key]
 
     def _selected(self, ranges: Sequence[Range]) -> Atoms:
+        """Work out what select() returns, from the index of each cut."""
         index, below = self._index, self._below
         found, before = 0, -1
         for item in ranges:

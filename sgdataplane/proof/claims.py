@@ -41,6 +41,7 @@ class RuleAxis:
     """One field, other than the far address, that a rule can ask for."""
 
     name: str
+    """The field's name, as `kinds.py` finds it in packets."""
     last: Callable[[Family], int]
     """Returns the largest number of the field in a family."""
     of_rule: Callable[[CloudState, SecurityGroupRule, Family], Ranges | None]
@@ -53,6 +54,7 @@ class Claim:
 
     decision: Decision
     outcome: Outcome
+    """What the table must do with these packets."""
     remote: Remote | None
     """The rule's remote; None for any far address."""
     ranges: tuple[Ranges | None, ...]
@@ -82,9 +84,11 @@ class Said:
     """What a candidate asks for in one family. Two of them are compared by identity."""
 
     outcome: Outcome
+    """What the table must do if the candidate decides."""
     claim: Claim | None
     """Its packets; None if it can hold for none in that family."""
     is_on_group: bool
+    """Whether it is about members of a group."""
     is_fixed: bool
     """Whether all of this follows from the candidate's rule alone, so that it can be reused for another state."""
 
@@ -112,7 +116,9 @@ class ClaimMemo:
     found: dict[tuple[int, str, int, bool], Known] = field(default_factory=dict)
     """Claims by rule that this state asked for."""
     found_others: dict[Decision, Candidate] = field(default_factory=dict)
+    """Candidates without a rule that this state asked for."""
     found_groups: dict[tuple[str, Direction], tuple[SecurityGroup, Sequence[Pooled]]] = field(default_factory=dict)
+    """The sorted rules of groups that this state asked for."""
     _asked: int = 0
 
     def candidates(self, state: CloudState, eni: Eni, direction: Direction, options: Options) -> list[Candidate]:
@@ -126,6 +132,7 @@ class ClaimMemo:
         return found
 
     def _of_no_rule(self, candidate: Candidate) -> Candidate:
+        """Return an earlier candidate in place of this one without a rule, if its group is the same."""
         known = self.found_others.get(candidate.decision) or self.others.get(candidate.decision)
         if known is None or not _is_like(known.group, candidate.group):
             known = candidate
@@ -133,6 +140,10 @@ class ClaimMemo:
         return known
 
     def _of_group(self, group: SecurityGroup, direction: Direction) -> Sequence[Pooled]:
+        """Return a group's rules of one direction, sorted by strength.
+
+        Entries of rules that haven't changed are taken over, if the group differs in its rules at most.
+        """
         key = group.security_group_id, direction
         known = self.found_groups.get(key) or self.groups.get(key)
         if known is None or known[0] is not group:
@@ -165,6 +176,7 @@ class ClaimMemo:
         return found
 
     def _said(self, state: CloudState, candidate: Candidate, family: Family) -> Said:
+        """Return what a candidate says, from memory if its rule and group allow that."""
         rule, group, decision = candidate.rule, candidate.group, candidate.decision
         if rule is None or group is None or rule.port_list_id:
             return self._made(state, candidate, family, is_fixed=rule is None)
@@ -179,6 +191,7 @@ class ClaimMemo:
 
     @staticmethod
     def _made(state: CloudState, candidate: Candidate, family: Family, *, is_fixed: bool) -> Said:
+        """Work out what a candidate says."""
         claim = _claim(state, candidate, family)
         return Said(expected(candidate.decision), claim, _is_on_group(candidate), is_fixed)
 

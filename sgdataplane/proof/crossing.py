@@ -122,6 +122,7 @@ class Crossing:
 
     site: Site
     hook: Direction
+    """The side that the base chain at this hook is named after."""
     family: Family
     ifname: str
 
@@ -229,6 +230,7 @@ class Space:
         return sorted(set(self._kinds()))
 
     def _kinds(self) -> Iterator[Cell]:
+        """Yield the cells of all packets, with and without a conntrack entry."""
         tracked: Kind = {Field.CT_STATE: self._states(TRACKED)}
         lacks = Presence.LACKS
         of_none: Kind = {**dict.fromkeys(self.crossing.of_session(), lacks), Field.CT_MARK: lacks}

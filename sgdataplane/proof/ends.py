@@ -69,6 +69,7 @@ def _name(effects: Effects, ranges: tuple[Range, ...]) -> str:
 
 
 def _said(effect: Effect) -> str:
+    """Return one effect as a part of the leaf's name."""
     match effect:
         case Count(counter):
             return counter

@@ -179,6 +179,7 @@ def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family:
 def _prefixes(
     state: CloudState, kinships: Kinships, remote: GroupRef | PrefixListRef, family: Family
 ) -> Iterable[Prefix]:
+    """Return the prefixes of a list, or those that are delegated to a group's members."""
     match remote:
         case PrefixListRef(prefix_list_id):
             return (entry.cidr for entry in state.prefix_list[prefix_list_id].entries)
@@ -271,6 +272,7 @@ class KinNumbers:
     """The numbers that the map of members has for the members of each group, in both families."""
 
     of_group: Mapping[str, Sequence[int]]
+    """The numbers of each group's members."""
     is_clear: bool
     """Whether each number stands for one kin only."""
     atoms: Mapping[Family, Sequence[KinAtom]] = field(default_factory=dict)

@@ -76,6 +76,7 @@ class Own:
     addresses: tuple[Prefix, ...] = ()
     """The private ones and the allowed address pairs: all that it may send from."""
     link_local: tuple[Prefix, ...] = ()
+    """Its link-local addresses."""
 
     @classmethod
     def of(cls, ifname: str, slot: int, eni: Eni) -> Own:

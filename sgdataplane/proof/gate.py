@@ -57,6 +57,7 @@ class Beginning:
     chain: str
     clauses: Sequence[FixedClause]
     is_adopting: bool = False
+    """Whether this is while the packets' ENI is being adopted."""
     code: int | None = None
     """The priority that packets come with; None for any."""
 
@@ -130,6 +131,7 @@ class GateCheck:
         return Common(namespace.wanted.site, namespace.wanted.options, namespace.epoch, namespace.secret)
 
     def _walked(self, ifname: str) -> ProvenGate:
+        """Compare table and clauses at one interface by walks at all hooks, in both families."""
         one = _InterfaceCheck(self, ifname)
         for hook, family in product(Direction, Family):
             one.check(Crossing(self.namespace.wanted.site, hook, family, ifname))
@@ -151,12 +153,14 @@ class _InterfaceCheck:
     """The check of one interface, and what it has read of the table."""
 
     gate: GateCheck
+    """The check that this is a part of."""
     ifname: str
     cells: int = 0
     chains: set[str] = field(default_factory=set)
     maps: set[str] = field(default_factory=set)
     keys: set[tuple[str, Key]] = field(default_factory=set)
     roots: dict[tuple[Direction, Family], AbstractSet[str]] = field(default_factory=dict)
+    """The chains of rules that packets came to."""
 
     def check(self, crossing: Crossing) -> None:
         """Compare table and clauses at one hook, in one family, up to rules and in the chains after them.
@@ -194,6 +198,7 @@ class _InterfaceCheck:
         self._note(known.program)
 
     def _note(self, program: Program) -> None:
+        """Note what a program has read of the table."""
         self.chains |= program.steps.keys()
         self.maps |= program.maps
         self.keys |= program.keys
@@ -241,6 +246,7 @@ class _InterfaceCheck:
 
 
 def _walk(program: Program, space: Space, beginning: Beginning) -> GateWalk:
+    """Make the walk that compares a program with clauses."""
     regions = [space.region(clause.conditions) for clause in beginning.clauses]
     order = BoxOrder(space.full(), regions, [clause.outcome for clause in beginning.clauses])
     return GateWalk(
@@ -256,5 +262,6 @@ def _walk(program: Program, space: Space, beginning: Beginning) -> GateWalk:
 
 
 def _conditions(beginning: Beginning) -> Iterator[Match]:
+    """Yield all matches that the axes must be cut for."""
     yield from (match for clause in beginning.clauses for match in clause.conditions)
     yield from (IS_RELATED, IS_ICMP)

@@ -83,6 +83,11 @@ class GateWalk(Walk):
             self._enter(chain, State(cell, (), self.order.all, effects, ()))
 
     def _end(self, outcome: Outcome, state: State) -> None:
+        """Check the priority of packets at an end, then compare the end as if no priority had been written.
+
+        Packets that rules are asked about must return to the step behind. A priority that was written to accepted
+        packets must be 0, and only packets in `reset` may get it.
+        """
         effects, stop = outcome
         if stop in self.rules and (self.behind is None or state.returns != (self.behind,)):
             self._fail(state, "packets that rules are asked about don't return to the base chain")

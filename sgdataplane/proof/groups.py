@@ -60,6 +60,7 @@ class GroupsWalk(Walk):
     numbered: Atoms
     """The kins that have a number."""
     maps: RankMaps
+    """The maps that give kins ranks, and whether they are right."""
     others: set[int | None] = field(default_factory=set)
     """Priorities of packets for which no permission decides; filled by the walk."""
     entries: set[str] = field(default_factory=set)
@@ -67,6 +68,7 @@ class GroupsWalk(Walk):
     _parts: dict[Effects, tuple[tuple[Boxes, Atoms], ...]] = field(default_factory=dict)
 
     def _end(self, outcome: Outcome, state: State) -> None:
+        """Compare an end, which must be at a chain for addresses from which packets return to the base chain."""
         effects, stop = outcome
         if not is_address(stop):
             self.cells += 1
@@ -105,6 +107,7 @@ class GroupsWalk(Walk):
         return self.maps.are_right(maps, tuple(strengths.items()))
 
     def _compare(self, cell: Cell, same: Boxes, state: State) -> None:
+        """Compare the packets of a cell with the boxes `same` that their priority stands for."""
         self.cells += 1
         found = self.order.differing(cell, state.holes, state.boxes, same)
         if found is not None:

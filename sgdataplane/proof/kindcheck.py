@@ -68,9 +68,13 @@ class ProvenGroups:
     """What the first walk has shown."""
 
     roots: Collection[str]
+    """The chains that packets begin at."""
     claims: Sequence[Claim]
+    """The claims that they were compared with."""
     atoms: Sequence[KinAtom]
+    """The atoms of far addresses by kin."""
     ranks: Mapping[int, Outcome]
+    """What each rank of the profile stands for."""
     names: AbstractSet[str]
     """The chains that were read."""
     maps: Mapping[str, Map]
@@ -88,9 +92,13 @@ class ProvenAddresses:
     """What the second walk has shown."""
 
     borders: Sequence[str]
+    """The chains for addresses that the first walk can lead to."""
     entries: Sequence[str]
+    """Those of them that packets came to, where the walk began."""
     claims: Sequence[Claim]
+    """The claims that they were compared with."""
     blocks: Mapping[Remote, Ranges]
+    """The address blocks of the claims' remotes."""
     names: AbstractSet[str]
     """The chains that were read."""
     heads: Mapping[str, Bound]
@@ -112,6 +120,7 @@ class KindCheck:
     shared: Shared
     kind: SessionKind
     side: SideClaims
+    """What its chains are compared with."""
     roots: Collection[str]
     """The chains that its packets begin at."""
     carriers: Sequence[tuple[str, Eni]]
@@ -202,6 +211,7 @@ class KindCheck:
             raise self._wrong_ranks(error) from error
 
     def _check(self) -> tuple[ProvenGroups, ProvenAddresses, Standing]:
+        """Prove both walks, each by an earlier proof if that still holds."""
         if not self.winners.doubled.isdisjoint(self.own.values()):
             raise WrongRanksError("several ranks stand for one decision")
         groups = self._groups
@@ -228,6 +238,7 @@ class KindCheck:
             return None
 
     def _proven_groups(self) -> ProvenGroups:
+        """Make the first walk, and keep what it has shown."""
         walk, names = self._groups_walk(), frozenset(self.groups.steps)
         asked = self.groups.maps - {members_name(self.kind.family)}
         maps = {name: self.shared.structure.table.map[name] for name in asked}
@@ -237,6 +248,7 @@ class KindCheck:
         return ProvenGroups(self.roots, claims, atoms, self.own, names, maps, self._borders, entries, others)
 
     def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
+        """Make the second walk, and keep what it has shown."""
         reached = sorted(self._address_walk(entries))
         leaves = {leaf.name: leaf for name in reached for leaf in leaf_of(self.addresses, name, self.side.places)}
         heads, names = self.addresses.heads, frozenset(self.addresses.steps)
@@ -252,6 +264,7 @@ class KindCheck:
         leaves: Mapping[str, ProvenLeaf],
         ranks: Mapping[int, Outcome],
     ) -> ProvenAddresses:
+        """Put together what the second walk has shown."""
         side = self.side
         return ProvenAddresses(self._borders, entries, side.of_addresses, side.blocks, names, heads, leaves, ranks)
 
@@ -271,7 +284,7 @@ class KindCheck:
         structure, leaves, places = self.shared.structure, dict(old.leaves), self.side.places
         again = {name for name in structure.changed if leaves.pop(name, None) and name in structure.table.chain}
         others = walk.new_program()
-        for name in again:  # also if no packet comes there any more
+        for name in again:  # a changed leaf is read again even if no packet comes there any more
             others.add(name)
         for name in self._gone_of(leaves):
             del leaves[name]
@@ -301,6 +314,11 @@ class KindCheck:
         return standing
 
     def _groups_walk(self) -> GroupsWalk:
+        """Walk from the roots to the chains for addresses.
+
+        Raises:
+            ProfileMismatch: A rank there is wrong.
+        """
         made = self.side.of_groups
         axes = self._axes(made, self.groups)
         regions = [(*_region(claim, axes), self.atoms.by_group.get(_group(claim), 0)) for claim in made]
@@ -330,6 +348,11 @@ class KindCheck:
         return walk
 
     def _address_walk(self, entries: Sequence[str]) -> AbstractSet[str]:
+        """Walk from the chains for addresses that packets come to. Return the leaves that packets were sent from.
+
+        Raises:
+            ProfileMismatch: Some packets come to a wrong leaf.
+        """
         made = self.side.of_addresses
         cuts = [*self.addresses.cuts.get(FAR, ()), *(item for claim in made for item in self.side.far(claim) or ())]
         far = Span(self.side.family.last, Span.cuts_of(cuts))
@@ -348,6 +371,7 @@ class KindCheck:
         return walk.left
 
     def _axes(self, made: Iterable[Claim], program: Program) -> tuple[Span, ...]:
+        """Cut the axes of the header where claims or chains ask for them."""
         cuts: list[set[int]] = [set() for _ in AXES]
         for claim in made:
             for axis, ranges in enumerate(claim.ranges):

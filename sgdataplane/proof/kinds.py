@@ -35,6 +35,7 @@ class SessionKind:
     """
 
     direction: Direction
+    """The direction whose rules judge them."""
     family: Family
     is_arriving: bool
     """Whether the opening packet meets its hook on the way in.
@@ -43,6 +44,7 @@ class SessionKind:
     tuple has it.
     """
     is_behind_ah: bool = False
+    """Whether the packets have an authentication header."""
 
     @property
     def fields(self) -> Mapping[str, Field]:

@@ -40,6 +40,7 @@ def wrong_limits(structure: Structure, site: Site) -> str:
 
 
 def _wrong(structure: Structure, site: Site) -> Iterator[str]:
+    """Yield what is wrong with sets that packets fill, with chains of limits, and with chains that lead there."""
     ways = {accept_name(side, side): rule(IS_NEW, jump(limit_name(side))) for side in Direction}
     chains, sets = structure.table.chain, structure.table.map
     for name, entry in sets.items():

@@ -28,6 +28,7 @@ class LookupPage:
     source: MapPage | None
     """The map's page that it was read from."""
     values: Mapping[MapKey, Datum]
+    """What the map holds for each key."""
 
     @cached_property
     def targets(self) -> frozenset[str]:

@@ -55,6 +55,7 @@ def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
 
 
 def _cut_out(cell: Cell, hole: Cell) -> Iterator[Cell]:
+    """Yield the cell without a hole, as disjoint cells."""
     common = meet(cell, hole)
     if common is None:
         yield cell
@@ -95,6 +96,7 @@ class _Dimension:
         return found
 
     def _asked(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
+        """Work out what among() returns, by joining nodes of the tree."""
         unions, common, size = self._unions, self._common, self._size
         some, every = 0, -1
         for first, last in runs(atoms):

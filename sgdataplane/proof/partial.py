@@ -149,6 +149,7 @@ class PartialWalk:
         self.cells += walk.cells
 
     def _axes_of(self, box: RegionBox, claims: Sequence[Claim]) -> tuple[ClippedSpan, ...]:
+        """Cut the axes for a box, where its claims or chains ask for them."""
         family, program = self.side.family, self.program
         lasts = [*(axis.last(family) for axis in AXES), family.last]
         made = []

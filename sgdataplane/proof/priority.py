@@ -37,6 +37,7 @@ class Priorities:
     axis: int
     """The index of the axis of kins."""
     atoms: Sequence[KinAtom]
+    """The atoms of far addresses by kin."""
     map_of: MapOf
     """Returns the elements of a map of priorities."""
     first: int | None = UNSET
@@ -52,6 +53,7 @@ class Priorities:
         return found
 
     def _after(self, view: View, effect: object) -> View:
+        """Return the priority of each atom after one more effect."""
         if isinstance(effect, SetPriority):
             return (effect.value,) * len(self.atoms)
         if not isinstance(effect, MapPriority):

@@ -30,8 +30,11 @@ class ProvenKind:
     """A kind of packets that is proven, in two walks."""
 
     side: SideClaims
+    """What its chains were compared with."""
     groups: ProvenGroups
+    """What the first walk has shown."""
     addresses: ProvenAddresses
+    """What the second walk has shown."""
     standing: Standing
     """What its leaves were compared with."""
     winners: Winners
@@ -92,6 +95,7 @@ class ProfileCheck:
     known: Sequence[EarlierProfile] = ()
     """What earlier proofs left."""
     is_strict: bool = True
+    """Whether to compare all packets, and not only those with addresses that reach the carriers' rules."""
     cells: int = 0
     """How many ends of walks were compared."""
     classes: int = 0
@@ -130,6 +134,7 @@ class ProfileCheck:
         return None
 
     def _checked(self, kind: SessionKind, side: SideClaims) -> ProvenKind:
+        """Prove a kind by walks, starting from what the same profile's earlier proof has shown."""
         roots = self.roots.get((kind.direction, kind.family), ())
         earlier = next((p.kinds[kind] for p, shared in self.known if shared is self.shared and kind in p.kinds), None)
         kept = None if earlier is None else (earlier.groups, earlier.addresses, earlier.standing)

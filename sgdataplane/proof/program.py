@@ -64,6 +64,7 @@ class Program:
 
     table: Table
     reading: FieldReading
+    """How the packets' fields are read."""
     stops: Mapping[str, str]
     """Chains that aren't entered, each with what stands for it in the outcome."""
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
@@ -314,6 +315,10 @@ class Program:
         return self._affect(step, found, rest)
 
     def _affect(self, step: RuleStep, effect: Effect, rest: Sequence[Statement]) -> RuleStep | None:
+        """Add an effect, and the rest of the rule, to the step.
+
+        Return None if packets of this kind lack the field of a map.
+        """
         if isinstance(effect, MapPriority) and self.reading.known.get(effect.field, effect.field) is LACKING:
             return None
         step.problem, step.effects = self._refused(effect, rest), (effect,)

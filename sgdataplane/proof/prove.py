@@ -208,6 +208,7 @@ class _Basis:
 
     @classmethod
     def of(cls, proven: ProvenTable, table: Table, wanted: Specification) -> _Basis:
+        """Read the present table as the successor of a proven one."""
         structure = Structure.read(table, wanted.site, proven.structure)
         kinships = Kinships.read(wanted.state, proven.kinships)
         atoms = {
@@ -279,6 +280,7 @@ class _Work:
             return self._account(self._shown(difference))
 
     def _proven(self, start: _Basis) -> ProvenTable:
+        """Prove the fixed part and all profiles. Return all that the next proof can start from."""
         places = self._places(start.shared.structure)
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
         profiles = self._profiles(start, other, places)
@@ -366,6 +368,7 @@ class _Work:
         roots: Roots,
         known: Sequence[tuple[ProvenProfile, Shared]],
     ) -> ProvenProfile:
+        """Prove one profile by walks."""
         wanted = self._namespace.wanted
         check = ProfileCheck(wanted.state, wanted.options, wanted.site, start.shared, carriers, roots, known)
         self._checks.append(check)

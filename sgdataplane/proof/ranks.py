@@ -156,6 +156,7 @@ class RankMaps:
     """Tells which maps give each kin the rank of its strongest group."""
 
     numbers: KinNumbers
+    """The numbers of each group's members."""
     table: Table
     checked: dict[tuple[str, Strengths, str], tuple[Map, Map | None, bool]] = field(default_factory=dict)
     """The maps that were looked through, and whether they were right."""
@@ -192,6 +193,7 @@ class RankMaps:
         return is_right
 
     def _is_equal(self, entry: Map, strengths: Strengths, but: str) -> bool:
+        """Return whether the map holds exactly the rank of the first of these groups for each kin."""
         wanted: dict[Key, int] = {}
         for group, rank in reversed(strengths):
             wanted.update(dict.fromkeys(self.numbers.of_group.get(group, ()), rank))

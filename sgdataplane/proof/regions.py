@@ -89,11 +89,11 @@ class ClippedSpan(Span):
         super().__init__(last, (*inside, self._low, self._high + 1))
 
     def _selected(self, ranges: Sequence[Range]) -> Atoms:
-        if len(ranges) == 1:  # as of most entries of a map, few of which are in the box
+        if len(ranges) == 1:  # most entries of a map are like that, and few of them are in the box
             first, last = int(ranges[0].first), int(ranges[0].last)
             if 0 <= first <= last <= self.last and (last < self._low or first > self._high):
                 return 0
-        patterns([ranges], self.last)  # MalformedError, as for any other span
+        patterns([ranges], self.last)  # raises MalformedError, as any other span does
         ends = ((max(int(item.first), self._low), min(int(item.last), self._high)) for item in ranges)
         return super()._selected([Range(first, last) for first, last in ends if first <= last])
 
@@ -105,6 +105,7 @@ class ChainPairs:
     structure: Structure
     """The later table's structure, which says what has changed."""
     reading: FieldReading
+    """How the packets' fields are read."""
     leaves: Container[str]
     """The names of earlier leaves, which must stay as they are."""
     boxes: list[RegionBox] = field(default_factory=list)
@@ -146,18 +147,29 @@ class ChainPairs:
         )
 
     def _chains(self, before: Sequence[Rule], after: Sequence[Rule], box: RegionBox) -> None:
+        """Compare the rules of two chains, until one pair of rules lets no packet go on."""
         for index, (mine, theirs) in enumerate(zip(before, after, strict=True)):
             self._rules(mine, theirs, box, (_rest(before[index + 1 :]), _rest(after[index + 1 :])))
             if self._takes_all(mine) and self._takes_all(theirs):
                 return
 
     def _found(self, box: RegionBox | None) -> None:
+        """Note a box in which the chains may differ.
+
+        Raises:
+            UntoldError: There are too many.
+        """
         if box is not None and box not in self.boxes:
             self.boxes.append(box)
         if len(self.boxes) > MOST:
             raise UntoldError
 
     def _rules(self, mine: Rule, theirs: Rule, box: RegionBox, rests: Rests) -> None:
+        """Compare two rules.
+
+        If they differ only in where they lead, the chains there are compared. If they differ in anything else, their
+        packets are noted.
+        """
         before, one, other = mine.statements[:-1], _last(mine), _last(theirs)
         is_like = before == theirs.statements[:-1] and not any(map(_leads, before))
         if is_like and isinstance(one, Verdict) and isinstance(other, Verdict):
@@ -169,12 +181,14 @@ class ChainPairs:
                 self._found(self._narrowed(box, takewhile(_is_match, rule.statements)))
 
     def _pair(self, one: Verdict, other: Verdict, box: RegionBox | None) -> None:
+        """Compare where two verdicts lead."""
         if box is not None and one.kind is other.kind and one.chain and other.chain:
             self.compare(one.chain, other.chain, box)
         elif box is not None and one != other:
             self._found(box)
 
     def _maps(self, one: VerdictMap, other: VerdictMap, box: RegionBox | None, rests: Rests) -> None:
+        """Compare two look-ups in elements of their own, for each interval of values in which they may differ."""
         axis = self._axes.get(one.field)
         if box is None or axis is None:
             self._found(box)
@@ -188,7 +202,7 @@ class ChainPairs:
         for first, after in pairwise(sorted({end for some in ways for item, _ in some for end in _ends_of(item)})):
             found = [_at(some, first) for some in ways]
             part = _within(box, axis, (Range(first, after - 1),))
-            if found != [None, None] and part is not None:  # else neither of them is about what lies between
+            if found != [None, None] and part is not None:  # else neither look-up is about these values
                 self._ways(found[0] or rests[0], found[1] or rests[1], part)
 
     def _differing(self, one: Entries, other: Entries) -> tuple[Entries, Entries]:
@@ -202,6 +216,7 @@ class ChainPairs:
         return mine, theirs
 
     def _ways(self, one: Verdict | None, other: Verdict | None, box: RegionBox) -> None:
+        """Compare where two look-ups lead; None stands for a verdict that isn't known."""
         if one is None or other is None:
             self._found(box)
         else:

@@ -117,6 +117,7 @@ class Shared:
     before: Remembered
     """What profiles of the earlier table shared."""
     claims: ClaimMemo = field(init=False)
+    """What candidates claim, remembered from state to state."""
 
     def __post_init__(self) -> None:
         self.claims = ClaimMemo(self.before.claims, self.before.groups, self.before.others)

@@ -67,6 +67,7 @@ class PacketFate:
     """What happens to one packet."""
 
     verdict: str
+    """What happens in the end: "accept" or "drop"."""
     counters: tuple[str, ...]
     """The counters that count it, in order."""
     mark: int

@@ -89,10 +89,12 @@ class Test:
     """A match on an axis: it holds in these ranges, or outside of them if negated."""
 
     axis: int
+    """The index of the axis."""
     ranges: tuple[Range, ...]
     negate: bool
     mask: int | None
     reads_port: bool
+    """Whether the field is a port, which not all packets have."""
 
     def atoms(self, axis: Axis) -> Atoms:
         """Return the atoms that it holds for."""
@@ -112,18 +114,22 @@ class RuleStep:
     """
 
     tests: tuple[Test, ...] = ()
+    """Tests on axes."""
     asked: tuple[Match, ...] = ()
     """Tests of the priority."""
     asked_first: tuple[Match, ...] = ()
     """Those of them that come before any port is read."""
     effects: Effects = ()
     verdict: Verdict | None = None
+    """What happens to packets that come so far; None if they go on."""
     groups: Groups = ()
     """A look-up on the axis with index `axis`: the ranges of each verdict."""
     axis: int = -1
+    """The index of the axis of the look-up; -1 if there is none."""
     numbers: str = ""
     """The name of a map in which the priority is looked up."""
     reads_port: bool = False
+    """Whether the look-up is by a port."""
     then: RuleStep | None = None
     """The rest of the rule."""
     problem: str = ""
@@ -160,6 +166,7 @@ class RuleStep:
             self.then.bind(axes)
 
     def _bind(self, axes: Sequence[Axis]) -> None:
+        """Turn the ranges of this step into atoms."""
         wanted: dict[int, Atoms] = {}
         self.guard, self.hit = None, 0
         for test in self.tests:
@@ -187,6 +194,7 @@ def near(entries: Entries, within: tuple[int, int] | None) -> Entries:
 
 
 def _near(entries: Sequence[tuple[Range, Verdict]], low: Key, high: Key) -> Entries:
+    """Return the entries that have numbers from `low` to `high`."""
     before: Key | None = None
     for item, _ in entries:
         first, last = item.first, item.last

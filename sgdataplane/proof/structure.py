@@ -193,6 +193,11 @@ def said(structure: Structure, name: str, key: Key) -> object:
 
 
 def _check_hooks(table: Table, site: Site) -> None:
+    """Check that base chains stand where the site has them, and nowhere else.
+
+    Raises:
+        StructureError: They don't.
+    """
     wanted = {side.value: site.hooks[side] for side in Direction}
     found = _hooks(ById(table.chains))
     if site.delivery is not None and DELIVERED in found:
@@ -209,6 +214,11 @@ def _hooks(chains: ById[tuple[Chain, ...]]) -> dict[str, Hook]:
 
 
 def _check_counters(table: Table) -> None:
+    """Check that all counters exist that maps hold.
+
+    Raises:
+        StructureError: One doesn't.
+    """
     for entry in (entry for entry in table.maps if entry.holds is KeyType.COUNTER):
         missing = sorted({held.counter for _, held in entry.elements if isinstance(held, Count)} - table.counter.keys())
         if missing:

@@ -74,6 +74,7 @@ class Template:
     """A proven interface, as a template for others."""
 
     common: Common
+    """What the clauses say of all ENIs alike."""
     own: Own
     """What is its ENI's own."""
     chains: Mapping[str, Chain]

@@ -138,6 +138,7 @@ class _OpeningWalk:
     known: Mapping[Field, Key | None]
     """The fields that are known, with their values."""
     walked: set[str]
+    """The chains that packets were followed through; filled by the walk."""
     accepted: set[Passed]
     """What accepted packets have met; filled by the walk."""
 
@@ -328,6 +329,7 @@ class _Setting:
         raise WrongTimeoutsError(f"there is no timeout {name}")
 
     def _walked(self, rules: Sequence[Rule], fields: Mapping[Field, Key | None]) -> Iterator[str]:
+        """Yield the names of timeouts that rules set at a packet with these fields."""
         for entry in rules:
             for statement in entry.statements:
                 if isinstance(statement, Match) and not _is_met(statement, fields):
@@ -351,6 +353,11 @@ class _Setting:
 
 
 def _is_met(match: Match, fields: Mapping[Field, Key | None]) -> bool:
+    """Return whether a match holds for a session's first packet.
+
+    Raises:
+        WrongTimeoutsError: It holds in one of the states that such a packet may have, and not in the other.
+    """
     if match.field is not Field.CT_STATE:
         return holds(match, fields.get(match.field))
     found = {holds(match, int(state)) for state in OPENING_STATES}
@@ -368,6 +375,7 @@ class _End:
     own: ConnectionTracking | None
     """The timeouts of the ENI there."""
     setting: _Setting
+    """The rules that set timeouts there."""
 
 
 class _Meetings:
@@ -410,6 +418,7 @@ class _Meetings:
         return representatives(found | {LOOPBACK, *wanted.internal, *wanted.uplinks})
 
     def _ends(self, leaving: str, names: Sequence[str]) -> Iterator[_End]:
+        """Yield all places where packets leave, and the namespace itself."""
         for ifname in names:
             rules = self._openings.passed(leaving, Field.OIFNAME, ifname)
             if rules is not None:
@@ -419,6 +428,11 @@ class _Meetings:
         yield _End(None, None, _Setting(self._table, stays or ()))
 
     def _compare(self, end: _End, came_by: str | None, protocol: int, found: Sequence[States]) -> None:
+        """Compare the timeouts that sessions get between one place where they come in and one where they end.
+
+        Raises:
+            WrongTimeoutsError: They aren't the shorter ones of both, or are set too often.
+        """
         known = None if came_by is None else self._own.get(came_by)
         concerned = [tracking for tracking in (known, end.own) if tracking is not None] or [self._unset]
         wanted = shortest([states_of(tracking, protocol) for tracking in concerned])

@@ -48,6 +48,7 @@ class State(NamedTuple):
 
     cell: Cell
     holes: tuple[Cell, ...]
+    """Parts of the cell that earlier rules have taken out."""
     boxes: Boxes
     """The boxes that can still decide. There may be too many, never too few."""
     effects: Effects
@@ -112,6 +113,7 @@ class Walk:
             self.cells += done
 
     def _run(self, place: Place, state: State) -> None:
+        """Walk the steps of a chain from a place on, each with the packets that the steps before have left."""
         chain, index = place
         left: State | None = state
         for following, step in enumerate(self.bound(chain)[index:], index + 1):
@@ -224,6 +226,7 @@ class Walk:
             self._fail(State(cell, state.holes, 0, (), ()), f"chain {chain}: it reads a port of a packet without ports")
 
     def _go(self, following: Place, verdict: Verdict | None, state: State) -> None:
+        """Go on where a verdict leads; without a verdict, packets stay."""
         kind = None if verdict is None else verdict.kind
         if verdict is None or kind is None:
             return
