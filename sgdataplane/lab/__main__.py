@@ -44,6 +44,7 @@ def main() -> int:
 
 
 def _run(folder: Path, record: LabRecord) -> int:
+    """Run the scenario; print an error, if there is one, and return the exit code that stands for it."""
     try:
         if os.geteuid() != 0:
             command = f"sudo {sys.executable} -m sgdataplane.lab run"
@@ -76,6 +77,7 @@ def _show(folder: Path, record: LabRecord) -> int:
 
 
 def _print_step(number: int, result: StepResult) -> None:
+    """Print a step's nodes, its matrix, and the expectations that weren't met."""
     say()
     say(f"Step {number}: {result.step.title}")
     say()

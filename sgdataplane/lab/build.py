@@ -47,10 +47,18 @@ SYSCTLS = {
 
 
 def reconcile(topology: Topology, owned: Iterable[str], put_policy_in_force: Callable[[], None]) -> int:
-    """Make what exists equal to the topology. `owned`: namespaces that this lab may already have.
+    """Make what exists equal to the topology, and return the number of changes.
 
-    Returns when every interface is up and usable, with the number of changes. HostError if the kernel refuses. What was
-    done until then stays: the next call continues from there, or `remove` removes it.
+    When this returns, every interface is up and usable. What was done before an error stays: the next call continues
+    from there, or `remove` removes it.
+
+    Args:
+        topology: The plan of the lab.
+        owned: Namespaces that this lab may already have.
+        put_policy_in_force: Is called once, when everything surplus is gone and everything new exists, but is down.
+
+    Raises:
+        HostError: The kernel refuses.
     """
     surplus = tuple(name for name in owned if name not in topology.netns_names and netns.exists(name))
     remove(surplus)
@@ -75,9 +83,10 @@ def reconcile(topology: Topology, owned: Iterable[str], put_policy_in_force: Cal
 
 
 def remove(names_to_remove: Iterable[str]) -> None:
-    """Remove namespaces, the processes in them and their links. It is no error if some are gone already.
+    """Remove namespaces, the processes in them and their links.
 
-    Links go first, since a namespace lives on while anything holds it, but a deleted link doesn't.
+    It is no error if some are gone already. Links go first: a namespace lives on while anything holds it, but a deleted
+    link doesn't.
     """
     existing = tuple(name for name in names_to_remove if netns.exists(name))
     end_processes(existing)
@@ -93,12 +102,12 @@ def remove(names_to_remove: Iterable[str]) -> None:
 
 
 def marked_namespaces(lab: str) -> tuple[str, ...]:
-    """The namespaces whose mark names this lab. This finds a lab whose record is lost."""
+    """Return the namespaces whose mark names this lab, which finds a lab even if its record is lost."""
     return tuple(name for name in netns.list_names() if lab_of(name) == lab)
 
 
 def lab_of(name: str) -> str | None:
-    """The lab that a namespace's mark names; None if it has no mark."""
+    """Return the lab that a namespace's mark names; None if it has no mark."""
     if not netns.NAME.fullmatch(name) or not netns.is_bound(name):
         return None
     with Links(name) as links:
@@ -107,7 +116,10 @@ def lab_of(name: str) -> str | None:
 
 
 def _set_up(plan: NetnsPlan) -> None:
-    """Write a namespace's settings. This comes before its links, as a new interface takes the defaults it finds."""
+    """Write a namespace's sysctls.
+
+    This comes before its links, because a new interface takes the defaults that it finds.
+    """
     with netns.inside(plan.netns):
         sysctl.write_all(SYSCTLS[plan.role])
     if plan.role == "marked_external":
@@ -115,7 +127,11 @@ def _set_up(plan: NetnsPlan) -> None:
 
 
 def _remove_stale_links(topology: Topology, links_of: dict[str, Links]) -> tuple[int, tuple[Veth, ...]]:
-    """Delete links that are unfinished, unwanted, or not as wanted. Return their number, and the veths to make."""
+    """Delete links that are unfinished, unwanted or not as planned.
+
+    Returns:
+        How many links were deleted, and the veths that have to be made.
+    """
     ends = {(name, link.ifname): link for name, found in links_of.items() for link in found.links()}
 
     def is_intact(veth: Veth) -> bool:
@@ -132,7 +148,7 @@ def _remove_stale_links(topology: Topology, links_of: dict[str, Links]) -> tuple
 
 
 def _trim(plan: NetnsPlan, links: Links) -> int:
-    """Remove what isn't wanted any more, and add nothing."""
+    """Remove surplus rules, routes and addresses, and add nothing; return how many were removed."""
     rules, routes, addresses = links.rules() - plan.rules, links.routes() - plan.routes, _ours(plan, links)
     surplus = addresses - plan.addresses
     sync(rules, (), links.add_rule, links.delete_rule)
@@ -142,7 +158,7 @@ def _trim(plan: NetnsPlan, links: Links) -> int:
 
 
 def _fill(plan: NetnsPlan, links: Links) -> int:
-    """Add the missing addresses, then set links up."""
+    """Add the missing addresses, then set the lab's links up; return how many addresses were added."""
     count = sync(_ours(plan, links) & plan.addresses, plan.addresses, links.add_address, links.delete_address)
     for link in links.links():
         if _is_marked(link) and not link.is_up:
@@ -151,15 +167,21 @@ def _fill(plan: NetnsPlan, links: Links) -> int:
 
 
 def _add_routes(plan: NetnsPlan, links: Links) -> int:
-    """Add the missing routes and rules, once links have a carrier, and those of routers last. A packet that is sent
-    over a link without a carrier asks for its neighbour in vain, and again only after a second."""
+    """Add the missing routes and rules; return how many were added.
+
+    Links must have a carrier by then, and routers come last. A packet that is sent over a link without a carrier asks
+    for its neighbour in vain, and the kernel asks again only after a second.
+    """
     count = sync(links.routes() & plan.routes, plan.routes, links.add_route, links.delete_route)
     return count + sync(links.rules() & plan.rules, plan.rules, links.add_rule, links.delete_rule)
 
 
 def _introduce(topology: Topology, links_of: dict[str, Links]) -> int:
-    """Enter each link's far addresses in the neighbour table of both ends, so that nobody needs to ask. All namespaces
-    share the size of the kernel's neighbour tables, and a few labs would fill them."""
+    """Enter each link's far addresses in the neighbour tables of both ends; return how many were added.
+
+    So nobody sends ARP or neighbour discovery. All namespaces share the size of the kernel's neighbour tables, and a
+    few labs would fill them.
+    """
     macs = {(name, link.ifname): link.mac for name, found in links_of.items() for link in found.links()}
     addresses: dict[tuple[str, str], list[Address]] = {}
     for plan in topology.plans:
@@ -174,18 +196,24 @@ def _introduce(topology: Topology, links_of: dict[str, Links]) -> int:
 
 
 def _ours(plan: NetnsPlan, links: Links) -> frozenset[InterfaceAddress]:
-    """The addresses of a namespace, except loopback's and those that an interface gave itself."""
+    """Return a namespace's addresses, except loopback's and those that an interface gave itself."""
     found = (entry for entry in links.addresses() if entry.ifname != "lo")
     return frozenset(e for e in found if e in plan.addresses or e.address not in LINK_LOCAL)
 
 
 def _is_marked(link: Link) -> bool:
-    """Whether it is a finished link of a lab. A namespace may have others, such as gre0 or what a user made."""
+    """Return whether it is a finished link of a lab.
+
+    A namespace may have other links, such as gre0 or what a user made.
+    """
     return link.kind == VETH and link.alias.startswith(MARK)
 
 
 def _add_veth(veth: Veth, links_of: dict[str, Links]) -> None:
-    """Make a link with both ends down. The mark comes last, so a link without a mark is unfinished."""
+    """Make a link with both ends down.
+
+    The mark comes last, so a link without a mark is unfinished.
+    """
     near, far = links_of[veth.router_netns], links_of[veth.node_netns]
     near.add_veth(veth.router_ifname, veth.node_netns, veth.node_ifname, veth.mac)
     near.without_own_link_local(veth.router_ifname)
@@ -194,7 +222,11 @@ def _add_veth(veth: Veth, links_of: dict[str, Links]) -> None:
 
 
 def _wait_ready(all_links: Iterable[Links]) -> None:
-    """Wait until every interface has a carrier, since before that the kernel drops what is sent."""
+    """Wait until every interface has a carrier, because the kernel drops what is sent before that.
+
+    Raises:
+        HostError: An interface has none after READY_DEADLINE_S.
+    """
     deadline = time.monotonic() + READY_DEADLINE_S
     for links in all_links:
         while waiting := [link.ifname for link in links.links() if _is_marked(link) and link.operstate != "UP"]:
@@ -208,7 +240,11 @@ TERM_S, KILL_S = 2.0, 5.0
 
 
 def end_processes(names: Iterable[str]) -> None:
-    """End all processes in these namespaces, by SIGTERM, then by SIGKILL. HostError if one survives."""
+    """End all processes in these namespaces by SIGTERM, then by SIGKILL.
+
+    Raises:
+        HostError: A process survives both.
+    """
     handles = _open_all(tuple(names))
     try:
         left = _signal_and_wait(handles, signal.SIGTERM, TERM_S)
@@ -221,7 +257,11 @@ def end_processes(names: Iterable[str]) -> None:
 
 
 def _open_all(names: tuple[str, ...]) -> list[int]:
-    """A pidfd for each process: it stays with its process even if the number is used again. Checked after opening."""
+    """Open a pidfd for each process in these namespaces.
+
+    A pidfd stays with its process even if the pid is used again. So the processes are listed once more after opening,
+    and those that are no longer there are left out.
+    """
     opened = {}
     for pid in netns.pids_in(names):
         with contextlib.suppress(ProcessLookupError):
@@ -234,7 +274,7 @@ def _open_all(names: tuple[str, ...]) -> list[int]:
 
 
 def _signal_and_wait(handles: list[int], number: signal.Signals, seconds: float) -> list[int]:
-    """Signal processes, wait at most so long, and return the handles of those that are still alive."""
+    """Signal processes, wait at most `seconds`, and return the pidfds of those that are still alive."""
     for handle in handles:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, number)
@@ -250,11 +290,14 @@ TABLE = Table("sgdp_lab")
 
 
 def mark_arrivals(netns: str, ifnames: Sequence[str]) -> None:
-    """Mark packets that come in by the k-th of these interfaces with FIRST_MARK + k, so that a host outside answers by
-    the VPC that asked, even if two VPCs use one address. KernelError if refused.
+    """Mark packets that come in by the k-th of these interfaces with FIRST_MARK + k.
 
-    The kernel copies the mark to its own replies and to accepted TCP connections (fwmark_reflect, tcp_fwmark_accept),
-    and routing rules choose the interface by it. Must not be used where policy is enforced.
+    So a host outside answers by the VPC that asked, even if two VPCs use one address. The kernel copies the mark to its
+    own replies and to accepted TCP connections (fwmark_reflect, tcp_fwmark_accept), and routing rules choose the
+    interface by it. Must not be used where policy is enforced.
+
+    Raises:
+        KernelError: The kernel refuses the table.
     """
     rules = (
         rule(Match(Field.IIFNAME, (Range.of(ifname),)), SetPacketMark(FIRST_MARK + index))

@@ -1,4 +1,4 @@
-"""Which ends of a lab can probe each other, and which ends a name stands for.
+"""The ends of a lab: which ones can probe each other, and which ones a name stands for.
 
 Owns the way from names and nodes to ends. It is given a lab. Must not send anything.
 """
@@ -24,18 +24,24 @@ LIKE_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+|.*:.*")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A probe as a person asks for it: an end is a node, an instance's name, an ENI or an address; port 0 is any."""
+    """A probe as a person asks for it."""
 
     sender: str
+    """A node, an instance's name, an ENI or an address."""
     receiver: str
+    """The other end, in the same words."""
     service: Service
     source_port: int = 0
+    """0 for any free port."""
 
 
 def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
-    """What was asked for: one probe for each family that both ends have, at least one.
+    """Return the probes that were asked for: one for each family that both ends have, at least one.
 
-    A node stands for its first interface that meets the other end's. LabError if there is no way between the two.
+    A node stands for its first interface that meets the other end's.
+
+    Raises:
+        LabError: An end is unknown, there is no way between the two, or the source port isn't a port.
     """
     senders, receivers = find_ends(lab, asked.sender), find_ends(lab, asked.receiver)
     if not 0 <= asked.source_port <= 65535:
@@ -51,7 +57,7 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
 
 
 def _apart(senders: Iterable[Endpoint], receivers: Iterable[Endpoint]) -> str:
-    """Why no two of them can meet."""
+    """Explain why no two of these ends can meet."""
     nodes = {end.node.name: end.node for end in (*senders, *receivers)}
     if len(nodes) == 1:
         return "both are the same one, and what it sends to itself passes no ENI"
@@ -61,7 +67,10 @@ def _apart(senders: Iterable[Endpoint], receivers: Iterable[Endpoint]) -> str:
 
 
 def _can_meet(source: Endpoint, target: Endpoint) -> bool:
-    """Two nodes in one VPC, with addresses of one family, at least one of them with a policy."""
+    """Return whether packets between two ends pass a policy.
+
+    That is so for two nodes in one VPC, with addresses of one family, at least one of them an instance.
+    """
     return (
         source.node is not target.node
         and (source.node.is_instance or target.node.is_instance)
@@ -71,7 +80,11 @@ def _can_meet(source: Endpoint, target: Endpoint) -> bool:
 
 
 def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
-    """The ends that a name or an address stands for. LabError if nothing in the lab has it."""
+    """Return the ends that a name or an address stands for.
+
+    Raises:
+        LabError: Nothing in the lab has it.
+    """
     try:
         found = tuple(_ends_at(lab, Address.parse(name)))
     except ValueError:
@@ -86,7 +99,7 @@ def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
 
 
 def _ends_at(lab: Lab, address: Address) -> Iterator[Endpoint]:
-    """The interfaces that answer to an address; several where VPCs use the same addresses."""
+    """Yield the interfaces that answer to an address; several where VPCs use the same addresses."""
     for node in lab.topology.nodes:
         for interface in node.interfaces:
             if any(address in prefix for prefix in interface.answers_to):
@@ -94,13 +107,14 @@ def _ends_at(lab: Lab, address: Address) -> Iterator[Endpoint]:
 
 
 def _ends_named(lab: Lab, name: str) -> Iterable[Endpoint]:
+    """Return the primary ends of an ENI, a node or an instance's name."""
     if name in lab.state.eni:
         return (end for node in lab.topology.nodes for end in _primary_ends(node) if end.interface.eni_id == name)
     return _primary_ends(lab.find_node(name))
 
 
 def _primary_ends(node: LabNode) -> Iterator[Endpoint]:
-    """The primary address of each family at each interface."""
+    """Yield the primary address of each family at each interface."""
     for interface in node.interfaces:
         for family in Family:
             address = interface.primary(family)
@@ -109,7 +123,7 @@ def _primary_ends(node: LabNode) -> Iterator[Endpoint]:
 
 
 def pairs_of_ends(sender: LabNode, receiver: LabNode) -> Iterator[tuple[ProbeEnd, ProbeEnd]]:
-    """The primary addresses of each two interfaces in one VPC, for each family that both have."""
+    """Yield the primary addresses of each two interfaces in one VPC, for each family that both have."""
     for near, far in product(sender.interfaces, receiver.interfaces):
         for family in Family if near.vpc_id == far.vpc_id else ():
             source, target = near.primary(family), far.primary(family)
@@ -118,29 +132,32 @@ def pairs_of_ends(sender: LabNode, receiver: LabNode) -> Iterator[tuple[ProbeEnd
 
 
 def probe_end(end: Endpoint) -> ProbeEnd:
-    """The same end as probes have it. A host outside of several VPCs must bind to its interface, as its address alone
-    doesn't say which way to go."""
+    """Return the end as a probe has it.
+
+    A host outside with links to several VPCs must bind to its interface, because its address alone doesn't say which
+    way to go.
+    """
     node, interface = end.node, end.interface
     device = interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
     return ProbeEnd(node.name, interface.ifname, end.address, interface.eni_id, device)
 
 
 def in_family(service: Service, family: Family) -> Service:
-    """The same service in a family: each family has an echo protocol of its own."""
+    """Return the same service in a family: each family has an echo protocol of its own."""
     if service.protocol in (ICMP, ICMPV6):
         return Service(ICMP if family is Family.IPV4 else ICMPV6)
     return service
 
 
 def path_between(lab: Lab, source: ProbeEnd, target: ProbeEnd) -> RouterPath | None:
-    """The routers that enforce policy between two ends; None where the nodes do."""
+    """Return the routers that enforce policy between two ends; None where the nodes enforce it."""
     if lab.placement is not Placement.HOST:
         return None
     return RouterPath(_router_of(lab, source), _router_of(lab, target))
 
 
 def watched_routers(lab: Lab) -> tuple[Router, ...]:
-    """The routers that enforce policy."""
+    """Return the routers that enforce policy; none unless the placement is `host`."""
     return lab.topology.routers if lab.placement is Placement.HOST else ()
 
 

@@ -25,33 +25,46 @@ LIFE_S = patient(10.0)
 
 @dataclass(frozen=True, slots=True)
 class ProbeQuestion:
-    """Whom to ask, and how. `port` and `source_port`: 0 if the protocol has none, or any will do. `device`: the
-    interface to bind to, where the address alone doesn't say which way to go."""
+    """Whom to ask, and how."""
 
     protocol: int
     source: str
     target: str
     token: str
     port: int = 0
+    """0 if the protocol has no ports."""
     source_port: int = 0
+    """0 if the protocol has no ports, or any free port will do."""
     device: str = ""
+    """The interface to bind to, where the address alone doesn't say which way to go; else empty."""
 
     @property
     def family(self) -> Family:
+        """The address family of the target."""
         return Address.parse(self.target).family
 
     @property
     def has_ports(self) -> bool:
+        """Whether it is TCP or UDP."""
         return self.protocol in (TCP, UDP)
 
     @property
     def is_echo(self) -> bool:
+        """Whether the kernel of the target answers it, as an ICMP or ICMPv6 echo request."""
         return self.protocol in (ICMP, ICMPV6)
 
 
 class Exchange:
-    """An exchange under way. `key`: the name of its packets on the wire. `sent_error`: how the kernel refused to send
-    (0: it didn't). `failure`: what came instead of an answer, such as a reset."""
+    """An exchange under way; it begins when this is made.
+
+    Attributes:
+        question: What is asked.
+        source_port: The port it is sent from; 0 if the protocol has none.
+        sent_error: The errno by which the kernel refused to send; 0 if it didn't.
+        is_connected: Whether a TCP connection was opened.
+        failure: What came instead of an answer, such as a reset; empty if nothing did.
+        answered: Is set when the answer has come.
+    """
 
     def __init__(self, question: ProbeQuestion, listeners: Listeners) -> None:
         self.question = question
@@ -67,6 +80,7 @@ class Exchange:
 
     @property
     def key(self) -> str:
+        """The name of its packets on the wire, which taps and watches use (frames.py)."""
         q = self.question
         if q.has_ports:
             return frames.port_key(q.protocol, (q.source, self.source_port), (q.target, q.port))
@@ -75,13 +89,14 @@ class Exchange:
         return frames.token_key(q.protocol, q.source, q.target, q.token)
 
     async def wait_answered(self, seconds: float) -> bool:
-        """Wait at most `seconds` for the answer or the end of the exchange. Return whether it was answered."""
+        """Wait at most `seconds` for the answer or the end of the exchange; return whether it was answered."""
         waiter = asyncio.create_task(self.answered.wait())
         await asyncio.wait((waiter, self._task), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
         return self.answered.is_set()
 
     async def close(self) -> None:
+        """End the exchange and close its socket."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -89,6 +104,7 @@ class Exchange:
         self._socket.close()
 
     def _open(self) -> socket.socket:
+        """Open and bind the socket that sends. OSError if the kernel refuses."""
         q = self.question
         kind = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}.get(q.protocol, socket.SOCK_RAW)
         sock = socket.socket(AF[q.family], kind | socket.SOCK_NONBLOCK, q.protocol if kind == socket.SOCK_RAW else 0)
@@ -110,6 +126,7 @@ class Exchange:
         return sock
 
     async def _run(self) -> None:
+        """Put the question and wait for the answer, for LIFE_S at most; note an error."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIFE_S):
                 try:
@@ -118,13 +135,14 @@ class Exchange:
                     self._note(error)
 
     def _note(self, error: OSError) -> None:
-        """To a local sender, a drop by netfilter looks like EPERM or ENOBUFS. Everything else is a failure."""
+        """Tell a drop by netfilter from a failure: a local sender sees the drop as EPERM or ENOBUFS."""
         if error.errno in (errno.EPERM, errno.ENOBUFS):
             self.sent_error = error.errno
         else:
             self.failure = os.strerror(error.errno) if error.errno else str(error)  # asyncio has a wording of its own
 
     async def _run_tcp(self) -> None:
+        """Connect, ask, and read until the answer comes or the connection is closed."""
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self._socket, (self.question.target, self.question.port))
         self.is_connected = True
@@ -152,6 +170,7 @@ class Exchange:
             reading.cancel()
 
     def _payload(self) -> bytes:
+        """Return what is sent behind the kernel's headers."""
         q = self.question
         message = ProbeMessage(ASK, q.token)
         if q.is_echo:
@@ -159,6 +178,7 @@ class Exchange:
         return message.encode() if q.has_ports else frames.other_payload(q.protocol, message)
 
     async def _read_answer(self) -> None:
+        """Wait for the answer and set `answered`; answers without ports come to the listeners' raw socket."""
         loop = asyncio.get_running_loop()
         if not self.question.has_ports:
             await self._listeners.answer_event(self.question.token).wait()

@@ -1,4 +1,4 @@
-"""What the policy at both ends says of a probe, and how that compares with what its packets showed.
+"""The expected result of a probe by the policy at both ends, and how it compares with what its packets showed.
 
 Owns the comparison. It is given a state, a probe and its observation. Must not send anything.
 """
@@ -19,18 +19,20 @@ from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Directi
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The decision of the end that decides: the one that drops, or if both accept, the receiver. `where`: the direction
-    of the policy that drops, else empty."""
+    """The decision of the end that decides: the one that drops, or if both accept, the receiver."""
 
     decision: Decision
     where: str = ""
+    """The direction of the policy that drops, else empty."""
 
     @property
     def verdict(self) -> str:
+        """The verdict as text: `accept` or `drop`."""
         return self.decision.verdict.value
 
     @property
     def is_accepted(self) -> bool:
+        """Whether both ends let the packet pass."""
         return self.decision.verdict is Verdict.ACCEPT
 
 
@@ -55,8 +57,11 @@ class ProbeResult:
 
 
 def expect(state: CloudState, probe: Probe, source_port: int, options: Options) -> Expectation:
-    """Ask the policy of the sender's ENI (egress), then that of the receiver's (ingress). Hosts outside have none. If
-    the packet passes, an end that it passes only in audit mode is told."""
+    """Evaluate the policy of the sender's ENI (egress), then that of the receiver's (ingress).
+
+    Hosts outside have none. If the packet passes, but one end lets it pass only because it is in audit mode, the
+    decision of that end is returned.
+    """
     decided, audited = UNPROTECTED, None
     ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     for direction, end, other in ways:
@@ -70,7 +75,7 @@ def expect(state: CloudState, probe: Probe, source_port: int, options: Options) 
 
 
 def packet_at(end: ProbeEnd, other: ProbeEnd, direction: Direction, probe: Probe, source_port: int) -> Packet:
-    """The probe's opening packet as the policy of one end sees it."""
+    """Return the probe's opening packet as the policy of one end sees it."""
     protocol = probe.service.protocol
     has_ports = protocol in (TCP, UDP)
     return Packet(
@@ -86,7 +91,7 @@ def packet_at(end: ProbeEnd, other: ProbeEnd, direction: Direction, probe: Probe
 
 
 def explain_result(result: ProbeResult) -> str:
-    """What was expected and what was observed, in words."""
+    """Return what was expected and what was observed, in words."""
     expected, observed = result.expected, result.observed
     at = f" at {expected.where}" if expected.where else ""
     seen_at = f" at {observed.where}" if observed.where else ""
@@ -98,7 +103,10 @@ def explain_result(result: ProbeResult) -> str:
 
 
 def result_as_json(result: ProbeResult) -> dict[str, object]:
-    """The keys of command-line.md, then the addresses and evidence that tell results of one pair apart."""
+    """Return the keys that command-line.md lists, and what tells results of one pair apart.
+
+    That is the addresses, the directions and the evidence.
+    """
     probe, observed = result.probe, result.observed
     return {
         **result.expected.decision.as_json(),

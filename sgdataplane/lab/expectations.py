@@ -1,4 +1,4 @@
-"""Expectations: what people say must pass and what must not, held against a policy and against packets.
+"""Expectations: what people say must pass and what must not, checked against a policy and against packets.
 
 Owns the format of a row, of a file of rows, and the comparison. It is given labs: one that is up for packets, or one
 that is only planned (`planned`) for what the policy says. Must not print.
@@ -36,30 +36,35 @@ MAX_BYTES, MAX_ROWS = 4 << 20, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`. RULE: the rule's id, or the reason if no rule decides. `where`:
-    the line of the file that it stands in."""
+    """An expectation: `FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`."""
 
     text: str
+    """The row as it was written, with single spaces."""
     sender: str
     receiver: str
     services: tuple[Service, ...]
     verdict: str
     rule: str = ""
+    """The id of the rule that must decide, or the reason if no rule decides; empty if any will do."""
     where: Where = NOWHERE
+    """The line of the file that it stands in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One probe of a row. `observed`: None if no packet was sent. `mistake`: what isn't as the row says, else empty."""
+    """One probe of a row, with what the policy says and what its packets showed."""
 
     row: Row
     probe: Probe
     expected: Expectation
     observed: Observation | None
+    """None if no packet was sent."""
     mistake: str
+    """What isn't as the row says; else empty."""
 
     @property
     def is_right(self) -> bool:
+        """Whether everything is as the row says."""
         return not self.mistake
 
 
@@ -67,7 +72,12 @@ class Judged:
 
 
 def parse_row(text: str, where: Where = NOWHERE) -> Row:
-    """A row. ValueError, with what would be right, if it is none; LabError if its services can't be probed."""
+    """Parse a row.
+
+    Raises:
+        ValueError: It is no row; the message says what would be right.
+        LabError: Its services can't be probed.
+    """
     match = ROW.fullmatch(" ".join(text.split()))
     if match is None:
         raise ValueError(f"expected {FORM}")
@@ -76,8 +86,11 @@ def parse_row(text: str, where: Where = NOWHERE) -> Row:
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """The rows of a file: one a line; empty lines and what follows `#` are left out. StateFileError with everything
-    that is wrong in it."""
+    """Read a file of rows: one a line; empty lines and what follows `#` are ignored.
+
+    Raises:
+        StateFileError: Something is wrong in it; the error lists everything.
+    """
     rows: list[Row] = []
     problems: list[Problem] = []
     for number, line in enumerate(_text(path).splitlines(), 1):
@@ -100,7 +113,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def _what_is_wrong(text: str) -> str:
-    """Of a line that is no row: the word where a verdict would stand, if there is one."""
+    """Say what is wrong in a line that is no row; name the word in the verdict's place, if there is one."""
     words = text.split()
     if words[1:2] == ["->"] and len(words) > 4 and words[4] not in ("accept", "drop"):
         return f"{words[4]} is neither accept nor drop"
@@ -108,6 +121,7 @@ def _what_is_wrong(text: str) -> str:
 
 
 def _text(path: Path) -> str:
+    """Read the file, bounded in size. StateFileError if it can't be read, isn't UTF-8 or is too large."""
     try:
         with path.open("rb") as stream:
             octets = stream.read(MAX_BYTES + 1)
@@ -129,8 +143,11 @@ def _text(path: Path) -> str:
 
 
 def with_hosts_of(record: LabRecord, state: CloudState, rows: Iterable[Row]) -> LabRecord:
-    """The record with a host outside for each address in the rows that is none of the state's, of its VPCs' blocks or
-    of its own hosts."""
+    """Return the record with one more host outside for each unknown address in the rows.
+
+    An address is known if the state has it, if it is in a block of the state's VPCs, or if the record has a host
+    outside with it.
+    """
     known = {address for host in record.externals for address in host}
     own = [prefix for eni in state.network_interfaces for prefix in eni.own_prefixes]
     own += [block for vpc in state.vpcs for block in vpc.cidr_blocks]
@@ -143,6 +160,7 @@ def with_hosts_of(record: LabRecord, state: CloudState, rows: Iterable[Row]) -> 
 
 
 def _address(name: str) -> Address | None:
+    """Return the address that a name is; None if it isn't one."""
     try:
         return Address.parse(name)
     except ValueError:
@@ -150,8 +168,11 @@ def _address(name: str) -> Address | None:
 
 
 def one_probe(lab: Lab, sender: str, receiver: str, what: str) -> Probe:
-    """The probe of one service between two ends; where both have IPv4 and IPv6, the IPv4 one. LabError if there is no
-    such probe."""
+    """Return the probe of one service between two ends; where both have IPv4 and IPv6, the IPv4 one.
+
+    Raises:
+        LabError: There is no such probe.
+    """
     services = parse_services(what)
     if len(services) > 1:
         raise LabError(f"services {what!r}", "name one, such as tcp/22")
@@ -159,26 +180,29 @@ def one_probe(lab: Lab, sender: str, receiver: str, what: str) -> Probe:
 
 
 def planned_probe(record: LabRecord, state: CloudState, sender: str, receiver: str, what: str) -> tuple[Lab, Probe]:
-    """The same in a lab that is only planned, with the hosts outside that the ends name."""
+    """Return the same probe in a lab that is only planned, with the hosts outside that the ends name."""
     row = Row("", sender, receiver, (), "")
     lab = planned(with_hosts_of(record, state, (row,)), state)
     return lab, one_probe(lab, sender, receiver, what)
 
 
 def opening_packet(probe: Probe) -> Packet:
-    """The probe's opening packet as the first end sees it that has a policy."""
+    """Return the probe's opening packet as the first end that has a policy sees it."""
     ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     direction, end, other = next(way for way in ways if way[1].eni_id)
     return packet_at(end, other, direction, probe, EPHEMERAL)
 
 
 def planned(record: LabRecord, state: CloudState) -> Lab:
-    """A lab that is not built: it says who is where, and nothing can be sent in it. Every ENI has a node there."""
+    """Return a lab that isn't built: it knows where everything would be, and nothing can be sent in it.
+
+    Every ENI has a node there.
+    """
     return make_lab(record, with_nodes(state))
 
 
 def with_nodes(state: CloudState) -> CloudState:
-    """The state with an instance for each ENI that has none, as of load balancers: it has the ENI's id."""
+    """Return the state with an instance for each ENI that has none, such as a load balancer's; it has the ENI's id."""
     alone = {e.network_interface_id for e in state.network_interfaces if e.instance_id not in state.instance}
     alone -= state.instance.keys()
     if not alone:
@@ -195,8 +219,11 @@ def with_nodes(state: CloudState) -> CloudState:
 
 
 def probes_of(lab: Lab, rows: Sequence[Row]) -> dict[Row, tuple[Probe, ...]]:
-    """The probes of each row: each service, in each family that both ends have. StateFileError with each row whose ends
-    can't be found, or don't meet."""
+    """Return the probes of each row: each service, in each family that both ends have.
+
+    Raises:
+        StateFileError: The ends of a row can't be found, or don't meet; the error lists all such rows.
+    """
     found: dict[Row, tuple[Probe, ...]] = {}
     problems: list[Problem] = []
     for row in rows:
@@ -210,12 +237,13 @@ def probes_of(lab: Lab, rows: Sequence[Row]) -> dict[Row, tuple[Probe, ...]]:
 
 
 def probes_of_row(lab: Lab, row: Row) -> tuple[Probe, ...]:
+    """Return the probes of one row. LabError if an end can't be found, or the ends don't meet."""
     asked = (Asked(row.sender, row.receiver, service) for service in row.services)
     return tuple(probe for each in asked for probe in find_probes(lab, each))
 
 
 def judge_by_policy(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
-    """What the policy at both ends says of each row."""
+    """Yield what the policy at both ends says of each row's probes."""
     for row, probes in probes_of(lab, rows).items():
         for probe in probes:
             expected = expect(lab.state, probe, probe.source_port or EPHEMERAL, lab.options)
@@ -223,7 +251,7 @@ def judge_by_policy(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def judge_by_packets(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
-    """What packets in a running lab show of each row, and what the policy says."""
+    """Yield what packets in a running lab show of each row's probes, beside what the policy says."""
     of_row = probes_of(lab, rows)
     probes = tuple(dict.fromkeys(probe for found in of_row.values() for probe in found))
     results = dict(zip(probes, probe_all(lab, probes), strict=True))
@@ -231,6 +259,7 @@ def judge_by_packets(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def judged(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeResult]) -> Iterator[Judged]:
+    """Yield each row's probes with their results; `results` must have a result for each probe."""
     for row, probes in of_row.items():
         for probe in probes:
             result = results[probe]
@@ -238,7 +267,10 @@ def judged(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeR
 
 
 def mistake_of(row: Row, result: ProbeResult) -> str:
-    """What isn't as the row says: the policy's verdict, that of the packets, or the rule that decides."""
+    """Return what isn't as the row says: the policy's verdict, that of the packets, or the rule that decides.
+
+    It is empty if all is right.
+    """
     policy, packets = result.expected, result.observed
     wrong = _mistake_of_policy(row, policy)
     if policy.verdict == row.verdict == packets.verdict:
@@ -250,6 +282,7 @@ def mistake_of(row: Row, result: ProbeResult) -> str:
 
 
 def _mistake_of_policy(row: Row, expected: Expectation) -> str:
+    """Return how the policy's decision differs from the row; empty if it doesn't."""
     decision = expected.decision
     at = f" at {expected.where}" if expected.where else ""
     if expected.verdict != row.verdict:

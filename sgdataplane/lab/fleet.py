@@ -31,7 +31,7 @@ END_S = patient(5.0)
 
 
 class Channel:
-    """Requests to one node's process, and its answers."""
+    """The socket to one node's process: it puts requests and gets answers."""
 
     def __init__(self, node: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._node, self._reader, self._writer = node, reader, writer
@@ -44,13 +44,18 @@ class Channel:
         await self._result(0, START_S)
 
     async def call(self, op: str, **arguments: object) -> dict[str, Any]:
-        """Put one request and return its answer. HostError if the process failed or ended."""
+        """Put one request and return its answer.
+
+        Raises:
+            HostError: The process failed, ended, or didn't answer within CALL_S.
+        """
         number = next(self._numbers)
         self._pending[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps({"id": number, "op": op, "arguments": arguments}).encode() + b"\n")
         return await self._result(number, CALL_S)
 
     async def _result(self, number: int, seconds: float) -> dict[str, Any]:
+        """Wait for the answer to that request. HostError if it doesn't come, or says that the request failed."""
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._pending[number]
@@ -64,6 +69,7 @@ class Channel:
         return result
 
     async def _read(self) -> None:
+        """Hand answers to those who wait for them, until the process ends; then fail everybody who still waits."""
         while line := await self._reader.readline():
             answer = json.loads(line)
             future = self._pending.get(answer["id"])
@@ -74,6 +80,7 @@ class Channel:
                 future.set_result({"failure": "its process ended"})
 
     async def close(self) -> None:
+        """Close the socket, which ends the process, and wait at most END_S for that."""
         self._writer.close()
         await asyncio.wait((self._task,), timeout=END_S)
         self._task.cancel()
@@ -86,7 +93,7 @@ class Fleet:
         self._channels = channels
 
     async def call(self, node: str, op: str, **arguments: object) -> dict[str, Any]:
-        """Put a request to a node's process and return the answer. HostError as of Channel.call."""
+        """Put a request to a node's process and return the answer. Errors as in Channel.call."""
         return await self._channels[node].call(op, **arguments)
 
 
@@ -94,7 +101,16 @@ class Fleet:
 async def run_fleet(
     nodes: Iterable[LabNode], routers: Iterable[Router] = (), module: str = "sgdataplane.lab.prober"
 ) -> AsyncIterator[Fleet]:
-    """Processes in all these nodes and routers while the block runs; none is left after it. `module`: what they run."""
+    """Run a process in each of these nodes and routers while the block runs; none is left after it.
+
+    Args:
+        nodes: The nodes that take part.
+        routers: The routers to watch.
+        module: The module that the processes run.
+
+    Raises:
+        HostError: A process doesn't get ready within START_S.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram per node
     starter = _start(theirs, module)
     channels: dict[str, Channel] = {}
@@ -114,13 +130,19 @@ async def run_fleet(
 
 
 def _start(theirs: socket.socket, module: str) -> subprocess.Popen[bytes]:
-    """A fresh interpreter to fork from, as this process may have threads and much else open."""
+    """Start a fresh interpreter that forks the processes.
+
+    This process may have threads and much else open, so it isn't forked itself.
+    """
     with theirs:
         return start_python(module, str(theirs.fileno()), pass_fds=(theirs.fileno(),))
 
 
 def start_python(module: str, argument: str, **more: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401  # Popen's own
-    """Start a module of ours as a process. Its session is its own: Ctrl-C reaches only us, and we end it."""
+    """Start one of sgdataplane's modules as a process.
+
+    It has a session of its own: Ctrl-C reaches only the caller, who ends the process.
+    """
     root = str(Path(sgdataplane.__file__).parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     environment = {**os.environ, "PYTHONPATH": path}
@@ -129,7 +151,13 @@ def start_python(module: str, argument: str, **more: Any) -> subprocess.Popen[by
 
 
 async def _open_channel(control: socket.socket, name: str, request: dict[str, object]) -> Channel:
-    """Have the starter fork a process. `request`: the arguments of prober.run_node."""
+    """Have the starter fork a process, and return the channel to it.
+
+    Args:
+        control: The socket to the starter.
+        name: What errors call the node.
+        request: The arguments of prober.run_node.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno()])
@@ -138,7 +166,7 @@ async def _open_channel(control: socket.socket, name: str, request: dict[str, ob
 
 
 def tap_ends(node: LabNode) -> list[dict[str, str]]:
-    """What each tap of a node needs to know: the fields of tap.TapEnd."""
+    """Return what each tap of a node needs to know: the fields of tap.TapEnd."""
     primaries = [(i.ifname, i.primary(Family.IPV4) or i.primary(Family.IPV6)) for i in node.interfaces]
     return [
         {"ifname": ifname, "own": str(own), "gateway": str(GATEWAYS[own.family])}
@@ -148,7 +176,7 @@ def tap_ends(node: LabNode) -> list[dict[str, str]]:
 
 
 def _end(starter: subprocess.Popen[bytes]) -> None:
-    """The starter ends when its socket closes; if it doesn't, kill it."""
+    """Wait until the starter has ended, as it does when its socket closes; kill it if it doesn't."""
     try:
         starter.wait(END_S)
     except subprocess.TimeoutExpired:

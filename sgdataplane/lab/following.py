@@ -1,4 +1,4 @@
-"""A lab that follows the API: an instance that is made there appears as a node, and a rule there is a rule here.
+"""A lab that follows the API: an instance or a rule that is made there appears in the lab.
 
 Owns how a lab is made equal to a state, whatever it was before, and what one change leaves for the next. Must not know
 the API.
@@ -18,7 +18,7 @@ from sgdataplane.policy.reach import Reach
 
 
 class FollowingLab:
-    """A place where the API's state is enforced (control/hosts/following.py). The lab is made if it isn't there."""
+    """A place where the API's state is enforced (control/hosts/following.py). The lab is built if it doesn't exist."""
 
     def __init__(self, record: LabRecord) -> None:
         self.name = f"lab {record.name}"
@@ -26,7 +26,7 @@ class FollowingLab:
         self._known: Lab | None = None  # None unless the last change was completed
 
     def put(self, version: object, state: CloudState) -> None:
-        """Make the lab equal to it. SgDataplaneError if that can't be; then it's as it was."""
+        """Make the lab equal to the state. SgDataplaneError if that fails; the lab is then as it was before."""
         del version
         known, self._known = self._known, None
         if LabFolder(self._record.name).load() is None:
@@ -38,8 +38,11 @@ class FollowingLab:
 
 
 class RememberingEnforcer:
-    """An Enforcer (manage.py) that knows what it has put in force: only what a change can affect is built and proven
-    anew. What others may have changed is put in force as if nothing was known."""
+    """An Enforcer (manage.py) that knows what it has put in force.
+
+    It builds and proves anew only what a change can affect. Where others may have changed something, it enforces as if
+    nothing was known.
+    """
 
     def __init__(self) -> None:
         self._cache = Cache()
@@ -47,6 +50,7 @@ class RememberingEnforcer:
         self._reach: tuple[CloudState, CloudState, Reach] | None = None
 
     def __call__(self, request: EnforceRequest) -> None:
+        """Put one namespace's policy in force, unless it is in force already. KernelError if the kernel refuses."""
         before = self._before(request)
         self._in_force.pop(request.netns, None)  # until it is known again
         proven = self._built(request.wanted, request.settings, before)
@@ -56,24 +60,28 @@ class RememberingEnforcer:
         self._in_force[request.netns] = proven
 
     def forget_others(self, names: Collection[str]) -> None:
-        """Forget what isn't of these namespaces."""
+        """Forget what is in force in all namespaces but these."""
         self._in_force = {name: proven for name, proven in self._in_force.items() if name in names}
         self._cache.forget_others(self._in_force.values())
 
     def _before(self, request: EnforceRequest) -> Proven | None:
-        """What is in force there; None if there may be anything."""
+        """Return what is in force there; None if that isn't known."""
         known, previous = self._in_force.get(request.netns), request.previous
         if known is None or previous is None or known.desired.state is not previous.state:
             return None
         return known if known.is_of(previous, request.settings) else None
 
     def _built(self, wanted: Desired, settings: Settings, before: Proven | None) -> Proven:
+        """Return the policy that is wanted, built and proven.
+
+        What was in force serves again if the change can't affect it.
+        """
         if before is None or not before.is_of(wanted, settings) or self._touches(before, wanted):
             return self._cache.build(wanted, settings, before)
         return before.on(wanted.state)
 
     def _touches(self, before: Proven, wanted: Desired) -> bool:
-        """Whether the other state can mean another policy there."""
+        """Return whether the other state can mean another policy there."""
         old, new = before.desired.state, wanted.state
         if self._reach is None or self._reach[0] is not old or self._reach[1] is not new:
             self._reach = old, new, Reach(old, new)

@@ -29,17 +29,19 @@ ASK, ANSWER = b"ask", b"ans"
 
 @dataclass(frozen=True, slots=True)
 class ProbeMessage:
-    """What a probe carries: the question or its answer, with the token of the probe."""
+    """The message that a probe carries: the question or its answer, with the token of the probe."""
 
     kind: bytes
+    """ASK or ANSWER."""
     token: str
 
     def encode(self) -> bytes:
+        """Return the message as bytes, as TOKEN finds it."""
         return b"sgdp-" + self.kind + b":" + self.token.encode() + b"\n"
 
     @classmethod
     def find(cls, payload: bytes) -> ProbeMessage | None:
-        """The first message in some bytes; None if there is none."""
+        """Return the first message in some bytes; None if there is none."""
         match = TOKEN.search(payload)
         return cls(match[1], match[2].decode()) if match else None
 
@@ -48,35 +50,37 @@ class ProbeMessage:
 
 
 def port_key(protocol: int, source: tuple[str, int], target: tuple[str, int]) -> str:
-    """Key of a TCP or UDP packet."""
+    """Return the key of a TCP or UDP packet."""
     return f"{protocol} {source[0]} {source[1]} > {target[0]} {target[1]}"
 
 
 def echo_key(source: str, target: str, ident: int) -> str:
-    """Key of an ICMP or ICMPv6 echo request."""
+    """Return the key of an ICMP or ICMPv6 echo request."""
     return f"echo {source} > {target} {ident}"
 
 
 def token_key(protocol: int, source: str, target: str, token: str) -> str:
-    """Key of a packet of any other protocol that carries our token."""
+    """Return the key of a packet of any other protocol that carries a probe's token."""
     return f"{protocol} {source} > {target} {token}"
 
 
 def key_of_frame(frame: bytes) -> str | None:
-    """The key of a frame; None if no probe asks about such a frame.
+    """Return the key of a frame; None if no probe asks about such a frame.
 
-    `arp? T N`, `nd? T N`: a request for address T with our nonce N. `arp! S`, `nd! S`: the answer of S.
+    Beside the keys of IP packets there are `arp? T N` and `nd? T N`, a request for address T with our nonce N, and
+    `arp! S` and `nd! S`, the answer of S.
     """
     reader = _READERS.get(int.from_bytes(frame[12:14], "big"))
     return _key(reader, frame[14:]) if reader else None
 
 
 def key_of_packet(packet: bytes) -> str | None:
-    """The key of an IP packet; None as of key_of_frame."""
+    """Return the key of an IP packet; None if no probe asks about such a packet."""
     return _key(_read_ip, packet)
 
 
 def _key(reader: Callable[[bytes], str | None], packet: bytes) -> str | None:
+    """Read the key; a truncated or odd packet has none."""
     try:
         return reader(packet)
     except (struct.error, IndexError, ValueError):  # a truncated or odd packet has no key
@@ -133,58 +137,64 @@ _READERS: dict[int, Callable[[bytes], str | None]] = {ETH_ARP: _read_arp, ETH_IP
 
 
 def arp_request(mac: bytes, source: str, target: str, nonce: bytes) -> bytes:
-    """A request for `target`. The 8-octet nonce is in the padding, where only a tap looks (ARP ends at 28 octets)."""
+    """Build an ARP request for `target`.
+
+    The 8-octet nonce is in the padding, where only a tap looks (ARP ends at 28 octets).
+    """
     head = struct.pack("!HHBBH", 1, ETH_IPV4, 6, 4, ARP_REQUEST)
     body = mac + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
     return b"\xff" * 6 + mac + ETH_ARP.to_bytes(2, "big") + (head + body + nonce).ljust(46, b"\0")
 
 
 def neighbour_solicitation(mac: bytes, target: str, nonce: bytes) -> bytes:
-    """The same for IPv6, as an ICMPv6 message. The nonce begins its nonce option (RFC 3971, 5.3.2)."""
+    """Build a request for an IPv6 `target`, as an ICMPv6 message without its checksum.
+
+    The nonce begins its nonce option (RFC 3971, 5.3.2).
+    """
     options = b"\x01\x01" + mac + b"\x0e\x02" + nonce.ljust(14, b"\0")
     return bytes([NEIGHBOUR_SOLICITATION]) + bytes(7) + socket.inet_pton(socket.AF_INET6, target) + options
 
 
 def solicited_node(target: str) -> str:
-    """The multicast group to which solicitations for an address go (RFC 4291, 2.7.1)."""
+    """Return the multicast group to which solicitations for an address go (RFC 4291, 2.7.1)."""
     group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13]
     return socket.inet_ntop(socket.AF_INET6, group + socket.inet_pton(socket.AF_INET6, target)[13:])
 
 
 def echo_request(family: Family, ident: int, payload: bytes) -> bytes:
-    """An echo request with sequence number 1 and ICMP's checksum. The kernel fills in ICMPv6's."""
+    """Build an echo request with sequence number 1 and ICMP's checksum; the kernel fills in ICMPv6's."""
     head = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, ident, 1)
     check = checksum(head + payload) if family is Family.IPV4 else 0
     return head[:2] + check.to_bytes(2, "big") + head[4:] + payload
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
+    """Return the Internet checksum (RFC 1071)."""
     return ~internet_sum(data) & 0xFFFF
 
 
 def internet_sum(data: bytes) -> int:
-    """The ones' complement sum of all 16-bit words, which a checksum is the complement of (RFC 1071)."""
+    """Return the ones' complement sum of all 16-bit words; the checksum is its complement (RFC 1071)."""
     padded = data + b"\0" * (len(data) % 2)
     return folded(sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
 
 
 def folded(total: int) -> int:
-    """A sum with its carries added in until 16 bits are left."""
+    """Return a sum with its carries added in until 16 bits are left."""
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
 
 
 def other_payload(protocol: int, message: ProbeMessage) -> bytes:
-    """The payload of a protocol without ports: our message, behind a header if conntrack reads one."""
+    """Build the payload of a protocol without ports: our message, behind a header if conntrack reads one."""
     if protocol == SCTP:
         return sctp_payload(message)
     return (GRE_HEADER if protocol == GRE else b"") + message.encode()
 
 
 def sctp_payload(message: ProbeMessage) -> bytes:
-    """An association's INIT, or its INIT ACK, with our message in a parameter that receivers skip (RFC 9260)."""
+    """Build an association's INIT, or its INIT ACK, with our message in a parameter that receivers skip (RFC 9260)."""
     is_ask = message.kind == ASK
     text = message.encode()
     parameter = struct.pack("!HH", SCTP_SKIPPED_PARAMETER, 4 + len(text)) + text + bytes(-len(text) % 4)
@@ -196,7 +206,7 @@ def sctp_payload(message: ProbeMessage) -> bytes:
 
 
 def crc32c(data: bytes) -> int:
-    """SCTP's checksum (RFC 9260, appendix A): reflected, polynomial 0x1EDC6F41."""
+    """Return SCTP's checksum (RFC 9260, appendix A): reflected, polynomial 0x1EDC6F41."""
     value = 0xFFFFFFFF
     for octet in data:
         value ^= octet

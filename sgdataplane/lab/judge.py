@@ -41,7 +41,16 @@ ALIVE_S = patient(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) -> Observation:
-    """Try one exchange. `path`: the routers on its way if they enforce policy. HostError if a process fails."""
+    """Try one exchange, and return what its packets showed.
+
+    Args:
+        fleet: The processes of the nodes, and of the routers on the path.
+        probe: What to try.
+        path: The routers on its way, if they enforce policy.
+
+    Raises:
+        HostError: A process fails.
+    """
     source, target, service = probe.source, probe.target, probe.service
     listening = await fleet.call(
         target.node, "listen", protocol=service.protocol, port=service.port, family=probe.family.value
@@ -62,12 +71,13 @@ async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) ->
 
 
 class ProbeJudge:
-    """Gathers the evidence about one exchange, in the order in which it decides."""
+    """The judge of one exchange: it gathers the evidence in the order in which that decides."""
 
     def __init__(self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any], path: RouterPath | None) -> None:
         self._fleet, self._probe, self._token, self._sent, self._path = fleet, probe, token, sent, path
 
     async def judge(self) -> Observation:
+        """Return what the exchange showed."""
         if self._sent["answered"]:
             return await self._judge_answered()
         if not self._sent["left"]:
@@ -75,11 +85,13 @@ class ProbeJudge:
         return await self._judge_unanswered()
 
     async def _judge_answered(self) -> Observation:
+        """Accept, if a socket of the receiver got the token: an answer alone is no proof."""
         if await self._count():
             return self._say(ACCEPT, "", "the receiver answered")
         return self._say(UNKNOWN, "", "an answer came back, but the receiver's socket didn't get the token")
 
     def _judge_unsent(self) -> Observation:
+        """Judge a packet that didn't leave the sender: dropped at egress, if the sender's tap proved its wire."""
         said = "the kernel refused to send it, and it" if self._sent["sent_error"] else "it was sent but"
         if self._path or self._sent["control"]:
             return self._say(UNKNOWN, "", f"{said} did not leave the sender's interface", self._sent["control"])
@@ -88,7 +100,7 @@ class ProbeJudge:
         )
 
     async def _judge_unanswered(self) -> Observation:
-        """The packet left the sender: look at the receiver's wire, then at its socket."""
+        """Judge a packet that left the sender: look at the receiver's wire, then at its socket."""
         if not await self._has_arrived(GRACE_S if self._path else ARRIVE_S):
             if await self._count():
                 return await self._judge_late()
@@ -107,7 +119,10 @@ class ProbeJudge:
         return await self._judge_silent()
 
     async def _judge_silent(self) -> Observation:
-        """The packet was on the receiver's wire, not in its socket. Believe that if the same listener proves alive."""
+        """Judge a packet that was on the receiver's wire and isn't in its socket.
+
+        That is a drop only if the same listener proves to be alive afterwards.
+        """
         question = self._probe.self_question(os.urandom(8).hex())
         alive = await self._call_target("self_probe", question=question, seconds=ALIVE_S)
         seen = "it reached the receiver's interface but not the socket"
@@ -122,7 +137,7 @@ class ProbeJudge:
         return self._say(DROP, INGRESS, f"{seen}; the listener was up")
 
     async def _judge_late(self) -> Observation:
-        """Something got through, but only a complete exchange is an accept."""
+        """Judge an exchange of which something got through: only a complete one is an accept."""
         state = await self._finish(COMPLETE_S)
         if state["answered"]:
             return await self._judge_answered()
@@ -131,18 +146,22 @@ class ProbeJudge:
         return self._say(UNKNOWN, "", f"{got}, but no answer came back", *failure)
 
     async def _has_arrived(self, seconds: float) -> bool:
+        """Return whether the receiver's tap saw the packet come in."""
         arrival = {"ifname": self._probe.target.ifname, "direction": IN, "key": self._sent["key"], "seconds": seconds}
         return bool((await self._call_target("saw", **arrival))["seen"])
 
     async def _is_half_open(self) -> bool:
+        """Return whether the receiver's kernel got the SYN and waits for the end of the handshake."""
         remote, port = str(self._probe.source.address), self._sent["source_port"]
         answer = await self._call_target("half_open", remote=remote, port=port, family=self._probe.family.value)
         return bool(answer["half_open"])
 
     async def _count(self) -> int:
+        """Return how often sockets of the receiver got the token."""
         return int((await self._call_target("counted", token=self._token, seconds=0.0))["count"])
 
     async def _finish(self, seconds: float) -> dict[str, Any]:
+        """Return how the exchange stands at the sender, after at most `seconds`."""
         node, number = self._probe.source.node, self._sent["number"]
         return await self._fleet.call(node, "finish", number=number, seconds=seconds)
 
@@ -154,8 +173,10 @@ class ProbeJudge:
 
 
 async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target: ProbeEnd, key: str) -> Observation:
-    """Where routers enforce the policy: the verdict on the packet with that key, which left its sender and was not seen
-    at its receiver. It may have arrived meanwhile, so the caller looks there once more."""
+    """Judge a packet that left its sender and wasn't seen at its receiver, where routers enforce the policy.
+
+    It may have arrived meanwhile, so the caller looks at the receiver once more.
+    """
     wire = (await fleet.call(source.node, "prove", ifname=source.ifname))["control"]
     near = await fleet.call(path.sender.process, "watched", place=PASSED, key=key, seconds=0.0)
     if not near["seen"]:
@@ -171,7 +192,10 @@ async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target
 
 
 def _dropped(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
-    """That end's policy dropped it, if it has one and the control that belongs to the evidence did not fail."""
+    """Return a drop by that end's policy, or unknown.
+
+    It is unknown if that end has no policy, or if the control behind the evidence failed.
+    """
     if control:
         return Observation(UNKNOWN, evidence=(why, control))
     if not end.eni_id:

@@ -1,7 +1,7 @@
 """A process that keeps a lab's trials: it listens for samples, and ends trials whose time is over.
 
-Owns its own life: one for each lab, from the first trial to the end of the last one, or of the lab. Is started by
-trials.py. Must not count anything: the kernel does, and whoever shows a trial reads it.
+Owns its own life: one process for each lab, from the first trial to the end of the last one, or of the lab. trials.py
+starts it. Must not count anything: the kernel counts, and the process that shows a trial reads the counters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUND_S = 0.2
 
 
 def _places_of(name: str) -> list[tuple[str, Site]]:
-    """The namespaces that enforce policy now. LabError if there is no such lab."""
+    """Return the namespaces that enforce policy now. LabError if there is no such lab."""
     return [(at.netns, at.desired.site) for at in manage.look(name).enforced]
 
 
@@ -38,7 +38,7 @@ def _expire(name: str) -> None:
 
 
 class LabKeeper:
-    """Listens where the lab's policy is enforced, for as long as there are trials."""
+    """The listener at each place where the lab's policy is enforced, for as long as there are trials."""
 
     def __init__(self, name: str) -> None:
         self._name, self._folder = name, trials.folder_of(name)
@@ -50,12 +50,13 @@ class LabKeeper:
         self._is_new = False
 
     def close(self) -> None:
+        """Stop listening everywhere."""
         for key in list(self._selector.get_map().values()):
             self._deafen(key.data)
         self._selector.close()
 
     def listen(self) -> None:
-        """Listen in the lab's present namespaces. Where that fails, it is tried again at the next call."""
+        """Listen in the lab's present namespaces. Where that fails, the next call tries again."""
         record = LabFolder(self._name).load()
         if record is None or not record.is_up:
             return
@@ -83,7 +84,7 @@ class LabKeeper:
         listener.close()
 
     def run(self) -> None:
-        """Until there is no trial."""
+        """Note samples and end expired trials, until there is no trial."""
         while self._folder.names():
             for key, _ in self._selector.select(ROUND_S):
                 self._hear(key.data)
@@ -93,12 +94,14 @@ class LabKeeper:
                 _expire(self._name)
 
     def _hear(self, listener: SampleListener) -> None:
+        """Note the samples that have come to a listener."""
         with suppress(SgDataplaneError, OSError):
             for sample in listener.read(time.time()):
                 self._samples.note(sample)
                 self._is_new = True
 
     def _store(self) -> None:
+        """Write the samples, and where listening fails, to the trials' folder, if either changed."""
         if self._is_new and self._folder.names():
             text = json.dumps(
                 {
@@ -111,7 +114,10 @@ class LabKeeper:
 
 
 def main(name: str) -> int:
-    """Become a process that nobody waits for, unless another one keeps the lab's trials."""
+    """Become a process that nobody waits for, unless another one keeps the lab's trials.
+
+    The caller gets control back when the process listens.
+    """
     folder = trials.folder_of(name).path
     with open(open_lock(folder / trials.KEEPER), encoding="ascii") as lock:
         if not wait_for_lock(lock.fileno(), 0.0):

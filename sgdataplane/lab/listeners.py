@@ -1,6 +1,7 @@
-"""What a node answers probes with: sockets for TCP, UDP and raw protocols count each probe's token and send it back.
+"""Sockets by which a node answers probes, for TCP, UDP and raw protocols.
 
-Owns the receiving sockets of a node. It is given protocols and ports. Must not know policy.
+They count each probe's token and send it back. Owns the receiving sockets of a node. It is given protocols and ports.
+Must not know policy.
 
 A socket gets a packet only after every netfilter hook let it in. So a counted token proves delivery.
 """
@@ -44,7 +45,7 @@ class Listeners:
         self._answers: dict[str, asyncio.Event] = {}
 
     async def ensure(self, protocol: int, port: int, family: Family) -> None:
-        """Listen, unless we already do. OSError if the port is taken."""
+        """Listen on a port of a protocol, unless this node already does. OSError if the port is taken."""
         place = (protocol, port if protocol in (TCP, UDP) else 0, family)
         async with self._lock:
             if place in self._open:
@@ -57,7 +58,7 @@ class Listeners:
             self._open.add(place)
 
     async def wait_counted(self, token: str, seconds: float) -> int:
-        """How often the token came in. Waits at most `seconds` for the first time."""
+        """Return how often the token came in; wait at most `seconds` for the first time."""
         await self._counted.wait_seen(HERE, token, seconds)
         return self._counted.count(HERE, token)
 
@@ -66,13 +67,15 @@ class Listeners:
         self._counted.record(HERE, token)
 
     def answer_event(self, token: str) -> asyncio.Event:
-        """An event that is set once the answer to a probe of ours comes back to a raw socket of this node."""
+        """Return an event that is set once the answer to a probe of ours comes back to a raw socket of this node."""
         return self._answers.setdefault(token, asyncio.Event())
 
     def forget_answer(self, token: str) -> None:
+        """Forget the event of that token."""
         self._answers.pop(token, None)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read the question of one connection, count it, answer it, and wait until the sender closes."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(EXCHANGE_S):
                 message = ProbeMessage.find(await reader.readline())
@@ -84,6 +87,7 @@ class Listeners:
         writer.close()
 
     def _add_datagrams(self, protocol: int, port: int, family: Family) -> None:
+        """Open a socket for UDP or a raw protocol that learns to which address each datagram was sent."""
         kind = socket.SOCK_DGRAM if protocol == UDP else socket.SOCK_RAW
         sock = bound(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
         level, wanted, _ = PACKET_INFO[family]
@@ -117,7 +121,14 @@ class Listeners:
 
 
 class Arrival:
-    """One datagram that came in: its message, its sender, and how to answer from the address it was sent to."""
+    """One datagram that came in.
+
+    Attributes:
+        message: The probe's message in it.
+        sender: Where it came from.
+        reply_info: Packet info that sends the answer from the address that the datagram was sent to.
+        icmp_type: The first octet of the payload, which is the type if it is ICMP.
+    """
 
     def __init__(self, message: ProbeMessage, sender: tuple[str, int], reply_info: bytes, icmp_type: int) -> None:
         self.message, self.sender, self.reply_info, self.icmp_type = message, sender, reply_info, icmp_type
@@ -127,7 +138,7 @@ Handler = Callable[[socket.socket, Family, Arrival], None]
 
 
 def bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
-    """A socket on all addresses of one family."""
+    """Return a non-blocking socket on all addresses of one family. OSError if the port is taken."""
     sock = socket.socket(AF[family], kind | socket.SOCK_NONBLOCK, protocol)
     try:
         if family is Family.IPV6 and kind != socket.SOCK_RAW:  # a raw socket has one family anyway
@@ -149,7 +160,7 @@ def allow_delegated(sock: socket.socket, family: Family) -> None:
 
 
 def read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
-    """Hand each datagram with a message that has come to a socket to `handle`."""
+    """Hand each datagram with a message that has come to a socket to `handle`, at most BATCH at once."""
     for _ in range(BATCH):
         try:
             data, ancillary, _, sender = sock.recvmsg(2048, 128)
@@ -165,7 +176,7 @@ def read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
 
 
 def _reply_info(ancillary: list[tuple[int, int, bytes]], family: Family) -> bytes:
-    """Packet info that sends the answer by the interface the question came in by, from the address it was sent to."""
+    """Return packet info that sends the answer by the interface and from the address that the question came to."""
     info = next((data for level, _, data in ancillary if level == PACKET_INFO[family][0]), b"")
     if family is Family.IPV6:
         return info

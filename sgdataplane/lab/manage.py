@@ -31,21 +31,24 @@ from sgdataplane.net.values import Address
 
 @dataclass(frozen=True, slots=True)
 class EnforceRequest:
-    """One namespace where policy is to be put in force, for ENIs whose interfaces exist or are yet to come. `previous`:
-    what was in force there, None at first. `total`: how many namespaces this change concerns. `is_wired`: whether no
-    link was touched since then."""
+    """One namespace where policy is to be put in force, for ENIs whose interfaces exist or are yet to come."""
 
     netns: str
     wanted: Desired
     previous: Desired | None
+    """What was in force there; None at first."""
     time_scale: float
+    """The factor of the lab's timeouts."""
     total: int
+    """How many namespaces this change concerns."""
     on_change: Literal["revoke", "keep"]
+    """What happens to sessions that the new policy doesn't accept."""
     is_wired: bool = False
+    """Whether no link was touched since `previous` was put in force."""
 
     @property
     def settings(self) -> Settings:
-        """No sessions are adopted, as a lab's ENI has its policy before it has a link (build.reconcile)."""
+        """How to enforce: no sessions are adopted, because an ENI in a lab has its policy before it has a link."""
         return Settings(on_change=self.on_change, time_scale=self.time_scale, adoption_window=0.0)
 
 
@@ -54,9 +57,10 @@ Enforcer = Callable[[EnforceRequest], None]
 
 @dataclass(frozen=True, slots=True)
 class Enforced:
-    """A namespace that enforces policy: an instance's or, in host placement, a router's. `name`: of that one."""
+    """A namespace that enforces policy."""
 
     name: str
+    """The name of the instance or, in host placement, of the router."""
     netns: str
     desired: Desired
 
@@ -66,30 +70,33 @@ class Lab:
     """A lab that is up: its record, its state, and what follows from both."""
 
     record: LabRecord
+    """What the lab remembers of itself."""
     state: CloudState
     topology: Topology
 
     @property
     def placement(self) -> Placement:
+        """Where the policy is enforced."""
         return self.record.choices.placement
 
     @property
     def is_planned(self) -> bool:
-        """Whether nothing of it has been built: it only says who would be where."""
+        """Whether nothing of it has been built, so that it only says what would be where."""
         return not self.record.namespaces
 
     @property
     def options(self) -> Options:
+        """How the policy is evaluated."""
         return self.record.choices.options
 
     @property
     def unusual(self) -> tuple[str, ...]:
-        """In words, the choices that aren't a lab's default ones."""
+        """The choices that differ from a lab's defaults, in words."""
         return tuple(self.record.choices.unlike(replace(IN_LAB, placement=self.placement)))
 
     @property
     def enforced(self) -> tuple[Enforced, ...]:
-        """All namespaces that enforce policy, with what each has to obey."""
+        """All namespaces that enforce policy, with what each has to enforce."""
         if self.placement is Placement.HOST:
             return tuple(self._at_router(router) for router in self.topology.routers)
         return tuple(self._at_instance(node) for node in self.topology.nodes if node.is_instance)
@@ -105,19 +112,23 @@ class Lab:
 
     @property
     def desired(self) -> dict[str, Desired]:
-        """Namespace -> what it has to obey."""
+        """What each namespace has to enforce, by the namespace."""
         return {entry.netns: entry.desired for entry in self.enforced}
 
     def router_of(self, end: Endpoint) -> Router:
-        """The router that the end's link leads to."""
+        """Return the router that the end's link leads to."""
         return self.topology.router_of(end.node, end.interface)
 
     def enforces(self, end: Endpoint) -> str:
-        """The namespace that enforces the policy of that end."""
+        """Return the namespace that enforces the policy of that end."""
         return self.router_of(end).netns if self.placement is Placement.HOST else end.node.netns
 
     def find_node(self, name: str) -> LabNode:
-        """A node by its name or its instance's name. LabError, with the names that exist, if none or several match."""
+        """Return a node by its name or its instance's name.
+
+        Raises:
+            LabError: None or several match; the message has the names that exist.
+        """
         named = look_up(name, {node.name: (node.alias,) for node in self.topology.nodes})
         if len(named.ids) == 1:
             return self.topology.node[named.ids[0]]
@@ -128,7 +139,7 @@ class Lab:
         raise LabError(f"node {name!r}", f"there is no such node; {self._nodes_like(named.near)}")
 
     def _meant(self, name: str) -> str:
-        """What of the state may have been meant, for people who ask about a file and know of no lab."""
+        """Return what of the state may have been meant, for people who ask about a file and know of no lab."""
         names = {node.name: (node.alias,) for node in self.topology.nodes if node.is_instance}
         near = spelled_alike(name, {**names, **dict.fromkeys(self.state.eni, ())})
         return f"; did you mean {' or '.join(near)}?" if near else f"; its instances: {listed(tuple(names)) or 'none'}"
@@ -139,7 +150,11 @@ class Lab:
 
 
 def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
-    """Build a lab. LabError if one of that name exists. After any failure, or Ctrl-C, nothing of it stays."""
+    """Build a lab. After any failure, or Ctrl-C, nothing of it stays.
+
+    Raises:
+        LabError: A lab of that name exists, or one of its namespaces does.
+    """
     folder = LabFolder(record.name)
     with folder.locked():
         refuse_existing(record.name)
@@ -161,7 +176,7 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
 
 
 def refuse_existing(name: str) -> None:
-    """LabError if there is a lab of that name, in whatever condition."""
+    """Raise LabError if there is a lab of that name, in whatever condition."""
     if LabFolder(name).load() is not None:
         raise LabError(f"lab {name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
 
@@ -169,10 +184,21 @@ def refuse_existing(name: str) -> None:
 def apply(
     name: str, state: CloudState, enforce: Enforcer, choices: Choices | None = None, known: Lab | None = None
 ) -> Lab:
-    """Change a running lab to another state; returns when that is in force. `choices`: how it judges from then on, None
-    for no change. `known`: what the caller's last apply returned; if nobody has changed the lab since, and its links
-    stay, they aren't looked at. On failure the previous state is put back. A Ctrl-C waits until the change is
-    complete."""
+    """Change a running lab to another state; return when that is in force.
+
+    On failure the previous state is put back. A Ctrl-C waits until the change is complete.
+
+    Args:
+        name: The lab.
+        state: What it shall be.
+        enforce: Puts one namespace's policy in force.
+        choices: How the lab judges from then on; None for no change.
+        known: What the caller's last apply returned. If nobody has changed the lab since, and its links stay, then the
+            links aren't looked at.
+
+    Raises:
+        LabError: There is no such lab, or it can't become that state.
+    """
     folder = LabFolder(name)
     with folder.locked():
         previous = _load(folder, known)
@@ -203,7 +229,7 @@ def apply(
 
 
 def down(name: str) -> tuple[str, ...]:
-    """Remove a lab, however it was left and even if its record is lost. Return the namespaces that were removed."""
+    """Remove a lab, however it was left and even if its record is lost; return the namespaces that were removed."""
     folder = LabFolder(name)
     with folder.locked():
         try:
@@ -221,9 +247,10 @@ def down(name: str) -> tuple[str, ...]:
 
 @contextmanager
 def watch(name: str) -> Iterator[Lab]:
-    """The lab as it is, and as it stays while the block runs, since verbs that change it wait.
+    """Give the lab as it is, and as it stays while the block runs, because verbs that change it wait.
 
-    LabError if there is none, or if a command died while changing it.
+    Raises:
+        LabError: There is no such lab, or a command died while changing it.
     """
     folder = LabFolder(name)
     if folder.load() is None:
@@ -237,13 +264,13 @@ def watch(name: str) -> Iterator[Lab]:
 
 
 def look(name: str) -> Lab:
-    """The lab as it is at this moment. Errors as of `watch`."""
+    """Return the lab as it is at this moment. Errors as in `watch`."""
     with watch(name) as lab:
         return lab
 
 
 def record_of(name: str) -> LabRecord:
-    """What a lab remembers of itself, in whatever condition it is. LabError if there is no such lab."""
+    """Return what a lab remembers of itself, in whatever condition it is. LabError if there is no such lab."""
     record = LabFolder(name).load()
     if record is None:
         raise _no_such_lab(name)
@@ -251,7 +278,7 @@ def record_of(name: str) -> LabRecord:
 
 
 def state_file_of(name: str) -> Path:
-    """The file of the state that was applied last. LabError if there is no such lab, or none was."""
+    """Return the file of the state that was applied last. LabError if there is no such lab, or no state was applied."""
     record = record_of(name)
     if not record.state_file:
         raise LabError(f"lab {name}", "no state was applied to it yet")
@@ -259,12 +286,12 @@ def state_file_of(name: str) -> Path:
 
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:
-    """The lab of a record and a state. LabError if the two can't make one."""
+    """Return the lab of a record and a state. LabError if the two can't make one."""
     return Lab(record, state, plan(record.name, state, parse_externals(record.externals), record.hosts))
 
 
 def default_record(name: str) -> LabRecord:
-    """The record of a lab with default choices."""
+    """Return the record of a lab with default choices."""
     return LabRecord(name, tuple(tuple(map(str, host)) for host in DEFAULT_EXTERNALS), ())
 
 
@@ -281,7 +308,7 @@ def _parse_external(text: str) -> Address:
 
 
 def _load(folder: LabFolder, known: Lab | None = None) -> Lab:
-    """The lab as it is recorded: `known` itself if it is as that was when it was complete."""
+    """Return the lab as it is recorded; `known` itself, if the record hasn't changed since."""
     record = folder.load()
     if known is not None and record == known.record and record.is_up:
         return known
@@ -300,7 +327,7 @@ def _no_such_lab(name: str) -> LabError:
 
 
 def _refuse_taken(names: tuple[str, ...]) -> None:
-    """LabError if one of these namespaces exists: one that isn't this lab's is never touched."""
+    """Raise LabError if one of these namespaces exists: one that isn't this lab's is never touched."""
     taken = next((name for name in names if netns.exists(name)), None)
     if taken is not None:
         owner = build.lab_of(taken)
@@ -309,13 +336,14 @@ def _refuse_taken(names: tuple[str, ...]) -> None:
 
 
 def _build(record: LabRecord, wanted: Lab, previous: Lab | None, enforce: Enforcer) -> None:
-    """Make everything as `wanted`. `previous`: the lab as it was, None at first."""
+    """Make everything as `wanted`. `previous` is the lab as it was, None at first."""
     build.reconcile(
         wanted.topology, record.namespaces, lambda: _put_in_force(record, wanted, previous, enforce, is_wired=False)
     )
 
 
 def _put_in_force(record: LabRecord, wanted: Lab, previous: Lab | None, enforce: Enforcer, *, is_wired: bool) -> None:
+    """Put each namespace's policy in force."""
     asked, in_force = wanted.desired, previous.desired if previous else {}
     for name, desired in asked.items():
         before, on_change = in_force.get(name), record.choices.on_change
@@ -335,7 +363,7 @@ HELD = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """While the block runs, SIGTERM undoes what Ctrl-C would: it raises TerminatedError."""
+    """Make SIGTERM raise TerminatedError while the block runs, so that it undoes what Ctrl-C would."""
 
     def interrupt(*_: object) -> None:
         raise TerminatedError
@@ -349,7 +377,10 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done; then the first takes effect, unless the block failed."""
+    """Hold Ctrl-C and SIGTERM back until the block is done.
+
+    Then the first of them takes effect, unless the block failed.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
         yield
         return

@@ -22,7 +22,7 @@ AT_ONCE = 64
 
 
 def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tuple[Probe, ...]:
-    """All probes between nodes that can reach each other, by sender, receiver, ends, family and service."""
+    """Return all probes between nodes that can reach each other, by sender, receiver, ends, family and service."""
     wanted, asked = tuple(nodes), tuple(services)
     return tuple(
         Probe(source, target, service)
@@ -37,15 +37,17 @@ def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tupl
 def probe_all(
     lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] = lambda _: None
 ) -> list[ProbeResult]:
-    """`run_probes`, for callers that aren't asynchronous."""
+    """Do what `run_probes` does, for callers that aren't asynchronous."""
     return asyncio.run(run_probes(lab, probes, on_done))
 
 
 async def run_probes(
     lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] = lambda _: None
 ) -> list[ProbeResult]:
-    """Run probes in a running lab, at most AT_ONCE at once; `on_done` is called with each result. Those that conntrack
-    could mistake for each other run one by one. Returns the results in the order of the probes."""
+    """Run probes in a running lab, at most AT_ONCE at once; return the results in the order of the probes.
+
+    Probes that conntrack could mistake for each other run one by one. `on_done` is called with each result as it comes.
+    """
     slots, pairs = asyncio.Semaphore(AT_ONCE), defaultdict[object, asyncio.Lock](asyncio.Lock)
 
     async def run(fleet: Fleet, probe: Probe) -> ProbeResult:

@@ -1,4 +1,4 @@
-"""Tables that log packets to a group of a lab's own, and how such a group is found.
+"""Tables that log packets to an nflog group of a lab's own, and how such a group is found.
 
 Owns the form of these tables. Must not know what they log. They are not part of the product: its rulesets have no type
 for these logs.
@@ -27,7 +27,7 @@ RawRule = tuple[Rule, bytes]  # a rule, and instructions behind its own
 
 
 def open_log() -> Nflog:
-    """Listen to a group that nobody else has, in the namespace that the calling thread is in. Errors as of Nflog."""
+    """Listen to a group that nobody else has, in the namespace that the calling thread is in. Errors as in Nflog."""
     for _ in range(TRIES):
         with suppress(HostError):  # another process listens to that group
             return Nflog(_random_group())
@@ -40,19 +40,20 @@ def _random_group() -> int:
 
 @dataclass(frozen=True)
 class LogTable(Transaction):
-    """Makes a table that logs to a group. The table disappears with the socket that made it."""
+    """A table that logs to a group. It disappears with the socket that made it."""
 
     group: int = 0
 
     def chains(self) -> Iterator[tuple[str, Hook, tuple[RawRule, ...]]]:
-        """The chains with their rules."""
+        """Yield the chains with their rules."""
         raise NotImplementedError
 
     def log(self, prefix: str = "") -> bytes:
-        """The instructions that log a packet with this prefix."""
+        """Return the instructions that log a packet with this prefix."""
         return wire.log(self.group, COPIED, prefix, at_once=True)
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        """Yield the messages that make the table, its chains and their rules."""
         table, writer = Table(self.name), Writer()
         operation = Operation(Verb.ADD, Kind.TABLE, table)
         yield writer.add_table(table, TABLE_OWNER), operation

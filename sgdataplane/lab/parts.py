@@ -1,4 +1,4 @@
-"""What a lab is made of, as plain records: interfaces, nodes, routers, links and namespaces; and their names.
+"""The parts of a lab as plain records: interfaces, nodes, routers, links and namespaces; and their names.
 
 Owns the records and every name that a lab gives, including the marks by which a lost lab is found again. Must not do
 I/O.
@@ -26,57 +26,69 @@ def check_lab_name(name: str) -> str:
 
 
 def netns_of(lab: str, node: str) -> str:
-    """The namespace of an instance, a router or a host outside. LabError if the id can't be part of a file name."""
+    """Return the name of the namespace of an instance, a router or a host outside.
+
+    Raises:
+        LabError: The id can't be part of a file name.
+    """
     if not ID.fullmatch(node):
         raise LabError(f"id {node!r}", "a lab makes namespaces of ids: use 1 to 128 letters, digits and _ . : + -")
     return f"{lab}-{node}"
 
 
 def router_name(vpc_id: str, host: int) -> str:
-    """The name of a VPC's router on one of the lab's hosts, which count from 1."""
+    """Return the name of a VPC's router on one of the lab's hosts, which count from 1."""
     return vpc_id if host == 1 else f"{vpc_id}.host{host}"
 
 
 def uplink_ifname(host: int) -> str:
-    """The name of a router's interface that leads to another host."""
+    """Return the name of a router's interface that leads to another host."""
     return f"host{host}"
 
 
 def external_node(address: Address) -> str:
-    """The name of a host outside: `ext-198.51.100.7`, `ext-2001-db8-ffff--7` (some file systems allow no colon)."""
+    """Return the name of a host outside: `ext-198.51.100.7`, `ext-2001-db8-ffff--7`.
+
+    Colons become hyphens, because some file systems allow no colon.
+    """
     return "ext-" + str(address).replace(":", "-")
 
 
 def namespace_mark(lab: str, node: str) -> str:
-    """The loopback's alias in each namespace of a lab."""
+    """Return the mark of each namespace of a lab: the alias of its loopback."""
     return f"{MARK} lab={lab} node={node}"
 
 
 def lab_of_mark(alias: str) -> str | None:
-    """The lab that a loopback's alias names; None if it isn't one of ours."""
+    """Return the lab that a loopback's alias names; None if it isn't a lab's mark."""
     match = re.fullmatch(rf"{MARK} lab=(\S+) node=\S+", alias)
     return match[1] if match else None
 
 
 def link_mark(node: str, key: str) -> str:
-    """The alias of both ends of a finished link."""
+    """Return the alias of both ends of a finished link."""
     return f"{MARK} node={node} link={key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface of a node. `addresses` are in the order of the state; `eni_id` is empty on a host outside."""
+    """An interface of a node."""
 
     ifname: str
     vpc_id: str
     router_ifname: str
+    """The name of the other end, in the router."""
     addresses: tuple[Address, ...]
+    """In the order of the state."""
     prefixes: tuple[Prefix, ...] = ()
+    """Delegated prefixes, which are routed to the node and on no interface."""
     eni_id: str = ""
+    """Empty on a host outside."""
     mac: str = ""
+    """Empty on a host outside."""
 
     def primary(self, family: Family) -> Address | None:
-        """The first address of a family; None if there is none."""
+        """Return the first address of a family; None if there is none."""
         return next((address for address in self.addresses if address.family is family), None)
 
     @property
@@ -87,18 +99,21 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """An instance or a host outside. `alias`: another name that people may use for it (an instance's name). `host`: the
-    host on which its links end, from 1."""
+    """An instance or a host outside."""
 
     name: str
     kind: str
+    """`instance` or `external`."""
     netns: str
     interfaces: tuple[Interface, ...]
     alias: str = ""
+    """Another name that people may use for it: the instance's name."""
     host: int = 1
+    """The host on which its links end, from 1."""
 
     @property
     def is_instance(self) -> bool:
+        """Whether it is an instance, and no host outside."""
         return self.kind == "instance"
 
 
@@ -113,7 +128,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """What joins a VPC's links on one host. `name` is unique in the lab."""
+    """The router that joins a VPC's links on one host."""
 
     vpc_id: str
     netns: str
@@ -121,11 +136,12 @@ class Router:
 
     @property
     def name(self) -> str:
+        """The VPC's id, with the host from the second one on; unique in the lab."""
         return router_name(self.vpc_id, self.host)
 
     @property
     def process(self) -> str:
-        """What a fleet calls its process. It can't be a node's name, as these have no space."""
+        """The name of its process in a fleet. It can't be a node's name, because those have no space."""
         return f"router {self.name}"
 
 
@@ -138,20 +154,22 @@ class RouterPath:
 
     @property
     def processes(self) -> tuple[str, ...]:
+        """The names of the routers' processes in a fleet, each once."""
         return tuple(dict.fromkeys((self.sender.process, self.receiver.process)))
 
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A link to make, between a router and a node or another router. The second end has the MAC, if one is given.
-    `mark` is the alias of both ends once the link is finished."""
+    """A link to make, between a router and a node or another router."""
 
     router_netns: str
     router_ifname: str
     node_netns: str
     node_ifname: str
     mac: str
+    """The MAC of the second end; empty if the kernel chooses it."""
     mark: str
+    """The alias of both ends once the link is finished."""
 
     @property
     def ends(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -161,11 +179,13 @@ class Veth:
 
 @dataclass(frozen=True, slots=True)
 class NetnsPlan:
-    """What must be in one namespace besides its links."""
+    """Everything that must be in one namespace besides its links."""
 
     netns: str
     mark: str
+    """The loopback's alias."""
     role: str
+    """Which sysctls it gets: a key of build.SYSCTLS."""
     addresses: frozenset[InterfaceAddress]
     routes: frozenset[Route]
     rules: frozenset[RoutingRule] = frozenset()

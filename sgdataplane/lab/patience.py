@@ -1,4 +1,4 @@
-"""How long a lab waits on a machine that is slow for a reason, such as an emulated one.
+"""The timeout factor of a lab on a machine that is slow for a reason, such as an emulated one.
 
 Owns the factor: SGDP_PATIENCE in the environment, 1 unless set. The processes that a lab starts inherit it. Must not
 know what is waited for. It changes no verdict: a wait ends as soon as something is seen.
@@ -13,12 +13,12 @@ MOST = 100.0
 
 
 def patient(seconds: float) -> float:
-    """The time to wait on this machine: `seconds` times the factor."""
+    """Return the time to wait on this machine: `seconds` times the factor."""
     return seconds * factor(os.environ.get(VARIABLE, ""))
 
 
 def factor(text: str) -> float:
-    """The factor that a value of VARIABLE stands for: 1 if it isn't a number from 1 to MOST."""
+    """Return the factor that a value of VARIABLE stands for: 1 if it isn't a number from 1 to MOST."""
     try:
         found = float(text)
     except ValueError:

@@ -22,13 +22,15 @@ EGRESS, INGRESS = "egress", "ingress"
 
 @dataclass(frozen=True, slots=True)
 class ProbeEnd:
-    """One end of a probe. `eni_id`: empty on a host outside. `device`: the interface to bind to; empty if none."""
+    """One end of a probe."""
 
     node: str
     ifname: str
     address: Address
     eni_id: str = ""
+    """Empty on a host outside."""
     device: str = ""
+    """The interface to bind to; empty if the address alone says which way to go."""
 
     def __str__(self) -> str:
         return f"{self.node} {self.address}"
@@ -36,34 +38,38 @@ class ProbeEnd:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a probe asks for: a protocol number, and the destination port of TCP and UDP (0 for all others)."""
+    """The service that a probe asks for."""
 
     protocol: int
+    """The protocol's number."""
     port: int = 0
+    """The destination port of TCP and UDP; 0 for all others."""
 
     def __str__(self) -> str:
         return str(Traffic(Protocol(self.protocol), PortRange(self.port, self.port) if self.port else None))
 
     @property
     def column(self) -> str:
-        """What it is called in a matrix, where the echo of each family is one service."""
+        """The name of its column in a matrix, where the echo of each family is one service."""
         return "icmp" if self.protocol in (ICMP, ICMPV6) else str(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One exchange to try. `source_port` 0: any free port."""
+    """One exchange to try."""
 
     source: ProbeEnd
     target: ProbeEnd
     service: Service
     source_port: int = 0
+    """0 for any free port."""
 
     def __str__(self) -> str:
         return f"{self.source} -> {self.target} {self.service}"
 
     @property
     def family(self) -> Family:
+        """The address family of both ends."""
         return self.target.address.family
 
     @property
@@ -73,18 +79,18 @@ class Probe:
 
     @property
     def pair(self) -> tuple[int, frozenset[Address]]:
-        """Probes with reused tuples disturb each other if this is equal."""
+        """A key that is equal for two probes with reused tuples if they disturb each other."""
         return (self.service.protocol, frozenset((self.source.address, self.target.address)))
 
     def session(self) -> dict[str, Any]:
-        """Its session, as Prober.forget takes it."""
+        """Return its session, as Prober.forget takes it."""
         ends = [str(self.source.address), str(self.target.address)]
         is_sctp = self.service.protocol == frames.SCTP  # it has ports, but no rule names them
         ports = [frames.SCTP_PORT] * 2 if is_sctp else [self.source_port, self.service.port]
         return {"protocol": self.service.protocol, "ends": ends, "ports": ports}
 
     def question(self, token: str) -> dict[str, Any]:
-        """The fields of exchange.ProbeQuestion."""
+        """Return the fields of exchange.ProbeQuestion."""
         return {
             "protocol": self.service.protocol,
             "source": str(self.source.address),
@@ -96,18 +102,22 @@ class Probe:
         }
 
     def self_question(self, token: str) -> dict[str, Any]:
-        """The same question, put by the receiver to itself."""
+        """Return the same question, put by the receiver to itself."""
         return self.question(token) | {"source": str(self.target.address), "source_port": 0, "device": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What packets showed: accept, drop (and where) or unknown, with the evidence in words. `source_port`: as sent."""
+    """The observed fate of a probe's packets."""
 
     verdict: str
+    """`accept`, `drop` or `unknown`."""
     where: str = ""
+    """The direction of the policy that dropped; empty unless the verdict is a drop."""
     evidence: tuple[str, ...] = ()
+    """What was seen, in words."""
     source_port: int = 0
+    """The port it was sent from; 0 if it has none, or wasn't sent."""
 
 
 EVERY_PORT = PortRange(1, 65535)
@@ -119,8 +129,11 @@ UNBUILT = {33: "DCCP", 136: "UDP-Lite"}
 
 
 def parse_services(text: str) -> tuple[Service, ...]:
-    """Services from e.g. `tcp/22,udp/53,icmp,gre`; `icmp` is an echo in each pair's family. LabError, with everything
-    that is wrong, if malformed."""
+    """Parse services such as `tcp/22,udp/53,icmp,gre`; `icmp` is an echo in each pair's family.
+
+    Raises:
+        LabError: Something is wrong; the message lists everything.
+    """
     services: dict[Service, None] = {}
     problems: list[str] = []
     for part in filter(None, map(str.strip, text.split(","))):
@@ -138,7 +151,7 @@ def parse_services(text: str) -> tuple[Service, ...]:
 
 
 def services_of(asked: Traffic) -> tuple[Service, ...]:
-    """A service for each port of a range. ValueError for what the lab can't send."""
+    """Return a service for each port of a range. ValueError for what the lab can't send."""
     number = asked.protocol.number
     if asked.protocol.is_all or number in IN_BETWEEN:
         raise ValueError(f"'{asked}': a probe is of one transport protocol, e.g. {FORMS}")
@@ -152,7 +165,10 @@ def services_of(asked: Traffic) -> tuple[Service, ...]:
 
 
 def default_services(state: CloudState) -> tuple[Service, ...]:
-    """What the state's rules name: the first port of each range, then SSH and DNS if room is left, and echo."""
+    """Choose services from the state's rules, for a matrix without a list.
+
+    These are the first port of each range, then SSH and DNS if room is left, and echo.
+    """
     ranges = {
         (rule.ip_protocol.number, entry.first)
         for group in state.security_groups

@@ -1,8 +1,8 @@
-"""The process inside a node or a watched router: it sends, answers and counts probes, as JSON lines ask it to.
+r"""The process inside a node or a watched router: it sends, answers and counts probes, as requests in JSON lines say.
 
 Owns the processes' life. One starter forks them all; each enters its namespace once and ends when its socket closes, as
-the starter does. It is given requests by fleet.py. Must not know policy, nor load what it doesn't need, so that it
-starts fast.
+the starter does. fleet.py puts the requests. Must not know policy, nor load what it doesn't need, so that it starts
+fast.
 
     orchestrator (fleet.py) --- starter --- one fork per node
            \\_________ one socket per node __________/
@@ -37,8 +37,10 @@ MAX_LINE = 1 << 20
 
 
 class Prober:
-    """Answers requests in one node, or in one router if it has a `watch`. Each public coroutine is a request; its
-    arguments and result are JSON values."""
+    """The server of requests in one node, or in one router if it has a `watch`.
+
+    Each public coroutine is a request; its arguments and result are JSON values.
+    """
 
     def __init__(self, ends: list[dict[str, str]], watch: Watch | None) -> None:
         self._listeners = Listeners()
@@ -48,7 +50,7 @@ class Prober:
         self._numbers = itertools.count(1)
 
     async def listen(self, protocol: int, port: int, family: str) -> dict[str, object]:
-        """Begin to count and answer. `error`: the kernel's text if the port is taken."""
+        """Begin to count and answer. The result's `error` is the kernel's text if the port is taken, else empty."""
         try:
             await self._listeners.ensure(protocol, port, Family(family))
         except OSError as error:
@@ -56,10 +58,10 @@ class Prober:
         return {"error": ""}
 
     async def send(self, question: dict[str, Any], ifname: str) -> dict[str, object]:
-        """Begin an exchange. Return once it is answered, or once we know whether its packet left by `ifname`.
+        """Begin an exchange; return once it is answered, or once it is known whether its packet left by `ifname`.
 
-        left: the sender's tap saw it on the wire. control: "" if the tap has proven that it sees that wire, else what
-        went wrong.
+        In the result, `left` says whether the sender's tap saw it on the wire. `control` is empty if the tap has proven
+        that it sees that wire, else it says what went wrong.
         """
         try:
             exchange = await self._begin(ProbeQuestion(**question))
@@ -81,12 +83,16 @@ class Prober:
         }
 
     async def _begin(self, question: ProbeQuestion) -> Exchange:
+        """Open an exchange, after the raw socket that its answer comes to. OSError if the kernel refuses."""
         if not question.has_ports:  # the answer comes to a raw socket, which must be there first
             await self._listeners.ensure(question.protocol, 0, question.family)
         return Exchange(question, self._listeners)
 
     async def _did_leave(self, key: str, ifname: str) -> tuple[bool, str]:
-        """Prove the tap, then ask it. Twice, since the first packet waits until its neighbour is resolved."""
+        """Prove the tap, then ask it whether the packet left.
+
+        This is done twice, because the first packet waits until its neighbour is resolved.
+        """
         tap, control = self._taps[ifname], ""
         for pause in (RESOLVE_S, 0.0):
             if not tap.seen.count(OUT, key):
@@ -103,25 +109,30 @@ class Prober:
         return {"answered": answered, "connected": exchange.is_connected, "failure": exchange.failure}
 
     async def close(self, number: int) -> dict[str, object]:
+        """End an exchange."""
         await self._exchanges.pop(number).close()
         return {}
 
     async def counted(self, token: str, seconds: float) -> dict[str, object]:
-        """How often a socket of this node got the token. Waits at most `seconds` for the first time."""
+        """Say how often a socket of this node got the token; wait at most `seconds` for the first time."""
         return {"count": await self._listeners.wait_counted(token, seconds)}
 
     async def saw(self, ifname: str, direction: str, key: str, seconds: float) -> dict[str, object]:
-        """Whether the tap saw such a packet on the wire of `ifname`. Waits at most `seconds` for it."""
+        """Say whether the tap saw such a packet on the wire of `ifname`; wait at most `seconds` for it."""
         return {"seen": await self._taps[ifname].seen.wait_seen(direction, key, seconds)}
 
     async def prove(self, ifname: str) -> dict[str, object]:
-        """`control`: "" if the wire of `ifname` and its tap work in both directions, else what went wrong."""
+        """Prove the wire of `ifname` and its tap in both directions.
+
+        The result's `control` is empty if they work, else it says what went wrong.
+        """
         return {"control": await self._taps[ifname].prove()}
 
     async def watched(self, place: str, key: str, seconds: float) -> dict[str, object]:
-        """Whether this router's watch saw such a packet. Waits at most `seconds` for it.
+        """Say whether this router's watch saw such a packet; wait at most `seconds` for it.
 
-        control: "" if it did, or if the watch has proven that it saw all packets until now; else what went wrong.
+        The result's `control` is empty if it did, or if the watch has proven that it saw all packets until now. Else it
+        says what went wrong.
         """
         if self._watch is None:
             raise LabError("watch", "this node has none")
@@ -131,7 +142,10 @@ class Prober:
         return {"seen": await self._watch.seen.wait_seen(place, key, 0.0), "control": control}
 
     async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
-        """Put the question to this node's own listener over loopback. `alive`: it counted and answered it."""
+        """Put the question to this node's own listener over loopback.
+
+        The result's `alive` says whether the listener counted and answered it.
+        """
         try:
             exchange = await self._begin(ProbeQuestion(**question))
         except OSError as error:
@@ -150,12 +164,12 @@ class Prober:
         return {}
 
     async def half_open(self, remote: str, port: int, family: str) -> dict[str, object]:
-        """Whether a TCP connection from there is half open: its SYN arrived, its handshake isn't complete."""
+        """Say whether a TCP connection from there is half open: its SYN arrived, its handshake isn't complete."""
         return {"half_open": (remote, port) in half_open_remotes(Family(family))}
 
 
 def half_open_remotes(family: Family) -> frozenset[tuple[str, int]]:
-    """Remote address and port of each connection in SYN_RECV (state 03 in /proc/net/tcp)."""
+    """Return remote address and port of each connection in SYN_RECV (state 03 in /proc/net/tcp)."""
     name = "tcp" if family is Family.IPV4 else "tcp6"
     with open(f"/proc/self/net/{name}", encoding="ascii") as file:
         rows = [line.split() for line in file.readlines()[1:]]
@@ -170,8 +184,14 @@ def _parse_remote(text: str, family: Family) -> tuple[str, int]:
 
 
 async def serve(kind: type[Prober], connection: socket.socket, ends: list[dict[str, str]], watched: str) -> None:
-    """Answer requests until the connection closes, each in a task of its own. `watched`: the name of our namespace if
-    it is that of a router to watch, else empty."""
+    """Answer requests until the connection closes, each in a task of its own.
+
+    Args:
+        kind: The class whose coroutines are the requests.
+        connection: The socket to fleet.py.
+        ends: The fields of each tap's TapEnd.
+        watched: The name of this process's namespace, if it is that of a router to watch; else empty.
+    """
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
     prober = kind(ends, Watch(watched) if watched else None)
     tasks: set[asyncio.Task[None]] = set()
@@ -183,6 +203,7 @@ async def serve(kind: type[Prober], connection: socket.socket, ends: list[dict[s
 
 
 async def _answer(prober: Prober, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    """Carry out a request and write its result, or how it failed."""
     try:
         result = await getattr(prober, request["op"])(**request["arguments"])
         _write(writer, {"id": request["id"], "result": result})
@@ -197,7 +218,7 @@ def _write(writer: asyncio.StreamWriter, value: dict[str, object]) -> None:
 def run_node(
     kind: type[Prober], connection: socket.socket, netns_name: str, ends: list[dict[str, str]], *, is_router: bool
 ) -> int:
-    """The life of a node's or a router's process; return its exit code."""
+    """Enter a namespace and serve requests there; return the exit code of the node's or router's process."""
     try:
         netns.enter(netns_name)
         asyncio.run(serve(kind, connection, ends, netns_name if is_router else ""))

@@ -1,4 +1,4 @@
-"""What a lab remembers of itself: /run/sgdataplane/labs/<name>/ with lab.json, the applied state and a lock.
+"""The record of a lab: /run/sgdataplane/labs/<name>/ with lab.json, the applied state and a lock.
 
 Owns these files. It is given records. Must not know the kernel.
 
@@ -34,22 +34,27 @@ CHANGING, UP = "changing", "up"
 
 @dataclass(frozen=True, slots=True)
 class LabRecord:
-    """`phase`: `changing` while a verb works, and for good if it dies. `namespaces`: all that may exist by now.
-    `state_file`: the file of the applied state, empty before a state was in force; each apply gives it another name.
-    `hosts`: how many hosts each VPC is spread over. `choices`: how the lab judges; every verb that asks the lab uses
-    them."""
+    """The record of a lab, from which every verb finds everything that the lab has."""
 
     name: str
     externals: tuple[tuple[str, ...], ...]
+    """The addresses of each host outside."""
     namespaces: tuple[str, ...]
+    """All namespaces that may exist by now."""
     phase: str = CHANGING
+    """CHANGING while a verb works, and for good if the verb dies; else UP."""
     state_file: str = ""
+    """The file of the applied state; empty before a state was in force. Each apply gives it another name."""
     time_scale: float = 1.0
+    """The factor of the lab's timeouts."""
     hosts: int = 1
+    """How many hosts each VPC is spread over."""
     choices: Choices = IN_LAB
+    """How the lab judges; every verb that asks the lab uses them."""
 
     @property
     def is_up(self) -> bool:
+        """Whether the lab is complete."""
         return self.phase == UP
 
 
@@ -62,7 +67,11 @@ class LabFolder:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the lab's lock: alone, or `shared` to change nothing. LabError if others keep it too long."""
+        """Hold the lab's lock while the block runs: alone, or `shared` to change nothing.
+
+        Raises:
+            LabError: Another verb holds it for longer than LOCK_S.
+        """
         with self._open_lock() as file:
             self._wait_lock(file, shared=shared)
             if self._is_current(file):
@@ -72,12 +81,14 @@ class LabFolder:
             yield
 
     def _is_current(self, file: IO[str]) -> bool:
+        """Return whether that file is the lock that the folder has now."""
         try:
             return os.path.samestat(os.fstat(file.fileno()), (self.path / LOCK).stat())
         except FileNotFoundError:
             return False
 
     def _open_lock(self) -> IO[str]:
+        """Open the lock, and make it with its folders if they don't exist."""
         while True:
             with suppress(FileNotFoundError):  # another verb removed it between these steps
                 make_private_folder(self.path.parent)
@@ -89,7 +100,7 @@ class LabFolder:
             raise LabError(f"lab {self.name}", f"another verb has been working on it for {LOCK_S:g} s")
 
     def load(self) -> LabRecord | None:
-        """The record; None if there is none. LabError if it can't be read."""
+        """Return the record; None if there is none. LabError if it can't be read."""
         try:
             value = json.loads((self.path / "lab.json").read_text(encoding="utf-8"))
             if value.pop("version") != VERSION:
@@ -121,23 +132,32 @@ class LabFolder:
         return applied
 
     def load_applied(self, record: LabRecord) -> CloudState:
-        """The state in force. Quotas were checked, if at all, before it was applied. StateFileError if it is gone."""
+        """Return the state in force. StateFileError if it is gone.
+
+        Quotas aren't checked here: they were checked, if at all, before it was applied.
+        """
         return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
-        """Remove the folder with the lock in it, and the one above if this was the last lab. The next one stays: where
-        others have mounted something on it in a mount namespace of theirs, the kernel would detach that."""
+        """Remove the folder with the lock in it, and the one above if this was the last lab.
+
+        The next one up stays: where others have mounted something on it in a mount namespace of theirs, the kernel
+        would detach that.
+        """
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # other labs are there
             self.path.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file whole or not at all, even if we die. It isn't flushed, as no lab outlives its machine."""
+        """Write a file whole or not at all, even if this process dies.
+
+        It isn't flushed, because no lab outlives its machine.
+        """
         replace_file(self.path / name, text.encode(), Survives.THE_WRITER)
 
 
 def up_since(name: str) -> float:
-    """When the lab was built, in seconds since 1970: its lock was made first and is never written to."""
+    """Return when the lab was built, in seconds since 1970: its lock was made first and is never written to."""
     return (LABS_DIR / check_lab_name(name) / LOCK).stat().st_mtime
 
 

@@ -26,7 +26,10 @@ Pair = tuple[ProbeEnd, ProbeEnd]
 
 
 def probe_as_text(cell: ProbeResult, note: str = "") -> str:
-    """One probe: its ends and service, expected beside observed, and why. `note`: see status.notes."""
+    """Return one probe as text: its ends and service, expected beside observed, and why.
+
+    `note` stands behind the title (status.notes).
+    """
     expected, observed = cell.expected, cell.observed
     lines = [
         one_line(f"{cell.probe}{note}"),
@@ -41,7 +44,7 @@ def _outcome(verdict: str, where: str) -> str:
 
 
 def matrix_as_json(cells: Sequence[ProbeResult], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
-    """The keys of command-line.md: all results, how many disagree, and the factor of the lab's timeouts."""
+    """Return the keys of command-line.md: all results, how many disagree, and the factor of the lab's timeouts."""
     disagreements = sum(not cell.agrees for cell in cells)
     return {
         "cells": [result_as_json(cell) for cell in cells],
@@ -52,8 +55,10 @@ def matrix_as_json(cells: Sequence[ProbeResult], seconds: float, time_scale: flo
 
 
 def matrix_as_text(cells: Sequence[ProbeResult], note: str = "") -> str:
-    """What passes between which ends; ends that fare alike share a line. Then each disagreement with its evidence.
-    `note`: see status.notes."""
+    """Return a table of what passes between which ends, then each disagreement with its evidence.
+
+    Identical endpoints are grouped. `note` stands in the title (status.notes).
+    """
     services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
     pairs: dict[Pair, list[ProbeResult]] = {}
     for cell in cells:
@@ -82,7 +87,10 @@ def _disagreeing(cells: Iterable[ProbeResult]) -> str:
 
 
 def _folded(fates: Mapping[Pair, Key]) -> Iterator[Key]:
-    """A row for each group of senders that fare alike with a group of receivers; rows of a sender follow each other."""
+    """Yield a row for each group of senders with the same results at a group of receivers.
+
+    Rows of a sender follow each other.
+    """
     alike: dict[ProbeEnd, dict[Key, list[ProbeEnd]]] = {}
     for (source, target), fate in fates.items():
         alike.setdefault(source, {}).setdefault(fate, []).append(target)
@@ -104,19 +112,19 @@ def _by_node(ends: Iterable[ProbeEnd]) -> dict[str, set[ProbeEnd]]:
 
 
 def _ends(ends: Iterable[ProbeEnd], known: Mapping[str, set[ProbeEnd]]) -> str:
-    """These ends; of a node of which all known ends are among them, just the node."""
+    """Return these ends as text; where all known ends of a node are among them, just the node."""
     return ", ".join(
         node if found == known[node] else ", ".join(sorted(map(_end, found))) for node, found in _by_node(ends).items()
     )
 
 
 def _end(end: ProbeEnd) -> str:
-    """A host outside is named by its first address."""
+    """Return an end as text: a host outside that is named by this address has no need to repeat it."""
     return end.node if end.node.endswith(f"-{end.address}") else str(end)
 
 
 def summary(cells: Iterable[ProbeResult]) -> str:
-    """How many probes there were, and how many disagree with the policy."""
+    """Say how many probes there were, and how many disagree with the policy."""
     counted = list(cells)
     wrong = sum(not cell.agrees for cell in counted)
     accepted = sum(cell.observed.verdict == "accept" for cell in counted)
@@ -130,7 +138,7 @@ def summary(cells: Iterable[ProbeResult]) -> str:
 
 
 def matrix_page(lab: Lab, cells: Sequence[ProbeResult]) -> content.MatrixPage:
-    """Everything that `sgdp lab matrix` shows. The page's size is bounded, and it says what it leaves out."""
+    """Return everything that `sgdp lab matrix` shows. The page's size is bounded, and it says what it leaves out."""
     rows: dict[tuple[ProbeEnd, ProbeEnd], dict[str, ProbeResult]] = {}
     for cell in cells:
         rows.setdefault((cell.probe.source, cell.probe.target), {})[cell.probe.service.column] = cell
@@ -193,7 +201,7 @@ def _cell(cell: ProbeResult | None) -> content.ProbeCell | None:
 def _grid(
     rows: Mapping[tuple[ProbeEnd, ProbeEnd], Mapping[str, ProbeResult]], services: Sequence[str]
 ) -> content.Grid | None:
-    """What passed between each two ends; None if there are too many ends."""
+    """Return what passed between each two ends; None if there are too many ends."""
     ends = tuple(dict.fromkeys(end for pair in rows for end in pair))
     if len(ends) > MOST_ENDS:
         return None
@@ -218,7 +226,7 @@ def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
 
 
 def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
-    """A box for nodes with the same groups, an arrow for what passed between two boxes."""
+    """Return a picture with a box for nodes with the same groups, and an arrow for what passed between two boxes."""
     members = _members(lab)
     keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
     names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}
@@ -240,6 +248,7 @@ def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
 
 
 def _members(lab: Lab) -> dict[Key, list[str]]:
+    """Return the nodes that have the same groups, by these groups."""
     found: dict[Key, list[str]] = {}
     for node in lab.topology.nodes:
         enis = [lab.state.eni[end.eni_id] for end in node.interfaces if end.eni_id]
@@ -264,7 +273,7 @@ def _passed(cells: Sequence[ProbeResult]) -> str:
 
 
 def _edges(ends: tuple[str, str], cells: Sequence[ProbeResult]) -> Iterator[Edge]:
-    """What passed between all pairs, what passed between some, and what disagrees with the policy."""
+    """Yield what passed between all pairs, what passed between some, and what disagrees with the policy."""
     of_service: dict[str, list[ProbeResult]] = {}
     for cell in cells:
         of_service.setdefault(cell.probe.service.column, []).append(cell)

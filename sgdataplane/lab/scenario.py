@@ -27,28 +27,37 @@ SCENARIO_KEYS, STEP_KEYS = {"title", "externals", "ports", "steps"}, {"title", "
 
 @dataclass(frozen=True, slots=True)
 class ScenarioStep:
+    """One step of a scenario: a state, and what it must show."""
+
     title: str
+    """What the step is about."""
     state: Path
     rows: tuple[Row, ...]
+    """Its expectations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    """A scenario as its folder has it."""
+
     folder: Path
     title: str
     externals: tuple[tuple[str, ...], ...]
+    """The addresses of each host outside."""
     services: tuple[Service, ...]
+    """The services of each step's matrix."""
     steps: tuple[ScenarioStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step's packets showed. `mistakes` is empty if everything was as it should be."""
+    """The result of a step's packets."""
 
     step: ScenarioStep
     lab: Lab
     matrix: tuple[ProbeResult, ...]
     mistakes: tuple[str, ...]
+    """What wasn't as it should be; empty if everything was."""
 
 
 def load_scenario(folder: Path) -> Scenario:
@@ -91,8 +100,10 @@ def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
 
 
 def run_scenario(scenario: Scenario, asked: LabRecord, enforce: Enforcer) -> Generator[StepResult, None, None]:
-    """Run it step by step in a lab of that record, with the scenario's own hosts outside. The lab is removed when the
-    iterator is exhausted, closed or fails."""
+    """Run a scenario step by step in a lab of that record, with the scenario's own hosts outside.
+
+    The lab is removed when the iterator is exhausted, closed or fails.
+    """
     record = replace(asked, externals=scenario.externals)
     manage.refuse_existing(record.name)
     try:

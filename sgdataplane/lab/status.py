@@ -1,4 +1,4 @@
-"""What is where in a lab, and what keeps it from doing what its policy says, as text and as JSON.
+"""The status of a lab, as text and as JSON: what is where, and what keeps it from doing what its policy says.
 
 Owns the JSON keys of `lab status`. It is given a lab. Must not know how the kernel is asked.
 """
@@ -21,14 +21,17 @@ from sgdataplane.terminal.output import one_line, render_table
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A namespace that enforces policy: its conntrack table, others that use the mark, and flowtables there."""
+    """The health of a namespace that enforces policy."""
 
     use: TableUse
+    """How full its conntrack table is."""
     mark_users: tuple[MarkUser, ...]
+    """Others that use the packet mark there."""
     flowtables: tuple[Flowtable, ...]
+    """Flowtables of others, by which sessions bypass policy."""
 
     def as_json(self) -> dict[str, object]:
-        """The keys of an instance, or of a router, in `lab status --json`."""
+        """Return the keys of an instance, or of a router, in `lab status --json`."""
         return {
             "conntrack": self.use.as_json(),
             "mark_users": [asdict(user) for user in self.mark_users],
@@ -36,14 +39,17 @@ class Health:
         }
 
     def complaints(self, placement: Placement) -> tuple[str, ...]:
-        """What a person should know about others in this namespace, one line each."""
+        """Return what a person should know about others in this namespace, one line each."""
         users = (user.complaint for user in self.mark_users)
         return *users, *(flowtable.complaint(placement) for flowtable in self.flowtables)
 
 
 def read_health(lab: Lab) -> dict[str, Health]:
-    """The health of each namespace that enforces policy, by the name of its instance or router. HostError if a
-    namespace is gone or the kernel refuses."""
+    """Read the health of each namespace that enforces policy, by the name of its instance or router.
+
+    Raises:
+        HostError: A namespace is gone, or the kernel refuses.
+    """
     found = {}
     for entry in lab.enforced:
         with netns.inside(entry.netns):
@@ -52,7 +58,11 @@ def read_health(lab: Lab) -> dict[str, Health]:
 
 
 def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
-    """Timeouts that the kernel has and we don't know, read in one of the lab's namespaces. HostError if it is gone."""
+    """Return timeouts that the kernel has and sgdataplane doesn't know, read in one of the lab's namespaces.
+
+    Raises:
+        HostError: The namespace is gone.
+    """
     for entry in lab.enforced[:1]:
         with netns.inside(entry.netns):
             return read_unknown()
@@ -60,7 +70,7 @@ def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
 
 
 def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str]) -> dict[str, object]:
-    """The keys of command-line.md. `health`: by the name of the instance or router that enforces policy."""
+    """Return the keys of command-line.md. `health` is by the name of the instance or router that enforces policy."""
     return {
         "name": lab.record.name,
         "placement": lab.placement.value,
@@ -80,7 +90,7 @@ def _node_as_json(node: LabNode, health: Health | None) -> dict[str, object]:
 
 
 def _vpc_as_json(routers: Sequence[Router], health: Mapping[str, Health]) -> dict[str, object]:
-    """The first host's router; those of other hosts stand under `hosts`, by number."""
+    """Return the first host's router; those of other hosts stand under `hosts`, by number."""
     first, *others = (_router_as_json(router, health.get(router.name)) for router in routers)
     numbered = {str(number): found for number, found in enumerate(others, 2)}
     return first | ({"hosts": numbered} if numbered else {})
@@ -101,7 +111,7 @@ def _texts(interface: Interface, family: Family) -> list[str]:
 
 
 def status_as_text(lab: Lab) -> str:
-    """What is where: one line per interface, then the routers."""
+    """Return what is where: one line per interface, then the routers."""
     rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
     nodes = render_table(("NODE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
     routers = "\n".join(_router_line(router) for router in lab.topology.routers)
@@ -128,6 +138,9 @@ def _status_rows(lab: Lab, node: LabNode) -> Iterator[tuple[str, ...]]:
 
 
 def notes(lab: Lab) -> str:
-    """What every report says of a lab whose timeouts are scaled, or whose choices aren't the default ones."""
+    """Return what every report says of a lab whose timeouts are scaled, or whose choices aren't the default ones.
+
+    Each note begins with a comma; the text is empty if there is nothing unusual.
+    """
     scale = [f"timeouts times {lab.record.time_scale:g}"] if lab.record.time_scale != 1.0 else []
     return "".join(f", {note}" for note in (*scale, *lab.unusual))

@@ -32,7 +32,7 @@ REMEMBERED = 100_000
 
 
 class Sightings:
-    """How often each packet was seen, by place and key (frames.py). The oldest are forgotten."""
+    """Counts of the packets that were seen, by place and key (frames.py). The oldest are forgotten."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -50,11 +50,11 @@ class Sightings:
             waiting.set()
 
     def count(self, place: str, key: str) -> int:
-        """How many such packets were seen, among those that have been read so far."""
+        """Return how many such packets were seen, among those that have been read so far."""
         return self._seen.get((place, key), 0)
 
     async def wait_seen(self, place: str, key: str, seconds: float, beyond: int = 0) -> bool:
-        """Wait until more than `beyond` such packets were seen; False if that takes longer than `seconds`."""
+        """Wait until more than `beyond` such packets were seen; return False if that takes longer than `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.count(place, key) <= beyond:
@@ -64,19 +64,25 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True)
 class TapEnd:
-    """The interface of a tap, and the control question that proves its wire: `own` asks for `gateway`."""
+    """The interface of a tap, and the control question that proves its wire."""
 
     ifname: str
     own: str
+    """The interface's address, which asks."""
     gateway: str
+    """The address that is asked for."""
 
     @property
     def is_ipv4(self) -> bool:
+        """Whether the control question is ARP, and no neighbour discovery."""
         return ":" not in self.own
 
 
 class Tap:
-    """Records in `seen` what passes. Must be made inside the namespace, with a running event loop."""
+    """A packet socket that records in `seen` what passes an interface.
+
+    Must be made inside the namespace, with a running event loop.
+    """
 
     def __init__(self, end: TapEnd) -> None:
         self.end = end
@@ -92,7 +98,10 @@ class Tap:
         return listener
 
     def _open_sender(self) -> socket.socket:
-        """A socket for sending only. It stays open, as closing a packet socket waits for an RCU grace period."""
+        """Open a socket for sending only.
+
+        It stays open, because closing a packet socket waits for an RCU grace period.
+        """
         if self.end.is_ipv4:
             return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
@@ -102,6 +111,7 @@ class Tap:
         return sender
 
     def _read(self) -> None:
+        """Record the frames that have come in, at most BATCH at once."""
         for _ in range(BATCH):
             try:
                 frame, origin = self._listener.recvfrom(2048)
@@ -112,9 +122,9 @@ class Tap:
                 self.seen.record(OUT if origin[2] == socket.PACKET_OUTGOING else IN, key)
 
     async def prove(self) -> str:
-        """Ask the gateway for its address, and see both the question and the answer. Return what went wrong, or "".
+        """Ask the gateway for its address, and see both the question and the answer; return what went wrong, or "".
 
-        A packet socket's frames come in order. So once we see the question, all that left before it is recorded.
+        A packet socket's frames come in order. So once the question was seen, all that left before it is recorded.
         """
         nonce = os.urandom(8)
         kind = "arp" if self.end.is_ipv4 else "nd"
@@ -141,6 +151,6 @@ class Tap:
             self._sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
 
     def _lost(self) -> int:
-        """How many frames were lost for want of buffer since the last call."""
+        """Return how many frames were lost for want of buffer since the last call."""
         _, drops = struct.unpack("II", self._listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         return int(drops)

@@ -1,4 +1,4 @@
-"""Labs that belong to one process: none of it is left, however that process ends.
+"""Labs that belong to one process: nothing of them is left, however that process ends.
 
 Owns their removal. It is given a record and a state. Must not know what the lab is for.
 """
@@ -19,14 +19,14 @@ from sgdataplane.model.state import CloudState
 
 @contextmanager
 def temporary_lab(record: LabRecord, state: CloudState, enforce: Enforcer) -> Iterator[Lab]:
-    """The lab, up while the block runs."""
+    """Build a lab that is up while the block runs."""
     with taken_down(record.name):
         yield manage.up(record, state, enforce)
 
 
 @contextmanager
 def taken_down(name: str) -> Iterator[None]:
-    """Remove that lab after the block. Whatever ends this process, another one waits for that and removes the lab."""
+    """Remove that lab after the block. If this process dies instead, another one waits for that and removes the lab."""
     undertaker = start_python("sgdataplane.lab.undertaker", name, stdin=subprocess.PIPE)
     try:
         yield

@@ -58,6 +58,7 @@ class Topology:
 
     @cached_property
     def node(self) -> dict[str, LabNode]:
+        """The nodes by name."""
         return {node.name: node for node in self.nodes}
 
     @cached_property
@@ -69,15 +70,17 @@ class Topology:
         return found
 
     def router_of(self, node: LabNode, interface: Interface) -> Router:
-        """The router that the interface's link leads to."""
+        """Return the router that the interface's link leads to."""
         return self.routers_of_vpc[interface.vpc_id][node.host - 1]
 
     @property
     def netns_names(self) -> tuple[str, ...]:
+        """The names of all namespaces: the routers', then the nodes'."""
         return tuple(router.netns for router in self.routers) + tuple(node.netns for node in self.nodes)
 
     @cached_property
     def veths(self) -> tuple[Veth, ...]:
+        """All links: those of the nodes, then those between routers."""
         of_nodes = tuple(self._veth(node, interface) for node in self.nodes for interface in node.interfaces)
         return of_nodes + tuple(veth for group in self.routers_of_vpc.values() for veth in links_between(group))
 
@@ -93,6 +96,7 @@ class Topology:
 
     @cached_property
     def plans(self) -> tuple[NetnsPlan, ...]:
+        """What must be in each namespace: the routers', then the nodes'."""
         of_routers = tuple(
             router_plan(self.lab, router, self.ends_in(router.vpc_id), self.routers_of_vpc[router.vpc_id])
             for router in self.routers
@@ -100,24 +104,27 @@ class Topology:
         return of_routers + tuple(node_plan(self, node) for node in self.nodes)
 
     def ends_in(self, vpc_id: str) -> tuple[tuple[LabNode, Interface], ...]:
-        """The interfaces of all nodes in one VPC."""
+        """Return the interfaces of all nodes in one VPC."""
         return tuple((node, end) for node in self.nodes for end in node.interfaces if end.vpc_id == vpc_id)
 
     def ends_at(self, router: Router) -> tuple[Interface, ...]:
-        """The interfaces whose links end at that router."""
+        """Return the interfaces whose links end at that router."""
         return tuple(end for node, end in self.ends_in(router.vpc_id) if node.host == router.host)
 
     def uplinks(self, router: Router) -> tuple[str, ...]:
-        """The router's interfaces that carry no ENI: they lead outside, or to other hosts."""
+        """Return the router's interfaces that carry no ENI: they lead outside, or to other hosts."""
         outside = tuple(end.router_ifname for end in self.ends_at(router) if not end.eni_id)
         peers = (peer for peer in self.routers_of_vpc[router.vpc_id] if peer is not router)
         return outside + tuple(uplink_ifname(peer.host) for peer in peers)
 
 
 def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...], hosts: int = 1) -> Topology:
-    """The topology of a state. LabError if two things would get the same name, or an id can't be part of one.
+    """Compute the topology of a state.
 
     The instances of each VPC are spread over `hosts` hosts in turn, in the order of the state.
+
+    Raises:
+        LabError: Two things would get the same name, an id can't be part of one, or an address outside isn't outside.
     """
     turns: Counter[str] = Counter()
     nodes = []
@@ -169,13 +176,14 @@ def _external_node(lab: str, state: CloudState, addresses: tuple[Address, ...]) 
 
 
 def _check_unique(what: str, found: tuple[str, ...]) -> None:
+    """Raise LabError if a name occurs twice."""
     doubles = sorted({name for name in found if found.count(name) > 1})
     if doubles:
         raise LabError(f"{what} {doubles[0]}", "two things of this lab would get this name; rename one of them")
 
 
 def _check_externals(state: CloudState, topology: Topology) -> None:
-    """LabError if the address of a host outside belongs to a VPC, an instance, or another host outside."""
+    """Raise LabError if the address of a host outside belongs to a VPC, an instance, or another host outside."""
     hosts = tuple(node for node in topology.nodes if not node.is_instance)
     outside = tuple(address for node in hosts for end in node.interfaces[:1] for address in end.addresses)
     inside = tuple(end for node in topology.nodes if node.is_instance for end in node.interfaces)
@@ -191,7 +199,10 @@ def _check_externals(state: CloudState, topology: Topology) -> None:
 
 
 def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
-    """A node's addresses, default routes and rules. Addresses have no subnet: every neighbour is behind the gateway."""
+    """Return a node's addresses, default routes and rules.
+
+    Addresses have no subnet: every neighbour is behind the gateway.
+    """
     is_marked = not node.is_instance and len(node.interfaces) > 1
     routes = [r for i, interface in enumerate(node.interfaces) for r in _node_routes(i, interface, is_marked)]
     if is_marked:
@@ -211,7 +222,7 @@ def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
 
 
 def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[Route]:
-    """Default routes: the first interface's is the node's; those that rules choose have tables of their own."""
+    """Yield default routes: the first interface's is the node's; those that rules choose have tables of their own."""
     tables = ((RT_TABLE_MAIN,) if index == 0 else ()) + ((FIRST_TABLE + index,) if index or is_marked else ())
     for family in Family:
         source = interface.primary(family)
@@ -224,8 +235,10 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
 
 
 def _ways_in(topology: Topology, node: LabNode) -> Iterator[Route]:
-    """Routes from a host outside of several VPCs to each instance. An address that two VPCs have is routed to the
-    first, unless a socket is bound to the other's interface."""
+    """Yield routes from a host outside of several VPCs to each instance.
+
+    An address that two VPCs have is routed to the first, unless a socket is bound to the other's interface.
+    """
     taken: set[Prefix] = set()
     for interface in node.interfaces:
         for _, end in topology.ends_in(interface.vpc_id):
@@ -237,8 +250,11 @@ def _ways_in(topology: Topology, node: LabNode) -> Iterator[Route]:
 
 
 def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[RoutingRule]:
-    """What belongs to an interface leaves through it. The rules go by source address; where all interfaces have the
-    same addresses, by the session's mark or the interface that a socket is bound to."""
+    """Yield the rules by which what belongs to an interface leaves through it.
+
+    The rules go by source address. Where all interfaces have the same addresses, they go by the session's mark, or by
+    the interface that a socket is bound to.
+    """
     table = FIRST_TABLE + index
     for family in Family:
         if is_marked and interface.primary(family):
@@ -255,7 +271,7 @@ MAX_HOSTS = 16
 
 
 def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
-    """A link between each two of a VPC's routers."""
+    """Return a link between each two of a VPC's routers."""
     return tuple(
         Veth(
             router_netns=near.netns,
@@ -272,7 +288,14 @@ def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
 def router_plan(
     lab: str, router: Router, ends: Sequence[tuple[LabNode, Interface]], peers: Sequence[Router]
 ) -> NetnsPlan:
-    """A router's addresses and routes. `ends`: all of the VPC, on all hosts. `peers`: its routers, with this one."""
+    """Return a router's addresses and routes.
+
+    Args:
+        lab: The lab's name.
+        router: The router.
+        ends: All interfaces of its VPC, on all hosts.
+        peers: All routers of its VPC, this one included.
+    """
     here = tuple(end for node, end in ends if node.host == router.host)
     away = tuple((node.host, end) for node, end in ends if node.host != router.host)
     to_hosts = tuple(uplink_ifname(peer.host) for peer in peers if peer.host != router.host)
@@ -293,7 +316,7 @@ def router_plan(
 
 
 def host_addresses(host: int) -> dict[Family, Address]:
-    """The addresses of a host's routers on the links to other hosts."""
+    """Return the addresses of a host's routers on the links to other hosts."""
     return {Family.IPV4: Address.parse(f"169.254.2.{host}"), Family.IPV6: Address.parse(f"fe80::2:{host:x}")}
 
 
@@ -302,7 +325,10 @@ def _addresses(ifname: str, own: dict[Family, Address]) -> tuple[InterfaceAddres
 
 
 def _routes_to_node(end: Interface) -> Iterator[Route]:
-    """Routes to a node. Its addresses are on the link and answer ARP or ND; delegated prefixes are behind it."""
+    """Yield the routes to a node.
+
+    Its addresses are on the link and answer ARP or ND; delegated prefixes are behind it.
+    """
     for address in end.addresses:
         yield Route(end.router_ifname, Prefix.of(address))
     for prefix in end.prefixes:

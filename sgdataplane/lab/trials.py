@@ -1,9 +1,9 @@
-"""Trials in a lab: kept in its folder, and carried on by whoever changes the lab.
+"""Trials in a lab: they are kept in its folder, and every verb that changes the lab carries them on.
 
 Owns where they are, and that no trial fails an apply. Is given a lab whose lock the caller holds. Must not know how a
 trial counts.
 
-A lab has no agent. So its tables and files are all there is of a trial, and each verb that concerns them looks whether
+A lab has no agent. So its tables and files are all there is of a trial, and each verb that concerns them checks whether
 a trial's time is over. A process of its own does so meanwhile, and listens for samples (keeping.py).
 """
 
@@ -39,18 +39,22 @@ LOGGER = logging.getLogger("sgdataplane.trials")
 
 
 def folder_of(name: str) -> TrialFolder:
-    """The trials of the lab of that name."""
+    """Return the folder of trials of the lab of that name."""
     return TrialFolder(LabFolder(name).path / FOLDER, Survives.THE_WRITER)
 
 
 def scopes_of(lab: Lab) -> tuple[TrialScope, ...]:
-    """All namespaces that enforce policy."""
+    """Return all namespaces that enforce policy, as a trial takes them."""
     return tuple(TrialScope(at.netns, partial(nullcontext, at.netns), at.desired) for at in lab.enforced)
 
 
 def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
-    """Begin a trial. TrialError if there is one of that name or there are too many; KernelError if the kernel refuses,
-    and then nothing of it is left."""
+    """Begin a trial, and return its first report.
+
+    Raises:
+        TrialError: There is one of that name, or there are too many.
+        KernelError: The kernel refuses; then nothing of it is left.
+    """
     folder, scopes = folder_of(lab.record.name), scopes_of(lab)
     with folder.locked():
         end_expired(lab, folder)
@@ -68,7 +72,11 @@ def start(lab: Lab, record: TrialRecord, state: CloudState) -> TrialReport:
 
 
 def read(lab: Lab, name: str) -> TrialReport:
-    """What a trial has seen until now; why it can't be read, if it can't. TrialError if there is none of that name."""
+    """Return what a trial has seen until now, or why that can't be read.
+
+    Raises:
+        TrialError: There is none of that name.
+    """
     folder = folder_of(lab.record.name)
     with folder.locked():
         end_expired(lab, folder)
@@ -91,7 +99,12 @@ def _report(lab: Lab, folder: TrialFolder, name: str) -> TrialReport:
 
 
 def stop(lab: Lab, name: str) -> TrialReport:
-    """End a trial, and return what it has seen. TrialError as above; KernelError if the kernel refuses."""
+    """End a trial, and return what it has seen.
+
+    Raises:
+        TrialError: There is none of that name.
+        KernelError: The kernel refuses.
+    """
     folder = folder_of(lab.record.name)
     with folder.locked():
         found = _report(lab, folder, name)
@@ -102,7 +115,7 @@ def stop(lab: Lab, name: str) -> TrialReport:
 
 
 def forget(name: str) -> None:
-    """The lab ends, and its trials with it."""
+    """Remove what is kept of all trials, because the lab ends and their tables with it."""
     folder = folder_of(name)
     if folder.path.is_dir():
         for trial in folder.names():
@@ -111,14 +124,14 @@ def forget(name: str) -> None:
 
 
 def _forget_samples(folder: TrialFolder) -> None:
-    """After the end of the last trial."""
+    """Remove what the keeper has written, after the end of the last trial."""
     _wait_kept(folder.path)
     for name in (SAMPLES_FILE, KEEPER):
         (folder.path / name).unlink(missing_ok=True)
 
 
 def kept_by_keeper(folder: TrialFolder) -> Mapping[str, object]:
-    """What the keeper has noted: samples, and where it can't listen. Nothing if nothing can be read."""
+    """Return what the keeper has noted: samples, and where it can't listen. Nothing if that can't be read."""
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads((folder.path / SAMPLES_FILE).read_bytes())
         return found if isinstance(found, dict) else {}
@@ -126,7 +139,7 @@ def kept_by_keeper(folder: TrialFolder) -> Mapping[str, object]:
 
 
 def records(lab: Lab) -> tuple[TrialRecord, ...]:
-    """The trials that run."""
+    """Return the trials that run."""
     folder = folder_of(lab.record.name)
     with folder.locked():
         end_expired(lab, folder)
@@ -134,7 +147,7 @@ def records(lab: Lab) -> tuple[TrialRecord, ...]:
 
 
 def follow_all(lab: Lab) -> None:
-    """Make all trials follow the policy that the lab has now. Whatever goes wrong is logged, and no caller's matter."""
+    """Make all trials follow the policy that the lab has now. What goes wrong is logged, and fails no caller."""
     folder = folder_of(lab.record.name)
     for name in folder.names():
         try:
@@ -146,7 +159,10 @@ def follow_all(lab: Lab) -> None:
 
 
 def expired(folder: TrialFolder) -> list[str]:
-    """The trials whose time is over, also those that can't be read."""
+    """Return the trials whose time is over.
+
+    One whose record can't be read ends by the age of its file (TrialFolder.known).
+    """
     found = []
     for name in folder.names():
         with suppress(SgDataplaneError):
@@ -156,13 +172,13 @@ def expired(folder: TrialFolder) -> list[str]:
 
 
 def end_expired(lab: Lab, folder: TrialFolder) -> None:
-    """End trials whose time is over. If the kernel refuses, they end later."""
+    """End trials whose time is over. If the kernel refuses, the next call tries again."""
     with suppress(SgDataplaneError):
         _end(lab, folder, expired(folder))
 
 
 def _end(lab: Lab, folder: TrialFolder, names: Collection[str]) -> None:
-    """Remove their tables, then what is kept of them. KernelError if the kernel refuses."""
+    """Remove the tables of these trials, then what is kept of them. KernelError if the kernel refuses."""
     if names:
         remove_others(scopes_of(lab), set(folder.names()) - set(names))
     for name in names:
@@ -170,7 +186,10 @@ def _end(lab: Lab, folder: TrialFolder, names: Collection[str]) -> None:
 
 
 def _begin_keeping(name: str) -> None:
-    """Have a process keep the lab's trials, if none does; returns when it listens. Without it, trials lack samples."""
+    """Have a process keep the lab's trials, if none does; return when it listens.
+
+    If it can't be started, trials lack samples.
+    """
     nobody = subprocess.DEVNULL  # it outlives us, and must not hold anything of ours
     command = [sys.executable, "-m", "sgdataplane.lab.keeping", name]
     with suppress(OSError, SgDataplaneError, subprocess.TimeoutExpired):
@@ -185,6 +204,6 @@ def _wait_kept(folder: Path) -> None:
 
 
 def _is_free(folder: Path, seconds: float) -> bool:
-    """Whether nobody keeps trials there, at the latest after so long."""
+    """Return whether no process keeps trials there, after waiting at most `seconds` for that."""
     with open(open_lock(folder / KEEPER), encoding="ascii") as lock:
         return wait_for_lock(lock.fileno(), seconds)

@@ -11,7 +11,7 @@ DONE = b"done"
 
 
 def main(name: str) -> int:
-    """Wait until our parent closes its end of the pipe or dies. Remove the lab, unless the parent says it is done."""
+    """Wait until the parent closes its end of the pipe or dies; remove the lab, unless the parent says it is done."""
     if sys.stdin.buffer.read() == DONE:
         return 0
     from sgdataplane.lab import manage  # noqa: PLC0415  # it takes a while to load, and is seldom needed

@@ -1,5 +1,4 @@
-"""A watch in a router that enforces policy: it sees which packets passed their sender's policy, and which are about to
-meet their receiver's.
+"""A watch in a router that enforces policy: it sees packets behind the sender's and in front of the receiver's policy.
 
 Owns a table of log rules, which disappears with its process. It is asked in the router's namespace for keys of packets
 (frames.py). Must not judge what it sees.
@@ -31,15 +30,19 @@ LOOPBACK = "127.0.0.1"
 
 
 class WatchTable(LogTable):
-    """Logs every packet at both places."""
+    """A table that logs every packet at both places."""
 
     def chains(self) -> Iterator[tuple[str, Hook, tuple[RawRule, ...]]]:
+        """Yield a chain for each place, with one rule that logs everything."""
         for place, hook in HOOKS.items():
             yield place, hook, ((rule(), self.log()),)
 
 
 class Watch:
-    """Records in `seen` what passes. Must be made inside the namespace of that name, with a running event loop."""
+    """A listener that records in `seen` what passes the router's two places.
+
+    Must be made inside the namespace of that name, with a running event loop.
+    """
 
     def __init__(self, namespace: str) -> None:
         self.seen = Sightings()
@@ -55,9 +58,9 @@ class Watch:
                 self.seen.record(PLACES[entry.hook], key)
 
     async def prove(self) -> str:
-        """Send a packet of our own over loopback and see it at both places. Return what went wrong, or "".
+        """Send a packet over loopback and see it at both places; return what went wrong, or "".
 
-        Messages come in order. So once we see our packet, all that passed before it is recorded.
+        Messages come in order. So once that packet was seen, all that passed before it is recorded.
         """
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.bind((LOOPBACK, 0))

@@ -1,6 +1,6 @@
-"""An authority of a lab's own, and the certificates that it signs.
+"""A certificate authority of a lab's own, and the certificates that it signs.
 
-Owns the files. Names of servers are alternative names, and the user that a client is, or the host, is its common name.
+Owns the files. A server's addresses are alternative names; a client's user, or the host's name, is the common name.
 Must not know who uses them.
 """
 
@@ -24,7 +24,7 @@ DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Signed:
-    """A certificate and its key, as files."""
+    """A certificate and its key, as paths where those who read them find them."""
 
     certificate: Path
     key: Path
@@ -32,12 +32,18 @@ class Signed:
 
 @dataclass
 class Authority:
-    """Signs for a day, or as long as `lasts` says. `folder`: where the files are written. `seen`: where those who read
-    them find that folder."""
+    """An authority that signs for a day, or as long as `lasts` says.
+
+    Attributes:
+        certificate: The file of the authority's own certificate.
+    """
 
     folder: Path
+    """Where the files are written."""
     seen: Path | None = None
+    """Where those who read the files find that folder; None if it is `folder`."""
     lasts: dt.timedelta = DAY
+    """How long certificates are valid from now on."""
     _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     def __post_init__(self) -> None:
@@ -58,7 +64,10 @@ class Authority:
     def sign(
         self, name: str, *addresses: str, begins: dt.datetime | None = None, ends: dt.datetime | None = None
     ) -> Signed:
-        """Sign for a server at these addresses, or a client of that name: from a day ago, unless said otherwise."""
+        """Sign for a server at these addresses, or for a client of that name; return the files.
+
+        The certificate is valid from a day ago, unless `begins` says otherwise.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         builder = _builder(name, "authority", key, begins, ends or dt.datetime.now(dt.UTC) + self.lasts)
@@ -74,6 +83,7 @@ class Authority:
         return Signed(certificate, self._seen(file))
 
     def _write(self, name: str, certificate: x509.Certificate) -> Path:
+        """Write a certificate, and return where those who read it find it."""
         file = self.folder / name
         replace_file(file, certificate.public_bytes(serialization.Encoding.PEM), Survives.THE_WRITER)
         return self._seen(file)
@@ -89,6 +99,7 @@ def _builder(
     begins: dt.datetime | None = None,
     ends: dt.datetime | None = None,
 ) -> x509.CertificateBuilder:
+    """Return what all certificates have in common."""
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())

@@ -1,13 +1,15 @@
-"""A capsule: namespaces of processes, mounts and network that end with the process that made them, whatever ends it.
+"""A process sandbox: namespaces of processes, mounts and network that end with the process that made them.
 
-Owns these namespaces, the rooms in a capsule, and starting processes there. Must not know what runs in them.
+Owns these namespaces, the host namespaces ("rooms") in a sandbox ("capsule"), and starting processes there. Must not
+know what runs in them.
 
     capsule  a PID namespace, a mount namespace with a /run of its own, and a network namespace. Its first process waits
              until our end of a pipe closes; so the kernel kills everything there once we are gone, by kill -9 too
     room     a network and a mount namespace in it, with a /run/netns, a /run/sgdataplane and a host name of its own; a
              process that does nothing keeps it
 
-Nothing of a capsule has a name outside. From here, a namespace is a path below /proc, and files are below `Room.path`.
+Nothing of a capsule has a name outside. From outside, a namespace is a path below /proc, and files are below
+`Room.path`.
 """
 
 from __future__ import annotations
@@ -56,32 +58,37 @@ exec sleep infinity
 
 @dataclass(frozen=True)
 class Room:
-    """`pid`: of the process that keeps it, as we see it."""
+    """The namespaces of one host in a capsule, or of the capsule itself."""
 
     name: str
     pid: int
+    """The process that keeps the namespaces, as it is numbered outside."""
 
     @property
     def netns(self) -> str:
-        """Its network namespace."""
+        """The path of its network namespace."""
         return f"/proc/{self.pid}/ns/net"
 
     def path(self, inside: str | Path) -> Path:
-        """A file in there, from here."""
+        """Return where a file in there is seen from outside."""
         return Path(f"/proc/{self.pid}/root{inside}")
 
     def named(self, name: str) -> str:
-        """The network namespace that has this name in there."""
+        """Return the path of the network namespace that has this name in there."""
         return str(self.path(f"/run/netns/{name}"))
 
     def enter(self) -> list[str]:
-        """What a command begins with that is to run in there."""
+        """Return the beginning of a command that is to run in there."""
         kinds = (f"--{kind}=/proc/{self.pid}/ns/{file}" for kind, file in KINDS.items())
         return ["nsenter", *kinds, "--wd=/"]
 
 
 class Capsule:
-    """Use it as a context manager. Several threads may start processes."""
+    """A sandbox that exists while the block of its `with` runs. Several threads may start processes in it.
+
+    Attributes:
+        room: The capsule itself, as a room; with pid 0 before it is made.
+    """
 
     def __init__(self) -> None:
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -107,7 +114,11 @@ class Capsule:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The kernel kills what is in there. The first process ends when we have seen all others end."""
+        """End everything in there, and wait for it.
+
+        The kernel kills the processes when the first one ends. It lets the first one go only when all others have been
+        waited for, so the first one is waited for last.
+        """
         assert self._keeper is not None
         for pipe in (self._keeper.stdin, self._keeper.stdout):
             if pipe is not None:
@@ -119,7 +130,7 @@ class Capsule:
             os.close(handle)
 
     def make_room(self, name: str) -> Room:
-        """HostError if the kernel refuses."""
+        """Make a room. HostError if the kernel refuses."""
         alone = ("unshare", "--mount", "--net", "--uts", "--propagation", "private")
         process = self.start([*alone, "sh", "-euc", ROOM, name], stdout=subprocess.PIPE)
         _wait_ready(process, f"room {name}")
@@ -133,7 +144,7 @@ class Capsule:
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         stderr: int | IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """A process in a room, or else in the capsule itself. Ctrl-C reaches only us."""
+        """Start a process in a room, or else in the capsule itself. Ctrl-C doesn't reach it."""
         with self._inside_pids():
             process = subprocess.Popen(
                 [*(room or self.room).enter(), *command],
@@ -148,7 +159,11 @@ class Capsule:
         return process
 
     def run(self, command: Sequence[str], room: Room | None = None, seconds: float = END_S) -> str:
-        """What it prints. HostError with what it says if it fails, or isn't done in that time."""
+        """Run a command, and return what it prints.
+
+        Raises:
+            HostError: It fails, or isn't done in that time; the message has what it said.
+        """
         process = self.start(command, room, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             output, said = process.communicate(timeout=patient(seconds))
@@ -162,7 +177,10 @@ class Capsule:
 
     @contextmanager
     def _inside_pids(self) -> Iterator[None]:
-        """What the calling thread starts in the block is in the capsule's PID namespace. It can't start threads."""
+        """Put what the calling thread starts in the block into the capsule's PID namespace.
+
+        It can't start threads there.
+        """
         _enter_pids(self._theirs)
         try:
             yield
@@ -171,19 +189,19 @@ class Capsule:
 
 
 def python_environment() -> dict[str, str]:
-    """With which other processes find this package."""
+    """Return the environment by which other Python processes find this package."""
     root = str(Path(sgdataplane.__file__).parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     return {**os.environ, "PYTHONPATH": path}
 
 
 def sgdp(*words: str) -> list[str]:
-    """The command `sgdp`, whatever is installed."""
+    """Return the command `sgdp` with these words, run from this package, whatever is installed."""
     return [sys.executable, "-m", "sgdataplane", *words]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], what: str) -> None:
-    """HostError if it doesn't say in time that it is. It writes nothing more."""
+    """Wait until a process says that it is ready; it writes nothing after that. HostError if it doesn't in time."""
     assert process.stdout is not None
     timer = threading.Timer(END_S, process.kill)
     timer.start()
@@ -199,6 +217,7 @@ def _wait_ready(process: subprocess.Popen[bytes], what: str) -> None:
 
 
 def _enter_pids(handle: int) -> None:
+    """Put the children of the calling thread into a PID namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(handle, CLONE_NEWPID) < 0:
         raise HostError("setns", os.strerror(ctypes.get_errno()))

@@ -30,46 +30,50 @@ Health = Callable[["Component"], bool]
 
 
 def runs(_program: Component) -> bool:
-    """Enough for a component that nobody can ask."""
+    """Call a component well: enough for one that nobody can ask."""
     return True
 
 
 @dataclass
 class Component:
-    """`is_well`: whether it does its work. `starts`: how often it was started."""
+    """One command in a room, with a log."""
 
     name: str
     capsule: Capsule
     room: Room
     command: Sequence[str]
     is_well: Health = runs
+    """Tells whether it does its work."""
     starts: int = 0
+    """How often it was started."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    """None before it was started."""
 
     @property
     def log(self) -> Path:
-        """From here."""
+        """Its log, as a path outside the capsule."""
         return self.capsule.room.path(SHARED / f"{self.name}.log")
 
     @property
     def has_ended(self) -> bool:
+        """Whether it doesn't run, because it ended or was never started."""
         return self.process is None or self.process.poll() is not None
 
     def start(self) -> None:
-        """Returns at once. No error if it runs already."""
+        """Start it, unless it runs already; return at once."""
         if self.has_ended:
             with open(self.log, "ab") as log:
                 self.process = self.capsule.start(self.command, self.room, stdout=log, stderr=log)
             self.starts += 1
 
     def kill(self) -> None:
-        """As kill -9 does."""
+        """End it as kill -9 does, and wait for that."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
     def wait_well(self) -> None:
-        """HostError with the end of its log if it ends, or isn't well in time."""
+        """Wait until it is well. HostError, with the end of its log, if it ends or isn't well in time."""
 
         def is_ready() -> bool:
             if self.has_ended:
@@ -79,7 +83,7 @@ class Component:
         wait_for(is_ready, lambda: HostError(self.name, f"it was not ready within {WELL_S:g} s: {self.said()}"))
 
     def said(self) -> str:
-        """The end of its log."""
+        """Return the end of its log; empty if it can't be read."""
         try:
             return visible(self.log.read_bytes()[-TAIL:].decode(errors="replace").strip())
         except OSError:
@@ -87,7 +91,7 @@ class Component:
 
 
 def wait_for(condition: Callable[[], bool], too_late: Callable[[], HostError]) -> None:
-    """Return when it holds. Raise what `too_late` makes after a minute."""
+    """Return when the condition holds. Raise what `too_late` makes after WELL_S."""
     deadline = time.monotonic() + WELL_S
     while not condition():
         if time.monotonic() > deadline:
@@ -96,7 +100,7 @@ def wait_for(condition: Callable[[], bool], too_late: Callable[[], HostError]) -
 
 
 def health_page(url: str) -> Health:
-    """Well if a page of its own loopback says so: etcd's."""
+    """Make a check for a component that says on a page at its own loopback that it is well, as etcd does."""
 
     def is_well(component: Component) -> bool:
         with suppress(OSError), netns.inside(component.room.netns), urllib.request.urlopen(url, timeout=1) as answer:
@@ -107,7 +111,7 @@ def health_page(url: str) -> Health:
 
 
 def accepts_tls(address: str, port: int, authority: Path) -> Health:
-    """Well if it shows a certificate of that authority there."""
+    """Make a check for a component that shows a certificate of that authority at an address and port."""
 
     def is_well(component: Component) -> bool:
         context = ssl.create_default_context(cafile=str(authority))
@@ -125,7 +129,7 @@ def accepts_tls(address: str, port: int, authority: Path) -> Health:
 
 
 def agent_answers(agent_socket: Path) -> Health:
-    """Well if the agent has done a cycle."""
+    """Make a check for an agent: it is well once it has done a cycle."""
 
     def is_well(_component: Component) -> bool:
         status = agent_status(agent_socket)
@@ -135,7 +139,7 @@ def agent_answers(agent_socket: Path) -> Health:
 
 
 def agent_status(agent_socket: Path) -> dict[str, Any]:
-    """What the agent says; {} if it doesn't answer."""
+    """Return the agent's status; {} if it doesn't answer."""
     try:
         status = ask(agent_socket, Request.STATUS)["status"]
     except HostError:

@@ -1,6 +1,6 @@
-"""A port of this machine's loopback behind which an API of a lab of hosts answers.
+"""A port forwarder: a port of this machine's loopback behind which an API of a lab of hosts answers.
 
-Owns the sockets on both sides; what is said passes as it is, so TLS is between the client and the API. Must not know
+Owns the sockets on both sides. It passes octets as they are, so TLS is between the client and the API. Must not know
 what is said.
 """
 
@@ -23,8 +23,13 @@ Target = tuple[str, int]
 
 @contextmanager
 def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]) -> Iterator[int]:
-    """While the block runs, whoever connects there is connected to the next target that answers, in that namespace.
-    Yields the port, which the kernel chooses for 0. EndpointError if that can't be listened at."""
+    """Forward connections to the next target that answers, in that namespace, while the block runs.
+
+    Yields the port, which the kernel chooses for 0.
+
+    Raises:
+        EndpointError: The address and port can't be listened at.
+    """
     try:
         listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     except OSError as error:
@@ -42,7 +47,10 @@ def open_door(address: str, port: int, namespace: str, targets: Sequence[Target]
 
 
 def _run(loop: asyncio.AbstractEventLoop, door: Doorway, listener: socket.socket) -> None:
-    """All of it in one thread, which goes into the namespace and back whenever it makes a socket."""
+    """Serve until the loop is stopped.
+
+    This is all in one thread, which goes into the namespace and back whenever it makes a socket.
+    """
     server = loop.run_until_complete(asyncio.start_server(door.serve, sock=listener))
     loop.run_forever()
     server.close()
@@ -51,14 +59,14 @@ def _run(loop: asyncio.AbstractEventLoop, door: Doorway, listener: socket.socket
 
 
 class Doorway:
-    """`serve` is called for each connection."""
+    """A forwarder to several targets in turn; `serve` is called for each connection."""
 
     def __init__(self, namespace: str, targets: Sequence[Target]) -> None:
         self._namespace, self._count, self._turns = namespace, len(targets), itertools.cycle(targets)
         self._open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until both sides have ended."""
+        """Connect to the next target that answers, and pass octets until both sides have ended."""
         with self._kept(writer), suppress(OSError, asyncio.CancelledError):
             for _ in range(self._count):
                 with suppress(OSError, TimeoutError):
@@ -79,6 +87,7 @@ class Doorway:
 
     @contextmanager
     def _kept(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        """Keep a connection among the open ones while the block runs, then close it."""
         self._open.add(writer)
         try:
             yield
@@ -87,6 +96,7 @@ class Doorway:
             writer.close()
 
     async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a target in the namespace. OSError or TimeoutError if it doesn't answer."""
         with netns.inside(self._namespace):
             made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -99,7 +109,7 @@ class Doorway:
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Everything, and the end of it."""
+    """Pass on everything that is read, and then the end of it."""
     try:
         while data := await reader.read(CHUNK):
             writer.write(data)

@@ -1,7 +1,7 @@
 """Workloads on the hosts of a lab: a namespace for each, an interface for each ENI, plugged into its VPC's segment.
 
-Owns how one is made, and how it goes. They are bound by `sgdp attach`, as any workload is. Must not know where the ENI
-comes from, or policy.
+Owns how one is made and removed. They are bound by `sgdp attach`, as any workload is. Must not know where the ENI comes
+from, or policy.
 """
 
 from __future__ import annotations
@@ -28,33 +28,41 @@ OBEYS = ("in force", "auditing", "closed")
 
 @dataclass(frozen=True)
 class Guest:
-    """An ENI at a workload. `name`: of its namespace on its host. `segment`: the number of its VPC."""
+    """An ENI at a workload."""
 
     name: str
+    """The name of the workload's namespace on its host."""
     host: Host
     eni_id: str
     plug: Plug
     vpc_id: str
     segment: int = 1
+    """The number of its VPC, which names the bridge."""
 
     @property
     def netns(self) -> str:
-        """From here."""
+        """The path of its namespace, from outside."""
         return self.host.room.named(self.name)
 
     @property
     def port(self) -> str:
-        """The other end of its link, on its host; in host placement it is in the router once the agent knows it."""
+        """The other end of its link, on its host; in host placement, in the router once the agent knows it."""
         return router_ifname(self.eni_id)
 
     @property
     def router(self) -> str:
-        """The router of its VPC on its host, in host placement; from here."""
+        """The path of its VPC's router on its host, in host placement, from outside."""
         return self.host.room.named(f"{PREFIX}{self.vpc_id}")
 
 
 def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
-    """Make them. No packet reaches one before the agent says that its policy is in force. HostError if it doesn't."""
+    """Make workloads and bind them, on all hosts at once.
+
+    No packet reaches one before the agent says that its policy is in force.
+
+    Raises:
+        HostError: The kernel refuses, or an agent doesn't say so in time.
+    """
     of_host: dict[str, list[Guest]] = {}
     for guest in found:
         of_host.setdefault(guest.host.name, []).append(guest)
@@ -69,6 +77,7 @@ def start_all(capsule: Capsule, found: Iterable[Guest]) -> None:
 
 
 def _make(capsule: Capsule, guest: Guest) -> None:
+    """Make the workload's namespace, if it is the first ENI there, and its link."""
     room = guest.host.room
     if not Path(guest.netns).exists():
         capsule.run(["ip", "netns", "add", guest.name], room)
@@ -77,8 +86,11 @@ def _make(capsule: Capsule, guest: Guest) -> None:
 
 
 def _bind(capsule: Capsule, guest: Guest) -> None:
-    """Its end of the link is up only once it obeys: to nothing at all (closed) while the host doesn't know the ENI. In
-    host placement, that is the agent's own work."""
+    """Bind a workload, and set its link up only once the agent enforces its policy.
+
+    That policy lets nothing pass (closed) while the host doesn't know the ENI. In host placement, the agent itself sets
+    the link up.
+    """
     named = ("--netns", guest.name, "--ifname", guest.plug.ifname)
     capsule.run(sgdp("attach", "--eni", guest.eni_id, *named), guest.host.room)
     said = f"the agent doesn't say that its policy is in force: {guest.host.agent.name}.log"
@@ -89,7 +101,7 @@ def _bind(capsule: Capsule, guest: Guest) -> None:
 
 
 def end(capsule: Capsule, guest: Guest) -> None:
-    """Unbind it, and remove it with its link; the namespace, too, with its last ENI."""
+    """Unbind a workload, and remove it with its link; the namespace, too, with its last ENI."""
     with Links(guest.netns) as links:
         links.delete_link(guest.plug.ifname)
     capsule.run(sgdp("detach", "--eni", guest.eni_id), guest.host.room)
@@ -100,7 +112,7 @@ def end(capsule: Capsule, guest: Guest) -> None:
 
 
 def discard(capsule: Capsule, guest: Guest) -> None:
-    """Remove what there is of one that couldn't be made."""
+    """Remove what there is of a workload that couldn't be made."""
     for namespace, ifname in ((guest.netns, guest.plug.ifname), (guest.host.room.netns, guest.port)):
         with suppress(HostError), Links(namespace) as links:
             links.delete_link(ifname)

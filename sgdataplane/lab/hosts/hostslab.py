@@ -61,73 +61,82 @@ user grant-role {relay} {relay}
 
 @dataclass(frozen=True)
 class Host:
-    """One host. `number`: from 1. `placement`: where its agent enforces policies."""
+    """One host of the lab."""
 
     number: int
+    """Counts from 1."""
     room: Room
     agent: Component
     sync: Component | None
+    """None in a lab without relays."""
     placement: Placement = Placement.INSTANCE
+    """Where its agent enforces policies."""
 
     @property
     def name(self) -> str:
+        """The name of its room, which is its host name too."""
         return self.room.name
 
     @property
     def agent_socket(self) -> Path:
-        """From here."""
+        """Its agent's socket, as a path outside the capsule."""
         return self.room.path(AGENT_SOCKET)
 
     def outcomes(self) -> dict[str, str]:
-        """ENI -> what the agent says of it; {} if it doesn't answer."""
+        """Return the agent's outcome for each ENI, by ENI; {} if the agent doesn't answer."""
         return {eni["eni"]: eni["outcome"] for eni in components.agent_status(self.agent_socket).get("enis", ())}
 
     @property
     def folder(self) -> Path:
-        """Where its policy is written, from here."""
+        """The folder where its policy is written, as a path outside the capsule."""
         return self.room.path(FOLDER)
 
 
 @dataclass
 class HostsLab:
-    """All of it. `key`: an access key and its secret. `placement`: of all hosts. `etcd_authority`: signs for etcd's
-    members and users alone, so that a host's certificate opens nothing there."""
+    """A lab of hosts with all its components."""
 
     capsule: Capsule
     authority: Authority
+    """Signs for APIs, relays and hosts."""
     etcd_authority: Authority
+    """Signs for etcd's members and users alone, so that a host's certificate opens nothing there."""
     fabric: Room
+    """The room of the networks between the hosts."""
     placement: Placement = Placement.INSTANCE
+    """Where all hosts enforce policies."""
     members: list[Component] = field(default_factory=list)
     apis: list[Component] = field(default_factory=list)
     relays: list[Component] = field(default_factory=list)
     hosts: list[Host] = field(default_factory=list)
     key: tuple[str, str] = ("", "")
+    """An access key and its secret."""
     _certificates: dict[str, Signed] = field(default_factory=dict)  # of etcd's users
 
     @property
     def components(self) -> tuple[Component, ...]:
+        """All components: etcd's members, APIs, relays, and those of the hosts."""
         of_hosts = (component for host in self.hosts for component in (host.sync, host.agent) if component)
         return (*self.members, *self.apis, *self.relays, *of_hosts)
 
     @property
     def api_targets(self) -> tuple[tuple[str, int], ...]:
-        """Addresses and ports at which APIs serve."""
+        """The addresses and ports at which APIs serve."""
         numbers = range(FIRST_API, FIRST_API + len(self.apis))
         return tuple((wires.management_address(number), API_PORT) for number in numbers)
 
     @property
     def api_urls(self) -> tuple[str, ...]:
-        """Where each API serves; the capsule itself can reach them."""
+        """The URL of each API; the capsule itself can reach them."""
         return tuple(f"https://{address}:{port}" for address, port in self.api_targets)
 
     @property
     def authority_file(self) -> Path:
-        """The authority's certificate, from here."""
+        """The authority's certificate, as a path outside the capsule."""
         return self.capsule.room.path(self.authority.certificate)
 
     def store(self, user: str) -> str:
-        """As `--store` names it, for that user of etcd."""
+        """Return the value of `--store` for that user of etcd."""
         numbers = range(FIRST_MEMBER, FIRST_MEMBER + MEMBERS)
         at = ",".join(f"{wires.management_address(number)}:{CLIENT_PORT}" for number in numbers)
         one = self.certificate(user)
@@ -140,16 +149,17 @@ class HostsLab:
         return self._certificates[user]
 
     def import_state(self, file: Path) -> None:
-        """Put all of a state into the store. HostError with what `sgdp api import` says if it's refused."""
+        """Put all of a state into the store. HostError, with what `sgdp api import` says, if it is refused."""
         self.capsule.run(sgdp("api", "import", str(file), "--store", self.store("api")), seconds=IMPORT_S)
 
     def run_etcdctl(self, *words: str, user: str = "root") -> str:
-        """As a user of etcd, at its first member. HostError if it fails."""
+        """Run `etcdctl` as a user of etcd, at its first member. HostError if it fails."""
         own, at = self.certificate(user), f"https://{wires.management_address(FIRST_MEMBER)}:{CLIENT_PORT}"
         files = ("--cacert", self.etcd_authority.certificate, "--cert", own.certificate, "--key", own.key)
         return self.capsule.run(["etcdctl", "--endpoints", at, *map(str, files), *words])
 
     def host(self, name: str) -> Host:
+        """Return the host of that name."""
         return next(host for host in self.hosts if host.name == name)
 
 
@@ -157,9 +167,12 @@ class HostsLab:
 def hosts_lab(
     hosts: int, placement: Placement = Placement.INSTANCE, *, apis: int = APIS, relays: int = RELAYS
 ) -> Iterator[HostsLab]:
-    """A lab with so many hosts, up while the block runs. HostError, with the end of the log, if a component isn't well.
+    """Build a lab with so many hosts, which is up while the block runs.
 
-    Whatever ends this process, nothing of the lab is left.
+    However this process ends, nothing of the lab is left.
+
+    Raises:
+        HostError: A component isn't well in time; the message has the end of its log.
     """
     with ExitStack() as stack:
         capsule = stack.enter_context(Capsule())
@@ -181,7 +194,7 @@ def hosts_lab(
 
 
 def started(found: Sequence[Component]) -> None:
-    """All of them, and each is well."""
+    """Start all of these components, then wait until each is well."""
     for component in found:
         component.start()
     for component in found:
@@ -191,8 +204,11 @@ def started(found: Sequence[Component]) -> None:
 def _room(
     lab: HostsLab, name: str, number: int, *more: str, authority: Authority | None = None
 ) -> tuple[Room, str, Signed]:
-    """A room on the management network, its address, and a certificate of its name that is good there, and at more
-    addresses."""
+    """Make a room on the management network.
+
+    Returns:
+        The room, its address, and a certificate of its name that is valid at that address and at `more` addresses.
+    """
     room, address = lab.capsule.make_room(name), wires.management_address(number)
     wires.join_management(lab.capsule.room, room, number)
     return room, address, (authority or lab.authority).sign(name, address, *more)
@@ -220,11 +236,13 @@ def _add_members(lab: HostsLab) -> None:
 
 
 def _give_roles(lab: HostsLab, roles: str) -> None:
+    """Run each line by `etcdctl`."""
     for line in filter(None, roles.split("\n")):
         lab.run_etcdctl(*line.split())
 
 
 def _make_key(lab: HostsLab) -> tuple[str, str]:
+    """Create an access key in the store; return its id and secret."""
     command = sgdp("api", "keys", "create", "--store", lab.store("api"), "--key-file", str(KEY_FILE), "--json")
     made = json.loads(lab.capsule.run(command))
     return made["access_key_id"], made["access_key_secret"]
@@ -268,7 +286,7 @@ def _make_host(lab: HostsLab, number: int) -> Host:
 
 
 def _add_to_store(lab: HostsLab) -> None:
-    """Only then may they have streams."""
+    """Add the hosts to the store: before that, relays refuse them."""
     for host in lab.hosts if lab.relays else ():
         lab.capsule.run(sgdp("hosts", "add", host.name, "--store", lab.store("api")))
 

@@ -1,8 +1,7 @@
-"""What a lab of hosts does while it is up: an ENI of an instance appears as a workload on a host, and what has ended is
-started again.
+"""The loop that keeps a lab of hosts equal to its API while it is up, and starts again what has ended.
 
-Owns which host an instance is on where the API leaves that open, and what is made or ended for a change. It asks the
-API, as anybody does. Must not know how a workload is made.
+An ENI of an instance appears as a workload on a host. Owns which host an instance is on where the API leaves that open,
+and what is made or ended for a change. It asks the API, as anybody does. Must not know how a workload is made.
 """
 
 from __future__ import annotations
@@ -26,19 +25,24 @@ PAGE = 100
 
 
 class LabClient:
-    """Calls to the lab's APIs, in turn."""
+    """A client that calls the lab's APIs in turn."""
 
     def __init__(self, lab: HostsLab) -> None:
         self._namespace = lab.capsule.room.netns
         self._clients = itertools.cycle([ApiClient(url, *lab.key, lab.authority_file) for url in lab.api_urls])
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
-        """One API's answer. RefusedError, EndpointError: the next call asks the other one."""
+        """Return one API's answer.
+
+        Raises:
+            RefusedError: The API refuses the call.
+            EndpointError: It doesn't answer; the next call asks the other one.
+        """
         with netns.inside(self._namespace):
             return next(self._clients).ask(action, **parameters)
 
     def all_of(self, action: str, section: str, entry: str, **parameters: object) -> Iterator[dict[str, Any]]:
-        """Everything that an action describes, page by page. Errors as of `ask`."""
+        """Yield everything that an action describes, page by page. Errors as in `ask`."""
         token = ""
         while True:
             answer = self.ask(action, MaxResults=PAGE, NextToken=token, **parameters)
@@ -50,17 +54,24 @@ class LabClient:
 
 @dataclass
 class Housekeeper:
-    """`guests`: by ENI. `where`: the host of each instance."""
+    """The workloads that exist now, and where."""
 
     lab: HostsLab
     client: LabClient
     guests: dict[str, Guest] = field(default_factory=dict)
+    """By ENI."""
     where: dict[str, Host] = field(default_factory=dict)
+    """The host of each instance."""
     _segments: dict[str, int] = field(default_factory=dict)
 
     def turn(self) -> tuple[list[Guest], list[Guest]]:
-        """Make the workloads equal to what the API has now: which came, and which went. Nothing if no API answers.
-        HostError if that can't be done: the next turn tries again."""
+        """Make the workloads equal to what the API has now; return which came, and which went.
+
+        Nothing changes if no API answers.
+
+        Raises:
+            HostError: The workloads can't be made; the next turn tries again.
+        """
         for component in self.lab.components:
             component.start()
         try:
@@ -83,6 +94,7 @@ class Housekeeper:
         return come, gone
 
     def _wanted(self) -> dict[str, Guest]:
+        """Return the workloads that the API has now, by ENI. Errors as in LabClient.ask."""
         bound = {
             eni: host["HostName"]
             for host in self.client.all_of("SgdpDescribeHosts", "Hosts", "Host")
@@ -101,7 +113,10 @@ class Housekeeper:
         return {guest.eni_id: guest for guest in found}
 
     def _host_of(self, instance: str, bound: list[str]) -> Host:
-        """Where its ENIs are bound; else where it is; else where the fewest are."""
+        """Return the host that an instance is on.
+
+        That is where its ENIs are bound; else where it is already; else the host with the fewest instances.
+        """
         named = [host for host in self.lab.hosts if host.name in bound]
         if named:
             return named[0]
@@ -112,7 +127,7 @@ class Housekeeper:
         return self.where[instance]
 
     def _guests_of(self, instance: str, enis: list[dict[str, Any]]) -> Iterator[Guest]:
-        """The primary ENI is eth0; each other one keeps the number that it got."""
+        """Yield an instance's workloads: the primary ENI is eth0; each other one keeps the number that it got."""
         known = {eni: guest.plug.index for eni, guest in self.guests.items() if guest.name == instance}
         free = (number for number in itertools.count() if number not in known.values())
         for eni in sorted(enis, key=lambda eni: (eni["Type"] != "Primary", eni["NetworkInterfaceId"])):
@@ -120,7 +135,7 @@ class Housekeeper:
             yield guest_of(eni, instance, self.where[instance], index, self._segment(eni["VpcId"]))
 
     def _segment(self, vpc_id: str) -> int:
-        """The number of its VPC, which is joined on all hosts when it is first seen."""
+        """Return the number of a VPC, which is joined on all hosts when it is first seen."""
         if vpc_id not in self._segments:
             number = len(self._segments) + 1
             for host in () if self.lab.placement.is_outside else self.lab.hosts:
@@ -130,7 +145,7 @@ class Housekeeper:
 
 
 def guest_of(eni: dict[str, Any], name: str, host: Host, index: int = 0, segment: int = 1) -> Guest:
-    """What DescribeNetworkInterfaces says of an ENI, as a workload on that host."""
+    """Return an ENI, as DescribeNetworkInterfaces describes it, as a workload on that host."""
     texts = [one["PrivateIpAddress"] for one in eni["PrivateIpSets"]["PrivateIpSet"]]
     texts += [one["Ipv6Address"] for one in eni.get("Ipv6Sets", {}).get("Ipv6Set", ())]
     plug = Plug(index, eni["MacAddress"], tuple(map(Address.parse, texts)))

@@ -1,9 +1,9 @@
-"""What joins the routers of a VPC on several hosts, in host placement: an uplink each, and routes to ENIs elsewhere.
+"""The links between routers of a VPC on several hosts, in host placement: an uplink each, and routes to ENIs elsewhere.
 
 Owns what an operator of such hosts does: the agent makes a router and puts host ends into it, but no uplink and no
 route to other hosts. Must not know policy.
 
-A router is there once the agent has enforced a policy in it; until then, there is nothing to join.
+A router exists once the agent has enforced a policy in it; until then, there is nothing to join.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from sgdataplane.net.values import Prefix
 
 
 def join_all(fabric: Room, guests: Iterable[Guest]) -> None:
-    """Join the routers of hosts where these are, as far as there are any, and send what is for each one to its host.
-    Only what differs is changed. HostError if the kernel refuses."""
+    """Join the routers that exist on these workloads' hosts, and route each workload's addresses to its host.
+
+    Only what differs is changed.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     found = [guest for guest in guests if guest.host.placement.is_outside]
     here = {(guest.vpc_id, guest.host.number): guest for guest in found if Path(guest.router).exists()}
     for guest in here.values():
@@ -31,6 +36,7 @@ def join_all(fabric: Room, guests: Iterable[Guest]) -> None:
 
 
 def _join(fabric: Room, guest: Guest, wanted: frozenset[Route]) -> None:
+    """Give a router its uplink, if it has none, and exactly these routes."""
     with Links(guest.router, RTPROT_STATIC) as links:
         if links.link(UPLINK) is None:
             number = guest.host.number
@@ -42,6 +48,6 @@ def _join(fabric: Room, guest: Guest, wanted: frozenset[Route]) -> None:
 
 
 def _routes_to(guest: Guest) -> Iterable[Route]:
-    """By way of its host's router."""
+    """Return the routes to a workload, by way of its host's router."""
     at = host_addresses(guest.host.number)
     return (Route(UPLINK, Prefix.of(address), at[address.family]) for address in guest.plug.addresses)

@@ -1,4 +1,4 @@
-"""What joins the rooms of a lab of hosts: a management network, and a network for each VPC between the hosts.
+"""The networks of a lab of hosts: one for management, and one for each VPC between the hosts.
 
 Owns addresses and links. Must not know what is said on them, or policy.
 
@@ -27,37 +27,38 @@ CAPSULE_NUMBER = 1
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """What a workload has: its interface, with the ENI's MAC and addresses. `index`: the interface's, 0 for the primary
-    ENI's, by which all leaves that belongs to no other."""
+    """The interface of a workload, with the ENI's MAC and addresses."""
 
     index: int
+    """The interface's number; 0 for the primary ENI's, by which everything leaves that belongs to no other."""
     mac: str
     addresses: tuple[Address, ...]
 
     @property
     def ifname(self) -> str:
+        """The interface's name in the workload."""
         return f"eth{self.index}"
 
 
 def management_address(number: int) -> str:
-    """Of the room with that number, which is 1 to 65534."""
+    """Return the address of the room with that number, which is 1 to 65534."""
     return str(Address(NETWORK.family_bits, NETWORK.first + number))
 
 
 def management_port(number: int) -> str:
-    """The capsule's end of that room's link, which can be set down to cut the room off."""
+    """Return the name of the capsule's end of that room's link, which can be set down to cut the room off."""
     return f"m{number}"
 
 
 def make_management(capsule: Room) -> None:
-    """The bridge, which is also how the capsule itself takes part."""
+    """Make the bridge, which is also how the capsule itself takes part."""
     with Links(capsule.netns) as links:
         links.add_bridge(MANAGEMENT)
         links.add_address(_at(MANAGEMENT, CAPSULE_NUMBER))
 
 
 def join_management(capsule: Room, room: Room, number: int) -> None:
-    """Give the room its address there."""
+    """Link a room to the bridge, and give it its address there."""
     port = management_port(number)
     with Links(capsule.netns) as links, Links(room.netns) as inside:
         links.add_veth(port, room.netns, MANAGEMENT, "")
@@ -72,12 +73,12 @@ def _at(ifname: str, number: int) -> InterfaceAddress:
 
 
 def segment_ifname(number: int) -> str:
-    """The bridge of the VPC with that number, on each host and in the fabric."""
+    """Return the name of the bridge of the VPC with that number, on each host and in the fabric."""
     return f"vpc{number}"
 
 
 def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> None:
-    """A bridge of that VPC on the host, and its link to the fabric."""
+    """Make a bridge of that VPC on the host, and link it to the fabric."""
     bridge, ifname = segment_ifname(number), f"up{number}"
     with Links(host.netns) as inside:
         inside.add_bridge(bridge)
@@ -87,7 +88,10 @@ def join_segment(fabric: Room, host: Room, host_number: int, number: int) -> Non
 
 
 def add_port(fabric: Room, number: int, port: str, namespace: str, ifname: str) -> None:
-    """A link to the fabric's bridge of that VPC, which is made with the first; its end in `namespace` is still down."""
+    """Link a namespace to the fabric's bridge of that VPC, which is made with the first link.
+
+    The end in `namespace` is still down.
+    """
     bridge = segment_ifname(number)
     with Links(fabric.netns) as links:
         if links.link(bridge) is None:
@@ -98,8 +102,17 @@ def add_port(fabric: Room, number: int, port: str, namespace: str, ifname: str) 
 
 
 def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> None:
-    """A link from a workload's namespace (as we see it) to the host, or, if that has one, its bridge of the VPC with
-    this `number` (0: none). Its other end, `port`, is still down."""
+    """Link a workload's namespace to its host, and give it its addresses and routes.
+
+    The host's end, `port`, is still down.
+
+    Args:
+        host: The host's room.
+        namespace: The path of the workload's namespace, from outside.
+        plug: The workload's interface.
+        number: The VPC whose bridge on the host the link is put into; 0 for none.
+        port: The name of the host's end.
+    """
     with Links(host.netns) as outside:
         outside.add_veth(port, namespace, plug.ifname, plug.mac)
         if number:
@@ -115,8 +128,10 @@ def plug_in(host: Room, namespace: str, plug: Plug, number: int, port: str) -> N
 
 
 def _add_routes(links: Links, plug: Plug, *, is_segment: bool) -> None:
-    """Everything is a neighbour if the VPC is one segment, and behind the router otherwise. What comes from the
-    addresses of another ENI leaves by it."""
+    """Add the routes of a workload's interface, and the rules by which an ENI's addresses leave through it.
+
+    Everything is a neighbour if the VPC is one segment; otherwise it is behind the router.
+    """
     table = FIRST_TABLE + plug.index if plug.index else RT_TABLE_MAIN
     for family in dict.fromkeys(address.family for address in plug.addresses):
         gateway = None if is_segment else GATEWAYS[family]

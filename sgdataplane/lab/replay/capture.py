@@ -36,26 +36,44 @@ MAX_BLOCK = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One frame, without the frame check sequence (FCS) if the file says that it has one. `number` counts from 1;
-    `time` is in seconds, None if the file has none; `length` is that on the wire."""
+    """One frame, without the frame check sequence (FCS) if the file says that it has one."""
 
     number: int
+    """Counts from 1."""
     time: float | None
+    """In seconds since 1970; None if the file has none."""
     linktype: int
+    """How the frame begins (tcpdump.org/linktypes.html)."""
     data: bytes
     length: int
+    """The length on the wire in octets, which may be more than the capture kept."""
 
 
 Frame = tuple[float | None, int, bytes, int]  # a Record without its number
 
 
 class _Format(Protocol):
-    def record(self) -> Frame: ...
+    """A format of capture files, which is read record by record."""
+
+    def record(self) -> Frame:
+        """Return the next frame. CutOffError at the end of the file, DamageError if it breaks the format."""
+        ...
 
 
 class Capture:
-    """An open capture. LabError if the file isn't one. `cut` says after the last record where the file was cut off, if
-    it was. `again`: the caller will read it more than once, even if it is a pipe."""
+    """An open capture of either format.
+
+    Args:
+        path: The file, or `-` for standard input.
+        again: Whether the caller will read it more than once, even if it is a pipe.
+
+    Attributes:
+        name: What messages call it.
+        cut: Where the file was cut off, in words; empty before the last record, and if it wasn't.
+
+    Raises:
+        LabError: The file isn't a capture, or can't be opened.
+    """
 
     def __init__(self, path: Path, *, again: bool = False) -> None:
         self.name, self.cut = name_of(path), ""
@@ -70,6 +88,7 @@ class Capture:
             raise
 
     def close(self) -> None:
+        """Close the file."""
         self._octets.close()
 
     def __enter__(self) -> Self:
@@ -89,6 +108,7 @@ class Capture:
         return self._octets.size
 
     def _open(self) -> _Format:
+        """Recognize the format and read the file's header. LabError if there is none."""
         magic = b""
         try:
             magic = self._octets.read(4)
@@ -106,7 +126,7 @@ class Capture:
         raise self._refusal(f"{found}; {expected}")
 
     def records(self) -> Iterator[Record]:
-        """All whole records, each time from the beginning. LabError, with the place, where no record follows."""
+        """Yield all whole records, each time from the beginning. LabError, with the place, where no record follows."""
         if self._format is None:
             self._octets.rewind()
             self._format, self.cut = self._open(), ""
@@ -117,6 +137,7 @@ class Capture:
             number += 1
 
     def _next(self, found: _Format, number: int) -> Record | None:
+        """Return the next record; None at the end, or where the file was cut off."""
         octets = self._octets
         octets.begin()
         try:
@@ -136,17 +157,18 @@ class Capture:
 
 
 def too_large(size: int) -> str:
+    """Say that a record is too large to be one."""
     return f"a record of {size} octets; no tool writes more than {MAX_RECORD}"
 
 
 def framed(data: bytes, length: int, fcs: int) -> tuple[bytes, int]:
-    """The frame and its length without an FCS of so many octets."""
+    """Return the frame and its length without an FCS of so many octets."""
     length = max(0, length - fcs)
     return (data[:length] if fcs else data), length
 
 
 class _Pcap:
-    """A header, then record after record. Begins behind the magic number."""
+    """The pcap format: a header, then record after record. Begins behind the magic number."""
 
     def __init__(self, octets: Octets, order: str, fractions: int) -> None:
         self._octets, self._fractions = octets, fractions
@@ -165,17 +187,23 @@ class _Pcap:
 
 @dataclass(frozen=True, slots=True)
 class _CaptureInterface:
-    """`ticks`: per second. `offset`: seconds to add to each time. `fcs`: its length in octets."""
+    """An interface as a pcapng section describes it."""
 
     linktype: int
     snap_length: int
     ticks: int = 10**6
+    """The units of its times per second."""
     offset: int = 0
+    """Seconds to add to each time."""
     fcs: int = 0
+    """The length of the frame check sequence in octets."""
 
 
 class _PcapNg:
-    """Blocks, in sections with a byte order and interfaces of their own. Begins behind the first magic number."""
+    """The pcapng format: blocks, in sections with a byte order and interfaces of their own.
+
+    Begins behind the first magic number.
+    """
 
     def __init__(self, octets: Octets) -> None:
         self._octets, self._order = octets, "<"
@@ -200,6 +228,7 @@ class _PcapNg:
                 return self._simple(body)
 
     def _begin_section(self) -> None:
+        """Read the header of a section, which has a byte order and no interface yet."""
         size, order = self._octets.read(4), self._octets.read(4)
         if order not in ORDERS:
             raise DamageError(f"a section of byte order {order.hex(' ')}")
@@ -212,7 +241,10 @@ class _PcapNg:
         self._interfaces.clear()
 
     def _body(self, size: int, around: int) -> bytes:
-        """The body of a block, which its size follows once more. `around`: how many octets of the block aren't body."""
+        """Read the body of a block, which its size follows once more.
+
+        `around` is the number of octets of the block that aren't body.
+        """
         if size > MAX_BLOCK or size % 4 or size < around:
             raise DamageError(f"a block of {size} octets; a multiple of 4, {around} to {MAX_BLOCK}, is expected")
         body = self._octets.read(size - around)
@@ -222,13 +254,14 @@ class _PcapNg:
         return body
 
     def _unpack(self, fields: str, octets: bytes) -> tuple[int, ...]:
-        """The fields at the beginning of these octets."""
+        """Return the fields at the beginning of these octets. DamageError if there are too few."""
         try:
             return struct.unpack_from(self._order + fields, octets)
         except struct.error:
             raise DamageError(f"a block too short for what it says it is: {len(octets)} octets") from None
 
     def _described(self, body: bytes) -> _CaptureInterface:
+        """Return the interface that a block describes."""
         linktype, snap_length = self._unpack("HxxI", body)
         options = dict(self._options(body[8:]))
         (resolution,) = options.get(RESOLUTION, b"\6")[:1] or b"\6"
@@ -237,6 +270,7 @@ class _PcapNg:
         return _CaptureInterface(linktype, snap_length, ticks, offset, *options.get(FCS_LENGTH, b"")[:1])
 
     def _options(self, octets: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the code and the value of each option."""
         at = 0
         while at + 4 <= len(octets):
             code, size = self._unpack("HH", octets[at:])

@@ -21,17 +21,23 @@ MAX_PENDING = 256  # how many incomplete datagrams are kept at a time
 
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
-    """What conntrack and policy look at. `ports`: source and destination where the protocol has ports, the identifier
-    twice for ICMP queries, the keys that conntrack uses for GRE, else zeros. `quoted`: what an ICMP error is about."""
+    """The fields of a packet that conntrack and policy look at."""
 
     source: Address
     target: Address
     protocol: int
     ports: tuple[int, int] = (0, 0)
+    """Source and destination where the protocol has ports; else a key that conntrack uses.
+
+    That is the identifier twice for ICMP queries, conntrack's keys for GRE, and zeros for everything else.
+    """
     icmp_type: int | None = None
+    """None unless it is ICMP or ICMPv6."""
     tcp_flags: int = 0
+    """0 unless it is TCP."""
     hop_limit: int = 64
     quoted: HeaderFields | None = None
+    """The packet that an ICMP error is about; None if it is no error, or quotes too little."""
 
     @property
     def is_syn(self) -> bool:
@@ -40,11 +46,12 @@ class HeaderFields:
 
     @property
     def is_error(self) -> bool:
+        """Whether it is an ICMP error."""
         return is_error(self.protocol, self.icmp_type)
 
 
 def header_fields(packet: IpPacket, source: Address, target: Address, upper: bytes) -> HeaderFields:
-    """Read a packet's header fields. `upper`: the transport header and everything behind it."""
+    """Read a packet's header fields. `upper` is the transport header and everything behind it."""
     data, protocol = packet.data, packet.protocol
     hop_limit = data[8] if source.family_bits == 32 else data[7]
     if protocol in (ICMP, ICMPV6):
@@ -58,6 +65,7 @@ def header_fields(packet: IpPacket, source: Address, target: Address, upper: byt
 
 
 def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
+    """Return the ports, or what conntrack has in their place."""
     if protocol in PORTED:
         return int.from_bytes(upper[0:2], "big"), int.from_bytes(upper[2:4], "big")
     if protocol == GRE and len(upper) >= 8 and upper[1] & 7 == 1:  # PPTP: conntrack knows the callee's half of the key
@@ -66,7 +74,10 @@ def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
 
 
 def _quoted(data: bytes) -> HeaderFields | None:
-    """The fields of a quoted packet, which may end anywhere behind the first eight octets of its transport header."""
+    """Read the fields of a quoted packet; None if it is a fragment, or an error itself.
+
+    It may end anywhere behind the first eight octets of its transport header.
+    """
     try:
         packet: IpPacket | None = find_packet(RAW_IP, data, 1 << 16)
     except Unfit:
@@ -80,7 +91,7 @@ def _quoted(data: bytes) -> HeaderFields | None:
 
 
 def _shortened(data: bytes) -> IpPacket | None:
-    """A quoted packet whose end is missing, taken as it is; None if too little of it is there."""
+    """Return a quoted packet whose end is missing, taken as it is; None if too little of it is there."""
     if family_of(data) is None:
         return None
     upper = find_upper(data)
@@ -91,16 +102,23 @@ def _shortened(data: bytes) -> IpPacket | None:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a receiver gets in one piece. `forms`: the octets behind its IP header in each form in which it may be seen,
-    as each kernel that reassembles an IPv6 datagram removes one fragment header."""
+    """One datagram as a receiver gets it, in one piece."""
 
     packets: tuple[Readdressed, ...]
+    """The packets by which it was sent."""
     header: HeaderFields
     forms: tuple[bytes, ...]
+    """The octets behind its IP header, in each form in which a log may see it.
+
+    There are several for IPv6, because each kernel that reassembles a datagram removes one fragment header.
+    """
 
 
 class _Pending:
-    """The fragments of one datagram that have been sent so far. If they overlap, it is spoilt: never whole."""
+    """The fragments of one datagram that have been sent so far.
+
+    If they overlap, the datagram is spoilt: it is never whole.
+    """
 
     def __init__(self) -> None:
         self.packets: list[Readdressed] = []
@@ -109,8 +127,10 @@ class _Pending:
         self._is_spoilt = False
 
     def insert(self, sent: Readdressed, piece: Fragment) -> None:
-        """Add a fragment as Linux does: one within a piece that is here is a duplicate, any other overlap spoils
-        all."""
+        """Add a fragment as Linux does.
+
+        One within a piece that is here is a duplicate; any other overlap spoils the datagram.
+        """
         self.packets.append(sent)
         start, octets = piece.offset, sent.data[piece.start :]
         end = start + len(octets)
@@ -129,7 +149,7 @@ class _Pending:
         return b"".join(octets for _, octets in sorted(self._pieces.items()))
 
     def is_whole(self) -> bool:
-        """Whether pieces reach from the beginning to the end without a gap."""
+        """Return whether pieces reach from the beginning to the end without a gap."""
         at = 0
         for start in sorted(self._pieces):
             if start != at:
@@ -139,7 +159,7 @@ class _Pending:
 
     @property
     def first(self) -> Readdressed | None:
-        """The fragment that has the transport header."""
+        """The fragment that has the transport header; None if it isn't here."""
         return next((sent for sent in self.packets if sent.packet.has_upper), None)
 
 
@@ -147,14 +167,18 @@ Key = tuple[Address, Address, int, int]
 
 
 class Reassembly:
-    """Collects fragments until their datagram is whole."""
+    """A collector of fragments, which keeps them until their datagram is whole.
+
+    Attributes:
+        given_up: Datagrams that never were whole. The caller takes them from here.
+    """
 
     def __init__(self) -> None:
         self._pending: OrderedDict[Key, _Pending] = OrderedDict()
         self.given_up: list[Datagram] = []
 
     def add(self, sent: Readdressed) -> Datagram | None:
-        """The datagram that this packet is, or completes; None if fragments are missing."""
+        """Return the datagram that this packet is, or completes; None if fragments are missing."""
         packet, piece = sent.packet, sent.packet.fragment
         if piece is None:
             upper = sent.data[packet.upper :]
@@ -186,14 +210,17 @@ class Reassembly:
 
 
 def _start(sent: Readdressed) -> int:
+    """Return where a fragment's octets begin in its packet; 0 for a whole packet."""
     return sent.packet.fragment.start if sent.packet.fragment else 0
 
 
 def _header(first: Readdressed, payload: bytes) -> HeaderFields:
+    """Read the header fields of a datagram whose octets behind the IP headers are `payload`."""
     return header_fields(first.packet, first.source, first.target, payload[first.packet.upper - _start(first) :])
 
 
 def _forms(data: bytes) -> tuple[bytes, ...]:
+    """Return the octets behind the IP header: with all fragment headers, then with one less each."""
     if data[0] >> 4 == 4:
         return (data[(data[0] & 15) * 4 :],)
     found = [data[40:]]

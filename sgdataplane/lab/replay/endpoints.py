@@ -1,4 +1,4 @@
-"""Which node of a lab stands for which address of a capture.
+"""The nodes of a lab that stand for the addresses of a capture.
 
 Owns the mapping, and the reasons why a pair of addresses has no place in the lab. It is given a lab and the user's
 mapping. Must not do I/O.
@@ -31,14 +31,20 @@ MAX_REMEMBERED = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """`mapped`: the user's --map. `everybody`: the node that stands for all addresses outside; empty if none does."""
+    """The user's choice of nodes for addresses."""
 
     mapped: dict[Address, str]
+    """The user's --map: address -> node, ENI or address."""
     everybody: str = ""
+    """The node that stands for all addresses outside; empty if none does."""
 
 
 class Endpoints:
-    """Finds the endpoints of addresses, and remembers them for the report."""
+    """A finder of the endpoints of addresses, which remembers them for the report.
+
+    Raises:
+        LabError: The mapping names something that the lab doesn't have.
+    """
 
     def __init__(self, lab: Lab, mapping: Mapping) -> None:
         self._lab, self._everybody = lab, mapping.everybody
@@ -49,7 +55,7 @@ class Endpoints:
         self._met: dict[Address, Endpoint] = {}
 
     def pair(self, source: Address, target: Address) -> tuple[Endpoint, Endpoint]:
-        """Both ends of a packet, at interfaces in one VPC. Unfit if the lab has no way between them."""
+        """Return both ends of a packet, at interfaces in one VPC. Unfit if the lab has no way between them."""
         near, far = self._end(source), self._end(target)
         if not near.node.is_instance and not far.node.is_instance:
             raise Unfit("both ends are outside: no policy between them (--map IP=NODE says who is in the lab)")
@@ -63,7 +69,7 @@ class Endpoints:
         return near, far
 
     def changed(self, address: Address) -> Address:
-        """The lab's address for an address of the capture; itself if it has none."""
+        """Return the lab's address for an address of the capture; itself if it has none."""
         try:
             return self._end(address).address
         except Unfit:
@@ -82,6 +88,7 @@ class Endpoints:
             self._met[address] = end
 
     def _end(self, address: Address) -> Endpoint:
+        """Return the endpoint of an address; it is looked up once. Unfit if there is none."""
         found = self._found.get(address)
         if found is None:
             found = self._find(address)
@@ -92,6 +99,7 @@ class Endpoints:
         return found
 
     def _find(self, address: Address) -> Endpoint | str:
+        """Return the endpoint of an address, or the reason why there is none."""
         if address in self._mapped:
             return self._mapped[address]
         if address in LINK_SCOPE_IPV4 or any(address in prefix for prefix in LINK_SCOPE):
@@ -101,7 +109,7 @@ class Endpoints:
         return self._locate(address)
 
     def _locate(self, address: Address) -> Endpoint | str:
-        """The endpoint that an address of the lab belongs to, or the reason why there is none."""
+        """Return the endpoint that an address of the lab belongs to, or the reason why there is none."""
         owners = self._own.get(address, ()) or tuple(end for prefix, end in self._delegated if address in prefix)
         if len({end.node.name for end in owners}) > 1:
             return f"{address} belongs to several nodes: --map {address}=NODE says which"
@@ -116,7 +124,7 @@ class Endpoints:
         return Endpoint(node, node.interfaces[0], address)
 
     def _given(self, address: Address, name: str) -> Endpoint:
-        """The endpoint that the user maps an address to. LabError if there is none."""
+        """Return the endpoint that the user maps an address to. LabError if there is none."""
         option = f"--map {address}={name}"
         try:
             wanted = Address.parse(name)
@@ -137,7 +145,7 @@ class Endpoints:
 
 
 def _at(end: Endpoint, vpc_id: str) -> Endpoint:
-    """The end at its interface in that VPC: a host outside has the same addresses in each."""
+    """Return the end at its interface in that VPC: a host outside has the same addresses in each."""
     if end.node.is_instance:
         return end
     interface = next((i for i in end.node.interfaces if i.vpc_id == vpc_id), end.interface)
@@ -145,6 +153,7 @@ def _at(end: Endpoint, vpc_id: str) -> Endpoint:
 
 
 def _owned(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
+    """Return the endpoints that have each address; several where VPCs use the same addresses."""
     found: dict[Address, tuple[Endpoint, ...]] = {}
     for node in lab.topology.nodes:
         for interface in node.interfaces if node.is_instance else node.interfaces[:1]:
@@ -154,6 +163,7 @@ def _owned(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
 
 
 def _delegated(lab: Lab) -> Iterable[tuple[Prefix, Endpoint]]:
+    """Yield each delegated prefix with the endpoint that it is routed to."""
     for node in lab.topology.nodes:
         for interface in node.interfaces:
             for prefix in interface.prefixes:

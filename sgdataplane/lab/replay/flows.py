@@ -20,32 +20,44 @@ NOBODYS: FlowKey = (0, Address(32, 0), 0, Address(32, 0), 0)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What was seen of one datagram. `problem`: in words, if that is not as expected, or it was dropped elsewhere.
-    `is_invalid`: conntrack called it invalid. `is_incomplete`: it never was whole."""
+    """The fate of one datagram."""
 
     delivered: bool
     problem: str = ""
+    """What isn't as expected, in words, such as a drop at another place; empty if all is."""
     is_invalid: bool = False
+    """Whether conntrack called it invalid."""
     is_incomplete: bool = False
+    """Whether it never was whole."""
 
 
 @dataclass(slots=True)
 class ReplayedFlow:
-    """What two addresses of the capture say to each other by one pair of ports, in both directions. `expectation`: that
-    of its first packet that should pass, or of its first packet if none should."""
+    """The packets of two addresses of the capture with one pair of ports, in both directions.
+
+    Its numbers count packets.
+    """
 
     key: FlowKey
     first: int
+    """The number of its first packet in the capture."""
     sender: str
+    """The node that sent the first packet."""
     receiver: str
     expectation: Expectation
+    """That of its first packet that should pass, or of its first packet if none should."""
     packets: int = 0
     delivered: int = 0
     expected: int = 0
+    """Packets that should be delivered."""
     invalid: int = 0
+    """Packets that conntrack called invalid."""
     incomplete: int = 0
+    """Packets of datagrams that never were whole."""
     disagreements: int = 0
+    """Packets with a problem."""
     problem: str = ""
+    """The first problem, in words."""
 
     def add(self, expected: Expectation, seen: Delivery, number: int, packets: int) -> None:
         """Count a datagram of so many packets; `number` is the number of its last one in the capture."""
@@ -62,10 +74,12 @@ class ReplayedFlow:
 
     @property
     def decision(self) -> Decision:
+        """The decision of the end that decides."""
         return self.expectation.decision
 
     @property
     def protocol(self) -> str:
+        """The protocol's name."""
         return str(Protocol(self.key[0]))
 
     @property
@@ -79,16 +93,17 @@ class ReplayedFlow:
 
     @property
     def name(self) -> str:
+        """The flow as people read it: protocol, sender, receiver."""
         return f"{self.protocol} {self.ends[0]} > {self.ends[1]}"
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """How many packets could not pass, whatever the rules say."""
+        """How many packets couldn't pass whatever the rules say, one line for each reason."""
         notes = ((self.invalid, "invalid to conntrack"), (self.incomplete, "of datagrams that are never whole"))
         return tuple(f"{count} {what}" for count, what in notes if count)
 
     def counts(self) -> dict[str, int]:
-        """Numbers of packets."""
+        """Return the numbers of packets."""
         return {
             "packets": self.packets,
             "delivered": self.delivered,
@@ -99,7 +114,7 @@ class ReplayedFlow:
         }
 
     def as_json(self) -> dict[str, object]:
-        """The keys of command-line.md, and more."""
+        """Return the keys of command-line.md, and more."""
         protocol, source, sport, target, dport = self.key
         has_ports = protocol in PORT_PROTOCOLS
         return {
@@ -120,62 +135,70 @@ class ReplayedFlow:
 
 @dataclass(slots=True)
 class LeftOut:
-    """Packets that were not sent for one reason. `first`: the number of the first one."""
+    """The packets that weren't sent for one reason."""
 
     reason: str
     first: int
+    """The number of the first one in the capture."""
     packets: int = 0
 
 
 @dataclass(slots=True)
 class Report:
-    """The report of one replay. `rest`: all flows beyond MAX_FLOWS together. `mapped`: address of the capture -> node
-    and address in the lab, for instances and for what the user mapped. `outside`: how many other addresses stood
-    outside. `strangers`: how many packets were delivered that nobody sent."""
+    """The report of one replay."""
 
     flows: dict[FlowKey, ReplayedFlow] = field(default_factory=dict)
     rest: ReplayedFlow = field(default_factory=lambda: ReplayedFlow(NOBODYS, 0, "", "", UNPROTECTED))
+    """All flows beyond MAX_FLOWS together."""
     left_out: dict[str, LeftOut] = field(default_factory=dict)
+    """The packets that weren't sent, by reason."""
     mapped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Address of the capture -> node and address in the lab, for instances and for what the user mapped."""
     outside: int = 0
+    """How many other addresses stood outside."""
     read: int = 0
+    """Packets in the capture."""
     sent: int = 0
     filled: int = 0
+    """Packets that the capture cut off, and that zeros filled up."""
     strangers: int = 0
+    """Packets that were delivered and that nobody sent."""
     cut: str = ""
+    """Where the file was cut off, in words; empty if it wasn't."""
     seconds: float = 0.0
     time_scale: float = 1.0
 
     @property
     def disagreements(self) -> int:
-        """How many flows disagree with the policy, plus such packets that belong to no flow."""
+        """How many flows disagree with the policy, plus packets with problems that belong to no flow kept apart."""
         found = sum(1 for flow in self.flows.values() if flow.disagreements)
         return found + self.rest.disagreements + self.strangers
 
     def ordered(self) -> list[ReplayedFlow]:
-        """Flows in the order in which they began, those with disagreements first."""
+        """Return flows in the order in which they began, those with disagreements first."""
         return sorted(self.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
 
     def leave_out(self, reason: str, number: int) -> None:
+        """Count a packet that isn't sent for this reason; beyond MAX_REASONS reasons, for other reasons."""
         if reason not in self.left_out and len(self.left_out) >= MAX_REASONS:
             reason = "other reasons"
         entry = self.left_out.setdefault(reason, LeftOut(reason, number))
         entry.packets += 1
 
     def find(self, key: FlowKey) -> ReplayedFlow | None:
-        """The flow with that key in either direction."""
+        """Return the flow with that key in either direction; None if it isn't kept apart."""
         protocol, source, sport, target, dport = key
         return self.flows.get(key) or self.flows.get((protocol, target, dport, source, sport))
 
     def add(self, flow: ReplayedFlow) -> bool:
-        """Keep one more flow apart. False if there is no room."""
+        """Keep one more flow apart; return False if there is no room."""
         if len(self.flows) >= MAX_FLOWS:
             return False
         self.flows[flow.key] = flow
         return True
 
     def as_json(self) -> dict[str, object]:
-        """The keys of command-line.md, and more."""
+        """Return the keys of command-line.md, and more."""
         return {
             "flows": [flow.as_json() for flow in self.flows.values()],
             "disagreements": self.disagreements,
@@ -194,12 +217,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class FlowChange:
-    """A flow that fares differently under two policies; None where it was left out."""
+    """A flow that two policies treat differently."""
 
     before: ReplayedFlow | None
+    """None where it was left out."""
     after: ReplayedFlow | None
+    """None where it was left out."""
 
     def as_json(self) -> dict[str, object]:
+        """Return the flow's name and its fate under both policies."""
         flow = self.before or self.after
         named = {} if flow is None else {k: v for k, v in flow.as_json().items() if k in NAMING}
         return {**named, "before": _fate(self.before), "after": _fate(self.after)}
@@ -210,13 +236,14 @@ FATE = ("delivered", "verdict", "reason", "security_group_id", "security_group_r
 
 
 def changes(before: Report, after: Report) -> list[FlowChange]:
-    """The flows of which other packets arrive, or whose verdict differs."""
+    """Return the flows of which other packets arrive under the second policy, or whose verdict differs."""
     keys = dict.fromkeys((*before.flows, *after.flows))
     pairs = ((before.flows.get(key), after.flows.get(key)) for key in keys)
     return [FlowChange(old, new) for old, new in pairs if _fared(old) != _fared(new)]
 
 
 def _fared(flow: ReplayedFlow | None) -> tuple[object, ...]:
+    """Return what two fates are compared by."""
     return () if flow is None else (flow.delivered, flow.decision.verdict)
 
 

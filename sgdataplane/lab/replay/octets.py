@@ -1,7 +1,7 @@
 """The octets of a capture: from a file, a pipe or standard input, compressed by gzip or not.
 
-Owns where they come from, and how far they have been read. Never more than was asked for is in memory. It is given a
-path. Must not know what captures look like.
+Owns where they come from, and how far they have been read. It never holds more in memory than was asked for. It is
+given a path. Must not know what captures look like.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BUFFER = 1 << 18
 
 
 def name_of(path: Path) -> str:
-    """What messages call the capture."""
+    """Return what messages call the capture."""
     return "standard input" if path == STDIN else str(path)
 
 
@@ -33,8 +33,20 @@ class DamageError(Exception):
 
 
 class Octets:
-    """Open octets. OSError if they can't be opened. `is_kept`: those of a pipe are copied to a nameless file, so that
-    they can be read again."""
+    """Open octets, decompressed.
+
+    Args:
+        path: The file, or `-` for standard input.
+        is_kept: Whether those of a pipe are copied to a nameless file, so that they can be read again.
+
+    Attributes:
+        size: The size of the file; 0 if that isn't known.
+        offset: How many octets have been read.
+        start: The place where the present record begins.
+
+    Raises:
+        OSError: They can't be opened.
+    """
 
     def __init__(self, path: Path, *, is_kept: bool) -> None:
         self._raw = _Raw(path, is_kept=is_kept)
@@ -49,6 +61,7 @@ class Octets:
         self.offset = self.start = 0
 
     def close(self) -> None:
+        """Close the file, and its copy if there is one."""
         self._raw.close()
 
     @property
@@ -66,7 +79,12 @@ class Octets:
         return self.offset == self.start
 
     def read(self, size: int) -> bytes:
-        """Read exactly so many. CutOffError if there are fewer, DamageError if they can't be decompressed or read."""
+        """Read exactly so many octets.
+
+        Raises:
+            CutOffError: There are fewer.
+            DamageError: They can't be decompressed or read.
+        """
         try:
             data: bytes = self._file.read(size)
         except EOFError:
@@ -96,6 +114,7 @@ class _Raw:
         self.taken = 0
 
     def rewind(self) -> None:
+        """Go back to the beginning, in a pipe's copy if there is one."""
         if self.taken and self._copy is not None:
             self._file.close()
             self._file, self._copy, self._is_rewindable = self._copy, None, True
@@ -104,6 +123,7 @@ class _Raw:
         self._ahead, self.taken = b"", 0
 
     def peek(self, size: int) -> bytes:
+        """Read the first octets without taking them."""
         self._ahead = self._fresh(size)
         return self._ahead
 
@@ -112,6 +132,7 @@ class _Raw:
         return data + self._fresh(size - len(data)) if len(data) < size else data
 
     def _fresh(self, size: int) -> bytes:
+        """Read octets that nobody has read, and copy them if they are kept."""
         data = self._file.read(size)
         self.taken += len(data)
         if self._copy is not None:

@@ -48,20 +48,24 @@ class Unfit(Exception):  # noqa: N818  # it is no error, but says why a packet i
 
 @dataclass(frozen=True, slots=True)
 class IpPacket:
-    """`data`: the whole packet and nothing else. `protocol`, `upper`: the transport protocol and where its header
-    begins, behind all IPv6 extension headers; meaningless in a later fragment. `is_filled`: the capture cut the
-    packet off, and zeros fill it up."""
+    """An IP packet of the capture."""
 
     data: bytes
+    """The whole packet and nothing else."""
     source: Address
     target: Address
     protocol: int
+    """The transport protocol; meaningless in a later fragment."""
     upper: int
+    """Where the transport header begins, behind all IPv6 extension headers; meaningless in a later fragment."""
     fragment: Fragment | None = None
+    """None if the packet isn't one."""
     is_filled: bool = False
+    """Whether the capture cut the packet off, and zeros fill it up."""
 
     @property
     def family(self) -> Family:
+        """The address family."""
         return self.source.family
 
     @property
@@ -71,7 +75,7 @@ class IpPacket:
 
 
 def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
-    """The IP packet in a frame that was `length` octets long on the wire. Unfit if there is none to replay."""
+    """Return the IP packet in a frame that was `length` octets long on the wire. Unfit if there is none to replay."""
     try:
         data = _strip(linktype, frame)
         if not data:
@@ -92,6 +96,7 @@ def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
 
 
 def _strip(linktype: int, frame: bytes) -> bytes:
+    """Return what is behind the link layer's header. Unfit if it isn't IP, or the link type isn't known."""
     if linktype == ETHERNET:
         return _of_type(int.from_bytes(frame[12:14], "big"), frame[14:])
     if linktype in RAW_IP:
@@ -112,6 +117,7 @@ def _strip(linktype: int, frame: bytes) -> bytes:
 
 
 def _of_type(ethertype: int, data: bytes) -> bytes:
+    """Return the data if its EtherType is IP. Unfit if it isn't."""
     if ethertype in (ETH_IPV4, ETH_IPV6):
         return data
     if ethertype in VLAN:
@@ -157,7 +163,10 @@ def _ipv6(data: bytes, missing: int) -> IpPacket:
 
 
 def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> bytes:
-    """The packet at its full length: without the frame's padding, or with zeros for what the capture cut off."""
+    """Return the packet at its full length: without the frame's padding, or with zeros for what was cut off.
+
+    Unfit if that isn't possible.
+    """
     if len(data) >= total:
         return data[:total]
     if len(data) + missing < total:
@@ -168,8 +177,10 @@ def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> b
 
 
 def without_fragment_header(data: bytes) -> bytes | None:
-    """An IPv6 packet as a kernel that reassembles hands it on: without its first fragment header, even if it was in one
-    piece. None if it has no fragment header."""
+    """Return an IPv6 packet as a kernel that reassembles hands it on; None if it has no fragment header.
+
+    That is without its first fragment header, even if it was in one piece.
+    """
     fragments = find_upper(data).fragments
     if not fragments:
         return None
@@ -194,8 +205,11 @@ class Readdressed:
 
 
 def readdress(packet: IpPacket, source: Address, target: Address, changed: Changed, hops: int) -> Readdressed:
-    """The packet from `source` to `target`. It arrives with the hop limit it has now, after `hops` routers. `changed`
-    maps the addresses that an ICMP error quotes."""
+    """Return the packet from `source` to `target`.
+
+    It arrives with the hop limit that it has in the capture, after `hops` routers. `changed` maps the addresses that an
+    ICMP error quotes.
+    """
     data = bytearray(packet.data)
     if packet.is_filled:
         _make_right(data, packet)
@@ -211,12 +225,12 @@ def readdress(packet: IpPacket, source: Address, target: Address, changed: Chang
 
 
 def is_error(protocol: int, kind: int | None) -> bool:
-    """Whether an ICMP type is an error, which quotes the packet that it is about."""
+    """Return whether an ICMP type is an error, which quotes the packet that it is about."""
     return (protocol == ICMP and kind in ICMP_ERRORS) or (protocol == ICMPV6 and kind in ICMPV6_ERRORS)
 
 
 def adjusted(check: int, old: bytes, new: bytes) -> int:
-    """The checksum after octets that it covers, at an even place, have changed."""
+    """Return the checksum after octets that it covers, at an even place, have changed."""
     total = (~check & 0xFFFF) + (~internet_sum(old) & 0xFFFF) + internet_sum(new)
     return ~folded(total) & 0xFFFF
 
@@ -226,6 +240,7 @@ def _octets(address: Address) -> bytes:
 
 
 def _adjust_upper(data: bytearray, upper: int, protocol: int, old: bytes, new: bytes) -> None:
+    """Update the transport checksum for other addresses, where the protocol's covers them."""
     if protocol not in WITH_ADDRESSES or old == new:
         return
     at = upper + WITH_ADDRESSES[protocol]
@@ -233,7 +248,10 @@ def _adjust_upper(data: bytearray, upper: int, protocol: int, old: bytes, new: b
 
 
 def _adjust_at(data: bytearray, at: int, old: bytes, new: bytes, *, is_udp: bool = False) -> None:
-    """Update the checksum at a place, if it is there. UDP writes 0 for no checksum, and 0xffff for a sum of 0."""
+    """Update the checksum at a place, if it is there.
+
+    UDP writes 0 for no checksum, and 0xffff for a sum of 0.
+    """
     check = int.from_bytes(data[at : at + 2], "big")
     if len(data) < at + 2 or (is_udp and check == 0):
         return
@@ -259,7 +277,10 @@ def _readdress_quoted(data: bytearray, packet: IpPacket, changed: Changed) -> No
 
 
 def _make_right(data: bytearray, packet: IpPacket) -> None:
-    """Give a filled-up packet a right checksum, since nobody knows what it had. Called before its addresses change."""
+    """Give a filled-up packet a right checksum, because nobody knows what it had.
+
+    Called before its addresses change.
+    """
     upper, protocol = packet.upper, packet.protocol
     at = upper + (2 if protocol == ICMP else WITH_ADDRESSES[protocol])
     if protocol == UDP and data[at : at + 2] == b"\0\0":

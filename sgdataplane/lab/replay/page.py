@@ -20,8 +20,11 @@ Told = tuple[str, Report]  # the policy's name for people, and the report of the
 
 
 def replay_page(capture: str, told: Sequence[Told]) -> content.ReplayPage:
-    """The page. `told`: one replay, or two of the same capture, the one to compare with last. The page's size is
-    bounded, and it says what it leaves out. The same reports give the same page."""
+    """Return the page of one replay, or of two of the same capture under two policies.
+
+    The replay to compare with comes last. The page's size is bounded, and it says what it leaves out. The same reports
+    give the same page.
+    """
     (_, first), *others = told
     found = [change for _, other in others for change in changes(first, other)]
     return content.ReplayPage(

@@ -31,7 +31,16 @@ INCOMPLETE = Expectation(Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))
 
 
 class Replay:
-    """One capture through one lab. `is_shared`: the lab was there before, so it may have sessions of its own."""
+    """One capture through one lab.
+
+    Args:
+        lab: The lab, which is up.
+        mapping: The user's choice of nodes.
+        is_shared: Whether the lab was there before, so that it may have sessions of its own.
+
+    Raises:
+        LabError: The mapping names something that the lab doesn't have.
+    """
 
     def __init__(self, lab: Lab, mapping: Mapping, *, is_shared: bool) -> None:
         self._lab, self._is_shared = lab, is_shared
@@ -42,8 +51,14 @@ class Replay:
         self._report = Report(time_scale=lab.record.time_scale)
 
     def run(self, capture: Capture, progress: Callable[[int], None], *, is_real_time: bool) -> Report:
-        """Replay it all. LabError if the capture is damaged; HostError if the machine was too slow for its logs.
-        `progress` is called with how many octets of the capture have been read."""
+        """Replay the whole capture, at its own pace if `is_real_time`; return the report.
+
+        `progress` is called with how many octets of the capture have been read.
+
+        Raises:
+            LabError: The capture is damaged.
+            HostError: The machine was too slow for its logs.
+        """
         began, first = time.monotonic(), None
         with Wire(self._lab) as wire:
             for record in capture.records():
@@ -61,6 +76,7 @@ class Replay:
         return self._report
 
     def _take(self, record: Record, wire: Wire) -> None:
+        """Count a record, and send its packet, or note why it is left out."""
         self._report.read += 1
         try:
             packet = find_packet(record.linktype, record.data, record.length)
@@ -101,6 +117,7 @@ class Replay:
     def _note(
         self, number: int, datagram: Datagram, ends: EndpointPair, expected: Expectation, delivery: Delivery
     ) -> None:
+        """Count a datagram with its flow; with the rest if there are too many flows."""
         key = flow_key(datagram)
         flow = self._report.find(key)
         if flow is None:
@@ -118,7 +135,7 @@ class Replay:
             self._note(self._report.read, datagram, ends, INCOMPLETE, Delivery(False, is_incomplete=True))
 
     def _stops(self, ends: EndpointPair) -> tuple[Stop, ...]:
-        """The policies on the way from one end to the other."""
+        """Return the policies on the way from one end to the other."""
         return tuple(
             Stop(end.interface.eni_id, direction, self._lab.enforces(end))
             for end, direction in zip(ends, (Direction.EGRESS, Direction.INGRESS), strict=True)
@@ -126,7 +143,7 @@ class Replay:
         )
 
     def _forget(self, header: HeaderFields, stops: tuple[Stop, ...], now: float) -> None:
-        """A packet that opens a session must open one in the lab too, even if the lab has had the same session."""
+        """Make a packet that opens a session open one in the lab too, even if the lab has had the same session."""
         if header.protocol in (ICMP, ICMPV6):
             return
         for name in self._sessions.opened_by(header, stops, now):
@@ -135,12 +152,12 @@ class Replay:
 
 
 def until(expected: Expectation) -> str:
-    """The field of Sighting which shows that a packet has got as far as it should."""
+    """Return the field of Sighting which shows that a packet has got as far as it should."""
     return {EGRESS: "left", INGRESS: "arrived"}.get(expected.where, "delivered")
 
 
 def problem_of(expected: Expectation, seen: Sighting) -> str:
-    """In words, that a packet did not get as far as it should, or got further; "" if neither."""
+    """Say that a packet didn't get as far as it should, or got further; "" if neither."""
     if seen.delivered:
         return "" if expected.is_accepted else f"delivered, and should be dropped at {expected.where}"
     got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
@@ -154,6 +171,6 @@ def problem_of(expected: Expectation, seen: Sighting) -> str:
 
 
 def flow_key(datagram: Datagram) -> FlowKey:
-    """The flow of a datagram, by the addresses of the capture."""
+    """Return the flow of a datagram, by the addresses of the capture."""
     packet, header = datagram.packets[0].packet, datagram.header
     return header.protocol, packet.source, header.ports[0], packet.target, header.ports[1]

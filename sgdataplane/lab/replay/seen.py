@@ -35,27 +35,38 @@ NO_SESSION = "it opens no session, and belongs to none that the capture has"
 
 @dataclass(slots=True)
 class Conversation:
-    """A session. `opening`: its first packet, or what that must have been."""
+    """A session of the capture."""
 
     opening: HeaderFields
+    """Its first packet, or what that must have been."""
     first: float | None
+    """When its first packet was captured, in seconds since 1970; None if the capture has no times."""
     last: float | None
+    """The same for its last packet."""
     is_answered: bool = False
     closings: int = 0
+    """How many FINs it had, in both directions."""
     is_reset: bool = False
 
     @property
     def is_closed(self) -> bool:
+        """Whether a packet that opens a session between its ends opens a new one."""
         return self.is_reset or self.closings > 1
 
 
 class CaptureEvidence:
-    """Reads captures. `mapped`: addresses of the captures that stand for an ENI. `passes`: whether a flow passes at its
-    sender; where it doesn't, the receiver never sees it.
+    """A reader of captures that finds the sessions at each ENI.
 
-    left_out   packets by the reason why they are no evidence
-    guessed    sessions that began before their capture, so that who opened them is a guess
-    cut        what was said of captures that were cut off
+    Args:
+        state: The state whose ENIs are looked at.
+        mapped: Addresses of the captures that stand for an ENI.
+        passes: Tells whether a flow passes at its sender; where it doesn't, the receiver never sees it.
+
+    Attributes:
+        left_out: Packets by the reason why they are no evidence.
+        guessed: Sessions that began before their capture, so that who opened them is a guess.
+        packets: How many packets were read.
+        cut: Where captures were cut off, in words.
     """
 
     def __init__(self, state: CloudState, mapped: Mapping[Address, Eni], passes: Callable[[SeenFlow], bool]) -> None:
@@ -88,7 +99,7 @@ class CaptureEvidence:
             self.cut.append(capture.cut)
 
     def _take(self, record: Record) -> Conversation | None:
-        """Note a packet. Return a session that has ended."""
+        """Note a packet; return a session that has ended. Unfit if the packet is no evidence."""
         packet = find_packet(record.linktype, record.data, record.length)
         if any(end in prefix for end in (packet.source, packet.target) for prefix in LINK_SCOPE):
             raise Unfit(LINK_ONLY)
@@ -99,6 +110,7 @@ class CaptureEvidence:
         return None if datagram is None else self._note(datagram.header, record.time)
 
     def _note(self, header: HeaderFields, time: float | None) -> Conversation | None:
+        """Add a packet to its session, or begin one; return a session that has ended. Unfit if it belongs to none."""
         key = session_key(header)
         name = key if key in self._table else reversed_key(key)
         found = self._table.get(name)
@@ -118,7 +130,7 @@ class CaptureEvidence:
         return ended
 
     def _flows(self, found: Conversation) -> Iterator[SeenFlow]:
-        """The session at the ENI that opened it, and at the one that it was opened to."""
+        """Yield the session at the ENI that opened it, then at the one that it was opened to."""
         opening = found.opening
         near, far = self._end(opening.source), self._end(opening.target)
         source, target = near[1] if near else opening.source, far[1] if far else opening.target
@@ -143,7 +155,7 @@ class CaptureEvidence:
         )  # fmt: skip
 
     def _end(self, address: Address) -> tuple[Eni, Address] | None:
-        """The ENI that an address stands for, and its address."""
+        """Return the ENI that an address stands for, and its address; None if there is none."""
         found = self._ends.get(address)
         if found is None:
             eni = next((eni for prefix, eni in self._delegated if address in prefix), None)
@@ -152,7 +164,7 @@ class CaptureEvidence:
 
 
 def _owned(state: CloudState) -> dict[Address, Eni]:
-    """The ENI of each address. One that ENIs of several VPCs have stands for none."""
+    """Return the ENI of each address. An address that ENIs of several VPCs have stands for none."""
     found: dict[Address, Eni] = {}
     times = Counter(address for eni in state.judged_enis for address in eni.addresses)
     for eni in state.judged_enis:
@@ -161,7 +173,7 @@ def _owned(state: CloudState) -> dict[Address, Eni]:
 
 
 def _opening(header: HeaderFields) -> HeaderFields | None:
-    """The opening packet of the session of its first packet; None if that opens none."""
+    """Return the packet that opened a session, by the first one that was captured; None if that opens none."""
     if header.protocol in (ICMP, ICMPV6):
         queries = dict(QUERIES[header.protocol])
         if header.icmp_type in queries:
@@ -178,11 +190,12 @@ def _opening(header: HeaderFields) -> HeaderFields | None:
 
 
 def _turned(header: HeaderFields) -> HeaderFields:
+    """Return the header in the other direction."""
     return replace(header, source=header.target, target=header.source, ports=header.ports[::-1])
 
 
 def _is_new(found: Conversation, header: HeaderFields, time: float | None) -> bool:
-    """Whether a packet opens another session between the same ends."""
+    """Return whether a packet opens another session between the same ends."""
     if header.is_error:
         return False
     if found.is_closed and header.protocol == TCP and header.is_syn:
@@ -193,6 +206,7 @@ def _is_new(found: Conversation, header: HeaderFields, time: float | None) -> bo
 
 
 def _advance(found: Conversation, header: HeaderFields, time: float | None) -> None:
+    """Note in a session what a packet of it shows."""
     is_reset = header.protocol == TCP and bool(header.tcp_flags & RST)
     if session_key(header) != session_key(found.opening) and not is_reset:
         found.is_answered = True

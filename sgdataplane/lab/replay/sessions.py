@@ -1,4 +1,4 @@
-"""What should become of each packet: `decide()` for what opens a session, a plain model of sessions for the rest.
+"""The expected fate of each packet: `decide()` for what opens a session, a plain model of sessions for the rest.
 
 Owns the model (semantics.md, section 4, as conntrack does it). It is given header fields, the ends' ENIs, and when
 packets were sent. Must not know how a policy is compiled, nor what happened to a packet, with one exception: what
@@ -38,11 +38,13 @@ INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A policy on a packet's way: its ENI, the packet's direction, and the namespace whose conntrack tracks it."""
+    """A policy on a packet's way."""
 
     eni_id: str
     direction: Direction
+    """The packet's direction, as the ENI sees it."""
     table: str
+    """The namespace whose conntrack tracks it."""
 
 
 Stops = tuple[Stop, ...]
@@ -50,25 +52,36 @@ Stops = tuple[Stop, ...]
 
 @dataclass(slots=True)
 class ModelSession:
-    """`opening`: its first packet. `fins`: the directions that have sent a FIN, True for that of the opening packet."""
+    """A session in one conntrack table, as the model has it."""
 
     opening: HeaderFields
+    """Its first packet."""
     seen: float
+    """When its last packet was sent, by time.monotonic()."""
     is_answered: bool = False
     is_reset: bool = False
     fins: set[bool] = field(default_factory=set)
+    """The directions that have sent a FIN; True for that of the opening packet."""
 
     @property
     def is_closed(self) -> bool:
+        """Whether it was reset, or both ends have sent a FIN."""
         return self.is_reset or len(self.fins) == 2
 
     def is_forward(self, header: HeaderFields) -> bool:
+        """Return whether a packet goes in the direction of the opening packet."""
         return session_key(header) == session_key(self.opening)
 
 
 class SessionModel:
-    """All conntrack tables on the way of a replay's packets, as they should be. `routers`: the ENIs at each router that
-    enforces policies, by its table; other packets come there by uplinks."""
+    """All conntrack tables on the way of a replay's packets, as they should be.
+
+    Args:
+        state: The state in force.
+        options: How the policy is evaluated.
+        time_scale: The factor of the lab's timeouts.
+        routers: The ENIs at each router that enforces policies, by its table; other packets come there by uplinks.
+    """
 
     def __init__(
         self,
@@ -86,7 +99,7 @@ class SessionModel:
     def expect(
         self, header: HeaderFields, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
     ) -> Expectation:
-        """What should become of a packet now. `invalid`: the tables that call it invalid. Changes nothing."""
+        """Return what should become of a packet now; change nothing. `invalid` are the tables that call it invalid."""
         expected = UNPROTECTED
         for stop in stops:
             here = () if _has_sender(stops, stop.table) else self._routers.get(stop.table, ())
@@ -98,12 +111,14 @@ class SessionModel:
         return expected
 
     def opened_by(self, header: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
-        """The tables in which the packet belongs to no known session."""
+        """Return the tables in which the packet belongs to no known session."""
         return tuple(name for name in _tables(stops) if self.find(name, header, now) is None)
 
     def commit(self, header: HeaderFields, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
-        """Note that the packet was sent. From now on, each table that it reaches and that accepts it has its
-        session."""
+        """Note that the packet was sent.
+
+        From now on, each table that it reaches and that accepts it has its session.
+        """
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
             session = self.find(name, header, now)
@@ -117,7 +132,7 @@ class SessionModel:
                 return
 
     def find(self, name: str, header: HeaderFields, now: float) -> ModelSession | None:
-        """The session in that table that a packet belongs to; None if there is none, or it has ended."""
+        """Return the session in that table that a packet belongs to; None if there is none, or it has ended."""
         table, key = self._tables.get(name, OrderedDict()), session_key(header)
         session = table.get(key) or table.get(reversed_key(key))
         if session is None or now - session.seen > self._idle(session):
@@ -125,6 +140,7 @@ class SessionModel:
         return None if session.is_closed and header.protocol == TCP and header.is_syn else session
 
     def _decide(self, header: HeaderFields, stop: Stop, now: float, here: Collection[str]) -> Decision:
+        """Return the decision of one stop, by the packet's session if it has one."""
         if header.is_error:
             quoted = header.quoted and self.find(stop.table, header.quoted, now)
             return self._decide_error(quoted, header, stop, here) if quoted else _invalid(stop)
@@ -135,7 +151,7 @@ class SessionModel:
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
     def _decide_error(self, session: ModelSession, header: HeaderFields, stop: Stop, here: Collection[str]) -> Decision:
-        """The decision on an ICMP error about that session, which goes against the packet that it quotes."""
+        """Return the decision on an ICMP error about that session, which goes against the packet that it quotes."""
         quoted = header.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
         opening = _packet(session.opening, stop.eni_id, stop.direction.other if is_forward else stop.direction)
@@ -144,6 +160,7 @@ class SessionModel:
         return decide_error(self._state, error, self._options, here)
 
     def _open(self, name: str, header: HeaderFields, now: float) -> ModelSession:
+        """Put a new session into a table; the oldest goes if there are too many."""
         table, key = self._tables.setdefault(name, OrderedDict()), session_key(header)
         table.pop(reversed_key(key), None)
         session = table[key] = ModelSession(header, now)
@@ -152,7 +169,7 @@ class SessionModel:
         return session
 
     def _idle(self, session: ModelSession) -> int:
-        """After how many seconds without a packet the session ends."""
+        """Return after how many seconds without a packet the session ends."""
         return scaled(self._idle_unscaled(session), self._time_scale)
 
     def _idle_unscaled(self, session: ModelSession) -> int:
@@ -174,12 +191,12 @@ Key = tuple[int, int | None, Address, int, Address, int]
 
 
 def _invalid(stop: Stop) -> Decision:
-    """The decision on a packet that conntrack calls invalid."""
+    """Return the decision on a packet that conntrack calls invalid."""
     return Decision(stop.direction, Verdict.DROP, "invalid")
 
 
 def _has_sender(stops: Stops, table: str) -> bool:
-    """Whether the packet's sender is an ENI whose policy is enforced with that table."""
+    """Return whether the packet's sender is an ENI whose policy is enforced with that table."""
     return any(stop.table == table and stop.direction is Direction.EGRESS for stop in stops)
 
 
@@ -188,7 +205,10 @@ def _tables(stops: Stops) -> Iterator[str]:
 
 
 def _has_session(header: HeaderFields) -> bool:
-    """An ICMP error belongs to another packet's session; AH over IPv6 is judged packet by packet."""
+    """Return whether a packet belongs to a session of its own.
+
+    An ICMP error belongs to another packet's session; AH over IPv6 is judged packet by packet.
+    """
     return not header.is_error and not (header.protocol == AH and header.source.family_bits == 128)
 
 
@@ -205,6 +225,7 @@ def reversed_key(key: Key) -> Key:
 
 
 def _advance(session: ModelSession, header: HeaderFields, now: float) -> None:
+    """Note in a session what a packet of it changes."""
     is_forward = session.is_forward(header)
     session.seen = now
     session.is_answered |= not is_forward
@@ -215,7 +236,7 @@ def _advance(session: ModelSession, header: HeaderFields, now: float) -> None:
 
 
 def _packet(header: HeaderFields, eni_id: str, direction: Direction) -> Packet:
-    """The packet as one end's policy sees it."""
+    """Return the packet as one end's policy sees it."""
     is_egress = direction is Direction.EGRESS
     has_ports = header.protocol in PORT_PROTOCOLS
     return Packet(

@@ -1,7 +1,7 @@
-"""A lab for one replay: a host outside that has every address, links for packets of any size, and nothing left
-afterwards, however this process ends.
+"""A lab for one replay: a host outside that has every address, and links for packets of any size.
 
-Owns what such a lab has beyond others, and its removal. It is given a state. Must not know captures.
+Nothing of it is left afterwards, however this process ends. Owns what such a lab has beyond others, and its removal. It
+is given a state. Must not know captures.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ OUTSIDE = {
 
 @contextmanager
 def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
-    """The lab, and the name of the node in it that stands for every host outside."""
+    """Build the lab, which is up while the block runs.
+
+    Yields the lab, and the name of the node in it that stands for every host outside.
+    """
     outside = tuple(_free_address(state, family) for family in Family)
     record = replace(manage.default_record(name), choices=choices, externals=(tuple(map(str, outside)),))
     with taken_down(name):
@@ -47,6 +50,7 @@ def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer)
 
 
 def _free_address(state: CloudState, family: Family) -> Address:
+    """Return the first address of OUTSIDE that no VPC and no ENI has. LabError if they have all."""
     taken = [block for vpc in state.vpcs for block in vpc.cidr_blocks]
     taken += [prefix for eni in state.network_interfaces for prefix in eni.own_prefixes]
     for text in OUTSIDE[family]:
@@ -57,7 +61,10 @@ def _free_address(state: CloudState, family: Family) -> Address:
 
 
 def _widen(lab: Lab) -> None:
-    """A capture may hold packets larger than any link carries: network cards join and split them (GRO, TSO)."""
+    """Let links carry packets of any size.
+
+    A capture may hold packets larger than any link carries, because network cards join and split them (GRO, TSO).
+    """
     ends = [end for veth in lab.topology.veths for end in veth.ends]
     for name in {netns_name for netns_name, _ in ends}:
         with netns.inside(name), IPRoute() as ipr:
@@ -66,7 +73,7 @@ def _widen(lab: Lab) -> None:
 
 
 def _let_in_everybody(lab: Lab, name: str) -> None:
-    """Routers send that host everything for addresses that nobody has, and it accepts whatever its links bring."""
+    """Route everything for addresses that nobody has to that host, and make it accept whatever its links bring."""
     node = lab.topology.node[name]
     for interface in node.interfaces:
         router = lab.topology.router_of(node, interface)
@@ -88,5 +95,5 @@ def _halves(family: Family) -> tuple[Prefix, Prefix]:
 
 
 def own_name() -> str:
-    """A name for a lab that no other process takes."""
+    """Return a name for a lab that no other process takes."""
     return f"replay-{os.getpid()}"

@@ -57,19 +57,22 @@ PATIENCE = 30  # how many packets we wait for in vain; after that we no longer b
 
 @dataclass(frozen=True)
 class ReplayTable(LogTable):
-    """`is_node`: the namespace is a node's, not a router's. `judges`: policy is enforced in it."""
+    """The table of one namespace of a replay."""
 
     is_node: bool = True
+    """Whether the namespace is a node's, not a router's."""
     judges: bool = False
+    """Whether policy is enforced in it."""
 
     def chains(self) -> Iterator[tuple[str, Hook, tuple[RawRule, ...]]]:
+        """Yield the chains that this namespace needs."""
         if self.is_node:
             yield from self._node()
         if self.judges:
             yield from self._looks()
 
     def _node(self) -> Iterator[tuple[str, Hook, tuple[RawRule, ...]]]:
-        """Silence but for our sockets, and a log of what is delivered.
+        """Yield chains that silence everything but our sockets, and log what is delivered.
 
         Where no policy is enforced, conntrack is kept out of it, so that fragments are sent as they are: the kernel
         reassembles only tracked packets. It reassembles those that come in only if some rule asks conntrack something.
@@ -85,7 +88,7 @@ class ReplayTable(LogTable):
         yield "delivered", Hook("input", 200), ((rule(_is(CtState.ESTABLISHED)), b""), delivered)
 
     def _looks(self) -> Iterator[tuple[str, Hook, tuple[RawRule, ...]]]:
-        """Logs just before both policies; the prefix says what conntrack calls invalid."""
+        """Yield chains that log just before both policies; the prefix says what conntrack calls invalid."""
         for hook, field in ((Hook("prerouting", -160), Field.IIFNAME), (Hook("postrouting", 140), Field.OIFNAME)):
             other = _other_than_lo(field)
             invalid = rule(other, _is(CtState.INVALID)), self.log(INVALID)
@@ -102,12 +105,16 @@ def _is(state: CtState, *, negate: bool = False) -> Match:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """How far a packet got, and the namespaces whose conntrack called it invalid."""
+    """How far a packet got."""
 
     left: bool = False
+    """It came to the sender's policy."""
     arrived: bool = False
+    """It came to the receiver's policy."""
     delivered: bool = False
+    """It came to the receiving node."""
     invalid: frozenset[str] = frozenset()
+    """The namespaces whose conntrack called it invalid."""
 
 
 class ReplayPoint:
@@ -127,12 +134,16 @@ class ReplayPoint:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
+        """Close its sockets; its table goes with the kernel's."""
         for sock in self._sockets.values():
             sock.close()
         self._stack.close()
 
     def send(self, data: bytes, end: Endpoint, target: Address) -> int:
-        """Send from the end's interface. Return the kernel's error number, or 0. That a policy drops it is no error."""
+        """Send from the end's interface; return the kernel's error number, or 0.
+
+        That a policy drops it is no error.
+        """
         try:
             self._socket_of(end).sendto(data, (str(target), 0))
         except OSError as error:
@@ -140,6 +151,7 @@ class ReplayPoint:
         return 0
 
     def _socket_of(self, end: Endpoint) -> socket.socket:
+        """Return the raw socket of the end's interface and family; it is opened once."""
         family = end.address.family
         found = self._sockets.get((end.interface.ifname, family))
         if found is None:
@@ -155,7 +167,13 @@ class ReplayPoint:
 
 
 class Wire:
-    """A lab's namespaces as a replay uses them. Each is prepared when a packet first needs it."""
+    """The namespaces of a lab as a replay uses them. Each is prepared when a packet first needs it.
+
+    While the block of its `with` runs, this process runs on one processor.
+
+    Attributes:
+        strangers: Packets that were delivered although nobody had just sent them, or twice.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -190,7 +208,7 @@ class Wire:
                 self._open(self._lab.router_of(end).netns, is_node=False, judges=True)
 
     def send(self, data: bytes, near: Endpoint, target: Address) -> str:
-        """Send one packet. Return what the kernel says if it refuses to send such a packet, else ""."""
+        """Send one packet; return what the kernel says if it refuses to send such a packet, else ""."""
         code = self._points[near.node.netns].send(data, near, target)
         return os.strerror(code) if code else ""
 
@@ -201,8 +219,10 @@ class Wire:
             self._loop.recv(1)
 
     def look(self, datagram: Datagram, near: Endpoint, far: Endpoint, until: str) -> Sighting:
-        """How far the datagram got, once it has settled. On a slow machine, wait until it has got as far as `until`: a
-        field of Sighting, or "nothing"."""
+        """Return how far the datagram got, once it has settled.
+
+        On a slow machine, this waits until it has got as far as `until`: a field of Sighting, or "nothing".
+        """
         seen = self._read(datagram, near, far, Sighting())
         if not seen.delivered:
             self.settle()
@@ -218,17 +238,18 @@ class Wire:
         return seen
 
     def drain(self) -> None:
-        """After the last packet: count what still comes, as nobody sent it, or it is late."""
+        """Count what still comes after the last packet, because nobody sent it, or it is late."""
         self.settle()
         for point in self._points.values():
             for entry in point.log.read():
                 self._note_stranger(entry)
 
     def _note_stranger(self, entry: Logged) -> None:
+        """Count a packet that was delivered and belongs to no datagram of the replay, unless a router sent it."""
         self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.payload)
 
     def has_lost(self) -> bool:
-        """Whether any log lost messages since the last call."""
+        """Return whether any log lost messages since the last call."""
         return sum(point.log.take_lost() for point in self._points.values()) > 0
 
     def _points_between(self, near: Endpoint, far: Endpoint) -> list[ReplayPoint]:
@@ -236,7 +257,7 @@ class Wire:
         return [self._points[name] for name in dict.fromkeys(names) if name in self._points]
 
     def _read(self, datagram: Datagram, near: Endpoint, far: Endpoint, seen: Sighting) -> Sighting:
-        """What the logs on the way say of the datagram, added to what was seen of it before."""
+        """Return what the logs on the way say of the datagram, added to what was seen of it before."""
         left, arrived, delivered, invalid = seen.left, seen.arrived, seen.delivered, set(seen.invalid)
         sender, receiver = self._lab.enforces(near), self._lab.enforces(far)
         is_host = self._lab.placement is Placement.HOST
@@ -261,10 +282,10 @@ class Wire:
 
 
 def is_copy(logged: bytes, datagram: Datagram) -> bool:
-    """Whether a logged packet, which may be cut off, is of this datagram: same ends, same octets behind the IP header.
+    """Return whether a logged packet, which may be cut off, is of this datagram.
 
-    The header itself may differ: routers decrease the hop limit, and the kernel writes IPv4's identification and
-    checksum.
+    It is if both ends and the octets behind the IP header are the same. The header itself may differ: routers decrease
+    the hop limit, and the kernel writes IPv4's identification and checksum.
     """
     if datagram.header.source.family_bits == 32:
         header = (logged[0] & 15) * 4 if logged else 0
@@ -275,7 +296,10 @@ def is_copy(logged: bytes, datagram: Datagram) -> bool:
 
 
 def is_routers(logged: bytes) -> bool:
-    """Whether a router sent it, or a kernel did for its link: no packet of a capture comes from such an address."""
+    """Return whether a router sent it, or a kernel did for its link.
+
+    No packet of a capture comes from such an address.
+    """
     source, _ = ends_of(logged)
     return source in LINK_LOCAL or source in LINK_SCOPE_IPV4
 
