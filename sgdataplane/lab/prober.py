@@ -5,7 +5,7 @@ the starter does. fleet.py puts the requests. Must not know policy, nor load wha
 fast.
 
     orchestrator (fleet.py) --- starter --- one fork per node
-           \\_________ one socket per node __________/
+           \_________ one socket per node __________/
 """
 
 from __future__ import annotations

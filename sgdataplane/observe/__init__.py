@@ -1,1 +1,1 @@
-"""What the kernel tells back: read only."""
+"""Everything that the kernel tells back; this package reads only."""

@@ -1,4 +1,4 @@
-"""Which logged packets are believed: those that rules of our own tables have logged.
+"""The judgement of logged packets: we believe those that rules of sgdataplane's own tables have logged.
 
 Owns that judgement, and how many packets were counted but not logged. Is given a namespace's log group. Must not know
 what a counter stands for.
@@ -15,7 +15,8 @@ logged. So no forged packet takes the place of a real one.
 
 One gap remains. If packets come faster than a rule logs them, its counter has a spare, and as many packets can be
 forged in its name until the spare is reported as a number, at most a second later. And root of the namespace can make
-our rules log anything by changing our table; the agent reports that as drift."""
+our rules log anything by changing our table; the agent reports that as drift.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +42,25 @@ class LoggedAs(NamedTuple):
     """A packet that was logged in the name of a counter."""
 
     counter: str
+    """The counter that counted the packet just before, by the log line."""
     packet: Logged
 
 
 class Belief:
-    """Listens in the namespace that the calling thread is in. `drops`: counters of denied packets, in addition to those
-    that our rules are found to log."""
+    """A listener that reports only the packets that it believes.
+
+    It listens in the namespace that the calling thread is in when this is made.
+
+    Args:
+        group: The nflog group.
+        drops: Counters of denied packets, in addition to those that our rules are found to log.
+
+    Attributes:
+        account: What was counted, and what of that was reported.
+    """
 
     def __init__(self, group: int, drops: Collection[str]) -> None:
-        """Errors as of Nflog, and OSError if the kernel refuses to list counters."""
+        """Begin to listen. Errors as in Nflog, and OSError if the kernel refuses to list counters."""
         self._asked = Nfnetlink()
         try:
             self.account = Account(drops)
@@ -66,9 +77,11 @@ class Belief:
         self._forged = 0
 
     def fileno(self) -> int:
+        """Return the log's socket, for a selector."""
         return self._door.fileno()
 
     def close(self) -> None:
+        """Stop listening."""
         self._door.close()
         self._asked.close()
 
@@ -80,8 +93,11 @@ class Belief:
         return self._judged(self._settled(lambda: self._read_of({named.counter for named in self._held})))
 
     def tick(self) -> tuple[list[LoggedAs], list[tuple[str, int]]]:
-        """Once a second: also read what new rules log. Return what is believed, and the counters with the number of
-        packets that they have counted and nobody logged."""
+        """Do once a second what `read` does, and also read what new rules log.
+
+        Returns:
+            What is believed, and the counters with the number of packets that they have counted and nobody logged.
+        """
         self._hear()
         self._learn_rules()
         counted = self._settled(self._read_all)
@@ -89,8 +105,10 @@ class Belief:
         return believed, self.account.missing(counted, {named.counter for named in self._held})
 
     def _settled(self, read: Callable[[], dict[str, Counted]]) -> dict[str, Counted]:
-        """Read the counters, and wait until everything that they counted and rules logged has come. The counters in
-        whose names more keeps coming are in `_late`."""
+        """Read the counters, and wait until everything that they counted and rules logged has come.
+
+        The counters in whose names packets keep coming are then in `_late`.
+        """
         counted: dict[str, Counted] = {}
         for _ in range(ROUNDS):
             counted = read()
@@ -101,7 +119,7 @@ class Belief:
         return counted
 
     def _learn_rules(self) -> None:
-        """Read which counters our rules log now, since they may have changed."""
+        """Read which counters our rules log now, because they may have changed."""
         if not self._strange:
             return
         self._read_ours()
@@ -110,7 +128,10 @@ class Belief:
         self._held, self._strange = self._held + known, []
 
     def forged(self) -> int:
-        """How many packets others have logged in our name since the last call. It may be more: we may believe some."""
+        """Return how many packets others have logged in our name since the last call.
+
+        It may be more: some of them may have been believed.
+        """
         forged, self._forged = self._forged, 0
         return forged
 
@@ -128,6 +149,7 @@ class Belief:
         return heard & self._ours
 
     def _judged(self, counted: Mapping[str, Counted]) -> list[LoggedAs]:
+        """Take the packets that can be judged from those that are held; return the believed ones."""
         ready = [named for named in self._held if named.counter not in self._late]
         self._held = [named for named in self._held if named.counter in self._late]
         packets = Counter(named.counter for named in ready)
@@ -135,6 +157,7 @@ class Belief:
         return [named for named in ready if named.counter in believed]
 
     def _is_believed(self, counter: str, packets: int, counted: Mapping[str, Counted]) -> bool:
+        """Return whether the packets logged in a counter's name are believed, and account for them."""
         spare = self.account.spare(counter, counted.get(counter))
         if spare is None:  # we can't tell
             return False
@@ -154,8 +177,10 @@ class Belief:
         }
 
     def _read_ours(self) -> None:
-        """Read which counters our rules log. Those that they logged before stay, as such packets may be on their
-        way."""
+        """Read which counters our rules log.
+
+        Those that they logged before stay, because such packets may be on their way.
+        """
         generation = read_generation(self._asked)
         if generation != self._generation:
             self._ours = self._ours.union(*(read_logged(self._asked, TABLE, family) for family in FAMILIES))
@@ -164,34 +189,41 @@ class Belief:
 
 @dataclass
 class Account:
-    """What was counted since the beginning, and what of that was reported. `drops`: counters of denied packets; one
-    that has logged a packet counts as one, too."""
+    """The numbers that counters have counted since the beginning, and what of that was reported."""
 
     drops: Collection[str]
+    """Counters of denied packets; one that has logged a packet counts as one, too."""
     _base: dict[str, int] = field(default_factory=dict)
     _seen: dict[str, Counted] = field(default_factory=dict)
     _known: Counter[str] = field(default_factory=Counter)  # packets that were reported
     _owed: Counter[str] = field(default_factory=Counter)  # packets to be reported as a number, and not reported yet
 
     def begin(self, counters: Mapping[str, Counted]) -> None:
+        """Note what counters had counted before anything was listened to."""
         self._base = {name: counted.packets for name, counted in counters.items()}
         self._seen = dict(counters)
 
     def spare(self, name: str, now: Counted | None) -> int | None:
-        """How many packets it has counted that weren't reported. None if it is gone, or was reset since we last looked;
-        then an earlier counter of that name may have counted what was logged."""
+        """Return how many packets a counter has counted that weren't reported.
+
+        It is None if the counter is gone, or was reset since the last look: then an earlier counter of that name may
+        have counted what was logged.
+        """
         if now is None or self._begins_anew(name, now):
             return None
         return max(0, now.packets - self._base.get(name, 0) - self._known[name])
 
     def note(self, name: str, logged: int, spare: int) -> None:
-        """`logged` packets are reported one by one, the rest of its spare as a number."""
+        """Account for the spare: `logged` packets are reported one by one, the rest is to be reported as a number."""
         self._known[name] += spare
         self._owed[name] += spare - logged
 
     def missing(self, counters: Mapping[str, Counted], late: Collection[str] = ()) -> list[tuple[str, int]]:
-        """What is to be reported as numbers, once everything that was logged has come, except for the counters `late`.
-        What other counters have counted isn't included: a rule that denies now may have accepted before."""
+        """Return what is to be reported as numbers, once everything that was logged has come.
+
+        This leaves out the counters `late`, and what counters that deny nothing have counted: a rule that denies now
+        may have accepted before.
+        """
         denying = {*self.drops, *self._known}
         for name in counters.keys() - denying:
             self._base[name], self._seen[name] = counters[name].packets, counters[name]
@@ -204,7 +236,7 @@ class Account:
         return found
 
     def _begins_anew(self, name: str, now: Counted) -> bool:
-        """Whether the table was deleted, or the counter reset, since we last looked."""
+        """Return whether the table was deleted, or the counter reset, since the last look; if so, begin anew."""
         previous = self._seen.get(name, NOTHING)
         self._seen[name] = now
         if now.packets >= previous.packets and previous.made in (now.made, ""):

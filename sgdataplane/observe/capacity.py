@@ -1,4 +1,4 @@
-"""How full two tables of the kernel are: sessions, by namespace, and neighbours, of the whole machine by family.
+"""The use of two tables of the kernel: sessions, by namespace, and neighbours, of the whole machine by family.
 
 Owns the shape of these messages (linux/netfilter/nfnetlink_conntrack.h, linux/neighbour.h), and the lines about them
 for people and for logs. Must not know policy, or who asks.
@@ -40,36 +40,43 @@ LOGGER = "sgdataplane.conntrack"
 
 
 class Fullness(enum.Enum):
-    """How full a table is, as log lines name it. HAS_BEEN_FULL: there is room now, but some sessions found none."""
+    """How full a table is, as log lines name it."""
 
     OK = "ok"
     HAS_BEEN_FULL = "has-been-full"
+    """There is room now, but some sessions found none."""
     NEARLY_FULL = "nearly-full"
     FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class TableUse:
-    """`entries` of at most `limit` (0: no limit). Since the namespace was made: `dropped` packets found no room for
-    their session, or could not be tracked; `evicted` unanswered sessions made room for others; `insert_failed` entries
-    lost a race to an equal session or were refused afterwards."""
+    """The use of a namespace's conntrack table. All but the first two count since the namespace was made."""
 
     entries: int
+    """Sessions in the table."""
     limit: int
+    """How many there may be; 0 for no limit."""
     dropped: int
+    """Packets that found no room for their session, or could not be tracked."""
     evicted: int
+    """Unanswered sessions that made room for others."""
     insert_failed: int
+    """Entries that lost a race to an equal session or were refused afterwards."""
 
     @property
     def is_full(self) -> bool:
+        """Whether no new session finds room."""
         return 0 < self.limit <= self.entries
 
     @property
     def is_nearly_full(self) -> bool:
+        """Whether at least SESSIONS_NEARLY_FULL of the table is used."""
         return 0 < self.limit * SESSIONS_NEARLY_FULL <= self.entries
 
     @property
     def condition(self) -> Fullness:
+        """How full the table is, in one word."""
         if self.is_full:
             return Fullness.FULL
         if self.is_nearly_full:
@@ -78,7 +85,7 @@ class TableUse:
 
     @property
     def complaint(self) -> str:
-        """One line for people; "" if all is well."""
+        """One line for people; empty if all is well."""
         use = f"{self.entries} of {self.limit} sessions"
         dropped, evicted = counted(self.dropped, "packet"), counted(self.evicted, "unanswered session")
         so_far = f"{dropped} dropped, {evicted} evicted so far"
@@ -90,18 +97,21 @@ class TableUse:
         }[self.condition]
 
     def as_json(self) -> dict[str, int]:
-        """The numbers by name."""
+        """Return the numbers by name."""
         return asdict(self)
 
 
 class UseLog:
-    """Logs a line each time that a table's condition changes. At first it is OK, which isn't logged."""
+    """A log that gets a line each time that a table's condition changes. At first it is OK, which isn't logged."""
 
     def __init__(self) -> None:
         self._known: dict[str, Fullness] = {}
 
     def note(self, where: str, use: TableUse) -> None:
-        """`where` names the table to the reader. The record's `sentence` says the same in words."""
+        """Log the table's condition if it has changed.
+
+        `where` names the table to the reader. The record's `sentence` says the same in words.
+        """
         previous = self._known.get(where, Fullness.OK)
         self._known[where] = use.condition
         if use.condition is previous:
@@ -114,8 +124,11 @@ class UseLog:
 
 
 def read_table_use() -> TableUse:
-    """The use of the calling thread's namespace; all zeros if the kernel tracks nothing yet. HostError if it
-    refuses."""
+    """Read the use of the calling thread's namespace; all zeros if the kernel tracks nothing yet.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with Nfnetlink() as door:
         if not is_tracking(door):
             return TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
@@ -142,20 +155,22 @@ NEIGHBOURS_NEARLY_FULL = 0.75
 
 @dataclass(frozen=True, slots=True)
 class NeighbourUse:
-    """One family's table: `entries` of at most `limit`. `refused`: how many new entries found no room since boot."""
+    """The use of one family's table."""
 
     family: str
     entries: int
     limit: int
     refused: int
+    """How many new entries found no room since boot."""
 
     @property
     def is_nearly_full(self) -> bool:
+        """Whether at least NEIGHBOURS_NEARLY_FULL of the table is used."""
         return self.entries >= self.limit * NEIGHBOURS_NEARLY_FULL
 
     @property
     def complaint(self) -> str:
-        """One line for people; "" if all is well."""
+        """One line for people; empty if all is well."""
         if not self.is_nearly_full:
             return ""
         name = f"net.{self.family}.neigh.default.gc_thresh3"
@@ -166,13 +181,17 @@ class NeighbourUse:
 
 
 def read_neighbour_uses() -> tuple[NeighbourUse, ...]:
-    """The machine's tables, less the permanent entries in named namespaces. HostError if the kernel refuses."""
+    """Read the use of the machine's tables, less the permanent entries in named namespaces.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     uses, permanent = _read(), _permanent()
     return tuple(replace(use, entries=max(0, use.entries - permanent[use.family])) for use in uses)
 
 
 def read_complaints() -> tuple[str, ...]:
-    """One line for people for each table that is nearly full; none if the kernel refuses."""
+    """Return one line for people for each table that is nearly full; none if the kernel refuses."""
     try:
         if not any(use.complaint for use in _read()):  # includes permanent entries, and is far cheaper
             return ()
@@ -187,7 +206,7 @@ def _read() -> tuple[NeighbourUse, ...]:
 
 
 def _uses(door: Rtnetlink) -> Iterator[NeighbourUse]:
-    """The tables among the messages; the others are about the settings of interfaces."""
+    """Yield the tables among the messages; the others are about the settings of interfaces."""
     for (family, *_), found in door.neighbour_tables():
         if CONFIG in found and family in FAMILIES:
             (entries,), limit = ENTRIES.unpack_from(found[CONFIG]), int.from_bytes(found[THRESHOLD], sys.byteorder)
@@ -196,7 +215,7 @@ def _uses(door: Rtnetlink) -> Iterator[NeighbourUse]:
 
 
 def _permanent() -> Counter[str]:
-    """How many permanent entries there are in all named namespaces, by family. A namespace may end meanwhile."""
+    """Count the permanent entries in all named namespaces, by family. A namespace may end meanwhile."""
     found: Counter[str] = Counter()
     for name in netns.list_names():
         try:

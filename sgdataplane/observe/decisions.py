@@ -5,7 +5,8 @@ Owns which packets are equal for the rules. Is given a state. Must not decide an
 decide() looks at an address only through the prefixes, groups and lists that contain it, and at a port only through the
 ranges that contain it. So the addresses and ports are cut wherever one of these begins or ends, and the pieces that
 contain a packet's addresses and ports are its key. (100,000 packets from as many remotes, 1,000 rules and 2,000
-members: 2 s; with decide() alone 130 s.)"""
+members: 2 s; with decide() alone 130 s.)
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ CUT = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL))  # fix
 
 
 class Decider:
-    """What decide() says under one state, for many packets."""
+    """A cache of what decide() says under one state, for many packets."""
 
     def __init__(self, state: CloudState, options: Options) -> None:
         self._state, self._options = state, options
@@ -51,15 +52,18 @@ class Decider:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """One family's addresses: the groups of each member, and the prefixes that contain each piece, by first address."""
+    """One family's addresses, cut where a place that a rule can name begins or ends."""
 
     members: Pages
+    """The groups of each member."""
     starts: tuple[int, ...]
+    """The first address of each piece."""
     holding: tuple[int, ...]
+    """The prefixes that contain each piece, as bits."""
 
     @classmethod
     def of(cls, prefixes: Iterable[Ranges], members: Pages) -> _Pieces:
-        """`prefixes`: the addresses of each place that a rule can name, as a set."""
+        """Cut the addresses. `prefixes` has the addresses of each place that a rule can name, as a set."""
         turns = {0: 0}
         for bit, intervals in enumerate(prefixes):
             for first, last in intervals:
@@ -69,7 +73,7 @@ class _Pieces:
         return cls(members, tuple(starts), tuple(accumulate(map(turns.__getitem__, starts), xor)))
 
     def at(self, address: Address) -> tuple[Kin | None, int]:
-        """What tells an address from others."""
+        """Return everything by which rules can tell an address from others."""
         page = self.members.get(address.value % PAGES)
         kin = None if page is None else page.kin.get(address.value)
         return kin, self.holding[bisect_right(self.starts, address.value) - 1]
@@ -77,14 +81,15 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Eye:
-    """What one ENI's rules, and the clauses before all rules, can tell apart. `starts`: for each of CUT, where a value
-    begins to mean something else."""
+    """Everything that one ENI's rules, and the clauses before all rules, can tell apart."""
 
     addresses: dict[Family, _Pieces]
     starts: tuple[tuple[int, ...], ...]
+    """For each of CUT, the values at which it begins to mean something else."""
 
     @classmethod
     def of(cls, state: CloudState, eni: Eni, options: Options) -> _Eye:
+        """Return what the rules of an ENI can tell apart."""
         profile = resolve_profile(state, eni, options)
         permissions = (*profile.ingress, *profile.egress)
         places: set[Remote] = {*_fixed_places(eni, options), *_named_places(permissions)}
@@ -93,6 +98,7 @@ class _Eye:
         return cls(pieces, tuple(_starts(permissions, each) for each in CUT))
 
     def key(self, packet: Packet) -> Key:
+        """Return a key that is equal for packets that no rule can tell apart."""
         pieces = self.addresses[packet.family]
         return (
             packet.eni_id,
@@ -113,6 +119,7 @@ def _piece(starts: tuple[int, ...], value: int | None) -> int | None:
 
 
 def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
+    """Yield the places that rules name, and those that narrow them."""
     for permission in permissions:
         if permission.remote is not None:
             yield permission.remote
@@ -121,7 +128,7 @@ def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
 
 
 def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
-    """The addresses that decide() looks for without any rule."""
+    """Yield the addresses that decide() looks for without any rule."""
     yield from eni.own_prefixes
     yield from options.metadata
     yield from always.UNNUMBERED
@@ -133,7 +140,7 @@ def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
 
 
 def _starts(permissions: Iterable[Permission], condition: Condition) -> tuple[int, ...]:
-    """Where a value of the condition begins to mean something else; DHCP's ports are among them."""
+    """Return where a value of the condition begins to mean something else; DHCP's ports are among them."""
     dhcp = tuple((port, port) for client, server, _ in always.DHCP.values() for port in (client, server))
     asked = (condition.of_rule(permission, family) for permission in permissions for family in Family)
     intervals = [interval for some in (*asked, dhcp) for interval in some or ()]

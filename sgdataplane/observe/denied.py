@@ -1,5 +1,6 @@
-"""Denied packets of one namespace, as they happen: whose they are, and what denied each. So are packets that pass only
-as their ENI is in audit mode.
+"""Denied packets of one namespace, as they happen: whose they are, and what denied each.
+
+Packets that pass only because their ENI is in audit mode are among them.
 
 Owns the way from what the kernel logs to that. Is given where the namespace is, and which ENIs it has. Must not know
 who asks, or how it is shown.
@@ -36,34 +37,42 @@ PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """One denied packet. `direction`: towards the ENI or from it. A reply, or an ICMP error about a session, is denied
-    by the rules that would have let the session in. In audit mode it has passed, and its decision is to accept it.
-    `eni_id` None: its interface, if any, carries no ENI. `decision` None: the state doesn't have the rule (any more),
-    and only the counter is known."""
+    """One denied packet.
+
+    A reply, or an ICMP error about a session, is denied by the rules that would have let the session in. A packet in
+    audit mode has passed, and its decision is to accept it.
+    """
 
     seconds: float
+    """When it was logged, in seconds since 1970."""
     eni_id: str | None
+    """None if its interface, if any, carries no ENI."""
     ifname: str | None
+    """None if the packet has no interface, or it is gone."""
     direction: Direction
+    """Whether it came towards the ENI (ingress) or from it."""
     headers: Headers
     ethertype: int
     counter: str
+    """The counter that counted it."""
     decision: Decision | None
+    """None if the state doesn't have the rule (any more), so that only the counter is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unlogged:
-    """Packets that were denied and not logged, since too many came. `decision`: as in Denied."""
+    """Packets that were denied and not logged, because too many came."""
 
     seconds: float
     packets: int
     counter: str
     decision: Decision | None
+    """None as in Denied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """At least so many packets were logged in the name of our rules, but not by them."""
+    """A report that at least so many packets were logged in the name of our rules, but not by them."""
 
     seconds: float
     packets: int
@@ -71,17 +80,24 @@ class Forged:
 
 @dataclass(frozen=True, slots=True)
 class EnforcedPlace:
-    """A namespace (a name or path) where policies are enforced. `interfaces`: ENI id -> interface. `state`: what it
-    obeys, if that is known."""
+    """A namespace where policies are enforced."""
 
     path: str
+    """Its name or path."""
     interfaces: Mapping[str, str]
+    """ENI id -> interface."""
     placement: Placement
     state: CloudState | None = None
+    """The state that it obeys; None if that isn't known."""
 
 
 class Interpreter:
-    """Says of logged packets whose they are, and what decided. `decisions`: counter -> what it counts."""
+    """A reader of logged packets that says whose they are, and what decided.
+
+    Args:
+        place: The namespace.
+        decisions: Counter -> what it counts.
+    """
 
     def __init__(self, place: EnforcedPlace, decisions: Mapping[str, Decision]) -> None:
         self._place, self._site, self._decisions = place, SITES[place.placement], decisions
@@ -89,7 +105,7 @@ class Interpreter:
         self._names: dict[int, str] = {}
 
     def denied(self, named: LoggedAs) -> Denied:
-        """HostError if the namespace has ended."""
+        """Return a logged packet as a denied one. HostError if the namespace has ended."""
         logged = named.packet
         if logged.is_netdev:
             is_arriving = logged.hook == INGRESS
@@ -106,7 +122,10 @@ class Interpreter:
         return Denied(seconds, eni_id, ifname, direction, headers, logged.ethertype, named.counter, decision)
 
     def _name(self, number: int) -> str | None:
-        """The name of the interface with that index. A namespace doesn't use an index again."""
+        """Return the name of the interface with that index; None if there is none.
+
+        A namespace doesn't use an index again, so names are read once.
+        """
         if number not in self._names:
             with netns.inside(self._place.path):
                 self._names |= dict(socket.if_nameindex())
@@ -114,12 +133,18 @@ class Interpreter:
 
 
 class Listener:
-    """Reports what is denied in one place. For a selector: call `read` when it is readable, and `tick` once a
-    second."""
+    """A reporter of what is denied in one place.
+
+    It is for a selector: call `read` when it is readable, and `tick` once a second.
+    """
 
     def __init__(self, place: EnforcedPlace) -> None:
-        """Errors as of Nflog; HostError if there is no such namespace, OSError if the kernel refuses to list
-        counters."""
+        """Begin to listen. Errors as in Nflog.
+
+        Raises:
+            HostError: There is no such namespace.
+            OSError: The kernel refuses to list counters.
+        """
         known = {} if place.state is None else logged(place.state, place.interfaces)
         self._decisions = {**FIXED, **known}
         self._interpreter = Interpreter(place, self._decisions)
@@ -128,9 +153,11 @@ class Listener:
             self._belief = Belief(LOG_GROUP, drops)
 
     def fileno(self) -> int:
+        """Return the log's socket, for a selector."""
         return self._belief.fileno()
 
     def close(self) -> None:
+        """Stop listening."""
         self._belief.close()
 
     def read(self) -> Iterator[Denied]:
@@ -138,8 +165,11 @@ class Listener:
         return map(self._interpreter.denied, self._belief.read())
 
     def tick(self) -> Iterator[Denied | Unlogged | Forged]:
-        """Yield what has come, also from new rules; then what was denied and not logged, and what was forged. OSError
-        as above."""
+        """Yield what has come, also from new rules; then what was denied and not logged, and what was forged.
+
+        Raises:
+            OSError: The kernel refuses to list counters.
+        """
         believed, missing = self._belief.tick()
         yield from map(self._interpreter.denied, believed)
         for counter, packets in missing:

@@ -1,4 +1,4 @@
-"""What a namespace has dropped, in which direction and why.
+"""The packets that a namespace has dropped, in which direction and why.
 
 Owns which of the tables' named counters count drops. Is given a state and a namespace. Must not know who asks.
 
@@ -30,28 +30,30 @@ from sgdataplane.observe import hits
 
 
 class Reason(NamedTuple):
-    """Why packets were dropped."""
+    """A direction and a cause for which packets were dropped."""
 
     direction: str
     cause: str
 
     @classmethod
     def of(cls, decision: Decision) -> Reason:
+        """Return the reason of a decision."""
         return cls(decision.direction.value, decision.cause)
 
 
 class WouldDrop(NamedTuple):
-    """At which ENI in audit mode packets passed, in which direction, and which rule would have dropped them; `group`,
-    `rule`: "" if that is the default."""
+    """An ENI in audit mode, a direction, and the rule that would have dropped the packets that passed."""
 
     eni: str
     direction: str
     group: str
+    """Empty if the default would drop them."""
     rule: str
+    """Empty if the default would drop them."""
 
 
 class OfEni(NamedTuple):
-    """Whose packets were dropped, and in which direction."""
+    """The ENI whose packets were dropped, and in which direction."""
 
     eni: str
     direction: str
@@ -67,13 +69,16 @@ REASONS = (*map(Reason.of, FIXED.values()), *(Reason(direction.value, RULE) for 
 
 
 def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
-    """The counters of the refusing rules in these ENIs' groups."""
+    """Return the counters of the refusing rules in these ENIs' groups, with their reason."""
     found = hits.rules(state, eni_ids).items()
     return {name: Reason.of(decision) for name, decision in found if decision.verdict is Verdict.DROP}
 
 
 def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
-    """The counters of everything dropped at each of these ENIs' interfaces, the fence's own counters included."""
+    """Return the counters of everything dropped at each of these ENIs' interfaces.
+
+    The fence's own counters are included.
+    """
     found = {}
     for eni_id, ifname in interfaces.items():
         for side in Direction:
@@ -83,7 +88,7 @@ def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
 
 
 def of_audited(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, WouldDrop]:
-    """The counters of what passes at these ENIs only as they are in audit mode."""
+    """Return the counters of what passes at these ENIs only because they are in audit mode."""
     found = {}
     for name, (eni_id, decision) in hits.audits(state, interfaces).items():
         would = decision.enforced
@@ -92,20 +97,29 @@ def of_audited(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Wo
 
 
 def read_counters(namespace: str) -> dict[str, int]:
-    """All counters in our tables there: name -> packets. HostError if there is no such namespace, OSError if the kernel
-    refuses."""
+    """Read all counters in sgdataplane's tables there: name -> packets.
+
+    Raises:
+        HostError: There is no such namespace.
+        OSError: The kernel refuses.
+    """
     with netns.inside(namespace), Nfnetlink() as door:
         return read_packets(door, TABLE) | read_packets(door, TABLE, NETDEV)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one namespace has dropped, by reason and by ENI, and what it would have dropped at ENIs in audit mode. These
-    sums only grow, although counters come and go with their rules, and begin anew when somebody deletes a table."""
+    """The sums of one namespace's drops.
+
+    They only grow, although counters come and go with their rules, and begin anew when somebody deletes a table.
+    """
 
     packets: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    """Dropped packets by reason."""
     of_enis: dict[OfEni, int] = field(default_factory=dict)
+    """Dropped packets by ENI and direction."""
     audited: dict[WouldDrop, int] = field(default_factory=dict)
+    """Packets that would have been dropped at ENIs in audit mode."""
     _last: dict[str, int] = field(default_factory=dict)
 
     def note(
@@ -115,9 +129,16 @@ class Tally:
         enis: Mapping[str, OfEni] = NONE,
         audited: Mapping[str, WouldDrop] = NOT_AUDITED,
     ) -> None:
-        """Add what counters have counted since the last call. `rules`: the counters of refusing rules. `enis`: those of
-        ENIs, `audited`: those of ENIs in audit mode; other ENIs are forgotten. What a rule's counter has at its first
-        reading doesn't count, since its rule may have accepted until then."""
+        """Add what counters have counted since the last call.
+
+        A rule's counter that is read for the first time adds nothing, because its rule may have accepted until then.
+
+        Args:
+            found: The counters' values.
+            rules: The counters of refusing rules.
+            enis: The counters of ENIs; other ENIs are forgotten.
+            audited: The counters of ENIs in audit mode; others are forgotten.
+        """
         previous, self._last = self._last, {}
         self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
         fixed = ((name, Reason.of(decision)) for name, decision in FIXED.items())
@@ -130,6 +151,7 @@ class Tally:
             self.audited[would] += self._grown(name, found, previous.get(name, 0))
 
     def _grown(self, name: str, found: Mapping[str, int], previous: int | None) -> int:
+        """Return what a counter has counted since `previous`: all, if it began anew; nothing, if that is None."""
         self._last[name] = now = found.get(name, 0)
         if previous is None:
             return 0

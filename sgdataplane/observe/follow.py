@@ -1,4 +1,4 @@
-"""Following what is denied in several namespaces at once, for a while.
+"""A loop that follows what is denied in several namespaces at once, for a while.
 
 Owns the loop. Is given where to listen. Must not know who asks, or how it is shown.
 
@@ -26,19 +26,21 @@ Told = tuple["Followed", Denied | Unlogged | Forged]
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """A namespace where policies are enforced. `name`: for people. `held`: a path that leads there while it is held;
-    None: the namespace has ended. `is_there`: whether it exists without us. The rest as in EnforcedPlace."""
+    """A namespace where policies are enforced; some fields are as in EnforcedPlace."""
 
     name: str
+    """The name that people read."""
     held: Callable[[], AbstractContextManager[str | None]]
+    """Gives a path that leads there while it is held; None if the namespace has ended."""
     is_there: Callable[[], bool]
+    """Tells whether it exists without us."""
     interfaces: Mapping[str, str]
     placement: Placement
     state: CloudState | None = None
 
 
 class Follow:
-    """Listens from the beginning of the block to its end."""
+    """A listener to several namespaces, from the beginning of the block to its end."""
 
     def __init__(self, sources: Iterable[Followed]) -> None:
         self._sources = tuple(sources)
@@ -46,7 +48,12 @@ class Follow:
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
-        """HostError or UnsupportedError if one can't be listened to. One that has ended is left out."""
+        """Begin to listen; a namespace that has ended is left out.
+
+        Raises:
+            HostError: A namespace can't be listened to.
+            UnsupportedError: The kernel can't do it.
+        """
         try:
             for source in self._sources:
                 self._begin(source)
@@ -76,8 +83,10 @@ class Follow:
         stack.close()
 
     def told(self, until: float | None) -> Iterator[Told]:
-        """Yield what is denied until that time (by time.monotonic; None: without end), or until no namespace is
-        left."""
+        """Yield what is denied until that time, or until no namespace is left.
+
+        `until` is by time.monotonic(); None is without end.
+        """
         tick = time.monotonic() + TICK_S
         while self._open and (until is None or time.monotonic() < until):
             now = time.monotonic()
@@ -93,10 +102,12 @@ class Follow:
         yield from self._ticked()
 
     def _heard(self, source: Followed) -> Iterator[Told]:
+        """Yield what has come from one namespace."""
         with suppress(HostError, OSError):  # the kernel refuses; we ask again
             yield from ((source, entry) for entry in self._open[source][0].read())
 
     def _ticked(self) -> Iterator[Told]:
+        """Yield what has come from all namespaces, and release those that have ended."""
         for source, (listener, _) in tuple(self._open.items()):
             with suppress(HostError, OSError):  # the kernel refuses; we ask again
                 yield from ((source, entry) for entry in listener.tick())

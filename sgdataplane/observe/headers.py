@@ -17,23 +17,26 @@ ARP_BYTES = 28
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The fields of a packet's headers; None: it has no such field, or is cut off before it. `length`: bytes of the
-    whole packet, with its IP header. For ARP the addresses are the sender's and the one asked for."""
+    """The fields of a packet's headers; None where it has no such field, or is cut off before it."""
 
     family: Family | None = None
     source: Address | None = None
+    """The sender's address for ARP, too."""
     destination: Address | None = None
+    """The address asked for, for ARP."""
     protocol: int | None = None
     source_port: int | None = None
     port: int | None = None
+    """The destination port."""
     icmp_type: int | None = None
     icmp_code: int | None = None
     tcp_flags: int | None = None
     length: int = 0
+    """Bytes of the whole packet, with its IP header."""
 
 
 def parse_headers(ethertype: int, data: bytes) -> Headers:
-    """Never fails: if the bytes make no sense, all fields are None."""
+    """Parse a packet's headers; never fail: if the bytes make no sense, all fields are None."""
     if ethertype in FAMILIES and family_of(data) is FAMILIES[ethertype]:
         return _ip(FAMILIES[ethertype], data)
     if ethertype == ETH_ARP and len(data) >= ARP_BYTES:

@@ -1,4 +1,4 @@
-"""What the counters of a namespace's tables stand for: the rules and the other causes that decide about packets.
+"""The meaning of the counters in a namespace's tables: the rules and the other causes that decide about packets.
 
 Owns the way from a counter's name to a rule, reading all counters of a namespace, and the keys of a row. Is given a
 state and ENIs. Must not know who asks, or how counts are kept.
@@ -52,11 +52,15 @@ FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision i
 
 
 def decisions(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
-    """Counter -> what it counts, by direction: the inner accepts and rules of these ENIs' groups in the order in which
-    they decide, profile by profile, then the default. What passes at ENIs in audit mode comes next, ENI by ENI, and the
-    fixed causes at the end. Rules that no packet can reach are included, although no table has a counter for them.
+    """Return what each counter counts, in the order in which tables of counters list them.
 
-    interfaces    ENI id -> interface name
+    First come the inner accepts and rules of these ENIs' groups in the order in which they decide, profile by profile,
+    then the default, ingress before egress. What passes at ENIs in audit mode comes next, ENI by ENI, and the fixed
+    causes at the end. Rules that no packet can reach are included, although no table has a counter for them.
+
+    Args:
+        state: The state in force.
+        interfaces: ENI id -> interface name.
     """
     enis = [state.eni[eni_id] for eni_id in interfaces if eni_id in state.eni]
     found: dict[str, Decision] = {}
@@ -71,7 +75,10 @@ def decisions(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Dec
 
 
 def audits(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, tuple[str, Decision]]:
-    """Counter -> ENI in audit mode, and the decision by which packets pass there. `interfaces`: as above."""
+    """Return counter -> ENI in audit mode, and the decision by which packets pass there.
+
+    `interfaces` is ENI id -> interface name.
+    """
     known: dict[tuple[tuple[str, ...], NicType], list[Decision]] = {}
     found: dict[str, tuple[str, Decision]] = {}
     for eni_id, ifname in interfaces.items():
@@ -88,8 +95,10 @@ def audits(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, tuple[
 
 
 def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
-    """Counter -> rule, for all rules of these ENIs' groups, including those for another nic type or an unknown
-    group."""
+    """Return counter -> rule, for all rules of these ENIs' groups.
+
+    Those for another nic type or an unknown group are included.
+    """
     enis = (state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni)
     groups = sorted({group_id for eni in enis for group_id in eni.security_group_ids})
     found = (of_rule(group_id, rule) for group_id in groups for rule in state.group[group_id].rules)
@@ -97,30 +106,44 @@ def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
 
 
 def read_hits(namespace: str) -> dict[str, Counted]:
-    """All such counters of our tables there, by name. HostError if there is no such namespace, OSError if the kernel
-    refuses."""
+    """Read the counters of rules and other causes in sgdataplane's tables there, by name.
+
+    Raises:
+        HostError: There is no such namespace.
+        OSError: The kernel refuses.
+    """
     with netns.inside(namespace), Nfnetlink() as door:
         return of_causes(read_counters(door, TABLE) | read_counters(door, TABLE, NETDEV))
 
 
 def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
-    """The counters of these names in our tables there, and no others: root of the namespace can add counters with names
-    like ours. Errors as in read_hits."""
+    """Read the counters of these names in sgdataplane's tables there, and no others.
+
+    Root of the namespace can add counters with names like ours. Errors as in read_hits.
+    """
     with netns.inside(namespace), Nfnetlink() as door:
         found = read_wanted(door, TABLE, "inet", wanted)
         return found | read_wanted(door, TABLE, NETDEV, wanted)
 
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:
-    """Only the counters of rules and other causes; others count the drops of each ENI once more."""
+    """Return only the counters of rules and other causes; others count the drops of each ENI once more."""
     return {name: counted for name, counted in counters.items() if name in FIXED or name.startswith(PREFIXES)}
 
 
 def rows(
     known: Mapping[str, Decision], sums: Mapping[str, Sum], enis: Mapping[str, str] = NO_ENIS
 ) -> Iterator[dict[str, object]]:
-    """A row for each rule in force, hit or not; each fixed cause that was ever hit; and each former counter that has
-    counted something. `enis`: the ENI of each counter that is one ENI's alone."""
+    """Yield a row for each counter that somebody may want to see.
+
+    These are each rule in force, hit or not; each fixed cause that was ever hit; and each former counter that has
+    counted something.
+
+    Args:
+        known: What each counter counts.
+        sums: What each has counted.
+        enis: The ENI of each counter that is one ENI's alone.
+    """
     for name, decision in known.items():
         found = sums.get(name)
         is_met = found is not None and found.packets
@@ -132,18 +155,21 @@ def rows(
 
 
 def logged(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, Decision]:
-    """Counter -> what it counts, of rules and of what is audited, as logged packets name it. `interfaces`: as above."""
+    """Return counter -> what it counts, of rules and of what is audited, as logged packets name it.
+
+    `interfaces` is ENI id -> interface name.
+    """
     audited = (decision for _, decision in audits(state, interfaces).values())
     return rules(state, interfaces) | {counter_name(decision): decision for decision in audited}
 
 
 def eni_of_counter(state: CloudState, interfaces: Mapping[str, str]) -> dict[str, str]:
-    """The ENI of each counter that is one ENI's alone, for rows()."""
+    """Return the ENI of each counter that is one ENI's alone, for rows()."""
     return {name: eni_id for name, (eni_id, _) in audits(state, interfaces).items()}
 
 
 def _row(name: str, decision: Decision | None, found: Sum | None, *, is_in_force: bool = True) -> dict[str, object]:
-    """What is audited is told as what it would be, and that it passes."""
+    """Return a row; what is audited is described as what would happen to it, and as passing."""
     found, is_audited = found or Sum(0, 0, ""), decision is not None and decision.would is not None
     passing, decision = decision, decision and decision.enforced
     return {
@@ -172,7 +198,7 @@ def _kind(decision: Decision) -> str:
 
 
 def decision_of(row: Mapping[str, Any]) -> Decision | None:
-    """What a row counts; None if that isn't known."""
+    """Return what a row counts; None if that isn't known."""
     causes = {"fixed": row["cause"], "fence": f"{FENCE}{row['cause']}", None: None}
     cause = causes.get(row["kind"], row["kind"])
     if cause is None:

@@ -1,4 +1,4 @@
-"""How often each rule was hit in total, and when: sums of counters that outlive the counters.
+"""The total hits of each rule, and when they came: sums of counters that outlive the counters.
 
 Owns the sums. Is given readings of the kernel's counters. Must not know the kernel, files, or what a counter stands
 for.
@@ -22,16 +22,19 @@ NOTHING = Counted(0, 0)  # one object for all counters at zero, which are most o
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What one counter of one scope has counted since `since`. `first`, `last`: the times of the first and the last
-    reading that found it increased, so a hit came between that reading and the one before it; "": never."""
+    """The sum of one counter of one scope. Times are those of the readings, as text."""
 
     packets: int
     bytes: int
     since: str
+    """When the sum began."""
     first: str = ""
+    """The first reading that found it increased; empty for never. The hit came since the reading before."""
     last: str = ""
+    """The last reading that found it increased; empty for never."""
 
     def plus(self, packets: int, size: int, at: str) -> Sum:
+        """Return the sum with packets and bytes added that a reading at that time has found."""
         if not packets:
             return self
         return replace(self, packets=self.packets + packets, bytes=self.bytes + size, first=self.first or at, last=at)
@@ -47,10 +50,12 @@ class Base:
 
 @dataclass(slots=True)
 class Ledger:
-    """`scopes`: sums by scope and counter. `bases`: by the namespace's cookie, which is valid for one boot."""
+    """The sums of all scopes."""
 
     scopes: dict[str, dict[str, Sum]] = field(default_factory=dict)
+    """Sums by scope and counter."""
     bases: dict[int, Base] = field(default_factory=dict)
+    """By the namespace's cookie, which is valid for one boot."""
 
     def note(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
         """Add a reading of all counters of a namespace."""
@@ -68,6 +73,7 @@ class Ledger:
         self.bases[cookie] = Base(base.scope, kept)
 
     def _add(self, base: Base, counters: Mapping[str, Counted], at: str) -> None:
+        """Add to the sums what counters have counted since the base."""
         sums, fresh = self._sums(base.scope), Sum(0, 0, at)
         for name, now in counters.items():
             sums[intern(name)] = sums.get(name, fresh).plus(*_more(base.counters.get(name, NOTHING), now), at)
@@ -96,7 +102,7 @@ class Ledger:
 
 
 def _more(previous: Counted, now: Counted) -> tuple[int, int]:
-    """Packets and bytes since the previous reading; all of them if the counter was made anew or reset since."""
+    """Return packets and bytes since the previous reading; all of them if the counter was made anew or reset since."""
     if previous.made != now.made or now.packets < previous.packets:
         return now.packets, now.bytes
     return now.packets - previous.packets, max(0, now.bytes - previous.bytes)

@@ -21,7 +21,7 @@ VERSION = 1
 
 
 def ledger_as_json(ledger: Ledger, boot: str) -> dict[str, object]:
-    """The ledger as a document. `boot`: this boot's id."""
+    """Return the ledger as a document. `boot` is this boot's id."""
     return {
         "version": VERSION,
         "boot": boot,
@@ -37,7 +37,12 @@ def ledger_as_json(ledger: Ledger, boot: str) -> dict[str, object]:
 
 
 def ledger_of(document: object, boot: str) -> Ledger:
-    """The ledger in a document; without bases if it is of another boot. ValueError or TypeError if it isn't one."""
+    """Return the ledger in a document; without bases if it is of another boot.
+
+    Raises:
+        ValueError: It isn't one.
+        TypeError: It isn't one.
+    """
     found = _as(dict, document)
     if found.keys() != {"version", "boot", "scopes", "bases"} or found["version"] != VERSION:
         raise ValueError("it has another version, or no counts")
@@ -62,12 +67,14 @@ def _counted(made: object, packets: object, size: object) -> Counted:
 
 
 def _count(value: object) -> int:
+    """Return the value if it is a count. ValueError if it isn't."""
     if type(value) is not int or not 0 <= value < 1 << 80:  # a bool is an int, too
         raise ValueError(f"{value!r:.40} is not a count")
     return value
 
 
 def _as(kind: type[T], value: object) -> T:
+    """Return the value if it is of that type. TypeError if it isn't."""
     if not isinstance(value, kind):
         raise TypeError(f"{value!r:.40} is not a {kind.__name__}")
     return value

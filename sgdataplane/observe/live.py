@@ -1,4 +1,4 @@
-"""What the table in a namespace's kernel would do with one packet, and whether it is the table that should be there.
+"""The verdict of the table in a namespace's kernel on one packet, and whether it is the table that should be there.
 
 Owns the packet's fields as the kernel reads them at a hook, and which counter stands for which decision. Is given a
 namespace, a packet and the table that should be there. Must not know who asks, or what the state's own answer is. Sends
@@ -37,20 +37,28 @@ ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Fiel
 
 @dataclass(frozen=True, slots=True)
 class LiveAnswer:
-    """`verdict`: accept or drop; "" if that is unknown, and `problem` says why. `counters`: those that would count the
-    packet, the one of the cause first, or, at an ENI in audit mode, its own; `packets`: what that one has counted so
-    far. `differences`: what in the table isn't as it should be, a line each."""
+    """The answer of a namespace's table about one packet."""
 
     verdict: str
+    """`accept` or `drop`; empty if that is unknown, and `problem` says why."""
     counters: tuple[str, ...] = ()
+    """Those that would count the packet: the one of the cause first, or at an ENI in audit mode, its own."""
     packets: int | None = None
+    """How many packets the first of these has counted so far; None if that isn't known."""
     problem: str = ""
     differences: tuple[str, ...] = ()
+    """What in the table isn't as it should be, a line each."""
 
 
 def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table | None) -> LiveAnswer:
-    """What happens to an opening packet at the ENI on that interface. `wanted`: the table that should be there, at any
-    epoch; None if that isn't known. HostError if there is no such namespace, OSError if the kernel refuses."""
+    """Return what happens to an opening packet at the ENI on that interface.
+
+    `wanted` is the table that should be there, at any epoch; None if that isn't known.
+
+    Raises:
+        HostError: There is no such namespace.
+        OSError: The kernel refuses.
+    """
     with netns.inside(namespace), Nfnetlink() as door:
         held = read_table(door, TABLE)
         counted = read_packets(door, TABLE)
@@ -71,8 +79,10 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
 
 
 def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[VerdictKind, list[str]]:
-    """What happens to a packet at the hook of that base chain, and its counters. All base chains at the hook are run,
-    as others may have added some. InternalError as of `run`."""
+    """Return what happens to a packet at the hook of that base chain, and its counters.
+
+    All base chains at the hook are run, because others may have added some. InternalError as in `run`.
+    """
     hook = table.chain[chain].hook
     here = [entry for entry in table.chains if entry.hook and hook and entry.hook.name == hook.name]
     counters: list[str] = []
@@ -89,7 +99,7 @@ def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[Verdi
 
 
 def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
-    """What isn't as it should be, a line each. Epochs and secret are taken from the namespace."""
+    """Return what isn't as it should be, a line each. Epochs and secret are taken from the namespace."""
     stamp = held.inventory.stamp
     found = list(held.odd)
     if stamp is None:
@@ -102,7 +112,7 @@ def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
 
 
 def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
-    """The counters that count a packet with that decision at that interface's ENI, in order."""
+    """Return the counters that count a packet with that decision at that interface's ENI, in order."""
     if decision.would is not None:
         return audited_at(ifname, decision.would), counter_name(decision)
     dropped = (eni_counter(decision.direction, ifname),) if decision.verdict is Verdict.DROP else ()
@@ -110,7 +120,7 @@ def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
 
 
 def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
-    """The packet's fields at the hook of its direction, as the first packet of its session."""
+    """Return the packet's fields at the hook of its direction, as the first packet of its session."""
     far, near = (SOURCE, DESTINATION) if packet.direction is Direction.INGRESS else (DESTINATION, SOURCE)
     family = packet.family
     fields: dict[Field, Key] = {

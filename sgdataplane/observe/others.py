@@ -1,4 +1,4 @@
-"""What other programs have in a namespace that affects the policy: rules that use the conntrack mark, and flowtables.
+"""Foreign objects in a namespace that affect the policy: rules that use the conntrack mark, and flowtables.
 
 Owns the numbers of these messages (linux/netfilter/nf_tables.h, xt_connmark.h). Runs in a namespace. Must not know
 policy, or what is done about what it finds.
@@ -39,15 +39,16 @@ OPTIONS = {0: "--set-mark", SAVE: "--save-mark", RESTORE: "--restore-mark"}
 
 @dataclass(frozen=True, slots=True)
 class MarkUser:
-    """A rule, as `nft -a list chain FAMILY TABLE CHAIN` shows it with its handle. `text`: the part that uses the mark,
-    in the syntax of nft or iptables. `sets`: False if it only reads the mark."""
+    """A rule of another program that uses the mark, as `nft -a list chain FAMILY TABLE CHAIN` shows it."""
 
     family: str
     table: str
     chain: str
     handle: int
     sets: bool
+    """False if it only reads the mark."""
     text: str
+    """The part that uses the mark, in the syntax of nft or iptables."""
 
     @property
     def complaint(self) -> str:
@@ -62,8 +63,13 @@ class MarkUser:
 
 
 def read_mark_users() -> tuple[MarkUser, ...]:
-    """Those in the calling thread's namespace, in the order of tables, chains and rules; our trials only read the mark.
-    HostError if the kernel refuses."""
+    """Read the rules that use the mark in the calling thread's namespace, in the order of tables, chains and rules.
+
+    The tables of trials are left out where they only read the mark.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with Nfnetlink() as door, refusals_of("nftables rules"):
         tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
         return tuple(
@@ -76,7 +82,10 @@ def read_mark_users() -> tuple[MarkUser, ...]:
 
 
 def _users(door: Nfnetlink, family: int, table: bytes) -> Iterator[MarkUser]:
-    """`table`: its name as the kernel's bytes, which need not be text."""
+    """Yield the rules of a table that use the mark.
+
+    `table` is its name as the kernel's bytes, which need not be text.
+    """
     asked = attribute(RULE_TABLE, table)
     for _, found in door.dump(_kind(GETRULE), family, asked):
         user = parse_rule(family, found)
@@ -102,7 +111,7 @@ def parse_rule(family: int, rule: Mapping[int, bytes]) -> MarkUser | None:
 
 
 def _uses(expression: Mapping[int, bytes]) -> Iterator[tuple[bool, str]]:
-    """Whether the expression sets the mark (else it reads it), and in which words."""
+    """Yield whether the expression sets the mark (else it reads it), and in which words."""
     data = parse_attributes(expression.get(EXPRESSION_DATA, b""))
     match text_of(expression[EXPRESSION_NAME]):
         case "ct" if uint(data[CT_KEY]) == MARK:
@@ -115,7 +124,7 @@ def _uses(expression: Mapping[int, bytes]) -> Iterator[tuple[bool, str]]:
 
 
 def _mode(revision: int, info: bytes) -> int:
-    """-1 for a revision that we don't know."""
+    """Return the mode of a CONNMARK target; -1 for a revision that isn't known."""
     place = MODE_AT.get(revision, len(info))
     return info[place] if place < len(info) else -1
 
@@ -138,23 +147,28 @@ CONSEQUENCES = {  # by whether the placement is outside the instance
 
 @dataclass(frozen=True, slots=True)
 class Flowtable:
-    """A flowtable as `nft list flowtables` shows it. `devices`: where it takes packets from."""
+    """A flowtable as `nft list flowtables` shows it."""
 
     family: str
     table: str
     name: str
     devices: tuple[str, ...]
+    """The interfaces where it takes packets from."""
     is_in_hardware: bool
 
     def complaint(self, placement: Placement) -> str:
-        """What somebody should know, in one line."""
+        """Return what somebody should know, in one line."""
         where = f"flowtable {self.family} {self.table} {self.name} ({', '.join(self.devices) or 'no device'})"
         hardware = ", some in hardware, where we don't see them" if self.is_in_hardware else ""
         return f"{where} carries sessions past the policy{hardware}: {CONSEQUENCES[placement.is_outside]}"
 
 
 def read_flowtables() -> tuple[Flowtable, ...]:
-    """Those in the calling thread's namespace, in the order of tables, up to MOST. HostError if the kernel refuses."""
+    """Read the flowtables in the calling thread's namespace, in the order of tables, up to MOST.
+
+    Raises:
+        HostError: The kernel refuses.
+    """
     with Nfnetlink() as door, refusals_of("nftables flowtables"):
         found = door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
         return tuple(parse_flowtable(*entry) for entry in found[:MOST])

@@ -11,7 +11,8 @@ So in instance placement ingress uses the original tuple and egress the reply; i
 round.
 
 The mark says which ENI accepted a session (contract/marks.py). A session that no ENI has accepted since the last
-change, or that was refused, is attributed by its addresses."""
+change, or that was refused, is attributed by its addresses.
+"""
 
 from __future__ import annotations
 
@@ -38,35 +39,44 @@ LOOPBACK = (Prefix.parse("127.0.0.0/8"), Prefix.parse("::1"))
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session as one ENI's policy sees it. `direction` is that of its opening packet; ports are None if the
-    protocol has none. `ingress` and `egress`, what came in and went out, are None unless the kernel counts.
+    """One session as one ENI's policy sees it.
 
-    `is_judged`: the policy in force has accepted it, so its packets pass; else its next packet will be judged.
-    `decision`: what that policy says about its opening packet now. The two differ if running sessions are kept
-    (`on_change: keep`).
-    A session that belongs to no ENI (`eni_id` "": by lo, or between the instance's own interfaces) has no direction and
-    no decision; its opener is given as local.
+    A session that belongs to no ENI, because it goes by lo or between the instance's own interfaces, has no direction
+    and no decision; its opener is given as local.
     """
 
     namespace: str
     eni_id: str
+    """Empty if it belongs to no ENI."""
     ifname: str
     direction: Direction | None
+    """That of its opening packet; None if it belongs to no ENI."""
     protocol: int
     remote: Address
     remote_port: int | None
+    """None if the protocol has no ports."""
     local: Address
     local_port: int | None
+    """None if the protocol has no ports."""
     icmp_type: int | None
+    """None unless it is ICMP or ICMPv6."""
     state: str
     seconds_left: int
     ingress: Accounting | None
+    """What came in; None unless the kernel counts."""
     egress: Accounting | None
+    """What went out; None unless the kernel counts."""
     is_judged: bool
+    """Whether the policy in force has accepted it, so that its packets pass; else its next packet will be judged."""
     decision: Decision | None
+    """What that policy says about its opening packet now.
+
+    It differs from `is_judged` if running sessions are kept (`on_change: keep`).
+    """
 
     @property
     def family(self) -> Family:
+        """The address family."""
         return self.remote.family
 
     @property
@@ -77,15 +87,23 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The ENI on one side of a session, and whether its policy in force has accepted the session."""
+    """The ENI on one side of a session."""
 
     eni_id: str
     side: Direction
     is_judged: bool
+    """Whether the ENI's policy in force has accepted the session."""
 
 
 class Owners:
-    """Finds the ENIs of sessions in one namespace. `stamp`: of the policy in force there, if there is one."""
+    """A finder of the ENIs of sessions in one namespace.
+
+    Args:
+        state: The state in force.
+        interfaces: ENI id -> interface name.
+        stamp: The stamp of the policy in force there; None if there is none.
+        site: The placement.
+    """
 
     def __init__(
         self, state: CloudState, interfaces: Mapping[str, str], stamp: Stamp | None, site: Site = INSTANCE
@@ -100,14 +118,17 @@ class Owners:
         self._pairs = [(p, eni.network_interface_id) for eni in enis for p in eni.allowed_address_pairs]
 
     def of(self, entry: Tracked) -> tuple[Owner, ...]:
-        """Empty if the session belongs to no ENI; two if it runs between two ENIs, or an instance forwards it from one
-        of its ENIs to another."""
+        """Return the owners of a session: none, one or two.
+
+        There are two if it runs between two ENIs, or if an instance forwards it from one of its ENIs to another.
+        """
         found = tuple(owner for side in Direction if (owner := self._of_side(entry, side)))
         if found or entry.mark:
             return found
         return tuple(owner for side in Direction if (owner := self._by_pair(entry, side)))
 
     def _of_side(self, entry: Tracked, side: Direction) -> Owner | None:
+        """Return the owner on that side by the session's mark, or else by its addresses; None if there is none."""
         epoch, slot = self._site.marks.parts(side, entry.mark)
         if self._epochs.get(slot) == epoch:
             return Owner(self._slots[slot], side, is_judged=True)
@@ -119,7 +140,10 @@ class Owners:
         return None if eni_id is None else Owner(eni_id, side, is_judged=False)
 
     def _by_pair(self, entry: Tracked, side: Direction) -> Owner | None:
-        """Allowed address pairs may be as wide as 0.0.0.0/0, so they are used only if nothing else tells the owner."""
+        """Return the owner on that side by its allowed address pairs; None if there is none.
+
+        These may be as wide as 0.0.0.0/0, so they are used only if nothing else tells the owner.
+        """
         remote, local = _ends(self._site, entry, side)
         eni_id = _holder(self._pairs, local)
         if eni_id is None or self._is_here(local) or (self._is_one_instance and self._is_here(remote)):
@@ -135,6 +159,7 @@ class Owners:
         return self._private(address) is not None or any(address in prefix for prefix in LOOPBACK)
 
     def _private(self, address: Address) -> str | None:
+        """Return the ENI that has the address or a delegated prefix around it; None if there is none."""
         return self._single.get(address) or _holder(self._delegated, address)
 
 
@@ -147,8 +172,15 @@ def read_sessions(
 ) -> Iterator[Session]:
     """Yield all sessions in the namespace, in no order, including those that belong to no ENI.
 
-    `interfaces`: ENI id -> interface name. `decider` knows the state in force, `site` the placement. HostError if there
-    is no such namespace, or the kernel refuses.
+    Args:
+        namespace: Its name or path.
+        state: The state in force.
+        interfaces: ENI id -> interface name.
+        decider: Knows the state in force.
+        site: The placement.
+
+    Raises:
+        HostError: There is no such namespace, or the kernel refuses.
     """
     with netns.inside(namespace):
         stamp = _present_stamp(namespace)
@@ -191,24 +223,25 @@ def _session(place: tuple[str, str], packet: Packet, entry: Tracked, owner: Owne
 
 
 def opening_packet(entry: Tracked, owner: Owner, site: Site = INSTANCE) -> Packet:
-    """The packet that opened the session, as it was on the ENI's wire."""
+    """Return the packet that opened the session, as it was on the ENI's wire."""
     on_wire = _on_wire(site, entry, owner.side)
     ends = _ends(site, entry, owner.side)
     return Packet(owner.eni_id, owner.side, *ends, on_wire.protocol, *_ports(on_wire), entry.icmp_type)
 
 
 def _on_wire(site: Site, entry: Tracked, side: Direction) -> SessionTuple:
+    """Return the opening packet's tuple as it was on the wire of that side."""
     return entry.reply.reverse if site.is_leaving(side) else entry.original
 
 
 def _ends(site: Site, entry: Tracked, side: Direction) -> tuple[Address, Address]:
-    """Remote and local address on the wire."""
+    """Return remote and local address on the wire."""
     seen = _on_wire(site, entry, side)
     return (seen.source, seen.target) if side is INGRESS else (seen.target, seen.source)
 
 
 def _ports(session: SessionTuple) -> tuple[int | None, int | None]:
-    """Destination and source port; None if the protocol has none."""
+    """Return destination and source port; None if the protocol has none."""
     return (session.port, session.source_port) if session.protocol in PORT_PROTOCOLS else (None, None)
 
 
@@ -240,19 +273,21 @@ Rank = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Conditions; all that are set must hold. `port`: the one to which a session was opened. `internal`: include
-    sessions that belong to no ENI, if they meet the other conditions."""
+    """Conditions on sessions; all that are set must hold."""
 
     eni_id: str | None = None
     direction: Direction | None = None
     remote: Prefix | None = None
     protocol: Protocol | None = None
     port: int | None = None
+    """The one to which a session was opened."""
     state: str | None = None
     rule_id: str | None = None
     internal: bool = False
+    """Whether sessions that belong to no ENI are included, if they meet the other conditions."""
 
     def holds(self, session: Session) -> bool:
+        """Return whether a session meets all conditions."""
         rule_id = session.decision.security_group_rule_id if session.decision else None
         return (
             (self.internal or session.eni_id != "")
@@ -267,7 +302,7 @@ class Selection:
 
 
 def _usual(session: Session) -> Rank:
-    """By ENI, then direction, protocol and port, then the ends."""
+    """Return the key of the usual order: by ENI, then direction, protocol and port, then the ends."""
     direction = "" if session.direction is None else session.direction.value
     opener = (session.remote, session.remote_port or 0, session.local, session.local_port or 0)
     return (session.namespace, session.eni_id, direction, session.protocol, session.port or 0, opener)

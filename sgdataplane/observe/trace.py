@@ -40,22 +40,27 @@ QUIET_S = 0.2  # after its last event a packet has left the rules
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which packets to trace: at the interface `ifname`, towards or from its ENI (None: both), with this protocol
-    number, other end, and ports as in the header (None: any)."""
+    """The packets of one interface to trace."""
 
     ifname: str
     direction: Direction | None = None
+    """Towards the ENI (ingress) or from it; None for both."""
     protocol: int | None = None
+    """The protocol's number; None for any."""
     remote: Prefix | None = None
+    """The other end; None for any."""
     port: int | None = None
+    """The destination port in the header; None for any."""
     source_port: int | None = None
+    """The source port in the header; None for any."""
 
     @property
     def directions(self) -> tuple[Direction, ...]:
+        """The directions to trace."""
         return tuple(Direction) if self.direction is None else (self.direction,)
 
     def conditions(self, direction: Direction) -> tuple[Match, ...]:
-        """What a packet's header must have, at either hook."""
+        """Return what a packet's header must have, at either hook."""
         found = []
         if self.remote is not None:
             far = (SOURCE if direction is Direction.INGRESS else DESTINATION)[self.remote.family]
@@ -71,7 +76,7 @@ class Wanted:
 
 
 def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[Table, Table]:
-    """The tables that mark these packets, for the policy and for the fence."""
+    """Return the tables that mark these packets, for the policy and for the fence."""
     policy: dict[Direction, list[Rule]] = {}
     fences: list[Chain] = []
     for entry in wanted:
@@ -91,20 +96,26 @@ def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[T
 
 @dataclass
 class PacketPath:
-    """The events of one packet, in order, without those of the marking. `at`: seconds since 1970 at its first event.
-    `marked`: the chains that marked it. `is_whole`: nothing more will come."""
+    """The events of one packet, in order."""
 
     number: int
     at: float
+    """When its first event came, in seconds since 1970."""
     events: list[Event] = field(default_factory=list)
+    """Without those of the marking."""
     marked: set[tuple[str, str]] = field(default_factory=set)
+    """The chains that marked it, by family."""
     last: float = 0.0
+    """When the last event came, by the clock of Paths."""
     is_whole: bool = False
+    """Whether nothing more will come."""
 
 
 class Paths:
-    """Puts events together into paths, in the order in which packets came. The kernel soon uses a packet's number
-    again: a packet that is marked in the same place again is the next one."""
+    """A collector that puts events together into paths, in the order in which packets came.
+
+    The kernel soon uses a packet's number again: a packet that is marked in the same place again is the next one.
+    """
 
     def __init__(self, own: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._own, self._clock = own, clock
@@ -112,6 +123,7 @@ class Paths:
         self._waiting: deque[PacketPath] = deque()
 
     def note(self, event: Event) -> None:
+        """Add an event to its packet's path; ignore what another program traces."""
         path = self._open.get(event.number)
         place = (event.family, event.chain)
         if event.table == self._own and event.handle and (path is None or place in path.marked):
@@ -131,7 +143,10 @@ class Paths:
             del self._open[event.number]
 
     def ready(self) -> Iterator[PacketPath]:
-        """Those that are whole, or of which nothing more came; of a packet that met nothing after its mark, none."""
+        """Yield the paths that are whole, or got no event for QUIET_S.
+
+        A packet that met nothing after its mark has none.
+        """
         while self._waiting:
             path = self._waiting[0]
             if not path.is_whole and self._clock() - path.last < QUIET_S:
@@ -144,8 +159,11 @@ class Paths:
 
 
 class Tracer:
-    """Marks packets in a namespace while it is open, and returns their paths. `ifnames`: the namespace's interfaces, by
-    index."""
+    """A marker of packets in a namespace, while it is open, that returns their paths.
+
+    Attributes:
+        ifnames: The namespace's interfaces, by index.
+    """
 
     def __init__(self, namespace: str, wanted: tuple[Wanted, ...], site: Site) -> None:
         self._name = f"{NAME}-{os.urandom(4).hex()}"
@@ -165,9 +183,11 @@ class Tracer:
             raise
 
     def fileno(self) -> int:
+        """Return the socket of the events, for a selector."""
         return self._events.fileno()
 
     def close(self) -> None:
+        """Remove the tables, and close all sockets."""
         for table in self._tables:
             with suppress(KernelError):  # closing our socket removes it, too
                 self._kernel.run(Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]))
@@ -191,12 +211,14 @@ class Tracer:
                 return
 
     def counter_of(self, event: Event) -> str:
-        """The counter in the event's rule; "" if it has none, or the rule has gone meanwhile."""
+        """Return the counter in the event's rule; "" if it has none, or the rule has gone meanwhile."""
         return counter_in(self._rules.get((event.family, event.chain), {}), event)
 
     def _learn(self, event: Event) -> None:
-        """Read the counters in the rules of the event's chain before the chain may go. Stable chains change in
-        place."""
+        """Read the counters in the rules of the event's chain, before the chain may go.
+
+        Stable chains change in place.
+        """
         key = (event.family, event.chain)
         if is_policy(event) and event.handle and event.handle not in self._rules.get(key, {}):
             with suppress(OSError):
@@ -204,15 +226,23 @@ class Tracer:
 
 
 def counter_in(rules: Mapping[int, str], event: Event) -> str:
-    """`rules`: the counters in the rules of the event's chain. A rule that logs is left when its limit is reached, and
-    the kernel doesn't report it then. So the next rule of a deciding chain gets that rule's counter."""
+    """Return the counter in the event's rule, among those of its chain; "" if there is none.
+
+    A rule that logs is left when its limit is reached, and the kernel doesn't report it then. So the next rule of a
+    deciding chain gets that rule's counter.
+    """
     found = rules.get(event.handle, "")
     return found or (next(filter(None, rules.values()), "") if event.chain.startswith(DECIDING) else "")
 
 
 @contextmanager
 def tracing(namespace: str, wanted: tuple[Wanted, ...], site: Site) -> Iterator[Tracer]:
-    """KernelError if the kernel refuses, HostError if there is no such namespace."""
+    """Trace packets while the block runs.
+
+    Raises:
+        KernelError: The kernel refuses.
+        HostError: There is no such namespace.
+    """
     tracer = Tracer(namespace, wanted, site)
     try:
         yield tracer

@@ -25,14 +25,17 @@ from sgdataplane.observe.hits import FIXED
 
 
 class TraceStep(NamedTuple):
-    """One rule that a packet met. `station`: the part of the ruleset to which `chain` belongs. `words`: "" if the rule
-    decided nothing."""
+    """One rule that a packet met."""
 
     station: str
+    """The part of the ruleset to which `chain` belongs."""
     chain: str
     verdict: str
+    """The rule's verdict, as the kernel names it."""
     target: str
+    """The chain that the packet went to; empty if it didn't."""
     words: str
+    """Empty if the rule decided nothing."""
 
 
 ENTRIES = tuple(entry_name(hook) for hook in Direction)
@@ -90,8 +93,13 @@ DECIDING = (*LEAVES, "ingress-drop.", "egress-drop.", "fence-drop.")  # chains t
 
 
 def step_of(event: Event, decided: str, *, is_elsewhere: bool = False) -> TraceStep:
-    """`decided`: what decided, in words, if the rule counts that. `is_elsewhere`: the packet's interface is known to
-    carry no ENI."""
+    """Return an event as a step.
+
+    Args:
+        event: The event.
+        decided: What decided, in words, if the rule counts that; else empty.
+        is_elsewhere: Whether the packet's interface is known to carry no ENI.
+    """
     if event.family == "netdev":
         words = "the frame passes the fence" if event.verdict == "accept" else decided
         return TraceStep("fence", event.chain, event.verdict, event.target, words)
@@ -106,7 +114,7 @@ def step_of(event: Event, decided: str, *, is_elsewhere: bool = False) -> TraceS
 
 
 def _entry(event: Event, is_elsewhere: bool) -> str:
-    """The words for a rule of the base chain, or of the one that leads to the ENI's."""
+    """Return the words for a rule of the base chain, or of the one that leads to the ENI's."""
     if event.verdict == "accept":
         return INTERFACE_WORDS if is_elsewhere else SESSION_WORDS
     if event.target.startswith(GATES):
@@ -115,7 +123,7 @@ def _entry(event: Event, is_elsewhere: bool) -> str:
 
 
 def is_policy(event: Event) -> bool:
-    """Whether the event comes from our tables."""
+    """Return whether the event comes from sgdataplane's tables."""
     return event.table == TABLE and event.family in ("inet", "netdev")
 
 
@@ -125,9 +133,11 @@ COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)
 
 
 def headers_of(event: Event) -> Headers:
-    """The headers in a base chain's first event. The kernel reports the network header and the transport header, and
-    not what is between: for a packet with IPv6 extension headers we know only that its protocol is the first of
-    these."""
+    """Return the headers in a base chain's first event.
+
+    The kernel reports the network header and the transport header, and not what is between. For a packet with IPv6
+    extension headers we know only that its protocol is the first of these.
+    """
     network = event.network
     match family_of(network):
         case Family.IPV4:
@@ -140,33 +150,43 @@ def headers_of(event: Event) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What happened at one base chain. `kind`: policy, fence, or other for another program's chain. `verdict`: drop,
-    accept, or "continue" if there was none. `decision`: None if no counting rule decided. `reason`: as in Decision, or
-    session (the policy in force has accepted the packet's session), interface (it carries no ENI), unknown."""
+    """What happened at one base chain."""
 
     kind: str
+    """POLICY, AT_FENCE, or OTHER for another program's chain."""
     name: str
     eni_id: str
+    """Empty if the interface carries no ENI, or the chain is another program's."""
     direction: Direction | None
     verdict: str
+    """`drop`, `accept`, or `continue` if there was none."""
     reason: str
+    """As in Decision, or one of three more.
+
+    SESSION: the policy in force has accepted the packet's session. INTERFACE: it carries no ENI. UNKNOWN: nothing
+    tells.
+    """
     decision: Decision | None
+    """None if no counting rule decided."""
     steps: tuple[TraceStep, ...]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What exists in the namespace. `enis`: by interface. `ifnames`: by interface index. `counter_of`: the counter of
-    an event's rule. `decisions`: by counter."""
+    """Everything in the namespace that events are explained by."""
 
     site: Site
     enis: Mapping[str, str]
+    """ENI ids by interface."""
     ifnames: Mapping[int, str]
+    """Interfaces by index."""
     counter_of: Callable[[Event], str]
+    """Returns the counter of an event's rule."""
     decisions: Mapping[str, Decision]
+    """What each counter counts."""
 
     def decision(self, counter: str) -> Decision | None:
-        """What the counter counts; for an unknown rule, what the counter's name says."""
+        """Return what the counter counts; for an unknown rule, what the counter's name says; else None."""
         found = self.decisions.get(counter) or FIXED.get(counter)
         said = COUNTER.fullmatch(counter)
         if found is None and said is not None:
@@ -175,18 +195,23 @@ class Scene:
 
 
 def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
-    """What the packet met, in order, without the chains that judge nothing: that which sets timeouts of the router's
-    own sessions, and that which lets the router's own packets go on."""
+    """Return what the packet met, in order, without the chains that judge nothing.
+
+    These are the chain that sets timeouts of the router's own sessions, and the one that lets the router's own packets
+    go on.
+    """
     return tuple(_gate(scene, group) for group in _groups(events) if not _judges_nothing(group))
 
 
 def _judges_nothing(events: Sequence[Event]) -> bool:
+    """Return whether these events are of a chain that judges nothing."""
     first, last = events[0], events[-1]
     is_sent = first.chain == SENT and last.verdict != "drop"
     return is_policy(first) and (first.chain == DELIVERED or is_sent)
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Yield the events of one base chain after the other."""
     group: list[Event] = []
     for event in events:
         is_other = bool(group) and (event.family, event.table) != (group[-1].family, group[-1].table)
@@ -222,7 +247,7 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
 
 
 def _steps(scene: Scene, counted: Iterable[tuple[Event, str]], is_elsewhere: bool) -> Iterator[TraceStep]:
-    """Each decision is worded once."""
+    """Yield the events as steps; each decision is put into words once."""
     said = ""
     for event, counter in counted:
         decision = scene.decision(counter)
@@ -232,6 +257,7 @@ def _steps(scene: Scene, counted: Iterable[tuple[Event, str]], is_elsewhere: boo
 
 
 def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: str, is_elsewhere: bool) -> str:
+    """Return why the packet fared as it did at a base chain."""
     if decision is not None:
         return decision.reason
     stations = {step.station for step in steps} - {"timeouts"}
