@@ -1,1 +1,1 @@
-"""What happened on a host: who talked to whom, what was dropped, and which rules decided, kept for a while."""
+"""The history of a host, kept for a while: who talked to whom, what was dropped, and which rules decided."""

@@ -29,7 +29,7 @@ STATUS_S = 5.0
 
 
 class Process:
-    """A recorder that obeys the agent."""
+    """The process of a recorder that obeys the agent."""
 
     def __init__(self, link: socket.socket, recorder: Recorder) -> None:
         self._link, self._recorder = link, recorder
@@ -40,6 +40,7 @@ class Process:
         recorder.budget.is_over = self._is_over
 
     def run(self) -> None:
+        """Record until the agent or a signal ends it."""
         self._tell()
         while not self._is_ending:
             self._recorder.round()
@@ -48,20 +49,25 @@ class Process:
         self._recorder.close()
 
     def _tell(self) -> None:
-        """The agent gives us no namespace before it knows by which number it tells our commits from others'."""
+        """Send the status, with the number by which the agent tells this process's commits from others'.
+
+        The agent gives no namespace before it knows that number.
+        """
         self._told = time.monotonic()
         send_status(self._link, {**self._recorder.status.as_json(), PROCESS: self._number})
 
     def end(self, *_: object) -> None:
+        """End the process with its next round; a handler of signals."""
         self._is_ending = True
 
     def _is_over(self) -> bool:
-        """Whether somebody has asked us to end, or the agent has ended."""
+        """Return whether somebody has asked this process to end, or the agent has ended."""
         poll = select.poll()
         poll.register(self._link, select.POLLRDHUP)
         return self._is_ending or bool(poll.poll(0))
 
     def _obey(self) -> None:
+        """Do what the agent has ordered since the last call."""
         for orders in receive_orders(self._link):
             if orders is None:
                 self._is_ending = True
@@ -76,14 +82,14 @@ class Process:
 
 
 def take_descriptors() -> None:
-    """As many as we may: each namespace takes five."""
+    """Raise the limit of open files as far as allowed: each namespace takes five."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def give_way() -> None:
-    """Run only when nobody else wants to. A sandbox may forbid it."""
+    """Run only when nobody else wants to. A sandbox may forbid it; that is no error."""
     with suppress(OSError):
         os.nice(NICE)
     with suppress(OSError):

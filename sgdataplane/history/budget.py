@@ -1,4 +1,4 @@
-"""Limits of a process that must not disturb others: its processor time, and what it believes of the clock.
+"""The limits of a process that must not disturb others: its processor time, and what it believes of the clock.
 
 Is given times. Must not know what the process does.
 """
@@ -15,8 +15,11 @@ JUMP_S, STEADY_S = 30.0, 3600.0
 
 
 class CpuBudget:
-    """Processor time, as a bucket of tokens. `keep` sleeps while more was used than SHARE allows, unless it `is_over`:
-    the process is to end."""
+    """A token bucket of processor time.
+
+    Attributes:
+        is_over: Tells whether the process is to end, which ends a sleep.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class CpuBudget:
         self._at, self._before, self._left = clock(), used(), BURST_S
 
     def keep(self) -> float:
-        """Return for how long it has slept."""
+        """Sleep while more processor time was used than SHARE allows; return for how many seconds."""
         now, used = self._clock(), self._used()
         self._left = min(BURST_S, self._left + SHARE * (now - self._at)) - (used - self._before)
         self._at, self._before = now, used
@@ -43,8 +46,10 @@ class CpuBudget:
 
 
 class SteadyClock:
-    """Whether the time of day has run evenly for an hour. Old rows are removed by it, so a wrong clock must not cost
-    what is kept."""
+    """A judge of whether the time of day has run evenly for an hour.
+
+    Old rows are removed by that time, so a wrong clock must not cost what is kept.
+    """
 
     def __init__(self, even: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)) -> None:
         self._even = even
@@ -52,7 +57,7 @@ class SteadyClock:
         self._since = even()
 
     def note(self, seconds: float) -> None:
-        """`seconds`: the time of day, since 1970."""
+        """Note the time of day, in seconds since 1970."""
         even = self._even()
         if self._offset is None or abs(seconds - even - self._offset) > JUMP_S:
             self._since = even
@@ -60,4 +65,5 @@ class SteadyClock:
 
     @property
     def is_steady(self) -> bool:
+        """Whether the time of day hasn't jumped for STEADY_S."""
         return self._even() - self._since >= STEADY_S

@@ -1,4 +1,4 @@
-"""Which logged packets are recorded: those that counters confirm.
+"""The confirmation of logged packets by counters: only those that counters confirm are recorded.
 
 Owns that judgement. Is given numbers. Must not know packets, or where they were logged.
 
@@ -17,32 +17,43 @@ from sgdataplane.nft.counters import Counted
 
 
 class Confirmation(NamedTuple):
-    """Whether the packets are recorded; how many more were counted; and how many, at least, were forged."""
+    """The judgement on the packets that came in the name of one counter."""
 
     is_given: bool
+    """Whether the packets are recorded."""
     missing: int
+    """How many more were counted."""
     forged: int
+    """How many were forged, at least."""
 
 
 @dataclass(slots=True)
 class _Account:
-    """A counter when we began, or when it was made anew, and how many of its packets were recorded or missing since."""
+    """A counter as it was when we began, or when it was made anew."""
 
     made: str
     base: int
     last: int
     settled: int = 0
+    """How many of its packets were recorded or missing since then."""
 
 
 class Confirmations:
-    """All counters of one place, from the moment on when we listen."""
+    """The accounts of all counters of one place, from the moment on when we listen."""
 
     def __init__(self, counters: Mapping[str, Counted]) -> None:
         self._known = {name: _Account(found.made, found.packets, found.packets) for name, found in counters.items()}
 
     def judge(self, name: str, counted: Counted | None, came: int, coming: int) -> Confirmation:
-        """`counted`: the counter after `came` packets had come in its name; `coming`: how many came since it was read,
-        some of which it may have counted already. They are judged the next time."""
+        """Judge the packets that came in a counter's name, and account for them.
+
+        Args:
+            name: The counter.
+            counted: The counter after `came` packets had come in its name; None if it is gone.
+            came: How many packets are judged.
+            coming: How many came since the counter was read, some of which it may have counted already. They are judged
+                the next time.
+        """
         if counted is None:
             return Confirmation(is_given=False, missing=0, forged=0)  # a removed rule's: we can't tell
         account = self._account(name, counted)

@@ -1,4 +1,4 @@
-"""What counters have counted since they were read last.
+"""The packets that counters have counted since they were read last.
 
 Owns the last readings. Is given readings of the kernel's counters, and the last values of those that were removed. Must
 not know what is counted.
@@ -22,7 +22,7 @@ BEGUN = ""  # in place of a counter: the namespace was read, even if nothing was
 
 
 class Deltas:
-    """`known`: the readings that the file has."""
+    """The last readings of all counters. It begins with the readings that the file has, `known`."""
 
     def __init__(self, known: Mapping[Base, Counted]) -> None:
         self._known = dict(known)
@@ -34,8 +34,11 @@ class Deltas:
         self._changed: dict[Base, Counted | None] = {}
 
     def note(self, cookie: int, counters: Mapping[str, Counted], now: float) -> Grown:
-        """Note a reading of all counters of a namespace; return what each has counted since the last one. Nobody knows
-        when what the first one finds was counted, so it counts nothing. `now`: by a clock that doesn't jump."""
+        """Note a reading of all counters of a namespace; return what each has counted since the last one.
+
+        What the first reading finds counts as nothing, because nobody knows when it was counted. `now` is by a clock
+        that doesn't jump.
+        """
         found: Grown = {}
         is_first = cookie not in self._names
         if is_first:
@@ -53,8 +56,10 @@ class Deltas:
         return {} if is_first else found
 
     def note_last(self, cookie: int, counters: Mapping[str, Counted]) -> Grown:
-        """Note the last values of counters that were removed. A value that isn't newer than the one that we have read
-        says nothing."""
+        """Note the last values of counters that were removed; return what each has counted since the last reading.
+
+        A value that isn't newer than the last reading says nothing.
+        """
         found: Grown = {}
         if cookie not in self._names:
             return found
@@ -79,16 +84,18 @@ class Deltas:
             self._changed[cookie, BEGUN] = None
 
     def take_changed(self) -> dict[Base, Counted | None]:
-        """Return what has changed since the last call, for the file; None: it is forgotten."""
+        """Return the readings that have changed since the last call, for the file; None for one that is forgotten."""
         changed, self._changed = self._changed, {}
         return changed
 
     def _add(self, found: Grown, base: Base, before: Counted, now: Counted) -> None:
+        """Note a reading, and add to `found` what came since the one before."""
         self._known[base] = self._changed[base] = now
         self._names[base[0]].add(base[1])
         _count(found, base[1], before, now)
 
     def _expire(self, cookie: int, there: Iterable[str], now: float) -> None:
+        """Forget readings of counters that haven't been there for GONE_S."""
         names = self._names.get(cookie, set())
         for name in names.intersection(there):
             self._missing.pop((cookie, name), None)
@@ -104,6 +111,7 @@ class Deltas:
 
 
 def _count(found: Grown, name: str, before: Counted, now: Counted) -> None:
+    """Add to `found` what a counter has counted between two readings."""
     packets, size = now.packets - before.packets, max(0, now.bytes - before.bytes)
     if packets > 0:
         had = found.get(name, (0, 0))
@@ -111,5 +119,5 @@ def _count(found: Grown, name: str, before: Counted, now: Counted) -> None:
 
 
 def _age(counted: Counted) -> tuple[int, ...]:
-    """The kernel's handles of table and counter, which only grow."""
+    """Return the kernel's handles of table and counter, which only grow."""
     return tuple(int(part) for part in counted.made.split(".") if part.isdigit())

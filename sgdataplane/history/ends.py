@@ -1,4 +1,4 @@
-"""What is recorded of a packet: the other end, the port, and what decided.
+"""The record of a packet: the other end, the port, and what decided.
 
 Owns that translation. Is given a state, and packets as they were logged. Must not know counters or files.
 """
@@ -25,7 +25,7 @@ MAX_DECIDED = 50_000  # kinds of packets that a Decider may remember
 
 
 class Interpretation:
-    """What packets mean under one state."""
+    """A reader of packets under one state."""
 
     def __init__(self, state: CloudState, options: Options) -> None:
         self.state, self._options = state, options
@@ -36,7 +36,7 @@ class Interpretation:
             self._ids.setdefault(eni.vpc_id, {}).update(dict.fromkeys(eni.addresses, eni.network_interface_id))
 
     def decisions(self, interfaces: Mapping[str, str]) -> Mapping[str, Decision]:
-        """Return what the counters of a namespace with these ENIs stand for. `interfaces`: ENI id -> interface.
+        """Return what the counters of a namespace with these ENIs stand for. `interfaces` is ENI id -> interface.
 
         Namespaces whose ENIs have equal groups share it. ENIs in audit mode don't: they have counters of their own.
         """
@@ -50,18 +50,24 @@ class Interpretation:
         return self._counters[key]
 
     def dropped(self, packet: Denied, at: int) -> Seen | None:
-        """A packet that was denied; None if it has no ENI, or isn't IP."""
+        """Return the record of a packet that was denied; None if it has no ENI, or isn't IP."""
         if packet.decision is None:
             return None
         return self._seen(packet, at, packet.decision)
 
     def opened(self, packet: Denied, at: int) -> Seen | None:
-        """A packet that opened a session; None if it has no ENI, the state no such ENI, or it isn't IP."""
+        """Return the record of a packet that opened a session; None if it can't be told.
+
+        That is so if it has no ENI, if the state has no such ENI, or if it isn't IP.
+        """
         decision = self.decision(packet)
         return None if decision is None else self._seen(packet, at, decision)
 
     def decision(self, packet: Denied) -> Decision | None:
-        """Return by what a packet has opened its session; None as above."""
+        """Return the decision by which a packet has opened its session; None as in `opened`.
+
+        It is UNEXPLAINED if the state would drop the packet: then the state has changed meanwhile.
+        """
         asked = self._packet(packet)
         if asked is None:
             return None
@@ -74,6 +80,7 @@ class Interpretation:
         return decision
 
     def _packet(self, packet: Denied) -> Packet | None:
+        """Return the packet as a policy sees it; None as in `opened`."""
         headers, eni_id = packet.headers, packet.eni_id
         if eni_id is None or headers.source is None or headers.destination is None or headers.protocol is None:
             return None
@@ -106,12 +113,13 @@ class Interpretation:
         )
 
     def _end(self, eni_id: str, remote: Address) -> str | Address:
-        """The id of the ENI that has the address, if it is one of the same VPC."""
+        """Return the id of the ENI that has the address, if it is one of the same VPC; else the address."""
         eni = self.state.eni.get(eni_id)
         return remote if eni is None else self._ids.get(eni.vpc_id, {}).get(remote, remote)
 
 
 def _port(headers: Headers) -> int:
+    """Return the port as in a FlowKey."""
     if headers.protocol in PORT_PROTOCOLS:
         return ANY if headers.port is None else headers.port
     if headers.protocol in (ICMP, ICMPV6) and headers.icmp_type is not None:

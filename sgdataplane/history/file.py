@@ -63,13 +63,13 @@ COMMIT;
 
 
 def require_history(path: Path) -> None:
-    """HostError if there is none."""
+    """Raise HostError if no history is kept there."""
     if not path.exists():
         raise HostError(str(path), "no history is kept here: the agent does, if its configuration has the key history")
 
 
 def make(path: Path) -> None:
-    """Make an empty one if none is there. OSError, or sqlite3.Error, if the disk refuses."""
+    """Make an empty history if none is there. OSError, or sqlite3.Error, if the disk refuses."""
     if path.exists():
         return
     beside = beside_of(path, str(os.getpid()))
@@ -85,8 +85,10 @@ def make(path: Path) -> None:
 
 
 def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
-    """A connection for one thread; transactions are begun and ended by hand. What an error stands for is said by
-    `refused`."""
+    """Return a connection for one thread; transactions are begun and ended by hand.
+
+    Errors are those of sqlite3; `refusals` makes a HostError of them.
+    """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
     try:
@@ -100,7 +102,7 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
 
 
 def require_ours(path: Path, db: sqlite3.Connection) -> None:
-    """HostError unless it is a history of this version, in a file that only we can use."""
+    """Raise HostError unless it is a history of this version, in a file that only its owner can use."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise HostError(str(path), "others can use it, so it is no history of ours")
@@ -109,13 +111,13 @@ def require_ours(path: Path, db: sqlite3.Connection) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove it, with all files that belong to it."""
+    """Remove a history, with all files that belong to it."""
     for ending in ENDINGS:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:
-    """Its bytes on disk, with the write-ahead log."""
+    """Return its bytes on disk, with the write-ahead log."""
     found = 0
     for ending in ENDINGS:
         with suppress(FileNotFoundError):
@@ -125,7 +127,7 @@ def size_of(path: Path) -> int:
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """What the disk or SQLite refuses becomes a HostError."""
+    """Raise HostError for what the disk or SQLite refuses in the block. Misuse of SQLite is raised as it is."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):

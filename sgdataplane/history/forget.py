@@ -18,8 +18,16 @@ OF_ENI = {"flows": ("eni", "end"), "totals": ("scope",), "gaps": ("scope",)}
 
 
 def forget(path: Path, eni_id: str | None, before: float | None) -> int:
-    """Remove rows of this ENI (also where it is the other end) that ended before that time; None: of all, whenever.
-    Return how many. What is deleted is overwritten on the disk. HostError if that fails; then nothing is gone."""
+    """Remove rows for good; return how many. What is deleted is overwritten on the disk.
+
+    Args:
+        path: The file.
+        eni_id: Remove rows of this ENI, also where it is the other end; None for all ENIs.
+        before: Remove rows that ended before that time, in seconds since 1970; None for whenever.
+
+    Raises:
+        HostError: It fails; then nothing is gone.
+    """
     file.require_history(path)
     with file.refusals(path), closing(file.connect(path)) as db:
         file.require_ours(path, db)
@@ -35,6 +43,7 @@ def forget(path: Path, eni_id: str | None, before: float | None) -> int:
 
 
 def _forget(db: sqlite3.Connection, table: str, eni_id: str | None, before: float | None) -> int:
+    """Remove such rows of one table; return how many."""
     conditions, values = ["1"], list[object]()
     if before is not None:
         conditions.append("start + width <= ?")

@@ -27,15 +27,17 @@ BLOCK = {32: 24, 128: 64}
 
 
 class Seen(NamedTuple):
-    """One packet that was dropped, or that opened a session. `end`: the id of the other end's ENI, or its address.
-    `at`: seconds since 1970."""
+    """One packet that was dropped, or that opened a session."""
 
     at: int
+    """Seconds since 1970."""
     eni_id: str
     direction: Direction
     end: str | Address
+    """The id of the other end's ENI, or its address."""
     protocol: int
     port: int
+    """As in a FlowKey."""
     bytes: int
     fate: Fate
     cause: str
@@ -45,7 +47,7 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class _HourOfEni:
-    """What one ENI has had in this hour, as hashes."""
+    """The ends, blocks and rows that one ENI has had in this hour, as hashes."""
 
     ends: set[int] = field(default_factory=set)
     blocks: set[int] = field(default_factory=set)
@@ -53,13 +55,14 @@ class _HourOfEni:
 
 
 class Gatherer:
-    """Adds what was seen to `pending`."""
+    """A counter of what was seen, which adds it to pending rows and bounds how many there are."""
 
     def __init__(self) -> None:
         self._hour, self._held = 0, 0
         self._enis: dict[str, _HourOfEni] = {}
 
     def note(self, seen: Seen, pending: PendingRows, times: int = 1) -> None:
+        """Add to the pending rows what was seen, `times` times."""
         hour = seen.at // HOUR_S
         if hour != self._hour:
             self._hour, self._held, self._enis = hour, 0, {}
@@ -74,7 +77,7 @@ class Gatherer:
         found.first, found.last = min(found.first, seen.at), max(found.last, seen.at)
 
     def _key(self, seen: Seen) -> tuple[FlowKey, bool]:
-        """The row's key, and whether it stands for several ends or ports."""
+        """Return the row's key, and whether it stands for several ends or ports."""
         of_eni = self._enis.setdefault(seen.eni_id, _HourOfEni())
         end, is_merged = self._end(of_eni, seen.end)
         what = (seen.fate, seen.cause, seen.group_id, seen.rule_id)
@@ -85,6 +88,7 @@ class Gatherer:
         return FlowKey(seen.eni_id, seen.direction, REST[bits], ANY, ANY, *what), True
 
     def _end(self, of_eni: _HourOfEni, end: str | Address) -> tuple[str, bool]:
+        """Return the other end as the row has it, and whether it stands for several."""
         if isinstance(end, str):  # a state has only so many ENIs
             return end, False
         if self._is_held(of_eni.ends, hash(end), MAX_ENDS):
@@ -97,7 +101,7 @@ class Gatherer:
         return REST[end.family_bits], True
 
     def _is_held(self, some: set[int], one: int, most: int) -> bool:
-        """Whether it is one of the first `most`."""
+        """Return whether it is one of the first `most`, and not too many are held of everything."""
         if one in some:
             return True
         if len(some) >= most or self._held >= MAX_ALL:

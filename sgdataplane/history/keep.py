@@ -1,4 +1,4 @@
-"""Keeping what was found: it waits in memory, goes into the file, and old rows make room.
+"""The keeper of what was found: it waits in memory, goes into the file, and old rows make room.
 
 Owns what waits, how much that may be, and what happens if the disk takes none. Is given what was found. Must not know
 places or packets.
@@ -28,30 +28,45 @@ MAX_PENDING = 50_000  # rows that wait for a disk that takes none; then they are
 
 @dataclass(slots=True)
 class RecorderStatus:
-    """What is told about history. `error`: why nothing is written, "" if it is. `since`: the start of the first bucket,
-    seconds since 1970. `bytes`: of the file. `unlogged`: packets and sessions that came too fast to be recorded one by
-    one, since the start; `forged`: log messages that weren't our rules'. `places`: where it listens; `silent`: where it
-    can't, and why (MAX_SILENT of them are told). `cpu_s`: processor time that it took."""
+    """The status of history, as the recorder sends it to the agent."""
 
     path: str
+    """The file."""
     error: str = ""
+    """Why nothing is written; empty if it is."""
     since: int | None = None
+    """The start of the first bucket with flows, in seconds since 1970; None if there is none."""
     bytes: int = 0
+    """The size of the file."""
     unlogged: int = 0
+    """Packets and sessions that came too fast to be recorded one by one, since the start."""
     forged: int = 0
+    """Log messages that weren't our rules', since the start."""
     given_up: int = 0
+    """Flow rows that were given up because the disk took none, since the start."""
     places: int = 0
+    """How many places it listens in."""
     silent: dict[str, str] = field(default_factory=dict)
+    """Where it can't listen, and why. MAX_SILENT of these are sent."""
     cpu_s: float = 0.0
+    """The processor time that it took, in seconds."""
     written: float = 0.0
+    """When something was written last, in seconds since 1970; 0 for never."""
 
     def as_json(self) -> dict[str, object]:
+        """Return the fields by name, with few and short reasons, because a message has an end."""
         silent = {name: why[:MAX_WHY] for name, why in list(self.silent.items())[:MAX_SILENT]}
         return {**asdict(self), "silent": silent}
 
 
 class Keeper:
-    """What was found and isn't written yet, and the file. `deltas`: the last readings of counters."""
+    """The rows that were found and aren't written yet, and the file.
+
+    Attributes:
+        status: What is sent to the agent.
+        deltas: The last readings of counters.
+        pending: What waits for the file.
+    """
 
     def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
         self._path, self._room, self._boot, self._clock = path, room, boot, clock
@@ -64,6 +79,7 @@ class Keeper:
         self._open()
 
     def close(self) -> None:
+        """Close the file. What waits is lost."""
         if self._writer is not None:
             self._writer.close()
 
@@ -74,13 +90,20 @@ class Keeper:
 
     @property
     def bucket(self) -> BucketOfRows:
-        """The present one."""
+        """The present bucket."""
         return self.pending.at(self.now // BUCKET_S * BUCKET_S, BUCKET_S)
 
     def add_totals(
         self, scope: str, grown: Grown, decisions: Mapping[str, Decision], of_enis: Mapping[str, tuple[str, Decision]]
     ) -> None:
-        """Add what counters have counted. `of_enis`: those that count for one ENI."""
+        """Add what counters have counted.
+
+        Args:
+            scope: The scope of the counters that count for no single ENI.
+            grown: What each counter has counted.
+            decisions: What each counter stands for; others are ignored.
+            of_enis: The counters that count for one ENI, with it.
+        """
         now, totals = self.now, self.bucket.totals
         for name, (packets, size) in grown.items():
             whose, decision = of_enis.get(name) or (scope, decisions.get(name))
@@ -88,7 +111,7 @@ class Keeper:
                 _add(totals, TotalKey(whose, decision), FlowCount(packets, size, now, now))
 
     def write(self) -> None:
-        """Write what there is, if there is something or nothing was written for a while."""
+        """Write what waits, if there is something, or if nothing was written for ALIVE_S."""
         self._steady.note(self._clock())
         self._open()
         changed = self.deltas.take_changed()
@@ -100,6 +123,7 @@ class Keeper:
             self._write(self._writer)
 
     def _write(self, writer: HistoryWriter) -> None:
+        """Write what waits; keep it, within bounds, if that fails."""
         try:
             writer.write(self.pending, self.now)
             self.status.since = writer.since
@@ -112,7 +136,10 @@ class Keeper:
         self.status.bytes = file.size_of(self._path)
 
     def merge(self, budget: CpuBudget) -> None:
-        """Make old rows wider, and room. As long as the clock has jumped lately, nobody knows what is old."""
+        """Widen old rows' buckets, and make room.
+
+        While the clock has jumped lately, nobody knows what is old; then only room is made.
+        """
         if self._writer is None:
             return
         now = self.now if self._steady.is_steady else None
@@ -129,6 +156,7 @@ class Keeper:
             self._fail(error)
 
     def _open(self) -> None:
+        """Open the file, if it isn't open and AGAIN_S have passed since the last try."""
         if self._writer is not None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + AGAIN_S
@@ -142,13 +170,13 @@ class Keeper:
         self._is_begun = True  # from now on, the last readings are ours
 
     def _note_absence(self, alive: int | None) -> None:
-        """Nobody recorded from then on until now."""
+        """Note that nobody recorded from then on until now."""
         if alive is not None and self.now - alive > 2 * BUCKET_S:
             bucket = self.pending.at(alive // BUCKET_S * BUCKET_S, BUCKET_S)
             bucket.gaps[GapKey("", Fate.DROP, is_absence=True)] = self.now - alive
 
     def _give_up(self) -> None:
-        """What can't be written and is too much to wait: flows, and when each total was counted."""
+        """Give up what can't be written and is too much to wait: flows, and when each total was counted."""
         if self.pending.size <= MAX_PENDING:
             return
         self.status.given_up += sum(len(some.flows) for some in self.pending.buckets.values())
@@ -160,6 +188,7 @@ class Keeper:
         self.pending = PendingRows({latest: BucketOfRows(totals=totals)}, self.pending.bases)
 
     def _fail(self, error: HostError) -> None:
+        """Note why the file can't be written, and close it."""
         self.status.error = str(error)
         if self._writer is not None:
             self._writer.close()
@@ -167,6 +196,7 @@ class Keeper:
 
 
 def _add(totals: dict[TotalKey, FlowCount], key: TotalKey, more: FlowCount) -> None:
+    """Add a count to a total."""
     found = totals.setdefault(key, FlowCount(0, 0, more.first, more.last))
     found.packets, found.bytes = found.packets + more.packets, found.bytes + more.bytes
     found.first, found.last = min(found.first, more.first), max(found.last, more.last)

@@ -1,4 +1,4 @@
-"""What the agent and the process that records history tell each other.
+"""The messages between the agent and the process that records history.
 
 Owns the form of these messages. Is given a socket between the two. Must not know what is done with them.
 
@@ -33,25 +33,30 @@ Records = Mapping[str, tuple[object, ...]]
 
 @dataclass(slots=True)
 class Orders:
-    """What has changed since the last ones. `records`: of the state, by its fields; a number stands for the record that
-    has come at that place before. None: nothing of that kind has changed. `removed`: the last values of counters, by
-    the namespace's cookie."""
+    """The changes since the last orders; None where nothing of that kind has changed."""
 
     fresh: tuple[object, ...] = ()
+    """Records that weren't sent before."""
     records: Mapping[str, tuple[int, ...]] | None = None
+    """The state's records, by its fields. A number stands for the record that was sent at that place.
+
+    The field "" has the place of the first fresh record.
+    """
     options: Options | None = None
     places: Sequence[RecordedPlace] | None = None
     removed: list[tuple[int, Mapping[str, Counted]]] = field(default_factory=list)
+    """The last values of counters that were removed, by the namespace's cookie."""
 
 
 class StateSender:
-    """Makes orders that bring a state to the other end."""
+    """The agent's end: it makes orders that bring a state to the recorder."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
         self._sent: list[object] = []  # they stay, so that their numbers do
 
     def orders(self, state: CloudState, options: Options) -> Orders:
+        """Return orders that bring this state. Records that were sent before aren't sent again."""
         found = {name: getattr(state, name) for name in NAMES}
         if len(self._sent) > 2 * sum(map(len, found.values())) + 1000:
             self._numbers, self._sent = {}, []
@@ -68,13 +73,13 @@ class StateSender:
 
 
 class StateReceiver:
-    """Makes the state of such orders again."""
+    """The recorder's end: it makes states of orders again."""
 
     def __init__(self) -> None:
         self._known: list[object] = []
 
     def state(self, orders: Orders) -> CloudState | None:
-        """None if they have none."""
+        """Return the state that orders bring; None if they bring none."""
         if orders.records is None:
             return None
         (start,) = orders.records[""]
@@ -84,7 +89,12 @@ class StateReceiver:
 
 
 def send_orders(link: socket.socket, orders: Orders) -> None:
-    """BlockingIOError if the other end doesn't keep up, another OSError if it has ended."""
+    """Send orders and don't wait.
+
+    Raises:
+        BlockingIOError: The other end doesn't keep up.
+        OSError: The other end has ended.
+    """
     with open(os.memfd_create("orders"), "w+b") as file:
         pickle.dump(orders, file, pickle.HIGHEST_PROTOCOL)
         file.flush()
@@ -93,7 +103,7 @@ def send_orders(link: socket.socket, orders: Orders) -> None:
 
 
 def receive_orders(link: socket.socket) -> Iterator[Orders | None]:
-    """Yield what has come; None if the other end has closed."""
+    """Yield the orders that have come, and None if the other end has closed."""
     while True:
         try:
             data, descriptors, _, _ = socket.recv_fds(link, 16, 1)
@@ -110,14 +120,15 @@ def receive_orders(link: socket.socket) -> Iterator[Orders | None]:
 
 
 def loads(data: bytes) -> Any:  # noqa: ANN401  # what was sent
-    """What a process of ours has pickled."""
+    """Return what another process of sgdataplane has pickled."""
     return _Unpickler(io.BytesIO(data)).load()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Of the agent's own bytes; nevertheless, it makes nothing but values of ours."""
+    """A reader of the agent's own bytes; nevertheless, it makes nothing but sgdataplane's values."""
 
     def find_class(self, module: str, name: str) -> object:
+        """Return a class of sgdataplane, or a harmless one. UnpicklingError for any other."""
         if module.startswith("sgdataplane.") or (module, name) in _HARMLESS:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name}")
@@ -127,13 +138,13 @@ _HARMLESS = {("types", "MappingProxyType"), ("pathlib", "PosixPath"), ("builtins
 
 
 def send_status(link: socket.socket, status: Mapping[str, object]) -> None:
-    """Nobody has to hear it."""
+    """Send a status; it is lost if nobody takes it."""
     with suppress(OSError):
         link.send(json.dumps(status).encode()[:MAX_STATUS], socket.MSG_DONTWAIT)
 
 
 def receive_status(link: socket.socket) -> tuple[dict[str, Any] | None, bool]:
-    """The newest that has come, if any, and whether the other end has closed."""
+    """Return the newest status that has come, if any, and whether the other end has closed."""
     found: dict[str, Any] | None = None
     while True:
         try:

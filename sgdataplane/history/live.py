@@ -1,10 +1,10 @@
-"""What is denied, as it happens, for whoever asks the process that records history.
+"""The live view of what is denied, for everybody who asks the process that records history.
 
 Owns that socket: a file that only its owner can use, beside the history. The kernel allows one listener in a namespace,
 and the recorder is one; so `sgdp log` asks it. Must not know how packets are shown.
 
-Each message is a pickled pair: the place's name, and a Denied, Unlogged or Forged. Whoever doesn't keep up is left out
-of some, and hears how many.
+Each message is a pickled pair: the place's name, and a Denied, Unlogged or Forged. A client that doesn't keep up misses
+some of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LiveServer:
     """The recorder's end. Nobody waits for a client."""
 
     def __init__(self, path: Path) -> None:
-        """OSError if the socket can't be made."""
+        """Make the socket. OSError if that can't be done."""
         path.unlink(missing_ok=True)
         self._path = path
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -49,14 +49,16 @@ class LiveServer:
         self._clients: list[socket.socket] = []
 
     def fileno(self) -> int:
+        """Return the socket that clients connect to, for a selector."""
         return self._door.fileno()
 
     @property
     def has_clients(self) -> bool:
+        """Whether anybody follows."""
         return bool(self._clients)
 
     def accept(self) -> None:
-        """Take whoever waits; beyond MAX_CLIENTS, nobody."""
+        """Take the client that waits; beyond MAX_CLIENTS, refuse it."""
         with suppress(OSError):
             client, _ = self._door.accept()
             client.setblocking(False)
@@ -66,6 +68,7 @@ class LiveServer:
                 client.close()
 
     def send(self, named: str, entry: Entry) -> None:
+        """Send an entry of the place of that name to all clients; one that doesn't keep up misses it."""
         if not self._clients:
             return
         data = pickle.dumps((named, entry), pickle.HIGHEST_PROTOCOL)
@@ -91,6 +94,7 @@ class LiveServer:
                     self._drop(client)
 
     def close(self) -> None:
+        """Drop all clients, and remove the socket."""
         for client in tuple(self._clients):
             self._drop(client)
         self._door.close()
@@ -103,7 +107,10 @@ class LiveServer:
 
 
 class LiveFollow:
-    """What is denied from now on in places where the recorder listens, as observe.follow.Follow says it."""
+    """A client that follows what is denied from now on in places where the recorder listens.
+
+    It is used as observe.follow.Follow is.
+    """
 
     def __init__(self, link: socket.socket, names: Iterable[str]) -> None:
         self._link, self._names = link, frozenset(names)
@@ -117,8 +124,10 @@ class LiveFollow:
         self._link.close()
 
     def told(self, until: float | None) -> Iterator[tuple[str, Entry]]:
-        """Yield the place's name and what was denied until that time (by time.monotonic; None: without end), or until
-        nobody records any more."""
+        """Yield the place's name and what was denied, until that time or until nobody records any more.
+
+        `until` is by time.monotonic(); None is without end.
+        """
         while not self._is_over and (until is None or time.monotonic() < until):
             left = None if until is None else max(0.0, until - time.monotonic())
             if select.select([self._link], [], [], left)[0]:
@@ -132,6 +141,7 @@ class LiveFollow:
                 yield named, entry
 
     def _heard(self) -> Iterator[tuple[str, Entry]]:
+        """Yield what has come."""
         while True:
             try:
                 data = self._link.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
@@ -148,7 +158,7 @@ class LiveFollow:
 
 
 def connect(folder: Path) -> socket.socket | None:
-    """A socket to the recorder of this history; None if nobody records."""
+    """Return a socket to the recorder of this history; None if nobody records."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         link.connect(str(folder / NAME))

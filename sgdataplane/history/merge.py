@@ -41,15 +41,18 @@ WIDER = {
 
 @dataclass(frozen=True, slots=True)
 class HistoryRoom:
-    """For how many seconds rows are kept, and how many bytes they may take."""
+    """The room that history may take."""
 
     keep_s: int
+    """For how many seconds rows are kept."""
     max_bytes: int
 
 
 def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterator[bool]:
-    """Do what is due, a transaction at a time; yield after each that rows went. `now`: seconds since 1970; None: nobody
-    knows, so that only room is made."""
+    """Do what is due, a transaction at a time; yield True after each.
+
+    `now` is in seconds since 1970; None if nobody knows, so that only room is made.
+    """
     if now is not None:
         yield from _widen(db, BUCKET_S, HOUR_S, now - TOTALS_S, ("totals",))
         yield from _widen(db, BUCKET_S, HOUR_S, now - DAY_S)
@@ -70,14 +73,14 @@ def steps(db: sqlite3.Connection, room: HistoryRoom, now: int | None) -> Iterato
 
 
 def finish(db: sqlite3.Connection) -> None:
-    """Once rows went: give room back."""
+    """Give room back to the file system, once rows went."""
     db.execute("PRAGMA incremental_vacuum(2000)")
 
 
 def _widen(
     db: sqlite3.Connection, narrow: int, width: int, until: int, tables: Sequence[str] = TABLES
 ) -> Iterator[bool]:
-    """Make wider buckets of those that ended before `until`, whole ones only."""
+    """Make wider buckets of those that ended before `until`, whole ones only; yield after each."""
     last = until // width * width
     while True:
         oldest = [_oldest(db, table, narrow, last) for table in tables]
@@ -95,7 +98,7 @@ def _widen(
 
 
 def _drop(db: sqlite3.Connection, until: int) -> Iterator[bool]:
-    """Remove buckets that ended before `until`, then names that no row has any more."""
+    """Remove buckets that ended before `until`, then names that no row has any more; yield after each start."""
     has_gone = False
     for table in TABLES:
         while _drop_first(db, table, until):
@@ -107,7 +110,7 @@ def _drop(db: sqlite3.Connection, until: int) -> Iterator[bool]:
 
 
 def _drop_first(db: sqlite3.Connection, table: str, until: int) -> bool:
-    """Remove rows with the first start of the table that ended before `until`, and say whether there were any."""
+    """Remove rows with the first start of the table that ended before `until`; return whether there were any."""
     with _transaction(db):
         found = db.execute(f"SELECT min(start) FROM {table}").fetchone()[0]
         if found is None or found + BUCKET_S > until:
@@ -117,7 +120,7 @@ def _drop_first(db: sqlite3.Connection, table: str, until: int) -> bool:
 
 
 def _drop_oldest(db: sqlite3.Connection) -> Iterator[bool]:
-    """Remove the oldest buckets, one start after the other."""
+    """Remove the oldest buckets, one start after the other; yield after each."""
     while True:
         found = [db.execute(f"SELECT min(start) FROM {table}").fetchone()[0] for table in TABLES]
         starts = [start for start in found if start is not None]
@@ -130,13 +133,14 @@ def _drop_oldest(db: sqlite3.Connection) -> Iterator[bool]:
 
 
 def _oldest(db: sqlite3.Connection, table: str, narrow: int, until: int) -> int | None:
-    """The first start of a bucket of that width before `until`."""
+    """Return the first start of a bucket of that width before `until`; None if there is none."""
     query = f"SELECT start FROM {table} WHERE start < ? AND width = ? ORDER BY start LIMIT 1"
     found = db.execute(query, (until, narrow)).fetchone()
     return None if found is None else int(found[0])
 
 
 def _latest(db: sqlite3.Connection) -> int:
+    """Return the start of the latest bucket; 0 if there is none."""
     found = [db.execute(f"SELECT max(start) FROM {table}").fetchone()[0] for table in TABLES]
     return max((int(start) for start in found if start is not None), default=0)
 
@@ -149,14 +153,14 @@ NAMED = {
 
 
 def remove_unused_names(db: sqlite3.Connection) -> None:
-    """Within a transaction: forget names that are in no row."""
+    """Remove names that are in no row. Call it within a transaction."""
     columns = ((table, column) for table, some in NAMED.items() for column in some)
     used = " UNION ".join(f"SELECT DISTINCT {column} FROM {table}" for table, column in columns)
     db.execute(f"DELETE FROM names WHERE id NOT IN ({used})")
 
 
 def _used(db: sqlite3.Connection) -> int:
-    """Bytes in use: free pages take new rows."""
+    """Return the bytes in use: free pages take new rows."""
     numbers = [
         int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
     ]
@@ -165,7 +169,7 @@ def _used(db: sqlite3.Connection) -> int:
 
 @contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of the block, or nothing."""
+    """Do all of the block, or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -1,4 +1,4 @@
-"""One namespace of whose packets history is kept: its logs and its counters.
+"""One namespace whose packets are recorded in history: its logs and its counters.
 
 Owns the sockets there. Is given where it is, which ENIs it has and what it obeys. Must not know rows, files, or when it
 is read.
@@ -38,38 +38,57 @@ MAX_HELD = 5000  # logged packets that wait for the next reading of the counters
 
 @dataclass(frozen=True, slots=True)
 class RecordedPlace:
-    """Where a policy is enforced. `key`: a router's name, or a workload's namespace, which is looked for at `path`.
-    `named`: for people. `scope`: as the ledger names it (observe/ledger.py). `interfaces`: ENI id -> interface."""
+    """A place where a policy is enforced."""
 
     key: Identity | str
+    """A router's name, or the identity of a workload's namespace, which is looked for at `path`."""
     path: str
     named: str
+    """The name that people read."""
     scope: str
+    """The scope's name in the ledger (observe/ledger.py)."""
     interfaces: Mapping[str, str]
+    """ENI id -> interface."""
     placement: Placement
 
 
 @dataclass(slots=True)
 class Findings:
-    """What one reading of a place found. `packets`: what is confirmed, with the counter of each. `missing`: by counter,
-    what was counted and not logged. `forged`: how many others have logged in our name, at least."""
+    """The findings of one reading of a place."""
 
     packets: list[tuple[str, Denied]] = field(default_factory=list)
+    """What is confirmed, with the counter of each."""
     missing: dict[str, int] = field(default_factory=dict)
+    """What was counted and not logged, by counter."""
     forged: int = 0
+    """How many packets others have logged in our name, at least."""
 
 
 class Listening:
-    """Listens in a place, and keeps a table there that logs new sessions.
+    """A listener in a place, which keeps a table there that logs new sessions.
 
     A reading has three steps: `read_counters`; a wait until all that they have counted has come (host/quiet.py), which
-    is one for all places; then `judge`. `first`: the counters when it began.
+    is one for all places; then `judge`.
+
+    Attributes:
+        place: The place.
+        cookie: The namespace's cookie.
+        first: The counters when it began.
+        decisions: What each counter stands for.
+        all_decisions: The same, with rules that the state no longer has.
+        refusing: The counters of what drops packets.
+        of_enis: The counters that count for one ENI, with it.
     """
 
     def __init__(self, place: RecordedPlace, meaning: Interpretation, per_second: int, buffer_bytes: int) -> None:
-        """`per_second`: how many new sessions are logged, each way. HostError if it has ended, or somebody else
-        listens; KernelError or UnsupportedError if the kernel refuses the table; OSError if it refuses to list
-        counters."""
+        """Begin to listen. `per_second` is how many new sessions are logged, each way.
+
+        Raises:
+            HostError: The namespace has ended, or somebody else listens.
+            KernelError: The kernel refuses the table.
+            UnsupportedError: The kernel refuses the table.
+            OSError: The kernel refuses to list counters.
+        """
         self.place = place
         with ExitStack() as stack:
             self._fd = stack.enter_context(_opened(place))
@@ -102,14 +121,15 @@ class Listening:
 
     @property
     def logs(self) -> tuple[Nflog, ...]:
-        """For a selector: `hear` when one of them is readable."""
+        """The sockets for a selector: call `hear` when one of them is readable."""
         return self._logs
 
     def close(self) -> None:
+        """Stop listening; the kernel removes the table."""
         self._stack.close()
 
     def is_there(self) -> bool:
-        """Whether the namespace exists without us. HostError if we may not look everywhere."""
+        """Return whether the namespace exists without us. HostError if we may not look everywhere."""
         key = self.place.key
         try:
             if os.stat(netns.path_of(key) if isinstance(key, str) else self.place.path).st_ino == self._inode:
@@ -119,11 +139,14 @@ class Listening:
         return not isinstance(key, str) and is_there(key, self.place.path)
 
     def set_meaning(self, meaning: Interpretation) -> None:
-        """From now on it obeys this one's state."""
+        """Take another state as the one that the place obeys from now on."""
         self._meaning, self._is_stale = meaning, True
 
     def _renew(self) -> None:
-        """Know what counters stand for. Packets of rules that the state no longer has may be on their way."""
+        """Learn what counters stand for, if the state has changed.
+
+        Packets of rules that the state no longer has may be on their way, so what was known stays.
+        """
         if not self._is_stale:
             return
         self._is_stale = False
@@ -134,7 +157,7 @@ class Listening:
         self.refusing = {name for name, found in self.decisions.items() if found.verdict is Verdict.DROP}
 
     def hear(self) -> None:
-        """Take what has come out of the sockets. HostError if the kernel refuses."""
+        """Take what has come out of the sockets, up to MAX_HELD packets. HostError if the kernel refuses."""
         self._renew()
         for log in self._logs:
             for packet in log.read():
@@ -148,7 +171,7 @@ class Listening:
         return bool(self._came)
 
     def read_counters(self) -> dict[str, Counted]:
-        """Hear, and read all counters of the policy's tables and of ours. OSError if the kernel refuses."""
+        """Hear, and read all counters of the policy's tables and of history's own. OSError if the kernel refuses."""
         self.hear()
         wanted = {*self.decisions, *self.of_enis} - self._own
         counted = read_wanted(self._asked, TABLE, "inet", wanted) | read_wanted(self._asked, TABLE, NETDEV, wanted)
@@ -171,7 +194,11 @@ class Listening:
         return findings
 
     def _named(self, packet: Logged) -> tuple[str, Denied] | None:
-        """The packet with the counter that has counted it; None if it is another program's."""
+        """Return the packet with the counter that has counted it; None if it isn't recorded.
+
+        Another program's isn't, nor one that opened a session at an interface without an ENI, nor one that wasn't
+        dropped.
+        """
         name = logged_counter(packet.prefix)
         if name is None:
             return None
@@ -183,7 +210,7 @@ class Listening:
 
 
 def _of_enis(interfaces: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, Decision]]]:
-    """The counters that count for one ENI, whatever decided: its new sessions, and what was dropped at it."""
+    """Yield the counters that count for one ENI, whatever decided: its new sessions, and what was dropped at it."""
     for eni_id, ifname in interfaces.items():
         for side in Direction:
             yield opened_counter(side, ifname), (eni_id, Decision(side, Verdict.ACCEPT, ALL_OF_ENI))
@@ -193,7 +220,7 @@ def _of_enis(interfaces: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, De
 
 @contextmanager
 def _opened(place: RecordedPlace) -> Iterator[int]:
-    """A descriptor of its namespace. HostError if it has ended."""
+    """Open a descriptor of the place's namespace. HostError if it has ended."""
     if isinstance(place.key, str):
         with netns.open_fd(place.key) as fd:
             yield fd

@@ -30,14 +30,16 @@ _TEXTS = ("eni", "end", "cause", "grp", "rule")  # an address as the other end s
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """Which rows: those whose bucket has time between `since` and `until` (seconds since 1970), and that meet all other
-    conditions that are set. `ends`: any of these texts, as the row has them."""
+    """Conditions on rows; all that are set must hold."""
 
     since: float = 0
+    """The row's bucket must have time after that, in seconds since 1970."""
     until: float = FAR
+    """The row's bucket must have time before that, in seconds since 1970."""
     eni_id: str | None = None
     direction: Direction | None = None
     ends: tuple[str, ...] | None = None
+    """The other end must be one of these texts, as the row has them."""
     protocol: int | None = None
     port: int | None = None
     fates: tuple[Fate, ...] | None = None
@@ -46,7 +48,7 @@ class HistoryQuery:
 
 
 class History:
-    """An open history."""
+    """An open history, as it was when it was opened."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -57,14 +59,14 @@ class History:
         yield from self._flows(asked, f"GROUP BY {grouped}", most)
 
     def buckets(self, asked: HistoryQuery = HistoryQuery(), *, most: int = -1) -> Iterator[HistoryRow]:
-        """Yield them bucket by bucket, the latest first; at most `most`."""
+        """Yield rows bucket by bucket, the latest first; at most `most`."""
         grouped = ", ".join(f"f.{column}" for column in ("start", "width", *OF_KEY))
         yield from self._flows(asked, f"GROUP BY {grouped}", most)
 
     def sums(
         self, asked: HistoryQuery, by: Sequence[str], *, most: int = -1
     ) -> Iterator[tuple[tuple[object, ...], FlowCount]]:
-        """Yield what all rows with equal columns `by` (some of OF_KEY) come to, the largest first."""
+        """Yield the sum of all rows with equal columns `by` (some of OF_KEY), the largest first; at most `most`."""
         where, values = self._conditions(asked)
         columns = ", ".join(f"f.{column}" for column in by)
         query = f"""
@@ -76,8 +78,10 @@ class History:
             yield shown, FlowCount(packets, size, first, last, bool(sampled), bool(merged))
 
     def totals(self, asked: HistoryQuery = HistoryQuery(), *, is_summed: bool = True) -> Iterator[TotalRow]:
-        """Yield totals of rules and causes, summed up over the time or (unless `is_summed`) bucket by bucket;
-        `eni_id`: of the scopes with that ENI."""
+        """Yield totals of rules and causes, summed up over the time or, unless `is_summed`, bucket by bucket.
+
+        Of the conditions, only the time and `eni_id` count: the latter selects the scopes with that ENI.
+        """
         buckets = "" if is_summed else ", t.start, t.width"
         conditions, values = _in_time("t", asked)
         query = f"""
@@ -107,7 +111,7 @@ class History:
 
     @property
     def size(self) -> int:
-        """How many rows there are."""
+        """How many rows there are, without gaps."""
         found: int = self._db.execute("SELECT (SELECT count(*) FROM flows) + (SELECT count(*) FROM totals)").fetchone()[
             0
         ]
@@ -115,7 +119,7 @@ class History:
 
     @property
     def since(self) -> int | None:
-        """The start of the first bucket; None if there is none."""
+        """The start of the first bucket, in seconds since 1970; None if there is none."""
         found: tuple[int | None] = self._db.execute("SELECT min(start) FROM totals").fetchone()
         flows: tuple[int | None] = self._db.execute("SELECT min(start) FROM flows").fetchone()
         starts = [start for start in (*found, *flows) if start is not None]
@@ -144,7 +148,10 @@ class History:
             yield HistoryRow(start, until - start, key, count)
 
     def _conditions(self, asked: HistoryQuery) -> tuple[str, list[object]]:
-        """Names that are in no row become a condition that nothing meets."""
+        """Return the conditions as SQL, with their values.
+
+        A name that is in no row becomes a condition that nothing meets.
+        """
         conditions, values = _in_time("f", asked)
         named = {"eni": asked.eni_id, "grp": asked.group_id, "rule": asked.rule_id}
         exact: dict[str, object] = {column: self._id(name) for column, name in named.items() if name is not None}
@@ -167,10 +174,12 @@ class History:
         return conditions, values
 
     def _id(self, name: str) -> int:
+        """Return the number of a name; -1, which no row has, if it has none."""
         found = self._db.execute("SELECT id FROM names WHERE text = ?", (name,)).fetchone()
         return found[0] if found else -1
 
     def _shown(self, column: str, value: int | str) -> object:
+        """Return a column's value as people read it."""
         if isinstance(value, str):
             return value
         if column in _TEXTS:
@@ -179,15 +188,18 @@ class History:
 
 
 def _in_time(table: str, asked: HistoryQuery) -> tuple[str, list[object]]:
-    """A bucket has time in it if it begins before the end, and ends after the beginning. The first condition, with the
-    widest bucket, lets SQLite begin there."""
+    """Return the condition that a bucket has time in the query's, as SQL, with its values.
+
+    It has if it begins before the end, and ends after the beginning. The first condition, with the widest bucket, lets
+    SQLite begin there.
+    """
     conditions = f"{table}.start > ? AND {table}.start + {table}.width > ? AND {table}.start < ?"
     return conditions, [asked.since - 86400, asked.since, asked.until]
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[History]:
-    """HostError if there is no history, or it can't be read."""
+    """Open a history for reading while the block runs. HostError if there is none, or it can't be read."""
     file.require_history(path)
     with file.refusals(path), closing(file.connect(path, "ro")) as db:
         file.require_ours(path, db)

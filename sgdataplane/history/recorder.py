@@ -1,4 +1,4 @@
-"""Recording history: listens in all places, and writes what it finds every few seconds.
+"""The recorder of history: it listens in all places, and writes what it finds every few seconds.
 
 Owns when places are read, and how much processor time that may take. Is given places, states and the file's path. Must
 not know who gives them.
@@ -50,7 +50,11 @@ LOGGER = logging.getLogger("sgdataplane.history")
 
 
 class Recorder:
-    """Call `round` again and again; it waits until there is something to do."""
+    """The recorder. Call `round` again and again; it waits until there is something to do.
+
+    Attributes:
+        budget: The processor time that it may take.
+    """
 
     def __init__(self, path: Path, room: HistoryRoom, boot: str, clock: Callable[[], float] = time.time) -> None:
         self._keeper = Keeper(path, room, boot, clock)
@@ -84,10 +88,14 @@ class Recorder:
 
     @property
     def status(self) -> RecorderStatus:
+        """What is sent to the agent."""
         return self._keeper.status
 
     def _open_live(self, path: Path) -> LiveServer | None:
-        """Without it, nobody can follow what is denied; history is kept all the same."""
+        """Return the server of the live view; None if its socket can't be made.
+
+        Without it, nobody can follow what is denied; history is kept all the same.
+        """
         try:
             server = LiveServer(path)
         except OSError as error:
@@ -98,31 +106,33 @@ class Recorder:
 
     @property
     def _is_followed(self) -> bool:
+        """Whether anybody follows what is denied."""
         return self._live is not None and self._live.has_clients
 
     # what is recorded
 
     def set_state(self, state: CloudState, options: Options) -> None:
-        """All places obey this state from now on."""
+        """Take this state as the one that all places obey from now on."""
         self._meaning = Interpretation(state, options)
         for place in self._open.values():
             place.set_meaning(self._meaning)
 
     def set_places(self, places: Iterable[RecordedPlace]) -> None:
-        """Record these from now on, and no others."""
+        """Record these places from now on, and no others."""
         self._wanted = {place.key: place for place in places}
         for key in [key for key, there in self._open.items() if self._wanted.get(key) != there.place]:
             self._leave(key)
         self._due["look"] = 0.0
 
     def note_removed(self, cookie: int, counters: Mapping[str, Counted]) -> None:
-        """The last values of counters that a change has removed in a namespace."""
+        """Add the last values of counters that a change has removed in a namespace."""
         for place in self._open.values():
             if place.cookie == cookie:
                 grown = self._keeper.deltas.note_last(cookie, counters)
                 self._keeper.add_totals(place.place.scope, grown, place.all_decisions, place.of_enis)
 
     def _leave(self, key: object) -> None:
+        """Read a place a last time, and let it go."""
         place = self._open.pop(key)
         with suppress(SgDataplaneError, OSError):
             self.flush((place,))
@@ -146,6 +156,7 @@ class Recorder:
         }
 
     def _listen(self, key: object, wanted: RecordedPlace) -> None:
+        """Begin to listen in a place; if that fails, note why, and try again after AGAIN_S."""
         count = max(1, len(self._wanted))
         per_second = max(LEAST_PER_SECOND, PER_SECOND // count)
         buffer_bytes = min(MOST_BUFFER, max(LEAST_BUFFER, BUFFERS // (2 * count)))
@@ -167,7 +178,7 @@ class Recorder:
     # a round
 
     def register(self, watched: int, call: Callable[[], None]) -> None:
-        """Call it whenever `watched` is readable."""
+        """Call `call` whenever the descriptor `watched` is readable."""
         self._selector.register(watched, selectors.EVENT_READ, call)
 
     def round(self) -> None:
@@ -207,6 +218,7 @@ class Recorder:
         self.status.cpu_s = time.process_time()
 
     def _is_due(self, what: str, now: float, every: float) -> bool:
+        """Return whether something is due; if so, it is due again after `every` seconds."""
         if self._due[what] > now:
             return False
         self._due[what] = now + every
@@ -225,7 +237,7 @@ class Recorder:
         self._keeper.write()
 
     def _read(self, places: Iterable[Listening]) -> None:
-        """Read some, with one wait for all of them."""
+        """Read some places, with one wait for all of them."""
         counted = []
         for place in places:
             with suppress(SgDataplaneError, OSError):  # it has ended; or the kernel refuses, and we ask again
@@ -237,6 +249,7 @@ class Recorder:
                 self._note(place, counters, place.judge(counters))
 
     def _note(self, place: Listening, counters: Mapping[str, Counted], findings: Findings) -> None:
+        """Add to the pending rows what one reading of a place found."""
         grown = self._keeper.deltas.note(place.cookie, counters, time.monotonic())
         self._keeper.add_totals(place.place.scope, grown, place.decisions, place.of_enis)
         now, bucket, pending = self._keeper.now, self._keeper.bucket, self._keeper.pending
@@ -254,14 +267,14 @@ class Recorder:
         _mark_sampled(pending, place, {key.fate for key in bucket.gaps if key.scope == place.place.scope})
 
     def _note_gap(self, place: Listening, fate: Fate, number: int) -> None:
-        """So many were counted there, and aren't recorded one by one."""
+        """Note that so many were counted there, and aren't recorded one by one."""
         if number:
             gaps, key = self._keeper.bucket.gaps, GapKey(place.place.scope, fate)
             gaps[key] = gaps.get(key, 0) + number
             self.status.unlogged += number
 
     def _tell(self, place: Listening, findings: Findings) -> None:
-        """Tell whoever follows what was denied, and what passed only as its ENI is in audit mode."""
+        """Send clients what was denied, and what passed only because its ENI is in audit mode."""
         if self._live is None or not self._live.has_clients:
             return
         named, now = place.place.named, time.time()
@@ -279,7 +292,7 @@ class Recorder:
 
 
 def _is_there(place: Listening) -> bool:
-    """If that can't be told, it is."""
+    """Return whether the place's namespace exists; True if that can't be told."""
     try:
         return place.is_there()
     except (HostError, OSError):
@@ -287,8 +300,10 @@ def _is_there(place: Listening) -> bool:
 
 
 def _mark_sampled(pending: PendingRows, place: Listening, fates: Iterable[Fate]) -> None:
-    """Rows of a place with packets that weren't recorded one by one are samples. An audited session is one that was
-    accepted."""
+    """Mark the rows of a place with packets that weren't recorded one by one: they are samples.
+
+    An audited session is one that was accepted.
+    """
     marked = set(fates)
     if Fate.ACCEPT in marked:
         marked.add(Fate.AUDITED)

@@ -1,4 +1,4 @@
-"""The rows of history, as whoever reads them gets them.
+"""The rows of history, as everybody who reads them gets them.
 
 Owns what a row says. Must not know how rows are kept or made.
 
@@ -23,24 +23,25 @@ ALL_OF_ENI = "*"  # the cause in a total of all that one ENI did
 
 
 class Fate(enum.Enum):
-    """What became of the packets or sessions of a row. `audited`: accepted, as its ENI is in audit mode, though the
-    policy refuses it."""
+    """The fate of a row's packets or sessions."""
 
     __hash__ = object.__hash__
 
     ACCEPT = "accept"
     DROP = "drop"
     AUDITED = "audited"
+    """Accepted because its ENI is in audit mode, though the policy refuses it."""
 
     @classmethod
     def of(cls, decision: Decision) -> Fate:
+        """Return the fate of packets with that decision."""
         if decision.cause == cls.AUDITED.value:
             return cls.AUDITED
         return cls.DROP if decision.verdict is Verdict.DROP else cls.ACCEPT
 
 
 def traffic_words(protocol: int, port: int) -> str:
-    """The same numbers as in a FlowKey, in words."""
+    """Return protocol and port, as they are in a FlowKey, in words."""
     if protocol == ANY:
         return "any"
     name = str(Protocol(protocol))
@@ -50,17 +51,22 @@ def traffic_words(protocol: int, port: int) -> str:
 
 
 class FlowKey(NamedTuple):
-    """What tells a flow row from others of its bucket. `end`: an ENI's id, an address, or a block of addresses. `port`:
-    the one that the rules ask for, so that of whoever was asked; for ICMP, 256 * type + code; ANY: there is none, or
-    rows of several are merged. `protocol`: its number, or ANY."""
+    """Everything that tells a flow row from others of its bucket."""
 
     eni_id: str
     direction: Direction
     end: str
+    """An ENI's id, an address, or a block of addresses."""
     protocol: int
+    """Its number, or ANY."""
     port: int
+    """The port that rules look at, which is that of the end that was asked.
+
+    For ICMP it is 256 * type + code. It is ANY if there is none, or if rows of several are merged.
+    """
     fate: Fate
     cause: str
+    """The decision's cause."""
     group_id: str
     rule_id: str
 
@@ -71,48 +77,56 @@ class FlowKey(NamedTuple):
 
     @property
     def decision(self) -> Decision:
-        """What decided. Of an audited session, what would have."""
+        """The decision; for an audited session, the one that would have dropped it."""
         verdict = Verdict.ACCEPT if self.fate is Fate.ACCEPT else Verdict.DROP
         return Decision(self.direction, verdict, self.cause, self.group_id, self.rule_id)
 
 
 @dataclass(slots=True)
 class FlowCount:
-    """How often, and when. `packets`: of drops; sessions otherwise. `bytes`: of these packets, with IP headers; for
-    sessions, of their opening packets. `first`, `last`: seconds since 1970. `is_sampled`: more of the kind came in that
-    time than were recorded one by one. `is_merged`: the other end, or the port, stands for several."""
+    """The count of a row, and when it came."""
 
     packets: int
+    """How many packets were dropped, or how many sessions were opened."""
     bytes: int
+    """The bytes of these packets, or of the sessions' opening packets, with IP headers."""
     first: int
+    """Seconds since 1970."""
     last: int
+    """Seconds since 1970."""
     is_sampled: bool = False
+    """Whether more of the kind came in that time than were recorded one by one."""
     is_merged: bool = False
+    """Whether the other end, or the port, stands for several."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """A flow row of history: a bucket of `seconds` from `start` on (seconds since 1970), what it is about, and how
-    often. Rows that were summed up begin with their first bucket, and `seconds` lead to the end of their last one."""
+    """A flow row of history: a bucket, what it is about, and how often."""
 
     start: int
+    """When the bucket, or the first one of several that were summed up, begins, in seconds since 1970."""
     seconds: int
+    """How long it is until the end of the (last) bucket."""
     key: FlowKey
     count: FlowCount
 
 
 @dataclass(frozen=True, slots=True)
 class TotalRow:
-    """What a rule or cause has decided in one bucket, in all ENIs of a scope together (observe/ledger.py), as the
-    kernel counts. `fate`: what became of it; if audited, `decision` is what would have dropped it. With the cause
-    ALL_OF_ENI, `scope` is an ENI, and the row counts all its dropped packets, or all sessions, audited ones too, that
-    were opened from or to it."""
+    """The packets that a rule or cause has decided in one bucket, in all ENIs of a scope, as the kernel counts.
+
+    With the cause ALL_OF_ENI, `scope` is an ENI, and the row counts all its dropped packets, or all sessions, audited
+    ones too, that were opened from or to it.
+    """
 
     start: int
     seconds: int
     scope: str
+    """As in observe/ledger.py."""
     fate: Fate
     decision: Decision
+    """The decision; if the fate is AUDITED, the one that would have dropped the packets."""
     packets: int
     bytes: int
     first: int
@@ -121,12 +135,14 @@ class TotalRow:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """In one bucket, so many packets (or sessions) of a scope that were counted and not recorded one by one. `fate`:
-    what became of them. `is_absence`: nobody recorded at all, for `number` seconds."""
+    """Packets (or sessions) of a scope in one bucket that were counted and not recorded one by one."""
 
     start: int
     seconds: int
     scope: str
     fate: Fate
+    """What became of them."""
     number: int
+    """How many they are; with `is_absence`, seconds."""
     is_absence: bool = False
+    """Whether nobody recorded at all."""

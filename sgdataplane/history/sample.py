@@ -1,4 +1,4 @@
-"""What is logged of a namespace's new sessions: a table of history's own, beside the policy.
+"""The log of a namespace's new sessions: a table of history's own, beside the policy.
 
 Owns that table. Is given where the policy stands, and the interfaces. Must not know who reads the log.
 
@@ -34,17 +34,17 @@ WORD = struct.Struct("=I")
 
 
 def opened_counter(side: Direction, ifname: str) -> str:
-    """The counter of sessions that were opened to (ingress) or from (egress) the ENI at that interface."""
+    """Return the counter of sessions that were opened to (ingress) or from (egress) the ENI at that interface."""
     return names.identifier("opened", side.value, ifname)
 
 
 def is_own(counter: str) -> bool:
-    """Whether it is a counter of the table, which ends with the process that made it."""
+    """Return whether it is a counter of history's own table, which ends with the process that made it."""
     return counter.startswith("opened.")
 
 
 def sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> SamplingTable:
-    """The table for these interfaces, with a name that no other one has."""
+    """Return the table for these interfaces, with a name that no other one has."""
     ordered = sorted(ifnames)
     maps = tuple(_map_of(side, ordered) for side in Direction)
     counters = tuple(Counter(opened_counter(side, ifname)) for side in Direction for ifname in ordered)
@@ -54,6 +54,7 @@ def sampling_table(site: Site, ifnames: Iterable[str], per_second: int) -> Sampl
 
 
 def _map_of(side: Direction, ifnames: Iterable[str]) -> Map:
+    """Return the map from a side's interfaces to their counters."""
     elements = tuple((ifname, Count(opened_counter(side, ifname))) for ifname in ifnames)
     return Map(f"opened.{side.value}", KeyType.IFNAME, elements, holds=KeyType.COUNTER)
 
@@ -65,13 +66,18 @@ def _chain_of(site: Site, side: Direction) -> Chain:
 
 @dataclass(frozen=True)
 class SamplingTable(Transaction):
-    """Makes the table. No policy asks whether a session is confirmed, so the IR has no condition for it."""
+    """The transaction that makes the table.
+
+    No policy asks whether a session is confirmed, so the IR has no condition for it; it is written here as
+    instructions.
+    """
 
     table: Table = field(default_factory=lambda: Table(""))
     site: Site = field(default=None)  # type: ignore[assignment]
     per_second: int = 1
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        """Yield the messages that make the table, and what they are about."""
         operation, writer, table = Operation(Verb.ADD, Kind.TABLE, self.table), Writer(is_keeping=False), self.table
         yield writer.add_table(table, uapi.TABLE_OWNER), operation
         for counter in table.counters:
@@ -86,7 +92,10 @@ class SamplingTable(Transaction):
                 yield writer.add_rule(table, chain.name, one, self._instructions(side)), operation
 
     def _instructions(self, side: Direction) -> bytes:
-        """Behind the condition of the rule: not confirmed yet; counted for its interface, if it is an ENI's; logged."""
+        """Return what follows the condition of a rule.
+
+        A packet must not be confirmed yet; it is counted for its interface, if that is an ENI's; and it is logged.
+        """
         is_first = wire.ct(CT_STATUS) + wire.masked(WORD.pack(CONFIRMED), bytes(4)) + wire.compare(bytes(4))
         counted = wire.meta(META[self.site.interface(side)]) + wire.refer_by(f"opened.{side.value}")
         logged = wire.log(HISTORY_GROUP, LOGGED_BYTES, names.log_prefix(f"opened.{side.value}"), at_once=True)

@@ -15,7 +15,7 @@ TIME_WORDS = f"{SPAN_WORDS} (ago), or a time such as 2026-12-24T08:00 (UTC, unle
 
 
 def parse_span(text: str) -> int:
-    """Seconds; ValueError if it is no span."""
+    """Parse a span of time, and return its seconds. ValueError if it is none."""
     found = SPAN.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not {SPAN_WORDS}")
@@ -23,7 +23,7 @@ def parse_span(text: str) -> int:
 
 
 def parse_time(text: str, now: float) -> float:
-    """Seconds since 1970: so long ago, or that time. ValueError if it is neither."""
+    """Parse a time: so long ago, or a date and time; return its seconds since 1970. ValueError if it is neither."""
     if SPAN.fullmatch(text):
         return now - parse_span(text)
     try:

@@ -1,4 +1,4 @@
-"""Writing history: what was gathered goes into the file in one transaction.
+"""The writer of history: what was gathered goes into the file in one transaction.
 
 Owns that transaction: rows, totals, gaps and the counters' last readings are there together or not at all. So after
 `kill -9` no packet is counted twice, and what the counters counted meanwhile comes into the next bucket. Must not know
@@ -25,13 +25,16 @@ ALIVE, FORGOTTEN, BOOT = "alive", "forgotten", "boot"
 
 
 class TotalKey(NamedTuple):
-    """A total of one scope. `decision`: its priority is only shown."""
+    """A total of one scope."""
 
     scope: str
     decision: Decision
+    """Its priority is only shown."""
 
 
 class GapKey(NamedTuple):
+    """Everything that tells a gap from others of its bucket; the fields are those of Gap."""
+
     scope: str
     fate: Fate
     is_absence: bool = False
@@ -39,7 +42,7 @@ class GapKey(NamedTuple):
 
 @dataclass(slots=True)
 class BucketOfRows:
-    """What is added to one bucket."""
+    """The additions to one bucket."""
 
     flows: dict[FlowKey, FlowCount] = field(default_factory=dict)
     totals: dict[TotalKey, FlowCount] = field(default_factory=dict)
@@ -48,25 +51,32 @@ class BucketOfRows:
 
 @dataclass(slots=True)
 class PendingRows:
-    """What is to be written. `buckets`: by start and width. `bases`: changed readings, by cookie and counter."""
+    """Everything that is to be written."""
 
     buckets: dict[tuple[int, int], BucketOfRows] = field(default_factory=dict)
+    """By start and width in seconds."""
     bases: dict[tuple[int, str], Counted | None] = field(default_factory=dict)
+    """Readings of counters that have changed, by cookie and counter; None for one that is forgotten."""
 
     def at(self, start: int, width: int) -> BucketOfRows:
+        """Return the bucket with that start and width; an empty one if there is none yet."""
         return self.buckets.setdefault((start, width), BucketOfRows())
 
     @property
     def size(self) -> int:
+        """How many rows wait."""
         rows = (len(some.flows) + len(some.totals) + len(some.gaps) for some in self.buckets.values())
         return sum(rows) + len(self.bases)
 
 
 class HistoryWriter:
-    """One process writes at a time; the file's own locks see to that. Errors are HostError."""
+    """A writer of a history. Errors are HostError.
+
+    One process writes at a time; the file's own locks see to that.
+    """
 
     def __init__(self, path: Path, max_bytes: int, boot: str) -> None:
-        """`boot`: the id of this boot, for which bases are valid."""
+        """Open the file, and make it if there is none. `boot` is the id of this boot, for which bases are valid."""
         self._path, self._max_bytes = path, max_bytes
         self._names: dict[str, int] = {}
         self._forgotten = 0
@@ -81,6 +91,7 @@ class HistoryWriter:
                 raise
 
     def _begin(self, boot: str) -> None:
+        """Limit the file's size, and forget the bases of another boot."""
         self._db.execute(f"PRAGMA max_page_count = {max(64, self._max_bytes // file.PAGE_BYTES)}")
         self._db.execute("BEGIN IMMEDIATE")
         if self._fact(BOOT) != boot:
@@ -89,36 +100,37 @@ class HistoryWriter:
         self._db.execute("COMMIT")
 
     def close(self) -> None:
+        """Close the file."""
         with suppress(sqlite3.Error):
             self._db.close()
 
     @property
     def db(self) -> sqlite3.Connection:
-        """For what merges rows (merge.py)."""
+        """The connection, for merge.py."""
         return self._db
 
     @property
     def since(self) -> int | None:
-        """The start of the first bucket with flows, seconds since 1970."""
+        """The start of the first bucket with flows, in seconds since 1970; None if there is none."""
         with file.refusals(self._path):
             found: int | None = self._db.execute("SELECT min(start) FROM flows").fetchone()[0]
         return found
 
     @property
     def alive(self) -> int | None:
-        """When something was written last, in seconds since 1970."""
+        """When something was written last, in seconds since 1970; None for never."""
         with file.refusals(self._path):
             found = self._fact(ALIVE)
         return int(str(found)) if found is not None else None
 
     def bases(self) -> dict[tuple[int, str], Counted]:
-        """The last readings of counters that were written, by cookie and name."""
+        """Return the last readings of counters that were written, by cookie and name."""
         with file.refusals(self._path):
             rows = self._db.execute("SELECT cookie, counter, made, packets, bytes FROM bases")
             return {(int(cookie), name): Counted(packets, size, made) for cookie, name, made, packets, size in rows}
 
     def write(self, pending: PendingRows, now: int) -> None:
-        """Write all of it, or nothing: HostError."""
+        """Write all of it; HostError if that fails, and then nothing is written."""
         with file.refusals(self._path):
             if not self._path.exists():
                 raise OSError(2, "the file was moved or removed")
@@ -146,6 +158,7 @@ class HistoryWriter:
         self._set_fact(ALIVE, now)
 
     def _write_bases(self, bases: Mapping[tuple[int, str], Counted | None]) -> None:
+        """Write the readings that have changed, and remove those that are forgotten."""
         gone = [(str(cookie), name) for (cookie, name), counted in bases.items() if counted is None]
         self._db.executemany("DELETE FROM bases WHERE cookie = ? AND counter = ?", gone)
         there: Iterable[tuple[object, ...]] = (
@@ -156,17 +169,18 @@ class HistoryWriter:
         self._db.executemany("INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?, ?)", there)
 
     def _heed_forgetting(self) -> None:
-        """If somebody has removed rows, names may be gone, too (forget.py)."""
+        """Forget the numbers of names if somebody has removed rows (forget.py): names may be gone, too."""
         forgotten = int(str(self._fact(FORGOTTEN) or 0))
         if forgotten != self._forgotten or len(self._names) > MAX_NAMES:
             self._names.clear()
         self._forgotten = forgotten
 
     def forget_names(self) -> None:
-        """After names were removed here."""
+        """Forget the numbers of names, after names were removed by this process."""
         self._names.clear()
 
     def _flow(self, start: int, width: int, key: FlowKey, count: FlowCount) -> tuple[object, ...]:
+        """Return the values of a flow row."""
         texts = (self._name(key.cause), self._name(key.group_id), self._name(key.rule_id))
         end = key.end if is_address(key.end) else self._name(key.end)
         whose = (self._name(key.eni_id), DIRECTIONS.index(key.direction), end)
@@ -175,12 +189,14 @@ class HistoryWriter:
         return (start, width, *whose, key.protocol, key.port, FATES.index(key.fate), *texts, *counts)
 
     def _total(self, start: int, width: int, key: TotalKey, count: FlowCount) -> tuple[object, ...]:
+        """Return the values of a total."""
         of, fate = key.decision.enforced, FATES.index(Fate.of(key.decision))
         texts = (self._name(of.cause), self._name(of.security_group_id), self._name(of.security_group_rule_id))
         what = (self._name(key.scope), DIRECTIONS.index(of.direction), fate, *texts, of.priority)
         return (start, width, *what, count.packets, count.bytes, count.first, count.last)
 
     def _name(self, text: str) -> int:
+        """Return the number of a name, which it gets if it has none."""
         found = self._names.get(text)
         if found is None:
             self._db.execute("INSERT OR IGNORE INTO names (text) VALUES (?)", (text,))
@@ -197,7 +213,7 @@ class HistoryWriter:
 
 
 def is_address(end: str) -> bool:
-    """Whether an other end is stored as it is, and not by a number."""
+    """Return whether an other end is stored as it is, and not by a number."""
     return end[:1].isdigit() or ":" in end
 
 
