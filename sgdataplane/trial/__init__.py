@@ -1,1 +1,1 @@
-"""Trials: what a change of the policy would do to the traffic of today, counted in the kernel without any verdict."""
+"""Trials: they count, without any verdict, what a change of the policy would do to the traffic of today."""

@@ -24,11 +24,11 @@ PREFIX = "line"  # the names of counters begin with it
 
 @dataclass(frozen=True, slots=True)
 class TrialLine:
-    """Traffic of an ENI whose verdict would change: one line of `sgdp diff`. `judged`: what of it rules judge; a packet
-    beyond it that lies in the line's ranges changes no verdict."""
+    """Traffic of an ENI whose verdict would change: one line of `sgdp diff`."""
 
     change: VerdictChange
     judged: JudgedTraffic
+    """The part of it that rules judge. A packet beyond it that lies in the line's ranges changes no verdict."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class TrialLine:
 
     @property
     def ranges(self) -> tuple[Ranges, ...]:
-        """The numbers in each of DIMENSIONS; of local addresses those that the rules judge."""
+        """The numbers in each of DIMENSIONS; of local and remote addresses, those that the rules judge."""
         found = []
         for dimension, part in zip(DIMENSIONS, self.change.ranges, strict=True):
             whole = dimension.whole(self.change.family)
@@ -60,18 +60,19 @@ class TrialLine:
         return tuple(found)
 
     def meets(self, other: TrialLine) -> bool:
-        """Whether some packet is in both."""
+        """Return whether some packet is in both lines."""
         pairs = zip(self.ranges, other.ranges, strict=True)
         return self.place == other.place and all(meet(mine, theirs) for mine, theirs in pairs)
 
 
 class TrialLines(NamedTuple):
-    """All lines of one namespace, sorted, and the counter of each by its name. `is_merged`: several lines share a
-    counter."""
+    """All lines of one namespace, sorted."""
 
     lines: tuple[TrialLine, ...]
     counters: Mapping[str, str]
+    """The counter of each line, by the line's name."""
     is_merged: bool
+    """Whether several lines share a counter."""
 
     @property
     def counter_names(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ class TrialLines(NamedTuple):
 
 
 def lines_at(diff: StateDiff, enis: Iterable[str]) -> TrialLines:
-    """The lines of a comparison at these ENIs."""
+    """Return the lines of a comparison at these ENIs."""
     wanted = set(enis)
     return with_counters(
         TrialLine(change, diff.view(eni_id, change.direction, change.family).judged)
@@ -91,8 +92,11 @@ def lines_at(diff: StateDiff, enis: Iterable[str]) -> TrialLines:
 
 
 def with_counters(lines: Iterable[TrialLine], most: int = MAX_COUNTERS) -> TrialLines:
-    """The lines with a counter each; beyond `most`, with one for all that open, and one for all that close, in each
-    direction of an ENI, and if these are too many as well, of all ENIs."""
+    """Return the lines with a counter each.
+
+    Beyond `most`, there is one counter for all that open, and one for all that close, in each direction of an ENI. If
+    these are too many as well, all ENIs share them.
+    """
     every = tuple(lines)
     counters = _counters(every, lambda line: line.name)
     for key in (_of_eni, _of_all):
@@ -103,13 +107,16 @@ def with_counters(lines: Iterable[TrialLine], most: int = MAX_COUNTERS) -> Trial
 
 
 def _counters(lines: Iterable[TrialLine], key: Callable[[TrialLine], str]) -> dict[str, str]:
+    """Return the counter of each line's name; lines with equal keys share one."""
     return {line.name: names.identifier(PREFIX, key(line)) for line in lines}
 
 
 def _of_eni(line: TrialLine) -> str:
+    """Return a key that the lines of an ENI in one direction share, those that open and those that close apart."""
     change = line.change
     return names.digest(repr((change.eni_id, change.direction.value, change.is_opening)), 16)
 
 
 def _of_all(line: TrialLine) -> str:
+    """Return a key that the lines of all ENIs in one direction share, those that open and those that close apart."""
     return names.digest(repr((line.change.direction.value, line.change.is_opening)), 16)

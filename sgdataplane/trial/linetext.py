@@ -20,7 +20,7 @@ Row = Sequence[Any]  # what JSON makes of it
 
 
 def line_as_plain(line: TrialLine) -> list[object]:
-    """The line as lists, numbers and texts."""
+    """Return the line as lists, numbers and texts."""
     change = line.change
     return [
         change.eni_id,
@@ -34,7 +34,7 @@ def line_as_plain(line: TrialLine) -> list[object]:
 
 
 def line_of(document: Row) -> TrialLine:
-    """The line in such a document. ValueError or TypeError if it isn't one."""
+    """Return the line in such a document. ValueError or TypeError if it isn't one."""
     eni_id, direction, family, ranges, before, after, far, local = document
     parts = tuple(None if part is None else _interval(part) for part in ranges)
     if len(parts) != len(DIMENSIONS):

@@ -1,4 +1,4 @@
-"""Live sessions in lines that close: what a change would end.
+"""Live sessions in lines that close: the sessions that a change would end.
 
 Owns that comparison. Is given sessions and lines. Must not know how either is found.
 """
@@ -16,7 +16,7 @@ OVER = ("TIME_WAIT", "CLOSE")  # states of sessions that have ended, and that co
 
 
 def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[tuple[Session, TrialLine]]:
-    """The sessions that the policy in force has accepted and that lie in a line that closes, each with the line."""
+    """Yield the sessions that the policy in force has accepted and that a line would end, each with the line."""
     by_place: dict[object, list[TrialLine]] = {}
     for line in lines:
         if not line.change.is_opening:
@@ -29,7 +29,10 @@ def ending(sessions: Iterable[Session], lines: Iterable[TrialLine]) -> Iterator[
 
 
 def _has(line: TrialLine, session: Session) -> bool:
-    """Whether the session's opening packet is in the line. A protocol without ports is in all ranges of ports."""
+    """Return whether the session's opening packet is in the line.
+
+    A protocol without ports is in all ranges of ports.
+    """
     is_in = session.direction is Direction.INGRESS
     near, far = session.local_port, session.remote_port
     numbers = {

@@ -1,9 +1,9 @@
-"""What is kept of trials: a folder with three files a trial, each replaced in one step.
+"""The files of trials: a folder with three files a trial, each replaced in one step.
 
 Owns these files, the names of trials, and how many there may be. Must not know the kernel.
 
     <name>.yaml     the state on trial
-    <name>.json     who asked for what: its ENIs, when it began, when it ends
+    <name>.json     what was asked for: the trial's ENIs, when it began, when it ends
     <name>.seen     its lines, what they counted, and which lines an apply has made true
 
 The state is written first and the record last, so that a record stands for a whole trial. A file that can't be read
@@ -37,25 +37,28 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One trial. `source`: what its state was called when it began. `enis`: at which ENIs; none: at all. `since`,
-    `until`: seconds since 1970."""
+    """The record of one trial."""
 
     name: str
     source: str
+    """The name of its state when it began."""
     enis: tuple[str, ...]
+    """The ENIs that it is about; empty for all."""
     since: float
+    """When it began, in seconds since 1970."""
     until: float
+    """When it ends, in seconds since 1970."""
 
 
 def check_trial_name(name: str) -> str:
-    """The name, if it can be a trial's. TrialError if not."""
+    """Return the name. TrialError if it can't be a trial's."""
     if not NAME.fullmatch(name):
         raise TrialError(name, f"it can't be a trial's name; expected {EXPECTED}")
     return name
 
 
 class TrialFolder:
-    """The trials of a lab, or of this host's agent. `survives`: what a change has to outlast."""
+    """The trials of a lab, or of this host's agent. `survives` says what a change has to outlast."""
 
     def __init__(self, path: Path, survives: Survives) -> None:
         self.path, self._survives = path, survives
@@ -70,7 +73,7 @@ class TrialFolder:
             yield
 
     def names(self) -> tuple[str, ...]:
-        """The names of all trials, sorted."""
+        """Return the names of all trials, sorted."""
         try:
             found = sorted(path.stem for path in self.path.glob("*.json"))
         except OSError:
@@ -78,13 +81,17 @@ class TrialFolder:
         return tuple(name for name in found if NAME.fullmatch(name))
 
     def free_name(self) -> str:
-        """A name that no trial has."""
+        """Return a name that no trial has."""
         taken = set(self.names())
         return next(name for name in (f"trial{number}" for number in range(1, MAX_TRIALS + 2)) if name not in taken)
 
     def add(self, record: TrialRecord, state: CloudState) -> None:
-        """Keep another trial. TrialError if there is one of that name or there are too many, OSError if it can't be
-        written."""
+        """Keep another trial.
+
+        Raises:
+            TrialError: There is one of that name, or there are too many.
+            OSError: It can't be written.
+        """
         check_trial_name(record.name)
         taken = self.names()
         if record.name in taken:
@@ -97,7 +104,7 @@ class TrialFolder:
         self._write(f"{record.name}.json", json.dumps({"version": VERSION, **asdict(record)}))
 
     def record(self, name: str) -> TrialRecord:
-        """TrialError if there is no such trial, or its record can't be read."""
+        """Return a trial's record. TrialError if there is no such trial, or its record can't be read."""
         try:
             value = json.loads((self.path / f"{check_trial_name(name)}.json").read_bytes())
             if value.pop("version") != VERSION:
@@ -111,8 +118,11 @@ class TrialFolder:
             raise TrialError(name, f"its record can't be read ({error})") from error
 
     def known(self, name: str) -> TrialRecord:
-        """The record. Of one that can't be read, what its file shows: it ends as if the trial had begun when that was
-        written, and ran as long as a trial may. TrialError if there is no such trial."""
+        """Return a trial's record; one that can't be read is made up from its file's age.
+
+        That one ends as if the trial had begun when the file was written, and ran as long as a trial may. TrialError if
+        there is no such trial.
+        """
         try:
             return self.record(name)
         except TrialError as error:
@@ -125,15 +135,16 @@ class TrialFolder:
         return TrialRecord(name, UNREADABLE, (), since, since + MAX_S)
 
     def _missing(self, name: str) -> TrialError:
+        """Return the error that there is no such trial, with the names of those that run."""
         others = ", ".join(self.names()) or "none"
         return TrialError(name, f"there is no such trial; these run: {others}", is_missing=True)
 
     def state(self, name: str) -> CloudState:
-        """The state on trial. StateFileError if it can't be read."""
+        """Return the state on trial. StateFileError if it can't be read."""
         return load(self.path / f"{name}.yaml", profile="unlimited").state
 
     def seen(self, name: str) -> Mapping[str, object]:
-        """What was noted last; nothing if there is nothing that can be read."""
+        """Return what was noted last; nothing if there is nothing that can be read."""
         path = self.path / f"{name}.seen"
         with suppress(OSError, ValueError, RecursionError, MemoryError):
             if path.stat().st_size <= MAX_SEEN_BYTES:

@@ -1,4 +1,4 @@
-"""What a trial has seen, as one value: for whoever shows it, and for the way from the agent to a command.
+"""The report of a trial as one value: for everybody who shows it, and for the way from the agent to a command.
 
 Owns the record and its form between processes. Must not know how it is shown.
 """
@@ -23,33 +23,38 @@ LATE_S = 120.0  # a reading that finds more packets so long after the last sampl
 
 @dataclass(frozen=True, slots=True)
 class SeenLine:
-    """A line and what its counter has counted: new sessions that were opened, and each packet that was refused.
-    `sharing`: how many lines count with that counter, this one included. `first`, `last`: when packets were seen, as in
-    RFC 3339; "": never. `ends`: those that came most often among the samples."""
+    """A line and what its counter has counted: new sessions that were opened, and each packet that was refused."""
 
     line: TrialLine
     counter: str
     packets: int
     sharing: int = 1
+    """How many lines count with that counter, this one included."""
     first: str = ""
+    """When the first packet was seen, as in RFC 3339; empty for never."""
     last: str = ""
+    """When the last packet was seen, as in RFC 3339; empty for never."""
     ends: tuple[str, ...] = ()
+    """The ends that came most often among the samples."""
 
     @property
     def is_opening(self) -> bool:
+        """Whether the line's traffic would be accepted, and is refused now."""
         return self.line.change.is_opening
 
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """`paused`: why nothing is counted now, or "". `unsampled`: namespaces that are counted and not sampled, each with
-    why."""
+    """Everything that is known of a trial at one moment."""
 
     record: TrialRecord
     paused: str
+    """Why nothing is counted now, or empty."""
     lines: tuple[SeenLine, ...]
     done: tuple[DoneLine, ...]
+    """Lines that an apply has made true."""
     unsampled: tuple[str, ...] = ()
+    """Namespaces that are counted and not sampled, each with why."""
 
     @property
     def is_merged(self) -> bool:
@@ -57,12 +62,12 @@ class TrialReport:
         return any(seen.sharing > 1 for seen in self.lines)
 
     def packets(self, *, is_opening: bool) -> int:
-        """How many packets were counted at lines that open, or that close."""
+        """Return how many packets were counted at lines that open, or that close."""
         found = {seen.counter: seen.packets for seen in self.lines if seen.is_opening is is_opening}
         return sum(found.values())
 
     def as_plain(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the report as JSON can have it."""
         return {
             "record": asdict(self.record),
             "paused": self.paused,
@@ -76,7 +81,7 @@ class TrialReport:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrialReport:
-        """The report that such a document holds."""
+        """Return the report that such a document holds."""
         lines = tuple(map(_seen_of, document["lines"]))
         done = tuple(DoneLine(line_of(line), packets, at) for line, packets, at in document["done"])
         record = document["record"]
@@ -90,7 +95,7 @@ def _seen_of(entry: Sequence[Any]) -> SeenLine:
 
 
 def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:
-    """What is known now. `unsampled`: as of TrialReport; a few of them are told."""
+    """Return what is known of a trial now. `unsampled` is as in TrialReport; a few of them are kept."""
     sharing: dict[str, int] = {}
     for counter in trial.counters.values():
         sharing[counter] = sharing.get(counter, 0) + 1
@@ -99,6 +104,7 @@ def report_of(trial: Trial, unsampled: Iterable[str] = ()) -> TrialReport:
 
 
 def _few(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the first texts, and how many more there are."""
     more = len(texts) - MAX_UNSAMPLED
     return (*texts[:MAX_UNSAMPLED], *([f"{counted(more, 'more namespace')}"] if more > 0 else []))
 
@@ -110,8 +116,11 @@ def _seen(trial: Trial, line: TrialLine, sharing: int) -> SeenLine:
 
 
 def _times(sampled: LineSamples | None, counted: Sum) -> tuple[str, str, tuple[str, ...]]:
-    """When packets were seen, and from where. Readings give a time somewhat too late, samples the right one; but they
-    may be missing. A line whose counter shows nothing has none, as others can log in its name."""
+    """Return when packets were seen first and last, and the ends that came most often.
+
+    Readings give a time somewhat too late, samples the right one; but samples may be missing. A line whose counter
+    shows nothing has none, because others can log in its name.
+    """
     if not counted.packets:
         return "", "", ()
     if sampled is None:

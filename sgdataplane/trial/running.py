@@ -1,4 +1,4 @@
-"""A trial's table in one namespace: put there, read, removed.
+"""The table of a trial in one namespace: put there, read, removed.
 
 Owns the order of the commits. Is given tables. Must not know what they count, or where the namespace came from.
 
@@ -25,7 +25,8 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 def put(kernel: NetlinkKernel, table: Table) -> Mapping[str, Counted]:
     """Make the namespace have this table, and return the last values of counters that were removed.
 
-    KernelError: the kernel refused; then nothing is counted that wasn't before, or the old table still counts.
+    Raises:
+        KernelError: The kernel refuses. Then nothing is counted that wasn't before, or the old table still counts.
     """
     wanted = table if can_log(kernel) else without_logs(table)
     held = kernel.inventory(table.name)
@@ -43,12 +44,12 @@ def put(kernel: NetlinkKernel, table: Table) -> Mapping[str, Counted]:
 
 
 def _is_odd(held: Inventory) -> bool:
-    """Whether somebody else has put something into it, or its flags say that it isn't asked."""
+    """Return whether somebody else has put something into the table, or its flags say that it isn't asked."""
     return bool(held.has_flags or held.is_crowded or held.odd)
 
 
 def _stage(wanted: Table, held: Inventory) -> Transaction:
-    """Adds what is missing, but for base chains."""
+    """Return the transaction that adds what is missing, except base chains."""
     there = {*held.chains, *held.maps, *held.counters}
     new = [entry for entry in _objects(wanted) if entry.name not in there and not _is_base(entry)]
     first = () if held.exists else (Operation(Verb.ADD, Kind.TABLE, wanted),)
@@ -56,7 +57,10 @@ def _stage(wanted: Table, held: Inventory) -> Transaction:
 
 
 def _switch(wanted: Table, held: Inventory) -> Transaction:
-    """Gives the base chains their rules. Empty if all that is wanted is there and nothing else: then they have them."""
+    """Return the transaction that gives the base chains their rules.
+
+    It is empty if all that is wanted is there and nothing else: then they have them.
+    """
     if _names(wanted) == {*held.chains, *held.maps, *held.counters}:
         return Transaction(wanted.name)
     bases = [chain for chain in wanted.chains if _is_base(chain)]
@@ -67,7 +71,7 @@ def _switch(wanted: Table, held: Inventory) -> Transaction:
 
 
 def _sweep(kernel: NetlinkKernel, wanted: Table, held: Inventory) -> Mapping[str, Counted]:
-    """Removes what isn't wanted, once no packet can be in it."""
+    """Remove what isn't wanted, once no packet can be in it; return the last values of counters that go."""
     gone = list(_unwanted(held, _names(wanted)))
     ending = [entry.name for entry in gone if isinstance(entry, Counter)]
     if not gone:
@@ -79,12 +83,14 @@ def _sweep(kernel: NetlinkKernel, wanted: Table, held: Inventory) -> Mapping[str
 
 
 def _unwanted(held: Inventory, wanted: set[str]) -> Iterator[Chain | Map | Counter]:
+    """Yield what is there and isn't wanted."""
     yield from (Chain(name, ()) for name in held.chains if name not in wanted)
     yield from (_map(name, held) for name in held.maps if name not in wanted)
     yield from (Counter(name) for name in held.counters if name not in wanted)
 
 
 def _map(name: str, held: Inventory) -> Map:
+    """Return a map that is there, as a deletion names it. KernelError if its key isn't one that trials use."""
     key_type = held.maps[name].key_type
     if key_type is None:
         raise KernelError(f"map {name} of the trial isn't one that we make")
@@ -106,7 +112,7 @@ def _is_base(entry: Chain | Map | Counter) -> bool:
 
 
 def read(kernel: NetlinkKernel, table: str, counters: Iterable[str]) -> dict[str, Counted]:
-    """What these counters have counted; none if the table isn't there."""
+    """Return what these counters have counted; nothing if the table isn't there."""
     return kernel.counted(table, counters)
 
 

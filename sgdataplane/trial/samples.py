@@ -1,4 +1,4 @@
-"""The ends that packets of a line came from or went to, and when the line was first and last seen: as samples.
+"""Samples of a line's packets: the ends that they came from or went to, and when the line was first and last seen.
 
 Owns what is kept of them, and how they are read. Is given counters' names. Must not know lines.
 
@@ -29,13 +29,17 @@ PREROUTING = 0  # NF_INET_PRE_ROUTING
 
 @dataclass(slots=True)
 class LineSamples:
-    """`first`, `last`: seconds since 1970. `ends`: by address, how many samples; those that came least are missing."""
+    """The samples of one line."""
 
     first: float
+    """Seconds since 1970."""
     last: float
+    """Seconds since 1970."""
     ends: dict[str, int] = field(default_factory=dict)
+    """How many samples each address has; those that came least are missing."""
 
     def note(self, end: str, at: float) -> None:
+        """Add a sample with that other end."""
         self.first, self.last = min(self.first, at), max(self.last, at)
         if end in self.ends or len(self.ends) < MAX_ENDS:
             self.ends[end] = self.ends.get(end, 0) + 1
@@ -44,40 +48,46 @@ class LineSamples:
 
     @property
     def most(self) -> tuple[str, ...]:
-        """The ends that came most often, the first one first."""
+        """The ends that came most often, the most frequent first."""
         return tuple(sorted(self.ends, key=lambda end: (-self.ends[end], end))[:SHOWN])
 
     def as_json(self) -> list[object]:
+        """Return the samples as Samples.of reads them."""
         return [self.first, self.last, self.ends]
 
 
 class Sample(NamedTuple):
-    """A packet that was logged in the name of a counter. `at`: seconds since 1970."""
+    """A packet that was logged in the name of a counter."""
 
     counter: str
     end: str
+    """The address of the end that isn't the ENI's."""
     at: float
+    """Seconds since 1970."""
 
 
 @dataclass(slots=True)
 class Samples:
-    """What was sampled, by counter."""
+    """The samples of all lines, by counter."""
 
     by_counter: dict[str, LineSamples] = field(default_factory=dict)
 
     def note(self, sample: Sample) -> None:
+        """Add a sample to those of its counter."""
         self.by_counter.setdefault(sample.counter, LineSamples(sample.at, sample.at)).note(sample.end, sample.at)
 
     def keep_only(self, counters: Iterable[str]) -> None:
+        """Forget the samples of all other counters."""
         wanted = set(counters)
         self.by_counter = {name: found for name, found in self.by_counter.items() if name in wanted}
 
     def as_json(self) -> dict[str, object]:
+        """Return the samples as a document."""
         return {name: found.as_json() for name, found in self.by_counter.items()}
 
     @classmethod
     def of(cls, document: object) -> Samples:
-        """What a document says; what can't be read is left out."""
+        """Return the samples in a document; what can't be read is left out."""
         found = cls()
         for name, entry in document.items() if isinstance(document, Mapping) else ():
             with suppress(ValueError, TypeError, AttributeError):
@@ -88,29 +98,34 @@ class Samples:
 
 
 class SampleListener:
-    """Reads samples in one namespace. For a selector; `read` never waits."""
+    """A reader of samples in one namespace. It is for a selector; `read` never waits."""
 
     def __init__(self, path: str, site: Site) -> None:
-        """Errors as of Nflog; HostError if there is no such namespace."""
+        """Begin to listen. Errors as in Nflog; HostError if there is no such namespace."""
         self._site = site
         with netns.inside(path):
             self._log = Nflog(TRIAL_GROUP)
 
     def fileno(self) -> int:
+        """Return the log's socket, for a selector."""
         return self._log.fileno()
 
     def close(self) -> None:
+        """Stop listening."""
         self._log.close()
 
     def read(self, now: float) -> Iterator[Sample]:
-        """What has come. `now`: seconds since 1970, for packets without a time. HostError if the kernel refuses."""
+        """Yield the samples that have come. HostError if the kernel refuses.
+
+        `now` is in seconds since 1970, for packets without a time.
+        """
         for entry in self._log.read():
             counter, end = logged_counter(entry.prefix), self._end(entry)
             if counter is not None and end is not None:
                 yield Sample(counter, str(end), entry.seconds or now)
 
     def _end(self, logged: Logged) -> Address | None:
-        """The end that isn't the ENI's."""
+        """Return the end that isn't the ENI's; None if the packet has none."""
         is_arriving = logged.hook == PREROUTING
         side = next(side for side in Direction if (self._site.hooks[side] == ARRIVING) == is_arriving)
         headers = parse_headers(logged.ethertype, logged.payload)

@@ -85,20 +85,21 @@ NOT_SYN = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=SYN_FLA
 
 @dataclass(frozen=True)
 class TrialPlace:
-    """Where the policy's table stands, and what it obeys. `interfaces`: ENI id -> interface."""
+    """The place of the policy's table, and what it obeys."""
 
     site: Site
     interfaces: Mapping[str, str]
+    """ENI id -> interface."""
     options: Options
 
 
 def table_name(trial: str) -> str:
-    """The name of a trial's table."""
+    """Return the name of a trial's table."""
     return TRIALS + names.digest(trial)
 
 
 def compile_trial(trial: str, place: TrialPlace, found: TrialLines) -> Table:
-    """The table that counts these lines, which are about the place's ENIs."""
+    """Return the table that counts these lines, which are about the place's ENIs."""
     made = _Chains(place, found)
     directions = {line.change.direction for line in found.lines}
     bases = [made.base(hook) for hook in Direction if hook in directions]
@@ -109,13 +110,13 @@ def compile_trial(trial: str, place: TrialPlace, found: TrialLines) -> Table:
 
 
 def base_name(hook: Direction) -> str:
-    """The base chain at that side's hook."""
+    """Return the name of the base chain at that side's hook."""
     return hook.value
 
 
 @dataclass
 class _Chains:
-    """Collects the chains and maps of a table by name."""
+    """A collector of a table's chains and maps, by name."""
 
     place: TrialPlace
     found: TrialLines
@@ -123,13 +124,14 @@ class _Chains:
     maps: dict[str, Map] = field(default_factory=dict)
 
     def base(self, hook: Direction) -> Chain:
-        """The base chain of one side, with everything below it."""
+        """Return the base chain of one side; keep everything below it."""
         at = self.place.site.hooks[hook]
         accepted = Match(Field.CT_MARK, (Range.of(0),), negate=True, mask=HALF[hook])
         rules = (rule(OPENS_NOTHING, RETURN), rule(accepted, RETURN), *self._by_interface(hook))
         return Chain(base_name(hook), rules, Hook(at.name, at.priority - 1))
 
     def _by_interface(self, hook: Direction) -> Iterator[Rule]:
+        """Yield the rules that lead from each interface to its ENI's chain."""
         interface, targets = self.place.site.interface(hook), self._enis(hook)
         if len(targets) <= FEW:
             yield from (rule(is_value(interface, ifname), goto(name)) for ifname, name in targets)
@@ -140,7 +142,7 @@ class _Chains:
         yield rule(VerdictMap(interface, name=name))
 
     def _enis(self, hook: Direction) -> list[tuple[str, str]]:
-        """The interfaces of ENIs with lines in that direction, each with its first chain."""
+        """Return the interfaces of ENIs with lines in that direction, each with its first chain."""
         by_eni: dict[str, dict[Family, list[TrialLine]]] = {}
         for line in self.found.lines:
             if line.change.direction is hook:
@@ -149,6 +151,7 @@ class _Chains:
         return sorted((ifname, self._eni(hook, ifname, families)) for ifname, families in found)
 
     def _eni(self, hook: Direction, ifname: str, families: Mapping[Family, Sequence[TrialLine]]) -> str:
+        """Keep the chain of the ENI at one interface; return its name."""
         ways = [
             rule(is_value(Field.NFPROTO, NFPROTO[family]), goto(self._family(hook, family, lines)))
             for family, lines in families.items()
@@ -156,7 +159,7 @@ class _Chains:
         return self._keep(content_chain(f"at-{hook.value}-{ifname}", tuple(ways)))
 
     def _family(self, hook: Direction, family: Family, lines: Sequence[TrialLine]) -> str:
-        """The first chain of the diagram that finds the line of a packet."""
+        """Return the first chain of the diagram that finds the line of a packet."""
         boxes = [RuleBox(_numbered(hook, number), _intervals(line)) for number, line in enumerate(lines)]
         boxes.append(RuleBox(Decision(hook, Verdict.ACCEPT, NO_LINE), (None,) * len(ASKED)))
         node = cutting(boxes, family, LOOK_UPS, None).node
@@ -164,7 +167,7 @@ class _Chains:
         return _Diagram(self, [_field(each, hook, family) for each in ASKED], ends).chain(node)
 
     def _line(self, line: TrialLine) -> str:
-        """The chain that counts a line's packets."""
+        """Keep the chain that counts a line's packets; return its name."""
         counter = self.found.counters[line.name]
         counts = rule(Count(counter), Log(counter, TRIAL_GROUP, SAMPLES_A_SECOND))
         unjudged = [rule(*condition, RETURN) for condition in _unjudged(line, self.place.options)]
@@ -175,21 +178,23 @@ class _Chains:
         return chain.name
 
     def keep(self, prefix: str, rules: Iterable[Rule]) -> str:
-        """Adds a chain, named by its content; returns the name."""
+        """Keep a chain, named by its content; return the name."""
         return self._keep(content_chain(prefix, tuple(rules)))
 
 
 @dataclass
 class _Diagram:
-    """Makes the chains of one diagram. `ends`: the chain of each line; what is in no line returns."""
+    """A maker of the chains of one diagram."""
 
     made: _Chains
     fields: Sequence[Field]
+    """The packet field of each dimension."""
     ends: Mapping[Decision, str]
+    """The chain of each line; what is in no line returns."""
     _names: dict[Node, str] = field(default_factory=dict)
 
     def chain(self, node: Node) -> str:
-        """The chain that a node becomes; "" if it leads to no line."""
+        """Return the chain that a node becomes; "" if it leads to no line."""
         if isinstance(node, Leaf):
             return self.ends.get(node.decision, "")
         if node not in self._names:
@@ -198,6 +203,7 @@ class _Diagram:
         return self._names[node]
 
     def _steps(self, node: Steps) -> Iterator[Rule]:
+        """Yield a rule for each match of a linear match list that leads to a line."""
         for step in node.steps:
             name = self.ends.get(step.decision, "")
             asked = [Match(self.fields[dim], (Range(*interval),)) for dim, interval in step.conditions]
@@ -205,7 +211,7 @@ class _Diagram:
                 yield rule(*asked, goto(name))
 
     def _branch(self, node: Branch) -> Iterator[Rule]:
-        """What leads to no line has no element."""
+        """Yield the rules of a look-up; what leads to no line has no element."""
         asked = self.fields[node.dim]
         named = ((Range(*interval), self.chain(child)) for interval, child in node.segments)
         targets = [(keys, name) for keys, name in joined(named) if name]
@@ -216,12 +222,12 @@ class _Diagram:
 
 
 def _numbered(hook: Direction, number: int) -> Decision:
-    """What a diagram calls a line."""
+    """Return the decision that stands for a line in a diagram."""
     return Decision(hook, Verdict.ACCEPT, LINE, security_group_rule_id=str(number))
 
 
 def _field(dimension: Dimension, hook: Direction, family: Family) -> Field:
-    """Where a packet that opens a session has it."""
+    """Return the field where a packet that opens a session has that dimension."""
     is_in = hook is Direction.INGRESS
     return {
         PROTOCOL: Field.L4PROTO,
@@ -233,13 +239,19 @@ def _field(dimension: Dimension, hook: Direction, family: Family) -> Field:
 
 
 def _intervals(line: TrialLine) -> tuple[Ranges | None, ...]:
-    """The line as a diagram takes it: where it has one range in a dimension, that; else its line's chain asks."""
+    """Return the line as a diagram takes it.
+
+    Where it has one range in a dimension, that is it; else the line's chain asks.
+    """
     parts = {each: _range(line, each) for each in ASKED}
     return tuple(parts[each] for each in ASKED)
 
 
 def _range(line: TrialLine, dimension: Dimension) -> Ranges | None:
-    """None if the line has all of it. Ranges of several lines don't overlap, but where no rule judges."""
+    """Return the line's range in a dimension; None if the line has all of it.
+
+    Ranges of several lines don't overlap, except where no rule judges.
+    """
     part = line.change.of(dimension)
     if dimension is LOCAL and len(judged := _judged_local(line)) == 1:
         part = judged[0]
@@ -247,12 +259,13 @@ def _range(line: TrialLine, dimension: Dimension) -> Ranges | None:
 
 
 def _judged_local(line: TrialLine) -> Ranges:
+    """Return the local addresses of the line that rules judge."""
     part = line.change.of(LOCAL)
     return line.judged.local if part is None else meet(line.judged.local, (part,))
 
 
 def _unjudged(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
-    """Conditions of packets in the line's ranges that no rule judges, so that they aren't the line's."""
+    """Yield conditions of packets in the line's ranges that no rule judges, so that they aren't the line's."""
     _, hook, family = line.place
     far, local = (_field(each, hook, family) for each in (REMOTE, LOCAL))
     remote = line.change.of(REMOTE)
@@ -266,7 +279,7 @@ def _unjudged(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ..
 
 
 def dimension_ranges(dimension: Dimension, family: Family, part: Interval | None) -> Ranges:
-    """A part of a dimension; None: all of it."""
+    """Return a part of a dimension as ranges; None stands for all of it."""
     return dimension.whole(family) if part is None else (part,)
 
 
@@ -275,7 +288,10 @@ def _as_keys(ranges: Ranges) -> tuple[Range, ...]:
 
 
 def _of_protocols(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
-    """DHCP, and TCP that opens nothing, where they are in the line's ranges. Discovery isn't tracked."""
+    """Yield the conditions of DHCP, and of TCP that opens nothing, where they are in the line's ranges.
+
+    Discovery isn't tracked, so it needs none.
+    """
     _, hook, _ = line.place
     if _has(line, PROTOCOL, UDP):
         yield from _dhcp(line, options)
@@ -285,7 +301,7 @@ def _of_protocols(line: TrialLine, options: Options) -> Iterator[tuple[Statement
 
 
 def _dhcp(line: TrialLine, options: Options) -> Iterator[tuple[Statement, ...]]:
-    """DHCP between an ENI and its gateways; at egress also what only a server sends."""
+    """Yield the conditions of DHCP between an ENI and its gateways; at egress also of what only a server sends."""
     _, hook, family = line.place
     client, server, everyone = always.DHCP[family]
     is_sent = hook is Direction.EGRESS

@@ -44,21 +44,24 @@ NOTHING = Sum(0, 0, "")
 
 @dataclass(frozen=True)
 class TrialScope:
-    """A namespace where a policy is in force. `key`: tells it from others. `held`: holds it, and gives a path to it, or
-    None if it has ended."""
+    """A namespace where a policy is in force."""
 
     key: object
+    """Tells the namespace from others."""
     held: Callable[[], AbstractContextManager[str | None]]
+    """Holds the namespace, and gives a path to it; None if it has ended."""
     desired: Desired
+    """The policy in force there."""
 
     @property
     def place(self) -> TrialPlace:
+        """Where the policy's table stands, and what it obeys."""
         return TrialPlace(self.desired.site, self.desired.interfaces, self.desired.options)
 
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """What a trial wants in one namespace."""
+    """The table that a trial wants in one namespace."""
 
     scope: TrialScope
     found: TrialLines
@@ -70,32 +73,43 @@ Plan = tuple[PlannedTable, ...]
 
 @dataclass(frozen=True, slots=True)
 class DoneLine:
-    """A line that an apply has made true. `packets`: what it had counted; None if it shared a counter. `at`: when."""
+    """A line that an apply has made true."""
 
     line: TrialLine
     packets: int | None
+    """How many packets it had counted; None if it shared a counter."""
     at: str
+    """When it was found to be true, as in RFC 3339."""
 
 
 @dataclass
 class Trial:
-    """`after`: the state on trial, as it was given. `paused`: why it doesn't count, or "". `lines`: all of its lines,
-    which may share counters."""
+    """A trial and everything that it has counted."""
 
     folder: TrialFolder
     record: TrialRecord
     after: CloudState
+    """The state on trial, as it was given."""
     paused: str = ""
+    """Why it doesn't count, or empty."""
     lines: dict[str, TrialLine] = field(default_factory=dict)
+    """All of its lines by name; they may share counters."""
     counters: dict[str, str] = field(default_factory=dict)
+    """The counter of each line, by the line's name."""
     done: list[DoneLine] = field(default_factory=list)
+    """Lines that an apply has made true, at most MAX_DONE."""
     ledger: Ledger = field(default_factory=Ledger)
     samples: Samples = field(default_factory=Samples)
     _known: tuple[object, frozenset[str]] = (None, frozenset())
 
     @classmethod
     def load(cls, folder: TrialFolder, name: str) -> Trial:
-        """The trial as it was noted. TrialError if there is none, StateFileError if its state can't be read."""
+        """Return the trial as it was noted.
+
+        Raises:
+            TrialError: There is none of that name.
+            StateFileError: Its state can't be read.
+        """
         found = cls(folder, folder.record(name), folder.state(name))
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             found._take(folder.seen(name))
@@ -103,10 +117,14 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """The trial's name."""
         return self.record.name
 
     def _take(self, seen: Mapping[str, object]) -> None:
-        """Go on with what was seen."""
+        """Go on with what was seen.
+
+        ValueError and the like if the document isn't one; then what was read until there counts.
+        """
         self.ledger = ledger_of(seen.get("ledger"), boot_id())
         self.samples = Samples.of(seen.get("samples"))
         self.paused = str(seen.get("paused", ""))
@@ -131,8 +149,10 @@ class Trial:
     # following the policy
 
     def plan(self, scopes: Sequence[TrialScope], after: CloudState | None = None) -> Plan:
-        """What is to be counted where, now that these policies are in force. Touches nothing. `after`: the state on
-        trial as it would be obeyed here, if that isn't as it was given."""
+        """Return what is to be counted where, now that these policies are in force. This touches nothing.
+
+        `after` is the state on trial as it would be obeyed here, if that isn't as it was given.
+        """
         wanted, state = frozenset(self.record.enis), after or self.after
         diffs: dict[tuple[int, object], StateDiff] = {}
         found = []
@@ -150,8 +170,11 @@ class Trial:
         return known[key]
 
     def carry_out(self, plan: Plan, scopes: Iterable[TrialScope]) -> None:
-        """Count what is planned, and nothing else, in these namespaces. KernelError if the kernel refuses it
-        somewhere."""
+        """Count what is planned, and nothing else, in these namespaces.
+
+        Raises:
+            KernelError: The kernel refuses it somewhere.
+        """
         planned = {entry.scope.key: entry for entry in plan}
         for scope in scopes:
             with _entered(scope) as kernel:
@@ -167,6 +190,7 @@ class Trial:
         self.paused = ""
 
     def _put(self, entry: PlannedTable, kernel: NetlinkKernel) -> None:
+        """Put a table into the kernel; add what removed counters have counted."""
         cookie = identity_of(kernel.namespace).cookie
         last = running.put(kernel, entry.table)
         if last:
@@ -174,7 +198,7 @@ class Trial:
         self._note(cookie, running.read(kernel, entry.table.name, entry.found.counter_names))
 
     def _follow(self, lines: Sequence[TrialLine], plan: Plan) -> None:
-        """These are the lines from now on. Those that no longer differ anywhere were made true by an apply."""
+        """Take these lines from now on; note those that no longer differ anywhere as made true by an apply."""
         here = {eni for entry in plan for eni in entry.scope.desired.interfaces}
         new = {line.name: line for line in lines}
         by_place: dict[object, list[TrialLine]] = {}
@@ -196,8 +220,10 @@ class Trial:
     # what was seen
 
     def read(self, scopes: Iterable[TrialScope]) -> bool:
-        """Add what was counted since the last reading; return whether all tables are there. A namespace that can't be
-        read keeps its counts until it can."""
+        """Add what was counted since the last reading; return whether all tables are there.
+
+        A namespace that can't be read keeps its counts until it can.
+        """
         is_whole = True
         for scope in scopes:
             with suppress(SgDataplaneError, OSError), _entered(scope) as kernel:
@@ -206,6 +232,7 @@ class Trial:
         return is_whole
 
     def _read(self, scope: TrialScope, kernel: NetlinkKernel) -> bool:
+        """Add what one namespace has counted; return whether its table is there, if it needs one."""
         enis = scope.desired.interfaces
         mine = {self.counters[name] for name, line in self.lines.items() if line.change.eni_id in enis}
         found = running.read(kernel, table_name(self.name), sorted(mine))
@@ -228,15 +255,15 @@ class Trial:
         return self._known[1]
 
     def sum_of(self, line: TrialLine) -> Sum:
-        """What the line's counter has counted, which it may share."""
+        """Return what the line's counter has counted, which other lines may share."""
         return self.ledger.scopes.get(ALL, {}).get(self.counters.get(line.name, ""), NOTHING)
 
     def packets_of(self, line: TrialLine) -> int | None:
-        """How many packets the line has counted; None if its counter is shared."""
+        """Return how many packets the line has counted; None if its counter is shared."""
         return None if self.is_shared(line) else self.sum_of(line).packets
 
     def is_shared(self, line: TrialLine) -> bool:
-        """Whether other lines count with the same counter."""
+        """Return whether other lines count with the same counter."""
         return self.counters.get(line.name, "") != line.counter
 
     def end(self, scopes: Iterable[TrialScope]) -> None:
@@ -249,8 +276,7 @@ class Trial:
 
 
 def follow(trial: Trial, scopes: Sequence[TrialScope]) -> None:
-    """Make a trial follow the policies in force in these namespaces. Whatever goes wrong pauses the trial, and nothing
-    else."""
+    """Make a trial follow the policies in force in these namespaces. Errors pause the trial, and do nothing else."""
     try:
         trial.carry_out(trial.plan(scopes), scopes)
     except (SgDataplaneError, InternalError, OSError, MemoryError, RecursionError) as error:
@@ -269,7 +295,7 @@ def remove_others(scopes: Iterable[TrialScope], names: Iterable[str]) -> None:
 
 @contextmanager
 def _entered(scope: TrialScope) -> Iterator[NetlinkKernel | None]:
-    """A door to the namespace's nftables; None if it has ended."""
+    """Open a socket to the namespace's nftables; None if the namespace has ended."""
     with scope.held() as path:
         if path is None:
             yield None
@@ -289,5 +315,5 @@ def _now() -> str:
 
 
 def spell_time(seconds: float) -> str:
-    """Seconds since 1970 as in RFC 3339."""
+    """Write seconds since 1970 as in RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
