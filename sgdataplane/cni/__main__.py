@@ -1,4 +1,4 @@
-"""`python -m sgdataplane.cni` is the plugin."""
+"""The plugin as a command: `python -m sgdataplane.cni`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The OCI hook: does for engines without CNI, such as podman, what the plugin does for others.
+"""The OCI hook: it does for engines without CNI, such as podman, what the plugin does for others.
 
 Owns when a hook of a container binds or unbinds. Must not know how.
 
@@ -30,11 +30,12 @@ BIND, UNBIND = "bind", "unbind"
 
 
 def _interrupt(*_: object) -> NoReturn:
+    """Raise TerminatedError; a handler of signals."""
     raise TerminatedError
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; the container's state is on standard input."""
+    """Return the parser of the command line; the container's state is on standard input."""
     parser = parser_of("sgdataplane-oci", "The OCI hook; container engines run it.")
     words = "bind: when a container is created; unbind: when it has ended"
     parser.add_argument("step", choices=(BIND, UNBIND), help=words)
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as an OCI runtime does it: the container's state is on standard input. Return the exit code."""
+    """Run as an OCI runtime runs a hook, with the container's state on standard input; return the exit code."""
     arguments = build_parser().parse_args(argv)
     is_binding = arguments.step == BIND
     with guarded():

@@ -66,8 +66,14 @@ EniReported = dict[str, Any]  # an entry of the agent's status
 
 
 def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Answer:
-    """Bind the interface, wait for its policy, and hand on what the plugins before this one have made. `takes_back`: if
-    that fails, unbind what was bound here, as the engine won't ask for it."""
+    """Bind the interface, wait for its policy, and hand on what the plugins before this one have made.
+
+    If that fails and `takes_back` is set, unbind what was bound here, because the engine won't ask for it.
+
+    Raises:
+        CniError: The policy isn't in force in time; the interface stays closed.
+        SgDataplaneError: The interface can't be bound.
+    """
     registry = Registry(config.bindings)
     eni_id, _ = meant(request.eni, registry, lambda: config)
     workload = Workload(Naming.NETNS, request.netns)
@@ -82,8 +88,10 @@ def add(request: CniRequest, config: Config, *, takes_back: bool = False) -> Ans
 
 @contextmanager
 def _undone(config: Config, attached: Attached) -> Iterator[None]:
-    """If the block fails, or is interrupted, unbind what was bound. If that fails, too, or we are killed, the binding
-    ends with its namespace (attach/again.py)."""
+    """Unbind what was bound, if the block fails or is interrupted.
+
+    If that fails, too, or this process is killed, the binding ends with its namespace (attach/again.py).
+    """
     try:
         yield
     except BaseException:
@@ -96,7 +104,7 @@ def _undone(config: Config, attached: Attached) -> Iterator[None]:
 
 
 def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:
-    """Until the agent reports one of these outcomes."""
+    """Wait until the agent reports one of these outcomes. CniError if it doesn't in time."""
     started, pause = time.monotonic(), FIRST_POLL_S
     while (eni := _heard(config, binding)) is None or eni["outcome"] not in wanted:
         is_hopeless = eni is not None and eni["outcome"] in WORDS
@@ -109,6 +117,7 @@ def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:
 
 
 def _heard(config: Config, binding: Binding) -> EniReported | None:
+    """Return what the agent says of this binding; None if it doesn't know it yet. CniError if it gives no answer."""
     try:
         return _reported(config, binding)
     except HostError as error:
@@ -116,19 +125,19 @@ def _heard(config: Config, binding: Binding) -> EniReported | None:
 
 
 def _reported(config: Config, binding: Binding) -> EniReported | None:
-    """What the agent says of this binding; None if it doesn't know it yet. HostError if it gives no answer."""
+    """Return what the agent says of this binding; None if it doesn't know it yet. HostError if it gives no answer."""
     found: Any = ask(config.socket, Request.STATUS, eni=binding.eni_id)["status"]
     mine = (binding.named, binding.ifname)
     return next((eni for eni in found["enis"] if (eni["namespace"], eni["interface"]) == mine), None)
 
 
 def _why(eni: EniReported) -> str:
-    """Why its policy isn't in force."""
+    """Say why the ENI's policy isn't in force."""
     return str(eni["error"] or WORDS.get(eni["outcome"], eni["outcome"]))
 
 
 def _interfaces(request: CniRequest, previous: Mapping[str, object]) -> Answer:
-    """The interfaces of the result, with the MAC that ours has now."""
+    """Return the result's interfaces, with the MAC that the bound one has now; nothing if the result has none."""
     entries = previous.get("interfaces")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return {}
@@ -155,17 +164,22 @@ def collect(request: CniRequest, config: Config) -> None:
 
 
 def _bound(config: Config, is_meant: Callable[[Binding], bool]) -> tuple[Binding, ...]:
+    """Return the bindings that a runtime has made and that are meant."""
     bindings = Registry(config.bindings).load()
     return tuple(binding for binding in bindings if binding.means is Means.RUNTIME and is_meant(binding))
 
 
 def _is_of(binding: Binding, request: CniRequest) -> bool:
+    """Return whether a request is about that binding."""
     return (binding.named, binding.ifname) == (named_as(request.attachment), request.ifname)
 
 
 def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:
-    """The interface goes down first: with the last binding of a namespace our rules there go, and others take the
-    interface away only after us."""
+    """Unbind what is meant, and set its interfaces down first.
+
+    With the last binding of a namespace, sgdataplane's rules there go, and others take the interface away only after
+    that.
+    """
     for binding in _bound(config, is_meant):
         with found(binding.identity, binding.path) as place:
             if place is not None:
@@ -175,13 +189,14 @@ def unbind(config: Config, is_meant: Callable[[Binding], bool]) -> None:
 
 
 def _take_down(place: str, ifname: str) -> None:
+    """Set an interface down, if it is there."""
     with Links(place) as links:
         if links.link(ifname) is not None:
             links.set_down(ifname)
 
 
 def check(request: CniRequest, config: Config) -> None:
-    """Whether the interface is protected as `add` left it."""
+    """Raise CniError unless the interface is protected as `add` left it."""
     binding = next(iter(_bound(config, lambda binding: _is_of(binding, request))), None)
     if binding is None:
         _not_in_force(request, "it isn't bound to an ENI")
@@ -208,7 +223,7 @@ def _not_in_force(request: CniRequest, why: str) -> NoReturn:
 
 
 def status(_: CniRequest, config: Config) -> None:
-    """Whether an ADD could succeed now."""
+    """Raise CniError unless an ADD could succeed now."""
     try:
         found: Any = ask(config.socket, Request.STATUS)["status"]
     except HostError as error:
@@ -228,7 +243,10 @@ UNDOING = (CniCommand.DEL, CniCommand.GC)
 
 
 def answer(environment: Mapping[str, str], text: bytes, config_file: Path | None) -> Answer | None:
-    """What the runtime gets on standard output, if anything. Raises whatever keeps the command from being done."""
+    """Do what the runtime asks for; return what it gets on standard output, if anything.
+
+    This raises whatever keeps the command from being done; error_of() makes a CniError of it.
+    """
     command = command_of(environment)
     if command is CniCommand.VERSION:
         return {"cniVersion": version_in(text), "supportedVersions": list(VERSIONS)}
@@ -237,7 +255,7 @@ def answer(environment: Mapping[str, str], text: bytes, config_file: Path | None
 
 
 def config_at(path: Path | None, *, is_undoing: bool) -> Config:
-    """The agent's configuration. A bad one that wasn't named keeps nobody from undoing."""
+    """Return the agent's configuration. A bad one that wasn't named keeps nobody from undoing."""
     try:
         return load_config(path or CONFIG_FILE, must_exist=path is not None)
     except ConfigError:
@@ -247,7 +265,7 @@ def config_at(path: Path | None, *, is_undoing: bool) -> Config:
 
 
 def error_of(error: Exception) -> CniError:
-    """The specification's error for what went wrong."""
+    """Return the specification's error for what went wrong."""
     if isinstance(error, CniError):
         return error
     if not isinstance(error, (SgDataplaneError, OSError)):
@@ -257,6 +275,7 @@ def error_of(error: Exception) -> CniError:
 
 
 def _code_of(error: Exception) -> CniCode:
+    """Return the specification's code for an error of sgdataplane."""
     if isinstance(error, BindingError):
         is_namespace = error.problem.code.startswith("InvalidNamespace.")
         return CniCode.ENVIRONMENT if is_namespace else CniCode.REFUSED
@@ -266,12 +285,12 @@ def _code_of(error: Exception) -> CniCode:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; what the runtime wants is in the environment and on standard input."""
+    """Return the parser of the command line; what the runtime wants is in the environment and on standard input."""
     return parser_of("sgdataplane-cni", "The CNI plugin; container runtimes run it.")
 
 
 def parser_of(name: str, about: str) -> argparse.ArgumentParser:
-    """For a program that a runtime runs."""
+    """Return a parser for a program that a runtime runs."""
     parser = argparse.ArgumentParser(prog=name, description=about)
     where = f"the agent's configuration (default: {CONFIG_FILE})"
     parser.add_argument("--config", type=Path, metavar="FILE", help=where)
@@ -279,7 +298,7 @@ def parser_of(name: str, about: str) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as the runtime does it: the command is in the environment. Return the exit code."""
+    """Run as a runtime runs a plugin, with the command in the environment; return the exit code."""
     arguments = build_parser().parse_args(argv)
     is_version = os.environ.get("CNI_COMMAND") == CniCommand.VERSION.value and sys.stdin.isatty()
     text = b"" if is_version else sys.stdin.buffer.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""What a container runtime asks for: its environment and standard input, read and checked.
+"""The request of a container runtime: its environment and standard input, read and checked.
 
 Owns the bounds of both, the codes of the CNI specification (1.1), and where an ENI can be named. Must not know what is
 done about it.
@@ -47,7 +47,7 @@ PLACE = re.compile(r"/[\x21-\x7e]{1,4094}")
 
 
 class CniCode(enum.IntEnum):
-    """The specification's codes of errors; those from 100 on are ours."""
+    """The specification's codes of errors; those from 100 on are sgdataplane's."""
 
     INCOMPATIBLE = 1
     ENVIRONMENT = 4
@@ -63,7 +63,7 @@ class CniCode(enum.IntEnum):
 
 
 class CniError(Exception):
-    """The answer to the runtime: an error of the specification. `details`: more about it."""
+    """The answer to the runtime: an error of the specification, with a message and, in `details`, more about it."""
 
     def __init__(self, code: CniCode, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class CniError(Exception):
 
 
 class CniCommand(enum.Enum):
-    """What can be asked for. `since`: the specification that has it."""
+    """The commands of a runtime."""
 
     ADD = "ADD"
     DEL = "DEL"
@@ -82,6 +82,7 @@ class CniCommand(enum.Enum):
 
     @property
     def since(self) -> str:
+        """The first version of the specification that has it."""
         return {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}.get(self.value, VERSIONS[0])
 
     @property
@@ -92,23 +93,26 @@ class CniCommand(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CniRequest:
-    """`attachment`: NETWORK/CONTAINER, or oci:CONTAINER for a hook; it is unique together with `ifname`. `netns`: "" in
-    a DEL whose namespace has ended. `eni`: as it is named, "" if it isn't. `previous`: the result of the plugins before
-    this one; None if it is the first. `valid`: for a GC, the attachments that stay: (attachment, interface)."""
+    """A request that was read and checked."""
 
     command: CniCommand
     version: str
     network: str = ""
     attachment: str = ""
+    """NETWORK/CONTAINER, or oci:CONTAINER for a hook; unique together with `ifname`."""
     ifname: str = ""
     netns: str = ""
+    """Empty in a DEL whose namespace has ended."""
     eni: str = ""
+    """The ENI as it is named; empty if it isn't."""
     previous: Mapping[str, object] | None = None
+    """The result of the plugins before this one; None if it is the first."""
     valid: frozenset[tuple[str, str]] = frozenset()
+    """The attachments that stay, for a GC: (attachment, interface)."""
 
 
 def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
-    """CniError if anything is missing, too large, or not of the kind that it has to be."""
+    """Read a request. CniError if anything is missing, too large, or not of the kind that it has to be."""
     command = command_of(environment)
     config = _config(text)
     version, network = _version(config, command), _word(config, "name")
@@ -131,8 +135,13 @@ def read_request(environment: Mapping[str, str], text: bytes) -> CniRequest:
 
 
 def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniRequest:
-    """What an OCI runtime tells its hooks: the state of a container. `is_early`: the interface may come later. CniError
-    if that isn't valid."""
+    """Read what an OCI runtime tells its hooks, the state of a container, as a request to bind or unbind.
+
+    `is_early` says that the interface may come later.
+
+    Raises:
+        CniError: The state isn't valid.
+    """
     state = _config(text)
     container, annotations = _word(state, "id"), _object(state, "annotations")
     attachment = OCI + shown_container(container)
@@ -151,6 +160,7 @@ def read_state(text: bytes, *, is_binding: bool, is_early: bool = False) -> CniR
 
 
 def command_of(environment: Mapping[str, str]) -> CniCommand:
+    """Return the command in the environment. CniError if it is none."""
     found = environment.get("CNI_COMMAND", "")
     command = next((command for command in CniCommand if command.value == found), None)
     if command is None:
@@ -160,6 +170,7 @@ def command_of(environment: Mapping[str, str]) -> CniCommand:
 
 
 def _config(text: bytes) -> dict[str, object]:
+    """Return standard input as an object of JSON. CniError if it isn't one, or is too large."""
     if len(text) > MAX_BYTES:
         raise CniError(CniCode.UNREADABLE, f"standard input has more than {MAX_BYTES} bytes")
     try:
@@ -172,7 +183,7 @@ def _config(text: bytes) -> dict[str, object]:
 
 
 def version_in(text: bytes) -> str:
-    """The version in which to answer: that of the network's configuration, or ours if that isn't known."""
+    """Return the version in which to answer: the network configuration's, or the latest if that isn't known."""
     try:
         return _version(_config(text), CniCommand.ADD)
     except CniError:
@@ -180,10 +191,15 @@ def version_in(text: bytes) -> str:
 
 
 def _no_constant(word: str) -> NoReturn:
+    """Raise ValueError for NaN and the like, which Python takes for JSON."""
     raise ValueError(f"{word} is not JSON")
 
 
 def _version(config: Mapping[str, object], command: CniCommand) -> str:
+    """Return the version of the network's configuration.
+
+    CniError if it isn't supported, or doesn't have the command.
+    """
     found = config.get("cniVersion")
     if not isinstance(found, str) or found not in VERSIONS:
         said = visible(str(found)[:80])
@@ -195,6 +211,7 @@ def _version(config: Mapping[str, object], command: CniCommand) -> str:
 
 
 def _word(values: Mapping[str, object], key: str) -> str:
+    """Return a value that is a name. CniError if it isn't one."""
     found = values.get(key)
     if not isinstance(found, str) or not WORD.fullmatch(found):
         _refuse(key, found, "1 to 128 letters, digits and any of _ . -")
@@ -202,12 +219,14 @@ def _word(values: Mapping[str, object], key: str) -> str:
 
 
 def _refuse(key: str, value: object, expected: str) -> NoReturn:
+    """Raise CniError for a value of the configuration."""
     raise CniError(CniCode.CONFIGURATION, f"{key} is {visible(repr(value)[:80])}; expected {expected}")
 
 
 def _variable(
     environment: Mapping[str, str], name: str, pattern: re.Pattern[str], *, may_be_missing: bool = False
 ) -> str:
+    """Return a variable of the environment that matches the pattern. CniError if it doesn't."""
     found = environment.get(name, "")
     if not pattern.fullmatch(found) and (found or not may_be_missing):
         raise CniError(CniCode.ENVIRONMENT, f"{name}: {visible(found[:80])!r} can't be used")
@@ -215,6 +234,7 @@ def _variable(
 
 
 def _eni(environment: Mapping[str, str], config: Mapping[str, object], *, is_needed: bool) -> str:
+    """Return the ENI that is named. CniError if several are, or if none is and one is needed."""
     found = dict(_named(environment, config))
     for place, value in found.items():
         if not isinstance(value, str) or not ENI.fullmatch(value):
@@ -229,7 +249,7 @@ def _eni(environment: Mapping[str, str], config: Mapping[str, object], *, is_nee
 
 
 def _named(environment: Mapping[str, str], config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Each place that names an ENI, and what stands there."""
+    """Yield each place that names an ENI, and what stands there."""
     pairs = (pair.partition("=") for pair in environment.get("CNI_ARGS", "").split(";"))
     yield from ((f"CNI_ARGS {ARGUMENT}", value) for key, _, value in pairs if key == ARGUMENT)
     handed = _object(config, "runtimeConfig")
@@ -242,6 +262,7 @@ def _named(environment: Mapping[str, str], config: Mapping[str, object]) -> Iter
 
 
 def _object(values: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """Return an object within an object; an empty one if it is missing. CniError if it isn't an object."""
     found = values.get(key)
     if found is None:
         return {}
@@ -251,7 +272,7 @@ def _object(values: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def _valid(config: Mapping[str, object], network: str, command: CniCommand) -> frozenset[tuple[str, str]]:
-    """The attachments of this network that stay."""
+    """Return the attachments of this network that stay; none unless the command is GC."""
     found = config.get(VALID)
     if command is not CniCommand.GC:
         return frozenset()
@@ -267,13 +288,16 @@ def _attachment(entry: object, network: str) -> tuple[str, str]:
 
 
 def named_attachment(network: str, container: str) -> str:
-    """NETWORK/CONTAINER."""
+    """Return the name of an attachment: NETWORK/CONTAINER."""
     return f"{network}/{shown_container(container)}"
 
 
 def shown_container(container: str) -> str:
-    """The container's id; of a number that an engine made, only as much as engines show. An id that looks like such a
-    part gets a sign that no id has."""
+    """Return the container's id as attachments have it.
+
+    Of a number that an engine made, it is only as much as engines show. An id that looks like such a part gets a sign
+    that no id has.
+    """
     if MADE.fullmatch(container):
         return container[:SHORT]
     return f"{container}~" if MADE_PART.fullmatch(container) else container

@@ -1,12 +1,12 @@
-"""An OCI runtime for engines that know neither CNI nor folders of hooks, such as docker: it gives a container our
-hooks, and is runc otherwise.
+"""An OCI runtime for engines that know neither CNI nor folders of hooks, such as docker.
 
-Owns which containers get them: those with the annotation `sgdataplane/bind`. Must not know what the hooks do. An engine
-runs this for each step of each container, so it imports little and ends by becoming the runtime that it stands for.
+It gives a container sgdataplane's hooks, and is runc otherwise. Owns which containers get them: those with the
+annotation `sgdataplane/bind`. Must not know what the hooks do. An engine runs this for each step of each container, so
+it imports little and ends by becoming the runtime that it stands for.
 
     sgdataplane-runc [--with RUNTIME] [--hook FILE] [--config FILE] ARGUMENT...
 
-What it is given first may be its own options; an engine's configuration has them. The rest is the runtime's.
+The first arguments may be its own options; an engine's configuration has them. The rest is the runtime's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWN = ("--with", "--hook", "--config")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line, as far as it is ours."""
+    """Return the parser of this program's own options."""
     about = "An OCI runtime that protects containers before they start; container engines run it."
     parser = argparse.ArgumentParser(prog="sgdataplane-runc", description=about, allow_abbrev=False)
     parser.add_argument("--with", dest="runtime", default="runc", metavar="RUNTIME", help="what it stands for (runc)")
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as an engine does it. It returns only if it fails."""
+    """Run as an engine runs a runtime. It returns only if it fails."""
     given = list(sys.argv[1:] if argv is None else argv)
     count = _own(given)
     if given == ["--help"]:
@@ -64,7 +64,7 @@ def _failed(why: str) -> int:
 
 
 def _own(given: Sequence[str]) -> int:
-    """How many of the arguments are ours: those in front."""
+    """Count the arguments that are this program's own: those in front."""
     count = 0
     while count < len(given) and given[count].partition("=")[0] in OWN:
         count += 1 if "=" in given[count] else 2
@@ -72,8 +72,10 @@ def _own(given: Sequence[str]) -> int:
 
 
 def bundle_of(arguments: Sequence[str]) -> Path | None:
-    """The folder with the description of a container that the runtime is about to make; None if it makes none. A
-    container may be named `create`, so without a folder the word alone doesn't count."""
+    """Return the folder that describes a container that the runtime is about to make; None if it makes none.
+
+    A container may be named `create`, so without a folder the word alone doesn't count.
+    """
     if not any(command in arguments for command in MAKES):
         return None
     for argument, value in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -84,7 +86,12 @@ def bundle_of(arguments: Sequence[str]) -> Path | None:
 
 
 def protect(file: Path, hook: Path, config: str | None) -> None:
-    """Add our hooks to the description of a container that has our annotation."""
+    """Add sgdataplane's hooks to the description of a container that has its annotation.
+
+    Raises:
+        OSError: The file can't be read or written.
+        ValueError: It isn't a description of a container.
+    """
     with open(file, "rb") as opened:
         text = opened.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
@@ -103,7 +110,7 @@ def protect(file: Path, hook: Path, config: str | None) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """In one step, with the rights that it has."""
+    """Replace a file in one step, with the rights that it has."""
     number, name = tempfile.mkstemp(dir=file.parent)
     with open(number, "w", encoding="utf-8") as written:
         written.write(text)
