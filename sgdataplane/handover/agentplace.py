@@ -1,6 +1,6 @@
 """The agent of this host as a place where the API's state is enforced.
 
-Owns how it's told what is in force there: by the agent's own status. Must not know the API.
+Owns how to tell what is in force there: by the agent's own status. Must not know the API.
 """
 
 from __future__ import annotations
@@ -25,18 +25,29 @@ Status = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Enforcement:
-    """What the agent says of a version. `failed`: ENI -> why it isn't in force there, if the agent has it. `attached`:
-    the ENIs that are attached on this host, whatever is in force. `error`: why the agent doesn't take the version; ""
-    if it has it, or hasn't come to it yet."""
+    """The agent's answer about one version."""
 
     is_enforced: bool = False
+    """Whether the version is in force at all ENIs of this host."""
     failed: tuple[tuple[str, str], ...] = ()
+    """ENI -> why the version isn't in force there, if the agent has it."""
     attached: tuple[str, ...] = ()
+    """The ENIs that are attached on this host, whatever is in force."""
     error: str = ""
+    """Why the agent doesn't take the version; empty if it has it, or hasn't come to it yet."""
 
 
 class AgentPlace:
-    """`socket`: the agent's. `patience`: how many seconds it may take to say that a policy is in force."""
+    """A place of the API: a folder that this host's agent follows.
+
+    Args:
+        publisher: Writes the folder.
+        socket: The agent's.
+        patience: How many seconds the agent may take to say that a policy is in force.
+
+    Attributes:
+        name: How people know the place.
+    """
 
     name = "this host"
 
@@ -44,7 +55,12 @@ class AgentPlace:
         self._publisher, self._socket, self._patience = publisher, socket, patience
 
     def put(self, version: Version, state: CloudState) -> None:
-        """Publish it, and wait until the agent says that it's in force at all ENIs of this host."""
+        """Publish a state, and wait until the agent says that it is in force at all ENIs of this host.
+
+        Raises:
+            SilentError: There is no agent, or it doesn't say so in time.
+            HostError: The agent refuses the state, or it isn't in force at an ENI.
+        """
         self._publisher.publish(version, {"version": 1, **sections(state)})
         deadline = time.monotonic() + self._patience
         while not self._is_enforced(version):
@@ -54,7 +70,7 @@ class AgentPlace:
             time.sleep(PAUSE_S)
 
     def _is_enforced(self, version: Version) -> bool:
-        """HostError if the agent refuses it; SilentError if there is no agent."""
+        """Return whether a version is in force. HostError if the agent refuses it; SilentError if there is no agent."""
         found = self.look(version)
         if found.error:
             raise HostError("the agent", found.error)
@@ -63,8 +79,12 @@ class AgentPlace:
         return found.is_enforced
 
     def look(self, version: Version) -> Enforcement:
-        """What the agent says of a version now. SilentError if there is no agent; HostError if it reads something
-        else."""
+        """Return what the agent says of a version now.
+
+        Raises:
+            SilentError: There is no agent.
+            HostError: The agent reads another folder.
+        """
         try:
             status = cast(Status, ask(self._socket, Request.STATUS, ANSWER_S)["status"])
         except HostError as error:

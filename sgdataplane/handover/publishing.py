@@ -1,4 +1,4 @@
-"""The documents as a folder that the agent follows: one folder a revision, and a link that is turned to it.
+"""The documents as a folder that the agent follows: one folder a revision, and a link to the current one.
 
     DIR/current -> generations/0000000042          what the agent reads: `state = "DIR/current"`
     DIR/generations/0000000042/vpcs.json, security_groups-7.json, network_interfaces-12.json, ...
@@ -30,7 +30,7 @@ CURRENT, GENERATIONS = "current", "generations"
 
 
 class Publisher:
-    """Writes generations into `folder`, which is the API's alone."""
+    """A writer of generations into `folder`, which nobody else writes to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,19 +38,24 @@ class Publisher:
 
     @property
     def current(self) -> Path:
-        """What the agent is told to read."""
+        """The path that the agent reads."""
         return self.folder / CURRENT
 
     def version(self) -> Version | None:
-        """Of the generation that the link leads to; None if there is none."""
+        """Return the version of the generation that the link leads to; None if there is none."""
         try:
             return version_of_generation(self.current.readlink().name)
         except OSError:
             return None
 
     def publish(self, version: Version, document: Mapping[str, object], *, always: bool = False) -> None:
-        """Make a native document the current generation. HostError if it can't be written, or the current one is of a
-        later version; then the one before stays. `always`: whatever the current one is."""
+        """Make a native document the current generation, unless it is already.
+
+        `always` does so even if the current one is of a later version.
+
+        Raises:
+            HostError: It can't be written, or the current one is of a later version; then the one before stays.
+        """
         before = self.version()
         if before is not None and version <= before and not always:
             self._require_same(version, before)
@@ -63,13 +68,14 @@ class Publisher:
             raise HostError(f"folder {self.folder}", error.strerror or str(error)) from error
 
     def _require_same(self, version: Version, current: Version) -> None:
-        """An older version would take back what was in force, which only an operator may mean."""
+        """Raise HostError if an older version would take back what is in force, which only an operator may mean."""
         if version != current:
             what = f"it has {current}, and the store {version}: if the store was put back from a copy, say so"
             more = "with `sgdp api restored`; if it is another store, remove the folder"
             raise HostError(f"folder {self.folder}", f"{what} {more}")
 
     def _write(self, version: Version, document: Mapping[str, object], before: Version | None) -> None:
+        """Write a generation under another name, and rename it once all of it is on disk."""
         self._generations.mkdir(mode=0o755, parents=True, exist_ok=True)
         name = name_of_generation(version)
         new = self._generations / f".{name}"
@@ -88,6 +94,7 @@ class Publisher:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _turn(self, version: Version) -> None:
+        """Rename the link to a generation over the one before."""
         beside = self.folder / f".{CURRENT}"
         beside.unlink(missing_ok=True)
         beside.symlink_to(f"{GENERATIONS}/{name_of_generation(version)}")
@@ -95,6 +102,7 @@ class Publisher:
         _sync(self.folder)
 
     def _remove_old(self, version: Version) -> None:
+        """Remove all but the last KEPT generations, and later ones, which are there if an operator went back."""
         found = sorted(filter(None, (version_of_generation(entry.name) for entry in self._generations.iterdir())))
         older = [one for one in found if one < version]
         later = [one for one in found if one > version]  # from before an operator went back
@@ -103,19 +111,19 @@ class Publisher:
 
 
 def name_of_generation(version: Version) -> str:
-    """Of its folder: the revision, after the epoch if the store was ever put back."""
+    """Return the name of a generation's folder: the revision, after the epoch if the store was ever put back."""
     epoch = f"{version.epoch:0{WIDTH}}-" if version.epoch else ""
     return f"{epoch}{version.revision:0{WIDTH}}"
 
 
 def version_of_generation(name: str) -> Version | None:
-    """None if it is no generation's name."""
+    """Return the version that a folder's name stands for; None if it is no generation's name."""
     epoch, _, revision = name.rpartition("-")
     return Version(int(epoch or 0), int(revision)) if revision.isdecimal() and (epoch or "0").isdecimal() else None
 
 
 def files(document: Mapping[str, object]) -> dict[str, str]:
-    """Name -> text of every file. What isn't a list of objects is in the first one."""
+    """Return the text of every file, by its name. What isn't a list of objects is in the first one."""
     found: dict[str, dict[str, object]] = {"00.json": {"version": document.get("version", 1)}}
     for section, objects in document.items():
         for entry in objects if isinstance(objects, list) else ():
@@ -127,7 +135,7 @@ def files(document: Mapping[str, object]) -> dict[str, str]:
 
 
 def _write_or_link(path: Path, before: Path, data: bytes) -> None:
-    """A file with that text; the same one as before if that says the same."""
+    """Make a file with that text; a link to the one before if that has the same."""
     try:
         if before.read_bytes() == data:
             path.hardlink_to(before)
