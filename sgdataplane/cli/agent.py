@@ -49,7 +49,7 @@ COLOURS = {"in force": "green", "stopped": "green", "refused": "red"}
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the two verbs."""
+    """Add both verbs."""
     more = (
         "It follows the state's file, the interfaces and the kernel's rules, and repairs what others change. "
         "systemd usually starts it: systemctl enable --now sgdataplane. Needs root."
@@ -65,7 +65,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run_agent(arguments: argparse.Namespace) -> int:
-    """Runs until SIGTERM, or for one cycle."""
+    """Run the agent until SIGTERM, or for one cycle."""
     require_root("agent")
     from sgdataplane.daemon import agent
     from sgdataplane.daemon.config import CONFIG_FILE, load_config
@@ -80,7 +80,7 @@ def run_agent(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Exit 0 if the agent is healthy, 1 if not, 3 if none runs."""
+    """Print the agent's status. Exit 0 if the agent is healthy, 1 if not, 3 if none runs."""
     require_root("status")
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
@@ -97,6 +97,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 
 def _say_status(status: dict[str, Any]) -> None:
+    """Print the status for people; what isn't well goes to stderr."""
     from sgdataplane.host.timeouts import complaint
 
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
@@ -128,6 +129,7 @@ def _say_status(status: dict[str, Any]) -> None:
 
 
 def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> None:
+    """Say how often others have changed sgdataplane's rules, and links of its routers."""
     if drift["last"]:
         _say_drift(drift["last"], drift["count"])
     if tampering["last"]:
@@ -135,6 +137,7 @@ def _say_what_others_did(drift: dict[str, Any], tampering: dict[str, Any]) -> No
 
 
 def _say_history(history: dict[str, Any]) -> None:
+    """Say where history is kept and since when, or why it isn't."""
     if not history["on"]:
         return
     if history["error"]:
@@ -147,6 +150,7 @@ def _say_history(history: dict[str, Any]) -> None:
 
 
 def _say_drift(last: dict[str, str], count: int) -> None:
+    """Say how often others have changed sgdataplane's rules, and what the last change was."""
     often = "once" if count == 1 else f"{count:,} times"
     where = f"at {local_time(last['at'])} in {last['namespace']}"
     say(f"others have changed sgdataplane's rules {often} since the agent started, last {where}")
@@ -154,7 +158,7 @@ def _say_drift(last: dict[str, str], count: int) -> None:
 
 
 def _say_faults(kernel: dict[str, Any]) -> None:
-    """The kernel's faults that another kernel hasn't; all of them are in the JSON."""
+    """Print the kernel's faults that have an effect here; the JSON has all of them."""
     felt = [fault for fault in kernel["faults"] if fault["felt"]]
     if not felt:
         return
@@ -167,6 +171,7 @@ def _say_faults(kernel: dict[str, Any]) -> None:
 
 
 def _say_tampering(found: dict[str, Any]) -> None:
+    """Say how often others have changed links of sgdataplane's routers, and who can have done the last change."""
     last, count = found["last"], found["count"]
     often = "once" if count == 1 else f"{count:,} times"
     line = f"others have changed links of our routers {often} since the agent started, last at {last['at']}"
@@ -176,15 +181,20 @@ def _say_tampering(found: dict[str, Any]) -> None:
 
 
 def _because(causes: Iterable[str]) -> str:
+    """Return why a cycle ran, in words."""
     return " and ".join(CAUSES.get(cause, cause) for cause in causes)
 
 
 def _blocks(errors: str) -> list[str]:
-    """A refused state or configuration has a block for each error; all lines of a block but the first are indented."""
+    """Split the errors of a refused state or configuration into a block for each.
+
+    All lines of a block but the first are indented.
+    """
     return re.split(r"\n(?! )", errors) if errors else []
 
 
 def _print_enis(enis: list[dict[str, Any]]) -> None:
+    """Print a row for each attached ENI, and first what isn't well with it."""
     for eni in enis:
         for line in eni["warnings"]:
             warn(f"{eni['interface']} of {eni['namespace']}: {line}")

@@ -101,7 +101,7 @@ STS_HOURS, MAX_STS_HOURS = 1.0, 24 * 365
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb and its own verbs."""
+    """Add the verb and its own verbs."""
     api = verbs.add("api", run_serve, SERVES)
     store = f"where documents are kept, made if it isn't there: {STORE_HELP}"
     api.add_argument("--store", metavar="STORE", help=store)
@@ -149,7 +149,7 @@ def _register_store(actions: Verbs) -> None:
 
 
 def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
-    """A verb on a store. What is given before the verb counts, too."""
+    """Add a verb on a store. Options that are given before the verb count, too."""
     parser = verbs.add(name, run, *more)
     parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
     parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=CONFIG_HELP)
@@ -158,12 +158,14 @@ def _add(verbs: Verbs, name: str, run: Run, *more: str) -> Parser:
 
 
 def _name(text: str) -> str:
+    """Return a key's name as `--name` takes it. ArgumentTypeError if it is too long."""
     if len(text) > LONGEST_NAME:
         raise argparse.ArgumentTypeError(f"a name has up to {LONGEST_NAME} characters")
     return text
 
 
 def _hours(text: str) -> float:
+    """Return a number of hours as `--hours` takes it. ArgumentTypeError if it is none."""
     try:
         hours = float(text)
         if not 0 < hours <= MAX_STS_HOURS:
@@ -174,6 +176,7 @@ def _hours(text: str) -> float:
 
 
 def _revision(text: str) -> int:
+    """Return a revision as an option takes it. ArgumentTypeError if it is none."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a revision: a number from 0 up")
     return int(text)
@@ -183,7 +186,7 @@ def _revision(text: str) -> int:
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
-    """Serves the API."""
+    """Serve the API until SIGTERM or Ctrl-C."""
     development = _development(arguments)
     config = config_of(arguments)
     with extra(EXTRA):
@@ -194,7 +197,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 
 def _development(arguments: argparse.Namespace) -> Development | None:
-    """The folder of `--dev`, made ready, and the options that follow from it; None without that."""
+    """Prepare the folder of `--dev`, and set the options that follow from it; return None without `--dev`."""
     if arguments.dev is None:
         return None
     named = [f"--{name.replace('_', '-')}" for name in NOT_WITH_DEV if getattr(arguments, name)]
@@ -217,7 +220,7 @@ def _development(arguments: argparse.Namespace) -> Development | None:
 
 
 def run_create(arguments: argparse.Namespace) -> int:
-    """Prints the key's id and secret."""
+    """Create an access key; print its id and secret, and for a temporary key its token and end."""
     from sgdataplane.control.access.keys import create_key, policy_of
     from sgdataplane.control.access.permissions import BUILT_IN
     from sgdataplane.store.audit import local_call
@@ -255,7 +258,7 @@ def run_create(arguments: argparse.Namespace) -> int:
 
 
 def _note_idle(policy: AccessPolicy) -> None:
-    """A Deny that never matches would permit more than its author meant."""
+    """Say which patterns of a policy match no action: a Deny that never matches permits more than its author meant."""
     from sgdataplane.control.calls.parameters import tables
 
     for pattern in policy.idle(tables()):
@@ -263,7 +266,7 @@ def _note_idle(policy: AccessPolicy) -> None:
 
 
 def _box(file: Path, *, is_first: bool) -> SecretBox:
-    """What seals secrets; its file is made with the first key."""
+    """Return the box that seals secrets. With the first key its file is made, if it doesn't exist."""
     from sgdataplane.control.access.secrets import SecretBox, make_key_file
 
     if is_first and not file.exists():
@@ -273,6 +276,7 @@ def _box(file: Path, *, is_first: bool) -> SecretBox:
 
 
 def _text_of(file: Path) -> str:
+    """Return the text of a policy's file. StateFileError if it can't be read."""
     from sgdataplane.control.access.permissions import LARGEST
 
     try:
@@ -286,7 +290,7 @@ def _text_of(file: Path) -> str:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Prints the keys, without their secrets."""
+    """Print the keys, without their secrets."""
     from sgdataplane.control.access.keys import stored_keys
     from sgdataplane.store.opening import open_store
 
@@ -302,6 +306,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def _described(key: StoredKey) -> dict[str, Any]:
+    """Return a key as an object of `--json`."""
     policy = key.policy if key.has_built_in_policy else json.loads(key.policy)
     revoked, ends = (None if at is None else iso_time(at) for at in (key.revoked, key.ends))
     return {
@@ -315,13 +320,14 @@ def _described(key: StoredKey) -> dict[str, Any]:
 
 
 def _cells(key: StoredKey) -> tuple[str, ...]:
+    """Return a key as cells of KEY_HEADERS."""
     policy = key.policy if key.has_built_in_policy else "its own"
     ends, revoked = ("-" if at is None else whole_seconds(at) for at in (key.ends, key.revoked))
     return key.id, key.name or "-", policy, whole_seconds(key.created), ends, revoked
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
-    """Exit 5 if there is no such key; a key that is revoked already stays so."""
+    """Revoke a key; one that is revoked already stays so. Exit 5 if there is no such key."""
     from sgdataplane.control.access.keys import revoke_key
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.opening import open_store
@@ -340,7 +346,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
+    """Put a state into the store. Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
     from sgdataplane.control.actions.importing import import_state
     from sgdataplane.statefile.dump_native import sections
     from sgdataplane.store.audit import local_call

@@ -1,4 +1,4 @@
-"""What verbs that ask the API share: the client, and what became of a change.
+"""The client of verbs that ask the API, and the fate of a change in words.
 
 Owns where the client finds the API and its key, and the wording. Must not know what is asked for.
 """
@@ -22,7 +22,10 @@ Answer = Mapping[str, Any]
 
 
 def client_of(arguments: argparse.Namespace, version: str = "") -> ApiClient:
-    """A usage error unless the environment names the API and a key. `version`: of the product; without, that of ECS."""
+    """Return a client of the API; a usage error unless the environment names the API and a key.
+
+    `version` is the product's; if it is empty, that of ECS is used.
+    """
     from sgdataplane.control.http.client import ApiClient
 
     client = read_for(arguments, ApiClient.of_environment)
@@ -30,12 +33,18 @@ def client_of(arguments: argparse.Namespace, version: str = "") -> ApiClient:
 
 
 def unenforced(waited: Answer) -> list[str]:
-    """The hosts where a change isn't in force, by the answer of SgdpWait."""
+    """Return the hosts where a change isn't in force, by the answer of SgdpWait."""
     return [str(host) for host in (*waited["Lagging"], *waited["Failed"], *waited["Unknown"])]
 
 
 def outcome(made: object, done: str, waited: Answer) -> str:
-    """What became of a change. `made`: the id of what it made, if it made something."""
+    """Say what became of a change.
+
+    Args:
+        made: The id of what it made, if it made something.
+        done: What to say if it made nothing.
+        waited: The answer of SgdpWait; empty if nobody waited.
+    """
     what = str(made or done)
     if not waited:
         return what

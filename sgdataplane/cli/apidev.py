@@ -1,4 +1,4 @@
-"""`sgdp api --dev`: from nothing to an API that clients can use; and `sgdp api env`, which tells them how.
+"""`sgdp api --dev`: from nothing to an API that clients can use; and `sgdp api env`, which prints their settings.
 
 Owns the wording, and what is made before the API serves: key, authority, certificate. Must not know calls.
 
@@ -29,7 +29,15 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Development:
-    """A folder in which an API for development serves. HostError if it can't be written, or others can write there."""
+    """A folder in which an API for development serves.
+
+    Attributes:
+        signed: The certificate by which it serves, and its key.
+        store: The store's name, as `--store` takes it.
+
+    Raises:
+        HostError: The folder can't be written, or others can write there.
+    """
 
     def __init__(self, folder: Path) -> None:
         from sgdataplane.control.http.development import FILES, STORE, write_trusted
@@ -47,7 +55,7 @@ class Development:
         self.store = str(self.folder / STORE)
 
     def tell(self, url: str) -> None:
-        """Tell programs and people where it serves."""
+        """Write for programs, and print for people, where the API serves and how to use it."""
         from sgdataplane.control.http.development import ServedEndpoint, write_endpoint
 
         key, secret = self._key()
@@ -58,7 +66,7 @@ class Development:
         say(json_text(endpoint.document()))
 
     def _key(self) -> tuple[str, str]:
-        """The key of the last time, if the store still has it; else a new one."""
+        """Return the id and secret of the last time's key, if the store still has it; else make a new one."""
         from sgdataplane.control.access.keys import create_key, stored_keys
         from sgdataplane.control.access.secrets import SecretBox, make_key_file
         from sgdataplane.control.http.development import read_endpoint
@@ -82,6 +90,7 @@ class Development:
 
 
 def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:
+    """Return what people read once the API serves."""
     place = shlex.quote(str(folder))
     return (
         f"serving at {endpoint.url}, for development; all that was made is in {place}",
@@ -92,7 +101,7 @@ def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:
 
 
 def run_env(arguments: argparse.Namespace) -> int:
-    """Prints what a shell exports. HostError if no API has served from the folder."""
+    """Print what a shell exports so that clients find the API. HostError if no API has served from the folder."""
     from sgdataplane.control.http.development import default_folder, read_endpoint
 
     folder = arguments.folder or default_folder()

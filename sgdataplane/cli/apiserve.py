@@ -36,7 +36,7 @@ FOLLOW_S = 1.0  # how often the thread that follows looks whether it should end
 
 
 def add_arguments(parser: Parser) -> None:
-    """Of `sgdp api` itself."""
+    """Add the options of `sgdp api` itself."""
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help=f"where to serve (default: {LISTEN})")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate; without TLS, on loopback only")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
@@ -60,7 +60,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(config: ApiConfig, at: ListenAt, development: Development | None = None) -> int:
-    """Serves until SIGTERM or Ctrl-C; what was begun is answered. What is enforced stays so."""
+    """Serve until SIGTERM or Ctrl-C, and answer what was begun. What is enforced stays so."""
     from sgdataplane.control.access.keys import Keyring
     from sgdataplane.control.access.secrets import SecretBox
     from sgdataplane.control.access.signature import Verifier
@@ -135,7 +135,11 @@ def tell_serving(url: str, engine: Engine, development: Development | None) -> N
 
 
 def used_nonces(key_file: Path) -> Nonces:
-    """They are noted beside the key file, which is there with any store. HostError."""
+    """Return the record of used nonces. It is beside the key file, which there is for any store.
+
+    Raises:
+        HostError: The record can't be opened.
+    """
     from sgdataplane.control.access.nonces import Nonces
     from sgdataplane.errors import HostError
 
@@ -147,7 +151,7 @@ def used_nonces(key_file: Path) -> Nonces:
 
 
 def places(config: ApiConfig, *, is_dev: bool = False) -> list[Place]:
-    """Where the state is enforced."""
+    """Return where the state is enforced; say so if that is nowhere."""
     if config.lab:
         from sgdataplane.lab.following import FollowingLab
         from sgdataplane.lab.manage import default_record

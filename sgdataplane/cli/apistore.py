@@ -1,4 +1,4 @@
-"""What `sgdp api` does with a store itself: its audit, its copies, and which store is meant.
+"""The commands of `sgdp api` on a store itself: its audit, its copies; and which store is meant.
 
 Owns the wording of these commands. Must not know how a store keeps anything.
 """
@@ -27,8 +27,13 @@ SHOWN = 3  # changed objects that one line names; more are counted by kind
 
 
 def config_of(arguments: argparse.Namespace) -> ApiConfig:
-    """What the options say and, unless they name the store, the configuration. ConfigError; without a store, a usage
-    error."""
+    """Return the options and, unless they name the store, the configuration.
+
+    A usage error if no store is named.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+    """
     from sgdataplane.control.config import CONFIG_FILE, KINDS, OF_CHOICES, load_api_config, with_chosen
 
     given = {name: getattr(arguments, name, None) for name in KINDS if name not in OF_CHOICES}
@@ -46,7 +51,7 @@ def config_of(arguments: argparse.Namespace) -> ApiConfig:
 
 
 def run_audit(arguments: argparse.Namespace) -> int:
-    """Prints the records, the oldest first."""
+    """Print the records, the oldest first; or remove old ones, if that is asked for."""
     from sgdataplane.store import audit
     from sgdataplane.store.history import PRUNED, pruned_in
     from sgdataplane.store.opening import open_store
@@ -80,7 +85,7 @@ def _prune(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def audit_tables(records: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """The records for people; nothing if there is none."""
+    """Yield the records as tables for people; nothing if there is no record."""
     while batch := list(islice(records, AT_ONCE)):
         yield render_table(AUDIT_HEADERS, map(_row, batch))
 
@@ -91,7 +96,7 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _done_by(record: Mapping[str, Any]) -> str:
-    """A key and where it was used, or a user of this host."""
+    """Return a key and where it was used, or a user of this host."""
     key, source = str(record.get("key") or ""), str(record.get("source") or "-")
     if key:
         return f"{key} from {source}"
@@ -100,7 +105,7 @@ def _done_by(record: Mapping[str, Any]) -> str:
 
 
 def _changed(paths: Sequence[str]) -> str:
-    """The objects behind these documents; by kind, if they are many."""
+    """Return the objects behind these documents; counted by kind if they are more than SHOWN."""
     objects = [(_kind(path), path.partition("/")[2]) for path in paths]
     if len(objects) <= SHOWN:
         return ", ".join(f"{kind} {name}".rstrip() for kind, name in objects)
@@ -108,6 +113,7 @@ def _changed(paths: Sequence[str]) -> str:
 
 
 def _kind(path: str) -> str:
+    """Return the kind of a document's object, as people say it."""
     kind = path.partition("/")[0]
     return {"vpc": "VPC", "network_interface": "ENI"}.get(kind, kind.replace("_", " "))
 
@@ -116,7 +122,7 @@ def _kind(path: str) -> str:
 
 
 def run_backup(arguments: argparse.Namespace) -> int:
-    """Writes the copy."""
+    """Write a copy of the store."""
     from sgdataplane.store.opening import file_of
     from sgdataplane.store.sqlite.backup import back_up
 
@@ -129,7 +135,7 @@ def run_backup(arguments: argparse.Namespace) -> int:
 
 
 def run_restore(arguments: argparse.Namespace) -> int:
-    """Exit 5 if the store is in use, or the copy isn't whole."""
+    """Put a copy in the store's place. Exit 5 if the store is in use, or the copy isn't whole."""
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.opening import file_of
     from sgdataplane.store.sqlite.backup import restore
@@ -147,7 +153,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
 
 
 def run_restored(arguments: argparse.Namespace) -> int:
-    """Begins a new epoch."""
+    """Begin a new epoch, because the store was put back by other means."""
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.history import begin_epoch
     from sgdataplane.store.opening import open_store

@@ -5,10 +5,10 @@ is put in force.
 
     enis        of each attached ENI: the keys of cli/attach.py; outcome: "in force" | "closed" | "absent" | "refused" |
                 "gone" | "stopped" | "misaddressed", explained in docs/reference/outcomes.md; router: the namespace that
-                has its host end, null in instance placement; error: why it could not be done, or null; changed;
-                warnings
-    warnings    who carries sessions past the policy, by namespace; names of namespaces that now lead elsewhere, and
-                aren't followed
+                has its host end, null in instance placement; error: why it could not be done, or null; changed; and
+                its own warnings
+    warnings    foreign objects that carry sessions past the policy, by namespace; names of namespaces that now lead
+                elsewhere, and aren't followed
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CODES = {
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     parser = add_verb(verbs, "apply", run_apply, "Returns when it is in force; `sgdp agent` keeps it so.")
     parser.add_state()
     before = parser.add_mutually_exclusive_group()
@@ -68,7 +68,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """Reconciles once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
+    """Reconcile once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
     if arguments.json and (arguments.dry_run or arguments.diff or arguments.confirm):
         arguments.parser.error("--json has what apply did; --dry-run, --diff and --confirm are for people")
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
@@ -106,10 +106,12 @@ def _apply_if_confirmed(
 
 
 def _is_refused(report: HostReport) -> bool:
+    """Return whether the kernel refused the policy of an ENI."""
     return any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere)
 
 
 def _apply(arguments: argparse.Namespace, registry: Registry, state: CloudState, manner: Manner) -> int:
+    """Reconcile, print what came of it, and return the exit code."""
     with log_shown():
         report = reconcile(registry, state, manner)
     unrecorded = (report.unrecorded,) if report.unrecorded else ()
@@ -128,6 +130,7 @@ def _apply(arguments: argparse.Namespace, registry: Registry, state: CloudState,
 
 
 def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str]) -> None:
+    """Print a row for each ENI, and what its outcome means if the policy isn't in force."""
     _complain(report, warnings)
     if not report.enis:
         say(f"no ENI is attached (by {registry.path}): `sgdp attach` binds an interface to one")
@@ -144,7 +147,7 @@ def _print_report(registry: Registry, report: HostReport, warnings: Sequence[str
 
 
 def _complain(report: HostReport, warnings: Sequence[str]) -> None:
-    """Says on stderr what isn't as it should be."""
+    """Say on stderr what isn't as it should be."""
     if report.unknown_timeouts:
         warn(complaint(report.unknown_timeouts))
     for namespace in report.namespaces:

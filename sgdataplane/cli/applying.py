@@ -39,20 +39,21 @@ YES = ("", "y", "yes")
 
 
 def applied_policies(registry: Registry) -> PastPolicies:
-    """The policies that `sgdp apply` has put in force since the machine started."""
+    """Return the policies that `sgdp apply` has put in force since the machine started."""
     return PastPolicies(registry.folder / APPLIED)
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What is in force now, as far as it is known."""
+    """The policy in force now, as far as it is known."""
 
     state: CloudState
+    """An empty state if nothing is known."""
     name: str  # "policy 7", or that nothing is known
 
     @classmethod
     def of(cls, past: PastPolicies) -> Before:
-        """The last policy that was applied."""
+        """Return the last policy that was applied; nothing, with a complaint, if it can't be read."""
         if past.entries:
             try:
                 entry = past.entries[-1]
@@ -78,7 +79,7 @@ def say_change(before: Before, after: CloudState, bindings: Iterable[Binding], o
 
 
 def require_way_back(before: Before, config: Config) -> None:
-    """HostError if nothing could come back, or an agent would undo it anyway."""
+    """Raise HostError if nothing could come back, or if an agent would undo it anyway."""
     if config.socket.exists():
         words = "an agent runs here and enforces its own state; use `sgdp rollback` with --for"
         raise HostError("apply --confirm", words)
@@ -88,10 +89,10 @@ def require_way_back(before: Before, config: Config) -> None:
 
 
 class WayBack:
-    """A process that goes back unless it is told to keep what was applied."""
+    """A process that goes back unless it hears that what was applied is kept."""
 
     def __init__(self, go_back: Callable[[], bool], seconds: float) -> None:
-        """`go_back` runs in that process and returns whether it worked."""
+        """Fork the process. `go_back` runs in it and returns whether it worked."""
         self._seconds = seconds
         heard, self._told = os.pipe()
         self._pid = os.fork()
@@ -101,7 +102,7 @@ class WayBack:
         os.close(heard)
 
     def applied(self) -> None:
-        """From now on the time runs."""
+        """Say that the policy is applied: from now on the time runs."""
         os.write(self._told, IN_FORCE)
 
     def ask(self) -> bool:
@@ -113,7 +114,7 @@ class WayBack:
         return answer.endswith("\n") and answer.strip().lower() in YES
 
     def keep(self) -> None:
-        """Don't go back. HostError if it was too late for that."""
+        """Keep what was applied. HostError if it was too late for that."""
         with suppress(BrokenPipeError):
             os.write(self._told, KEEP)
         if self._end() != Exit.DONE:
@@ -124,12 +125,17 @@ class WayBack:
         return self._end() == Exit.NO
 
     def _end(self) -> int:
+        """End the process, and return its exit code."""
         os.close(self._told)
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
 def _wait(heard: int, go_back: Callable[[], bool], seconds: float) -> int:
-    """In the process of its own: 0 if it is kept, 1 if the old policy is back, 3 if that failed."""
+    """Wait for the confirmation, in the process of its own, and go back without it.
+
+    Returns:
+        The exit code: 0 if it is kept, 1 if the old policy is back, 3 if that failed.
+    """
     os.setsid()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -143,5 +149,6 @@ def _wait(heard: int, go_back: Callable[[], bool], seconds: float) -> int:
 
 
 def _is_kept(heard: int, until: float) -> bool:
+    """Return whether the user keeps it before that time, by time.monotonic()."""
     readable, _, _ = select.select([heard], [], [], max(0.0, until - time.monotonic()))
     return bool(readable) and os.read(heard, 1) == KEEP

@@ -43,7 +43,7 @@ from sgdataplane.terminal.output import Exit, complain, print_json, say, warn
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the four verbs."""
+    """Add the three verbs."""
     _add_attach(verbs)
     _add_eni(add_verb(verbs, "detach", run_detach))
     add_verb(verbs, "clear", run_clear)
@@ -72,6 +72,7 @@ def _add_eni(parser: Parser) -> None:
 
 
 def add_verb(verbs: Verbs, verb: str, run: Run, *more: str) -> Parser:
+    """Add a verb on bindings, with `--json` and `--bindings`."""
     parser = verbs.add(verb, run, *more, "Needs root.")
     parser.add_json(f"sgdataplane/schemas/{verb}.schema.json")
     parser.add_bindings()
@@ -79,19 +80,20 @@ def add_verb(verbs: Verbs, verb: str, run: Run, *more: str) -> Parser:
 
 
 def _pid(text: str) -> int:
+    """Return a process id as `--pid` takes it. ArgumentTypeError if it is none."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
     return int(text)
 
 
 def registry_of(arguments: argparse.Namespace) -> Registry:
-    """The bindings that a verb is about. PrivilegeError without root."""
+    """Return the bindings that a verb is about. PrivilegeError without root."""
     require_root(arguments.verb)
     return Registry(arguments.bindings or ATTACHED_DIR)
 
 
 def run_attach(arguments: argparse.Namespace) -> int:
-    """Binds the interface."""
+    """Bind an interface to an ENI."""
     if arguments.set_mac and arguments.state is None:
         arguments.parser.error("--set-mac needs --state, which says what MAC the ENI has")
     registry = registry_of(arguments)
@@ -122,7 +124,10 @@ def _enis(registry: Registry) -> frozenset[str]:
 
 
 def config_or_default(arguments: argparse.Namespace) -> Config:
-    """The agent's configuration. A bad one that wasn't named with --config keeps nobody from attaching or detaching."""
+    """Return the agent's configuration.
+
+    A bad one that wasn't named with --config keeps nobody from attaching or detaching.
+    """
     try:
         return agent_config(arguments)
     except ConfigError:
@@ -132,13 +137,14 @@ def config_or_default(arguments: argparse.Namespace) -> Config:
 
 
 def _workload(arguments: argparse.Namespace) -> Workload:
+    """Return the workload that one of the options names."""
     return next(
         Workload(naming, str(value)) for naming in Naming if (value := getattr(arguments, naming.value)) is not None
     )
 
 
 def run_detach(arguments: argparse.Namespace) -> int:
-    """Unbinds the interface, and says what remains."""
+    """Unbind an interface, and say what remains."""
     registry = registry_of(arguments)
     done = detach(registry, attached_eni(config_or_default(arguments), arguments.eni, _enis(registry)))
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
@@ -155,6 +161,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
 
 
 def _consequence(done: Detached, rules: str) -> str:
+    """Say what detaching has left of the host end and the rules."""
     if rules == "gone":
         return "its namespace had ended"
     if done.end_at:
@@ -176,7 +183,7 @@ def _cleared(bindings: int) -> str:
 
 
 def run_clear(arguments: argparse.Namespace) -> int:
-    """Removes everything of ours. Exit 3 if the kernel refused some of it."""
+    """Remove everything of sgdataplane. Exit 3 if the kernel refused some of it."""
     done = clear(registry_of(arguments))
     if arguments.json:
         print_json({"enis": done.bindings, "left": done.left, "refused": dict(done.refused)})
@@ -191,6 +198,7 @@ def run_clear(arguments: argparse.Namespace) -> int:
 
 
 def binding_as_json(binding: Binding) -> dict[str, object]:
+    """Return the keys with which each binding begins in `--json`."""
     return {
         "eni": binding.eni_id,
         "interface": binding.ifname,

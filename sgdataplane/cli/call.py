@@ -20,7 +20,7 @@ EXAMPLE = "--SecurityGroupId sg-1, or --Permissions.1.Policy=drop"
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "SGDP_API is the API's address, and ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are the "
         "key. Parameters have the API's own names: lists are numbered from 1. Options of sgdp come before ACTION."
@@ -35,7 +35,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the answer as JSON. Exit 5 if the API refuses."""
+    """Print the API's answer as JSON. Exit 5 if the API refuses, 1 if a change isn't in force that was waited for."""
     from sgdataplane.control.calls.products import PRODUCTS
 
     versions = {product.service: product.version for product in PRODUCTS}
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _parameters(said: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names and values. ValueError if something is neither, or is named twice."""
+    """Yield the names and values of parameters. ValueError if something is neither, or is named twice."""
     rest, seen = list(said), set[str]()
     while rest:
         found = PARAMETER.fullmatch(word := rest.pop(0))

@@ -33,7 +33,7 @@ HEADERS = ("PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "The same state always gives the same text. Touches nothing."
     parser = verbs.add("compile", run, more)
     parser.add_state()
@@ -50,8 +50,11 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each namespace's rules at the given stage, or writes a file for each. With --prove, only rules that are
-    proven right; the proof is reported on stderr, so that stdout stays the same and loads as it is."""
+    """Print each namespace's rules at the given stage, or write a file for each.
+
+    With --prove, only rules that are proven right count. The proof is reported on stderr, so that stdout stays the same
+    and loads as it is.
+    """
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     state = load_as_asked(arguments, arguments.state, is_as_written=True).state
     unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
@@ -79,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def refuse_several(found: Sequence[NamespaceRules]) -> None:
-    """StateFileError for rules of several namespaces in one text: nft would load them all into one."""
+    """Raise StateFileError for rules of several namespaces in one text: nft would load them all into one."""
     if len(found) > 1:
         named = ", ".join(each.name for each in found[:3]) + (", ..." if len(found) > 3 else "")
         message = "one text can't be loaded into several namespaces"
@@ -89,7 +92,7 @@ def refuse_several(found: Sequence[NamespaceRules]) -> None:
 
 
 def permissions(desired: Desired) -> str:
-    """The permissions of each ENI, strongest first, with the number of addresses that each remote has."""
+    """Return the permissions of each ENI, strongest first, with the number of addresses that each remote has."""
     policy = resolve(desired.state, desired.interfaces, desired.options)
     return "".join(
         f"{eni.eni_id} {direction.value}\n"
@@ -101,7 +104,7 @@ def permissions(desired: Desired) -> str:
 
 
 def rows_of(policy: HostPolicy, permissions: Iterable[Permission]) -> Iterator[tuple[str, ...]]:
-    """A row for each permission, with the cells of HEADERS."""
+    """Return a row for each permission, with the cells of HEADERS."""
     return (_cells(policy, permission) for permission in permissions)
 
 
@@ -118,7 +121,7 @@ def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, ...]:
 
 
 def _ports(permission: Permission) -> str:
-    """Ports, and what else the permission asks for (FURTHER)."""
+    """Return the ports, and what else the permission looks at (FURTHER)."""
     asked = ((each, each.of_either(permission)) for each in FURTHER)
     further = (each.phrase.format(_ranges(ranges)) for each, ranges in asked if ranges is not None)
     return " ".join((_ranges(permission.ports), *further))
@@ -143,7 +146,7 @@ def _remote(policy: HostPolicy, permission: Permission) -> str:
 
 
 def _count(found: Collection[RemoteAddresses]) -> str:
-    """How many addresses and prefixes a group or prefix list stands for."""
+    """Say how many addresses and prefixes a group or prefix list stands for."""
     addresses = sum(len(one.singles) for one in found)
     prefixes = sum(len(one.ranges) for one in found)
     parts = [counted(addresses, "address", "es")] if addresses else []
@@ -152,7 +155,7 @@ def _count(found: Collection[RemoteAddresses]) -> str:
 
 
 def as_values(tables: Iterable[Table]) -> str:
-    """The compiler's own values."""
+    """Return the compiler's own values, as Python writes them."""
     return "".join(pformat(table, width=120) + "\n" for table in tables)
 
 

@@ -1,4 +1,4 @@
-"""`sgdp completion`: what a shell loads so that it completes our commands, made from the parser.
+"""`sgdp completion`: the script by which a shell completes sgdp's commands, made from the parser.
 
 Owns which arguments complete as files and folders, and the use of shtab, which is imported here alone. Must not know
 any other verb: the parser tells of them.
@@ -18,20 +18,20 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "Debian's package has installed it already. Here and now: `source <(sgdp completion bash)`."
     parser = verbs.add("completion", run, more)
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the script."""
+    """Print the script."""
     say_block(completion(arguments.shell), end="")
     return Exit.DONE
 
 
 def completion(shell: str) -> str:
-    """What `shell` loads. A list of verbs says of each what `sgdp --help` says."""
+    """Return what `shell` loads. A list of verbs says of each what `sgdp --help` says."""
     import shtab
 
     from sgdataplane.cli.main import build_parser
@@ -43,7 +43,7 @@ def completion(shell: str) -> str:
 
 
 def verbs_of(parser: ArgumentParser) -> Mapping[str, tuple[ArgumentParser, str]]:
-    """Each with what the list of verbs says of it."""
+    """Return the verbs below a parser, each with what the list of verbs says of it."""
     return {
         listed.dest: (action.choices[listed.dest], listed.help or "")
         for action in actions_of(parser)
@@ -52,12 +52,13 @@ def verbs_of(parser: ArgumentParser) -> Mapping[str, tuple[ArgumentParser, str]]
 
 
 def actions_of(parser: ArgumentParser) -> list[argparse._SubParsersAction[ArgumentParser]]:
-    """Those that stand for a list of verbs."""
+    """Return the parser's actions that stand for a list of verbs."""
     actions = parser._actions  # noqa: SLF001
     return [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
 
 
 def _prepare(parser: ArgumentParser) -> None:
+    """Say at each argument of the parser, and of the verbs below, whether it completes as a file or a folder."""
     import shtab
 
     for verb, summary in verbs_of(parser).values():
@@ -68,6 +69,7 @@ def _prepare(parser: ArgumentParser) -> None:
 
 
 def _reads_a_path(action: Action) -> bool:
+    """Return whether an argument is a path."""
     try:
         return callable(action.type) and isinstance(action.type("x"), Path)
     except (argparse.ArgumentTypeError, TypeError, ValueError):  # whatever argparse takes for a refusal

@@ -40,7 +40,7 @@ Document = dict[str, Any]
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "The agent keeps counts over restarts and policy changes; a lab has those of the kernel. Needs root."
     parser = verbs.add("counters", run, more)
     parser.add_where("that in SGDP_LAB, or the running agent; if none runs, the lab named lab")
@@ -55,7 +55,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the counts."""
+    """Print the counts."""
     require_root("reading the counters of other namespaces")
     if arguments.since is not None and not arguments.unused:
         arguments.parser.error(
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(arguments: argparse.Namespace) -> Document:
-    """The document of --json. HostError if there is neither an agent nor a lab."""
+    """Return the document of --json. HostError if there is neither an agent nor a lab."""
     answer: Document | None = ask_agent(arguments, Request.COUNTERS, eni=arguments.eni)
     found = _of_lab(arguments) if answer is None else {"source": "agent", "name": None, **answer["counters"]}
     if arguments.eni is not None and not found["scopes"]:
@@ -93,7 +93,7 @@ def read(arguments: argparse.Namespace) -> Document:
 
 
 def _of_lab(arguments: argparse.Namespace) -> Document:
-    """What the kernel has counted since the lab was built; nobody has kept the times of hits."""
+    """Return what the kernel has counted since the lab was built; nobody has kept the times of hits."""
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
 
@@ -124,8 +124,10 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
 
 
 def unused(scopes: Iterable[Document]) -> Iterator[Document]:
-    """The rules in force that decided about no packet in any of these. "since" is that of the scope that has counted
-    the longest."""
+    """Yield the rules in force that decided about no packet in any of these scopes.
+
+    "since" is that of the scope that has counted the longest.
+    """
     of_rule: dict[str, list[tuple[Document, Document]]] = {}
     audited: set[tuple[str, str]] = set()  # rules that would have dropped something
     for scope in scopes:
@@ -147,6 +149,7 @@ def unused(scopes: Iterable[Document]) -> Iterator[Document]:
 
 
 def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
+    """Print a table for each namespace."""
     shown = [scope for scope in scopes if is_all or _is_enforced(scope)]
     if not shown:
         say(NOTHING)
@@ -161,7 +164,7 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
 
 
 def _print_audited(scopes: list[Document]) -> None:
-    """One row for each ENI and rule that would have dropped something, and the sum."""
+    """Print one row for each ENI and rule that would have dropped something, and the sum."""
     rows = [row for scope in scopes for row in scope["counters"] if row.get("audited") and row["packets"]]
     if not any(row.get("audited") for scope in scopes for row in scope["counters"]):
         say(NOT_AUDITED)
@@ -184,10 +187,12 @@ def _print_audited(scopes: list[Document]) -> None:
 
 
 def _is_enforced(scope: Document) -> bool:
+    """Return whether a namespace has rules in force."""
     return any(row["in_force"] for row in scope["counters"])
 
 
 def _title(scope: Document) -> str:
+    """Return the ENIs of a namespace, and where they are."""
     where = f"in {scope['namespace']}" if scope["namespace"] else "in a namespace that has ended"
     return f"{words.first_of(scope['enis'], SHOWN_ENIS)} {where}" if scope["enis"] else where
 
@@ -199,7 +204,7 @@ def _cells(row: Document) -> tuple[str, ...]:
 
 
 def decided_by(row: Document) -> str:
-    """What a row counts, in few words."""
+    """Say in few words what a row counts."""
     found = decision_of(row)
     decision = found and found.enforced
     named = row["counter"] if decision is None else words.name(decision)
@@ -207,6 +212,7 @@ def decided_by(row: Document) -> str:
 
 
 def _print_unused(document: Document) -> None:
+    """Print the rules that never decided about a packet, or why there are none."""
     found, scopes = document["unused"], document["scopes"]
     if not found:
         say(NOTHING if not any(map(_is_enforced, scopes)) else ALL_USED if _total(scopes) else NO_RULE)
@@ -227,5 +233,6 @@ def _print_unused(document: Document) -> None:
 
 
 def _total(scopes: Iterable[Document]) -> int:
+    """Return how many rules are in force."""
     rows = (row for scope in scopes for row in scope["counters"])
     return len({row["counter"] for row in rows if row["kind"] == "rule" and row["in_force"]})

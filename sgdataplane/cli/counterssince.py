@@ -1,6 +1,6 @@
 """`sgdp counters --unused --since`: rules in force that nothing has used for a while, by the agent's history.
 
-Owns what of the counters' document changes by that. Must not know how history is kept.
+Owns how the counters' document changes by that. Must not know how history is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from sgdataplane.terminal.output import iso_time
 
 
 def since_then(document: Document, arguments: argparse.Namespace) -> tuple[list[Document], str | None]:
-    """The scopes with only what was decided since the time that was asked for, and when history begins."""
+    """Return the scopes with only what was decided since the time that was asked for, and when history begins.
+
+    In these, "packets" is only 1 or 0: whether the rule was used.
+    """
     query = HistoryQuery(since=arguments.since)
     with opened(history_path(arguments)) as history:
         coverage = coverage_of(history, query)

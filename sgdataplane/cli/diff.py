@@ -55,7 +55,7 @@ MOST_MARKDOWN = 60_000  # characters; GitHub takes comments of 65,536
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "The answer is exact: nothing is listed if and only if no packet's verdict changes. A group that the change "
         "concerns is also judged as if an ENI of any address joined it: what that ENI would accept is listed. If OLD "
@@ -84,7 +84,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
+    """Print the changes. Exit 1 if something opens that an option asks about, or can't be judged."""
     refuse_twice(arguments, arguments.old, arguments.new or usual_state())
     choices = choices_of(arguments)
     before, after = load_both(arguments)
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _live(
     arguments: argparse.Namespace, states: tuple[Loaded, Loaded], choices: Choices, result: Difference
 ) -> EndingSessions | None:
-    """The live sessions that would end; None if they aren't asked for."""
+    """Return the live sessions that would end; None if they aren't asked for."""
     if not arguments.live:
         return None
     from sgdataplane.cli.difflive import live_endings
@@ -121,15 +121,20 @@ def _live(
 
 
 def compared(before: Loaded, after: Loaded, choices: Choices) -> Difference:
-    """What `compare()` finds, with what can't be judged in either file."""
+    """Return what `compare()` finds, with what can't be judged in either file."""
     diff = StateDiff(before.state, after.state, choices.options, after.pending)
     with Progress("comparing", 0) as progress:
         return compare(diff, not_judged(before.findings, after.findings), progress)
 
 
 def load_both(arguments: argparse.Namespace) -> tuple[Loaded, Loaded]:
-    """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either. The only one that
-    is given is NEW, if the environment names OLD and it isn't a plan."""
+    """Return OLD and NEW, or both states of a plan.
+
+    If only one state is given, the environment names OLD, and it isn't a plan, then it is NEW.
+
+    Raises:
+        StateFileError: Something is wrong in either; the error lists everything.
+    """
     if arguments.new is None:
         profile, inexact = choices_of(arguments).profile, arguments.inexact
         before, after = load_plan(arguments.old, profile=profile, inexact=inexact, waits=True, before=usual_state())
@@ -151,15 +156,17 @@ def load_both(arguments: argparse.Namespace) -> tuple[Loaded, Loaded]:
 
 
 def say_notes(loaded: Loaded) -> None:
-    """What was odd in how the state was written, on stderr. What can't be judged is part of the answer instead."""
+    """Say on stderr what was odd in how the state was written. What can't be judged is part of the answer instead."""
     for finding in loaded.findings:
         if not KINDS[finding.code].is_blind:
             say_aside(f"note: {finding.message}")
 
 
 def print_document(result: Difference, choices: Choices, more: Mapping[str, object]) -> None:
-    """Print JSON with one change a line: with indents, 100,000 of them would take seven times as long. `more`: keys
-    beside those of the difference."""
+    """Print JSON with one change a line: with indents, 100,000 of them would take seven times as long.
+
+    `more` are keys beside those of the difference.
+    """
     document = difference_as_json(result)
     for name, before in (("changes", "{"), ("would_open", "")):
         say_block("\n".join((f'{before}"{name}": [', ",\n".join(map(json_text, document.pop(name))), "],")))
@@ -168,15 +175,18 @@ def print_document(result: Difference, choices: Choices, more: Mapping[str, obje
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """ENIs with the same changes in one direction. `where`: "only in NEW" or "only in OLD", else empty."""
+    """ENIs with the same changes in one direction."""
 
     direction: Direction
     enis: tuple[str, ...]
     where: str
+    """"only in NEW" or "only in OLD", else empty."""
     rows: tuple[tuple[str, ...], ...]
+    """The changes, as row_of() has them."""
 
 
 def sections(result: Difference) -> list[Section]:
+    """Return the changes by ENI and direction; ENIs with the same changes share a section."""
     presence = dict.fromkeys(result.added, "only in NEW") | dict.fromkeys(result.removed, "only in OLD")
     groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
     for one in result.enis:
@@ -188,8 +198,10 @@ def sections(result: Difference) -> list[Section]:
 
 
 def print_text(result: Difference) -> None:
-    """Prints the changes by ENI and direction; ENIs with the same changes share a table. Then what would open at ENIs
-    that aren't there, what opens to the internet, and what can't be judged."""
+    """Print the changes by ENI and direction; ENIs with the same changes share a table.
+
+    Then come what would open at ENIs that aren't there, what opens to the internet, and what can't be judged.
+    """
     for each in sections(result):
         title = f"{each.direction.value} of {words.first_of(each.enis, NAMED)}"
         say(paint(title, "bold") + (f" ({each.where})" if each.where else ""))
@@ -211,7 +223,7 @@ def print_text(result: Difference) -> None:
 
 
 def exposed(result: Difference) -> dict[str, list[str]]:
-    """What opens to the internet, with the ENIs at which it does; with the groups, if it does at no ENI."""
+    """Return what opens to the internet, with the ENIs at which it does; with the groups, if it does at no ENI."""
     texts: dict[str, list[str]] = {}
     for exposure in (exposure for one in result.enis for exposure in one.exposures):
         texts.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
@@ -224,6 +236,7 @@ def exposed(result: Difference) -> dict[str, list[str]]:
 
 
 def summary(result: Difference) -> str:
+    """Return how many changes there are of each kind, in one line."""
     changes = [change for one in result.enis for change in one.changes]
     opening = sum(change.is_opening for change in changes)
     changed = f"{counted(len(changes), 'change')} at {counted(len(result.enis), 'ENI')}"
@@ -237,12 +250,14 @@ def summary(result: Difference) -> str:
 
 
 def exposed_text(exposure: Exposure) -> str:
+    """Return what opens to the internet: protocol, ports and address family."""
     family = exposure.family
     ports = f" {PORTS.short(exposure.ports, family)}" if exposure.ports else ""
     return f"{PROTOCOLS.short(exposure.protocol, family)}{ports} over {family.value}"
 
 
 def row_of(change: VerdictChange) -> tuple[str, ...]:
+    """Return a change as cells: whether it opens, then those of HEADERS."""
     return (
         "opens" if change.is_opening else "closes",
         cell(change, PROTOCOL),
@@ -254,7 +269,7 @@ def row_of(change: VerdictChange) -> tuple[str, ...]:
 
 
 def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
-    """The range in one dimension, and behind it those in others, if they are restricted."""
+    """Return the range in one dimension, and behind it those in others, if they are restricted."""
     behind = (each.phrase.format(text_of(change, each)) for each in others if change.of(each) is not None)
     return " ".join((text_of(change, first), *behind))
 
@@ -263,9 +278,11 @@ def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
 
 
 def as_markdown(result: Difference, unusual: Sequence[str]) -> str:
-    """The same as Markdown: what opens to the internet and what can't be judged first, then what would open at ENIs
-    that aren't there, then a table for each group of ENIs. `unusual`: policy options that aren't the usual ones, in
-    words."""
+    """Return the changes as Markdown, bounded in size.
+
+    What opens to the internet and what can't be judged comes first, then what would open at ENIs that aren't there,
+    then a table for each group of ENIs. `unusual` are the policy options that aren't the usual ones, in words.
+    """
     if not (result.enis or result.would_open or result.not_judged or result.added or result.removed):
         return "### No traffic changes its verdict"
     blocks = ["### Traffic changes its verdict", summary(result)]
@@ -287,7 +304,7 @@ def as_markdown(result: Difference, unusual: Sequence[str]) -> str:
 
 
 def fitting(blocks: list[str], more: Iterable[tuple[str, int]]) -> list[str]:
-    """The blocks, and as many more as there is room for, each with the number of its rows."""
+    """Return the blocks, and as many more as there is room for, each of which comes with the number of its rows."""
     length, left = sum(map(len, blocks)), 0
     kept = list(blocks)
     for block, size in more:
@@ -302,6 +319,7 @@ def fitting(blocks: list[str], more: Iterable[tuple[str, int]]) -> list[str]:
 
 
 def section_as_markdown(section: Section) -> str:
+    """Return a section as a table with a title."""
     where = f" ({section.where})" if section.where else ""
     header = ("VERDICT", *HEADERS)
     lines = [
@@ -314,11 +332,11 @@ def section_as_markdown(section: Section) -> str:
 
 
 def names_in_code(enis: Sequence[str]) -> str:
-    """ENIs' ids, which are letters, digits, dots, dashes and underscores, and groups as they are told."""
+    """Return names as code in Markdown: ids of ENIs, or of groups with their words."""
     named = ", ".join(f"`{visible(eni).replace('`', '')}`" for eni in enis[:NAMED])
     return named if len(enis) <= NAMED else f"{named} and {len(enis) - NAMED:,} more"
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape a text so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", visible(text))

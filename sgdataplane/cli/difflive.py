@@ -21,7 +21,7 @@ from sgdataplane.trial.live import ending
 def live_endings(
     arguments: argparse.Namespace, diff: StateDiff, changes: Iterable[VerdictChange]
 ) -> tuple[tuple[Session, TrialLine], ...]:
-    """The sessions that live now, that the policy in force has accepted, and that these changes would end."""
+    """Return the sessions that live now, that the policy in force has accepted, and that these changes would end."""
     require_root("reading live sessions")
     with scopes(arguments) as there:
         return endings_there(there, diff, changes)
@@ -30,7 +30,7 @@ def live_endings(
 def endings_there(
     there: Scopes, diff: StateDiff, changes: Iterable[VerdictChange]
 ) -> tuple[tuple[Session, TrialLine], ...]:
-    """The same of ENIs in these scopes."""
+    """Return these sessions of the ENIs in given scopes."""
     here = {eni_id for scope in there.all for eni_id in scope.interfaces}
     lines = [
         TrialLine(change, diff.view(change.eni_id, change.direction, change.family).judged)
@@ -41,7 +41,7 @@ def endings_there(
 
 
 def live_sessions(there: Scopes) -> Iterator[Session]:
-    """All live sessions of ENIs there."""
+    """Yield all live sessions of ENIs in these scopes."""
     for scope in there.all:
         with scope.held() as path:
             if path is not None and scope.desired is not None:

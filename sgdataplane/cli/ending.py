@@ -27,15 +27,16 @@ class EndingSessions:
 
     @property
     def title(self) -> str:
+        """How many sessions the change would end, in words."""
         return f"live sessions that the change would end: {len(self.sessions):,}"
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """The first ones, for people."""
+        """The first sessions, as cells of SESSION_HEADERS."""
         return [_row(session, line) for session, line in self.sessions[:MAX_SESSIONS]]
 
     def say(self, *, is_markdown: bool = False, is_always: bool = False) -> None:
-        """Prints them; nothing if there are none, unless `is_always`."""
+        """Print the sessions; nothing if there are none, unless `is_always`."""
         if self.sessions or is_always:
             say(f"**{self.title}**" if is_markdown else paint(self.title, "bold"))
         if self.sessions:
@@ -44,7 +45,7 @@ class EndingSessions:
             say(f"  {len(self.sessions) - MAX_SESSIONS:,} more; --json has all")
 
     def as_json(self) -> list[object]:
-        """All of them, as `sgdp sessions --json` has sessions, with what would decide after."""
+        """Return all of them, as `sgdp sessions --json` has sessions, with what would decide after the change."""
         return [
             {**session_as_json(session, session.eni_id, 1.0), "after": line.change.after.as_json()}
             for session, line in self.sessions

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "Both ends are asked, if the state has both. Without STATE, it is the one that SGDP_STATE names, or else "
         "the one that the agent of this host enforces. Sends nothing."
@@ -83,7 +83,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the decision at each end, and whether the flow passes."""
+    """Print the decision at each end, and whether the flow passes."""
     check_options(arguments)
     if arguments.live:
         return run_live(arguments)
@@ -116,7 +116,10 @@ def _say_past(past: Past, flow: FlowExplanation) -> None:
 
 
 def asked_range(arguments: argparse.Namespace) -> Traffic | None:
-    """WHAT, if it is a range of ports; a usage error with --live or --json, which are about one packet."""
+    """Return WHAT, if it is a range of ports; else None.
+
+    A usage error with --live, --json or --history, which are about one packet.
+    """
     if arguments.what is None or "," in arguments.what:
         return None
     asked = read_for(arguments, lambda: parse_traffic(arguments.what))
@@ -129,7 +132,7 @@ def asked_range(arguments: argparse.Namespace) -> Traffic | None:
 
 
 def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -> int:
-    """Prints the flow if all ports fare alike, else what decides for which of them."""
+    """Print the flow if all ports have the same result, else what decides for which of them."""
     assert asked.ports is not None
     arguments.what = str(Traffic(asked.protocol, PortRange(asked.ports.first, asked.ports.first)))
     state = load_as_asked(arguments, arguments.state).state
@@ -145,11 +148,12 @@ def run_range(arguments: argparse.Namespace, choices: Choices, asked: Traffic) -
 
 
 def answer(arguments: argparse.Namespace, flow: FlowExplanation) -> int:
+    """Return the exit code: 1 if `--exit-code` is given and the flow doesn't pass, else 0."""
     return Exit.NO if arguments.exit_code and not flow.passes else Exit.DONE
 
 
 def run_live(arguments: argparse.Namespace) -> int:
-    """Prints the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
+    """Print the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
     asked_range(arguments)
     from sgdataplane.cli import explainlive
 
@@ -167,20 +171,20 @@ def run_live(arguments: argparse.Namespace) -> int:
 
 
 def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
-    """The state, and the flow that the arguments ask about, explained."""
+    """Return the state, and the flow that the arguments ask about, explained."""
     state = load_as_asked(arguments, arguments.state).state
     packet = packet_of(state, arguments) if arguments.sender is None else packet_between(state, arguments, choices)
     return state, explain_flow(state, packet, choices.options, choices.placement)
 
 
 def say_explanation(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices) -> None:
-    """Prints what decides at each end, and the choices by which that was judged if they aren't the default."""
+    """Print what decides at each end, and the choices by which that was judged if they aren't the default."""
     say_ends(flow, verbose=arguments.verbose)
     say_choices(choices)
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """A usage error for options that contradict each other; PrivilegeError if --live needs root."""
+    """Refuse options that contradict each other with a usage error. PrivilegeError if one of them needs root."""
     parser: Parser = arguments.parser
     check_form(arguments)
     if arguments.live and arguments.history:
@@ -202,8 +206,11 @@ LONG_FORM = ("eni", "direction", "remote", "protocol", "port", "source_port", "l
 
 
 def settle_state(arguments: argparse.Namespace) -> None:
-    """Three arguments are FROM, TO and WHAT if the environment names the state, or an agent of this host enforces one.
-    With --live it is that of the lab, if one is named."""
+    """Decide whether three arguments are FROM, TO and WHAT, and set the state if so.
+
+    They are if the environment names the state, or an agent of this host enforces one. With --live it is that of the
+    lab, if one is named.
+    """
     if arguments.receiver is None or arguments.what is not None:
         return
     usual = usual_state() or (enforced_state(arguments) if arguments.live else None)
@@ -217,8 +224,12 @@ def settle_state(arguments: argparse.Namespace) -> None:
 
 
 def enforced_state(arguments: argparse.Namespace) -> Path:
-    """The file of the state that the lab or the agent enforces. LabError, ConfigError if there is no such lab or file
-    of the agent's."""
+    """Return the file of the state that the lab or the agent enforces.
+
+    Raises:
+        LabError: There is no such lab.
+        ConfigError: The agent's configuration is wrong.
+    """
     from sgdataplane.cli.scopes import agent_config, named_lab
     from sgdataplane.daemon.lookup import enforced_file
     from sgdataplane.lab.manage import state_file_of
@@ -228,7 +239,7 @@ def enforced_state(arguments: argparse.Namespace) -> Path:
 
 
 def check_form(arguments: argparse.Namespace) -> None:
-    """A usage error unless the flow is asked for in exactly one of both forms."""
+    """Refuse with a usage error what doesn't ask for the flow in exactly one of both forms."""
     parser: Parser = arguments.parser
     settle_state(arguments)
     given = [f"--{name.replace('_', '-')}" for name in LONG_FORM if getattr(arguments, name) is not None]
@@ -244,7 +255,7 @@ def check_form(arguments: argparse.Namespace) -> None:
 
 
 def packet_between(state: CloudState, arguments: argparse.Namespace, choices: Choices) -> Packet:
-    """The opening packet of the flow that FROM, TO and WHAT ask about. LabError if there is no such flow."""
+    """Return the opening packet of the flow that FROM, TO and WHAT ask about. LabError if there is no such flow."""
     from sgdataplane.lab.expectations import opening_packet, planned_probe
     from sgdataplane.lab.manage import default_record
 
@@ -254,7 +265,7 @@ def packet_between(state: CloudState, arguments: argparse.Namespace, choices: Ch
 
 
 def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:
-    """The packet that the arguments describe; a usage error if there can't be such a packet."""
+    """Return the packet that the arguments describe; a usage error if there can't be such a packet."""
     parser: Parser = arguments.parser
     remote: Address = arguments.remote
     protocol = packet_protocol(parser, arguments, remote)
@@ -273,7 +284,10 @@ def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:
 
 
 def packet_protocol(parser: Parser, arguments: argparse.Namespace, remote: Address) -> Protocol:
-    """The packet's protocol; a usage error if the remote's address family doesn't have it, or ports don't fit it."""
+    """Return the packet's protocol.
+
+    A usage error if the remote's address family doesn't have it, or if ports don't fit it.
+    """
     protocol = flow_of(arguments).protocol
     if not protocol.exists_in(remote.family):
         parser.error(f"--protocol {protocol}: {remote.family.value} doesn't have it")
@@ -281,7 +295,7 @@ def packet_protocol(parser: Parser, arguments: argparse.Namespace, remote: Addre
 
 
 def local_address(state: CloudState, eni_id: str, remote: Address, arguments: argparse.Namespace) -> Address:
-    """`--local`, or the ENI's first address of the remote's family; a usage error if there is none."""
+    """Return `--local`, or the ENI's first address of the remote's family; a usage error if there is none."""
     parser: Parser = arguments.parser
     own = [address for address in state.eni[eni_id].addresses if address.family is remote.family]
     if arguments.local is None and not own:
@@ -298,8 +312,10 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
 def flow_as_json(
     flow: FlowExplanation, lives: Sequence[Live | None], choices: Choices, past: Past | None = None
 ) -> dict[str, object]:
-    """The end that was asked about, then the other end, the answer for both, and how they were judged. `past`: from
-    history, if that was asked for."""
+    """Return the end that was asked about, then the other end, the answer for both, and how they were judged.
+
+    `past` is what history has of both ends, if that was asked for.
+    """
     asked, *other = (
         {**_end(*entry), **({} if past is None else {"history": past.as_json(number)})}
         for number, entry in enumerate(zip(flow.ends, lives, strict=True))

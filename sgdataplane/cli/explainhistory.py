@@ -26,17 +26,18 @@ WERE = {Fate.ACCEPT: "accepted by", Fate.DROP: "dropped by", Fate.AUDITED: "woul
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was seen at each end of a flow, the last first."""
+    """The rows of history about each end of a flow, the last first."""
 
     coverage: Coverage
     rows: tuple[tuple[HistoryRow, ...], ...]
 
     def as_json(self, end: int) -> Document:
+        """Return the rows of one end, and what history doesn't know."""
         return {**self.coverage.as_json(), "seen": [document_of(row) for row in self.rows[end]]}
 
 
 def read_past(arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation) -> Past:
-    """HostError if there is no history."""
+    """Read what history has of both ends of a flow. HostError if there is no history."""
     query = HistoryQuery(since=arguments.since)
     with opened(history_path(arguments)) as history:
         rows = tuple(tuple(_rows(history, state, end.packet, arguments.since)) for end in flow.ends)
@@ -44,7 +45,7 @@ def read_past(arguments: argparse.Namespace, state: CloudState, flow: FlowExplan
 
 
 def _rows(history: History, state: CloudState, packet: Packet, since: float) -> Iterator[HistoryRow]:
-    """Those that are about such a packet; also those that stand for several ends, or ports."""
+    """Yield the rows that are about such a packet; also those that stand for several ends, or ports."""
     query = HistoryQuery(since, eni_id=packet.eni_id, direction=packet.direction, ends=tuple(_ends(state, packet)))
     port = packet.port if packet.protocol in PORT_PROTOCOLS else None
     for row in history.flows(query):
@@ -55,7 +56,7 @@ def _rows(history: History, state: CloudState, packet: Packet, since: float) -> 
 
 
 def _ends(state: CloudState, packet: Packet) -> Iterator[str]:
-    """How history may name the packet's other end."""
+    """Yield the names that the packet's other end may have in history."""
     remote = packet.remote
     yield str(remote)
     yield str(_block(remote))
@@ -65,6 +66,7 @@ def _ends(state: CloudState, packet: Packet) -> Iterator[str]:
 
 
 def _block(address: Address) -> Prefix:
+    """Return the block of addresses to which history merges an address."""
     length = BLOCK[address.family_bits]
     return Prefix(
         address.family_bits, address.value >> (address.family_bits - length) << (address.family_bits - length), length
@@ -72,7 +74,7 @@ def _block(address: Address) -> Prefix:
 
 
 def say_past(past: Past, ends: Sequence[Explanation]) -> None:
-    """Prints it below the explanation."""
+    """Print the rows below the explanation."""
     say()
     say(f"in history since {whole_seconds(past.coverage.since)}:")
     for end, rows in zip(ends, past.rows, strict=True):
@@ -85,6 +87,7 @@ def say_past(past: Past, ends: Sequence[Explanation]) -> None:
 
 
 def _sentence(row: HistoryRow) -> str:
+    """Return a row as a sentence."""
     fate, count = row.key.fate, row.count
     what = words.counted(count.packets, "session" if fate is not Fate.DROP else "packet")
     about = f"{'at least ' if count.is_sampled else ''}{what}"

@@ -1,4 +1,4 @@
-"""`sgdp explain --live`: what the kernel would do with the packet, beside what the state says.
+"""`sgdp explain --live`: the kernel's verdict on the packet, beside the state's.
 
 Owns the way from an ENI to the namespace where its policy is enforced, and the wording. Must not know how a table is
 read.
@@ -30,27 +30,31 @@ SHOWN = 3  # differences of a table
 
 @dataclass(frozen=True, slots=True)
 class HeldScope:
-    """A namespace that is held. `name`: for people; `path`: leads there; `desired`: what it must obey if the given
-    state is in force."""
+    """A namespace that is held, so that it can't end meanwhile."""
 
     name: str
+    """The name that people read."""
     path: str
+    """A path that leads there."""
     desired: Desired
+    """What it must enforce if the given state is in force."""
     time_scale: float = 1.0
+    """The factor of its timeouts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What is in force at one end, beside what the state says. `expected`: the counters that the state's decision has
-    in the kernel."""
+    """The kernel's answer at one end, beside the state's."""
 
     end: Explanation
     scope: HeldScope
     answer: LiveAnswer
     expected: tuple[str, ...]
+    """The counters that the state's decision has in the kernel."""
 
     @property
     def ifname(self) -> str:
+        """The ENI's interface in that namespace."""
         return self.scope.desired.interfaces[self.end.packet.eni_id]
 
     @property
@@ -64,6 +68,7 @@ class Live:
         return self.agrees and not self.answer.differences
 
     def as_json(self) -> dict[str, object]:
+        """Return the keys of `live` in the document."""
         return {
             "namespace": self.scope.name,
             "interface": self.ifname,
@@ -78,8 +83,12 @@ class Live:
 
 
 def choices_there(arguments: argparse.Namespace) -> Choices:
-    """The choices of the lab, or of this host's agent. LabError if there is no such lab, ConfigError if the agent's
-    configuration is wrong."""
+    """Return the choices of the lab, or of this host's agent.
+
+    Raises:
+        LabError: There is no such lab.
+        ConfigError: The agent's configuration is wrong.
+    """
     lab = named_lab(arguments)
     if lab is None:
         return agent_config(arguments).choices
@@ -91,8 +100,12 @@ def choices_there(arguments: argparse.Namespace) -> Choices:
 def look(
     arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation, options: Options
 ) -> list[Live | None]:
-    """What is in force at each end of the flow; None for the other end if it isn't enforced here. LabError or
-    BindingError if the end that was asked about isn't."""
+    """Return the kernel's answer at each end of the flow; None for the other end if it isn't enforced here.
+
+    Raises:
+        LabError: The lab doesn't have the end that was asked about.
+        BindingError: The end that was asked about isn't attached here.
+    """
     enis = [end.packet.eni_id for end in flow.ends]
     lab = named_lab(arguments)
     with _in_lab(lab, state, enis) if lab else _on_this_host(arguments, state, enis) as found:
@@ -102,6 +115,7 @@ def look(
 
 
 def _live(end: Explanation, scope: HeldScope, options: Options) -> Live:
+    """Ask the table at one end."""
     packet, desired = end.packet, replace(scope.desired, options=options)
     ifname = desired.interfaces[packet.eni_id]
     missing = sorted(desired.interfaces.keys() - desired.state.eni.keys())
@@ -115,8 +129,11 @@ def _live(end: Explanation, scope: HeldScope, options: Options) -> Live:
 
 @contextmanager
 def _in_lab(name: str, state: CloudState, enis: Sequence[str]) -> Iterator[Mapping[str, HeldScope]]:
-    """ENI -> where the lab enforces its policy; the lab can't change meanwhile. LabError unless it has the first of
-    `enis`."""
+    """Yield ENI -> where the lab enforces its policy; the lab can't change meanwhile.
+
+    Raises:
+        LabError: The lab doesn't have the first of `enis`.
+    """
     from sgdataplane.lab import manage
 
     with manage.watch(name) as lab:
@@ -135,8 +152,13 @@ def _in_lab(name: str, state: CloudState, enis: Sequence[str]) -> Iterator[Mappi
 def _on_this_host(
     arguments: argparse.Namespace, state: CloudState, enis: Sequence[str]
 ) -> Iterator[Mapping[str, HeldScope]]:
-    """ENI -> where its policy is enforced, for those of `enis` that are attached; nobody can attach or apply meanwhile.
-    BindingError unless the first one is attached."""
+    """Yield ENI -> where its policy is enforced, for those of `enis` that are attached.
+
+    Nobody can attach or apply meanwhile.
+
+    Raises:
+        BindingError: The first of `enis` isn't attached.
+    """
     config = agent_config(arguments)
     registry = Registry(config.bindings)
     with ExitStack() as stack:
@@ -155,7 +177,7 @@ def _on_this_host(
 
 
 def say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
-    """Prints the kernel's answer beside the state's, at each end."""
+    """Print the kernel's answer beside the state's, at each end."""
     say()
     say("In force, as the kernel's tables are now:")
     rows = [_row(live) for live in lives if live is not None]
@@ -178,7 +200,7 @@ def _row(live: Live) -> tuple[str, ...]:
 
 
 class Weight(enum.IntEnum):
-    """How much a warning matters: the first explains all others, then comes what lets pass the most."""
+    """The weight of a warning: the first explains all others, then comes what lets pass the most."""
 
     OTHER_POLICY = 0
     NOT_JUDGED = 1
@@ -189,13 +211,14 @@ class Weight(enum.IntEnum):
 
 
 def say_warnings(lives: Iterable[Live | None]) -> None:
-    """Warns of what isn't as the state says, what matters most first; once of what is so at both ends."""
+    """Warn of what isn't as the state says, the weightiest first, and only once of what is so at both ends."""
     found = [warning for live in lives if live is not None for warning in _warnings(live)]
     for _, text in sorted(dict.fromkeys(found), key=lambda warning: warning[0]):  # ends of one weight keep their order
         warn(text)
 
 
 def _warnings(live: Live) -> Iterator[tuple[Weight, str]]:
+    """Yield the warnings about one end, each with its weight."""
     eni, answer, where = live.end.packet.eni_id, live.answer, live.scope.name
     if answer.problem:
         yield Weight.NOT_JUDGED, f"{eni}: {answer.problem}"
@@ -218,6 +241,7 @@ def _weight(live: Live) -> Weight:
 
 
 def _disagreement(live: Live) -> str:
+    """Say how the kernel's answer differs from the state's."""
     decision, counters = live.end.decision, live.answer.counters
     counted = f" (counted as {counters[0]})" if counters else ""
     said = f"{decision.verdict.value} ({words.name(decision)})"

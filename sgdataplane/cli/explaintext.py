@@ -1,4 +1,4 @@
-"""What `sgdp explain` prints for people: the answer, what decides at each end, and with --verbose everything else.
+"""The text of `sgdp explain` for people: the answer, what decides at each end, and with --verbose everything else.
 
 Owns the layout and the wording, except what model/words.py says of the rule or cause that decides. Must not know where
 an explanation comes from.
@@ -30,8 +30,14 @@ OUTRANKED = {
 
 
 def say_ends(flow: FlowExplanation, *, ports: str = "", verbose: bool = False) -> None:
-    """Prints what decides at each end. `ports`: all those that fare like the packet's; `verbose`: also which rules
-    nearly match, and why each one that could decide comes where it stands."""
+    """Print what decides at each end.
+
+    Args:
+        flow: The flow.
+        ports: All ports that have the same result as the packet's, in words; empty for the packet's alone.
+        verbose: Whether to print also which rules nearly match, and why each one that could decide comes where it
+            stands.
+    """
     for end in flow.ends:
         say()
         say(f"{subject(end.packet, ports)}: {paint_verdict(end.decision.verdict.value)}")
@@ -42,6 +48,7 @@ def say_ends(flow: FlowExplanation, *, ports: str = "", verbose: bool = False) -
 
 
 def _say_few(end: Explanation) -> None:
+    """Print what decides at an end, and the first ones of what would decide otherwise and of near misses."""
     say_hanging(REASON, _ranked(end.decision, end.packet))
     for entry in end.later[:FEW]:
         say_hanging(OTHERWISE, f"{entry.decision.verdict.value}, {_ranked(entry.decision, end.packet)}")
@@ -55,6 +62,7 @@ def _say_few(end: Explanation) -> None:
 
 
 def _ranked(decision: Decision, packet: Packet) -> str:
+    """Return why a decision is so, with its priority."""
     if decision.would is not None:
         return words.sentence(decision, packet)
     priority = f" (priority {decision.priority})" if decision.priority else ""
@@ -66,7 +74,7 @@ def _differs(miss: NearMiss, decision: Decision) -> bool:
 
 
 def _left(end: Explanation, nearly: int) -> Iterator[str]:
-    """What isn't shown of an end, in words."""
+    """Yield what isn't shown of an end, in words."""
     later, misses = len(end.later[FEW:]), len(end.near_misses) - min(nearly, FEW)
     if later:
         yield f"{later:,} more that would decide otherwise"
@@ -76,6 +84,7 @@ def _left(end: Explanation, nearly: int) -> Iterator[str]:
 
 
 def _say_tables(end: Explanation) -> None:
+    """Print everything that could decide at an end, in order, and near misses."""
     rows = [("decides", *_in_words(end.decision, end.packet), "")]
     rows += [("then", *_in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
     headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
@@ -86,12 +95,12 @@ def _say_tables(end: Explanation) -> None:
 
 
 def _in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
-    """Verdict, priority and why, for a row of a table."""
+    """Return verdict, priority and why, for a row of a table."""
     return decision.verdict.value, str(decision.priority or ""), words.because(decision, packet)
 
 
 def _say_near_misses(misses: Sequence[NearMiss]) -> None:
-    """Prints the strongest of them."""
+    """Print the strongest near misses."""
     say("Near misses (one field differs):")
     rows = [
         (
@@ -111,7 +120,7 @@ def _say_near_misses(misses: Sequence[NearMiss]) -> None:
 
 
 def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
-    """Prints a row for each part of a range: its ports, whether they pass, and what decides at each end."""
+    """Print a row for each part of a range: its ports, whether they pass, and what decides at each end."""
     ends = parts[0][1].ends
     headers = ("PORTS", "PASSES", *(f"{end.packet.eni_id} {end.packet.direction.value}" for end in ends))
     rows = [
@@ -127,12 +136,12 @@ def say_parts(parts: Sequence[tuple[PortRange, FlowExplanation]]) -> None:
 
 
 def written(ports: PortRange) -> str:
-    """As people write it: 22 or 22-80."""
+    """Return ports as people write them: 22 or 22-80."""
     return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
 
 
 def summary(flow: FlowExplanation, subject: str = "The flow") -> str:
-    """Whether the flow passes, and which ENI drops it if not."""
+    """Say whether the flow passes, and which ENI drops it if not."""
     droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
     if droppers:
         drop = "drop" if len(droppers) > 1 else "drops"
@@ -146,7 +155,7 @@ def summary(flow: FlowExplanation, subject: str = "The flow") -> str:
 
 
 def subject(packet: Packet, ports: str = "") -> str:
-    """The packet in one line."""
+    """Return the packet in one line."""
     way = "from" if packet.direction is Direction.INGRESS else "to"
     named = f" port {packet.port}" if not ports else f" ports {ports}"
     port = "" if packet.port is None else named

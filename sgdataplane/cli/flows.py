@@ -61,7 +61,7 @@ NOTHING = "nothing was seen in that time"
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "The agent keeps history if its configuration has the key history. Needs root."
     parser = verbs.add("flows", run, more)
     add_where(parser)
@@ -78,7 +78,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints or writes what was seen."""
+    """Print what was seen, or write it as a page."""
     require_root("reading the agent's history")
     fates = None if arguments.verdict is None else (Fate(arguments.verdict),)
     query = query_of(arguments, fates=fates)
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(history: History, query: HistoryQuery, by: str | None, most: int) -> Document:
-    """The document of --json, without the coverage."""
+    """Return the document of --json, without the coverage."""
     if by is None:
         found = [document_of(row) for row in history.flows(query, most=most + 1)]
     elif is_exact(query, by):
@@ -111,13 +111,16 @@ def read(history: History, query: HistoryQuery, by: str | None, most: int) -> Do
 
 
 def is_exact(query: HistoryQuery, by: str) -> bool:
-    """Whether the kernel has counted what is asked for. It counts an ENI's audited sessions among those accepted."""
+    """Return whether the kernel has counted what is asked for.
+
+    It counts an ENI's audited sessions among those accepted.
+    """
     is_of_eni = by == "eni" and Fate.AUDITED not in (query.fates or ())
     return is_of_eni or (by == "group" and query.eni_id is None)
 
 
 def _exact(history: History, query: HistoryQuery, by: str) -> list[Document]:
-    """Rows by ENI or by rule, from what the kernel has counted."""
+    """Return rows by ENI or by rule, from what the kernel has counted."""
     found: dict[tuple[object, ...], tuple[Document, FlowCount]] = {}
     for total in history.totals(query):
         decision, fate = total.decision, total.fate
@@ -139,7 +142,7 @@ def _rule(decision: Decision) -> Document:
 
 
 def document_of(row: HistoryRow) -> Document:
-    """A row in the document."""
+    """Return a row as the document has it."""
     return {**_key(row.key), **_numbers(row.count)}
 
 
@@ -167,6 +170,7 @@ def _traffic(protocol: int, port: int) -> Document:
 
 
 def _sum(of: Mapping[str, Any], count: FlowCount) -> Document:
+    """Return a sum as the document has it, by the columns that it is of."""
     shown: Document = {}
     for column, value in of.items():
         match column:
@@ -213,7 +217,7 @@ def _say(document: Document, coverage: Coverage) -> None:
 
 
 def table_of(document: Document) -> tuple[Sequence[str], list[tuple[str, ...]]]:
-    """Headers and cells."""
+    """Return headers and cells for people."""
     if document["by"] is None:
         return HEADERS, [_cells(flow) for flow in document["flows"]]
     headers = (*BY[document["by"]][1], "COUNT", "LAST SEEN")
@@ -243,7 +247,7 @@ def _counts(flow: Document) -> tuple[str, str]:
 
 
 def traffic(flow: Document) -> str:
-    """Protocol and port in words."""
+    """Return protocol and port in words."""
     protocol = flow["protocol"]
     number = ANY if protocol is None else Protocol.parse(protocol).number
     port = flow["port"] if flow["port"] is not None else ANY
@@ -253,13 +257,14 @@ def traffic(flow: Document) -> str:
 
 
 def decided_by(flow: Document) -> str:
-    """What decided, in few words."""
+    """Say in few words what decided."""
     ids = flow["security_group_id"] or "", flow["security_group_rule_id"] or ""
     key = FlowKey("", Direction(flow["direction"]), "", ANY, ANY, Fate(flow["verdict"]), flow["reason"], *ids)
     return words.name(key.decision)
 
 
 def _write_page(path: Path, coverage: Coverage, document: Document) -> None:
+    """Write the page of `--html`."""
     from sgdataplane import __version__
     from sgdataplane.report.content import FlowsPage
     from sgdataplane.report.render import render_page

@@ -49,7 +49,7 @@ Answer = Mapping[str, Any]
 
 
 def register(verbs: Verbs) -> None:
-    """Adds `group` and its verbs."""
+    """Add `group` and its verbs."""
     more = (
         "SGDP_API is the API's address, such as http://127.0.0.1:8080, and ALIBABA_CLOUD_ACCESS_KEY_ID and "
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET are the key. A change is stored at once, and in force when the command "
@@ -98,7 +98,7 @@ def _add_rule(parser: Parser) -> None:
 
 
 def _what(text: str) -> Traffic | None:
-    """None is everything."""
+    """Return WHAT as traffic; None is everything. ArgumentTypeError if it is neither."""
     if text == "all":
         return None
     try:
@@ -111,6 +111,7 @@ def _what(text: str) -> Traffic | None:
 
 
 def run_create(arguments: argparse.Namespace) -> int:
+    """Create a group."""
     asked = {
         "SecurityGroupName": arguments.title,
         "VpcId": arguments.vpc,
@@ -121,12 +122,15 @@ def run_create(arguments: argparse.Namespace) -> int:
 
 
 def run_delete(arguments: argparse.Namespace) -> int:
+    """Delete a group."""
     return _change(
         arguments, "DeleteSecurityGroup", lambda client: {"SecurityGroupId": group_id(client, arguments.group)}
     )
 
 
 def run_clone(arguments: argparse.Namespace) -> int:
+    """Create a group with the rules of another one."""
+
     def asked(client: ApiClient) -> Answer:
         original = group_id(client, arguments.group)
         return {"SecurityGroupId": original, "SecurityGroupName": arguments.title, "VpcId": arguments.vpc}
@@ -135,7 +139,7 @@ def run_clone(arguments: argparse.Namespace) -> int:
 
 
 def run_authorize(arguments: argparse.Namespace) -> int:
-    """Adds a rule. One that is there already stays as it is."""
+    """Add a rule. One that is there already stays as it is."""
     client = client_of(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     there = _ids_of(client, group, rule)
@@ -150,13 +154,15 @@ def run_authorize(arguments: argparse.Namespace) -> int:
 
 
 def _ids_of(client: ApiClient, group: str, rule: Answer) -> list[str]:
-    """The group's rules that say just that."""
+    """Return the ids of the group's rules that say just that."""
     return [one["SecurityGroupRuleId"] for one in rules_of(client, group) if _says(one, rule)]
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
-    """Removes a rule, by its id: the API takes it as done if no rule says what is asked, but a user may have made a
-    slip. Exit 1 then."""
+    """Remove a rule by its id. Exit 1 if no rule says what is asked.
+
+    The API takes that as done, but a user may have made a slip.
+    """
     client = client_of(arguments)
     group, rule = group_id(client, arguments.group), rule_of(client, arguments)
     found = rules_of(client, group)
@@ -170,6 +176,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 
 def _no_such_rule(arguments: argparse.Namespace, group: str, near: Sequence[Answer]) -> int:
+    """Say that no rule matched, and which ones are near; return the exit code."""
     if arguments.json:
         print_json({"changed": False})
         return Exit.NO
@@ -180,11 +187,12 @@ def _no_such_rule(arguments: argparse.Namespace, group: str, near: Sequence[Answ
 
 
 def _side(arguments: argparse.Namespace) -> str:
+    """Return the end of an action's name for the rule's direction."""
     return "" if arguments.sender is not None else "Egress"
 
 
 def run_member(arguments: argparse.Namespace) -> int:
-    """Adds or removes one."""
+    """Add an ENI to a group, or take one out."""
     action = {"join": "JoinSecurityGroup", "leave": "LeaveSecurityGroup"}[arguments.action]
 
     def asked(client: ApiClient) -> Answer:
@@ -194,13 +202,14 @@ def run_member(arguments: argparse.Namespace) -> int:
 
 
 def _member_of(client: ApiClient, name: str) -> Answer:
+    """Return the parameter that names an ENI or an instance."""
     if name.startswith("eni-"):
         return {"NetworkInterfaceId": name}
     return {"InstanceId": the_one(name, instances_of(client), "instance", "InvalidInstanceId.NotFound")}
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Prints all groups."""
+    """Print all groups."""
     groups = groups_of(client_of(arguments))
     if arguments.json:
         print_json({"SecurityGroups": groups})
@@ -221,7 +230,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def run_show(arguments: argparse.Namespace) -> int:
-    """Prints a group's rules, and who is in it."""
+    """Print a group's rules, and who is in it."""
     client = client_of(arguments)
     wanted = group_id(client, arguments.group)
     answer = client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=wanted)
@@ -244,7 +253,7 @@ def _member(eni: Answer, names: Mapping[str, str]) -> str:
 
 
 def _with_name(one: str, names: Mapping[str, str]) -> str:
-    """An id, with its name behind it if it has one."""
+    """Return an id, with its name behind it if it has one."""
     return f"{one} {names[one]}" if names.get(one, one) not in (one, "") else one
 
 
@@ -268,14 +277,17 @@ def _row(rule: Answer) -> tuple[str, ...]:
 
 
 def group_id(client: ApiClient, name: str) -> str:
-    """The id of a group by its id or name. RefusedError if none or several have it."""
+    """Return the id of a group by its id or name. RefusedError if none or several have it."""
     names = {group["SecurityGroupId"]: group["SecurityGroupName"] for group in groups_of(client)}
     return the_one(name, names, "group", "InvalidSecurityGroupId.NotFound")
 
 
 def the_one(name: str, things: Mapping[str, str], kind: str, unknown: str) -> str:
-    """The id of the one thing that has this id or name. `things`: id -> name. RefusedError with the code `unknown` if
-    there is none, and with the near ones by name."""
+    """Return the id of the one thing that has this id or name. `things` is id -> name.
+
+    Raises:
+        RefusedError: None has it, with the code `unknown` and what is near by name; or several have.
+    """
     from sgdataplane.control.http.client import RefusedError
 
     named = look_up(name, {one: (its,) for one, its in things.items()})
@@ -288,16 +300,18 @@ def the_one(name: str, things: Mapping[str, str], kind: str, unknown: str) -> st
 
 
 def groups_of(client: ApiClient) -> list[Answer]:
+    """Return all groups as the API describes them."""
     return _pages(client, "DescribeSecurityGroups", "SecurityGroups", "SecurityGroup")
 
 
 def instances_of(client: ApiClient) -> dict[str, str]:
-    """The name of each instance, by its id."""
+    """Return the name of each instance, by its id."""
     found = _pages(client, "DescribeInstances", "Instances", "Instance")
     return {one["InstanceId"]: one["InstanceName"] for one in found}
 
 
 def _pages(client: ApiClient, action: str, outer: str, inner: str) -> list[Answer]:
+    """Return everything that an action describes, page by page."""
     found: list[Answer] = []
     token = ""
     while True:
@@ -309,13 +323,13 @@ def _pages(client: ApiClient, action: str, outer: str, inner: str) -> list[Answe
 
 
 def rules_of(client: ApiClient, group: str) -> list[Answer]:
-    """The group's rules as the API tells them, with its VPC."""
+    """Return the group's rules as the API describes them, with its VPC."""
     answer = client.ask("DescribeSecurityGroupAttribute", SecurityGroupId=group)
     return [{**rule, "VpcId": answer["VpcId"]} for rule in answer["Permissions"]["Permission"]]
 
 
 def _says(rule: Answer, wanted: Answer, but: Sequence[str] = ()) -> bool:
-    """Whether a rule says just what is wanted; `but`: what may differ."""
+    """Return whether a rule says just what is wanted, except in the fields `but`."""
     is_address = any(name.endswith("CidrIp") for name in wanted)
     nic_type = "internet" if is_address and not rule["VpcId"] else "intranet"
     said = {"NicType": nic_type, **{name: str(value).lower() for name, value in wanted.items()}}
@@ -327,7 +341,7 @@ def _parameters(rule: Answer) -> Answer:
 
 
 def rule_of(client: ApiClient, arguments: argparse.Namespace) -> dict[str, object]:
-    """One permission, as the cloud writes it, and its direction."""
+    """Return the rule that is asked for: one permission, as the cloud writes it, and its direction."""
     traffic: Traffic | None = arguments.what
     side = "Source" if arguments.sender is not None else "Dest"
     remote = arguments.sender or arguments.receiver
@@ -343,17 +357,19 @@ def rule_of(client: ApiClient, arguments: argparse.Namespace) -> dict[str, objec
 
 
 def _remote_name(side: str, remote: str) -> str:
+    """Return the name of the parameter that has such a remote."""
     if "/" in remote:
         return f"Ipv6{side}CidrIp" if ":" in remote else f"{side}CidrIp"
     return f"{side}PrefixListId" if remote.startswith("pl-") else f"{side}GroupId"
 
 
 def _is_itself(remote: str) -> bool:
+    """Return whether a remote is written as the API takes it, and isn't the id or name of a group."""
     return "/" in remote or remote.startswith("pl-")
 
 
 def _as_kept(remote: str) -> str:
-    """A block without its host bits, as the API keeps it. What is no block is the API's to refuse."""
+    """Return a block without its host bits, as the API keeps it. The API refuses what is no block."""
     try:
         return str(Prefix.parse(remote)) if "/" in remote else remote
     except ValueError:
@@ -366,7 +382,10 @@ def _change(
     asked: Callable[[ApiClient], Answer],
     done: Callable[[], str] = lambda: DONE,
 ) -> int:
-    """Asks for it, and waits until packets obey. Exit 1 if they don't, or nobody says so. `done`: what to say then."""
+    """Ask for a change, and wait until packets obey. Exit 1 if they don't, or nobody says so.
+
+    `done` returns what to say if the change made nothing that has an id.
+    """
     client = client_of(arguments)
     answer = client.ask(action, **asked(client))
     revision = answer.get("revision")

@@ -1,7 +1,7 @@
-"""What the verbs that show history share, and `sgdp history`: forget some of it.
+"""The common part of verbs that show history, and `sgdp history`: say how much is kept, and forget some of it.
 
-Owns where history is found, which time is asked for, and how it is said what an answer doesn't know. Must not know what
-a verb shows.
+Owns where history is found, which time is asked for, and how an answer says what it doesn't know. Must not know what a
+verb shows.
 
     {"path", "since", "until": the time that was asked for, "recorded_since": when history begins, or null,
      "gaps": {"packets", "sessions": that were counted, and not recorded one by one,
@@ -33,12 +33,12 @@ Document = dict[str, Any]
 
 
 def add_where(parser: Parser) -> None:
-    """`--config`: whose history."""
+    """Add `--config`, which says whose history is meant."""
     parser.add_config()
 
 
 def history_path(arguments: argparse.Namespace) -> Path:
-    """The file of the agent's history. HostError if a lab is meant, which has none."""
+    """Return the file of the agent's history. HostError if a lab is meant, which has none."""
     arguments.name = getattr(arguments, "name", None)
     lab = named_lab(arguments)
     if lab is not None:
@@ -53,7 +53,7 @@ def _name() -> str:
 
 
 def query_of(arguments: argparse.Namespace, **more: Any) -> HistoryQuery:  # noqa: ANN401  # fields of the query
-    """The time, and the ENI if one is named."""
+    """Return the query for the time, and for the ENI if one is named. `more` are other fields of it."""
     until = time.time() + 1 if arguments.until is None else arguments.until
     if arguments.since is not None and arguments.since >= until:
         arguments.parser.error("--since must be before --until")
@@ -61,7 +61,7 @@ def query_of(arguments: argparse.Namespace, **more: Any) -> HistoryQuery:  # noq
 
 
 def eni_of(arguments: argparse.Namespace) -> str | None:
-    """The id of the ENI that --eni names. An id that nobody knows any more may still be in history."""
+    """Return the id of the ENI that --eni names. An id that nobody knows any more may still be in history."""
     if arguments.eni is None:
         return None
     found = named_here(agent_config(arguments), arguments.eni)
@@ -70,16 +70,23 @@ def eni_of(arguments: argparse.Namespace) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What history knows of the time that was asked for."""
+    """The part of the time that was asked for that history knows."""
 
     since: float
+    """Seconds since 1970."""
     until: float
+    """Seconds since 1970."""
     recorded_since: int | None
+    """When history begins, in seconds since 1970; None if nothing is recorded."""
     packets: int
+    """Dropped packets that weren't recorded one by one."""
     sessions: int
+    """Sessions that weren't recorded one by one."""
     absent_s: int
+    """For how many seconds nobody recorded."""
 
     def as_json(self) -> Document:
+        """Return the keys with which each document of history begins."""
         return {
             "since": iso_time(self.since),
             "until": iso_time(self.until),
@@ -88,7 +95,7 @@ class Coverage:
         }
 
     def lines(self) -> Iterable[str]:
-        """For people: what is exact, and what isn't."""
+        """Yield lines for people: what is exact, and what isn't."""
         if self.recorded_since is None:
             yield "nothing is recorded yet"
         elif self.recorded_since > self.since + 60:
@@ -104,6 +111,7 @@ class Coverage:
 
 
 def coverage_of(history: History, query: HistoryQuery) -> Coverage:
+    """Return what history knows of the time that a query asks about."""
     gaps = [gap for gap in history.gaps(query) if _concerns(gap, query)]
     lost = {fate: sum(gap.number for gap in gaps if not gap.is_absence and gap.fate is fate) for fate in Fate}
     absent = sum(gap.number for gap in gaps if gap.is_absence)
@@ -112,12 +120,13 @@ def coverage_of(history: History, query: HistoryQuery) -> Coverage:
 
 
 def _concerns(gap: Gap, query: HistoryQuery) -> bool:
-    """A router's scope may have the ENI, or not."""
+    """Return whether a gap may concern the query's ENI. A router's scope may have the ENI, or not."""
     is_router = gap.scope.startswith("@") or not gap.scope
     return query.eni_id is None or is_router or query.eni_id in gap.scope.split("\n")
 
 
 def say_coverage(coverage: Coverage) -> None:
+    """Say on stderr what is exact, and what isn't."""
     for line in coverage.lines():
         say_aside(line)
 
@@ -131,7 +140,7 @@ ACTIONS = {
 
 
 def register(verbs: Verbs) -> None:
-    """Adds `history` and its verbs."""
+    """Add `history` and its verbs."""
     parser = verbs.add("history", None, "The agent keeps history if its configuration has the key history. Needs root.")
     actions = Verbs.below(parser, ACTIONS)
     shown = actions.add("show", run_show)
@@ -145,7 +154,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> int:
-    """Prints what is kept."""
+    """Print how much history is kept."""
     require_root("reading the agent's history")
     from sgdataplane.history.file import size_of
     from sgdataplane.history.read import opened
@@ -164,7 +173,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_forget(arguments: argparse.Namespace) -> int:
-    """Removes rows."""
+    """Remove rows for good."""
     require_root("changing the agent's history")
     from sgdataplane.history.forget import forget
 

@@ -48,7 +48,7 @@ SHOWN = 5  # hosts in one line
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verbs and their own verbs."""
+    """Add both verbs and their own verbs."""
     hosts = _with_store(verbs.add("hosts", run_list, "The documents of hosts are in the API's store."))
     actions = Verbs.below(hosts, ACTIONS, are_needed=False)
     issued = "accept certificates that were issued before it was revoked, too"
@@ -66,6 +66,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _with_store(parser: Parser) -> Parser:
+    """Add the options that name the store, and `--json`."""
     parser.add_argument("--store", metavar="STORE", help=STORE_HELP)
     parser.add_config(CONFIG_HELP)
     parser.add_json(schema_hint(parser))
@@ -73,7 +74,7 @@ def _with_store(parser: Parser) -> Parser:
 
 
 def _add(verbs: Verbs, name: str, run: Run) -> Parser:
-    """A verb on one host. What is given before the verb counts, too."""
+    """Add a verb on one host. Options that are given before the verb count, too."""
     parser = verbs.add(name, run)
     parser.add_argument("host", metavar="HOST", help="its name, which its certificate has as common name")
     parser.add_argument("--store", default=argparse.SUPPRESS, metavar="STORE", help=STORE_HELP)
@@ -83,6 +84,7 @@ def _add(verbs: Verbs, name: str, run: Run) -> Parser:
 
 
 def _number(text: str) -> int:
+    """Return a number as an option takes it. ArgumentTypeError if it is none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
     return int(text)
@@ -90,7 +92,7 @@ def _number(text: str) -> int:
 
 @contextmanager
 def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
-    """The store that is meant."""
+    """Open the store that is meant."""
     from sgdataplane.store.opening import open_store
 
     with closing(open_store(config_of(arguments).store, create=create)) as store:
@@ -101,7 +103,7 @@ def opened(arguments: argparse.Namespace, *, create: bool = False) -> Iterator[S
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Prints the hosts."""
+    """Print the hosts."""
     from sgdataplane.control.hosts.status import words_in
     from sgdataplane.control.hosts.waits import items
     from sgdataplane.store.documents import Documents
@@ -139,12 +141,14 @@ def _described(item: HostItem, documents: Documents, now: float) -> dict[str, An
 
 
 def _status(item: HostItem, documents: Documents, now: float) -> str:
+    """Return a host's status, in words of the document."""
     from sgdataplane.control.hosts.status import standing_of
 
     return standing_of(item.word, documents.version, now).value.lower()
 
 
 def _age(item: HostItem, now: float) -> float | None:
+    """Return how many seconds ago the host was heard; None for never."""
     return round(max(0.0, now - item.word.heard), 1) if item.word else None
 
 
@@ -164,7 +168,7 @@ def _standing_word(item: HostItem) -> str:
 
 
 def run_add(arguments: argparse.Namespace) -> int:
-    """Exit 5 if a host can't be called so."""
+    """Add a host. Exit 5 if a host can't have that name."""
     from sgdataplane.control.hosts.status import words_in
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import add_host
@@ -184,7 +188,7 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:
-    """Exit 5 if there is no such host; one that is revoked already stays so."""
+    """Revoke a host; one that is revoked already stays so. Exit 5 if there is no such host."""
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import revoke_host, serial_of
 
@@ -201,7 +205,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 
 def run_forget(arguments: argparse.Namespace) -> int:
-    """Exit 5 if there is no such host, or it hasn't one of the ENIs."""
+    """Release what a host has, and forget the host. Exit 5 if there is no such host, or it hasn't one of the ENIs."""
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import Forgotten, forget_host, release_enis
 
@@ -226,7 +230,10 @@ def run_forget(arguments: argparse.Namespace) -> int:
 
 
 def run_wait(arguments: argparse.Namespace) -> int:
-    """Exit 1 if the revision isn't in force at all hosts, 5 if there is no such revision or VPC, or no host at all."""
+    """Wait until a revision is in force.
+
+    Exit 1 if it isn't in force at all hosts, 5 if there is no such revision or VPC, or no host at all.
+    """
     from sgdataplane.control.actions.engine import Engine
     from sgdataplane.control.calls.answers import ApiError
     from sgdataplane.control.hosts.following import Following
@@ -249,6 +256,7 @@ def run_wait(arguments: argparse.Namespace) -> int:
 
 
 def _call(arguments: argparse.Namespace) -> Any:  # noqa: ANN401  # control is imported when it is used
+    """Return the call that SgdpWait would get."""
     from dataclasses import replace
 
     from sgdataplane.store.audit import local_call
@@ -259,6 +267,7 @@ def _call(arguments: argparse.Namespace) -> Any:  # noqa: ANN401  # control is i
 
 
 def _tell(answer: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """Print the answer, and return the exit code."""
     failed = [{"host": one["Host"], "why": one["Message"]} for one in answer["Failed"]]
     is_done = not (answer["Lagging"] or failed or answer["Unknown"])
     if arguments.json:

@@ -1,4 +1,4 @@
-"""`--inexact`, and loading a state with it: what becomes of another cloud's rules that can't be said exactly.
+"""`--inexact`, and loading a state with it: the fate of another cloud's rules that have no exact equivalent here.
 
 Owns the option's words. Must not know which rules these are.
 """

@@ -1,4 +1,4 @@
-"""The state that verbs mean which only read, if none is named: what this host's agent enforces.
+"""The state that read-only verbs use if none is named: the one that this host's agent enforces.
 
 Must not need Linux: elsewhere there is no such state.
 """
@@ -12,8 +12,11 @@ from sgdataplane.terminal.anywhere import missing_here
 
 
 def state_in_force(arguments: argparse.Namespace) -> Path | None:
-    """The file of what this host's agent enforces; None if there is none that we may read. ConfigError if the agent's
-    configuration is wrong."""
+    """Return the file of the state that this host's agent enforces; None if there is none that we may read.
+
+    Raises:
+        ConfigError: The agent's configuration is wrong.
+    """
     try:
         from sgdataplane.cli.scopes import agent_config
         from sgdataplane.daemon.lookup import enforced_file

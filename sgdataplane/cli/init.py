@@ -39,7 +39,7 @@ ATTACH = "#   sudo sgdp attach --eni {eni} --container {container} --ifname eth{
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "A file that exists stays as it is, and is an error."
     parser = verbs.add("init", run, more)
     words = "the new file (default: state.yaml); - for standard output"
@@ -49,7 +49,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the file, which `sgdp check` accepts."""
+    """Write the file, which `sgdp check` accepts."""
     file: Path = arguments.file
     name = "state.yaml" if str(file) == "-" else shlex.quote(visible(str(file)))
     if arguments.from_containers:
@@ -66,12 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def starter(name: str) -> str:
-    """The state of the package, with the file's own name in its comments."""
+    """Return the state of the package, with the file's own name in its comments."""
     return STARTER.read_text(encoding="utf-8").replace("state.yaml", name)
 
 
 def of_containers(containers: Iterable[Running], name: str) -> tuple[str, str]:
-    """A state of the containers, and what is in it. StateFileError if none of them has an address."""
+    """Return a state of the containers, and what is in it, in words. StateFileError if none of them has an address."""
     held = [each for each in containers if eni_ids(each)]
     if not held:
         expected = "a running container with an IPv4 address of its own"

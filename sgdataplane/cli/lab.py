@@ -71,7 +71,7 @@ ACTIONS = {
 
 
 def register(verbs: Verbs) -> None:
-    """Adds `lab` and its verbs."""
+    """Add `lab` and its verbs."""
     more = (
         "Each instance is a namespace, each VPC a router; hosts outside stand for the internet. No packet leaves these "
         "namespaces. Needs root."
@@ -121,13 +121,14 @@ def _register_questions(actions: Verbs) -> None:
 
 
 def _add(actions: Verbs, verb: str, run: Run, *more: str) -> Parser:
+    """Add a verb that takes the lab's name as `--name`."""
     parser = actions.add(verb, run, *more)
     parser.add_argument("--name", default=_usual_name(), metavar="N", help=NAME_HELP)
     return parser
 
 
 def _add_named(actions: Verbs, verb: str, run: Run) -> Parser:
-    """A verb that takes the lab's name also as its only argument."""
+    """Add a verb that takes the lab's name also as its only argument."""
     parser = actions.add(verb, run)
     parser.add_argument("lab", nargs="?", metavar="NAME", help=NAME_HELP)
     parser.add_argument("--name", metavar="N", help="the same as NAME")
@@ -139,7 +140,7 @@ def _usual_name() -> str:
 
 
 def _lab_of(arguments: argparse.Namespace) -> str:
-    """The lab that NAME or `--name` names; a usage error if they name two."""
+    """Return the lab that NAME or `--name` names; a usage error if they name two."""
     given: set[str] = {arguments.lab, arguments.name} - {None}
     if len(given) > 1:
         arguments.parser.error(f"--name {arguments.name}: NAME says {arguments.lab}; leave one out")
@@ -151,7 +152,7 @@ def _hosts(text: str) -> int:
 
 
 def run_up(arguments: argparse.Namespace) -> int:
-    """Builds the lab and lists its nodes."""
+    """Build the lab and list its nodes."""
     labhosts.refuse_unfit(arguments)
     require_root(arguments.verb)
     if arguments.api:
@@ -175,7 +176,7 @@ def run_up(arguments: argparse.Namespace) -> int:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """Changes the lab's policy."""
+    """Change the lab's policy."""
     require_root(arguments.verb)
     choices = choices_of(arguments, manage.record_of(arguments.name).choices)
     state = load_state(arguments.state, choices.profile).state
@@ -189,7 +190,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
-    """The same enforcer; `progress` shows how many namespaces are done."""
+    """Return the same enforcer; `progress` shows how many namespaces are done."""
 
     def enforce_and_count(request: EnforceRequest) -> None:
         progress.expect(request.total)
@@ -200,7 +201,7 @@ def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
 
 
 def run_down(arguments: argparse.Namespace) -> int:
-    """Removes the lab; it is no error if there is none."""
+    """Remove the lab; it is no error if there is none."""
     name = _lab_of(arguments)
     require_root(arguments.verb)
     with manage.terminated_like_interrupted():
@@ -213,7 +214,7 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Lists the nodes; says on stderr what keeps the policy from being enforced."""
+    """List the nodes; say on stderr what keeps the policy from being enforced."""
     name = _lab_of(arguments)
     require_root(arguments.verb)
     lab = manage.look(name)
@@ -229,7 +230,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
-    """Warns of conntrack timeouts that the kernel has and we don't know, and returns their names."""
+    """Warn of conntrack timeouts that the kernel has and sgdataplane doesn't know, and return their names."""
     names = read_unknown_timeouts(lab)
     if names:
         warn(complaint(names, lab.record.time_scale))
@@ -237,12 +238,13 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
 
 
 def _warn_of_neighbours() -> None:
-    """Warns if the machine's neighbour tables are nearly full: others may fill them, too."""
+    """Warn if the machine's neighbour tables are nearly full: others may fill them, too."""
     for line in read_complaints():
         warn(line)
 
 
 def _complain(health: Mapping[str, Health], placement: Placement) -> None:
+    """Warn of full conntrack tables, and of foreign objects, in each namespace."""
     log = UseLog()
     with log_shown():
         for name, found in health.items():
@@ -252,7 +254,7 @@ def _complain(health: Mapping[str, Health], placement: Placement) -> None:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Lists the labs, by name."""
+    """List the labs, by name."""
     require_root(arguments.verb)
     found = [manage.record_of(name) for name in lab_names()]
     if arguments.json:
@@ -275,7 +277,7 @@ def _as_listed(record: LabRecord) -> dict[str, object]:
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
-    """Becomes the command, in the node's namespace; returns only if that can't be started."""
+    """Become the command, in the node's namespace; return only if that can't be started."""
     require_root(arguments.verb)
     command = _command(arguments)
     node = manage.look(arguments.name).find_node(arguments.node)
@@ -292,7 +294,7 @@ def run_exec(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:
-    """What to run. Our options may also stand between NODE and `--`."""
+    """Return the command to run. Options of sgdp may also stand between NODE and `--`."""
     argv: list[str] = arguments.argv
     if argv[:1] != ["--"] and "--" in argv and argv[0].startswith("-"):
         end = argv.index("--")
@@ -305,7 +307,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_probe(arguments: argparse.Namespace) -> int:
-    """Sends one probe. Exit 1 if what was observed isn't what the policy says."""
+    """Send one probe. Exit 1 if what was observed isn't what the policy says."""
     require_root(arguments.verb)
     asked = asked_probe(arguments)
     with manage.watch(arguments.name) as lab:
@@ -318,7 +320,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_matrix(arguments: argparse.Namespace) -> int:
-    """Sends all probes. Exit 1 on any disagreement."""
+    """Send all probes. Exit 1 on any disagreement."""
     require_root(arguments.verb)
     asked: tuple[Service, ...] = ()
     if arguments.ports is not None:
@@ -339,6 +341,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
 
 
 def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[ProbeResult]) -> None:
+    """Write the page and the picture that were asked for."""
     from sgdataplane.report.render import render_page, render_picture
 
     if arguments.html is not None:

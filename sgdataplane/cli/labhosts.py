@@ -31,7 +31,7 @@ EACH_S = 0.5  # how often the API is asked what is wanted
 
 
 def add_arguments(parser: Parser) -> None:
-    """Of `sgdp lab up`."""
+    """Add the options of `sgdp lab up` that are about whole hosts."""
     api = "whole hosts that follow an API of the lab's own, with etcd, relays and agents; until Ctrl-C"
     parser.add_argument("--api", action="store_true", help=api)
     listen = f"with --api: where the API answers, on loopback (default: {LISTEN})"
@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def refuse_unfit(arguments: argparse.Namespace) -> None:
-    """A usage error if the options don't go together."""
+    """Refuse options that don't go together with a usage error."""
     if not arguments.api:
         if arguments.listen is not None:
             arguments.parser.error("--listen needs --api")
@@ -55,7 +55,7 @@ def refuse_unfit(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Builds it, says how to reach it, and keeps it until Ctrl-C or SIGTERM. Nothing of it stays."""
+    """Build the lab, say how to reach it, and keep it until Ctrl-C or SIGTERM. Nothing of it stays."""
     with extra("api"):
         from sgdataplane.control.http.server import listen_at
         from sgdataplane.lab.hosts.door import open_door
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _say_how(lab: HostsLab, url: str) -> None:
-    """What a shell needs, so that `sgdp group`, or an SDK, asks this API."""
+    """Print what a shell needs, so that `sgdp group`, or an SDK, asks this API."""
     from sgdataplane.control.http.client import KEY, SECRET, URL
 
     given = {URL: url, KEY: lab.key[0], SECRET: lab.key[1], AUTHORITY: str(lab.authority_file)}
@@ -87,6 +87,7 @@ def _say_how(lab: HostsLab, url: str) -> None:
 
 
 def _keep(lab: HostsLab, state: Path | None) -> None:
+    """Put the state into the store, then keep workloads equal to it, for ever."""
     from sgdataplane.lab.hosts.housekeeping import Housekeeper, LabClient
 
     if state is not None:
@@ -107,6 +108,7 @@ def _keep(lab: HostsLab, state: Path | None) -> None:
 
 
 def _say_changes(come: Iterable[Guest], gone: Iterable[Guest]) -> None:
+    """Print which workloads have come and gone."""
     for guest in gone:
         say(f"{guest.eni_id} of {visible(guest.name)} has left {guest.host.name}")
     for guest in come:
@@ -115,4 +117,5 @@ def _say_changes(come: Iterable[Guest], gone: Iterable[Guest]) -> None:
 
 
 def _command(guest: Guest) -> str:
+    """Return the command by which something runs in a workload."""
     return shlex.join(["nsenter", f"--net={guest.netns}", "COMMAND"])

@@ -47,7 +47,7 @@ WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "Needs root. One `sgdp log` at a time can listen in a namespace, unless the agent records history."
     parser = verbs.add("log", run, more)
     parser.add_where()
@@ -64,7 +64,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints denied packets until the time is over, or no namespace is left; or, with --since, those of before."""
+    """Print denied packets until the time is over, or no namespace is left; or, with --since, those of before."""
     require_root("listening in other namespaces")
     if arguments.since is not None or arguments.until is not None:
         if arguments.follow or arguments.format == "flowlog":
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _following(there: Scopes, sources: Sequence[Followed]) -> Follow | _Recorded:
-    """If the agent records history, it listens there already, and tells what it hears."""
+    """Return the listener: history's recorder, if the agent records, because it listens there already."""
     from sgdataplane.history import live
 
     link = None if there.config is None else live.connect(there.config.state_directory)
@@ -105,7 +105,7 @@ def _following(there: Scopes, sources: Sequence[Followed]) -> Follow | _Recorded
 
 
 class _Recorded:
-    """What the recorder of history tells, with the source of each place."""
+    """A client of history's recorder, which adds the source of each place."""
 
     def __init__(self, link: socket.socket, sources: Sequence[Followed]) -> None:
         from sgdataplane.history.live import LiveFollow
@@ -120,14 +120,16 @@ class _Recorded:
         self._follow.__exit__()
 
     def told(self, until: float | None) -> Iterator[Told]:
+        """Yield what the recorder tells until that time, by time.monotonic(); None is without end."""
         return ((self._sources[named], entry) for named, entry in self._follow.told(until))
 
     def rest(self) -> Iterator[Told]:
+        """Yield what has come until now and wasn't yielded yet."""
         return ((self._sources[named], entry) for named, entry in self._follow.rest())
 
 
 def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterator[str]:
-    """The packets of that ENI, or of all if None, as lines; numbers of packets are always told."""
+    """Yield the packets of that ENI, or of all if it is None, as lines. Numbers of packets are always shown."""
     for source, entry in told:
         if eni_id is None or not isinstance(entry, Denied) or entry.eni_id == eni_id:
             line = written(source.name, source.state, entry)
@@ -136,13 +138,16 @@ def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterato
 
 
 def columns_of(sources: Iterable[Followed]) -> Columns:
-    """Wide enough for the ENIs there."""
+    """Return columns that are wide enough for the ENIs there."""
     eni = max((len(eni) for source in sources for eni in source.interfaces), default=0)
     return Columns(len(local_time(time.time(), CLOCK)), eni, len(HEADERS[2]), len(HEADERS[3]), USUAL_WAY)
 
 
 def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Columns | None = None) -> str:
-    """A line for people; the time is local, with its offset from UTC. `columns`: of the lines before."""
+    """Return a line for people; the time is local, with its offset from UTC.
+
+    `columns` are those of the lines before.
+    """
     at = local_time(entry.seconds, CLOCK)
     if isinstance(entry, Forged):
         whose = "in the name of sgdataplane's rules by others"
@@ -161,7 +166,7 @@ def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Col
 
 
 def _reason(entry: Denied) -> str:
-    """What denied it, and what that means unless it is a rule. It would do so at an ENI in audit mode."""
+    """Return what denied a packet, and what that means unless it is a rule; in audit mode, what would deny it."""
     decision, would = entry.decision and entry.decision.enforced, "would drop: " if _is_audited(entry) else ""
     if decision is None or decision.cause == RULE:
         return would + _cause(entry)
@@ -170,7 +175,7 @@ def _reason(entry: Denied) -> str:
 
 
 def _is_audited(entry: Denied | Unlogged) -> bool:
-    """Whether it passed, as its ENI is in audit mode."""
+    """Return whether it passed because its ENI is in audit mode."""
     return entry.decision is not None and entry.decision.would is not None
 
 
@@ -179,19 +184,21 @@ def _end(address: Address | None, port: int | None) -> str:
 
 
 def _protocol(entry: Denied) -> str:
+    """Return the protocol's name, or that of a frame that is no IP packet."""
     if entry.headers.protocol is not None:
         return str(Protocol(entry.headers.protocol))
     return NAMES.get(entry.ethertype, f"{entry.ethertype:#06x}")
 
 
 def _cause(entry: Denied | Unlogged) -> str:
+    """Return the name of what denied it."""
     if entry.decision is None:
         return f"a rule that the state doesn't have ({entry.counter})"
     return words.name(entry.decision.enforced)
 
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
-    """An object on a line; its keys: sgdataplane/schemas/log.schema.json."""
+    """Return an object on a line; sgdataplane/schemas/log.schema.json has its keys."""
     at = iso_time(entry.seconds, "microseconds")
     if isinstance(entry, Forged):
         return json_text({"event": "forged", "time": at, "namespace": place, "packets": entry.packets})
@@ -224,7 +231,7 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
 
 
 def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | None:
-    """An object on a line with FLOW_FIELDS; None for what is no IP packet, or forged."""
+    """Return an object on a line with FLOW_FIELDS; None for what is no IP packet, or forged."""
     if isinstance(entry, Forged):
         return None
     second = str(int(entry.seconds))
@@ -259,6 +266,7 @@ def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | Non
 
 
 def _action(entry: Denied | Unlogged) -> str:
+    """Return the flow log's word for what became of it."""
     return "ACCEPT" if _is_audited(entry) else "REJECT"
 
 
@@ -269,6 +277,7 @@ FLOW_FIELDS = (
 
 
 def _flow(fields: dict[str, str]) -> str:
+    """Return an entry with all FLOW_FIELDS, on a line."""
     values = {"version": "1", **fields}
     return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
 

@@ -1,4 +1,4 @@
-"""`sgdp log --since`: what was denied, from the agent's history.
+"""`sgdp log --since`: denied packets of the past, from the agent's history.
 
 Owns how rows of history are written as lines of the log. Must not know how history is kept.
 """
@@ -21,7 +21,7 @@ WOULD = "would drop: "
 
 
 def show_past(arguments: argparse.Namespace) -> int:
-    """Prints the denied packets of that time, the oldest first: one line for each minute and kind."""
+    """Print the denied packets of that time, the oldest first: one line for each minute and kind."""
     query = query_of(arguments, fates=(Fate.DROP, Fate.AUDITED))
     with opened(history_path(arguments)) as history:
         coverage = coverage_of(history, query)

@@ -269,8 +269,11 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 
 
 def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
-    """Adds all verbs. Only the module of `argv`'s verb is imported and adds its arguments; the other verbs are just
-    listed. None: all modules are imported."""
+    """Add all verbs to the parser.
+
+    Only the module of `argv`'s verb is imported and adds its arguments; the other verbs are just listed. If `argv` is
+    None, all modules are imported.
+    """
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     named = next((word for word in argv or () if not word.startswith("-")), "")
     for module, summaries in VERBS.items():
@@ -298,6 +301,7 @@ class TopParser(Parser):
     """The parser of `sgdp` itself, whose help lists the verbs by group, each with an example."""
 
     def format_help(self) -> str:
+        """Return the help, with the verbs by group."""
         summaries = {verb: summary for verbs in VERBS.values() for verb, summary in verbs.items()}
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
@@ -317,7 +321,7 @@ class TopParser(Parser):
 
 
 def build_parser(argv: Sequence[str] | None = None) -> Parser:
-    """The command line as far as it is needed to read `argv` (`add_verbs`); None: the whole."""
+    """Return the command line as far as it is needed to read `argv` (`add_verbs`); if that is None, all of it."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = TopParser(prog="sgdp", description=ABOUT, epilog=LAST_WORDS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"sgdp {__version__}")
@@ -326,7 +330,7 @@ def build_parser(argv: Sequence[str] | None = None) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `argv` (the process's own if None) and returns the exit code; on a usage error argparse exits at once."""
+    """Run `argv` (the process's own if None) and return the exit code; on a usage error argparse exits at once."""
     given = sys.argv[1:] if argv is None else argv
     print_any_text()
     with guarded():
@@ -338,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_verb(run: Run, arguments: argparse.Namespace) -> int:
-    """What `run` returns. If it raises, prints the message on stderr and returns the exit code for that error."""
+    """Return what `run` returns. If it raises, print the message on stderr and return the exit code for that error."""
     try:
         code = run(arguments)
         sys.stdout.flush()  # now, so that a reader who went away is noticed in this function
@@ -357,7 +361,7 @@ def run_verb(run: Run, arguments: argparse.Namespace) -> int:
 
 
 def report(error: Exception, *, debug: bool) -> int:
-    """Prints what went wrong on stderr, with the traceback if `debug`; returns the exit code."""
+    """Print what went wrong on stderr, with the traceback if `debug`; return the exit code."""
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SgDataplaneError):
@@ -368,7 +372,7 @@ def report(error: Exception, *, debug: bool) -> int:
 
 
 def _discard_stdout() -> None:
-    """Python flushes stdout once more when it exits; this gives it somewhere to write."""
+    """Give Python somewhere to write when it flushes stdout once more at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What to do next about what `sgdp status` shows: one line for each fault, with the command.
+"""The next steps after what `sgdp status` shows: one line for each fault, with the command.
 
 Owns these lines. Is given the document of `sgdp status --json`. Must not know how the agent found a fault, or what it
 does about it.
@@ -35,14 +35,17 @@ OF_ENIS: Mapping[str, tuple[str, Words]] = {
 
 
 class Step(NamedTuple):
-    """What to do, and the command for it."""
+    """Something to do, and the command for it."""
 
     words: str
+    """What to do, for people."""
     command: Words
 
     def text(self, status: Mapping[str, Any], *, has_unit: bool) -> str:
-        """As a line. A shell takes the command as it is, whatever names are in it. `has_unit`: whether systemd runs the
-        agent, by a unit of its own."""
+        """Return the step as a line. A shell takes the command as it is, whatever names are in it.
+
+        `has_unit` says whether systemd runs the agent, by a unit of its own.
+        """
         if has_unit or self.command[0] not in (LOG[0], RELOAD[0]):
             return f"{self.words}: {shlex.join(self.command)}"
         pid = str(status["pid"])
@@ -57,8 +60,13 @@ class Step(NamedTuple):
 
 
 def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR, *, has_unit: bool = True) -> list[str]:
-    """The steps as lines; those about files come first. There is at least one if the agent isn't healthy. `bindings`:
-    the agent's folder of them. `has_unit`: whether systemd runs the agent."""
+    """Return the steps as lines; those about files come first. There is at least one if the agent isn't healthy.
+
+    Args:
+        status: The document of `sgdp status --json`.
+        bindings: The agent's folder of them.
+        has_unit: Whether systemd runs the agent.
+    """
     return [step.text(status, has_unit=has_unit) for step in _steps(status, bindings)]
 
 
@@ -72,6 +80,7 @@ def _steps(status: Mapping[str, Any], bindings: Path) -> list[Step]:
 
 
 def _of_files(status: Mapping[str, Any]) -> Iterator[Step]:
+    """Yield the steps about the state, the configuration and what is kept."""
     state, config = status["state"], status["config"]
     if state["origin"] == "held":
         yield _step("when the state is right again, or may be in force as it is", "sgdp", "resume")
@@ -92,12 +101,13 @@ def _of_files(status: Mapping[str, Any]) -> Iterator[Step]:
 
 
 def _check(path: str, config: Mapping[str, Any]) -> Words:
-    """As the agent judges it."""
+    """Return the command that checks a state as the agent judges it."""
     profile = config.get("choices", {}).get("profile", ON_HOSTS.profile)
     return ("sgdp", "check", path, *(() if profile == ON_HOSTS.profile else ("--profile", profile)))
 
 
 def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[Step]:
+    """Yield the steps about interfaces that the agent couldn't bind."""
     if bind["error"]:
         yield _step("find out why namespaces could not be searched", *LOG, "SGDP_EVENT=namespaces-not-searched")
     for entry in bind["refused"]:
@@ -106,13 +116,17 @@ def _of_bindings(bind: Mapping[str, Any], where: Words) -> Iterator[Step]:
 
 
 def _of_tampering(tampering: Mapping[str, Any]) -> Iterator[Step]:
+    """Yield the step about changed routers, if they were changed lately."""
     if tampering["recent"]:
         words = "stop the workload that changes our routers, or take CAP_NET_ADMIN from it; the log says what it did"
         yield _step(words, *LOG, "SGDP_EVENT=tampering")
 
 
 def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[Step]:
-    """Without any policy all ENIs are closed, and that needs no step of its own."""
+    """Yield a step for each outcome of ENIs that needs one.
+
+    Without any policy all ENIs are closed, and that needs no step of its own.
+    """
     for outcome in OF_ENIS:
         found = [eni["eni"] for eni in status["enis"] if eni["outcome"] == outcome]
         if found and (outcome, status["state"]["origin"]) != ("closed", "closed"):
@@ -120,6 +134,7 @@ def _of_all_enis(status: Mapping[str, Any], where: Words) -> Iterator[Step]:
 
 
 def _of_enis(outcome: str, enis: list[str], where: Words) -> Step:
+    """Return the step for ENIs with that outcome."""
     words, command = OF_ENIS[outcome]
     others = f" and {len(enis) - 1:,} more" if len(enis) > 1 else ""
     of_the_first = (word.format(eni=enis[0]) for word in command)

@@ -20,7 +20,10 @@ OPTIONS = {"from_end": "--from", "to_end": "--to", "protocol": "--protocol", "po
 
 
 def add_probe(parser: Parser, words: str = "the sender") -> None:
-    """FROM, TO and WHAT; `--from` and `--to`, which go with `Parser.add_flow`. `words`: what FROM is."""
+    """Add FROM, TO and WHAT; also `--from` and `--to`, which go with `Parser.add_flow`.
+
+    `words` say what FROM is.
+    """
     parser.add_argument("sender", nargs="?", metavar="FROM", help=f"{words}: {NODE_HELP}")
     parser.add_argument("receiver", nargs="?", metavar="TO", help="the receiver, likewise")
     parser.add_argument("what", nargs="?", metavar="WHAT", help="the service: tcp/22, tcp/ssh, icmp or proto/132")
@@ -30,12 +33,12 @@ def add_probe(parser: Parser, words: str = "the sender") -> None:
 
 
 def is_probe(arguments: argparse.Namespace) -> bool:
-    """Whether any end of a probe is given."""
+    """Return whether any end of a probe is given."""
     return any(getattr(arguments, name) is not None for name in (*ENDS, "from_end", "to_end"))
 
 
 def asked_probe(arguments: argparse.Namespace) -> Asked:
-    """The probe that is asked for; a usage error unless it is, in exactly one of both forms."""
+    """Return the probe that is asked for; a usage error unless it is, in exactly one of both forms."""
     from sgdataplane.lab.ends import Asked
 
     if arguments.sender is None:
@@ -46,6 +49,7 @@ def asked_probe(arguments: argparse.Namespace) -> Asked:
 
 
 def _of_words(arguments: argparse.Namespace) -> tuple[str, str, Service]:
+    """Return sender, receiver and service, as FROM, TO and WHAT name them."""
     from sgdataplane.lab.probe import parse_services
 
     parser: Parser = arguments.parser
@@ -64,6 +68,7 @@ def _of_words(arguments: argparse.Namespace) -> tuple[str, str, Service]:
 
 
 def _of_options(arguments: argparse.Namespace) -> tuple[str, str, Service]:
+    """Return sender, receiver and service, as the options name them."""
     from sgdataplane.lab.probe import services_of
 
     if arguments.from_end is None or arguments.to_end is None:

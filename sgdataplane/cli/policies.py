@@ -1,4 +1,4 @@
-"""`sgdp policies`, `rollback`, `resume`: what was in force before, and back to it.
+"""`sgdp policies`, `rollback`, `resume`: the policies that were in force before, and the way back to one of them.
 
 Owns the arguments and the wording; the keys of --json: sgdataplane/schemas/policies.schema.json. Must not know how
 policies are kept, or put in force.
@@ -49,7 +49,7 @@ DONE_S, POLL_S = 120.0, 0.05  # how long a cycle may take, and between two looks
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the three verbs."""
+    """Add the three verbs."""
     more = (
         "The agent keeps the last 50. With N: what N changed, in traffic. REVISION is the generation of the source, "
         "such as `sgdp sync` writes it. Needs root."
@@ -78,7 +78,7 @@ def _add_dry_run(parser: Parser) -> None:
 
 
 def run_policies(arguments: argparse.Namespace) -> int:
-    """Lists the policies that are kept, the newest first; or shows one."""
+    """List the policies that are kept; or show, or write, one of them."""
     require_root("policies")
     if arguments.output is not None and arguments.number is None:
         arguments.parser.error("-o needs N, the policy to write")
@@ -104,7 +104,7 @@ def run_policies(arguments: argparse.Namespace) -> int:
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
-    """Returns when the policy is in force. Exit 3 if an attached ENI doesn't obey it."""
+    """Put an earlier policy in force, and return when it is. Exit 3 if it isn't in force at an attached ENI."""
     require_root("rollback")
     config = agent_config(arguments)
     if arguments.dry_run:
@@ -120,7 +120,7 @@ def run_rollback(arguments: argparse.Namespace) -> int:
 
 
 def run_resume(arguments: argparse.Namespace) -> int:
-    """Returns when the state on disk is in force again. Exit 3 if an attached ENI doesn't obey it."""
+    """Put the state on disk in force again, and return when it is. Exit 3 if it isn't in force at an attached ENI."""
     require_root("resume")
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
@@ -134,7 +134,7 @@ def run_resume(arguments: argparse.Namespace) -> int:
 
 
 def _told(config: Config, cycle: int, origin: str, words: str) -> int:
-    """Wait for the agent's cycle, and say how it ended."""
+    """Wait for the agent's cycle, say how it ended, and return the exit code."""
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request
 
@@ -155,6 +155,7 @@ def _told(config: Config, cycle: int, origin: str, words: str) -> int:
 
 
 def _past(config: Config) -> PastPolicies:
+    """Return the policies that the agent has kept, or else `sgdp apply`. HostError if there are none."""
     past = PastPolicies(config.state_directory / POLICIES)
     past = past if past.entries or past.error else PastPolicies(config.bindings / APPLIED)  # by `sgdp apply`
     if not past.entries:
@@ -167,6 +168,7 @@ def _past(config: Config) -> PastPolicies:
 
 
 def _list(arguments: argparse.Namespace, past: PastPolicies, config: Config) -> int:
+    """Print the policies, the newest first."""
     found: Sequence[PastPolicy] = past.entries
     if arguments.eni is not None:
         eni_id = named_here(config, arguments.eni).the_eni("no such ENI here", "an ENI that is known here")
@@ -183,7 +185,10 @@ def _list(arguments: argparse.Namespace, past: PastPolicies, config: Config) -> 
 
 
 def _about(eni_id: str, past: PastPolicies, config: Config) -> Iterator[PastPolicy]:
-    """The policies that changed a verdict at this ENI. What the first one that is kept changed isn't known."""
+    """Yield the policies that changed a verdict at this ENI.
+
+    The first one that is kept is always among them, because what it changed isn't known.
+    """
     first, *others = past.entries
     before = past.state(first.digest)
     yield first
@@ -198,6 +203,7 @@ def _about(eni_id: str, past: PastPolicies, config: Config) -> Iterator[PastPoli
 
 
 def _difference(past: PastPolicies, before: PastPolicy, after: PastPolicy, config: Config) -> Difference:
+    """Return what changes from one policy to another, in traffic."""
     states = past.state(before.digest), past.state(after.digest)
     with Progress("comparing", 0) as progress:
         return compare(StateDiff(*states, config.choices.options), (), progress)

@@ -1,4 +1,4 @@
-"""`sgdp relay`: tells many hosts what each gets of the store.
+"""`sgdp relay`: it distributes to each host its part of the store.
 
 Owns the arguments and the wording. Must not know streams. What needs the extra `relay` is imported when it runs.
 """
@@ -36,7 +36,7 @@ ABOUT = "Hosts connect by `sgdp sync`. Each shows a certificate of the authority
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     relay = verbs.add("relay", run, ABOUT)
     relay.add_argument("--store", metavar="STORE", help=f"the store that is followed: {STORE_HELP}")
     relay.add_argument("--listen", metavar="ADDRESS:PORT", help="where hosts connect to")
@@ -49,7 +49,13 @@ def register(verbs: Verbs) -> None:
 
 
 def add_tls(parser: Parser, who: str, others: str) -> None:
-    """The three files of TLS. `who`: whose certificate; `others`: whose certificates are checked."""
+    """Add the options for the three files of TLS.
+
+    Args:
+        parser: The verb's.
+        who: Whose certificate it is.
+        others: Whose certificates are checked.
+    """
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help=f"certificate of {who}, in PEM")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     words = f"the authority that signed the {others} certificates"
@@ -57,8 +63,17 @@ def add_tls(parser: Parser, who: str, others: str) -> None:
 
 
 def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, options: Mapping[str, str]) -> C:
-    """What the options and the configuration say. ConfigError; a usage error if something isn't said. `options`: key
-    -> option, of those whose name isn't the key's. A key may have none."""
+    """Return what the options and the configuration say; a usage error if something isn't said.
+
+    Args:
+        arguments: The verb's.
+        kind: The type of configuration.
+        default: The file that is read unless `--config` names one.
+        options: Key -> option, for those whose name isn't the key's. A key may have no option.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+    """
     from sgdataplane.relay.config import load_config
 
     names = {field.name: options.get(field.name, f"--{field.name.replace('_', '-')}") for field in fields(kind)}
@@ -74,6 +89,7 @@ def config_of(arguments: argparse.Namespace, kind: type[C], default: Path, optio
 
 
 def tls_of(config: RelayConfig | SyncConfig) -> TlsFiles:
+    """Return the files of TLS that a configuration names."""
     from sgdataplane.relay.tls import TlsFiles
 
     revoked = config.tls_crl if isinstance(config, SyncConfig) else None
@@ -81,7 +97,7 @@ def tls_of(config: RelayConfig | SyncConfig) -> TlsFiles:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C."""
     config = config_of(arguments, RelayConfig, RELAY_FILE, {})
     with extra(EXTRA):
         from sgdataplane.relay.serving import Serving, door_at, run_relay

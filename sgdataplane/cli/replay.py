@@ -1,4 +1,4 @@
-"""`sgdp replay`: the packets of a capture are sent through a lab, and what became of each flow is shown.
+"""`sgdp replay`: it sends the packets of a capture through a lab, and shows what became of each flow.
 
 Owns the arguments, the columns and the wording; JSON keys: sgdataplane/schemas/replay.schema.json. Must not know how
 packets are sent, or judge any.
@@ -45,7 +45,7 @@ SHOWN = 40  # rows of a table; --json has all
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "Compares what was delivered with what the policy says; exit code 1 if they differ. All packets stay in "
         "network namespaces. Needs root."
@@ -68,7 +68,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent."""
+    """Replay a capture. Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent."""
     if arguments.name is None:
         arguments.state = arguments.state or usual_state()
     if arguments.name is not None and (arguments.against or chosen(arguments)):
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
-    """One report; with --against two."""
+    """Yield one report; with --against two."""
     maps = read_for(arguments, lambda: parse_maps(arguments.maps))
     if arguments.html is not None:
         require_writable(arguments.html)  # before a lab is built
@@ -108,6 +108,7 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
 
 
 def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: Mapping) -> Report:
+    """Replay the capture in one lab, and show how far it is."""
     replay = Replay(lab, mapping, is_shared=arguments.name is not None)
     megabyte, done = 1 << 20, 0
     with Progress("replaying, MB", capture.size // megabyte) as progress:
@@ -121,6 +122,7 @@ def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: 
 
 
 def _write_page(arguments: argparse.Namespace, reports: list[Report]) -> None:
+    """Write the page of `--html`."""
     policies = (arguments.state or f"lab {arguments.name}", arguments.against)
     told = [(str(policy), report) for policy, report in zip(policies, reports, strict=False)]
     write(render_page(replay_page(name_of(arguments.capture), told)), arguments.html)
@@ -146,6 +148,7 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
 
 
 def _told(report: Report) -> Iterator[str]:
+    """Yield the lines about one replay."""
     yield f"{counted(report.read, 'packet')} read, {report.sent:,} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
@@ -175,6 +178,7 @@ def _mapping(report: Report) -> Iterator[str]:
 
 
 def _flows(report: Report) -> Iterator[str]:
+    """Yield a table of flows, and what disagrees with the policy."""
     rows = report.ordered()
     yield from render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN])).split("\n")
     yield from _more(len(rows), "flows")
@@ -192,6 +196,7 @@ def _flows(report: Report) -> Iterator[str]:
 
 
 def _count(report: Report) -> str:
+    """Return how many flows there are, and how many disagree with the policy."""
     count, flows = report.disagreements, counted(len(report.flows), "flow")
     if not report.sent:
         return "nothing was replayed"
@@ -213,6 +218,7 @@ def _row(flow: ReplayedFlow) -> tuple[str, ...]:
 
 
 def _changes(found: list[FlowChange]) -> Iterator[str]:
+    """Yield a table of the flows that both policies treat differently."""
     if not found:
         yield "no flow is treated differently"
         return

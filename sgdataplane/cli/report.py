@@ -41,7 +41,7 @@ MOST_SESSIONS = 200
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "Hits and sessions need root; without, the page has everything else."
     parser = verbs.add("report", run, more)
     parser.add_state()
@@ -54,7 +54,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the page."""
+    """Write the page."""
     choices = choices_of(arguments, _base(arguments))
     loaded = load_as_asked(arguments, arguments.state)
     observed = _observed(loaded.state, arguments, choices.options)
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_short(state: CloudState) -> str:
+    """Say how much of everything the state has."""
     rules = sum(len(group.rules) for group in state.security_groups)
     counts = (
         (len(state.vpcs), "VPC"),
@@ -83,7 +84,11 @@ def _found(page: ReportPage) -> str:
 
 
 def _base(arguments: argparse.Namespace) -> Choices:
-    """The choices that hold unless others are given: with --name those of that lab. LabError if there is none."""
+    """Return the choices that hold unless others are given: with --name, that lab's.
+
+    Raises:
+        LabError: There is no such lab.
+    """
     if arguments.name is None:
         return ON_HOSTS
     require_root("reading the counters and sessions of a lab")
@@ -93,6 +98,7 @@ def _base(arguments: argparse.Namespace) -> Choices:
 
 
 def _observed(state: CloudState, arguments: argparse.Namespace, options: Options) -> Observed | Unobserved:
+    """Return what is counted where the state is in force, or why nothing is."""
     if arguments.name is not None:
         return _of_lab(state, arguments.name)
     if getattr(os, "geteuid", lambda: -1)() != 0:
@@ -101,7 +107,12 @@ def _observed(state: CloudState, arguments: argparse.Namespace, options: Options
 
 
 class _Observer:
-    """Adds up what several namespaces say. `in_force`: the state that is in force there; `options`: how it is read."""
+    """A reader that adds up what several namespaces say.
+
+    Args:
+        in_force: The state that is in force there.
+        options: How it is evaluated.
+    """
 
     def __init__(self, in_force: CloudState, options: Options) -> None:
         self._state, self._decider = in_force, Decider(in_force, options)
@@ -109,7 +120,7 @@ class _Observer:
         self._sessions: list[Session] = []
 
     def read(self, path: str, scope: scopes.PolicyScope) -> None:
-        """Reads the namespace at `path`. HostError if it is gone or can't be read."""
+        """Read the namespace at `path`. HostError if it is gone or can't be read."""
         try:
             self._packets.update(read_counters(path))
         except OSError as error:
@@ -118,7 +129,7 @@ class _Observer:
         self._sessions += [session for session in found if session.eni_id]
 
     def observed(self, state: CloudState, where: str) -> Observed:
-        """What was read, for a page about `state`."""
+        """Return what was read, for a page about `state`. `where` says where that was."""
         hits = {
             (group.security_group_id, rule.security_group_rule_id): self._packets[
                 counter_name(of_rule(group.security_group_id, rule))
@@ -131,7 +142,7 @@ class _Observer:
 
 
 def _of_lab(state: CloudState, name: str) -> Observed:
-    """From a lab, which can't change meanwhile. LabError if there is no such lab."""
+    """Read a lab, which can't change meanwhile. LabError if there is no such lab."""
     from sgdataplane.lab import manage
 
     with manage.watch(name) as lab:
@@ -143,7 +154,7 @@ def _of_lab(state: CloudState, name: str) -> Observed:
 
 
 def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
-    """From the ENIs of the state that are attached on this host; why not, if there are none."""
+    """Read the ENIs of the state that are attached on this host; return why not, if there are none."""
     bindings = [binding for binding in attached if known_eni(state, binding.eni_id)]
     if not bindings:
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"

@@ -23,23 +23,25 @@ Json = dict[str, object]
 
 
 def as_sarif(findings: Sequence[Finding], loaded: Loaded) -> Json:
-    """One run with a result for each finding, at the place of its rule or group."""
+    """Return one run with a result for each finding, at the place of its rule or group."""
     rules = [described(code) for code in sorted({finding.code for finding in findings})]
     return run_of(rules, [result_of(finding, loaded) for finding in findings])
 
 
 def refused_as_sarif(problems: Sequence[Problem]) -> Json:
-    """One run with a result for each thing that is wrong with a state."""
+    """Return one run with a result for each thing that is wrong with a state."""
     rules: list[Json] = [{"id": code} for code in sorted({problem.code for problem in problems})]
     return run_of(rules, [result_of_problem(problem) for problem in problems])
 
 
 def run_of(rules: list[Json], results: list[Json]) -> Json:
+    """Return a log with one run, which has these rules and results."""
     driver: Json = {"name": "sgdataplane", "version": __version__, "rules": rules}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
 def described(code: str) -> Json:
+    """Return a kind of finding as a rule of SARIF."""
     kind = KINDS[code]
     return {
         "id": code,
@@ -50,6 +52,7 @@ def described(code: str) -> Json:
 
 
 def result_of(finding: Finding, loaded: Loaded) -> Json:
+    """Return a finding as a result of SARIF."""
     ids = dict(finding.subject)
     group_id, rule_id = ids.get("security_group_id", ""), ids.get("security_group_rule_id", "")
     key = (group_id, rule_id) if rule_id else (group_id or ids.get("network_interface_id", ""),)
@@ -67,6 +70,7 @@ def result_of(finding: Finding, loaded: Loaded) -> Json:
 
 
 def result_of_problem(problem: Problem) -> Json:
+    """Return a problem of a refused state as a result of SARIF."""
     more = f"; expected {problem.expected}" if problem.expected else ""
     return {
         "ruleId": problem.code,
@@ -77,7 +81,7 @@ def result_of_problem(problem: Problem) -> Json:
 
 
 def location(file: str, line: int, name: str) -> Json:
-    """Where something is: the file as it was named, and the object's name."""
+    """Return where something is: the file as it was named, and the object's name. Line 0 is none."""
     physical: Json = {"artifactLocation": {"uri": quote(PurePath(file or "-").as_posix())}}
     if line:
         physical["region"] = {"startLine": line}
@@ -88,5 +92,8 @@ def location(file: str, line: int, name: str) -> Json:
 
 
 def fingerprint(finding: Finding) -> str:
-    """What is the same for a finding in the next version of the state: its code and what it is about."""
+    """Return a digest that stays the same for a finding in the next version of the state.
+
+    It is of the finding's code and what it is about.
+    """
     return hashlib.sha256(repr((finding.code, finding.subject)).encode()).hexdigest()[:32]

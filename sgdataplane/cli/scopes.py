@@ -1,8 +1,8 @@
-"""Where policies are enforced: in a lab, or on this host, at what is attached there.
+"""The places where policies are enforced: in a lab, or on this host, at what is attached there.
 
-Owns which of the two a verb means, the namespaces there, what each must obey and how it is held; also what the agent
-answers. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file,
-or None). Must not know what a verb looks for.
+Owns which of the two a verb means, the namespaces there, what each must enforce and how it is held; also what the agent
+answers. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file, or None). Must not know what a
+verb looks for.
 
 With --name, or SGDP_LAB and without --config, it is that lab. Without, it is this host; if nothing is there to look at,
 it is the lab of the usual name.
@@ -40,22 +40,25 @@ Held = Callable[[], AbstractContextManager[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class PolicyScope:
-    """A namespace where policy is enforced. `name`: of the instance, workload or router; `namespace`: its own; both are
-    for people. `held`: holds it and gives a path that leads there, or None if it has ended. `is_there`: whether it
-    exists for others than us. `desired`: what it must obey; None if the state can't be read. `interfaces`: ENI id ->
-    interface name."""
+    """A namespace where policy is enforced."""
 
     name: str
+    """The name of the instance, workload or router, for people."""
     namespace: str
+    """The namespace's own name, for people."""
     interfaces: Mapping[str, str]
+    """ENI id -> interface name."""
     placement: Placement
     held: Held
+    """Holds the namespace and gives a path that leads there; None if it has ended."""
     is_there: Callable[[], bool]
+    """Tells whether it exists for others than us."""
     desired: Desired | None
+    """What it must enforce; None if the state can't be read."""
 
     @property
     def source(self) -> Followed:
-        """The same for a listener (observe/follow.py)."""
+        """The same namespace, as a listener takes it (observe/follow.py)."""
         from sgdataplane.observe.follow import Followed
 
         state = None if self.desired is None else self.desired.state
@@ -64,33 +67,36 @@ class PolicyScope:
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """All namespaces of a lab or of this host. `state`: what must be obeyed; None if it can't be read. `nodes`: ENI id
-    -> the instance that has it. `names`: instance -> its other names. `lab` and `config` (the agent's):
-    one of them is set."""
+    """All namespaces of a lab or of this host. One of `lab` and `config` is set."""
 
     all: tuple[PolicyScope, ...]
     state: CloudState | None
+    """What must be enforced; None if it can't be read."""
     options: Options
     nodes: Mapping[str, str]
+    """ENI id -> the instance that has it."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Instance -> its other names."""
     time_scale: float = 1.0
+    """The factor of all timeouts."""
     lab: Lab | None = None
     config: Config | None = None
+    """The agent's configuration."""
 
     def say_if_unread(self) -> None:
-        """Says on stderr what a verb can't show if the state can't be read."""
+        """Say on stderr what a verb can't show if the state can't be read."""
         if self.state is None and self.config is not None:
             say_aside(f"{self.config.state} can't be read, so counter names are shown in place of rules")
 
     def eni(self, name: str) -> str:
-        """The id of the ENI that `name` stands for. StateFileError if that is none here, or several."""
+        """Return the id of the ENI that `name` stands for. StateFileError if that is none here, or several."""
         if self.lab is not None:
             return eni_of(self.lab.state, name)
         assert self.config is not None
         return attached_eni(self.config, name, {eni for scope in self.all for eni in scope.interfaces})
 
     def node(self, name: str) -> str:
-        """The instance that `name` stands for. LabError if that is none here, or several."""
+        """Return the instance that `name` stands for. LabError if that is none here, or several."""
         if self.lab is not None:
             found = self.lab.find_node(name)
             if not found.is_instance:
@@ -103,7 +109,7 @@ class Scopes:
         return named.ids[0]
 
     def having(self, eni_id: str) -> PolicyScope:
-        """The namespace where that ENI's policy is enforced. LabError if there is none."""
+        """Return the namespace where that ENI's policy is enforced. LabError if there is none."""
         found = next((scope for scope in self.all if eni_id in scope.interfaces), None)
         if found is None:
             here = ", ".join(sorted(eni for scope in self.all for eni in scope.interfaces)) or "none"
@@ -112,13 +118,13 @@ class Scopes:
 
 
 def named_lab(arguments: argparse.Namespace) -> str | None:
-    """The lab that --name or the environment names; None if a lab isn't asked for."""
+    """Return the lab that --name or the environment names; None if a lab isn't asked for."""
     return arguments.name or (usual_lab() if arguments.config is None else None)
 
 
 @contextmanager
 def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
-    """The scopes that a verb means; a lab can't change while the block runs. LabError if there are none."""
+    """Give the scopes that a verb means; a lab can't change while the block runs. LabError if there are none."""
     from sgdataplane.lab import manage
 
     here = _on_this_host(arguments)
@@ -130,13 +136,14 @@ def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
 
 
 def look(arguments: argparse.Namespace) -> Scopes:
-    """The same for a verb that runs for long: nothing is held, so a lab can change meanwhile."""
+    """Return the same scopes for a verb that runs for long: nothing is held, so a lab can change meanwhile."""
     from sgdataplane.lab import manage
 
     return _on_this_host(arguments) or of_lab(manage.look(named_lab(arguments) or USUAL))
 
 
 def of_lab(lab: Lab) -> Scopes:
+    """Return the scopes of a lab."""
     nodes = {end.eni_id: node.name for node in lab.topology.nodes for end in node.interfaces if end.eni_id}
     found = tuple(
         PolicyScope(at.name, at.netns, at.desired.interfaces, at.desired.placement, *_by_name(at.netns), at.desired)
@@ -146,21 +153,25 @@ def of_lab(lab: Lab) -> Scopes:
 
 
 def _by_name(namespace: str) -> tuple[Held, Callable[[], bool]]:
-    """How a namespace that has a name is held, and whether it is still there."""
+    """Return how a namespace that has a name is held, and how to tell whether it is still there."""
     from sgdataplane.host import netns
 
     return partial(nullcontext, namespace), partial(netns.is_same, namespace, netns.inode_of(namespace))
 
 
 def is_about_this_host(arguments: argparse.Namespace) -> bool:
-    """Whether a verb means what is attached here: no lab is named, and something is attached."""
+    """Return whether a verb means what is attached here: no lab is named, and something is attached."""
     from sgdataplane.attach.registry import Registry
 
     return named_lab(arguments) is None and bool(Registry(agent_config(arguments).bindings).load())
 
 
 def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
-    """What is attached; None if a lab is meant. LabError if nothing is attached and there is no lab either."""
+    """Return what is attached; None if a lab is meant.
+
+    Raises:
+        LabError: Nothing is attached, and there is no lab either.
+    """
     from sgdataplane.attach.registry import Registry
 
     if named_lab(arguments) is not None:
@@ -182,7 +193,15 @@ def of_bindings(
     uplinks: tuple[str, ...] = (),
     config: Config | None = None,
 ) -> Scopes:
-    """The namespaces of attached ENIs. `state`, `options`, `uplinks`: what must be obeyed there."""
+    """Return the scopes of attached ENIs.
+
+    Args:
+        bindings: The attached ENIs.
+        state: What must be enforced there; None if it can't be read.
+        options: How it is evaluated.
+        uplinks: The routers' interfaces that carry no ENI.
+        config: The agent's configuration.
+    """
     by_place: dict[object, list[Binding]] = {}
     for binding in bindings:
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
@@ -195,7 +214,7 @@ def of_bindings(
 
 
 def _node(eni_id: str, state: CloudState | None) -> str:
-    """The ENI's instance; the ENI itself if it has none."""
+    """Return the ENI's instance; the ENI itself if it has none."""
     eni = None if state is None else state.eni.get(eni_id)
     return eni_id if eni is None else eni.instance_id or eni_id
 
@@ -203,7 +222,7 @@ def _node(eni_id: str, state: CloudState | None) -> str:
 def _bound(
     bindings: Sequence[Binding], desired_at: Callable[[Mapping[str, str], Placement], Desired | None]
 ) -> PolicyScope:
-    """The namespace that these bindings share."""
+    """Return the namespace that these bindings share."""
     from sgdataplane.host.identity import found, is_there
 
     first = bindings[0]
@@ -226,6 +245,7 @@ def _desired(
     interfaces: Mapping[str, str],
     placement: Placement,
 ) -> Desired | None:
+    """Return what a namespace must enforce; ENIs that the state doesn't have are closed. None if there is no state."""
     from sgdataplane.attach.compare import with_closed
     from sgdataplane.enforce import Desired
 
@@ -239,7 +259,11 @@ def _desired(
 
 
 def agent_config(arguments: argparse.Namespace) -> Config:
-    """The agent's configuration. ConfigError if it is wrong, or a file named with --config doesn't exist."""
+    """Return the agent's configuration.
+
+    Raises:
+        ConfigError: It is wrong, or a file named with --config doesn't exist.
+    """
     from sgdataplane.daemon.config import CONFIG_FILE, load_config
 
     named = getattr(arguments, "config", None)
@@ -247,8 +271,14 @@ def agent_config(arguments: argparse.Namespace) -> Config:
 
 
 def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:
-    """The running agent's answer, about the ENI named `eni` alone if one is given; None if a lab is meant. HostError if
-    there is neither; StateFileError if the name isn't one ENI's."""
+    """Return the running agent's answer; None if a lab is meant.
+
+    It is about the ENI named `eni` alone, if one is given.
+
+    Raises:
+        HostError: There is neither an agent nor a lab.
+        StateFileError: The name isn't one ENI's.
+    """
     from sgdataplane.daemon import control
 
     if named_lab(arguments) is not None:

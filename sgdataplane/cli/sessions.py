@@ -53,7 +53,7 @@ USUAL_NEXT = ("passes", "-")  # what becomes of the next packet, so that nothing
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "Options narrow the list; a session must meet all of them. Needs root."
     parser = verbs.add("sessions", run, more)
     parser.add_where()
@@ -88,13 +88,14 @@ def _order(text: str) -> str:
 
 
 def _one_of(text: str, choices: Sequence[str]) -> str:
+    """Return the text, if it is one of the choices. ArgumentTypeError if not."""
     if text not in choices:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
     return text
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the sessions asked for."""
+    """Print the sessions asked for."""
     settle_ports(arguments)
     require_root("reading the sessions of other namespaces")
     with scopes(arguments) as there:
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def names_of_places(there: Scopes) -> dict[tuple[str, str], str]:
-    """(namespace, ENI id) of a session -> the node of that ENI; of no ENI (""): the instance or router."""
+    """Return (namespace, ENI id) of a session -> the node of that ENI; the instance or router for no ENI ("")."""
     return {
         (scope.namespace, eni_id): there.nodes[eni_id] if eni_id else scope.name
         for scope in there.all
@@ -123,12 +124,16 @@ def names_of_places(there: Scopes) -> dict[tuple[str, str], str]:
 
 
 def place_of(session: Session) -> tuple[str, str]:
+    """Return the key of a session in names_of_places()."""
     return session.namespace, session.eni_id
 
 
 def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
-    """The sessions asked for; warns where a conntrack table is nearly full. HostError if the state in force can't be
-    read."""
+    """Return the sessions asked for; warn where a conntrack table is nearly full.
+
+    Raises:
+        HostError: The state in force can't be read.
+    """
     if there.state is None:
         assert there.config is not None
         why = "it can't be read, so sessions can't be matched to rules; --config FILE names another configuration"
@@ -146,7 +151,7 @@ def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
 
 
 def _sessions_of(scope: PolicyScope, decider: Decider, log: UseLog) -> list[Session]:
-    """All sessions of the namespace; none if it has ended."""
+    """Return all sessions of the namespace; none if it has ended."""
     desired = scope.desired
     with scope.held() as path:
         if path is None or desired is None:
@@ -158,8 +163,10 @@ def _sessions_of(scope: PolicyScope, decider: Decider, log: UseLog) -> list[Sess
 
 
 def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[PolicyScope, frozenset[str]]]:
-    """The namespaces to look into, and the ENIs there whose sessions are asked for ("" stands for no ENI). Errors:
-    those of Scopes.node and Scopes.eni."""
+    """Return the namespaces to look into, and the ENIs there whose sessions are asked for; "" stands for no ENI.
+
+    Errors are those of Scopes.node and Scopes.eni.
+    """
     if arguments.node is None and arguments.eni is None:
         return [(scope, frozenset({"", *scope.interfaces})) for scope in there.all]
     node = None if arguments.node is None else there.node(arguments.node)
@@ -175,7 +182,7 @@ def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[Pol
 
 
 def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -> Selection:
-    """The conditions. StateFileError or LabError for an ENI or rule that isn't in the state in force."""
+    """Return the conditions. StateFileError or LabError for an ENI or rule that isn't in the state in force."""
     rules = {rule.security_group_rule_id for group in state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
         near = look_up(arguments.rule, dict.fromkeys(rules, ())).near
@@ -194,7 +201,7 @@ def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -
 
 
 def print_objects(objects: Iterator[dict[str, object]]) -> None:
-    """Prints a JSON list with an object a line: with indents, 100,000 of them would take seven times as long."""
+    """Print a JSON list with an object a line: with indents, 100,000 of them would take seven times as long."""
     separator = "["
     for item in objects:
         say_block(f"{separator}\n{json_text(item)}", end="")
@@ -203,7 +210,7 @@ def print_objects(objects: Iterator[dict[str, object]]) -> None:
 
 
 def as_json(session: Session, node: str, time_scale: float) -> dict[str, object]:
-    """One session, with the keys that this module's docstring lists."""
+    """Return one session, with the keys that this module's docstring lists."""
     return {
         "node": node,
         "namespace": session.namespace,
@@ -241,8 +248,10 @@ def _decision(decision: Decision | None) -> dict[str, object]:
 
 
 def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], str], time_scale: float) -> None:
-    """Prints a row for each session, with its bytes where the kernel counts them, and with what becomes of its next
-    packet where that isn't usual."""
+    """Print a row for each session.
+
+    It has the session's bytes where the kernel counts them, and what becomes of its next packet where that isn't usual.
+    """
     if time_scale != 1.0:
         say(f"timeouts times {time_scale:g}")
     headers, columns = list(HEADERS), [_row(session, node_of) for session in sessions]
@@ -267,7 +276,7 @@ def _row(session: Session, node_of: Mapping[tuple[str, str], str]) -> list[str]:
 
 
 def _flow(session: Session) -> str:
-    """The protocol and both ends, in the direction in which the session was opened."""
+    """Return the protocol and both ends, in the direction in which the session was opened."""
     ends = [endpoint(session.local, session.local_port), endpoint(session.remote, session.remote_port)]
     if session.direction is Direction.INGRESS:
         ends.reverse()
@@ -279,7 +288,7 @@ def _bytes(session: Session) -> list[str]:
 
 
 def next_packet(session: Session) -> str:
-    """What becomes of the next packet, in either direction."""
+    """Say what becomes of the next packet, in either direction."""
     if session.decision is None:
         return "-"
     is_accepted = session.decision.verdict.value == "accept"
@@ -294,5 +303,5 @@ def _painted(text: str) -> str:
 
 
 def decided_by(session: Session) -> str:
-    """What decides about the opening packet now, in few words."""
+    """Say in few words what decides about the opening packet now."""
     return "-" if session.decision is None else words.ranked(session.decision)

@@ -1,4 +1,4 @@
-"""`sgdp check`, `schema`, `import` and `export`: a state is checked, described, or converted from or to another format.
+"""`sgdp check`, `schema`, `import` and `export`: they check, describe or convert a state.
 
 Owns the arguments and the wording. Must not judge or convert anything itself.
 """
@@ -30,7 +30,7 @@ COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}  # the gravest fir
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verbs."""
+    """Add the verbs."""
     add_check(verbs)
     add_schema(verbs)
     add_import(verbs)
@@ -38,6 +38,7 @@ def register(verbs: Verbs) -> None:
 
 
 def add_check(verbs: Verbs) -> None:
+    """Add `check`."""
     more = "Touches nothing. The exit code is 1 if the state is refused. As a gate, use `--fail-on high`."
     parser = verbs.add("check", check, more)
     parser.add_state()
@@ -52,6 +53,7 @@ def add_check(verbs: Verbs) -> None:
 
 
 def add_schema(verbs: Verbs) -> None:
+    """Add `schema`."""
     more = "Editors check and complete state files with it. Other names: what a command prints with --json."
     parser = verbs.add("schema", print_schema, more)
     words = "what to describe (default: state)"
@@ -59,12 +61,13 @@ def add_schema(verbs: Verbs) -> None:
 
 
 def schemas() -> tuple[str, ...]:
-    """What the package describes."""
+    """Return the names of the schemas that the package has."""
     files = (file.name for file in SCHEMAS.iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)))
 
 
 def add_import(verbs: Verbs) -> None:
+    """Add `import`."""
     parser = verbs.add("import", import_state)
     words = "a folder of the cloud's answers, a Terraform state or plan, a pipe or - (standard input)"
     parser.add_state("source", words, metavar="SOURCE")
@@ -76,6 +79,7 @@ def add_import(verbs: Verbs) -> None:
 
 
 def add_export(verbs: Verbs) -> None:
+    """Add `export`."""
     parser = verbs.add("export", export_state)
     parser.add_state()
     words = "the cloud's answers (ecs), or the native format"
@@ -87,8 +91,10 @@ def add_export(verbs: Verbs) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Prints whether the state is valid, and findings. Exit 1 if it is refused, or has findings that --fail-on or
-    --strict asks about."""
+    """Print whether the state is valid, and findings.
+
+    Exit 1 if it is refused, or has findings that --fail-on or --strict asks about.
+    """
     choices = choices_of(arguments)
     try:
         loaded = load_placed(arguments.state, profile=choices.profile, inexact=arguments.inexact)
@@ -115,18 +121,19 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def is_at_least(finding: Finding, severity: str) -> bool:
+    """Return whether a finding is of that severity or a higher one."""
     order = list(COLOURS)
     return order.index(finding.severity.value) <= order.index(severity)
 
 
 def print_schema(arguments: argparse.Namespace) -> int:
-    """Prints the file that the package has."""
+    """Print a schema, as the package has it."""
     say_block((SCHEMAS / f"{arguments.name}{SUFFIX}").read_text(encoding="utf-8"), end="")
     return Exit.DONE
 
 
 def findings_of(loaded: Loaded, choices: Choices) -> tuple[Finding, ...]:
-    """Everything that is odd about a state: in its files, in its rules, in its quotas."""
+    """Return everything that is odd about a state: in its files, in its rules, in its quotas."""
     return (
         *loaded.findings,
         *review(loaded.state, options=choices.options, pending=loaded.pending),
@@ -135,7 +142,7 @@ def findings_of(loaded: Loaded, choices: Choices) -> tuple[Finding, ...]:
 
 
 def as_error(problem: Problem) -> dict[str, object]:
-    """A problem with the keys of `check --json`; its message includes the value and what would be right."""
+    """Return a problem with the keys of `check --json`; its message includes the value and what would be right."""
     where = {"file": problem.where.file, "line": problem.where.line, "pointer": problem.where.pointer}
     value = f": {problem.value}" if problem.value else ""
     expected = f"; expected {problem.expected}" if problem.expected else ""
@@ -143,6 +150,7 @@ def as_error(problem: Problem) -> dict[str, object]:
 
 
 def as_finding(finding: Finding) -> dict[str, object]:
+    """Return a finding with the keys of `check --json`."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,
@@ -153,6 +161,7 @@ def as_finding(finding: Finding) -> dict[str, object]:
 
 
 def summary(state: CloudState) -> str:
+    """Say that the state is valid, and how much of everything it has."""
     counts = (
         (len(state.vpcs), "VPC"),
         (len(state.security_groups), "security group"),
@@ -164,8 +173,10 @@ def summary(state: CloudState) -> str:
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:
-    """Prints a line for each, the gravest first, and what to do about it below; once, where it is the same for several
-    in a row."""
+    """Print a line for each finding, the gravest first, and what to do about it below.
+
+    That is printed once, where it is the same for several in a row.
+    """
     order = list(COLOURS)
     rows = sorted(findings, key=lambda finding: (order.index(finding.severity.value), finding.code))
     width = max((len(finding.code) for finding in rows), default=0)
@@ -183,13 +194,13 @@ def _say_finding(finding: Finding, width: int) -> None:
 
 
 def about_finding(finding: Finding) -> str:
-    """The message, behind the objects that it is about."""
+    """Return the message, behind the objects that it is about."""
     about = " ".join(value for _, value in finding.subject)
     return f"{about}: {finding.message}" if about else finding.message
 
 
 def import_state(arguments: argparse.Namespace) -> int:
-    """Writes the native state; what is odd about the source is said on stderr."""
+    """Write the native state; say on stderr what is odd about the source."""
     loaded = load_as_asked(arguments, arguments.source, is_as_written=True)
     if arguments.origin not in (None, loaded.origin):
         message, expected = f"this is of the format {loaded.origin}", f"what --from {arguments.origin} stands for"
@@ -202,7 +213,7 @@ def import_state(arguments: argparse.Namespace) -> int:
 
 
 def export_state(arguments: argparse.Namespace) -> int:
-    """Writes the state in the format that --to names."""
+    """Write the state in the format that --to names."""
     if arguments.kind == "ecs" and arguments.output is None:
         arguments.parser.error("--to ecs writes a folder of files: name it with -o")
     state = load_as_asked(arguments, arguments.state, is_as_written=True).state
@@ -214,7 +225,7 @@ def export_state(arguments: argparse.Namespace) -> int:
 
 
 def put(text: str, output: Path | None) -> None:
-    """Writes to the file, or prints."""
+    """Write to the file, or print."""
     if output is None:
         say_block(text, end="")
     else:

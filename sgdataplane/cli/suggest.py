@@ -54,7 +54,7 @@ BIG = 1 << 20  # from here on numbers are written as powers of two
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "Each flow that STATE accepts passes under the suggestion, too, and nothing passes that STATE refuses. Drop "
         "rules stay. Applies nothing: look at it, and write it with -o."
@@ -83,7 +83,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the suggestion. Exit 5 if nothing was seen at any ENI of the state."""
+    """Print the suggestion. Exit 5 if nothing was seen at any ENI of the state."""
     check_sources(arguments)
     if arguments.output is not None:
         require_empty_folder(arguments.output)
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def state_of(arguments: argparse.Namespace) -> Path:
-    """STATE; with --live or --history, the one that is in force if none is named."""
+    """Return STATE; with --live or --history, the one that is in force if none is named."""
     if arguments.state is None and (arguments.live or arguments.history):
         from sgdataplane.cli.explain import enforced_state
 
@@ -121,7 +121,7 @@ def state_of(arguments: argparse.Namespace) -> Path:
 
 
 def made(arguments: argparse.Namespace, state: CloudState, flows: tuple[SeenFlow, ...], options: Options) -> Suggestion:
-    """The suggestion that the arguments ask for. LabError if there is nothing to make one of."""
+    """Return the suggestion that the arguments ask for. LabError if there is nothing to make one of."""
     judged = {eni.network_interface_id for eni in state.judged_enis}
     if not any(flow.eni_id in judged for flow in flows):
         raise LabError("evidence", "it has no session of any ENI of the state, so there is nothing to suggest")
@@ -133,7 +133,11 @@ def made(arguments: argparse.Namespace, state: CloudState, flows: tuple[SeenFlow
 
 
 def groups_of(arguments: argparse.Namespace, state: CloudState) -> frozenset[str] | None:
-    """The groups that --eni and --group name; None if neither is given. StateFileError for names of none or several."""
+    """Return the groups that --eni and --group name; None if neither is given.
+
+    Raises:
+        StateFileError: A name is that of none or several.
+    """
     if arguments.enis:
         enis = [state.eni[eni_of(state, name)] for name in arguments.enis]
         return frozenset(group_id for eni in enis for group_id in eni.security_group_ids)
@@ -160,7 +164,7 @@ def groups_of(arguments: argparse.Namespace, state: CloudState) -> frozenset[str
 
 
 def print_suggestion(found: Suggestion, flows: tuple[SeenFlow, ...], notes: list[str], *, is_asked: bool) -> None:
-    """Prints the rules by group, what goes, what would change, and what this can't know."""
+    """Print the rules by group, what goes, what would change, and what this can't know."""
     seen = SeenSummary.of(flows)
     enis = len({flow.eni_id for flow in flows})
     say(f"{counted(seen.sessions, 'session')} seen at {counted(enis, 'ENI')}{_between(seen)}")
@@ -189,6 +193,7 @@ def print_suggestion(found: Suggestion, flows: tuple[SeenFlow, ...], notes: list
 
 
 def _between(seen: SeenSummary) -> str:
+    """Say from when to when something was seen; nothing if that isn't known."""
     if seen.first is None or seen.last is None:
         return ""
     return f", from {whole_seconds(seen.first)} to {whole_seconds(seen.last)}"
@@ -216,6 +221,7 @@ def _traffic(rule: SecurityGroupRule) -> str:
 
 
 def _end(one: SuggestedRule) -> str:
+    """Return the other end of a rule, with how many of a group's or list's members were seen."""
     match one.rule.remote:
         case GroupRef(name) | PrefixListRef(name):
             seen, members = one.members or (0, 0)
@@ -228,17 +234,17 @@ def _end(one: SuggestedRule) -> str:
 
 
 def of_all(now: int, before: int) -> str:
-    """How much is accepted, and of how much until now if that was more."""
+    """Say how much is accepted, and of how much until now if that was more."""
     return size(now) if now >= before else f"{size(now)} of {size(before)}"
 
 
 def size(number: int) -> str:
-    """A number; a large one as the next power of two."""
+    """Return a number as text; a large one as the next power of two."""
     return f"{number:,}" if number < BIG else f"2^{round(log2(number))}"
 
 
 def _changes(found: Suggestion) -> Iterator[tuple[str, str]]:
-    """What else is different, beside the rules that were listed."""
+    """Yield what else is different, beside the rules that were listed."""
     closed = sorted({group_id for group_id, _ in found.closing})
     if closed:
         text = f"{first_of(closed, NAMED)} (drop rules of priority 100 behind the rules above)"
@@ -257,7 +263,7 @@ def _changes(found: Suggestion) -> Iterator[tuple[str, str]]:
 
 
 def _print_refused(refused: tuple[RefusedFlow, ...], *, is_asked: bool) -> None:
-    """Prints what passed, has no rule, and is refused under the suggestion, too."""
+    """Print what passed, has no rule, and is refused under the suggestion, too."""
     some = [one for one in refused if not one.is_allowed]
     if not some:
         return
@@ -283,6 +289,7 @@ def _refused_row(one: RefusedFlow) -> tuple[str, ...]:
 
 
 def _unknown(found: Suggestion, seen: SeenSummary, notes: list[str]) -> Iterator[str]:
+    """Yield what the evidence can't tell, in sentences."""
     if seen.first is not None and seen.last is not None:
         yield f"the evidence spans {_span(seen.last - seen.first)}: traffic that comes more rarely isn't in it"
     unanswered = sum(one.observed.is_unanswered for one in found.rules)
@@ -301,6 +308,7 @@ def _unknown(found: Suggestion, seen: SeenSummary, notes: list[str]) -> Iterator
 
 
 def _span(seconds: float) -> str:
+    """Return a time in its largest unit of which it has at least two."""
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:,.0f} {name}"
@@ -308,7 +316,7 @@ def _span(seconds: float) -> str:
 
 
 def say_next(arguments: argparse.Namespace) -> None:
-    """Says where the state is, and that nothing was applied."""
+    """Say where the state is, and that nothing was applied."""
     if arguments.output is None:
         say_aside("nothing was written or applied; -o DIR writes the suggested state")
     else:

@@ -1,4 +1,4 @@
-"""Where `sgdp suggest` gets its evidence: captures, live sessions, and the agent's history.
+"""The sources of evidence for `sgdp suggest`: captures, live sessions, and the agent's history.
 
 Owns the options that name sources, and what each source can't know. Must not know what is made of the evidence.
 """
@@ -34,15 +34,16 @@ ALL_SESSIONS = ("node", "eni", "rule", "direction", "remote", "protocol", "port"
 
 @dataclass
 class Sources:
-    """Reads all sources that the arguments name. `notes`: what they can't know, once they are read."""
+    """A reader of all sources that the arguments name."""
 
     arguments: argparse.Namespace
     state: CloudState
     options: Options
     notes: list[str] = field(default_factory=list)
+    """What the sources can't know, once they are read."""
 
     def read(self) -> Iterator[SeenFlow]:
-        """Yield the flows of each source. Errors: those of captures and of reading sessions."""
+        """Yield the flows of each source. Errors are those of captures and of reading sessions."""
         if self.arguments.captures:
             yield from self._captured()
         if self.arguments.live:
@@ -51,6 +52,7 @@ class Sources:
             yield from self._recorded()
 
     def _captured(self) -> Iterator[SeenFlow]:
+        """Yield the flows of captures; note what was left out."""
         from sgdataplane.lab.replay.capture import Capture
         from sgdataplane.lab.replay.seen import CaptureEvidence
 
@@ -77,6 +79,7 @@ class Sources:
             )
 
     def _live(self) -> Iterator[SeenFlow]:
+        """Yield the sessions that are open now."""
         from sgdataplane.cli.scopes import scopes
         from sgdataplane.cli.sessions import read
 
@@ -89,6 +92,7 @@ class Sources:
         self.notes.append("live sessions are those that are open now: what ended, or is yet to come, isn't in it")
 
     def _recorded(self) -> Iterator[SeenFlow]:
+        """Yield the flows of the agent's history; note its gaps."""
         from sgdataplane.cli.history import coverage_of, history_path
         from sgdataplane.history.read import HistoryQuery, opened
 
@@ -106,7 +110,7 @@ class Sources:
 
 
 def live_flow(session: Session, sources: SourcePorts, now: float) -> SeenFlow:
-    """A live session as evidence."""
+    """Return a live session as evidence."""
     assert session.direction is not None
     is_answered = session.state not in UNANSWERED
     port = session.port if session.protocol in PORT_PROTOCOLS else None
@@ -119,7 +123,7 @@ def live_flow(session: Session, sources: SourcePorts, now: float) -> SeenFlow:
 
 
 def add_sources(parser: Parser) -> None:
-    """The options that name sources, and how to read them."""
+    """Add the options that name sources, and those that say how to read them."""
     group = parser.add_argument_group("evidence", "at least one source; can be combined")
     words = "a pcap or pcapng file, gzipped or not; a pipe, or - for standard input; can be repeated"
     group.add_argument("--capture", dest="captures", action="append", default=[], type=Path, metavar="FILE", help=words)
@@ -133,7 +137,7 @@ def add_sources(parser: Parser) -> None:
 
 
 def read_map(text: str) -> tuple[Address, str]:
-    """The type of `IP=ENI`."""
+    """Parse `IP=ENI`. ArgumentTypeError if it is malformed."""
     left, equals, name = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form IP=ENI")
@@ -141,12 +145,16 @@ def read_map(text: str) -> tuple[Address, str]:
 
 
 def mapped(arguments: argparse.Namespace, state: CloudState) -> dict[Address, Eni]:
-    """The ENIs that addresses of captures stand for. StateFileError for a name that isn't one ENI's."""
+    """Return the ENIs that addresses of captures stand for. StateFileError for a name that isn't one ENI's."""
     return {address: state.eni[eni_of(state, name)] for address, name in arguments.maps}
 
 
 def check_sources(arguments: argparse.Namespace) -> None:
-    """A usage error if no source is named, or an option has none to be about; PrivilegeError if one needs root."""
+    """Refuse with a usage error if no source is named, or an option has none to be about.
+
+    Raises:
+        PrivilegeError: A source needs root.
+    """
     parser: Parser = arguments.parser
     is_here = arguments.live or arguments.history
     if not arguments.captures and not is_here:

@@ -1,4 +1,4 @@
-"""`sgdp sync`: gets this host's part of the policy from a relay, for the agent to enforce.
+"""`sgdp sync`: it gets this host's part of the policy from a relay, for the agent to enforce.
 
 Owns the arguments and the wording. Must not know streams. What needs the extra `relay` is imported when it runs.
 """
@@ -20,7 +20,7 @@ ABOUT = "The agent enforces it: set `state` in its configuration to DIR/current.
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     sync = verbs.add("sync", run, ABOUT)
     relay = "where the relay serves; can be repeated: the next one is tried when one doesn't answer"
     sync.add_argument("--relay", metavar="URL", action="append", type=reading(read_url), help=relay)
@@ -37,7 +37,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Follows until SIGTERM or Ctrl-C; what is in force stays so."""
+    """Follow a relay until SIGTERM or Ctrl-C; what is in force stays so."""
     config = config_of(arguments, SyncConfig, SYNC_FILE, {"relays": "--relay"})
     with extra(EXTRA):
         from sgdataplane.relay.metrics import SYNC_PREFIX, SyncMetrics, serve_metrics, text_of

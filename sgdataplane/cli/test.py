@@ -1,4 +1,4 @@
-"""`sgdp test`: expectations held against a policy, or with --live against packets.
+"""`sgdp test`: it checks expectations against a policy, or with --live against packets.
 
 Owns the arguments, the wording, the JSON keys (sgdataplane/schemas/test.schema.json) and the JUnit file. Must not judge
 anything itself.
@@ -48,11 +48,12 @@ class Tested:
 
     @property
     def mistakes(self) -> tuple[str, ...]:
+        """What isn't as the expectation says, a line for each probe."""
         return tuple(f"{each.probe}: {each.mistake}" for each in self.found if each.mistake)
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "A file has an expectation a line: FROM -> TO WHAT[,WHAT...] accept|drop [RULE], such as "
         "`web -> db tcp/5432 accept`. An end is an instance's name or id, an ENI, or an address. Without --live "
@@ -70,7 +71,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the expectations that fail, each with the reason. Exit 1 if there are any."""
+    """Print the expectations that fail, each with the reason. Exit 1 if there are any."""
     check_options(arguments)
     if arguments.junit is not None:
         require_writable(arguments.junit)
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """A usage error for options that contradict each other; PrivilegeError if packets need root."""
+    """Refuse options that contradict each other with a usage error. PrivilegeError if packets need root."""
     parser: Parser = arguments.parser
     if arguments.live:
         if arguments.state is not None:
@@ -107,7 +108,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 
 def read_files(paths: Sequence[Path]) -> tuple[Row, ...]:
-    """The rows of all files. StateFileError with everything that is wrong in any of them."""
+    """Return the rows of all files. StateFileError with everything that is wrong in any of them."""
     from sgdataplane.lab.expectations import read_rows
 
     rows: list[Row] = []
@@ -123,7 +124,7 @@ def read_files(paths: Sequence[Path]) -> tuple[Row, ...]:
 
 
 def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) -> list[Judged]:
-    """What is found about each probe of the rows."""
+    """Return what is found about each probe of the rows."""
     from sgdataplane.lab import manage
     from sgdataplane.lab.expectations import judge_by_packets, judge_by_policy, planned, with_hosts_of
     from sgdataplane.lab.temporary import temporary_lab
@@ -143,7 +144,7 @@ def judge(arguments: argparse.Namespace, choices: Choices, rows: Sequence[Row]) 
 
 
 def gathered(rows: Iterable[Row], judged: Iterable[Judged]) -> list[Tested]:
-    """The findings by row, in the order of the rows."""
+    """Return the findings by row, in the order of the rows."""
     found: dict[Row, list[Judged]] = {row: [] for row in rows}
     for each in judged:
         found[each.row].append(each)
@@ -154,6 +155,7 @@ def gathered(rows: Iterable[Row], judged: Iterable[Judged]) -> list[Tested]:
 
 
 def print_text(tested: Sequence[Tested]) -> None:
+    """Print the expectations that fail, and how many hold."""
     failed = [each for each in tested if each.mistakes]
     for each in failed:
         say(f"{paint('fails', 'red')}  {each.row.where}: {each.row.text}")
@@ -169,6 +171,7 @@ def print_text(tested: Sequence[Tested]) -> None:
 
 
 def as_json(tested: Sequence[Tested], choices: Choices, *, is_live: bool) -> dict[str, object]:
+    """Return the document of `--json`."""
     return {
         "ok": not any(each.mistakes for each in tested),
         "live": is_live,
@@ -206,7 +209,7 @@ def _cell_as_json(judged: Judged) -> dict[str, object]:
 
 
 def as_junit(tested: Sequence[Tested], seconds: float) -> str:
-    """The results as JUnit XML, a suite a file, as CI systems read it."""
+    """Return the results as JUnit XML, a suite a file, as CI systems read it."""
     root = ET.Element("testsuites", {"name": "sgdp test", "time": f"{seconds:.3f}", **_counts(tested)})
     files = dict.fromkeys(each.row.where.file for each in tested)
     for file in files:

@@ -14,12 +14,15 @@ from sgdataplane.terminal.arguments import Parser, reading
 
 
 def read_time(text: str) -> float:
-    """The type of a time: seconds since 1970."""
+    """Parse a time as the type of an argument; return seconds since 1970."""
     return reading(partial(parse_time, now=time.time()))(text)
 
 
 def read_span(longest: str) -> Callable[[str], int]:
-    """The type of a span, in seconds, up to `longest`, which is written as one."""
+    """Return the type of an argument that is a span of time, up to `longest`, in seconds.
+
+    `longest` is written as a span, too.
+    """
 
     def read(text: str) -> int:
         seconds = parse_span(text)
@@ -31,7 +34,7 @@ def read_span(longest: str) -> Callable[[str], int]:
 
 
 def add_since(parser: Parser, default: str | None, words: str = "from then on") -> None:
-    """`--since`. `default`: as text; None if it may be left out."""
+    """Add `--since`. `default` is written as text; None if the option may be left out."""
     shown = "" if default is None else f"; default: {default}"
     since = None if default is None else read_time(default)
     help_text = f"{words}: {TIME_WORDS}{shown}"
@@ -39,6 +42,6 @@ def add_since(parser: Parser, default: str | None, words: str = "from then on") 
 
 
 def add_time(parser: Parser, default: str | None = "1h") -> None:
-    """`--since` and `--until`."""
+    """Add `--since` and `--until`."""
     add_since(parser, default)
     parser.add_argument("--until", type=read_time, default=None, metavar="TIME", help="until then (default: now)")

@@ -49,14 +49,15 @@ Counts = Mapping[str, Mapping[tuple[int, Key], int]]  # table -> bucket and key 
 
 @dataclass(frozen=True, slots=True)
 class TopReading:
-    """All counts of the last buckets. `at`: seconds since 1970."""
+    """All counts of the last buckets."""
 
     at: float
+    """Seconds since 1970."""
     counts: Counts
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = "q ends it. The agent must keep history: its configuration has the key history. Needs root."
     parser = verbs.add("top", run, more)
     parser.add_config()
@@ -67,7 +68,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Shows rates until somebody presses q, or after --count looks."""
+    """Show rates until somebody presses q, or after --count looks."""
     require_root("reading the agent's history")
     path = history_path(arguments)
     with _followed(path), _keys() as wants_to_quit, suppress(KeyboardInterrupt):
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _followed(path: Path) -> Iterator[None]:
-    """As long as somebody follows it, the recorder writes each second."""
+    """Make the recorder write each second while the block runs, as it does while somebody follows it."""
     link = live.connect(path.parent)
     try:
         yield
@@ -111,7 +112,7 @@ def read(path: Path) -> TopReading:
 
 
 def rates(before: TopReading, now: TopReading) -> Document:
-    """What has come in between, a second; the most frequent first."""
+    """Return what has come between two readings, a second; the most frequent first."""
     seconds = max(now.at - before.at, 0.001)
     found: Document = {"time": iso_time(now.at), "seconds": round(seconds, 3)}
     for table in TABLES:
@@ -129,6 +130,7 @@ def rates(before: TopReading, now: TopReading) -> Document:
 
 
 def _show(document: Document, *, is_json: bool) -> None:
+    """Print one look: as JSON, on the terminal's screen, or as plain lines."""
     if is_json:
         from sgdataplane.visible import json_text
 
@@ -141,7 +143,7 @@ def _show(document: Document, *, is_json: bool) -> None:
 
 
 def screen(document: Document, columns: int, lines: int) -> list[str]:
-    """The lines of the view, no more and no longer than these."""
+    """Return the lines of the view, no more and no longer than these."""
     total = {verdict: _sum(document["enis"], verdict) for verdict in ("accept", "drop")}
     clock = local_time(document["time"], "%H:%M:%S")
     head = (
@@ -167,8 +169,10 @@ def _sum(rows: Sequence[Document], verdict: str) -> float:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """A function that waits so many seconds and says whether somebody pressed q meanwhile. Without a terminal nobody
-    can."""
+    """Give a function that waits so many seconds and returns whether somebody pressed q meanwhile.
+
+    Without a terminal nobody can press it.
+    """
     if not sys.stdin.isatty():
         yield _sleep
         return
@@ -182,11 +186,13 @@ def _keys() -> Iterator[Callable[[float], bool]]:
 
 
 def _sleep(seconds: float) -> bool:
+    """Wait; return that nobody pressed q."""
     time.sleep(seconds)
     return False
 
 
 def _is_asked_to_quit(descriptor: int, seconds: float) -> bool:
+    """Wait so many seconds at most; return whether somebody pressed q, or the terminal is gone."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if select.select([descriptor], [], [], left)[0]:

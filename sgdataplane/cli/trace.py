@@ -68,7 +68,7 @@ Document = dict[str, Any]
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb."""
+    """Add the verb."""
     more = (
         "Give --eni to wait for packets of an ENI. FROM, TO and WHAT send one packet in a lab; on a host with attached "
         "ENIs they send nothing, but wait for such a packet at those of both ends that are attached here. Needs root."
@@ -89,7 +89,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit 0 if a packet was traced, 1 if none came."""
+    """Trace packets. Exit 0 if a packet was traced, 1 if none came."""
     asked = _asked(arguments)
     require_root("tracing packets in other namespaces")
     if asked is None:
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace) -> Asked | None:
-    """What to send in a lab; None to follow packets that come. A usage error if they ask for both or neither."""
+    """Return what to send in a lab; None to follow packets that come. A usage error if both or neither is asked for."""
     error = arguments.parser.error
     if not is_probe(arguments):
         if arguments.eni is None:
@@ -111,7 +111,7 @@ def _asked(arguments: argparse.Namespace) -> Asked | None:
 
 
 def _settle_wanted(arguments: argparse.Namespace) -> None:
-    """Checks the protocol and ports of the packets to follow; each may be left out."""
+    """Check the protocol and ports of the packets to follow; each may be left out."""
     if arguments.protocol is not None and arguments.protocol.is_all:
         arguments.parser.error("--protocol all: leave it out")
     settle_ports(arguments)
@@ -124,24 +124,32 @@ def _settle_wanted(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class TracePoint:
-    """A namespace where policy is enforced, and the ENI there that is followed. `namespace`: its name or path; `enis`:
-    interface name -> ENI id; `decisions`: counter -> what it counts."""
+    """A namespace where policy is enforced, and the ENI there that is followed."""
 
     namespace: str
+    """Its name or path."""
     site: Site
     enis: Mapping[str, str]
+    """Interface name -> ENI id."""
     decisions: Mapping[str, Decision]
+    """Counter -> what it counts."""
     eni_id: str
 
     @property
     def ifname(self) -> str:
+        """The interface of the ENI that is followed."""
         return next(ifname for ifname, eni_id in self.enis.items() if eni_id == self.eni_id)
 
 
 @contextmanager
 def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
-    """Holds the namespace of the ENI that `eni` names. StateFileError or LabError if that is none or several; HostError
-    if its namespace has ended."""
+    """Hold the namespace of the ENI that `eni` names.
+
+    Raises:
+        StateFileError: It names none or several.
+        LabError: Its policy isn't enforced there.
+        HostError: Its namespace has ended.
+    """
     eni_id = there.eni(eni)
     scope = there.having(eni_id)
     with scope.held() as path:
@@ -152,7 +160,7 @@ def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
 
 
 def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, Decision]:
-    """What the counters there count. On a host the agent is asked; if none runs, nothing is known but their names."""
+    """Return what the counters there count. On a host the agent is asked; if none runs, only their names are known."""
     if there.lab is not None:
         return _by_leaf(decisions(there.lab.state, scope.interfaces))
     assert there.config is not None
@@ -165,7 +173,7 @@ def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, D
 
 
 def _by_leaf(known: Mapping[str, Decision]) -> dict[str, Decision]:
-    """What is counted by ENI is told once, where the leaf counts it."""
+    """Return what counters count; what is counted by ENI is named once, where the verdict chain counts it."""
     return {counter_name(decision) if decision.would else name: decision for name, decision in known.items()}
 
 
@@ -173,6 +181,7 @@ def _by_leaf(known: Mapping[str, Decision]) -> dict[str, Decision]:
 
 
 def _follow(arguments: argparse.Namespace) -> int:
+    """Print packets of an ENI as they come; return the exit code."""
     packets = []
     with scopes(arguments) as there, _point_of(there, arguments.eni) as point:
         there.say_if_unread()
@@ -204,10 +213,12 @@ def _follow(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _TraceEnd:
-    """FROM or TO. `eni_id`: None unless it is an ENI that is attached here. `addresses`: as far as they are known."""
+    """FROM or TO, on this host."""
 
     eni_id: str | None
+    """None unless it is an ENI that is attached here."""
     addresses: tuple[Address, ...]
+    """Its addresses, as far as they are known."""
 
 
 def _await(arguments: argparse.Namespace, asked: Asked) -> int:
@@ -233,7 +244,7 @@ def _await(arguments: argparse.Namespace, asked: Asked) -> int:
 
 
 def _points_here(there: Scopes, asked: Asked, stack: ExitStack) -> list[tuple[TracePoint, list[Wanted]]]:
-    """As `_points`, for ENIs that are attached here; LabError if neither end is."""
+    """Return the same as `_points`, for ENIs that are attached here. LabError if neither end is."""
     sender, receiver = _end_here(there, asked.sender), _end_here(there, asked.receiver)
     found: dict[str, tuple[TracePoint, list[Wanted]]] = {}
     for direction, end, other in ((Direction.EGRESS, sender, receiver), (Direction.INGRESS, receiver, sender)):
@@ -252,7 +263,7 @@ def _points_here(there: Scopes, asked: Asked, stack: ExitStack) -> list[tuple[Tr
 
 
 def _end_here(there: Scopes, name: str) -> _TraceEnd:
-    """StateFileError if nothing, or more than one ENI, has that name."""
+    """Return the end that has that name. StateFileError if nothing, or more than one ENI, has it."""
     assert there.config is not None
     attached = {eni for scope in there.all for eni in scope.interfaces}
     enis = {} if there.state is None else there.state.eni
@@ -270,6 +281,7 @@ def _end_here(there: Scopes, name: str) -> _TraceEnd:
 
 
 def _send(arguments: argparse.Namespace, asked: Asked) -> int:
+    """Send one packet in a lab, and print what it met; return the exit code."""
     from sgdataplane.lab import manage, report, status
     from sgdataplane.lab.ends import find_probes
     from sgdataplane.lab.expect import result_as_json
@@ -288,7 +300,11 @@ def _send(arguments: argparse.Namespace, asked: Asked) -> int:
 
 
 def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
-    """What the probe's first packet met in each namespace on its way that enforces policy, and the probe's result."""
+    """Send a probe in a lab.
+
+    Returns:
+        What its first packet met in each namespace on its way that enforces policy, and the probe's result.
+    """
     from sgdataplane.lab.matrix import probe_all
 
     with ExitStack() as stack:
@@ -302,7 +318,7 @@ def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
 
 
 def _points(lab: Lab, probe: Probe, stack: ExitStack) -> list[tuple[TracePoint, list[Wanted]]]:
-    """Where the sender's egress and the receiver's ingress are enforced, and which packets are looked for there."""
+    """Return where the sender's egress and the receiver's ingress are enforced, with the packets to look for there."""
     found: dict[str, tuple[TracePoint, list[Wanted]]] = {}
     for direction, end, other in (
         (Direction.EGRESS, probe.source, probe.target),
@@ -324,7 +340,7 @@ def _wanted(point: TracePoint, direction: Direction, other: ProbeEnd, probe: Pro
 
 
 def packet_of(point: TracePoint, tracer: Tracer, path: PacketPath) -> Document:
-    """A packet as in the document of `--json`."""
+    """Return a packet as in the document of `--json`."""
     scene = Scene(point.site, point.enis, tracer.ifnames, tracer.counter_of, point.decisions)
     found = gates(scene, path.events)
     verdicts = {gate.verdict for gate in found}
@@ -365,6 +381,7 @@ def _gate(gate: Gate) -> Document:
 
 
 def _say(packet: Document) -> None:
+    """Print a packet, and below it each base chain that it met, with what that did."""
     protocol = packet["protocol"] or "packet"
     ends = [endpoint(packet["source"], packet["source_port"]), endpoint(packet["destination"], packet["port"])]
     say(f"{local_time(packet['at'])} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")

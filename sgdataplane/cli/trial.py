@@ -1,4 +1,4 @@
-"""`sgdp trial`: what a change would do to the traffic of today. start, show, list, stop.
+"""`sgdp trial`: it counts what a change would do to the traffic of today, by start, show, list and stop.
 
 Owns the arguments, and where a trial runs: in a lab, or in this host's agent. Must not count anything, or know how a
 report is shown (trialtext.py).
@@ -44,7 +44,7 @@ ACTIONS = {
 
 
 def register(verbs: Verbs) -> None:
-    """Adds `trial` and its verbs."""
+    """Add `trial` and its verbs."""
     more = (
         "A trial compares the policy in force with another state and changes no verdict. The kernel counts each packet "
         "that opens a session, and each that is refused, where the two differ. Needs root."
@@ -80,7 +80,7 @@ def _register_start(actions: Verbs) -> None:
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
-    """`--lab` or `--config`; `--name` is a trial's. Verbs that look into labs call a lab's name `name`."""
+    """Add `--lab` and `--config`; `--name` is a trial's. Verbs that look into labs call a lab's name `name`."""
     where = parser.add_mutually_exclusive_group()
     about = (
         "in the lab of this name (default: that in SGDP_LAB, or this host; if nothing is attached, the lab named lab)"
@@ -90,6 +90,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def _name(text: str) -> str:
+    """Return a trial's name as an option takes it. ArgumentTypeError if it can't be one."""
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} can't be a trial's name; expected {EXPECTED}")
     return text
@@ -99,16 +100,30 @@ def _name(text: str) -> str:
 
 
 class TrialHost(Protocol):
-    """Where trials run. Errors: TrialError if there is no such trial."""
+    """A place where trials run. All methods raise TrialError if there is no such trial."""
 
-    def start(self, record: TrialRecord, state: CloudState) -> TrialReport: ...
-    def read(self, name: str) -> TrialReport: ...
-    def stop(self, name: str) -> TrialReport: ...
-    def records(self) -> tuple[TrialRecord, ...]: ...
+    def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
+        """Begin a trial, and return its first report.
+
+        TrialError if there is one of that name, or there are too many.
+        """
+        ...
+
+    def read(self, name: str) -> TrialReport:
+        """Return what a trial has seen until now."""
+        ...
+
+    def stop(self, name: str) -> TrialReport:
+        """End a trial, and return what it has seen."""
+        ...
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Return the trials that run."""
+        ...
 
 
 class LabTrials:
-    """Those of a lab, which doesn't change meanwhile."""
+    """The trials of a lab, which doesn't change meanwhile."""
 
     def __init__(self, there: Scopes) -> None:
         from sgdataplane.lab import trials
@@ -117,20 +132,24 @@ class LabTrials:
         self._lab, self._trials = there.lab, trials
 
     def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
+        """Begin a trial in the lab."""
         return self._trials.start(self._lab, record, state)
 
     def read(self, name: str) -> TrialReport:
+        """Return what a trial of the lab has seen until now."""
         return self._trials.read(self._lab, name)
 
     def stop(self, name: str) -> TrialReport:
+        """End a trial of the lab, and return what it has seen."""
         return self._trials.stop(self._lab, name)
 
     def records(self) -> tuple[TrialRecord, ...]:
+        """Return the trials that run in the lab."""
         return self._trials.records(self._lab)
 
 
 class AgentTrials:
-    """Those of this host's agent. The state on trial is written to its folder, as it may be large."""
+    """The trials of this host's agent. The state on trial is written to its folder, because it may be large."""
 
     def __init__(self, there: Scopes) -> None:
         assert there.config is not None
@@ -138,6 +157,7 @@ class AgentTrials:
         self._folder = TrialFolder(there.config.state_directory / TRIALS, Survives.THE_MACHINE)
 
     def start(self, record: TrialRecord, state: CloudState) -> TrialReport:
+        """Have the agent begin a trial; wait PLANNING_S at most until it counts."""
         self._ask(Request.TRIALS)
         with self._folder.locked():
             self._folder.add(record, state)
@@ -149,16 +169,20 @@ class AgentTrials:
         return found
 
     def read(self, name: str) -> TrialReport:
+        """Return what a trial of the agent has seen until now."""
         return self._report(Request.TRIAL, name)
 
     def stop(self, name: str) -> TrialReport:
+        """Have the agent end a trial, and return what it has seen."""
         return self._report(Request.TRIAL_STOP, name)
 
     def records(self) -> tuple[TrialRecord, ...]:
+        """Return the trials that the agent runs."""
         found: Any = self._ask(Request.TRIALS)["trials"]
         return tuple(TrialRecord(**{**record, "enis": tuple(record["enis"])}) for record in found)
 
     def _report(self, request: Request, name: str) -> TrialReport:
+        """Ask the agent about a trial. TrialError if there is no such trial."""
         found: Any = self._ask(request, name)["trial"]
         if found is None:
             others = ", ".join(record.name for record in self.records()) or "none"
@@ -171,13 +195,14 @@ class AgentTrials:
 
 @contextmanager
 def _host(arguments: argparse.Namespace) -> Iterator[tuple[Scopes, TrialHost]]:
+    """Give the scopes that are meant, and what runs trials there."""
     require_root("trials")
     with scopes(arguments) as there:
         yield there, (AgentTrials(there) if there.lab is None else LabTrials(there))
 
 
 def _asked(arguments: argparse.Namespace, host: TrialHost) -> str:
-    """The trial that is named, or the only one there is. TrialError if that is none or several."""
+    """Return the trial that is named, or the only one there is. TrialError if that is none or several."""
     if arguments.trial is not None:
         return str(arguments.trial)
     names = [record.name for record in host.records()]
@@ -191,7 +216,7 @@ def _asked(arguments: argparse.Namespace, host: TrialHost) -> str:
 
 
 def run_start(arguments: argparse.Namespace) -> int:
-    """Begins a trial, and says how many lines it has."""
+    """Begin a trial, and say how many lines it has."""
     require_root("trials")
     state = load_state(arguments.after, "seed").state
     with _host(arguments) as (there, host):
@@ -204,21 +229,23 @@ def run_start(arguments: argparse.Namespace) -> int:
 
 
 def _free_name(host: TrialHost) -> str:
+    """Return a name that no trial has."""
     taken = {record.name for record in host.records()}
     return next(name for number in range(1, len(taken) + 2) if (name := f"trial{number}") not in taken)
 
 
 def run_show(arguments: argparse.Namespace) -> int:
-    """Exit 1 if something was seen that would change."""
+    """Show a trial. Exit 1 if something was seen that would change."""
     return _show(arguments, is_last=False)
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
-    """Shows it a last time."""
+    """Show a trial a last time, and remove it."""
     return _show(arguments, is_last=True)
 
 
 def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
+    """Show a trial, and remove it if it `is_last`; return the exit code."""
     if arguments.html is not None:
         require_writable(arguments.html)
     with _host(arguments) as (there, host):
@@ -241,7 +268,7 @@ def _show(arguments: argparse.Namespace, *, is_last: bool) -> int:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Lists the trials."""
+    """List the trials."""
     with _host(arguments) as (_, host):
         found = host.records()
     if arguments.json:

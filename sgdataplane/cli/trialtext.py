@@ -1,4 +1,4 @@
-"""What a trial has seen, as text, Markdown, HTML and JSON.
+"""The report of a trial as text, Markdown, HTML and JSON.
 
 Owns the wording, and the keys of `--json` (sgdataplane/schemas/trial.schema.json). Is given a report and live sessions.
 Must not know where a trial runs.
@@ -35,31 +35,34 @@ MERGED = "There are very many lines: several of them share one counter, which is
 
 @dataclass(frozen=True, slots=True)
 class ShownTrial:
-    """What is shown of a trial. `sessions`: live ones that the change would end. `owners`: address -> ENI id, of the
-    state in force. `now`: seconds since 1970."""
+    """Everything that is shown of a trial."""
 
     report: TrialReport
     sessions: tuple[Ending, ...]
+    """Live sessions that the change would end."""
     owners: Mapping[str, str]
+    """Address -> ENI id, by the state in force."""
     now: float
+    """Seconds since 1970."""
 
     def is_seen(self, what: str | None) -> bool:
-        """Whether something was seen that would close, or that would open; None: either."""
+        """Return whether something was seen that would close, or that would open; either, if `what` is None."""
         closes = bool(self.report.packets(is_opening=False) or self.sessions)
         opens = bool(self.report.packets(is_opening=True))
         return {"close": closes, "open": opens}.get(what or "", closes or opens)
 
     def end(self, address: str) -> str:
-        """An address, with the ENI that has it."""
+        """Return an address, with the ENI that has it."""
         return f"{address} ({self.owners[address]})" if address in self.owners else address
 
     @property
     def unseen(self) -> str:
+        """What is said of a line that has counted nothing."""
         return f"not seen in {duration(self.now - self.report.record.since)}"
 
 
 def owners_of(state: CloudState | None) -> dict[str, str]:
-    """The ENI of each address that only one ENI has."""
+    """Return the ENI of each address that only one ENI has."""
     found: dict[str, set[str]] = {}
     for eni in () if state is None else state.network_interfaces:
         for address in eni.addresses:
@@ -68,7 +71,7 @@ def owners_of(state: CloudState | None) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it, in its largest unit, up to two days in hours: "26 h"."""
+    """Return a time as people say it, in its largest unit, up to two days in hours: "26 h"."""
     whole = max(0, int(seconds))
     for size, unit in UNITS:
         if whole >= (TWO_DAYS if unit == "d" else size):
@@ -80,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def say_started(report: TrialReport) -> None:
-    """Says what runs now."""
+    """Say what runs now."""
     record = report.record
     enis = {seen.line.change.eni_id for seen in report.lines}
     lines = f"counts {counted(len(report.lines), 'line')} at {counted(len(enis), 'ENI')}"
@@ -96,7 +99,7 @@ def say_started(report: TrialReport) -> None:
 
 
 def print_text(shown: ShownTrial) -> None:
-    """Prints the lines by ENI and direction, then the sessions that would end, then what an apply has made true."""
+    """Print the lines by ENI and direction, then the sessions that would end, then what an apply has made true."""
     report = shown.report
     say(headline(shown))
     if report.paused:
@@ -121,12 +124,12 @@ def print_text(shown: ShownTrial) -> None:
 
 
 def unsampled_sentence(report: TrialReport) -> str:
-    """Where no ends are sampled, and why."""
+    """Say where no ends are sampled, and why."""
     return f"packets are counted and not sampled in {'; '.join(report.unsampled)}"
 
 
 def _print_seen(shown: ShownTrial, title: str, lines: Sequence[SeenLine]) -> None:
-    """Prints what was seen at one ENI in one direction: the lines, then when, and from where."""
+    """Print what was seen at one ENI in one direction: the lines, then when, and from where."""
     say(paint(title, "bold"))
     rows = [(_verdict(seen), _packets(seen), *row_of(seen.line.change)[1:]) for seen in lines]
     say_block(render_table(("VERDICT", "SEEN", *HEADERS), rows, indent=2))
@@ -141,7 +144,7 @@ def _way(seen: SeenLine) -> str:
 
 
 def _print_unseen(shown: ShownTrial) -> None:
-    """Prints all other lines; ENIs with the same ones share a table."""
+    """Print all other lines; ENIs with the same ones share a table."""
     groups: dict[tuple[str, tuple[tuple[str, ...], ...]], list[str]] = {}
     for _, lines in by_place([seen for seen in shown.report.lines if not seen.packets]):
         rows = tuple((_verdict(seen), *row_of(seen.line.change)[1:]) for seen in lines)
@@ -158,19 +161,19 @@ def _verdict(seen: SeenLine) -> str:
 
 
 def traffic(line: TrialLine) -> str:
-    """A line in short."""
+    """Return a line in short."""
     return " ".join(filter(None, row_of(line.change)[1:4]))
 
 
 def headline(shown: ShownTrial) -> str:
-    """Which trial, of what, for how long."""
+    """Say which trial it is, of which state, and for how long it runs."""
     record = shown.report.record
     since, until = duration(shown.now - record.since), whole_seconds(iso_time(record.until))
     return f"trial {record.name} of {record.source}: runs for {since}, until {until}"
 
 
 def by_place(lines: Sequence[SeenLine]) -> Iterator[tuple[str, list[SeenLine]]]:
-    """The lines of each ENI and direction, with a title."""
+    """Yield the lines of each ENI and direction, with a title."""
     ordered = sorted(lines, key=_order)
     for (eni_id, direction), some in groupby(ordered, lambda seen: _order(seen)[:2]):
         yield f"{direction} of {eni_id}", list(some)
@@ -182,12 +185,12 @@ def _order(seen: SeenLine) -> tuple[str, str, bool]:
 
 
 def cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
-    """One row of the table."""
+    """Return one row of the table."""
     return (*row_of(seen.line.change), *seen_cells(shown, seen))
 
 
 def seen_cells(shown: ShownTrial, seen: SeenLine) -> tuple[str, ...]:
-    """How much was seen, when, and from where."""
+    """Return how much was seen, when, and from where."""
     if not seen.packets:
         return shown.unseen, "", "", ""
     ends = ", ".join(map(shown.end, seen.ends))
@@ -199,7 +202,7 @@ def _packets(seen: SeenLine) -> str:
 
 
 def done_sentence(one: DoneLine) -> str:
-    """What an apply has made true."""
+    """Say what an apply has made true."""
     change = one.line.change
     seen = "" if one.packets is None else f"; {counted(one.packets, 'packet')} had been seen"
     what = f"{row_of(change)[0]} {change.direction.value} of {change.eni_id}, {traffic(one.line)}"
@@ -207,7 +210,7 @@ def done_sentence(one: DoneLine) -> str:
 
 
 def summary(shown: ShownTrial) -> str:
-    """What was seen in all, as one line."""
+    """Say in one line what was seen in all."""
     report = shown.report
     numbers = {word: report.packets(is_opening=word == "open") for word in ("close", "open")}
     parts = [f"{number:,} that would {word}" for word, number in numbers.items() if number]
@@ -221,7 +224,7 @@ def summary(shown: ShownTrial) -> str:
 
 
 def as_markdown(shown: ShownTrial) -> str:
-    """The same for a comment on a pull request; what doesn't fit is left out."""
+    """Return the report for a comment on a pull request; what doesn't fit is left out."""
     blocks = [f"### {escaped(headline(shown))}", escaped(summary(shown))]
     if shown.report.paused:
         blocks.append(f"> [!WARNING]\n> Paused: {escaped(shown.report.paused)}")
@@ -255,7 +258,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def as_html(shown: ShownTrial) -> str:
-    """The same as one page."""
+    """Return the report as one page."""
     from sgdataplane.report.render import render_page
 
     record = shown.report.record
@@ -297,7 +300,7 @@ def as_html(shown: ShownTrial) -> str:
 
 
 def as_json(shown: ShownTrial) -> dict[str, object]:
-    """The document of `--json`."""
+    """Return the document of `--json`."""
     report = shown.report
     return {
         **record_as_json(report.record),
@@ -326,7 +329,7 @@ def _line_as_json(seen: SeenLine) -> dict[str, object]:
 
 
 def record_as_json(record: TrialRecord) -> dict[str, object]:
-    """A trial as `trial list --json` has it."""
+    """Return a trial as `trial list --json` has it."""
     plain = asdict(record)
     return {
         "name": plain["name"],
