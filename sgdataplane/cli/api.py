@@ -346,7 +346,10 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Put a state into the store. Exit 5 if the state, or the store with it, isn't valid; nothing is stored then."""
+    """Put a state into the store.
+
+    Exit 5 if the state, or the store with it, isn't valid; nothing is stored then.
+    """
     from sgdataplane.control.actions.importing import import_state
     from sgdataplane.statefile.dump_native import sections
     from sgdataplane.store.audit import local_call

@@ -1,4 +1,4 @@
-"""`sgdp api --dev`: from nothing to an API that clients can use; and `sgdp api env`, which prints their settings.
+"""`sgdp api --dev`: an API for development, from nothing; and `sgdp api env`: what its clients need.
 
 Owns the wording, and what is made before the API serves: key, authority, certificate. Must not know calls.
 
@@ -101,7 +101,11 @@ def _lines(endpoint: ServedEndpoint, folder: Path) -> tuple[str, ...]:
 
 
 def run_env(arguments: argparse.Namespace) -> int:
-    """Print what a shell exports so that clients find the API. HostError if no API has served from the folder."""
+    """Print what a shell exports so that clients find the API.
+
+    Raises:
+        HostError: No API has served from the folder.
+    """
     from sgdataplane.control.http.development import default_folder, read_endpoint
 
     folder = arguments.folder or default_folder()

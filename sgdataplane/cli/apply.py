@@ -68,7 +68,10 @@ def register(verbs: Verbs) -> None:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """Reconcile once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
+    """Reconcile once.
+
+    Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound.
+    """
     if arguments.json and (arguments.dry_run or arguments.diff or arguments.confirm):
         arguments.parser.error("--json has what apply did; --dry-run, --diff and --confirm are for people")
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)

@@ -1,4 +1,4 @@
-"""`sgdp apply --dry-run`, `--diff`, `--confirm`: what an apply would change, and the way back if nobody confirms it.
+"""`sgdp apply --dry-run`, `--diff`, `--confirm`: what an apply would change, and the way back.
 
 Owns the wording, where applied policies are kept, and the process that goes back. Must not know how a policy is put in
 force.

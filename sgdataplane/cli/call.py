@@ -1,4 +1,6 @@
-"""`sgdp call`: any action of the API, signed, for people without an SDK. It asks the API that SGDP_API names.
+"""`sgdp call`: any action of the API, signed, for people without an SDK.
+
+It asks the API that SGDP_API names.
 
 Owns the arguments; what is printed is the API's own answer. Must not know what a call does.
 """
@@ -35,7 +37,10 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the API's answer as JSON. Exit 5 if the API refuses, 1 if a change isn't in force that was waited for."""
+    """Print the API's answer as JSON.
+
+    Exit 5 if the API refuses, 1 if a change isn't in force that was waited for.
+    """
     from sgdataplane.control.calls.products import PRODUCTS
 
     versions = {product.service: product.version for product in PRODUCTS}

@@ -156,7 +156,10 @@ def load_both(arguments: argparse.Namespace) -> tuple[Loaded, Loaded]:
 
 
 def say_notes(loaded: Loaded) -> None:
-    """Say on stderr what was odd in how the state was written. What can't be judged is part of the answer instead."""
+    """Say on stderr what was odd in how the state was written.
+
+    What can't be judged is part of the answer instead.
+    """
     for finding in loaded.findings:
         if not KINDS[finding.code].is_blind:
             say_aside(f"note: {finding.message}")

@@ -153,7 +153,10 @@ def answer(arguments: argparse.Namespace, flow: FlowExplanation) -> int:
 
 
 def run_live(arguments: argparse.Namespace) -> int:
-    """Print the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
+    """Print the explanation, and the kernel's answer beside it.
+
+    Exit 1 if the kernel's table says anything else.
+    """
     asked_range(arguments)
     from sgdataplane.cli import explainlive
 
@@ -184,7 +187,11 @@ def say_explanation(arguments: argparse.Namespace, flow: FlowExplanation, choice
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """Refuse options that contradict each other with a usage error. PrivilegeError if one of them needs root."""
+    """Refuse options that contradict each other with a usage error.
+
+    Raises:
+        PrivilegeError: One of them needs root.
+    """
     parser: Parser = arguments.parser
     check_form(arguments)
     if arguments.live and arguments.history:
@@ -255,7 +262,11 @@ def check_form(arguments: argparse.Namespace) -> None:
 
 
 def packet_between(state: CloudState, arguments: argparse.Namespace, choices: Choices) -> Packet:
-    """Return the opening packet of the flow that FROM, TO and WHAT ask about. LabError if there is no such flow."""
+    """Return the opening packet of the flow that FROM, TO and WHAT ask about.
+
+    Raises:
+        LabError: There is no such flow.
+    """
     from sgdataplane.lab.expectations import opening_packet, planned_probe
     from sgdataplane.lab.manage import default_record
 

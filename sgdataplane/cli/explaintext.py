@@ -1,4 +1,4 @@
-"""The text of `sgdp explain` for people: the answer, what decides at each end, and with --verbose everything else.
+"""The text of `sgdp explain` for people: the answer, what decides at each end, and more with --verbose.
 
 Owns the layout and the wording, except what model/words.py says of the rule or cause that decides. Must not know where
 an explanation comes from.

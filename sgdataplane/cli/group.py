@@ -1,4 +1,6 @@
-"""`sgdp group`: security groups by the API, for people without an SDK. It asks the API that SGDP_API names.
+"""`sgdp group`: security groups by the API, for people without an SDK.
+
+It asks the API that SGDP_API names.
 
 Owns the arguments, the wording, and `--json`, which is the API's own answer. Must not know what a call does.
 """

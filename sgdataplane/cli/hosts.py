@@ -205,7 +205,10 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 
 def run_forget(arguments: argparse.Namespace) -> int:
-    """Release what a host has, and forget the host. Exit 5 if there is no such host, or it hasn't one of the ENIs."""
+    """Release what a host has, and forget the host.
+
+    Exit 5 if there is no such host, or it hasn't one of the ENIs.
+    """
     from sgdataplane.store.audit import local_call
     from sgdataplane.store.hosts import Forgotten, forget_host, release_enis
 

@@ -1,4 +1,4 @@
-"""`--inexact`, and loading a state with it: the fate of another cloud's rules that have no exact equivalent here.
+"""`--inexact`, and loading a state with it: another cloud's rules that have no exact equivalent here.
 
 Owns the option's words. Must not know which rules these are.
 """
@@ -26,6 +26,9 @@ def add_inexact(parser: Parser) -> None:
 def load_as_asked(
     arguments: argparse.Namespace, path: Path, memory: Memory | None = None, *, is_as_written: bool = False
 ) -> Loaded:
-    """Load a state as `--profile` and `--inexact` say. StateFileError with everything that is wrong with it."""
+    """Load a state as `--profile` and `--inexact` say.
+
+    StateFileError with everything that is wrong with it.
+    """
     profile = choices_of(arguments).profile
     return load_state(path, profile, memory, arguments.inexact, is_as_written=is_as_written)

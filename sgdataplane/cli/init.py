@@ -71,7 +71,11 @@ def starter(name: str) -> str:
 
 
 def of_containers(containers: Iterable[Running], name: str) -> tuple[str, str]:
-    """Return a state of the containers, and what is in it, in words. StateFileError if none of them has an address."""
+    """Return a state of the containers, and what is in it, in words.
+
+    Raises:
+        StateFileError: None of them has an address.
+    """
     held = [each for each in containers if eni_ids(each)]
     if not held:
         expected = "a running container with an IPv4 address of its own"

@@ -129,7 +129,10 @@ class _Recorded:
 
 
 def _lines(told: Iterable[Told], eni_id: str | None, written: Format) -> Iterator[str]:
-    """Yield the packets of that ENI, or of all if it is None, as lines. Numbers of packets are always shown."""
+    """Yield the packets of that ENI, or of all if it is None, as lines.
+
+    Numbers of packets are always shown.
+    """
     for source, entry in told:
         if eni_id is None or not isinstance(entry, Denied) or entry.eni_id == eni_id:
             line = written(source.name, source.state, entry)

@@ -285,7 +285,10 @@ def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
 
 
 def register(module: str, verbs: Verbs) -> None:
-    """Add the verbs of a module. If this system lacks what the module needs, they say so when they are run."""
+    """Add the verbs of a module.
+
+    If this system lacks what the module needs, they say so when they are run.
+    """
     try:
         found = import_module(f"sgdataplane.cli.{module}")
     except (ImportError, AttributeError) as error:
@@ -342,7 +345,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_verb(run: Run, arguments: argparse.Namespace) -> int:
-    """Return what `run` returns. If it raises, print the message on stderr and return the exit code for that error."""
+    """Return what `run` returns.
+
+    If it raises, print the message on stderr and return the exit code for that error.
+    """
     try:
         code = run(arguments)
         sys.stdout.flush()  # now, so that a reader who went away is noticed in this function

@@ -60,7 +60,9 @@ class Step(NamedTuple):
 
 
 def next_steps(status: Mapping[str, Any], bindings: Path = ATTACHED_DIR, *, has_unit: bool = True) -> list[str]:
-    """Return the steps as lines; those about files come first. There is at least one if the agent isn't healthy.
+    """Return the steps as lines; those about files come first.
+
+    There is at least one if the agent isn't healthy.
 
     Args:
         status: The document of `sgdp status --json`.

@@ -1,4 +1,4 @@
-"""The one probe that `sgdp lab probe` and `sgdp trace` send: FROM, TO and WHAT, as `explain` takes them, or options.
+"""The one probe that `sgdp lab probe` and `sgdp trace` send: FROM, TO and WHAT, or options.
 
 Owns these arguments and how they are read. Must not know how a probe is sent.
 """

@@ -1,4 +1,4 @@
-"""`sgdp policies`, `rollback`, `resume`: the policies that were in force before, and the way back to one of them.
+"""`sgdp policies`, `rollback`, `resume`: earlier policies, and the way back to one of them.
 
 Owns the arguments and the wording; the keys of --json: sgdataplane/schemas/policies.schema.json. Must not know how
 policies are kept, or put in force.
@@ -104,7 +104,10 @@ def run_policies(arguments: argparse.Namespace) -> int:
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
-    """Put an earlier policy in force, and return when it is. Exit 3 if it isn't in force at an attached ENI."""
+    """Put an earlier policy in force, and return when it is.
+
+    Exit 3 if it isn't in force at an attached ENI.
+    """
     require_root("rollback")
     config = agent_config(arguments)
     if arguments.dry_run:
@@ -120,7 +123,10 @@ def run_rollback(arguments: argparse.Namespace) -> int:
 
 
 def run_resume(arguments: argparse.Namespace) -> int:
-    """Put the state on disk in force again, and return when it is. Exit 3 if it isn't in force at an attached ENI."""
+    """Put the state on disk in force again, and return when it is.
+
+    Exit 3 if it isn't in force at an attached ENI.
+    """
     require_root("resume")
     from sgdataplane.daemon import control
     from sgdataplane.daemon.control import Request

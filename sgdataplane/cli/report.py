@@ -1,4 +1,4 @@
-"""`sgdp report`: a state on one page, with what the kernel counts and the sessions it has where the state is in force.
+"""`sgdp report`: a state on one page, with the kernel's counts and sessions where the state is in force.
 
 Owns the arguments, which namespaces are read, and what the page says about how far their numbers can be trusted. Must
 not know what stands on the page.

@@ -124,7 +124,11 @@ def named_lab(arguments: argparse.Namespace) -> str | None:
 
 @contextmanager
 def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
-    """Give the scopes that a verb means; a lab can't change while the block runs. LabError if there are none."""
+    """Give the scopes that a verb means; a lab can't change while the block runs.
+
+    Raises:
+        LabError: There are none.
+    """
     from sgdataplane.lab import manage
 
     here = _on_this_host(arguments)
@@ -245,7 +249,10 @@ def _desired(
     interfaces: Mapping[str, str],
     placement: Placement,
 ) -> Desired | None:
-    """Return what a namespace must enforce; ENIs that the state doesn't have are closed. None if there is no state."""
+    """Return what a namespace must enforce; ENIs that the state doesn't have are closed.
+
+    None if there is no state.
+    """
     from sgdataplane.attach.compare import with_closed
     from sgdataplane.enforce import Desired
 

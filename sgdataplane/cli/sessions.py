@@ -182,7 +182,10 @@ def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[Pol
 
 
 def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -> Selection:
-    """Return the conditions. StateFileError or LabError for an ENI or rule that isn't in the state in force."""
+    """Return the conditions.
+
+    StateFileError or LabError for an ENI or rule that isn't in the state in force.
+    """
     rules = {rule.security_group_rule_id for group in state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
         near = look_up(arguments.rule, dict.fromkeys(rules, ())).near

@@ -1,4 +1,4 @@
-"""`sgdp suggest`: a narrower policy that carries what was seen, with the evidence for each rule; touches nothing.
+"""`sgdp suggest`: a narrower policy that carries what was seen, with evidence; touches nothing.
 
 Owns the arguments, the wording and the JSON keys (sgdataplane/schemas/suggest.schema.json). Must not solve anything.
 """

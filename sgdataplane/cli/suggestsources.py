@@ -145,7 +145,10 @@ def read_map(text: str) -> tuple[Address, str]:
 
 
 def mapped(arguments: argparse.Namespace, state: CloudState) -> dict[Address, Eni]:
-    """Return the ENIs that addresses of captures stand for. StateFileError for a name that isn't one ENI's."""
+    """Return the ENIs that addresses of captures stand for.
+
+    StateFileError for a name that isn't one ENI's.
+    """
     return {address: state.eni[eni_of(state, name)] for address, name in arguments.maps}
 
 

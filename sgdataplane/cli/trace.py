@@ -98,7 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace) -> Asked | None:
-    """Return what to send in a lab; None to follow packets that come. A usage error if both or neither is asked for."""
+    """Return what to send in a lab; None to follow packets that come.
+
+    A usage error if both or neither is asked for.
+    """
     error = arguments.parser.error
     if not is_probe(arguments):
         if arguments.eni is None:
@@ -160,7 +163,10 @@ def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
 
 
 def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, Decision]:
-    """Return what the counters there count. On a host the agent is asked; if none runs, only their names are known."""
+    """Return what the counters there count.
+
+    On a host the agent is asked; if none runs, only their names are known.
+    """
     if there.lab is not None:
         return _by_leaf(decisions(there.lab.state, scope.interfaces))
     assert there.config is not None

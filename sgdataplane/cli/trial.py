@@ -80,7 +80,10 @@ def _register_start(actions: Verbs) -> None:
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
-    """Add `--lab` and `--config`; `--name` is a trial's. Verbs that look into labs call a lab's name `name`."""
+    """Add `--lab` and `--config`; `--name` is a trial's.
+
+    Verbs that look into labs call a lab's name `name`.
+    """
     where = parser.add_mutually_exclusive_group()
     about = (
         "in the lab of this name (default: that in SGDP_LAB, or this host; if nothing is attached, the lab named lab)"
@@ -149,7 +152,10 @@ class LabTrials:
 
 
 class AgentTrials:
-    """The trials of this host's agent. The state on trial is written to its folder, because it may be large."""
+    """The trials of this host's agent.
+
+    The state on trial is written to its folder, because it may be large.
+    """
 
     def __init__(self, there: Scopes) -> None:
         assert there.config is not None

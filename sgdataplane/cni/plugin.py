@@ -1,4 +1,4 @@
-"""The CNI plugin `sgdataplane`: binds a container's interface to an ENI, and returns once its policy is in force.
+"""The CNI plugin `sgdataplane`: it binds a container's interface, and returns once its policy is in force.
 
 Owns what each command does, and the answer. Must not know how an interface is bound or a policy enforced: `attach` does
 the one, and the agent the other.
@@ -117,7 +117,11 @@ def _wait(config: Config, binding: Binding, wanted: Sequence[str]) -> None:
 
 
 def _heard(config: Config, binding: Binding) -> EniReported | None:
-    """Return what the agent says of this binding; None if it doesn't know it yet. CniError if it gives no answer."""
+    """Return what the agent says of this binding; None if it doesn't know it yet.
+
+    Raises:
+        CniError: It gives no answer.
+    """
     try:
         return _reported(config, binding)
     except HostError as error:
@@ -125,7 +129,11 @@ def _heard(config: Config, binding: Binding) -> EniReported | None:
 
 
 def _reported(config: Config, binding: Binding) -> EniReported | None:
-    """Return what the agent says of this binding; None if it doesn't know it yet. HostError if it gives no answer."""
+    """Return what the agent says of this binding; None if it doesn't know it yet.
+
+    Raises:
+        HostError: It gives no answer.
+    """
     found: Any = ask(config.socket, Request.STATUS, eni=binding.eni_id)["status"]
     mine = (binding.named, binding.ifname)
     return next((eni for eni in found["enis"] if (eni["namespace"], eni["interface"]) == mine), None)

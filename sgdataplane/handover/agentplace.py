@@ -70,7 +70,12 @@ class AgentPlace:
             time.sleep(PAUSE_S)
 
     def _is_enforced(self, version: Version) -> bool:
-        """Return whether a version is in force. HostError if the agent refuses it; SilentError if there is no agent."""
+        """Return whether a version is in force.
+
+        Raises:
+            HostError: The agent refuses it.
+            SilentError: There is no agent.
+        """
         found = self.look(version)
         if found.error:
             raise HostError("the agent", found.error)

@@ -1,4 +1,4 @@
-"""The process that records history: `python -m sgdataplane.history FILE KEEP_S MAX_BYTES`, which the agent starts.
+"""The process that records history, which the agent starts: `python -m sgdataplane.history FILE KEEP_S MAX_BYTES`.
 
 Owns its priority, and its end. It has the agent's socket as its stdin, and ends when the agent does.
 

@@ -36,7 +36,9 @@ class Interpretation:
             self._ids.setdefault(eni.vpc_id, {}).update(dict.fromkeys(eni.addresses, eni.network_interface_id))
 
     def decisions(self, interfaces: Mapping[str, str]) -> Mapping[str, Decision]:
-        """Return what the counters of a namespace with these ENIs stand for. `interfaces` is ENI id -> interface.
+        """Return what the counters of a namespace with these ENIs stand for.
+
+        `interfaces` is ENI id -> interface.
 
         Namespaces whose ENIs have equal groups share it. ENIs in audit mode don't: they have counters of their own.
         """

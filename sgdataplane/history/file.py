@@ -127,7 +127,10 @@ def size_of(path: Path) -> int:
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Raise HostError for what the disk or SQLite refuses in the block. Misuse of SQLite is raised as it is."""
+    """Raise HostError for what the disk or SQLite refuses in the block.
+
+    Misuse of SQLite is raised as it is.
+    """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):

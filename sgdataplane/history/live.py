@@ -49,7 +49,7 @@ class LiveServer:
         self._clients: list[socket.socket] = []
 
     def fileno(self) -> int:
-        """Return the socket that clients connect to, for a selector."""
+        """Return the descriptor of the socket that clients connect to, for a selector."""
         return self._door.fileno()
 
     @property

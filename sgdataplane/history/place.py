@@ -171,7 +171,11 @@ class Listening:
         return bool(self._came)
 
     def read_counters(self) -> dict[str, Counted]:
-        """Hear, and read all counters of the policy's tables and of history's own. OSError if the kernel refuses."""
+        """Hear, and read all counters of the policy's tables and of history's own.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
         self.hear()
         wanted = {*self.decisions, *self.of_enis} - self._own
         counted = read_wanted(self._asked, TABLE, "inet", wanted) | read_wanted(self._asked, TABLE, NETDEV, wanted)

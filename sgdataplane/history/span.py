@@ -23,7 +23,11 @@ def parse_span(text: str) -> int:
 
 
 def parse_time(text: str, now: float) -> float:
-    """Parse a time: so long ago, or a date and time; return its seconds since 1970. ValueError if it is neither."""
+    """Parse a time: so long ago, or a date and time; return its seconds since 1970.
+
+    Raises:
+        ValueError: It is neither.
+    """
     if SPAN.fullmatch(text):
         return now - parse_span(text)
     try:

@@ -54,7 +54,7 @@ class PendingRows:
     """Everything that is to be written."""
 
     buckets: dict[tuple[int, int], BucketOfRows] = field(default_factory=dict)
-    """By start and width in seconds."""
+    """The buckets, by start and width in seconds."""
     bases: dict[tuple[int, str], Counted | None] = field(default_factory=dict)
     """Readings of counters that have changed, by cookie and counter; None for one that is forgotten."""
 
@@ -76,7 +76,10 @@ class HistoryWriter:
     """
 
     def __init__(self, path: Path, max_bytes: int, boot: str) -> None:
-        """Open the file, and make it if there is none. `boot` is the id of this boot, for which bases are valid."""
+        """Open the file, and make it if there is none.
+
+        `boot` is the id of this boot, for which bases are valid.
+        """
         self._path, self._max_bytes = path, max_bytes
         self._names: dict[str, int] = {}
         self._forgotten = 0

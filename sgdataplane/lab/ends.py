@@ -32,7 +32,7 @@ class Asked:
     """The other end, in the same words."""
     service: Service
     source_port: int = 0
-    """0 for any free port."""
+    """The source port to send from; 0 for any free one."""
 
 
 def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:

@@ -202,7 +202,10 @@ def planned(record: LabRecord, state: CloudState) -> Lab:
 
 
 def with_nodes(state: CloudState) -> CloudState:
-    """Return the state with an instance for each ENI that has none, such as a load balancer's; it has the ENI's id."""
+    """Return the state with an instance for each ENI that has none, such as a load balancer's.
+
+    That instance has the ENI's id.
+    """
     alone = {e.network_interface_id for e in state.network_interfaces if e.instance_id not in state.instance}
     alone -= state.instance.keys()
     if not alone:

@@ -18,7 +18,10 @@ from sgdataplane.policy.reach import Reach
 
 
 class FollowingLab:
-    """A place where the API's state is enforced (control/hosts/following.py). The lab is built if it doesn't exist."""
+    """A place where the API's state is enforced (control/hosts/following.py).
+
+    The lab is built if it doesn't exist.
+    """
 
     def __init__(self, record: LabRecord) -> None:
         self.name = f"lab {record.name}"
@@ -50,7 +53,11 @@ class RememberingEnforcer:
         self._reach: tuple[CloudState, CloudState, Reach] | None = None
 
     def __call__(self, request: EnforceRequest) -> None:
-        """Put one namespace's policy in force, unless it is in force already. KernelError if the kernel refuses."""
+        """Put one namespace's policy in force, unless it is in force already.
+
+        Raises:
+            KernelError: The kernel refuses.
+        """
         before = self._before(request)
         self._in_force.pop(request.netns, None)  # until it is known again
         proven = self._built(request.wanted, request.settings, before)

@@ -270,7 +270,11 @@ def look(name: str) -> Lab:
 
 
 def record_of(name: str) -> LabRecord:
-    """Return what a lab remembers of itself, in whatever condition it is. LabError if there is no such lab."""
+    """Return what a lab remembers of itself, in whatever condition it is.
+
+    Raises:
+        LabError: There is no such lab.
+    """
     record = LabFolder(name).load()
     if record is None:
         raise _no_such_lab(name)
@@ -278,7 +282,11 @@ def record_of(name: str) -> LabRecord:
 
 
 def state_file_of(name: str) -> Path:
-    """Return the file of the state that was applied last. LabError if there is no such lab, or no state was applied."""
+    """Return the file of the state that was applied last.
+
+    Raises:
+        LabError: There is no such lab, or no state was applied.
+    """
     record = record_of(name)
     if not record.state_file:
         raise LabError(f"lab {name}", "no state was applied to it yet")
@@ -351,7 +359,11 @@ def _put_in_force(record: LabRecord, wanted: Lab, previous: Lab | None, enforce:
 
 
 def enforce_policy(request: EnforceRequest) -> None:
-    """Put one namespace's policy in force. KernelError if the kernel refuses it: then nothing changed there."""
+    """Put one namespace's policy in force.
+
+    Raises:
+        KernelError: The kernel refuses it: then nothing changed there.
+    """
     unproven = replace(request.settings, prove=False)
     before = None if request.previous is None else enforcement.build(request.previous, unproven)
     proven = enforcement.build(request.wanted, request.settings, before)

@@ -27,7 +27,10 @@ RawRule = tuple[Rule, bytes]  # a rule, and instructions behind its own
 
 
 def open_log() -> Nflog:
-    """Listen to a group that nobody else has, in the namespace that the calling thread is in. Errors as in Nflog."""
+    """Listen to a group that nobody else has, in the namespace that the calling thread is in.
+
+    Errors as in Nflog.
+    """
     for _ in range(TRIES):
         with suppress(HostError):  # another process listens to that group
             return Nflog(_random_group())

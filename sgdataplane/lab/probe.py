@@ -62,7 +62,7 @@ class Probe:
     target: ProbeEnd
     service: Service
     source_port: int = 0
-    """0 for any free port."""
+    """The source port to send from; 0 for any free one."""
 
     def __str__(self) -> str:
         return f"{self.source} -> {self.target} {self.service}"

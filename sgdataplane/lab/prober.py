@@ -1,4 +1,4 @@
-r"""The process inside a node or a watched router: it sends, answers and counts probes, as requests in JSON lines say.
+r"""The process inside a node or a watched router: it sends, answers and counts probes as JSON lines ask it to.
 
 Owns the processes' life. One starter forks them all; each enters its namespace once and ends when its socket closes, as
 the starter does. fleet.py puts the requests. Must not know policy, nor load what it doesn't need, so that it starts
@@ -50,7 +50,10 @@ class Prober:
         self._numbers = itertools.count(1)
 
     async def listen(self, protocol: int, port: int, family: str) -> dict[str, object]:
-        """Begin to count and answer. The result's `error` is the kernel's text if the port is taken, else empty."""
+        """Begin to count and answer.
+
+        The result's `error` is the kernel's text if the port is taken, else empty.
+        """
         try:
             await self._listeners.ensure(protocol, port, Family(family))
         except OSError as error:

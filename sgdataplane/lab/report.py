@@ -138,7 +138,10 @@ def summary(cells: Iterable[ProbeResult]) -> str:
 
 
 def matrix_page(lab: Lab, cells: Sequence[ProbeResult]) -> content.MatrixPage:
-    """Return everything that `sgdp lab matrix` shows. The page's size is bounded, and it says what it leaves out."""
+    """Return everything that `sgdp lab matrix` shows.
+
+    The page's size is bounded, and it says what it leaves out.
+    """
     rows: dict[tuple[ProbeEnd, ProbeEnd], dict[str, ProbeResult]] = {}
     for cell in cells:
         rows.setdefault((cell.probe.source, cell.probe.target), {})[cell.probe.service.column] = cell
@@ -226,7 +229,7 @@ def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
 
 
 def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
-    """Return a picture with a box for nodes with the same groups, and an arrow for what passed between two boxes."""
+    """Return a picture: a box for nodes with the same groups, an arrow for what passed between two boxes."""
     members = _members(lab)
     keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
     names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}

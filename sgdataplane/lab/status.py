@@ -70,7 +70,10 @@ def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
 
 
 def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str]) -> dict[str, object]:
-    """Return the keys of command-line.md. `health` is by the name of the instance or router that enforces policy."""
+    """Return the keys of command-line.md.
+
+    `health` is by the name of the instance or router that enforces policy.
+    """
     return {
         "name": lab.record.name,
         "placement": lab.placement.value,

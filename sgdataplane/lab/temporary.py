@@ -26,7 +26,10 @@ def temporary_lab(record: LabRecord, state: CloudState, enforce: Enforcer) -> It
 
 @contextmanager
 def taken_down(name: str) -> Iterator[None]:
-    """Remove that lab after the block. If this process dies instead, another one waits for that and removes the lab."""
+    """Remove that lab after the block.
+
+    If this process dies instead, another one waits for that and removes the lab.
+    """
     undertaker = start_python("sgdataplane.lab.undertaker", name, stdin=subprocess.PIPE)
     try:
         yield

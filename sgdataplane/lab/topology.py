@@ -222,7 +222,10 @@ def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
 
 
 def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[Route]:
-    """Yield default routes: the first interface's is the node's; those that rules choose have tables of their own."""
+    """Yield a node's default routes.
+
+    The first interface's is the node's; those that rules choose have tables of their own.
+    """
     tables = ((RT_TABLE_MAIN,) if index == 0 else ()) + ((FIRST_TABLE + index,) if index or is_marked else ())
     for family in Family:
         source = interface.primary(family)

@@ -147,7 +147,10 @@ def records(lab: Lab) -> tuple[TrialRecord, ...]:
 
 
 def follow_all(lab: Lab) -> None:
-    """Make all trials follow the policy that the lab has now. What goes wrong is logged, and fails no caller."""
+    """Make all trials follow the policy that the lab has now.
+
+    What goes wrong is logged, and fails no caller.
+    """
     folder = folder_of(lab.record.name)
     for name in folder.names():
         try:

@@ -1,4 +1,4 @@
-"""A watch in a router that enforces policy: it sees packets behind the sender's and in front of the receiver's policy.
+"""A watch in a router: it sees packets behind the sender's policy, and in front of the receiver's.
 
 Owns a table of log rules, which disappears with its process. It is asked in the router's namespace for keys of packets
 (frames.py). Must not judge what it sees.

@@ -77,7 +77,7 @@ class Belief:
         self._forged = 0
 
     def fileno(self) -> int:
-        """Return the log's socket, for a selector."""
+        """Return the descriptor of the log's socket, for a selector."""
         return self._door.fileno()
 
     def close(self) -> None:

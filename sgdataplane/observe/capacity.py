@@ -102,7 +102,10 @@ class TableUse:
 
 
 class UseLog:
-    """A log that gets a line each time that a table's condition changes. At first it is OK, which isn't logged."""
+    """A log that gets a line each time that a table's condition changes.
+
+    At first it is OK, which isn't logged.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Fullness] = {}

@@ -153,7 +153,7 @@ class Listener:
             self._belief = Belief(LOG_GROUP, drops)
 
     def fileno(self) -> int:
-        """Return the log's socket, for a selector."""
+        """Return the descriptor of the log's socket, for a selector."""
         return self._belief.fileno()
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Ledger:
     scopes: dict[str, dict[str, Sum]] = field(default_factory=dict)
     """Sums by scope and counter."""
     bases: dict[int, Base] = field(default_factory=dict)
-    """By the namespace's cookie, which is valid for one boot."""
+    """The last readings, by the namespace's cookie, which is valid for one boot."""
 
     def note(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
         """Add a reading of all counters of a namespace."""
@@ -102,7 +102,10 @@ class Ledger:
 
 
 def _more(previous: Counted, now: Counted) -> tuple[int, int]:
-    """Return packets and bytes since the previous reading; all of them if the counter was made anew or reset since."""
+    """Return packets and bytes since the previous reading.
+
+    That is all of them if the counter was made anew or reset since.
+    """
     if previous.made != now.made or now.packets < previous.packets:
         return now.packets, now.bytes
     return now.packets - previous.packets, max(0, now.bytes - previous.bytes)

@@ -1,4 +1,4 @@
-"""The verdict of the table in a namespace's kernel on one packet, and whether it is the table that should be there.
+"""The verdict of a namespace's table on one packet, and whether it is the table that should be there.
 
 Owns the packet's fields as the kernel reads them at a hook, and which counter stands for which decision. Is given a
 namespace, a packet and the table that should be there. Must not know who asks, or what the state's own answer is. Sends
@@ -42,7 +42,7 @@ class LiveAnswer:
     verdict: str
     """`accept` or `drop`; empty if that is unknown, and `problem` says why."""
     counters: tuple[str, ...] = ()
-    """Those that would count the packet: the one of the cause first, or at an ENI in audit mode, its own."""
+    """The counters that would count the packet, the one of the cause first; at an ENI in audit mode, its own first."""
     packets: int | None = None
     """How many packets the first of these has counted so far; None if that isn't known."""
     problem: str = ""

@@ -63,7 +63,7 @@ class MarkUser:
 
 
 def read_mark_users() -> tuple[MarkUser, ...]:
-    """Read the rules that use the mark in the calling thread's namespace, in the order of tables, chains and rules.
+    """Read the rules in the calling thread's namespace that use the mark, table by table.
 
     The tables of trials are left out where they only read the mark.
 

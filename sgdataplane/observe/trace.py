@@ -183,7 +183,7 @@ class Tracer:
             raise
 
     def fileno(self) -> int:
-        """Return the socket of the events, for a selector."""
+        """Return the descriptor of the socket for events, for a selector."""
         return self._events.fileno()
 
     def close(self) -> None:

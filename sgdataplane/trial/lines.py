@@ -1,4 +1,4 @@
-"""The lines of a trial: where the policy in force and the state on trial decide differently, each with its counter.
+"""The lines of a trial: where the policy in force and the state on trial differ, each with its counter.
 
 Owns what a line is, and which lines share a counter if there are very many. Is given a comparison of two states. Must
 not know chains, or what was counted.
@@ -112,11 +112,11 @@ def _counters(lines: Iterable[TrialLine], key: Callable[[TrialLine], str]) -> di
 
 
 def _of_eni(line: TrialLine) -> str:
-    """Return a key that the lines of an ENI in one direction share, those that open and those that close apart."""
+    """Return a key that an ENI's lines in one direction share; those that open and those that close differ."""
     change = line.change
     return names.digest(repr((change.eni_id, change.direction.value, change.is_opening)), 16)
 
 
 def _of_all(line: TrialLine) -> str:
-    """Return a key that the lines of all ENIs in one direction share, those that open and those that close apart."""
+    """Return a key that all ENIs' lines in one direction share; those that open and those that close differ."""
     return names.digest(repr((line.change.direction.value, line.change.is_opening)), 16)

@@ -65,7 +65,11 @@ class TrialFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder's lock while the block runs: nobody else changes trials. HostError if others keep it."""
+        """Hold the folder's lock while the block runs: nobody else changes trials.
+
+        Raises:
+            HostError: Others keep it.
+        """
         make_private_folder(self.path)
         with open(open_lock(self.path / LOCK), encoding="ascii") as file:
             if not wait_for_lock(file.fileno(), LOCK_S):

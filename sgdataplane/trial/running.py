@@ -90,7 +90,11 @@ def _unwanted(held: Inventory, wanted: set[str]) -> Iterator[Chain | Map | Count
 
 
 def _map(name: str, held: Inventory) -> Map:
-    """Return a map that is there, as a deletion names it. KernelError if its key isn't one that trials use."""
+    """Return a map that is there, as a deletion names it.
+
+    Raises:
+        KernelError: Its key isn't one that trials use.
+    """
     key_type = held.maps[name].key_type
     if key_type is None:
         raise KernelError(f"map {name} of the trial isn't one that we make")

@@ -1,4 +1,4 @@
-"""Samples of a line's packets: the ends that they came from or went to, and when the line was first and last seen.
+"""Samples of a line's packets: the ends that they came from or went to, and their times.
 
 Owns what is kept of them, and how they are read. Is given counters' names. Must not know lines.
 
@@ -107,7 +107,7 @@ class SampleListener:
             self._log = Nflog(TRIAL_GROUP)
 
     def fileno(self) -> int:
-        """Return the log's socket, for a selector."""
+        """Return the descriptor of the log's socket, for a selector."""
         return self._log.fileno()
 
     def close(self) -> None:

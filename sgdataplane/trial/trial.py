@@ -276,7 +276,10 @@ class Trial:
 
 
 def follow(trial: Trial, scopes: Sequence[TrialScope]) -> None:
-    """Make a trial follow the policies in force in these namespaces. Errors pause the trial, and do nothing else."""
+    """Make a trial follow the policies in force in these namespaces.
+
+    Errors pause the trial, and do nothing else.
+    """
     try:
         trial.carry_out(trial.plan(scopes), scopes)
     except (SgDataplaneError, InternalError, OSError, MemoryError, RecursionError) as error:

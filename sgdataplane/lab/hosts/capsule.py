@@ -201,7 +201,11 @@ def sgdp(*words: str) -> list[str]:
 
 
 def _wait_ready(process: subprocess.Popen[bytes], what: str) -> None:
-    """Wait until a process says that it is ready; it writes nothing after that. HostError if it doesn't in time."""
+    """Wait until a process says that it is ready; it writes nothing after that.
+
+    Raises:
+        HostError: It doesn't in time.
+    """
     assert process.stdout is not None
     timer = threading.Timer(END_S, process.kill)
     timer.start()

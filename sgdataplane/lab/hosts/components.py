@@ -1,4 +1,4 @@
-"""The components of a lab of hosts: each is one command in a room, with a log, and can be killed and started again.
+"""The components of a lab of hosts: each is one command in a room, with a log, and can be started again.
 
 Owns their processes, and whether they are well. Must not know which component needs which other.
 """

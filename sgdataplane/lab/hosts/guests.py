@@ -1,4 +1,4 @@
-"""Workloads on the hosts of a lab: a namespace for each, an interface for each ENI, plugged into its VPC's segment.
+"""Workloads on the hosts of a lab: a namespace for each, and an interface for each ENI.
 
 Owns how one is made and removed. They are bound by `sgdp attach`, as any workload is. Must not know where the ENI comes
 from, or policy.

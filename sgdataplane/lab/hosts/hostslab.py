@@ -1,4 +1,4 @@
-"""A whole lab of hosts: three members of etcd, API servers, relays, and hosts with `sgdp sync` and `sgdp agent` each.
+"""A whole lab of hosts: etcd, API servers and relays, and hosts with `sgdp sync` and `sgdp agent` each.
 
 Owns which component runs where, with which certificate, and in which order they are started. Must not know actions, or
 what the policy says.

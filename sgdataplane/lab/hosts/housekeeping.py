@@ -59,7 +59,7 @@ class Housekeeper:
     lab: HostsLab
     client: LabClient
     guests: dict[str, Guest] = field(default_factory=dict)
-    """By ENI."""
+    """The workloads, by ENI."""
     where: dict[str, Host] = field(default_factory=dict)
     """The host of each instance."""
     _segments: dict[str, int] = field(default_factory=dict)

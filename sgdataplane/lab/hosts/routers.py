@@ -1,4 +1,6 @@
-"""The links between routers of a VPC on several hosts, in host placement: an uplink each, and routes to ENIs elsewhere.
+"""The links between routers of a VPC on several hosts, in host placement.
+
+Each router has an uplink, and routes to ENIs elsewhere.
 
 Owns what an operator of such hosts does: the agent makes a router and puts host ends into it, but no uplink and no
 route to other hosts. Must not know policy.

@@ -126,7 +126,10 @@ class Capture:
         raise self._refusal(f"{found}; {expected}")
 
     def records(self) -> Iterator[Record]:
-        """Yield all whole records, each time from the beginning. LabError, with the place, where no record follows."""
+        """Yield all whole records, each time from the beginning.
+
+        LabError, with the place, where no record follows.
+        """
         if self._format is None:
             self._octets.rewind()
             self._format, self.cut = self._open(), ""

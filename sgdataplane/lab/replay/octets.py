@@ -33,7 +33,7 @@ class DamageError(Exception):
 
 
 class Octets:
-    """Open octets, decompressed.
+    """The octets of an open capture, decompressed.
 
     Args:
         path: The file, or `-` for standard input.
@@ -45,7 +45,7 @@ class Octets:
         start: The place where the present record begins.
 
     Raises:
-        OSError: They can't be opened.
+        OSError: The file can't be opened.
     """
 
     def __init__(self, path: Path, *, is_kept: bool) -> None:
@@ -100,7 +100,10 @@ class Octets:
 
 
 class _Raw:
-    """The file as it is. Since nobody can go back in a pipe, `peek` keeps what it read for the next `read`."""
+    """The file as it is.
+
+    Since nobody can go back in a pipe, `peek` keeps what it read for the next `read`.
+    """
 
     def __init__(self, path: Path, *, is_kept: bool) -> None:
         self._file: IO[bytes] = (

@@ -1,4 +1,4 @@
-"""IP packets of a capture: find them in their frames, read what a replay must know, and give them other addresses.
+"""The IP packets of a capture: found in their frames, read, and given other addresses.
 
 Owns link layers, which packets are whole, and which checksums depend on addresses. It is given octets and addresses.
 Must not do I/O, nor know a lab.
@@ -75,7 +75,10 @@ class IpPacket:
 
 
 def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
-    """Return the IP packet in a frame that was `length` octets long on the wire. Unfit if there is none to replay."""
+    """Return the IP packet in a frame that was `length` octets long on the wire.
+
+    Unfit if there is none to replay.
+    """
     try:
         data = _strip(linktype, frame)
         if not data:

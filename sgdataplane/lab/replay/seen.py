@@ -110,7 +110,10 @@ class CaptureEvidence:
         return None if datagram is None else self._note(datagram.header, record.time)
 
     def _note(self, header: HeaderFields, time: float | None) -> Conversation | None:
-        """Add a packet to its session, or begin one; return a session that has ended. Unfit if it belongs to none."""
+        """Add a packet to its session, or begin one; return a session that has ended.
+
+        Unfit if it belongs to none.
+        """
         key = session_key(header)
         name = key if key in self._table else reversed_key(key)
         found = self._table.get(name)

@@ -99,7 +99,10 @@ class SessionModel:
     def expect(
         self, header: HeaderFields, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
     ) -> Expectation:
-        """Return what should become of a packet now; change nothing. `invalid` are the tables that call it invalid."""
+        """Return what should become of a packet now; change nothing.
+
+        `invalid` are the tables that call it invalid.
+        """
         expected = UNPROTECTED
         for stop in stops:
             here = () if _has_sender(stops, stop.table) else self._routers.get(stop.table, ())
