@@ -1,7 +1,7 @@
-"""What relays and hosts may be told, by options or in a file: the values, and how each is read from text.
+"""The configurations of a relay and of a host's sync, as values, and how each value is read from text.
 
-Owns both configurations as values. Must not know files, and imports next to nothing: the command line reads it before
-it knows which verb is meant.
+Owns both configurations. Options and files are read by the same functions. Must not know files, and imports next to
+nothing: the command line reads it before it knows which verb is meant.
 """
 
 from __future__ import annotations
@@ -18,40 +18,34 @@ MOST_SNAPSHOTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class RelayConfig:
-    """store: what is followed.    listen: an address and a port.    tls_cert, tls_key, tls_ca: the relay's certificate,
-    its key, and the authority of hosts' certificates.    snapshots: how many hosts a second get all that they
-    need.    name: what the relay is called in the store; "" for this machine's name and the port.    metrics: the
-    address and port for Prometheus; "" for none."""
+    """What `sgdp relay` is configured with."""
 
-    store: str
-    listen: str
-    tls_cert: Path
-    tls_key: Path
-    tls_ca: Path
-    snapshots: float = 200.0
-    name: str = ""
-    metrics: str = ""
+    store: str  # the address of the store to follow
+    listen: str  # an address and a port
+    tls_cert: Path  # the relay's certificate
+    tls_key: Path  # the key of that certificate
+    tls_ca: Path  # the authority that signs hosts' certificates
+    snapshots: float = 200.0  # how many hosts a second get all that they need
+    name: str = ""  # the relay's name in the store; "" for this machine's name and the port
+    metrics: str = ""  # the address and port for Prometheus; "" for none
 
 
 @dataclass(frozen=True, slots=True)
 class SyncConfig:
-    """relays: their URLs, tried in this order.    folder: where the policy is written.    tls_cert, tls_key, tls_ca:
-    this host's certificate, its key, and the authority of relays' certificates.    agent_socket: where the agent says
-    what is in force.    metrics: the address and port for Prometheus; "" for none.    tls_crl: the authority's list of
-    revoked certificates, so that no revoked relay is believed."""
+    """What `sgdp sync` is configured with."""
 
-    relays: tuple[str, ...]
-    folder: Path
-    tls_cert: Path
-    tls_key: Path
-    tls_ca: Path
-    agent_socket: Path = Path("/run/sgdataplane/agent.sock")
-    metrics: str = ""
-    tls_crl: Path | None = None
+    relays: tuple[str, ...]  # their URLs, tried in this order
+    folder: Path  # where the policy is written
+    tls_cert: Path  # this host's certificate
+    tls_key: Path  # the key of that certificate
+    tls_ca: Path  # the authority that signs relays' certificates
+    agent_socket: Path = Path("/run/sgdataplane/agent.sock")  # where the agent reports what is in force
+    metrics: str = ""  # the address and port for Prometheus; "" for none
+    tls_crl: Path | None = None  # revoked certificates, so that no revoked relay is trusted
 
 
 class MissingError(Exception):
-    """Neither an option nor the file says something that has no default. `keys`: what."""
+    """Neither an option nor the file gives a value that has no default. `keys` names those that are missing."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         super().__init__(", ".join(keys))
@@ -59,7 +53,11 @@ class MissingError(Exception):
 
 
 def read_url(text: str) -> str:
-    """The URL of a relay. ValueError; also without TLS, as whoever reads along could change what is enforced."""
+    """Check the URL of a relay, and return it.
+
+    Raises:
+        ValueError: It isn't `wss://HOST:PORT`. TLS can't be left out, as anybody on the way could change the policy.
+    """
     try:
         parts = urlsplit(text)
         is_right = parts.scheme == "wss" and parts.hostname and parts.port and not (parts.query or parts.fragment)
@@ -72,14 +70,22 @@ def read_url(text: str) -> str:
 
 
 def read_pace(text: str) -> float:
-    """How many hosts a second. ValueError."""
+    """Read how many hosts a second get all that they need.
+
+    Raises:
+        ValueError: It isn't a whole number within the bounds.
+    """
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_SNAPSHOTS:
         raise ValueError(f"{text!r} is not a number from 1 to {MOST_SNAPSHOTS}")
     return float(text)
 
 
 def read_name(text: str) -> str:
-    """What a relay is called. ValueError."""
+    """Check the name of a relay, and return it.
+
+    Raises:
+        ValueError: It has other characters than a name may have, or too many.
+    """
     if not NAME.fullmatch(text):
         raise ValueError(f"{text!r} is not a relay's name: letters, digits and any of . _ : -, at most 100")
     return text

@@ -1,7 +1,7 @@
-"""What a host gets of the documents: what its own ENIs' policies follow from, and nothing else.
+"""The closure of a host: the part of the documents that the policies of its own ENIs follow from, and nothing else.
 
-Owns the closure of each host, and which hosts a revision concerns. Is given documents. Must not know streams, stores or
-what a policy means.
+Owns the closure of each host, and which hosts a revision concerns. Its input is documents. Must not know streams,
+stores or what a policy means.
 
 A host gets, as objects of the native format:
 - the ENIs that are bound to it, whole, with their instances and VPCs;
@@ -10,8 +10,8 @@ A host gets, as objects of the native format:
 - the members of its own groups, and of named groups of the same VPC, as far ends: id, VPC, addresses, and the groups
   through which they are here.
 
-So `decide()` says of each packet at the host's own ENIs what it says with all documents, and a host learns nothing of
-tenants that its own don't name (tests/relay/test_closure.py).
+So `decide()` gives each packet at the host's own ENIs the verdict that it gives with all documents, and a host learns
+nothing of tenants that its own don't name (tests/relay/test_closure.py).
 """
 
 from __future__ import annotations
@@ -32,22 +32,21 @@ from sgdataplane.store.interface import Path, Revision
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a host gets. `enis`: its own; `own`: groups, whole; `named`: groups without rules; `near`: the groups whose
-    members it gets; `lists`, `vpcs`: their paths."""
+    """What a host gets, by ids and paths, without the objects themselves."""
 
-    enis: frozenset[str] = frozenset()
-    own: frozenset[str] = frozenset()
-    named: frozenset[str] = frozenset()
-    near: frozenset[str] = frozenset()
-    lists: frozenset[Path] = frozenset()
-    vpcs: frozenset[Path] = frozenset()
+    enis: frozenset[str] = frozenset()  # its own, which it gets whole
+    own: frozenset[str] = frozenset()  # the groups of its ENIs, which it gets whole
+    named: frozenset[str] = frozenset()  # groups that it gets without their rules
+    near: frozenset[str] = frozenset()  # the groups whose members it gets
+    lists: frozenset[Path] = frozenset()  # the paths of prefix lists and port lists
+    vpcs: frozenset[Path] = frozenset()  # the paths of VPCs
 
 
 @dataclass(slots=True)
 class _News:
-    """Host -> the paths of which it may get something else now."""
+    """The objects that hosts may get differently now."""
 
-    paths: dict[str, set[Path]] = field(default_factory=dict)
+    paths: dict[str, set[Path]] = field(default_factory=dict)  # host -> the paths of these objects
 
     def note(self, hosts: Iterable[str], paths: Iterable[Path]) -> None:
         found = set(paths)
@@ -56,8 +55,10 @@ class _News:
 
 
 class Closures:
-    """The closures of all hosts at one revision; not for several threads at once. `host_of`: the host that an ENI is
-    bound to. It may ask its document, that of its instance, and, while there is at most one, which hosts there are.
+    """The closures of all hosts at one revision. One thread at a time may use it.
+
+    `host_of` returns the host that an ENI is bound to. It may read the ENI's document, its instance's, and, as long as
+    there is at most one host, which hosts there are.
     """
 
     def __init__(self, documents: Documents, host_of: HostOf = host_of) -> None:
@@ -71,11 +72,11 @@ class Closures:
         self._topics.pack()
 
     def hosts(self) -> frozenset[str]:
-        """Those that ENIs are bound to."""
+        """Return the hosts that ENIs are bound to."""
         return self._topics.hosts()
 
     def of(self, host: str) -> dict[Path, Fields]:
-        """Path -> native object of all that a host gets. The objects are not to be changed."""
+        """Return all native objects that a host gets, by path. Callers must not change them."""
         shape = self._shape(host)
         instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
         paths = [*shape.vpcs, *shape.lists, *(path_of(ResourceKind.INSTANCE, name) for name in instances)]
@@ -86,8 +87,10 @@ class Closures:
         return {path: fields for path, fields in found.items() if fields is not None}
 
     def digests(self, host: str) -> tuple[dict[Path, bytes], dict[Path, str]]:
-        """Path -> digest of all that a host gets; and path -> text (`canonical`) of those objects whose digest nobody
-        had asked for yet."""
+        """Return the digests of all objects that a host gets, and the texts that had to be made for them.
+
+        The texts (`canonical`) are of the objects whose digest wasn't known yet; both are by path.
+        """
         shape = self._shape(host)
         digests, texts = dict[Path, bytes](), dict[Path, str]()
         for path, seen in self._views(shape):
@@ -104,8 +107,10 @@ class Closures:
         return digests, texts
 
     def _views(self, shape: Shape) -> Iterator[tuple[Path, Hashable]]:
-        """Path of all that a host may get, and what its object follows from besides its document; None of what no
-        other host gets so."""
+        """Yield the path of each object that a host may get, with what the object follows from besides its document.
+
+        That is the key of a known digest. It is None where no other host gets the object in this form.
+        """
         instances = {str(self._state(ResourceKind.ENI, eni).get("instance_id", "")) for eni in shape.enis} - {""}
         for kind, names in ((ResourceKind.ENI, shape.enis), (ResourceKind.INSTANCE, instances)):
             yield from ((path_of(kind, name), None) for name in names)
@@ -121,17 +126,20 @@ class Closures:
         )
 
     def some(self, host: str, paths: Iterable[Path]) -> dict[Path, Fields | None]:
-        """The same of a few paths; None of what a host doesn't get."""
+        """Return some objects of a host by path; None for those that it doesn't get."""
         shape = self._shape(host)
         return {path: self._object(shape, path) for path in paths}
 
     def after(self, documents: Documents, change: Revision) -> frozenset[str]:
-        """Go on to the next revision; the hosts that may have to hear of it."""
+        """Go on to the next revision, and return the hosts that may have to hear of it."""
         return frozenset(self.step(documents, change))
 
     def step(self, documents: Documents, change: Revision) -> dict[str, set[Path]]:
-        """Go on to the next revision; host -> the paths of which it may get something else now, or not get it any more:
-        never too few. `change`: what led to these documents."""
+        """Go on to the next revision, and return which paths each host may get differently now.
+
+        A path that a host doesn't get any more is among them. There may be too many paths, never too few. `change` is
+        the revision that led to these documents.
+        """
         turned = Turned.of(self._documents, documents, change, self._topics, self._host_of)
         before = {host: self._shape(host) for host in self._reshaped(turned)}
         news = _News()
@@ -189,8 +197,10 @@ class Closures:
         return {name: value for name, value in state.items() if name != "instance_id"}
 
     def _has_instance(self, shape: Shape, instance: str) -> bool:
-        """Whether its primary ENI is here. An instance without one would be no valid state; one of the classic network
-        needs none."""
+        """Whether the primary ENI of an instance is among the host's.
+
+        An instance without one would be no valid state, except on the classic network.
+        """
         own = shape.enis.intersection(self._topics.enis_of_instance(instance))
         return any(self._is_enough(self._state(ResourceKind.ENI, eni)) for eni in own)
 
@@ -203,7 +213,7 @@ class Closures:
     # what a revision changes
 
     def _reshaped(self, turned: Turned) -> set[str]:
-        """The hosts that may get other groups, lists or VPCs, or members of other groups."""
+        """Return the hosts that may get other groups, lists or VPCs, or the members of other groups."""
         found = {host for eni in turned.enis for host in eni.reshaped}
         for group in turned.groups:
             if group.before != group.after:
@@ -213,7 +223,7 @@ class Closures:
         return found
 
     def _note_audience(self, news: _News, turned: Turned) -> None:
-        """Who gets what was changed, as the topics are now."""
+        """Note for each changed object the hosts that get it, by the topics as they are now."""
         topics = self._topics
         for group in turned.groups:
             path = path_of(ResourceKind.GROUP, group.name)
@@ -251,8 +261,10 @@ class Closures:
             self._topics.put_eni(eni.name, eni.before, eni.after)
 
     def _differences(self, before: Shape, after: Shape) -> Iterator[Path]:
-        """The paths of which a host gets something else because it has another shape. What was changed itself is noted
-        besides."""
+        """Yield the paths that a host gets or loses because its shape has changed.
+
+        Objects that were changed themselves are noted elsewhere.
+        """
         yield from (before.vpcs ^ after.vpcs) | (before.lists ^ after.lists)
         groups = (before.own ^ after.own) | (before.named ^ after.named)
         yield from (path_of(ResourceKind.GROUP, name) for name in groups)

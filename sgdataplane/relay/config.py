@@ -71,8 +71,18 @@ KINDS: Mapping[type, Mapping[str, ReadsValue]] = {
 def load_config(
     kind: type[C], path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})
 ) -> C:
-    """ConfigError with everything that is wrong with the file, MissingError with what nothing says. Unless it
-    `must_exist`, a missing file says nothing. `chosen`: what options say, which override it."""
+    """Return the configuration of a relay or a sync: the file's values, overridden by `chosen`.
+
+    Args:
+        kind: `RelayConfig` or `SyncConfig`.
+        path: The file.
+        must_exist: Whether a missing file is an error. Otherwise it counts as an empty one.
+        chosen: What options say, by key.
+
+    Raises:
+        ConfigError: Everything that is wrong with the file.
+        MissingError: All keys that have no default and no value.
+    """
     file = SettingsFile(path, must_exist=must_exist)
     values = {**file.read(KINDS[kind]), **chosen}
     file.finish()

@@ -18,20 +18,25 @@ DIGEST = 16  # bytes
 
 
 class KnownDigests:
-    """`places`: how many digests it knows at most. It knows an object by 64 bits of Python's keyed hash: should two be
-    taken for each other, once in 10^19 times, a host gets an object that it has."""
+    """A table of digests by object, which holds at most `places` of them.
+
+    It recognizes an object by 64 bits of Python's keyed hash. Two objects have the same bits once in 10^19 times; a
+    host then gets an object that it already has.
+    """
 
     def __init__(self, places: int = PLACES) -> None:
         self._places = places
         self._whose, self._digests = array("q"), bytearray()  # empty until something is known
 
     def get(self, path: Path, seen: Hashable) -> bytes | None:
+        """Return the digest of an object as it is seen; None if it isn't known."""
         place = hash(path) % self._places
         if not self._whose or self._whose[place] != (hash((path, seen)) or 1):
             return None
         return bytes(self._digests[place * DIGEST : (place + 1) * DIGEST])
 
     def put(self, path: Path, seen: Hashable, digest: bytes) -> None:
+        """Keep the digest of an object as it is seen, in place of what was there."""
         if not self._whose:
             self._whose, self._digests = array("q", bytes(8 * self._places)), bytearray(DIGEST * self._places)
         place = hash(path) % self._places
@@ -39,6 +44,6 @@ class KnownDigests:
         self._digests[place * DIGEST : (place + 1) * DIGEST] = digest
 
     def forget(self, path: Path) -> None:
-        """The object has changed, however it is seen."""
+        """Forget the digests of a changed object, however it is seen."""
         if self._whose:
             self._whose[hash(path) % self._places] = 0

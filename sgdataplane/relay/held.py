@@ -64,15 +64,21 @@ AS_IT_IS = 1 << 15  # beside an example's number: the text has the object's id
 
 
 class Examples:
-    """Texts that others are compressed against, as those of one VPC have much in common: all revisions share them, and
-    none ever changes."""
+    """Example texts to compress others against. Texts of one VPC have much in common.
+
+    All revisions share the examples, and none ever changes.
+    """
 
     def __init__(self) -> None:
         self._texts: list[bytes] = [COMMON]
         self._numbers: dict[str, int] = {}
 
     def number_for(self, like: str, text: bytes) -> int:
-        """Of the example for all that are `like` this text; the first such text becomes it."""
+        """Return the number of the example for all texts that are `like` this one.
+
+        The first such text becomes the example. Once there are `MOST_EXAMPLES`, the others get number 0, the common
+        one.
+        """
         number = self._numbers.get(like)
         if number is None:
             number = 0
@@ -86,7 +92,7 @@ class Examples:
 
 
 class PackedBodies(Stepping[str, Body]):
-    """Documents of one kind, by id."""
+    """Documents of one kind by id, each of them compressed."""
 
     __slots__ = ("_examples", "_kind", "_texts")
 
@@ -96,6 +102,7 @@ class PackedBodies(Stepping[str, Body]):
         self._examples = Examples() if examples is None else examples
 
     def after(self, puts: Mapping[str, Body], deletes: Collection[str] = ()) -> PackedBodies:
+        """Return the documents after a change. A kind that a relay doesn't hold stays empty."""
         if self._kind in LEFT_OUT:
             return self
         texts = self._texts.copy()
@@ -106,12 +113,15 @@ class PackedBodies(Stepping[str, Body]):
         return PackedBodies(self._kind, texts, self._examples)
 
     def has(self, name: str, packed: bytes) -> bool:
-        """Whether there is a document that is packed so."""
+        """Whether the document of this name is packed to exactly these bytes."""
         return self._texts.get(name) == packed
 
     def packed(self, name: str, body: Body) -> bytes:
-        """The number of an example (2 bytes), and [state, about] or [state] against it. The state has no id, unless it
-        is another one than the document's."""
+        """Return a document in its compressed form.
+
+        That is the number of an example (2 bytes), then `[state, about]` or `[state]` compressed against that example.
+        The state has no id, unless it differs from the document's.
+        """
         kept, state = ABOUT.get(self._kind, ()), state_in(body)
         more: Fields = {name: value for name, value in about(body).items() if kept is None or name in kept}
         has_name = state.get(IDS.get(self._kind, "")) == name
@@ -124,6 +134,7 @@ class PackedBodies(Stepping[str, Body]):
         return head + packer.compress(text) + packer.flush()
 
     def whole(self) -> Mapping[str, Body]:
+        """Return the documents as one mapping: this one."""
         return self
 
     def __getitem__(self, name: str) -> Body:
@@ -153,12 +164,13 @@ def _nothing() -> OfKind:
 
 @dataclass(frozen=True, slots=True)
 class HeldDocuments(Documents):
-    """Documents of a relay. They are for reading: `users`, `taken` and `guards`, which a write needs, are empty."""
+    """Documents of a relay, for reading only: `users`, `taken` and `guards`, which a write needs, are empty."""
 
     of_kind: OfKind = field(default_factory=_nothing)
 
     @staticmethod
     def read(seen: Reading) -> HeldDocuments:
+        """Return the documents of a reading, packed."""
         tables = {kind: Lines() for kind in ResourceKind}
         held = {kind: PackedBodies(kind, table) for kind, table in tables.items()}
         for path, body in seen.documents:
@@ -168,10 +180,11 @@ class HeldDocuments(Documents):
         return HeldDocuments(seen.revision, of_kind=held)
 
     def after(self, change: Revision) -> HeldDocuments:
+        """Return the documents after a revision."""
         return HeldDocuments(change.revision, of_kind=changed(self.of_kind, change))
 
     def change_to(self, seen: Reading) -> Revision:
-        """What leads from here to what is read, whatever came between."""
+        """Return the revision that leads from here to a reading, whatever came between."""
         puts, there = dict[Path, Body](), {kind: set[str]() for kind in ResourceKind}
         for path, body in seen.documents:
             if is_held(path):
@@ -185,22 +198,27 @@ class HeldDocuments(Documents):
 
 
 def is_held(path: Path) -> bool:
+    """Whether a relay holds the document at a path."""
     return is_known(path) and kind_of(path) not in LEFT_OUT
 
 
 def is_known(path: Path) -> bool:
-    """Whether a document is of a kind that there is. A newer API may have more of them, which no host of ours needs."""
+    """Whether a document is of a known kind. A newer API may have more kinds, which no host of ours needs."""
     return path.partition("/")[0] in KINDS
 
 
 def known(change: Revision) -> Revision:
-    """A revision without what isn't known."""
+    """Return a revision without the paths of unknown kinds."""
     puts = {path: body for path, body in change.puts.items() if is_known(path)}
     return replace(change, puts=puts, deletes=frozenset(filter(is_known, change.deletes)))
 
 
 def hold(store: Store) -> HeldDocuments:
-    """All documents of a store, as they are now. StoreError."""
+    """Return all documents of a store, as they are now.
+
+    Raises:
+        StoreError: The store can't be read.
+    """
     while True:
         with suppress(GoneError), store.reading() as seen:
             documents = HeldDocuments.read(seen)

@@ -1,6 +1,6 @@
-"""The process's memory: how little of it the C library keeps that nobody uses.
+"""The process's memory: makes the C library give back what nobody uses.
 
-Owns what glibc is asked for. Does nothing where there is another C library.
+Owns the calls to glibc. Does nothing where there is another C library.
 """
 
 from __future__ import annotations
@@ -12,16 +12,22 @@ M_ARENA_MAX = -8  # of malloc.h
 
 
 def use_one_heap() -> None:
-    """Before there are threads, each of which would get a heap of its own and keep what it ever needed. gRPC's have
-    some 10 MB together."""
+    """Make all threads share one heap. Call it before there are any.
+
+    Otherwise each thread gets a heap of its own, which keeps what the thread ever needed: some 10 MB together for the
+    threads of gRPC.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
-    """Memory that isn't used any more: a third of all after the documents were read, or many streams have ended. The
-    collector and the C library would keep it for long. It takes some 20 ms."""
+    """Give unused memory back to the kernel, which takes some 20 ms.
+
+    After the documents were read, or many streams have ended, that is a third of all. Python's collector and the C
+    library would keep it for long.
+    """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

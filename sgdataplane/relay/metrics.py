@@ -1,4 +1,4 @@
-"""What is measured of relays and syncs, for Prometheus, and serving it.
+"""The metrics of relays and syncs for Prometheus, and the thread that serves them.
 
 Owns the metrics: names, labels and their values, none of which a peer chooses. docs/reference/metrics.md lists them.
 The text is made when somebody asks, in a thread of its own, from numbers that the loop only replaces. Must not know how
@@ -46,7 +46,7 @@ ABOUT = "Versions of the program and of Python."
 
 
 class Told(NamedTuple):
-    """What a metric says, its only label, and the values of that."""
+    """The help text of a metric, its only label, and the values that this label may have."""
 
     words: str
     label: str = ""
@@ -102,7 +102,7 @@ INFO = "build_info"
 
 
 def text_of(collector: Collector, prefix: str) -> Callable[[], tuple[str, bytes] | None]:
-    """What makes the text of all of a process."""
+    """Return a function that makes the text of all metrics of this process, with its content type."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
     registry = CollectorRegistry()
     Info(f"{prefix}_build", ABOUT, registry=registry).info(
@@ -114,8 +114,10 @@ def text_of(collector: Collector, prefix: str) -> Callable[[], tuple[str, bytes]
 
 
 async def serve_metrics(make_text: Callable[[], tuple[str, bytes] | None], at: str, logger: logging.Logger) -> None:
-    """At this address and port ("": nowhere), until it is cancelled. If that fails, the log says so and it is tried
-    again: nothing else depends on it."""
+    """Serve metrics at an address and port ("": nowhere) until this is cancelled.
+
+    If that fails, it is logged and tried again, because nothing else depends on it.
+    """
     server, said = MetricsServer(make_text), ""
     try:
         while at:
@@ -128,13 +130,13 @@ async def serve_metrics(make_text: Callable[[], tuple[str, bytes] | None], at: s
 
 
 class RelayMetrics(Collector):
-    """Of one relay."""
+    """The metrics of one relay."""
 
     def __init__(self, relay: Relay, tls: TlsFiles) -> None:
         self._relay, self._ends = relay, certificate_ends(tls)
 
     def collect(self) -> Iterator[Metric]:
-        """For the library."""
+        """Yield the metrics of now. The Prometheus client library calls it."""
         relay, counts = self._relay, self._relay.counts
         streams, version = list(relay.streams.values()), relay.documents.version  # in one step of Python's
         enforced = [one.report.enforced if one.report else None for one in streams]
@@ -166,13 +168,13 @@ class RelayMetrics(Collector):
 
 
 class SyncMetrics(Collector):
-    """Of one host's sync."""
+    """The metrics of one host's sync."""
 
     def __init__(self, sync: HostSync, tls: TlsFiles) -> None:
         self._sync, self._ends = sync, certificate_ends(tls)
 
     def collect(self) -> Iterator[Metric]:
-        """For the library."""
+        """Yield the metrics of now. The Prometheus client library calls it."""
         sync, counts = self._sync, self._sync.counts
         report = sync.report
         versions = {RECEIVED: sync.part.version, WRITTEN: sync.written, ENFORCED: report.enforced}
@@ -196,7 +198,10 @@ class SyncMetrics(Collector):
 
 
 def certificate_ends(tls: TlsFiles) -> dict[str, float]:
-    """Of the certificates that TLS has just read; without those that can't be read so."""
+    """Return when the certificates that TLS has just read end, in seconds since 1970, by whose they are.
+
+    Files whose end can't be read are left out.
+    """
     found = {}
     for name, file, choose in ((OWN, tls.certificate, _first), (AUTHORITY, tls.authority, max)):
         try:

@@ -1,6 +1,6 @@
-"""What stays of a document for a host that needs only a part of it.
+"""The part of a document that is left for a host that needs no more of it.
 
-Owns both parts: a group that is only named, and an ENI elsewhere. Must not know which host needs what.
+Owns both such parts: a group that is only named, and an ENI elsewhere. Must not know which host needs what.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FAR_END = ("network_interface_id", "vpc_id", *ADDRESSES)
 
 
 def stub(body: Body) -> Fields:
-    """A group without its rules: what the rules that name it are checked against."""
+    """Return a group without its rules: as much as the rules that name it are checked against."""
     state = state_in(body)
     return {name: state[name] for name in STUB if name in state}
 
 
 def far_end(body: Body, near: Container[str] | None = None) -> Fields | None:
-    """An ENI as a member of the groups `near`, or of all its groups; None if it is a member of none."""
+    """Return an ENI as a member of the groups `near`, or of all its groups; None if it is a member of none."""
     state = state_in(body)
     groups: list[Json] = [group for group in texts(state, "security_group_ids") if near is None or group in near]
     if not groups or not is_member(state):
@@ -37,4 +37,5 @@ def is_member(state: Fields) -> bool:
 
 
 def is_primary(state: Fields) -> bool:
+    """Whether an ENI is its instance's primary one; so is one that doesn't say."""
     return state.get("type", EniType.PRIMARY.value) == EniType.PRIMARY.value

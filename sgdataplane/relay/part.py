@@ -1,6 +1,6 @@
-"""What a host has got from its relay, and what a change makes of it.
+"""The part of the store that a host has got from its relay, and how a change alters it.
 
-Owns how parts of a change become one step, the order of versions, and the bounds. Is given messages. Must not know
+Owns how parts of a change become one step, the order of versions, and the bounds. Its input is messages. Must not know
 sockets or folders.
 """
 
@@ -24,15 +24,19 @@ class OlderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HostPart:
-    """All that a host gets, at a version. It never changes. `letters`: of each object's text."""
+    """All that a host gets, at one version. It never changes."""
 
     version: Version | None = None
-    objects: dict[Path, Fields] = field(default_factory=dict)
-    letters: dict[Path, int] = field(default_factory=dict)
+    objects: dict[Path, Fields] = field(default_factory=dict)  # path -> native object
+    letters: dict[Path, int] = field(default_factory=dict)  # path -> characters of the object's text
 
     @staticmethod
     def of(version: Version | None, document: dict[str, object]) -> HostPart:
-        """From a native document, such as a generation has. BadMessageError if it is none of ours."""
+        """Return the part that a native document holds, such as one that is read from a generation.
+
+        Raises:
+            BadMessageError: It is no document that a relay's host has written.
+        """
         kinds = {section: kind for kind, section in SECTIONS.items()}
         objects: dict[Path, Fields] = {}
         for section, found in document.items():
@@ -41,11 +45,15 @@ class HostPart:
         return HostPart(version, objects, {path: len(canonical(fields)) for path, fields in objects.items()})
 
     def hello(self, program: str) -> Hello:
+        """Return the first message to a relay: what this host already has."""
         return Hello(program, self.version, {path: digest_of(fields) for path, fields in self.objects.items()})
 
     def document(self) -> dict[str, object]:
-        """As the agent reads it. The id comes first in each object. An ENI that is bound to another host comes without
-        a MAC, and is said to be a member only: the agent enforces no policy for it."""
+        """Return the native document that the agent reads. The id comes first in each object.
+
+        An ENI that is bound to another host comes without a MAC. It is marked as a member only, so the agent enforces
+        no policy for it.
+        """
         sections: dict[str, object] = {"version": 1}
         for path in sorted(self.objects):
             kind, fields = kind_of(path), self.objects[path]
@@ -54,7 +62,11 @@ class HostPart:
         return sections
 
     def after(self, changes: Iterable[HostChange]) -> HostPart:
-        """The same after these parts of one change. BadMessageError if it gets too large."""
+        """Return the part after all these parts of one change.
+
+        Raises:
+            BadMessageError: The host would get too much.
+        """
         objects, letters, version = dict(self.objects), dict(self.letters), self.version
         for change in changes:
             for path in change.deletes:
@@ -69,12 +81,16 @@ class HostPart:
 
 
 def is_far(path: Path, fields: Fields) -> bool:
-    """Whether that is an ENI of another host: those have no MAC. (Each ENI of a store has one.)"""
+    """Whether an object is an ENI of another host. These have no MAC, while each ENI of a store has one."""
     return kind_of(path) is ResourceKind.ENI and "mac_address" not in fields
 
 
 def _by_path(kind: ResourceKind | None, found: object) -> dict[Path, Fields]:
-    """The objects of one section."""
+    """Return the objects of one section of a document, by path.
+
+    Raises:
+        BadMessageError: The section isn't as a relay's host writes it.
+    """
     if kind is None or not isinstance(found, list):
         raise BadMessageError("not a document that a relay's host has written")
     objects = {}
@@ -86,8 +102,10 @@ def _by_path(kind: ResourceKind | None, found: object) -> dict[Path, Fields]:
 
 
 class Receiving:
-    """The changes of one stream. `part`: what the host has; `may_go_back`: an operator has said that the first one may
-    be older."""
+    """Receives the changes of one stream. `part` is what the host has.
+
+    With `may_go_back`, an operator has allowed that the first change may be older than what is here.
+    """
 
     def __init__(self, part: HostPart, *, may_go_back: bool = False) -> None:
         self.part, self._may_go_back = part, may_go_back
@@ -95,8 +113,14 @@ class Receiving:
         self._letters = 0
 
     def take(self, change: HostChange, letters: int) -> bool:
-        """Whether a change is complete now, and `part` is what it makes. `letters`: of the message. OlderError;
-        BadMessageError if the parts of one change don't fit together, or are too large."""
+        """Take a message of a change. Return whether the change is complete, and `part` is its result.
+
+        `letters` is the length of the message, in characters.
+
+        Raises:
+            OlderError: The change is older than what the host has.
+            BadMessageError: The parts of one change don't fit together, or are too large.
+        """
         self._require_newer(change.version)
         if self._waiting and self._waiting[0].version != change.version:
             raise BadMessageError("the parts of one change are of several versions")

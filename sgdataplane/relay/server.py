@@ -1,7 +1,7 @@
-"""A relay: watches the store once, and tells each of its hosts what that host gets.
+"""A relay: watches the store once, and sends each of its hosts what that host gets.
 
 Owns the documents, the streams by host, who may have a stream, and what happens when the store or a host goes away.
-Must not know what a host gets (closure.py), or how messages are spelt (wire.py).
+Must not know what a host gets (closure.py), or how messages are written (wire.py).
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ LOGGER = logging.getLogger("sgdataplane.relay")
 
 
 class Relay:
-    """`documents`: what is served at first. `snapshots`: how many answers to `hello` are made in a second at most. It
-    lives in one event loop."""
+    """A relay with all its streams, in one event loop.
+
+    It begins with `documents`, and answers at most `snapshots` hellos a second.
+    """
 
     def __init__(self, documents: HeldDocuments, snapshots: float = SNAPSHOTS) -> None:
         self.documents, self.closures, self.counts = documents, Closures(documents), RelayCounts()
@@ -80,7 +82,7 @@ class Relay:
     # what the store says
 
     def take(self, documents: HeldDocuments, change: Revision) -> None:
-        """Go on to the next revision."""
+        """Go on to the next revision, and tell the streams that it may concern."""
         before, self.documents = self.documents, documents
         self.counts.revisions += 1
         is_other_epoch = documents.version.epoch != before.version.epoch
@@ -93,7 +95,7 @@ class Relay:
             self._end_revoked()
 
     def restart(self, documents: HeldDocuments, change: Revision) -> None:
-        """Go on from a snapshot: each host hears of it, and of what is different."""
+        """Go on from a snapshot. Each host hears of the new revision, and of what is different for it."""
         self.take(documents, change)
         self.counts.snapshots += 1
         self._tell_all()
@@ -128,7 +130,7 @@ class Relay:
     # streams
 
     async def serve(self, socket: ServerConnection) -> None:
-        """One stream, until it ends."""
+        """Serve one stream until it ends."""
         try:
             peer = peer_in(cast("dict[str, Any]", certificate_of(socket)))
         except ValueError as error:
@@ -218,7 +220,7 @@ class Relay:
             stream.socket.transport.abort()
 
     def _cut_off(self, stream: Stream) -> None:
-        """It couldn't even be told."""
+        """Cut a connection without a closing message, as the host doesn't read and wouldn't get one."""
         stream.why_ended = UNREAD
         self._trouble_log.write(stream.host, f"{stream.host} doesn't read, or has said nothing: its stream ends")
         stream.socket.transport.abort()
@@ -234,14 +236,14 @@ class Relay:
             await asyncio.sleep(REPORT_S)
 
     def _note_left(self, stream: Stream) -> None:
-        """Remember what a host said last, for a while."""
+        """Remember for a while what a host said last."""
         now = time.time()
         if stream.report is not None:
             self.left[stream.host] = Left(now, stream.since, stream.needed, stream.report, stream.heard)
         self.forget_left(now)
 
     def forget_left(self, now: float) -> None:
-        """Those that have gone long ago, and those that are too many."""
+        """Forget the hosts that have gone long ago, and the oldest of those that are too many."""
         while self.left:
             host, one = next(iter(self.left.items()))
             if len(self.left) <= MOST_LEFT and now - one.at <= FORGET_S:
@@ -249,7 +251,7 @@ class Relay:
             del self.left[host]
 
     def _end(self, stream: Stream, code: int, reason: str, why: str) -> None:
-        """Without waiting for it. `why`: as it is counted."""
+        """End a stream without waiting for it. `why` is the word by which the end is counted."""
         stream.why_ended = why
         task = asyncio.get_running_loop().create_task(stream.end(code, reason))
         self._ending.add(task)
@@ -257,21 +259,24 @@ class Relay:
 
 
 def certificate_of(socket: ServerConnection) -> dict[str, object]:
+    """Return the certificate that a host has shown, as `getpeercert()` describes it."""
     found = socket.transport.get_extra_info("ssl_object")
     assert isinstance(found, ssl.SSLObject), "a relay serves by TLS only"
     return dict(found.getpeercert() or {})
 
 
 def forget_opening(socket: ServerConnection) -> None:
-    """What opened the WebSocket, of which each stream would keep 2 KB."""
+    """Drop the HTTP request and response that opened a WebSocket. Each stream would keep 2 KB of them."""
     if socket.request is not None:
         socket.request.headers.clear()
     socket.response = None
 
 
 class Watcher:
-    """A thread that follows the store and hands each revision to a relay's loop. Use as a context manager. `failed`: is
-    called in the loop with what nobody has foreseen; then nothing is followed any more."""
+    """A thread that follows the store and hands each revision to a relay's loop. Use it as a context manager.
+
+    `failed` is called in the loop with an error that nobody has foreseen. The thread then follows nothing any more.
+    """
 
     def __init__(self, store: Store, relay: Relay, failed: Callable[[Exception], None]) -> None:
         self._store, self._relay, self._documents, self._failed = store, relay, relay.documents, failed
@@ -302,7 +307,7 @@ class Watcher:
                 self._note_silence(error)
 
     def _watch(self) -> None:
-        """As long as something comes."""
+        """Hand revisions to the relay, for as long as the store's watch yields any."""
         for change in map(known, self._store.watch(self._documents.revision, timeout=LOOK_S)):
             documents = self._documents.after(change)
             self._hand(partial(self._relay.take, documents, change))
@@ -331,7 +336,7 @@ class Watcher:
         self._hand(partial(self._relay.restart, documents, change))
 
     def _hand(self, call: Callable[[], None]) -> None:
-        """Have the loop do it, and wait until it has."""
+        """Call a function in the relay's loop, and wait until it has returned."""
         done = threading.Event()
         raised: list[Exception] = []
 

@@ -1,6 +1,6 @@
-"""A relay's door: its socket, its limits, and its end.
+"""A relay's listening socket, the limits of its connections, and its end.
 
-Owns where a relay listens, and what a connection may cost. Must not know what is said.
+Owns where a relay listens, and what a connection may cost. Must not know the messages.
 """
 
 from __future__ import annotations
@@ -53,14 +53,18 @@ QUEUE = 4  # messages that have come and aren't read
 
 
 class Door(NamedTuple):
-    """Where a relay listens."""
+    """The address and port at which a relay listens."""
 
     host: str
     port: int
 
 
 def door_at(text: str) -> Door:
-    """ADDRESS:PORT. ValueError."""
+    """Read `ADDRESS:PORT`.
+
+    Raises:
+        ValueError: It is no IP address with a port.
+    """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
@@ -75,20 +79,22 @@ def door_at(text: str) -> Door:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a relay serves. `name`: what it is called in the store; "" for this machine's name and its port.
-    `snapshots`: how many hosts a second get all that they need. `metrics`: the address and port for Prometheus; ""
-    for none."""
+    """How a relay serves."""
 
     door: Door
     tls: TlsFiles
-    snapshots: float
-    name: str = ""
-    metrics: str = ""
+    snapshots: float  # how many hosts a second get all that they need
+    name: str = ""  # the relay's name in the store; "" for this machine's name and its port
+    metrics: str = ""  # the address and port for Prometheus; "" for none
 
 
 def run_relay(store: Store, how: Serving, ready: Callable[[str, int], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C. `ready`: called with the URL and the revision once it does. EndpointError,
-    StoreError."""
+    """Serve until SIGTERM or Ctrl-C. `ready` is called with the URL and the revision once hosts can connect.
+
+    Raises:
+        EndpointError: TLS or the address can't be used.
+        StoreError: The store can't be read.
+    """
     context = relay_context(how.tls)
     allow_descriptors()
     with closing(_listening(how.door)) as listening:
@@ -109,7 +115,7 @@ async def _serve(
     bugs: list[Exception] = []
 
     def fail(error: Exception) -> None:
-        """A relay that follows no more must not go on as if it did."""
+        """Note an error and end the relay: one that no longer follows the store must not go on as if it did."""
         bugs.append(error)
         ends.set()
 
@@ -142,7 +148,7 @@ async def _serve(
 
 
 def _start_beside(store: Store, relay: Relay, how: Serving, door: socket) -> list[asyncio.Task[NoReturn]]:
-    """Write summaries and serve metrics, until these tasks are cancelled."""
+    """Start to write summaries and serve metrics. Both go on until their tasks are cancelled."""
     summarizing = Summarizing(store, relay, how.name or f"{gethostname()}:{door.getsockname()[1]}")
     text = text_of(RelayMetrics(relay, how.tls), RELAY_PREFIX)
     runs: dict[str, Callable[[], Awaitable[None]]] = {
@@ -181,6 +187,6 @@ def _listening(at: Door) -> socket:
 
 
 def allow_descriptors() -> None:
-    """As many as this process may have: each host needs one."""
+    """Raise the limit of file descriptors as far as this process may, because each host needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,9 +1,9 @@
 """The streams of a relay's hosts: what each has got, what it may have to hear of, and what it has reported.
 
-Owns what is sent to whom, and in which order. Is given documents and open sockets. Must not know stores.
+Owns what is sent to whom, and in which order. Its input is documents and open sockets. Must not know stores.
 
-A stream has no queue. It notes which paths may have changed for its host, and sends what they are like when it gets to
-it. So a host that reads slowly skips what lies between, and costs no memory.
+A stream has no queue. It notes which paths may have changed for its host, and sends the newest objects of these paths
+when their turn comes. So a host that reads slowly skips what lies between, and costs no memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEND_S = 15.0  # in which a host must take what is sent to it
 
 
 class Turnstile:
-    """Who enters does so alone, and not more often than so many times a second; the others wait in order."""
+    """A concurrency limiter: one task at a time enters, and at most so many a second. The others wait in order."""
 
     def __init__(self, per_second: float) -> None:
         self._gap, self._next, self._lock = 1 / per_second, 0.0, asyncio.Lock()
@@ -56,7 +56,7 @@ class Turnstile:
         return self
 
     def give_back(self) -> None:
-        """Whoever has entered lets the next one come at once."""
+        """Let the next task in at once, because the one inside has used nothing of what is limited."""
         self._next -= self._gap
 
     async def __aexit__(
@@ -67,64 +67,78 @@ class Turnstile:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Which objects a host has, and each one's digest: 24 bytes an object, where a dict would have 200. In place of a
-    path there are 64 bits of Python's keyed hash, so that no path stays in memory: two of a host's paths are one in
-    10^10 times alike, if it has 100,000."""
+    """The objects that a host has, with each one's digest: 24 bytes an object, where a dict would have 200.
 
-    names: bytes = b""
-    digests: bytes = b""
+    In place of a path there are 64 bits of Python's keyed hash, so that no path stays in memory. Among the 100,000
+    paths of a host, two have the same bits once in 10^10 times.
+    """
+
+    names: bytes = b""  # the hashes of the paths, 8 bytes each
+    digests: bytes = b""  # in the same order, `DIGEST` bytes each
 
     @staticmethod
     def of(digests: Mapping[int, bytes]) -> Sent:
+        """Pack the digests of objects by the hashes of their paths."""
         return Sent(array("q", digests).tobytes(), b"".join(digests.values()))
 
     def by_name(self) -> dict[int, bytes]:
-        """hash(path) -> digest."""
+        """Return the digest of each object, by the hash of its path."""
         names, digests = array("q", self.names), self.digests
         return {name: digests[place * DIGEST : (place + 1) * DIGEST] for place, name in enumerate(names)}
 
 
 class FirstChange(NamedTuple):
-    """To `hello`. `has_news`: whether the host gets or loses anything."""
+    """The answer to `hello`."""
 
     messages: Iterator[str]
-    has_news: bool
+    has_news: bool  # whether the host gets or loses anything
 
 
 @dataclass(eq=False)
 class Stream:
-    """Of one host. `sent`: what the host has. `version`: of what was sent last. `needed`: the last revision that may
-    concern the host. `pending`: the paths that it may have to hear of. `must_hear`: also if nothing of it has changed.
-    `report`: the last one, which came at `heard`. `why_ended`: one of ENDS. `peer`: whose certificate
-    opened it. `claims_asked`: which claims were looked at last, with which documents, and when (monotonic)."""
+    """The stream of one host."""
 
     host: str
     socket: ServerConnection
     counts: RelayCounts = field(default_factory=RelayCounts)
     since: float = field(default_factory=time.time)
+    """When it was opened, in seconds since 1970."""
     sent: Sent = field(default_factory=Sent)
+    """What the host has."""
     version: Version | None = None
+    """Of what was sent last; None before the first answer."""
     needed: int = 0
+    """The last revision that may concern the host."""
     pending: set[Path] = field(default_factory=set)
+    """The paths that the host may have to hear of."""
     must_hear: bool = False
+    """Whether the host must get a message even if nothing of it has changed."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when something is pending."""
     report: Reported | None = None
+    """The host's last one."""
     heard: float = 0.0
+    """When that report came, in seconds since 1970."""
     refused: Mapping[str, str] = field(default_factory=dict)
+    """The claims that the host was told don't count, and why."""
     why_ended: str = CLOSED
+    """One of `ENDS`."""
     peer: Peer | None = None
+    """Whose certificate opened the stream."""
     claims_asked: tuple[tuple[str, ...], Version] | None = None
+    """Which claims were checked last, and with which documents."""
     claims_asked_at: float = float("-inf")
+    """When that was (monotonic)."""
 
     def note(self, paths: Iterable[Path], revision: int, *, must_hear: bool = False) -> None:
-        """Something of these may be different now."""
+        """Note paths whose objects may be different now, and wake the task that sends them."""
         self.pending.update(paths)
         self.needed = revision
         self.must_hear |= must_hear
         self.news.set()
 
     def answer(self, hello: Hello, closures: Closures, version: Version) -> FirstChange:
-        """The first change: how what the host gets differs from what it has."""
+        """Return the first change: how what the host gets differs from what it has."""
         digests, texts = closures.digests(self.host)
         puts = sorted(path for path, digest in digests.items() if hello.digests.get(path) != digest.hex())
         deletes = tuple(sorted(hello.digests.keys() - digests.keys()))
@@ -137,8 +151,10 @@ class Stream:
         return FirstChange(parts(((path, texts[path]) for path in puts), version, deletes), bool(puts or deletes))
 
     def differences(self, found: Mapping[Path, Fields | None], version: Version) -> Iterator[str]:
-        """The messages that tell the host of these objects, None being one that it doesn't get (any more); none if it
-        has all of them so."""
+        """Return the messages that tell the host of these objects; none if it has all of them as they are.
+
+        An object that is None is one that the host doesn't get (any more).
+        """
         texts: dict[Path, str] = {}
         deletes, sent = [], self.sent.by_name()
         for path, fields in found.items():
@@ -157,36 +173,49 @@ class Stream:
         return parts(iter(texts.items()), version, tuple(sorted(deletes)))
 
     async def send(self, messages: Iterable[str], kind: str = CHANGE) -> None:
-        """ConnectionClosed; TimeoutError if the host doesn't read."""
+        """Send messages, each within `SEND_S`.
+
+        Raises:
+            ConnectionClosed: The stream has ended.
+            TimeoutError: The host doesn't read.
+        """
         for text in messages:
             self.counts.note_sent(kind, text)
             async with asyncio.timeout(SEND_S):
                 await self.socket.send(text if len(text) <= FRAGMENT else fragments(text))
 
     async def end(self, code: int, reason: str) -> None:
+        """Close the stream with a code and a reason. A stream that has ended already stays as it is."""
         with suppress(ConnectionClosed):
             await self.socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a stream that has ended leaves: what its host said last. It keeps no socket. `at`: when it ended, in seconds
-    since 1970; the others as of a stream."""
+    """What remains of a stream that has ended: the host's last report, without any socket."""
 
-    at: float
-    since: float
-    needed: int
-    report: Reported
-    heard: float
+    at: float  # when the stream ended, in seconds since 1970
+    since: float  # as in `Stream`
+    needed: int  # as in `Stream`
+    report: Reported  # as in `Stream`
+    heard: float  # as in `Stream`
 
 
 def fragments(text: str) -> Iterator[str]:
-    """A message in pieces: TLS keeps as much memory for each stream as the largest piece that it was ever given."""
+    """Return a message in pieces.
+
+    TLS keeps for each stream as much memory as the largest piece that it was ever given.
+    """
     return (text[start : start + FRAGMENT] for start in range(0, len(text), FRAGMENT))
 
 
 async def send_changes(stream: Stream, closures: Closures, documents: Documents) -> None:
-    """All that has come since the last call. ConnectionClosed; TimeoutError."""
+    """Send all changes that were noted since the last call.
+
+    Raises:
+        ConnectionClosed: The stream has ended.
+        TimeoutError: The host doesn't read.
+    """
     paths, stream.pending = stream.pending, set()
     before = stream.version
     messages = stream.differences(closures.some(stream.host, paths), documents.version)
@@ -196,7 +225,7 @@ async def send_changes(stream: Stream, closures: Closures, documents: Documents)
 
 
 def refusals(stream: Stream, documents: Documents) -> dict[str, str]:
-    """The ENIs that a host claims and doesn't have, and why."""
+    """Return the ENIs that a host claims and can't have, each with the reason."""
     found = {}
     for eni in stream.report.claims if stream.report else ():
         body = documents.of_kind[ResourceKind.ENI].get(eni)
@@ -208,10 +237,14 @@ def refusals(stream: Stream, documents: Documents) -> dict[str, str]:
 
 
 async def send_refusals(stream: Stream, documents: Documents) -> None:
-    """Which claims don't count, if that has changed. ConnectionClosed; TimeoutError.
+    """Send the host which of its claims don't count, if that has changed.
 
-    Each claim costs a look at a document. So a host has them looked at once in CLAIMS_S, however often it reports, and
-    not at all if neither its claims nor the documents have changed.
+    Each claim costs a look at a document. So a host's claims are checked at most once in `CLAIMS_S`, however often it
+    reports, and not at all if neither the claims nor the documents have changed.
+
+    Raises:
+        ConnectionClosed: The stream has ended.
+        TimeoutError: The host doesn't read.
     """
     asked = stream.report.claims if stream.report else (), documents.version
     if asked == stream.claims_asked:

@@ -1,12 +1,12 @@
-"""What a relay says of its hosts, in the store and outside its revisions: who is there, and what is in force where.
+"""A relay's summary, in the store but outside its revisions: which hosts are there, and what is in force where.
 
 Owns the form of a summary, and when one is written. Must not know who reads it.
 
     {"time": seconds since 1970, "process": a text that no other relay has, "epoch", "seen": the last revision that the
-     relay has seen, "hosts": {host: of it}}
-    of a host: {"connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null,
-                "needed": the last revision that may concern it, "failed": [{"eni", "why"}], "error": text,
-                "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet]}
+     relay has seen, "hosts": {name: host}}
+    host: {"connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null,
+           "needed": the last revision that may concern it, "failed": [{"eni", "why"}], "error": text,
+           "age": seconds since its last report or null, "claims": [ENIs attached there that aren't its own yet]}
 """
 
 from __future__ import annotations
@@ -41,19 +41,25 @@ LOGGER = logging.getLogger("sgdataplane.relay")
 
 @dataclass
 class Summarizing:
-    """Writes them. `name`: of the relay, which it alone should have. `process`: what tells it from another relay."""
+    """Writes a relay's summaries."""
 
     store: Store
     relay: Relay
     name: str
+    """The relay's, which no other relay should have."""
     process: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells this process from another relay of the same name."""
     look_at: float = field(default_factory=lambda: time.monotonic() + FIRST_NAME_S)
-    said: bytes = b""  # the digest of what was written last, but for ages; b"" if nothing was
+    """When to look for another relay of the same name (monotonic)."""
+    said: bytes = b""
+    """The digest of the last summary without its ages; b"" before the first one."""
     said_at: float = 0.0
-    troubles: set[type[Exception]] = field(default_factory=set)  # that were logged since something was written
+    """When that summary was written (monotonic)."""
+    troubles: set[type[Exception]] = field(default_factory=set)
+    """The kinds of errors that were logged since something was written."""
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled."""
+        """Write a summary when something is new, and end expired streams, until this is cancelled."""
         while True:
             self.relay.end_expired(time.time())
             await self._say()
@@ -63,7 +69,7 @@ class Summarizing:
             await asyncio.sleep(EACH_S)
 
     async def _say(self) -> None:
-        """If something is new, or nothing was said for a while."""
+        """Write a summary if something is new, or none was written for a while."""
         body = summary_of(self.relay, time.time())
         new = digest_in(canonical(_ageless(body)))
         if new == self.said and time.monotonic() - self.said_at <= AT_LEAST_S:
@@ -77,7 +83,7 @@ class Summarizing:
             self._note_written()
 
     def _note_trouble(self, error: Exception) -> None:
-        """Log each kind of trouble once: its words may differ each second."""
+        """Count an error, and log its kind once, because its words may differ each second."""
         self.relay.counts.errors[OF_SUMMARY] += 1
         self.relay.counts.is_store_full = isinstance(error, FullError)
         if type(error) not in self.troubles:
@@ -98,7 +104,7 @@ class Summarizing:
         await asyncio.to_thread(self.store.put_summary, self.name, {**body, "process": self.process})
 
     def _is_name_taken(self) -> bool:
-        """Whether somebody else has written since this one did."""
+        """Whether another process has written a summary under this name since we did."""
         found = self.store.summary(self.name)
         return found is not None and found.get("process") != self.process
 
@@ -110,11 +116,11 @@ class Summarizing:
 
 
 class Shares(NamedTuple):
-    """What a summary holds of one host: failures, claims, and characters of each reason."""
+    """How much a summary may hold of each host."""
 
-    failures: int
-    claims: int
-    why: int
+    failures: int  # the number of ENIs that aren't enforced
+    claims: int  # the number of claims
+    why: int  # characters of each reason
 
     @classmethod
     def among(cls, hosts: int) -> Shares:
@@ -126,7 +132,7 @@ class Shares(NamedTuple):
 
 
 def summary_of(relay: Relay, now: float) -> Fields:
-    """Return what a relay says now. Its hosts share what a summary can hold."""
+    """Return a relay's summary of now. Its hosts share what a summary can hold."""
     relay.forget_left(now)
     shares = Shares.among(len(relay.left) + len(relay.streams))
     hosts: Fields = {
@@ -156,13 +162,13 @@ def _described(stream: Stream | Left, now: float, shares: Shares) -> Fields:
 
 
 def _new_claims(stream: Stream, documents: Documents) -> list[Json]:
-    """Those that nobody has yet: of others the host hears itself."""
+    """Return the claims to ENIs that no host has yet. The host itself hears of the others."""
     enis = documents.of_kind[ResourceKind.ENI]
     claims = stream.report.claims if stream.report else ()
     return [eni for eni in claims if (body := enis.get(eni)) is not None and not about(body).get(FIELD)]
 
 
 def _ageless(value: Fields) -> Fields:
-    """Without what changes by itself."""
+    """Return a summary without the values that change by themselves."""
     left = ((key, inner) for key, inner in value.items() if key not in AGELESS)
     return {key: _ageless(inner) if isinstance(inner, dict) else inner for key, inner in left}

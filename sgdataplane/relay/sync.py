@@ -1,7 +1,7 @@
 """A host's side: follows one relay of several, writes what comes as generations, and reports what the agent enforces.
 
 Owns when it connects, what it publishes, and what it reports. Must not know how the agent enforces, or what a policy
-means. Nothing that a relay sends names a file: generations have names of ours.
+means. Nothing that a relay sends becomes a file's name: generations have names of ours.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ LOGGER = logging.getLogger("sgdataplane.sync")
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """While the block runs, this process alone writes generations there. HostError if another one does."""
+    """Lock a folder, so that this process alone writes generations there while the block runs.
+
+    Raises:
+        HostError: Another process has the lock, or the folder can't be made.
+    """
     lock = path / ".lock"
     try:
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -77,20 +81,28 @@ def held(path: Path) -> Iterator[None]:
 
 @dataclass
 class Folder:
-    """The generations of this host. `published`: the current one. `same_until`: the last version for which it is right.
-    `is_damaged`: it can't be read, or isn't as we would write it, as an earlier program wrote it. Then even the same
-    version is written anew. One thread at a time uses it."""
+    """The generations of this host. One thread at a time uses it."""
 
     publisher: Publisher
     published: HostPart = field(default_factory=HostPart)
+    """The current generation."""
     same_until: Version | None = None
+    """The last version for which the current generation is right."""
     is_damaged: bool = False
-    generations: int = 0  # written by this process
+    """Whether the current generation can't be read, or isn't as we would write it, such as one of an earlier program.
+
+    If so, even the same version is written anew.
+    """
+    generations: int = 0
+    """How many generations this process has written."""
     memory: Memory = field(default_factory=Memory)
 
     @staticmethod
     def open(path: Path) -> Folder:
-        """What the last process has left. One that can't be read is as good as none, but nothing older may follow."""
+        """Return the folder with the generation that the last process has left.
+
+        One that can't be read counts as none, but nothing older may follow it.
+        """
         publisher = Publisher(path.absolute())
         version = publisher.version()
         if version is None:
@@ -104,7 +116,11 @@ class Folder:
         return Folder(publisher, part, version, is_damaged=files(part.document()) != files(document))
 
     def publish(self, part: HostPart, *, may_go_back: bool) -> None:
-        """Make it what the agent reads. SgDataplaneError: then the generation before stays."""
+        """Make a part of the store what the agent reads.
+
+        Raises:
+            SgDataplaneError: It can't be published. The generation before stays.
+        """
         version, until = part.version, self.same_until
         assert version is not None, "only what a relay has sent is published"
         is_later = until is None or version >= until
@@ -119,7 +135,7 @@ class Folder:
 
 
 def _read(folder: Path) -> dict[str, object]:
-    """The document that a generation's files make."""
+    """Return the document that a generation's files make together."""
     document: dict[str, object] = {}
     for file in sorted(folder.iterdir()):
         for section, found in json.loads(file.read_bytes()).items():
@@ -130,14 +146,20 @@ def _read(folder: Path) -> dict[str, object]:
 
 
 def wait_s(attempts: int) -> float:
-    """Seconds until the next attempt, after this many. Hosts that lost a relay at one moment come back spread over all
-    of a time that doubles with each attempt ("full jitter"), as chance needn't be secret for that."""
+    """Return the seconds to wait before the next attempt, after this many.
+
+    It is a random time below a limit that doubles with each attempt ("full jitter"). So hosts that lost a relay at one
+    moment don't come back at one moment. Chance needn't be secret for that.
+    """
     return random.uniform(0, min(LONGEST_S, SHORTEST_S * 2 ** min(attempts, 10)))
 
 
 class HostSync:
-    """`relays`: URLs, which are tried in turn. `place`: asks the agent. `may_go_back`: an operator has said that the
-    first thing that comes may be older than what is here. `run` in one event loop, once."""
+    """The sync of one host with its relays. Call `run` once, in one event loop.
+
+    `relays` are URLs, which are tried in turn. `place` asks the agent what is in force. With `may_go_back`, an operator
+    has allowed that the first change may be older than what is here.
+    """
 
     def __init__(
         self,
@@ -158,7 +180,7 @@ class HostSync:
         self._attempts = 0
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled."""
+        """Follow the relays and publish what they send, until this is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._enforce())
@@ -189,7 +211,7 @@ class HostSync:
             await asyncio.sleep(wait_s(self._attempts))
 
     async def _stream(self, url: str) -> None:
-        """Until it ends; what ends it is raised."""
+        """Follow one relay until the stream ends, and raise the error that ended it."""
         async with connect(
             url,
             ssl=self._tls.context(),
@@ -225,7 +247,7 @@ class HostSync:
         await socket.close(CloseCode.GOING_AWAY, why)
 
     async def _say_why(self, socket: ClientConnection, why: str) -> None:
-        """The last report of a stream that is ended here; the next stream's say what is so then."""
+        """Send the last report of a stream that is ended here, with the reason. Later reports don't repeat it."""
         with suppress(ConnectionClosed):
             await socket.send(spell(replace(self.report, error=why)))
 
@@ -290,7 +312,7 @@ class HostSync:
             pause = LOOK_S if is_settled else min(LOOK_S, max(EAGER_S, (time.monotonic() - tried) / 10))
 
     async def _publish(self) -> str:
-        """Why it couldn't be; "" if it could."""
+        """Publish the part that was received. Return why that failed; "" if it didn't."""
         part, goes_back = self.part, self._goes_back
         if part.version is None:
             return ""
@@ -305,7 +327,7 @@ class HostSync:
         return ""
 
     async def _look(self) -> Enforcement:
-        """What the agent says; the error also if it says nothing."""
+        """Return what the agent reports. If the agent can't be asked, the error says why."""
         version = self._folder.published.version
         try:
             return await asyncio.to_thread(self._place.look, version or Version(0, 0))
@@ -333,8 +355,21 @@ def run_sync(  # noqa: PLR0913  # what the command line says
     ready: Callable[[str], None],
     beside: Callable[[HostSync], Coroutine[None, None, None]],
 ) -> None:
-    """Follow until SIGTERM or Ctrl-C; what was begun is published whole. `ready`: called once, with what is here.
-    `beside`: what runs as long. EndpointError, HostError."""
+    """Follow relays until SIGTERM or Ctrl-C. A publication that has begun is finished.
+
+    Args:
+        relays: URLs, which are tried in turn.
+        tls: This host's certificate and the authority of the relays'.
+        folder: Where generations are written.
+        socket: The agent's control socket.
+        may_go_back: Whether the first change may be older than what is here.
+        ready: Called once, with a line that says what is here.
+        beside: Makes a coroutine that runs as long as the sync does.
+
+    Raises:
+        EndpointError: The TLS files can't be used.
+        HostError: The folder can't be used, or another process writes it.
+    """
     checked = HostTls(tls)
 
     async def follow(opened: Folder) -> None:
@@ -352,7 +387,7 @@ def run_sync(  # noqa: PLR0913  # what the command line says
 
 
 def _counted(error: Exception, *, was_open: bool) -> str:
-    """Which of the counted failures it is."""
+    """Return the word by which a failure is counted."""
     if isinstance(error, OlderError):
         return OLDER
     if isinstance(error, BadMessageError):
@@ -361,7 +396,7 @@ def _counted(error: Exception, *, was_open: bool) -> str:
 
 
 def _told(error: Exception) -> str:
-    """Why a stream has ended, for people."""
+    """Return why a stream has ended, for people."""
     if isinstance(error, ConnectionClosed):
         end, ours = error.rcvd, error.sent
         if end is not None and error.rcvd_then_sent is not False:

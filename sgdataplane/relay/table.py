@@ -1,9 +1,9 @@
-"""Many small values by name, in little more memory than their bytes.
+r"""Many small values by name, in little more memory than their bytes.
 
-Owns how they lie there. Must not know what they mean.
+Owns their layout in memory. Must not know what they mean.
 
 A dict takes some 250 bytes for a name and a value of 30 bytes each; this takes 65. The entries are lines in a few
-texts, chosen by the hash of the name: "\\n", name, "\\t", value, and "\\n" at the end. What a line can't have in it is
+texts, chosen by the hash of the name: "\n", name, "\t", value, and "\n" at the end. What a line can't contain is
 escaped, so no value can look like another entry. A look-up is a search in one text of some 32 lines (1 us), and a
 change makes that text anew (2 us).
 """
@@ -21,8 +21,10 @@ NEWLINE, TAB, ESCAPE = b"\n", b"\t", b"\\"
 
 
 class Lines:
-    """Names with bytes. `copy` shares all texts. Not for several threads that change it at once. `expected`: how many
-    entries will come."""
+    """A mapping of names to bytes. One thread at a time may change it.
+
+    `expected` is how many entries will come.
+    """
 
     __slots__ = ("_count", "_texts")
 
@@ -31,17 +33,20 @@ class Lines:
         self._count = 0
 
     def copy(self) -> Lines:
+        """Return a copy that shares all texts with this one."""
         made = Lines()
         made._texts, made._count = self._texts.copy(), self._count
         return made
 
     def get(self, name: str) -> bytes | None:
+        """Return the value of a name; None if it isn't there."""
         text = self._texts[hash(name) % len(self._texts)]
         key = _key(name)
         at = text.find(key)
         return None if at < 0 else _plain(text[at + len(key) : text.index(NEWLINE, at + len(key))])
 
     def put(self, name: str, value: bytes) -> None:
+        """Set the value of a name."""
         if self._count >= 2 * LINES * len(self._texts):
             self._spread()
         place, key = hash(name) % len(self._texts), _key(name)
@@ -54,7 +59,7 @@ class Lines:
         self._count += 1
 
     def pop(self, name: str) -> bytes | None:
-        """Take it out; None if it isn't there."""
+        """Remove a name, and return its value; None if it isn't there."""
         place, key = hash(name) % len(self._texts), _key(name)
         text = self._texts[place]
         at = text.find(key)
@@ -66,7 +71,10 @@ class Lines:
         return _plain(text[at + len(key) : end])
 
     def _spread(self) -> None:
-        """Twice as many texts: of each, some lines stay, and the others go as many places further as there were."""
+        """Double the number of texts.
+
+        Some lines of each text stay; the others move on by the former number of texts.
+        """
         count, further = len(self._texts), []
         for place, text in enumerate(self._texts):
             lines: tuple[list[bytes], list[bytes]] = [], []
@@ -77,7 +85,7 @@ class Lines:
         self._texts += further
 
     def items(self) -> Iterator[tuple[str, bytes]]:
-        """In no order that means anything."""
+        """Yield all entries, in no order that means anything."""
         for text in self._texts:
             for line in _lines(text):
                 name, _, value = line.partition(TAB)
@@ -98,7 +106,7 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _key(name: str) -> bytes:
-    """How the line of an entry begins, with the end of the line before."""
+    """Return how the line of an entry begins, with the end of the line before."""
     if PLAIN.fullmatch(name):
         return f"\n{name}\t".encode()
     return b"\n%b\t" % _escaped(name.encode("utf-8", "surrogatepass")).replace(TAB, b"\\t")
@@ -122,29 +130,34 @@ def _plain(value: bytes) -> bytes:
 
 
 class Packed(bytes):
-    """Such a value, compressed."""
+    """A list of names that is compressed."""
 
     __slots__ = ()
 
 
 def packed(names: bytes) -> bytes:
-    """The same, smaller. What is changed of it later isn't."""
+    """Return a list of names in a smaller form. Later changes to it aren't compressed again."""
     return names if isinstance(names, Packed) or len(names) < WORTH_PACKING else Packed(zlib.compress(names, LEVEL))
 
 
 def added(names: bytes, name: str) -> bytes:
-    """With one more, which isn't among them."""
+    """Return a list of names with one more. The name must not be among them."""
     return _unpacked(names) + _key(name)[1:]
 
 
 def without(names: bytes, name: str) -> bytes:
-    """Without one of them. ValueError if it isn't."""
+    """Return a list of names without one of them.
+
+    Raises:
+        ValueError: The name isn't among them.
+    """
     names, key = _unpacked(names), _key(name)[1:]
     at = (TAB + names).index(TAB + key)
     return names[:at] + names[at + len(key) :]
 
 
 def listed(names: bytes) -> list[str]:
+    """Return the names of a list."""
     names = _unpacked(names)
     if ESCAPE in names:
         return [_name(one) for one in names.split(TAB)[:-1]]

@@ -21,28 +21,30 @@ from sgdataplane.visible import visible
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Files in PEM: our certificate and its key, the authority that signs the others' certificates, and perhaps the
-    authority's list of those that it has revoked (RFC 5280, section 5)."""
+    """The PEM files of one side."""
 
-    certificate: Path
-    key: Path
-    authority: Path
-    revoked: Path | None = None
+    certificate: Path  # our own
+    key: Path  # the key of our certificate
+    authority: Path  # signs the other side's certificates
+    revoked: Path | None = None  # the authority's list of revoked certificates (RFC 5280, section 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who opened a stream. `serial`: of its certificate (`plain_serial`). `issued`, `ends`: when that was issued and
-    when it ends, in seconds since 1970."""
+    """The host that has opened a stream, by its certificate."""
 
     host: str
-    serial: str
-    issued: float = math.inf
-    ends: float = math.inf
+    serial: str  # the certificate's number (`plain_serial`)
+    issued: float = math.inf  # when the certificate was issued, in seconds since 1970
+    ends: float = math.inf  # when it ends, in seconds since 1970
 
 
 def relay_context(files: TlsFiles) -> ssl.SSLContext:
-    """Of a relay: whoever shows no certificate of the authority gets no stream. EndpointError."""
+    """Return a relay's context. A peer without a certificate of the authority gets no stream.
+
+    Raises:
+        EndpointError: A file can't be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0  # a stream lives long, and what resumes one would outlive a revocation
@@ -50,7 +52,11 @@ def relay_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def host_context(files: TlsFiles) -> ssl.SSLContext:
-    """Of a host: the relay's certificate must be the authority's, and name the host of its URL. EndpointError."""
+    """Return a host's context. The relay's certificate must be the authority's and name the host of its URL.
+
+    Raises:
+        EndpointError: A file can't be used.
+    """
     return _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
 
 
@@ -77,7 +83,7 @@ def end_of(certificate: Mapping[str, Any]) -> float:
 
 
 class HostTls:
-    """The context of a host's connections, made anew when the list of revoked certificates is replaced."""
+    """The TLS context of a host's connections. It is made anew when the list of revoked certificates is replaced."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
@@ -89,7 +95,11 @@ class HostTls:
         return self._look() != self._seen
 
     def context(self) -> ssl.SSLContext:
-        """Return the context for the next connection. EndpointError if the list can't be read."""
+        """Return the context for the next connection.
+
+        Raises:
+            EndpointError: The list of revoked certificates can't be read.
+        """
         seen = self._look()
         if seen != self._seen:
             self._context, self._seen = host_context(self._files), seen
@@ -106,7 +116,11 @@ class HostTls:
 
 
 def peer_in(certificate: dict[str, Any]) -> Peer:
-    """Whose certificate it is, as `getpeercert()` has it. ValueError if it names no host, or several."""
+    """Return whose certificate it is. The certificate is what `getpeercert()` returns.
+
+    Raises:
+        ValueError: It names no host, or several.
+    """
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     if len(names) != 1 or not is_host_name(names[0]):
         raise ValueError(f"the certificate's common name is no host's: {visible(', '.join(names))[:80]}")

@@ -1,9 +1,9 @@
-"""What leads from a document to the hosts that need it, kept up to date revision by revision.
+"""The ways from a document to the hosts that need it, kept up to date revision by revision.
 
-Owns which host each ENI is bound to, the members of groups, and what groups name. Is given facts. Must not know what
-a host gets of a document, nor how it gets there.
+Owns which host each ENI is bound to, the members of groups, and what groups name. Its input is facts. Must not know
+what a host gets of a document, nor how it gets there.
 
-A topic is a group, the members of a group, a list, a VPC or an instance; `audience` says which hosts follow it.
+A topic is a group, the members of a group, a list, a VPC or an instance. `Topics` returns the hosts that follow one.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ NOBODY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What of a group decides who needs what. `names`: the groups and lists that its rules name."""
+    """The facts of a group that decide which hosts need what."""
 
     vpc_id: str
-    names: frozenset[Path] = frozenset()
+    names: frozenset[Path] = frozenset()  # the groups and lists that its rules name
 
     @staticmethod
     def of(body: Body) -> GroupFacts:
+        """Return the facts of a group's document."""
         named = {
             path_of(kind, str(rule[field]))
             for rule in rules_in(body)
@@ -49,24 +50,27 @@ class GroupFacts:
 
 @dataclass(frozen=True, slots=True)
 class EniFacts:
-    """The same of an ENI. `host`: None if it is bound to none. `is_member`: whether its addresses are members of its
-    groups. `instance`: "" if it has none, and `is_primary`: whether it is the primary one there."""
+    """The facts of an ENI that decide which hosts need what."""
 
-    host: str | None
+    host: str | None  # None if it is bound to none
     groups: tuple[str, ...]
-    is_member: bool
-    instance: str
-    is_primary: bool
+    is_member: bool  # whether its addresses are members of its groups
+    instance: str  # "" if it has none
+    is_primary: bool  # whether it is its instance's primary ENI
 
     @staticmethod
     def of(body: Body, host: str | None) -> EniFacts:
+        """Return the facts of an ENI's document. `host` is the host that it is bound to."""
         state = state_in(body)
         groups = tuple(texts(state, "security_group_ids"))
         return EniFacts(host, groups, is_member(state), str(state.get("instance_id", "")), is_primary(state))
 
 
 class Topics:
-    """All of it at one revision. Names are ids; paths are those of documents. `instances`: about how many there are."""
+    """All topics at one revision. Names are ids; paths are those of documents.
+
+    `instances` is about how many instances there are.
+    """
 
     def __init__(self, instances: int = 0) -> None:
         self.groups: dict[str, GroupFacts] = {}
@@ -80,23 +84,30 @@ class Topics:
     # what is asked
 
     def hosts(self) -> frozenset[str]:
+        """Return the hosts that ENIs are bound to."""
         return frozenset(self._enis)
 
     def enis_of_host(self, host: str) -> list[str]:
+        """Return the ENIs that are bound to a host."""
         return listed(self._enis.get(host, b""))
 
     def own_groups(self, host: str) -> frozenset[str]:
-        """The groups of a host's ENIs."""
+        """Return the groups of a host's ENIs."""
         return frozenset(self._own.get(host, ()))
 
     def members(self, group: str) -> Collection[str]:
+        """Return the ENIs that are members of a group."""
         return listed(self._members.get(group, b""))
 
     def enis_of_instance(self, instance: str) -> list[str]:
+        """Return the ENIs of an instance."""
         return listed(self._of_instance.get(instance) or b"")
 
     def near_of(self, group: str) -> Iterator[str]:
-        """The groups whose members a group's policy asks about: itself, and those of its VPC that its rules name."""
+        """Yield the groups whose members a group's policy depends on.
+
+        These are the group itself, and those of its VPC that its rules name.
+        """
         facts = self.groups.get(group)
         if facts is None:
             return
@@ -108,18 +119,18 @@ class Topics:
                     yield name_of(path)
 
     def hosts_in(self, group: str) -> Collection[str]:
-        """The hosts that have ENIs in a group."""
+        """Return the hosts that have ENIs in a group."""
         return self._hosts.get(group, ())
 
     def followers(self, path: Path) -> set[str]:
-        """The hosts that get a group, as it is or without its rules, or a list."""
+        """Return the hosts that get a group, whole or without its rules, or a list."""
         found = set(self.hosts_in(name_of(path))) if kind_of(path) is ResourceKind.GROUP else set()
         for group in self._namers.get(path, ()):
             found.update(self.hosts_in(group))
         return found
 
     def listeners(self, group: str) -> set[str]:
-        """The hosts that get the members of a group."""
+        """Return the hosts that get the members of a group."""
         found = set(self.hosts_in(group))
         for other in self._namers.get(path_of(ResourceKind.GROUP, group), ()):
             if group in self.near_of(other):
@@ -127,19 +138,19 @@ class Topics:
         return found
 
     def audience_of_vpc(self, vpc: str) -> set[str]:
-        """The hosts that get a VPC. It looks at all groups: VPCs hardly ever change."""
+        """Return the hosts that get a VPC. It looks at all groups, because VPCs hardly ever change."""
         groups = (group for group, facts in self.groups.items() if facts.vpc_id == vpc)
         return {host for group in groups for host in self.followers(path_of(ResourceKind.GROUP, group))}
 
     # what changes
 
     def pack(self) -> None:
-        """Once all is there: take less memory for it."""
+        """Compress the lists of names, once all documents are read."""
         self._members = {group: packed(names) for group, names in self._members.items()}
         self._enis = {host: packed(names) for host, names in self._enis.items()}
 
     def put_group(self, group: str, facts: GroupFacts | None) -> None:
-        """None: it is gone."""
+        """Set the facts of a group; None if it is gone."""
         before = self.groups.pop(group, None)
         if facts is not None:
             self.groups[group] = facts
@@ -150,7 +161,10 @@ class Topics:
             self._namers.setdefault(path, []).append(group)
 
     def put_eni(self, eni: str, before: EniFacts | None, after: EniFacts | None) -> None:
-        """`before`: what was put last; None for an ENI that wasn't there, or isn't any more."""
+        """Replace the facts of an ENI.
+
+        `before` is what was put last. Each is None where the ENI wasn't there, or isn't any more.
+        """
         if before is not None:
             self._remove(eni, before)
         if after is not None:

@@ -1,6 +1,6 @@
-"""What a revision changed of that which hosts get: the documents whose objects differ, and the ENIs that it binds anew.
+"""The difference between two revisions for hosts: documents whose objects differ, and ENIs that are bound anew.
 
-Owns the comparison of two revisions. Is given documents before and after. Must not know who gets what.
+Owns the comparison of two revisions. Its input is documents before and after. Must not know who gets what.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ OTHERS = (ResourceKind.VPC, ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST, Re
 
 @dataclass(frozen=True, slots=True)
 class TurnedGroup:
-    """A group whose object differs; None where it isn't there."""
+    """A group whose object differs."""
 
     name: str
-    before: GroupFacts | None
-    after: GroupFacts | None
-    is_stub_changed: bool
+    before: GroupFacts | None  # None if it wasn't there
+    after: GroupFacts | None  # None if it is gone
+    is_stub_changed: bool  # whether the object without its rules differs, too
 
     @property
     def is_moved(self) -> bool:
-        """Whether it is in another VPC now, was made or is gone."""
+        """Whether the group is in another VPC now, was made or is gone."""
         return (self.before and self.before.vpc_id) != (self.after and self.after.vpc_id)
 
 
 @dataclass(frozen=True, slots=True)
 class TurnedEni:
-    """An ENI whose object or host differs; None where it isn't there. `is_far_changed`: its object for other hosts."""
+    """An ENI whose object or host differs."""
 
     name: str
-    before: EniFacts | None
-    after: EniFacts | None
-    is_far_changed: bool
+    before: EniFacts | None  # None if it wasn't there
+    after: EniFacts | None  # None if it is gone
+    is_far_changed: bool  # whether the object that other hosts get differs, too
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Those that it is or was bound to."""
+        """The hosts that it is or was bound to."""
         return frozenset(facts.host for facts in (self.before, self.after) if facts and facts.host is not None)
 
     @property
     def groups(self) -> frozenset[str]:
-        """Those that it is or was in."""
+        """The groups that it is or was in."""
         return frozenset(group for facts in (self.before, self.after) if facts for group in facts.groups)
 
     @property
@@ -71,15 +71,15 @@ class TurnedEni:
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """`others`: the paths of lists, VPCs and instances."""
+    """All that a revision changed for hosts."""
 
     groups: tuple[TurnedGroup, ...]
     enis: tuple[TurnedEni, ...]
-    others: tuple[Path, ...]
+    others: tuple[Path, ...]  # the paths of lists, VPCs and instances
 
     @staticmethod
     def of(before: Documents, after: Documents, change: Revision, topics: Topics, host_of: HostOf) -> Turned:
-        """`topics`: of the documents before."""
+        """Compare the documents before and after a revision. `topics` are of the documents before."""
         paths: dict[ResourceKind, list[Path]] = {}
         for path in (*change.puts, *change.deletes):
             paths.setdefault(kind_of(path), []).append(path)
@@ -94,6 +94,8 @@ class Turned:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
+    """The documents before and after a revision."""
+
     before: Documents
     after: Documents
 
@@ -131,8 +133,10 @@ def _turned_enis(both: _Both, names: Iterable[str], host_of: HostOf) -> Iterator
 
 
 def _bound_anew(both: _Both, paths: Mapping[ResourceKind, list[Path]], topics: Topics) -> Iterator[str]:
-    """The ENIs that may be bound to another host, though they aren't changed themselves: by a tag of their instance, or
-    because the first host came, a second one, or there is one left."""
+    """Yield the ENIs that may be bound to another host, though their own documents aren't changed.
+
+    A tag of their instance may bind them, or the number of hosts: the first one came, or a second one, or one is left.
+    """
     for path in paths.get(ResourceKind.INSTANCE, ()):
         yield from topics.enis_of_instance(name_of(path))
     if ResourceKind.HOST in paths:

@@ -1,4 +1,4 @@
-"""What relay and host say to each other: JSON objects, one a WebSocket message, told apart by `kind`.
+"""The messages between relay and host: JSON objects, one a WebSocket message, told apart by `kind`.
 
 Owns the messages, their encoding, and the check of everything that comes in: nothing else reads what a peer has sent.
 Must not know sockets, stores or folders.
@@ -53,7 +53,7 @@ Objects: TypeAlias = Mapping[Path, Fields]  # what a host gets: path -> native o
 
 
 class BadMessageError(Exception):
-    """A peer has sent what is no message. The text is for that peer, and for our log; it is visible."""
+    """A peer has sent what is no message. The text is for that peer and for our log, and is safe to show."""
 
     def __init__(self, message: str) -> None:
         super().__init__(visible(message)[:LONGEST_TEXT])
@@ -65,27 +65,26 @@ class OtherProtocolError(BadMessageError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`have`: of what the host got last; None if it has nothing. `digests`: of its objects, by path."""
+    """A host's first message: what it already has."""
 
-    version: str
-    have: Version | None = None
-    digests: Mapping[Path, str] = field(default_factory=dict)
+    version: str  # of the host's program
+    have: Version | None = None  # the version that the host got last; None if it has nothing
+    digests: Mapping[Path, str] = field(default_factory=dict)  # path -> digest of the host's object
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """`enforced`: the last version that is in force on that host. `failed`: ENI -> why it isn't, where it isn't.
-    `error`: why nothing newer is in force; "" if nothing is wrong. `claims`: ENIs that are attached there."""
+    """A host's report of what is in force there."""
 
-    enforced: Version | None = None
-    failed: tuple[tuple[str, str], ...] = ()
-    error: str = ""
-    claims: tuple[str, ...] = ()
+    enforced: Version | None = None  # the last version that is in force
+    failed: tuple[tuple[str, str], ...] = ()  # pairs of an ENI that isn't enforced and the reason
+    error: str = ""  # why nothing newer is in force; "" if nothing is wrong
+    claims: tuple[str, ...] = ()  # ENIs that are attached there
 
 
 @dataclass(frozen=True, slots=True)
 class HostChange:
-    """A part of what a host gets, or what changes in it. Whoever has made all parts has what is right at `version`."""
+    """A part of a change. A host that has applied all parts has what is right at `version`."""
 
     version: Version
     puts: Objects = field(default_factory=dict)
@@ -95,22 +94,23 @@ class HostChange:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """`enis`: claimed by that host, and why it doesn't have them."""
+    """The answer to claims that don't count."""
 
-    enis: Mapping[str, str]
+    enis: Mapping[str, str]  # each ENI that the host claims and doesn't have, and why
 
 
 def canonical(value: Fields | Sequence[Fields]) -> str:
-    """The text of an object of which its digest is made: the same for all that mean the same JSON."""
+    """Return the text of an object from which its digest is made: the same for all that mean the same JSON."""
     return CANONICAL.encode(value)
 
 
 def digest_of(fields: Fields) -> str:
+    """Return the digest of an object in hexadecimal, as messages have it."""
     return digest_in(canonical(fields)).hex()
 
 
 def digest_in(text: str) -> bytes:
-    """Of an object's text, in bytes."""
+    """Return the digest of an object's text, in bytes."""
     return sha256(text.encode()).digest()[: DIGEST // 2]
 
 
@@ -118,6 +118,7 @@ def digest_in(text: str) -> bytes:
 
 
 def spell(message: Hello | Reported | HostChange | Refused) -> str:
+    """Return the text of a message."""
     match message:
         case Hello():
             said = {"protocol": PROTOCOL, "version": message.version, "have": _spelt(message.have)}
@@ -134,7 +135,7 @@ def spell(message: Hello | Reported | HostChange | Refused) -> str:
 def spell_change(
     version: Version, texts: Mapping[Path, str], deletes: tuple[Path, ...] = (), *, has_more: bool = False
 ) -> str:
-    """A change whose objects are texts already (`canonical`): many hosts get the same ones."""
+    """Return the text of a change whose objects are texts already (`canonical`), as many hosts get the same ones."""
     puts = ",".join(f"{json.dumps(path)}:{text}" for path, text in texts.items())
     more = ',"more":true' if has_more else ""
     place = f'"epoch":{version.epoch},"revision":{version.revision}'
@@ -142,7 +143,7 @@ def spell_change(
 
 
 def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Path, ...]) -> Iterator[str]:
-    """The messages of one change: as many as it takes. `texts`: of each object that is put."""
+    """Yield the messages of one change: as many as its size needs. `texts` are of the objects that are put."""
     part: dict[Path, str] = {}
     size = sum(map(len, deletes))
     for path, text in texts:
@@ -155,7 +156,7 @@ def parts(texts: Iterator[tuple[Path, str]], version: Version, deletes: tuple[Pa
 
 
 def _report(report: Reported) -> dict[str, object]:
-    """With as much as a report may have."""
+    """Return a report's fields, cut to what a report may have."""
     failed = [{"eni": eni, "why": why[:LONGEST_TEXT]} for eni, why in report.failed[:MOST_FAILED]]
     said = {"enforced": _spelt(report.enforced), "failed": failed, "error": report.error[:LONGEST_TEXT]}
     return {**said, "claims": list(report.claims[:MOST_ENIS])}
@@ -169,7 +170,11 @@ def _spelt(version: Version | None) -> dict[str, int] | None:
 
 
 def read_from_host(text: str | bytes) -> Hello | Reported:
-    """BadMessageError."""
+    """Read and check a host's message.
+
+    Raises:
+        BadMessageError: It is none, or has what a message must not have.
+    """
     found = _object(text)
     match found.pop("kind", None):
         case "hello":
@@ -182,7 +187,11 @@ def read_from_host(text: str | bytes) -> Hello | Reported:
 
 
 def read_from_relay(text: str | bytes) -> HostChange | Refused:
-    """BadMessageError."""
+    """Read and check a relay's message.
+
+    Raises:
+        BadMessageError: It is none, or has what a message must not have.
+    """
     found = _object(text)
     match found.pop("kind", None):
         case "change":
@@ -247,7 +256,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 def _is_shallow(value: object, levels: int) -> bool:
-    """Whether it has at most so many levels of lists and objects: those who write it aren't made for more."""
+    """Whether a value has at most so many levels of lists and objects. What writes it isn't made for more."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return not inner or (levels > 0 and all(_is_shallow(one, levels - 1) for one in inner))
 
@@ -257,7 +266,11 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def _require_path(path: object) -> ResourceKind:
-    """The kind of what a path names."""
+    """Return the kind of document that a path names.
+
+    Raises:
+        BadMessageError: It is no path of a state.
+    """
     if not isinstance(path, str) or PATH.fullmatch(path) is None:
         raise BadMessageError(f"{path}: not a path of a state, such as security_group/sg-1")
     return kind_of(path)
