@@ -22,23 +22,19 @@ OF_CHOICES = ("profile", "placement")
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
-    """store: where documents are kept; "" if nothing says so.    key_file: what seals the secrets; None: beside the
-    store.    listen: an address and a port.    tls_cert, tls_key: its certificate and key.    lab: the lab that
-    follows. folder: where the state is written for the agent, of which there is only one of both.    agent_socket:
-    where the agent says what is in force.    v1: whether signatures of version 1 count.    classic: whether a group
-    without a VPC is of the classic network.    choices: of the lab, and which quotas hold."""
+    """What `sgdp api` is configured with. Only one of `lab` and `folder` is set."""
 
-    store: str = ""
-    key_file: Path | None = None
-    listen: str = "127.0.0.1:8080"
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    lab: str = ""
-    folder: Path | None = None
-    agent_socket: Path = Path("/run/sgdataplane/agent.sock")
-    v1: bool = True
-    classic: bool = False
-    choices: Choices = IN_LAB
+    store: str = ""  # where documents are kept; "" if nothing says so
+    key_file: Path | None = None  # the key that seals secrets; None for a file beside the store
+    listen: str = "127.0.0.1:8080"  # an address and a port
+    tls_cert: Path | None = None  # the API's certificate
+    tls_key: Path | None = None  # the key of that certificate
+    lab: str = ""  # the name of the lab that follows
+    folder: Path | None = None  # where the state is written for the agent
+    agent_socket: Path = Path("/run/sgdataplane/agent.sock")  # where the agent reports what is in force
+    v1: bool = True  # whether signatures of version 1 are accepted
+    classic: bool = False  # whether a group without a VPC is of the classic network
+    choices: Choices = IN_LAB  # of the lab, and which quotas are in force
 
 
 KINDS: Mapping[str, ValueKind | Choice] = {
@@ -57,8 +53,13 @@ KINDS: Mapping[str, ValueKind | Choice] = {
 
 
 def load_api_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})) -> ApiConfig:
-    """ConfigError with everything that is wrong with the file. Unless it `must_exist`, a missing file means the
-    defaults. `chosen`: values that override the file."""
+    """Return the API's configuration: the file's values, overridden by `chosen`.
+
+    A missing file means the defaults, unless it `must_exist`.
+
+    Raises:
+        ConfigError: Everything that is wrong with the file.
+    """
     file = SettingsFile(path, must_exist=must_exist)
     read = file.read(KINDS)
     _check(file, read, {**read, **chosen})
@@ -67,7 +68,10 @@ def load_api_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object
 
 
 def with_chosen(read: Mapping[str, object], chosen: Mapping[str, object]) -> ApiConfig:
-    """A lab that is chosen takes the place of a folder that was read, and the other way round."""
+    """Return the configuration of a file's values and of chosen ones.
+
+    A lab that is chosen takes the place of a folder that was read, and the other way round.
+    """
     where = {"lab", "folder"} if chosen.keys() & {"lab", "folder"} else set()
     values = {**{key: value for key, value in read.items() if key not in where}, **chosen}
     choices = IN_LAB.over({name: values.pop(name) for name in OF_CHOICES if name in values})
@@ -75,7 +79,7 @@ def with_chosen(read: Mapping[str, object], chosen: Mapping[str, object]) -> Api
 
 
 def _check(file: SettingsFile, read: Mapping[str, object], values: Mapping[str, object]) -> None:
-    """What the file itself says against itself."""
+    """Note where the file contradicts itself."""
     if "lab" in read and "folder" in read:
         file.contradicts("folder", "the state is enforced in one place", "lab, or folder")
     for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):

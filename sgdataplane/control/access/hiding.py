@@ -1,9 +1,10 @@
-"""Take out of an answer what the key that asks may not see.
+"""Hiding, in an answer, of what the key that asks may not see.
 
-Owns which ids are hidden. Is given an answer, the documents, and the rights of keys. Must not know what it means.
+Owns which ids are hidden. Its input is an answer, the documents, and the rights of keys. Must not know what the answer
+means.
 
-The cloud's own actions answer about what they are asked for, and policies speak of that. SgdpExplain and SgdpDiff
-also name what is at the other end, and the groups whose rules decide.
+The cloud's own actions answer only about the resources that a call names, and policies are about these. SgdpExplain and
+SgdpDiff also name what is at the other end, and the groups whose rules decide.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SEEN_BY = {
 
 
 def hide_unseen(answer: Body, documents: Documents, call: Call, rights: Rights) -> Body:
-    """Return the answer with HIDDEN in place of each id that the call's key may not see."""
+    """Return the answer with `HIDDEN` in place of each id that the call's key may not see."""
 
     @cache
     def hidden(word: str) -> bool:

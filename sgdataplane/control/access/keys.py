@@ -45,36 +45,47 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 class Box(Protocol):
-    """Seals secrets, and opens them; `name`: what each is the secret of."""
+    """A box that seals secrets and opens them. `name` says what each is the secret of."""
 
-    def seal(self, secret: str, name: str) -> str: ...
-    def open(self, sealed: str, name: str) -> str: ...
+    def seal(self, secret: str, name: str) -> str:
+        """Return a secret in its sealed form."""
+
+    def open(self, sealed: str, name: str) -> str:
+        """Return the secret that was sealed under this name.
+
+        Raises:
+            StateFileError: It was sealed with another key, for another name, or was changed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """`policy`: the name of one that is built in, or the text of another one. `sealed`: the secret; "" once the key is
-    revoked. `created`, `revoked`, `ends`: seconds since 1970. A temporary key has an end, and the SHA-256 of the token
-    that its requests must have; one whose document doesn't say its end has ended."""
+    """An access key as the store has it.
+
+    A temporary key has an end, and its requests must have its token. One whose document doesn't say its end has ended.
+    """
 
     id: str
     name: str
-    policy: str
-    sealed: str
-    created: float
-    revoked: float | None = None
-    ends: float | None = None
-    token_digest: str = ""
+    policy: str  # the name of a built-in policy, or the text of another one
+    sealed: str  # the secret; "" once the key is revoked
+    created: float  # seconds since 1970
+    revoked: float | None = None  # seconds since 1970; None if it isn't revoked
+    ends: float | None = None  # seconds since 1970; None for a key that isn't temporary
+    token_digest: str = ""  # the SHA-256 of a temporary key's token, else ""
 
     @property
     def path(self) -> Path:
+        """The path of the key's document."""
         return f"{KIND}/{self.id}"
 
     @property
     def has_built_in_policy(self) -> bool:
+        """Whether the policy is one of those that are built in."""
         return self.policy in BUILT_IN
 
     def body(self) -> Body:
+        """Return the key's document."""
         about: dict[str, Json] = {
             "name": self.name,
             "policy": self.policy if self.ends is None else NO_POLICY,
@@ -88,6 +99,7 @@ class StoredKey:
 
     @staticmethod
     def of(path: Path, body: Body) -> StoredKey:
+        """Return the key that a document holds."""
         about, key_id = cast("dict[str, Json]", body["about"]), path.partition("/")[2]
         temporary = cast("dict[str, Json]", about.get("temporary", {}))
         is_temporary = bool(temporary) or key_id.startswith(TEMPORARY_PREFIX)
@@ -105,43 +117,51 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class UsableKey:
-    """What a request's signature is checked with. The secret of a revoked key is "". `ends`, `token_digest`: of a
-    temporary one."""
+    """What a request's signature is checked with."""
 
     id: str
-    secret: str
+    secret: str  # "" for a revoked key
     is_revoked: bool
     policy: AccessPolicy
-    ends: float | None = None
-    token_digest: str = ""
+    ends: float | None = None  # when a temporary key ends, in seconds since 1970; None for others
+    token_digest: str = ""  # the SHA-256 of a temporary key's token, else ""
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What nobody can read from the store. `token`: of a temporary key, else ""."""
+    """A new key with what nobody can read from the store."""
 
     id: str
     secret: str
-    token: str = ""
-    ends: float | None = None
+    token: str = ""  # a temporary key's token, else ""
+    ends: float | None = None  # when a temporary key ends, in seconds since 1970; None for others
 
 
 def stored_keys(documents: Mapping[Path, Body]) -> list[StoredKey]:
-    """All keys, the oldest first."""
+    """Return all keys, the oldest first."""
     found = [StoredKey.of(path, body) for path, body in documents.items() if path.startswith(f"{KIND}/")]
     return sorted(found, key=lambda key: (key.created, key.id))
 
 
 def policy_of(text: str, file: str = "") -> AccessPolicy:
-    """By the name of one that is built in, or its text. PolicyError."""
+    """Return a policy by the name of a built-in one, or by its text.
+
+    Raises:
+        PolicyError: The text is no policy.
+    """
     return BUILT_IN[text] if text in BUILT_IN else read_policy(text, file)
 
 
 def create_key(  # noqa: PLR0913  # what a key is, and who makes it
     store: Store, box: Callable[[bool], Box], call: Call, *, name: str, policy: str, lasts_s: float | None = None
 ) -> NewKey:
-    """Make a key; a temporary one if it lasts so many seconds. `box`: is told whether no other secret is sealed yet, so
-    that a new sealing key will do. PolicyError if the policy can't be used."""
+    """Make a key, and commit it. With `lasts_s` it is a temporary key that ends after so many seconds.
+
+    `box` is called with whether no other secret is sealed yet. If so, a new sealing key will do.
+
+    Raises:
+        PolicyError: The policy can't be used.
+    """
     policy_of(policy)
     prefix = PREFIX if lasts_s is None else TEMPORARY_PREFIX
     key_id, secret = prefix + _random(ID_CHARACTERS), _random(SECRET_CHARACTERS)
@@ -158,8 +178,13 @@ def create_key(  # noqa: PLR0913  # what a key is, and who makes it
 
 
 def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
-    """From the next request on it is refused; a key that is revoked already stays as it is. StateFileError if there is
-    none of this id."""
+    """Revoke a key, so that it is refused from the next request on. Return the revoked key.
+
+    A key that is revoked already stays as it is.
+
+    Raises:
+        StateFileError: There is no key of this id.
+    """
 
     def decide(seen: Snapshot) -> StoredKey:
         key = next((one for one in stored_keys(seen.documents) if one.id == key_id), None)
@@ -172,7 +197,10 @@ def revoke_key(store: Store, call: Call, key_id: str) -> StoredKey:
 
 
 def _commit(store: Store, call: Call, decide: Callable[[Snapshot], StoredKey]) -> StoredKey:
-    """Decides anew if others commit meanwhile; commits nothing if the document is there already."""
+    """Commit the key that `decide` returns. If others commit meanwhile, decide anew.
+
+    Nothing is committed if the document is there already.
+    """
     while True:
         seen = store.snapshot()
         key = decide(seen)
@@ -191,8 +219,11 @@ def _random(length: int) -> str:
 
 
 class Keyring:
-    """Finds keys for those who serve requests, by several threads. Each look first takes over what was committed, by
-    whichever process, so a key that was revoked opens nothing from then on. `box`: is asked once there is a key."""
+    """Finds keys for those who serve requests. Several threads may use it.
+
+    Each look first takes over what any process has committed. So a key that was revoked opens nothing from then on.
+    `box` is called only once there is a key.
+    """
 
     def __init__(self, store: Store, box: Callable[[], Box]) -> None:
         self._store, self._box = store, box
@@ -201,8 +232,12 @@ class Keyring:
         self._keys: dict[Path, tuple[StoredKey, AccessPolicy]] = {}
 
     def find(self, key_id: str) -> UsableKey | None:
-        """None if there is none of this id. ApiError if the store can't be reached: a key that is known from before may
-        have been revoked. StateFileError if its secret can't be opened."""
+        """Return the key of this id; None if there is none.
+
+        Raises:
+            ApiError: The store can't be reached. A key that is known from before may have been revoked.
+            StateFileError: The key's secret can't be opened.
+        """
         with self._lock:
             try:
                 self._catch_up()
@@ -221,7 +256,7 @@ class Keyring:
         return key is not None and policy is not None and key.revoked is None and policy.permits(call)
 
     def denies(self, call: Call, targets: Iterable[CallTarget]) -> bool:
-        """Whether the policy of the call's key denies its action on any of these explicitly."""
+        """Whether the policy of the call's key explicitly denies its action on any of these."""
         with self._lock:
             _, policy = self._keys.get(f"{KIND}/{call.key}", (None, None))
         return policy is not None and policy.denies(call.action, targets)

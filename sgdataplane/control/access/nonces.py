@@ -1,4 +1,4 @@
-"""Which nonces of signed requests were used: none is accepted twice, also after a restart, and by any process here.
+"""The nonces of signed requests: none is accepted twice, also after a restart, and by any process here.
 
 Owns how they are remembered, and for how long. Must not know how requests are signed.
 
@@ -35,20 +35,22 @@ AT_ONCE = 4096 * RECORD
 
 @dataclass
 class _Step:
-    """The nonces that were signed in one quarter of an hour. `file`: where they are noted, None for nowhere; `read`: up
-    to where `used` has what is noted there; `seen`: when something was noted last, in monotonic seconds."""
+    """The nonces that were signed in one quarter of an hour."""
 
-    file: int | None
-    seen: float
-    read: int = 0
-    used: dict[bytes, set[bytes]] = field(default_factory=dict)
+    file: int | None  # where they are noted; None for nowhere
+    seen: float  # when something was noted last (monotonic)
+    read: int = 0  # up to which byte of the file `used` is complete
+    used: dict[bytes, set[bytes]] = field(default_factory=dict)  # digest of a key -> digests of its nonces
 
     @property
     def count(self) -> int:
         return self.read // RECORD
 
     def take_over(self) -> None:
-        """What is noted and not known yet. What isn't a whole record is what a full disk left, and is written over."""
+        """Take over the nonces that other processes have noted.
+
+        A record that isn't whole is what a full disk left. The next record is written over it.
+        """
         while self.file is not None and len(data := os.pread(self.file, AT_ONCE, self.read)) >= RECORD:
             whole = len(data) - len(data) % RECORD
             for start in range(0, whole, RECORD):
@@ -56,7 +58,11 @@ class _Step:
             self.read += whole
 
     def note(self, record: bytes, now: float) -> None:
-        """OSError if the disk doesn't take all of it; then it isn't noted."""
+        """Note a nonce in the file and in memory.
+
+        Raises:
+            OSError: The disk doesn't take all of it. The nonce isn't noted then.
+        """
         if self.file is not None and os.pwrite(self.file, record, self.read) != RECORD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.read += RECORD
@@ -68,9 +74,14 @@ class _Step:
 
 
 class Nonces:
-    """The nonces that were used, as long as their requests could be sent again. Safe for several threads. `folder`:
-    where they are noted, None for memory alone; it is made if it isn't there. OSError or HostError if it can't be,
-    or others can use it."""
+    """The used nonces, for as long as their requests could be sent again. Several threads may use it.
+
+    They are noted in `folder`, which is made if it isn't there, or only in memory if that is None.
+
+    Raises:
+        OSError: The folder can't be made.
+        HostError: Others can use the folder.
+    """
 
     def __init__(
         self,
@@ -93,7 +104,11 @@ class Nonces:
                 self._forget(time.time())
 
     def use(self, key: str, nonce: str, signed_at: float, now: float) -> None:
-        """Once: a nonce that the key has used already is refused, and so is everything once there are too many."""
+        """Use a nonce once. `signed_at` and `now` are in seconds since 1970.
+
+        Raises:
+            ApiError: The key has used this nonce already, or there are too many nonces.
+        """
         of_key = blake2b(key.encode(), digest_size=OF_KEY).digest()
         of_nonce = blake2b(nonce.encode(), digest_size=OF_NONCE).digest()
         try:
@@ -116,8 +131,10 @@ class Nonces:
             raise ApiError("Throttling.User", words, extra={"x-acs-retry-after": str(SKEW_S * 1000)})
 
     def _share(self) -> int:
-        """Return how many nonces one key may have. Once there are as many as fit, all keys have the same share, so that
-        none can use up what others need."""
+        """Return how many nonces one key may have.
+
+        Once there are as many as fit, all keys have the same share, so that none can use up what others need.
+        """
         if sum(step.count for step in self._steps.values()) < self._most:
             return self._most_of_a_key
         keys = {key for step in self._steps.values() for key in step.used}
@@ -138,8 +155,8 @@ class Nonces:
     def _forget(self, now: float) -> None:
         """Forget the steps whose requests are too old by now, whoever noted them.
 
-        A clock that jumped ahead may be put right again. So a step is kept until this process has had it for KEPT_S by
-        a clock that doesn't jump.
+        A clock that jumped ahead may be put right again. So a step is kept until this process has had it for `KEPT_S`
+        by a clock that doesn't jump.
         """
         unused = [number for number, step in self._steps.items() if step.seen < self._monotonic() - KEPT_S]
         for number in [number for number in unused if (number + 2) * SKEW_S < now]:
@@ -150,7 +167,7 @@ class Nonces:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Against other threads, and other processes."""
+        """Lock the nonces against other threads and other processes while the block runs."""
         with self._threads:
             if self._lock is None:
                 yield

@@ -1,12 +1,12 @@
-"""What an access key may do: policies as the cloud's RAM writes them, and whether one of them permits a call.
+"""The policies of access keys as the cloud's RAM writes them, and whether one of them permits a call.
 
 Owns their grammar, what each part means, and the two that are built in; what a call is about is in targets.py. Pure
 functions. Must not know keys, HTTP, or what an action does.
 
     {"Version": "1", "Statement": [{"Effect": "Allow", "Action": "ecs:Describe*", "Resource": "*"}]}
 
-A call is permitted if a statement allows its action on every resource that it names, and none denies it on any. The
-API has one account and doesn't tell regions apart, so these parts of a resource are always `*`. What a policy can't say
+A call is permitted if a statement allows its action on every resource that it names, and none denies it on any. The API
+has one account and doesn't tell regions apart, so these parts of a resource are always `*`. What a policy can't say
 here (conditions, exceptions, other services) is refused: to leave it out would permit more than its author meant.
 """
 
@@ -34,24 +34,26 @@ RESOURCE = re.compile(r"acs:(?P<service>ecs|vpc|\*):\*:\*:(?P<kind>\*|[a-z]+/)(?
 
 
 class PolicyError(StateFileError):
-    """A key's policy was refused whole."""
+    """A key's policy was refused as a whole."""
 
 
 class Effect(enum.Enum):
+    """The effect of a policy's statement, by its name in the policy."""
+
     ALLOW = "Allow"
     DENY = "Deny"
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`actions`: patterns in lower case; `resources`: pairs of patterns, of the service and of kind/name."""
+    """A statement of a policy."""
 
     effect: Effect
-    actions: tuple[str, ...]
-    resources: tuple[tuple[str, str], ...]
+    actions: tuple[str, ...]  # patterns in lower case
+    resources: tuple[tuple[str, str], ...]  # pairs of patterns: of the service, and of kind/name
 
     def covers(self, names: Iterable[str], resource: CallTarget) -> bool:
-        """Whether it says anything of an action, by any of its names, on this resource."""
+        """Whether the statement covers an action on this resource. `names` are all names of the action."""
         return any(matches(action, name) for action in self.actions for name in names) and any(
             matches(service, resource.service) and matches(pattern, f"{resource.kind}/{resource.name}")
             for service, pattern in self.resources
@@ -60,20 +62,22 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
+    """A policy of access keys, as its statements."""
+
     statements: tuple[Statement, ...]
 
     def permits(self, call: Call) -> bool:
-        """An explicit Deny wins; what nothing allows is denied."""
+        """Whether the policy permits a call. An explicit Deny wins; what nothing allows is denied."""
         names = names_of(call.action)
         return all(self._permits(names, resource) for resource in resources_of(call))
 
     def denies(self, action: str, targets: Iterable[CallTarget]) -> bool:
-        """Whether a statement denies the action on any of these explicitly."""
+        """Whether a statement explicitly denies the action on any of these."""
         names, denying = names_of(action), [one for one in self.statements if one.effect is Effect.DENY]
         return any(one.covers(names, target) for target in targets for one in denying)
 
     def idle(self, actions: Iterable[str]) -> list[str]:
-        """The patterns of actions that match none of these, in lower case: perhaps slips of the pen."""
+        """Return the patterns of actions that match none of these, in lower case. They may be typing errors."""
         names = [name for action in actions for name in names_of(action)]
         patterns = dict.fromkeys(pattern for statement in self.statements for pattern in statement.actions)
         return [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
@@ -84,7 +88,7 @@ class AccessPolicy:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the whole text fits; * stands for any characters. Takes time in proportion to the text."""
+    """Whether the whole text fits, where * stands for any characters. It takes time in proportion to the text."""
     first, *rest = pattern.split("*")
     if not rest:
         return pattern == text
@@ -101,7 +105,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 class Rights(Protocol):
-    """What keys may do, by their policies."""
+    """The rights of keys, by their policies."""
 
     def permits(self, call: Call, /) -> bool:
         """Whether the key's policy allows a call on all that its parameters name."""
@@ -111,12 +115,14 @@ class Rights(Protocol):
 
 
 class AllRights:
-    """Everybody may do everything: for calls that no key makes."""
+    """Every right for everybody, for calls that no key makes."""
 
     def permits(self, _: Call, /) -> bool:
+        """Return True: every call is permitted."""
         return True
 
     def denies(self, _: Call, __: Iterable[CallTarget], /) -> bool:
+        """Return False: nothing is denied."""
         return False
 
 
@@ -133,7 +139,11 @@ def forbidden() -> ApiError:
 
 
 def read_policy(text: str, file: str = "") -> AccessPolicy:
-    """The policy in a JSON text from `file`. PolicyError with everything that is wrong with it."""
+    """Return the policy in a JSON text. `file` is where the text comes from, for errors.
+
+    Raises:
+        PolicyError: Everything that is wrong with the text.
+    """
     document = _parsed(text, file)
     problems: list[Problem] = []
     policy = _Reader(file, problems).policy(document)
@@ -168,7 +178,7 @@ def _without_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads all of a policy and collects what is wrong with it."""
+    """Reads all of a policy, and collects what is wrong with it."""
 
     file: str
     problems: list[Problem]
@@ -212,7 +222,7 @@ class _Reader:
         return "", ""
 
     def _each(self, fields: Mapping[str, Json], at: str, name: str) -> Iterator[tuple[str, str]]:
-        """(place, text) of one text or a list of them."""
+        """Yield the place and the text of each value of a field, which holds one text or a list of them."""
         value = fields.get(name)
         texts = {f"{at}/{name}": value}
         if isinstance(value, list) and value:
@@ -224,7 +234,7 @@ class _Reader:
                 self._refuse(place, name, "not a text or a list of texts", text, f"each {name}; * is all of them")
 
     def _object(self, value: Json, at: str, keys: tuple[str, ...]) -> Mapping[str, Json] | None:
-        """None if it is none."""
+        """Return an object, and note keys that it must not have; None if the value is no object."""
         if not isinstance(value, dict):
             self._refuse(at, "Format", "not an object", value, f"an object with {', '.join(keys)}")
             return None
@@ -240,7 +250,7 @@ class _Reader:
 
 
 def _services_of(kind: str) -> tuple[str, ...]:
-    """The services that a pattern may name with it: a kind has one, and `*` stands for it."""
+    """Return the services that a pattern may name with a kind: the kind's own, and `*`."""
     if kind == "*":
         return ("*", "ecs", "vpc")
     service = SERVICES.get(kind.removesuffix("/"))

@@ -30,20 +30,28 @@ FORMAT = "1:"  # of a sealed secret: AES-256-GCM, nonce and ciphertext in base64
 
 
 class SecretBox:
-    """Seals and opens secrets with the key in `file`, which must be there. StateFileError if the file can't be used."""
+    """Seals and opens secrets with the key in `file`, which must be there.
+
+    Raises:
+        StateFileError: The file can't be used.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._cipher = AESGCM(_read(file))
 
     def seal(self, secret: str, name: str) -> str:
-        """`name`: what it is the secret of."""
+        """Return a secret sealed. It opens only under the same `name`, which says what it is the secret of."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), name.encode())
         return FORMAT + base64.b64encode(sealed).decode("ascii")
 
     def open(self, sealed: str, name: str) -> str:
-        """StateFileError if it was sealed with another key, for another name, or was changed."""
+        """Return the secret that was sealed under this name.
+
+        Raises:
+            StateFileError: It was sealed with another key, for another name, or was changed.
+        """
         octets = base64.b64decode(sealed.removeprefix(FORMAT))
         try:
             return self._cipher.decrypt(octets[:NONCE_BYTES], octets[NONCE_BYTES:], name.encode()).decode()
@@ -53,7 +61,7 @@ class SecretBox:
 
 
 def make_key_file(file: Path) -> None:
-    """Make it with a new key, unless it is there. It appears whole, or not at all."""
+    """Make the file with a new key, unless it is there. It appears whole, or not at all."""
     beside = beside_of(file, f"{os.getpid()}.{threading.get_native_id()}")
     with open(make_private(beside), "wb") as made:
         made.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")

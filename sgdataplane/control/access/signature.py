@@ -1,8 +1,8 @@
-"""Who signed a request: ACS3-HMAC-SHA256 in a header, or version 1 (HMAC-SHA1) in the parameters.
+"""The signatures of requests: ACS3-HMAC-SHA256 in a header, or version 1 (HMAC-SHA1) in the parameters.
 
-Owns both ways to sign. Is given the pairs of query and form as they
-were decoded; signs them encoded anew, because clients write a blank as + or as %20. Must not know the server, what an
-action does, or where keys are kept.
+Owns both ways to sign. Its input is the pairs of query and form as they were decoded. It encodes them anew to sign
+them, because clients write a blank as + or as %20. Must not know the server, what an action does, or where keys are
+kept.
 
 Everything that we read of a request is covered by its signature: the header's way asks for the signed headers that we
 use, and for the hash of the body that really came.
@@ -35,21 +35,27 @@ _AUTHORIZATION = re.compile(
 
 
 class AccessKey(Protocol):
-    """What is known of a key."""
+    """A key as a signature is checked against it."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The key's id, which requests name."""
+
     @property
-    def secret(self) -> str: ...
+    def secret(self) -> str:
+        """The secret that requests are signed with; "" for a revoked key."""
+
     @property
-    def is_revoked(self) -> bool: ...
+    def is_revoked(self) -> bool:
+        """Whether the key is revoked."""
+
     @property
     def ends(self) -> float | None:
-        """Of a temporary key: when, in seconds since 1970."""
+        """When a temporary key ends, in seconds since 1970; None for others."""
 
     @property
     def token_digest(self) -> str:
-        """Of the token that a temporary key's requests must have; "" if it is none."""
+        """The digest of the token that a temporary key's requests must have; "" for other keys."""
 
 
 FindKey: TypeAlias = Callable[[str], AccessKey | None]
@@ -57,18 +63,18 @@ FindKey: TypeAlias = Callable[[str], AccessKey | None]
 
 @dataclass(frozen=True, slots=True)
 class SignedParts:
-    """The parts of an HTTP request that a signature covers. `headers`: by lower-case name; each came once."""
+    """The parts of an HTTP request that a signature covers."""
 
     method: str
     query: Pairs
     form: Pairs
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # by lower-case name; each came once
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A request's key, which has signed it, and what it asks for."""
+    """The key that has signed a request, with the action that the request asks for."""
 
     key: AccessKey
     action: str
@@ -77,41 +83,47 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class SignatureClaim:
-    """What a request says of its own signature. `to_sign`: what has to be signed. `sign`: how, with a secret.
-    `canonical`: what `to_sign` is the hash of, if it is one. `token`: of a temporary key."""
+    """What a request says of its own signature. Nothing of it is proven."""
 
-    key: str
+    key: str  # the id of the key
     signature: str
     date: str
     nonce: str
     action: str
     version: str
-    to_sign: str
-    sign: Callable[[str, str], str]
-    canonical: str = ""
-    token: str = ""
+    to_sign: str  # the text that has to be signed
+    sign: Callable[[str, str], str]  # signs a text with a secret
+    canonical: str = ""  # the text that `to_sign` is the hash of, if it is one
+    token: str = ""  # of a temporary key
 
 
 class Verifier:
-    """Says who signed a request, or raises the cloud's error. `find_key`: is called in a thread, and may wait."""
+    """Returns who signed a request, or raises the cloud's error. `find_key` is called in a thread, and may wait."""
 
     def __init__(self, find_key: FindKey, *, nonces: Nonces | None = None, accepts_v1: bool = True) -> None:
         self._find_key, self._accepts_v1 = find_key, accepts_v1
         self._nonces = nonces or Nonces()
 
     def claim(self, parts: SignedParts) -> SignatureClaim:
-        """What a request says of itself. Nothing of it is proven yet."""
+        """Return what a request says of itself. Nothing of it is proven yet."""
         return claim_of(parts, accepts_v1=self._accepts_v1)
 
     def require_known(self, key: str) -> None:
-        """Raise ApiError if there is no such key, or it is revoked. "" is left to what reads the whole request."""
+        """Refuse a key that isn't there or is revoked. "" passes; it is refused when the whole request is read.
+
+        Raises:
+            ApiError: There is no such key, or it is revoked.
+        """
         if key:
             self._find(key)
 
     def verify(self, claim: SignatureClaim, now: float, check: Callable[[Signer], object] = lambda _: None) -> Signer:
         """Return who signed a request, and note its nonce.
 
-        `check` is called before that with who signed it, and may refuse it: what is refused uses up no nonce. ApiError.
+        `check` is called before that with who signed it, and may refuse it: what is refused uses up no nonce.
+
+        Raises:
+            ApiError: The signature, its time, its token or its nonce isn't right.
         """
         signed_at = _time(claim.date)
         if abs(now - signed_at) > SKEW_S:
@@ -135,6 +147,11 @@ class Verifier:
 
 
 def claim_of(parts: SignedParts, *, accepts_v1: bool = True) -> SignatureClaim:
+    """Return what a request says of its signature, in whichever way it is signed.
+
+    Raises:
+        ApiError: It has no signature, or one that can't be read.
+    """
     if "authorization" in parts.headers:
         return _acs3(parts)
     if "Signature" not in parts.query and "Signature" not in parts.form:
@@ -172,7 +189,7 @@ def _acs3(parts: SignedParts) -> SignatureClaim:
 
 
 def _check_signed_headers(parts: SignedParts, signed: list[str]) -> None:
-    """All that we read is there, and signed; so is the type of a body."""
+    """Refuse a request unless all headers that we read are there and signed; so is the type of a body."""
     for name in SIGNED:
         if not parts.headers.get(name):
             raise missing(name)
@@ -184,12 +201,14 @@ def _check_signed_headers(parts: SignedParts, signed: list[str]) -> None:
 
 
 def acs3_canonical(parts: SignedParts, signed: list[str]) -> str:
+    """Return the canonical request of ACS3-HMAC-SHA256, whose hash is signed. `signed` names its headers."""
     headers = "".join(f"{name}:{parts.headers[name].strip()}\n" for name in signed)
     digest = parts.headers["x-acs-content-sha256"]
     return "\n".join((parts.method, "/", encoded(parts.query), headers, ";".join(signed), digest))
 
 
 def sign_acs3(secret: str, to_sign: str) -> str:
+    """Return the ACS3-HMAC-SHA256 signature of a text."""
     return hmac.new(secret.encode(), to_sign.encode(), hashlib.sha256).hexdigest()
 
 
@@ -222,11 +241,13 @@ def _check_method(pairs: Pairs) -> None:
 
 
 def v1_to_sign(method: str, pairs: Pairs) -> str:
+    """Return the text that version 1 signs: the method and all pairs but the signature."""
     unsigned = {name: value for name, value in pairs.items() if name != "Signature"}
     return f"{method}&{_quoted('/')}&{_quoted(encoded(unsigned))}"
 
 
 def sign_v1(secret: str, to_sign: str) -> str:
+    """Return the signature of version 1 (HMAC-SHA1) of a text."""
     return base64.b64encode(hmac.new(f"{secret}&".encode(), to_sign.encode(), hashlib.sha1).digest()).decode()
 
 
@@ -234,8 +255,11 @@ def sign_v1(secret: str, to_sign: str) -> str:
 
 
 def encoded(pairs: Pairs) -> str:
-    """By name; RFC 3986. Names have letters, digits, underscores and dots only, so sorting them before or after
-    encoding gives the same order."""
+    """Return pairs as a query in the order of their names, encoded by RFC 3986.
+
+    Names have letters, digits, underscores and dots only. So sorting them before or after encoding gives the same
+    order.
+    """
     return "&".join(f"{_quoted(name)}={_quoted(pairs[name])}" for name in sorted(pairs))
 
 
@@ -250,13 +274,18 @@ def _nonce(text: str) -> str:
 
 
 def digest_of(token: str) -> str:
-    """Return what is kept of a temporary key's token."""
+    """Return the digest under which a temporary key's token is kept."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _require_token(key: AccessKey, token: str, now: float) -> None:
-    """ApiError unless a temporary key comes with its token before its end, and another one without any. A temporary key
-    of which either isn't known is refused."""
+    """Refuse a temporary key without its token or after its end, and any other key with a token.
+
+    A temporary key is refused, too, if its end or its token isn't known.
+
+    Raises:
+        ApiError: The key is refused.
+    """
     if key.ends is None and not key.token_digest:
         if token:
             words = "This key is a permanent one; send no security token."
@@ -284,17 +313,21 @@ def _expired(date: str, now: float) -> str:
 
 
 def _are_equal(ours: str, theirs: str) -> bool:
-    """Compare in a time that says nothing about either. Theirs may be any text."""
+    """Compare in a time that doesn't depend on what either text is. Theirs may be any text."""
     return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))
 
 
 def missing(name: str) -> ApiError:
+    """Return the cloud's error for a parameter or header that isn't there."""
     words = f'The input parameter "{name}" that is mandatory for processing this request is not supplied.'
     return ApiError("MissingParameter", words)
 
 
 def _mismatch(claim: SignatureClaim) -> str:
-    """With what we have signed, as the cloud does: it is how people find what their client does otherwise."""
+    """Return the words for a wrong signature, with what we have signed.
+
+    The cloud does so, too: it is how people find where their client differs.
+    """
     words = "Specified signature is not matched with our calculation."
     canonical = f" server canonical request is:{claim.canonical[:SHOWN]}" if claim.canonical else ""
     return f"{words}{canonical} server string to sign is:{claim.to_sign[:SHOWN]}"

@@ -3,8 +3,8 @@
 Owns the kinds of resources, and how an action and its parameters name them. Pure functions. Must not know policies,
 HTTP, or what an action does.
 
-The kinds are those of the cloud's catalogue of RAM actions (ECS and VPC: "RAM authorization"); `tests/control/
-test_targets.py` holds every action against it.
+The kinds are those of the cloud's catalogue of RAM actions (ECS and VPC: "RAM authorization").
+`tests/control/test_targets.py` compares every action with it.
 """
 
 from __future__ import annotations
@@ -77,23 +77,28 @@ MAKES = ("Create", "Run", "SgdpClone")  # what begins so makes one that has no n
 
 @dataclass(frozen=True, slots=True)
 class CallTarget:
-    """What a call is about; `name` is * if the call names none of the kind."""
+    """A resource that a call is about."""
 
     service: str
     kind: str
-    name: str
+    name: str  # * if the call names none of the kind
 
 
 def names_of(action: str) -> tuple[str, ...]:
-    """Return the names by which policies know an action, in lower case. Actions of ECS that the VPC product has taken
-    over are named by either service."""
+    """Return the names by which policies know an action, in lower case.
+
+    Actions of ECS that the VPC product has taken over are named by either service.
+    """
     service, name = service_of(action), plain(action)
     is_taken_over = service == "ecs" and SERVICES.get(_subject(action)) == "vpc" and f"vpc:{name}" in tables()
     return tuple(f"{one}:{name}".lower() for one in (("ecs", "vpc") if is_taken_over else (service,)))
 
 
 def resources_of(call: Call) -> tuple[CallTarget, ...]:
-    """What a call is about: all that its parameters name; and its subject as such, if it makes one or names none."""
+    """Return what a call is about: all that its parameters name.
+
+    If the call makes a resource, or names none of its subject's kind, that kind as such is among them.
+    """
     service, action, subject = service_of(call.action), plain(call.action), _subject(call.action)
     said = {**call.parameters, **{name: call.extensions[name] for name in (BY_EXTENSION,) if name in call.extensions}}
     found = _named(said, subject)
@@ -104,8 +109,10 @@ def resources_of(call: Call) -> tuple[CallTarget, ...]:
 
 
 def targets_of_change(workspace: Workspace) -> Iterator[CallTarget]:
-    """Yield what a call changes or takes away that was there before, whatever its parameters name: so a call on an
-    instance is about the ENIs that it changes, too, and about the hosts that they come from and go to."""
+    """Yield what a call changes or takes away that was there before, whatever its parameters name.
+
+    So a call on an instance is about the ENIs that it changes, too, and about the hosts that they come from and go to.
+    """
     documents = workspace.documents
     for path in sorted(workspace.changed):
         kind, before = kind_of(path), documents.get(path)
@@ -137,7 +144,7 @@ def _subject(action: str) -> str:
 
 
 def _resource(kind: str, name: str, service: str = "*") -> CallTarget:
-    """Return a resource; `service`: of those kinds that no service has here."""
+    """Return a resource. `service` is used for kinds that belong to no service here."""
     return CallTarget(SERVICES.get(kind, service), kind, name)
 
 
@@ -153,7 +160,7 @@ def _named(parameters: Mapping[str, Json], subject: str) -> Iterator[tuple[str, 
 
 
 def _kind_named(key: str, parameters: Mapping[str, Json], subject: str) -> str:
-    """The kind of what a parameter names that doesn't say so itself; "" if it names nothing."""
+    """Return the kind of resource that a parameter names whose own name doesn't say so; "" if it names none."""
     if key == "ResourceId":
         return str(parameters.get("ResourceType", "")).lower()
     if key == "HostName":  # elsewhere, what an instance calls itself
@@ -162,8 +169,10 @@ def _kind_named(key: str, parameters: Mapping[str, Json], subject: str) -> str:
 
 
 def _texts(value: Json) -> list[str]:
-    """Return one text or several: in a list, in the text of a JSON list as DescribeInstances has it, or between commas.
-    No id has a comma."""
+    """Return one text or several: a list, the text of a JSON list as DescribeInstances has it, or text with commas.
+
+    No id has a comma.
+    """
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)

@@ -35,10 +35,10 @@ from sgdataplane.store.interface import Body
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`run` changes the scope's workspace, and returns the answer. `writes`: whether it may change anything."""
+    """An action of the API."""
 
-    run: Callable[[Scope], Body]
-    writes: bool
+    run: Callable[[Scope], Body]  # changes the scope's workspace, and returns the answer
+    writes: bool  # whether it may change anything
 
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS

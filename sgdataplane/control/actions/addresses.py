@@ -1,6 +1,6 @@
-"""Which addresses an ENI gets where its call names none.
+"""The choice of addresses for ENIs whose call names none.
 
-Owns the choice. It counts in intervals, as a block may have more numbers than anybody can walk. Must not know actions.
+It counts in intervals, as a block may have more numbers than anybody can walk. Must not know actions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,19 @@ class Chooser:
         self._scope, self._vpc_id, self._switch_id = scope, vpc_id, switch_id
 
     def choose(self, count: int, besides: Iterable[str] = ()) -> list[str]:
-        """Return so many private addresses, none of which is among these. ApiError if there aren't so many."""
+        """Return so many private addresses, none of which is among `besides`.
+
+        Raises:
+            ApiError: There aren't so many free ones.
+        """
         return self._addresses(self._ipv4_block(), count, besides) if count else []
 
     def choose_ipv6(self, count: int) -> list[str]:
-        """Return addresses of the VSwitch's own block; of the VPC's if it has none. ApiError."""
+        """Return addresses of the VSwitch's own IPv6 block, or of the VPC's if it has none.
+
+        Raises:
+            ApiError: There is no block, or there aren't so many free addresses.
+        """
         if not count:
             return []
         block = self._ipv6_block()
@@ -42,8 +50,13 @@ class Chooser:
         return self._addresses(block, count)
 
     def choose_prefix(self, name: str, count: int) -> list[str]:
-        """Return delegated blocks: of what the VSwitch reserves for them, else of all of it, from the end downwards.
-        ApiError if there aren't so many."""
+        """Return delegated blocks, from the end downwards.
+
+        They are taken from what the VSwitch reserves for them, or else from all of it. `name` is the ENI's field.
+
+        Raises:
+            ApiError: There aren't so many free ones.
+        """
         block, length = self._ipv6_block() if name == "ipv6_prefixes" else self._ipv4_block(), LENGTHS[name]
         reserved = [one for one in self._reserved() if block is not None and one.family is block.family]
         outer = [one for one in reserved or (() if block is None else (block,)) if one.length <= length]
@@ -58,8 +71,11 @@ class Chooser:
         return self._so_many((str(Address(bits, number)) for number in numbers), count)
 
     def _free_numbers(self, block: Prefix, free: Ranges) -> Iterator[int]:
-        """Yield the numbers of these that no ENI has. The first ones are looked up; if most of those are taken, all
-        that is taken is read once instead."""
+        """Yield the numbers among these that no ENI has.
+
+        The first ones are looked up one by one. If most of them are taken, everything that is taken is read once
+        instead.
+        """
         bits, passed = block.family_bits, 0
         for first, last in free:
             number = first
@@ -95,7 +111,7 @@ class Chooser:
         return next((Prefix.parse(text) for text in (str(own or ""), *blocks) if ":" in text), None)
 
     def _reserved(self) -> list[Prefix]:
-        """Blocks of the VSwitch that are for delegated prefixes."""
+        """Return the blocks of the VSwitch that are reserved for delegated prefixes."""
         body = self._scope.find(ResourceKind.VSWITCH, self._switch_id)
         blocks = cast("dict[str, Fields]", about(body).get("reservations", {}))
         return [Prefix.parse(str(one["block"])) for one in blocks.values()]
@@ -104,7 +120,7 @@ class Chooser:
         return self._scope.workspace.documents.taken.overlapping(self._vpc_id, prefix)
 
     def _own_new(self) -> Iterator[Prefix]:
-        """Yield addresses and prefixes of the ENIs that this call makes: nobody has checked them yet."""
+        """Yield addresses and prefixes of the ENIs that this call makes, which nobody has checked yet."""
         for path, body in self._scope.workspace.puts.items():
             if path.startswith(f"{ResourceKind.ENI}/"):
                 for name in ADDRESSES:
@@ -112,7 +128,7 @@ class Chooser:
 
 
 def _parsed(written: Iterable[str]) -> Iterator[Prefix]:
-    """Yield what is an address or a prefix. All else is refused when the call is checked."""
+    """Yield the texts that are addresses or prefixes. All others are refused when the call is checked."""
     for text in written:
         with suppress(ValueError):
             yield Prefix.parse(str(text))
@@ -129,5 +145,5 @@ def _free(block: Prefix, outer: Prefix, used: Iterable[Prefix]) -> Ranges:
 
 
 def _intervals(prefixes: Iterable[Prefix], block: Prefix) -> Iterator[Interval]:
-    """Yield those of the block's family as intervals."""
+    """Return those of the block's family as intervals."""
     return ((one.first, one.last) for one in prefixes if one.family is block.family)

@@ -51,13 +51,15 @@ SUFFIX = 17  # characters of an id after its prefix: 88 bits
 
 
 def random_id(prefix: str) -> str:
-    """An id as the cloud makes them."""
+    """Return a random id of the cloud's form."""
     return f"{prefix}-" + "".join(secrets.choice(ALPHABET) for _ in range(SUFFIX))
 
 
 class Engine:
-    """Answers calls; safe for use by several threads. `profile`: of quotas. `new_id`: makes ids from a prefix.
-    `rights`: of the keys that call."""
+    """Answers calls. Several threads may use it.
+
+    `profile` names the quotas, `new_id` makes an id from a prefix, and `rights` are those of the keys that call.
+    """
 
     def __init__(
         self,
@@ -75,16 +77,20 @@ class Engine:
 
     @property
     def revision(self) -> int:
-        """Of the documents that reads are answered from."""
+        """The revision of the documents that reads are answered from."""
         return self.documents.revision
 
     @property
     def version(self) -> Version:
-        """The same with its epoch."""
+        """The epoch and revision of the documents that reads are answered from."""
         return self.documents.version
 
     def call(self, call: Call) -> Answer:
-        """The answer; ApiError if the call is refused. What was answered is in the store."""
+        """Answer a call. If it writes, its change is in the store before this returns.
+
+        Raises:
+            ApiError: The call is refused.
+        """
         action = ACTIONS.get(call.action)
         if action is None:
             raise ApiError("InvalidAction.NotFound", f"The specified action {call.action} isn't there.", NOT_FOUND)
@@ -92,17 +98,25 @@ class Engine:
             return self._write(action, call) if action.writes else Answer(self.read(action.run, call))
 
     def change(self, run: Callable[[Scope], Body], call: Call) -> Answer:
-        """Make a change that is no action of the API, in the same way. ApiError."""
+        """Make a change that is no action of the API, in the same way.
+
+        Raises:
+            ApiError: The change is refused.
+        """
         with _answering():
             return self._write(Action(run, writes=True), call)
 
     def catch_up(self) -> None:
-        """Take over what other processes have committed by now. ApiError if the store can't be reached."""
+        """Take over what other processes have committed by now.
+
+        Raises:
+            ApiError: The store can't be reached.
+        """
         with _answering():
             self._catch_up()
 
     def follow(self, *, timeout: float | None = None) -> None:
-        """Take over what other processes have committed, as it comes, until none has come for `timeout` seconds."""
+        """Take over what other processes commit, as it comes, until nothing has come for `timeout` seconds."""
         try:
             for change in self._store.watch(self.revision, timeout=timeout):
                 self._go_on(change)
@@ -110,7 +124,11 @@ class Engine:
             self._reload()
 
     def read(self, run: Callable[[Scope], Body], call: Call) -> Body:
-        """What an action answers that writes nothing."""
+        """Return the answer of an action that writes nothing.
+
+        Raises:
+            ApiError: The call is refused.
+        """
         with _answering():
             return run(Scope(Workspace(self.documents), call, self._new_id, self._habits))
 
@@ -177,7 +195,11 @@ class Engine:
             self.moved.notify_all()
 
     def _reload(self) -> None:
-        """UnavailableError if the store has gone back, and nobody has said that it should."""
+        """Read all documents anew.
+
+        Raises:
+            UnavailableError: The store has gone back, and nobody has said that it should.
+        """
         known = self.version
         documents = Documents.of(self._store.snapshot())
         if documents.version < known:
@@ -191,7 +213,7 @@ class Engine:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """A store that can't be reached, or is full, is told as the cloud does it."""
+    """Turn errors of the store into the cloud's error: it can't be reached, is full, or can't hold the change."""
     try:
         yield
     except FullError as error:
@@ -203,7 +225,11 @@ def _answering() -> Iterator[None]:
 
 
 def _token_of(call: Call) -> Token | None:
-    """What makes the call happen once; None if it gives no ClientToken."""
+    """Return what makes the call happen only once; None if it has no ClientToken.
+
+    Raises:
+        ApiError: The ClientToken is malformed.
+    """
     given = str(call.parameters.get("ClientToken") or "")
     if not given:
         return None

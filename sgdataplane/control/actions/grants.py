@@ -1,4 +1,4 @@
-"""Who else may use an ENI: permissions that are told again, and give nobody anything, as there is one account.
+"""Permissions for others to use an ENI. They are stored and described, but mean nothing, as there is one account.
 
 Owns these actions. Must not know HTTP or the store.
 """
@@ -22,7 +22,7 @@ def _grants(body: Body) -> dict[str, Fields]:
 
 
 def create(scope: Scope) -> Body:
-    """CreateNetworkInterfacePermission."""
+    """Answer CreateNetworkInterfacePermission."""
     eni_id, permission = scope.required("NetworkInterfaceId"), scope.required("Permission")
     if permission != PERMISSION:
         raise ApiError("InvalidParameter.Permission", f"Permission is {PERMISSION}")
@@ -36,7 +36,7 @@ def create(scope: Scope) -> Body:
 
 
 def delete(scope: Scope) -> Body:
-    """DeleteNetworkInterfacePermission."""
+    """Answer DeleteNetworkInterfacePermission."""
     grant_id = scope.required("NetworkInterfacePermissionId")
     for eni_id, body in scope.workspace.all(ResourceKind.ENI):
         known = _grants(body)
@@ -47,7 +47,7 @@ def delete(scope: Scope) -> Body:
 
 
 def describe_all(scope: Scope) -> Body:
-    """DescribeNetworkInterfacePermissions."""
+    """Answer DescribeNetworkInterfacePermissions."""
     ids = scope.texts("NetworkInterfacePermissionId")
     found = [
         (eni_id, grant_id, one)
@@ -60,6 +60,7 @@ def describe_all(scope: Scope) -> Body:
 
 
 def grant_item(eni_id: str, grant_id: str, one: Fields) -> Json:
+    """Return a permission as the cloud's answers have it."""
     return {
         "NetworkInterfaceId": eni_id,
         "NetworkInterfacePermissionId": grant_id,

@@ -22,8 +22,11 @@ EVERYONE = "0.0.0.0/0"
 
 
 def create(scope: Scope) -> Body:
-    """CreateSecurityGroup: without rules, as by the cloud's API, or with those of its console (semantics.md,
-    section 6). Without a VPC it's a group of the default VPC, or of the classic network where that is the habit."""
+    """Answer CreateSecurityGroup.
+
+    The group has no rules, as by the cloud's API, or those of the cloud's console (semantics.md, section 6). Without a
+    VPC it is a group of the default VPC, or of the classic network where that is the account's habit.
+    """
     vpc_id = scope.text("VpcId")
     if vpc_id:
         scope.find(ResourceKind.VPC, vpc_id)
@@ -50,7 +53,7 @@ def create(scope: Scope) -> Body:
 
 
 def default_group(scope: Scope, vpc_id: str) -> str:
-    """The default group of a VPC (semantics.md, section 6), which is made when the first instance needs it."""
+    """Return the default group of a VPC (semantics.md, section 6), which is made when the first instance needs it."""
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.GROUP):
         body = scope.find(ResourceKind.GROUP, name_of(path))
         if about(body).get("is_default"):
@@ -70,7 +73,10 @@ def default_group(scope: Scope, vpc_id: str) -> str:
 
 
 def _default_rules(scope: Scope) -> list[Fields]:
-    """SSH, RDP and ICMP from everywhere, and with SgdpDefaultGroupWeb HTTP and HTTPS, behind all other rules."""
+    """Return rules for SSH, RDP and ICMP from everywhere, behind all other rules.
+
+    With SgdpDefaultGroupWeb, there are also rules for HTTP and HTTPS.
+    """
     is_web = scope.call.extensions.get("SgdpDefaultGroupWeb", "").lower() == "true"
     ports = (22, 3389, *((80, 443) if is_web else ()))
     return _open_rules(scope, [*(("tcp", f"{port}/{port}") for port in ports), ("icmp", "-1/-1")], priority=100)
@@ -84,7 +90,7 @@ def _classic(scope: Scope) -> str:
 
 
 def console_rules(scope: Scope, kind: str) -> list[Fields]:
-    """What the console adds to a new group."""
+    """Return the rules that the cloud's console adds to a new group."""
     said = [("tcp", f"{port}/{port}") for port in (80, 443, 22, 3389)] + [("icmp", "-1/-1")]
     rules = _open_rules(scope, said)
     if kind == "enterprise":
@@ -94,7 +100,7 @@ def console_rules(scope: Scope, kind: str) -> list[Fields]:
 
 
 def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1) -> list[Fields]:
-    """Rules that accept these protocols and ports from everywhere."""
+    """Return rules that accept these protocols and ports from everywhere."""
     weak: Fields = {} if priority == 1 else {"priority": priority}
     return [
         {
@@ -110,7 +116,7 @@ def _open_rules(scope: Scope, said: Sequence[tuple[str, str]], priority: int = 1
 
 
 def delete(scope: Scope) -> Body:
-    """DeleteSecurityGroup: one that no ENI is in, and that no rule names."""
+    """Answer DeleteSecurityGroup. No ENI may be in the group, and no rule may name it."""
     group_id = scope.required("SecurityGroupId")
     scope.find_writable(group_id)
     users = scope.workspace.users(ResourceKind.GROUP, group_id)
@@ -123,7 +129,7 @@ def delete(scope: Scope) -> Body:
 
 
 def modify(scope: Scope) -> Body:
-    """ModifySecurityGroupAttribute: name and description."""
+    """Answer ModifySecurityGroupAttribute, which changes name and description."""
     group_id = scope.required("SecurityGroupId")
     scope.find_writable(group_id)
     given = {
@@ -136,7 +142,7 @@ def modify(scope: Scope) -> Body:
 
 
 def modify_policy(scope: Scope) -> Body:
-    """ModifySecurityGroupPolicy: whether members reach each other."""
+    """Answer ModifySecurityGroupPolicy, which sets whether members reach each other."""
     group_id, policy = scope.required("SecurityGroupId"), scope.required("InnerAccessPolicy")
     scope.find_writable(group_id)
     scope.change(ResourceKind.GROUP, group_id, {"inner_access_policy": policy.capitalize()})
@@ -144,7 +150,7 @@ def modify_policy(scope: Scope) -> Body:
 
 
 def clone(scope: Scope) -> Body:
-    """SgdpCloneSecurityGroup: a new group with the rules of another one, in its VPC or in that of VpcId."""
+    """Answer SgdpCloneSecurityGroup: make a group with the rules of another one, in its VPC or in that of VpcId."""
     original = scope.find(ResourceKind.GROUP, scope.required("SecurityGroupId"))
     group_id = scope.new_id("sg")
     vpc_id = scope.text("VpcId") or str(state_in(original)["vpc_id"])
@@ -176,7 +182,7 @@ def _id_of(rule: Fields) -> str:
 
 
 def describe_all(scope: Scope) -> Body:
-    """DescribeSecurityGroups."""
+    """Answer DescribeSecurityGroups."""
     ids = scope.texts("SecurityGroupIds") or ([scope.text("SecurityGroupId")] if scope.has("SecurityGroupId") else [])
     name, vpc_id, kind = _name_asked(scope), scope.text("VpcId"), scope.text("SecurityGroupType").lower()
     found = [
@@ -199,7 +205,7 @@ def describe_all(scope: Scope) -> Body:
 
 
 def _name_asked(scope: Scope) -> str:
-    """As a pattern; with FuzzyQuery, it may stand anywhere in a name."""
+    """Return the pattern of names that a call asks for. With FuzzyQuery, it may match anywhere in a name."""
     name = scope.text("SecurityGroupName")
     return f"*{name}*" if name and scope.flag("FuzzyQuery") else name
 
@@ -209,6 +215,7 @@ def _shown_vpc(body: Body) -> str:
 
 
 def group_item(scope: Scope, group_id: str, body: Body) -> Json:
+    """Return a group as DescribeSecurityGroups has it."""
     state = state_in(body)
     members = scope.workspace.members(group_id)
     instances = {scope.workspace.state(ResourceKind.ENI, eni).get("instance_id") for eni in members} - {None}
@@ -224,7 +231,7 @@ def group_item(scope: Scope, group_id: str, body: Body) -> Json:
 
 
 def describe(scope: Scope) -> Body:
-    """DescribeSecurityGroupAttribute: a group with its rules, newest first as the cloud has them."""
+    """Answer DescribeSecurityGroupAttribute with a group and its rules, newest first as the cloud has them."""
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
     state = state_in(body)
@@ -247,13 +254,16 @@ def describe(scope: Scope) -> Body:
 
 
 def _is_of_nic(rule: Fields, body: Body, asked: str) -> bool:
-    """Whether a rule is for that kind of network interface. In a VPC there is one kind, and the filter says nothing:
-    clients send whatever they have, such as `internet` or `<nil>`."""
+    """Whether a rule is for the kind of network interface that a call asks for.
+
+    In a VPC there is one kind, and the filter says nothing: clients send whatever they have, such as `internet` or
+    `<nil>`.
+    """
     return bool(_shown_vpc(body)) or asked in ("", rule.get("nic_type", "intranet"))
 
 
 def describe_references(scope: Scope) -> Body:
-    """DescribeSecurityGroupReferences: the groups whose rules name these groups."""
+    """Answer DescribeSecurityGroupReferences with the groups whose rules name these groups."""
     found: list[Json] = []
     for group_id in scope.texts("SecurityGroupId"):
         scope.find(ResourceKind.GROUP, group_id)
@@ -267,7 +277,7 @@ def describe_references(scope: Scope) -> Body:
 
 
 def join(scope: Scope) -> Body:
-    """JoinSecurityGroup: an ENI, or an instance's primary one."""
+    """Answer JoinSecurityGroup for an ENI, or for an instance's primary one."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
     groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
@@ -278,7 +288,7 @@ def join(scope: Scope) -> Body:
 
 
 def leave(scope: Scope) -> Body:
-    """LeaveSecurityGroup. An ENI is always in one group at least."""
+    """Answer LeaveSecurityGroup. An ENI is always in one group at least."""
     group_id, eni_id = scope.required("SecurityGroupId"), _eni(scope)
     scope.find_writable(group_id)
     groups = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
@@ -291,8 +301,11 @@ def leave(scope: Scope) -> Body:
 
 
 def replace_groups(scope: Scope, eni_id: str, groups: Sequence[str]) -> None:
-    """Put an ENI into these groups and no others. ApiError for one that isn't there; and for one that comes or goes and
-    is managed by a service."""
+    """Put an ENI into these groups and no others.
+
+    Raises:
+        ApiError: A group isn't there, or one that comes or goes is managed by a service.
+    """
     before = texts(state_in(scope.find(ResourceKind.ENI, eni_id)), "security_group_ids")
     for group_id in sorted({*before} ^ {*groups}):
         scope.find_writable(group_id)
@@ -300,7 +313,11 @@ def replace_groups(scope: Scope, eni_id: str, groups: Sequence[str]) -> None:
 
 
 def _eni(scope: Scope) -> str:
-    """The ENI that a call names, or the primary one of the instance that it names; not both."""
+    """Return the ENI that a call names, or the primary one of the instance that it names.
+
+    Raises:
+        ApiError: The call names both, neither, or one that isn't there.
+    """
     eni_id, instance_id = scope.text("NetworkInterfaceId"), scope.text("InstanceId")
     if bool(eni_id) is bool(instance_id):
         raise ApiError("InvalidOperation.InvalidParameter", "Give either InstanceId or NetworkInterfaceId.")

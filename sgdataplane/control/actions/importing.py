@@ -1,4 +1,4 @@
-"""A state into a store: its objects become documents, all of them in one commit.
+"""The import of a state into a store: its objects become documents, all of them in one commit.
 
 Owns how an object of a state becomes a document, and what is refused. Must not know where the state comes from, or how
 a store keeps documents.
@@ -23,8 +23,12 @@ from sgdataplane.store.interface import ConflictError, Store, Write
 
 
 def import_state(store: Store, state: CloudState, profile: str, call: Call) -> int:
-    """Put every object of the state into the store; the revision. Nothing is put, with StateFileError, if the store has
-    one of these ids already, or would not be a valid state. LimitError if the store can't hold it."""
+    """Put every object of the state into the store, and return the revision.
+
+    Raises:
+        StateFileError: The store has one of these ids already, or would not be a valid state. Nothing is put.
+        LimitError: The store can't hold it. Nothing is put.
+    """
     require_whole(state)
     _check_classic(state)
     while True:
@@ -39,7 +43,11 @@ def import_state(store: Store, state: CloudState, profile: str, call: Call) -> i
 
 
 def _check_classic(state: CloudState) -> None:
-    """The API knows the classic network by its id."""
+    """Refuse a classic network with another id, as the API recognizes it by its id, and that id for another VPC.
+
+    Raises:
+        StateFileError: There is such a network.
+    """
     for vpc in state.vpcs:
         if (vpc.network_type is NetworkType.CLASSIC) != (vpc.vpc_id == CLASSIC_VPC):
             expected = f"the id {CLASSIC_VPC} for the classic network, and for no other"
@@ -56,7 +64,7 @@ def _put(workspace: Workspace, state: CloudState, call: Call) -> None:
 
 
 def _objects(state: CloudState) -> Iterator[tuple[ResourceKind, str, Fields]]:
-    """(kind, id, native fields) of everything. Every rule has its id, by which the API's users name it."""
+    """Yield kind, id and native fields of every object. Each rule has its id, by which the API's users name it."""
     found = sections(state)
     for kind, section in SECTIONS.items():
         for record, plain in zip(getattr(state, section), found[section], strict=True):

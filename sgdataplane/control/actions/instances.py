@@ -1,4 +1,4 @@
-"""Instances: a name with network interfaces. What the cloud's calls say of disks, images and money means nothing here.
+"""Instances: names with network interfaces. What the cloud's calls say of disks, images and money means nothing here.
 
 Owns these actions but for answers about what is behind a name (machines.py). Must not know HTTP or the store.
 """
@@ -50,12 +50,12 @@ FILTERS: Mapping[str, Callable[[datetime, datetime], bool]] = {
 
 
 def create(scope: Scope) -> Body:
-    """CreateInstance: one, stopped as the cloud makes it. That changes nothing for packets."""
+    """Answer CreateInstance: make one instance, stopped as the cloud makes it. That changes nothing for packets."""
     return {"InstanceId": _make(scope, 0, STOPPED)}
 
 
 def run(scope: Scope) -> Body:
-    """RunInstances: Amount of them. Nothing is made if one can't be."""
+    """Answer RunInstances: make Amount instances, or none if one of them can't be made."""
     amount = scope.number("Amount", 1)
     if not 1 <= amount <= MOST_AT_ONCE:
         raise ApiError("InvalidAmount.ValueNotSupported", f"Amount is 1 to {MOST_AT_ONCE}")
@@ -103,7 +103,10 @@ def _make(scope: Scope, number: int, status: str) -> str:
 
 
 def _default_groups(scope: Scope, switch_id: str) -> list[str]:
-    """The default group of a VSwitch's VPC where the call asks for none and may have that; else none."""
+    """Return the default group of a VSwitch's VPC where the call asks for no group and may have that one.
+
+    Otherwise the list is empty.
+    """
     is_asked = scope.call.extensions.get("SgdpDefaultGroup", "").lower() == "true"
     if not switch_id or not (is_asked or scope.habits.has_default_group):
         return []
@@ -112,7 +115,7 @@ def _default_groups(scope: Scope, switch_id: str) -> list[str]:
 
 
 def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> None:
-    """A secondary ENI: one that is there already, or a new one."""
+    """Add a secondary ENI to an instance: one that is there already, or a new one."""
     eni_id = other.get("NetworkInterfaceId")
     if not eni_id:
         make(scope, other, asked_groups(other) or groups, instance_id)
@@ -124,7 +127,7 @@ def _add(scope: Scope, other: Fields, groups: list[str], instance_id: str) -> No
 
 
 def delete(scope: Scope) -> Body:
-    """DeleteInstance, DeleteInstances: with the ENIs that are released with it; others stay, attached to nothing."""
+    """Answer DeleteInstance and DeleteInstances. ENIs that aren't released with it stay, attached to nothing."""
     for instance_id in scope.texts("InstanceId"):
         scope.find(ResourceKind.INSTANCE, instance_id)
         if scope.is_dry_run:
@@ -139,11 +142,12 @@ def delete(scope: Scope) -> Body:
 
 
 def start(scope: Scope) -> Body:
+    """Answer StartInstance and StartInstances, which change nothing for packets."""
     return _set_status(scope, RUNNING)
 
 
 def stop(scope: Scope) -> Body:
-    """A stopped instance keeps its interfaces and its policy."""
+    """Answer StopInstance and StopInstances. A stopped instance keeps its interfaces and its policy."""
     return _set_status(scope, STOPPED)
 
 
@@ -156,7 +160,7 @@ def _set_status(scope: Scope, status: str) -> Body:
 
 
 def modify(scope: Scope) -> Body:
-    """ModifyInstanceAttribute: its name, what else was asked for, and the groups of its primary ENI."""
+    """Answer ModifyInstanceAttribute: its name, what else was asked for, and the groups of its primary ENI."""
     instance_id = scope.required("InstanceId")
     scope.find(ResourceKind.INSTANCE, instance_id)
     state: Fields = {"instance_name": scope.text("InstanceName")} if scope.has("InstanceName") else {}
@@ -175,7 +179,7 @@ def modify(scope: Scope) -> Body:
 
 
 def describe_all(scope: Scope) -> Body:
-    """DescribeInstances."""
+    """Answer DescribeInstances."""
     found = [entry for entry in scope.workspace.all(ResourceKind.INSTANCE) if _is_wanted(scope, *entry)]
     return scope.page(found, lambda entry: instance_item(scope, *entry), "Instances", "Instance")
 
@@ -198,7 +202,7 @@ def _is_wanted(scope: Scope, instance_id: str, body: Body) -> bool:
 
 
 def _has_wanted_addresses(scope: Scope, instance_id: str, body: Body) -> bool:
-    """Whether it shows one of the public addresses, and of the inner ones, that are asked for."""
+    """Whether an instance shows one of the public addresses, and one of the inner ones, that a call asks for."""
     public, inner = scope.texts("PublicIpAddresses"), scope.texts("InnerIpAddresses")
     has_public = not public or not {*public}.isdisjoint(public_addresses(scope, instance_id, body))
     return has_public and (
@@ -207,7 +211,11 @@ def _has_wanted_addresses(scope: Scope, instance_id: str, body: Body) -> bool:
 
 
 def _is_in_time(asked: Fields, created: str) -> bool:
-    """One Filter.N: of when an instance was made, and of when it ends, which none does."""
+    """Whether an instance passes one Filter.N: when it was made, or when it ends, which none does.
+
+    Raises:
+        ApiError: There is no such filter, or its value is no time.
+    """
     key, value = str(asked.get("Key", "")), str(asked.get("Value", ""))
     if key not in FILTERS:
         raise ApiError("InvalidParameter.Filter", f"Filter.N.Key is one of {', '.join(FILTERS)}")
@@ -216,7 +224,11 @@ def _is_in_time(asked: Fields, created: str) -> bool:
 
 
 def _moment(text: str) -> datetime:
-    """A time as the cloud writes it, with seconds or without."""
+    """Return a time that is written as the cloud does, with seconds or without.
+
+    Raises:
+        ApiError: It is no time.
+    """
     for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"):
         with suppress(ValueError):
             return datetime.strptime(text, form).replace(tzinfo=UTC)

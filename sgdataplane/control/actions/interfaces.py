@@ -32,7 +32,7 @@ TRAFFIC_MODES = ("Standard", "HighPerformance")
 
 
 def create(scope: Scope) -> Body:
-    """CreateNetworkInterface: a secondary one, which nobody has yet."""
+    """Answer CreateNetworkInterface: make a secondary ENI that is attached to nothing."""
     scope.refuse_host_tag()
     groups = asked_groups(scope.call.parameters)
     eni_id = make(scope, scope.call.parameters, groups, "")
@@ -40,7 +40,7 @@ def create(scope: Scope) -> Body:
 
 
 def asked_groups(asked: Fields | object) -> list[str]:
-    """SecurityGroupId or SecurityGroupIds."""
+    """Return the groups that SecurityGroupId and SecurityGroupIds name, each once."""
     fields = cast(Fields, asked)
     one, many = fields.get("SecurityGroupId"), fields.get("SecurityGroupIds")
     found = [*cast("list[str]", many if isinstance(many, list) else []), *([str(one)] if one else [])]
@@ -48,7 +48,13 @@ def asked_groups(asked: Fields | object) -> list[str]:
 
 
 def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: str) -> str:
-    """A new ENI in a VSwitch; its id. It is the primary one if it's made with an instance that has none."""
+    """Make an ENI in a VSwitch, and return its id.
+
+    It is the primary one if it is made with an instance that has none.
+
+    Raises:
+        ApiError: The VSwitch or a group is missing or isn't there, or there is no free address.
+    """
     said = cast(Fields, asked)
     switch_id = str(said.get("VSwitchId") or "")
     if not switch_id:
@@ -98,8 +104,10 @@ def make(scope: Scope, asked: Fields | object, groups: list[str], instance_id: s
 
 
 def _addresses(said: Fields, chooser: Chooser) -> list[str]:
-    """Private addresses, the primary one first. A list of addresses is of secondary ones: the primary is chosen beside
-    them, unless the call names it."""
+    """Return private addresses, the primary one first.
+
+    A list of addresses is of secondary ones. The primary is chosen beside them, unless the call names it.
+    """
     listed = said.get("PrivateIpAddress")
     first = said.get("PrimaryIpAddress") or (listed if isinstance(listed, str) else "")
     others = list(dict.fromkeys(str(one) for one in listed)) if isinstance(listed, list) else []
@@ -109,7 +117,11 @@ def _addresses(said: Fields, chooser: Chooser) -> list[str]:
 
 
 def hardware(said: Fields) -> Fields:
-    """What is asked of an ENI that only hardware has; it is told again. ApiError for what there isn't."""
+    """Return what a call asks for that only hardware has. It is stored and described, and means nothing.
+
+    Raises:
+        ApiError: The call asks for a type or a traffic mode that the cloud doesn't have.
+    """
     kind, mode = str(said.get("InstanceType") or ""), str(said.get("NetworkInterfaceTrafficMode") or "")
     if kind and kind not in TYPES:
         raise ApiError("InvalidParameter.InstanceType", f"InstanceType is one of {', '.join(TYPES)}")
@@ -128,6 +140,7 @@ def _count(said: Fields, name: str) -> int:
 
 
 def tracking(said: Fields) -> Json:
+    """Return the idle timeouts that a call gives, in the native format."""
     given = said.get(ecs_names.TRACKING)
     if not isinstance(given, dict):
         return {}
@@ -135,15 +148,18 @@ def tracking(said: Fields) -> Json:
 
 
 def mode_of(tags: Mapping[str, str]) -> Fields:
-    """What an ENI's tags say of its mode, as its state says it."""
+    """Return the mode that an ENI's tags give it, in the native format."""
     mode, until = mode_of_tags(tags)
     found = {"mode": mode.value, "audit_until": until} if mode is Mode.AUDIT else {}
     return {key: value for key, value in found.items() if value}
 
 
 def attach(scope: Scope) -> Body:
-    """AttachNetworkInterface: a secondary ENI becomes the instance's; SgdpHost says at which host. If the instance's
-    tag names one, no earlier claim counts: the host that it leaves claims an ENI as soon as it's detached."""
+    """Answer AttachNetworkInterface: a secondary ENI becomes the instance's. SgdpHost names the host.
+
+    If SgdpHost or the instance's tag names one, no earlier claim counts: the host that an ENI leaves claims it as soon
+    as it is detached.
+    """
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
     instance = scope.find(ResourceKind.INSTANCE, instance_id)
@@ -161,7 +177,7 @@ def attach(scope: Scope) -> Body:
 
 
 def detach(scope: Scope) -> Body:
-    """DetachNetworkInterface: not the primary one. No host has it any more."""
+    """Answer DetachNetworkInterface for an ENI that isn't primary. It is bound to no host any more."""
     eni_id, instance_id = scope.required("NetworkInterfaceId"), scope.required("InstanceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
     scope.find(ResourceKind.INSTANCE, instance_id)
@@ -175,8 +191,10 @@ def detach(scope: Scope) -> Body:
 
 
 def move(scope: Scope) -> Body:
-    """ModifyInstanceVpcAttribute: an instance's primary ENI gets another VSwitch of its VPC, or another primary
-    address. Its other addresses stay; as they are of its VSwitch, it can't leave that with them."""
+    """Answer ModifyInstanceVpcAttribute: the primary ENI gets another VSwitch of its VPC, or another primary address.
+
+    Its other addresses stay. As they are of its VSwitch, it can't leave that with them.
+    """
     instance_id, switch_id = scope.required("InstanceId"), scope.required("VSwitchId")
     scope.find(ResourceKind.INSTANCE, instance_id)
     switch = scope.find(ResourceKind.VSWITCH, switch_id)
@@ -202,7 +220,7 @@ def move(scope: Scope) -> Body:
 
 
 def delete(scope: Scope) -> Body:
-    """DeleteNetworkInterface: one that no instance has."""
+    """Answer DeleteNetworkInterface for an ENI that isn't attached. One that isn't there is no error."""
     eni_id = scope.required("NetworkInterfaceId")
     body = scope.workspace.get(ResourceKind.ENI, eni_id)
     if body is None:
@@ -214,7 +232,10 @@ def delete(scope: Scope) -> Body:
 
 
 def modify(scope: Scope) -> Body:
-    """ModifyNetworkInterfaceAttribute: its name, groups (all of them anew), timeouts; SgdpHost moves it to a host."""
+    """Answer ModifyNetworkInterfaceAttribute: name, groups (all of them anew), timeouts.
+
+    SgdpHost moves the ENI to a host.
+    """
     eni_id = scope.required("NetworkInterfaceId")
     body = scope.find(ResourceKind.ENI, eni_id)
     given: Fields = {}
@@ -240,7 +261,7 @@ def modify(scope: Scope) -> Body:
 
 
 def assign(scope: Scope) -> Body:
-    """AssignPrivateIpAddresses and AssignIpv6Addresses: given ones, or so many free ones."""
+    """Answer AssignPrivateIpAddresses and AssignIpv6Addresses with given addresses, or with so many free ones."""
     eni_id = scope.required("NetworkInterfaceId")
     body = scope.find(ResourceKind.ENI, eni_id)
     state = state_in(body)
@@ -276,7 +297,7 @@ def _prefixes(chooser: Chooser, name: str, count: int) -> list[str]:
 
 
 def unassign(scope: Scope) -> Body:
-    """UnassignPrivateIpAddresses and UnassignIpv6Addresses; the primary address stays."""
+    """Answer UnassignPrivateIpAddresses and UnassignIpv6Addresses. The primary address stays."""
     eni_id = scope.required("NetworkInterfaceId")
     state = state_in(scope.find(ResourceKind.ENI, eni_id))
     gone = {
@@ -296,7 +317,7 @@ def unassign(scope: Scope) -> Body:
 
 
 def describe_all(scope: Scope) -> Body:
-    """DescribeNetworkInterfaces."""
+    """Answer DescribeNetworkInterfaces."""
     addresses = {*scope.texts("PrivateIpAddress"), *scope.texts("Ipv6Address")}
     found = [entry for entry in scope.workspace.all(ResourceKind.ENI) if _is_wanted(scope, *entry, addresses=addresses)]
     return scope.page(found, lambda entry: eni_item(scope, *entry), "NetworkInterfaceSets", "NetworkInterfaceSet")
@@ -324,18 +345,19 @@ def _is_wanted(scope: Scope, eni_id: str, body: Body, *, addresses: set[str]) ->
 
 
 def describe(scope: Scope) -> Body:
-    """DescribeNetworkInterfaceAttribute."""
+    """Answer DescribeNetworkInterfaceAttribute."""
     eni_id = scope.required("NetworkInterfaceId")
     return cast(Body, eni_item(scope, eni_id, scope.find(ResourceKind.ENI, eni_id)))
 
 
 def _kind(body: Body) -> str:
-    """Primary, Secondary, or what was asked for in place of Secondary."""
+    """Return "Primary", "Secondary", or what was asked for in place of "Secondary"."""
     kind = str(state_in(body)["type"]).capitalize()
     return str(about(body).get("kind") or kind) if kind == "Secondary" else kind
 
 
 def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
+    """Return an ENI as DescribeNetworkInterfaces has it."""
     del scope
     state, more = state_in(body), about(body)
     times = cast(Fields, state.get("connection_tracking", {}))
@@ -370,7 +392,7 @@ def eni_item(scope: Scope, eni_id: str, body: Body) -> Json:
 
 
 def interface_in_instance(eni_id: str, body: Body) -> Json:
-    """An ENI as DescribeInstances has it."""
+    """Return an ENI as DescribeInstances has it."""
     state = state_in(body)
     addresses = texts(state, "private_ip_addresses")
     ipv6: list[Json] = [{"Ipv6Address": one} for one in texts(state, "ipv6_addresses")]

@@ -1,7 +1,7 @@
 """Key pairs for instances: create, import, describe, delete.
 
-Owns these actions. Nothing here logs in with one: a client that makes one expects to find it again. A private key is
-told once, by CreateKeyPair, and never kept. Must not know HTTP or the store.
+Owns these actions. Nothing here logs in with one: a client that makes one expects to find it again. CreateKeyPair
+answers with the private key, which is never kept. Must not know HTTP or the store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = re.compile(r"[^\W\d_][\w:.-]*")  # no comma: that separates names
 
 
 def create(scope: Scope) -> Body:
-    """CreateKeyPair: with a private key that nobody else gets to know."""
+    """Answer CreateKeyPair with a private key, which nobody else gets."""
     from sgdataplane.control.access.secrets import make_key_pair  # noqa: PLC0415  # nothing else needs its library
 
     name = _free_name(scope)
@@ -29,7 +29,7 @@ def create(scope: Scope) -> Body:
 
 
 def import_key(scope: Scope) -> Body:
-    """ImportKeyPair: a public key."""
+    """Answer ImportKeyPair: keep a public key."""
     return _keep(scope, _free_name(scope), scope.required("PublicKeyBody"))
 
 
@@ -59,14 +59,14 @@ def _keep(scope: Scope, name: str, public: str) -> Body:
 
 
 def delete(scope: Scope) -> Body:
-    """DeleteKeyPairs. One that isn't there is no error."""
+    """Answer DeleteKeyPairs. One that isn't there is no error."""
     for name in scope.texts("KeyPairNames"):
         scope.workspace.delete(ResourceKind.KEY_PAIR, name)
     return DONE
 
 
 def describe_all(scope: Scope) -> Body:
-    """DescribeKeyPairs."""
+    """Answer DescribeKeyPairs."""
     found = [
         entry
         for entry in scope.workspace.all(ResourceKind.KEY_PAIR)

@@ -19,18 +19,17 @@ from sgdataplane.store.interface import Body, Json
 
 @dataclass(frozen=True, slots=True)
 class ListKind:
-    """What differs between the two kinds. `id_key`, `name_key`, `entry_key`: the cloud's names; `own`: our prefix of
-    names; `entry`: the native field of an entry; `outer`, `inner`: where DescribeX has its lists."""
+    """The differences between the two kinds of lists."""
 
     kind: ResourceKind
-    prefix: str
-    id_key: str
-    name_key: str
-    entry_key: str
-    entry: str
-    own: str
-    outer: str
-    inner: str
+    prefix: str  # of ids
+    id_key: str  # the cloud's name for a list's id
+    name_key: str  # the cloud's name for its name
+    entry_key: str  # the cloud's name for an entry
+    entry: str  # the native field of an entry
+    own: str  # the prefix of native fields
+    outer: str  # where Describe* answers have their lists
+    inner: str  # the key within that; "" if there is none
 
 
 PREFIXES = ListKind(
@@ -51,7 +50,7 @@ PORTS = ListKind(
 
 
 def create(of: ListKind, scope: Scope) -> Body:
-    """CreatePrefixList, CreatePortRangeList."""
+    """Answer CreatePrefixList or CreatePortRangeList."""
     list_id = scope.new_id(of.prefix)
     state: Fields = {
         f"{of.own}_id": list_id,
@@ -77,7 +76,7 @@ def _entry(of: ListKind, asked: Fields) -> Fields:
 
 
 def modify(of: ListKind, scope: Scope) -> Body:
-    """ModifyPrefixList, ModifyPortRangeList: entries go and come; the name and the description change."""
+    """Answer ModifyPrefixList or ModifyPortRangeList: remove and add entries, change the name and the description."""
     list_id = scope.required(of.id_key)
     state = state_in(scope.find(of.kind, list_id))
     entries = {str(entry[of.entry]): entry for entry in cast("list[Fields]", state.get("entries", []))}
@@ -97,7 +96,7 @@ def modify(of: ListKind, scope: Scope) -> Body:
 
 
 def delete(of: ListKind, scope: Scope) -> Body:
-    """DeletePrefixList, DeletePortRangeList: one that no rule uses."""
+    """Answer DeletePrefixList or DeletePortRangeList for a list that no rule uses."""
     list_id = scope.required(of.id_key)
     scope.find(of.kind, list_id)
     scope.refuse_used(of.kind, list_id, f"DependencyViolation.{of.inner or 'PortRangeList'}")
@@ -106,7 +105,7 @@ def delete(of: ListKind, scope: Scope) -> Body:
 
 
 def describe_all(of: ListKind, scope: Scope) -> Body:
-    """DescribePrefixLists, DescribePortRangeLists."""
+    """Answer DescribePrefixLists or DescribePortRangeLists."""
     ids, name, family = scope.texts(of.id_key), scope.text(of.name_key), scope.text("AddressFamily").lower()
     found = [
         entry
@@ -140,7 +139,7 @@ def _said(of: ListKind, list_id: str, body: Body) -> dict[str, Json]:
 
 
 def describe(of: ListKind, scope: Scope) -> Body:
-    """DescribePrefixListAttributes, DescribePortRangeListEntries."""
+    """Answer DescribePrefixListAttributes or DescribePortRangeListEntries."""
     list_id = scope.required(of.id_key)
     body = scope.find(of.kind, list_id)
     entries: list[Json] = [
@@ -153,7 +152,7 @@ def describe(of: ListKind, scope: Scope) -> Body:
 
 
 def describe_uses(of: ListKind, scope: Scope) -> Body:
-    """DescribePrefixListAssociations, DescribePortRangeListAssociations: the groups with rules that use the list."""
+    """Answer Describe*Associations of either kind: the groups with rules that use the list."""
     list_id = scope.required(of.id_key)
     scope.find(of.kind, list_id)
     users = scope.workspace.users(of.kind, list_id)
@@ -170,7 +169,7 @@ Act = Callable[[Scope], Body]
 
 
 def actions() -> dict[str, tuple[Act, bool]]:
-    """Name -> what does it, and whether it writes."""
+    """Return the actions of both kinds by name, each with its function and whether it writes."""
     found: dict[str, tuple[Act, bool]] = {}
     for of, word, one in ((PREFIXES, "PrefixList", "Attributes"), (PORTS, "PortRangeList", "Entries")):
         found[f"Create{word}"] = partial(create, of), True

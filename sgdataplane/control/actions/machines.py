@@ -1,4 +1,4 @@
-"""What is behind an instance's name in the cloud: its type, image, disks, charges. Here, only what was asked for.
+"""The cloud's side of an instance (type, image, disks, charges). Here it is only what was asked for.
 
 Owns these answers, and what is kept for them. Nothing of it means anything to a policy, but a client that asks for a
 type expects to read that type again. Must not know HTTP or the store.
@@ -58,7 +58,11 @@ MAX_SHOWN = 40  # characters of a value that is refused
 
 
 def asked_of(scope: Scope) -> Fields:
-    """What is told again as it was asked for."""
+    """Return the parameters of a call that are described again as they were asked for.
+
+    Raises:
+        ApiError: UserData isn't right.
+    """
     asked = scope.call.parameters
     found: Fields = {name: asked[name] for name in KEPT if asked.get(name) not in (None, "")}
     if asked.get("UserData") == "":  # which takes it away
@@ -71,7 +75,11 @@ def asked_of(scope: Scope) -> Fields:
 
 
 def _require_user_data(text: str) -> None:
-    """ApiError unless it is base64 of at most 32 KB."""
+    """Refuse user data that isn't base64 of at most 32 KB.
+
+    Raises:
+        ApiError: It is refused.
+    """
     try:
         is_good = len(base64.b64decode(text, validate=True)) <= MAX_USER_DATA
     except (ValueError, binascii.Error):
@@ -81,7 +89,11 @@ def _require_user_data(text: str) -> None:
 
 
 def disks_asked(scope: Scope) -> Json:
-    """The system disk and the others, as far as the call says anything of them."""
+    """Return the system disk and the others, as far as the call says anything of them.
+
+    Raises:
+        ApiError: There are too many disks, or one has a size that there isn't.
+    """
     system = scope.call.parameters.get("SystemDisk")
     system = system if isinstance(system, dict) else {}
     others = scope.objects("DataDisk")
@@ -91,7 +103,11 @@ def disks_asked(scope: Scope) -> Json:
 
 
 def _disk(name: str, asked: Fields) -> Fields:
-    """One disk as it is kept. ApiError if its size is none: that is a text in one of the cloud's tables."""
+    """Return one disk as it is kept.
+
+    Raises:
+        ApiError: Its size is no number of GiB within the bounds. One of the cloud's tables gives the size as text.
+    """
     said = {key: value for key, value in asked.items() if value not in (None, "")}
     if "Size" in said and not 1 <= _gib(said["Size"]) <= MAX_DISK_GIB:
         words = f"{name}.Size is 1 to {MAX_DISK_GIB} GiB, and not {str(said['Size'])[:MAX_SHOWN]}"
@@ -100,12 +116,12 @@ def _disk(name: str, asked: Fields) -> Fields:
 
 
 def _gib(size: Json) -> int:
-    """A disk's size as it was given, which older versions kept without reading it; 0 if it is none."""
+    """Return a disk's size in GiB; 0 if it is none. Older versions kept sizes without reading them."""
     return int(str(size)) if SIZE.fullmatch(str(size)) else 0
 
 
 def modify(scope: Scope) -> Body:
-    """ModifyInstanceSpec and its like: what is asked for is told from then on. It means nothing here."""
+    """Answer ModifyInstanceSpec and its like: describe from then on what is asked for. It means nothing here."""
     name = next(key for key in ("InstanceIds", "InstanceId") if scope.has(key) or key == "InstanceId")
     kind: Fields = {"instance_type": scope.text("InstanceType")} if scope.has("InstanceType") else {}
     for instance_id in scope.texts(name, ","):
@@ -119,7 +135,7 @@ def _told(body: Body) -> Fields:
 
 
 def _hardware(body: Body) -> InstanceType:
-    """Its type; one without any size if the catalogue doesn't have it."""
+    """Return an instance's type; one without any size if the catalogue doesn't have it."""
     name = str(about(body).get("instance_type", ""))
     return catalogue().instance_types.get(name, InstanceType(name, name.rpartition(".")[0], 0, 0, 0, 0, 0))
 
@@ -130,7 +146,7 @@ def _image(body: Body) -> Image:
 
 
 def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
-    """An instance as DescribeInstances has it."""
+    """Return an instance as DescribeInstances has it."""
     asked, more, hardware = _told(body), about(body), _hardware(body)
     enis = [(eni_id, scope.find(ResourceKind.ENI, eni_id)) for eni_id in scope.workspace.enis_of(instance_id)]
     item: Fields = {
@@ -155,7 +171,7 @@ def instance_item(scope: Scope, instance_id: str, body: Body) -> Json:
 
 
 def _common(scope: Scope, instance_id: str, body: Body) -> Fields:
-    """What both of the cloud's descriptions of an instance have."""
+    """Return what both of the cloud's descriptions of an instance have."""
     state, more, asked, hardware = state_in(body), about(body), _told(body), _hardware(body)
     enis = scope.workspace.enis_of(instance_id)
     first = scope.find(ResourceKind.ENI, enis[0]) if enis else {}
@@ -205,8 +221,11 @@ def is_classic(scope: Scope, instance_id: str) -> bool:
 
 
 def public_addresses(scope: Scope, instance_id: str, body: Body) -> list[str]:
-    """Return the public addresses that an instance shows: in the classic network, those of an interface. Whoever asks
-    for bandwidth to the internet waits for one, and gets one for documentation, which leads nowhere."""
+    """Return the public addresses that an instance shows.
+
+    In the classic network these are those of an interface. A client that asks for bandwidth to the internet waits for
+    an address, and gets one for documentation, which leads nowhere.
+    """
     found = classic_addresses(scope, instance_id, NicType.INTERNET)
     if int(str(_told(body).get("InternetMaxBandwidthOut", 0))) <= 0:
         return found
@@ -225,7 +244,7 @@ def classic_addresses(scope: Scope, instance_id: str, kind: NicType) -> list[str
 
 
 def describe_attribute(scope: Scope) -> Body:
-    """DescribeInstanceAttribute."""
+    """Answer DescribeInstanceAttribute."""
     instance_id = scope.required("InstanceId")
     body = scope.find(ResourceKind.INSTANCE, instance_id)
     asked = _told(body)
@@ -240,14 +259,14 @@ def describe_attribute(scope: Scope) -> Body:
 
 
 def describe_user_data(scope: Scope) -> Body:
-    """DescribeUserData."""
+    """Answer DescribeUserData."""
     instance_id = scope.required("InstanceId")
     told = _told(scope.find(ResourceKind.INSTANCE, instance_id))
     return {"InstanceId": instance_id, "RegionId": scope.region, "UserData": told.get("UserData", "")}
 
 
 def describe_roles(scope: Scope) -> Body:
-    """DescribeInstanceRamRole: the role that an instance was made with; nothing here can take it."""
+    """Answer DescribeInstanceRamRole with the role that an instance was made with. Nothing here can assume it."""
     found = [
         (instance_id, str(_told(scope.find(ResourceKind.INSTANCE, instance_id)).get("RamRoleName", "")))
         for instance_id in scope.texts("InstanceIds")
@@ -261,7 +280,7 @@ def describe_roles(scope: Scope) -> Body:
 
 
 def _each(outer: str, inner: str, shape: Callable[[str, Body], Json]) -> Callable[[Scope], Body]:
-    """An action that says something of each instance that it is asked about; of all if of none."""
+    """Return an action that describes each of the instances that a call names; all of them if it names none."""
 
     def run(scope: Scope) -> Body:
         ids = scope.texts("InstanceId", ",")
@@ -312,7 +331,7 @@ describe_status = _each("InstanceStatuses", "InstanceStatus", _status)
 
 
 def describe_disks(scope: Scope) -> Body:
-    """DescribeDisks: those that instances were asked for with."""
+    """Answer DescribeDisks with the disks that instances were asked for with."""
     ids = scope.texts("DiskIds")
     found = [
         (disk_id, disk, instance_id, body)
@@ -329,13 +348,14 @@ def describe_disks(scope: Scope) -> Body:
 
 
 def _disks(instance_id: str, body: Body) -> list[tuple[str, Fields]]:
-    """(id, what was asked for) of each. A disk's id is made from its instance's."""
+    """Return each disk's id with what was asked for. The id is made from the instance's."""
     asked = cast("list[Fields]", about(body).get("disks", [{"Type": "system"}]))
     stem = f"d-{instance_id.removeprefix('i-')}"
     return [(f"{stem}-{at}" if at else stem, {**DISK_DEFAULTS, **one}) for at, one in enumerate(asked)]
 
 
 def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: Body) -> Json:
+    """Return a disk as DescribeDisks has it."""
     more, at = about(body), int(disk_id.rpartition("-")[2]) if disk["Type"] == "data" else 0
     device = f"/dev/xvd{chr(ord('a') + at % 26)}"
     return {
@@ -373,7 +393,7 @@ def disk_item(scope: Scope, disk_id: str, disk: Fields, instance_id: str, body: 
 
 
 def account_attributes(scope: Scope) -> Body:
-    """DescribeAccountAttributes: what an account may have, as far as anything here is limited."""
+    """Answer DescribeAccountAttributes: what an account may have, as far as anything here is limited."""
     values = {
         "supported-network-types": ["vpc"],
         "max-security-groups": ["100"],

@@ -1,7 +1,7 @@
 """VPCs and their route tables: create, describe, change, delete; the default VPC.
 
-Owns these actions. Of a VPC, its blocks are part of a state; all else is told as it was asked for. Every VPC has a
-router and one route table, whose ids are made from its own. Must not know HTTP or the store.
+Owns these actions. A VPC's blocks are part of a state; everything else about it is described as it was asked for. Every
+VPC has a router and one route table, whose ids are made from its own. Must not know HTTP or the store.
 """
 
 from __future__ import annotations
@@ -28,30 +28,33 @@ BLOCKS = ("cidr_block", "ipv6_cidr_block")  # of a VSwitch
 
 
 def create_vpc(scope: Scope) -> Body:
-    """CreateVpc; the cloud's own block if none is given."""
+    """Answer CreateVpc, with the cloud's own block if none is given."""
     return _made(scope, _make(scope, [_block(scope, "CidrBlock", DEFAULT_BLOCK)]))
 
 
 def create_default_vpc(scope: Scope) -> Body:
-    """CreateDefaultVpc: the one in which things are that name no VPC. There is one at most."""
+    """Answer CreateDefaultVpc: make the VPC of everything that names none. There is one at most."""
     if find_default(scope):
         raise ApiError("OperationDenied.DefaultVpcExists", "There is a default VPC already.")
     return _made(scope, _make(scope, [DEFAULT_BLOCK], is_default=True))
 
 
 def default_vpc(scope: Scope) -> str:
-    """The default VPC's id. It is made when it is first needed, as on new accounts of the cloud."""
+    """Return the default VPC's id. It is made when it is first needed, as on new accounts of the cloud."""
     return find_default(scope) or _make(scope, [DEFAULT_BLOCK], is_default=True)
 
 
 def find_default(scope: Scope) -> str:
-    """The default VPC's id; "" if there is none yet."""
+    """Return the default VPC's id; "" if there is none yet."""
     vpcs = scope.workspace.all(ResourceKind.VPC)
     return next((vpc_id for vpc_id, body in vpcs if about(body).get("is_default")), "")
 
 
 def _make(scope: Scope, blocks: list[str], *, is_default: bool = False) -> str:
-    """A VPC; its id. What the call says of it counts also where the VPC is only needed for something else."""
+    """Make a VPC, and return its id.
+
+    What the call says of a VPC counts only if the call is about VPCs. Others make one because they need it.
+    """
     vpc_id, is_asked = scope.new_id("vpc"), scope.call.action.endswith("Vpc")
     if is_asked and scope.has("Ipv6CidrBlock"):
         blocks = [*blocks, _block(scope, "Ipv6CidrBlock", "")]
@@ -88,12 +91,12 @@ def shown_vpc(vpc_id: str) -> str:
 
 
 def router_of(vpc_id: str) -> str:
-    """The id of a VPC's router."""
+    """Return the id of a VPC's router."""
     return f"vrt-{vpc_id.removeprefix('vpc-')}"
 
 
 def table_of(vpc_id: str) -> str:
-    """The id of a VPC's route table."""
+    """Return the id of a VPC's route table."""
     return f"vtb-{vpc_id.removeprefix('vpc-')}"
 
 
@@ -102,7 +105,11 @@ def _block(scope: Scope, name: str, default: str) -> str:
 
 
 def parsed_block(name: str, text: str) -> Prefix:
-    """A block that a parameter gives. ApiError if it is none."""
+    """Return the block that a parameter gives.
+
+    Raises:
+        ApiError: It is no CIDR block without host bits.
+    """
     try:
         return Prefix.parse(text, strict=True)
     except ValueError:
@@ -110,8 +117,10 @@ def parsed_block(name: str, text: str) -> Prefix:
 
 
 def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
-    """A block that no other VPC has. Where to look first follows from the id, so that VPCs of other stores seldom have
-    the same one."""
+    """Return an IPv6 block that no other VPC has.
+
+    The search starts at a place that follows from the id, so that VPCs of other stores seldom have the same block.
+    """
     bits = IPV6_LENGTH - IPV6_POOL.length
     taken = {
         block for _, body in scope.workspace.all(ResourceKind.VPC) for block in texts(state_in(body), "cidr_blocks")
@@ -126,7 +135,7 @@ def _free_ipv6_block(scope: Scope, vpc_id: str) -> str:
 
 
 def modify_vpc(scope: Scope) -> Body:
-    """ModifyVpcAttribute: what is given changes. The first block may be another one if all VSwitches are in it."""
+    """Answer ModifyVpcAttribute. The first block may be replaced by one that all VSwitches are in."""
     vpc_id = scope.required("VpcId")
     body = scope.find(ResourceKind.VPC, vpc_id)
     blocks = texts(state_in(body), "cidr_blocks")
@@ -147,7 +156,7 @@ def modify_vpc(scope: Scope) -> Body:
 
 
 def _with_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
-    """These blocks, with one of IPv6: that which they have, or the call gives, or a free one."""
+    """Return these blocks with one of IPv6: the one that they have, or that the call gives, or a free one."""
     if any(":" in block for block in blocks):
         return blocks
     given = scope.text("Ipv6CidrBlock") if "VpcAttribute" in scope.call.action else ""
@@ -155,7 +164,11 @@ def _with_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
 
 
 def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
-    """These blocks without those of IPv6. ApiError if something has addresses of them."""
+    """Return these blocks without those of IPv6.
+
+    Raises:
+        ApiError: Something has addresses of them.
+    """
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
         if scope.workspace.state(ResourceKind.VSWITCH, name_of(path)).get("ipv6_cidr_block"):
             raise ApiError("OperationFailed.Ipv6InUse", f"{name_of(path)} has an IPv6 block of {vpc_id}")
@@ -166,7 +179,11 @@ def _without_ipv6(scope: Scope, vpc_id: str, blocks: list[str]) -> list[str]:
 
 
 def require_unused(scope: Scope, vpc_id: str, block: Prefix, code: str) -> None:
-    """ApiError if an ENI of the VPC has an address or a delegated prefix in the block."""
+    """Refuse to take away a block in which an ENI of the VPC has an address or a delegated prefix.
+
+    Raises:
+        ApiError: An ENI has one; the error has the code `code`.
+    """
     owner = next(scope.workspace.documents.taken.others(vpc_id, block), None)
     if owner is not None:
         raise ApiError(code, f"{name_of(owner)} has addresses of {block}", FORBIDDEN)
@@ -179,7 +196,11 @@ def turn_on_ipv6(scope: Scope, vpc_id: str) -> None:
 
 
 def _require_room(scope: Scope, vpc_id: str, blocks: list[str]) -> None:
-    """ApiError if a VSwitch would be outside."""
+    """Refuse blocks of a VPC if a VSwitch would be outside.
+
+    Raises:
+        ApiError: One would be.
+    """
     outer = [Prefix.parse(text) for text in blocks]
     for path in scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH):
         state = scope.workspace.state(ResourceKind.VSWITCH, name_of(path))
@@ -195,7 +216,7 @@ def is_inside(inner: Prefix, outer: list[Prefix]) -> bool:
 
 
 def associate_block(scope: Scope) -> Body:
-    """AssociateVpcCidrBlock: one block more."""
+    """Answer AssociateVpcCidrBlock: give a VPC one more block."""
     vpc_id, block = _other_block(scope)
     blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
     new = Prefix.parse(block)
@@ -207,7 +228,10 @@ def associate_block(scope: Scope) -> Body:
 
 
 def unassociate_block(scope: Scope) -> Body:
-    """UnassociateVpcCidrBlock: one that no VSwitch is in and no ENI has addresses of, and not the first."""
+    """Answer UnassociateVpcCidrBlock for a block that no VSwitch is in and no ENI has addresses of.
+
+    The first block can't be taken away.
+    """
     vpc_id, block = _other_block(scope)
     blocks = texts(state_in(scope.find(ResourceKind.VPC, vpc_id)), "cidr_blocks")
     if block not in blocks[1:]:
@@ -226,7 +250,7 @@ def _other_block(scope: Scope) -> tuple[str, str]:
 
 
 def delete_vpc(scope: Scope) -> Body:
-    """DeleteVpc: one that nothing is in."""
+    """Answer DeleteVpc for a VPC that nothing is in."""
     vpc_id = scope.required("VpcId")
     scope.find(ResourceKind.VPC, vpc_id)
     scope.refuse_used(ResourceKind.VPC, vpc_id, "DependencyViolation")
@@ -235,7 +259,7 @@ def delete_vpc(scope: Scope) -> Body:
 
 
 def describe_vpcs(scope: Scope) -> Body:
-    """DescribeVpcs."""
+    """Answer DescribeVpcs."""
     ids = scope.texts("VpcId", ",")
     found = [
         entry
@@ -251,12 +275,13 @@ def describe_vpcs(scope: Scope) -> Body:
 
 
 def describe_vpc(scope: Scope) -> Body:
-    """DescribeVpcAttribute."""
+    """Answer DescribeVpcAttribute."""
     vpc_id = scope.required("VpcId")
     return cast(Body, vpc_item(scope, vpc_id, scope.find(ResourceKind.VPC, vpc_id)))
 
 
 def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+    """Return a VPC as DescribeVpcs has it."""
     blocks, more = texts(state_in(body), "cidr_blocks"), about(body)
     switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
     item: Fields = {
@@ -283,7 +308,7 @@ def vpc_item(scope: Scope, vpc_id: str, body: Body) -> Json:
 
 
 def key_items(body: Body) -> list[Json]:
-    """Tags as the VPC product spells them."""
+    """Return tags as the VPC product spells them."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags_of(body).items())]
 
 
@@ -291,7 +316,7 @@ def key_items(body: Body) -> list[Json]:
 
 
 def describe_tables(scope: Scope) -> Body:
-    """DescribeRouteTableList: each VPC's own."""
+    """Answer DescribeRouteTableList with each VPC's own table."""
     found = [
         entry
         for entry in scope.workspace.all(ResourceKind.VPC)
@@ -309,6 +334,7 @@ def describe_tables(scope: Scope) -> Body:
 
 
 def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
+    """Return the route table of a VPC as DescribeRouteTableList has it."""
     switches = map(name_of, scope.workspace.users(ResourceKind.VPC, vpc_id, ResourceKind.VSWITCH))
     return {
         "RouteTableId": table_of(vpc_id),
@@ -328,7 +354,7 @@ def table_item(scope: Scope, vpc_id: str, body: Body) -> Json:
 
 
 def modify_table(scope: Scope) -> Body:
-    """ModifyRouteTableAttributes: name and description."""
+    """Answer ModifyRouteTableAttributes, which changes name and description."""
     table_id = scope.required("RouteTableId")
     vpcs = (vpc_id for vpc_id, _ in scope.workspace.all(ResourceKind.VPC) if table_of(vpc_id) == table_id)
     vpc_id = next(vpcs, None)
@@ -344,7 +370,11 @@ def modify_table(scope: Scope) -> Body:
 
 
 def ipv6_subnet(vpc: Body, number: int) -> str:
-    """The 64-bit block of that number in a VPC's IPv6 block. ApiError if it has none, or none of that number."""
+    """Return the 64-bit block of a number within a VPC's IPv6 block.
+
+    Raises:
+        ApiError: The VPC has no IPv6 block, or no 64-bit block of that number.
+    """
     blocks = [Prefix.parse(text) for text in texts(state_in(vpc), "cidr_blocks")]
     block = next((one for one in blocks if one.family is Family.IPV6), None)
     if block is None:

@@ -1,4 +1,4 @@
-"""What there is in a region: zones, types of instances, images; resource groups and endpoints.
+"""The contents of a region: zones, types of instances, images; also resource groups and endpoints.
 
 Owns these actions. They answer from the catalogue: nothing of it means anything to a policy. Must not know HTTP or the
 store.
@@ -21,7 +21,11 @@ GIB = 1 << 30
 
 
 def region_of(name: str) -> Region:
-    """ApiError if the cloud has no such region."""
+    """Return a region of the cloud by its id.
+
+    Raises:
+        ApiError: The cloud has no such region.
+    """
     found = catalogue().regions.get(name)
     if found is None:
         raise ApiError("InvalidRegionId.NotFound", "The specified RegionId does not exist.", NOT_FOUND)
@@ -29,12 +33,12 @@ def region_of(name: str) -> Region:
 
 
 def first_zone(name: str) -> str:
-    """The zone of what names none; regions that we don't know have one, too."""
+    """Return the zone of what names none. Regions that we don't know have one, too."""
     return next(iter(catalogue().regions.get(name, Region(name, name, "a")).zone_ids))
 
 
 def describe_regions(scope: Scope) -> Body:
-    """DescribeRegions: all that the cloud has, each of which has everything here."""
+    """Answer DescribeRegions with all that the cloud has. Each of them has everything here."""
     del scope
     found: list[Json] = [
         {"RegionId": one.region, "LocalName": one.name, "RegionEndpoint": "", "Status": "available"}
@@ -44,7 +48,7 @@ def describe_regions(scope: Scope) -> Body:
 
 
 def describe_zones(scope: Scope) -> Body:
-    """DescribeZones: those of the region, and those in which something is."""
+    """Answer DescribeZones with those of the region, and those in which something is."""
     found: list[Json] = [zone_item(zone) for zone in _zones(scope)]
     return {"Zones": {"Zone": found}}
 
@@ -58,6 +62,7 @@ def _zones(scope: Scope) -> list[str]:
 
 
 def zone_item(zone: str) -> Json:
+    """Return a zone as DescribeZones has it."""
     types: list[Json] = [*catalogue().instance_types]
     disks: list[Json] = [*catalogue().disk_categories]
     families: list[Json] = [*dict.fromkeys(one.family for one in catalogue().instance_types.values())]
@@ -88,7 +93,7 @@ def zone_item(zone: str) -> Json:
 
 
 def describe_available(scope: Scope) -> Body:
-    """DescribeAvailableResource: everything is available in every zone."""
+    """Answer DescribeAvailableResource: everything is available in every zone."""
     wanted, kind = scope.text("ZoneId"), scope.required("DestinationResource")
     found: list[Json] = [
         {
@@ -108,7 +113,11 @@ def describe_available(scope: Scope) -> Body:
 
 
 def _supported(scope: Scope, zone: str) -> list[Json]:
-    """What a zone has of what is asked for."""
+    """Return what a zone has of the resource that a call asks for.
+
+    Raises:
+        ApiError: There is no such resource.
+    """
     disk: dict[str, Json] = {"Min": 20, "Max": 2048, "Unit": "GiB"}
     match scope.required("DestinationResource"):
         case "Zone":
@@ -136,7 +145,7 @@ def _types_asked(scope: Scope) -> Iterator[InstanceType]:
 
 
 def describe_types(scope: Scope) -> Body:
-    """DescribeInstanceTypes."""
+    """Answer DescribeInstanceTypes."""
     ids, families = scope.texts("InstanceTypes"), scope.texts("InstanceTypeFamilies")
     family = scope.text("InstanceTypeFamily")
     least = {
@@ -162,6 +171,7 @@ def describe_types(scope: Scope) -> Body:
 
 
 def type_item(one: InstanceType) -> Json:
+    """Return a type of instances as DescribeInstanceTypes has it."""
     return {
         "InstanceTypeId": one.instance_type,
         "InstanceTypeFamily": one.family,
@@ -191,7 +201,7 @@ def type_item(one: InstanceType) -> Json:
 
 
 def describe_families(scope: Scope) -> Body:
-    """DescribeInstanceTypeFamilies."""
+    """Answer DescribeInstanceTypeFamilies."""
     del scope
     names = dict.fromkeys(one.family for one in catalogue().instance_types.values())
     found: list[Json] = [{"InstanceTypeFamilyId": name, "Generation": "ecs-5"} for name in names]
@@ -202,7 +212,7 @@ def describe_families(scope: Scope) -> Body:
 
 
 def describe_images(scope: Scope) -> Body:
-    """DescribeImages."""
+    """Answer DescribeImages."""
     ids = scope.texts("ImageId", ",")
     found = [
         one
@@ -220,6 +230,7 @@ def describe_images(scope: Scope) -> Body:
 
 
 def image_item(one: Image) -> Json:
+    """Return an image as DescribeImages has it."""
     return {
         "ImageId": one.image,
         "ImageName": one.image,
@@ -250,7 +261,7 @@ def image_item(one: Image) -> Json:
 
 
 def describe_image_types(scope: Scope) -> Body:
-    """DescribeImageSupportInstanceTypes: each image runs on all of them."""
+    """Answer DescribeImageSupportInstanceTypes: each image runs on all types."""
     found: list[Json] = [
         {"InstanceTypeId": one.instance_type, "InstanceTypeFamily": one.family}
         | {"CpuCoreCount": one.cpu, "MemorySize": one.memory_gib}
@@ -267,7 +278,7 @@ def describe_image_types(scope: Scope) -> Body:
 
 
 def list_resource_groups(scope: Scope) -> Body:
-    """ListResourceGroups: those of the catalogue, and all others that something is in."""
+    """Answer ListResourceGroups with those of the catalogue, and all others that something is in."""
     ids, name = scope.texts("ResourceGroupIds"), scope.text("Name")
     groups = {**catalogue().resource_groups, **{one: ResourceGroup(one, one, one) for one in _groups_used(scope)}}
     found = [
@@ -289,6 +300,7 @@ def _groups_used(scope: Scope) -> Iterable[str]:
 
 
 def resource_group_item(one: ResourceGroup) -> Json:
+    """Return a resource group as ListResourceGroups has it."""
     return {
         "Id": one.resource_group,
         "Name": one.name,
@@ -300,7 +312,7 @@ def resource_group_item(one: ResourceGroup) -> Json:
 
 
 def caller(scope: Scope) -> Body:
-    """GetCallerIdentity: the account's own identity, which every key has."""
+    """Answer GetCallerIdentity with the account's own identity, which every key has."""
     key = scope.call.key
     return {
         "AccountId": ACCOUNT,
@@ -312,7 +324,7 @@ def caller(scope: Scope) -> Body:
 
 
 def describe_endpoints(scope: Scope) -> Body:
-    """DescribeEndpoints: this endpoint, for each product that it serves; none for others."""
+    """Answer DescribeEndpoints with this endpoint for each product that it serves, and nothing for others."""
     code = scope.required("ServiceCode").lower()
     region_of(scope.required("Id"))
     is_served = code in (product.code for product in PRODUCTS)
@@ -329,6 +341,9 @@ def describe_endpoints(scope: Scope) -> Body:
 
 
 def refuse_billing(scope: Scope) -> Body:
-    """QueryAvailableInstances: nothing here costs anything. Clients take this refusal at once, and ask nothing more."""
+    """Refuse QueryAvailableInstances, as nothing here costs anything.
+
+    Clients accept this refusal at once, and ask nothing more.
+    """
     del scope
     raise ApiError("NotAuthorized", "There is no billing at this endpoint.", FORBIDDEN)

@@ -1,4 +1,4 @@
-"""Back to the beginning, for tests: SgdpReset.
+"""The way back to the beginning, for tests: SgdpReset.
 
 Owns what is taken away. Must not know HTTP or the store.
 """
@@ -15,7 +15,7 @@ KEPT = (ResourceKind.ACCESS_KEY, ResourceKind.STORE, ResourceKind.HOST, Resource
 
 
 def reset(scope: Scope) -> Body:
-    """SgdpReset: everything goes but keys and hosts; there is a default VPC then. Only for development (`--dev`)."""
+    """Answer SgdpReset: remove everything but keys and hosts, and make a default VPC. Only for `--dev`."""
     if not scope.habits.can_reset:
         raise unknown_action(scope.call.action)
     for kind in ResourceKind:

@@ -1,6 +1,6 @@
-"""Rules of a group: what the cloud's parameters say, in the native format and back; authorize, revoke, modify.
+"""The rules of groups: the cloud's parameters in the native format and back; authorize, revoke, modify.
 
-Owns the actions on rules. What is right in a rule, `statefile` says. Must not know HTTP or the store.
+Owns the actions on rules. `statefile` decides what is right in a rule. Must not know HTTP or the store.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ REMOTES = {  # a rule has the strongest remote that it is given; the cloud ignor
 
 
 def authorize(direction: Direction, scope: Scope) -> Body:
-    """AuthorizeSecurityGroup and AuthorizeSecurityGroupEgress: one rule by plain parameters, or up to 100 by
-    Permissions. A rule that is there already is left as it is, and is no error."""
+    """Answer AuthorizeSecurityGroup or AuthorizeSecurityGroupEgress.
+
+    A call gives one rule by plain parameters, or up to 100 by Permissions. A rule that is there already is left as it
+    is, and is no error.
+    """
     group_id = scope.required("SecurityGroupId")
     body = scope.find_writable(group_id)
     rules = rules_in(body)
@@ -55,8 +58,10 @@ def authorize(direction: Direction, scope: Scope) -> Body:
 
 
 def revoke(direction: Direction, scope: Scope) -> Body:
-    """RevokeSecurityGroup and RevokeSecurityGroupEgress: by ids, or by what the rules say. The cloud takes it as done
-    if there is no such rule, unless it is named by id."""
+    """Answer RevokeSecurityGroup or RevokeSecurityGroupEgress, by ids or by what the rules say.
+
+    As by the cloud, it is no error if there is no such rule, unless it is named by id.
+    """
     group_id = scope.required("SecurityGroupId")
     body = scope.find_writable(group_id)
     rules, ids = rules_in(body), scope.texts("SecurityGroupRuleId")
@@ -73,8 +78,10 @@ def revoke(direction: Direction, scope: Scope) -> Body:
 
 
 def modify(direction: Direction, scope: Scope) -> Body:
-    """ModifySecurityGroupRule and ModifySecurityGroupEgressRule: what is given changes, the rest stays. Without an id,
-    the rule is found by all that it says, and its description changes."""
+    """Answer ModifySecurityGroupRule or ModifySecurityGroupEgressRule. What isn't given stays.
+
+    Without an id, the rule is found by all that it says, and its description changes.
+    """
     group_id = scope.required("SecurityGroupId")
     body = scope.find_writable(group_id)
     rules, asked = rules_in(body), scope.call.parameters
@@ -101,7 +108,11 @@ def modify(direction: Direction, scope: Scope) -> Body:
 
 
 def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
-    """The rules that a call gives, in the native format."""
+    """Return the rules that a call gives, in the native format.
+
+    Raises:
+        ApiError: There are too many, or one can't be read.
+    """
     permissions = scope.objects("Permissions")
     if len(permissions) > MOST_AT_ONCE:
         raise ApiError("InvalidParameter.Permissions", f"{MOST_AT_ONCE} permissions fit into one call")
@@ -115,7 +126,11 @@ def asked_rules(direction: Direction, scope: Scope) -> list[Fields]:
 
 
 def native_rule(asked: Mapping[str, Json], direction: Direction) -> Fields:
-    """One permission in the native format."""
+    """Return one permission in the native format.
+
+    Raises:
+        ApiError: A number can't be read.
+    """
     rule: Fields = {"type": direction.value}
     for name, key in ecs_names.RULE[direction].items():
         value = asked.get(key)
@@ -129,6 +144,11 @@ def native_rule(asked: Mapping[str, Json], direction: Direction) -> Fields:
 
 
 def number(name: str, value: Json) -> Json:
+    """Return a parameter as a whole number.
+
+    Raises:
+        ApiError: It is none.
+    """
     try:
         return int(str(value))
     except ValueError:
@@ -137,7 +157,7 @@ def number(name: str, value: Json) -> Json:
 
 
 def merged(old: Fields, asked: Mapping[str, Json], direction: Direction) -> Fields:
-    """A rule with what is asked for. A new remote or new ports replace the old ones, of whatever sort."""
+    """Return a rule with what is asked for. A new remote or new ports replace the old ones, of whatever sort."""
     given = native_rule(asked, direction)
     kept = dict(old)
     remotes = [name for name, key in ecs_names.RULE[direction].items() if key in REMOTES[direction]]
@@ -148,7 +168,11 @@ def merged(old: Fields, asked: Mapping[str, Json], direction: Direction) -> Fiel
 
 
 def canonical(rule: Fields, direction: Direction) -> Fields:
-    """A rule as it is kept, without its id. ApiError with the cloud's code if it says something wrong."""
+    """Return a rule as it is kept, without its id.
+
+    Raises:
+        ApiError: The rule says something wrong; the code is the cloud's.
+    """
     problems = Problems()
     values = {name: value for name, value in rule.items() if name != "security_group_rule_id"}
     read = RuleReader(Read("", "", {**values, "type": direction.value}), "", problems).read()
@@ -158,12 +182,17 @@ def canonical(rule: Fields, direction: Direction) -> Fields:
 
 
 def said(rule: Fields) -> tuple[tuple[str, str], ...]:
-    """What a rule says, to compare it: all but its id and description. What has its default isn't there."""
+    """Return what a rule says, to compare it: all but its id and description, and without defaults."""
     left_out = ("security_group_rule_id", "description")
     return tuple(sorted((name, str(value)) for name, value in rule.items() if name not in left_out))
 
 
 def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> Fields:
+    """Return the rule of this id and direction.
+
+    Raises:
+        ApiError: There is none.
+    """
     for rule in rules:
         if rule.get("security_group_rule_id") == rule_id and rule["type"] == direction.value:
             return rule
@@ -171,23 +200,23 @@ def rule_by_id(rules: Iterable[Fields], rule_id: str, direction: Direction) -> F
 
 
 def rule_notes(body: Body) -> tuple[dict[str, Json], dict[str, Json]]:
-    """What a group's document says of its rules besides, by their ids: when each was made, and how it gave its blocks.
+    """Return a document's notes on rules, by their ids: when each was made, and how its blocks were given.
 
-    A rule keeps its blocks as they were given (10.159.6.18/12), because clients look for it so; the rule itself has the
-    network, which is what is enforced (10.144.0.0/12).
+    A rule keeps its blocks as they were given (10.159.6.18/12), because clients look for them in this form. The rule
+    itself has the network, which is what is enforced (10.144.0.0/12).
     """
     more = about(body)
     return cast(Fields, more.get("rule_times", {})), cast(Fields, more.get("rule_texts", {}))
 
 
 def only_of(kept: Iterable[Fields], notes: Mapping[str, Json]) -> dict[str, Json]:
-    """The notes of these rules alone."""
+    """Return the notes on these rules alone."""
     ids = {rule.get("security_group_rule_id") for rule in kept}
     return {rule_id: note for rule_id, note in notes.items() if rule_id in ids}
 
 
 def with_texts(texts: Mapping[str, Json], rule_id: str, asked: Fields, rule: Fields) -> dict[str, Json]:
-    """The notes with that of one rule, of which only what the rule itself doesn't say is kept."""
+    """Return the notes with that on one rule. Only what the rule itself doesn't say is kept."""
     given = {name: as_given(str(asked[name])) for name in BLOCKS if name in asked and name in rule}
     differing: Fields = {name: text for name, text in given.items() if text != rule[name]}
     others = {other: note for other, note in texts.items() if other != rule_id}
@@ -195,13 +224,13 @@ def with_texts(texts: Mapping[str, Json], rule_id: str, asked: Fields, rule: Fie
 
 
 def as_given(block: str) -> str:
-    """A block as the cloud shows it: as it was given, but an IPv6 address in its shortest form."""
+    """Return a block as the cloud shows it: as it was given, but an IPv6 address in its shortest form."""
     address, slash, length = block.partition("/")
     return f"{Address.parse(address)}{slash}{length}" if ":" in address else block
 
 
 def permission(scope: Scope, rule: Fields, body: Body) -> Json:
-    """A rule as DescribeSecurityGroupAttribute has it: all strings are there, and empty if they say nothing."""
+    """Return a rule as DescribeSecurityGroupAttribute has it. All texts are there, and empty if they say nothing."""
     times, texts = rule_notes(body)
     names, rule_id = ecs_names.RULE[Direction(rule["type"])], str(rule.get("security_group_rule_id"))
     shown = {**rule, **cast(Fields, texts.get(rule_id, {}))}

@@ -1,6 +1,6 @@
-"""What an action is given: the documents, the call, and what is to be made up for it.
+"""The scope of an action: the documents, the call, and what is to be made up for it.
 
-Owns how parameters are read and how pages, filters, regions and times are. Must not know single actions.
+Owns how parameters are read, and how pages, filters, regions and times work. Must not know single actions.
 """
 
 from __future__ import annotations
@@ -40,22 +40,20 @@ UNKNOWN = {
 
 
 def written_at(seconds: float) -> str:
-    """A time, as the cloud writes it."""
+    """Return a time as the cloud writes it. `seconds` are since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """Where an account of the cloud may behave in either way.
-
-    is_classic         a group without a VPC is of the classic network, as in accounts of old; else of the default VPC
-    has_default_group  an instance without a group gets its VPC's default one; else only if the call asks for that
-    can_reset          SgdpReset may take everything away
-    """
+    """The points in which accounts of the cloud may differ."""
 
     is_classic: bool = False
+    """Whether a group without a VPC is of the classic network, as in old accounts, and not of the default VPC."""
     has_default_group: bool = False
+    """Whether an instance without a group gets its VPC's default one, even if the call doesn't ask for that."""
     can_reset: bool = False
+    """Whether SgdpReset may take everything away."""
 
 
 NEW_ACCOUNT = Habits()
@@ -63,29 +61,41 @@ NEW_ACCOUNT = Habits()
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One action at work. `new_id`: an id that nobody has, with that prefix."""
+    """One action at work."""
 
     workspace: Workspace
     call: Call
-    new_id: Callable[[str], str]
+    new_id: Callable[[str], str]  # returns an id that nobody has, with this prefix
     habits: Habits = NEW_ACCOUNT
 
     # parameters
 
     def has(self, name: str) -> bool:
+        """Whether the call gives a parameter that isn't empty."""
         return self.call.parameters.get(name) not in (None, "", [], {})
 
     def text(self, name: str, default: str = "") -> str:
+        """Return a parameter as text; the default if it isn't given or is empty."""
         value = self.call.parameters.get(name)
         return default if value is None or value == "" else str(value)
 
     def required(self, name: str) -> str:
+        """Return a parameter that must be given.
+
+        Raises:
+            ApiError: It is missing or empty.
+        """
         value = self.text(name)
         if not value:
             raise ApiError(f"MissingParameter.{name}", f"The parameter {name} is required.")
         return value
 
     def number(self, name: str, default: int) -> int:
+        """Return a parameter as a whole number; the default if it isn't given.
+
+        Raises:
+            ApiError: It is no whole number.
+        """
         value = self.call.parameters.get(name)
         if value is None or value == "":
             return default
@@ -95,13 +105,17 @@ class Scope:
             raise ApiError(f"InvalidParameter.{name}", f"{name} has to be a whole number") from None
 
     def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return a parameter as a flag; the default if it isn't given."""
         value = self.call.parameters.get(name, default)
         return value if isinstance(value, bool) else str(value).lower() == "true"
 
     def texts(self, name: str, separator: str = "") -> list[str]:
-        """Return a list of at most MAX_TEXTS texts; one that is given as JSON text, too, as DescribeInstances has them.
+        """Return a list of at most `MAX_TEXTS` texts.
 
-        With a separator, each text may be several. ApiError if the list is longer, or no list of texts.
+        It may also be given as JSON text, as DescribeInstances has them. With a separator, each text may be several.
+
+        Raises:
+            ApiError: The list is longer, or no list of texts.
         """
         value = self.call.parameters.get(name)
         if isinstance(value, str) and value.startswith("["):
@@ -116,6 +130,7 @@ class Scope:
         return found
 
     def objects(self, name: str) -> list[Fields]:
+        """Return a parameter as a list of objects; entries that are none are left out."""
         value = self.call.parameters.get(name)
         return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
@@ -126,19 +141,29 @@ class Scope:
 
     @property
     def is_dry_run(self) -> bool:
+        """Whether the call only asks if it would be accepted."""
         return self.flag("DryRun")
 
     @property
     def is_console(self) -> bool:
+        """Whether the call asks for what the cloud's console does."""
         return self.call.extensions.get("SgdpConsole", "").lower() == "true"
 
     @property
     def host(self) -> str:
-        """The host that the call names as SgdpHost; "" if it names none. ApiError if there is no such host."""
+        """The host that the call names as SgdpHost; "" if it names none.
+
+        Raises:
+            ApiError: There is no such host.
+        """
         return self.known_host(self.call.extensions.get("SgdpHost", ""))
 
     def known_host(self, name: str) -> str:
-        """ApiError if a host is named that isn't there."""
+        """Return the name of a host that must be there; "" stays "".
+
+        Raises:
+            ApiError: There is no such host.
+        """
         if name:
             self.find(ResourceKind.HOST, name)
         return name
@@ -146,25 +171,38 @@ class Scope:
     # documents
 
     def find(self, kind: ResourceKind, name: str) -> Body:
-        """A document; the cloud's error if it isn't there."""
+        """Return a document.
+
+        Raises:
+            ApiError: It isn't there; the code is the cloud's.
+        """
         body = self.workspace.get(kind, name)
         if body is None:
             raise ApiError(UNKNOWN[kind], f"The specified {kind.replace('_', ' ')} {name} doesn't exist.", NOT_FOUND)
         return body
 
     def find_writable(self, group_id: str) -> Body:
-        """A group; a managed one is the managing service's alone."""
+        """Return a group that the call's key may change. A managed one is for the managing service alone.
+
+        Raises:
+            ApiError: The group isn't there, or is managed by another one.
+        """
         body = self.find(ResourceKind.GROUP, group_id)
         if state_in(body).get("service_managed") and about(body).get("service_key") != self.call.key:
             raise ApiError(MANAGED, f"{group_id} is managed by a cloud service.", FORBIDDEN)
         return body
 
     def change(self, kind: ResourceKind, name: str, state: Mapping[str, Json], /, **more: Json) -> None:
-        """Change some fields of a document."""
+        """Change some fields of a document: `state` in its state, `more` in what is beside it."""
         body = self.find(kind, name)
         self.workspace.put(kind, name, {**state_in(body), **state}, {**about(body), **more})
 
     def refuse_used(self, kind: ResourceKind, name: str, code: str = "DependencyViolation") -> None:
+        """Refuse to delete what other documents use.
+
+        Raises:
+            ApiError: Something uses it.
+        """
         users = self.workspace.users(kind, name)
         if users:
             some = ", ".join(path.partition("/")[2] for path in users[:5])
@@ -172,15 +210,19 @@ class Scope:
 
     @property
     def time(self) -> str:
-        """Now, as the cloud writes it."""
+        """The time of the call as the cloud writes it."""
         return written_at(self.call.now)
 
     def tags(self) -> dict[str, Json]:
+        """Return the tags that the call gives."""
         return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in self.objects("Tag")}
 
     def instance_tags(self) -> dict[str, Json]:
-        """Those of an instance: one says its host, as SgdpHost does. ApiError if there is no such host, or both name
-        one."""
+        """Return the tags that the call gives an instance. One of them says its host, as SgdpHost does.
+
+        Raises:
+            ApiError: There is no such host, or SgdpHost and the tag name different ones.
+        """
         tags = self.tags()
         named, host = self.known_host(str(tags.get(TAG, ""))), self.host
         if host and named not in ("", host):
@@ -188,19 +230,26 @@ class Scope:
         return {**tags, TAG: host} if host else tags
 
     def refuse_host_tag(self) -> None:
-        """Whatever isn't an instance has no host of its own."""
+        """Refuse a tag that names a host where the resource isn't an instance: nothing else has a host by a tag.
+
+        Raises:
+            ApiError: There is such a tag.
+        """
         if TAG in self.tags():
             words = f"The tag {TAG} is of an instance. For an ENI, give SgdpHost to AttachNetworkInterface."
             raise ApiError("InvalidTagKey.NotSupported", words)
 
     def is_flagged(self, name: str, *, is_so: bool) -> bool:
-        """Whether a flag that the call may ask for is as asked."""
+        """Whether a flag is as the call asks. It is, if the call doesn't ask."""
         return not self.has(name) or self.flag(name) is is_so
 
     # answers
 
     def page(self, found: Iterable[T], shape: Callable[[T], Json], outer: str, inner: str) -> Body:
-        """One page of an answer, in either style. A token says where the next page begins."""
+        """Return one page of an answer, by number or by token.
+
+        A token says where the next page begins.
+        """
         everything = list(found)
         more: dict[str, Json] = {}
         if self.is_tokened:
@@ -218,15 +267,17 @@ class Scope:
         return self.has("MaxResults") or self.has("NextToken")
 
     def next_page(self, count: int) -> tuple[int, int, str]:
-        """Where the page that is asked for begins, how long it is, and the token of the next one. Everything, where no
-        page is asked for."""
+        """Return where the page that is asked for begins, its length, and the token of the next one.
+
+        Where no page is asked for, that is everything.
+        """
         if not self.is_tokened:
             return 0, count, ""
         start, size = _start(self.text("NextToken")), min(max(self.number("MaxResults", A_PAGE), 1), 1000)
         return start, size, _token(start + size) if start + size < count else ""
 
     def is_tagged(self, body: Body) -> bool:
-        """Whether it has all tags that the call asks for; a tag without a value asks for the key."""
+        """Whether a document has all tags that the call asks for. A tag without a value asks for the key."""
         tags = tags_of(body)
         wanted = self.objects("Tag")
         return all(
@@ -236,27 +287,31 @@ class Scope:
 
 
 def tags_of(body: Body) -> dict[str, str]:
-    """A group's tags are part of its state."""
+    """Return a document's tags. Those of a group are part of its state, all others are beside it."""
     found = state_in(body).get("tags", about(body).get("tags", {}))
     return cast("dict[str, str]", found)
 
 
 def tag_items(body: Body) -> list[Json]:
+    """Return a document's tags as the cloud's answers have them."""
     return [{"TagKey": key, "TagValue": value} for key, value in sorted(tags_of(body).items())]
 
 
 def is_like(text: str, pattern: str) -> bool:
-    """Whether a name is the one asked for, with `*` for anything; everything is if nothing was asked for. Nothing of a
-    pattern stays in memory."""
+    """Whether a name fits a pattern with `*` for anything. Every name fits an empty one.
+
+    Nothing of a pattern stays in memory.
+    """
     return not pattern or matches(pattern, text)
 
 
 def is_in_resource_group(scope: Scope, body: Body) -> bool:
-    """Whether it is in the resource group that the call asks for, if it asks for one."""
+    """Whether a document is in the resource group that the call asks for, if it asks for one."""
     return scope.text("ResourceGroupId") in ("", about(body).get("resource_group_id", ""))
 
 
 def is_among(text: str, wanted: Sequence[str]) -> bool:
+    """Whether a text is one of those that are wanted. Every text is, if none are named."""
     return not wanted or text in wanted
 
 

@@ -30,7 +30,7 @@ MOST = 20
 
 
 def tag(scope: Scope) -> Body:
-    """TagResources, AddTags. One tag of an instance says its host."""
+    """Answer TagResources and AddTags. One tag of an instance names its host."""
     kind = _kind(scope)
     if kind is not ResourceKind.INSTANCE:
         scope.refuse_host_tag()
@@ -41,7 +41,7 @@ def tag(scope: Scope) -> Body:
 
 
 def untag(scope: Scope) -> Body:
-    """UntagResources, RemoveTags: some keys, or all."""
+    """Answer UntagResources and RemoveTags: remove some keys, or all."""
     kind = _kind(scope)
     keys = {*scope.texts("TagKey"), *scope.tags()}
     for name in scope.texts("ResourceId"):
@@ -64,7 +64,7 @@ def _write(scope: Scope, kind: ResourceKind, name: str, tags: dict[str, str]) ->
 
 
 def _write_eni(scope: Scope, name: str, tags: dict[str, str]) -> None:
-    """Two tags of an ENI say its mode. Without them it keeps the one that it was imported with."""
+    """Set an ENI's tags. Two of them give its mode; without them it keeps the one that it was imported with."""
     body = scope.find(ResourceKind.ENI, name)
     state = state_in(body)
     if not MODE_TAGS.isdisjoint({*tags, *tags_of(body)}):
@@ -82,7 +82,7 @@ def _kind(scope: Scope) -> ResourceKind:
 
 
 def list_resources(scope: Scope) -> Body:
-    """ListTagResources."""
+    """Answer ListTagResources."""
     kind, ids, wanted = _kind(scope), scope.texts("ResourceId"), _wanted(scope)
     found: list[Json] = [
         {"ResourceId": name, "ResourceType": scope.text("ResourceType"), "TagKey": key, "TagValue": value}
@@ -95,7 +95,10 @@ def list_resources(scope: Scope) -> Body:
 
 
 def _wanted(scope: Scope) -> dict[str, set[str]] | None:
-    """Tag key -> the values that are asked for, none of them for any; None if no tag is asked for."""
+    """Return the tag keys that a call asks for, each with the values that are wanted; None if it asks for no tag.
+
+    An empty set of values stands for any.
+    """
     found: dict[str, set[str]] = {}
     for tag in scope.objects("Tag"):
         found.setdefault(str(tag.get("Key", "")), set()).update(filter(None, [str(tag.get("Value") or "")]))
@@ -106,7 +109,7 @@ def _wanted(scope: Scope) -> dict[str, set[str]] | None:
 
 
 def join_resource_group(scope: Scope) -> Body:
-    """JoinResourceGroup, and MoveResourceGroup of the VPC product: a name that the resource can be found by."""
+    """Answer JoinResourceGroup, and MoveResourceGroup of the VPC product: a name by which the resource can be found."""
     kind, name = _kind(scope), scope.required("ResourceId")
     if kind is ResourceKind.GROUP:
         scope.find_writable(name)
@@ -116,7 +119,7 @@ def join_resource_group(scope: Scope) -> Body:
 
 
 def describe(scope: Scope) -> Body:
-    """DescribeTags: each tag, and how many resources have it."""
+    """Answer DescribeTags with each tag, and how many resources have it."""
     kinds = [RESOURCES.get(scope.text("ResourceType").lower())] if scope.has("ResourceType") else [*RESOURCES.values()]
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for kind in (kind for kind in kinds if kind is not None):
@@ -138,7 +141,7 @@ def describe(scope: Scope) -> Body:
 
 
 def describe_resources(scope: Scope) -> Body:
-    """DescribeResourceByTags."""
+    """Answer DescribeResourceByTags."""
     words = [scope.text("ResourceType").lower()] if scope.has("ResourceType") else [*RESOURCES]
     found: list[Json] = [
         {"ResourceId": name, "ResourceType": word, "RegionId": scope.region}

@@ -1,11 +1,11 @@
-"""Whether documents stay a valid state after a change: the verdict of `statefile` on the whole, from a small part.
+"""Validation of a change: the verdict of `statefile` on the whole state, from a small part of it.
 
-Owns which part a change concerns. Must not know actions. tests/control/test_validation.py holds its verdict to that of
-`statefile` on everything.
+Owns which part a change concerns. Must not know actions. tests/control/test_validation.py compares its verdict with
+that of `statefile` on everything.
 
-The part holds what was changed, all that it names, and of ENIs all others of its instance and those with its addresses.
-A group that is only named comes without its rules, which were right when they were written. What is counted beyond one
-object (members of a group, rules of an ENI, lists) is counted from the indexes.
+The part holds what was changed and all that it names. For changed ENIs it also holds all others of their instances and
+those with their addresses. A group that is only named comes without its rules, which were right when they were written.
+What is counted beyond one object (members of a group, rules of an ENI, lists) is counted from the indexes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ NO_PART_OF_STATES = (ResourceKind.ACCESS_KEY, ResourceKind.HOST, ResourceKind.RE
 
 
 def validate(workspace: Workspace, profile: str) -> None:
-    """ApiError, with the cloud's code of the first problem and all of them in the message, if the state isn't valid any
-    more."""
+    """Refuse a change after which the state isn't valid any more.
+
+    Raises:
+        ApiError: It isn't. The code is the cloud's for the first problem; the message has all of them.
+    """
     if not workspace.is_changed:
         return
     try:
@@ -52,14 +55,14 @@ def validate(workspace: Workspace, profile: str) -> None:
 
 
 def refusal(problems: Iterable[Problem]) -> ApiError:
-    """The error of a request that would make a state with these problems."""
+    """Return the error of a request that would make a state with these problems."""
     first, *others = problems
     text = "; ".join(map(_sentence, (first, *others[:9])))
     return ApiError(first.code, text, status_of(first.code))
 
 
 def status_of(code: str) -> int:
-    """HTTP's status of an error code."""
+    """Return HTTP's status of an error code."""
     return STATUSES.get(code, NOT_FOUND if code.endswith(".NotFound") else 400)
 
 
@@ -86,7 +89,7 @@ def _part(workspace: Workspace) -> dict[str, object]:
 
 
 def _whole(workspace: Workspace) -> set[Path]:
-    """What has to be checked: what was changed, and the ENIs that a change can make wrong."""
+    """Return what has to be checked: what was changed, and the ENIs that a change can make wrong."""
     found = {path for path in workspace.puts if kind_of(path) not in NO_PART_OF_STATES}
     enis = {path for path in found | workspace.deletes if kind_of(path) is ResourceKind.ENI}
     enis |= {other for path in enis for other in _overlapping(workspace, path)}
@@ -95,14 +98,14 @@ def _whole(workspace: Workspace) -> set[Path]:
 
 
 def _siblings(workspace: Workspace, path: Path) -> Iterator[Path]:
-    """The ENIs of its instance, and of the one that it had before."""
+    """Yield the ENIs of an ENI's instance, and of the one that it had before."""
     for body in (_body(workspace, path), workspace.documents.get(path)):
         instance = str(state_in(body).get("instance_id", "")) if body else ""
         yield from (path_of(ResourceKind.ENI, eni_id) for eni_id in workspace.enis_of(instance) if instance)
 
 
 def _overlapping(workspace: Workspace, path: Path) -> Iterator[Path]:
-    """The ENIs that have one of its addresses."""
+    """Yield the ENIs that have one of an ENI's addresses."""
     body = _body(workspace, path)
     try:
         prefixes = list(prefixes_in(body)) if body else []
@@ -120,7 +123,7 @@ def _groups(workspace: Workspace, path: Path) -> list[str]:
 
 
 def _named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[Path]:
-    """What a document names; of a stub only what stays in it."""
+    """Yield the paths that a document names; only those that stay in it if it is a stub."""
     body = _body(workspace, path)
     if body is None:
         return
@@ -130,7 +133,7 @@ def _named(workspace: Workspace, path: Path, *, stub: bool = False) -> Iterator[
 
 
 def _stub(kind: ResourceKind, body: Body) -> Fields:
-    """What others need to know of an object that they name."""
+    """Return what others need to know of an object that they name."""
     state = state_in(body)
     return {name: value for name, value in state.items() if name != "rules"} if kind is ResourceKind.GROUP else state
 
@@ -173,13 +176,16 @@ def _check_members(workspace: Workspace, group_id: str, limits: Quotas, profile:
 
 
 def _count_members(workspace: Workspace, group_id: str) -> int:
-    """A member is a private address; a delegated prefix counts as one."""
+    """Return how many members a group has. A member is a private address; a delegated prefix counts as one."""
     enis = (workspace.state(ResourceKind.ENI, eni_id) for eni_id in workspace.members(group_id))
     return sum(len(texts(eni, name)) for eni in enis for name in ADDRESSES)
 
 
 def _cost(workspace: Workspace, group_id: str) -> int:
-    """How many rules a group's rules count as: those that use lists, once for all that these may come to hold."""
+    """Return how many rules a group's rules count as.
+
+    A rule with lists counts once for each combination of entries that the lists may have.
+    """
     body = workspace.get(ResourceKind.GROUP, group_id)
     return sum(_cost_of_rule(workspace, rule) for rule in rules_in(body)) if body else 0
 

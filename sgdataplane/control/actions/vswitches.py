@@ -33,7 +33,7 @@ MAX_RESERVATIONS = 10  # of a VSwitch
 
 
 def create_vswitch(scope: Scope) -> Body:
-    """CreateVSwitch: a block within its VPC's."""
+    """Answer CreateVSwitch: make one with a block within its VPC's."""
     vpc_id = scope.required("VpcId")
     scope.required("CidrBlock")
     block = parsed_block("CidrBlock", scope.text("CidrBlock"))
@@ -44,7 +44,7 @@ def create_vswitch(scope: Scope) -> Body:
 
 
 def create_default_vswitch(scope: Scope) -> Body:
-    """CreateDefaultVSwitch: one in the default VPC, at most one of a zone."""
+    """Answer CreateDefaultVSwitch: make one in the default VPC, at most one in a zone."""
     vpc_id, zone = default_vpc(scope), scope.text("ZoneId", first_zone(scope.region))
     if scope.has("Ipv6CidrBlock"):
         turn_on_ipv6(scope, vpc_id)
@@ -86,7 +86,11 @@ def _make(scope: Scope, vpc_id: str, block: Prefix, *, is_default: bool) -> str:
 
 
 def _ipv6_block(scope: Scope, vpc_id: str, own: str = "") -> str:
-    """The IPv6 block that a call asks for by its number; no other VSwitch has it. `own`: the VSwitch that asks."""
+    """Return the IPv6 block that a call asks for by its number. `own` is the VSwitch that asks.
+
+    Raises:
+        ApiError: The VPC has no such block, or another VSwitch has it.
+    """
     block = ipv6_subnet(scope.find(ResourceKind.VPC, vpc_id), scope.number("Ipv6CidrBlock", 0))
     for other_id in _switches(scope, vpc_id):
         taken = scope.workspace.state(ResourceKind.VSWITCH, other_id).get("ipv6_cidr_block")
@@ -100,7 +104,7 @@ def _switches(scope: Scope, vpc_id: str) -> list[str]:
 
 
 def modify_vswitch(scope: Scope) -> Body:
-    """ModifyVSwitchAttribute: name, description, and whether it has an IPv6 block."""
+    """Answer ModifyVSwitchAttribute: name, description, and whether it has an IPv6 block."""
     switch_id = scope.required("VSwitchId")
     body = scope.find(ResourceKind.VSWITCH, switch_id)
     given = {
@@ -122,7 +126,7 @@ def modify_vswitch(scope: Scope) -> Body:
 
 
 def delete_vswitch(scope: Scope) -> Body:
-    """DeleteVSwitch: one that no ENI is in."""
+    """Answer DeleteVSwitch for a VSwitch that no ENI is in."""
     switch_id = scope.required("VSwitchId")
     scope.find(ResourceKind.VSWITCH, switch_id)
     scope.refuse_used(ResourceKind.VSWITCH, switch_id, "DependencyViolation")
@@ -131,7 +135,7 @@ def delete_vswitch(scope: Scope) -> Body:
 
 
 def describe_vswitches(scope: Scope) -> Body:
-    """DescribeVSwitches."""
+    """Answer DescribeVSwitches."""
     ids, vpc_id = scope.texts("VSwitchId", ","), scope.text("VpcId")
     found = [
         entry
@@ -150,12 +154,13 @@ def describe_vswitches(scope: Scope) -> Body:
 
 
 def describe_vswitch(scope: Scope) -> Body:
-    """DescribeVSwitchAttributes."""
+    """Answer DescribeVSwitchAttributes."""
     switch_id = scope.required("VSwitchId")
     return cast(Body, vswitch_item(scope, switch_id, scope.find(ResourceKind.VSWITCH, switch_id)))
 
 
 def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
+    """Return a VSwitch as DescribeVSwitches has it."""
     state, more = state_in(body), about(body)
     block, vpc_id = Prefix.parse(str(state["cidr_block"])), str(state["vpc_id"])
     used = len(scope.workspace.users(ResourceKind.VSWITCH, switch_id, ResourceKind.ENI))
@@ -183,12 +188,12 @@ def vswitch_item(scope: Scope, switch_id: str, body: Body) -> Json:
 
 
 def reserved(body: Body) -> dict[str, Fields]:
-    """The blocks of a VSwitch that are kept for delegated prefixes, by their ids."""
+    """Return the blocks of a VSwitch that are kept for delegated prefixes, by their ids."""
     return cast("dict[str, Fields]", about(body).get("reservations", {}))
 
 
 def create_reservation(scope: Scope) -> Body:
-    """CreateVSwitchCidrReservation: a block of the VSwitch from which no single address is chosen any more."""
+    """Answer CreateVSwitchCidrReservation: from now on no single address is chosen from a block of the VSwitch."""
     switch_id = scope.required("VSwitchId")
     body = scope.find(ResourceKind.VSWITCH, switch_id)
     name = "VSwitchCidrReservationCidr"
@@ -215,7 +220,7 @@ def create_reservation(scope: Scope) -> Body:
 
 
 def modify_reservation(scope: Scope) -> Body:
-    """ModifyVSwitchCidrReservationAttribute: name and description."""
+    """Answer ModifyVSwitchCidrReservationAttribute, which changes name and description."""
     reservation_id, switch_id, known = _find_reservation(scope)
     given = {
         name: cast(Json, scope.text(f"VSwitchCidrReservation{key}"))
@@ -227,7 +232,7 @@ def modify_reservation(scope: Scope) -> Body:
 
 
 def delete_reservation(scope: Scope) -> Body:
-    """DeleteVSwitchCidrReservation: one from which no ENI has anything."""
+    """Answer DeleteVSwitchCidrReservation for a block from which no ENI has anything."""
     reservation_id, switch_id, known = _find_reservation(scope)
     vpc_id = str(scope.workspace.state(ResourceKind.VSWITCH, switch_id)["vpc_id"])
     require_unused(scope, vpc_id, Prefix.parse(str(known[reservation_id]["block"])), "DependencyViolation")
@@ -236,7 +241,7 @@ def delete_reservation(scope: Scope) -> Body:
 
 
 def list_reservations(scope: Scope) -> Body:
-    """ListVSwitchCidrReservations."""
+    """Answer ListVSwitchCidrReservations."""
     ids = scope.texts("VSwitchCidrReservationIds")
     found = [
         (switch_id, body, name, one)
@@ -257,6 +262,7 @@ def _version(one: Fields) -> str:
 
 
 def reservation_item(switch_id: str, body: Body, name: str, one: Fields) -> Json:
+    """Return a reserved block as ListVSwitchCidrReservations has it."""
     return {
         "VSwitchCidrReservationId": name,
         "VSwitchCidrReservationCidr": one["block"],
@@ -272,7 +278,11 @@ def reservation_item(switch_id: str, body: Body, name: str, one: Fields) -> Json
 
 
 def _find_reservation(scope: Scope) -> tuple[str, str, dict[str, Fields]]:
-    """Its id, its VSwitch, and all reserved blocks of that one."""
+    """Return the id of the reservation that a call names, its VSwitch, and all reserved blocks of that VSwitch.
+
+    Raises:
+        ApiError: There is no such reservation.
+    """
     name = scope.required("VSwitchCidrReservationId")
     for switch_id, body in scope.workspace.all(ResourceKind.VSWITCH):
         if name in reserved(body):

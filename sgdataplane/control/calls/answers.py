@@ -1,4 +1,4 @@
-"""What the engine gives back to HTTP: an answer or an error.
+"""The engine's results for HTTP: an answer or an error.
 
 Owns these values and the cloud's error statuses. Must not know HTTP, signatures or the store.
 """
@@ -14,8 +14,14 @@ NOT_FOUND, FORBIDDEN, TOO_MANY, UNAVAILABLE = 404, 403, 400, 503
 
 
 class ApiError(Exception):
-    """A request is refused, as the cloud does it. `code`: the cloud's own, such as InvalidSecurityGroupId.NotFound.
-    `status`: of HTTP. `extra`: headers to send, such as x-acs-retry-after."""
+    """A request is refused, as the cloud does it.
+
+    Attributes:
+        code: The cloud's own, such as InvalidSecurityGroupId.NotFound.
+        message: What is wrong, for people.
+        status: HTTP's.
+        extra: Headers to send, such as x-acs-retry-after.
+    """
 
     def __init__(self, code: str, message: str, status: int = 400, extra: Mapping[str, str] | None = None) -> None:
         super().__init__(code, message, status)
@@ -27,9 +33,8 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body`: the answer's own fields in the shape that goes out, doubly nested lists included, without RequestId.
-    `revision`: of the commit, if it was a write; `epoch`: that this revision is of."""
+    """The answer to a call."""
 
-    body: Body
-    revision: int | None = None
-    epoch: int = 0
+    body: Body  # the answer's own fields in the shape that goes out, doubly nested lists included, without RequestId
+    revision: int | None = None  # the commit's, if it was a write
+    epoch: int = 0  # the epoch of that revision

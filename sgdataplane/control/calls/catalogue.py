@@ -1,4 +1,4 @@
-"""What clients look up before they ask for anything: regions, zones, types of instances, images, kinds of disks.
+"""The catalogue that clients read before they ask for anything: regions, zones, types of instances, images, disks.
 
 Owns how tables/catalogue.json is read. Nothing of it means anything to a policy: it is a small declared catalogue, with
 names as the cloud has them, so that clients find what they look for. Instances may have types and images that aren't in
@@ -16,34 +16,36 @@ from importlib import resources
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """`zones`: the last letter of each zone's id."""
+    """A region of the cloud."""
 
-    region: str
-    name: str
-    zones: str
+    region: str  # its id
+    name: str  # for people
+    zones: str  # the last letter of each zone's id
 
     @property
     def zone_ids(self) -> tuple[str, ...]:
-        """A region whose name ends in a number writes its zones without a second hyphen: ap-southeast-1a."""
+        """The ids of its zones. If the region's id ends in a number, they have no second hyphen: ap-southeast-1a."""
         middle = "" if self.region[-1].isdigit() else "-"
         return tuple(f"{self.region}{middle}{letter}" for letter in self.zones)
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """`ipv4_an_eni`, `ipv6_an_eni`: how many addresses an ENI may have in the cloud; here, nothing limits them."""
+    """A type of instances. Here, nothing limits how many addresses an ENI has."""
 
     instance_type: str
     family: str
     cpu: int
     memory_gib: int
     enis: int
-    ipv4_an_eni: int
-    ipv6_an_eni: int
+    ipv4_an_eni: int  # how many addresses an ENI may have in the cloud
+    ipv6_an_eni: int  # how many addresses an ENI may have in the cloud
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
+    """An image, from which instances can be made."""
+
     image: str
     family: str
     platform: str
@@ -54,11 +56,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class DiskCategory:
+    """A kind of disks, by the cloud's name."""
+
     category: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceGroup:
+    """A resource group, in which resources may be."""
+
     resource_group: str
     name: str
     display_name: str
@@ -66,7 +72,7 @@ class ResourceGroup:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All of it, each by its id, in the order of the file."""
+    """The whole catalogue: each entry by its id, in the order of the file."""
 
     regions: Mapping[str, Region]
     instance_types: Mapping[str, InstanceType]

@@ -1,4 +1,4 @@
-"""Flat parameters made into what an action takes: "Permissions.1.Priority=1" is {"Permissions": [{"Priority": "1"}]}.
+"""The parameters of an action: "Permissions.1.Priority=1" becomes {"Permissions": [{"Priority": "1"}]}.
 
 Owns how text of a query or form is read, its limits, and the types of the request tables: tables/requests.json, made
 from the official SDK by tools/ecs_tables.py; tables/products.json for other products than ECS, as far as we look at
@@ -42,9 +42,9 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 @dataclass(frozen=True, slots=True)
 class ParameterField:
-    """One field of a table. `kind`: string, integer, boolean, number; "" if it is made of `fields`."""
+    """One field of a table."""
 
-    kind: str
+    kind: str  # string, integer, boolean, number; "" if it is made of `fields`
     is_list: bool
     is_required: bool
     fields: Table
@@ -52,18 +52,24 @@ class ParameterField:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What came in for one action. `extensions`: parameters named Sgdp*, as text."""
+    """The parameters of one action."""
 
     named: Mapping[str, Json]
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict)  # parameters named Sgdp*, as text
 
 
 # text -> pairs
 
 
 def read_pairs(text: bytes) -> dict[str, str]:
-    """All names and values of a query or a form. A name that comes twice is refused: which one counts would be a guess,
-    and whoever checks the signature could guess otherwise than whoever obeys."""
+    """Return all names and values of a query or a form.
+
+    A name that comes twice is refused. Which one counts would be a guess, and the part that checks the signature could
+    guess differently from the part that obeys.
+
+    Raises:
+        ApiError: A name comes twice, or a name or value isn't as it has to be.
+    """
     pairs: dict[str, str] = {}
     for part in _parts(text):
         name, _, value = part.partition(b"=")
@@ -72,7 +78,11 @@ def read_pairs(text: bytes) -> dict[str, str]:
 
 
 def together(query: Pairs, form: Pairs) -> Pairs:
-    """Those of both; a name in both is refused, too."""
+    """Return the pairs of query and form together.
+
+    Raises:
+        ApiError: A name is in both.
+    """
     for name in query.keys() & form.keys():
         raise invalid(name, form[name], "it comes more than once")
     return {**query, **form}
@@ -110,7 +120,11 @@ def _decoded(text: bytes) -> str:
 
 
 def typed(action: str, pairs: Pairs) -> Parameters:
-    """The parameters that `action` knows, nested and typed. InvalidAction.NotFound, InvalidParameter, Missing..."""
+    """Return the parameters that `action` knows, nested and typed.
+
+    Raises:
+        ApiError: There is no such action, or a parameter is wrong or missing.
+    """
     table = tables().get(action)
     if table is None:
         raise unknown_action(action)
@@ -123,13 +137,19 @@ def typed(action: str, pairs: Pairs) -> Parameters:
 
 
 def unknown_action(action: str, version: str = "") -> ApiError:
+    """Return the cloud's error for an action that isn't there."""
     words = "Specified api is not found, please check your url and method."
     of = f" of version {_shown(version)}" if version else ""
     return ApiError("InvalidAction.NotFound", f"{words} Action: {_shown(action)}{of}", NOT_FOUND)
 
 
 class _Tree:
-    """Pairs by the parts of their names. `value`: what stands at the root itself; None if nothing does."""
+    """Pairs as a tree, by the parts of their names.
+
+    Attributes:
+        value: The value at the root itself; None if there is none.
+        branches: The trees below, by the next part of the name.
+    """
 
     __slots__ = ("branches", "value")
 
@@ -208,7 +228,7 @@ _VALUES: Mapping[str, Callable[[str, str], Json]] = {
 
 
 def invalid(name: str, value: str, why: str) -> ApiError:
-    """The cloud's InvalidParameter, with what is wrong."""
+    """Return the cloud's InvalidParameter, with what is wrong."""
     words = f'The specified parameter "{_shown(name)}" is not valid: {why}.'
     return ApiError("InvalidParameter", f'{words} Value: "{_shown(value)}".')
 
@@ -222,7 +242,7 @@ def _shown(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def tables() -> Mapping[str, Table]:
-    """Every action that is known, and its fields."""
+    """Return the fields of every action that is known."""
     folder = resources.files("sgdataplane.control.calls") / "tables"
     read = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("requests", "products", "extensions")]
     return {action: _table(fields) for part in read for action, fields in part.items()}

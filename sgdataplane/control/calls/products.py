@@ -16,11 +16,11 @@ ACCOUNT = "1000000000000001"  # the only one
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """`service`: as RAM names it. `code`: as the Location service, and clients' endpoint settings, name it."""
+    """A product of the cloud."""
 
-    service: str
-    code: str
-    version: str
+    service: str  # as RAM names it
+    code: str  # as the Location service, and clients' endpoint settings, name it
+    version: str  # the version of its API
 
 
 PRODUCTS = (

@@ -1,9 +1,9 @@
-"""What hosts claim becomes documents: an ENI that is attached at a host, and that nothing binds yet, is bound to it.
+"""Claims of hosts: an ENI that is attached at a host, and that nothing binds yet, is bound to it.
 
 Owns which claims count, and the thread that commits them. Must not know how a host finds out what is attached there.
 
-A host that was never added, or is revoked, claims nothing. Of two hosts that claim one ENI, the later one loses: its
-relay sees whose the ENI is, and tells it.
+A host that was never added, or is revoked, claims nothing. If two hosts claim one ENI, the later one loses: its relay
+sees whose the ENI is, and tells it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ LOGGER = logging.getLogger("sgdataplane.api.claims")
 
 
 def claims(documents: Documents, words: Mapping[str, HostWord], now: float) -> dict[str, list[str]]:
-    """Host -> the ENIs that are to be bound to it. Of two hosts that claim one ENI at once, the first one by name has
-    it."""
+    """Return the ENIs that are to be bound to each host.
+
+    If two hosts claim one ENI at once, the first by name gets it.
+    """
     found: dict[str, list[str]] = {}
     taken: set[str] = set()
     for name, host in hosts_in(documents).items():
@@ -56,7 +58,7 @@ def _is_free(documents: Documents, eni: str) -> bool:
 
 
 def bind(scope: Scope, host: str, enis: Collection[str]) -> Body:
-    """Bind those that are still there, and still free, if the host is still one."""
+    """Bind the ENIs that are still there and still free, if the host is still added and not revoked."""
     known = scope.workspace.get(ResourceKind.HOST, host)
     if known is None or about(known).get("revoked") is True:
         return {}
@@ -67,7 +69,7 @@ def bind(scope: Scope, host: str, enis: Collection[str]) -> Body:
 
 
 class ClaimKeeper(Background):
-    """A thread that binds what hosts claim. Use as a context manager; leaving it ends the thread."""
+    """A thread that binds the ENIs that hosts claim. Use it as a context manager; leaving it ends the thread."""
 
     def __init__(self, engine: Engine, board: HostBoard) -> None:
         super().__init__("claims of hosts", self._keep)
@@ -75,7 +77,7 @@ class ClaimKeeper(Background):
         self._is_stuck = False  # the store takes nothing, and the log says so
 
     def turn(self) -> None:
-        """Look once."""
+        """Look at all claims once, and commit those that count."""
         found = claims(self._engine.documents, self._board.look(), self._board.now)
         for host, enis in found.items():
             for start in range(0, len(enis), AT_ONCE):
@@ -97,7 +99,7 @@ class ClaimKeeper(Background):
             self._is_stuck = False
 
     def _note_stuck(self, error: ApiError) -> None:
-        """Log it once, however many hosts claim something, each second."""
+        """Log once that the store takes nothing, however many hosts claim something, each second."""
         if not self._is_stuck:
             LOGGER.warning("ENIs aren't bound to the hosts that claim them: %s", error)
         self._is_stuck = True

@@ -1,4 +1,4 @@
-"""Enforcement follows the API: each new revision is handed to what enforces it, and it is known how far each has come.
+"""Enforcement that follows the API: hands each new revision to the places, and knows how far each has come.
 
 Owns the order of revisions, and who waits for one. Must not know how a state is enforced.
 
@@ -32,33 +32,40 @@ LOGGER = logging.getLogger("sgdataplane.api.following")
 
 
 class Place(Protocol):
-    """Where a policy is enforced: a lab, or the agent of this host. `name`: of the host, for people."""
+    """A place where a policy is enforced: a lab, or the agent of this host."""
 
-    name: str
+    name: str  # of the host, for people
 
     def put(self, version: Version, state: CloudState) -> None:
-        """Have it enforced; returns when it is in force. SgDataplaneError if it can't be: then the previous one stays.
-        SilentError if it may be in force, but nobody says so."""
+        """Have a state enforced, and return when it is in force.
+
+        Raises:
+            SgDataplaneError: It can't be enforced. The previous one stays.
+            SilentError: It may be in force, but nobody says so.
+        """
 
 
 @dataclass
 class Reached:
-    """How far one place has come. `failed`: the one that couldn't be put in force, and why; it isn't known whether it
-    was if `is_silent`."""
+    """How far one place has come."""
 
     place: Place
-    enforced: Version = NONE
-    failed: Version = NONE
-    why: str = ""
-    is_silent: bool = False
-    moved: threading.Condition = field(default_factory=threading.Condition)
+    enforced: Version = NONE  # the last version that is in force
+    failed: Version = NONE  # the last version that couldn't be put in force
+    why: str = ""  # it couldn't
+    is_silent: bool = False  # whether nobody has said if the last version is in force
+    moved: threading.Condition = field(default_factory=threading.Condition)  # notified when any of these changes
 
     def is_settled(self, version: Version) -> bool:
+        """Whether the version is in force here, or is known not to be."""
         return self.enforced >= version or self.failed >= version
 
 
 class Following:
-    """Threads that follow, one a place. Use as a context manager; leaving it ends them, and all stays in force."""
+    """The threads that follow, one for each place.
+
+    Use it as a context manager. Leaving it ends the threads, and everything stays in force.
+    """
 
     def __init__(self, engine: Engine, places: Sequence[Place], profile: str = "seed") -> None:
         self._engine, self._profile = engine, profile
@@ -80,7 +87,10 @@ class Following:
         self._stack.close()
 
     def wait(self, version: Version, timeout: float) -> dict[str, Json]:
-        """SgdpWait's answer, when all places have settled the version or the time is up."""
+        """Wait until all places have settled the version or the time is up, and return SgdpWait's answer.
+
+        `timeout` is in seconds.
+        """
         deadline = time.monotonic() + timeout
         for one in self.reached:
             with one.moved:
@@ -119,8 +129,11 @@ class Following:
                 self._note(one, enforced=version)
 
     def _has_news(self, one: Reached, ending: threading.Event) -> bool:
-        """True once there is a revision that this place hasn't settled, or nobody has said that the last one is in
-        force, and it's time to ask again; False at the end."""
+        """Wait for something to do for a place. Return False at the end.
+
+        That is a revision that the place hasn't settled; or nobody has said whether the last one is in force, and it is
+        time to ask again.
+        """
         with self._engine.moved:
             while not ending.is_set() and one.is_settled(self._engine.version):
                 if not self._engine.moved.wait(RETRY_S if one.is_silent else None):
@@ -137,7 +150,10 @@ class Following:
 
 
 class LastState:
-    """The state of the last documents that somebody asked for: many ask about the same. Safe for several threads."""
+    """The state of the last documents that somebody asked for, as many ask about the same.
+
+    Several threads may use it.
+    """
 
     def __init__(self, profile: str) -> None:
         self._profile, self._lock = profile, threading.Lock()
@@ -161,5 +177,8 @@ class LastState:
 
 
 def state_of(documents: Documents, profile: str, memory: Memory | None = None) -> CloudState:
-    """The state that all documents make. It was validated when they were written. `memory`: of former ones."""
+    """Return the state that all documents make. It was validated when they were written.
+
+    `memory` has objects of former states, which are reused.
+    """
     return load_native(native(documents.bodies()), profile=profile, memory=memory).state

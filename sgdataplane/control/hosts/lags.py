@@ -1,10 +1,10 @@
-"""How many hosts have come how far, and for how long the slowest one hasn't: what metrics say of all hosts together.
+"""How many hosts have come how far, and for how long the slowest one hasn't, for metrics of all hosts together.
 
-Owns since when a host hasn't settled what is in the store. Is given what hosts say. Must not know Prometheus.
+Owns since when a host hasn't settled what is in the store. Its input is what hosts report. Must not know Prometheus.
 
-A host never says since when it lags. So this remembers which version the store had at which time, as often as somebody
-asks, and of each host the last of these that it has settled. While commits go on and a host follows them, its lag is at
-most the time between two askings.
+A host never says since when it lags. So this remembers which version the store had at which time, as often as it is
+asked, and the last of these that each host has settled. While commits go on and a host follows them, its lag is at most
+the time between two askings.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ MOST_VERSIONS = 60  # that are remembered with their times
 
 @dataclass(frozen=True, slots=True)
 class HostCounts:
-    """Of hosts that were added and aren't revoked. `standings`: how many have each. `lag_s`: for how long the slowest
-    one hasn't been known to enforce all that concerns it; 0 if all do. `relays`: that say something."""
+    """The counts of hosts that were added and aren't revoked."""
 
     standings: Mapping[HostStanding, int] = field(default_factory=lambda: dict.fromkeys(HostStanding, 0))
+    """How many hosts have each standing."""
     lag_s: float = 0.0
+    """For how many seconds the slowest host hasn't been known to enforce all that concerns it; 0 if all do."""
     relays: int = 0
+    """How many relays report."""
 
 
 class HostLags:
-    """`documents`: asked for those of now. For one thread at a time. `clock`: in seconds, which only go on."""
+    """The lags of all hosts. One thread at a time may use it.
+
+    `documents` returns the current ones, and `clock` seconds that never go back.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,7 @@ class HostLags:
         self._settled: dict[str, float] = {}  # host -> the time of the last version that it has settled
 
     def look(self) -> HostCounts:
-        """As it is now, by what the board has read."""
+        """Return the counts of now, by what the board has read."""
         documents, words, now, wall = self._documents(), self._board.known, self._clock(), self._board.now
         version = documents.version
         self._versions.append((now, version))
@@ -58,8 +63,11 @@ class HostLags:
         return HostCounts({one: counts[one] for one in HostStanding}, lag, self._board.relays())
 
     def _settled_at(self, name: str, standing: HostStanding, word: HostWord | None, now: float) -> float:
-        """The time of the last remembered version that a host has settled. What it has of a later one, nobody knows
-        while it is silent, and nothing is settled where something fails."""
+        """Return the time of the last remembered version that a host has settled.
+
+        While a host is silent, nobody knows whether it has settled a later one; and nothing is settled where something
+        fails.
+        """
         since = self._settled.get(name, now)
         if standing is HostStanding.ENFORCED:
             return now

@@ -1,9 +1,9 @@
-"""What relays say of their hosts, and what follows from it: whether a revision is in force at a host.
+"""The reports of relays on their hosts, and what follows from them: whether a revision is in force at a host.
 
-Owns the shape of a summary, the newest word about each host, and its standing. Must not know how summaries are kept, or
-who asks.
+Owns the shape of a summary, the newest report about each host, and its standing. Must not know how summaries are kept,
+or who asks.
 
-A summary is what one relay says:
+A summary is the report of one relay:
 
     {"time": seconds since 1970, "epoch": E, "seen": R, "hosts": {name: {
         "connected": bool, "since": seconds since 1970, "enforced": [epoch, revision] or null, "needed": R,
@@ -37,7 +37,7 @@ MAX_WORDS = 200_000  # of hosts that are remembered
 
 
 class HostStanding(enum.StrEnum):
-    """Of a host and a revision. Nobody knows anything of a host that is UNKNOWN."""
+    """How a host stands with regard to a revision. Nobody knows anything of a host that is UNKNOWN."""
 
     ENFORCED = "Enforced"
     LAGGING = "Lagging"
@@ -47,35 +47,40 @@ class HostStanding(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostWord:
-    """The newest word about a host. `relay`: whose it is; `time`: when the relay said so, and `heard`: when the host
-    was heard last, both in seconds since 1970. `failed`: (ENI, why)."""
+    """The newest report about a host."""
 
-    relay: str
-    time: float
-    heard: float
-    is_connected: bool = False
-    since: float = 0.0
-    seen: Version = NONE
-    needed: int = 0
-    enforced: Version = NONE
-    failed: tuple[tuple[str, str], ...] = ()
-    error: str = ""
-    claims: tuple[str, ...] = ()
+    relay: str  # whose report it is
+    time: float  # when the relay reported, in seconds since 1970
+    heard: float  # when the host was heard last, in seconds since 1970
+    is_connected: bool = False  # whether the host has a stream at this relay
+    since: float = 0.0  # when that stream was opened, in seconds since 1970
+    seen: Version = NONE  # the store's last version that the relay knows
+    needed: int = 0  # the last revision that concerned the host
+    enforced: Version = NONE  # the last version that is in force at the host
+    failed: tuple[tuple[str, str], ...] = ()  # pairs of an ENI that isn't enforced and the reason
+    error: str = ""  # why nothing newer is in force; "" if nothing is wrong
+    claims: tuple[str, ...] = ()  # ENIs that are attached at the host
 
     def is_known(self, now: float) -> bool:
-        """Whether it still counts. A relay whose clock differs by more than SILENT_S counts as silent, too."""
+        """Whether the report still counts.
+
+        A relay whose clock differs by more than `SILENT_S` counts as silent, too.
+        """
         is_fresh = abs(now - self.time) <= SILENT_S
         return is_fresh and (self.is_connected or now - self.heard <= SILENT_S)
 
     def has_settled(self, version: Version) -> bool:
-        """Whether nothing up to that version concerns the host that isn't in force there. What concerns a host that
-        isn't connected, its relay doesn't find out."""
+        """Whether everything up to that version that concerns the host is in force there.
+
+        A relay doesn't find out what concerns a host that isn't connected.
+        """
         if self.enforced >= version:
             return True
         is_same = self.is_connected and self.enforced.epoch == self.seen.epoch == version.epoch
         return is_same and self.seen >= version and self.needed <= self.enforced.revision
 
     def standing(self, version: Version, now: float) -> HostStanding:
+        """Return how the host stands with regard to a version."""
         if not self.is_known(now):
             return HostStanding.UNKNOWN
         if self.failed and self.needed <= self.enforced.revision:  # it was in force, and isn't any more
@@ -93,12 +98,16 @@ class HostWord:
 
 
 def standing_of(word: HostWord | None, version: Version, now: float) -> HostStanding:
+    """Return how a host stands with regard to a version; UNKNOWN if nothing was reported about it."""
     return word.standing(version, now) if word else HostStanding.UNKNOWN
 
 
 def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostWord]:
-    """The newest word about each host. What isn't as it should be is taken as not said: a summary refuses nothing. The
-    streams of a relay that is silent have ended."""
+    """Return the newest report about each host.
+
+    A field that isn't as it should be counts as not reported, so a summary is never refused. The streams of a relay
+    that is silent have ended.
+    """
     found: dict[str, HostWord] = {}
     for relay in sorted(summaries):
         for name, word in _words(relay, summaries[relay], now):
@@ -108,7 +117,10 @@ def words_in(summaries: Mapping[str, Body], now: float) -> dict[str, HostWord]:
 
 
 def _rank(word: HostWord) -> tuple[bool, float, float]:
-    """A host has one stream; another relay may remember one that has ended."""
+    """Return a key by which reports are ordered, the newest one last.
+
+    A host has one stream; another relay may remember one that has ended.
+    """
     return word.is_connected, word.since if word.is_connected else word.heard, word.time
 
 
@@ -164,8 +176,11 @@ def _whole(value: Json, other: int = 0) -> int:
 
 
 class HostBoard:
-    """The newest word about each host, for several threads. A word that its relay says no more, since the stream has
-    ended or the relay has, stays as the last one. `clock`: seconds since 1970."""
+    """The newest report about each host. Several threads may use it.
+
+    A report that its relay doesn't repeat any more, because the stream or the relay has ended, stays as the last one.
+    `clock` returns seconds since 1970.
+    """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
@@ -175,8 +190,10 @@ class HostBoard:
         self._read_at = float("-inf")
 
     def look(self, most_s: float = 0.0) -> Mapping[str, HostWord]:
-        """As it was at most so many seconds ago. If the store can't be reached, it's what was known before, which gets
-        old."""
+        """Return the reports as they were at most so many seconds ago.
+
+        If the store can't be reached, they are what was known before, which gets old.
+        """
         with self._lock:
             if time.monotonic() - self._read_at >= most_s:
                 self._read()
@@ -184,15 +201,16 @@ class HostBoard:
 
     @property
     def now(self) -> float:
+        """The current time, in seconds since 1970."""
         return self._clock()
 
     @property
     def known(self) -> Mapping[str, HostWord]:
-        """As it was read last; never waits for the store."""
+        """The reports as they were read last. This never waits for the store."""
         return self._words
 
     def relays(self) -> int:
-        """How many have said something in the last SILENT_S, as far as it was read."""
+        """Return how many relays have reported in the last `SILENT_S`, as far as it was read."""
         now = self._clock()
         return sum(abs(now - at) <= SILENT_S for at in list(self._relays.values()))
 
@@ -207,7 +225,7 @@ class HostBoard:
         self._read_at = time.monotonic()
 
     def _gone(self, words: Mapping[str, HostWord]) -> dict[str, HostWord]:
-        """Return the last words about hosts of which no relay says anything any more."""
+        """Return the last reports about hosts that no relay reports on any more."""
         since = self._clock() - SUMMARY_S
         gone = {name: word for name, word in self._words.items() if name not in words and word.time > since}
         return {name: replace(word, is_connected=False, claims=()) for name, word in gone.items()}

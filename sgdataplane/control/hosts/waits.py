@@ -1,6 +1,6 @@
-"""SgdpWait and SgdpDescribeHosts: how far the hosts have come.
+"""The answers about hosts: SgdpWait and SgdpDescribeHosts.
 
-Owns what is answered of hosts, and when a wait is over. Must not know places in this process (following), or HTTP.
+Owns what is answered about hosts, and when a wait is over. Must not know places in this process (following), or HTTP.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ LOOK_S = 0.25  # how old the board may be for one that goes on waiting
 
 
 def awaited(documents: Documents, vpc_id: str = "") -> list[str]:
-    """The hosts that a wait is about: all, or those with ENIs of a VPC. One that is revoked, or was never added, counts
-    if ENIs are bound to it."""
+    """Return the hosts that a wait is about: all, or those with ENIs of a VPC.
+
+    A host that is revoked, or was never added, counts if ENIs are bound to it.
+    """
     at = enis_at(documents, vpc_id)
     if vpc_id:
         return [*at]
@@ -32,17 +34,17 @@ def awaited(documents: Documents, vpc_id: str = "") -> list[str]:
 
 @dataclass
 class HostWait:
-    """One wait for some hosts. `failed_at`: since when each one fails, in monotonic seconds."""
+    """One wait for some hosts."""
 
     board: HostBoard
     hosts: list[str]
     version: Version
-    failed_at: dict[str, float] = field(default_factory=dict)
-    standings: dict[str, HostStanding] = field(default_factory=dict)
-    words: Mapping[str, HostWord] = field(default_factory=dict)
+    failed_at: dict[str, float] = field(default_factory=dict)  # since when each host fails (monotonic)
+    standings: dict[str, HostStanding] = field(default_factory=dict)  # host -> how it stood at the last look
+    words: Mapping[str, HostWord] = field(default_factory=dict)  # host -> its newest report at the last look
 
     def look(self) -> bool:
-        """Take over what is known now; whether anything may still come of waiting."""
+        """Take over what is known now. Return whether it makes sense to go on waiting."""
         self.words, now = self.board.look(LOOK_S if self.standings else 0.0), self.board.now
         self.standings = {host: standing_of(self.words.get(host), self.version, now) for host in self.hosts}
         failing = self._having(HostStanding.FAILED)
@@ -52,7 +54,7 @@ class HostWait:
         return is_new or bool(self._having(HostStanding.LAGGING))
 
     def answer(self) -> dict[str, list[Json]]:
-        """What SgdpWait says of them."""
+        """Return SgdpWait's answer about these hosts."""
         failed: list[Json] = [
             {"Host": host, "Message": self.words[host].why} for host in self._having(HostStanding.FAILED)
         ]
@@ -64,7 +66,7 @@ class HostWait:
 
 
 def describe(scope: Scope, board: HostBoard) -> Body:
-    """SgdpDescribeHosts: each host, and how far it has come with the last revision."""
+    """Answer SgdpDescribeHosts with each host, and how far it has come with the last revision."""
     documents, words, now = scope.workspace.documents, board.look(), board.now
     vpc_id, stored = scope.text("VpcId"), hosts_in(documents)
     at = enis_at(documents, vpc_id)
@@ -80,15 +82,15 @@ def describe(scope: Scope, board: HostBoard) -> Body:
 
 @dataclass(frozen=True, slots=True)
 class HostItem:
-    """All that is known of a host. `stored`: None if it was never added, `word`: None if no relay has ever heard it."""
+    """All that is known of a host."""
 
     name: str
-    stored: StoredHost | None
-    word: HostWord | None
-    enis: tuple[str, ...] = ()
+    stored: StoredHost | None  # None if it was never added
+    word: HostWord | None  # None if no relay has ever heard it
+    enis: tuple[str, ...] = ()  # that are bound to it
 
     def shown(self, version: Version, now: float) -> Json:
-        """As SgdpDescribeHosts has it."""
+        """Return the host as SgdpDescribeHosts has it."""
         word = self.word or HostWord("", 0.0, 0.0)
         is_heard = self.word is not None
         return {
@@ -112,7 +114,7 @@ def _failure(eni: str, why: str) -> Json:
 
 
 def items(documents: Documents, words: Mapping[str, HostWord], names: Iterable[str] = ()) -> list[HostItem]:
-    """Of all hosts, or of those."""
+    """Return what is known of all hosts, or of those that are named."""
     at, stored = enis_at(documents), hosts_in(documents)
     found = sorted(names or {*at, *stored})
     return [HostItem(name, stored.get(name), words.get(name), tuple(at.get(name, ()))) for name in found]

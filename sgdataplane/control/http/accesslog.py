@@ -22,25 +22,27 @@ INTERNAL = 500  # statuses from here on are our fault
 
 @dataclass(slots=True)
 class Access:
-    """One request. `began`: on the monotonic clock. `client`: as it names itself. `is_xml`: whether it reads
-    XML. `code`: "" if it was done."""
+    """One request, as it is logged."""
 
     request_id: str
     source: str
     method: str
     host: str
-    began: float
-    client: str = ""
-    is_xml: bool = False
+    began: float  # monotonic seconds
+    client: str = ""  # the name that the client gives itself
+    is_xml: bool = False  # whether the client reads XML
     asker: Asker = field(default_factory=Asker)
     status: int = 0
-    code: str = ""
-    revision: int | None = None
+    code: str = ""  # the cloud's error; "" if the call was done
+    revision: int | None = None  # of the call's commit, if it has made one
 
 
 class AccessLog:
-    """`write`: takes one line, without its end. Called in one thread. `is_quiet`: only what went wrong here is written,
-    and what isn't there."""
+    """Logs and counts requests, in one thread.
+
+    `write` takes one line, without its end. If it `is_quiet`, only faults of ours are written, and actions that don't
+    exist.
+    """
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class AccessLog:
         self._write, self.metrics, self._is_quiet = write, metrics or ApiMetrics(), is_quiet
 
     def note(self, access: Access) -> None:
+        """Log and count a request that was answered."""
         seconds, action = time.monotonic() - access.began, access.asker.action
         self.metrics.note(action if action in tables() else "", access.code, seconds)
         if self._is_quiet and access.status < INTERNAL and access.code != "InvalidAction.NotFound":
@@ -71,7 +74,7 @@ class AccessLog:
         )
 
     def note_bug(self, access: Access) -> None:
-        """Call it where the exception is caught."""
+        """Log the exception that is being caught, with its traceback."""
         self._line(request_id=access.request_id, action=access.asker.action, traceback=traceback.format_exc())
 
     def _line(self, **fields: object) -> None:

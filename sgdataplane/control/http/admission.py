@@ -37,29 +37,32 @@ Permits: TypeAlias = Callable[[Call], bool]
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request as it came. `headers`: (name in lower case, value). `source`: the client's address."""
+    """A request as it came."""
 
     method: str
     query: bytes
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]  # pairs of a name in lower case and a value
     body: bytes
-    source: str
+    source: str  # the client's address
     request_id: str
 
 
 @dataclass(slots=True)
 class Asker:
-    """Which key asks for which action, for the log. If the signature is refused, it is only what the request says, and
-    `has_signed` is false."""
+    """The key and the action of a request, for the log."""
 
     key: str = ""
     action: str = ""
     version: str = ""
     has_signed: bool = False
+    """Whether the signature was right; otherwise the other fields are only what the request says."""
 
 
 class Admission:
-    """`permits`: whether a key's policies allow a call."""
+    """Admits requests: makes calls of them, or refuses them.
+
+    `permits` returns whether a key's policies allow a call.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,11 @@ class Admission:
         self._key_throttle = self._throttle.times(KEY_ACTIONS)
 
     def admit(self, incoming: Incoming, asker: Asker) -> Call:
-        """The call, or ApiError."""
+        """Return the call that a request makes, and fill in `asker` on the way.
+
+        Raises:
+            ApiError: The request is refused.
+        """
         now, headers = self._clock(), _headers(incoming.headers)
         body = _form(incoming.body, headers)
         key = claimed_key(incoming, headers)
@@ -102,8 +109,13 @@ class Admission:
         return call
 
     def _check(self, signer: Signer, asker: Asker, now: float) -> None:
-        """Refuse what a key asks for too often. All actions that aren't known share one throttle, so that a key can't
-        make as many as it likes."""
+        """Refuse what a key asks for too often, and actions that don't exist.
+
+        All unknown actions share one throttle, so that a key can't get as many as it likes.
+
+        Raises:
+            ApiError: It is refused.
+        """
         asker.has_signed = True
         self._key_throttle.take(signer.key.id, "", now)
         action = qualified(signer.action, signer.version)
@@ -119,9 +131,12 @@ class Admission:
 
 
 def claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:
-    """Return the key that a request says is its own, without reading the rest of it. ApiError if it names none.
+    """Return the key that a request says is its own, without reading the rest of it.
 
-    Whoever has no key mustn't have us decode, sort and hash a megabyte to find that out.
+    A client without a key mustn't make us decode, sort and hash a megabyte to find that out.
+
+    Raises:
+        ApiError: The request names no key.
     """
     if "authorization" in headers:
         found = CREDENTIAL.search(headers["authorization"])
@@ -135,7 +150,7 @@ def claimed_key(incoming: Incoming, headers: Mapping[str, str]) -> str:
 
 
 def claimed_action(incoming: Incoming, headers: Mapping[str, str]) -> str:
-    """Return the action that a request says that it asks for; "" if it doesn't say so in the usual place."""
+    """Return the action that a request asks for; "" if it doesn't name it in the usual place."""
     named = ACTION.search(incoming.query) or ACTION.search(incoming.body)
     return headers.get("x-acs-action", "") or (named[1].decode("latin-1") if named else "")
 
@@ -150,7 +165,11 @@ def _headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _form(body: bytes, headers: dict[str, str]) -> bytes:
-    """The body, which has to be a form if there is any."""
+    """Return the body, which has to be a form if there is any.
+
+    Raises:
+        ApiError: It is something else.
+    """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and kind != FORM:
         raise ApiError("UnsupportedContentType", f"A body has to be {FORM}.", NO_TYPE)

@@ -55,34 +55,32 @@ class CallHandler(Protocol):
     """Does what is asked for, in any of several threads. Raises ApiError."""
 
     def call(self, call: Call, /) -> Answer:
-        """Takes as long as the store."""
+        """Answer an ordinary call. It takes as long as the store."""
 
     def wait(self, call: Call, is_stopping: Event, /) -> Answer:
-        """Takes as long as `call` asks for; comes back soon once the event is set."""
+        """Answer a call that waits as long as it asks for. It returns soon once the event is set."""
 
     def compute(self, call: Call, is_ended: Event, /) -> Answer:
-        """Takes long; comes back soon once the event is set."""
+        """Answer a heavy call, which takes long. It returns soon once the event is set."""
 
     def why_unhealthy(self) -> str:
-        """Why, or nothing. May be asked often."""
+        """Return why the service isn't healthy; "" if it is. It may be called often."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiLimits(WorkLimits):
-    """Also what a request may be: `body` bytes that come within `body_s` seconds. Bodies of more than `small_body`
-    bytes are read `large_bodies` at a time. `requests`: so many whose body has come are worked on at a time.
-    `refusals`: so many a second are answered of those that no key has signed."""
+    """The limits of work and of requests."""
 
-    body: int = 1 << 20
-    small_body: int = 64 << 10
-    large_bodies: int = 64
-    body_s: float = 20.0
-    requests: int = 512
-    refusals: float = 200.0
+    body: int = 1 << 20  # bytes of a request's body
+    small_body: int = 64 << 10  # bytes of a body that counts as small
+    large_bodies: int = 64  # how many larger ones are read at a time
+    body_s: float = 20.0  # seconds within which a body must come
+    requests: int = 512  # how many whose body has come are worked on at a time
+    refusals: float = 200.0  # how many requests that no key has signed are answered in a second
 
 
 class Api:
-    """`app`: for an ASGI server."""
+    """The API as an application for an ASGI server: its attribute `app`."""
 
     def __init__(
         self, engine: CallHandler, admission: Admission, log: AccessLog | None = None, limits: ApiLimits | None = None
@@ -103,12 +101,12 @@ class Api:
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
 
     def stop(self) -> None:
-        """Calls that wait and heavy ones end soon; whatever else is under way is answered."""
+        """Make calls that wait and heavy ones end soon. All others that are under way are answered."""
         self._is_stopping.set()
         self._workers.end_heavy()
 
     def close(self) -> None:
-        """Once nothing comes any more."""
+        """Stop, and wait for the threads. Call it once no requests come any more."""
         self.stop()
         self._workers.close()
 
@@ -131,7 +129,7 @@ class Api:
             self._log.note(access)
 
     async def _refuse(self, access: Access, error: ApiError) -> Response:
-        """Return the refusal; one of a request that no key has signed, when its turn has come."""
+        """Return the refusal. If no key has signed the request, first wait for its turn."""
         if not access.asker.has_signed and not await self._pace.wait():
             error = ApiError(error.code, error.message, error.status, {**error.extra, "connection": "close"})
         return _refused(access, error)
@@ -193,8 +191,10 @@ class Api:
         return Response(f"{visible(why) or 'ok'}\n", UNAVAILABLE if why else 200, media_type="text/plain")
 
     async def _look(self) -> str:
-        """Return why it isn't healthy. It is asked where calls are carried out: if nothing is free there for a while,
-        that is the answer."""
+        """Return why the API isn't healthy; "" if it is.
+
+        The question goes where calls are carried out. If nothing is free there for a while, that is the answer.
+        """
         try:
             async with asyncio.timeout(HEALTH_S):
                 return await self._workers.call("", "", self._engine.why_unhealthy)
@@ -211,7 +211,7 @@ class Api:
         return await asyncio.to_thread(self._log.metrics.text, self._in_flight)
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
-        """For another path, or another method."""
+        """Return the refusal for another path, or another method."""
         is_lost = isinstance(error, HTTPException) and error.status_code == NOT_FOUND
         access = _begun(request)
         response = await self._refuse(access, unknown_action(request.url.path) if is_lost else _no_method())
@@ -220,7 +220,11 @@ class Api:
 
 
 async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
-    """Await the work, and cancel it if the client goes away. ClientDisconnect then."""
+    """Await the work, and cancel it if the client goes away.
+
+    Raises:
+        ClientDisconnect: The client has gone.
+    """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -239,7 +243,7 @@ async def _gone(request: Request) -> None:
 
 
 async def _collect(request: Request, body: bytearray, most: int) -> int:
-    """How many bytes came; the first `most` of them are in `body`."""
+    """Read a body, and return how many bytes came. The first `most` of them are in `body`."""
     total = 0
     async for part in request.stream():
         body += part[: most - len(body)]
@@ -257,8 +261,11 @@ def _incoming(request: Request, access: Access, body: bytes) -> Incoming:
 
 
 def asks_for_xml(text: bytes) -> bool:
-    """Whether a query or form has Format=XML. A name may come once, so the first one counts. It takes a moment,
-    whatever a megabyte has in it: the event loop waits for it."""
+    """Whether a query or form has Format=XML.
+
+    A name may come once, so the first one counts. This must be quick, whatever a megabyte has in it, because the event
+    loop waits for it.
+    """
     at = -1
     for _ in range(FORMATS_TRIED):
         at = text.find(FORMAT, at + 1)
@@ -304,7 +311,7 @@ def _refused(access: Access, error: ApiError) -> Response:
 
 
 def _text(access: Access, name: str, body: Mapping[str, object]) -> bytes:
-    """Write an answer as its client reads it. `name`: that of XML's element."""
+    """Write an answer as its client reads it. `name` is that of XML's element."""
     if access.is_xml:
         return xml_text(name, cast("Mapping[str, Json]", body))
     return json_text(body, separators=(",", ":")).encode()

@@ -33,7 +33,7 @@ URL, KEY, SECRET = "SGDP_API", "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACC
 
 
 class RefusedError(SgDataplaneError):
-    """The API refused a call. `code`: the cloud's."""
+    """The API has refused a call. `code` is the cloud's."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -45,18 +45,24 @@ class RefusedError(SgDataplaneError):
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """`url`: http://HOST:PORT or https://HOST:PORT. `authority`: of its certificate; None for the system's. `version`:
-    of the API that calls are of."""
+    """A client that signs with one key."""
 
     url: str
+    """`http://HOST:PORT` or `https://HOST:PORT`."""
     key: str
     secret: str
     authority: Path | None = None
+    """The file of the authority of the API's certificate; None for the system's authorities."""
     version: str = ECS_VERSION
+    """The version of the cloud's API that calls are for."""
 
     @classmethod
     def of_environment(cls) -> ApiClient:
-        """ValueError if a variable is missing, or the URL is none."""
+        """Return a client by the environment's variables.
+
+        Raises:
+            ValueError: A variable is missing, or the URL is none.
+        """
         missing = [name for name in (URL, KEY, SECRET) if not os.environ.get(name)]
         if missing:
             raise ValueError(f"set {', '.join(missing)}: {URL} is {EXAMPLE}, and `sgdp api keys create` makes a key")
@@ -66,7 +72,12 @@ class ApiClient:
         return cls(url, os.environ[KEY], os.environ[SECRET])
 
     def ask(self, action: str, **parameters: object) -> dict[str, Any]:
-        """The answer's fields, and `revision` if something was written. RefusedError; EndpointError if none comes."""
+        """Make a call, and return the answer's fields, with `revision` if something was written.
+
+        Raises:
+            RefusedError: The API refuses the call.
+            EndpointError: No answer comes.
+        """
         split = urlsplit(self.url)
         query = dict(flat(parameters))
         try:
@@ -107,7 +118,7 @@ class ApiClient:
 
 
 def flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """{"Permissions": [{"Policy": "drop"}]} as ("Permissions.1.Policy", "drop"). What is None or "" is left out."""
+    """Yield {"Permissions": [{"Policy": "drop"}]} as ("Permissions.1.Policy", "drop"), without what is None or ""."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from flat(part, f"{path}.{name}" if path else str(name))

@@ -1,4 +1,4 @@
-"""A place for development: a folder with all that an API needs, and what clients must be told to find it.
+"""A place for development: a folder with all that an API needs, and the settings by which clients find it.
 
 Owns the folder's files, and the environment of clients. Must not know how certificates are made, or how the API is
 served.
@@ -38,13 +38,13 @@ SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's
 
 @dataclass(frozen=True, slots=True)
 class ServedEndpoint:
-    """Where an API for development serves, and with which key. `authority`, `trusted`: files."""
+    """The endpoint of an API for development, and a key for it."""
 
     url: str
     access_key_id: str
     access_key_secret: str
-    authority: str
-    trusted: str
+    authority: str  # the file of the certificate's authority
+    trusted: str  # the file of this system's authorities and that one
     region: str = REGION
 
     @property
@@ -53,11 +53,11 @@ class ServedEndpoint:
         return urlsplit(self.url).netloc
 
     def document(self) -> dict[str, object]:
-        """What one line of JSON tells a program."""
+        """Return the fields of the JSON line that tells a program about the endpoint."""
         return {**asdict(self), "port": urlsplit(self.url).port}
 
     def environment(self) -> dict[str, str]:
-        """What a shell exports, so that clients find the API: our own commands, SDKs, Terraform, the cloud's CLI."""
+        """Return the variables by which clients find the API: our own commands, SDKs, Terraform, the cloud's CLI."""
         key, secret = self.access_key_id, self.access_key_secret
         return {
             "SGDP_API": self.url,
@@ -77,14 +77,18 @@ class ServedEndpoint:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder where none is named: of this user, and kept."""
+    """Return the folder where none is named: it is this user's, and is kept."""
     base = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or "/") / ".local" / "state"
     return Path(base) / "sgdataplane" / "dev"
 
 
 def read_endpoint(folder: Path) -> ServedEndpoint | None:
-    """What the folder says; None if no API has served from it. ValueError if its file is none of ours, or another
-    user's; OSError."""
+    """Return the endpoint that the folder's file describes; None if no API has served from it.
+
+    Raises:
+        ValueError: The file is none of ours, or another user's.
+        OSError: It can't be read.
+    """
     try:
         with open(folder / FILE, encoding="utf-8") as file:
             owner, text = os.fstat(file.fileno()).st_uid, file.read()
@@ -102,13 +106,21 @@ def read_endpoint(folder: Path) -> ServedEndpoint | None:
 
 
 def write_endpoint(folder: Path, endpoint: ServedEndpoint) -> None:
-    """Write what clients need, for the owner alone. OSError."""
+    """Write what clients need, for the owner alone.
+
+    Raises:
+        OSError: It can't be written.
+    """
     text = json.dumps(asdict(endpoint), indent=1) + "\n"
     replace_file(folder / FILE, text.encode(), Survives.THE_MACHINE, mode=PRIVATE_FILE)
 
 
 def write_trusted(folder: Path, authority: Path) -> Path:
-    """Write the file of authorities that clients trust: this system's, and that of the API. OSError."""
+    """Write the file of authorities that clients trust: this system's, and that of the API.
+
+    Raises:
+        OSError: It can't be written.
+    """
     known = [Path(ssl.get_default_verify_paths().cafile or ""), SYSTEM_AUTHORITIES]
     system = next((file.read_text("latin-1") for file in known if file.is_file()), "")
     trusted = folder / TRUSTED

@@ -1,4 +1,4 @@
-"""What is measured of the API, for Prometheus.
+"""The metrics of the API, for Prometheus.
 
 Owns the metrics: names and labels. Labels hold no text of clients or hosts: an action that isn't known has none. Must
 not know who asks.
@@ -56,11 +56,12 @@ KEPT_TIMES = 10.0  # as long as it took to count hosts, the result is said again
 
 
 class ApiMetrics:
-    """Safe for several threads.
+    """The metrics. Several threads may use them.
 
-    hosts           counts them, without waiting for anything
-    is_store_full   whether the store had no space left when the API wrote last
-    certificate     the API's
+    Args:
+        hosts: Counts them, without waiting for anything.
+        is_store_full: Whether the store had no space left when the API wrote last.
+        certificate: The API's.
     """
 
     content_type = CONTENT_TYPE_LATEST
@@ -88,11 +89,15 @@ class ApiMetrics:
         ProcessUsage(registry=registry)
 
     def note(self, action: str, code: str, seconds: float) -> None:
+        """Count a request, and the seconds that it took. `action` is "" for an unknown one, `code` if it was done."""
         self._requests.labels(action, code).inc()
         self._seconds.labels(action).observe(seconds)
 
     def text(self, in_flight: int) -> bytes:
-        """Takes as long as it takes to count hosts: call it where that stops nothing else."""
+        """Return the metrics as text.
+
+        That takes as long as counting hosts does: call it where that holds up nothing else.
+        """
         self._in_flight.set(in_flight)
         self._full.set(self._is_store_full())
         with self._looking:

@@ -1,10 +1,10 @@
-"""Make those who get nothing done wait, so that they can't keep the process busy.
+"""Pacing of clients that get nothing done, so that they can't keep the process busy.
 
 Owns how soon a refusal is answered, how often a connection is shown health and metrics, and how often these are made.
 Must not know why a request is refused, or what is shown.
 
 What a client without a key sends is cheap to refuse, but thousands of connections that ask again at once would leave no
-time for others. So refusals leave at a rate, one after the other: whoever waits for one sends nothing meanwhile.
+time for others. So refusals leave at a rate, one after the other: a client that waits for one sends nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RefusalRate:
 
 
 class Cooldown:
-    """Lets one connection have the same only once in SHOWN_S. Lives in one event loop."""
+    """Lets one connection have the same only once in `SHOWN_S`. Lives in one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -62,8 +62,10 @@ class Cooldown:
 
 
 class SharedAnswer(Generic[T]):
-    """Makes something for everybody who has asked for it by then, for a tenth of the time at most. Lives in one event
-    loop."""
+    """Makes one answer for everybody who has asked for it by then. Lives in one event loop.
+
+    Making answers takes a tenth of the time at most.
+    """
 
     def __init__(self, make: Callable[[], Awaitable[T]], clock: Callable[[], float] = time.monotonic) -> None:
         self._make, self._clock = make, clock

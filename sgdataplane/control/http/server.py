@@ -47,7 +47,7 @@ SWITCH_S = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class ListenAt:
-    """An address and a port; TLS with a certificate and its key, as files."""
+    """The address and port to listen at; TLS if there are a certificate and its key."""
 
     host: str
     port: int
@@ -61,8 +61,13 @@ class ListenAt:
 
 
 def listen_at(text: str, certificate: Path | None = None, key: Path | None = None) -> ListenAt:
-    """ADDRESS:PORT, or :PORT on loopback. ValueError for anything else, and for plain HTTP elsewhere than on loopback,
-    where others could read and change it."""
+    """Read ADDRESS:PORT, or :PORT on loopback.
+
+    Plain HTTP is allowed on loopback only, as others could read and change it elsewhere.
+
+    Raises:
+        ValueError: The text is something else, or plain HTTP isn't allowed there.
+    """
     host, colon, port = text.rpartition(":")
     host = "127.0.0.1" if host in ("", "localhost") else host.removeprefix("[").removesuffix("]")
     try:
@@ -81,30 +86,35 @@ def listen_at(text: str, certificate: Path | None = None, key: Path | None = Non
 
 
 class Deadline:
-    """Ends a connection if nobody calls it off in time."""
+    """A deadline for a connection: ends it if nobody calls that off in time."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, seconds: float) -> None:
-        """If it hasn't begun yet."""
+        """Start the timer, if it doesn't run yet."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
     def call_off(self) -> None:
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
 class ApiConnection(H11Protocol):
-    """A client has HEAD_S for each head that it has begun, and WRITE_S to take what we have sent. If there are too many
-    connections, one that asks for nothing makes room."""
+    """A connection of a client.
+
+    The client has `HEAD_S` for each head that it has begun, and `WRITE_S` to take what we have sent. If there are too
+    many connections, one that asks for nothing makes room.
+    """
 
     most = MAX_CONNECTIONS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time for the first head, and make room if there are too many connections (asyncio calls it)."""
         super().connection_made(transport)
         self._head, self._write = Deadline(transport), Deadline(transport)
         self._head.begin(HEAD_S)
@@ -113,47 +123,58 @@ class ApiConnection(H11Protocol):
             next((other for other in others if other.asked is None), self).drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timers (asyncio calls it)."""
         self._head.call_off()
         self._write.call_off()
         super().connection_lost(exc)
 
     def drop(self) -> None:
-        """It doesn't count any more, though asyncio needs a moment to close it: many may come in that moment."""
+        """Close the connection, and count it no more at once.
+
+        asyncio needs a moment to close it, and many others may come in that moment.
+        """
         self.connections.discard(self)
         self.transport.abort()
 
     @property
     def asked(self) -> RequestResponseCycle | None:
-        """The request that is being answered."""
+        """The request that is being answered; None if there is none."""
         cycle: RequestResponseCycle | None = self.cycle
         return None if cycle is None or cycle.response_complete else cycle
 
     def data_received(self, data: bytes) -> None:
+        """Pass bytes on, and start the time for a head that they begin (asyncio calls it)."""
         super().data_received(data)
         self._watch_head()
 
     def on_response_complete(self) -> None:
+        """Start the time for the next head, if it has begun (uvicorn calls it)."""
         super().on_response_complete()
         self._watch_head()
 
     def _watch_head(self) -> None:
-        """The time of a head doesn't begin anew with each byte of it."""
+        """Start or stop the time for a head. It doesn't begin anew with each byte of the head."""
         if self.asked is None and self.conn.trailing_data[0]:
             self._head.begin(HEAD_S)
         else:
             self._head.call_off()
 
     def pause_writing(self) -> None:
+        """Start the time in which the client must take what we have sent (asyncio calls it)."""
         super().pause_writing()
         self._write.begin(WRITE_S)
 
     def resume_writing(self) -> None:
+        """Stop the time for the client to read (asyncio calls it)."""
         self._write.call_off()
         super().resume_writing()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent its last still gets what it has asked for; not in TLS, which ends both ways. Whoever
-        waits for the client to go hears of it: one that has gone looks the same from here."""
+        """Keep a connection whose client has closed its side until it is answered (asyncio calls it).
+
+        In TLS that isn't possible, as it ends both ways. What waits for the client to go is told, because a client that
+        has gone looks the same from here.
+        """
         if self.asked is None or self.asked.more_body or self.scheme == "https":
             return False
         self.asked.keep_alive = False
@@ -161,7 +182,7 @@ class ApiConnection(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """In JSON; and never into an answer that has begun."""
+        """Refuse bytes that are no HTTP, in JSON, unless an answer has begun (uvicorn calls it)."""
         if self.asked is None or not self.asked.response_started:
             self.transport.write(_bad_request(msg))
         self.transport.close()
@@ -175,8 +196,14 @@ def _bad_request(words: str) -> bytes:
 
 
 class ApiServer(uvicorn.Server):
-    """Listens as soon as it is made; EndpointError if it can't. `serve_forever` ends with SIGTERM or SIGINT, or once
-    `should_exit` is set: it takes nothing new, and answers what was begun."""
+    """The API's server, which listens as soon as it is made.
+
+    `serve_forever` ends with SIGTERM or SIGINT, or once `should_exit` is set. The server then takes nothing new, and
+    answers what was begun.
+
+    Raises:
+        EndpointError: It can't listen.
+    """
 
     def __init__(self, api: Api, at: ListenAt) -> None:
         super().__init__(_config(api, at))
@@ -185,6 +212,7 @@ class ApiServer(uvicorn.Server):
         self.url = _url(at, self._door.getsockname()[1])
 
     def serve_forever(self) -> None:
+        """Serve until the end, and close the socket and the API's threads."""
         allow_connections()
         sys.setswitchinterval(SWITCH_S)
         try:
@@ -195,6 +223,7 @@ class ApiServer(uvicorn.Server):
             self._api.close()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:  # noqa: ARG002  # we have our own
+        """Start to accept connections at the socket that is open already (uvicorn calls it)."""
         tls = self.config.ssl
         handshake_s = HANDSHAKE_S if tls else None
         server = await asyncio.get_running_loop().create_server(
@@ -206,12 +235,16 @@ class ApiServer(uvicorn.Server):
         return ApiConnection(self.config, self.server_state, {})
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Make calls that wait end soon, and shut down (uvicorn calls it)."""
         self._api.stop()
         await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does it, but the signal isn't raised again at the end: the caller goes on and cleans up."""
+        """Catch the signals that end the server while the block runs.
+
+        Unlike in uvicorn, the signal isn't raised again at the end: the caller goes on and cleans up.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -267,7 +300,10 @@ def _url(at: ListenAt, port: int) -> str:
 
 
 def allow_connections() -> None:
-    """As many descriptors as connections need, or as many connections as there are descriptors."""
+    """Raise the limit of descriptors as far as connections need.
+
+    If that isn't possible, allow only as many connections as there are descriptors.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(MAX_CONNECTIONS + OTHER_FILES, hard)
     if soft < wanted:

@@ -1,4 +1,4 @@
-"""How often a key may call an action: a token bucket each.
+"""Token buckets, which limit how often a key may call an action.
 
 Owns the buckets; safe for several threads. Must not know what a key or an action is. Buckets that are full again are
 forgotten, so there are as many as are in use.
@@ -16,14 +16,14 @@ MAX_BUCKETS = 10_000
 
 @dataclass(slots=True)
 class Bucket:
-    """`tokens`: what was left at the time `at`."""
+    """A token bucket."""
 
-    tokens: float
+    tokens: float  # that were left at the time `at`
     at: float
 
 
 class Throttle:
-    """`rate`: calls a second; `burst`: calls at once."""
+    """A limit of `rate` calls a second, and `burst` calls at once, for each key and action."""
 
     def __init__(self, rate: float = 100.0, burst: float = 200.0) -> None:
         self._rate, self._burst = rate, burst
@@ -35,7 +35,11 @@ class Throttle:
         return Throttle(self._rate * count, self._burst * count)
 
     def take(self, key: str, action: str, now: float) -> None:
-        """Throttling.User if there is nothing left."""
+        """Take a token of a key and an action. `now` is in seconds.
+
+        Raises:
+            ApiError: Throttling.User: there is no token left.
+        """
         with self._lock:
             bucket = self._bucket((key, action), now)
             if bucket.tokens < 1:
@@ -53,12 +57,18 @@ class Throttle:
         return min(self._burst, bucket.tokens + max(0.0, now - bucket.at) * self._rate)
 
     def _forget(self, now: float) -> None:
-        """Those that are full; if none is, all: a bucket too full lets through what it would have let through later."""
+        """Forget the buckets that are full; if none is, all of them.
+
+        A bucket that is too full lets through now what it would have let through later.
+        """
         used = {name: bucket for name, bucket in self._buckets.items() if self._filled(bucket, now) < self._burst}
         self._buckets = used if len(used) < MAX_BUCKETS else {}
 
 
 def refused(seconds: float) -> ApiError:
-    """`seconds`: when to try again. SDKs read it as whole milliseconds."""
+    """Return the cloud's error for calls that come too fast.
+
+    `seconds` is when to try again. SDKs read it as whole milliseconds.
+    """
     words = "Request was denied due to user flow control."
     return ApiError("Throttling.User", words, TOO_MANY, {"x-acs-retry-after": str(max(1, round(seconds * 1000)))})

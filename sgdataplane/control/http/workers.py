@@ -5,10 +5,10 @@ Owns how many there are of each kind, and who waits for one. Must not know HTTP,
     admission   requests are checked here, before anybody knows who sent them; those with much text in a thread of their
                 own, as one of them takes as long as a hundred others. After one that is refused, that thread rests, so
                 that they can't keep a processor busy
-    call        ordinary calls; of one key only some at a time
-    heavy       calls that compute for long (SgdpDiff, SgdpExplain), in processes for which these threads wait; of one
-                key only some may run or wait. They are ended when nobody waits for them any more
-    wait        calls that wait (SgdpWait) and may take an hour; of one key only some
+    call        ordinary calls; only some of one key at a time
+    heavy       calls that compute for long (SgdpDiff, SgdpExplain), in processes for which these threads wait; only
+                some of one key may run or wait. They are ended when nobody waits for them any more
+    wait        calls that wait (SgdpWait) and may take an hour; only some of one key
 """
 
 from __future__ import annotations
@@ -36,22 +36,26 @@ REST_TIMES = 3.0  # as long as it took to refuse a large request, no other one i
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """How many threads there are, and how much of them one key may have.
-
-    `calls_of_key` run at a time, and others of the key wait until they have ended, also those that take too long. Of
-    `heavy_of_key` and `waits_of_key`, those that run and those that wait for a thread count; more are refused.
-    `call_s`, `wait_s`: seconds.
-    """
+    """How many threads there are, and how much of them one key may have."""
 
     calls: int = 8
+    """Threads for ordinary calls."""
     calls_of_key: int = 4
+    """How many run at a time; further ones of the key wait until these have ended, also those that take too long."""
     heavy: int = 4
+    """Threads for heavy calls."""
     heavy_of_key: int = 2
+    """How many may run or wait for a thread; more are refused."""
     waits: int = 64
+    """Threads for calls that wait."""
     waits_of_key: int = 16
+    """How many may run or wait for a thread; more are refused."""
     call_s: float = 30.0
+    """Seconds that an ordinary call may take."""
     heavy_s: float = HEAVY_S
+    """Seconds that a heavy call may take."""
     wait_s: float = 3700.0
+    """Seconds that a call may wait."""
 
 
 class Workers:
@@ -84,7 +88,11 @@ class Workers:
         return await _run(self._small, self.limits.call_s, work)
 
     async def call(self, action: str, key: str, work: Callable[[], T]) -> T:
-        """Run a call of a key. ApiError also if the key has too many, or it takes too long."""
+        """Run a call of a key.
+
+        Raises:
+            ApiError: The call is refused, the key has too many, or it takes too long.
+        """
         if action in WAITING:
             async with self._share("wait", key, self.limits.waits_of_key, self.limits.waits):
                 return await _run(self._waits, self.limits.wait_s, work)
@@ -92,8 +100,13 @@ class Workers:
         return await _run(self._calls, self.limits.call_s, work, partial(self._end_turn, key))
 
     async def heavy(self, key: str, work: Callable[[Event], T]) -> T:
-        """Run a heavy call of a key. If it takes too long, or we are cancelled, `work` is told by the event that it has
-        to end. The key's share is free once it has ended."""
+        """Run a heavy call of a key. Its share of the key is free once it has ended.
+
+        If it takes too long, or this is cancelled, `work` is told to end by the event.
+
+        Raises:
+            ApiError: The call is refused, the key has too many, or it takes too long.
+        """
         async with self._share("heavy", key, self.limits.heavy_of_key, 4 * self.limits.heavy_of_key):
             ending = Event()
             job = self._heavy.submit(work, ending)
@@ -125,7 +138,7 @@ class Workers:
                 del self._of_key[kind, key]
 
     async def _take_turn(self, key: str) -> None:
-        """Wait until the key has fewer calls under way than it may have. The turn is its own until `_end_turn`."""
+        """Wait until the key has fewer calls under way than it may have. The turn is the caller's until `_end_turn`."""
         turn = self._turns.setdefault(key, asyncio.Semaphore(self.limits.calls_of_key))
         self._used[key] += 1
         try:
@@ -143,7 +156,7 @@ class Workers:
         self._leave(key)
 
     def _leave(self, key: str) -> None:
-        """Forget the key with its last call."""
+        """Note that a call of a key has ended, and forget the key with its last call."""
         self._used[key] -= 1
         if not self._used[key]:
             del self._used[key], self._turns[key]
@@ -161,8 +174,11 @@ def _check_and_rest(work: Callable[[], T]) -> T:
 async def _run(
     threads: ThreadPoolExecutor, seconds: float, work: Callable[[], T], ended: Callable[[], None] = lambda: None
 ) -> T:
-    """Return what `work` returns or raises. If it takes too long, the client is told so, and it goes on. `ended` is
-    called once it has ended, however late."""
+    """Return what `work` returns, or raise what it raises.
+
+    If it takes too long, the client is told so, and the work goes on. `ended` is called once it has ended, however
+    late.
+    """
     job = threads.submit(work)
     future = asyncio.wrap_future(job)
     future.add_done_callback(lambda _: ended())

@@ -23,8 +23,10 @@ FALLBACK = "Value"  # the element of a key that can't be one's name
 
 
 def xml_text(name: str, body: Mapping[str, Json]) -> bytes:
-    """Return a document of one element. All but ASCII is written as references, so that no terminal obeys it, and
-    nobody reads it from right to left."""
+    """Return a document of one element.
+
+    All but ASCII is written as references, so that no terminal obeys it, and nobody reads it from right to left.
+    """
     root = Element(name)
     for key, value in body.items():
         _add(root, key, value)

@@ -1,6 +1,6 @@
-"""Heavy answers are computed aside, in processes of a fork server: this is the API's end.
+"""The API's end of computing heavy answers aside, in processes of a fork server.
 
-Owns the fork server's life, and what it is told. Must not know what an answer is about.
+Owns the fork server's life, and what it is sent. Must not know what an answer is about.
 
 A job is one message with two descriptors: the socket that its answer comes from, and a file in memory with the call and
 the documents that have changed since the job before. So nobody waits for the fork server to read. Documents of keys and
@@ -60,12 +60,16 @@ class Aside:
 
     @property
     def pid(self) -> int | None:
-        """The fork server's number, if it runs."""
+        """The fork server's process id; None if it doesn't run."""
         return self._server.pid if self._server else None
 
     def compute(self, documents: Documents, call: Call, is_ended: Event) -> Body:
-        """Return the answer's fields. ApiError if the call is refused, if its process dies, or soon after somebody
-        sets the event: that process is killed then."""
+        """Return the answer's fields.
+
+        Raises:
+            ApiError: The call is refused, its process dies, or the event is set: soon after that, the process is
+                killed.
+        """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         with ours:
             with theirs, self._turn(is_ended):
@@ -74,7 +78,10 @@ class Aside:
 
     @contextmanager
     def _turn(self, is_ended: Event) -> Iterator[None]:
-        """Hold the lock, for which others may have us wait while they send a large state."""
+        """Hold the lock while the block runs. Waiting for it ends soon once the answer isn't wanted any more.
+
+        Others may hold it for as long as they send a large state.
+        """
         while not self._lock.acquire(timeout=STEP_S):
             _require_wanted(is_ended)
         try:
@@ -83,7 +90,7 @@ class Aside:
             self._lock.release()
 
     def _submit(self, documents: Documents, call: Call, answer: socket) -> None:
-        """To a new fork server, if the last one has ended."""
+        """Send a job, to a new fork server if the last one has ended."""
         for _ in range(2):
             if self._is_closed:
                 raise _unavailable(GIVEN_UP)
@@ -125,7 +132,12 @@ class _ForkServer:
             )
 
     def send(self, *fds: int) -> None:
-        """Hand over a job. ConnectionError if the process has ended; OSError if too many jobs wait there."""
+        """Hand over a job, as descriptors.
+
+        Raises:
+            ConnectionError: The process has ended.
+            OSError: Too many jobs wait there.
+        """
         send_fds(self._jobs, [b"j"], fds)
 
     def end(self) -> None:
@@ -137,7 +149,7 @@ class _ForkServer:
 
 
 def changes(known: Documents, now: Documents) -> Revision:
-    """What has changed in documents that answers are computed from. Those that stay are the same objects."""
+    """Return what has changed in the documents that answers are computed from. Those that stay are the same objects."""
     puts: dict[Path, Body] = {}
     deletes: set[Path] = set()
     for kind in KINDS:
@@ -150,7 +162,11 @@ def changes(known: Documents, now: Documents) -> Revision:
 
 
 def _parts(answer: socket, is_ended: Event) -> Iterator[bytes]:
-    """What comes until the other end closes the socket."""
+    """Yield the bytes of an answer until the other end closes the socket.
+
+    Raises:
+        ApiError: The answer isn't wanted any more, or is too long.
+    """
     answer.settimeout(STEP_S)
     size = 0
     while True:
@@ -175,7 +191,12 @@ def _require_wanted(is_ended: Event) -> None:
 
 
 def _read(text: bytes) -> Body:
-    """What a fork says. One that was killed has said nothing, or not all."""
+    """Return the answer of a fork. One that was killed has sent nothing, or not all.
+
+    Raises:
+        ApiError: The call is refused, or the fork has died.
+        RuntimeError: The fork had a bug.
+    """
     try:
         told = json.loads(text)
     except ValueError:

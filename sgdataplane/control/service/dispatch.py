@@ -1,4 +1,4 @@
-"""What HTTP hands calls to: the engine for the cloud's actions, and what stands behind those of ours.
+"""The dispatch of HTTP's calls: to the engine for the cloud's actions, and to what stands behind those of ours.
 
 Owns which of them answers what. Must not know HTTP.
 """
@@ -32,9 +32,16 @@ STEP_S = 0.25  # a wait looks so often whether the service stops
 
 
 class ApiService:
-    """Answers calls in any of several threads (http.CallHandler). `following`: what enforces in this process; `board`:
-    what hosts say that others serve; `threads`: those without which it isn't healthy; `heavy`: what computes heavy
-    answers, by default this process."""
+    """Answers calls in any of several threads (http.CallHandler).
+
+    Args:
+        engine: Answers the cloud's actions.
+        store: Where the audit is, and whose health counts.
+        following: What enforces in this process.
+        board: The reports of hosts that relays serve.
+        threads: Those without which the service isn't healthy.
+        heavy: Computes heavy answers; by default this process does.
+    """
 
     def __init__(  # noqa: PLR0913  # all that it hands calls to
         self,
@@ -56,20 +63,24 @@ class ApiService:
         }
 
     def call(self, call: Call) -> Answer:
-        """ApiError if it's refused."""
+        """Answer an ordinary call.
+
+        Raises:
+            ApiError: The call is refused.
+        """
         ours = self._ours.get(call.action)
         if ours is None:
             return self._engine.call(call)
         return Answer(self._engine.read(ours, call))
 
     def compute(self, call: Call, is_ended: Event) -> Answer:
-        """SgdpDiff, SgdpExplain. These name more than they are asked for."""
+        """Answer SgdpDiff or SgdpExplain. They name more than a call asks about, so the key may not see all of it."""
         documents = self._engine.documents
         body = self._heavy.compute(documents, call, is_ended)
         return Answer(hide_unseen(body, documents, call, self._engine.rights))
 
     def wait(self, call: Call, is_stopping: Event) -> Answer:
-        """SgdpWait: until a revision is in force everywhere, or nobody knows more soon, or the time is up."""
+        """Answer SgdpWait: wait until a revision is in force everywhere, nobody knows more soon, or the time is up."""
         if call.action != "SgdpWait":
             raise ApiError("InvalidAction.NotFound", f"The action {call.action} doesn't wait.", NOT_FOUND)
         version = self._version(call)
@@ -88,8 +99,11 @@ class ApiService:
                 is_stopping.wait(min(STEP_S, left))
 
     def _version(self, call: Call) -> Version:
-        """What is waited for; the store's last revision if none is asked for, also if it hasn't come to this process
-        yet. ApiError if there never was such a revision, as after a restore, or no such VPC."""
+        """Return the version that a call waits for; by default the store's last one, even if it isn't here yet.
+
+        Raises:
+            ApiError: There never was such a revision, as after a restore; or there is no such VPC.
+        """
         if "Revision" not in call.parameters:
             self._engine.catch_up()
         known = self._engine.version
@@ -103,8 +117,10 @@ class ApiService:
         return self._last_about(str(call.parameters.get("VpcId", "")), asked)
 
     def _last_about(self, vpc_id: str, asked: Version) -> Version:
-        """The last revision up to that one which is about a VPC, or about what all VPCs share: lists and instances.
-        A later one may have changed it since; then that one itself."""
+        """Return the last revision up to `asked` that is about a VPC, or about what all VPCs share.
+
+        VPCs share lists and instances. If a later revision has changed any of these since, it is `asked` itself.
+        """
         if not vpc_id:
             return asked
         documents = self._engine.documents
@@ -114,7 +130,7 @@ class ApiService:
         return Version(asked.epoch, min(asked.revision, moved))
 
     def why_unhealthy(self) -> str:
-        """ "" if all is well; a policy that can't be enforced isn't."""
+        """Return why the service isn't healthy; an empty text if it is. A policy that can't be enforced is a reason."""
         try:
             self._store.answered("")
         except UnavailableError as error:
@@ -124,7 +140,7 @@ class ApiService:
 
 
 def _joined(places: dict[str, Json], hosts: dict[str, list[Json]]) -> Body:
-    """Places in this process, and hosts elsewhere."""
+    """Return the standings of places in this process and of hosts elsewhere as one answer."""
     return {**places, **{name: [*cast("list[Json]", places[name]), *found] for name, found in hosts.items()}}
 
 

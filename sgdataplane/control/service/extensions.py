@@ -1,7 +1,7 @@
-"""Actions that the cloud hasn't: SgdpWait, SgdpDiff, SgdpExplain, SgdpDescribeEvents. (SgdpCloneSecurityGroup is an
-action like the others.)
+"""The actions that the cloud hasn't: SgdpWait, SgdpDiff, SgdpExplain, SgdpDescribeEvents.
 
-Owns what they are asked and what they answer. Must not know HTTP, or how anything is enforced.
+Owns what they are asked and what they answer. Must not know HTTP, or how anything is enforced. (SgdpCloneSecurityGroup
+is an action like the others.)
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ EVENT = {  # an audit record's fields, as the API names them
 
 
 def diff(scope: Scope, profile: str, last: LastState) -> Body:
-    """SgdpDiff: what would change, also at ENIs that aren't there, if a group had these rules, or this inner policy.
-    Nothing is written."""
+    """Answer SgdpDiff: what would change if a group had these rules, or this inner policy. Nothing is written.
+
+    The answer also has what would change at ENIs that aren't there.
+    """
     group_id = scope.required("SecurityGroupId")
     body = scope.find(ResourceKind.GROUP, group_id)
     before = last.of(scope.workspace.documents)
@@ -66,7 +68,7 @@ def diff(scope: Scope, profile: str, last: LastState) -> Body:
 
 
 def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
-    """The group's rules with those of each direction that is given in place of its own."""
+    """Return the group's rules; the rules that a call gives for a direction replace the group's own."""
     kept = list(rules)
     for direction, name in ((Direction.INGRESS, "Permissions"), (Direction.EGRESS, "EgressPermissions")):
         asked = scope.objects(name)
@@ -78,7 +80,7 @@ def _proposed(scope: Scope, rules: list[Fields]) -> list[Fields]:
 
 
 def explain(scope: Scope, last: LastState) -> Body:
-    """SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
+    """Answer SgdpExplain: why a packet passes an ENI or not, and the other end, if that is known."""
     state = last.of(scope.workspace.documents)
     flow = explain_flow(state, _packet(scope, state))
     ends = [end_as_json(end) for end in flow.ends]
@@ -111,7 +113,7 @@ def _own(state: CloudState, eni_id: str, far: Address) -> Address:
 
 
 def describe_events(scope: Scope, store: Store) -> Body:
-    """SgdpDescribeEvents: the audit records, in order, from the revision after After."""
+    """Answer SgdpDescribeEvents with the audit records, in order, from the revision after After."""
     after = scope.number("After", 0)
     token = scope.text("NextToken")
     if token.isascii() and token.isdecimal() and len(token) <= MAX_TOKEN:

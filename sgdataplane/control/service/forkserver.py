@@ -1,6 +1,6 @@
-"""The process beside the API that heavy answers come from: `python -m sgdataplane.control.service.forkserver PROFILE`.
+"""The process beside the API that computes heavy answers: `python -m sgdataplane.control.service.forkserver PROFILE`.
 
-Owns the state that answers are computed from, the process of each answer, and what such a process may use. Is given
+Owns the state that answers are computed from, the process of each answer, and what such a process may use. Its input is
 jobs at the socket that is its stdin (aside.py sends them). Must not know HTTP, keys or the store.
 
 Each answer is computed in a fork: it has the state without a copy, and can be killed at any time. There is only one
@@ -39,8 +39,10 @@ VICTIM = "1000"  # in oom_score_adj: if memory runs out, the kernel takes us and
 
 
 def write_job(file: IO[bytes], changes: Revision, call: Call) -> None:
-    """Write what has changed since the last job, and the call. Documents are written one by one: other threads run in
-    between."""
+    """Write what has changed since the last job, and the call.
+
+    Documents are written one by one, so that other threads run in between.
+    """
     pickle.dump((changes.revision, changes.deletes, call, len(changes.puts)), file)
     for put in changes.puts.items():
         pickle.dump(put, file)
@@ -70,7 +72,7 @@ def serve(jobs: socket.socket, answers: HeavyAnswers) -> None:
 
 
 def _load(answers: HeavyAnswers, documents: Documents) -> None:
-    """If that fails, it also does so in the fork, which tells."""
+    """Make the state. If that fails, it also fails in the fork, which reports it."""
     signal.alarm(LOAD_S)
     with suppress(Exception):
         answers.load(documents)
@@ -78,8 +80,11 @@ def _load(answers: HeavyAnswers, documents: Documents) -> None:
 
 
 def _fork() -> int | None:
-    """None if the machine has no room for another process: then the job's socket closes, which tells. Frozen objects
-    aren't touched by the fork's collector, which would copy them."""
+    """Fork, and return what os.fork() does; None if the machine has no room for another process.
+
+    Without a process, the job's socket closes, which tells the other end. Frozen objects aren't touched by the fork's
+    garbage collector, which would copy them.
+    """
     gc.freeze()
     try:
         pid = os.fork()
@@ -112,7 +117,7 @@ def _answer(answer: socket.socket, answers: HeavyAnswers, documents: Documents, 
 
 
 def _told(answers: HeavyAnswers, documents: Documents, call: Call) -> dict[str, object]:
-    """The answer, or why there is none."""
+    """Return the answer, or why there is none."""
     try:
         return {"answer": answers.compute(documents, call)}
     except ApiError as error:
@@ -133,8 +138,11 @@ def _die_with(answer: socket.socket) -> None:
 
 
 def _outlive(answer: socket.socket) -> None:
-    """From here on, SIGIO could also tell of room to write (socket(7)); and to write into a closed socket fails by
-    itself."""
+    """Let this process live on if the other end closes the socket.
+
+    From here on, SIGIO could also mean that there is room to write (socket(7)); and writing to a closed socket fails by
+    itself.
+    """
     fcntl.fcntl(answer, fcntl.F_SETFL, fcntl.fcntl(answer, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
@@ -151,7 +159,7 @@ def _limit() -> None:
 
 
 def main(make: Callable[[str], HeavyAnswers] = HeavyAnswers) -> None:
-    """Serve the socket that is stdin. `make`: what computes answers under a profile."""
+    """Serve the socket that is stdin. `make` returns what computes answers under a profile."""
     for number in (signal.SIGIO, signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks

@@ -27,7 +27,11 @@ class Computer(Protocol):
     """Computes heavy answers, in any of several threads."""
 
     def compute(self, documents: Documents, call: Call, is_ended: Event, /) -> Body:
-        """Return the answer's fields. ApiError if the call is refused, or soon after somebody sets the event."""
+        """Return the answer's fields.
+
+        Raises:
+            ApiError: The call is refused, or somebody has set the event.
+        """
 
 
 class HeavyAnswers:
@@ -45,5 +49,9 @@ class HeavyAnswers:
         self._last.of(documents)
 
     def compute(self, documents: Documents, call: Call, is_ended: Event | None = None) -> Body:  # noqa: ARG002
-        """Return the answer's fields. ApiError if the call is refused."""
+        """Return the answer's fields.
+
+        Raises:
+            ApiError: The call is refused.
+        """
         return self._actions[call.action](Scope(Workspace(documents), call, random_id))
