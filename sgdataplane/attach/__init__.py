@@ -1,1 +1,1 @@
-"""Existing interfaces of workloads bound to ENIs, and this host's attached ENIs made to obey a state."""
+"""The binding of workloads' interfaces to ENIs, and the enforcement of a state at this host's attached ENIs."""

@@ -1,7 +1,7 @@
 """Workloads that return: bindings are bound again where their names lead now.
 
-Owns which names are safe for that. Is given bindings, and how to find a workload. Must not know who asks, or what is
-enforced: the reconcile after it treats these bindings like any other.
+Owns which names are safe for that. Its input is bindings, and how to find a workload. Must not know who asks, or what
+is enforced: the reconcile after it treats these bindings like any other.
 
     a name as of `ip netns`, or a path      bound again in the namespace that is there now
     a container's name or id                bound again in the container that runs under it now
@@ -45,17 +45,21 @@ NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning", STOPPED}
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """All bindings, some of them bound where their workload is now, and why others weren't. `ended`: what a container
-    runtime had bound, whose namespaces have ended; they aren't among the bindings."""
+    """The result of binding again."""
 
     bindings: tuple[Binding, ...]
+    """All of them, some bound where their workload is now."""
     refusals: tuple[Refusal, ...]
+    """Why others weren't."""
     ended: tuple[Binding, ...] = ()
+    """What a container runtime had bound in namespaces that have ended; not among the bindings."""
 
 
 def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> Again:
-    """Bind again what can be found. A binding whose namespace has ended and whose workload isn't found stays as it
-    is."""
+    """Bind again what can be found.
+
+    A binding whose namespace has ended and whose workload isn't found stays as it is.
+    """
     now = {binding.eni_id: binding for binding in current(bindings)}
     superseded = [binding for binding in bindings if binding.superseded and not _is_gone(binding, agenda)]
     refusals, ended = [], []
@@ -80,7 +84,7 @@ def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> 
 
 
 def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
-    """The containers that were attached by name or id."""
+    """Return the containers that were attached by name or id."""
     workloads = (_named(binding) for binding in bindings)
     return frozenset(each.value for each in workloads if each is not None and each.naming is Naming.CONTAINER)
 
@@ -93,7 +97,7 @@ def follows_names(bindings: Iterable[Binding], names: Collection[str]) -> bool:
 
 
 def _named(binding: Binding) -> Workload | None:
-    """The workload by which it was attached, if that name can lead elsewhere later; else None."""
+    """Return the workload by which it was attached; None if that name can't lead elsewhere later."""
     workload = Workload.of(binding) if binding.means is Means.ATTACH else None
     return None if workload is None or workload.naming is Naming.PID else workload
 
@@ -108,8 +112,11 @@ def _is_gone(binding: Binding, agenda: Agenda) -> bool:
 
 
 def _led(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> Binding | Refusal | None:
-    """The binding where its name leads now, or why it can't be bound there. None: nothing is there, or it is bound
-    there already. `is_gone`: the namespace where it is bound has ended. The agenda notes what its engine says then."""
+    """Return the binding where its name leads now, or why it can't be bound there.
+
+    It is None if nothing is there, or it is bound there already. `is_gone` is whether the namespace where it is bound
+    has ended. If so, the agenda notes what its engine says.
+    """
     workload = _named(binding)
     if workload is None:
         return None
@@ -132,7 +139,7 @@ def _led(binding: Binding, locate: Locate, agenda: Agenda, *, is_gone: bool) -> 
 
 
 def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | None:
-    """The binding at a path, or why it can't be there; None if it is there already."""
+    """Return the binding at a path, or why it can't be there; None if it is there already."""
     with held(path) as place:
         led = replace(binding, path=path, identity=identity_of(place), host_end=None)
         if led.identity == binding.identity:
@@ -151,7 +158,7 @@ def _unowned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
 
 
 def _as_before(binding: Binding, agenda: Agenda) -> Refusal | None:
-    """The previous refusal, if its binding is the same as then."""
+    """Return the previous refusal, if its binding is the same as then."""
     kept = (refusal for refusal in agenda.report.refusals if binding in agenda.report.bindings)
     return next((refusal for refusal in kept if refusal.eni_id == binding.eni_id), None)
 
@@ -161,16 +168,20 @@ def _refusal(binding: Binding, reason: str) -> Refusal:
 
 
 def _superseded(binding: Binding) -> list[Binding]:
-    """The binding as superseded. From now on its rules are in its own namespace; in host placement, its host end moves
-    home and makes room for the new one."""
+    """Return the binding as superseded: from now on its rules are in its own namespace.
+
+    In host placement, its host end moves home and makes room for the new one.
+    """
     with found(binding.identity, binding.path) as place:
         move_home(binding, place)
     return [replace(binding, host_end=None, superseded=True)]
 
 
 def let_go(binding: Binding) -> None:
-    """Take down the host end of a binding whose namespace has ended: the link may live on with its interface
-    elsewhere."""
+    """Take down the host end of a binding whose namespace has ended.
+
+    The link may live on with its interface elsewhere.
+    """
     if binding.host_end is not None:
         router.take_down(binding.host_end.router, (binding.host_end.ifname,))
 
@@ -186,8 +197,10 @@ def give_mac(links: Links, binding: Binding, state: CloudState) -> None:
 
 
 def take_mac(links: Links, link: Link, mac: str) -> None:
-    """Give the interface this MAC, and its link-local address in place of the former MAC's. The kernel makes that only
-    when an interface goes up, and what is sent from the former address is spoofed."""
+    """Give the interface this MAC, and its link-local address in place of the former MAC's.
+
+    The kernel makes that address only when an interface goes up. Packets from the former address count as spoofed.
+    """
     links.set_mac(link.ifname, mac)
     former = InterfaceAddress(link.ifname, link_local(link.mac), LINK_LOCAL_LENGTH)
     if former in links.addresses():

@@ -1,7 +1,8 @@
 """The agenda of one reconcile: which namespaces need a look, in which order, and what they start from.
 
-Owns that judgement. Is given the previous report, what was heard since, and whose turn it is. Must not know how a
-policy is put in force."""
+Owns that judgement. Its input is the previous report, what was heard since, and whose turn it is. Must not know how a
+policy is put in force.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +27,27 @@ SLICE_S = 0.025  # per reconcile, for namespaces of which something was heard; t
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard since the previous reconcile. `quiet`: namespaces of which certainly nothing was heard. `order`:
-    those of which something was heard, in the order in which they are looked at: after all others, while time
-    remains. `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be
-    wrong again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly
-    nothing was heard. `links`: for each router of which only link events were heard, the names of each of these
-    links, the last one last. `pids`: processes of containers that have started, or why there is none. `stacked`:
-    links that came or changed and are on top of one of a router: the number of the namespace (None: ours), and the
-    index."""
+    """The kernel's events since the previous reconcile, by what they concern."""
 
     quiet: Collection[Key] = frozenset()
+    """Namespaces without any event, for certain."""
     order: Sequence[Key] = ()
+    """Namespaces with events, in the order of their looks: after all others, while time remains."""
     waiting: Collection[Key] = frozenset()
+    """Namespaces with events whose turn hasn't come."""
     disturbed: Collection[Key] = frozenset()
+    """Namespaces that were repaired already and may be wrong again."""
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
+    """The process of each container that has started, or why there is none."""
     quiet_numbers: Collection[int] = frozenset()
+    """The numbers of namespaces that were searched for interfaces to bind, and had no event, for certain."""
     links: Mapping[Key, Collection[Sequence[str]]] = field(default_factory=dict)
+    """For each router that had link events only, the names of each of these links, the last one last."""
     stacked: Collection[tuple[int | None, int]] = frozenset()
+    """Links that came or changed, and are on top of a router's.
+
+    Each is the number of its namespace (None: ours) and its index.
+    """
 
 
 NOTHING_HEARD = Heard()
@@ -50,43 +55,57 @@ NOTHING_HEARD = Heard()
 
 @dataclass
 class Agenda:
-    """For one reconcile. `report`: of the previous one, whose quiet namespaces are certainly as it says, and were made
-    in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
-    at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
-    policy, and so come soon. `cache`: what was built, in earlier reconciles, too. `helped`: called with the number in
-    commits of a second process that has helped, while no other one can have it; None: there may be none. `noting`:
-    around what is committed in a namespace, if somebody else has to know that it was we. `said`: of ENIs, why their
-    containers don't run, as the engines said now. `unrecorded`: why the record couldn't be written. `cleared`: what was
-    cleared ahead; None: nobody does that, so that each apply looks through all sessions itself. `uplinks`: by router,
-    those that were seen before, with their indices, and now. `tampering`: what others did to routers' links. `modes`:
-    the modes of ENIs, from one reconcile to the next."""
+    """The agenda of one reconcile, and what it notes."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
+    """The previous reconcile's report. Quiet namespaces are certainly as it says, and were made in the same manner."""
     heard: Heard = NOTHING_HEARD
+    """The events since then."""
     between: Callable[[], None] = lambda: None
+    """Called before each look."""
     clock: Callable[[], float] = time.monotonic
+    """Returns seconds that never go back."""
     cache: Cache = field(default_factory=Cache)
+    """What was built before, also in earlier reconciles."""
     helped: Callable[[int], None] | None = None
+    """Called with the process number of a helper's commits.
+
+    No other process can have that number yet. Without this, there is no helper.
+    """
     noting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    """A context for commits in a namespace, if somebody else has to know that they are ours."""
     cleared: Mapping[Key, ClearedEpochs] | None = None
+    """What was cleared ahead; None: nobody does that, so each apply looks through all sessions itself."""
     uplinks: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    """By router: the uplinks that were seen before or now, with their indices."""
     tampering: list[Tampering] = field(default_factory=list)
+    """What others did to routers' links."""
     looked: dict[Key, float] = field(default_factory=dict)
+    """The namespaces of `heard` that were looked at, with the seconds that it took."""
     left: set[Key] = field(default_factory=set)
+    """The namespaces of `heard` that were left for another time."""
     owed: set[Key] = field(default_factory=set)
+    """Namespaces among `left` that get another policy, and so come soon."""
     said: dict[str, BindingError] = field(default_factory=dict)
+    """Why an ENI's container doesn't run, as the engine said now."""
     unrecorded: HostError | None = None
+    """Why the record couldn't be written."""
     modes: ModesNow = field(default_factory=ModesNow)
+    """The modes of ENIs, from one reconcile to the next."""
     _touched: dict[Key, bool] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
     @property
     def in_force(self) -> Mapping[Key, Proven]:
+        """What each namespace obeys, by the previous report."""
         return self.report.in_force
 
     def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
-        """Namespaces of which something was heard come last, except those that change and weren't disturbed. Otherwise
-        those come first whose new policy may refuse more than the old one."""
+        """Return the namespaces in the order in which to visit them.
+
+        Policies that may refuse more than the old ones come first. Namespaces with events come last, unless their
+        policy changes and they weren't disturbed.
+        """
         places = {key: number for number, key in enumerate(self.heard.order, 1)}
 
         def place(key: Key) -> tuple[int, bool]:
@@ -113,8 +132,11 @@ class Agenda:
         return key not in self.heard.disturbed and self._is_touched(key, state)
 
     def due(self, keys: Iterable[Key], state: CloudState) -> tuple[list[Key], list[Key]]:
-        """The namespaces that certainly need a look now, so that a second process may take some: those whose new policy
-        may refuse more, and all others. Of what something was heard, we look ourselves, while there is time."""
+        """Return the namespaces that certainly need a look now, so that a second process may take some.
+
+        The first list has those whose new policy may refuse more, the second one all others. Namespaces with events are
+        in neither: this process looks at them itself, while there is time.
+        """
         found: tuple[list[Key], list[Key]] = [], []
         for key in keys:
             is_touched = self._comes_first(key, state)
@@ -123,7 +145,10 @@ class Agenda:
         return found
 
     def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
-        """The report of a namespace that needs no look now: it is as it should be, or has to wait. Else None."""
+        """Return the report of a namespace that needs no look now; None if it needs one.
+
+        It needs none if it is as it should be, or has to wait.
+        """
         previous = self.report.by_key.get(key)
         if previous is None or tuple(eni.binding for eni in previous.enis) != tuple(bindings):
             return None
@@ -138,8 +163,10 @@ class Agenda:
         return _at_rest(previous, state)
 
     def _waiting(self, previous: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
-        """Its report if it has to wait, else None. One that gets another policy waits only until this slice is used
-        up."""
+        """Return the report of a namespace that has to wait; None if it needn't.
+
+        One that gets another policy waits only until this slice is used up.
+        """
         is_over = sum(self.looked.values()) >= SLICE_S
         if not is_over and (is_touched or previous.key not in self.heard.waiting):
             return None
@@ -150,7 +177,7 @@ class Agenda:
         return _disturbed(rested) if previous.key in self.heard.disturbed else rested
 
     def look(self, key: Key, call: Callable[[], NamespaceReport]) -> NamespaceReport:
-        """Make its report now."""
+        """Make a namespace's report now, and note what it took."""
         self.between()
         started = self.clock()
         report = call()
@@ -159,7 +186,10 @@ class Agenda:
         return report
 
     def ended(self, binding: Binding) -> EniReport:
-        """The report of an ENI whose namespace has ended: as its engine says, now or when it was asked last."""
+        """Return the report of an ENI whose namespace has ended.
+
+        It is as the ENI's engine says, now or when it was asked last.
+        """
         error, previous = self.said.get(binding.eni_id), self.report.by_key.get(binding.identity)
         if error is not None and error.problem.code == STOPPED:
             return EniReport(binding, EniOutcome.STOPPED)
@@ -170,18 +200,20 @@ class Agenda:
         return EniReport(binding, EniOutcome.GONE) if known is None else replace(known, binding=binding)
 
     def is_known_gone(self, binding: Binding) -> bool:
-        """Whether we know that its namespace has ended, without a search."""
+        """Whether we know that a binding's namespace has ended, without a search."""
         previous = self.report.by_key.get(binding.identity)
         return binding.identity in self.heard.quiet and previous is not None and previous.is_gone
 
     def is_quiet(self, binding: Binding) -> bool:
-        """Whether its namespace is certainly as the previous report says."""
+        """Whether a binding's namespace is certainly as the previous report says."""
         return binding.identity in self.heard.quiet
 
     def certain_ends(self, report: NamespaceReport) -> frozenset[str] | None:
-        """The host ends in a router that are certainly as this report of the previous reconcile says; None if nothing
-        there is certain. A link whose last name isn't known may be a host end that was renamed. One that enters a
-        router comes with its old name."""
+        """Return the host ends in a router that are certainly as this report of the previous reconcile says.
+
+        It is None if nothing there is certain. A link whose last name isn't known may be a host end that was renamed.
+        One that enters a router comes with its old name.
+        """
         if report.desired is None or report.applied is None or report.error is not None:
             return None
         ends = frozenset(report.desired.interfaces.values())
@@ -191,7 +223,7 @@ class Agenda:
         return ends.difference(*links)
 
     def clearance(self, key: Key) -> Clearance:
-        """What an apply there knows of its sessions, and how many it may look through."""
+        """Return what an apply there knows of its sessions, and how many it may look through."""
         if self.cleared is None:
             return Clearance()
         previous, known = self.report.by_key.get(key), self.cleared.get(key)
@@ -205,8 +237,14 @@ class Agenda:
         return self._reaches[id(old)][1]
 
     def built(self, key: Key, desired: Desired, settings: Settings, known: TableSummary | None = None) -> Proven:
-        """What is in force there, if the new state means the same for it; else it is built, now or (`known`: of what
-        another process has built) when somebody asks for it. ProofError."""
+        """Return what a namespace has to obey.
+
+        It is what is in force, if the new state means the same for it. Else it is built, now or, with `known`, when
+        somebody asks for it. `known` is the summary of what another process has built.
+
+        Raises:
+            ProofError: The table doesn't do what the state says.
+        """
         previous = self.in_force.get(key)
         if previous is None or not previous.is_of(desired, settings) or self._is_touched(key, desired.state):
             return self.cache.build(desired, settings, previous, known)
@@ -214,7 +252,7 @@ class Agenda:
 
 
 def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> NamespaceReport:
-    """The report of a namespace where nothing was done, and the state means the same."""
+    """Return the report of a namespace where nothing was done, and the state means the same."""
     proven = report.proven if report.proven is None or state is None else report.proven.on(state)
     applied = report.applied and report.applied.at_rest
     is_same = proven is report.proven and applied is report.applied
@@ -222,6 +260,6 @@ def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> Namesp
 
 
 def _disturbed(report: NamespaceReport) -> NamespaceReport:
-    """The report of a namespace where others may have replaced what was in force."""
+    """Return the report of a namespace where others may have replaced what was in force."""
     enis = (replace(e, outcome=EniOutcome.DISTURBED) if e.outcome.is_in_force else e for e in report.enis)
     return replace(report, enis=tuple(enis))

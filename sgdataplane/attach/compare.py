@@ -1,12 +1,13 @@
-"""A bound interface beside its ENI: where they differ, so that packets are dropped; and what stands in for an ENI whose
-policy the state doesn't have.
+"""The comparison of a bound interface with its ENI, and the stand-in for an ENI whose policy the state doesn't have.
 
-Owns the wording of these differences, and the stand-in. Must not know namespaces, or what is done about it.
+Owns the wording of the differences through which packets are dropped, and the stand-in. Must not know namespaces, or
+what is done about it.
 
 An interface that no policy knows passes no IP packet. But the fence, which stops what is sent through packet sockets,
 is attached to ENIs' interfaces only. So the interface gets an ENI without addresses, with a MAC that no frame has, in a
 group that accepts nothing. Only what always passes still comes in: neighbour discovery, MLD, and DHCP answers of the
-gateway."""
+gateway.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +35,20 @@ class Interfaces:
 
     @classmethod
     def read(cls, links: Links) -> Self:
+        """Read the interfaces of the namespace that `links` is in."""
         found = links.links()
         return cls(found, links.addresses(found))
 
 
 def mac_difference(link: Link, eni: Eni) -> str:
-    """The difference in words; "" if there is none."""
+    """Return how the interface's MAC differs from the ENI's, in words; "" if it doesn't."""
     if link.mac == eni.mac_address:
         return ""
     return f"its MAC is {link.mac or 'none'}, the ENI's is {eni.mac_address}: the fence drops what it sends"
 
 
 def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[str]:
-    """A line for each address that only one of the two has."""
+    """Yield a line for each address that only one of the two has."""
     found = sorted(address for address in addresses if address not in LINK_LOCAL)
     for address in found:
         if not any(address in own for own in eni.own_prefixes):
@@ -57,8 +59,10 @@ def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[s
 
 
 def warnings_of(link: Link, there: Interfaces, eni: Eni, *, is_judged_there: bool = True) -> tuple[str, ...]:
-    """Why packets may be dropped that no rule drops. `there`: the interfaces of its namespace; `is_judged_there`:
-    whether the policy is enforced in that namespace, or may be."""
+    """Return why packets may be dropped that no rule drops.
+
+    `there` is what the interface's namespace has; `is_judged_there` is whether the policy is or may be enforced in it.
+    """
     addresses = [entry.address for entry in there.addresses if entry.ifname == link.ifname]
     master = _master_of(link, there) if is_judged_there else ""
     found = (mac_difference(link, eni), master, *_address_differences(addresses, eni))
@@ -66,7 +70,7 @@ def warnings_of(link: Link, there: Interfaces, eni: Eni, *, is_judged_there: boo
 
 
 def _master_of(link: Link, there: Interfaces) -> str:
-    """A warning if the interface is part of another one; else ""."""
+    """Return a warning if the interface is part of another one; else ""."""
     master = next((other for other in there.links if other.index == link.master), None)
     if master is None:
         return ""
@@ -79,8 +83,10 @@ def _master_of(link: Link, there: Interfaces) -> str:
 
 
 def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
-    """Report on a workload's interface, now that the state is in force for it. `there`: the interfaces of its
-    namespace."""
+    """Report on a workload's interface, now that the state is in force for it.
+
+    `there` is what the interface's namespace has.
+    """
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = known_eni(state, binding.eni_id)
     if eni is None:
@@ -93,13 +99,15 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
 
 
 def obeying(eni: Eni) -> EniOutcome:
-    """The outcome of an ENI whose interface obeys its policy."""
+    """Return the outcome of an ENI whose interface obeys its policy."""
     return EniOutcome.AUDITING if eni.is_audited else EniOutcome.IN_FORCE
 
 
 def _is_misaddressed(link: Link, there: Interfaces, eni: Eni) -> bool:
-    """Whether the interface has addresses of a family of the ENI's, and none of them is the ENI's. Without any address,
-    it may lead to a guest that has them."""
+    """Whether the interface has addresses of a family of the ENI's, and none of them is the ENI's.
+
+    An interface without any address may lead to a guest that has the ENI's.
+    """
     found = [
         entry.address for entry in there.addresses if entry.ifname == link.ifname and entry.address not in LINK_LOCAL
     ]
@@ -111,7 +119,10 @@ def _is_misaddressed(link: Link, there: Interfaces, eni: Eni) -> bool:
 
 
 def _meant(state: CloudState, eni_id: str) -> tuple[str, ...]:
-    """A warning if that isn't an ENI's id, but an instance's id or name: it was attached before the state was known."""
+    """Return a warning if that isn't an ENI's id, but an instance's id or name. Else it is empty.
+
+    This happens if it was attached before the state was known.
+    """
     real = {eni: names for eni, names in names_of_enis(state).items() if eni != eni_id}
     meant = look_up(eni_id, real).ids
     undo = f"`sgdp detach --eni {eni_id}`, then attach that"
@@ -129,8 +140,11 @@ def absent(links: Iterable[Link], eni: Eni | None, binding: Binding) -> EniRepor
 
 
 def names_up(links: Iterable[Link]) -> set[str]:
-    """The names of the interfaces that are up. One that is down passes nothing, and may be one of tunl0, gre0, sit0 and
-    the like, which the kernel adds to each namespace if such modules are loaded."""
+    """Return the names of the interfaces that are up.
+
+    One that is down passes nothing. It may be one of tunl0, gre0, sit0 and the like, which the kernel adds to each
+    namespace if such modules are loaded.
+    """
     return {link.ifname for link in links if link.is_up}
 
 
@@ -139,8 +153,11 @@ NO_GROUP = SecurityGroup("(none)", "", GroupType.ENTERPRISE, Verdict.DROP)  # no
 
 
 def with_closed(state: CloudState, eni_ids: Collection[str]) -> CloudState:
-    """The state, with a stand-in for each of these ENIs whose policy it doesn't have. One that is a member only stays a
-    member, under another id: whoever has its address may be on another host."""
+    """Return the state with a stand-in for each of these ENIs whose policy it doesn't have.
+
+    An ENI that is only a member stays a member, under another id, because another host may have an ENI with its
+    address.
+    """
     missing = {eni_id for eni_id in eni_ids if not _has_policy(state.eni.get(eni_id))}
     if not missing:
         return state
@@ -159,6 +176,6 @@ def _has_policy(eni: Eni | None) -> bool:
 
 
 def known_eni(state: CloudState, eni_id: str) -> Eni | None:
-    """The ENI; None if the state doesn't have its policy, or only a stand-in for it."""
+    """Return the ENI; None if the state doesn't have its policy, or only a stand-in for it."""
     eni = state.eni.get(eni_id)
     return None if eni is None or eni.member_only or eni.security_group_ids == (NO_GROUP.security_group_id,) else eni

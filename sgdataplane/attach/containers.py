@@ -1,4 +1,4 @@
-"""The process of a running container, which containers run and which start, from the engines podman and docker.
+"""Questions to the container engines podman and docker: a container's process, which ones run, and which ones start.
 
 Owns the three questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers
 aren't trusted. Must not know namespaces.
@@ -39,8 +39,11 @@ ON_PURPOSE = (0, 128 + 2, 128 + 9, 128 + 15)  # it ended by itself, or by SIGINT
 
 
 def pid_of(container: str) -> int:
-    """The first process of a running container. BindingError if no engine knows it, both run one of that name, or it
-    doesn't run."""
+    """Return the first process of a running container.
+
+    Raises:
+        BindingError: No engine knows the container, both run one of that name, or it doesn't run.
+    """
     where, answers = f"container {container}", {engine: _ask(engine, container) for engine in ENGINES}
     pids = {answer.pid for answer in answers.values() if answer.pid is not None}
     if not pids:
@@ -63,7 +66,11 @@ def pid_of(container: str) -> int:
 
 
 def socket_of(engine: str) -> str:
-    """The path of its socket. OSError if the environment names another machine, whose processes aren't here."""
+    """Return the path of an engine's socket.
+
+    Raises:
+        OSError: The environment names another machine, whose processes aren't here.
+    """
     url = os.environ.get(VARIABLES[engine]) or UNIX + SOCKETS[engine]
     if not url.startswith(UNIX):
         raise OSError(f"{VARIABLES[engine]} is {url}, which is not a socket of this machine")
@@ -94,8 +101,13 @@ class Started:
 
 
 class Events:
-    """Iterates over the containers that start from `since` (seconds since 1970) on, until the engine or `end` ends it.
-    OSError if the engine isn't there."""
+    """Iterates over the containers that start from `since` (seconds since 1970) on.
+
+    It ends when the engine ends it, or `end` does.
+
+    Raises:
+        OSError: The engine isn't there.
+    """
 
     def __init__(self, engine: str, since: float) -> None:
         filters = json.dumps({"type": ["container"], "event": WANTED})
@@ -129,7 +141,7 @@ class Events:
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """An HTTP connection over a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=ANSWER_S)
@@ -148,25 +160,29 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class NetworkEnd:
-    """A container's end in one of the engine's networks. `addresses`: with the lengths of the network's blocks."""
+    """A container's end in one of the engine's networks."""
 
     network: str
     mac: str
-    addresses: tuple[tuple[Address, int], ...]
+    addresses: tuple[tuple[Address, int], ...]  # with the lengths of the network's blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running container. `published`: protocol and port, inside the container, of what the host forwards to it."""
+    """A running container."""
 
     name: str
     ends: tuple[NetworkEnd, ...]
-    published: frozenset[tuple[str, int]]
+    published: frozenset[tuple[str, int]]  # protocol and port, inside the container, of what the host forwards to it
 
 
 def running() -> tuple[Running, ...]:
-    """All running containers of both engines, by name. BindingError if no engine answers; HostError if an answer isn't
-    what engines say."""
+    """Return all running containers of both engines, by name.
+
+    Raises:
+        BindingError: No engine answers.
+        HostError: An answer isn't what engines say.
+    """
     found, complaints = list[Running](), list[str]()
     for engine in ENGINES:
         status, text = _request(engine, "/containers/json")
@@ -205,13 +221,12 @@ def _end(network: str, end: dict[str, Any]) -> NetworkEnd:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The process of the container; 0 if it doesn't run; None if the engine named none. `words`: why it doesn't run, or
-    why there is no answer. `is_stopped`: it doesn't run, and that is on purpose."""
+    """An engine's answer about a container."""
 
-    pid: int | None = None
-    words: str = ""
-    is_there: bool = True
-    is_stopped: bool = False
+    pid: int | None = None  # its process; 0 if it doesn't run; None if the engine named none
+    words: str = ""  # why it doesn't run, or why there is no answer
+    is_there: bool = True  # whether the engine is there
+    is_stopped: bool = False  # whether it doesn't run on purpose
 
 
 def _ask(engine: str, container: str) -> _Answer:
@@ -222,7 +237,7 @@ def _ask(engine: str, container: str) -> _Answer:
 
 
 def _request(engine: str, path: str) -> tuple[int, bytes]:
-    """Status and text of the engine's answer; status NOBODY, and why, if there is no engine."""
+    """Return the status and the text of an engine's answer; NOBODY, and why, if there is no engine."""
     try:
         with closing(_Connection(socket_of(engine))) as connection:
             connection.request("GET", path)
@@ -246,8 +261,11 @@ def _found(text: bytes) -> _Answer:
 
 
 def _not_running(state: dict[str, object]) -> _Answer:
-    """Whether somebody has stopped it, or its program has ended well, or it has failed. An engine stops a container by
-    SIGTERM, then by SIGKILL. podman says whether it was that; docker only says how the program ended."""
+    """Return why a container doesn't run: somebody has stopped it, its program has ended well, or it has failed.
+
+    An engine stops a container by SIGTERM, then by SIGKILL. podman says whether somebody stopped it; docker only says
+    how the program ended.
+    """
     status, code = state.get("Status"), state.get("ExitCode")
     if status not in ENDED or type(code) is not int:
         return _Answer(0, f"its state is {status!r}" if isinstance(status, str) else "it has no state")

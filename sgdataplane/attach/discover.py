@@ -1,8 +1,8 @@
-"""Interfaces bound to the ENIs that they name, by alias or MAC: the agent's alternative to `sgdp attach`.
+"""The binding of interfaces to the ENIs that they name, by alias or MAC: the agent's alternative to `sgdp attach`.
 
-Owns the look at named namespaces (again only after something was heard of them), which claims are ambiguous and so
-refused, and the writing of new bindings. Must not know who asks, or what is enforced: the next reconcile treats these
-bindings like any other.
+Owns the look at named namespaces (again only after an event there), which claims are ambiguous and so refused, and the
+writing of new bindings. Must not know who asks, or what is enforced: the next reconcile treats these bindings like any
+other.
 
     one interface names one ENI, and neither is bound            bound
     bound this way, and the interface is still there              stays, whatever it or others say now
@@ -35,14 +35,13 @@ CLOUD_ID = re.compile(r"eni-[A-Za-z0-9._-]{1,59}")  # such an alias is an ENI's 
 
 @dataclass(frozen=True, slots=True)
 class LabelledNamespace:
-    """A namespace with a name under /run/netns, and its interfaces' labels without loopback's. `number`: as in
-    host/events.py."""
+    """A namespace with a name under /run/netns, and the labels of its interfaces."""
 
     name: str
     path: str
     identity: Identity
-    number: int
-    labels: tuple[Label, ...]
+    number: int  # as in host/events.py
+    labels: tuple[Label, ...]  # of all interfaces but loopback
 
     def __str__(self) -> str:
         return f"netns {self.name}"
@@ -50,38 +49,43 @@ class LabelledNamespace:
 
 @dataclass(frozen=True, slots=True)
 class EniClaim:
-    """An interface that names an ENI. `doubt`: why the claim is ambiguous, or ""."""
+    """A claim: an interface names an ENI."""
 
     eni_id: str
     means: Means
     place: LabelledNamespace
     ifname: str
-    doubt: str = ""
+    doubt: str = ""  # why the claim is ambiguous; "" if it isn't
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.place}"
 
     @property
     def interface(self) -> tuple[Identity, str]:
+        """The namespace and the name of the interface, by which bindings are compared."""
         return self.place.identity, self.ifname
 
     @property
     def binding(self) -> Binding:
+        """The binding that the claim asks for."""
         place = self.place
         return Binding(self.eni_id, self.ifname, str(place), place.path, place.identity, means=self.means)
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Bindings to make, which replace those of their ENIs, and what is refused."""
+    """The bindings to make, which replace those of their ENIs, and the claims that are refused."""
 
     bindings: tuple[Binding, ...]
     refusals: tuple[Refusal, ...]
 
 
 def claims_of(state: CloudState, means: Collection[Means], places: Sequence[LabelledNamespace]) -> tuple[EniClaim, ...]:
-    """All claims that interfaces make. An alias counts if it is an ENI of the state, or looks like a cloud's ENI id:
-    then nothing passes until the state has that ENI."""
+    """Return all claims that interfaces make.
+
+    An alias counts if it is an ENI of the state, or looks like a cloud's ENI id. In the second case nothing passes
+    until the state has that ENI.
+    """
     by_mac: dict[str, set[str]] = {}
     if Means.MAC in means:
         for eni in state.judged_enis:
@@ -96,7 +100,7 @@ def claims_of(state: CloudState, means: Collection[Means], places: Sequence[Labe
 
 
 def _said(place: LabelledNamespace, label: Label, alias: set[str], mac: set[str]) -> Iterator[EniClaim]:
-    """One claim if it is unambiguous; else one for each ENI that it might be."""
+    """Yield one claim if it is unambiguous; else one for each ENI that it might be."""
     both = alias & mac or alias | mac
     doubt = ""
     if alias and not alias & mac and mac:
@@ -112,8 +116,14 @@ def _said(place: LabelledNamespace, label: Label, alias: set[str], mac: set[str]
 def match(
     claims: Sequence[EniClaim], places: Sequence[LabelledNamespace], bindings: Sequence[Binding], ended: Collection[str]
 ) -> Matched:
-    """What follows from the claims. `places`: all namespaces that were looked at. `ended`: ENIs whose namespace has
-    ended."""
+    """Return which bindings follow from the claims, and what is refused.
+
+    Args:
+        claims: All that interfaces claim.
+        places: All namespaces that were looked at.
+        bindings: Those that there are.
+        ended: The ENIs whose namespace has ended.
+    """
     by_eni: dict[str, list[EniClaim]] = {}
     for claim in claims:
         by_eni.setdefault(claim.eni_id, []).append(claim)
@@ -130,8 +140,11 @@ def match(
 
 
 def _is_gone(binding: Binding | None, seen: Collection[Identity], there: Collection[tuple[Identity, str]]) -> bool:
-    """Whether an interface that was bound by its label is no longer where it was. False if its namespace wasn't looked
-    at, and for host placement, where it is enforced in the router, wherever the interface is."""
+    """Whether an interface that was bound by its label is no longer where it was.
+
+    It is False if its namespace wasn't looked at. In host placement it is False, too: the policy is enforced in the
+    router, wherever the interface is.
+    """
     if binding is None:
         return True
     is_ours_to_move = binding.means.is_label and binding.host_end is None
@@ -141,7 +154,10 @@ def _is_gone(binding: Binding | None, seen: Collection[Identity], there: Collect
 def _judged(
     claims: Sequence[EniClaim], binding: Binding | None, owners: Mapping[tuple[Identity, str], str], *, is_gone: bool
 ) -> Binding | Refusal | None:
-    """What becomes of one ENI. `owners`: the ENI that is bound to each interface."""
+    """Return what becomes of one ENI: a new binding, a refusal, or None if all stays.
+
+    `owners` is the ENI that is bound to each interface.
+    """
     eni_id = claims[0].eni_id
     where = tuple(map(str, claims))
     if binding is not None and not is_gone:
@@ -169,32 +185,36 @@ OURS = "sgdataplane "  # the alias of loopback begins so in our routers and labs
 
 @dataclass(frozen=True, slots=True)
 class BindRule:
-    """Which labels bind interfaces (none: no interface is bound), in which namespaces: shell patterns of their
-    names."""
+    """The rule by which the agent binds interfaces itself."""
 
-    means: tuple[Means, ...] = ()
-    names: tuple[str, ...] = ("*",)
+    means: tuple[Means, ...] = ()  # which labels bind; () for none
+    names: tuple[str, ...] = ("*",)  # shell patterns of the names of namespaces to look at
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was bound, and what not. `left`: namespaces whose interfaces are bound elsewhere now; our rules stay there.
-    `numbers`: of all namespaces that were looked at; the agent listens to them, as a change there may bind more.
-    `error`: why some could not be looked at, or ""."""
+    """The result of a look for interfaces to bind."""
 
     bound: tuple[Binding, ...] = ()
     left: tuple[str, ...] = ()
+    """Namespaces whose interfaces are bound elsewhere now; our rules stay there."""
     refusals: tuple[Refusal, ...] = ()
     numbers: frozenset[int] = frozenset()
+    """Numbers of all namespaces that were looked at; the agent listens to them, as a change there may bind more."""
     error: str = ""
+    """Why some could not be looked at, or ""."""
 
 
 NOT_LOOKED = Discovery()
 
 
 def discover(registry: Registry, state: CloudState, rule: BindRule, sights: Sights | None = None) -> Discovery:
-    """Bind the interfaces that name an ENI unambiguously. `sights`: what was seen before. BindingError or HostError if
-    the bindings can't be read or written."""
+    """Bind the interfaces that name an ENI unambiguously. `sights` is what was seen before.
+
+    Raises:
+        BindingError: The bindings can't be read.
+        HostError: The bindings can't be read or written.
+    """
     if not rule.means:
         return NOT_LOOKED
     with registry.locked():
@@ -222,15 +242,17 @@ def discover(registry: Registry, state: CloudState, rule: BindRule, sights: Sigh
 
 @dataclass
 class Sights:
-    """What was seen of named namespaces, by name. `quiet`: the numbers of those of which nothing was heard since; they
-    aren't looked at again."""
+    """The named namespaces as they were seen, by name."""
 
-    quiet: Collection[int] = frozenset()
+    quiet: Collection[int] = frozenset()  # numbers of namespaces without any event since; they aren't looked at again
     _seen: dict[str, LabelledNamespace] = field(default_factory=dict)
     _others: dict[str, Identity] = field(default_factory=dict)
 
     def of(self, name: str, inode: int) -> LabelledNamespace | None:
-        """None if it isn't a workload's namespace. `inode`: of the namespace behind the name."""
+        """Return the workload's namespace behind a name; None if it isn't a workload's.
+
+        `inode` is of the namespace that the name leads to now.
+        """
         known = self._seen.pop(name, None)
         if known is not None and known.number in self.quiet and known.identity.inode == inode:
             self._seen[name] = known
@@ -245,15 +267,17 @@ class Sights:
         return place
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all others."""
+        """Forget the namespaces without one of these names."""
         self._seen = {name: place for name, place in self._seen.items() if name in names}
         self._others = {name: identity for name, identity in self._others.items() if name in names}
 
 
 def look(patterns: Sequence[str], sights: Sights | None = None) -> tuple[tuple[LabelledNamespace, ...], list[str]]:
-    """Look at the named namespaces, each once, except our routers and labs, our own and the machine's. Also return why
-    some can't be looked at. `sights`: what was seen before. A namespace gets its number before its interfaces are read,
-    so that a listener to all numbers misses nothing afterwards."""
+    """Look at the named namespaces, each once, except our routers and labs, our own and the machine's.
+
+    Also return why some can't be looked at. `sights` is what was seen before. A namespace gets its number before its
+    interfaces are read, so that a listener to all numbers misses nothing afterwards.
+    """
     places: dict[Identity, LabelledNamespace] = {}
     errors: list[str] = []
     bound, sights = netns.bound(), sights or Sights()
@@ -275,7 +299,7 @@ def _is_meant(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _seen(name: str, there: str, identity: Identity) -> LabelledNamespace | None:
-    """None if it isn't a workload's namespace. `there`: a path that leads to it for certain."""
+    """Look at a namespace; None if it isn't a workload's. `there` is a path that leads to it for certain."""
     if is_own(there):
         return None
     number = number_of(there)
@@ -289,7 +313,10 @@ def _seen(name: str, there: str, identity: Identity) -> LabelledNamespace | None
 def _ended(
     claims: Sequence[EniClaim], places: Sequence[LabelledNamespace], bindings: Sequence[Binding]
 ) -> frozenset[str]:
-    """The ENIs with claims whose bound namespace has ended. Others aren't asked for, as each costs a search."""
+    """Return the ENIs with claims whose bound namespace has ended.
+
+    Others aren't looked for, as each costs a search.
+    """
     named, seen = {claim.eni_id for claim in claims}, {place.identity for place in places}
     asked = (binding for binding in current(bindings) if binding.eni_id in named and binding.identity not in seen)
     return frozenset(binding.eni_id for binding in asked if not is_there(binding.identity, binding.path))

@@ -1,7 +1,7 @@
-"""What is in a router by the kernel's numbers: its host ends, uplinks, and links that somebody else put there.
+"""The links in a router by the kernel's numbers: its host ends, uplinks, and links that somebody else put there.
 
-Owns which link is which, what is closed, removed or repaired, and the words for it. Is given a router, and the bindings
-whose host ends are there. Must not know policy, or who did it.
+Owns which link is which, what is closed, removed or repaired, and the words for it. Its input is a router, and the
+bindings whose host ends are there. Must not know policy, or who did it.
 
 A process with CAP_NET_ADMIN in the machine's initial user namespace reaches a router by the number that its own
 interface shows. It can't change rules, addresses or routes there, but make, rename, move and delete links. So a name
@@ -44,12 +44,11 @@ MAX_TAMPERING = 20  # of one look; what is more is as bad
 
 @dataclass(frozen=True, slots=True)
 class Tampering:
-    """What somebody else did to a link in (or over) a router, and what we did about it, in words. `enis`: whose host
-    ends it concerns; none: those of the router, a little."""
+    """A change that somebody else made to a link in (or over) a router, and what we did about it."""
 
     router: str
-    what: str
-    enis: tuple[str, ...] = ()
+    what: str  # the change and our answer to it, in words
+    enis: tuple[str, ...] = ()  # those whose host ends it concerns; () if it concerns the whole router, a little
 
     def __str__(self) -> str:
         return f"{self.router}: {self.what}"
@@ -57,22 +56,20 @@ class Tampering:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to look at a router. `uplinks`: names or patterns. `noted`: the uplinks that were seen before, with their
-    indices. `only`: the names of host ends of which something was heard; None: all links may have changed. `up`: the
-    ENIs whose host ends we have taken up."""
+    """How to look at a router."""
 
-    uplinks: Collection[str] = ()
-    noted: Mapping[str, int] = field(default_factory=dict)
-    only: Collection[str] | None = None
-    up: Collection[str] = ()
+    uplinks: Collection[str] = ()  # names or patterns
+    noted: Mapping[str, int] = field(default_factory=dict)  # the uplinks that were seen before, with their indices
+    only: Collection[str] | None = None  # the names of host ends with events; None: all links may have changed
+    up: Collection[str] = ()  # the ENIs whose host ends we have taken up
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """`there`: the host ends that are in the router for certain, by name. `uplinks`: as `noted`, for the next look."""
+    """The result of a look at a router."""
 
-    there: frozenset[str] = frozenset()
-    uplinks: Mapping[str, int] = field(default_factory=dict)
+    there: frozenset[str] = frozenset()  # the host ends that are in the router for certain, by name
+    uplinks: Mapping[str, int] = field(default_factory=dict)  # as `Look.noted`, for the next look
     tampering: tuple[Tampering, ...] = ()
 
 
@@ -86,7 +83,7 @@ def is_at(end: HostEnd, link: Link) -> bool:
 
 
 def find_end(end: HostEnd) -> Link | None:
-    """The link in its router that is the host end; None if it isn't there."""
+    """Return the link in its router that is the host end; None if it isn't there."""
     if not netns.is_bound(end.router):
         return None
     with Links(end.router) as links:
@@ -95,8 +92,11 @@ def find_end(end: HostEnd) -> Link | None:
 
 
 def read_numbers(end: HostEnd, workload: str) -> EndNumbers:
-    """The numbers of the link that has the end's name in its router. HostError if its other end isn't in the workload,
-    which is at that path."""
+    """Return the numbers of the link that has the end's name in its router. `workload` is a path to the workload.
+
+    Raises:
+        HostError: The link's other end isn't in the workload.
+    """
     with Links(end.router) as links:
         link = links.link(end.ifname)
         if link is None or link.kind != "veth" or link.lower_nsid != links.number_of(workload):
@@ -105,7 +105,11 @@ def read_numbers(end: HostEnd, workload: str) -> EndNumbers:
 
 
 def numbered(binding: Binding) -> Binding:
-    """The binding with the numbers of its host end, which is in its router. HostError if that isn't the workload's."""
+    """Return the binding with the numbers of its host end, which is in its router.
+
+    Raises:
+        HostError: The host end isn't the workload's, or the workload has ended.
+    """
     end = binding.host_end
     if end is None or end.numbers is not None:
         return binding
@@ -116,8 +120,10 @@ def numbered(binding: Binding) -> Binding:
 
 
 def look_after(router: str, bindings: Collection[Binding], look: Look = Look()) -> Looked:
-    """Set right what others changed at the router's host ends, and close what they put there. Nothing is done in a
-    namespace that isn't ours."""
+    """Set right what others changed at the router's host ends, and close what they put there.
+
+    Nothing is done in a namespace that isn't ours.
+    """
     if not netns.is_bound(router):
         return Looked(uplinks=look.noted)
     with Links(router) as links:
@@ -125,6 +131,7 @@ def look_after(router: str, bindings: Collection[Binding], look: Look = Look()) 
 
 
 def is_marked(link: Link) -> bool:
+    """Whether a link is a loopback with our alias, which we give to the routers that we make."""
     return link.ifname == "lo" and link.alias == MARK
 
 
@@ -154,7 +161,7 @@ class _Router:
         return Looked(there, uplinks, tuple(self._tampering[:MAX_TAMPERING]))
 
     def _read(self, links: Links) -> Iterator[Link]:
-        """All links; or those that are host ends of which something was heard, or have their names."""
+        """Yield all links; or those that are host ends with events, or have the names of such."""
         if self._look.only is None:
             yield from links.links()
             return
@@ -167,7 +174,7 @@ class _Router:
                     yield master
 
     def _find_ends(self) -> Iterator[tuple[int, str]]:
-        """The index of each link that is a host end, with its ENI."""
+        """Yield the index of each link that is a host end, with its ENI."""
         by_name = {link.ifname: link for link in self._seen.values()}
         for eni_id, end in self._ends.items():
             link = by_name.get(end.ifname) if end.numbers is None else self._seen.get(end.numbers.index)
@@ -175,7 +182,10 @@ class _Router:
                 yield link.index, eni_id
 
     def _is_ours(self) -> bool:
-        """Whether we made the namespace. If others have changed its loopback's alias or name, our ends say so."""
+        """Whether we made the namespace.
+
+        If others have changed its loopback's alias or name, our host ends prove it.
+        """
         loopback = self._seen[LOOPBACK]
         if is_marked(loopback):
             return True
@@ -213,7 +223,7 @@ class _Router:
             self._do(what, link.index, enis, is_up=False, name=f"x{link.index}" if link.ifname in self._names else "")
 
     def _concerned(self, link: Link) -> tuple[str, ...]:
-        """The ENIs that a link of others imitates, covers or has taken; none if it may be the user's."""
+        """Return the ENIs that a link of others imitates, covers or has taken; none if it may be the user's."""
         found = {self._names[link.ifname]} if link.ifname in self._names else set[str]()
         for index, eni_id in self._owners.items():
             is_on_top = link.kind in STACKED and (link.lower, link.lower_nsid) == (index, NO_NSID)
@@ -230,8 +240,10 @@ class _Router:
         return link.kind == "veth" and link.lower_nsid in known
 
     def _repair(self) -> None:
-        """Set right what differs at the host ends. All wrong names are taken away before the right ones are given, as
-        two may have been exchanged."""
+        """Set right what differs at the host ends.
+
+        All wrong names are taken away before the right ones are given, as two may have been exchanged.
+        """
         wrong = []
         for index, eni_id in sorted(self._owners.items()):
             link, end = self._seen[index], self._ends[eni_id]
@@ -256,7 +268,7 @@ class _Router:
             self._tell(f"{end.ifname} {DOWN}", enis)  # by router.fill(), with its routes
 
     def _do(self, what: str, index: int, enis: tuple[str, ...] = (), **change: object) -> None:
-        """Make these changes to a link, and tell."""
+        """Make these changes to a link, and report them."""
         refusal = self._do_quietly(index, **change)
         done = "removed" if "is_removed" in change else "set down" if change.get("is_up") is False else "set back"
         self._tell(f"{what}; {done if not refusal else f'it could not be {done}: {refusal}'}", enis)
@@ -292,6 +304,7 @@ def _change(changes: LinkChanges, index: int, wanted: Mapping[str, object]) -> N
 
 
 def described(link: Link) -> str:
+    """Return a link's name and kind, for people."""
     return f"{link.ifname} ({link.kind or 'an interface'})"
 
 

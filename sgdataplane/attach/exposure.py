@@ -1,6 +1,6 @@
 """Workloads with a process that reaches the namespaces of the machine, routers among them.
 
-Owns the words for it, and what to do about it. Is given bindings. Must not know what such a process has done.
+Owns the words for it, and what to do about it. Its input is bindings. Must not know what such a process has done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ADVICE = "run the workload in a user namespace of its own, or without CAP_NET_AD
 
 
 def exposed(bindings: Iterable[Binding]) -> Mapping[Binding, str]:
-    """A line for each binding whose workload has such a process."""
+    """Return a line for each binding whose workload has such a process."""
     listed = list(bindings)
     admins = find_net_admins({binding.identity.inode for binding in listed})
     suspects = [binding for binding in listed if binding.identity.inode in admins]
@@ -25,7 +25,7 @@ def exposed(bindings: Iterable[Binding]) -> Mapping[Binding, str]:
 
 
 def describe(admin: NetAdmin) -> str:
-    """What it can do, and what to do about it."""
+    """Return what such a process can do, and what to do about it."""
     has = "has" if admin.is_sure else "may gain"
     return (
         f"process {admin.pid} there {has} CAP_NET_ADMIN in the machine's user namespace, so it can set down and change "

@@ -1,10 +1,11 @@
 """A second process: it visits half of the namespaces that need a visit, and hands back what it did and found there.
 
-Owns that process, and what it hands back. Is given what to do in each namespace. Must not know how that is done.
+Owns that process, and what it hands back. Its input is what to do in each namespace. Must not know how that is done.
 
 It is a fork, so it has the state and what is in force, and it ends with its parent. While it works, nobody else touches
-its half. The parent visits each namespace of which it hands back nothing. Who listens to the kernel's events learns its
-number in commits before any other process can have that number, so that its commits aren't taken for others'.
+its half. The parent visits each namespace of which it hands back nothing. The listener to the kernel's events learns
+the process's number in commits before any other process can have that number, so that its commits aren't taken for
+others'.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ Work = Mapping[Key, Callable[[], NamespaceReport]]
 
 @dataclass
 class Handed:
-    """By namespace, where nothing is left to do: a helper's reports, and the summaries of the tables that it put in
-    force. Nothing if it failed. `proven`, which is large, stays with the helper."""
+    """What a helper hands back, by namespace, where nothing is left to do. Both are empty if it failed."""
 
     reports: Mapping[Key, NamespaceReport] = field(default_factory=dict)
+    """Reports without `proven`, which is large and stays with the helper."""
     summaries: Mapping[Key, TableSummary] = field(default_factory=dict)
+    """Summaries of the tables that it put in force."""
 
 
 def is_worth(count: int) -> bool:
@@ -49,9 +51,14 @@ def is_worth(count: int) -> bool:
 
 @contextmanager
 def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]) -> Iterator[Handed]:
-    """Run the block while another process does this work. After the block, wait for that and fill in what it hands
-    back. `between`: called while waiting. `ended`: called with that process's number in commits once it has ended and
-    no other one can have that number yet."""
+    """Run the block while another process does this work; then wait for it and fill in what it hands back.
+
+    Args:
+        work: What to do in each namespace.
+        between: Called while waiting.
+        ended: Called with that process's number in commits, once it has ended and no other process can have that
+            number yet.
+    """
     handed, started = Handed(), time.monotonic()
     made = _forked(work)
     if made is None:
@@ -76,7 +83,10 @@ def helper(work: Work, between: Callable[[], None], ended: Callable[[int], None]
 
 
 def _forked(work: Work) -> tuple[int, int] | None:
-    """The process, and where it answers; None if the machine has no room for it."""
+    """Fork a process that does the work, and return its id and where it answers.
+
+    It is None if the machine has no room for it.
+    """
     answer, told = os.pipe()
     with warnings.catch_warnings():
         # Python warns of forks beside threads. Ours wait for work, close sockets or serve metrics; should one hold a
@@ -97,7 +107,7 @@ def _forked(work: Work) -> tuple[int, int] | None:
 
 
 def _help(work: Work, told: int, parent: int) -> NoReturn:
-    """In the child: do it all, and tell. Whatever fails, the parent does."""
+    """Do all of the work in the child, and send the result. Whatever fails is left to the parent."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
@@ -118,7 +128,7 @@ def _is_done(report: NamespaceReport) -> bool:
 
 
 def _read(answer: int, until: float, between: Callable[[], None]) -> Iterable[bytes]:
-    """Read to the end, or until that time."""
+    """Yield what the process writes, to the end or until that time."""
     while time.monotonic() < until:
         if select.select([answer], [], [], POLL_S)[0]:
             data = os.read(answer, CHUNK)

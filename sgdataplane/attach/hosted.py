@@ -2,10 +2,11 @@
 
 Owns the order of the steps, so that no packet passes without a policy. A host end is down when it enters the router,
 and goes up once the policy knows it. Only then are rules in the workload itself removed. The policy of a host end that
-is in a router holds there, whatever its workload does with the interface.
+is in a router stays in force there, whatever its workload does with the interface.
 
-A router that is quiet is as its last report says, but for the links of which something was heard. So if one ENI comes,
-only that ENI's workload and host end are looked at; if nothing differs, nothing is."""
+A router that is quiet is as its last report says, but for the links with events. So if one ENI comes, only that ENI's
+workload and host end are looked at; if nothing differs, nothing is.
+"""
 
 from __future__ import annotations
 
@@ -39,23 +40,21 @@ LASTING = (
 
 @dataclass(slots=True)
 class _Group:
-    """The ENIs of one router, and how far they have come. `last`: its report; None if nothing there is certain.
-    `certain`: the host ends that are certainly as that says. `proven`: what the router is to obey, once it is built.
-    `error`: why they can't all be there. `refused`: ENIs that are refused alone, and why."""
+    """The ENIs of one router, and how far they have come."""
 
     router: str
     entries: list[Hosted]
-    desired: Desired
-    previous: Proven | None
-    last: NamespaceReport | None = None
-    certain: frozenset[str] = frozenset()
-    proven: Proven | None = None
-    error: Told | None = None
-    refused: dict[str, Told] = field(default_factory=dict)
+    desired: Desired  # what the router has to obey
+    previous: Proven | None  # what it obeyed before
+    last: NamespaceReport | None = None  # the router's last report; None if nothing there is certain
+    certain: frozenset[str] = frozenset()  # the host ends that are certainly as that report says
+    proven: Proven | None = None  # what the router has to obey, once it is built
+    error: Told | None = None  # why they can't all be there
+    refused: dict[str, Told] = field(default_factory=dict)  # the ENIs that are refused alone, and why
 
     @property
     def pinned(self) -> dict[str, int]:
-        """The indices of its host ends."""
+        """The indices of the router's host ends."""
         numbers = {entry.end.ifname: entry.end.numbers for entry in self.entries}
         return {ifname: found.index for ifname, found in numbers.items() if found is not None}
 
@@ -72,9 +71,15 @@ class _Group:
 def reconcile_hosted(
     registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> list[NamespaceReport]:
-    """1 look after the routers' links, find the host ends, and record where they are   2 build each router's table,
-    move its ends in, and record that   3 enforce it, and take the ends up   4 leave the routers that have no ends any
-    more. The caller holds the registry's lock. Superseded bindings are only recorded."""
+    """Make the routers of this host obey the state. The caller holds the registry's lock.
+
+    1. Look after the routers' links, find the host ends, and record where they are.
+    2. Build each router's table, move its ends in, and record that.
+    3. Enforce the table, and take the ends up.
+    4. Leave the routers that have no ends any more.
+
+    Superseded bindings are only recorded.
+    """
     certain = {name: _certain_ends(name, agenda) for name in sorted(_routers(bindings))}
     around = [name for name, ends in certain.items() if ends is None]
     agenda.tampering += remove_stacked(bindings, around, agenda.heard.stacked)
@@ -111,7 +116,7 @@ def record(registry: Registry, bindings: Sequence[Binding], agenda: Agenda) -> N
 def _without_unrecorded(
     groups: Iterable[_Group], recorded: Sequence[Binding], error: HostError
 ) -> tuple[list[Hosted], list[NamespaceReport]]:
-    """The entries that are recorded as they are, and reports of the others, which stay where they are."""
+    """Return the entries that are recorded as they are, and reports of the others, which stay where they are."""
     entries = [entry for group in groups for entry in group.entries]
     there = {binding.eni_id: binding for binding in current(recorded)}
     kept = [entry for entry in entries if entry.binding in recorded]
@@ -128,8 +133,10 @@ def _record(
     reports: Iterable[NamespaceReport],
     agenda: Agenda,
 ) -> tuple[Binding, ...]:
-    """Store the bindings with their host ends where they are now; those whose namespace has ended have none any
-    more."""
+    """Store the bindings with their host ends where they are now.
+
+    Bindings whose namespace has ended have no host end any more.
+    """
     there = [entry.binding for group in groups for entry in group.entries]
     there += [eni.binding for report in reports for eni in report.enis]
     now = in_order((*there, *(binding for binding in known if binding.superseded)))
@@ -143,7 +150,7 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
 
 
 def _certain_ends(name: str, agenda: Agenda) -> frozenset[str] | None:
-    """The host ends in a router that are certainly as they were; None if nothing there is certain."""
+    """Return the host ends in a router that are certainly as they were; None if nothing there is certain."""
     report = agenda.report.by_key.get(name)
     return None if report is None else agenda.certain_ends(report)
 
@@ -151,8 +158,10 @@ def _certain_ends(name: str, agenda: Agenda) -> frozenset[str] | None:
 def _look_after(
     name: str, bindings: Sequence[Binding], certain: frozenset[str] | None, manner: Manner, agenda: Agenda
 ) -> frozenset[str]:
-    """Close what others put into the router, set right what they changed there, and return the host ends that are
-    there. Only those are looked at of which something was heard, if that is known."""
+    """Close what others put into the router, set right what they changed there, and return its host ends.
+
+    If it is known which ends had events, only those are looked at.
+    """
     report = agenda.report.by_key.get(name)
     here = [binding for binding in bindings if binding.host_end is not None and binding.host_end.router == name]
     only = None if certain is None else {end.ifname for b in here if (end := b.host_end) is not None} - certain
@@ -172,7 +181,7 @@ def _look_after(
 
 
 def _placed(state: CloudState, binding: Binding, there: Present, agenda: Agenda) -> Hosted | NamespaceReport:
-    """The binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
+    """Return the binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
     try:
         if agenda.is_known_gone(binding):
             return _ended(binding, agenda)
@@ -185,7 +194,7 @@ def _placed(state: CloudState, binding: Binding, there: Present, agenda: Agenda)
 
 
 def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
-    """With its numbers, if it is where it has to be."""
+    """Return the binding with its host end, and with the end's numbers if it is where it has to be."""
     entry = hosted(binding, where, router.router_of(known_eni(state, binding.eni_id)))
     return _with_numbers(entry) if entry.is_there else entry
 
@@ -220,7 +229,11 @@ def _ended(binding: Binding, agenda: Agenda) -> NamespaceReport:
 
 
 def _note_move(binding: Binding, end: HostEnd, where: Where, there: Present, agenda: Agenda) -> None:
-    """HostError if the workload's link leads to another link of the router than the one that we put there."""
+    """Note if others have moved the host end of a workload.
+
+    Raises:
+        HostError: The workload's link leads to another link of the router than the one that we put there.
+    """
     if end.numbers is None or end.ifname in there.get(end.router, ()):
         return
     at, ifname = where
@@ -251,7 +264,7 @@ def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda
 
 
 def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
-    """The router's report, if nothing has changed there, and its workloads are quiet, too. Else None."""
+    """Return the router's report if nothing has changed there and its workloads are quiet, too. Else None."""
     is_quiet = group.router in agenda.heard.quiet
     is_quiet &= all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
     if group.last is None or not is_quiet or any(eni.outcome not in LASTING for eni in group.last.enis):
@@ -260,8 +273,11 @@ def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
 
 
 def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
-    """Build the router's table, and move the host ends in. Nothing moves if the table can't be built or fenced, would
-    hold the kernel too long, or the kernel can't enforce it."""
+    """Build the router's table, and move the host ends in.
+
+    Nothing moves if the table can't be built or fenced or would hold the kernel too long, or the kernel can't enforce
+    it.
+    """
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)
     try:
@@ -280,7 +296,7 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
 
 
 def _moved_in(entry: Hosted, group: _Group) -> Hosted:
-    """The entry in its router. If that fails once it has been moved, its ENI alone is refused."""
+    """Return the entry in its router. If something fails after the move, its ENI alone is refused."""
     moved = move_in(entry)
     try:
         return _with_numbers(moved)
@@ -290,13 +306,16 @@ def _moved_in(entry: Hosted, group: _Group) -> Hosted:
 
 
 def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
-    """Host ends in this router that belong into another one, which refused them."""
+    """Return the host ends in this router that belong into another one, which refused them."""
     elsewhere = (entry.where for other in groups if other is not group for entry in other.entries)
     return {ifname for at, ifname in elsewhere if at == group.router}
 
 
 def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda) -> NamespaceReport:
-    """Enforce the router's table, and take its host ends up. `waiting` go down, as this policy doesn't know them."""
+    """Enforce the router's table, and take its host ends up.
+
+    The ends that are `waiting` for another router go down, as this policy doesn't know them.
+    """
     name, known = group.router, {entry.end.ifname: entry.binding.eni_id for entry in group.entries}
     try:
         if group.error is not None:
@@ -320,8 +339,10 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
 
 
 def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Agenda) -> None:
-    """What others did since we looked after the router, which `fill` has set right: an end that was up is down, or is
-    part of another interface."""
+    """Note what others did since we looked after the router, and `fill` has set right.
+
+    An end that was up is down, or is part of another interface.
+    """
     told = {eni_id for each in agenda.tampering for eni_id in each.enis}  # we take an end down to rename it
     last = agenda.report.by_key.get(group.router)
     up = {eni.binding for eni in (last.enis if last else ()) if eni.outcome.is_in_force}
@@ -333,7 +354,7 @@ def _note_changes(group: _Group, changed: Iterable[tuple[str, str]], agenda: Age
 
 
 def _names_up(group: _Group) -> set[str]:
-    """The interfaces that are up in the router, or at least those that aren't ours."""
+    """Return the interfaces that are up in the router, or at least those that aren't ours."""
     if group.last is not None:
         return set(group.last.unbound)
     with Links(group.router) as links:
@@ -341,7 +362,7 @@ def _names_up(group: _Group) -> set[str]:
 
 
 def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniReport, ...]:
-    """The report of each ENI."""
+    """Return the report of each ENI."""
     last = agenda.report.by_key.get(group.router)
     known = {} if last is None else {eni.binding: eni for eni in last.enis}
     before = None if last is None or last.desired is None else last.desired.state
@@ -356,8 +377,10 @@ def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniRepo
 def _kept(
     report: EniReport | None, group: _Group, before: CloudState | None, state: CloudState, agenda: Agenda
 ) -> EniReport | None:
-    """The last report, if its workload is quiet and still bound to the same ENI. After an event at a host end, what was
-    wrong in its workload may be right."""
+    """Return the last report, if its workload is quiet and still bound to the same ENI. Else None.
+
+    After an event at a host end, what was wrong in its workload may be right.
+    """
     if report is None or before is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
         return None
     is_same = known_eni(state, report.binding.eni_id) == known_eni(before, report.binding.eni_id)
@@ -367,7 +390,10 @@ def _kept(
 
 
 def _look(state: CloudState, binding: Binding, agenda: Agenda) -> EniReport:
-    """Remove our rules from the workload itself. Its root may prevent that, which is only a warning."""
+    """Remove our rules from the workload itself, and report on it.
+
+    Root of the workload may prevent that, which is only a warning.
+    """
     try:
         with found(binding.identity, binding.path) as place:
             if place is None:

@@ -1,4 +1,4 @@
-"""attach, detach, clear: make and undo bindings.
+"""The commands attach, detach and clear: they make and undo bindings.
 
 Owns what is refused. Must not know how a policy is put in force: attaching alone affects no packet, the next reconcile
 does. Only an attachment of a container runtime closes its namespace at once; a reconcile then opens what the policy
@@ -32,21 +32,25 @@ from sgdataplane.model.state import CloudState, Eni
 
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
-    """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
-    has to have the ENI's MAC, or gets it (`set_mac`). `attachment`: NETWORK/CONTAINER or oci:CONTAINER of a runtime;
-    such an interface may come later, and from now on it passes nothing until its policy is in force. `mode`: audit puts
-    the ENI into audit mode, whatever the state says."""
+    """A request to bind an interface of a namespace to an ENI."""
 
     eni_id: str
     workload: Workload
     ifname: str
     state: CloudState | None = None
+    """The state, which must have the ENI; None: there is none yet."""
     set_mac: bool = False
+    """Give the interface the ENI's MAC. Without it, the interface has to have that already."""
     attachment: str = ""
+    """NETWORK/CONTAINER or oci:CONTAINER of a runtime.
+
+    Such an interface may come later, and passes nothing until its policy is in force.
+    """
     mode: Mode = Mode.ENFORCE
+    """Audit puts the ENI into audit mode, whatever the state says."""
 
     def binding_at(self, path: str, identity: Identity) -> Binding:
-        """The binding that is asked for, in that namespace."""
+        """Return the binding that is asked for, in that namespace."""
         named, means = (str(self.workload), Means.ATTACH)
         if self.attachment:
             named, means = named_as(self.attachment), Means.RUNTIME
@@ -56,7 +60,7 @@ class AttachRequest:
 
 
 def named_as(attachment: str) -> str:
-    """The words for the namespace of an attachment of a container runtime."""
+    """Return the words for the namespace of an attachment of a container runtime."""
     return f"attachment {attachment}"
 
 
@@ -81,28 +85,37 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """`is_gone`: its namespace had ended. `others`: how many ENIs have their rules in the same namespace. If there are
-    any, the rules stay, and after the next reconcile this interface passes nothing, or isn't there. `end_at`: where the
-    host end is if it could not go home, else "". `left`: what of ours stays, in words."""
+    """A binding that was undone."""
 
     binding: Binding
     is_gone: bool
+    """Whether its namespace had ended."""
     others: int
+    """How many ENIs have their rules in the same namespace.
+
+    If there are any, the rules stay. After the next reconcile this interface passes nothing, or isn't there.
+    """
     end_at: str = ""
+    """Where the host end is if it could not go home, else ""."""
     left: str = ""
+    """What of ours stays, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many bindings were undone; what of ours stays, in words; and for each ENI why its binding wasn't undone."""
+    """The result of detaching everything."""
 
-    bindings: int
-    left: tuple[str, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
+    bindings: int  # how many were undone
+    left: tuple[str, ...] = ()  # what of ours stays, in words
+    refused: tuple[tuple[str, str], ...] = ()  # pairs of an ENI whose binding wasn't undone and the reason
 
 
 def attach(registry: Registry, request: AttachRequest) -> Attached:
-    """Bind as requested, or raise BindingError and change nothing. What is bound like this already stays bound."""
+    """Bind as requested. What is bound like this already stays bound.
+
+    Raises:
+        BindingError: It can't be bound like this. Nothing was changed.
+    """
     eni = None if request.state is None else request.state.eni[request.eni_id]
     path, commits = request.workload.locate(), CommitFile(registry.folder)
     with registry.locked(), ExitStack() as stack:
@@ -128,7 +141,11 @@ def attach(registry: Registry, request: AttachRequest) -> Attached:
 
 
 def _held(stack: ExitStack, workload: Workload, path: str) -> str:
-    """A path to the namespace that stays valid while we work."""
+    """Return a path to the namespace that stays valid while we work.
+
+    Raises:
+        BindingError: There is no such namespace, or it is our own.
+    """
     try:
         place = stack.enter_context(held(path))
         identity_of(place)
@@ -141,15 +158,21 @@ def _held(stack: ExitStack, workload: Workload, path: str) -> str:
 
 
 def _close(place: str, binding: Binding) -> None:
-    """Nothing passes there until a reconcile enforces a policy. Where one is in force, a new interface passes nothing
-    anyway."""
+    """Close a namespace until a reconcile enforces a policy.
+
+    Where one is in force, a new interface passes nothing anyway.
+    """
     if not is_enforced(place, fence=False):
         closed = with_closed(CloudState(), (binding.eni_id,))
         enforce(place, build(Desired(closed, {binding.eni_id: binding.ifname}, ON_HOSTS.options)))
 
 
 def _link(binding: Binding, links: Collection[Link]) -> Link | None:
-    """The interface; None if it may come later."""
+    """Return the interface; None if it may come later.
+
+    Raises:
+        BindingError: There is no such interface, or rules can't name it.
+    """
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
     may_come_later = binding.means is Means.RUNTIME and binding.ifname != "lo"
     if binding.ifname not in fit and not may_come_later:
@@ -166,7 +189,11 @@ def _link(binding: Binding, links: Collection[Link]) -> Link | None:
 
 
 def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], Binding | None]:
-    """The bindings that stay beside the new one, and the one that is the same already, if any."""
+    """Return the bindings that stay beside the new one, and the one that is the same already, if any.
+
+    Raises:
+        BindingError: The interface or the ENI is bound to another one.
+    """
     same = next((other for other in bindings if is_same_interface(other, new)), None)
     if same is not None and same.eni_id != new.eni_id:
         expected = f"`sgdp detach --eni {same.eni_id}` first"
@@ -180,7 +207,11 @@ def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding,
 
 
 def _require_mac(binding: Binding, eni: Eni, link: Link, *, set_mac: bool) -> None:
-    """Refuse a MAC that isn't the ENI's, if it isn't to be set."""
+    """Refuse a MAC that isn't the ENI's, if it isn't to be set.
+
+    Raises:
+        BindingError: It is refused.
+    """
     if mac_difference(link, eni) and not set_mac:
         expected = f"{eni.mac_address}; --set-mac gives it to the interface"
         refuse(
@@ -197,8 +228,14 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links) -> tuple[str, ...
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:
-    """Undo a binding, and the ones that it superseded. With the last binding of a namespace our rules go, and nothing
-    is judged there any more. In host placement the link's host end moves back to where it was, and is down there."""
+    """Undo a binding, and the ones that it superseded.
+
+    With the last binding of a namespace our rules go, and nothing is judged there any more. In host placement the
+    link's host end moves back to where it was, and is down there.
+
+    Raises:
+        BindingError: The ENI isn't attached.
+    """
     commits = CommitFile(registry.folder)
     with registry.locked():
         bindings = registry.load()
@@ -237,8 +274,10 @@ def _is_enforced_with(one: Binding, other: Binding) -> bool:
 
 
 def _release(binding: Binding, commits: CommitFile, *, is_last: bool) -> tuple[str, str]:
-    """Undo what was done for a binding. Return where its host end is if it could not go home, and what of ours stays,
-    in words; "" for none."""
+    """Undo what was done for a binding.
+
+    Return where its host end is if it could not go home, and what of ours stays, in words; "" for none.
+    """
     end = binding.host_end
     with found(binding.identity, binding.path) as place:
         if end is not None:

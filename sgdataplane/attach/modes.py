@@ -1,8 +1,9 @@
-"""Which attached ENIs are in audit mode now: by the state, by the agent's configuration, or by how they were attached.
+"""The attached ENIs that are in audit mode now: by the state, by the configuration, or by how they were attached.
 
-Owns how these are put together, and when that changes by itself. Is given the time. Must not know files or kernels.
+Owns how these are put together, and when that changes by itself. Its input has the time. Must not know files or
+kernels.
 
-The configuration and a binding can only put an ENI into audit mode, never into mode enforce.
+The configuration is the agent's. It and a binding can only put an ENI into audit mode, never into mode enforce.
 
 An audit that has ended stays ended when the clock goes back: else what is refused would pass again. So the latest end
 that has passed is kept, and every end up to it has passed. If a clock is far ahead for once, audits end that had an end
@@ -22,12 +23,13 @@ from sgdataplane.model.state import CloudState
 
 @dataclass(frozen=True, slots=True)
 class AuditRule:
-    """What the agent's configuration says: patterns of ids of ENIs, and until when (modes.py); "": without end."""
+    """The agent's configuration of audit mode."""
 
-    enis: tuple[str, ...] = ()
-    until: str = ""
+    enis: tuple[str, ...] = ()  # patterns of ids of ENIs
+    until: str = ""  # until when, as a text of modes.py; "": without end
 
     def asks_for(self, eni_id: str) -> bool:
+        """Whether the configuration puts this ENI into audit mode."""
         return any(fnmatchcase(eni_id, pattern) for pattern in self.enis)
 
 
@@ -36,42 +38,50 @@ NO_RULE = AuditRule()
 
 @dataclass(frozen=True, slots=True)
 class HostModes:
-    """What a host knows of modes beside a state: which of its ENIs are audited whatever the state says, and until when
-    (`asked`), and which ends have passed (`ended`, as of ModesNow)."""
+    """What a host knows of modes beside a state."""
 
     asked: Mapping[str, str] = field(default_factory=dict)
+    """The ENIs that it audits whatever the state says, and until when."""
     ended: str = ""
+    """Which ends have passed, as `ModesNow.ended`."""
 
     def judged(self, state: CloudState, seconds: float) -> tuple[CloudState, float | None]:
-        """The state as this host would obey it at that time, and when that changes by itself, if it does."""
+        """Return the state as this host would obey it at that time, and when that changes by itself, if it does.
+
+        Both times are in seconds since 1970.
+        """
         modes = ModesNow(ended=self.ended)
         return modes.with_asked(state, self.asked, seconds), modes.until
 
 
 def asked_here(bindings: Iterable[Binding], rule: AuditRule) -> dict[str, str]:
-    """The attached ENIs that the configuration or their binding puts into audit mode, and until when."""
+    """Return the attached ENIs that the configuration or their binding puts into audit mode, and until when."""
     found = {b.eni_id: rule.until for b in bindings if rule.asks_for(b.eni_id)}
     return found | {b.eni_id: "" for b in bindings if b.mode is Mode.AUDIT}
 
 
 @dataclass
 class ModesNow:
-    """The state with the modes of attached ENIs as they are now. It is the same object as long as nothing changes.
-    `until`: when it changes by itself (in seconds since 1970), if it does. `ended`: the latest end that has passed, as
-    texts of modes.py; "": none has."""
+    """The state with the modes of attached ENIs as they are now. It is the same object while nothing changes."""
 
-    until: float | None = None
-    ended: str = ""
+    until: float | None = None  # when it changes by itself, in seconds since 1970; None if it doesn't
+    ended: str = ""  # the latest end that has passed, as a text of modes.py; "": none has
     _state: CloudState = field(default_factory=CloudState)
     _found: CloudState = field(default_factory=CloudState)
     _wanted: Mapping[str, str] | None = None
 
     def of(self, state: CloudState, bindings: Iterable[Binding], rule: AuditRule, seconds: float) -> CloudState:
-        """`seconds`: the time by the clock, which may have gone back."""
+        """Return the state with the modes of this host's ENIs.
+
+        `seconds` is the time by the clock, which may have gone back.
+        """
         return self.with_asked(state, asked_here(tuple(bindings), rule), seconds)
 
     def with_asked(self, state: CloudState, asked: Mapping[str, str], seconds: float) -> CloudState:
-        """The same, of the ENIs that this host audits, and until when."""
+        """Return the state with these ENIs in audit mode, until those times.
+
+        `asked` has the ENIs that this host audits. `seconds` is the time by the clock.
+        """
         now = self._note_ended(state, asked, until_text(seconds))
         wanted = dict(_wanted(state, asked, now))
         self.until = min((until_seconds(end) for end in wanted.values() if end), default=None)
@@ -90,7 +100,7 @@ class ModesNow:
 
 
 def _wanted(state: CloudState, asked: Mapping[str, str], now: str) -> Iterable[tuple[str, str]]:
-    """The ENIs in audit mode, and until when. ENIs of other hosts are in the mode that the state says."""
+    """Return the ENIs in audit mode, and until when. ENIs of other hosts are in the mode that the state says."""
     found = {eni_id: until for eni_id, until in asked.items() if not until or until > now}
     for eni in state.audited:
         if not eni.audit_until or eni.audit_until > now:

@@ -1,6 +1,6 @@
-"""What processes of ours have committed, so that the agent doesn't take it for somebody else's.
+"""The commits of our own processes, so that the agent doesn't take them for somebody else's.
 
-Owns the file `commits` beside the bindings, one line a namespace and process. Must not know what was committed.
+Owns the file `commits` beside the bindings, one line for a namespace and process. Must not know what was committed.
 
     COOKIE PROCESS BEFORE AFTER    the process has made commits in that namespace, after the generation BEFORE and up to
                                    AFTER, and nobody else with its number can have made one in between
@@ -31,10 +31,10 @@ GENERATIONS = 1 << 32
 class OwnCommits:
     """Commits of one process of ours in one namespace."""
 
-    cookie: int
-    process: int
-    before: int
-    after: int
+    cookie: int  # the namespace's
+    process: int  # its id, as commits have it
+    before: int  # the generation before the first commit
+    after: int  # the generation after the last one
 
     def include(self, cookie: int, process: int, generation: int) -> bool:
         """Whether that commit is one of them."""
@@ -53,8 +53,10 @@ class CommitFile:
 
     @contextmanager
     def noting(self, place: str) -> Iterator[None]:
-        """Note what this thread commits in that namespace in the block. If that fails, it may be reported as somebody
-        else's, and nothing else. The caller holds the registry's lock."""
+        """Note what this thread commits in that namespace in the block. The caller holds the registry's lock.
+
+        If it can't be noted, the commit may be reported as somebody else's, and nothing worse.
+        """
         before = _now(place)
         try:
             yield
@@ -74,7 +76,7 @@ class CommitFile:
             file.write(str(made))
 
     def load(self) -> tuple[OwnCommits, ...]:
-        """All that is noted; what can't be read isn't ours."""
+        """Return all that is noted. What can't be read counts as not ours."""
         try:
             with open(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="ascii") as file:
                 lines = file.read(2 * MAX_BYTES).splitlines()

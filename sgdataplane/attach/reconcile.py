@@ -1,4 +1,4 @@
-"""Make this host's attached ENIs obey a state.
+"""The reconcile, which makes this host's attached ENIs obey a state.
 
 Owns the order of the steps, and instance placement: per namespace, desired -> built -> enforced. Must not know who
 asks: `sgdp apply` once, or the agent in each cycle.
@@ -50,11 +50,14 @@ def reconcile(
     agenda: Agenda | None = None,
     locate: Locate = Workload.locate,
 ) -> HostReport:
-    """Make everything that is attached obey the state. A namespace that fails doesn't keep others from it. What was
-    attached by a name is bound where the name leads now (`locate`); if that fails, it stays bound and the report says
-    why. `agenda`: what the caller knows since the previous reconcile; without it, commits are noted for the agent.
+    """Make everything that is attached obey the state. A namespace that fails doesn't keep others from it.
 
-    BindingError, and nothing is changed, if instance placement is asked for while some ENIs are in host placement.
+    What was attached by a name is bound where the name leads now (`locate`). If that fails, it stays bound and the
+    report says why. `agenda` is what the caller knows since the previous reconcile; without it, commits are noted for
+    the agent.
+
+    Raises:
+        BindingError: Instance placement is asked for while some ENIs are in host placement. Nothing is changed.
     """
     agenda = agenda or Agenda(noting=CommitFile(registry.folder).noting)
     with registry.locked(), no_collection():  # what is built stays, and is looked through again and again
@@ -90,8 +93,11 @@ def reconcile(
 def _refused_unrecorded(
     reports: Iterable[NamespaceReport], recorded: Collection[Binding], error: HostError
 ) -> list[NamespaceReport]:
-    """The reports, in which ENIs are refused whose bindings aren't in the record. What was enforced stays in force:
-    else a workload that starts again would be open because a disk is full. All other ENIs are as usual."""
+    """Return the reports; ENIs whose bindings aren't in the record are refused.
+
+    What was enforced for them stays in force: otherwise a workload that starts again would be open because a disk is
+    full. All other ENIs are as usual.
+    """
 
     def checked(eni: EniReport) -> EniReport:
         is_recorded = eni.binding in recorded or eni.outcome.is_ended
@@ -144,8 +150,10 @@ def _reconcile_workloads(
 
 
 def _helpers_share(keys: Iterable[Key], groups: Mapping[Key, Sequence[Binding]], state: CloudState) -> Sequence[Key]:
-    """The namespaces that a helper visits. ENIs with the same groups stay together, since a process proves the rules of
-    a group once."""
+    """Return the namespaces that a helper visits.
+
+    ENIs with the same groups stay together, since a process proves the rules of a group once.
+    """
 
     def profiles(key: Key) -> list[tuple[str, ...]]:
         return [state.eni[binding.eni_id].security_group_ids for binding in groups[key]]
@@ -157,8 +165,10 @@ def _helpers_share(keys: Iterable[Key], groups: Mapping[Key, Sequence[Binding]],
 def _with_proven(
     report: NamespaceReport, known: TableSummary, state: CloudState, manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """A helper's report, with what it proved: as at a restart, we build that only if somebody needs more than its
-    summary."""
+    """Return a helper's report, with what it proved.
+
+    As at a restart, we build that only if somebody needs more than its summary.
+    """
     desired = Desired(state, {eni.binding.eni_id: eni.binding.ifname for eni in report.enis}, manner.options)
     return replace(report, proven=agenda.built(report.key, desired, manner.settings, known))
 
@@ -183,7 +193,7 @@ def _reconcile_workload(
 def _enforced(
     place: str, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """desired -> build -> enforce, and a look at the interfaces."""
+    """Enforce a namespace's policy (desired, built, enforced), look at its interfaces, and report."""
     key = bindings[0].identity
     refusals = {binding.eni_id: unfit for binding in bindings if (unfit := unfit_name(binding)) is not None}
     if len(refusals) == len(bindings):
@@ -207,8 +217,10 @@ def _enforced(
 
 
 def is_as_reported(report: NamespaceReport) -> bool:
-    """Whether nothing has certainly changed in a workload's namespace since this report of instance placement: neither
-    nftables nor links. False if that can't be told."""
+    """Whether a workload's namespace is certainly as this report of instance placement says.
+
+    Neither nftables nor links may have changed. It is False if that can't be told.
+    """
     if isinstance(report.key, str) or report.proven is None or not report.is_settled:
         return False
     try:

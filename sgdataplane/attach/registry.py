@@ -1,7 +1,8 @@
-"""Which ENI is bound to which interface of which namespace: /run/sgdataplane/attached/bindings.json.
+"""The record of bindings: /run/sgdataplane/attached/bindings.json.
 
-Owns that file, and the lock beside it, in a folder that only we can use. Is given bindings. Must not know the kernel,
-or whether a namespace still exists. The file is in /run, since no namespace survives a reboot."""
+Owns that file, and the lock beside it, in a folder that only we can use. Its input is bindings. Must not know the
+kernel, or whether a namespace still exists. The file is in /run, since no namespace survives a reboot.
+"""
 
 from __future__ import annotations
 
@@ -39,63 +40,68 @@ NUMBER_KEYS = {"index": int, "peer": int, "peer_nsid": int, "mac": str, "alias":
 
 
 class Means(enum.Enum):
-    """What bound an interface: `sgdp attach`; a container runtime, through our CNI plugin or OCI hook; or the agent
-    because of the interface's alias (the ENI's id) or MAC, which are labels."""
+    """What bound an interface. Aliases and MACs are labels, by which the agent binds."""
 
-    ATTACH = "attach"
-    RUNTIME = "runtime"
-    ALIAS = "alias"
-    MAC = "mac"
+    ATTACH = "attach"  # `sgdp attach`
+    RUNTIME = "runtime"  # a container runtime, through our CNI plugin or OCI hook
+    ALIAS = "alias"  # the agent, because the interface's alias is the ENI's id
+    MAC = "mac"  # the agent, because the interface has the ENI's MAC
 
     @property
     def is_label(self) -> bool:
+        """Whether the agent bound the interface by a label."""
         return self in (Means.ALIAS, Means.MAC)
 
 
 @dataclass(frozen=True, slots=True)
 class EndNumbers:
-    """What the kernel numbers at a host end in a router. Others can give its name to another link, but not these:
-    `index`, of the end; `peer`, of the workload's end; `peer_nsid`, of the namespace that has that, as the router
-    counts them. `mac`, `alias`: as they have to stay."""
+    """What the kernel numbers at a host end in a router. Others can give its name to another link, but not these."""
 
-    index: int
-    peer: int
-    peer_nsid: int
-    mac: str
-    alias: str
+    index: int  # the end's
+    peer: int  # the index of the workload's end
+    peer_nsid: int  # the number, as the router counts, of the namespace that has the workload's end
+    mac: str  # as it has to stay
+    alias: str  # as it has to stay
 
 
 @dataclass(frozen=True, slots=True)
 class HostEnd:
-    """The other end of a workload's link, which is (or is about to be) in its VPC's `router` (a namespace's name) for
-    host placement. `home`: where it came from and returns to. `numbers`: None until it has been seen in its router."""
+    """The other end of a workload's link in host placement: it is in its VPC's router, or is about to be."""
 
-    router: str
+    router: str  # the name of its namespace
     ifname: str
-    home_ifname: str
-    home_path: str
-    home: Identity
-    numbers: EndNumbers | None = None
+    home_ifname: str  # the name to which it returns
+    home_path: str  # where the namespace was that it came from
+    home: Identity  # the namespace that it came from and returns to
+    numbers: EndNumbers | None = None  # None until it has been seen in its router
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One ENI at one interface. `named`: the namespace in the user's words ("container web"); `path`: where it was when
-    it was bound. Without `host_end` the ENI is in instance placement. `set_mac`: give the interface the ENI's MAC. A
-    binding whose namespace has ended stays, without a host end, until it is detached or bound again. `superseded`: its
-    name leads elsewhere now, and the ENI is bound there; here its rules stay until the namespace ends or the ENI is
-    detached. `mode`: audit puts the ENI into audit mode, whatever the state says."""
+    """The binding of one ENI to one interface.
+
+    A binding whose namespace has ended stays, without a host end, until it is detached or bound again.
+    """
 
     eni_id: str
     ifname: str
     named: str
+    """The namespace in the user's words ("container web")."""
     path: str
+    """Where the namespace was when it was bound."""
     identity: Identity
     host_end: HostEnd | None = None
+    """The other end of the interface's link; None in instance placement."""
     means: Means = Means.ATTACH
     set_mac: bool = False
+    """Whether to give the interface the ENI's MAC."""
     superseded: bool = False
+    """Whether its name leads elsewhere now, where the ENI is bound.
+
+    Here its rules stay until the namespace ends or the ENI is detached.
+    """
     mode: Mode = Mode.ENFORCE
+    """Audit puts the ENI into audit mode, whatever the state says."""
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -107,12 +113,12 @@ class Binding:
 
     @property
     def enforced_at(self) -> str:
-        """The interface where its policy stands."""
+        """The interface where its policy is in force."""
         return str(self) if self.host_end is None else f"{self.host_end.ifname} of {self.host_end.router}"
 
 
 def current(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
-    """Where ENIs are bound now, each in one place."""
+    """Return the bindings where ENIs are bound now, each in one place."""
     return tuple(binding for binding in bindings if not binding.superseded)
 
 
@@ -122,7 +128,7 @@ def is_same_interface(one: Binding, other: Binding) -> bool:
 
 
 def in_order(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
-    """As the registry keeps them."""
+    """Return bindings in the order in which the registry keeps them."""
     return tuple(sorted(bindings, key=lambda b: (b.eni_id, b.superseded, b.identity.cookie, b.ifname)))
 
 
@@ -132,7 +138,10 @@ def refuse(place: str, code: str, message: str, value: str, expected: str) -> No
 
 
 def unfit_name(binding: Binding) -> BindingError | None:
-    """Why rules can't name its interface; None if they can. Root of a namespace may give it nearly any name."""
+    """Return why rules can't name a binding's interface; None if they can.
+
+    Root of a namespace may give an interface nearly any name.
+    """
     if IFNAME.fullmatch(binding.ifname):
         return None
     message, expected = "the interface has a name that can't stand in rules", "1 to 15 letters, digits and any of _ . -"
@@ -150,8 +159,11 @@ class Registry:
 
     @contextmanager
     def locked(self, seconds: float = LOCK_S) -> Iterator[None]:
-        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock for so long,
-        or others than we could use it."""
+        """Run the block as the only one that reads or changes bindings.
+
+        Raises:
+            HostError: Others hold the lock for so many seconds, or others than we could use it.
+        """
         make_private_folder(self.folder, (RECORD, LOCK, COMMITS, APPLIED))
         lock = self._open_lock()
         try:
@@ -162,7 +174,7 @@ class Registry:
             os.close(lock)
 
     def _open_lock(self) -> int:
-        """On a full disk without a lock's file, the folder is the lock: nobody else can open that, either."""
+        """Open the lock's file, or on a full disk without one the folder: nobody else can open that, either."""
         try:
             return open_lock(self.folder / LOCK)
         except OSError as error:
@@ -171,8 +183,12 @@ class Registry:
             raise HostError(str(self.folder / LOCK), words_of(error)) from error
 
     def load(self) -> tuple[Binding, ...]:
-        """All bindings, by ENI. BindingError unless the file is exactly what this or an earlier version of `store`
-        writes."""
+        """Return all bindings, by ENI.
+
+        Raises:
+            BindingError: The file isn't exactly what this or an earlier version of `store` writes.
+            HostError: The file can't be read.
+        """
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -184,15 +200,22 @@ class Registry:
         return self._read[1]
 
     def store(self, bindings: Iterable[Binding]) -> None:
-        """Replace all bindings in one step; they needn't survive a reboot, as their interfaces don't. HostError, and
-        nothing is changed, if the file can't be written."""
+        """Replace all bindings in one step. They needn't survive a reboot, as their interfaces don't.
+
+        Raises:
+            HostError: The file can't be written. Nothing is changed.
+        """
         entries = [_encoded(binding) for binding in in_order(bindings)]
         text = json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n"
         with self._writing():
             replace_file(self.path, text.encode(), Survives.THE_WRITER, mode=0o600)
 
     def forget(self) -> None:
-        """Remove all bindings. HostError if that can't be done."""
+        """Remove all bindings.
+
+        Raises:
+            HostError: That can't be done.
+        """
         with self._writing():
             self.path.unlink(missing_ok=True)
 
@@ -283,7 +306,11 @@ def _numbers(entry: object, file: str, pointer: str) -> EndNumbers | None:
 def _fields(
     entry: object, texts: Sequence[str], file: str, pointer: str, more: Sequence[str] = ()
 ) -> tuple[list[str], Identity, list[object]]:
-    """The values of these texts, the identity beside them, and the values of the other keys."""
+    """Return the values of these texts, the identity beside them, and the values of the other keys.
+
+    Raises:
+        BindingError: The entry has other keys or values.
+    """
     keys = (*texts, *NUMBERS, *more)
     if not isinstance(entry, dict) or entry.keys() != set(keys):
         _malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")

@@ -1,4 +1,4 @@
-"""What is asked of a reconcile, and what it did, by ENI and by namespace.
+"""The input of a reconcile, and its results by ENI and by namespace.
 
 Owns these records, and what an unforeseen exception becomes. Must not know how anything is done.
 
@@ -33,7 +33,7 @@ Told = SgDataplaneError | InternalError
 
 
 def told(error: Exception) -> Told:
-    """The error for its namespace's report. An unforeseen one is logged with its traceback."""
+    """Return the error for its namespace's report. An unforeseen one is logged with its traceback."""
     if isinstance(error, SgDataplaneError):
         return error
     if not isinstance(error, InternalError):
@@ -44,7 +44,7 @@ def told(error: Exception) -> Told:
 
 
 def aged(error: Told, last: NamespaceReport | None) -> Ageing | None:
-    """What is still known of the last apply, after one that failed."""
+    """Return what is still known of the last apply, after one that failed."""
     known = None if last is None else last.ageing
     return epochs.aged(known, error.stamp) if isinstance(error, MarksError) else known
 
@@ -54,8 +54,10 @@ Key = Identity | str  # a workload's namespace by its identity, a router of ours
 
 
 class EniOutcome(Enum):
-    """What became of an ENI; OUTCOMES says what each one means. DISTURBED lasts until the namespace's next turn
-    (daemon/schedule.py)."""
+    """What became of an ENI; OUTCOMES says what each one means.
+
+    DISTURBED lasts until the namespace's next turn (daemon/schedule.py).
+    """
 
     IN_FORCE = "in force"
     AUDITING = "auditing"
@@ -84,11 +86,11 @@ class EniOutcome(Enum):
 
 
 class Meaning(NamedTuple):
-    """`why`: an ENI is so; `passes`: what passes at its interface; `step`: what a user does about it."""
+    """The meaning of an outcome, for people."""
 
-    why: str
-    passes: str
-    step: str
+    why: str  # why an ENI is in this state
+    passes: str  # what passes at its interface
+    step: str  # what a user does about it
 
 
 # `make docs` writes docs/reference/outcomes.md from this.
@@ -140,15 +142,14 @@ OUTCOMES: Mapping[EniOutcome, Meaning] = {
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement).
-    `profile`: the quotas that a state has to keep. `audit`: which ENIs are put into audit mode."""
+    """The manner in which states are read and put in force."""
 
     options: Options = ON_HOSTS.options
     settings: Settings = DEFAULT_SETTINGS
     placement: Placement = Placement.INSTANCE
-    uplinks: tuple[str, ...] = ()
-    profile: str = ON_HOSTS.profile
-    audit: AuditRule = NO_RULE
+    uplinks: tuple[str, ...] = ()  # interfaces of routers that lead elsewhere (host placement)
+    profile: str = ON_HOSTS.profile  # the quotas that a state has to keep
+    audit: AuditRule = NO_RULE  # which ENIs are put into audit mode
 
 
 DEFAULT_MANNER = Manner()
@@ -156,12 +157,11 @@ DEFAULT_MANNER = Manner()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why these interfaces, or the place where a name leads now, weren't bound. The interfaces are in words, and
-    include the one that is bound."""
+    """Why these interfaces, or the place where a name leads now, weren't bound."""
 
     eni_id: str
     reason: str
-    interfaces: tuple[str, ...]
+    interfaces: tuple[str, ...]  # in words; the one that is bound is among them
 
     def __str__(self) -> str:
         return f"{self.eni_id}: {self.reason}: {', '.join(self.interfaces)}"
@@ -169,29 +169,32 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class EniReport:
-    """What became of one binding. `warnings`: why packets may be dropped that no rule drops. `refusal`: why it alone
-    was refused, if the other ENIs of its namespace weren't."""
+    """What became of one binding."""
 
     binding: Binding
     outcome: EniOutcome
-    warnings: tuple[str, ...] = ()
-    refusal: Told | None = None
+    warnings: tuple[str, ...] = ()  # why packets may be dropped that no rule drops
+    refusal: Told | None = None  # why it alone was refused, if the other ENIs of its namespace weren't
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
-    """What was done in one namespace. `proven`: what it obeys. `applied`: None if nothing could be done; `error` says
-    why. `unbound`: its other interfaces that are up; these pass nothing, either. `links`: all its links, as they were
-    then; () if they weren't read. `aged`: what is known of an earlier apply, if there was none now."""
+    """What was done in one namespace."""
 
     key: Key
     enis: tuple[EniReport, ...]
     proven: Proven | None = None
+    """What the namespace obeys."""
     applied: ApplyReport | None = None
+    """None if nothing could be done."""
     error: Told | None = None
+    """Why nothing could be done."""
     unbound: tuple[str, ...] = ()
+    """The namespace's other interfaces that are up; these pass nothing, either."""
     links: tuple[Link, ...] = field(default=(), compare=False, repr=False)
+    """All links, as they were then; () if they weren't read."""
     aged: Ageing | None = field(default=None, compare=False, repr=False)
+    """What is known of an earlier apply, if there was none now."""
 
     @property
     def ageing(self) -> Ageing | None:
@@ -200,17 +203,17 @@ class NamespaceReport:
 
     @property
     def desired(self) -> Desired | None:
-        """What it obeys."""
+        """What the namespace obeys; None if it isn't known."""
         return None if self.proven is None else self.proven.desired
 
     def error_of(self, eni: EniReport) -> str:
-        """Why this ENI's policy isn't in force; "" if it is."""
+        """Return why this ENI's policy isn't in force; "" if it is."""
         error = eni.refusal or self.error
         return "" if error is None else str(error)
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended."""
+        """Whether the namespace has ended."""
         return bool(self.enis) and all(eni.outcome.is_ended for eni in self.enis)
 
     @property
@@ -222,7 +225,7 @@ class NamespaceReport:
         return self.applied is not None and not self.applied.undone and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
-        """The warnings about one of its ENIs, and about all of them together."""
+        """Return the warnings about one of the namespace's ENIs, and about all of them together."""
         slow = "" if self.applied is None else self.applied.slow
         return (*eni.warnings, slow) if slow else eni.warnings
 
@@ -242,30 +245,37 @@ class NamespaceReport:
 
 @dataclass(frozen=True)
 class HostReport:
-    """What is in force on this host, by namespace. The next reconcile starts from it, and changes only what differs.
-    `left`: namespaces that wait for their turn to be looked at; their reports are older. `owed`: those of them that get
-    another policy. `refusals`: names that lead elsewhere than their ENIs are bound. `ended`: bindings that ended with
-    their namespaces. `unrecorded`: why the record of bindings isn't as it should be; "" if it is. `uplinks`: by router,
-    with their indices. `tampering`: what others have done to links of routers since the previous reconcile. `state`:
-    in which each ENI has the mode that holds here and now; None before the first reconcile."""
+    """What is in force on this host, by namespace.
+
+    The next reconcile starts from it, and changes only what differs.
+    """
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
+    """Namespaces that wait for their turn to be looked at; their reports are older."""
     owed: frozenset[Key] = frozenset()
+    """Namespaces among `left` that get another policy."""
     refusals: tuple[Refusal, ...] = ()
+    """Names that lead elsewhere than their ENIs are bound."""
     ended: tuple[Binding, ...] = ()
+    """Bindings that ended with their namespaces."""
     unrecorded: str = ""
+    """Why the record of bindings isn't as it should be; "" if it is."""
     uplinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """The uplinks by router, with their indices."""
     tampering: tuple[Tampering, ...] = ()
+    """What others have done to links of routers since the previous reconcile."""
     state: CloudState | None = field(default=None, repr=False)
+    """The state in which each ENI has the mode that is in force here and now; None before the first reconcile."""
 
     @cached_property
     def in_force(self) -> Mapping[Key, Proven]:
-        """What each obeys."""
+        """What each namespace obeys."""
         return {report.key: report.proven for report in self.namespaces if report.proven is not None}
 
     @cached_property
     def by_key(self) -> Mapping[Key, NamespaceReport]:
+        """The report of each namespace."""
         return {report.key: report for report in self.namespaces}
 
     @cached_property
@@ -297,12 +307,12 @@ class HostReport:
 
     @cached_property
     def bindings(self) -> tuple[Binding, ...]:
-        """As the registry holds them."""
+        """All bindings, in the registry's order."""
         return in_order(eni.binding for eni in self.everywhere)
 
     @property
     def lost(self) -> tuple[Binding, ...]:
-        """Bindings whose namespace has ended."""
+        """The bindings whose namespace has ended."""
         return tuple(eni.binding for eni in self.enis if eni.outcome.is_ended)
 
     @cached_property
@@ -313,5 +323,5 @@ class HostReport:
 
     @property
     def gone(self) -> frozenset[str]:
-        """ENIs whose namespace has ended."""
+        """The ENIs whose namespace has ended."""
         return frozenset(binding.eni_id for binding in self.lost)

@@ -1,7 +1,7 @@
 """The router of a VPC on this host, and the host ends of workloads' links that move into it and home again.
 
-Owns the router's namespace except for rules, the search for host ends, and the moves. Is given ENIs and bindings. Must
-not know policy.
+Owns the router's namespace except for rules, the search for host ends, and the moves. Its input is ENIs and bindings.
+Must not know policy.
 
     sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI, and its MAC
                   What the user put there (uplinks, their addresses and routes) stays as it is.
@@ -36,13 +36,22 @@ GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
 
 
 def router_of(eni: Eni | None) -> str:
-    """The name of an ENI's router. An ENI that no state has gets one that routes nothing, as its VPC is unknown."""
+    """Return the name of an ENI's router.
+
+    An ENI that no state has gets one that routes nothing, as its VPC is unknown.
+    """
     return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id contains a +
 
 
 def make(router: str) -> None:
-    """Make the namespace if it isn't there; a new one forwards nothing yet. The settings come before interfaces, which
-    inherit the defaults. They are written each time, as an earlier run may have died before it wrote them."""
+    """Make the namespace if it isn't there; a new one forwards nothing yet.
+
+    The settings come before interfaces, which inherit the defaults. They are written each time, as an earlier run may
+    have died before it wrote them.
+
+    Raises:
+        HostError: There is a namespace of that name that we didn't make.
+    """
     if not netns.is_bound(router):
         create_marked(router, MARK)
     elif not _is_ours(router):
@@ -57,12 +66,17 @@ Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
 def fill(
     router: str, enis: Ends, before: Ends | None = None, pinned: Mapping[str, int] | None = None
 ) -> list[tuple[str, str]]:
-    """Return the host ends that had to be released or taken up, and which of both.
+    """Take these ENIs' host ends up, and forward. Call it once the policy is in force.
 
-    Take these ENIs' host ends up, and forward. Call it once the policy is in force. `before`: the ends that are
-    certainly as an earlier call left them; only what differs from them is looked at. `pinned`: their indices; so
-    nothing is done to another link that has one of their names meanwhile. A host end that is part of another interface,
-    such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
+    Return the host ends that had to be released or taken up, each with what was wrong. A host end that is part of
+    another interface, such as a bridge's port, would pass frames on before the policy sees them; so it is released.
+
+    Args:
+        router: Its name.
+        enis: The host ends.
+        before: The ends that are certainly as an earlier call left them; only what differs from them is looked at.
+        pinned: The ends' indices, so that nothing is done to another link that has one of their names meanwhile.
+    """
     with Links(router, pinned=pinned) as links:
         there = _there(links, enis, before, pinned or {})
         ends = {ifname: enis[ifname] for ifname in there}
@@ -87,7 +101,7 @@ def fill(
 
 
 def _there(links: Links, enis: Ends, before: Ends | None, pinned: Mapping[str, int]) -> Mapping[str, Link]:
-    """The host ends that are there and may have to be set up."""
+    """Return the host ends that are there and may have to be set up."""
     if before is None:
         seen = links.links()
         by_index, by_name = {link.index: link for link in seen}, {link.ifname: link for link in seen}
@@ -106,7 +120,7 @@ def _routes(ends: Ends) -> list[Route]:
 
 
 def _routes_of(ifname: str, eni: Eni) -> Iterator[Route]:
-    """Routes to the ENI's addresses, on the link, and to its delegated prefixes, behind it."""
+    """Yield routes to the ENI's addresses, on the link, and to its delegated prefixes, behind it."""
     for address in eni.addresses:
         yield Route(ifname, Prefix.of(address))
     for prefix in eni.delegated_prefixes:
@@ -118,19 +132,21 @@ def _neighbours(ends: Ends) -> list[Neighbour]:
 
 
 def _neighbours_of(ifname: str, eni: Eni) -> Iterator[Neighbour]:
-    """The fence drops every other MAC, so the MAC is known without asking. Permanent entries don't count towards the
-    limit of the machine's neighbour tables, so nobody can push them out."""
+    """Yield the neighbour entries of an ENI. Its MAC is known without asking, because the fence drops every other one.
+
+    Permanent entries don't count towards the limit of the machine's neighbour tables, so nobody can push them out.
+    """
     for address in (*eni.addresses, link_local(eni.mac_address)):
         yield Neighbour(ifname, address, eni.mac_address)
 
 
 def _next_hop(eni: Eni, family: Family) -> Address:
-    """An address whose MAC the router knows, so that it needs no neighbour of a delegated prefix."""
+    """Return an address whose MAC the router knows, so that it needs no neighbour entry for a delegated prefix."""
     return next((a for a in eni.addresses if a.family is family), link_local(eni.mac_address))
 
 
 def veths(router: str) -> frozenset[str]:
-    """The names of the veths in a router of ours; empty for any other namespace."""
+    """Return the names of the veths in a router of ours; none for any other namespace."""
     if not netns.is_bound(router):
         return frozenset()
     with Links(router) as links:
@@ -153,8 +169,11 @@ def take_down(router: str, ends: Collection[str]) -> None:
 
 
 def leave(router: str, ends: Collection[str]) -> str:
-    """Remove a router that has no bindings any more; if it has other interfaces, only our rules. Return what keeps it,
-    or "". `ends`: host ends that may still be there; they go down, as there are no more rules."""
+    """Remove a router that has no bindings any more; if it has other interfaces, only our rules.
+
+    Return what keeps the router, or "". `ends` are host ends that may still be there; they go down, as there are no
+    more rules.
+    """
     if not netns.is_bound(router) or not _is_ours(router):
         return ""
     take_down(router, ends)
@@ -168,7 +187,7 @@ def leave(router: str, ends: Collection[str]) -> str:
 
 
 def _is_ours(router: str) -> bool:
-    """Whether we made it. Others may change the alias of its loopback, but not put our table there."""
+    """Whether we made the router. Others may change the alias of its loopback, but not put our table there."""
     with Links(router) as links:
         loopback = links.link("lo")
     return (loopback is not None and is_marked(loopback)) or is_enforced(router, fence=False)
@@ -179,16 +198,19 @@ Where = tuple[str, str]  # a namespace, and the name of the end in it
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """A binding and its host end: `where` it is now, and the router where it is `wanted`. The binding names the router
-    where the end is, or, if it wasn't moved yet, the wanted one."""
+    """A binding and its host end.
+
+    The binding names the router where the end is, or, if it wasn't moved yet, the wanted one.
+    """
 
     binding: Binding
     end: HostEnd
-    where: Where
-    wanted: str
+    where: Where  # the namespace where the end is now, and its name there
+    wanted: str  # the router where it has to be
 
     @property
     def is_there(self) -> bool:
+        """Whether the end is where it has to be."""
         return self.where == (self.wanted, self.end.ifname)
 
 
@@ -196,8 +218,11 @@ Present = Mapping[str, Collection[str]]  # a router -> the names of the host end
 
 
 def where_is(binding: Binding, place: str | None, there: Present | None = None) -> Where | None:
-    """Where the link's other end is, outside the workload (which is at `place`; None: it has ended). None if there is
-    no such end, or it can't be found. `there`: what has been read of the routers already."""
+    """Return where the link's other end is, outside the workload.
+
+    It is None if there is no such end, or it can't be found. `place` is a path to the workload; None: it has ended.
+    `there` is what has been read of the routers already.
+    """
     end = binding.host_end
     if end is not None and there is None and (link := find_end(end)) is not None:
         return end.router, link.ifname
@@ -210,7 +235,11 @@ def where_is(binding: Binding, place: str | None, there: Present | None = None) 
 
 
 def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
-    """The binding with the end that was found at `where`. HostError if another interface has its name in the router."""
+    """Return the binding with the end that was found at `where`.
+
+    Raises:
+        HostError: Another interface has the end's name in the router.
+    """
     end, (at, ifname) = binding.host_end, where
     if end is not None and _is_moved(end, where):
         end = replace(end, router=at, numbers=end.numbers if at == wanted == end.router else None)
@@ -226,7 +255,11 @@ def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
 
 
 def _require_free(entry: Hosted) -> None:
-    """HostError if the name is taken; the kernel would refuse it only after the move."""
+    """Refuse a name that is taken in the router. The kernel would refuse it only after the move.
+
+    Raises:
+        HostError: It is taken.
+    """
     if netns.is_bound(entry.wanted) and _has(entry.wanted, entry.end.ifname):
         detail = f"{entry.wanted} already has another interface {entry.end.ifname}; remove or rename it"
         raise HostError(str(entry.binding), detail)
@@ -246,8 +279,11 @@ def move_in(entry: Hosted) -> Hosted:
 
 
 def move_home(binding: Binding, place: str | None) -> str:
-    """Move the host end back to where it was; return "". If that namespace has ended, or something else has its name
-    there, it stays in the router; return where. It is down afterwards."""
+    """Move the host end back to where it was, and return "". It is down afterwards.
+
+    If that namespace has ended, or something else has its name there, it stays in the router, and its place is
+    returned.
+    """
     end = binding.host_end
     where = where_is(binding, place if end is None or end.numbers is None else None)
     if end is None or where is None or not where[0].startswith(PREFIX):
@@ -268,7 +304,7 @@ def _has(place: str, ifname: str) -> bool:
 
 
 def _is_moved(end: HostEnd, where: Where) -> bool:
-    """Whether we moved it, perhaps into another router than the wanted one."""
+    """Whether we moved the end, perhaps into another router than the wanted one."""
     at, ifname = where
     return ifname == end.ifname and at.startswith(PREFIX)
 

@@ -1,7 +1,7 @@
 """Links of other namespaces that are on top of a router's: they would get what comes in there.
 
-Owns the search for them, which of them are removed, and the words for it. Is given bindings, and where to look. Must
-not know policy, or who did it.
+Owns the search for them, which of them are removed, and the words for it. Its input is bindings, and where to look.
+Must not know policy, or who did it.
 
 A process that reaches a router by number reaches every namespace that a link there leads to, and so on, and may put a
 link over the router's in any of them. So the search goes the same way. The kernel numbers the namespace of the lower
@@ -11,8 +11,8 @@ link, seen from ours:
     anywhere else, on top of a host end                 removed, for the same reason
     anywhere else, on top of another link of a router   left alone: it may be the user's
 
-Where a link on top was heard, it alone is asked for, however many there are. A search lists no namespace with more than
-MOST links; if that is a workload, this is told.
+Where there was an event of a link on top, it alone is asked for, however many there are. A search lists no namespace
+with more than MOST links; if that is a workload, this is reported.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ Place = int | None  # the number of a namespace; None: ours
 def remove_stacked(
     bindings: Collection[Binding], around: Collection[str], heard: Iterable[tuple[Place, int]] = ()
 ) -> list[Tampering]:
-    """Remove links that are on top of a router's, and say which. `around`: the routers from which to search. `heard`:
-    places and indices of more links that may be."""
+    """Remove links that are on top of a router's, and report which.
+
+    `around` are the routers from which to search. `heard` has places and indices of more links that may be on top.
+    """
     heard = sorted(heard, key=str)
     if not around and not heard:
         return []
@@ -61,7 +63,7 @@ def _numbers(routers: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def _read_around(routers: Collection[int]) -> Iterator[tuple[int, list[Link] | None]]:
-    """The namespaces that links lead to, from these routers on, with their links; the nearest ones first."""
+    """Yield the namespaces that links lead to, from these routers on, with their links; the nearest ones first."""
     level, known, left = set(routers), set(routers), None
     while level:
         read = {number: _links_at(number, None if number in routers else MOST) for number in sorted(level)}
@@ -73,7 +75,7 @@ def _read_around(routers: Collection[int]) -> Iterator[tuple[int, list[Link] | N
 
 
 def _links_at(number: int, most: int | None) -> list[Link] | None:
-    """Empty if the namespace has ended; None if it has more links than that."""
+    """Return a namespace's links. It is empty if that has ended; None if it has more links than `most`."""
     try:
         with Rtnetlink() as netlink:
             return [link_of(entry) for entry in netlink.links(number, most)]
@@ -82,7 +84,7 @@ def _links_at(number: int, most: int | None) -> list[Link] | None:
 
 
 def _link_at(place: Place, index: int) -> list[Link]:
-    """Empty if it has gone."""
+    """Return the link of this index, in a list; an empty one if it has gone."""
     with suppress(OSError), Rtnetlink() as netlink:
         entry = netlink.link(index, place)
         return [] if entry is None else [link_of(entry)]
@@ -91,10 +93,10 @@ def _link_at(place: Place, index: int) -> list[Link]:
 
 @dataclass(frozen=True)
 class _Remover:
-    """`routers`: their names by number. `ends`: the host ends, with their ENIs."""
+    """Removes links on top of routers'."""
 
-    routers: Mapping[int, str]
-    ends: Collection[tuple[str, HostEnd]]
+    routers: Mapping[int, str]  # their names by number
+    ends: Collection[tuple[str, HostEnd]]  # the host ends, with their ENIs
     bindings: Collection[Binding]
 
     def note_crowd(self, place: int) -> Iterator[Tampering]:
@@ -120,7 +122,7 @@ class _Remover:
 
     @cached_property
     def _workloads(self) -> Mapping[Place, Binding]:
-        """By number. Asked for only when something was found."""
+        """The bindings by the numbers of their namespaces. They are read only when something was found."""
         known = dict[Place, Binding]()
         for binding in self.bindings:
             with suppress(SgDataplaneError, OSError), found(binding.identity, binding.path) as path:

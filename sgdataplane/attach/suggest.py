@@ -1,6 +1,6 @@
 """The state that running containers suggest: what they can reach now, as groups and rules.
 
-Owns which group stands for what. Is given running containers. Must not know engines, nor formats of states.
+Owns which group stands for what. Its input is running containers. Must not know engines, nor formats of states.
 
     all networks of the engines     one VPC, with their blocks
     a network                       a group whose members reach each other
@@ -37,7 +37,10 @@ MAX_NAME = 50  # so that an id made of it isn't longer than ids may be
 
 
 def suggested(containers: Iterable[Running]) -> CloudState:
-    """A state of the containers that have an IPv4 address. It drops nothing yet: the ENIs are in audit mode."""
+    """Return a state of the containers that have an IPv4 address.
+
+    It drops nothing yet: the ENIs are in audit mode.
+    """
     held = [each for each in containers if _ends(each)]
     ends = list(chain.from_iterable(map(_ends, held)))
     networks = sorted({end.network for end in ends})
@@ -50,7 +53,7 @@ def suggested(containers: Iterable[Running]) -> CloudState:
 
 
 def eni_ids(container: Running) -> tuple[str, ...]:
-    """The ids of its ENIs, in the order of its networks."""
+    """Return the ids of a container's ENIs, in the order of its networks."""
     return tuple(eni.network_interface_id for eni in _enis(container))
 
 
@@ -63,7 +66,7 @@ def _blocks(ends: Iterable[NetworkEnd]) -> tuple[Prefix, ...]:
 
 
 def _slug(name: str) -> str:
-    """The name as a part of ids. A long name keeps its beginning, and a hash of the whole."""
+    """Return a name as a part of ids. A long one keeps its beginning, and gets a hash of the whole."""
     if len(name) <= MAX_NAME:
         return name
     return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""From a user's name for a namespace to the path that leads there now.
+"""A user's name for a namespace, and the path to which it leads now.
 
 Owns the three ways to name one. Must not know ENIs.
 """
@@ -20,11 +20,11 @@ from sgdataplane.visible import visible
 
 
 class Naming(Enum):
-    """NETNS: a path, or a name that `ip netns` lists. PID: a process in it. CONTAINER: the container's name or id."""
+    """The way in which a namespace is named."""
 
-    NETNS = "netns"
-    PID = "pid"
-    CONTAINER = "container"
+    NETNS = "netns"  # a path, or a name that `ip netns` lists
+    PID = "pid"  # a process in it
+    CONTAINER = "container"  # a container's name or id
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Workload:
 
     @classmethod
     def of(cls, binding: Binding) -> Self | None:
-        """The workload that was attached; None if its whole name wasn't kept."""
+        """Return the workload that was attached; None if its whole name wasn't kept."""
         return cls._of(binding.named, binding.path)
 
     @classmethod
@@ -50,11 +50,15 @@ class Workload:
         return found if found is not None and str(found) == named else None
 
     def __str__(self) -> str:
-        """For people."""
+        """Return the words for the namespace, for people."""
         return visible(f"{self.naming.value} {self.value}")
 
     def locate(self) -> str:
-        """The path of its namespace, which need not exist. BindingError if no such container runs."""
+        """Return the path of its namespace, which need not exist.
+
+        Raises:
+            BindingError: No such container runs.
+        """
         if self.naming is Naming.NETNS and self.value.startswith("/"):  # the quick way, as each cycle asks for it
             return self.value
         if self.naming is Naming.NETNS:
@@ -63,7 +67,10 @@ class Workload:
         return f"/proc/{pid}/ns/net"
 
     def locate_by(self, found: Mapping[str, int | BindingError]) -> str | None:
-        """Like `locate`, but takes containers' processes from `found` and asks no engine. None if it isn't in there."""
+        """Return what `locate` does, but take containers' processes from `found` and ask no engine.
+
+        It is None if the container isn't in there.
+        """
         if self.naming is not Naming.CONTAINER:
             return self.locate()
         known = found.get(self.value)
@@ -73,7 +80,7 @@ class Workload:
 
     @property
     def wanted(self) -> str:
-        """What would be right, for the message that refuses this one."""
+        """The words for what would be right, for the message that refuses this workload."""
         if self.naming is Naming.NETNS:
             return "the path of a network namespace, or a name that `ip netns` lists"
         return f"a {'process' if self.naming is Naming.PID else 'container'} that runs"
