@@ -23,7 +23,7 @@ AT_ONCE = 1_000
 
 
 def record_of(call: Call, changed: Iterable[Path]) -> Body:
-    """The record of a commit that a call makes."""
+    """Return the record of a commit that a call makes."""
     return {
         "request_id": call.request_id,
         "key": call.key,
@@ -35,19 +35,19 @@ def record_of(call: Call, changed: Iterable[Path]) -> Body:
 
 
 def local_call(action: str) -> Call:
-    """What a command on this host does, as a call, so that its record is like all others."""
+    """Return what a command on this host does as a call, so that its record is like all others."""
     return Call(action, {}, str(uuid.uuid4()).upper(), key="", source=f"uid:{os.getuid()}", now=time.time())
 
 
 def read(store: Store, after: int = 0) -> Iterator[dict[str, Json]]:
-    """What is told of each revision from `after` + 1 on, in order."""
+    """Yield the record of each revision from `after` + 1 on, in order, as programs get it."""
     while records := store.events(after, AT_ONCE):
         yield from map(told, records)
         after = records[-1].revision
 
 
 def told(record: AuditRecord) -> dict[str, Json]:
-    """The record as programs get it: with its revision, and the time as a text."""
+    """Return the record as programs get it: with its revision, and the time as a text."""
     at = datetime.fromtimestamp(cast(float, record.record.get("time", 0)), UTC)
     text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"revision": record.revision, **record.record, "time": text}

@@ -1,4 +1,4 @@
-"""All documents at one revision, and what an action makes of them.
+"""All documents at one revision, and the changes that an action makes.
 
 Owns the kinds of documents, what each refers to, and the indexes. Must not know actions, HTTP, or how documents are
 kept.
@@ -24,7 +24,7 @@ from sgdataplane.store.layered import Layered, Stepping
 
 
 class ResourceKind(enum.StrEnum):
-    """What a document is about; the first part of its path."""
+    """The kind of thing that a document is about; the first part of its path."""
 
     VPC = "vpc"
     VSWITCH = "vswitch"
@@ -75,38 +75,45 @@ OfKind: TypeAlias = Mapping[ResourceKind, Stepping[str, Body]]
 
 
 def path_of(kind: ResourceKind, name: str) -> Path:
+    """Return the path of the document of a kind and a name."""
     return f"{kind}/{name}"
 
 
 def kind_of(path: Path) -> ResourceKind:
+    """Return the kind of the document at a path."""
     return ResourceKind(path.partition("/")[0])
 
 
 def name_of(path: Path) -> str:
+    """Return the name, usually the id, of the document at a path."""
     return path.partition("/")[2]
 
 
 def state_in(body: Body) -> Fields:
-    """The object in the native format; {} for what is no part of a state. Not to be changed."""
+    """Return the object in the native format; {} for what is no part of a state. Callers must not change it."""
     return cast(Fields, body.get("state", {}))
 
 
 def about(body: Body) -> Fields:
-    """What the API tells of it besides. Not to be changed."""
+    """Return what the API adds to the object. Callers must not change it."""
     return cast(Fields, body.get("about", {}))
 
 
 def texts(fields: Mapping[str, Json], name: str) -> list[str]:
-    """A list of texts; [] if it is absent."""
+    """Return a list of texts; [] if it is absent."""
     return cast("list[str]", fields.get(name, []))
 
 
 def rules_in(body: Body) -> list[Fields]:
+    """Return the rules of a group's document, in the native format."""
     return cast("list[Fields]", state_in(body).get("rules", []))
 
 
 def references(kind: ResourceKind, body: Body) -> Iterator[Path]:
-    """Everything that a document names. The other one can't be deleted while this one is there."""
+    """Yield the path of everything that a document names.
+
+    What is named can't be deleted while this document is there.
+    """
     state, more = state_in(body), about(body)
     if kind in (ResourceKind.GROUP, ResourceKind.ENI, ResourceKind.VSWITCH):
         yield path_of(ResourceKind.VPC, str(state["vpc_id"]))
@@ -123,7 +130,7 @@ def references(kind: ResourceKind, body: Body) -> Iterator[Path]:
 
 
 def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
-    """The guard that every commit moves that changes such a document."""
+    """Return the guard that every commit moves that changes such a document."""
     if kind in (ResourceKind.PREFIX_LIST, ResourceKind.PORT_LIST):
         return LISTS
     if kind in (ResourceKind.INSTANCE, ResourceKind.KEY_PAIR):
@@ -134,7 +141,11 @@ def realm_of(kind: ResourceKind, name: str, body: Body) -> str:
 
 
 def prefixes_in(body: Body) -> Iterator[Prefix]:
-    """The addresses and delegated prefixes of an ENI; ValueError if one is none."""
+    """Yield the addresses and delegated prefixes of an ENI.
+
+    Raises:
+        ValueError: One is no address or prefix.
+    """
     state = state_in(body)
     for name in ADDRESSES:
         for text in texts(state, name):
@@ -143,13 +154,16 @@ def prefixes_in(body: Body) -> Iterator[Prefix]:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Which addresses of each VPC are taken. Delegated prefixes are of few lengths, which are tried one by one."""
+    """The taken addresses of each VPC.
+
+    Delegated prefixes have few lengths, which are tried one by one.
+    """
 
     owners: Layered[tuple[str, Prefix], Path] = field(default_factory=Layered)
     lengths: Mapping[tuple[str, int], Counter[int]] = field(default_factory=dict)  # VPC, family -> length -> how many
 
     def after(self, gone: Iterable[Body], come: Mapping[Path, Body]) -> Taken:
-        """The same once these ENIs are gone and those have come."""
+        """Return the taken addresses once these ENIs are gone and those have come."""
         counts: dict[tuple[str, int], Counter[int]] = {}
         left = [*chain.from_iterable(map(_addresses, gone))]
         taken = {key: path for path, body in come.items() for key in _addresses(body)}
@@ -167,8 +181,10 @@ class Taken:
         return (self.owners[vpc_id, one] for one in self.overlapping(vpc_id, prefix))
 
     def overlapping(self, vpc_id: str, prefix: Prefix) -> Iterator[Prefix]:
-        """Yield what is taken and lies in this prefix, or that it lies in. Over a single address it costs a few
-        look-ups; over a block, a walk over all that is taken."""
+        """Yield what is taken and lies in this prefix, or that it lies in.
+
+        For a single address it costs a few look-ups; for a block, a walk over all that is taken.
+        """
         lengths = self.lengths.get((vpc_id, prefix.family_bits), ())
         wider = (widened(prefix, length) for length in lengths if length <= prefix.length)
         yield from (one for one in wider if (vpc_id, one) in self.owners)
@@ -179,35 +195,39 @@ class Taken:
 
 
 def _addresses(body: Body) -> Iterator[tuple[str, Prefix]]:
-    """What an ENI takes, with its VPC."""
+    """Return what an ENI takes, with its VPC."""
     vpc_id = str(state_in(body)["vpc_id"])
     return ((vpc_id, prefix) for prefix in prefixes_in(body))
 
 
 def widened(prefix: Prefix, length: int) -> Prefix:
-    """The block of that length that holds the prefix."""
+    """Return the block of that length that holds the prefix."""
     shift = prefix.family_bits - length
     return Prefix(prefix.family_bits, prefix.first >> shift << shift, length)
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Everything at one revision. It never changes, and neither do bodies: whoever has it may keep it, and read it in
-    any thread. The next revision shares with it what stays. `users`: the documents that name one."""
+    """Everything at one revision.
+
+    It never changes, and neither do bodies: any thread may keep it and read it. The next revision shares with it what
+    stays.
+    """
 
     revision: int = 0
-    guards: Mapping[str, int] = field(default_factory=dict)
+    guards: Mapping[str, int] = field(default_factory=dict)  # the revision at which each guard was moved last
     of_kind: OfKind = field(default_factory=lambda: {kind: Layered() for kind in ResourceKind})
-    users: Layered[Path, AbstractSet[Path]] = field(default_factory=Layered)
-    taken: Taken = field(default_factory=Taken)
+    users: Layered[Path, AbstractSet[Path]] = field(default_factory=Layered)  # path -> the documents that name this one
+    taken: Taken = field(default_factory=Taken)  # the addresses that ENIs have
 
     @staticmethod
     def of(snapshot: Snapshot) -> Documents:
+        """Return the documents of a snapshot, with their indexes."""
         everything = Documents().after(Revision(0, snapshot.documents, frozenset(), frozenset()))
         return replace(everything, revision=snapshot.revision, guards=dict(snapshot.guards))
 
     def after(self, change: Revision) -> Documents:
-        """Everything at the next revision."""
+        """Return everything at the next revision."""
         former = {path: body for path in change.deletes | change.puts.keys() if (body := self.get(path)) is not None}
         gone, come = _enis(former), _enis(change.puts)
         return Documents(
@@ -219,15 +239,17 @@ class Documents:
         )
 
     def get(self, path: Path) -> Body | None:
+        """Return the document at a path; None if it isn't there."""
         kind, _, name = path.partition("/")
         return self.of_kind[ResourceKind(kind)].get(name)
 
     @property
     def version(self) -> Version:
+        """The epoch and revision of these documents."""
         return Version(epoch_in(self.get(EPOCH)), self.revision)
 
     def bodies(self) -> Iterator[tuple[ResourceKind, Body]]:
-        """Every document."""
+        """Return every document, with its kind."""
         return ((kind, body) for kind, of_kind in self.of_kind.items() for body in of_kind.values())
 
 
@@ -236,7 +258,7 @@ def _enis(bodies: Mapping[Path, Body]) -> dict[Path, Body]:
 
 
 def changed(of_kind: OfKind, change: Revision) -> OfKind:
-    """The documents after a change. One that is replaced keeps its place."""
+    """Return the documents after a change. One that is replaced keeps its place."""
     puts: dict[ResourceKind, dict[str, Body]] = {}
     deletes: dict[ResourceKind, list[str]] = {}
     for path, body in change.puts.items():
@@ -250,7 +272,7 @@ def changed(of_kind: OfKind, change: Revision) -> OfKind:
 def _used(
     users: Layered[Path, AbstractSet[Path]], former: Mapping[Path, Body], puts: Mapping[Path, Body]
 ) -> Layered[Path, AbstractSet[Path]]:
-    """Which documents name which, after those that were replaced or deleted, and those that were put."""
+    """Return which documents name which, after some were replaced or deleted, and others were put."""
     copies: dict[Path, set[Path]] = {}
 
     def users_of(target: Path) -> set[Path]:
@@ -269,8 +291,10 @@ def _used(
 
 
 class Workspace:
-    """Documents as an action sees them, with its own changes; the documents stay as they are until these are
-    committed."""
+    """Documents as an action sees them, with its own changes.
+
+    The documents themselves stay as they are until the changes are committed.
+    """
 
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
@@ -279,13 +303,16 @@ class Workspace:
 
     @property
     def is_changed(self) -> bool:
+        """Whether the action has changed anything."""
         return bool(self.puts or self.deletes)
 
     @property
     def changed(self) -> set[Path]:
+        """The paths that the action puts or deletes."""
         return self.puts.keys() | self.deletes
 
     def get(self, kind: ResourceKind, name: str) -> Body | None:
+        """Return a document as the action sees it; None if it isn't there."""
         path = path_of(kind, name)
         if path in self.deletes:
             return None
@@ -299,20 +326,21 @@ class Workspace:
         self.puts[path] = {"state": cast(Json, said), "about": dict(more)}
 
     def delete(self, kind: ResourceKind, name: str) -> None:
+        """Delete a document, if it is there."""
         path = path_of(kind, name)
         self.puts.pop(path, None)
         if self.documents.get(path) is not None:
             self.deletes.add(path)
 
     def all(self, kind: ResourceKind) -> Iterator[tuple[str, Body]]:
-        """(id, body) of every document of a kind, by id."""
+        """Return id and body of every document of a kind, by id."""
         found = self.documents.of_kind[kind].whole()
         if self.is_changed:
             found = {**found, **{name_of(path): body for path, body in self.puts.items() if kind_of(path) is kind}}
         return ((name, found[name]) for name in sorted(found) if path_of(kind, name) not in self.deletes)
 
     def users(self, kind: ResourceKind, name: str, who: ResourceKind | None = None) -> list[Path]:
-        """The documents that name this one, in order; `who`: only those of a kind."""
+        """Return the paths of the documents that name this one, in order; with `who`, only those of that kind."""
         target = path_of(kind, name)
         found = set(self.documents.users.get(target, ()))
         if self.is_changed:
@@ -321,16 +349,20 @@ class Workspace:
         return sorted(found if who is None else (path for path in found if path.startswith(f"{who}/")))
 
     def members(self, group_id: str) -> list[str]:
-        """The ids of a group's ENIs."""
+        """Return the ids of a group's ENIs."""
         return [name_of(path) for path in self.users(ResourceKind.GROUP, group_id, ResourceKind.ENI)]
 
     def enis_of(self, instance_id: str) -> list[str]:
-        """The ids of an instance's ENIs, the primary one first."""
+        """Return the ids of an instance's ENIs, the primary one first."""
         names = [name_of(path) for path in self.users(ResourceKind.INSTANCE, instance_id, ResourceKind.ENI)]
         return sorted(names, key=lambda name: (self.state(ResourceKind.ENI, name).get("type") != "primary", name))
 
     def state(self, kind: ResourceKind, name: str) -> Fields:
-        """The state of a document that is there."""
+        """Return the state of a document that is there.
+
+        Raises:
+            LookupError: It isn't there.
+        """
         body = self.get(kind, name)
         if body is None:
             raise LookupError(path_of(kind, name))
@@ -357,7 +389,7 @@ class Workspace:
 def native(
     bodies: Iterable[tuple[ResourceKind, Body]], also: Callable[[ResourceKind, Body], Fields] | None = None
 ) -> dict[str, object]:
-    """Documents as one document of the native format. `also`: makes another object of one."""
+    """Return documents as one document of the native format. `also` makes another object of one."""
     sections: dict[str, object] = {"version": 1}
     for kind, body in bodies:
         if kind in SECTIONS:

@@ -1,4 +1,4 @@
-"""Documents as text: how every store keeps them.
+"""The encoding of documents as text, which every store keeps.
 
 Owns the encoding. Must not know any store.
 """
@@ -15,8 +15,10 @@ T = TypeVar("T")
 
 
 class Decoded(Mapping[Path, Body], Generic[T]):
-    """Documents that are made of their texts when somebody asks for them, anew each time: texts take a fifth of the
-    memory. `read`: makes a document of a text."""
+    """Documents that are decoded anew each time somebody asks for them, because texts take a fifth of the memory.
+
+    `read` makes a document of a text.
+    """
 
     def __init__(self, texts: Mapping[Path, T], read: Callable[[T], Body]) -> None:
         self._texts, self._read = texts, read
@@ -35,35 +37,42 @@ class Decoded(Mapping[Path, Body], Generic[T]):
 
 
 def encode(value: Json | Body) -> str:
-    """JSON in plain ASCII, so that any string survives, lone surrogates too. ValueError, TypeError if it isn't JSON."""
+    """Return a value as JSON in plain ASCII, so that any string survives, lone surrogates too.
+
+    Raises:
+        ValueError: It has a number that JSON doesn't have.
+        TypeError: It isn't JSON.
+    """
     return json.dumps(value, separators=(",", ":"), allow_nan=False, default=dict)
 
 
 def decode(text: str | bytes) -> dict[str, Json]:
-    """The document of a text. Each call makes a new one: whoever changes it changes nobody else's."""
+    """Return the document of a text. Each call makes a new one, so that changes to it concern nobody else."""
     found: dict[str, Json] = json.loads(text)
     return found
 
 
 def encode_each(documents: Mapping[Path, Body]) -> dict[Path, str]:
-    """Documents, each as a text of its own."""
+    """Return documents, each as a text of its own."""
     return {path: encode(body) for path, body in documents.items()}
 
 
 def join(texts: Mapping[Path, str]) -> str:
-    """The text of many documents, from the texts of each."""
+    """Return the text of many documents, from the texts of each."""
     return "{" + ",".join(f"{json.dumps(path)}:{text}" for path, text in texts.items()) + "}"
 
 
 def split(text: str) -> dict[Path, Body]:
-    """The documents of such a text."""
+    """Return the documents of such a text, by path."""
     found: dict[Path, Body] = json.loads(text)
     return found
 
 
 def encode_names(names: Iterable[str]) -> str:
+    """Return the text of a set of names."""
     return json.dumps(sorted(names))
 
 
 def decode_names(text: str) -> frozenset[str]:
+    """Return the names of such a text."""
     return frozenset(json.loads(text))

@@ -1,9 +1,9 @@
-"""What a store tells of its own past: which epoch its revisions are of, and up to where its audit was pruned.
+"""A store's own past: the epoch of its revisions, and up to where its audit was pruned.
 
 Owns both documents, and the commits that write them. Must not know how a store keeps anything.
 
     store/epoch     about: {"epoch": E}. A store that is put back from a copy goes back in revisions; from then on, they
-                    are of a new epoch, whose number is larger. So whoever follows sees that they aren't the same ones.
+                    are of a new epoch, whose number is larger. So whatever follows sees that they aren't the same ones.
     store/pruned    about: {"revision": R, "sha256": H}: the audit records up to R are gone. H is of what
                     `sgdp api audit --json` printed of those that went last.
 
@@ -40,28 +40,31 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a pruning removed. `last`: the last revision whose audit record went; `count`: how many did. `revision`: of
-    the pruning itself, whose audit record says the same."""
+    """What a pruning has removed."""
 
-    last: int
-    count: int
-    sha256: str
-    revision: int
+    last: int  # the last revision whose audit record went
+    count: int  # how many records went
+    sha256: str  # of the records that went, as `sgdp api audit --json` prints them
+    revision: int  # of the pruning itself, whose audit record says the same
 
 
 def epoch_in(body: Body | None) -> int:
-    """Of the document store/epoch; 0 if there is none."""
+    """Return the epoch that the document store/epoch says; 0 if there is none."""
     return _number(body, "epoch")
 
 
 def pruned_in(body: Body | None) -> int:
-    """Of the document store/pruned: the last revision whose audit record is gone; 0 if there is none."""
+    """Return the last revision whose audit record is gone, by the document store/pruned; 0 if there is none."""
     return _number(body, "revision")
 
 
 def begin_epoch(store: Store, call: Call, at_least: int = 0) -> Version:
-    """Say that the store was put back from a copy: from now on, its revisions are of a new epoch. ConflictError,
-    UnavailableError."""
+    """Commit that the store was put back from a copy: from now on, its revisions are of a new epoch.
+
+    Raises:
+        ConflictError: Others have committed meanwhile.
+        UnavailableError: The store can't be written.
+    """
     seen = store.snapshot()
     epoch = max(int(time.time()), epoch_in(seen.documents.get(EPOCH)) + 1, at_least)
     record = audit.record_of(call, [EPOCH])
@@ -69,8 +72,12 @@ def begin_epoch(store: Store, call: Call, at_least: int = 0) -> Version:
 
 
 def prune_audit(store: Store, call: Call, last: int) -> Pruned:
-    """Remove the audit records up to revision `last`; the audit record of this commit says so. ConflictError,
-    UnavailableError."""
+    """Remove the audit records up to revision `last`; the audit record of this commit says so.
+
+    Raises:
+        ConflictError: Others have committed meanwhile.
+        UnavailableError: The store can't be written.
+    """
     seen = store.snapshot()
     first, digest, count = pruned_in(seen.documents.get(PRUNED)), sha256(), 0
     for record in audit.read(store, first):

@@ -43,25 +43,27 @@ LISTED = "a host that `sgdp hosts` lists"
 
 @dataclass(frozen=True, slots=True)
 class StoredHost:
-    """`created`: seconds since 1970. `refused_serials`: certificates that don't open a stream any more, in capital
-    hexadecimal digits."""
+    """A host as the store has it."""
 
     name: str
-    created: float
-    is_revoked: bool = False
-    refused_serials: tuple[str, ...] = ()
+    created: float  # seconds since 1970
+    is_revoked: bool = False  # whether it gets no stream any more
+    refused_serials: tuple[str, ...] = ()  # certificates that open no stream any more, in capital hexadecimal digits
 
     @property
     def path(self) -> Path:
+        """The path of the host's document."""
         return path_of(ResourceKind.HOST, self.name)
 
     def body(self) -> Body:
+        """Return the host's document."""
         said: Fields = {"created": self.created, "revoked": self.is_revoked}
         more: Fields = {"refused_serials": [*self.refused_serials]} if self.refused_serials else {}
         return {"about": {**said, **more}}
 
     @staticmethod
     def of(name: str, body: Body) -> StoredHost:
+        """Return the host that a document holds."""
         said = about(body)
         serials = cast("list[str]", said.get("refused_serials", []))
         created, is_revoked = cast(float, said.get("created", 0.0)), said.get("revoked") is True
@@ -69,12 +71,15 @@ class StoredHost:
 
 
 def is_host_name(text: str) -> bool:
+    """Whether a host may be called so."""
     return len(text) <= LONGEST and NAME.fullmatch(text) is not None
 
 
 def serial_of(text: str) -> str | None:
-    """A certificate's serial number as Python's `ssl` writes it; None if the text is none. openssl and browsers put
-    colons or 0x into it."""
+    """Return a certificate's serial number as Python's `ssl` writes it; None if the text is none.
+
+    openssl and browsers put colons or 0x into it.
+    """
     digits = text.replace(":", "").upper().removeprefix("0X")
     if not SERIAL.fullmatch(digits):
         return None
@@ -83,7 +88,7 @@ def serial_of(text: str) -> str | None:
 
 
 def hosts_in(documents: Documents) -> dict[str, StoredHost]:
-    """All hosts, by name."""
+    """Return all hosts, by name."""
     found = documents.of_kind[ResourceKind.HOST]
     return {name: StoredHost.of(name, found[name]) for name in sorted(found)}
 
@@ -92,30 +97,32 @@ def hosts_in(documents: Documents) -> dict[str, StoredHost]:
 
 
 def host_of(documents: Documents, eni: Body) -> str | None:
-    """The host that an ENI is bound to: the one that claimed it or that a call named for it; else the one that
-    its instance's tag names; else the only host that there is. A host that is revoked counts: to revoke moves nothing.
+    """Return the host that an ENI is bound to; None if it is bound to none.
+
+    It is the one that claimed it or that a call named for it; else the one that its instance's tag names; else the only
+    host that there is. A host that is revoked counts: revoking moves nothing.
     """
     instance = None if about(eni).get(FIELD) else _instance_of(documents, eni)
     return bound(eni, instance, documents.of_kind[ResourceKind.HOST])
 
 
 def bound(eni: Body, instance: Body | None, hosts: Collection[str]) -> str | None:
-    """The same, from an ENI, its instance if it has one, and the names of all hosts."""
+    """Return the host that an ENI is bound to, from its instance if it has one, and the names of all hosts."""
     return named_host(eni, instance) or (next(iter(hosts)) if len(hosts) == 1 else None)
 
 
 def named_host(eni: Body, instance: Body | None) -> str:
-    """The host that an ENI or its instance's tag names; "" if none is named."""
+    """Return the host that an ENI or its instance's tag names; "" if none is named."""
     return str(about(eni).get(FIELD) or (tagged(instance) if instance else ""))
 
 
 def tagged(instance: Body) -> str:
-    """The host that an instance's tag names; "" if none does."""
+    """Return the host that an instance's tag names; "" if none does."""
     return cast("dict[str, str]", about(instance).get("tags", {})).get(TAG, "")
 
 
 def enis_at(documents: Documents, vpc_id: str = "") -> dict[str, list[str]]:
-    """Host -> the ids of the ENIs that are bound to it, in order; `vpc_id`: only those of a VPC."""
+    """Return the ids of the ENIs that are bound to each host, in order; with `vpc_id`, only those of a VPC."""
     enis = documents.of_kind[ResourceKind.ENI]
     found: dict[str, list[str]] = {}
     for name in _enis_of(documents, vpc_id) if vpc_id else enis:
@@ -145,10 +152,10 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What a host was forgotten with. `released`: the ENIs that it had. `instances`: those whose tag still names it."""
+    """What a forgotten host leaves."""
 
-    released: tuple[str, ...]
-    instances: tuple[str, ...]
+    released: tuple[str, ...]  # the ENIs that it had
+    instances: tuple[str, ...]  # those whose tag still names it
 
 
 def add_host(
@@ -158,7 +165,10 @@ def add_host(
 
     Certificates that were revoked stay so. If the host itself was revoked, that means all that were issued until then,
     unless `accepts_issued` says that they count again. If there was one host only, what was bound to it for that reason
-    stays with it, if it is of an instance or in `claimed`. StateFileError if a host can't be called so.
+    stays with it, if it is of an instance or in `claimed`.
+
+    Raises:
+        StateFileError: A host can't be called so.
     """
     if not is_host_name(name):
         raise _refused("InvalidHost.Malformed", "a host can't be called so", name, EXPECTED)
@@ -177,8 +187,10 @@ def add_host(
 def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitted:
     """End a host's stream, and let it have no other one. What it enforces stays so, and its ENIs stay bound to it.
 
-    With `serial`, that is about one of its certificates only. StateFileError if there is no such host, or it is no
-    serial number.
+    With `serial`, that is about one of its certificates only.
+
+    Raises:
+        StateFileError: There is no such host, or it is no serial number.
     """
 
     def decide(workspace: Workspace) -> Admitted:
@@ -195,7 +207,8 @@ def revoke_host(store: Store, call: Call, name: str, serial: str = "") -> Admitt
 def forget_host(store: Store, call: Call, name: str) -> Forgotten:
     """Remove a host, and release what is bound to it by a claim or a call. What is revoked of it stays revoked.
 
-    StateFileError if there is no such host, and nothing is bound to one of that name.
+    Raises:
+        StateFileError: There is no such host, and nothing is bound to one of that name.
     """
 
     def decide(workspace: Workspace) -> Forgotten:
@@ -214,7 +227,11 @@ def forget_host(store: Store, call: Call, name: str) -> Forgotten:
 
 
 def release_enis(store: Store, call: Call, name: str, enis: Iterable[str]) -> tuple[str, ...]:
-    """Single ENIs don't belong to a host any more; what was released. StateFileError with all that it can't release."""
+    """Release single ENIs from a host, and return them.
+
+    Raises:
+        StateFileError: All ENIs that it can't release.
+    """
     wanted = tuple(dict.fromkeys(enis))
 
     def decide(workspace: Workspace) -> tuple[str, ...]:
@@ -235,7 +252,7 @@ def _field(workspace: Workspace, eni: str) -> str:
 
 
 def _keep_bound(workspace: Workspace, host: str, claimed: Collection[str]) -> None:
-    """Say of ENIs that they are the only host's, before it isn't the only one any more."""
+    """Bind ENIs to the only host by name, before it isn't the only one any more."""
     for eni, body in workspace.all(ResourceKind.ENI):
         instance = _instance_of(workspace.documents, body)
         if not named_host(body, instance) and (instance or eni in claimed):
@@ -250,7 +267,10 @@ def _release(workspace: Workspace, enis: Iterable[str]) -> None:
 
 
 def _commit(store: Store, call: Call, decide: Callable[[Workspace], T]) -> T:
-    """Decides anew if others commit meanwhile; commits nothing if nothing is different."""
+    """Commit what `decide` does, and return its result. If others commit meanwhile, decide anew.
+
+    Nothing is committed if nothing is different.
+    """
     while True:
         workspace = Workspace(Documents.of(store.snapshot()))
         result = decide(workspace)
@@ -277,7 +297,7 @@ def _refusal(workspace: Workspace, name: str) -> RefusedCertificates:
 
 
 def _of_revoked(host: StoredHost, refusal: RefusedCertificates, now: float) -> RefusedCertificates:
-    """Return the refusal of a host that may be revoked, of which an earlier version has noted no time."""
+    """Return the refusal of a host that may be revoked, and for which an earlier version has noted no time."""
     is_untimed = host.is_revoked and refusal.issued_until == NEVER
     return refusal.refusing((), now) if is_untimed else refusal
 

@@ -1,12 +1,12 @@
-"""What a store of the control plane does, whatever keeps it: SQLite, etcd, or memory.
+"""The interface of a store of the control plane, whatever keeps it: SQLite, etcd, or memory.
 
 Owns the interface and its values. Must not know actions, HTTP, or how anything is kept. Every store passes the same
 conformance suite (tests/control/test_store.py).
 
 A store holds documents. A commit puts and deletes some of them, moves its guards and writes one audit record, all at
 once or not at all; its revision is one more than the last. A guard is a name, usually a VPC's id, that every commit of
-its realm compares and moves: whoever read the realm before somebody else's commit gets ConflictError, reads again and
-decides again.
+its realm compares and moves. A commit that was decided on what was there before somebody else's commit gets
+ConflictError; its caller reads again and decides again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUMMARY_S = 86_400.0  # a summary that wasn't put again for so long is forgotten
 
 
 class StoreError(SgDataplaneError):
-    """Base of what a store raises on purpose."""
+    """The base of what a store raises on purpose."""
 
     def __str__(self) -> str:
         return visible(" ".join(map(str, self.args)))
@@ -41,13 +41,17 @@ class ConflictError(StoreError):
 
 
 class GoneError(StoreError):
-    """The revision that a watch starts from isn't kept any more: take a snapshot instead. Or the one that is being read
-    isn't: read again."""
+    """The revision that a watch starts from isn't kept any more: take a snapshot instead.
+
+    Or the one that is being read isn't kept: read again.
+    """
 
 
 class UnavailableError(StoreError):
-    """The store can't be reached, or can't write (a full disk). It isn't known whether a commit under way was written;
-    its token tells."""
+    """The store can't be reached, or can't write.
+
+    It isn't known whether a commit under way was written; its token tells.
+    """
 
 
 class FullError(UnavailableError):
@@ -56,11 +60,11 @@ class FullError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one revision. `guards`: the revision at which each was moved last; one that isn't there is 0."""
+    """Everything at one revision."""
 
     revision: int
     documents: Mapping[Path, Body]
-    guards: Mapping[str, int]
+    guards: Mapping[str, int]  # the revision at which each was moved last; one that isn't there is 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +77,48 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What was answered to a request with a token. `digest`: of the request. `revision`: of its commit."""
+    """The answer that was given to a request with a token."""
 
-    digest: str
+    digest: str  # of the request
     answer: Body
-    revision: int
+    revision: int  # of its commit
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Makes a request happen once. `name`: unique for a key and its ClientToken. `until`: when it may be forgotten, in
-    seconds since 1970."""
+    """A token, which makes a request happen only once."""
 
-    name: str
-    digest: str
+    name: str  # unique for a key and its ClientToken
+    digest: str  # of the request
     answer: Body
-    until: float
+    until: float  # when it may be forgotten, in seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A commit to be made. `guards`: at which revision each was read. A path that isn't there may be deleted; one that
-    is put must not be. `audit`: the record of who did what. `forget_audit`: the records of revisions up to this one are
-    removed; never its own."""
+    """A commit to be made."""
 
     guards: Mapping[str, int]
+    """The revision at which each was read."""
     puts: Mapping[Path, Body] = field(default_factory=lambda: NOTHING)
+    """Documents to write; none of them may be in `deletes`."""
     deletes: frozenset[Path] = frozenset()
+    """Paths to delete; they needn't be there."""
     audit: Body = field(default_factory=lambda: MappingProxyType({}))
+    """The record of who did what."""
     token: Token | None = None
     forget_audit: int = 0
+    """The audit records of revisions up to this one are removed, but never the commit's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One committed revision. `guards`: those that it moved."""
+    """One committed revision."""
 
     revision: int
     puts: Mapping[Path, Body]
     deletes: frozenset[Path]
-    guards: frozenset[str]
+    guards: frozenset[str]  # those that it moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,47 +130,74 @@ class AuditRecord:
 
 
 class Store(Protocol):
-    """Safe for use by several threads and several processes."""
+    """A store. Several threads and several processes may use it."""
 
     def snapshot(self) -> Snapshot:
-        """Everything, at one revision."""
+        """Return everything, at one revision."""
 
     def reading(self) -> AbstractContextManager[Reading]:
-        """The documents of a snapshot for who needs each but once: they never are in memory all at once. GoneError,
-        while they come, if so much was committed meanwhile that they can't be read on."""
+        """Read the documents of a snapshot one by one, so that they are never in memory all at once.
+
+        Raises:
+            GoneError: While they come, so much was committed that they can't be read on.
+        """
 
     def commit(self, write: Write) -> int:
-        """Write it, durably; its revision. All of its guards move. ConflictError, UnavailableError; LimitError for what
-        is larger than this store can hold, ValueError for what none can."""
+        """Commit, durably, and return the revision. All guards of the commit move.
+
+        Raises:
+            ConflictError: A guard has moved, or the token was used.
+            UnavailableError: It isn't known whether it was written.
+            LimitError: It is larger than this store can hold.
+            ValueError: No store can hold it.
+        """
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
-        """Whole revisions in order, from `after` + 1 on, as they come. Ends when none has come for `timeout` seconds
-        (0: it never waits), or the store is closed. GoneError, on the first step or a later one, if the next revision
-        isn't kept any more, or `after` hasn't happened yet."""
+        """Yield whole revisions in order, from `after` + 1 on, as they come.
+
+        It ends when none has come for `timeout` seconds (0: it never waits), or the store is closed.
+
+        Raises:
+            GoneError: On the first step or a later one: the next revision isn't kept any more, or `after` hasn't
+                happened.
+        """
 
     def answered(self, token: str) -> Answered | None:
-        """What was answered to a request with a token that isn't forgotten yet."""
+        """Return what was answered to a request with a token; None if that is unknown or forgotten."""
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
-        """Audit records in order, from revision `after` + 1 on, or from the first one that is kept."""
+        """Return audit records in order, from revision `after` + 1 on, or from the first one that is kept."""
 
     def put_summary(self, relay: str, body: Body) -> None:
-        """What a relay says of its hosts now, instead of what it said before. It is no revision: no watch and no audit
-        has it, and it may be lost with the machine. ValueError as for a commit; LimitError, UnavailableError."""
+        """Write what a relay says of its hosts now, in place of what it said before.
+
+        It is no revision: no watch and no audit has it, and it may be lost with the machine.
+
+        Raises:
+            ValueError: No store can hold it.
+            LimitError: It is larger than this store can hold.
+            UnavailableError: It can't be written.
+        """
 
     def summaries(self) -> Mapping[str, Body]:
-        """What each relay said last, by the relay's name; not of one that has said nothing for SUMMARY_S, nor of one
-        that wrote anything but a summary."""
+        """Return the last summary of each relay, by the relay's name.
+
+        Relays that have written none for `SUMMARY_S`, or anything but a summary, are left out.
+        """
 
     def summary(self, relay: str) -> Body | None:
-        """What this relay said last, in the same way."""
+        """Return the last summary of one relay; None if there is none that counts."""
 
     def close(self) -> None:
         """Let go of files and connections. Nothing is lost."""
 
 
 def require_writable(write: Write) -> None:
-    """ValueError if it contradicts itself, or a name isn't Unicode (a lone surrogate)."""
+    """Refuse a commit that contradicts itself.
+
+    Raises:
+        ValueError: It does, or a name isn't Unicode (a lone surrogate).
+    """
     if both := write.deletes & write.puts.keys():
         raise ValueError(f"put and deleted in one commit: {sorted(both)}")
     for name in (*write.guards, *write.puts, *write.deletes, *((write.token.name,) if write.token else ())):

@@ -1,10 +1,10 @@
-"""Mappings that never change, of which the next one is cheap: it shares what stays.
+"""Mappings that never change, and make the next one cheaply: it shares what stays.
 
 Owns what such a mapping does, and the one that most use. Must not know what is in it.
 
 Most entries are in a dict that many mappings share. What was changed since is in two small ones over it. When these
-have grown, the next mapping gets a dict of its own. So a step costs what it changes, and a look-up is up to three of a
-dict. Whoever goes through all entries has them put together, once.
+have grown, the next mapping gets a dict of its own. So a step costs what it changes, and a look-up costs up to three
+look-ups in a dict. The first walk through all entries puts them together, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST = 1024  # changes over a dict, unless it is smaller itself
 
 
 class _Gone:
-    """In place of a value that was deleted, or isn't there."""
+    """A mark in place of a value that was deleted, or isn't there."""
 
 
 GONE = _Gone()
@@ -28,14 +28,14 @@ GONE = _Gone()
 
 @dataclass(frozen=True, slots=True)
 class _Layers(Generic[K, V]):
-    """`base`: shared, never changed. `over`: what became of some of its entries. `late`: entries that come after it."""
+    """The layers of a mapping."""
 
-    base: dict[K, V]
-    over: dict[K, V | _Gone] = field(default_factory=dict)
-    late: dict[K, V] = field(default_factory=dict)
+    base: dict[K, V]  # shared, never changed
+    over: dict[K, V | _Gone] = field(default_factory=dict)  # what became of some of its entries
+    late: dict[K, V] = field(default_factory=dict)  # entries that come after it
 
     def put_together(self) -> dict[K, V]:
-        """A new dict."""
+        """Return a new dict of all layers."""
         found = self.base.copy()
         for key, value in self.over.items():
             if value is GONE:
@@ -47,21 +47,21 @@ class _Layers(Generic[K, V]):
 
 
 class Stepping(Mapping[K, V], ABC):
-    """A mapping that never changes, and what makes the next one."""
+    """A mapping that never changes, and makes the next one."""
 
     __slots__ = ()
 
     @abstractmethod
     def after(self, puts: Mapping[K, V], deletes: Collection[K] = ()) -> Stepping[K, V]:
-        """The same without some entries, and then with others."""
+        """Return the mapping without some entries, and then with others."""
 
     @abstractmethod
     def whole(self) -> Mapping[K, V]:
-        """All entries, where going through them costs least. Not to be changed."""
+        """Return all entries, where going through them costs least. Callers must not change them."""
 
 
 class Layered(Stepping[K, V]):
-    """In the order of a dict: what is replaced keeps its place, and what is new comes last."""
+    """A mapping in the order of a dict: what is replaced keeps its place, and what is new comes last."""
 
     __slots__ = ("_layers",)
 
@@ -69,6 +69,7 @@ class Layered(Stepping[K, V]):
         self._layers = entries if isinstance(entries, _Layers) else _Layers(dict(entries or {}))
 
     def after(self, puts: Mapping[K, V], deletes: Collection[K] = ()) -> Layered[K, V]:
+        """Return the mapping without some entries, and then with others. It costs what it changes."""
         layers = self._layers
         changes = len(layers.over) + len(layers.late) + len(puts) + len(deletes)
         if changes > min(MOST, len(layers.base)):
@@ -89,6 +90,7 @@ class Layered(Stepping[K, V]):
         return Layered(_Layers(base, over, late))
 
     def whole(self) -> dict[K, V]:
+        """Return all entries as one dict, which is put together when this is first called."""
         layers = self._layers
         if layers.over or layers.late:
             self._layers = layers = _Layers(layers.put_together())
@@ -119,10 +121,13 @@ class Layered(Stepping[K, V]):
         return iter(self.whole())
 
     def keys(self) -> KeysView[K]:
+        """Return all keys, in order."""
         return self.whole().keys()
 
     def items(self) -> ItemsView[K, V]:
+        """Return all entries, in order."""
         return self.whole().items()
 
     def values(self) -> ValuesView[V]:
+        """Return all values, in order."""
         return self.whole().values()

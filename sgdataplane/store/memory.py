@@ -30,7 +30,10 @@ from sgdataplane.store.interface import (
 
 
 class MemoryStore:
-    """A Store. `kept`: how many revisions a watch can go back; `clock`: seconds since 1970."""
+    """A Store in memory.
+
+    `kept` is how many revisions a watch can go back, and `clock` returns seconds since 1970.
+    """
 
     def __init__(self, *, kept: int = KEPT, clock: Callable[[], float] = time.time) -> None:
         self._kept, self._clock = kept, clock
@@ -45,16 +48,19 @@ class MemoryStore:
         self._is_closed = False
 
     def snapshot(self) -> Snapshot:
+        """Return everything, at one revision."""
         with self._opened():
             revision, documents, guards = self._revision, dict(self._documents), dict(self._guards)
         return Snapshot(revision, Decoded[str](documents, decode), guards)
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
+        """Read the documents of a snapshot, one by one."""
         seen = self.snapshot()
         yield Reading(seen.revision, iter(seen.documents.items()))
 
     def commit(self, write: Write) -> int:
+        """Commit, and wake all watches."""
         require_writable(write)
         puts = encode_each(write.puts)
         record = encode(write.audit)
@@ -66,6 +72,7 @@ class MemoryStore:
             return self._revision
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        """Yield revisions as they come."""
         with self._opened():
             pass
         while self._has_news(after, timeout):
@@ -73,37 +80,47 @@ class MemoryStore:
             yield self._change(after)
 
     def answered(self, token: str) -> Answered | None:
+        """Return what was answered to a request with this token; None if it is unknown or forgotten."""
         with self._opened():
             found, until = self._tokens.get(token, (None, 0.0))
         return found if until > self._clock() else None
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
+        """Return audit records in order, from revision `after` + 1 on."""
         with self._opened():
             kept = [(revision, record) for revision, record in self._audit.items() if revision > after]
         return [AuditRecord(revision, decode(record)) for revision, record in kept[:limit]]
 
     def put_summary(self, relay: str, body: Body) -> None:
+        """Keep a relay's summary in place of the one before."""
         relay.encode()  # ValueError if it isn't Unicode
         text = encode(body)
         with self._opened():
             self._summaries[relay] = (text, self._clock() + SUMMARY_S)
 
     def summaries(self) -> Mapping[str, Body]:
+        """Return the last summary of each relay."""
         with self._opened():
             now = self._clock()
             return {relay: decode(text) for relay, (text, until) in self._summaries.items() if until > now}
 
     def summary(self, relay: str) -> Body | None:
+        """Return the last summary of one relay."""
         return self.summaries().get(relay)
 
     def close(self) -> None:
+        """End all watches. Everything is lost."""
         with self._news:
             self._is_closed = True
             self._news.notify_all()
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """The lock, as long as the store isn't closed."""
+        """Hold the lock while the block runs.
+
+        Raises:
+            UnavailableError: The store is closed.
+        """
         with self._news:
             if self._is_closed:
                 raise UnavailableError("the store is closed")

@@ -1,4 +1,4 @@
-"""Which store a text names: `sqlite:FILE`, FILE alone, or `etcd://HOST:PORT,...`.
+"""The texts that name a store: `sqlite:FILE`, FILE alone, or `etcd://HOST:PORT,...`.
 
 Owns the grammar of `--store`. Must not know how a store works.
 """
@@ -19,9 +19,18 @@ EXPECTED = "sqlite:FILE, FILE or etcd://HOST:PORT,..."
 
 
 def open_store(text: str, *, create: bool = True, private: bool = True) -> Store:
-    """`create`: whether to make a file if it isn't there; in etcd there is always a store, perhaps an empty one.
-    `private`: whether access keys are read; in etcd, a role can then do without them.
-    StateFileError if the text names no store, or what it names is none; UnavailableError; ExtraError."""
+    """Open the store that a text names.
+
+    Args:
+        text: What `--store` gives.
+        create: Whether to make a file if it isn't there. In etcd there is always a store, perhaps an empty one.
+        private: Whether access keys are read. In etcd, a role can do without them.
+
+    Raises:
+        StateFileError: The text names no store, or what it names is none.
+        UnavailableError: It can't be reached.
+        ExtraError: The packages for etcd aren't installed.
+    """
     if not text.startswith(ETCD):
         from sgdataplane.store.sqlite.store import SqliteStore  # noqa: PLC0415  (a relay of etcd's needs none of it)
 
@@ -35,7 +44,11 @@ def open_store(text: str, *, create: bool = True, private: bool = True) -> Store
 
 
 def file_of(text: str) -> Path:
-    """The file of a store that is one. StateFileError."""
+    """Return the file of a store that is one.
+
+    Raises:
+        StateFileError: The store isn't in a file.
+    """
     name = text.removeprefix(SQLITE)
     if text.startswith(ETCD):
         message, expected = "a store in etcd isn't a file: etcd makes its own copies", "etcdctl snapshot save"
@@ -48,8 +61,11 @@ def file_of(text: str) -> Path:
 
 
 def key_file_of(text: str) -> Path:
-    """Where the key lies that seals the secrets in a store, unless the user says otherwise: beside the store's file.
-    StateFileError if it isn't in one."""
+    """Return where the key lies by default that seals the secrets in a store: beside the store's file.
+
+    Raises:
+        StateFileError: The store isn't in a file.
+    """
     if text.startswith(ETCD):
         raise _refused("KeyFile", "a store in etcd has no key file beside it", text, "--key-file FILE")
     file = file_of(text)

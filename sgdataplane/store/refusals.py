@@ -5,8 +5,8 @@ Owns what is refused, and the document that says so. Must not know streams, or w
     refusal/NAME   about: {"serials": [of certificates, as text], "issued_until": seconds since 1970, or null}
 
 The certificates of the host NAME with these serial numbers are refused, and all that were issued up to that time (their
-`notBefore`, RFC 5280, section 4.1.2.5). A refusal outlives the host: whoever stole a certificate must not get the
-policy of a machine that comes later under the same name.
+`notBefore`, RFC 5280, section 4.1.2.5). A refusal outlives the host: a stolen certificate must not open the policy of a
+machine that comes later under the same name.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class RefusedCertificates:
-    """What is refused of the certificates of one host.
-
-    `serials` are in capital hexadecimal digits without leading zeros. `issued_until` is in seconds since 1970.
-    """
+    """The refused certificates of one host."""
 
     name: str
-    serials: frozenset[str] = frozenset()
-    issued_until: float = NEVER
+    serials: frozenset[str] = frozenset()  # in capital hexadecimal digits without leading zeros
+    issued_until: float = NEVER  # those issued up to then are refused, in seconds since 1970
 
     @property
     def path(self) -> Path:
+        """The path of its document."""
         return path_of(ResourceKind.REFUSAL, self.name)
 
     @property

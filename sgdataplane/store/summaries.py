@@ -1,7 +1,7 @@
-"""Read the summaries that relays wrote, within bounds.
+"""The reading of summaries that relays wrote, within bounds.
 
 A summary comes from another machine. If somebody has taken that machine over, the summary may be anything. So what
-isn't a summary is skipped: it costs no other relay its word, and little memory.
+isn't a summary is skipped: it costs no other relay its report, and little memory.
 
 Owns how large a summary may be. Must not know where it is kept, or what its fields mean (control/hosts/status.py).
 """
@@ -31,7 +31,7 @@ class SummaryError(ValueError):
 
 
 class SummaryReader:
-    """Read summaries, and log each relay whose summary is skipped once. One thread at a time may use it."""
+    """Reads summaries, and logs each relay whose summary is skipped once. One thread at a time may use it."""
 
     def __init__(self) -> None:
         self._log = limit_log(LOGGER)
@@ -39,7 +39,7 @@ class SummaryReader:
     def read_all(self, values: Iterable[tuple[str, object]]) -> dict[str, Body]:
         """Return the summaries among these pairs of a relay's name and its value.
 
-        At most MAX_RELAYS values and MAX_TOTAL bytes are read.
+        At most `MAX_RELAYS` values and `MAX_TOTAL` bytes are read.
         """
         found: dict[str, Body] = {}
         total = 0
@@ -66,7 +66,11 @@ class SummaryReader:
 
 
 def read_summary(text: bytes) -> dict[str, Any]:
-    """Return the JSON object of a text. SummaryError if it isn't one, or has more values than a summary may have."""
+    """Return the JSON object of a text.
+
+    Raises:
+        SummaryError: It isn't one, or has more values than a summary may have.
+    """
     if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS or text.count(b",") > MAX_COMMAS:
         raise SummaryError("it has too many values")
     try:
@@ -99,4 +103,11 @@ def decompress(value: object) -> bytes:
 
 
 def _refuse_constant(word: str) -> NoReturn:
+    """Return the text of a value: a string, UTF-8, or UTF-8 that zlib has compressed, which begins with an x.
+
+    No more than `MAX_TEXT` is decompressed.
+
+    Raises:
+        SummaryError: It is anything else, or longer than that.
+    """
     raise ValueError(f"{word} isn't JSON")

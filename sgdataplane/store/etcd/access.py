@@ -1,10 +1,10 @@
-"""Where a store in etcd is, and how to come there: `etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE[&cert=FILE&key=FILE]]`.
+"""The place of a store in etcd: `etcd://HOST:PORT[,HOST:PORT...][/NAME][?ca=FILE[&cert=FILE&key=FILE]]`.
 
 Owns this grammar. Must not know etcd's calls.
 
-NAME: below which keys the store lies, `sgdp` unless it is said. ca, cert, key: for TLS, the authority that signed the
-members' certificates, our certificate and its key. Without TLS the members must be on this host's loopback, because
-whoever reads along could write as well.
+NAME: below which keys the store lies, `sgdp` by default. ca, cert, key: for TLS, the authority that signed the members'
+certificates, our certificate and its key. Without TLS the members must be on this host's loopback, because anybody on
+the way could read and write as well.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ FILES = {"ca": "authority", "cert": "certificate", "key": "key"}
 
 @dataclass(frozen=True, slots=True)
 class EtcdAccess:
-    """`members`: each HOST:PORT. The files of TLS: the authority's certificate, ours and its key."""
+    """How to reach a store in etcd."""
 
-    members: tuple[str, ...]
-    name: str = NAME
-    authority: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    members: tuple[str, ...]  # each HOST:PORT
+    name: str = NAME  # below which keys the store lies
+    authority: Path | None = None  # the file of the members' authority; None without TLS
+    certificate: Path | None = None  # the file of our certificate
+    key: Path | None = None  # the file of its key
 
     @staticmethod
     def of(text: str) -> EtcdAccess:
-        """StateFileError."""
+        """Read the text that names a store in etcd.
+
+        Raises:
+            StateFileError: It isn't of this form, or has no TLS where that is needed.
+        """
         said = TEXT.fullmatch(text)
         members = tuple(said["members"].split(",")) if said else ()
         if said is None or not all(map(MEMBER.fullmatch, members)):

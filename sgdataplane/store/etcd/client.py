@@ -3,8 +3,8 @@
 Owns connections, TLS, deadlines, and going on to the next member. Must not know keys, or what is stored.
 
 Every call demands that its member has a leader (`hasleader`): one on the minority side of a partition refuses at once
-instead of being silent. A call that brings no answer is sent again, to the next member; so whoever makes a call that
-writes makes it such that twice is the same as once.
+instead of being silent. A call that brings no answer is sent again, to the next member; so a call that writes must be
+made such that twice is the same as once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ NO_SPACE = (
 
 
 class EtcdError(UnavailableError):
-    """etcd refused a call; any member would. `code`: the name of gRPC's."""
+    """etcd refused a call, and any member would.
+
+    Attributes:
+        code: The name that gRPC gives it.
+    """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"etcd refuses: {detail}")
@@ -78,7 +82,11 @@ def _read(file: Path | None) -> bytes | None:
 
 
 class Cluster:
-    """Safe for use by several threads. HostError if a file of TLS can't be read."""
+    """The members of an etcd cluster. Several threads may use it.
+
+    Raises:
+        HostError: A file of TLS can't be read.
+    """
 
     def __init__(self, access: EtcdAccess) -> None:
         self._channels = [_channel(access, member) for member in access.members]
@@ -88,7 +96,12 @@ class Cluster:
         self._is_closed = False
 
     def call(self, request: Message) -> Message:
-        """The answer of the first member that has one. EtcdError, UnavailableError."""
+        """Return the answer of the first member that has one.
+
+        Raises:
+            EtcdError: etcd refuses the call.
+            UnavailableError: No member answers in time.
+        """
         deadline = time.monotonic() + self._patience()
         try_s = max(TRY_S, IN_ALL_S / len(self.members))
         why = ""
@@ -107,8 +120,14 @@ class Cluster:
         raise UnavailableError(f"etcd doesn't answer: {why}")
 
     def _patience(self) -> float:
-        """How long a call may take. While no member answers, calls are refused at once, but for one now and then: the
-        waiting of those that queue for each other doesn't add up."""
+        """Return how many seconds a call may take.
+
+        While no member answers, calls are refused at once, but for one now and then. So the waits of calls that queue
+        for each other don't add up.
+
+        Raises:
+            UnavailableError: The call is refused at once.
+        """
         if self._failed_at == -math.inf:
             return IN_ALL_S
         if time.monotonic() - self._failed_at < AGAIN_S:
@@ -116,7 +135,13 @@ class Cluster:
         return TRY_S
 
     def _ask(self, request: Message, at: int, timeout: float) -> Message:
-        """EtcdError, UnavailableError; _NoAnswerError if another member may have an answer."""
+        """Ask one member, and return its answer. `timeout` is in seconds.
+
+        Raises:
+            EtcdError: etcd refuses the call.
+            UnavailableError: The store is closed.
+            _NoAnswerError: Another member may have an answer.
+        """
         try:
             return self._method(request, at)(request, timeout=timeout, metadata=HAS_LEADER)
         except grpc.RpcError as error:
@@ -127,8 +152,10 @@ class Cluster:
             raise
 
     def watch(self, create: Message, heard: Callable[[Message], None]) -> None:
-        """Hand over what one member says of a watch, until it says no more: it ends, has no leader, or is silent. The
-        next watch is at the next member."""
+        """Hand over what one member says of a watch, until it ends, has no leader, or is silent.
+
+        The next watch is at the next member.
+        """
         self.require_open()
         at = self._at
         pulse = _Pulse(create)
@@ -148,13 +175,13 @@ class Cluster:
         self._leave(at)
 
     def close(self) -> None:
-        """Whatever waits for an answer gets UnavailableError."""
+        """Close all connections. Calls that wait for an answer get UnavailableError."""
         self._is_closed = True
         for channel in self._channels:
             channel.close()
 
     def _leave(self, at: int) -> None:
-        """The next call goes to another member than this one."""
+        """Make the next call go to another member than this one."""
         if self._at == at:
             self._at = (at + 1) % len(self.members)
 
@@ -166,7 +193,11 @@ class Cluster:
         return make_one(path, type(request).SerializeToString, CLASSES[answer].FromString)
 
     def require_open(self) -> None:
-        """UnavailableError once it is closed."""
+        """Refuse calls once the cluster is closed.
+
+        Raises:
+            UnavailableError: It is.
+        """
         if self._is_closed:
             raise UnavailableError("the store is closed")
 
@@ -185,8 +216,10 @@ def _judged(error: Any, members: Iterable[str]) -> Exception:  # noqa: ANN401  #
 
 
 class _Pulse:
-    """The requests of one watch: it is created, and then asked every second for its progress. `give_up` ends it, once
-    it has been silent for too long."""
+    """The requests of one watch: it is created, and then asked every second for its progress.
+
+    `give_up` ends it, once it has been silent for too long.
+    """
 
     def __init__(self, create: Message) -> None:
         self._create = create
@@ -195,7 +228,7 @@ class _Pulse:
         self.give_up: Callable[[], object] = self.stop
 
     def requests(self) -> Iterator[Message]:
-        """Runs in a thread of gRPC's."""
+        """Yield the requests. A thread of gRPC's takes them."""
         yield make("WatchRequest", create_request=self._create)
         while not self._stopped.wait(PROGRESS_S):
             if time.monotonic() - self._heard > SILENT_S:
@@ -211,8 +244,10 @@ class _Pulse:
 
 
 class Bell:
-    """Rings when the head may have moved: etcd says so, or doesn't say anything any more. Its thread begins with the
-    first that waits."""
+    """A notifier of watches: it rings when the head may have moved.
+
+    That is when etcd says so, or doesn't say anything any more. Its thread begins with the first `wait`.
+    """
 
     def __init__(self, cluster: Cluster, key: bytes) -> None:
         self._cluster = cluster
@@ -223,7 +258,10 @@ class Bell:
         self.rung = 0
 
     def wait(self, rung: int, timeout: float | None) -> bool:
-        """Until it has rung more often than that; False if the time is over, or it is closed."""
+        """Wait until it has rung more often than `rung`; False if the time is over, or it is closed.
+
+        `timeout` is in seconds; None: no limit.
+        """
         if timeout is not None and timeout <= 0:
             return False
         with self._news:
@@ -234,6 +272,7 @@ class Bell:
             return self.rung != rung and not self.is_closed
 
     def close(self) -> None:
+        """End the thread, and wake everything that waits."""
         with self._news:
             self.is_closed = True
             self._news.notify_all()
@@ -263,8 +302,11 @@ class Bell:
 
 
 def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: int, revision: int) -> Iterator[Message]:
-    """Each key from `first` to before `end`, at a revision of etcd's, in pages of so many. GoneError if etcd has
-    compacted that revision."""
+    """Yield each key from `first` to before `end`, at a revision of etcd's, in pages of so many.
+
+    Raises:
+        GoneError: etcd has compacted that revision.
+    """
     while True:
         try:
             answer = call(make("RangeRequest", key=first, range_end=end, limit=size, revision=revision))
@@ -279,5 +321,5 @@ def pages(call: Callable[[Message], Message], first: bytes, end: bytes, size: in
 
 
 def pairs(answer: Message) -> list[list[Message]]:
-    """What each question of a transaction found."""
+    """Return the keys and values that each question of a transaction found."""
     return [list(one.response_range.kvs) for one in answer.responses]

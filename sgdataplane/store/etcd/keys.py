@@ -1,4 +1,4 @@
-"""Where a store lies in etcd: its keys, what their values say, and the operations on them.
+"""The layout of a store in etcd: its keys, what their values say, and the operations on them.
 
 Owns the layout. Must not know how etcd is called, or in which order things are done. Below NAME/ are
 
@@ -39,41 +39,48 @@ EQUAL, GREATER, MOD, VALUE = 0, 1, 2, 3  # etcd's numbers in a comparison
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Of the store of that name."""
+    """The keys of the store of that name."""
 
     name: str
 
     def of(self, *parts: str | int) -> bytes:
+        """Return the key of these parts. Numbers are padded, so that keys are in their order."""
         return "/".join((self.name, *(f"{part:020d}" if isinstance(part, int) else part for part in parts))).encode()
 
     def document(self, path: Path) -> bytes:
-        """Of a document."""
+        """Return the key of a document."""
         return self.of("private/doc" if path.startswith(PRIVATE) else "doc", path)
 
     def name_in(self, key: bytes, folder: str) -> str:
+        """Return the last part of a key in a folder."""
         return key.decode().removeprefix(f"{self.name}/{folder}/")
 
     def folder(self, *parts: str | int) -> tuple[bytes, bytes]:
-        """The first key in it, and the first one behind it."""
+        """Return the first key in a folder, and the first one behind it."""
         first = self.of(*parts, "")
         return first, first[:-1] + b"0"  # "0" comes after "/"
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """What one revision changes. `nonce`: whose commit it is. `puts`: documents as etcd's values. `log`: all of it, as
-    another one, but for private documents; `private`: these, b"" if there are none."""
+    """The changes of one revision."""
 
-    nonce: str
-    puts: Mapping[Path, bytes]
+    nonce: str  # a text that only this commit has
+    puts: Mapping[Path, bytes]  # documents as etcd's values
     deletes: frozenset[Path]
     guards: frozenset[str]
-    log: bytes
-    private: bytes = b""
+    log: bytes  # all of it as one value, but for private documents
+    private: bytes = b""  # the private documents as one value; b"" if there are none
 
     @staticmethod
     def of(write: Write, nonce: str) -> LogEntry:
-        """LimitError if a document is larger than etcd takes. ValueError, TypeError if it isn't JSON."""
+        """Return what a commit would change. `nonce` is its own.
+
+        Raises:
+            LimitError: A document is larger than etcd takes.
+            ValueError: A value isn't JSON.
+            TypeError: A value isn't JSON.
+        """
         about = {"nonce": nonce, "deletes": sorted(write.deletes), "guards": sorted(write.guards)}
         puts = {path: packed(body) for path, body in write.puts.items()}
         for path, value in puts.items():
@@ -86,6 +93,7 @@ class LogEntry:
 
     @staticmethod
     def read(log: bytes) -> LogEntry:
+        """Return the entry of a log's value, without private documents."""
         found = json.loads(unpacked(log))
         puts = {path: packed(body) for path, body in found["puts"].items()}
         return LogEntry(found["nonce"], puts, frozenset(found["deletes"]), frozenset(found["guards"]), log)
@@ -99,18 +107,18 @@ class LogEntry:
         return count <= MOST_OPERATIONS and size <= MOST_AT_ONCE
 
     def operations(self, keys: Keys, revision: int) -> Iterator[Message]:
-        """Put and delete the documents, and move the guards."""
+        """Yield the operations that put and delete the documents, and move the guards."""
         yield from (put(keys.of("guard", name), b"%d" % revision) for name in self.guards)
         yield from (put(keys.document(path), value) for path, value in self.puts.items())
         yield from (delete(keys.document(path)) for path in self.deletes)
 
     def private_operations(self, keys: Keys) -> Iterator[Message]:
-        """Put private documents: they are in no parcel."""
+        """Yield the operations that put private documents, which are in no parcel."""
         private = ((path, value) for path, value in self.puts.items() if path.startswith(PRIVATE))
         yield from (put(keys.document(path), value) for path, value in private)
 
     def batches(self, keys: Keys, revision: int) -> Iterator[list[Message]]:
-        """The same in transactions that etcd takes."""
+        """Yield the operations in batches, each of which fits into a transaction of etcd's."""
         batch: list[Message] = []
         size = 0
         for operation in self.operations(keys, revision):
@@ -123,7 +131,7 @@ class LogEntry:
 
 
 def revision_of(number: int, log: bytes, private: bytes = b"") -> Revision:
-    """What watches get of a revision, from its log and its private one."""
+    """Return what watches get of a revision, from its log and its private one."""
     found, more = json.loads(unpacked(log)), json.loads(unpacked(private or b"{}"))
     puts = found["puts"] | more.get("puts", {})
     return Revision(number, puts, frozenset(found["deletes"]), frozenset(found["guards"]))
@@ -133,42 +141,48 @@ def revision_of(number: int, log: bytes, private: bytes = b"") -> Revision:
 
 
 def packed(body: Mapping[str, Any]) -> bytes:
-    """An object as JSON. A long one is compressed, with its letters as they are: escaped ones would be longer."""
+    """Return an object as JSON. A long one is compressed, without escapes, which would make it longer."""
     text = encode(body)
     return text.encode() if len(text) <= LONG else zlib.compress(json_text(json.loads(text)).encode(), 1)
 
 
 def placed(place: str) -> bytes:
-    """A value whose pieces are in that folder."""
+    """Return a value whose pieces are in that folder."""
     return b"@" + place.encode()
 
 
 def place_of(value: bytes) -> str:
-    """Where its pieces are; "" if it is whole."""
+    """Return where a value's pieces are; "" if it is whole."""
     return value[1:].decode() if value.startswith(b"@") else ""
 
 
 def pending_value(parcel: str, revision: int) -> bytes:
+    """Return the value of `pending` for a parcel."""
     return json.dumps({"parcel": parcel, "revision": revision}).encode()
 
 
 def nonce_of(log: bytes) -> str:
-    """Whose commit it is."""
+    """Return the nonce of the commit that wrote a log."""
     place = place_of(log)
     return place.rpartition("/")[2] if place else str(read_value(log)["nonce"])
 
 
 def unpacked(value: bytes) -> bytes:
-    """A text in JSON begins with a brace, and what is compressed with an x."""
+    """Return a value without its compression. JSON begins with a brace, and what is compressed with an x."""
     return zlib.decompress(value) if value.startswith(b"x") else value
 
 
 def head_value(revision: int) -> bytes:
+    """Return the value of `head` at a revision."""
     return json.dumps({"format": FORMAT, "revision": revision}).encode()
 
 
 def head_of(pairs: list[Message]) -> int:
-    """The revision that a head says; 0 if there is none. StateFileError if another version wrote it."""
+    """Return the revision that a head says; 0 if there is none.
+
+    Raises:
+        StateFileError: Another version wrote the store.
+    """
     if not pairs:
         return 0
     found = json.loads(pairs[0].value)
@@ -182,12 +196,13 @@ def head_of(pairs: list[Message]) -> int:
 
 
 def token_value(token: Token, revision: int) -> bytes:
+    """Return the value of a token, with the answer to its request."""
     about: Body = {"digest": token.digest, "until": token.until, "revision": revision, "answer": dict(token.answer)}
     return packed(about)
 
 
 def answered_of(pairs: list[Message], now: float) -> Answered | None:
-    """What a token says, unless its time is over."""
+    """Return what a token says; None if there is none or its time is over. `now` is in seconds since 1970."""
     if not pairs:
         return None
     found = read_value(pairs[0].value)
@@ -195,7 +210,7 @@ def answered_of(pairs: list[Message], now: float) -> Answered | None:
 
 
 def read_value(value: bytes) -> dict[str, Any]:
-    """The object that a value says."""
+    """Return the object that a value holds."""
     return decode(unpacked(value))
 
 
@@ -203,25 +218,30 @@ def read_value(value: bytes) -> dict[str, Any]:
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> Message:
+    """Return the operation that puts a key. `lease` removes it later; 0: nothing does."""
     return make("RequestOp", request_put=make("PutRequest", key=key, value=value, lease=lease))
 
 
 def delete(first: bytes, end: bytes = b"") -> Message:
+    """Return the operation that deletes a key, or all keys up to `end`."""
     return make("RequestOp", request_delete_range=make("DeleteRangeRequest", key=first, range_end=end))
 
 
 def get(first: bytes, end: bytes = b"", limit: int = 0) -> Message:
+    """Return the operation that reads a key, or all keys up to `end`; 0 is no limit."""
     return make("RequestOp", request_range=make("RangeRequest", key=first, range_end=end, limit=limit))
 
 
 def is_there(key: bytes) -> Message:
+    """Return the comparison that a key is there."""
     return make("Compare", key=key, result=GREATER, target=MOD, mod_revision=0)
 
 
 def is_value(key: bytes, value: bytes) -> Message:
+    """Return the comparison that a key has this value."""
     return make("Compare", key=key, result=EQUAL, target=VALUE, value=value)
 
 
 def is_of(key: bytes, mod_revision: int) -> Message:
-    """Whether a key was put last at that revision of etcd's; 0: never."""
+    """Return the comparison that a key was put last at that revision of etcd's; 0: never."""
     return make("Compare", key=key, result=EQUAL, target=MOD, mod_revision=mod_revision)

@@ -92,7 +92,7 @@ def _add_field(message: Message, kind: str, name: str, number: str) -> None:
 
 
 def _classes() -> dict[str, Any]:
-    """By this way, both the locked protobuf and Debian's make them."""
+    """Return the classes by name, in a way that works with the locked protobuf and with Debian's."""
     found = GetMessages([_described()])
     return {name: found[f"{PACKAGE}.{name}"] for name in MESSAGES}
 
@@ -101,5 +101,5 @@ CLASSES = _classes()
 
 
 def make(name: str, /, **fields: object) -> Message:
-    """A message of that name."""
+    """Return a message of that name."""
     return CLASSES[name](**fields)

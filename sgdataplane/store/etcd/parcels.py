@@ -1,5 +1,4 @@
-"""What is too large for one of etcd's transactions: written in pieces beside first, and put in its places once it is
-committed.
+"""Parcels: what is too large for one of etcd's transactions is written in pieces before, and put in place after.
 
 Owns pieces, and who puts what is pending. Must not know when something is committed.
 """
@@ -31,13 +30,13 @@ NOTHING_PENDING = Pending(0, LogEntry("", {}, frozenset(), frozenset(), b""))
 
 @dataclass(frozen=True, slots=True)
 class Parcels:
-    """Of the store with these keys."""
+    """The parcels of the store with these keys."""
 
     cluster: Cluster
     keys: Keys
 
     def post(self, value: bytes, folder: str, revision: int, nonce: str) -> str:
-        """Write it in pieces; where they are."""
+        """Write a value in pieces, and return where they are."""
         place = f"{folder}/{revision:020d}/{nonce}"
         for number, start in enumerate(range(0, len(value), PIECE)):
             piece = value[start : start + PIECE]
@@ -45,16 +44,19 @@ class Parcels:
         return place
 
     def whole(self, value: bytes, at: int = 0) -> bytes:
-        """A value, also if it is in pieces; b"" if they aren't there any more. `at`: etcd's revision, 0 for now."""
+        """Return a value, also if it is in pieces; b"" if they aren't there any more.
+
+        `at` is a revision of etcd's, 0 for now.
+        """
         place = place_of(value)
         return b"".join(pair.value for pair in self.folder(at, place)) if place else value
 
     def folder(self, at: int, *parts: str | int) -> Iterator[Message]:
-        """All that is in it, at a revision of etcd's."""
+        """Return all that is in a folder, at a revision of etcd's."""
         return pages(self.cluster.call, *self.keys.folder(*parts), A_PAGE, at)
 
     def pending(self, value: bytes, at: int = 0) -> Pending:
-        """What the value of `pending` means."""
+        """Return what the value of `pending` means. `at` is a revision of etcd's, 0 for now."""
         if not value:
             return NOTHING_PENDING
         found = json.loads(value)

@@ -4,12 +4,13 @@ Owns how a commit, a snapshot and a watch are made of etcd's transactions. Must 
 
 A commit is one transaction that compares the head, the guards and the token, and puts everything. It is sent again
 until somebody answers: its log has a number that is its alone, so a commit that was made without our hearing of it is
-recognized, and none is made twice. A watch reads the log by revision; etcd's own watch, on the head, is no more than a
-bell. So nothing that a watch of etcd's may do to its events (lose, split, or compact them) changes what is read.
+recognized, and none is made twice. A watch reads the log by revision; etcd's own watch, on the head, only says that
+there may be news. So nothing that a watch of etcd's may do to its events (lose, split, or compact them) changes what is
+read.
 
 A commit that is too large for one transaction is written as a parcel first, which nobody reads. Then one transaction
-commits it and marks it as pending, and further ones put its documents. Whoever reads meanwhile takes them from the
-parcel; whoever commits next puts what is missing, if we can't any more.
+commits it and marks it as pending, and further ones put its documents. Processes that read meanwhile take them from the
+parcel; the one that commits next puts what is missing, if we can't any more.
 """
 
 from __future__ import annotations
@@ -71,20 +72,29 @@ class Found:
 
 @dataclass
 class Proposal:
-    """A commit to be made. `audit`: the value of its record. `parcel`: where its log is, if it is too large for one
-    transaction. `token_at`: etcd's revision of an older token of that name, whose time is over."""
+    """A commit to be made."""
 
     write: Write
     entry: LogEntry
-    audit: bytes
-    parcel: str = ""
-    token_at: int = 0
+    audit: bytes  # the value of its record
+    parcel: str = ""  # where its log is, if that is too large for one transaction
+    token_at: int = 0  # etcd's revision of an older token of that name, whose time is over; 0: none
 
 
 class EtcdStore:
-    """A Store. `kept`: how many revisions a watch can go back; `clock`: seconds since 1970; `private`: whether access
-    keys are read, which a relay's role needn't allow; without them it is for reading alone.
-    StateFileError if another version wrote it; UnavailableError; HostError if a file of TLS can't be read."""
+    """A Store in etcd. Without `private` it is for reading alone.
+
+    Args:
+        access: Where etcd is.
+        kept: How many revisions a watch can go back.
+        clock: Returns seconds since 1970.
+        private: Whether access keys are read. A relay's role needn't allow that.
+
+    Raises:
+        StateFileError: Another version wrote the store.
+        UnavailableError: etcd can't be reached.
+        HostError: A file of TLS can't be read.
+    """
 
     def __init__(
         self, access: EtcdAccess, *, kept: int = KEPT, clock: Callable[[], float] = time.time, private: bool = True
@@ -105,33 +115,39 @@ class EtcdStore:
             raise
 
     def snapshot(self) -> Snapshot:
+        """Return everything at one revision. If etcd compacts it meanwhile, begin anew."""
         while True:
             with suppress(GoneError):
                 return self._snapshot()
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
+        """Read the documents at one revision of etcd's, page by page."""
         revision, pending, at = self._look()
         values = self._values(at, self._parcels.pending(pending, at).entry)
         yield Reading(revision, ((path, read_value(value)) for path, value in values))
 
     def commit(self, write: Write) -> int:
+        """Commit by one transaction, or by a parcel if it is too large for one."""
         require_writable(write)
         entry = LogEntry.of(write, secrets.token_hex(8))
         with self._writing:
             return self._commit(write, entry)
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        """Yield revisions from the log, as the bell rings."""
         self._cluster.require_open()
         while changes := self._await_changes(after, timeout):
             yield from changes
             after = changes[-1].revision
 
     def answered(self, token: str) -> Answered | None:
+        """Return what was answered to a request with this token; None if it is unknown or forgotten."""
         found = self._get(get(self._keys.of("token", token)))[0]
         return layout.answered_of(found, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
+        """Return audit records in order, from revision `after` + 1 on."""
         first, (_, end) = self._keys.of("audit", after + 1), self._keys.folder("audit")
         records = []
         for pair in pages(self._cluster.call, first, end, min(limit, A_PAGE), 0):
@@ -142,21 +158,25 @@ class EtcdStore:
         return records
 
     def put_summary(self, relay: str, body: Body) -> None:
+        """Write a relay's summary, outside the revisions."""
         self._summaries.put(relay, body)
 
     def summaries(self) -> Mapping[str, Body]:
+        """Return the last summary of each relay."""
         return self._summaries.all()
 
     def summary(self, relay: str) -> Body | None:
+        """Return the last summary of one relay. The role needn't allow reading others."""
         return self._summaries.of(relay)
 
     def close(self) -> None:
+        """End all watches and calls, and close the connections."""
         self._bell.is_closed = True
         self._cluster.close()
         self._bell.close()
 
     def _get(self, *operations: Message) -> list[list[Message]]:
-        """The keys and values that each finds, all at one revision."""
+        """Return the keys and values that each operation finds, all at one revision."""
         answer = self._cluster.call(make("TxnRequest", success=operations))
         return pairs(answer)
 
@@ -164,8 +184,11 @@ class EtcdStore:
         return layout.head_of(self._get(get(self._keys.of("head")))[0])
 
     def _noted(self, head: int, known: int) -> int:
-        """The last revision, as etcd says it now. `known`: what we knew when we asked. UnavailableError if it has gone
-        back: then what this process has seen isn't what there was."""
+        """Note and return the last revision, as etcd says it now. `known` is what we knew when we asked.
+
+        Raises:
+            UnavailableError: The revision has gone back: what this process has seen isn't what there was.
+        """
         self._is_restored = self._is_restored or head < known
         if self._is_restored:
             raise UnavailableError("etcd was restored from an older copy: restart whatever uses the store")
@@ -181,7 +204,7 @@ class EtcdStore:
         return Snapshot(revision, Decoded(dict(self._values(at, entry)), read_value), guards)
 
     def _values(self, at: int, pending: LogEntry) -> Iterator[tuple[Path, bytes]]:
-        """Of all documents, at a revision of etcd's and with what is pending there."""
+        """Yield path and value of all documents, at a revision of etcd's and with what is pending there."""
         changed = {*pending.puts, *pending.deletes}
         for folder in ("doc", "private/doc") if self._private else ("doc",):
             for pair in self._parcels.folder(at, folder):
@@ -191,14 +214,17 @@ class EtcdStore:
         yield from pending.puts.items()
 
     def _look(self) -> tuple[int, bytes, int]:
-        """The last revision, the value of what is pending (b"" if nothing is), and etcd's own revision of both."""
+        """Return the last revision, the value of what is pending, and etcd's own revision of both.
+
+        The value is b"" if nothing is pending.
+        """
         known, questions = self._head, [get(self._keys.of(key)) for key in ("head", "pending")]
         answer = self._cluster.call(make("TxnRequest", success=questions))
         head, pending = pairs(answer)
         return self._noted(layout.head_of(head), known), first_value(pending), answer.header.revision
 
     def _guards(self, at: int) -> dict[str, int]:
-        """At a revision of etcd's."""
+        """Return the guards at a revision of etcd's."""
         return {self._keys.name_in(pair.key, "guard"): int(pair.value) for pair in self._parcels.folder(at, "guard")}
 
     # commits
@@ -223,8 +249,10 @@ class EtcdStore:
         return known + 1
 
     def _prepare(self, proposal: Proposal) -> int:
-        """Post the parcel, and compare the guards, of which a transaction can't compare so many; the revision at which
-        they were so. As long as the head is the same, they are."""
+        """Post the parcel if needed, and compare the guards. Return the revision at which they were as read.
+
+        A transaction can't compare so many guards. As long as the head is the same, the guards are, too.
+        """
         while True:
             revision, pending, at = self._look()
             if pending:
@@ -239,7 +267,11 @@ class EtcdStore:
         return revision
 
     def _learn(self, proposal: Proposal, found: Found, known: int) -> None:
-        """Why a transaction wasn't made, so that the next one may be. ConflictError if it must be decided anew."""
+        """Find out why a transaction wasn't made, so that the next one may be.
+
+        Raises:
+            ConflictError: It must be decided anew.
+        """
         self._noted(found.head, known)
         if found.pending:  # its guards aren't moved yet
             self._parcels.unpack(found.pending)
@@ -253,7 +285,7 @@ class EtcdStore:
         proposal.token_at = found.token_at
 
     def _try(self, proposal: Proposal, revision: int) -> Found | None:
-        """Make one transaction; None if it was made now."""
+        """Make one transaction; None if it was made now, else what it found."""
         request = make(
             "TxnRequest",
             compare=list(self._compares(proposal, revision)),
@@ -326,7 +358,7 @@ class EtcdStore:
         )
 
     def _lease(self, token: Token) -> int:
-        """One that ends some time after the token."""
+        """Return a lease that ends some time after the token."""
         hour = int(token.until // LEASE_S) + 1
         if hour not in self._leases:
             seconds = min(max(hour * LEASE_S - self._clock(), 0) + LEASE_S, LONGEST_S)
@@ -334,7 +366,7 @@ class EtcdStore:
         return self._leases[hour]
 
     def _finish(self, proposal: Proposal, revision: int) -> None:
-        """What follows a commit; it is made, also if this fails."""
+        """Do what follows a commit. If it fails, that is logged, as the commit is made."""
         try:
             if proposal.parcel:
                 self._parcels.unpack(layout.pending_value(proposal.parcel, revision))
@@ -344,7 +376,7 @@ class EtcdStore:
             LOGGER.warning("revision %d is committed, but not tidied up: %s", revision, error)
 
     def _compact(self) -> None:
-        """etcd needn't know what was before the oldest revision that is kept."""
+        """Make etcd forget everything before the oldest revision that is kept."""
         oldest = self._get(get(*self._keys.folder("log"), 1))[0]
         if oldest:
             compact(self._cluster, oldest[0].mod_revision)
@@ -352,7 +384,7 @@ class EtcdStore:
     # watches
 
     def _await_changes(self, after: int, timeout: float | None) -> list[Revision]:
-        """The next changes after `after`; none if the time is over, or the store closed."""
+        """Wait for the next changes after `after`; none if the time is over, or the store is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
@@ -367,7 +399,11 @@ class EtcdStore:
             raise
 
     def _changes(self, after: int) -> list[Revision]:
-        """The next ones after `after`, some at a time. GoneError."""
+        """Return the next revisions after `after`, at most `AT_ONCE` of them.
+
+        Raises:
+            GoneError: The next one isn't kept any more, or `after` hasn't happened.
+        """
         folders = ("log", "private/log") if self._private else ("log",)
         ranges = [get(self._keys.of(one, after + 1), self._keys.folder(one)[1], AT_ONCE) for one in folders]
         known = self._head
@@ -390,7 +426,7 @@ class EtcdStore:
 
 
 def first_value(found: list[Message]) -> bytes:
-    """The value of a key; b"" if it isn't there."""
+    """Return the value of a key; b"" if it isn't there."""
     return bytes(found[0].value) if found else b""
 
 

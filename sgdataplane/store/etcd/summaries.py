@@ -1,4 +1,4 @@
-"""What relays say of their hosts, in etcd: `summary/RELAY`, outside the revisions of the store.
+"""The summaries of relays in etcd: `summary/RELAY`, outside the revisions of the store.
 
 Owns these keys, and that etcd doesn't keep what each of them was before. Must not know what a summary says.
 
@@ -26,7 +26,10 @@ COMPACT_S = 60.0  # how long etcd keeps what a summary was before, and a bit lon
 
 
 class Summaries:
-    """Those below one store's name. Safe for use by several threads, each with a relay's name of its own."""
+    """The summaries below one store's name.
+
+    Several threads may use it, each with a relay's name of its own.
+    """
 
     def __init__(self, cluster: Cluster, keys: Keys, clock: Callable[[], float]) -> None:
         self._cluster, self._keys, self._clock = cluster, keys, clock
@@ -34,7 +37,13 @@ class Summaries:
         self._compacted_at, self._revision = time.monotonic(), 0  # etcd's own at that time
 
     def put(self, relay: str, body: Body) -> None:
-        """LimitError if it is larger than etcd takes. ValueError, TypeError if it isn't JSON."""
+        """Write a relay's summary, and compact former ones now and then.
+
+        Raises:
+            LimitError: It is larger than etcd takes.
+            ValueError: It isn't JSON.
+            TypeError: It isn't JSON.
+        """
         now = self._clock()
         value = keys.packed({"until": now + SUMMARY_S, "body": dict(body)})
         if len(value) > keys.MOST_BYTES:
@@ -69,7 +78,7 @@ class Summaries:
 
 
 def compact(cluster: Cluster, revision: int) -> None:
-    """etcd needn't know what was before this revision of its own. Somebody else may have said so already."""
+    """Make etcd forget what was before this revision of its own. Another process may have done so already."""
     if revision < 1:
         return
     try:

@@ -1,4 +1,4 @@
-"""A copy of a store's file while others write to it, and a store put back from such a copy.
+"""Copies of a store's file, made while others write to it, and stores that are put back from such copies.
 
 Owns both, and what makes a copy whole. Must not know what documents say. A copy has no key: secrets in it stay sealed.
 """
@@ -37,8 +37,12 @@ UNUSED = "a store that nobody uses: stop `sgdp api` first"
 
 
 def back_up(store: Path, copy: Path) -> int:
-    """Copy it to a file that isn't there yet, while others may write; the revision that the copy has. StateFileError if
-    there is no such store, it isn't whole, or there is a file; UnavailableError."""
+    """Copy a store to a file that isn't there yet, while others may write. Return the copy's revision.
+
+    Raises:
+        StateFileError: There is no such store, it isn't whole, or there is a file already.
+        UnavailableError: A file can't be read or written.
+    """
     with unavailable(store), closing(use(store, create=False)) as used, unavailable(copy):
         with _copied(used.path, "rw", copy) as (made, revision):
             _write_digest(made)
@@ -51,9 +55,15 @@ def back_up(store: Path, copy: Path) -> int:
 
 
 def restore(copy: Path, store: Path, call: Call) -> tuple[Version, Path | None]:
-    """Put the store back as the copy has it, in a new epoch; its version, and where the store is that was there before.
-    `call`: what the audit has of it. That changes nothing unless the copy is whole and nobody uses the store.
-    StateFileError, UnavailableError."""
+    """Put the store back as the copy has it, in a new epoch.
+
+    Return its version, and where the store is that was there before. `call` is what the audit records. Nothing is
+    changed unless the copy is whole and nobody uses the store.
+
+    Raises:
+        StateFileError: The copy isn't whole, or somebody uses the store.
+        UnavailableError: A file can't be read or written.
+    """
     require_exists(copy)
     store = store.resolve()
     with unavailable(store), closing(take_lock(store, fcntl.LOCK_EX, UNUSED)):
@@ -78,8 +88,13 @@ def _write_digest(made: Path) -> None:
 
 
 def _take_digest(copy: Path, made: Path) -> None:
-    """Check by its digest that a copy is what it was when it was made, and take the digest out. A copy that an earlier
-    version made has none. StateFileError."""
+    """Check by its digest that a copy is what it was when it was made, and take the digest out.
+
+    A copy that an earlier version made has none.
+
+    Raises:
+        StateFileError: The copy has changed.
+    """
     with _undamaged(copy), closing(connect(made)) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (DIGEST,)).fetchone():
             return
@@ -108,7 +123,7 @@ def _begun(made: Path, call: Call, at_least: int) -> Version:
 
 
 def _epoch_of(store: Path) -> int:
-    """0 if it isn't there, or can't be read any more."""
+    """Return the epoch of a store; 0 if it isn't there, or can't be read any more."""
     with suppress(sqlite3.DatabaseError), closing(connect(store)) as db:
         return epoch_in(_body(db, EPOCH))
     return 0
@@ -121,8 +136,11 @@ def _body(db: sqlite3.Connection, path: str) -> Body | None:
 
 @contextmanager
 def _copied(source: Path, mode: str, beside: Path) -> Iterator[tuple[Path, int]]:
-    """A whole copy of a store, in a file of its own beside another one; and its revision. It is removed afterwards, if
-    it still has that name. `mode`: of opening; whoever is the last to use a store must write to tidy it up."""
+    """Copy a store whole to a file beside another one; yield that and its revision.
+
+    The file is removed afterwards, if it still has that name. `mode` is that of opening: the last user of a store must
+    be able to write, to tidy it up.
+    """
     made = beside_of(beside, f"{os.getpid()}.copy")
     os.close(make_private(made))
     try:
@@ -156,7 +174,11 @@ def _undamaged(path: Path) -> Iterator[None]:
 
 
 def _revision_of(path: Path, db: sqlite3.Connection) -> int:
-    """The store's revision. StateFileError if it isn't whole: damaged, or with gaps in its audit."""
+    """Return the store's revision.
+
+    Raises:
+        StateFileError: The store isn't whole: it is damaged, or has gaps in its audit.
+    """
     with _undamaged(path):
         found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
     if found != "ok":

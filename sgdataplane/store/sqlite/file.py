@@ -48,29 +48,41 @@ COMMIT;
 
 @dataclass(frozen=True, slots=True)
 class UsedFile:
-    """A store's file while it is used. `lock`: an open file that holds the shared lock; `inode`: device and number."""
+    """A store's file while it is used."""
 
     path: Path
-    lock: IO[bytes]
-    inode: tuple[int, int]
+    lock: IO[bytes]  # an open file that holds the shared lock
+    inode: tuple[int, int]  # device and number
 
     def connect(self, synchronous: str = "FULL") -> sqlite3.Connection:
+        """Return a connection to the file."""
         return connect(self.path, synchronous=synchronous)
 
     def require_there(self) -> None:
-        """UnavailableError if it was moved or removed: what is written then would be lost with the last connection."""
+        """Refuse to write to a file that was moved or removed.
+
+        What is written to it would be lost with the last connection.
+
+        Raises:
+            UnavailableError: The file was moved or removed.
+        """
         with suppress(FileNotFoundError):
             if _inode(self.path) == self.inode:
                 return
         raise UnavailableError(f"{self.path}: the store's file was moved or removed while it is in use")
 
     def close(self) -> None:
+        """Let go of the lock."""
         self.lock.close()
 
 
 def use(path: Path, *, create: bool) -> UsedFile:
-    """Begin to use it, or what it is a link to; it is made if it isn't there and `create`. StateFileError,
-    UnavailableError."""
+    """Begin to use a store's file, or the one that a link leads to. With `create`, make it if it isn't there.
+
+    Raises:
+        StateFileError: There is no store, or it is being restored.
+        UnavailableError: The file can't be read or written.
+    """
     path = path.resolve()  # its log and its lock lie beside the file itself, whatever leads to it
     if create and not path.exists():
         _make(path)
@@ -87,8 +99,10 @@ def use(path: Path, *, create: bool) -> UsedFile:
 
 
 def connect(path: Path, mode: str = "rw", synchronous: str = "FULL") -> sqlite3.Connection:
-    """A connection that any thread may use, one at a time; transactions are begun and ended by hand. `synchronous`:
-    NORMAL for what may be lost with the machine."""
+    """Return a connection that any thread may use, one at a time. Transactions are begun and ended by hand.
+
+    `synchronous` is NORMAL for what may be lost with the machine.
+    """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
@@ -100,14 +114,22 @@ def connect(path: Path, mode: str = "rw", synchronous: str = "FULL") -> sqlite3.
 
 
 def require_exists(path: Path) -> None:
-    """StateFileError if there is no such file."""
+    """Refuse a file that isn't there.
+
+    Raises:
+        StateFileError: It isn't.
+    """
     if not path.exists():
         expected = "a store that `sgdp api` or `sgdp api keys create` has made"
         raise refused(path, "NotFound", "there is no such store", expected=expected)
 
 
 def require_store(path: Path, db: sqlite3.Connection) -> None:
-    """StateFileError unless it is a store that this version reads, or makes one of."""
+    """Refuse a file unless it is a store that this version reads, or can convert.
+
+    Raises:
+        StateFileError: It isn't.
+    """
     if _number(db, "application_id") != APPLICATION:
         raise _not_a_store(path)
     if (version := _number(db, "user_version")) not in (*STEPS, VERSION):
@@ -116,7 +138,7 @@ def require_store(path: Path, db: sqlite3.Connection) -> None:
 
 
 def _renew(db: sqlite3.Connection) -> None:
-    """Make a store of this version of an older one: whole, or not at all. Whoever has it open may go on."""
+    """Convert an older store to this version, whole or not at all. Processes that have it open may go on."""
     if _number(db, "user_version") == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
@@ -132,16 +154,22 @@ def _renew(db: sqlite3.Connection) -> None:
 
 
 def error_code(error: sqlite3.Error) -> int:
-    """Return SQLite's number of an error. What Python itself finds wrong, such as text that isn't UTF-8, has none:
-    that is damage, too."""
+    """Return SQLite's number of an error.
+
+    What Python itself finds wrong, such as text that isn't UTF-8, has none: that is damage, too.
+    """
     found: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return found
 
 
 @contextmanager
 def unavailable(path: Path) -> Iterator[None]:
-    """What the disk or SQLite refuses becomes an UnavailableError, a file that isn't SQLite's a StateFileError; what is
-    wrong with our own calls stays as it is."""
+    """Turn errors of the disk and of SQLite into the store's own. Errors in our own calls stay as they are.
+
+    Raises:
+        UnavailableError: The disk or SQLite refuses something.
+        StateFileError: The file isn't SQLite's.
+    """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InternalError):
@@ -156,7 +184,10 @@ def unavailable(path: Path) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Made beside its place and linked there whole, so nobody ever sees half a store. Somebody else may be first."""
+    """Make a store beside its place, and link it there whole, so that nobody ever sees half a store.
+
+    Somebody else may be first.
+    """
     beside = beside_of(path, f"{os.getpid()}.{threading.get_native_id()}")
     os.close(make_private(beside))
     try:
@@ -176,7 +207,11 @@ def remove(path: Path) -> None:
 
 
 def take_lock(path: Path, kind: int, expected: str) -> IO[bytes]:
-    """Lock its FILE.lock without waiting. StateFileError."""
+    """Lock the FILE.lock of a store without waiting.
+
+    Raises:
+        StateFileError: Others hold it.
+    """
     file = path.with_name(f"{path.name}.lock")
     with suppress(FileExistsError):
         os.close(make_private(file))
@@ -210,4 +245,5 @@ def _not_a_store(path: Path) -> StateFileError:
 
 
 def refused(path: Path, code: str, message: str, value: str = "", expected: str = "") -> StateFileError:
+    """Return the error of a store that is refused."""
     return StateFileError((Problem(Where(str(path)), f"InvalidStore.{code}", message, value, expected),))

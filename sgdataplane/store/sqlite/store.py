@@ -5,7 +5,7 @@ Owns the file, its tables and its transactions. Must not know what documents say
 The file is in WAL mode with synchronous=FULL: a commit that was answered survives the end of the process and of the
 machine. A commit is one IMMEDIATE transaction, so writers queue for it, and none sees half of another's. Every commit
 leaves one row in `audit` and one in `changes`; the number of the last row of `audit` is the store's revision. `changes`
-keeps the last revisions only, for those who watch.
+keeps the last revisions only, for watches.
 """
 
 from __future__ import annotations
@@ -44,8 +44,14 @@ FORGOTTEN_AT_ONCE = 100  # tokens that one commit removes, so that none takes lo
 
 
 class SqliteStore:
-    """A Store in the file `path`, which is made if it isn't there, unless `create` is false. `kept`: how many revisions
-    a watch can go back; `clock`: seconds since 1970. StateFileError if the file is no store; UnavailableError."""
+    """A Store in the file `path`, which is made if it isn't there, unless `create` is false.
+
+    `kept` is how many revisions a watch can go back, and `clock` returns seconds since 1970.
+
+    Raises:
+        StateFileError: The file is no store.
+        UnavailableError: It can't be read or written.
+    """
 
     def __init__(
         self, path: File, *, create: bool = True, kept: int = KEPT, clock: Callable[[], float] = time.time
@@ -62,18 +68,21 @@ class SqliteStore:
         self._is_closed = False
 
     def snapshot(self) -> Snapshot:
+        """Return everything, read in one transaction."""
         with self._reading() as db, _transaction(db, "DEFERRED"):
             documents = Decoded[str](dict(db.execute("SELECT path, body FROM documents")), decode)
             return Snapshot(_revision(db), documents, dict(db.execute("SELECT name, revision FROM guards")))
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
+        """Read the documents one by one, in one transaction."""
         with self._reading() as db, _transaction(db, "DEFERRED"):
             revision = _revision(db)
             with closing(db.execute("SELECT path, body FROM documents")) as rows:
                 yield Reading(revision, ((path, decode(body)) for path, body in rows))
 
     def commit(self, write: Write) -> int:
+        """Commit by one IMMEDIATE transaction."""
         require_writable(write)
         puts = encode_each(write.puts)
         record = encode(write.audit)
@@ -89,6 +98,7 @@ class SqliteStore:
         return revision
 
     def watch(self, after: int, *, timeout: float | None = None) -> Iterator[Revision]:
+        """Yield revisions as any process commits them."""
         with self._reading() as db:
             last = after
             while changes := self._await_changes(db, last, timeout):
@@ -96,15 +106,18 @@ class SqliteStore:
                 last = changes[-1].revision
 
     def answered(self, token: str) -> Answered | None:
+        """Return what was answered to a request with this token; None if it is unknown or forgotten."""
         with self._reading() as db:
             return _answered(db, token, self._clock())
 
     def events(self, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
+        """Return audit records in order, from revision `after` + 1 on."""
         with self._reading() as db:
             query = "SELECT revision, record FROM audit WHERE revision > ? ORDER BY revision LIMIT ?"
             return [AuditRecord(revision, decode(record)) for revision, record in db.execute(query, (after, limit))]
 
     def put_summary(self, relay: str, body: Body) -> None:
+        """Write a relay's summary without waiting for the disk, and remove those that are too old."""
         row = (relay, encode(body), self._clock() + SUMMARY_S)
         relay.encode()  # ValueError if it isn't Unicode
         with self._writing, unavailable(self._file.path):
@@ -115,17 +128,20 @@ class SqliteStore:
                 db.execute("DELETE FROM summaries WHERE until <= ?", (self._clock(),))
 
     def summaries(self) -> Mapping[str, Body]:
+        """Return the last summary of each relay."""
         with self._reading() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ?"
             with closing(db.execute(query, (self._clock(),))) as rows:
                 return self._summary_reader.read_all(rows)
 
     def summary(self, relay: str) -> Body | None:
+        """Return the last summary of one relay."""
         with self._reading() as db:
             query = "SELECT relay, body FROM summaries WHERE until > ? AND relay = ?"
             return self._summary_reader.read_all(db.execute(query, (self._clock(), relay))).get(relay)
 
     def close(self) -> None:
+        """End all watches, and close the file."""
         with self._news:
             self._is_closed = True
             for db in self._readers:
@@ -137,14 +153,14 @@ class SqliteStore:
         self._file.close()
 
     def _tell(self) -> None:
-        """Wake whoever watches in this process."""
+        """Wake all watches in this process."""
         with self._news:
             self._told += 1
             self._news.notify_all()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else uses meanwhile."""
+        """Yield a connection that nobody else uses meanwhile."""
         with unavailable(self._file.path):
             db = self._taken()
             try:
@@ -189,7 +205,7 @@ class SqliteStore:
         self._writer.execute(f"DELETE FROM tokens WHERE name IN ({forgotten})", limits)
 
     def _await_changes(self, db: sqlite3.Connection, after: int, timeout: float | None) -> list[Revision]:
-        """The next changes after `after`; none if the time is over, or the store closed."""
+        """Wait for the next changes after `after`; none if the time is over, or the store is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._is_closed:
             seen = self._seen(db)
@@ -203,7 +219,7 @@ class SqliteStore:
         return []
 
     def _seen(self, db: sqlite3.Connection) -> tuple[int, int]:
-        """Differs once this process has committed or closed, or another one has committed."""
+        """Return a value that differs once this process has committed or closed, or another one has committed."""
         return self._told, _data_version(db)
 
     def _await_telling(self, told: int, timeout: float) -> None:
@@ -217,7 +233,7 @@ def _revision(db: sqlite3.Connection) -> int:
 
 
 def _data_version(db: sqlite3.Connection) -> int:
-    """Another number once another connection has committed."""
+    """Return a number that differs once another connection has committed."""
     found: int = db.execute("PRAGMA data_version").fetchone()[0]
     return found
 
@@ -244,7 +260,11 @@ def _write_token(db: sqlite3.Connection, token: Token, revision: int) -> None:
 
 
 def _changes(db: sqlite3.Connection, after: int) -> list[Revision]:
-    """The next ones after `after`, some at a time. GoneError."""
+    """Return the next revisions after `after`, at most `AT_ONCE` of them.
+
+    Raises:
+        GoneError: The next one isn't kept any more, or `after` hasn't happened.
+    """
     query = "SELECT revision, puts, deletes, guards FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
     found = [_change(*row) for row in db.execute(query, (after, AT_ONCE))]
     if found and found[0].revision != after + 1:
@@ -260,7 +280,7 @@ def _change(revision: int, puts: str, deletes: str, guards: str) -> Revision:
 
 @contextmanager
 def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """Ends with a commit; if anything fails, nothing of it was written."""
+    """Run the block as a transaction of that kind. If anything fails, nothing of it is written."""
     db.execute(f"BEGIN {kind}")
     try:
         yield
