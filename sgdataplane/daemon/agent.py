@@ -1,9 +1,9 @@
-"""The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
+r"""The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
 
 Owns the wiring, and the end. Is given a configuration. Must not know how policies are enforced.
 
-    the state's file or folder, bindings (inotify)   \\
-    links, namespaces and their names, our tables    \\
+    the state's file or folder, bindings (inotify)   \
+    links, namespaces and their names, our tables    \
     SIGHUP, SIGTERM, SIGINT                            >  causes -> one cycle -> status, log, systemd
     the control socket                                /
     the timer, retries                               /
@@ -65,11 +65,16 @@ from sgdataplane.trial.record import TrialFolder
 
 
 class _Watch(Protocol):
+    """Something that a selector can wait for."""
+
     def fileno(self) -> int: ...
 
 
 class Agent:
-    """Made and run by `run_agent`. `config_file`: the configuration's file, for a reload. `limit`: of the log."""
+    """The agent, which `run_agent` makes and runs.
+
+    `config_file` is the configuration's file, for a reload. `limit` limits the log.
+    """
 
     def __init__(
         self, config: Config, config_file: Path, chosen: Mapping[str, object], stack: ExitStack, limit: LogLimit
@@ -134,7 +139,7 @@ class Agent:
         self._selector.register(watch, selectors.EVENT_READ, call)
 
     def run(self, *, once: bool) -> None:
-        """Run until a signal ends it, or `once`: for one cycle."""
+        """Run until a signal ends it, or with `once` for one cycle."""
         self._schedule.add(Cause.START)
         self._clearer.is_idle = once
         while not self._is_ending:
@@ -167,7 +172,7 @@ class Agent:
         return min(wait for wait in waits if wait is not None)
 
     def _waits(self) -> tuple[tuple[Cause, float | None], ...]:
-        """Cycles that time alone makes due: how long until each."""
+        """Return the cycles that time alone makes due, with the seconds until each."""
         return (
             (Cause.TURN, self._turns.wait_s),
             (Cause.MODE, self._reconciler.mode_wait_s),
@@ -181,12 +186,13 @@ class Agent:
 
     @property
     def status(self) -> Status:
+        """The agent's status."""
         return self._status
 
     # events
 
     def _handle(self, call: Callable[[], None]) -> None:
-        """No event can end the agent, whatever others sent."""
+        """Call what an event asks for. No event can end the agent, whatever others sent."""
         try:
             call()
         except Exception:  # noqa: BLE001  # a bug, or no memory: the event is lost, so look at everything
@@ -204,7 +210,7 @@ class Agent:
         self._notifier.beat()
 
     def _count(self, call: Callable[[], None]) -> None:
-        """A bug in counting, or no memory for it, harms nothing else."""
+        """Call what counts. A bug in it, or no memory for it, harms nothing else."""
         try:
             call()
         except Exception:  # noqa: BLE001
@@ -260,7 +266,7 @@ class Agent:
                 self._schedule.add(Cause.RELOAD)
 
     def _read_bindings(self) -> tuple[Binding, ...] | None:
-        """None if they can't be read; the next cycle reports why."""
+        """Return the bindings; None if they can't be read, which the next cycle reports."""
         with suppress(SgDataplaneError):
             return self._registry.load()
         return None
@@ -305,15 +311,17 @@ class Agent:
         tidy()
 
     def _serve_at(self, config: Config) -> dict[str, str]:
-        """Where the configuration says; why that fails."""
+        """Serve where the configuration says. Return why that fails, by the event to log; "" where it doesn't."""
         return {
             "metrics-not-served": self._metrics_server.follow(config.metrics),
             "status-not-served": self._status_server.follow(config.status_socket),
         }
 
     def _heard(self) -> Heard:
-        """What was heard since the last cycle, and whose turn it is among the namespaces of which something was heard
-        or where something was left undone."""
+        """Return the events since the last cycle, and whose turn it is among the namespaces that they concern.
+
+        Namespaces where something was left undone take turns with those.
+        """
         self._turns.forget_calm()
         self._journal.forget_ours()
         self._turns.suspect(self._journal.drifted)
@@ -338,7 +346,10 @@ class Agent:
         self._containers.follow(running, lost, is_look=bool(LOOKING & report.causes))
 
     def _take_turns(self, report: CycleReport, host: HostReport) -> None:
-        """If nothing could be done, nobody waits; nor if somebody has asked to look at everything."""
+        """Note which namespaces had their turn, and which wait.
+
+        If nothing could be done, none waits; nor if somebody has asked to look at everything.
+        """
         if ASKED & report.causes:
             self._turns.forget()
             self._limit.forget()
@@ -351,7 +362,7 @@ class Agent:
         self._namespaces.leave(host.left)
 
     def _reload(self) -> None:
-        """A bad configuration changes nothing."""
+        """Read the configuration again. A bad one changes nothing."""
         try:
             must_exist = self._config_file != CONFIG_FILE
             new = load_config(self._config_file, must_exist=must_exist, chosen=self._chosen)
@@ -368,8 +379,13 @@ class Agent:
 
 
 def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *, once: bool = False) -> Status:
-    """Run until SIGTERM or SIGINT, or `once`: for one cycle; return the status at the end. HostError if another agent
-    runs, or the kernel can't report events. `chosen`: choices that override the configuration, also after a reload."""
+    """Run the agent until SIGTERM or SIGINT, or with `once` for one cycle; return the status at the end.
+
+    `chosen` are choices that override the configuration, also after a reload.
+
+    Raises:
+        HostError: Another agent runs, or the kernel can't report events.
+    """
     limit = logs.set_up(config.log_level)
     if once:
         config = replace(config, metrics="", status_socket="", history=None)  # there would be no time to ask

@@ -1,6 +1,6 @@
-"""What the agent answers to whoever asks on its sockets.
+"""The agent's answers on its sockets.
 
-Owns which part of the agent answers what. Is given these parts. Must not know sockets, or when cycles run.
+Owns which part of the agent answers what. Its input is these parts. Must not know sockets, or when cycles run.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ CAUSES = {Request.RELOAD: Cause.RELOAD, Request.RESYNC: Cause.RESYNC}
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The parts of the agent that answer. `state`: returns the state in force. `start_cycle`: asks for a cycle, and
-    returns the number of the one that will have done it."""
+    """The parts of the agent that answer."""
 
     status: Status
     counts: Counts
     trials: Trials
     undo: Undo
-    state: Callable[[], CloudState]
-    start_cycle: Callable[[Cause], int]
+    state: Callable[[], CloudState]  # returns the state in force
+    start_cycle: Callable[[Cause], int]  # asks for a cycle, and returns the number of the one that will have done it
 
     def answer(self, asked: ControlRequest) -> bytes:
-        """Answer root. What can't be done is refused with why."""
+        """Answer root. What can't be done is refused with the reason."""
         try:
             return spell_answer(**self._found(asked))
         except (SgDataplaneError, AnswerTooLargeError) as error:

@@ -23,7 +23,7 @@ MAX_BYTES = 64
 
 
 class AuditEndFile:
-    """`error`: why it isn't as it should be on disk; "" if it is."""
+    """The file that keeps which audits have ended. `error` says why it isn't as it should be; "" if it is."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / AUDIT_ENDED
@@ -31,7 +31,7 @@ class AuditEndFile:
         self._stored: str | None = None
 
     def load(self) -> str:
-        """The time that is kept (modes.py); "" if there is none, or it can't be read."""
+        """Return the time that is kept (modes.py); "" if there is none, or it can't be read."""
         try:
             found = self.path.stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
@@ -44,8 +44,10 @@ class AuditEndFile:
         return self._stored or ""
 
     def store(self, ended: str) -> None:
-        """Keep this time from now on, unless it is kept already. It has to survive a loss of power: without it, the
-        next start may audit what is enforced now."""
+        """Keep this time from now on, unless it is kept already.
+
+        It has to survive a loss of power: without it, the next start may audit what is enforced now.
+        """
         if ended == self._stored:
             return
         try:

@@ -1,6 +1,6 @@
-"""Marks of old epochs are cleared ahead, in a thread of its own, so that no change has to wait for it.
+"""The clearing of marks of old epochs ahead, in a thread of its own, so that no change has to wait for it.
 
-Owns whose sessions are cleared, in which order, and what is known of them. Is given the reports of cycles. Must not
+Owns whose sessions are cleared, in which order, and what is known of them. Its input is the reports of cycles. Must not
 know what a mark means, or which epoch comes next.
 
 Namespaces take turns, a slice each. So one with very many sessions, or one whose root keeps writing marks, delays no
@@ -35,16 +35,16 @@ AGAIN_S = 10.0  # after a clearing that others have kept from its end
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What is to be cleared in one namespace, while the row of applies lasts that began with the stamp `since`."""
+    """What is to be cleared in one namespace."""
 
     key: Key
-    since: Stamp
-    clearing: Callable[[], Clearing] = field(compare=False)
-    epochs: frozenset[int] = frozenset()
+    since: Stamp  # the stamp with which the row of applies began for which this is due
+    clearing: Callable[[], Clearing] = field(compare=False)  # begins the clearing
+    epochs: frozenset[int] = frozenset()  # those whose marks are cleared
 
 
 def duties(host: HostReport) -> Iterator[Duty]:
-    """What is due on this host."""
+    """Yield what is due on this host."""
     for report in host.namespaces:
         ageing = report.ageing
         if ageing is None or report.is_gone:
@@ -63,6 +63,8 @@ def _place_of(report: NamespaceReport) -> Place:
 
 @dataclass(slots=True)
 class _Job:
+    """A clearing that has begun."""
+
     duty: Duty
     clearing: Clearing
     slices: Generator[None, None, None]
@@ -74,8 +76,11 @@ class _Job:
 
 
 class Clearer:
-    """All but its own thread's work is for one thread, which can wait for its file descriptor: there is something to
-    read when a clearing has ended. `is_idle`: it does nothing."""
+    """Clears marks in a thread of its own. All methods are for one other thread.
+
+    That thread can wait for the file descriptor: there is something to read when a clearing has ended. If `is_idle`,
+    nothing is cleared.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.cleared: dict[Key, ClearedEpochs] = {}
@@ -92,11 +97,15 @@ class Clearer:
         self._is_free.set()
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when a clearing has ended."""
         return self._reader.fileno()
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:
-        """In this block, a slice comes only every YIELD_S: whatever the caller does has the interpreter for itself."""
+        """Slow the clearing down while the block runs, to a slice every `YIELD_S`.
+
+        So the caller has the interpreter for itself.
+        """
         self._is_free.clear()
         try:
             yield
@@ -105,10 +114,11 @@ class Clearer:
 
     @property
     def known(self) -> dict[Key, ClearedEpochs] | None:
-        """What is cleared; None if it does nothing."""
+        """What is cleared, by namespace; None if nothing is ever cleared."""
         return None if self.is_idle else self.cleared
 
     def close(self) -> None:
+        """End the thread after its slice."""
         with self._lock:
             self._is_closed = True
             self._jobs.clear()
@@ -130,12 +140,12 @@ class Clearer:
             self._is_working = False
 
     def _waits(self, duty: Duty) -> bool:
-        """Whether it was tried in vain a moment ago."""
+        """Whether a clearing was tried in vain a moment ago."""
         failed, since = self._failed.get(duty.key, (None, 0.0))
         return failed == duty and self._clock() < since + AGAIN_S
 
     def _begin(self) -> bool:
-        """Whether there is memory for the thread."""
+        """Start the thread, and return whether there was memory for it."""
         try:
             threading.Thread(target=self._work, name="clearer", daemon=True).start()
         except RuntimeError:
@@ -143,7 +153,7 @@ class Clearer:
         return True
 
     def read(self) -> frozenset[Key]:
-        """The namespaces where a clearing has ended, whatever it achieved."""
+        """Return the namespaces where a clearing has ended, whatever it achieved."""
         with suppress(BlockingIOError):
             self._reader.recv(4096)
         with self._lock:
@@ -179,13 +189,16 @@ class Clearer:
                     self._writer.send(b"\0")
 
     def _next(self) -> _Job | None:
-        """The job whose turn it is; None, and the thread ends, if there is none."""
+        """Return the job whose turn it is; None, and the thread ends, if there is none."""
         with self._lock:
             self._is_working = bool(self._jobs)
             return self._jobs[0] if self._jobs else None
 
     def _step(self, job: _Job) -> bool:
-        """Do one slice; False if it was the last one. Whatever goes wrong there concerns that namespace only."""
+        """Do one slice, and return whether it wasn't the last one.
+
+        Whatever goes wrong there concerns that namespace only.
+        """
         is_over = True
         try:
             next(job.slices)

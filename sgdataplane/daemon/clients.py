@@ -1,11 +1,12 @@
-"""Clients of a listening socket: how many there may be, how much they may send, and how long they may take.
+"""The clients of a listening socket: how many there may be, how much they may send, and how long they may take.
 
-Owns the connections; none can make the server wait. Is given a socket, a selector, and what answers. Must not know what
-is said.
+Owns the connections; none can make the server wait. Its input is a socket, a selector, and what answers. Must not know
+what is said.
 
 If all places are taken and another client comes, the oldest client that is still asking is dropped, or, if all have
 asked, the oldest that is still reading. Each client has at least SHORTEST_S, so a new one waits no longer for slow
-ones."""
+ones.
+"""
 
 from __future__ import annotations
 
@@ -30,27 +31,32 @@ Reply = Callable[[socket.socket, bytes], bytes | None]
 
 @dataclass(slots=True)
 class _Client:
+    """One client's connection."""
+
     door: socket.socket
-    since: float  # it came, or was answered
-    asked: bytes = b""
-    answer: bytes = b""
-    sent: int = 0
+    since: float  # when it came, or was answered
+    asked: bytes = b""  # what it has sent
+    answer: bytes = b""  # what it gets; b"" until it has asked
+    sent: int = 0  # bytes of the answer that are sent
 
 
 class Clients:
-    """Served in the caller's loop: each key's data in the selector is what to call. A client gets one answer, then its
-    connection is closed."""
+    """The clients of one socket, which are served in the caller's loop.
+
+    Each key's data in the selector is what to call. A client gets one answer, then its connection is closed.
+    """
 
     def __init__(
         self, door: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
     ) -> None:
-        """`door` listens, and doesn't block. It remains the caller's."""
+        """Begin to accept clients. `door` listens and doesn't block. It remains the caller's."""
         self._door, self._selector, self._reply, self._clock = door, selector, reply, clock
         self._clients: dict[int, _Client] = {}
         self._opens: float | None = None  # when to accept again
         selector.register(door, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
+        """Drop all clients. The listening socket stays open."""
         for client in tuple(self._clients.values()):
             self._drop(client)
         if self._opens is None:
@@ -58,7 +64,7 @@ class Clients:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until `expire` has something to do; None if there is nothing."""
+        """The seconds until `expire` has something to do; None if there is nothing."""
         moments = [client.since + MAX_SECONDS for client in self._clients.values()]
         if self._opens is not None:
             moments.append(self._opens)
@@ -88,7 +94,7 @@ class Clients:
             self._selector.register(self._door, selectors.EVENT_READ, self._accept)
 
     def _close_until(self, moment: float) -> None:
-        """Accept nobody until then; new clients wait in the kernel's queue."""
+        """Accept nobody until that moment. New clients wait in the kernel's queue."""
         self._opens = moment
         self._selector.unregister(self._door)
 

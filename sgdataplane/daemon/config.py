@@ -34,40 +34,49 @@ FIXED = ("bindings", "state_directory", "socket")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """state: the state's file or folder.    choices: one key each (model/choices.py). uplinks: as for `sgdp apply`.
-    bind: which labels of an interface bind it to an ENI without `sgdp attach`.    bind_in: in which namespaces
-    (patterns). audit: which ENIs are in audit mode, whatever the state says (patterns of ids). audit_until: until when;
-    "" is without end. conntrack_max: "auto" raises the kernel's setting if a router needs that, "keep" doesn't.
-    adoption_window: for how many seconds running sessions of an ENI may continue when it is first protected. resync:
-    seconds between two looks at everything, even if nothing was heard. fence, prove: as in
-    enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
-    and the hits per rule are kept.    socket: where `sgdp status` asks. status_socket: where the owner of the state
-    asks whether it is in force; "" for none. metrics: the address and port for Prometheus; "" for none.
-    history: for how long, and in how much room, it is kept what happened; None: it isn't."""
+    """What the agent is configured with."""
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
+    """The state's file or folder."""
     choices: Choices = ON_HOSTS
+    """One key for each (model/choices.py)."""
     uplinks: tuple[str, ...] = ()
+    """Interfaces of routers that lead elsewhere, as for `sgdp apply`."""
     bind: tuple[Means, ...] = ()
+    """Which labels of an interface bind it to an ENI without `sgdp attach`."""
     bind_in: tuple[str, ...] = BindRule().names
+    """Patterns of the names of namespaces where interfaces are bound by labels."""
     audit: tuple[str, ...] = ()
+    """Patterns of the ids of ENIs that are in audit mode, whatever the state says."""
     audit_until: str = ""
+    """When audit mode ends for these; "": never."""
     conntrack_max: str = "auto"
+    """Whether the kernel's setting is raised if a router needs that: "auto" does so, "keep" doesn't."""
     adoption_window: float = 30.0
+    """For how many seconds running sessions of an ENI may continue when it is first protected."""
     resync: float = 300.0
+    """Seconds between two looks at everything, even without any event."""
     fence: bool = True
+    """Whether there is a fence at the interfaces of ENIs (enforce.Settings)."""
     prove: bool = True
+    """Whether tables are proven before the kernel gets them (enforce.Settings)."""
     bindings: Path = ATTACHED_DIR
+    """The folder where `sgdp attach` keeps its bindings."""
     state_directory: Path = Path("/var/lib/sgdataplane")
+    """Where the last good policy and the hits per rule are kept."""
     socket: Path = Path("/run/sgdataplane/agent.sock")
+    """Where `sgdp status` asks."""
     status_socket: str = ""
+    """Where the owner of the state asks whether it is in force; "" for none."""
     log_level: str = "info"
     metrics: str = ""
+    """The address and port for Prometheus; "" for none."""
     history: HistoryRoom | None = None
+    """For how long, and in how much room, history is kept; None: it isn't."""
 
     @property
     def manner(self) -> Manner:
-        """How the state is put in force."""
+        """The manner in which the state is put in force."""
         chosen = self.choices
         settings = Settings(
             on_change=chosen.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
@@ -77,7 +86,7 @@ class Config:
 
     @property
     def bind_rule(self) -> BindRule:
-        """How interfaces are bound without `sgdp attach`."""
+        """The rule by which interfaces are bound without `sgdp attach`."""
         return BindRule(self.bind, self.bind_in)
 
 
@@ -136,8 +145,13 @@ KINDS: Mapping[str, ValueKind | Choice] = {
 
 
 def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})) -> Config:
-    """ConfigError with everything that is wrong with the file. Unless it `must_exist`, a missing file means the
-    defaults. `chosen`: choices that override the file."""
+    """Return the configuration that the file and `chosen` choices make.
+
+    A missing file means the defaults, unless it `must_exist`.
+
+    Raises:
+        ConfigError: Everything that is wrong with the file.
+    """
     file = SettingsFile(path, must_exist=must_exist)
     read = file.read(KINDS)
     choices = ON_HOSTS.over({name: read.pop(name) for name in CHOICES if name in read}).over(chosen)
@@ -150,6 +164,6 @@ def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = 
 
 
 def changed_at_start_only(old: Config, new: Config) -> tuple[str, ...]:
-    """Changed keys that are read only at a start."""
+    """Return the changed keys that are read only at a start."""
     names = (entry.name for entry in fields(Config) if entry.name in FIXED)
     return tuple(name for name in names if getattr(old, name) != getattr(new, name))

@@ -1,7 +1,7 @@
-"""Watching the engines for attached containers that start, and finding their processes.
+"""A watch for attached containers that start, which finds their processes.
 
-Owns the threads that wait for engines, so that a slow, dead or missing engine delays nobody. Is given names. Must not
-know bindings, or what is done with a process.
+Owns the threads that wait for engines, so that a slow, dead or missing engine delays nobody. Its input is names. Must
+not know bindings, or what is done with a process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ KNOWN = {
 
 
 class ContainerWatch:
-    """For a selector: readable when a container was found. It follows no engine while no container is wanted."""
+    """A watch for a selector: it is readable when a container was found.
+
+    It follows no engine while no container is wanted.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -41,10 +44,11 @@ class ContainerWatch:
         self._followers: tuple[_Follower, ...] = ()
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when a container was found."""
         return self._reader.fileno()
 
     def close(self) -> None:
-        """Returns at once; the threads end by themselves."""
+        """End the watch. It returns at once; the threads end by themselves."""
         self._stop()
         with self._changed:
             self._is_ended = True
@@ -52,8 +56,11 @@ class ContainerWatch:
         self._writer.close()
 
     def follow(self, names: Collection[str], lost: Collection[str], *, is_look: bool = False) -> None:
-        """Follow these containers, by name or id, and no others. New ones are asked for now; with `is_look` all are.
-        `lost`: those that have ended; they are asked for at once, then less and less often."""
+        """Follow these containers, by name or id, and no others.
+
+        New ones are asked for now; with `is_look` all are. `lost` are those that have ended: they are asked for at
+        once, then less and less often.
+        """
         with self._changed:
             new = set(names) - (set() if is_look else self._wanted - (set(lost) - self._lost))
             self._wanted, self._lost = frozenset(names), frozenset(lost)
@@ -73,8 +80,10 @@ class ContainerWatch:
             self._reader.recv(4096)
 
     def take(self) -> Mapping[str, int | BindingError]:
-        """The processes found since the last call, or why there is none. Use them at once: process numbers are used
-        again."""
+        """Return the processes that were found since the last call, or why there is none.
+
+        Use them at once: process numbers are used again.
+        """
         with self._changed:
             found, self._found = self._found, {}
         return found
@@ -96,8 +105,10 @@ class ContainerWatch:
             self._changed.notify_all()
 
     def _ask(self, mine: tuple[_Follower, ...]) -> None:
-        """The thread that asks engines, one container at a time, while these followers are in use. A lost container may
-        return without an event, so it is asked for again and again."""
+        """Ask engines, one container at a time, while these followers are in use. A thread runs it.
+
+        A lost container may return without an event, so it is asked for again and again.
+        """
         lost, wait = frozenset[str](), FIRST_WAIT_S
         while True:
             with self._changed:
@@ -137,7 +148,10 @@ class ContainerWatch:
 
 
 class _Follower(threading.Thread):
-    """Follows the events of one engine, and starts again when they end. The engine need not run yet."""
+    """A thread that follows the events of one engine, and starts again when they end.
+
+    The engine need not run yet.
+    """
 
     def __init__(self, engine: str, on_event: Callable[[Started | None], None]) -> None:
         super().__init__(name=engine, daemon=True)
@@ -168,7 +182,7 @@ class _Follower(threading.Thread):
             self._events.close()
 
     def stop(self) -> None:
-        """The thread ends soon."""
+        """Let the thread end soon."""
         with self._lock:
             self._is_over.set()
             if self._events is not None:

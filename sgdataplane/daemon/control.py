@@ -1,7 +1,7 @@
-"""The agent's sockets: what is said on them, who may ask, and how to ask. One line of JSON goes each way.
+"""The agent's sockets: requests and answers, who may ask, and how to ask. One line of JSON goes each way.
 
-Owns requests, answers and their limits, the sockets, and the lock beside the first one. Is given what answers requests.
-Must not know how a request is carried out.
+Owns requests, answers and their limits, the sockets, and the lock beside the first one. Its input is what answers
+requests. Must not know how a request is carried out.
 
     request     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
                 {"request": "status", "eni": "eni-1"}       with this ENI alone
@@ -65,7 +65,7 @@ MAX_ANSWER_BYTES = 64 << 20
 
 
 class Request(enum.Enum):
-    """What can be requested."""
+    """The kind of a request."""
 
     STATUS = "status"
     RELOAD = "reload"
@@ -87,7 +87,7 @@ NAMING = (Request.STATUS, Request.COUNTERS, Request.FIND)  # requests that may n
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """What a client wants of the agent."""
+    """A client's request to the agent."""
 
     request: Request
     eni: str = ""  # for this one alone; "": for all
@@ -113,7 +113,11 @@ class ProtocolError(Exception):
 
 
 def parse_request(line: bytes) -> ControlRequest:
-    """ProtocolError if the line isn't a request."""
+    """Read the line of a request.
+
+    Raises:
+        ProtocolError: It is none.
+    """
     value = _object(line)
     word = value.pop("request", None)
     if not all(key in KINDS and type(entry) in KINDS[key] for key, entry in value.items()):
@@ -126,20 +130,27 @@ def parse_request(line: bytes) -> ControlRequest:
 
 
 def spell_request(request: Request, eni: str = "", **about: Any) -> bytes:  # noqa: ANN401  # fields of ControlRequest
+    """Return the line of a request. `about` are further fields of `ControlRequest`."""
     asked = ControlRequest(request, eni, **about)
     return _line({"request": request.value, **{key: entry for key in KINDS if (entry := getattr(asked, key))}})
 
 
 def spell_answer(**content: object) -> bytes:
+    """Return the line of an answer."""
     return _line({"ok": True, **content})
 
 
 def spell_refusal(error: str) -> bytes:
+    """Return the line that refuses a request."""
     return _line({"ok": False, "error": error})
 
 
 def parse_answer(line: bytes) -> dict[str, object]:
-    """The answer's content, without `ok`. ProtocolError with the agent's words if it refused."""
+    """Return an answer's content, without `ok`.
+
+    Raises:
+        ProtocolError: The agent has refused, with its words; or it is no answer.
+    """
     value = _object(line)
     if value.get("ok") is not True:
         raise ProtocolError(str(value.get("error", "the answer could not be read")))
@@ -166,8 +177,10 @@ Answer = Callable[[ControlRequest], bytes]
 
 
 class Answering(Clients):
-    """Serves a socket in the caller's loop: each key's data in the given selector is what to call. `may_ask`: whether
-    a user may, besides root and our own; `refusal`: what anybody else is told."""
+    """Serves a socket in the caller's loop: each key's data in the given selector is what to call.
+
+    `may_ask` is whether a user may ask, besides root and our own. `refusal` is what anybody else is told.
+    """
 
     def __init__(
         self,
@@ -215,6 +228,7 @@ class ControlServer(Answering):
         super().__init__(self._listening, (selector, clock), answer)
 
     def close(self) -> None:
+        """Drop all clients, and remove the socket."""
         super().close()
         self._listening.close()
         self._path.unlink(missing_ok=True)
@@ -222,8 +236,10 @@ class ControlServer(Answering):
 
 
 class StatusServer:
-    """The status socket, which serves nowhere until `follow` names a path. `tell`: what the owner of the state is told;
-    `owner`: that user."""
+    """The status socket, which serves nowhere until `follow` names a path.
+
+    `tell` returns what the owner of the state is told, and `owner` returns that user.
+    """
 
     def __init__(
         self,
@@ -238,8 +254,10 @@ class StatusServer:
         self._clients: Answering | None = None
 
     def follow(self, at: str) -> str:
-        """Serve at this path ("": nowhere) from now on; return why that fails, or "". Call it often: it does nothing if
-        it serves there already."""
+        """Serve at this path ("": nowhere) from now on; return why that fails, or "".
+
+        Call it often: it does nothing if it serves there already.
+        """
         if at == self._at:
             return ""
         self.close()
@@ -258,6 +276,7 @@ class StatusServer:
         return ""
 
     def close(self) -> None:
+        """Drop all clients, and remove the socket."""
         if self._clients is not None and self._listening is not None:
             self._clients.close()
             self._listening.close()
@@ -266,9 +285,11 @@ class StatusServer:
 
     @property
     def wait_s(self) -> float | None:
+        """The seconds until `expire` has something to do; None if there is nothing."""
         return None if self._clients is None else self._clients.wait_s
 
     def expire(self) -> None:
+        """Drop clients that have taken too long."""
         if self._clients is not None:
             self._clients.expire()
 
@@ -279,7 +300,11 @@ class StatusServer:
 
 
 def _require_ours(folder: Path) -> None:
-    """HostError if others could put a socket of theirs there, and say what isn't so."""
+    """Refuse a folder where others could put a socket of their own, and say what isn't so.
+
+    Raises:
+        HostError: The folder is refused.
+    """
     try:
         found = folder.stat()
     except OSError as error:
@@ -289,8 +314,11 @@ def _require_ours(folder: Path) -> None:
 
 
 def _locked(path: Path) -> int:
-    """Take the lock beside the socket, which only one process can hold. HostError if an agent runs already, or others
-    than we could take it."""
+    """Take the lock beside the socket, which only one process can hold.
+
+    Raises:
+        HostError: An agent runs already, or others than we could take the lock.
+    """
     beside = path.with_suffix(".lock")
     make_private_folder(path.parent, (path.name, beside.name, *BESIDE), may_be_read=True)
     try:
@@ -312,7 +340,11 @@ OURS, OURS_AND_GROUP = 0o600, 0o660  # the group is the folder's, if that says s
 
 
 def _listening(path: Path, mode: int) -> socket.socket:
-    """Make a socket at the path; a socket that was left there is replaced. HostError if that fails."""
+    """Make a socket at the path; a socket that was left there is replaced.
+
+    Raises:
+        HostError: That fails.
+    """
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         with suppress(FileNotFoundError):
@@ -344,7 +376,7 @@ UNIT_FOLDERS = tuple(map(Path, ("/etc/systemd/system", "/usr/local/lib/systemd/s
 
 
 def _start() -> str:
-    """The command that starts the agent here."""
+    """Return the command that starts the agent here."""
     return "systemctl start sgdataplane" if has_unit() else "sgdp agent --config FILE (no systemd unit is installed)"
 
 
@@ -354,8 +386,11 @@ def has_unit() -> bool:
 
 
 def ask(path: Path, request: Request, seconds: float = ANSWER_S, **about: Any) -> dict[str, object]:  # noqa: ANN401
-    """Ask the agent and return its answer. `about`: further fields of ControlRequest. HostError if there is no agent,
-    it refuses, or it takes too long."""
+    """Ask the agent and return its answer. `about` are further fields of `ControlRequest`.
+
+    Raises:
+        HostError: There is no agent, it refuses, or it takes longer than `seconds`.
+    """
     deadline = time.monotonic() + seconds
     data = b""
     try:

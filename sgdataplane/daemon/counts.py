@@ -48,7 +48,7 @@ class AnswerTooLargeError(Exception):
 
 
 class Counts:
-    """Errors of the kernel or the disk are never raised: counting must not harm enforcing."""
+    """The counts of hits. Errors of the kernel or the disk are never raised: counting must not harm enforcing."""
 
     def __init__(self, file: LedgerFile, clock: Callable[[], float] = time.monotonic, read: Read | None = None) -> None:
         self._file, self._clock, self._read = file, clock, read or read_namespace
@@ -61,15 +61,17 @@ class Counts:
 
     @property
     def ledger(self) -> Ledger:
-        """Read from disk on first use."""
+        """The ledger, which is read from disk on first use."""
         if self._ledger is None:
             self._ledger = self._file.load()
             self._tell()
         return self._ledger
 
     def note_cycle(self, report: CycleReport, between: Callable[[], None] = lambda: None) -> None:
-        """Read the counters that have to be read after this cycle. `between`: called before each namespace's; it may
-        ask for an answer."""
+        """Read the counters that have to be read after this cycle.
+
+        `between` is called before each namespace's; it may ask for an answer.
+        """
         if report.host is None:
             return
         previous = {entry.key: entry for entry in self._namespaces}
@@ -90,8 +92,10 @@ class Counts:
     def _note_removed(
         self, entry: NamespaceReport, counted: Mapping[str, Counted], previous: NamespaceReport | None
     ) -> None:
-        """Add the last values of removed counters that were ours: those in the ledger or the previous policy. Others
-        may have made more."""
+        """Add the last values of removed counters that were ours.
+
+        Ours are those in the ledger or the previous policy. Others may have made more.
+        """
         known = self.ledger.scopes.get(scope_of(entry), {}).keys() | (
             own_counters(previous) if previous else frozenset()
         )
@@ -134,14 +138,16 @@ class Counts:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until the ledger has to be written; None if it hasn't."""
+        """The seconds until the ledger has to be written; None if it hasn't."""
         return None if self._write_due is None else max(0.0, self._write_due - self._clock())
 
     def store_if_due(self) -> None:
+        """Write the ledger, if it is time."""
         if self.wait_s == 0.0:
             self.store()
 
     def store(self) -> None:
+        """Write the ledger, and note how long that took."""
         began, self._write_due = self._clock(), None
         self.ledger.trim()
         self._file.store(self.ledger)
@@ -168,7 +174,11 @@ class Counts:
         return frozenset((*here, *(eni for scope in self.ledger.scopes for eni in enis_of(scope))))
 
     def as_json(self, eni_id: str = "") -> dict[str, object]:
-        """The answer for all scopes, or those with this ENI, read now. AnswerTooLargeError if it has too many rows."""
+        """Return the answer for all scopes, or those with this ENI, read now.
+
+        Raises:
+            AnswerTooLargeError: It has too many rows.
+        """
         asked = [entry for entry in self._namespaces if not eni_id or eni_id in _enis(entry)]
         self._refresh(asked)
         here = {scope_of(entry): entry for entry in asked}
@@ -184,7 +194,7 @@ class Counts:
         }
 
     def audited(self) -> dict[str, Sum]:
-        """What passed at each ENI in audit mode that its rules would have dropped, read now."""
+        """Return what passed at each ENI in audit mode that its rules would have dropped, read now."""
         here = [entry for entry in self._namespaces if entry.desired is not None and entry.desired.state.audited]
         self._refresh(here, CHANGED_S)
         found: dict[str, Sum] = {}
@@ -225,12 +235,12 @@ ROUTER, SEPARATOR = "@", "\n"  # no id contains either
 
 
 def scope_of(entry: NamespaceReport) -> str:
-    """The scope of a namespace: a router's name, or the ENIs of a workload's namespace."""
+    """Return the scope of a namespace: a router's name, or the ENIs of a workload's namespace."""
     return ROUTER + entry.key if isinstance(entry.key, str) else SEPARATOR.join(sorted(_enis(entry)))
 
 
 def enis_of(scope: str) -> list[str]:
-    """The ENIs of a scope; none for a router, whose ENIs come and go."""
+    """Return the ENIs of a scope; none for a router, whose ENIs come and go."""
     return [] if scope.startswith(ROUTER) else scope.split(SEPARATOR)
 
 
@@ -239,11 +249,20 @@ def _enis(entry: NamespaceReport) -> Iterable[str]:
 
 
 def cookie_of(entry: NamespaceReport) -> int:
-    """The namespace's cookie. HostError if it has ended."""
+    """Return the namespace's cookie.
+
+    Raises:
+        HostError: The namespace has ended.
+    """
     return identity_of(str(path_of(entry.key))).cookie if isinstance(entry.key, str) else entry.key.cookie
 
 
 def read_namespace(entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
-    """The namespace's cookie and counters. HostError if it has ended, OSError if the kernel refuses."""
+    """Return the namespace's cookie and counters.
+
+    Raises:
+        HostError: The namespace has ended.
+        OSError: The kernel refuses.
+    """
     with place_of(entry) as place:
         return cookie_of(entry), of_causes(read_own(place, own_counters(entry)))

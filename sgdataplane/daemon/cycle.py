@@ -42,24 +42,32 @@ Aside = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
-    """What a cycle did. `host`: None if nothing could be done at all; `error` says why. `looked`: how many seconds each
-    namespace took of which something was heard. `modes`: as they are on this host after it."""
+    """What a cycle did."""
 
     causes: frozenset[Cause]
     policy: Policy
     host: HostReport | None
+    """None if nothing could be done at all."""
     error: str
+    """Why nothing could be done."""
     last_good_error: str
+    """Why the last good policy isn't kept; "" if it is."""
     seconds: float
+    """How long the cycle took."""
     discovery: Discovery = NOT_LOOKED
     looked: Mapping[Key, float] = field(default_factory=dict)
+    """The namespaces with events that were looked at, with the seconds that each took."""
     audit_end_error: str = ""
+    """Why it isn't kept which audits have ended; "" if it is."""
     modes: HostModes = field(default_factory=HostModes)
+    """The modes of this host's ENIs after the cycle."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing has to be tried again. A refused state isn't, before it changes; nor are ambiguous
-        interfaces."""
+        """Whether nothing has to be tried again.
+
+        A refused state needn't be, before it changes; nor need ambiguous interfaces.
+        """
         is_done = self.host is not None and not self.refused and not self.untidy and not self.unrecorded
         is_kept = not self.last_good_error and not self.audit_end_error
         return is_done and is_kept and not self.discovery.error
@@ -100,8 +108,7 @@ class CycleReport:
 
     @property
     def repaired(self) -> Mapping[Key, bool]:
-        """The namespaces that were looked at because something was heard of them -> whether they were wrong, or still
-        are."""
+        """The namespaces that were looked at because of events -> whether they were wrong, or still are."""
         reports = {} if self.host is None else self.host.by_key
         applied = {key: reports[key].applied for key in self.looked if key in reports}
         return {key: found is None or found.is_refill for key, found in applied.items()}
@@ -109,17 +116,16 @@ class CycleReport:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What the caller does while a cycle runs. `beat`: called now and then. `aside`: calls a function that may take
-    long, and returns after it. `helped`: of Agenda. `clearer`: clears marks ahead."""
+    """What the caller does while a cycle runs."""
 
-    beat: Callable[[], None] = lambda: None
-    aside: Aside = lambda work: work()
-    helped: Callable[[int], None] | None = None
-    clearer: Clearer | None = None
+    beat: Callable[[], None] = lambda: None  # called now and then
+    aside: Aside = lambda work: work()  # calls a function that may take long, and returns after it
+    helped: Callable[[int], None] | None = None  # as `Agenda.helped`
+    clearer: Clearer | None = None  # clears marks ahead
 
 
 class Reconciler:
-    """Keeps, from one cycle to the next, the policy and what is in force by namespace and in which manner."""
+    """Runs cycles, and keeps the policy and what is in force from one cycle to the next."""
 
     def __init__(
         self,
@@ -145,8 +151,10 @@ class Reconciler:
     def run(
         self, causes: Collection[Cause], source: Readable, manner: Manner, bind: BindRule, heard: Heard = NOTHING_HEARD
     ) -> CycleReport:
-        """Run one cycle. Whatever input or kernel do, nothing is raised. `heard`: what was heard since the previous
-        cycle began; a cycle that looks at everything ignores it."""
+        """Run one cycle. Whatever input or kernel do, nothing is raised.
+
+        `heard` has the events since the previous cycle began; a cycle that looks at everything ignores it.
+        """
         started, clearer = time.monotonic(), self._beside.clearer
         with nullcontext() if clearer is None else clearer.giving_way():
             policy = self._read_policy(causes, source, manner.profile)
@@ -167,7 +175,7 @@ class Reconciler:
 
     @property
     def mode_wait_s(self) -> float | None:
-        """How long until the audit of an attached ENI is over; None if there is no such time."""
+        """The seconds until the audit of an attached ENI is over; None if there is no such time."""
         return None if self._modes.until is None else max(0.0, self._modes.until - time.time())
 
     @property
@@ -190,7 +198,7 @@ class Reconciler:
         self._deferred, self._modes.until = [], None
 
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
-        """source -> state -> policy, if the causes ask for it; else the previous policy."""
+        """Read the policy from the source, if the causes ask for it; else return the previous one."""
         if self._policy is None or READING & set(causes):
             self._beside.aside(partial(self._read, source, profile))
         assert self._policy is not None
@@ -202,7 +210,7 @@ class Reconciler:
             self._policy = self._on_disk if self._undo is None else self._undo.choose(self._on_disk)
 
     def _found(self, source: Readable, profile: str) -> Policy:
-        """A state that is refused changes nothing."""
+        """Read the state on disk as a policy. A state that is refused changes nothing."""
         try:
             state = source.read(profile)
             shared = state if self._on_disk is None else sharing(state, self._on_disk.state)
@@ -224,7 +232,10 @@ class Reconciler:
             return Discovery(error=str(error))
 
     def _agenda(self, causes: Collection[Cause], manner: Manner, heard: Heard) -> Agenda:
-        """What has to be looked at: everything if somebody asked for it or the manner changed, nothing quiet else."""
+        """Return what has to be looked at: everything if somebody asked for it or the manner changed.
+
+        Otherwise nothing that is quiet is.
+        """
         if ASKED & set(causes) or manner != self._manner:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
@@ -244,7 +255,10 @@ class Reconciler:
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
     ) -> tuple[HostReport | None, str]:
-        """state -> desired -> build -> enforce, by namespace."""
+        """Enforce the state, namespace by namespace: desired, built, enforced.
+
+        Return the report, and why nothing could be done; None and a reason, or a report and "".
+        """
         pids, wanted = agenda.heard.pids, replace(manner, settings=replace(manner.settings, resync=is_resync))
         try:
             host = reconcile(self._registry, state, wanted, agenda, lambda found: found.locate_by(pids))
@@ -259,9 +273,11 @@ class Reconciler:
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:
-        """Keep which audits have ended; and the policy, for a start without a state, and to come back to, even if one
-        ENI was refused, since the others obey it. What is held isn't the last good one: the next start finds it by the
-        hold."""
+        """Keep which audits have ended; and the policy, for a start without a state, and to come back to.
+
+        The policy is kept even if one ENI was refused, since the others obey it. A policy that is held isn't kept as
+        the last good one: the next start finds it by the hold.
+        """
         if self._audit_file is not None:
             self._beside.aside(partial(self._audit_file.store, self._modes.ended))
         if host is None:
@@ -272,13 +288,13 @@ class Reconciler:
             self._beside.aside(partial(self._undo.note, policy, self._last_good.written(policy.state)))
 
     def _store(self, state: CloudState) -> None:
-        """Keep it as the last good one. It comes before those that one can come back to."""
+        """Keep a state as the last good one. It comes before policies that one can come back to."""
         self._last_good.store(state)
         if self._last_good.error and self._undo is not None and self._undo.past.make_room():
             self._last_good.store(state)
 
     def remember(self) -> None:
-        """Keep what the next start needs to build nothing. Call it once the cycle is told."""
+        """Keep what the next start needs to build nothing. Call it once the cycle is reported."""
         summaries = None if self._proven_file is None else self._cache.summaries(self._previous.in_force.values())
         if self._proven_file is not None and summaries is not None:
             self._beside.aside(partial(self._proven_file.store, summaries))

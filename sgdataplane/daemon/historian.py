@@ -1,7 +1,7 @@
-"""The process that records history, as the agent has it: started, told what changed, and started again if it ends.
+"""The agent's side of the process that records history: starts it, sends it what changed, and starts it again.
 
-Owns that process. Is given reports of cycles. Must not know what history holds, or make the agent wait: what the
-process doesn't take at once waits, or is left out.
+Owns that process. Its input is the reports of cycles. Must not know what history holds, or make the agent wait: what
+the process doesn't take at once waits, or is left out.
 """
 
 from __future__ import annotations
@@ -41,16 +41,19 @@ OFF = {"on": False}
 
 @dataclass(frozen=True, slots=True)
 class RecorderCommits:
-    """What the agent does so that it doesn't take the recorder's commits for somebody else's. Both are called with the
-    process's number in commits: `begun` before it makes any, `ended` when it makes no more and no other process can
-    have that number yet."""
+    """What the agent does so that it doesn't take the recorder's commits for somebody else's.
+
+    Both are called with the process's number in commits.
+    """
 
     begun: Callable[[int], None] = lambda _: None
+    """Called before it makes any."""
     ended: Callable[[int], None] = lambda _: None
+    """Called when it makes no more, and no other process can have that number yet."""
 
 
 class Historian:
-    """For the agent's thread and its selector: call `read` when it is readable."""
+    """Runs the recorder for the agent's thread. Call `read` when its descriptor is readable."""
 
     def __init__(
         self,
@@ -72,11 +75,15 @@ class Historian:
         self._removed: list[tuple[int, Any]] = []
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when the process has said something, or has ended."""
         return self._selector.fileno()
 
     @property
     def wait_s(self) -> float | None:
-        """How long until `tick` has to be called: a process is ending, or is to be started. None if neither."""
+        """The seconds until `tick` has to be called; None if it hasn't.
+
+        It has to while a process is ending, and when one is to be started.
+        """
         if self._leaving is not None:
             return LOOK_S
         if self._room is None or self._child is not None:
@@ -84,7 +91,7 @@ class Historian:
         return max(0.0, self._due - self._clock())
 
     def as_json(self) -> dict[str, object]:
-        """What `sgdp status` shows of history."""
+        """Return what `sgdp status` shows of history."""
         if self._room is None:
             return dict(OFF)
         why = self._error or str(self._told.get("error") or "")
@@ -95,7 +102,7 @@ class Historian:
     # what changes
 
     def follow(self, report: CycleReport, room: HistoryRoom | None, options: Options) -> None:
-        """Record as the cycle has left it. `room`: None for no history."""
+        """Record from now on as the cycle has left it. `room` is None for no history."""
         if room != self._room:
             self._end()
             self._room, self._pause, self._due = room, FIRST_S, 0.0
@@ -140,7 +147,7 @@ class Historian:
             event(logging.WARNING, "history-ended", again_in_s=self._due - self._clock())
 
     def close(self) -> None:
-        """Let it write what it has, for a moment. Nobody asks any more who has committed."""
+        """Let the process write what it has, for a moment. Nobody asks any more who has committed."""
         self._commits = RecorderCommits()
         self._end()
         until = time.monotonic() + ENDS_S + KILLED_S
@@ -183,7 +190,7 @@ class Historian:
         self._selector.register(self._child.link, selectors.EVENT_READ)
 
     def _send(self, child: _Child) -> None:
-        """If it doesn't keep up, later."""
+        """Send what the process hasn't been told. If it doesn't keep up, the rest follows later."""
         if self._state is None:
             return
         orders = child.sender.orders(self._state, self._options) if child.owes_state else Orders()
@@ -208,7 +215,7 @@ class Historian:
             self._leaving = None if self._has_ended(child) else child
 
     def _has_ended(self, child: _Child) -> bool:
-        """Whether it has ended. Its number is another process's only after that."""
+        """Whether the process has ended. Its number can be another process's only after that."""
         if not child.has_ended():
             return False
         if child.number is not None:
@@ -218,8 +225,15 @@ class Historian:
 
 
 class _Child:
-    """The process. It ends by itself once its socket closes. `owes_*`: what it hasn't been told. `number`: in commits;
-    None until it has said it."""
+    """The recorder's process. It ends by itself once its socket closes.
+
+    Attributes:
+        sender: Sends it states.
+        owes_state: Whether it hasn't got the state yet.
+        owes_places: Whether it hasn't got the places yet.
+        number: Its number in commits; None until it has said it.
+        link: The socket to it.
+    """
 
     def __init__(self, path: Path, room: HistoryRoom) -> None:
         self.sender = StateSender()
@@ -256,7 +270,7 @@ class _Child:
         return False
 
     def bury(self) -> None:
-        """Give its number back, once it has ended."""
+        """Give its process number back, once it has ended."""
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 

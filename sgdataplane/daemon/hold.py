@@ -1,9 +1,10 @@
 """Undoing: an earlier policy that is held in place of the state on disk.
 
-Owns when a hold begins and ends, and its file. Is given policies. Must not know cycles, or how a policy is enforced.
+Owns when a hold begins and ends, and its file. Its input is policies. Must not know cycles, or how a policy is
+enforced.
 
 A hold ends when somebody resumes, when its time is over, or when the state on disk is another one than the one that it
-holds off. Who holds a policy is told: the state on disk counts as refused as long as it lasts.
+holds off. A hold is always visible: the state on disk counts as refused as long as it lasts.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ MAX_HOLD_S = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """An earlier policy that somebody asked for."""
+    """A hold of an earlier policy that somebody asked for."""
 
-    number: int
-    digest: str
+    number: int  # the policy's
+    digest: str  # names the policy's content
     instead_of: str  # digest of the state on disk when it began; "" if that could not be read
     until: float  # seconds since 1970; 0: without end
 
@@ -47,8 +48,16 @@ class Hold:
 
 
 class Undo:
-    """Keeps policies, and holds one of them if somebody has asked for it. `source`: what the state on disk is called.
-    `error`: why the hold can't be kept over a restart; "" if it can. A cycle and clients may use it at once."""
+    """Keeps policies, and holds one of them if somebody has asked for it.
+
+    A cycle and clients may use it at once.
+
+    Attributes:
+        past: The policies that are kept.
+        source: The name of the state on disk.
+        error: Why the hold can't be kept over a restart; "" if it can.
+        hold: The hold; None if there is none.
+    """
 
     def __init__(self, state_directory: Path, source: str = "", now: Callable[[], float] = time.time) -> None:
         self.past = PastPolicies(state_directory / POLICIES)
@@ -61,7 +70,7 @@ class Undo:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until the hold is over; None if there is none, or it has no end."""
+        """The seconds until the hold is over; None if there is none, or it has no end."""
         hold = self.hold
         return None if hold is None or not hold.until else max(0.0, hold.until - self._now())
 
@@ -71,8 +80,11 @@ class Undo:
         return tuple(error for error in (self.past.error, self.error) if error)
 
     def begin(self, number: int, seconds: float) -> Hold:
-        """Hold that policy from the next cycle on. `seconds`: for how long; 0: without end. HostError if it isn't
-        kept or was changed; then nothing changes."""
+        """Hold that policy from the next cycle on, for so many seconds; 0: without end.
+
+        Raises:
+            HostError: The policy isn't kept or was changed. Nothing changes then.
+        """
         entry, on_disk = self.past.named(number), self._on_disk
         self.past.check(entry.digest)
         is_read = on_disk is not None and on_disk.origin is Origin.STATE
@@ -91,7 +103,7 @@ class Undo:
         return hold is not None and self._end(hold, "somebody asked for it")
 
     def choose(self, on_disk: Policy) -> Policy:
-        """The policy to enforce: this one, or what is held."""
+        """Return the policy to enforce: this one, or what is held."""
         self._on_disk, hold = on_disk, self.hold
         if hold is None:
             return on_disk
@@ -108,8 +120,10 @@ class Undo:
         return Policy(state, Origin.HELD, refusal, on_disk.is_missing, refused=on_disk.generation or on_disk.refused)
 
     def in_force(self, on_disk: CloudState | None) -> CloudState | None:
-        """For others than the agent: what it enforces, by what is kept. `on_disk`: the state there; None if it can't be
-        read. None if nothing can. Nothing is changed."""
+        """Return what the agent enforces, by what is kept on disk; None if that can't be told. It changes nothing.
+
+        Processes other than the agent ask this. `on_disk` is the state there; None if it can't be read.
+        """
         hold = self.hold if self.holds(on_disk) else None
         if hold is None and on_disk is not None:
             return on_disk
@@ -127,7 +141,7 @@ class Undo:
         return on_disk is None or digest_of(on_disk) == hold.instead_of
 
     def note(self, policy: Policy, written: WrittenState | None = None) -> None:
-        """Keep a policy that is in force. `written`: where it is on disk already, if it is."""
+        """Keep a policy that is in force. `written` is where it is on disk already, if it is."""
         hold = self.hold
         if policy.origin is Origin.HELD and hold is not None:
             self.past.note(policy.state, self.source, "", f"back to {hold.number}")
@@ -144,7 +158,7 @@ class Undo:
         return False
 
     def _held(self, hold: Hold) -> CloudState | None:
-        """The state that is held. None, and no hold any more, if it can't be read."""
+        """Return the state that is held. If it can't be read, end the hold and return None."""
         known = self._state
         if known is not None and known[0] == hold.digest:
             return known[1]

@@ -1,7 +1,7 @@
-"""What the log, the metrics and systemd hear of a cycle, and of changes that others make to our tables.
+"""The agent's journal: what log, metrics and systemd hear of cycles, and of changes that others make to our tables.
 
-Owns which of it is worth a line, and that a lasting fault is logged once. Is given reports of cycles. Must not know how
-cycles work, or how a line is written.
+Owns which of it is worth a line, and that a lasting fault is logged once. Its input is the reports of cycles. Must not
+know how cycles work, or how a line is written.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ LEVELS = dict.fromkeys(FINE, logging.INFO) | {EniOutcome.REFUSED: logging.ERROR}
 
 
 class Journal:
-    """Tells what one agent does. `tell` is for its thread."""
+    """Reports what one agent does. `tell` is for its thread."""
 
     def __init__(
         self, status: Status, metrics: Metrics, notifier: Notifier, turns: Turns, commits: CommitFile | None = None
     ) -> None:
-        """`commits`: what other processes of ours have committed; None: nothing is known of that."""
+        """Begin a journal.
+
+        `commits` is what other processes of ours have committed; None: nothing is known of that.
+        """
         self._status, self._metrics, self._notifier, self._turns = status, metrics, notifier, turns
         self._commits = commits
         self._ours: set[Key] = set()  # where only other processes of ours have changed our tables since the last cycle
@@ -49,7 +52,7 @@ class Journal:
         self._unknown_timeouts: set[str] = set()
 
     def note_drifts(self, drifts: Iterable[Drift]) -> None:
-        """Others have changed our tables; the next cycle's report says what became of it."""
+        """Note that others have changed our tables. The next cycle's report says what became of it."""
         for drift in drifts:
             self._drifts.setdefault(drift.key, []).append(drift)
 
@@ -60,7 +63,9 @@ class Journal:
 
     def forget_ours(self) -> None:
         """Forget what other processes of ours have committed: the OCI hook, the CNI plugin, `sgdp attach`, `apply`.
-        Each has noted it before it gives the registry's lock back, so it is known at the end of a cycle."""
+
+        Each has noted it before it gives the registry's lock back, so it is known at the end of a cycle.
+        """
         if self._commits is None or not self._drifts:
             return
         made, before = self._commits.load(), self._drifts
@@ -70,14 +75,16 @@ class Journal:
         self._ours -= self._drifts.keys()
 
     def take_ours(self) -> AbstractSet[Key]:
-        """The namespaces where only other processes of ours have changed our tables since the last call."""
+        """Return the namespaces where only other processes of ours have changed our tables since the last call."""
         ours, self._ours = self._ours, set()
         return ours
 
     def explained(self, report: CycleReport) -> CycleReport:
-        """The report with the causes as they turned out. `sgdp detach` and `clear` remove our rules, then the binding:
-        we hear of the rules first, but nothing has drifted, as nothing is enforced there any more. What other processes
-        of ours have changed is no drift, either."""
+        """Return the report with the causes as they turned out.
+
+        `sgdp detach` and `clear` remove our rules, then the binding: we hear of the rules first, but nothing has
+        drifted, as nothing is enforced there any more. Changes by other processes of ours are no drift, either.
+        """
         self.forget_ours()
         if self._ours and not self._drifts:
             report = replace(report, causes=report.causes - {Cause.DRIFT} | {Cause.BINDINGS})
@@ -88,8 +95,10 @@ class Journal:
         return replace(report, causes=causes | {Cause.BINDINGS})
 
     def tell(self, report: CycleReport, serve: Callable[[], Mapping[str, str]]) -> None:
-        """Update status and metrics, log what is new, and tell systemd. `serve`: serves both, and returns the event of
-        what can't be served, with why; "" if it can."""
+        """Update status and metrics, log what is new, and tell systemd.
+
+        `serve` serves status and metrics, and returns why one can't be served, by its event; "" if it can.
+        """
         before = {eni.report.binding.eni_id: eni for eni in self._status.enis}
         new = self._status.note_cycle(report)
         self._status.neighbours = read_complaints()
@@ -143,8 +152,11 @@ class Journal:
         self._faults = faults
 
     def _log_drifts(self, host: HostReport) -> None:
-        """One line a namespace, however many commits there were. A change where nothing is enforced any more, after
-        `sgdp detach` or `clear`, is no drift. While a namespace waits for its turn, nothing more is heard of it."""
+        """Log one line for each namespace that drifted, however many commits there were.
+
+        A change where nothing is enforced any more, after `sgdp detach` or `clear`, is no drift. While a namespace
+        waits for its turn, no more events of it come.
+        """
         new, self._drifts = self._drifts, {}
         for drift in (drift for key, drifts in new.items() if key in host.by_key for drift in drifts):
             self._status.note_drift(drift)
@@ -164,7 +176,7 @@ class Journal:
         self._metrics.note_delay()
 
     def _log_unknown_timeouts(self, host: HostReport) -> None:
-        """Once, as they are the kernel's."""
+        """Log timeouts that we don't know, once, as they are the kernel's."""
         new = set(host.unknown_timeouts) - self._unknown_timeouts
         if new:
             event(logging.WARNING, "unknown-timeouts", names=",".join(sorted(new)), at_most_s=OTHERS)
@@ -183,7 +195,7 @@ def _is_ours(drift: Drift, made: Sequence[OwnCommits]) -> bool:
 
 
 def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:
-    """`by` is a name that the other program chose."""
+    """Log that others have changed our tables. `by` is a name that the other program chose."""
     last = drifts[-1]
     event(
         logging.WARNING, word, namespace=last.namespace, commits=len(drifts), **more, by=last.by, changes=last.changes
@@ -191,7 +203,7 @@ def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:
 
 
 def _log_enis(new: Iterable[EniStatus], before: Mapping[str, EniStatus]) -> None:
-    """A line for each ENI; but if ENIs of one namespace have only another epoch, one for all of them."""
+    """Log a line for each ENI; one for all ENIs of a namespace that have only another epoch."""
     renewed: dict[tuple[str, EniOutcome], list[EniStatus]] = {}
     for eni in new:
         if eni.is_renewal_of(before.get(eni.report.binding.eni_id)):

@@ -1,7 +1,7 @@
 """The ledger on disk: counters.json in the state directory.
 
-Owns that file: its limits, and when it is refused. Its form is in observe/ledgertext.py. Is given a ledger. Must not
-know what is counted.
+Owns that file: its limits, and when it is refused. Its form is in observe/ledgertext.py. Its input is a ledger. Must
+not know what is counted.
 
 A file that isn't a complete ledger is ignored, and a new ledger begins. Counts are only information for people: a full
 disk or an unwritable folder stops nothing from being enforced. Bases are valid for one boot.
@@ -25,7 +25,10 @@ MAX_BYTES = 64 << 20
 
 
 class LedgerFile:
-    """`error`: why the ledger isn't on disk, or why the file there was refused; "" if all is well."""
+    """The file of the ledger.
+
+    `error` says why the ledger isn't on disk, or why the file there was refused; "" if all is well.
+    """
 
     def __init__(self, folder: Path, boot: str | None = None) -> None:
         self.path = folder / COUNTERS
@@ -33,7 +36,7 @@ class LedgerFile:
         self._boot = boot_id() if boot is None else boot
 
     def load(self) -> Ledger:
-        """The ledger on disk; a new one, with `error` set, if it can't be read."""
+        """Return the ledger on disk; a new one, with `error` set, if it can't be read."""
         try:
             found = self.path.stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
@@ -46,8 +49,10 @@ class LedgerFile:
             return Ledger()
 
     def store(self, ledger: Ledger) -> None:
-        """Write it in one step. If that fails, the old file stays. After a loss of power an older ledger is good
-        enough, but an empty file would lose all counts."""
+        """Write the ledger in one step. If that fails, the old file stays.
+
+        After a loss of power an older ledger is good enough, but an empty file would lose all counts.
+        """
         text = json.dumps(ledger_as_json(ledger, self._boot), separators=(",", ":"))
         try:
             make_state_folder(self.path.parent)

@@ -1,6 +1,6 @@
-"""How many lines others can have the agent log.
+"""The limit of lines that others can make the agent log.
 
-Owns the rate, and what is held back. Is given records, and the time by a clock. Must not know what they say.
+Owns the rate, and what is held back. Its input is records, and the time by a clock. Must not know what they say.
 
 Root in a namespace can make a link flap, change rules or rename interfaces as often as it likes, and the agent has
 something to say each time. So lines about the same thing have a rate: BURST at once, then one each EVERY_S. The newest
@@ -24,12 +24,12 @@ Key = tuple[str, ...]
 
 @dataclass
 class _Rate:
-    """`room`: lines that may be logged now. `held`: the newest one that may not; `left_out`: how many before it."""
+    """The rate of the lines about one thing."""
 
-    room: float
-    at: float
-    held: logging.LogRecord | None = None
-    left_out: int = 0
+    room: float  # how many lines may be logged now
+    at: float  # when `room` was so, by the clock
+    held: logging.LogRecord | None = None  # the newest line that may not be logged yet
+    left_out: int = 0  # how many were left out before that
 
     def refill(self, now: float) -> None:
         self.room, self.at = min(BURST, self.room + (now - self.at) / EVERY_S), now
@@ -40,7 +40,7 @@ class _Rate:
 
 
 class LogLimit(logging.Filter):
-    """A filter for a handler. `let_through` gets what was held back, with `left_out`."""
+    """A filter for a log handler. `let_through` gets what was held back, with `left_out`."""
 
     def __init__(
         self, let_through: Callable[[logging.LogRecord], object], clock: Callable[[], float] = time.monotonic
@@ -51,7 +51,7 @@ class LogLimit(logging.Filter):
         self._rates: dict[Key, _Rate] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log it now."""
+        """Whether to log the record now."""
         with self._lock:
             now = self._clock()
             rate = self._rate_of(_key_of(record), now)
@@ -73,14 +73,14 @@ class LogLimit(logging.Filter):
 
     @property
     def wait_s(self) -> float | None:
-        """How long until a line that is held back may be logged; None if none is."""
+        """The seconds until a line that is held back may be logged; None if none is."""
         with self._lock:
             now = self._clock()
             waits = [rate.at - now + (1 - rate.room) * EVERY_S for rate in self._rates.values() if rate.held]
         return max(0.0, min(waits)) if waits else None
 
     def flush(self, *, is_over: bool = False) -> None:
-        """Log what was held back and may be logged now; `is_over`: all of it."""
+        """Log what was held back and may be logged now; with `is_over` all of it."""
         with self._lock:
             now = self._clock()
             due = [
@@ -91,7 +91,7 @@ class LogLimit(logging.Filter):
             self._let_through(record)
 
     def forget(self) -> None:
-        """Somebody has asked to look at everything: log what is held back, and begin anew."""
+        """Log what is held back, and begin anew, as somebody has asked to look at everything."""
         self.flush(is_over=True)
         with self._lock:
             self._rates.clear()

@@ -1,8 +1,9 @@
-"""How the agent logs, and what it tells systemd.
+"""The agent's log, and what it tells systemd.
 
 Owns the form of a line, `event key=value ...`, which goes to stderr, with its time, or with its fields to journald; and
-the datagrams of sd_notify(3). `left_out` in a line: how many like it were left out before (loglimit.py). Is given the
-environment. Must not know what the agent does."""
+the datagrams of sd_notify(3). `left_out` in a line: how many like it were left out before (loglimit.py). Its input is
+the environment. Must not know what the agent does.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ JOURNAL = "/run/systemd/journal/socket"
 
 
 def _line(record: logging.LogRecord) -> str:
-    """One line, also for a traceback."""
+    """Return a record as one line, also with a traceback."""
     text = record.getMessage()
     if record.exc_info:
         text += f" traceback={spelt(logging.Formatter().formatException(record.exc_info))}"
@@ -35,13 +36,18 @@ def _line(record: logging.LogRecord) -> str:
 
 
 class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # its stream is stderr
+    """A handler that writes lines with their time to stderr."""
+
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         return f"{at}Z {record.levelname.lower()} {_line(record)}"
 
 
 class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]
-    """By journald's native protocol; by stderr, which leads there too, if the socket doesn't take it."""
+    """A handler that speaks journald's native protocol.
+
+    If the socket doesn't take a line, it goes to stderr, which leads there, too.
+    """
 
     def __init__(self, address: str = JOURNAL) -> None:
         super().__init__()
@@ -55,7 +61,7 @@ class _ToJournal(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The number is the level, as journald takes it from stderr."""
+        """Return a line for stderr. The number before it is the level, as journald reads it."""
         return f"<{_priority(record)}>{_line(record)}"
 
     def close(self) -> None:
@@ -68,7 +74,7 @@ def _priority(record: logging.LogRecord) -> int:
 
 
 def _entry(record: logging.LogRecord) -> Iterator[str]:
-    """The lines KEY=value of an entry. Others' text is on one line, so it can't begin another field."""
+    """Yield the lines KEY=value of an entry. Others' text is on one line, so it can't begin another field."""
     yield f"MESSAGE={_line(record)}\nPRIORITY={_priority(record)}\nSYSLOG_IDENTIFIER=sgdp\n"
     for key, value in {**getattr(record, "fields", {}), "left_out": getattr(record, "left_out", 0) or None}.items():
         if value is not None:
@@ -82,7 +88,7 @@ def leads_to_journal(environment: Mapping[str, str], descriptor: int) -> bool:
 
 
 def set_up(level: str) -> LogLimit:
-    """Log from now on, also what other parts of the product log. Return what limits how much others can have us log."""
+    """Log from now on, also what other parts of the product log. Return what limits lines that others cause."""
     logger = logging.getLogger("sgdataplane")
     handler = _ToJournal() if leads_to_journal(os.environ, sys.stderr.fileno()) else _ToStderr()
     limit = LogLimit(handler.emit)
@@ -94,6 +100,7 @@ def set_up(level: str) -> LogLimit:
 
 
 def set_level(level: str) -> None:
+    """Set the least level that is logged, by its name in the configuration."""
     logging.getLogger("sgdataplane").setLevel(level.upper())
 
 
@@ -108,13 +115,13 @@ def _text(value: object) -> str:
 
 
 def spelt(value: object) -> str:
+    """Return a value as it is in a line: quoted as in JSON if it isn't a plain word."""
     text = _text(value)
     return text if PLAIN.fullmatch(text) and visible(text) == text else json_text(text)
 
 
 class Notifier:
-    """Tells systemd how the agent is, if systemd wants to know. `beat` says that it is alive, at most twice in the time
-    after which systemd would kill it."""
+    """Tells systemd how the agent is, if systemd wants to know."""
 
     def __init__(self, environment: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -125,16 +132,17 @@ class Notifier:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until the next beat; None if systemd wants none."""
+        """The seconds until the next beat; None if systemd wants none."""
         return None if self._interval is None else max(0.0, self._next - self._clock())
 
     def beat(self) -> None:
+        """Tell systemd that the agent is alive, at most twice in the time after which systemd would kill it."""
         if self._interval is not None and self._clock() >= self._next:
             self._next = self._clock() + self._interval
             self.tell("WATCHDOG=1")
 
     def tell(self, *lines: str) -> None:
-        """Send e.g. READY=1, STATUS=...; RELOADING=1 gets the timestamp that systemd needs with it."""
+        """Send lines such as READY=1 and STATUS=...; RELOADING=1 gets the timestamp that systemd needs with it."""
         if not self._address:
             return
         if "RELOADING=1" in lines:

@@ -1,6 +1,6 @@
-"""Which ENI a name stands for on this host, by the running agent, or by the state that it enforces.
+"""The ENI that a name stands for on this host, by the running agent, or by the state that it enforces.
 
-Owns the order in which these are asked, and how a name that stands for none is refused. Is given the agent's
+Owns the order in which these are asked, and how a name that stands for none is refused. Its input is the agent's
 configuration. Must not know verbs.
 """
 
@@ -26,8 +26,11 @@ BY_ID_ONLY = ("no ENI with this id is attached here", "the id of an attached ENI
 
 
 def agent_state(config: Config) -> CloudState | None:
-    """The state that the agent enforces: the one on disk, or what it holds in its place, or the last one that it kept
-    if the one on disk is refused. None if none of them can be read."""
+    """Return the state that the agent enforces; None if none can be read.
+
+    It is the one on disk, or what the agent holds in its place, or the last one that it kept if the one on disk is
+    refused.
+    """
     from sgdataplane.daemon.hold import Undo  # noqa: PLC0415  (what is attached may be asked for without a state)
     from sgdataplane.statefile import load  # noqa: PLC0415
 
@@ -39,7 +42,7 @@ def agent_state(config: Config) -> CloudState | None:
 
 
 def enforced_file(config: Config) -> Path:
-    """The file of the state that the agent enforces: the one on disk, or what it holds in its place."""
+    """Return the file of the state that the agent enforces: the one on disk, or what it holds in its place."""
     from sgdataplane.daemon.hold import Undo  # noqa: PLC0415
     from sgdataplane.statefile import load  # noqa: PLC0415
 
@@ -53,8 +56,11 @@ def enforced_file(config: Config) -> Path:
 
 
 def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[str, tuple[str, ...]]:
-    """The ENI's id, if no state was given; and a warning if nothing here knows it. An ENI may be attached before the
-    state has it, and passes nothing until then; so a name that no ENI here has is taken for an id."""
+    """Return the id of the ENI that a name stands for where no state was given, and a warning if nothing here knows it.
+
+    An ENI may be attached before the state has it, and passes nothing until then. So a name that no ENI here has is
+    taken for an id.
+    """
     from sgdataplane.attach.discover import CLOUD_ID  # noqa: PLC0415  (needed by those who attach alone)
 
     if CLOUD_ID.fullmatch(name):
@@ -68,7 +74,11 @@ def meant(name: str, registry: Registry, config: Callable[[], Config]) -> tuple[
 
 
 def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
-    """The id of the attached ENI that `name` stands for. StateFileError if that is none or several."""
+    """Return the id of the attached ENI that `name` stands for.
+
+    Raises:
+        StateFileError: It stands for none or several.
+    """
     found = named_here(config, name, attached) if attached else Named(name, ())
     if set(attached).isdisjoint(found.ids):
         found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
@@ -82,8 +92,11 @@ def _has_names(config: Config) -> bool:
 
 
 def named_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:
-    """What `name` can stand for on this host: the id of an attached ENI stands for that one, whatever else has this
-    name. Else the agent is asked, which knows what is in force; or the state is read, if no agent runs."""
+    """Return what `name` can stand for on this host.
+
+    The id of an attached ENI stands for that one, whatever else has this name. Otherwise the agent is asked, which
+    knows what is in force; or the state is read, if no agent runs.
+    """
     if name in attached:
         return Named(name, (name,))
     try:

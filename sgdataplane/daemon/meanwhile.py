@@ -15,14 +15,17 @@ BETWEEN_S = 0.05  # between two rounds of serving clients during a cycle's long 
 
 
 class Meanwhile:
-    """Does long work in a thread of its own, while the caller's thread keeps calling `serve`. The work may use all that
-    is the caller's, except what `serve` uses."""
+    """Does long work in a thread of its own, while the caller's thread keeps calling `serve`.
+
+    The work may use all that is the caller's, except what `serve` uses.
+    """
 
     def __init__(self, serve: Callable[[], None]) -> None:
         self._serve = serve
         self._pool = ThreadPoolExecutor(1, "meanwhile")
 
     def close(self) -> None:
+        """Wait until the work has ended, and end the thread."""
         self._pool.shutdown()
 
     def run(self, work: Callable[[], T]) -> T:

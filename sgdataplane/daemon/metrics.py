@@ -1,9 +1,9 @@
-"""What is measured of the agent and of what it enforces, for Prometheus.
+"""The metrics of the agent and of what it enforces, for Prometheus.
 
 Owns the metrics: names, labels, and how many series there can be. docs/reference/metrics.md lists them; `make docs`
-writes that page from METRICS. Must not know who asks.
-The agent's thread reports what happened, and another thread asks for the text. Both only share the library's objects,
-which are thread-safe, and values that are replaced as a whole and never changed.
+writes that page from METRICS. Must not know who asks. The agent's thread reports what happened, and another thread asks
+for the text. Both only share the library's objects, which are thread-safe, and values that are replaced as a whole and
+never changed.
 
 Namespaces are read when the text is asked for, not by the agent's thread.
 """
@@ -58,11 +58,11 @@ ERRORS = ("state", "config", "cycle", "last-good", *(kind for kind, _ in KINDS))
 
 
 class Described(NamedTuple):
-    """What a metric says, its labels, and the values of its only label, if these are known beforehand."""
+    """The description of a metric."""
 
-    words: str
-    labels: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
+    words: str  # its help text
+    labels: tuple[str, ...] = ()  # their names
+    values: tuple[str, ...] = ()  # those of its only label, if they are known beforehand
 
 
 # All metrics, without our prefix. The library has some more of this process: process_*.
@@ -122,7 +122,7 @@ class Metrics(Collector):
     def __init__(
         self, status: Status, readings: Readings | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`status`: read when the text is made."""
+        """Make the metrics. `status` is read when the text is made."""
         self._status, self._clock = status, clock
         self._readings = readings or Readings()
         self._namespaces: tuple[NamespaceReport, ...] = ()
@@ -143,7 +143,7 @@ class Metrics(Collector):
     # what happens
 
     def note_cycle(self, report: CycleReport) -> None:
-        """Call it after the status has noted the cycle."""
+        """Note a cycle. Call it after the status has noted it."""
         if report.refusal and READING & report.causes and report.policy.origin is not Origin.HELD:
             self.note_error("state")
         if report.last_good_error:
@@ -171,26 +171,28 @@ class Metrics(Collector):
                 self._operations.labels(step).inc(getattr(entry.applied, step))
 
     def note_error(self, kind: str) -> None:
-        """One of ERRORS."""
+        """Count an error; `kind` is one of ERRORS."""
         self._errors.labels(kind).inc()
 
     def note_repair(self) -> None:
-        """A namespace was repaired after others had changed it."""
+        """Count that a namespace was repaired after others had changed it."""
         self._repairs.inc()
 
     def note_delay(self) -> None:
-        """A namespace that others have changed has to wait for its turn."""
+        """Count that a namespace that others have changed has to wait for its turn."""
         self._delays.inc()
 
     # the text
 
     def text(self) -> tuple[str, bytes] | None:
-        """The content type, and the metrics in Prometheus' text format, as they are or were a moment ago. None if
-        making the text failed, and the log says why."""
+        """Return the content type, and the metrics in Prometheus' text format, as they are or were a moment ago.
+
+        It is None if making the text failed; the log says why.
+        """
         return self._kept()
 
     def collect(self) -> Iterator[Metric]:
-        """For the library."""
+        """Yield the metrics of now. The Prometheus client library calls it."""
         status = self._status
         yield _value("healthy", status.is_healthy)
         yield _value("state_refused", status.is_state_refused)
@@ -233,7 +235,10 @@ class Metrics(Collector):
 
 
 def _of_history(history: Mapping[str, Any]) -> Iterator[Metric]:
-    """No series if none is wanted; only whether it is well until its process has said anything."""
+    """Yield the metrics of history.
+
+    There are no series if no history is wanted; only whether it is well until its process has said anything.
+    """
     is_well = history["on"] and not history["error"] and not history["silent"]
     yield _labelled("history_healthy", [((), is_well)] if history["on"] else [])
     for name, key in (("bytes", "bytes"), ("unlogged_total", "unlogged"), ("cpu_seconds_total", "cpu_s")):
@@ -242,7 +247,7 @@ def _of_history(history: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _of_neighbours() -> Iterator[Metric]:
-    """The machine's neighbour tables; nothing if the kernel refuses."""
+    """Yield the metrics of the machine's neighbour tables; none if the kernel refuses."""
     try:
         uses = read_neighbour_uses()
     except HostError:
@@ -271,7 +276,7 @@ def _histogram(registry: CollectorRegistry, name: str) -> Histogram:
 
 
 def _counts(registry: CollectorRegistry, name: str) -> CounterOf:
-    """A counter; it shows all values of its label from the start."""
+    """Return a counter; it shows all values of its label from the start."""
     words, labels, values = METRICS[name]
     found = CounterOf(f"{PREFIX}_{name}", words, labels, registry=registry)
     for value in values:
@@ -284,7 +289,7 @@ def _value(name: str, value: float) -> Metric:
 
 
 def _labelled(name: str, series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    """A series is the values of the labels, and its own."""
+    """Return a metric. A series is the values of the labels, and its own."""
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     family = kind(f"{PREFIX}_{name}", METRICS[name].words, labels=METRICS[name].labels)
     for values, value in series:

@@ -1,9 +1,11 @@
-"""Events in the namespaces where we enforce: links that come, go or change, namespaces that end, and drift, which is
-what others change in our tables. In namespaces where we only look for interfaces to bind: links, and the end. Of
-workloads in host placement, whose policy is in a router: only the end.
+"""Events in the namespaces that concern the agent.
 
-Owns which namespaces are listened to, of which of them nothing was heard, and which commits are our own. Is given
-reports. Must not know what is done about events.
+Where we enforce, these are links that come, go or change, namespaces that end, and drift, which is what others change
+in our tables. In namespaces where we only look for interfaces to bind: links, and the end. Of workloads in host
+placement, whose policy is in a router: only the end.
+
+Owns which namespaces are listened to, which of them had no event, and which commits are our own. Its input is reports.
+Must not know what is done about events.
 """
 
 from __future__ import annotations
@@ -42,22 +44,28 @@ PATIENCE_S = 0.5  # with others who commit without end; their events are read la
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One commit of another program to our tables, in words. `by`: the program and its process. `process`,
-    `generation`: by which it may turn out to be one of ours (attach/owncommits.py)."""
+    """One commit of another program to our tables."""
 
     key: Key
-    namespace: str
-    by: str
-    changes: str
-    process: int = 0
-    generation: int = 0
+    namespace: str  # in words
+    by: str  # the program and its process, in words
+    changes: str  # what it changed, in words
+    process: int = 0  # its number, by which it may turn out to be one of ours (attach/owncommits.py)
+    generation: int = 0  # of the commit, for the same reason
 
 
 class NamespaceWatch:
-    """`links` and `rules` are for a selector: if one is readable, call the method whose name begins with it."""
+    """A watch with two descriptors for a selector, `links` and `rules`.
+
+    If one is readable, call the method whose name begins with it.
+    """
 
     def __init__(self) -> None:
-        """UnsupportedError if the kernel has no nftables, whose commits are listened to."""
+        """Begin to listen.
+
+        Raises:
+            UnsupportedError: The kernel has no nftables, whose commits are listened to.
+        """
         modules.require(modules.NFTABLES)
         self.links = Subscription(ROUTE, (LINK_GROUP, *ADDRESS_GROUPS, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
@@ -76,53 +84,66 @@ class NamespaceWatch:
         self._deaf_to: AbstractSet[int | None] = frozenset()
 
     def close(self) -> None:
+        """End listening."""
         self.links.close()
         self.rules.close()
 
     @property
     def heard(self) -> AbstractSet[Key]:
-        """The namespaces of which something was heard."""
+        """The namespaces with events."""
         return (self._loud | self._links.keys()) & self._numbers.keys()
 
     def take_quiet(self) -> AbstractSet[Key]:
-        """The namespaces that were listened to since the last call, and of which nothing was heard: no changed link, no
-        commit of others to our tables. For a cycle that begins now; later events are for the next one."""
+        """Return the namespaces that were listened to since the last call, and had no event.
+
+        Events are a changed link and a commit of others to our tables. It is for a cycle that begins now; later events
+        are for the next one.
+        """
         quiet = (self._numbers.keys() | self._workloads.keys() | self._gone) - self._loud - self._links.keys()
         self._links = {key: names for key, names in self._links.items() if key not in self._loud}
         self._loud.clear()
         return quiet
 
     def take_links(self) -> Mapping[Key, Collection[Sequence[str]]]:
-        """For each router that isn't quiet only because of links: the names of each of them, the last one last. Call
-        `take_quiet` first."""
+        """Return for each router that isn't quiet only because of links the names of each of them, the last one last.
+
+        Call `take_quiet` first.
+        """
         links, self._links = self._links, {}
         return {key: tuple(names.values()) for key, names in links.items()}
 
     def take_stacked(self) -> AbstractSet[tuple[int | None, int]]:
-        """The links that came or changed and are on top of one of a router: the numbers of their namespaces (None:
-        ours), and their indices."""
+        """Return the links that came or changed and are on top of one of a router.
+
+        Each is the number of its namespace (None: ours) and its index.
+        """
         found, self._stacked = self._stacked, set[tuple[int | None, int]]()
         return found
 
     def take_quiet_numbers(self) -> AbstractSet[int]:
-        """The same for namespaces that were only looked at: their numbers."""
+        """Return the numbers of the namespaces that were only searched for interfaces, and had no event."""
         quiet = self._looked_at - self._loud_numbers
         self._loud_numbers.clear()
         return quiet
 
     def leave(self, keys: AbstractSet[Key]) -> None:
-        """These weren't looked at yet. Until they are, more events of theirs change nothing, and are ignored."""
+        """Note that these namespaces weren't looked at yet.
+
+        Until they are, more events of theirs change nothing, and are ignored.
+        """
         self._loud.update(keys)
         self._deaf_to = {number for key, number in self._numbers.items() if key in keys}
 
     def doubt(self) -> None:
-        """Events were lost, or a cycle did not look: any namespace may have changed."""
+        """Note that any namespace may have changed: events were lost, or a cycle did not look."""
         self._loud.update(self._numbers, self._workloads, self._gone)
         self._loud_numbers.update(self._looked_at)
 
     def follow(self, report: HostReport) -> bool:
-        """Listen to the namespaces of that report, and no others. Return whether events of a new one may have been
-        missed: then it isn't as the report says."""
+        """Listen to the namespaces of that report, and no others.
+
+        Return whether events of a new one may have been missed: then it isn't as the report says.
+        """
         there = {entry.key: entry for entry in report.namespaces if not entry.is_gone}
         self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never return
         self._misaddressed = frozenset(
@@ -141,7 +162,10 @@ class NamespaceWatch:
         return bool(doubtful)
 
     def _follow_workloads(self, reports: Iterable[NamespaceReport]) -> None:
-        """A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it."""
+        """Listen to the ends of workloads in host placement.
+
+        A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it.
+        """
         hosted = [eni.binding for report in reports if isinstance(report.key, str) for eni in report.enis]
         there = {binding.identity: binding.path for binding in hosted}
         kept = {key: number for key, number in self._workloads.items() if key in there}
@@ -149,8 +173,10 @@ class NamespaceWatch:
         self._workloads = kept | {key: number for key, number in new.items() if number is not None}
 
     def look_at(self, numbers: frozenset[int]) -> None:
-        """Listen to the links of these, too. They had their numbers before they were looked at, so nothing was
-        missed."""
+        """Listen to the links of these, too.
+
+        They had their numbers before they were looked at, so nothing was missed.
+        """
         self._looked_at = numbers
 
     def links_changed(self) -> bool:
@@ -176,16 +202,20 @@ class NamespaceWatch:
         return is_lossy or is_heard or is_readdressed or bool(lost or self._stacked)
 
     def _readdressed(self, messages: Sequence[Message]) -> bool:
-        """Whether an address has changed where that may put something right. Elsewhere an address causes only
-        warnings."""
+        """Whether an address has changed where that may put something right.
+
+        Elsewhere an address causes only warnings.
+        """
         told = {message.number for message in messages}
         heard = {key for key in self._misaddressed if self._numbers.get(key, self._workloads.get(key)) in told}
         self._loud.update(heard)
         return bool(heard)
 
     def _hear(self, numbers: AbstractSet[int | None], but: Container[Key] = ()) -> bool:
-        """Note what was heard; return whether it concerns a namespace where we enforce. `but`: these are noted already,
-        if nothing else is heard of them."""
+        """Note events, and return whether they concern a namespace where we enforce.
+
+        Those in `but` are noted already, if nothing else happened there.
+        """
         heard = [key for key, number in self._numbers.items() if number in numbers]
         self._loud.update(key for key in heard if key not in but)
         return bool(heard)
@@ -200,8 +230,10 @@ class NamespaceWatch:
                 self._links.setdefault(routers[message.number], {}).setdefault(index, []).append(name)
 
     def _note_stacked(self, messages: Iterable[Message]) -> None:
-        """Note where links are on top of one of a router. Nothing else is heard of workloads and of namespaces that
-        aren't ours, so that their roots can't keep us busy."""
+        """Note where links are on top of one of a router.
+
+        No other event of workloads and of namespaces that aren't ours counts, so that their roots can't keep us busy.
+        """
         routers = {number for key, number in self._numbers.items() if isinstance(key, str)}
         for message in messages:
             found = stacked(message)
@@ -209,8 +241,10 @@ class NamespaceWatch:
                 self._stacked.add((message.number, found[0]))
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
-        """What others have changed in our tables; and whether another look is needed, since events were lost or
-        somebody has made a flowtable."""
+        """Return what others have changed in our tables, and whether another look is needed.
+
+        It is needed if events were lost, or somebody has made a flowtable.
+        """
         messages, is_lossy = self.rules.read(self._deaf_to)
         if is_lossy:
             self._commits.forget()
@@ -231,12 +265,14 @@ class NamespaceWatch:
         return drifts, is_lossy or bool(carrying)
 
     def own(self, process: int) -> None:
-        """From now on, commits of that process are ours, too. Call `rules_changed_beside` when it has ended."""
+        """Take commits of that process for ours from now on. Call `rules_changed_beside` when it has ended."""
         self._own.add(process)
 
     def rules_changed_beside(self, process: int) -> tuple[list[Drift], bool]:
-        """The same for all that has been told up to now, in which commits of that process are ours, too: it has ended,
-        and no other one has its number yet."""
+        """Return what `rules_changed` does, for everything up to now, where commits of that process count as ours.
+
+        The process has ended, and no other one has its number yet.
+        """
         drifts, is_needed, until = list[Drift](), False, time.monotonic() + PATIENCE_S
         self._own.add(process)
         try:
@@ -249,7 +285,7 @@ class NamespaceWatch:
         return drifts, is_needed
 
     def _read(self, number: int, message: Message) -> list[Commit]:
-        """The commits of others that end with this message. If it can't be read, the namespace is looked at."""
+        """Return the commits of others that end with this message. If it can't be read, the namespace is looked at."""
         try:
             return list(self._commits.read(number, message.kind, message.payload))
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only

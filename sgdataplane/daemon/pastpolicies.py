@@ -1,11 +1,12 @@
 """The last policies in force, kept so that each can come back.
 
-Owns the folder `policies` in the state directory, and which policies stay. Is given policies. Must not know cycles.
+Owns the folder `policies` in the state directory, and which policies stay. Its input is policies. Must not know cycles.
 
     index.json      {"version": 1, "policies": [...]}, oldest first: fields of PastPolicy
     DIGEST.yaml     a native state; policies that are equal share it
 
-Whatever can't be written or read is said and harms nothing else: undoing is a help, and enforcing goes on without it.
+Whatever can't be written or read is reported and harms nothing else: undoing is a help, and enforcing goes on without
+it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ class PastPolicy:
 
     @classmethod
     def of(cls, value: Mapping[str, object]) -> PastPolicy:
-        """Read an entry of the index. ValueError, KeyError or TypeError if it is none."""
+        """Read an entry of the index.
+
+        Raises:
+            ValueError: It is none.
+            KeyError: It is none.
+            TypeError: It is none.
+        """
         found = {each.name: value[each.name] for each in fields(cls)}
         texts = [str(found[name]) for name in ("source", "revision", "digest", "change")]
         return cls(int(str(found["number"])), float(str(found["at"])), *texts)
@@ -62,7 +69,7 @@ class WrittenState:
 
 
 class PastPolicies:
-    """`error`: why the last policy isn't kept; "" if it is. `source`: what the state is called."""
+    """The policies that are kept. `error` says why the last one isn't; "" if it is."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.error = folder, ""
@@ -77,7 +84,11 @@ class PastPolicies:
         return self._entries
 
     def named(self, number: int) -> PastPolicy:
-        """The policy of that number. HostError if it isn't kept."""
+        """Return the policy of that number.
+
+        Raises:
+            HostError: It isn't kept.
+        """
         for entry in self.entries:
             if entry.number == number:
                 return entry
@@ -85,7 +96,11 @@ class PastPolicies:
         raise HostError(f"policy {number}", f"it isn't kept; those that are: {kept} (`sgdp policies` lists them)")
 
     def check(self, digest: str) -> None:
-        """HostError if its content isn't what was written, or can't be read."""
+        """Check that a policy's content is what was written.
+
+        Raises:
+            HostError: It isn't, or it can't be read.
+        """
         path = self.path_of(digest)
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -95,15 +110,27 @@ class PastPolicies:
             raise HostError(str(path), "it isn't the policy that was written there")
 
     def state(self, digest: str) -> CloudState:
-        """The policy's state. HostError as of `check`, StateFileError if it can't be understood."""
+        """Return the policy's state.
+
+        Raises:
+            HostError: The content isn't what was written, or can't be read.
+            StateFileError: It can't be understood.
+        """
         self.check(digest)
         return load(self.path_of(digest), profile="unlimited").state
 
     def note(
         self, state: CloudState, source: str, revision: str, change: str = "", written: WrittenState | None = None
     ) -> None:
-        """Keep a policy that is in force now, unless it is the last one that was kept. `change`: what to say of it;
-        without, it is compared with the one before. `written`: where it is on this disk already, if it is."""
+        """Keep a policy that is in force now, unless it is the last one that was kept.
+
+        Args:
+            state: The policy.
+            source: Where it came from: a path.
+            revision: Which generation of the source it is; "" if that isn't known.
+            change: What is different, in words. Without it, the policy is compared with the one before.
+            written: Where it is on this disk already, if it is.
+        """
         if state is self._noted:
             return
         try:
@@ -166,7 +193,7 @@ class PastPolicies:
                     path.unlink(missing_ok=True)
 
     def _affordable(self, entries: Sequence[PastPolicy]) -> tuple[PastPolicy, ...]:
-        """The newest ones that there is room for."""
+        """Return the newest policies that there is room for."""
         disk, taken = os.statvfs(self.folder), sum(path.stat().st_size for path in self.folder.glob("*.yaml"))
         most = min(MAX_BYTES, (disk.f_bavail * disk.f_frsize + taken) // SHARE)
         sizes: dict[str, int] = {}
@@ -179,11 +206,11 @@ class PastPolicies:
         return tuple(kept)
 
     def path_of(self, digest: str) -> Path:
-        """The file of that content."""
+        """Return the file of that content."""
         return self.folder / f"{digest}.yaml"
 
     def _read(self) -> tuple[PastPolicy, ...]:
-        """The index. If it can't be read, numbers begin anew."""
+        """Return the entries of the index. If it can't be read, numbers begin anew."""
         path = self.folder / INDEX
         try:
             if path.stat().st_size > MAX_INDEX_BYTES:
@@ -208,12 +235,12 @@ def _put(path: Path, state: CloudState, written: WrittenState | None) -> None:
 
 
 def digest_of(state: CloudState) -> str:
-    """What names a state's content: equal states have equal digests."""
+    """Return what names a state's content: equal states have equal digests."""
     return hashlib.sha256(dump_native(state).encode()).hexdigest()
 
 
 def change_of(before: CloudState, after: CloudState) -> str:
-    """What is different, in one line: how many records of each kind came, went, or have changed."""
+    """Return what is different, in one line: how many records of each kind came, went, or have changed."""
     same = {id(group) for group in before.security_groups} & {id(group) for group in after.security_groups}
     kinds: dict[str, tuple[Mapping[Any, object], Mapping[Any, object]]] = {
         "rule": (_rules(before, same), _rules(after, same)),
@@ -229,7 +256,10 @@ def change_of(before: CloudState, after: CloudState) -> str:
 
 
 def _rules(state: CloudState, same: Collection[int]) -> dict[object, object]:
-    """Rules by group and id. `same`: groups that both states share, and whose rules needn't be compared."""
+    """Return rules by group and id.
+
+    The rules of groups that both states share, which `same` has, needn't be compared.
+    """
     return {
         (group.security_group_id, rule.security_group_rule_id): rule
         for group in state.security_groups
@@ -239,7 +269,7 @@ def _rules(state: CloudState, same: Collection[int]) -> dict[object, object]:
 
 
 def _plain_groups(state: CloudState) -> dict[object, object]:
-    """Groups without their rules."""
+    """Return groups without their rules."""
     hidden = {"rules"}
     return {
         group.security_group_id: [getattr(group, each.name) for each in fields(group) if each.name not in hidden]

@@ -12,7 +12,7 @@ from sgdataplane.model.state import CloudState
 
 
 class Origin(enum.Enum):
-    """Where the policy in force comes from."""
+    """The origin of the policy in force."""
 
     STATE = "state"  # the state on disk
     HELD = "held"  # an earlier policy that somebody asked for (hold.py)

@@ -5,8 +5,8 @@ Owns that file: its form, its limits, and when it is refused. Must not know how 
     {"version": 1, "program": "<digest>", "counters": [["<name>", ...], ...],
      "tables": {"<digest of the inputs>": ["<digest of the table>", <place in counters>, <paths>], ...}}
 
-A file of another program, or one that isn't complete, is ignored: then all is built at the start. Whoever can write it
-is root.
+A file of another program, or one that isn't complete, is ignored: then all is built at the start. Only root can write
+it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MAX_BYTES = 64 << 20
 
 
 class ProvenFile:
-    """It is never needed, so no error is raised."""
+    """The file of summaries. It is never needed, so no error is raised."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROVEN
         self._program = program()
 
     def load(self) -> Mapping[str, TableSummary]:
-        """None of them if the file isn't this program's."""
+        """Return the summaries; none of them if the file isn't this program's."""
         try:
             if self.path.parent.exists():
                 make_state_folder(self.path.parent)  # who else can write there could say what was proven
@@ -47,7 +47,11 @@ class ProvenFile:
             return {}
 
     def _decoded(self, document: dict[str, object]) -> Mapping[str, TableSummary]:
-        """TypeError and the like if it isn't such a document."""
+        """Return the summaries of the file's document.
+
+        Raises:
+            TypeError: It isn't such a document. There may be other errors for the same reason.
+        """
         if (document["version"], document["program"]) != (VERSION, self._program):
             return {}
         named, tables = document["counters"], document["tables"]
@@ -60,7 +64,7 @@ class ProvenFile:
         }
 
     def store(self, summaries: Mapping[str, TableSummary]) -> None:
-        """Write them in one step, or no file."""
+        """Write the summaries in one step, or no file."""
         places: dict[frozenset[str], int] = {}
         tables = {
             inputs: (known.digest, places.setdefault(known.counters, len(places)), known.paths)

@@ -1,7 +1,7 @@
-"""Numbers read from namespaces when somebody asks for metrics: drops and sessions.
+"""The numbers that are read from namespaces when somebody asks for metrics: drops and sessions.
 
-Owns the last readings, and how long a reading may take. Is given the namespaces of a report. Must not know how numbers
-are shown. Only the thread that serves metrics calls it, so no cycle waits for it.
+Owns the last readings, and how long a reading may take. Its input is the namespaces of a report. Must not know how
+numbers are shown. Only the thread that serves metrics calls it, so no cycle waits for it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ Read = Callable[[NamespaceReport], tuple[Mapping[str, int], TableUse]]
 
 @dataclass(slots=True)
 class NamespaceReading:
-    """One namespace's numbers. `use`: None until the first reading. `at`: the time of the last one, by the clock."""
+    """One namespace's numbers."""
 
     tally: Tally = field(default_factory=Tally)
-    use: TableUse | None = None
-    at: float = float("-inf")
+    use: TableUse | None = None  # of the conntrack table; None until the first reading
+    at: float = float("-inf")  # the time of the last reading, by the clock
     _desired: Callable[[], Desired | None] = lambda: None
     _rules: Mapping[str, Reason] = field(default_factory=dict)
     _enis: Mapping[str, OfEni] = field(default_factory=dict)
     _audited: Mapping[str, WouldDrop] = field(default_factory=dict)
 
     def note(self, entry: NamespaceReport, counters: Mapping[str, int], use: TableUse, at: float) -> None:
+        """Add a reading: the values of counters, and the use of the conntrack table."""
         if entry.desired is not None and self._desired() is not entry.desired:
             self._rules = of_rules(entry.desired.state, entry.desired.interfaces)
             self._enis = of_enis(entry.desired.interfaces)
@@ -58,8 +59,10 @@ def read_while_time(
     age: Callable[[NamespaceReport], float],
     is_time: Callable[[], bool],
 ) -> Iterator[tuple[NamespaceReport, T]]:
-    """Read namespaces, those read longest ago (`age`: when) first, while it `is_time`. One that can't be read is left
-    out: it has ended, or the kernel refuses or sends nonsense, and a cycle reports why."""
+    """Read namespaces while it `is_time`, those read longest ago first. `age` returns when one was read.
+
+    One that can't be read is left out: it has ended, or the kernel refuses or sends nonsense, and a cycle reports why.
+    """
     for entry in sorted(entries, key=age):
         if not is_time():
             return
@@ -78,8 +81,10 @@ class Readings:
         self._known: dict[Key, NamespaceReading] = {}
 
     def refresh(self, namespaces: Sequence[NamespaceReport]) -> tuple[dict[Key, NamespaceReading], int]:
-        """Read these namespaces, and forget all others. Return their readings, and how many of these are old because
-        the namespace could not be read, or not in time."""
+        """Read these namespaces, and forget all others.
+
+        Return their readings, and how many of these are old because the namespace could not be read, or not in time.
+        """
         self._known = {entry.key: self._known.get(entry.key) or NamespaceReading() for entry in namespaces}
         until = self._clock() + MAX_S
         found = read_while_time(
@@ -93,7 +98,12 @@ class Readings:
 
 
 def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:
-    """The namespace's counters, and its conntrack table. HostError if it has ended, OSError if the kernel refuses."""
+    """Return the namespace's counters, and its conntrack table.
+
+    Raises:
+        HostError: The namespace has ended.
+        OSError: The kernel refuses.
+    """
     with place_of(entry) as place:
         counters = {name: counted.packets for name, counted in read_own(place, own_counters(entry)).items()}
         with netns.inside(place):
@@ -101,7 +111,7 @@ def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]
 
 
 def own_counters(entry: NamespaceReport) -> frozenset[str]:
-    """The names of all counters of our tables there."""
+    """Return the names of all counters of our tables there."""
     if entry.proven is None:
         return frozenset()
     fenced = (fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
@@ -110,7 +120,11 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
 
 @contextmanager
 def place_of(entry: NamespaceReport) -> Iterator[str]:
-    """A router's name, or a path to the namespace that is held while the block runs. HostError if it has ended."""
+    """Yield a router's name, or a path to the namespace that is held while the block runs.
+
+    Raises:
+        HostError: The namespace has ended.
+    """
     if isinstance(entry.key, str):
         yield entry.key
         return

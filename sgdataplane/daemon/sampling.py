@@ -1,8 +1,8 @@
-"""Who listens for samples of trials, and where: one listener in each namespace that is counted, up to MAX_LISTENED.
+"""The listeners for samples of trials: one in each namespace that is counted, up to MAX_LISTENED.
 
-Owns the listeners. Is given scopes, and what to do with a sample. Must not know trials.
+Owns the listeners. Its input is scopes, and what to do with a sample. Must not know trials.
 
-A listener keeps its namespace alive, so whoever finds that nobody else is there releases it.
+A listener keeps its namespace alive, so it is released once nobody else is there.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ TOO_MANY = f"samples are taken in {MAX_LISTENED} namespaces already, which is th
 
 @dataclass
 class Sampling:
-    """For a selector whose entries are called. `now`: seconds since 1970. `silent`: where nobody listens though
-    somebody should, and why."""
+    """The listeners, for a selector whose entries are called."""
 
     selector: selectors.BaseSelector
-    hear: Callable[[Sample], None]
-    now: Callable[[], float]
-    silent: dict[object, str] = field(default_factory=dict)
+    hear: Callable[[Sample], None]  # gets each sample
+    now: Callable[[], float]  # returns seconds since 1970
+    silent: dict[object, str] = field(default_factory=dict)  # where nobody listens though somebody should, and why
     _listeners: dict[object, SampleListener] = field(default_factory=dict)
 
     @property
     def listened(self) -> tuple[object, ...]:
+        """The namespaces where somebody listens."""
         return tuple(self._listeners)
 
     def follow(self, scopes: Iterable[TrialScope]) -> None:
@@ -66,7 +66,7 @@ class Sampling:
                 self.hear(sample)
 
     def release(self, key: object) -> None:
-        """Listen there no more."""
+        """Stop listening there."""
         listener = self._listeners.pop(key, None)
         if listener is not None:
             with suppress(KeyError, ValueError):
@@ -74,5 +74,6 @@ class Sampling:
             listener.close()
 
     def close(self) -> None:
+        """Stop listening everywhere."""
         for key in self.listened:
             self.release(key)

@@ -1,7 +1,7 @@
-"""When a cycle runs, why, and whose turn it is in it.
+"""The schedule of cycles: when one runs, why, and whose turn it is in it.
 
-Owns coalescing, the timer, retries, and when a namespace of which something was heard may be looked at next. Is given
-the time by a clock, and how long looks took. Must not know what a cycle or a look does.
+Owns coalescing, the timer, retries, and when a namespace with events may be looked at next. Its input is the time by a
+clock, and how long looks took. Must not know what a cycle or a look does.
 
 A namespace that makes us look again and again has to wait longer and longer:
 
@@ -29,30 +29,27 @@ FIRST_RETRY_S = 1.0
 
 
 class Cause(enum.Enum):
-    """START: the agent has started. STATE: the state's file or folder changed. BINDINGS: an ENI was attached or
-    detached. LINK: an interface or namespace came, went or changed. DRIFT: others changed our rules, or may have.
-    TIMER: it is time to look at everything. RETRY: the last cycle could not do everything. RELOAD: somebody asked to
-    read the configuration and the state again. RESYNC: somebody asked to write all rules again. TURN: a namespace that
-    had to wait has its turn. MODE: the audit of an ENI is over. UNDO: somebody asked for an earlier policy, or for the
-    state on disk again, or the time of an earlier one is over."""
+    """The cause of a cycle."""
 
-    START = "start"
-    STATE = "state"
-    BINDINGS = "bindings"
-    LINK = "link"
-    DRIFT = "drift"
-    TIMER = "timer"
-    RETRY = "retry"
-    RELOAD = "reload"
-    RESYNC = "resync"
-    TURN = "turn"
-    MODE = "mode"
-    UNDO = "undo"
+    START = "start"  # the agent has started
+    STATE = "state"  # the state's file or folder changed
+    BINDINGS = "bindings"  # an ENI was attached or detached
+    LINK = "link"  # an interface or namespace came, went or changed
+    DRIFT = "drift"  # others changed our rules, or may have
+    TIMER = "timer"  # it is time to look at everything
+    RETRY = "retry"  # the last cycle could not do everything
+    RELOAD = "reload"  # somebody asked to read the configuration and the state again
+    RESYNC = "resync"  # somebody asked to write all rules again
+    TURN = "turn"  # a namespace that had to wait has its turn
+    MODE = "mode"  # the audit of an ENI is over
+    UNDO = "undo"  # somebody asked for an earlier policy or to resume, or the time of an earlier one is over
 
 
 class Schedule:
-    """Collects causes for COALESCE_S after the first one, so that causes that come together make one cycle; for LINKS_S
-    if all of them are links."""
+    """Collects causes for COALESCE_S after the first one, so that causes that come together make one cycle.
+
+    If all of them are links, it is LINKS_S.
+    """
 
     def __init__(self, resync_s: float, clock: Callable[[], float]) -> None:
         self.resync_s, self._clock = resync_s, clock
@@ -64,6 +61,7 @@ class Schedule:
         self._retry_s = FIRST_RETRY_S
 
     def add(self, cause: Cause) -> None:
+        """Add a cause of the next cycle."""
         if not self._causes:
             self._since = self._clock()
         self._causes.add(cause)
@@ -71,12 +69,12 @@ class Schedule:
 
     @property
     def wait_s(self) -> float:
-        """How long until a cycle is due, if nothing happens."""
+        """The seconds until a cycle is due, if nothing happens."""
         due = min(self._due, self._timer_due) if self._causes else self._timer_due
         return max(0.0, due - self._clock())
 
     def take(self) -> frozenset[Cause]:
-        """The causes of a cycle that is due now; empty if none is."""
+        """Return the causes of a cycle that is due now; none if none is."""
         if self.wait_s > 0:
             return frozenset()
         if self._clock() >= self._timer_due:
@@ -87,12 +85,12 @@ class Schedule:
         return causes
 
     def failed(self, causes: Iterable[Cause]) -> None:
-        """A cycle for these causes failed in an unknown place; the next one has them, too."""
+        """Note that a cycle for these causes failed in an unknown place. The next one has them, too."""
         self._owed = self._owed.union(causes)
         self.done(is_whole=False)
 
     def done(self, *, is_whole: bool) -> None:
-        """A cycle has run. If it could not do everything, it is tried again, later each time."""
+        """Note that a cycle has run. If it could not do everything, it is tried again, later each time."""
         wait = self.resync_s if is_whole else min(self._retry_s, self.resync_s)
         self._retry_s = FIRST_RETRY_S if is_whole else 2 * wait
         self._timer = Cause.RETRY if wait < self.resync_s else Cause.TIMER
@@ -106,16 +104,15 @@ OWN_SHARE, ALL_SHARE = 9, 9  # times as long as the look took
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One namespace since it was last calm: how often it was repaired, how often a look found nothing, when the last
-    look was, and when the next one is `due` at the earliest."""
+    """The turn of one namespace since it was last calm."""
 
-    repairs: int = 0
-    looks: int = 0
-    last: float = -math.inf
-    due: float = -math.inf
+    repairs: int = 0  # how often it was repaired
+    looks: int = 0  # how often a look found nothing
+    last: float = -math.inf  # when the last look was
+    due: float = -math.inf  # when the next look is due at the earliest
 
     def after(self, now: float, took: float, *, is_repair: bool) -> Turn:
-        """The turn after a look that ended now."""
+        """Return the turn after a look that ended now."""
         new = replace(self, repairs=self.repairs + is_repair, looks=self.looks + (not is_repair), last=now)
         if not new.is_restless:
             return new
@@ -128,6 +125,7 @@ class Turn:
         return self.repairs > 0 or self.looks > FREE_LOOKS
 
     def is_calm(self, now: float) -> bool:
+        """Whether it has been quiet for so long that its turn is forgotten."""
         return now >= max(self.last, self.due) + CALM_S
 
 
@@ -135,8 +133,12 @@ NEW = Turn()
 
 
 class Turns:
-    """`left`: namespaces of which something was heard and that still have to be looked at. `is_owed`: one of them
-    soon."""
+    """The turns of all namespaces.
+
+    Attributes:
+        left: The namespaces with events that still have to be looked at.
+        is_owed: Whether one of them has to be looked at soon.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -147,26 +149,28 @@ class Turns:
         self.is_owed = False
 
     def suspect(self, keys: Iterable[Key]) -> None:
-        """Others have changed our tables in these namespaces, and in no others, since we looked."""
+        """Note that others have changed our tables in these namespaces, and in no others, since we looked."""
         self._suspects = set(keys)
 
     def of(self, key: Key) -> Turn:
+        """Return a namespace's turn; a new one if it was calm."""
         return self._turns.get(key, NEW)
 
     @property
     def disturbed(self) -> frozenset[Key]:
-        """Namespaces that were repaired and haven't been calm since."""
+        """The namespaces that were repaired and haven't been calm since."""
         return frozenset(key for key, turn in self._turns.items() if turn.repairs)
 
     def ordered(self, heard: Iterable[Key]) -> tuple[Key, ...]:
-        """Those repaired least often first; among equals, those that have waited longest."""
+        """Return the namespaces, those repaired least often first; among equals, those that have waited longest."""
         return tuple(sorted(heard, key=lambda key: (self.of(key).repairs, self.of(key).last)))
 
     def waiting(self, heard: Iterable[Key]) -> frozenset[Key]:
-        """Those whose turn hasn't come."""
+        """Return the namespaces whose turn hasn't come."""
         return frozenset(key for key in heard if self.wait_s_of(key) > 0)
 
     def wait_s_of(self, key: Key) -> float:
+        """Return the seconds until a namespace may be looked at; 0.0 if it may now."""
         turn = self.of(key)
         is_shared = turn.is_restless or key in self._suspects
         due = max(turn.due, self._shared_due) if is_shared else turn.due
@@ -174,11 +178,11 @@ class Turns:
 
     @property
     def wait_s(self) -> float:
-        """How long until one of those left has its turn; infinite if none is left."""
+        """The seconds until one of those left has its turn; infinite if none is left."""
         return 0.0 if self.is_owed else min(map(self.wait_s_of, self.left), default=math.inf)
 
     def note(self, key: Key, took: float, *, is_repair: bool) -> None:
-        """The namespace was looked at, since something was heard of it."""
+        """Note that a namespace was looked at because of events."""
         now, turn = self._clock(), self.of(key)
         turn = NEW if turn.is_calm(now) else turn
         if turn.is_restless or is_repair:
@@ -187,11 +191,12 @@ class Turns:
         self._turns[key] = turn.after(now, took, is_repair=is_repair)
 
     def forget(self) -> None:
-        """No namespace has to wait any more."""
+        """Let no namespace wait any more."""
         self._turns.clear()
         self._suspects.clear()
         self._shared_due = -math.inf
 
     def forget_calm(self) -> None:
+        """Forget the turns of namespaces that are calm."""
         now = self._clock()
         self._turns = {key: turn for key, turn in self._turns.items() if not turn.is_calm(now)}

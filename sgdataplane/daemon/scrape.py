@@ -1,8 +1,8 @@
-"""Serving metrics: HTTP on an address of this host, in a thread of its own.
+"""The server of metrics: HTTP on an address of this host, in a thread of its own.
 
 Owns the listening socket, the thread, the part of HTTP that is understood: one GET /metrics, one answer, close; and for
-how long a text is served again. Is given what makes the text. Must not know what is in it. clients.py limits clients,
-sizes and times.
+how long a text is served again. Its input is what makes the text. Must not know what is in it. clients.py limits
+clients, sizes and times.
 
 A text is reused for ten times as long as it took to make, so that making texts takes at most a tenth of one processor,
 however many ask (decision 033).
@@ -29,14 +29,14 @@ MakeText = Callable[[], tuple[str, bytes] | None]  # the content type, and the t
 
 
 class KeptText:
-    """What `make` made, as it is or was a moment ago. `kind`: its content type. For one thread."""
+    """The text that `make` makes, as it is or was a moment ago. `kind` is its content type. One thread may use it."""
 
     def __init__(self, make: Callable[[], bytes], kind: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._make, self._kind, self._clock = make, kind, clock
         self._text, self._until = b"", float("-inf")
 
     def __call__(self) -> tuple[str, bytes] | None:
-        """None if making it failed, and the log says why."""
+        """Return the content type and the text; None if making it failed, and the log says why."""
         started = self._clock()
         if started >= self._until:
             try:
@@ -50,7 +50,7 @@ class KeptText:
 
 
 def reply(asked: bytes, make_text: MakeText) -> bytes | None:
-    """The answer to what a client has sent so far; None if the request isn't complete."""
+    """Return the answer to what a client has sent so far; None if the request isn't complete."""
     head, end, _ = asked.partition(b"\r\n\r\n")
     if not end:
         return _refusal("431 Request Header Fields Too Large") if len(asked) > MAX_REQUEST_BYTES else None
@@ -67,7 +67,7 @@ def reply(asked: bytes, make_text: MakeText) -> bytes | None:
 
 @lru_cache(maxsize=1)
 def _page(kind: str, text: bytes) -> bytes:
-    """Made once for each text, as it is large and many clients may wait for it."""
+    """Return the answer with the text. It is made once for each text, as it is large and many clients may wait."""
     return _answer("200 OK", kind, text)
 
 
@@ -81,7 +81,7 @@ def _answer(status: str, kind: str, body: bytes, *headers: str) -> bytes:
 
 
 class MetricsServer:
-    """Serves nowhere until `follow` names an address."""
+    """A server that serves nowhere until `follow` names an address."""
 
     def __init__(self, make_text: MakeText) -> None:
         self._make_text = make_text
@@ -92,7 +92,9 @@ class MetricsServer:
 
     def follow(self, at: str) -> str:
         """Serve at this address and port ("": nowhere) from now on, and nowhere else; return why that fails, or "".
-        Does nothing if it serves there already, so call it often. Never waits."""
+
+        It does nothing if it serves there already, so call it often. It never waits.
+        """
         is_serving = self._thread is not None and self._thread.is_alive()
         if at == self._at and is_serving == bool(at):
             return ""

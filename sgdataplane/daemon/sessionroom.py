@@ -1,6 +1,7 @@
-"""Keeps conntrack large enough for what the ENIs of each router may hold.
+"""The size of conntrack, which has to be enough for what the ENIs of each router may hold.
 
-Owns how much that is, and what is said about it. Is given the reports of cycles. Must not know how the kernel is asked.
+Owns how much that is, and what is said about it. Its input is the reports of cycles. Must not know how the kernel is
+asked.
 
 Each namespace tracks its own sessions, but their limit is one number for all. So it follows the router that needs most.
 It is only ever raised: somebody else may need what they have set, or what another router needed before.
@@ -24,21 +25,24 @@ OVER = 3, 2  # an ENI gets at most half as many more as the limit says (docs/des
 
 
 def sessions_of(enis: int, limit: int) -> int:
-    """How many sessions so many ENIs may hold together, if each has this limit (sessions_per_eni)."""
+    """Return how many sessions so many ENIs may hold together, if each has this limit (sessions_per_eni)."""
     more, less = OVER
     return enis * SIDES * limit * more // less
 
 
 class SessionRoom:
-    """What was found and done so far. `follow` is for the agent's thread."""
+    """The size of conntrack, as far as it was found and changed. `follow` is for the agent's thread."""
 
     def __init__(self, folder: Path = FOLDER, memory: Callable[[], int] = memory_of_machine) -> None:
         self._folder, self._memory = folder, memory
         self._refusal = ""
 
     def follow(self, host: HostReport | None, mode: str) -> tuple[str, ...]:
-        """Raise what is too small, if the mode is "auto". Return a line about each router whose ENIs may hold more
-        sessions than it can track. Nothing is raised if `host` is None, as after a cycle that failed."""
+        """Raise what is too small, if the mode is "auto".
+
+        Return a line about each router whose ENIs may hold more sessions than it can track. Nothing is raised if `host`
+        is None, as after a cycle that failed.
+        """
         needs = {} if host is None else _needs(host)
         if not needs:
             return ()
@@ -73,7 +77,7 @@ def _told(size: TableSize, when: str = "") -> dict[str, int]:
 
 
 def _needs(host: HostReport) -> dict[str, int]:
-    """By router, how many sessions its ENIs may hold; not if they have no limit."""
+    """Return by router how many sessions its ENIs may hold. Routers whose ENIs have no limit are left out."""
     wanted = ((entry.named, entry.desired) for entry in host.namespaces if entry.desired is not None)
     return {
         named: sessions_of(len(desired.interfaces), desired.options.sessions_per_eni)

@@ -1,6 +1,6 @@
 """Signals as numbers that come from a socket, so that a selector can wait for them.
 
-Owns which signals are read. Must not know what they mean to whoever reads them.
+Owns which signals are read. Must not know what they mean to their reader.
 """
 
 from __future__ import annotations

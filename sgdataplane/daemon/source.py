@@ -1,4 +1,4 @@
-"""Where the agent's policy comes from: the state's file or folder, and the last good policy on disk.
+"""The sources of the agent's policy: the state's file or folder, and the last good policy on disk.
 
 Owns what is watched and read, and the file `last-good.yaml`, a native state. Must not know cycles, or what a state is
 for.
@@ -27,54 +27,68 @@ ROOT = 0
 
 
 class Readable(Protocol):
-    """Something that has a state. `generation`: which folder a link led to when it was read last, also if that was
-    refused; "" if the state isn't behind a link, or the link was turned meanwhile."""
+    """Something that has a state."""
 
     @property
-    def generation(self) -> str: ...
+    def generation(self) -> str:
+        """The name of the folder that a link led to when it was read last, also if that was refused.
+
+        It is "" if the state isn't behind a link, or the link was turned meanwhile.
+        """
 
     def read(self, profile: str) -> CloudState:
-        """Read and check the state. SgDataplaneError: all that is wrong in it, or why it can't be read; then the
-        previous policy stays. `profile`: of quotas."""
+        """Read and check the state. `profile` names its quotas.
+
+        Raises:
+            SgDataplaneError: All that is wrong in it, or why it can't be read. The previous policy stays then.
+        """
 
 
 class StateSource(Readable, Protocol):
-    """For a selector. It misses no change between two reads. `path`: where the state is; a reloaded configuration may
-    set another one, and the next read follows it. `owner`: the user who wrote what was read last, or root."""
+    """A source for a selector. It misses no change between two reads."""
 
-    path: Path
-    owner: int
+    path: Path  # where the state is; a reloaded configuration may set another one, which the next read follows
+    owner: int  # the user who wrote what was read last, or root
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the state may have changed."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End watching."""
 
     def changed(self) -> bool:
         """Receive events; return whether the state may have changed."""
 
 
 class WatchedFiles:
-    """A file or a folder of files, watched by inotify whichever way they are replaced, and also while they don't exist.
-    The folder may be a link that is turned to the next generation; then one whole generation is read
-    (statefile/source.py). Nobody but root and one user may be able to change any of it (statefile/owner.py)."""
+    """A file or a folder of files, watched by inotify.
+
+    It doesn't matter in which way they are replaced, or whether they exist. The folder may be a link that is turned to
+    the next generation; then one whole generation is read (statefile/source.py). Nobody but root and one user may be
+    able to change any of it (statefile/owner.py).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.generation, self.owner = path, "", ROOT
         self._memory, self._watch = Memory(), PathWatch()
 
     def fileno(self) -> int:
+        """Return inotify's descriptor."""
         return self._watch.fileno()
 
     def close(self) -> None:
+        """End watching."""
         self._watch.close()
 
     def changed(self) -> bool:
+        """Receive events; return whether the state may have changed."""
         is_changed = bool(self._watch.read())
         if is_changed:
             self._watch.follow((self.path,))
         return is_changed
 
     def read(self, profile: str) -> CloudState:
+        """Read and check the state, and note its owner and generation."""
         self._watch.follow((self.path,))
         before, owner = _generation_of(self.path), SoleOwner()
         try:
@@ -85,7 +99,7 @@ class WatchedFiles:
 
 
 def _generation_of(path: Path) -> str:
-    """The name of the folder that a link leads to."""
+    """Return the name of the folder that a link leads to; "" if it is no link."""
     try:
         return path.readlink().name
     except OSError:
@@ -93,12 +107,12 @@ def _generation_of(path: Path) -> str:
 
 
 def source_of(path: Path) -> StateSource:
-    """What the agent reads its state from."""
+    """Return the source that the agent reads its state from."""
     return WatchedFiles(path)
 
 
 class LastGood:
-    """The last good policy on disk. `error`: why it isn't there; "" if it is, or there is none."""
+    """The last good policy on disk. `error` says why it isn't there; "" if it is, or there is none."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LAST_GOOD
@@ -106,7 +120,7 @@ class LastGood:
         self._stored: CloudState | None = None
 
     def load(self) -> CloudState | None:
-        """The policy; None if there is none, or it can't be read and `error` says why."""
+        """Return the policy; None if there is none, or it can't be read and `error` says why."""
         if not self.path.exists():
             return None
         try:
@@ -116,15 +130,18 @@ class LastGood:
         return self._stored
 
     def is_stored(self, state: CloudState) -> bool:
+        """Whether this state is the one on disk."""
         return state == self._stored
 
     def written(self, state: CloudState) -> WrittenState | None:
-        """The file, if it has been written here and has this state."""
+        """Return the file, if it has been written here and has this state."""
         return WrittenState(self.path, self._digest) if self._digest and self.is_stored(state) else None
 
     def store(self, state: CloudState) -> None:
-        """Write it in one step, unless it is there already. It has to survive a loss of power, as an older policy may
-        allow more."""
+        """Write a state in one step, unless it is there already.
+
+        It has to survive a loss of power, as an older policy may allow more.
+        """
         if self.is_stored(state):
             return
         try:

@@ -17,6 +17,10 @@ HISTORY = file.NAME
 
 
 def make_state_folder(path: Path) -> None:
-    """Make or tighten it. HostError if others can use it, and that can't be changed."""
+    """Make the state directory, or tighten its permissions.
+
+    Raises:
+        HostError: Others can use it, and that can't be changed.
+    """
     history = (*(HISTORY + ending for ending in file.ENDINGS), live.NAME)
     make_private_folder(path, (LAST_GOOD, PROVEN, COUNTERS, TRIALS, AUDIT_ENDED, POLICIES, HOLD, *history))

@@ -61,11 +61,12 @@ DISTURBED = "others keep changing sgdataplane's rules there; the last was"
 
 
 def now() -> str:
+    """Return the time of now in UTC, as in RFC 3339, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def kernel_as_json() -> dict[str, object]:
-    """The kernel of this machine."""
+    """Return what the status says of this machine's kernel."""
     kernel = running()
     return {
         "release": kernel.release,
@@ -86,11 +87,11 @@ class EniStatus:
 
     @property
     def essence(self) -> tuple[object, ...]:
-        """What `since` is about."""
+        """The part of the status that `since` is about."""
         return self.report.outcome, self.report.binding, self.epoch, self.error
 
     def is_like(self, previous: EniStatus | None) -> bool:
-        """Whether nothing of that has changed."""
+        """Whether nothing of that part has changed."""
         return previous is self or (previous is not None and previous.essence == self.essence)
 
     def is_renewal_of(self, previous: EniStatus | None) -> bool:
@@ -98,6 +99,7 @@ class EniStatus:
         return previous is not None and self.is_like(replace(previous, epoch=self.epoch))
 
     def as_json(self) -> dict[str, object]:
+        """Return the ENI's entry in the status."""
         binding = self.report.binding
         return {
             "eni": binding.eni_id,
@@ -115,7 +117,10 @@ class EniStatus:
 
 
 class Status:
-    """Kept up to date by the agent. Its values are replaced, never changed in place, as other threads read them."""
+    """The agent's status, which the agent keeps up to date.
+
+    Its values are replaced, never changed in place, as other threads read them.
+    """
 
     def __init__(self, state: Path, config: Path, last_good: Path, clock: Callable[[], str] = now) -> None:
         self.state, self.config, self.last_good = state, config, last_good
@@ -153,11 +158,12 @@ class Status:
         return new
 
     def note_bug(self, error: Exception) -> None:
-        """A cycle failed in a way that nobody foresaw."""
+        """Note that a cycle failed in a way that nobody foresaw."""
         self.cycles += 1
         self._cycle_at, self._bug = self._clock(), f"{type(error).__name__}: {error}"
 
     def note_drift(self, drift: Drift) -> None:
+        """Note a commit of others to our tables."""
         self.drifts += 1
         self._drift, self._drift_at = drift, self._clock()
         self._disturbers[drift.key] = f"{DISTURBED} {drift.by}: {drift.changes}"
@@ -191,6 +197,7 @@ class Status:
 
     @property
     def is_healthy(self) -> bool:
+        """Whether nothing here is an error, and all ENIs are in force."""
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
@@ -199,7 +206,7 @@ class Status:
 
     @property
     def gone(self) -> frozenset[str]:
-        """ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
+        """The ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
         return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome.is_ended)
 
     @property
@@ -209,7 +216,7 @@ class Status:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether others keep changing our rules somewhere, so that their changes hold there."""
+        """Whether others keep changing our rules somewhere, so that their changes stay in force there."""
         return EniOutcome.DISTURBED in self._outcomes
 
     @property
@@ -218,7 +225,7 @@ class Status:
         return self._cycle is not None and not self._bug and self._cycle.is_whole
 
     def for_owner(self) -> dict[str, object]:
-        """What the owner of the state may know: whether it is in force."""
+        """Return what the owner of the state may know: whether it is in force."""
         cycle = self._cycle
         return {
             "state": {
@@ -240,7 +247,10 @@ class Status:
         return self._bug or (cycle.error or cycle.unrecorded or cycle.untidy if cycle else "") or None
 
     def as_json(self, eni_id: str = "", audited: Mapping[str, Sum] = NOTHING_AUDITED) -> dict[str, object]:
-        """`eni_id`: with this ENI alone. `audited`: what passed at ENIs only as they are in audit mode."""
+        """Return the whole status; with `eni_id`, with this ENI alone.
+
+        `audited` is what passed at ENIs only because they are in audit mode.
+        """
         cycle = self._cycle
         return {
             "version": __version__,
@@ -293,7 +303,7 @@ class Status:
         return (self._enis[eni_id],) if eni_id in self._enis else ()
 
     def _eni_as_json(self, eni: EniStatus, audited: Mapping[str, Sum]) -> dict[str, object]:
-        """The ENI's status; if it is disturbed, with the program that does it, if that is known."""
+        """Return the ENI's status; if it is disturbed, with the program that does it, if that is known."""
         shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
         is_known = by is not None and eni.report.outcome is EniOutcome.DISTURBED
         tampering = self.tampered.warning(eni.report.binding.eni_id)

@@ -1,7 +1,7 @@
-"""What others did to links of routers since the agent started, and lately.
+"""The tampering with links of routers since the agent started, and lately.
 
-Owns how long that counts, how it is told, and how often it is logged. Is given what cycles found. Must not know how
-links are compared.
+Owns how long that counts, how it is reported, and how often it is logged. Its input is what cycles found. Must not know
+how links are compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ NOBODY = "no workload of this router that still has the right to"
 
 
 class Tampered:
-    """`count`: since the start. `last`: in words, with the workloads that can have done it, and when; None: never."""
+    """What others did to links of routers.
+
+    Attributes:
+        count: How often, since the start.
+        last: The last one in words, with the workloads that can have done it, and when; None: never.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
@@ -35,15 +40,16 @@ class Tampered:
 
     @property
     def is_recent(self) -> bool:
+        """Whether there was any in the last HOLD_S seconds."""
         return self._clock() - self._at < HOLD_S
 
     def warning(self, eni_id: str) -> str:
-        """What was done to that ENI's host end lately; "" for nothing."""
+        """Return what was done to that ENI's host end lately; "" for nothing."""
         at, line = self._of.get(eni_id, (-HOLD_S, ""))
         return line if self._clock() - at < HOLD_S else ""
 
     def note(self, found: Sequence[Tampering], bindings: Collection[Binding], at: str) -> None:
-        """Note what a cycle found, and log it. `bindings`: all of this host."""
+        """Note what a cycle found, and log it. `bindings` are all of this host."""
         if not found:
             return
         now = self._at = self._clock()
@@ -57,7 +63,7 @@ class Tampered:
         self._log(found, now)
 
     def _log(self, found: Sequence[Tampering], now: float) -> None:
-        """One line at most in LOG_S, however much there is to say."""
+        """Log one line at most in LOG_S, however much there is to say."""
         self._unlogged += len(found)
         if now - self._logged_at < LOG_S:
             return
@@ -67,7 +73,7 @@ class Tampered:
 
 
 def _who_can(router: str, bindings: Iterable[Binding]) -> str:
-    """The workloads of that router with a process that could have done it."""
+    """Return the workloads of that router with a process that could have done it."""
     there = [b for b in bindings if b.host_end is not None and b.host_end.router == router]
     named = sorted({f"{binding.eni_id} ({binding.named})" for binding in exposed(there)})
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""

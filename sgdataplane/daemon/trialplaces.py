@@ -1,6 +1,6 @@
 """The namespaces that the agent's trials count in: how each is held, whether it is still there, what it obeys.
 
-Owns these looks. Is given reports of cycles. Must not know trials.
+Owns these looks. Its input is the reports of cycles. Must not know trials.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class TrialPlaceAt:
 
     @classmethod
     def of(cls, report: NamespaceReport, desired: Desired) -> TrialPlaceAt:
+        """Return the place of a namespace that obeys `desired`."""
         return cls(TrialScope(report.key, partial(_held, report), desired), report)
 
     @property
@@ -41,7 +42,7 @@ class TrialPlaceAt:
 
 @contextmanager
 def _held(report: NamespaceReport) -> Iterator[str | None]:
-    """A path to the namespace, which is held while the block runs; None if it has ended."""
+    """Yield a path to the namespace, which is held while the block runs; None if it has ended."""
     key = report.key
     with ExitStack() as stack:
         if not isinstance(key, str):
@@ -54,7 +55,7 @@ def _held(report: NamespaceReport) -> Iterator[str | None]:
 
 
 def desired_at(places: Mapping[object, TrialPlaceAt]) -> dict[object, Desired]:
-    """What each of them obeys."""
+    """Return what each of them obeys."""
     return {key: place.scope.desired for key, place in places.items()}
 
 

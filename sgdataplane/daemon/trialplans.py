@@ -1,4 +1,4 @@
-"""Plans of trials, made in a thread of their own: comparing large states takes seconds, and the agent goes on.
+"""The plans of trials, made in a thread of their own: comparing large states takes seconds, and the agent goes on.
 
 Owns the thread, and how it wakes the agent. Must not know when a plan is wanted, or whether it is still good.
 """
@@ -22,26 +22,28 @@ Judged = Callable[[CloudState], tuple[CloudState, float | None]]
 
 
 def reason_of(error: BaseException) -> str:
+    """Return an error's words, or its class if it has none."""
     return str(error) or type(error).__name__
 
 
 @dataclass(slots=True)
 class PlannedTrial:
-    """What becomes of one trial: the trial and its plan, or why there is none. `number`: of the change that it follows.
-    `since`: when the trial of that name began; None if its record can't be read. `until`: when the plan is out of date,
-    whatever happens."""
+    """What becomes of one trial: the trial and its plan, or why there is none."""
 
     name: str
-    number: int
-    since: float | None
+    number: int  # of the change that the plan follows
+    since: float | None  # when the trial of that name began; None if its record can't be read
     trial: Trial | None = None
     plan: Plan = ()
-    until: float | None = None
-    error: str = ""
+    until: float | None = None  # when the plan is out of date, whatever happens
+    error: str = ""  # why there is no plan; "" if there is one
 
 
 class Planner:
-    """Calls `heard` by the selector, whose entries are called, once plans are made: `take` gives them."""
+    """Makes plans in a thread.
+
+    Once some are made, the selector, whose entries are called, calls `heard`, and `take` returns them.
+    """
 
     def __init__(self, selector: selectors.BaseSelector, heard: Callable[[], None]) -> None:
         self._pool = ThreadPoolExecutor(1, "trials")
@@ -52,23 +54,29 @@ class Planner:
         selector.register(self._reader, selectors.EVENT_READ, heard)
 
     def close(self) -> None:
-        """A plan that is being made is lost."""
+        """End the thread. A plan that is being made is lost."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._reader.close()
         self._writer.close()
 
     def plan(self, wanted: PlannedTrial, folder: TrialFolder, scopes: tuple[TrialScope, ...], judged: Judged) -> None:
-        """Fill it in. `judged`: the state on trial as this host would obey it, and when that changes by itself.
-        RuntimeError if there is no memory for the thread."""
+        """Fill in a plan in the thread.
+
+        `judged` returns the state on trial as this host would obey it, and when that changes by itself.
+
+        Raises:
+            RuntimeError: There is no memory for the thread.
+        """
         self._pool.submit(_fill, wanted, folder, scopes, judged).add_done_callback(self._note)
 
     def _note(self, future: Future[PlannedTrial]) -> None:
-        """In the thread: wake the other one."""
+        """Keep a plan that was made, and wake the other thread. The planning thread calls it."""
         with suppress(BaseException):
             self._made.append(future.result())
             self._writer.send(b"\0")
 
     def take(self) -> list[PlannedTrial]:
+        """Return the plans that were made since the last call."""
         with suppress(BlockingIOError):
             self._reader.recv(4096)
         made, self._made = self._made, []

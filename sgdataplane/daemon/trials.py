@@ -1,6 +1,6 @@
 """The agent's trials: which run, when they follow the policy, when they are read and noted.
 
-Owns these times, and the answers about trials. Is given reports of cycles. Must not know how a trial counts.
+Owns these times, and the answers about trials. Its input is the reports of cycles. Must not know how a trial counts.
 
     planned     in a thread of its own, after a cycle that changed what is in force, and as a trial begins. Cycles go on
                 meanwhile; a plan of what is no longer in force is made anew
@@ -46,13 +46,13 @@ BEGINNING = (COMPARING, BUSY)  # why a trial is paused that begins by itself wit
 
 @dataclass
 class Trials:
-    """For one thread, which can wait for its file descriptor. `beat`: called between namespaces."""
+    """All trials, for one thread, which can wait for the file descriptor."""
 
     folder: TrialFolder
     registry: Registry
-    beat: Callable[[], None] = lambda: None
+    beat: Callable[[], None] = lambda: None  # called between namespaces
     clock: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = time.time  # returns seconds since 1970
     _trials: dict[str, Trial] = field(default_factory=dict)
     _plans: dict[str, Plan] = field(default_factory=dict)
     _changes: dict[str, float] = field(default_factory=dict)  # when a plan is out of date
@@ -72,6 +72,7 @@ class Trials:
         self._sampling = Sampling(self._selector, self._hear_sample, self.now)
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable when a plan is made, or a sample has come."""
         return self._selector.fileno()
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class Trials:
         return {*self._trials, *self._errors}
 
     def _scopes(self) -> Iterator[TrialScope]:
-        """All places, with a beat before each."""
+        """Yield all places, with a beat before each."""
         for place in tuple(self._places.values()):
             self.beat()
             yield place.scope
@@ -136,7 +137,7 @@ class Trials:
             self._planner.plan(wanted, self.folder, scopes, partial(self._modes.judged, seconds=self.now()))
 
     def _since(self, name: str) -> float | None:
-        """When the trial began that has this name now."""
+        """Return when the trial began that has this name now."""
         with suppress(SgDataplaneError):
             return self.folder.record(name).since
         return None
@@ -214,7 +215,7 @@ class Trials:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until something has to be done; None if no trial runs."""
+        """The seconds until something has to be done; None if no trial runs."""
         if not (self._known() or self._owed or self._is_untidy):
             return None
         return max(0.0, min(self._read_due, self._ticked + TICK_S) - self.clock())
@@ -250,7 +251,7 @@ class Trials:
                 self._sampling.release(key)
 
     def _until(self, name: str) -> float:
-        """When it ends, also if it can't be read."""
+        """Return when a trial ends, also if it can't be read."""
         if name in self._trials:
             return self._trials[name].record.until
         try:
@@ -274,7 +275,7 @@ class Trials:
     # samples
 
     def _listen(self) -> None:
-        """Listen where a trial counts, and say where that fails."""
+        """Listen where a trial counts, and log where that fails."""
         wanted = {entry.scope.key for plan in self._plans.values() for entry in plan if entry.found.lines}
         before = dict(self._sampling.silent)
         self._sampling.follow(place.scope for key, place in self._places.items() if key in wanted)
@@ -287,7 +288,7 @@ class Trials:
             trial.note_sample(sample)
 
     def _unsampled(self, name: str) -> Iterator[str]:
-        """Where this trial counts and nobody listens, and why."""
+        """Yield where this trial counts and nobody listens, and why."""
         for entry in self._plans.get(name, ()):
             place, why = self._places.get(entry.scope.key), self._sampling.silent.get(entry.scope.key)
             if entry.found.lines and place is not None and why is not None:
@@ -302,7 +303,7 @@ class Trials:
         return self.report(name)
 
     def report(self, name: str) -> TrialReport | None:
-        """What a trial has seen until now; None if there is none of that name."""
+        """Return what a trial has seen until now; None if there is none of that name."""
         if name not in self._names():
             return None
         trial = self._trials.get(name)
@@ -329,7 +330,7 @@ class Trials:
         self._settle()
 
     def records_as_json(self) -> list[dict[str, object]]:
-        """The trials that run, by name."""
+        """Return the trials that run, by name."""
         return [asdict(record) for record in self._records()]
 
     def _records(self) -> Iterator[TrialRecord]:
