@@ -1,4 +1,4 @@
-"""One namespace made equal to one state."""
+"""The enforcement of one state in one namespace."""
 
 from sgdataplane.enforce.clearing import Clearing
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings

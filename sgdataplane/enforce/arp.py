@@ -1,6 +1,6 @@
 """The table that marks the ARP of a router's own kernel, put in force before the fence that asks for the mark.
 
-Owns when it is written. Is given the secret. Must not know what else the fence lets pass.
+Owns when it is written. Its input is the secret. Must not know what else the fence lets pass.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ MOST = 10  # objects of a kind: there is one chain
 
 
 def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Settings) -> Plan:
-    """How to put the table in force in one commit, or to remove it if `secret` is 0. Empty if the policy's stamp
-    vouches for it. `inventory`: what the kernel holds of the policy's table."""
+    """Return the plan that puts the table in force in one commit, or that removes it if `secret` is 0.
+
+    The plan is empty if the policy's stamp vouches for the table. `inventory` is what the kernel holds of the policy's
+    table.
+    """
     stamp = inventory.stamp
     if secret and stamp is not None and stamp.secret == secret and inventory.is_untouched and not settings.resync:
         return Plan()
@@ -34,7 +37,7 @@ def marking(kernel: Kernel, inventory: Inventory, secret: int, settings: Setting
 
 
 def written(table: Table, *, is_there: bool) -> list[Operation]:
-    """The operations that put the whole table in the place of the one that is there."""
+    """Return the operations that put the whole table in the place of the one that is there."""
     verbs = (Verb.DELETE, Verb.ADD) if is_there else (Verb.ADD,)
     operations = [Operation(verb, Kind.TABLE, table) for verb in verbs]
     kinds = (Kind.CHAIN, Kind.RULES, Kind.POLICY)

@@ -1,10 +1,11 @@
 """Clearing: make sure that no session of a namespace carries certain epochs, so that these can be used again.
 
-Owns how often the sessions are looked through, and when that is given up. Is given epochs that the rules in force don't
-write. Must not know which epoch comes next.
+Owns how often the sessions are looked through, and when that is given up. Its input is epochs that the rules in force
+don't write. Must not know which epoch comes next.
 
 A packet reads a mark and writes it again. So a packet on its way may put back what was cleared meanwhile, and only a
-pass that finds nothing shows that nothing is left. Before each pass, all packets leave that were on their way."""
+pass that finds nothing shows that nothing is left. Before each pass, all packets leave that were on their way.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +23,37 @@ Place = Callable[[], AbstractContextManager[str | None]]  # a path to the namesp
 
 
 def at(namespace: str) -> Place:
-    """The place of a namespace with that name or path, which lasts."""
+    """Return the place of a namespace with that name or path, which lasts."""
     return partial(nullcontext, namespace)
 
 
 @dataclass
 class Clearing:
-    """`slices` does it, and notes how many sessions it has `seen`, in how many `passes`. `is_clear`: no session carries
-    one of the epochs, as long as nobody writes them. A clearing that ends half-way has only done some of the work of
-    the next one."""
+    """One clearing of a namespace's sessions, which `slices` does.
+
+    A clearing that ends half-way has only done some of the work of the next one.
+    """
 
     place: Place
     marks: MarkLayout
     epochs: Collection[int]
+    """Those to clear, which nobody writes."""
     settle: Callable[[], None] = field(default_factory=lambda: quiet.wait)
+    """Waits until all packets have left that were on their way."""
     seen: int = field(default=0, init=False)
+    """How many sessions were looked at."""
     passes: int = field(default=0, init=False)
+    """How many passes were made."""
     is_clear: bool = field(default=False, init=False)
+    """Whether no session carries one of the epochs, as long as nobody writes them."""
 
     def slices(self) -> Generator[None, None, None]:
-        """Yield between two slices. HostError or KernelError if the kernel refuses."""
+        """Clear, and yield between two slices.
+
+        Raises:
+            HostError: The kernel refuses.
+            KernelError: The kernel refuses.
+        """
         while self.passes < MOST_PASSES:
             found = self._begun()
             if found is None:
@@ -56,13 +68,13 @@ class Clearing:
                 return
 
     def run(self) -> bool:
-        """Do it to its end; return whether it's clear."""
+        """Clear to the end; return whether it is clear."""
         for _ in self.slices():
             pass
         return self.is_clear
 
     def _begun(self) -> MarkPass | None:
-        """The next pass; None if there is no namespace any more."""
+        """Begin the next pass, and return it; None if there is no namespace any more."""
         with self.place() as place:
             if place is None:
                 return None

@@ -1,6 +1,6 @@
-"""What an apply will do to the policy's table, worked out before anything is changed.
+"""The plan of an apply for the policy's table, worked out before anything is changed.
 
-Owns the choice of the epoch and of the plan. Is given what the kernel holds, and what is wanted. Must not change
+Owns the choice of the epoch and of the plan. Its input is what the kernel holds, and what is wanted. Must not change
 anything.
 """
 
@@ -25,11 +25,11 @@ SOME = 1000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be enforced, what was enforced before (if the caller knows), and how."""
+    """What an apply is asked for."""
 
-    proven: Proven
-    previous: Proven | None
-    settings: Settings
+    proven: Proven  # what is to be enforced
+    previous: Proven | None  # what was enforced before; None if the caller doesn't know
+    settings: Settings  # how to apply
 
     @property
     def before(self) -> Desired | None:
@@ -38,8 +38,11 @@ class Wish:
 
     @property
     def most(self) -> int | None:
-        """How many objects of a kind our table may hold: twice our own, and SOME of others; None if we don't know what
-        it should hold. A table with more is replaced unread, so that nobody makes us read without end."""
+        """How many objects of a kind our table may hold: twice our own, and SOME of others.
+
+        It is None if we don't know what the table should hold. A table with more is replaced unread, so that nobody
+        makes us read without end.
+        """
         if self.previous is None:
             return None
         tables = self.proven.table, self.previous.table
@@ -48,36 +51,37 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The way from what the kernel holds to what is wanted. `inventory`: where it starts. `chosen`: the epoch that
-    comes, and what is in force. `newcomers`: interfaces that no table here has known so far; `adopting`: the same, if
-    they are to be adopted. `steps`: empty if nothing has to change."""
+    """The way from what the kernel holds to what is wanted."""
 
-    inventory: Inventory
-    chosen: NextEpoch
-    newcomers: tuple[str, ...]
-    adopting: tuple[str, ...]
-    steps: Plan
+    inventory: Inventory  # where it starts
+    chosen: NextEpoch  # the epoch that comes, and what is in force
+    newcomers: tuple[str, ...]  # interfaces that no table here has known so far
+    adopting: tuple[str, ...]  # the newcomers, if they get a mid-stream pickup window
+    steps: Plan  # empty if nothing has to change
 
     @property
     def stamp(self) -> Stamp | None:
-        """Of what is in force, if it can be used."""
+        """The stamp of what is in force, if it can be used."""
         return self.chosen.stamp
 
     @property
     def epoch(self) -> int:
+        """The epoch that comes."""
         return self.chosen.epoch
 
 
 def next_epoch(inventory: Inventory, wish: Wish, slots: Slots, clear: Clear) -> NextEpoch:
-    """The epoch that comes. `clear`: makes sure that no session carries the epochs that it is given."""
+    """Return the epoch that comes. `clear` makes sure that no session carries the epochs that it is given."""
     epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
     on_change = "revoke" if slots.all is None else wish.settings.on_change
     return epochs.next(inventory, wish.proven.summary.digest, on_change, clear, slots)
 
 
 def slots_of(inventory: Inventory, wish: Wish) -> Slots:
-    """The slots of the ENIs. All are narrowed, unless we know what is in force, and only groups, lists and ENIs
-    elsewhere differ from it."""
+    """Return the slots of the ENIs.
+
+    All are narrowed, unless we know what is in force, and only groups, lists and ENIs elsewhere differ from it.
+    """
     if not _is_same_links(inventory, wish):
         return Slots()
     desired, before = wish.proven.desired, wish.before
@@ -91,7 +95,7 @@ def slots_of(inventory: Inventory, wish: Wish) -> Slots:
 
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: NextEpoch) -> Course:
-    """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
+    """Plan the course from what the kernel holds. `secret` is the mark of packets that may pass the fence."""
     settings, digest = wish.settings, wish.proven.summary.digest
     newcomers = _newcomers(inventory, wish.proven.desired)
     adopting = newcomers if settings.adoption_window else ()
@@ -109,13 +113,15 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int, chosen: 
 
 
 def _newcomers(inventory: Inventory, desired: Desired) -> tuple[str, ...]:
-    """The interfaces that no table here has known so far."""
+    """Return the interfaces that no table here has known so far."""
     return tuple(sorted(ifname for ifname in desired.interfaces.values() if ifname not in inventory.ifnames))
 
 
 def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
-    """Whether each slot of the mark still stands for the same ENI: a session may only stay with the ENI that accepted
-    it."""
+    """Whether each slot of the mark still stands for the same ENI.
+
+    A session may only stay with the ENI that accepted it.
+    """
     is_known = wish.previous is None or wish.previous.desired.interfaces == wish.proven.desired.interfaces
     return is_known and inventory.ifnames == frozenset(wish.proven.desired.interfaces.values())
 
@@ -136,8 +142,10 @@ def _is_alike(before: Desired, desired: Desired) -> bool:
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
-    """The table that the kernel should hold; None if that isn't known. The same policy has the same table but for the
-    epoch."""
+    """Return the table that the kernel should hold; None if that isn't known.
+
+    The same policy has the same table but for the epoch.
+    """
     if stamp is None or wish.settings.resync:
         return None
     if stamp.digest == wish.proven.summary.digest:

@@ -1,6 +1,6 @@
-"""What a namespace is to obey, how to apply it, and what an apply did.
+"""The records of an apply: what a namespace has to obey, how to apply it, and what was done.
 
-Owns these records. They are plain data. Must not know kernels, or how a table is made.
+They are plain data. Must not know kernels, or how a table is made.
 """
 
 from __future__ import annotations
@@ -22,86 +22,79 @@ UNSETTLED = "marks of unknown policies are being cleared from its sessions; unti
 
 @dataclass(frozen=True)
 class Desired:
-    """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name).
+    """What a namespace has to obey.
 
     With `placement` host, the namespace is a VPC's router. The interfaces are the host ends of all ENIs of this VPC on
-    this host, and `uplinks` lead to other hosts and outside. Any other interface passes nothing."""
+    this host, and `uplinks` lead to other hosts and outside. Any other interface passes nothing.
+    """
 
     state: CloudState
-    interfaces: Mapping[str, str]
+    interfaces: Mapping[str, str]  # ENI id -> the name of the interface that carries it
     options: Options = DEFAULTS
     placement: Placement = Placement.INSTANCE
-    uplinks: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()  # names or patterns of a router's other interfaces
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interfaces", dict(self.interfaces))  # a copy, in case the caller changes theirs
 
     def on(self, state: CloudState) -> Desired:
-        """The same with another state."""
+        """Return the same with another state."""
         return self if state is self.state else replace(self, state=state)
 
     @property
     def site(self) -> Site:
-        """Where its table is attached."""
+        """The site where its table is attached."""
         return SITES[self.placement]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to apply.
-
-    on_change: `revoke` judges running sessions again at their next packet, `keep` keeps them until they expire.
-    time_scale: multiplies all timeouts, for labs.    resync: write everything anew, whatever the kernel holds.
-    adoption_window: for that many seconds after an ENI is first protected, TCP that it sends for no known session is
-    judged instead of dropped, so that its running sessions continue; 0: never.
-    fence: drop what the instance sends past the policy, through packet sockets (compiler/fence.py).
-    prove: build a table only if it is proven to do what the state says (proof/).
-    """
+    """How to apply."""
 
     on_change: Literal["revoke", "keep"] = "revoke"
+    """`revoke` judges running sessions again at their next packet, `keep` keeps them until they expire."""
     time_scale: float = 1.0
+    """A factor of all timeouts, for labs."""
     resync: bool = False
+    """Whether to write everything anew, whatever the kernel holds."""
     adoption_window: float = DEFAULT_WINDOW_MS / 1000
+    """Seconds for which running sessions may continue after an ENI is first protected.
+
+    TCP that the ENI sends for no known session is judged then, instead of dropped. 0: never.
+    """
     fence: bool = True
+    """Whether to drop what the instance sends past the policy, through packet sockets (compiler/fence.py)."""
     prove: bool = True
+    """Whether a table must be proven to do what the state says (proof/)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
-    """What an apply did. `staged`, `switched`, `swept`: rules, elements and the like that each step added or removed,
-    the fence's included. `seconds`: all of it, with the build. `is_refill`: what the kernel held wasn't trusted.
-    `untracked`: protocols without a tracker of their own in this kernel. `unknown_timeouts`: timeouts of trackers that
-    we don't know; they are bounded. `leftover`: what the kernel refused after the policy was in force, or ""; the next
-    apply tidies up. `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds.
-    `seeded`: how many of their running TCP sessions conntrack didn't know. `shortened`: how many sessions of new ENIs
-    had more time left than they may have. `fenced`: interfaces behind the fence; an interface that isn't there yet
-    can't be. `counted`: the last values of removed rules' counters. `slow`: why each change of this policy holds the
-    kernel for more than a second, or "". `flowtables`: those of other programs there, which carry sessions past the
-    policy. `ageing`: what the next apply has to know of this one. `is_unsettled`: sessions with this epoch may pass
-    that the policy refuses, until their marks are cleared."""
+    """What an apply did."""
 
-    epoch: int
-    staged: int
-    switched: int
-    swept: int
-    seconds: float
-    is_refill: bool = False
+    epoch: int  # the policy's
+    staged: int  # rules, elements and the like that the stage added or removed, the fence's included
+    switched: int  # those that the switch added or removed
+    swept: int  # those that the sweep added or removed
+    seconds: float  # how long all of it took, with the build
+    is_refill: bool = False  # whether it was a full resync, as what the kernel held wasn't trusted
     time_scale: float = 1.0
-    untracked: tuple[str, ...] = ()
-    unknown_timeouts: tuple[str, ...] = ()
-    leftover: str = ""
-    adopting: tuple[str, ...] = ()
-    adoption_window: float = 0.0
-    seeded: int = 0
-    shortened: int = 0
-    fenced: tuple[str, ...] = ()
-    counted: Mapping[str, Counted] = field(default_factory=dict)
-    slow: str = ""
-    flowtables: tuple[Flowtable, ...] = ()
-    ageing: Ageing | None = None
+    untracked: tuple[str, ...] = ()  # protocols without a tracker of their own in this kernel
+    unknown_timeouts: tuple[str, ...] = ()  # timeouts of trackers that we don't know; they are bounded
+    leftover: str = ""  # what the kernel refused after the policy was in force, or ""; the next apply tidies up
+    adopting: tuple[str, ...] = ()  # interfaces whose mid-stream pickup window this apply opened
+    adoption_window: float = 0.0  # for how many seconds it opened that
+    seeded: int = 0  # how many of their running TCP sessions conntrack didn't know
+    shortened: int = 0  # how many sessions of new ENIs had more time left than they may have
+    fenced: tuple[str, ...] = ()  # interfaces behind the fence; an interface that isn't there yet can't be
+    counted: Mapping[str, Counted] = field(default_factory=dict)  # the last values of removed rules' counters
+    slow: str = ""  # why each change of this policy holds the kernel for more than a second, or ""
+    flowtables: tuple[Flowtable, ...] = ()  # those of other programs there, which carry sessions past the policy
+    ageing: Ageing | None = None  # what the next apply has to know of this one
 
     @property
     def is_unsettled(self) -> bool:
+        """Whether sessions with this epoch may pass that the policy refuses, until their marks are cleared."""
         return self.ageing is not None and self.ageing.stamp.is_unsettled
 
     @property
@@ -111,6 +104,7 @@ class ApplyReport:
 
     @property
     def changed(self) -> bool:
+        """Whether the apply has changed anything."""
         return bool(self.staged or self.switched or self.swept)
 
     @property

@@ -1,6 +1,6 @@
-"""Which epoch the next policy has, and which epochs no session may carry before that.
+"""The choice of the next policy's epoch, and of the epochs that no session may carry before that.
 
-Owns these decisions. Is given stamps. Must not know how marks are cleared, or rules written.
+Owns these decisions. Its input is stamps. Must not know how marks are cleared, or rules written.
 
 Epochs go from 1 to the last one of the site, and start again. They form two halves. Before the first epoch of a half is
 used again, all epochs of that half, given long ago, are cleared from the sessions that still carry one. The epochs in
@@ -12,7 +12,8 @@ epoch of this half. From then on, the other half can be cleared at any time.
 
 Where no stamp says what sessions may carry, the policy doesn't wait. It comes into force with a stamp that says that it
 is unsettled: sessions may carry its epoch that it never accepted. Then all other epochs are cleared, and the same
-policy takes the next one."""
+policy takes the next one.
+"""
 
 from __future__ import annotations
 
@@ -29,40 +30,40 @@ Clear = Callable[[Collection[int], Stamp | None], bool]  # whether no session ca
 
 @dataclass(frozen=True, slots=True)
 class NextEpoch:
-    """`stamp`: of what is in force, if it can be used. `epoch`: of what comes. `is_unsettled`: sessions may carry it
-    already. `is_held_up`: it can't come yet, since sessions carry it. `of_enis`: the epoch at each slot; None: at all
-    of them that of what comes. `is_lenient`: as the stamp's."""
+    """The epoch of the policy that comes."""
 
-    stamp: Stamp | None
-    epoch: int
-    is_unsettled: bool = False
-    is_held_up: bool = False
-    of_enis: Mapping[int, int] | None = None
-    is_lenient: bool = False
+    stamp: Stamp | None  # of what is in force, if it can be used
+    epoch: int  # of what comes
+    is_unsettled: bool = False  # whether sessions may carry it already
+    is_held_up: bool = False  # whether it can't come yet, since sessions carry it
+    of_enis: Mapping[int, int] | None = None  # the epoch at each slot; None: the one that comes, at all of them
+    is_lenient: bool = False  # as the stamp's
 
     def stamped(self, stamp: Stamp) -> Stamp:
-        """The stamp of what comes, given what else it says."""
+        """Return the stamp of what comes. `stamp` has what else it says."""
         found = replace(stamp, epoch=self.epoch, is_unsettled=self.is_unsettled, is_lenient=self.is_lenient)
         return found if self.of_enis is None else found.with_epochs(self.of_enis)
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Of the ENIs in a namespace. `all`: None if they aren't those of what is in force. `narrowed`: slots of ENIs of
-    which the new policy may refuse something that the one in force accepts."""
+    """The slots of the ENIs in a namespace."""
 
     all: AbstractSet[int] | None = None
+    """None if they aren't those of what is in force."""
     narrowed: AbstractSet[int] = frozenset()
+    """Slots of ENIs for which the new policy may refuse something that the one in force accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """1..last, in two halves."""
+    """The epochs of a site, from 1 to `last`, in two halves."""
 
     last: int
 
     @property
     def all(self) -> range:
+        """All epochs."""
         return range(FIRST_EPOCH, self.last + 1)
 
     @property
@@ -71,7 +72,7 @@ class Epochs:
         return (self.last + 1) // 2
 
     def usable(self, stamp: Stamp | None) -> Stamp | None:
-        """The stamp, if it says epochs that can be in force together."""
+        """Return the stamp, if it has epochs that can be in force together; else None."""
         if stamp is None or not all(epoch in self.all for epoch in stamp.every_epoch):
             return None
         return stamp if all(self.may_stay(epoch, stamp.epoch) for epoch in stamp.every_epoch) else None
@@ -82,12 +83,15 @@ class Epochs:
         return epoch in half or newest < self.middle_of(half)
 
     def middle_of(self, half: range) -> int:
+        """Return the middle epoch of a half."""
         return half.start + len(half) // 2
 
     def choose(self, stamp: Stamp | None, digest: str, on_change: str, *, is_certain: bool) -> int:
-        """The epoch to use. A changed policy gets a new one, so that every session is judged once more. So does the
-        same policy unless it `is_certain` that nobody else has changed the rules; else what these accepted would
-        pass."""
+        """Return the epoch to use.
+
+        A changed policy gets a new one, so that every session is judged once more. So does the same policy unless it
+        `is_certain` that nobody else has changed the rules; else what these accepted would pass.
+        """
         if stamp is None:
             return FIRST_EPOCH
         if on_change == "keep" or (stamp.digest == digest and is_certain):
@@ -95,19 +99,22 @@ class Epochs:
         return self.after(stamp.epoch)
 
     def after(self, epoch: int) -> int:
+        """Return the epoch after this one. After the last one comes the first."""
         return FIRST_EPOCH if epoch == self.last else epoch + 1
 
     def half_of(self, epoch: int) -> range:
+        """Return the half that an epoch is in."""
         is_first = epoch < self.second_half
         return range(FIRST_EPOCH, self.second_half) if is_first else range(self.second_half, self.last + 1)
 
     def others(self, epoch: int) -> frozenset[int]:
+        """Return all epochs but this one."""
         return frozenset(self.all) - {epoch}
 
     def next(
         self, inventory: Inventory, digest: str, on_change: str, clear: Clear, slots: Slots = Slots()
     ) -> NextEpoch:
-        """The next epoch, once it is clear."""
+        """Return the next epoch, once it is clear."""
         stamp = self.usable(inventory.stamp)
         if stamp is None:
             is_first = not inventory.exists or inventory.is_inert  # else rules mark sessions with an unknown epoch
@@ -133,7 +140,7 @@ class Epochs:
         )
 
     def of_enis(self, stamp: Stamp, epoch: int, slots: Slots) -> Mapping[int, int] | None:
-        """The epoch at each slot with the change that has this epoch; None: this one at all of them."""
+        """Return the epoch at each slot with the change that has this epoch; None: this one at all of them."""
         if slots.all is None:
             return None
         if epoch == stamp.epoch:
@@ -145,7 +152,7 @@ class Epochs:
         return dict.fromkeys(slots.all, epoch) | kept
 
     def due(self, stamp: Stamp) -> Collection[int]:
-        """The epochs to clear ahead of their use, while that stamp is in force; few changes need any."""
+        """Return the epochs to clear ahead of their use, while that stamp is in force; few changes need any."""
         if stamp.is_unsettled:
             return self.others(stamp.epoch)
         half = self.half_of(stamp.epoch)
@@ -156,15 +163,20 @@ class Epochs:
 
 @dataclass(frozen=True, slots=True)
 class Ageing:
-    """Of one namespace. `found`, `stamp`: before and after an apply. `since`: the first stamp of a row of our own
-    applies, in all of which the same epochs were due and nobody wrote any of them."""
+    """The ageing of one namespace's epochs."""
 
     found: Stamp | None
+    """The stamp before an apply."""
     stamp: Stamp
+    """The stamp after it."""
     since: Stamp
+    """The first stamp of a row of our own applies.
+
+    In all of them the same epochs were due, and nobody wrote any of them.
+    """
 
     def after(self, previous: Ageing | None, epochs: Epochs) -> Ageing:
-        """The same, with what is known of the apply before it."""
+        """Return this, with what is known of the apply before it."""
         if previous is None or previous.stamp != self.found:
             return self
         old, new = previous.stamp, self.stamp
@@ -173,7 +185,7 @@ class Ageing:
 
 
 def aged(known: Ageing | None, stamp: object) -> Ageing | None:
-    """What is known of the last apply, if that stamp is in force."""
+    """Return what is known of the last apply, if that stamp is in force."""
     if (known is not None and known.stamp == stamp) or not isinstance(stamp, Stamp):
         return known
     return Ageing(stamp, stamp, stamp)
@@ -189,20 +201,20 @@ class ClearedEpochs:
 
 @dataclass(frozen=True, slots=True)
 class Clearance:
-    """What is known of the sessions' marks in a namespace, and what an apply may do there. `ageing`: of the apply
-    before. `clear`: epochs that no session carries, as long as that holds. `most`: how many sessions it may look
-    through itself, since others wait for it; None: any number."""
+    """What is known of the sessions' marks in a namespace, and what an apply may do there."""
 
-    ageing: Ageing | None = None
-    clear: frozenset[int] = frozenset()
-    most: int | None = None
+    ageing: Ageing | None = None  # of the apply before
+    clear: frozenset[int] = frozenset()  # epochs that no session carries, while that ageing lasts
+    most: int | None = None  # how many sessions it may look through itself, since others wait for it; None: any number
 
     @classmethod
     def of(cls, ageing: Ageing | None, known: ClearedEpochs | None, most: int) -> Clearance:
+        """Return what is known, if the cleared epochs are of the row of applies that lasts."""
         is_so = known is not None and ageing is not None and known.since == ageing.since
         return cls(ageing, known.epochs if known is not None and is_so else frozenset(), most)
 
     def covers(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        """Whether no session carries one of these epochs, while that stamp is in force."""
         return stamp is not None and self.ageing is not None and self.ageing.stamp == stamp and self.clear >= {*epochs}
 
 

@@ -1,7 +1,7 @@
-"""The fence of a namespace: a table of its own, put in force beside the policy.
+"""The anti-spoofing filter (fence) of a namespace: a table of its own, put in force beside the policy.
 
-Owns when it is written, and what of it. Is given what the policy's table holds. Must not know what the fence drops, or
-run anything.
+Owns when it is written, and what of it. Its input is what the policy's table holds. Must not know what the fence drops,
+or run anything.
 
 If the kernel certainly holds the fence of what was enforced before, only the chains of interfaces that differ are
 written.
@@ -44,29 +44,34 @@ PROBE = Chain("probe", (rule(HAS_SOCKET, ACCEPT),))
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `steps`: how to put it
-    in force, or to remove it; empty if nothing has to change. `arp`: the same for the table that marks a router's own
-    ARP. `is_live`: there is a fence already."""
+    """The fence of a namespace, and the way to it."""
 
-    ifnames: tuple[str, ...]
-    secret: int
-    table: Table | None
-    steps: Plan
-    arp: Plan
-    is_live: bool
+    ifnames: tuple[str, ...]  # the interfaces to fence
+    secret: int  # the mark of packets that may pass
+    table: Table | None  # None: no fence
+    steps: Plan  # put it in force, or remove it; empty if nothing has to change
+    arp: Plan  # the same for the table that marks a router's own ARP
+    is_live: bool  # whether there is a fence already
 
     def is_first(self, stamp: Stamp | None) -> bool:
-        """Whether the fence changes before the policy: only if the policy's table, which has that stamp, already marks
-        what may pass."""
+        """Whether the fence changes before the policy.
+
+        It does only if the policy's table, which has that stamp, already marks what may pass.
+        """
         return not self.ifnames or (stamp is not None and stamp.secret == self.secret)
 
 
 def wanted_fence(
     kernel: Kernel, inventory: Inventory, desired: Desired, settings: Settings, previous: Desired | None = None
 ) -> Fence:
-    """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
-    is gone. `inventory`: what the kernel holds of the policy's table; `previous`: what was enforced before, if the
-    caller knows."""
+    """Return the fence for the interfaces that exist or that the fence has already.
+
+    Some kernels keep a chain whose interface is gone. `inventory` is what the kernel holds of the policy's table;
+    `previous` is what was enforced before, if the caller knows.
+
+    Raises:
+        UnsupportedError: The kernel can't have such a fence.
+    """
     present = kernel.interfaces()
     stamp, there = inventory.stamp, _there(kernel, inventory, previous, present)
     known = next((found.secret for found in (stamp, there.stamp) if found and found.secret), 0)
@@ -91,8 +96,11 @@ def _marking(kernel: Kernel, inventory: Inventory, desired: Desired, secret: int
 
 
 def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, present: frozenset[str]) -> Inventory:
-    """What the kernel holds of the fence. If the policy's stamp vouches for that of what was enforced before, only its
-    base chains are read, as these may have gone with their interfaces. `present`: the interfaces that exist."""
+    """Return what the kernel holds of the fence. `present` are the interfaces that exist.
+
+    If the policy's stamp vouches for the fence of what was enforced before, only its base chains are read, as these may
+    have gone with their interfaces.
+    """
     if inventory.stamp is not None and inventory.is_untouched and previous is not None:
         owners = previous.interfaces.values()
         ifnames = [ifname for ifname in owners if ifname in present]
@@ -104,7 +112,7 @@ def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None, prese
 
 
 def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:
-    """The table that fences these interfaces and uplinks. `secret`: the mark of packets that may pass."""
+    """Return the table that fences these interfaces and uplinks. `secret` is the mark of packets that may pass."""
     owners = {ifname: desired.state.eni[eni] for eni, ifname in desired.interfaces.items()}
     enis = tuple([(ifname, ById(owners[ifname])) for ifname in ifnames])
     return _compiled(enis, desired.options, secret, desired.placement, tuple(uplinks))
@@ -118,18 +126,22 @@ def _compiled(
     placement: Placement,
     uplinks: tuple[str, ...],
 ) -> Table:
-    """As long as the records of all ENIs stay the same objects, so does their fence."""
+    """Return the fence of these ENIs: the same object while the records of all ENIs stay the same objects."""
     return compile_fence({ifname: eni.value for ifname, eni in enis}, options, secret, placement, uplinks)
 
 
 def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:
-    """The uplinks among existing interfaces: a chain at the netdev hook takes one device, and no pattern."""
+    """Return the uplinks among existing interfaces: a chain at the netdev hook takes one device, and no pattern."""
     nameable = [name for name in sorted(there) if IFNAME.fullmatch(name)]
     return tuple(name for name in nameable if any(fnmatchcase(name, uplink) for uplink in desired.uplinks))
 
 
 def check_fence(namespace: str, desired: Desired) -> None:
-    """UnsupportedError if the kernel can't fence ENIs there, even before their interfaces exist. Changes nothing."""
+    """Check that the kernel can fence ENIs there, even before their interfaces exist. It changes nothing.
+
+    Raises:
+        UnsupportedError: It can't.
+    """
     eni = desired.state.eni[min(desired.interfaces)]
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE, NETDEV)
@@ -139,8 +151,11 @@ def check_fence(namespace: str, desired: Desired) -> None:
 
 
 def _check_support(kernel: Kernel, table: Table, there: Inventory, placement: Placement) -> None:
-    """UnsupportedError, which names what is missing, if this kernel can't have such a fence, of which nothing is
-    `there`. Changes nothing."""
+    """Check that this kernel can have such a fence, of which nothing is `there`. It changes nothing.
+
+    Raises:
+        UnsupportedError: It can't; the error names what is missing.
+    """
     (change,) = plan(None, there, fitted(kernel, table)).changes
     what, needs = "the netdev egress hook, which fences an instance,", NEEDS_EGRESS
     if placement.is_outside:
@@ -153,7 +168,11 @@ def _check_support(kernel: Kernel, table: Table, there: Inventory, placement: Pl
 
 
 def _check_marking(kernel: Kernel) -> None:
-    """UnsupportedError if this kernel can't tell a router's own packets from others'. Changes nothing."""
+    """Check that this kernel can tell a router's own packets from others'. It changes nothing.
+
+    Raises:
+        UnsupportedError: It can't.
+    """
     for family, needs in ((ARP, NEEDS_ARP), ("inet", NEEDS_SOCKETS)):
         probe = Table(f"{TABLE}-probe", family=family)
         kinds: tuple[tuple[Kind, Table | Chain], ...] = ((Kind.TABLE, probe), (Kind.CHAIN, PROBE))
@@ -165,7 +184,7 @@ def _check_marking(kernel: Kernel) -> None:
 
 @contextmanager
 def _needing(what: str, needs: str) -> Iterator[None]:
-    """Name what is missing if the kernel doesn't support it."""
+    """Name what is missing if the kernel doesn't support what the block does."""
     try:
         yield
     except UnsupportedError as error:
@@ -173,8 +192,10 @@ def _needing(what: str, needs: str) -> Iterator[None]:
 
 
 def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | None, *, is_certain: bool) -> Plan:
-    """The plan that puts the table in force; empty if nothing has to change. `there`: what the kernel holds of the
-    fence, of which nobody has changed anything if it `is_certain`."""
+    """Return the plan that puts the table in force; an empty one if nothing has to change.
+
+    `there` is what the kernel holds of the fence. Nobody has changed anything of it if it `is_certain`.
+    """
     held = None
     if is_certain:
         if _is_fence_there(there, table):
@@ -186,12 +207,12 @@ def _way_to(kernel: Kernel, there: Inventory, table: Table, previous: Desired | 
 
 
 def _devices(there: Inventory) -> frozenset[str]:
-    """The interfaces that the fence has chains for."""
+    """Return the interfaces that the fence has chains for."""
     return frozenset(hook.device for hook in there.chains.values() if hook is not None)
 
 
 def _held(there: Inventory, previous: Desired) -> Table | None:
-    """The fence of what was enforced before, if that is there, given that nobody has committed anything since."""
+    """Return the fence of what was enforced before, if that is there and nobody has committed anything since."""
     devices, owners = _devices(there), previous.interfaces.values()
     ifnames = [ifname for ifname in owners if ifname in devices]
     if there.stamp is None or not ifnames:
@@ -201,14 +222,16 @@ def _held(there: Inventory, previous: Desired) -> Table | None:
 
 
 def _vouched(there: Inventory) -> Inventory:
-    """The fence's inventory once the policy's stamp vouches for it."""
+    """Return the fence's inventory once the policy's stamp vouches for it."""
     stamp = there.stamp
     return there if stamp is None else replace(there, stamp=replace(stamp, generation=there.generation))
 
 
 def _is_fence_there(there: Inventory, wanted: Table) -> bool:
-    """Whether the fence is as wanted, given that nobody has committed anything since. A chain may have gone with its
-    interface."""
+    """Whether the fence is as wanted, given that nobody has committed anything since.
+
+    A chain may have gone with its interface.
+    """
     stamp = stamp_of(wanted)
     is_same = there.stamp is not None and (there.stamp.digest, there.stamp.secret) == (stamp.digest, stamp.secret)
     return is_same and there.chains == {chain.name: chain.hook for chain in wanted.chains}

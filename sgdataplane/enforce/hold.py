@@ -1,6 +1,6 @@
-"""How long a change will hold the kernel: before the change is made, it passes, is warned of, or is refused.
+"""The time for which a change will hold the kernel: before it is made, it passes, is warned of, or is refused.
 
-Owns the bounds and the wording. Is given what is planned, and the kernel's pace. Must not change anything.
+Owns the bounds and the wording. Its input is what is planned, and the kernel's pace. Must not change anything.
 
 While the kernel is held, nobody can change a rule in the namespace, and one processor does nothing else. Packets pass.
 """
@@ -32,17 +32,20 @@ HELP = {  # by whether the placement is outside the instance
 
 @dataclass(frozen=True, slots=True)
 class Burden:
-    """`visits`: how many chains a kernel without memory visits for a change. `paths`: through the table that it puts in
-    force. `is_needed`: leaving it undone would be worse, however long it takes."""
+    """How much a change makes a kernel without memory do."""
 
-    visits: int
-    paths: int
+    visits: int  # how many chains it visits for the change
+    paths: int  # through the table that the change puts in force
     placement: Placement
-    is_needed: bool = False
+    is_needed: bool = False  # whether leaving it undone would be worse, however long it takes
 
 
 def judge(burden: Burden, pace: Pace) -> str:
-    """Return the warning, or "". HeldError if it takes too long."""
+    """Return the warning about a change, or "".
+
+    Raises:
+        HeldError: It takes too long.
+    """
     seconds = pace.seconds(burden.visits)
     cause = (
         f"before a commit, this kernel walks each of the {burden.paths:,} paths through the policy's chains, "
@@ -57,10 +60,14 @@ def judge(burden: Burden, pace: Pace) -> str:
 
 
 def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
-    """Return the warning, or "". If there is something to change, it is logged, too; else it is about the next change.
+    """Return the warning about the apply, or "". If there is something to change, it is logged, too.
 
-    Two changes are never refused: one that repairs a policy in force that others have changed, and one that makes the
-    table cheaper than the one in force."""
+    If there is nothing to change, the warning is about the next change. Two changes are never refused: one that repairs
+    a policy in force that others have changed, and one that makes the table cheaper than the one in force.
+
+    Raises:
+        HeldError: The change would hold the kernel too long.
+    """
     is_change, paths = bool(course.steps.changes), wish.proven.summary.paths
     if not is_change and USUAL * paths <= MATTERS:
         return ""
@@ -93,7 +100,7 @@ def _enis(names: Iterable[str]) -> str:
 
 
 def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | None:
-    """The visits of the table that the kernel holds; None if it isn't known."""
+    """Return the visits of the table that the kernel holds; None if it isn't known."""
     if not course.inventory.exists or course.inventory.is_inert:
         return NOTHING
     if course.steps.is_refill or course.stamp is None:
@@ -104,7 +111,10 @@ def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | Non
 
 
 def pace_of(kernel: Kernel) -> Pace:
-    """The kernel's pace, measured once in a process. If it can't be measured, no change is refused."""
+    """Return the kernel's pace, which is measured once in a process.
+
+    If it can't be measured, no change is refused.
+    """
     try:
         return kernel.pace()
     except (KernelError, HostError) as error:

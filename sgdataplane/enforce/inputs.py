@@ -1,8 +1,8 @@
-"""All that a build depends on, as a digest: what a state says that concerns some ENIs, and the program.
+"""The inputs of a build as a digest: what a state says that concerns some ENIs, and the program.
 
 Owns that judgement; policy/reach.py makes the same one of two states. Must not know what is built.
 
-A digest may depend on too much, never on too little: tests/property/test_inputs.py holds it to what is compiled.
+A digest may depend on too much, never on too little: tests/property/test_inputs.py compares it with what is compiled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class Inputs:
-    """Those of one state. `before`: of an earlier one, whose records it may share."""
+    """The inputs that one state gives. `before` is of an earlier state, whose records it may share."""
 
     def __init__(self, state: CloudState, before: Inputs | None = None) -> None:
         self.state = state
@@ -31,7 +31,7 @@ class Inputs:
         self._groups: dict[str, str] = {}
 
     def digest(self, desired: Desired, time_scale: float) -> str | None:
-        """None if the state is too large."""
+        """Return the digest of all that a build of `desired` depends on; None if the state is too large."""
         if len(self.state.network_interfaces) > MOST_ENIS:
             return None
         manner = time_scale, desired.options, desired.placement, desired.uplinks, self.state.vpcs
@@ -42,7 +42,7 @@ class Inputs:
         return self._of(eni), [self._of_group(group_id) for group_id in eni.security_group_ids]
 
     def _of_group(self, group_id: str) -> str:
-        """The group, its members, and what its rules name."""
+        """Return the digest of a group, its members, and what its rules name."""
         if group_id not in self._groups:
             group = self.state.group[group_id]
             named = [self._named_by(rule) for rule in group.rules]
@@ -50,7 +50,7 @@ class Inputs:
         return self._groups[group_id]
 
     def _named_by(self, rule: SecurityGroupRule) -> object:
-        """What it names need not be there."""
+        """Return the digests of what a rule names, which need not be there."""
         ports = self._of(self.state.port_list.get(rule.port_list_id))
         match rule.remote:
             case GroupRef(group_id):
@@ -64,13 +64,13 @@ class Inputs:
         return [self._of_member(eni) for eni in self.state.enis_of_group.get(group_id, ())]
 
     def _of_member(self, eni: Eni) -> str:
-        """A member's mode concerns nobody else."""
+        """Return the digest of an ENI as a member, without its mode, which concerns nobody else."""
         if eni.mode is Mode.ENFORCE and not eni.audit_until:
             return self._of(eni)
         return _digest(replace(eni, mode=Mode.ENFORCE, audit_until=""))
 
     def _of(self, record: object) -> str:
-        """A record's own digest. Its repr shows all of its fields."""
+        """Return a record's own digest, by its repr, which shows all of its fields."""
         known = self.records.get(id(record)) or self._before.get(id(record))
         if known is None or known[0] is not record:
             known = record, _digest(record)
@@ -84,8 +84,10 @@ def _digest(*parts: object) -> str:
 
 @cache
 def program() -> str:
-    """The digest of this program as it is on disk, and of the Python that runs it: "" if its source isn't there. Call
-    it at the start, before it can be replaced."""
+    """Return the digest of this program as it is on disk, and of the Python that runs it.
+
+    It is "" if the program's source isn't there. Call it at the start, before the source can be replaced.
+    """
     hashed = hashlib.sha256(repr((sys.version, sys.flags.optimize)).encode())
     paths = sorted(PACKAGE.rglob("*.py"))
     try:

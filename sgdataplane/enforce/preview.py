@@ -24,8 +24,11 @@ from sgdataplane.policy.resolve import interfaces_of
 
 
 def tables(proven: Proven) -> tuple[Table, ...]:
-    """The tables of policy and fence, and the one that marks a router's ARP. The secret mark is random where a policy
-    is put in force; here it is fixed, so that the same state gives the same bytes."""
+    """Return the tables of policy and fence, and the one that marks a router's ARP.
+
+    The secret mark is random where a policy is put in force. Here it is fixed, so that the same state gives the same
+    bytes.
+    """
     desired = proven.desired
     named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # no other interfaces are known here
     fence = fence_of(desired, tuple(desired.interfaces.values()), PLACEHOLDER, named)
@@ -35,16 +38,18 @@ def tables(proven: Proven) -> tuple[Table, ...]:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceRules:
-    """A namespace that gets rules: its name for a file, its title, and ENI id -> interface name there."""
+    """A namespace that gets rules."""
 
-    name: str
-    title: str
-    interfaces: Mapping[str, str]
+    name: str  # for a file
+    title: str  # for people
+    interfaces: Mapping[str, str]  # ENI id -> interface name there
 
 
 def namespaces(state: CloudState, eni: str | None, placement: Placement) -> list[NamespaceRules]:
-    """All namespaces; only that of `eni` if given. In host placement these are routers, on a host that has all ENIs of
-    the state."""
+    """Return all namespaces; only that of `eni` if given.
+
+    In host placement these are routers, on a host that has all ENIs of the state.
+    """
     owners = state.judged_enis if eni is None else (state.eni[eni_of(state, eni)],)
     around = _around_router if placement.is_outside else _around_instance
     done, found = set[str](), list[NamespaceRules]()
@@ -71,5 +76,5 @@ def _rules_of(name: str, title: str, interfaces: Mapping[str, str]) -> Namespace
 
 
 def as_text(tables: Iterable[Table]) -> str:
-    """The text that `nft -f` loads."""
+    """Return the text that `nft -f` loads."""
     return "".join(map(nft_text, tables))

@@ -1,7 +1,7 @@
-"""build(): turn what a namespace is to obey into a table that does it. The only place where policies are compiled and
-proven for enforcement.
+"""The build of a policy: build() turns what a namespace has to obey into a table that does it.
 
-Owns the order resolve, compile, prove, count, and what one build leaves for the next. Must not know kernels.
+This is the only place where policies are compiled and proven for enforcement. Owns the order resolve, compile, prove,
+count, and what one build leaves for the next. Must not know kernels.
 """
 
 from __future__ import annotations
@@ -29,27 +29,26 @@ from sgdataplane.proof.specification import Specification
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a build makes: a table at the first epoch. `visits`: how much of it the kernel walks at a commit. `proof`:
-    None if the settings asked for none. `memo`, `resolved`: what the compile and resolve() left for the next ones."""
+    """What a build makes."""
 
-    table: Table
-    visits: Visits
-    proof: Proof | None
-    memo: Memo
-    resolved: PolicyMemo | None
+    table: Table  # at the first epoch
+    visits: Visits  # how much of the table the kernel walks at a commit
+    proof: Proof | None  # None if the settings asked for none
+    memo: Memo  # what the compile left for the next one
+    resolved: PolicyMemo | None  # what resolve() left for the next one
 
 
 @dataclass(frozen=True, slots=True)
 class TableSummary:
-    """What has to be known of a table that is in force and stays. `digest`: of its stamp. `counters`: their names.
-    `paths`: how many the kernel walks through it."""
+    """What has to be known of a table that is in force and stays."""
 
-    digest: str
-    counters: frozenset[str]
-    paths: int
+    digest: str  # of its stamp
+    counters: frozenset[str]  # their names
+    paths: int  # how many the kernel walks through it
 
     @classmethod
     def of(cls, made: Made) -> TableSummary:
+        """Return the summary of a build's table."""
         return cls(stamp_of(made.table).digest, frozenset(made.table.counter), made.visits.every_path)
 
 
@@ -61,66 +60,75 @@ class Build:
 
     @classmethod
     def done(cls, made: Made) -> Build:
+        """Return a build that is done."""
         build = cls(lambda: made)
         build.made = made
         return build
 
     @cached_property
     def made(self) -> Made:
+        """What the build makes. It is done when this is first asked for."""
         return self._make()
 
     @property
     def is_done(self) -> bool:
+        """Whether the build is done."""
         return "made" in self.__dict__
 
     @cached_property
     def summary(self) -> TableSummary:
+        """The table's summary. It needs no build if it is known."""
         return TableSummary.of(self.made) if self._summary is None else self._summary
 
 
 @dataclass(frozen=True)
 class Proven:
-    """`desired`, and a table that does what it says. Only build() and Cache make one. `is_proven`: whether the settings
-    asked for that. `seconds`: how long the build took."""
+    """A table that does what `desired` says. Only build() and Cache make one."""
 
     desired: Desired
     time_scale: float
-    is_proven: bool
-    build: Build = field(repr=False, compare=False)
-    seconds: float = field(default=0.0, compare=False)
+    is_proven: bool  # whether the settings asked for a proof
+    build: Build = field(repr=False, compare=False)  # may be done later
+    seconds: float = field(default=0.0, compare=False)  # how long the build took
 
     @property
     def made(self) -> Made:
+        """What the build makes. It is done if it wasn't yet."""
         return self.build.made
 
     @property
     def summary(self) -> TableSummary:
+        """The table's summary, which may need no build."""
         return self.build.summary
 
     @property
     def table(self) -> Table:
+        """The table, at the first epoch."""
         return self.made.table
 
     @property
     def visits(self) -> Visits:
+        """How much of the table the kernel walks at a commit."""
         return self.made.visits
 
     @property
     def proof(self) -> Proof | None:
+        """The proof; None if the settings asked for none."""
         return self.made.proof
 
     @property
     def memo(self) -> Memo:
+        """What the compile left for the next one."""
         return self.made.memo
 
     @property
     def outline(self) -> Outline:
-        """How the kernel's table is recognized."""
+        """The features by which the kernel's table is recognized."""
         ifnames = frozenset(self.desired.interfaces.values())
         return Outline(TABLE, "inet", self.summary.digest, ifnames, (ADOPTING,), lambda: self.table)
 
     def on(self, state: CloudState) -> Proven:
-        """The same for another state that says the same about its ENIs (policy/reach.py); nothing is built anew."""
+        """Return the same for another state that says the same about its ENIs (policy/reach.py). Nothing is built."""
         return self if state is self.desired.state else replace(self, desired=self.desired.on(state), seconds=0.0)
 
     def is_of(self, desired: Desired, settings: Settings) -> bool:
@@ -135,11 +143,19 @@ def build(
     previous: Proven | None = None,
     similar: Proven | None = None,
 ) -> Proven:
-    """Resolve, compile and prove it. ProofError unless the table does what the state says, for every packet.
+    """Resolve, compile and prove a policy.
 
-    The result depends on `desired` and `settings` alone. `previous`: what was built for the same namespace. `similar`:
-    what was built for one that has much in common with it (default: `previous`). What these have in common with it
-    isn't compiled or proven again.
+    The result depends on `desired` and `settings` alone. What it has in common with earlier builds isn't compiled or
+    proven again.
+
+    Args:
+        desired: What to build.
+        settings: Whether to prove it, and the factor of timeouts.
+        previous: What was built for the same namespace.
+        similar: What was built for one that has much in common with it (default: `previous`).
+
+    Raises:
+        ProofError: The table doesn't do what the state says, for every packet.
     """
     started = time.monotonic()
     with no_collection():
@@ -161,14 +177,17 @@ def _made(desired: Desired, settings: Settings, previous: Proven | None, similar
 @dataclass
 class Cache:
     """Makes builds for many namespaces faster: namespaces whose ENIs are in the same groups have nearly the same table.
-    It never shows in a result. It keeps the last table of each set of groups; who keeps the cache itself calls
-    `forget_others` now and then.
 
-    `known`: builds that this program did in earlier processes, by the digest of all that they depend on (inputs.py).
-    Of a namespace that hasn't been built here, such a build is done only when somebody asks for its table: not as long
-    as the kernel's stamp has its digest."""
+    It never shows in a result. It keeps the last table of each set of groups; the owner of the cache calls
+    `forget_others` now and then.
+    """
 
     known: Mapping[str, TableSummary] = field(default_factory=dict)
+    """Builds that this program did in earlier processes, by the digest of all that they depend on (inputs.py).
+
+    For a namespace that hasn't been built here, such a build is done only when somebody asks for its table. Nobody
+    does, as long as the kernel's stamp has its digest.
+    """
     _inputs: Inputs | None = None
     _digests: dict[Build, str] = field(default_factory=dict)
     _by_groups: dict[object, Proven] = field(default_factory=dict)
@@ -182,8 +201,10 @@ class Cache:
         previous: Proven | None = None,
         known: TableSummary | None = None,
     ) -> Proven:
-        """Call build() with the most similar table that was built, now or when its result is asked for. `known`: of the
-        table, if another process of this program has built it."""
+        """Build with the most similar table that was built, now or when the result is asked for.
+
+        `known` is the table's summary, if another process of this program has built it.
+        """
         if known is None and previous is None and settings.prove:
             known = self._known(desired, settings.time_scale)
         if known is None:
@@ -210,7 +231,7 @@ class Cache:
         return made
 
     def summaries(self, in_force: Collection[Proven]) -> Mapping[str, TableSummary] | None:
-        """What a later process needs as `known`; None if it is the same as at the last call."""
+        """Return what a later process needs as `known`; None if it is the same as at the last call."""
         found: dict[Build, str] = {}
         for proven in in_force:
             digest = self._digests.get(proven.build) or self._digest(proven.desired, proven.time_scale)
@@ -250,7 +271,10 @@ def _scaled(eni: EniPolicy, time_scale: float) -> EniPolicy:
 
 
 def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]) -> Proof:
-    """`known`: what was built for the same namespace, and for a similar one."""
+    """Prove that a table does what the state says.
+
+    `known` is what was built for the same namespace, and for a similar one.
+    """
     specification = Specification(
         desired.state,
         desired.interfaces,
@@ -265,6 +289,6 @@ def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Prov
 
 
 def _groups(desired: Desired) -> object:
-    """Equal for namespaces whose ENIs have the same profiles."""
+    """Return a value that is equal for namespaces whose ENIs have the same profiles."""
     enis = (desired.state.eni[eni_id] for eni_id in desired.interfaces)
     return frozenset((tuple(sorted(eni.security_group_ids)), eni.nic_type) for eni in enis)

@@ -1,7 +1,8 @@
-"""A plan's transactions, run in order, with the waiting between them; and tables without what this kernel can't do.
+"""The execution of plans: their transactions in order, with the waiting between them.
 
-Owns what happens when the kernel refuses one, and how we find out that it can't log. Is given plans and tables. Must
-not know what they are for."""
+Owns what happens when the kernel refuses one, how we find out that it can't log, and tables without what this kernel
+can't do. Its input is plans and tables. Must not know what they are for.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +31,24 @@ NEVER = 0  # no namespace ever has this generation
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """`leftover`: what the kernel refused after the policy came into force, or "". `counted`: the last values of the
-    counters that were removed, read when no packet could reach them any more."""
+    """The outcome of running plans."""
 
     leftover: str
+    """What the kernel refused after the policy came into force, or ""."""
     counted: Mapping[str, Counted]
+    """The last values of the counters that were removed, read when no packet could reach them any more."""
 
 
 def run(kernel: Kernel, *plans: Plan, is_live: bool) -> Ran:
-    """Run plans for different tables, in this order. A refusal before a plan's table is in force is raised; then
-    everything is as it was, but for the plans before it. `is_live`: packets may be on their way through a table.
+    """Run plans for different tables, in this order. `is_live` is whether packets may be on their way through a table.
 
     If the first of two plans has one change, it shares its commits with the other's first one: both stages; the first
-    switch; the first sweep and the second switch; the second sweep. Between two of these, packets leave as usual."""
+    switch; the first sweep and the second switch; the second sweep. Between two of these, packets leave as usual.
+
+    Raises:
+        KernelError: The kernel refuses something before a plan's table is in force. Everything is as it was, but for
+            the plans before it.
+    """
     counted: dict[str, Counted] = {}
     refusals = []
     for rounds in _rounds(plans):
@@ -60,12 +66,12 @@ def run(kernel: Kernel, *plans: Plan, is_live: bool) -> Ran:
 
 
 def commits_of(*plans: Plan) -> int:
-    """How many commits these plans take if nothing is refused."""
+    """Return how many commits these plans take if nothing is refused."""
     return sum(_commits(*pair) for rounds in _rounds(plans) for pair in rounds)
 
 
 def _rounds(plans: Iterable[Plan]) -> list[list[tuple[Change, Change]]]:
-    """The pairs of changes that run together. In each list, the first pair puts a table in force, or two."""
+    """Return the pairs of changes that run together. In each list, the first pair puts a table in force, or two."""
     changes = [steps.changes for steps in plans if steps.changes]
     match changes:
         case [(first,), (second, *others)]:
@@ -80,7 +86,7 @@ def _commits(first: Change, second: Change) -> int:
 
 
 def _stages(first: Change, second: Change) -> list[tuple[Transaction, ...]]:
-    """The parts of both stages, those that meet in one commit."""
+    """Return the parts of both stages, those together that meet in one commit."""
     parts, others = first.stage.parts(), second.stage.parts()
     if not parts or not others:
         return [(part,) for part in (*parts, *others)]
@@ -88,8 +94,10 @@ def _stages(first: Change, second: Change) -> list[tuple[Transaction, ...]]:
 
 
 def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str, Counted], *, is_live: bool) -> str:
-    """Return what the kernel refused once both were in force, or "". Adds the last values of removed counters to
-    `counted`."""
+    """Return what the kernel refused once both were in force, or "".
+
+    The last values of removed counters are added to `counted`.
+    """
     staged: list[Transaction] = []
     with _undone(kernel, staged):
         for parts in kernel.run_each(_stages(first, second)):
@@ -103,8 +111,10 @@ def _run_round(kernel: Kernel, first: Change, second: Change, counted: dict[str,
 
 @contextmanager
 def _undone(kernel: Kernel, staged: Sequence[Transaction]) -> Iterator[None]:
-    """If the kernel refuses something in the block, take away what is staged. That has no effect; if it stays, the next
-    apply removes it."""
+    """Take away what is staged if the kernel refuses something in the block.
+
+    What is staged has no effect; if it stays, the next apply removes it.
+    """
     try:
         yield
     except KernelError:
@@ -134,8 +144,10 @@ def _sweep(kernel: Kernel, change: Change, counted: dict[str, Counted], other: C
 
 
 def _sweep_apart(kernel: Kernel, change: Change, other: Change) -> str:
-    """One of the two was refused, which shows if each has a commit of its own. If the sweep is refused, no stamp may
-    vouch for what it has left."""
+    """Sweep and switch in two commits, as one of the two was refused in a common one. Return the sweep's refusal.
+
+    If the sweep is refused, no stamp may vouch for what it has left.
+    """
     refusal = ""
     try:
         kernel.run(change.sweep)
@@ -155,16 +167,21 @@ PROBE = Chain("probe", (rule(Log("probe", LOG_GROUP, 1)),))
 
 
 def fitted(kernel: Kernel, table: Table) -> Table:
-    """The table as this kernel can have it: without logs if it can't log, and without limits of sessions if it can't
-    count them. The digest stays that of the whole table, which is the policy's. A kernel that learns to (a module) does
-    so with the next table that is written anew (`resync`). PrivilegeError if we may not ask."""
+    """Return the table as this kernel can have it: without logs or limits of sessions that it can't have.
+
+    The digest stays that of the whole table, which is the policy's. A kernel that learns to log or to count (by a
+    module) does so with the next table that is written anew (`resync`).
+
+    Raises:
+        PrivilegeError: We may not ask.
+    """
     found = table if can_log(kernel) else without_logs(table)
     limits = [chain for name in LIMITS if (chain := chain_in(table, name)) is not None and chain.rules]
     return found if not limits or can_limit(kernel, limits[0]) else without_limits(found)
 
 
 def can_limit(kernel: Kernel, limit: Chain) -> bool:
-    """Whether the kernel takes such a chain's statements; logs a warning if not. Changes nothing."""
+    """Whether the kernel takes such a chain's statements; logs a warning if not. It changes nothing."""
     parts = [part for entry in limit.rules for part in entry.statements if isinstance(part, OneIn | SessionsExceed)]
     counted = [part for part in parts if isinstance(part, SessionsExceed)]
     sets = [Map(part.name, KeyType.MARK_IFNAME, (), holds=KeyType.NOTHING, room=1) for part in counted]
@@ -174,6 +191,7 @@ def can_limit(kernel: Kernel, limit: Chain) -> bool:
 
 
 def chain_in(table: Table, name: str) -> Chain | None:
+    """Return a table's chain of that name; None if it has none."""
     try:
         return table.chain_of(name)
     except KeyError:
@@ -181,13 +199,13 @@ def chain_in(table: Table, name: str) -> Chain | None:
 
 
 def without_limits(table: Table) -> Table:
-    """The table with limits that limit nothing."""
+    """Return the table with limits that limit nothing."""
     chains = tuple(replace(chain, rules=()) if chain.name in LIMITS else chain for chain in table.chains)
     return replace(table, chains=chains)
 
 
 def can_log(kernel: Kernel) -> bool:
-    """Whether the kernel takes a rule that logs; logs a warning if not. Changes nothing."""
+    """Whether the kernel takes a rule that logs; logs a warning if not. It changes nothing."""
     return _can(kernel, PROBE, (), "denied packets are counted but not logged", NEEDS)
 
 
@@ -206,7 +224,7 @@ def _can(kernel: Kernel, chain: Chain, sets: Iterable[Map], otherwise: str, need
 
 
 def without_logs(table: Table) -> Table:
-    """The table without the logs in its rules."""
+    """Return the table without the logs in its rules."""
     return replace(table, chains=tuple(_silent(chain) for chain in table.chains))
 
 

@@ -1,13 +1,14 @@
-"""What an apply does to running sessions: it looks after their marks, lets old ones stay silent for so long only, and
-ends those that a flowtable keeps alive.
+"""The running sessions in an apply: their marks, the time that old ones may stay silent, and those in flowtables.
 
-Owns the last two decisions. Is given what is in force, what is wanted, and a namespace. Must not know how rules are
-written, or which epoch comes next (epochs.py).
+Owns the last two decisions: how long old sessions may stay silent, and the end of those that a flowtable keeps alive.
+Its input is what is in force, what is wanted, and a namespace. Must not know how rules are written, or which epoch
+comes next (epochs.py).
 
 To a flowtable a session is accepted for good. And in host placement `flow add` comes before our postrouting hook, so it
 takes over a session whose packet we are about to refuse. Judging such a session again isn't enough: it has to end. The
 kernel checks at each packet whether it still exists. In instance placement the policy and the fence stop all packets
-that aren't carried already."""
+that aren't carried already.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +40,11 @@ class Sessions(Protocol):
     """The running sessions of a namespace."""
 
     def forget_epochs(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
-        """Clear these epochs, which the rules in force don't write, from all sessions, so that their next packets are
-        judged. False if some may still have one. `stamp`: of what is in force, if it is known."""
+        """Clear these epochs from all sessions, so that their next packets are judged.
+
+        The rules in force don't write them. Return False if some sessions may still have one. `stamp` is of what is in
+        force, if it is known.
+        """
 
     def seed(self, own: Collection[Prefix]) -> int:
         """Track the running TCP sessions of sockets with these addresses; return how many weren't tracked yet."""
@@ -49,7 +53,7 @@ class Sessions(Protocol):
         """Leave each session at most that many seconds (None: what it has); return how many had more."""
 
     def count(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class KernelSessions:
     clearance: Clearance = UNKNOWN
 
     def forget_epochs(self, epochs: Collection[int], stamp: Stamp | None) -> bool:
+        """Clear these epochs, unless it is known that no session has one. False if that would take too long."""
         if self.clearance.covers(epochs, stamp):
             return True
         if self._takes_long():
@@ -73,33 +78,39 @@ class KernelSessions:
         return most is not None and count > 0 and (count > most or count_everywhere() > MOST_EVERYWHERE)
 
     def count(self) -> int:
+        """Return how many sessions the namespace's conntrack has."""
         with netns.inside(self.namespace):
             return count_tracked()
 
     def seed(self, own: Collection[Prefix]) -> int:
+        """Have conntrack track the running TCP sessions of sockets with these addresses."""
         with netns.inside(self.namespace):
             return seed_sessions(own)
 
     def shorten(self, longest: Bound) -> int:
+        """Leave each session at most that many seconds."""
         with netns.inside(self.namespace):
             return shorten_tracked(longest)
 
 
 @dataclass(frozen=True, slots=True)
 class Longest:
-    """How many seconds a session may have left that began before its ENI's first policy; None for sessions of other
-    ENIs. `singles`: timeouts by address; None: another ENI's address. `blocks`: timeouts by wider prefix, in which
-    other ENIs may have single addresses.
+    """The seconds that a session may have left that began before its ENI's first policy.
 
-    Until that policy the kernel's own timeouts held, up to five days. The namespace's timeouts are set first, and apply
-    from a session's next packet on. A session that stays silent would keep what it had."""
+    None stands for sessions of other ENIs. Until that policy the kernel's own timeouts were in force, up to five days.
+    The namespace's timeouts are set first, and apply from a session's next packet on. A session that stays silent would
+    keep what it had.
+    """
 
     singles: Mapping[Address, ConnectionTracking | None]
+    """Timeouts by address; None: another ENI's address."""
     blocks: Sequence[tuple[Prefix, ConnectionTracking]]
+    """Timeouts by wider prefix, in which other ENIs may have single addresses."""
     time_scale: float
 
     @classmethod
     def of(cls, enis: Sequence[Eni], others: Iterable[Eni], time_scale: float) -> Longest:
+        """Return the bound for sessions of `enis`, which aren't those of `others`."""
         own = [(prefix, eni.connection_tracking.scaled(time_scale)) for eni in enis for prefix in eni.own_prefixes]
         singles: dict[Address, ConnectionTracking | None] = {
             Address(prefix.family_bits, prefix.first): tracking
@@ -110,7 +121,7 @@ class Longest:
         return cls(singles, [entry for entry in own if entry[0].first != entry[0].last], time_scale)
 
     def __call__(self, entry: Tracked) -> int | None:
-        """The shorter time if both ends are such ENIs."""
+        """Return the seconds for a session; the shorter time if both ends are such ENIs, None if none is."""
         return min((self._seconds(tracking, entry) for tracking in self._owners(entry)), default=None)
 
     def _owners(self, entry: Tracked) -> Iterator[ConnectionTracking]:
@@ -144,8 +155,10 @@ CARRIED = (TCP, UDP, GRE)  # what flowtables know
 def end_refused(
     kernel: Kernel, namespace: str, desired: Desired, stamp: Stamp | None, *, is_asked: bool
 ) -> tuple[Flowtable, ...]:
-    """Return the namespace's flowtables. If there are any and `is_asked`, end all sessions that `desired`, which is in
-    force with that stamp, refuses."""
+    """Return the namespace's flowtables. If there are any and `is_asked`, end all refused sessions.
+
+    A session is refused if `desired`, which is in force with that stamp, refuses it.
+    """
     with netns.inside(namespace):
         found = read_flowtables()
     if found and is_asked:

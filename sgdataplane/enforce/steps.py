@@ -1,7 +1,7 @@
-"""enforce(): make one network namespace obey a proven table, and report what changed.
+"""The apply: enforce() makes one network namespace obey a proven table, and reports what changed.
 
-Owns the order of the steps. Is given a namespace and what was built for it.
-Must not know nft syntax, how a policy is compiled, or where the namespace came from.
+Owns the order of the steps. Its input is a namespace and what was built for it. Must not know nft syntax, how a policy
+is compiled, or where the namespace came from.
 """
 
 from __future__ import annotations
@@ -45,15 +45,23 @@ def enforce(
 ) -> ApplyReport:
     """Make the namespace of that name obey what is `proven`. When this returns, it does.
 
-    `previous`: what was enforced before, if the caller knows; then only the differences are changed. Without it, or if
-    somebody else has changed nftables there since, all rules are written anew. That loses no packet either. Applying
-    the same twice changes nothing. `clearance`: what is known of its sessions, and how many of them may be looked
-    through.
+    Applying the same twice changes nothing.
 
-    MarksError: too many, so that nothing was changed. KernelError: the kernel refused, and the policy is as it was; the
-    fence, which changes first, may be the new one.
-    UnsupportedError: the kernel can't load nftables or connection tracking, has no egress hook for the fence, or can't
-    list TCP sockets (tcp_diag). HeldError: the change would hold the kernel too long, and nothing was changed.
+    Args:
+        namespace: Its name, or a path to it.
+        proven: What it has to obey.
+        previous: What was enforced before, if the caller knows; then only the differences are changed. Without it, or
+            if somebody else has changed nftables there since, all rules are written anew. That loses no packet either.
+        settings: How to apply.
+        clearance: What is known of its sessions, and how many of them may be looked through.
+
+    Raises:
+        MarksError: There are too many sessions to look through. Nothing was changed.
+        KernelError: The kernel refused, and the policy is as it was; the fence, which changes first, may be the new
+            one.
+        UnsupportedError: The kernel can't load nftables or connection tracking, has no egress hook for the fence, or
+            can't list TCP sockets (tcp_diag).
+        HeldError: The change would hold the kernel too long. Nothing was changed.
     """
     started = time.monotonic()
     with NetlinkKernel(namespace) as kernel, no_collection():
@@ -80,7 +88,11 @@ def _held_fragments(desired: Desired) -> int:
 
 
 def check_kernel(namespace: str) -> None:
-    """UnsupportedError if the kernel can't load nftables or connection tracking. Changes nothing."""
+    """Check that the kernel can load nftables and connection tracking. It changes nothing.
+
+    Raises:
+        UnsupportedError: It can't.
+    """
     with netns.inside(namespace):
         modules.require(modules.NFTABLES)
         modules.require(modules.TRACKING)
@@ -91,10 +103,13 @@ def apply(
 ) -> ApplyReport:
     """Do what enforce() does, on a given kernel and sessions, and without setting the namespace's timeouts.
 
-    1 look at what the kernel holds   2 plan, and weigh how long that holds the kernel   3 make sure that no session
-    carries the epoch from an earlier use   4 for ENIs that are new here: have conntrack track running sessions, and
-    shorten sessions that have too much time left   5 run the plan, waiting between its steps until no packet is inside
-    the rules   6 where sessions may have carried the epoch all the same: clear all others, and take the next one
+    1. Look at what the kernel holds.
+    2. Plan, and weigh how long that holds the kernel.
+    3. Make sure that no session carries the epoch from an earlier use.
+    4. For ENIs that are new here: have conntrack track running sessions, and shorten sessions that have too much time
+    left.
+    5. Run the plan, waiting between its steps until no packet is inside the rules.
+    6. Where sessions may have carried the epoch all the same: clear all others, and take the next one.
 
     The fence is first switched after the table that marks what may pass it. Later it changes before that table. So a
     packet at a new interface passes neither.
@@ -139,7 +154,7 @@ def _apply_once(kernel: Kernel, sessions: Sessions, wish: Wish) -> ApplyReport:
 
 
 def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
-    """The report of two applies of the same policy, of which the second one only went on."""
+    """Return the report of two applies of the same policy, of which the second one only went on."""
     numbers = {
         name: getattr(first, name) + getattr(second, name) for name in ("staged", "switched", "swept", "seconds")
     }
@@ -148,8 +163,10 @@ def _both(first: ApplyReport, second: ApplyReport) -> ApplyReport:
 
 
 def _run(kernel: Kernel, course: Course, fence: Fence) -> tuple[Ran, int | None]:
-    """Run both plans. The stamp of the policy's table counts the commits of both, and so vouches for both. Return its
-    generation, too."""
+    """Run both plans, and return the outcome with the generation of the policy's stamp.
+
+    That stamp counts the commits of both plans, and so vouches for both.
+    """
     inventory = course.inventory
     is_fence_first = fence.is_first(inventory.stamp)
 
@@ -170,7 +187,7 @@ def _run(kernel: Kernel, course: Course, fence: Fence) -> tuple[Ran, int | None]
 
 
 def _generation_of(steps: Plan) -> int | None:
-    """The generation in the stamp that a plan writes last."""
+    """Return the generation in the stamp that a plan writes last."""
     maps = (entry.subject for entry in steps.changes[-1].switch.operations if entry.verb is Verb.ADD)
     stamps = (dict(entry.elements) for entry in maps if isinstance(entry, Map) and entry.name == STAMP_MAP)
     found = [stamp[GENERATION_KEY] for stamp in stamps if GENERATION_KEY in stamp]
@@ -178,12 +195,12 @@ def _generation_of(steps: Plan) -> int | None:
 
 
 def _renewal(generation: int) -> Plan:
-    """Only renews the policy's stamp."""
+    """Return a plan that only renews the policy's stamp."""
     return Plan((replace(NOTHING, switch=restamp(generation)),))
 
 
 def _look(kernel: Kernel, wish: Wish) -> Inventory:
-    """What the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
+    """Return what the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
     for known in () if wish.settings.resync else (wish.previous, wish.proven):
         found = None if known is None else kernel.trusted(known.outline)
         if found:
@@ -192,13 +209,15 @@ def _look(kernel: Kernel, wish: Wish) -> Inventory:
 
 
 def _held(wish: Wish, inventory: Inventory) -> Desired | None:
-    """What was enforced before, if that is known: to the caller, or from the stamp, which vouches for the fence,
-    too."""
+    """Return what was enforced before, if that is known.
+
+    The caller may know it, or the stamp does, which vouches for the fence, too.
+    """
     return wish.proven.desired if wish.previous is None and inventory.is_derived else wish.before
 
 
 def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
-    """The report's numbers: operations of all plans, the policy's first, and the outcome of that one."""
+    """Return the report's numbers: operations of all plans, the policy's first, and the outcome of that one."""
     changes = [change for steps in plans for change in steps.changes]
     return ApplyReport(
         epoch,
@@ -218,13 +237,16 @@ def _enis(desired: Desired, ifnames: Collection[str]) -> list[Eni]:
 
 
 def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]:
-    """All addresses from which the ENIs on these interfaces may send."""
+    """Return all addresses from which the ENIs on these interfaces may send."""
     return tuple(prefix for eni in _enis(desired, ifnames) for prefix in eni.own_prefixes)
 
 
 def _late(desired: Desired, course: Course) -> list[str]:
-    """The interfaces of ENIs whose sessions may have too much time left: all new ENIs if the namespace's timeouts are
-    new, too, else the new ENIs whose own timeouts are shorter than the namespace's."""
+    """Return the interfaces of ENIs whose sessions may have too much time left.
+
+    These are all new ENIs if the namespace's timeouts are new, too; else the new ENIs whose own timeouts are shorter
+    than the namespace's.
+    """
     own = {ifname: desired.state.eni[eni].connection_tracking for eni, ifname in desired.interfaces.items()}
     return [name for name in course.newcomers if not course.inventory.exists or has_shorter(own[name])]
 
@@ -235,7 +257,11 @@ def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Lon
 
 
 def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings: Settings) -> None:
-    """HeldError if enforce() would refuse this change as taking too long. Changes nothing."""
+    """Check that enforce() wouldn't refuse this change as taking too long. It changes nothing.
+
+    Raises:
+        HeldError: It would.
+    """
     if is_light(proven.summary.paths):
         return
     wish = Wish(proven, previous, settings)
@@ -262,7 +288,10 @@ def is_enforced(namespace: str, *, fence: bool) -> bool:
 
 
 def generation_and_process(namespace: str) -> tuple[int, int]:
-    """How many commits the namespace has seen, and the number by which the kernel knows this thread in commits."""
+    """Return how many commits the namespace has seen, and this thread's number.
+
+    By that number the kernel knows the thread in commits.
+    """
     with netns.inside(namespace):
         return commits.generation_and_process()
 
